@@ -1,0 +1,61 @@
+"""The alert: one thing a person should look at, with what was observed, what was expected, and why it was raised."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class AlertKind(StrEnum):
+    """What raised it."""
+
+    VOLUME_ENDPOINT = "volume_endpoint"  # One endpoint is called far more (or less) than it was.
+    VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
+    VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
+    SENSOR_SILENT = "sensor_silent"
+    SENSOR_LOSS = "sensor_loss"
+    SENSOR_LAG = "sensor_lag"
+
+
+class AlertState(StrEnum):
+    """Where it stands in its life."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Severity(StrEnum):
+    """How soon a person should look."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are unix seconds."""
+
+    id: str  # Stable: the same (kind, subject) that is still open keeps its id.
+    kind: AlertKind
+    state: AlertState
+    severity: Severity
+    title: str  # One line for a person: who did what where.
+    why: str  # One or two sentences: observed against expected, and on what evidence.
+    endpoint_id: str  # Empty for consumer and sensor alerts.
+    route_ids: tuple[int, ...]
+    consumer: str  # `kind:value` as in /consumers; empty for endpoint and sensor alerts.
+    node: str  # Sensor alerts.
+    opened_at: float
+    updated_at: float
+    closed_at: float | None
+    window_start: float
+    window_end: float
+    observed_rate: float  # Calls a second over the window.
+    expected_rate: float
+    threshold_rate: float
+    score: float  # 0..1, higher is odder.
+    calls: int  # In the window.
+    loss_ratio: float  # Of the sensors' calls in the window that were lost.
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    muted_until: float | None = None
+    is_expected: bool = False

@@ -1,0 +1,299 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WorkloadKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORKLOAD_KIND_UNSPECIFIED: _ClassVar[WorkloadKind]
+    WORKLOAD_KIND_SYSTEMD_UNIT: _ClassVar[WorkloadKind]
+    WORKLOAD_KIND_CONTAINER: _ClassVar[WorkloadKind]
+    WORKLOAD_KIND_PROCESS: _ClassVar[WorkloadKind]
+    WORKLOAD_KIND_KUBERNETES: _ClassVar[WorkloadKind]
+
+class SegmentKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEGMENT_KIND_UNSPECIFIED: _ClassVar[SegmentKind]
+    SEGMENT_KIND_LITERAL: _ClassVar[SegmentKind]
+    SEGMENT_KIND_WORD: _ClassVar[SegmentKind]
+    SEGMENT_KIND_INTEGER: _ClassVar[SegmentKind]
+    SEGMENT_KIND_UUID: _ClassVar[SegmentKind]
+    SEGMENT_KIND_HEX: _ClassVar[SegmentKind]
+    SEGMENT_KIND_ULID: _ClassVar[SegmentKind]
+    SEGMENT_KIND_DATE: _ClassVar[SegmentKind]
+    SEGMENT_KIND_EMAIL: _ClassVar[SegmentKind]
+    SEGMENT_KIND_TOKEN: _ClassVar[SegmentKind]
+    SEGMENT_KIND_PARAMETER: _ClassVar[SegmentKind]
+
+class Role(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROLE_UNSPECIFIED: _ClassVar[Role]
+    ROLE_SERVER: _ClassVar[Role]
+    ROLE_CLIENT: _ClassVar[Role]
+
+class Hop(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HOP_UNSPECIFIED: _ClassVar[Hop]
+    HOP_ENDPOINT: _ClassVar[Hop]
+    HOP_PROXY: _ClassVar[Hop]
+
+class PrincipalKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRINCIPAL_KIND_UNSPECIFIED: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_JWT_SUBJECT: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_JWT_CLIENT: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_API_KEY: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_BASIC_USER: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_SESSION: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_SPIFFE: _ClassVar[PrincipalKind]
+    PRINCIPAL_KIND_TOKEN: _ClassVar[PrincipalKind]
+
+class AuthenticationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    AUTHENTICATION_KIND_UNSPECIFIED: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_BASIC: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_BEARER_OPAQUE: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_BEARER_JWT: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_JWT_CUSTOM_HEADER: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_API_KEY_HEADER: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_API_KEY_QUERY: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_API_KEY_COOKIE: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_COOKIE_SESSION: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_AWS_SIGV4: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_AWS_SIGV4_QUERY: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_DIGEST: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_HMAC_SIGNATURE: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_HTTP_MESSAGE_SIGNATURE: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_OAUTH1: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_NEGOTIATE: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_MTLS_FORWARDED: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_OTHER: _ClassVar[AuthenticationKind]
+
+class RowFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ROW_FLAG_UNSPECIFIED: _ClassVar[RowFlag]
+    ROW_FLAG_OTHER: _ClassVar[RowFlag]
+    ROW_FLAG_EARLY: _ClassVar[RowFlag]
+    ROW_FLAG_MERGED: _ClassVar[RowFlag]
+    ROW_FLAG_CLOCK_STEP: _ClassVar[RowFlag]
+    ROW_FLAG_LOSSY: _ClassVar[RowFlag]
+    ROW_FLAG_CREDENTIAL_TRUNCATED: _ClassVar[RowFlag]
+    ROW_FLAG_ABORTED: _ClassVar[RowFlag]
+    ROW_FLAG_OBJECTS_SKETCHED: _ClassVar[RowFlag]
+    ROW_FLAG_ESTIMATED: _ClassVar[RowFlag]
+WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
+WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
+WORKLOAD_KIND_CONTAINER: WorkloadKind
+WORKLOAD_KIND_PROCESS: WorkloadKind
+WORKLOAD_KIND_KUBERNETES: WorkloadKind
+SEGMENT_KIND_UNSPECIFIED: SegmentKind
+SEGMENT_KIND_LITERAL: SegmentKind
+SEGMENT_KIND_WORD: SegmentKind
+SEGMENT_KIND_INTEGER: SegmentKind
+SEGMENT_KIND_UUID: SegmentKind
+SEGMENT_KIND_HEX: SegmentKind
+SEGMENT_KIND_ULID: SegmentKind
+SEGMENT_KIND_DATE: SegmentKind
+SEGMENT_KIND_EMAIL: SegmentKind
+SEGMENT_KIND_TOKEN: SegmentKind
+SEGMENT_KIND_PARAMETER: SegmentKind
+ROLE_UNSPECIFIED: Role
+ROLE_SERVER: Role
+ROLE_CLIENT: Role
+HOP_UNSPECIFIED: Hop
+HOP_ENDPOINT: Hop
+HOP_PROXY: Hop
+PRINCIPAL_KIND_UNSPECIFIED: PrincipalKind
+PRINCIPAL_KIND_JWT_SUBJECT: PrincipalKind
+PRINCIPAL_KIND_JWT_CLIENT: PrincipalKind
+PRINCIPAL_KIND_API_KEY: PrincipalKind
+PRINCIPAL_KIND_BASIC_USER: PrincipalKind
+PRINCIPAL_KIND_SESSION: PrincipalKind
+PRINCIPAL_KIND_SPIFFE: PrincipalKind
+PRINCIPAL_KIND_TOKEN: PrincipalKind
+AUTHENTICATION_KIND_UNSPECIFIED: AuthenticationKind
+AUTHENTICATION_KIND_BASIC: AuthenticationKind
+AUTHENTICATION_KIND_BEARER_OPAQUE: AuthenticationKind
+AUTHENTICATION_KIND_BEARER_JWT: AuthenticationKind
+AUTHENTICATION_KIND_JWT_CUSTOM_HEADER: AuthenticationKind
+AUTHENTICATION_KIND_API_KEY_HEADER: AuthenticationKind
+AUTHENTICATION_KIND_API_KEY_QUERY: AuthenticationKind
+AUTHENTICATION_KIND_API_KEY_COOKIE: AuthenticationKind
+AUTHENTICATION_KIND_COOKIE_SESSION: AuthenticationKind
+AUTHENTICATION_KIND_AWS_SIGV4: AuthenticationKind
+AUTHENTICATION_KIND_AWS_SIGV4_QUERY: AuthenticationKind
+AUTHENTICATION_KIND_DIGEST: AuthenticationKind
+AUTHENTICATION_KIND_HMAC_SIGNATURE: AuthenticationKind
+AUTHENTICATION_KIND_HTTP_MESSAGE_SIGNATURE: AuthenticationKind
+AUTHENTICATION_KIND_OAUTH1: AuthenticationKind
+AUTHENTICATION_KIND_NEGOTIATE: AuthenticationKind
+AUTHENTICATION_KIND_MTLS_FORWARDED: AuthenticationKind
+AUTHENTICATION_KIND_OTHER: AuthenticationKind
+ROW_FLAG_UNSPECIFIED: RowFlag
+ROW_FLAG_OTHER: RowFlag
+ROW_FLAG_EARLY: RowFlag
+ROW_FLAG_MERGED: RowFlag
+ROW_FLAG_CLOCK_STEP: RowFlag
+ROW_FLAG_LOSSY: RowFlag
+ROW_FLAG_CREDENTIAL_TRUNCATED: RowFlag
+ROW_FLAG_ABORTED: RowFlag
+ROW_FLAG_OBJECTS_SKETCHED: RowFlag
+ROW_FLAG_ESTIMATED: RowFlag
+
+class Service(_message.Message):
+    __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_KIND_FIELD_NUMBER: _ClassVar[int]
+    HOST_NAME_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: WorkloadKind
+    host_name: str
+    port: int
+    def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., workload_kind: _Optional[_Union[WorkloadKind, str]] = ..., host_name: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("kind", "text", "hash", "length")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    kind: SegmentKind
+    text: int
+    hash: int
+    length: int
+    def __init__(self, kind: _Optional[_Union[SegmentKind, str]] = ..., text: _Optional[int] = ..., hash: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+
+class Route(_message.Message):
+    __slots__ = ("route_id", "service", "host", "method", "segments", "has_trailing_slash")
+    ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    HAS_TRAILING_SLASH_FIELD_NUMBER: _ClassVar[int]
+    route_id: int
+    service: int
+    host: int
+    method: int
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    has_trailing_slash: bool
+    def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
+
+class Rows(_message.Message):
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of")
+    ROUTE_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_KIND_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIAL_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    AUTHENTICATION_FIELD_NUMBER: _ClassVar[int]
+    STATUS_CODE_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    HOP_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_CONTENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TIME_TO_FIRST_BYTE_SUM_US_FIELD_NUMBER: _ClassVar[int]
+    DURATION_SUM_US_FIELD_NUMBER: _ClassVar[int]
+    DURATION_MAX_US_FIELD_NUMBER: _ClassVar[int]
+    DURATION_LEN_FIELD_NUMBER: _ClassVar[int]
+    DURATION_BUCKET_FIELD_NUMBER: _ClassVar[int]
+    DURATION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_SIZE_LEN_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_SIZE_BUCKET_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_SIZE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_LEN_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_HASH_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_NUMERIC_CALLS_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_MONOTONIC_STEPS_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_NUMERIC_SPAN_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_RETURNED_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_BASIS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLED_OF_FIELD_NUMBER: _ClassVar[int]
+    route: _containers.RepeatedScalarFieldContainer[int]
+    window_offset_seconds: _containers.RepeatedScalarFieldContainer[int]
+    window_length_seconds: _containers.RepeatedScalarFieldContainer[int]
+    principal: _containers.RepeatedScalarFieldContainer[int]
+    principal_kind: _containers.RepeatedScalarFieldContainer[int]
+    credential: _containers.RepeatedScalarFieldContainer[int]
+    client_address: _containers.RepeatedScalarFieldContainer[int]
+    client_workload: _containers.RepeatedScalarFieldContainer[int]
+    authentication: _containers.RepeatedScalarFieldContainer[int]
+    status_code: _containers.RepeatedScalarFieldContainer[int]
+    role: _containers.RepeatedScalarFieldContainer[int]
+    hop: _containers.RepeatedScalarFieldContainer[int]
+    protocol_version: _containers.RepeatedScalarFieldContainer[int]
+    request_content_type: _containers.RepeatedScalarFieldContainer[int]
+    response_content_type: _containers.RepeatedScalarFieldContainer[int]
+    flags: _containers.RepeatedScalarFieldContainer[int]
+    calls: _containers.RepeatedScalarFieldContainer[int]
+    request_bytes: _containers.RepeatedScalarFieldContainer[int]
+    response_bytes: _containers.RepeatedScalarFieldContainer[int]
+    time_to_first_byte_sum_us: _containers.RepeatedScalarFieldContainer[int]
+    duration_sum_us: _containers.RepeatedScalarFieldContainer[int]
+    duration_max_us: _containers.RepeatedScalarFieldContainer[int]
+    duration_len: _containers.RepeatedScalarFieldContainer[int]
+    duration_bucket: _containers.RepeatedScalarFieldContainer[int]
+    duration_count: _containers.RepeatedScalarFieldContainer[int]
+    response_size_len: _containers.RepeatedScalarFieldContainer[int]
+    response_size_bucket: _containers.RepeatedScalarFieldContainer[int]
+    response_size_count: _containers.RepeatedScalarFieldContainer[int]
+    objects_len: _containers.RepeatedScalarFieldContainer[int]
+    objects_hash: _containers.RepeatedScalarFieldContainer[int]
+    objects_count: _containers.RepeatedScalarFieldContainer[int]
+    object_numeric_calls: _containers.RepeatedScalarFieldContainer[int]
+    object_monotonic_steps: _containers.RepeatedScalarFieldContainer[int]
+    object_numeric_span: _containers.RepeatedScalarFieldContainer[int]
+    records_returned: _containers.RepeatedScalarFieldContainer[int]
+    records_basis: _containers.RepeatedScalarFieldContainer[int]
+    sampled_of: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    BASE_TIME_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STRINGS_FIELD_NUMBER: _ClassVar[int]
+    SERVICES_FIELD_NUMBER: _ClassVar[int]
+    ROUTES_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
+    SEEN_CALLS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    boot_id: str
+    sequence: int
+    partition: int
+    key_id: int
+    policy_epoch: int
+    clock_segment: int
+    base_time_unix_seconds: int
+    strings: _containers.RepeatedScalarFieldContainer[str]
+    services: _containers.RepeatedCompositeFieldContainer[Service]
+    routes: _containers.RepeatedCompositeFieldContainer[Route]
+    rows: Rows
+    lost_calls: int
+    seen_calls: int
+    def __init__(self, node: _Optional[str] = ..., boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., partition: _Optional[int] = ..., key_id: _Optional[int] = ..., policy_epoch: _Optional[int] = ..., clock_segment: _Optional[int] = ..., base_time_unix_seconds: _Optional[int] = ..., strings: _Optional[_Iterable[str]] = ..., services: _Optional[_Iterable[_Union[Service, _Mapping]]] = ..., routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., rows: _Optional[_Union[Rows, _Mapping]] = ..., lost_calls: _Optional[int] = ..., seen_calls: _Optional[int] = ...) -> None: ...

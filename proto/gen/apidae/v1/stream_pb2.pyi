@@ -1,0 +1,246 @@
+from apidae.v1 import data_pb2 as _data_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AckStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACK_STATUS_UNSPECIFIED: _ClassVar[AckStatus]
+    ACK_STATUS_ACCEPTED: _ClassVar[AckStatus]
+    ACK_STATUS_DUPLICATE: _ClassVar[AckStatus]
+    ACK_STATUS_REFUSED: _ClassVar[AckStatus]
+    ACK_STATUS_RETRY: _ClassVar[AckStatus]
+    ACK_STATUS_REDIRECT: _ClassVar[AckStatus]
+
+class SensorState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SENSOR_STATE_UNSPECIFIED: _ClassVar[SensorState]
+    SENSOR_STATE_CAPTURING: _ClassVar[SensorState]
+    SENSOR_STATE_PAUSED: _ClassVar[SensorState]
+    SENSOR_STATE_STOPPING: _ClassVar[SensorState]
+
+class PortProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PORT_PROTOCOL_UNSPECIFIED: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_HTTP: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_ENCRYPTED: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_HTTP2: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_OTHER: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_SILENT: _ClassVar[PortProtocol]
+ACK_STATUS_UNSPECIFIED: AckStatus
+ACK_STATUS_ACCEPTED: AckStatus
+ACK_STATUS_DUPLICATE: AckStatus
+ACK_STATUS_REFUSED: AckStatus
+ACK_STATUS_RETRY: AckStatus
+ACK_STATUS_REDIRECT: AckStatus
+SENSOR_STATE_UNSPECIFIED: SensorState
+SENSOR_STATE_CAPTURING: SensorState
+SENSOR_STATE_PAUSED: SensorState
+SENSOR_STATE_STOPPING: SensorState
+PORT_PROTOCOL_UNSPECIFIED: PortProtocol
+PORT_PROTOCOL_HTTP: PortProtocol
+PORT_PROTOCOL_ENCRYPTED: PortProtocol
+PORT_PROTOCOL_HTTP2: PortProtocol
+PORT_PROTOCOL_OTHER: PortProtocol
+PORT_PROTOCOL_SILENT: PortProtocol
+
+class ConnectRequest(_message.Message):
+    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    HEALTH_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_RESULT_FIELD_NUMBER: _ClassVar[int]
+    REVEALED_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    batch: _data_pb2.Batch
+    health: Health
+    coverage: Coverage
+    policy_result: PolicyResult
+    revealed: Revealed
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ...) -> None: ...
+
+class ConnectResponse(_message.Message):
+    __slots__ = ("welcome", "ack", "policy", "reveal_request")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    REVEAL_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    ack: Ack
+    policy: Policy
+    reveal_request: RevealRequest
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., reveal_request: _Optional[_Union[RevealRequest, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("protocol", "features", "cluster", "node", "boot_id", "key_id", "monotonic_ns", "time_unix_ns", "version", "kernel_release", "policy_epoch")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_RELEASE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    features: _containers.RepeatedScalarFieldContainer[str]
+    cluster: str
+    node: str
+    boot_id: str
+    key_id: int
+    monotonic_ns: int
+    time_unix_ns: int
+    version: str
+    kernel_release: str
+    policy_epoch: int
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., cluster: _Optional[str] = ..., node: _Optional[str] = ..., boot_id: _Optional[str] = ..., key_id: _Optional[int] = ..., monotonic_ns: _Optional[int] = ..., time_unix_ns: _Optional[int] = ..., version: _Optional[str] = ..., kernel_release: _Optional[str] = ..., policy_epoch: _Optional[int] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol", "features", "policy_epoch", "server_time_unix_ns", "keys")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SERVER_TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    features: _containers.RepeatedScalarFieldContainer[str]
+    policy_epoch: int
+    server_time_unix_ns: int
+    keys: _containers.RepeatedCompositeFieldContainer[InstallationKey]
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., policy_epoch: _Optional[int] = ..., server_time_unix_ns: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[InstallationKey, _Mapping]]] = ...) -> None: ...
+
+class InstallationKey(_message.Message):
+    __slots__ = ("key_id", "secret")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SECRET_FIELD_NUMBER: _ClassVar[int]
+    key_id: int
+    secret: bytes
+    def __init__(self, key_id: _Optional[int] = ..., secret: _Optional[bytes] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("boot_id", "sequence", "status", "reason", "retry_after_ms", "redirect_to")
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_TO_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    sequence: int
+    status: AckStatus
+    reason: str
+    retry_after_ms: int
+    redirect_to: str
+    def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., status: _Optional[_Union[AckStatus, str]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., redirect_to: _Optional[str] = ...) -> None: ...
+
+class Policy(_message.Message):
+    __slots__ = ("epoch", "is_full", "base_epoch", "triggers")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IS_FULL_FIELD_NUMBER: _ClassVar[int]
+    BASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    is_full: bool
+    base_epoch: int
+    triggers: Triggers
+    def __init__(self, epoch: _Optional[int] = ..., is_full: _Optional[bool] = ..., base_epoch: _Optional[int] = ..., triggers: _Optional[_Union[Triggers, _Mapping]] = ...) -> None: ...
+
+class Triggers(_message.Message):
+    __slots__ = ("distinct_objects_per_second", "calls_per_second")
+    DISTINCT_OBJECTS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    CALLS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    distinct_objects_per_second: int
+    calls_per_second: int
+    def __init__(self, distinct_objects_per_second: _Optional[int] = ..., calls_per_second: _Optional[int] = ...) -> None: ...
+
+class PolicyResult(_message.Message):
+    __slots__ = ("epoch", "is_applied", "reason")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IS_APPLIED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    is_applied: bool
+    reason: str
+    def __init__(self, epoch: _Optional[int] = ..., is_applied: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RevealRequest(_message.Message):
+    __slots__ = ("hashes",)
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    hashes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, hashes: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Revealed(_message.Message):
+    __slots__ = ("key_id", "hashes", "texts")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    TEXTS_FIELD_NUMBER: _ClassVar[int]
+    key_id: int
+    hashes: _containers.RepeatedScalarFieldContainer[int]
+    texts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, key_id: _Optional[int] = ..., hashes: _Optional[_Iterable[int]] = ..., texts: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class StageCount(_message.Message):
+    __slots__ = ("stage", "seen", "used", "dropped_reasons", "dropped_counts")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_REASONS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    seen: int
+    used: int
+    dropped_reasons: _containers.RepeatedScalarFieldContainer[str]
+    dropped_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stage: _Optional[str] = ..., seen: _Optional[int] = ..., used: _Optional[int] = ..., dropped_reasons: _Optional[_Iterable[str]] = ..., dropped_counts: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Health(_message.Message):
+    __slots__ = ("time_unix_ns", "state", "stages", "lag_ms", "spool_bytes", "memory_bytes", "cpu_ns", "reason")
+    TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STAGES_FIELD_NUMBER: _ClassVar[int]
+    LAG_MS_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CPU_NS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    time_unix_ns: int
+    state: SensorState
+    stages: _containers.RepeatedCompositeFieldContainer[StageCount]
+    lag_ms: int
+    spool_bytes: int
+    memory_bytes: int
+    cpu_ns: int
+    reason: str
+    def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PortCoverage(_message.Message):
+    __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason")
+    SERVICE_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    service: _data_pb2.Service
+    protocol: PortProtocol
+    connections: int
+    bytes: int
+    address: str
+    reason: str
+    def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Coverage(_message.Message):
+    __slots__ = ("time_unix_ns", "ports")
+    TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    time_unix_ns: int
+    ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
+    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ...) -> None: ...
