@@ -1,14 +1,16 @@
 """The tables: every DDL statement of the store, in one ClickHouse dialect for the embedded engine and for a cluster.
 
 A statement is a template with three variables: `{engine_prefix}` is empty or `Replicated`; `{on_cluster}` is empty or
-` ON CLUSTER 'name'`; `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster, where a
-Distributed table without the suffix stands in front of each. Readers and writers always use the name without suffix.
+` ON CLUSTER 'name'`; `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster,
+where a Distributed table without the suffix stands in front of each. Readers and writers always use the name without
+suffix.
 
-Columns bear the names of the wire (proto/apidae/v1/data.proto). Of its CSR triples, `duration` and `response_size` are
-`(buckets ascending, counts)` of the scale-3 histogram and add up with sumMap; `objects` is a set of keyed hashes. Rows hold
-plain values in SimpleAggregateFunction columns, so an insert needs no aggregation (200k rows/s against 140k through a view,
-measured with the histogram). Before a merge one key may have several rows, so every query aggregates: `sum(calls)`,
-`max(duration_max_us)`, `sumMap(duration)`, `groupUniqArrayArray(objects)`, `uniqCombined64Merge(12)(objects_state)`.
+Columns bear the names of the wire (proto/apidae/v1/data.proto). Of its CSR triples, `duration` and `response_size`
+are `(buckets ascending, counts)` of the scale-3 histogram and add up with sumMap; `objects` is a set of keyed hashes.
+Rows hold plain values in SimpleAggregateFunction columns, so an insert needs no aggregation (200k rows/s against 140k
+through a view, measured with the histogram). Before a merge one key may have several rows, so every query aggregates:
+`sum(calls)`, `max(duration_max_us)`, `sumMap(duration)`, `groupUniqArrayArray(objects)`,
+`uniqCombined64Merge(12)(objects_state)`.
 """
 
 from dataclasses import dataclass
@@ -172,7 +174,7 @@ _SERVICE_COLUMNS = """
     host_name LowCardinality(String),
     port UInt16"""
 
-# Every route ever seen; the segments' four arrays run in parallel. The earliest sight of a route holds. Read with FINAL.
+# Every route ever seen; the segments' four arrays run in parallel. The earliest sight holds. Read with FINAL.
 ROUTES = Table(
     name="routes",
     shard_by="route_id",
