@@ -1,0 +1,259 @@
+"""Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for hashing).
+
+Three questions are asked of each header, in this order: is it a known carrier (tables in `sensor.classify.schemes`); does its name
+announce a key; is its value opaque (random-looking) in a header that nothing standard explains. The last is what finds a vendor's own
+header, and it is why the tables list what is *not* a credential. Query parameters and cookies get only the first two: their values are
+opaque far too often. Values stay on the node: `sensor.classify.principal` turns them into keyed hashes.
+"""
+
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from sensor.calls import AuthenticationKind as Kind
+from sensor.classify import schemes
+from sensor.protocols.http1 import RequestHead
+
+# Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
+MAX_COOKIES: Final = 200
+MAX_QUERY_PARAMETERS: Final = 200
+# Shorter values are flags and codes, not keys: the shortest keys of vendors' documentation have 16 characters, client ids 8.
+_OPAQUE_BYTES: Final = 16
+_KEY_BYTES: Final = 6
+_NAME_CACHE_ENTRIES: Final = 4_096
+
+# RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the signature may be empty.
+_JWT = re.compile(rb"e[yw][A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{2,}\.[A-Za-z0-9_\-]*\Z")
+_OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
+_DIGIT = re.compile(rb"[0-9]")
+_LETTER = re.compile(rb"[A-Za-z]")
+_VERSION_OR_DATE = re.compile(rb"\d{4}-\d\d-\d\d|\d+(\.\d+)+")
+_BASE64_JSON = re.compile(rb"e[yw][A-Za-z0-9+/_\-]{14,}={0,2}\Z")
+# `token=next:...` pages through a list.
+_PAGE_TOKEN = re.compile(rb"(next|prev|previous|page|cursor|after|before|offset|start)[:=_.|]", re.IGNORECASE)
+_NOT_WORD = re.compile(r"[^A-Za-z0-9]+")
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One credential found. `value` never leaves the node."""
+
+    kind: Kind
+    name: bytes  # Lower-case header name, query parameter or cookie.
+    value: bytes
+    is_cut: bool  # The copy limit may have cut the value.
+
+    def __repr__(self) -> str:
+        return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
+
+
+class _HeaderRole(msgspec.Struct, frozen=True):
+    """What a header's name alone says; cached by name."""
+
+    kind: Kind  # NONE where the name decides nothing.
+    is_key: bool  # The name announces a key or token.
+    is_ignored: bool  # Never a credential.
+
+
+def flatten_name(name: bytes) -> str:
+    """`X-Api-Key`, `x_api_key` and `xApiKey` alike as `xapikey`."""
+    return _NOT_WORD.sub("", name.decode("latin-1")).lower()
+
+
+def is_jwt(value: bytes) -> bool:
+    """Whether `value` has the form of a signed or unsecured JWT (JWS compact serialization, RFC 7515 section 3.1)."""
+    return value[:1] == b"e" and _JWT.match(value) is not None
+
+
+def is_opaque(value: bytes) -> bool:
+    """Whether `value` looks random: long, one word, letters and digits mixed, no date, version or address."""
+    if len(value) < _OPAQUE_BYTES or not _OPAQUE.match(value) or _VERSION_OR_DATE.match(value):
+        return False
+    digits, letters = len(_DIGIT.findall(value)), len(_LETTER.findall(value))
+    return digits >= 2 and letters >= 2 and digits + letters >= len(value) * 3 // 4 and b"://" not in value
+
+
+def _classify_name(name: bytes) -> _HeaderRole:
+    flat = flatten_name(name)
+    if name in schemes.CERTIFICATE_HEADERS:
+        return _HeaderRole(Kind.MTLS_FORWARDED, False, False)
+    if flat in schemes.SIGNATURE_HEADERS or flat.endswith(("signature", "hmac", "hmacsha256")) and name != b"signature":
+        return _HeaderRole(Kind.HMAC_SIGNATURE, False, False)
+    if flat in schemes.JWT_HEADERS:
+        return _HeaderRole(Kind.JWT_CUSTOM_HEADER, True, False)
+    if flat in schemes.UNCREDENTIALED_HEADERS or any(part in name for part in schemes.UNCREDENTIALED_PARTS):
+        return _HeaderRole(Kind.NONE, False, True)
+    words = [word for word in _NOT_WORD.split(name.decode("latin-1").lower()) if word]
+    is_key = any(
+        word in schemes.KEY_WORDS or word.endswith(("key", "token", "secret", "auth", "jwt")) for word in words
+    )
+    return _HeaderRole(Kind.NONE, is_key, False)
+
+
+class Authenticator:
+    """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
+
+    __slots__ = ("_roles",)
+
+    def __init__(self) -> None:
+        self._roles: dict[bytes, _HeaderRole] = {}
+
+    def find(self, head: RequestHead) -> list[Evidence]:
+        """Every credential of `head`, in order of appearance: headers, then cookies, then query."""
+        found: list[Evidence] = []
+        headers = head.headers
+        last = len(headers) - 1
+        for index, (name, value) in enumerate(headers):
+            if name == b"host" or not value:
+                continue
+            is_cut = head.is_last_header_cut and index == last
+            if name == b"authorization" or name == b"proxy-authorization":
+                if name == b"authorization":
+                    found.append(_read_authorization(value, is_cut))
+            elif name == b"cookie":
+                found += _read_cookies(value, is_cut)
+            else:
+                role = self._role(name)
+                if not role.is_ignored:
+                    evidence = _read_header(head, role, name, value, is_cut)
+                    if evidence is not None:
+                        found.append(evidence)
+        if head.query:
+            found += _read_query(head.query)
+        return found
+
+    def _role(self, name: bytes) -> _HeaderRole:
+        role = self._roles.get(name)
+        if role is None:
+            if len(self._roles) >= _NAME_CACHE_ENTRIES:
+                self._roles.clear()
+            role = self._roles[name] = _classify_name(name)
+        return role
+
+
+def _read_authorization(value: bytes, is_cut: bool) -> Evidence:
+    """Scheme SP parameters (RFC 9110, section 11.4), or a bare key where the API asks for one."""
+    scheme, _, parameters = value.partition(b" ")
+    lower = scheme.lower()
+    parameters = parameters.strip()
+    if not parameters:
+        # A bare value: clients of such APIs send the key or the JWT itself.
+        kind = Kind.JWT_CUSTOM_HEADER if is_jwt(value) else Kind.API_KEY_HEADER
+        if lower in schemes.BEARER_SCHEMES or lower in schemes.AUTHORIZATION_SCHEMES:
+            kind = Kind.NONE if not is_cut else Kind.OTHER
+        return Evidence(kind=kind, name=b"authorization", value=value, is_cut=is_cut)
+    kind = schemes.AUTHORIZATION_SCHEMES.get(lower, Kind.NONE)
+    if lower in schemes.BEARER_SCHEMES:
+        opaque = Kind.API_KEY_HEADER if lower in schemes.KEY_TOKEN_SCHEMES else Kind.BEARER_OPAQUE
+        kind = Kind.BEARER_JWT if is_jwt(parameters) else opaque
+    elif kind == Kind.OAUTH1 and b"oauth_" not in parameters:
+        kind = Kind.BEARER_JWT if is_jwt(parameters) else Kind.BEARER_OPAQUE
+    elif kind == Kind.NONE:
+        if b"hmac" in lower or b"signature" in parameters.lower():
+            kind = Kind.HMAC_SIGNATURE
+        elif is_jwt(parameters):
+            kind = Kind.BEARER_JWT
+        elif lower.endswith((b"key", b"token")):
+            kind = Kind.API_KEY_HEADER
+        else:
+            kind = Kind.OTHER
+    return Evidence(kind=kind, name=b"authorization", value=value, is_cut=is_cut)
+
+
+def _read_header(head: RequestHead, role: _HeaderRole, name: bytes, value: bytes, is_cut: bool) -> Evidence | None:
+    kind = role.kind
+    if name == b"signature":
+        kind = (
+            Kind.HTTP_MESSAGE_SIGNATURE if head.get(b"signature-input") or b"keyId=" in value else Kind.HMAC_SIGNATURE
+        )
+    elif kind == Kind.MTLS_FORWARDED:
+        verdicts = [text for header, text in head.headers if header in schemes.CERTIFICATE_VERDICTS]
+        if any(text.lower() not in schemes.CERTIFICATE_VERIFIED for text in verdicts) or value in (b"-", b"(null)"):
+            return None
+    elif kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER):
+        bare = value[7:].strip() if value[:7].lower() == b"bearer " else value
+        if is_jwt(bare):
+            kind = Kind.JWT_CUSTOM_HEADER
+        elif (role.is_key and len(value) >= _KEY_BYTES) or is_opaque(bare) or _BASE64_JSON.match(bare):
+            kind = Kind.API_KEY_HEADER
+        else:
+            return None
+    return Evidence(kind=kind, name=name, value=value, is_cut=is_cut)
+
+
+def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
+    found = []
+    pairs = value.split(b";")[:MAX_COOKIES]
+    for index, pair in enumerate(pairs):
+        raw, equals, text = pair.strip().partition(b"=")
+        if not equals or not text:
+            continue
+        kind = _classify_cookie(raw, text)
+        if kind:
+            found.append(Evidence(kind=kind, name=raw.lower(), value=text, is_cut=is_cut and index == len(pairs) - 1))
+    return found
+
+
+def _classify_cookie(raw: bytes, value: bytes) -> Kind:
+    flat = flatten_name(raw)
+    if flat in schemes.SESSION_COOKIES:
+        return Kind.COOKIE_SESSION
+    if flat in schemes.KEY_COOKIES:
+        return Kind.API_KEY_COOKIE
+    if flat.startswith(schemes.NO_SESSION_COOKIE_STARTS) or "csrf" in flat or "xsrf" in flat:
+        return Kind.NONE
+    if flat.startswith(schemes.SESSION_COOKIE_STARTS) or flat.endswith(schemes.SESSION_COOKIE_ENDINGS):
+        return Kind.COOKIE_SESSION
+    if raw.lower().endswith((b".sid", b"_sid", b"-sid")):
+        return Kind.COOKIE_SESSION
+    if flat.endswith(("apikey", "apitoken", "accesstoken")):
+        return Kind.API_KEY_COOKIE
+    return Kind.COOKIE_SESSION if is_jwt(value) else Kind.NONE
+
+
+def _read_query(query: str) -> list[Evidence]:
+    found = []
+    pairs = query.split("&", MAX_QUERY_PARAMETERS)[:MAX_QUERY_PARAMETERS]
+    names = {pair.partition("=")[0].lower() for pair in pairs}
+    if "x-amz-signature" in names:
+        value = "&".join(pair for pair in pairs if pair.lower().startswith("x-amz-"))
+        return [
+            Evidence(kind=Kind.AWS_SIGV4_QUERY, name=b"x-amz-signature", value=value.encode("latin-1"), is_cut=False)
+        ]
+    if (
+        "sig" in names
+        and names & {"sv", "se"}
+        or "signature" in names
+        and names & {"expires", "x-goog-credential", "key-pair-id"}
+    ):
+        value = query
+        return [Evidence(kind=Kind.HMAC_SIGNATURE, name=b"sig", value=value.encode("latin-1"), is_cut=False)]
+    if "x-goog-signature" in names:
+        return [
+            Evidence(kind=Kind.HMAC_SIGNATURE, name=b"x-goog-signature", value=query.encode("latin-1"), is_cut=False)
+        ]
+    if "oauth_signature" in names:
+        return [Evidence(kind=Kind.OAUTH1, name=b"oauth_signature", value=query.encode("latin-1"), is_cut=False)]
+    for pair in pairs:
+        name, _, raw = pair.partition("=")
+        if len(raw) < _KEY_BYTES:
+            continue
+        flat = flatten_name(name.encode("latin-1"))
+        if flat in schemes.QUERY_NO_KEYS or not (
+            flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)
+        ):
+            continue
+        value_bytes = unquote_to_bytes(raw.encode("latin-1"))
+        if is_jwt(value_bytes) or _is_key_value(value_bytes):
+            found.append(
+                Evidence(kind=Kind.API_KEY_QUERY, name=name.lower().encode("latin-1"), value=value_bytes, is_cut=False)
+            )
+    return found
+
+
+def _is_key_value(value: bytes) -> bool:
+    """A query value under a key's name: short words (`key=color`) are filters, not keys."""
+    if b" " in value or _PAGE_TOKEN.match(value):
+        return False
+    return (len(value) >= 8 and _DIGIT.search(value) is not None) or len(value) >= 20
