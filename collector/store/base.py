@@ -1,0 +1,46 @@
+"""The store as the other rooms see it: SQL in, tuples out, records in.
+
+SQL is ClickHouse's; parameters are bound by the server as `{name:Type}`, never pasted into the text. Every method
+blocks and may be called from any thread: an event loop calls it through `asyncio.to_thread`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+class StoreError(Exception):
+    """The store could not do what was asked; the message is one sentence with the cause and, where known, the fix."""
+
+
+class Store(Protocol):
+    """Reads and writes of one database."""
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """Rows of a SELECT, in its column order. Raises StoreError."""
+        ...
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        """The same by column name, every column as long as the result. Raises StoreError."""
+        ...
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """Run a statement that returns nothing. Raises StoreError."""
+        ...
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """Append frozen dataclasses whose field names are columns of `table`; an empty sequence is no insert. Raises
+        StoreError.
+        """
+        ...
+
+    def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
+        """Append a table whose column names are columns of `table`. A `token` seen before makes it a no-op. Raises
+        StoreError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the engine; no method may be called after."""
+        ...
