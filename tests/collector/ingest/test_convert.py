@@ -1,0 +1,185 @@
+"""Every check of the converter, one batch each; and that nothing on the wire can make it raise."""
+
+import numpy as np
+import pytest
+from apidae.v1 import data_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.ingest import convert
+from collector.ingest.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
+from collector.rows import RowBatch
+from tests.collector.wire_batches import NOW, make_batch
+
+
+def test_good_batch_keeps_every_figure() -> None:
+    rows = convert_bytes(make_batch(rows=7).SerializeToString(), NOW)
+    assert isinstance(rows, RowBatch)
+    assert len(rows) == 7
+    assert rows.calls.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert rows.route_id.tolist() == [11, 12, 11, 12, 11, 12, 11]
+    assert rows.window_start.tolist() == [NOW - 60 + 10 * (i % 6) for i in range(7)]
+    assert rows.strings[int(rows.client_address[3])] == "10.0.0.9"
+    assert rows.routes[1].method == "POST"
+    assert [segment.text for segment in rows.routes[0].segments] == ["users", ""]
+    assert rows.duration.offsets.tolist() == list(range(0, 15, 2))
+    assert rows.duration.counts[2:4].tolist() == [2, 1]
+    assert rows.objects.values[-2:].tolist() == [5_006, 6_006]
+    assert rows.calls.dtype == np.uint64 and rows.status_code.dtype == np.uint32
+
+
+def test_batch_without_rows_carries_its_loss() -> None:
+    batch = data_pb2.Batch(node="n", boot_id="b", sequence=1, lost_calls=5, seen_calls=9)
+    rows = convert_batch(batch, NOW)
+    assert isinstance(rows, RowBatch)
+    assert (len(rows), rows.lost_calls, rows.seen_calls) == (0, 5, 9)
+
+
+def test_unknown_enum_values_and_fields_are_kept_and_counted() -> None:
+    batch = make_batch()
+    batch.rows.role[0] = 99
+    batch.rows.principal_kind[1] = 55
+    # Field 2000, varint 1: what a newer sensor might add.
+    newer = data_pb2.Batch.FromString(batch.SerializeToString() + b"\x80\x7d\x01")
+    rows = convert_batch(newer, NOW)
+    assert isinstance(rows, RowBatch)
+    assert rows.role[0] == 99
+    unknown = count_unknown(newer)
+    assert (unknown.fields, unknown.values) == (1, 2)
+
+
+def test_reserved_columns_may_be_empty_or_full() -> None:
+    batch = make_batch()
+    batch.rows.sampled_of.extend((1, 1, 4))
+    assert isinstance(convert_batch(batch, NOW), RowBatch)
+
+
+def set_head(name: str, value: object):
+    return lambda batch: setattr(batch, name, value)
+
+
+def set_cell(column: str, value: int, row: int = 1):
+    def change(batch: data_pb2.Batch) -> None:
+        getattr(batch.rows, column)[row] = value
+
+    return change
+
+
+def append(column: str, value: int):
+    return lambda batch: getattr(batch.rows, column).append(value)
+
+
+BAD_BATCHES = [
+    (set_head("node", ""), "node"),
+    (set_head("node", "x" * 254), "node"),
+    (set_head("boot_id", ""), "boot_id"),
+    (set_head("sequence", 0), "sequence"),
+    (set_head("partition", 64), "partition"),
+    (set_head("lost_calls", 2**40), "lost_calls"),
+    (set_head("base_time_unix_seconds", NOW - 8 * 86_400), "oldest window"),
+    (set_head("base_time_unix_seconds", NOW + 2 * 86_400), "in the future"),
+    (set_head("base_time_unix_seconds", 2**64 - 1), "in the future"),
+    (set_head("base_time_unix_seconds", 0), "oldest window"),
+    (lambda batch: batch.strings.__setitem__(0, "x"), "strings[0]"),
+    (lambda batch: batch.strings.append("x" * 1_025), "1025 bytes"),
+    (lambda batch: batch.strings.append("é" * 600), "1200 bytes"),
+    (lambda batch: batch.strings.extend(["x"] * 100_000), "strings"),
+    (lambda batch: setattr(batch.routes[0], "route_id", 0), "route_id"),
+    (lambda batch: setattr(batch.routes[1], "service", 1), "routes[1].service"),
+    (lambda batch: setattr(batch.routes[1], "host", 9), "string 9"),
+    (lambda batch: setattr(batch.routes[1].segments[0], "text", 900), "string 900"),
+    (lambda batch: [batch.routes[0].segments.add(kind=3) for _ in range(63)], "65 segments"),
+    (set_cell("route", 2), "rows.route[1]"),
+    (set_cell("client_address", 9), "client_address"),
+    (set_cell("response_content_type", 4_000_000_000), "response_content_type"),
+    (set_cell("status_code", 1_000), "status_code"),
+    (set_cell("calls", 2**63), "calls"),
+    (set_cell("response_bytes", 2**56), "response_bytes"),
+    (set_cell("window_length_seconds", 0), "window_length"),
+    (set_cell("window_length_seconds", 3_601), "window_length"),
+    (set_cell("window_offset_seconds", 4_294_967_295), "in the future"),
+    (append("calls", 1), "rows.calls has 4"),
+    (append("route", 0), "rows.window_offset_seconds has 3"),
+    (append("sampled_of", 1), "sampled_of"),
+    (set_cell("duration_len", 3), "duration_len adds up to 7"),
+    (set_cell("objects_len", 4_294_967_295), "objects_len"),
+    (append("duration_count", 1), "duration_count"),
+    (set_cell("duration_bucket", 71, row=1), "does not ascend"),
+    (set_cell("response_size_bucket", 512), "below 512"),
+    (set_cell("objects_hash", 6_001, row=2), "does not ascend"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), BAD_BATCHES)
+def test_bad_batch_is_refused_by_name(change, named: str) -> None:
+    batch = make_batch()
+    assert isinstance(convert_batch(batch, NOW), RowBatch)
+    change(batch)
+    refusal = convert_batch(batch, NOW)
+    assert isinstance(refusal, Refusal)
+    assert named in refusal.reason
+
+
+def test_too_many_rows_are_refused() -> None:
+    assert isinstance(convert_batch(make_batch(rows=10_000), NOW), RowBatch)
+    refusal = convert_batch(make_batch(rows=10_001), NOW)
+    assert isinstance(refusal, Refusal) and "10001 rows" in refusal.reason
+
+
+def test_too_many_hashes_a_row_are_refused() -> None:
+    batch = make_batch(rows=1)
+    batch.rows.objects_len[0] = 257
+    batch.rows.objects_hash[:] = range(257)
+    refusal = convert_batch(batch, NOW)
+    assert isinstance(refusal, Refusal) and "257" in refusal.reason
+
+
+def test_oversized_message_is_refused_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "MESSAGE_LIMIT_BYTES", 100)
+    refusal = convert_bytes(make_batch().SerializeToString(), NOW)
+    assert isinstance(refusal, Refusal) and "limit is 100" in refusal.reason
+
+
+def test_protobuf_offers_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_protobuf()
+
+    class Old:
+        calls: tuple[int, ...] = ()
+
+    monkeypatch.setattr(convert.data_pb2, "Rows", Old)
+    with pytest.raises(RuntimeError, match=r"protobuf>=7\.34"):
+        check_protobuf()
+
+
+@given(st.binary(max_size=400))
+def test_arbitrary_bytes_never_raise(payload: bytes) -> None:
+    assert isinstance(convert_bytes(payload, NOW), RowBatch | Refusal)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_mutated_batches_never_raise(data: st.DataObject) -> None:
+    payload = bytearray(make_batch().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(payload) - 1))
+        payload[at] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, 20))
+    result = convert_bytes(bytes(payload[: len(payload) - cut]), NOW)
+    assert isinstance(result, RowBatch | Refusal)
+    if isinstance(result, RowBatch):
+        for index in (result.client_address, result.protocol_version, result.request_content_type):
+            assert all(int(i) < len(result.strings) for i in index)
+        assert all(int(i) < len(result.routes) for i in result.route)
+        assert int(result.objects.offsets[-1]) == len(result.objects.values)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from([field.name for field in data_pb2.Rows.DESCRIPTOR.fields]),
+    st.lists(st.integers(0, 2**32 - 1), max_size=6),
+)
+def test_any_column_may_hold_anything(name: str, values: list[int]) -> None:
+    batch = make_batch()
+    del getattr(batch.rows, name)[:]
+    getattr(batch.rows, name).extend(values)
+    assert isinstance(convert_batch(batch, NOW), RowBatch | Refusal)
