@@ -1,0 +1,140 @@
+"""From a cgroup id to its path: an index of the cgroup v2 tree, walked once and again when an id is missing.
+
+Reads the mounted tree (an id is the inode number of the cgroup's directory: kernel
+Documentation/admin-guide/cgroup-v2.rst and kernfs_id) and gives paths from its root. A cgroup younger than the index
+is found by file handle, which costs one system call (open_by_handle_at(2) with a kernfs handle, as systemd's
+cg_path_from_cgroupid does); where that is not permitted the tree is walked again, at most once in `min_walk_seconds`,
+so that a storm of unknown ids costs nothing.
+"""
+
+import contextlib
+import ctypes
+import os
+import struct
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+# Ids kept. A node has one cgroup a container and unit; 65,536 of 200 bytes are 13 MB, far above what systemd or a
+# kubelet allow.
+MAX_CGROUPS = 65_536
+MIN_WALK_SECONDS = 1.0
+_FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
+_HANDLE = struct.Struct("=IiQ")  # struct file_handle: handle_bytes, handle_type, f_handle[8]
+
+
+def find_cgroup2_mount(mounts: str) -> Path | None:
+    """Where cgroup v2 is mounted, given the text of /proc/mounts: the unified tree, or the v2 part of a hybrid one."""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) > 2 and fields[2] == "cgroup2":
+            return Path(fields[1].encode().decode("unicode_escape"))
+    return None
+
+
+class CgroupTree:
+    """Paths of the cgroups of one node by id. Thread-safe; never raises on a tree that changes while it is read."""
+
+    def __init__(
+        self,
+        mount: Path,
+        *,
+        clock: Callable[[], float],
+        min_walk_seconds: float = MIN_WALK_SECONDS,
+        max_cgroups: int = MAX_CGROUPS,
+    ) -> None:
+        """`clock` gives monotonic seconds."""
+        self._mount = mount
+        self._clock = clock
+        self._min_walk_seconds = min_walk_seconds
+        self._max_cgroups = max_cgroups
+        self._paths: dict[int, str] = {}
+        self._next_walk = float("-inf")
+        self._lock = threading.Lock()
+        self.left_out_count = 0  # Cgroups of the last walk past `max_cgroups`.
+
+    def path(self, cgroup_id: int) -> str | None:
+        """`/` for the root, `/a/b` below it; None for an id that is no longer, or not yet, in the tree."""
+        known = self._paths.get(cgroup_id)
+        if known is not None:
+            return known
+        found = _path_by_handle(self._mount, cgroup_id)
+        if found is not None:
+            with self._lock:
+                if len(self._paths) < self._max_cgroups:
+                    self._paths[cgroup_id] = found
+            return found
+        self._walk_if_due()
+        return self._paths.get(cgroup_id)
+
+    def walk(self) -> None:
+        """Reads the tree anew and forgets the cgroups that are gone. 10-20 us a cgroup."""
+        paths: dict[int, str] = {}
+        left_out = 0
+        root = str(self._mount)
+        for directory, inode in _directories(root):
+            if len(paths) >= self._max_cgroups:
+                left_out += 1
+                continue
+            paths[inode] = directory[len(root) :] or "/"
+        with self._lock:
+            self._paths = paths
+            self.left_out_count = left_out
+
+    def _walk_if_due(self) -> None:
+        with self._lock:
+            now = self._clock()
+            if now < self._next_walk:
+                return
+            self._next_walk = now + self._min_walk_seconds
+        self.walk()
+
+
+def _directories(root: str) -> list[tuple[str, int]]:
+    """(path, inode) of `root` and all directories below, breadth first: what is cut by the bound is the deepest."""
+    with contextlib.suppress(OSError):
+        found = [(root, os.stat(root).st_ino)]  # noqa: PTH116 - str paths throughout: a Path an entry costs more than the walk.
+        for directory, _ in found:
+            with contextlib.suppress(OSError), os.scandir(directory) as entries:
+                found.extend((e.path, e.inode()) for e in entries if e.is_dir(follow_symlinks=False))
+        return found
+    return []
+
+
+def _path_by_handle(mount: Path, cgroup_id: int) -> str | None:
+    """The path of a live cgroup by its id without a walk; None where there is none or the kernel does not permit it."""
+    handle = _HANDLE.pack(8, _FILEID_KERNFS, cgroup_id & 0xFFFF_FFFF_FFFF_FFFF)
+    try:
+        mount_fd = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fd = _open_by_handle_at(mount_fd, handle)
+        if fd < 0:
+            return None
+        try:
+            # Of a removed cgroup, and of one outside this mount or cgroup namespace, the link is no path below the
+            # mount.
+            target = str(Path(f"/proc/self/fd/{fd}").readlink())
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
+    finally:
+        os.close(mount_fd)
+    root = str(mount)
+    if target == root:
+        return "/"
+    if not target.startswith(f"{root}/") or target.endswith(" (deleted)"):
+        return None
+    return target[len(root) :]
+
+
+def _open_by_handle_at(mount_fd: int, handle: bytes) -> int:
+    """open_by_handle_at(2): a descriptor, or -1 (needs CAP_DAC_READ_SEARCH)."""
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "open_by_handle_at"):
+        return -1
+    return int(
+        libc.open_by_handle_at(mount_fd, ctypes.create_string_buffer(handle, len(handle)), os.O_RDONLY | os.O_CLOEXEC)
+    )

@@ -1,0 +1,177 @@
+"""What /proc tells of the processes of the node: who holds a socket, in which cgroup each is now, what it runs.
+
+Reads a proc tree (proc(5)) whose root is a parameter, so tests bring their own. A process may end between any two
+reads: then the answer is None or empty, never an exception. Holding `CAP_SYS_PTRACE` (or being root) is what makes
+other users' processes readable.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sensor.enrich.executable import name_program
+
+# Descriptors read of one process: a server opens its listeners before its connections, so they have low numbers.
+MAX_DESCRIPTORS_PER_PROCESS = 4_096
+# Processes read in one scan; above it the rest is counted as left out. A busy node has a few thousand.
+MAX_PROCESSES = 32_768
+# A command line is read to here: the program's name comes first.
+_MAX_COMMAND_LINE_BYTES = 16_384
+_SOCKET_LINK = re.compile(r"socket:\[([0-9]+)\]")
+_NETWORK_NAMESPACE_LINK = re.compile(r"net:\[([0-9]+)\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One process as it is now. `start_ticks` with `pid` says whether a later process is the same one."""
+
+    pid: int
+    parent_pid: int
+    start_ticks: int  # Clock ticks after boot.
+    name: str  # Of the program, `sensor.enrich.executable`.
+    executable: str  # File name of the executable; empty where it is not readable.
+    cgroup_path: str  # In the v2 tree; `/` where the host keeps everything in v1.
+    cgroup_v1_paths: tuple[str, ...]  # Of the v1 hierarchies of a hybrid host, each once, longest first.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketScan:
+    """Who holds which sockets. `owners[inode]` are pids in ascending order."""
+
+    owners: dict[int, tuple[int, ...]]
+    unreadable_process_count: int
+    left_out_count: int  # Processes and descriptors past the bounds.
+
+
+class ProcessTable:
+    """The processes of one node."""
+
+    def __init__(self, root: Path = Path("/proc")) -> None:
+        self._root = str(root)
+
+    def pids(self) -> list[int]:
+        """All process ids, ascending."""
+        try:
+            with os.scandir(self._root) as entries:
+                return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
+        except OSError:
+            return []
+
+    def process(self, pid: int) -> Process | None:
+        """The process `pid`, or None when it has ended. 60 us."""
+        stat = self._start_and_parent(pid)
+        if stat is None:
+            return None
+        command, parent_pid, start_ticks = stat
+        executable = _read_link(f"{self._root}/{pid}/exe")
+        command_line = _read(f"{self._root}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES).decode(errors="replace")
+        unified, version1 = parse_cgroups(_read(f"{self._root}/{pid}/cgroup", 1 << 16).decode(errors="replace"))
+        return Process(
+            pid=pid,
+            parent_pid=parent_pid,
+            start_ticks=start_ticks,
+            name=name_program(executable=executable, command_line=_split_arguments(command_line), command=command),
+            executable=executable.rpartition("/")[2].removesuffix(" (deleted)"),
+            cgroup_path=unified,
+            cgroup_v1_paths=version1,
+        )
+
+    def start_ticks(self, pid: int) -> int | None:
+        """When `pid` started, or None when it has ended. 8 us."""
+        stat = self._start_and_parent(pid)
+        return stat[2] if stat else None
+
+    def find_owners(self, inodes: Iterable[int]) -> SocketScan:
+        """The processes that hold the sockets `inodes`. Reads every descriptor of the node: 2-3 us each."""
+        wanted = set(inodes)
+        owners: dict[int, list[int]] = {}
+        unreadable = left_out = 0
+        pids = self.pids()
+        left_out += max(0, len(pids) - MAX_PROCESSES)
+        for pid in pids[:MAX_PROCESSES]:
+            held = self._sockets(pid)
+            if held is None:
+                unreadable += 1
+                continue
+            sockets, skipped = held
+            left_out += skipped
+            for inode in sockets & wanted:
+                owners.setdefault(inode, []).append(pid)
+        return SocketScan(
+            owners={inode: tuple(pids) for inode, pids in owners.items()},
+            unreadable_process_count=unreadable,
+            left_out_count=left_out,
+        )
+
+    def network_namespaces(self) -> dict[int, int]:
+        """One process (the lowest pid) of each network namespace by the namespace's inode number. 3 us a process."""
+        found: dict[int, int] = {}
+        for pid in self.pids()[:MAX_PROCESSES]:
+            match = _NETWORK_NAMESPACE_LINK.fullmatch(_read_link(f"{self._root}/{pid}/ns/net"))
+            if match:
+                found.setdefault(int(match[1]), pid)
+        return found
+
+    def _sockets(self, pid: int) -> tuple[set[int], int] | None:
+        """(socket inodes, descriptors past the bound) of one process; None where it is not readable or gone."""
+        directory = f"{self._root}/{pid}/fd"
+        try:
+            numbers = os.listdir(directory)  # noqa: PTH208 - names only: a Path an entry would double the scan.
+        except OSError:
+            return None
+        skipped = max(0, len(numbers) - MAX_DESCRIPTORS_PER_PROCESS)
+        if skipped:
+            numbers = sorted(numbers, key=int)[:MAX_DESCRIPTORS_PER_PROCESS]
+        found: set[int] = set()
+        for number in numbers:
+            match = _SOCKET_LINK.fullmatch(_read_link(f"{directory}/{number}"))
+            if match:
+                found.add(int(match[1]))
+        return found, skipped
+
+    def _start_and_parent(self, pid: int) -> tuple[str, int, int] | None:
+        """(command, parent, start ticks) from /proc/PID/stat; the command may itself hold spaces and parentheses."""
+        text = _read(f"{self._root}/{pid}/stat", 4_096).decode(errors="replace")
+        head, separator, tail = text.rpartition(")")
+        fields = tail.split()
+        if not separator or len(fields) < 20:
+            return None
+        with contextlib.suppress(ValueError):
+            return head.partition("(")[2], int(fields[1]), int(fields[19])
+        return None
+
+
+def parse_cgroups(text: str) -> tuple[str, tuple[str, ...]]:
+    """(v2 path, v1 paths) of the text of /proc/PID/cgroup: lines of `hierarchy:controllers:path` (cgroups(7))."""
+    unified = "/"
+    version1: set[str] = set()
+    for line in text.splitlines():
+        hierarchy, _, rest = line.partition(":")
+        path = rest.partition(":")[2]
+        if hierarchy == "0":
+            unified = path or "/"
+        elif len(path) > 1:
+            version1.add(path)
+    return unified, tuple(sorted(version1, key=lambda path: (-len(path), path)))
+
+
+def _split_arguments(command_line: str) -> list[str]:
+    return command_line.rstrip("\0").split("\0") if command_line else []
+
+
+def _read(path: str, limit: int) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - str paths: thousands of reads a scan.
+            return file.read(limit) or b""
+    except OSError:
+        return b""
+
+
+def _read_link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - str paths: thousands of reads a scan.
+    except OSError:
+        return ""

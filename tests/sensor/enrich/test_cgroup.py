@@ -1,0 +1,97 @@
+"""Owners of cgroup paths: one row a runtime and driver, and the rules of precedence."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.enrich.cgroup import CONTAINER_PATTERNS, NOBODY, CgroupOwner, OwnerKind, own_path
+
+ID = "0123456789abcdef" * 4
+OTHER_ID = "fedcba9876543210" * 4
+POD = "pod1b2c3d4e-0000-1111-2222-333344445555"
+
+
+def container(container_id: str, runtime: str) -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime)
+
+
+def unit(name: str) -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.UNIT, name=name)
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        # Containers, cgroupfs driver.
+        (f"/docker/{ID}", container(ID, "docker")),
+        (f"/kubepods/burstable/{POD}/{ID}", container(ID, "")),
+        (f"/kubepods/besteffort/{POD}/crio-{ID}", container(ID, "cri-o")),
+        (f"/libpod_parent/libpod-{ID}", container(ID, "podman")),
+        (f"/default/{ID}", container(ID, "containerd")),
+        (f"/ecs/b1946ac92492d2347c6235b4d2611184/{ID}", container(ID, "")),
+        (
+            "/ecs/b1946ac92492d2347c6235b4d2611184-1234567890",
+            container("b1946ac92492d2347c6235b4d2611184-1234567890", "docker"),
+        ),
+        ("/lxc/web", container("web", "lxc")),
+        ("/lxc.payload.web/system.slice/nginx.service", container("web", "lxc")),
+        # Containers, systemd driver.
+        (f"/system.slice/docker-{ID}.scope", container(ID, "docker")),
+        (f"/system.slice/nerdctl-{ID}.scope", container(ID, "containerd")),
+        (
+            f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/cri-containerd-{ID}.scope",
+            container(ID, "containerd"),
+        ),
+        (f"/kubepods.slice/kubepods-{POD}.slice/crio-{ID}.scope/container", container(ID, "cri-o")),
+        (f"/machine.slice/libpod-{ID}.scope/container", container(ID, "podman")),
+        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", container(ID, "podman")),
+        ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", container("web", "nspawn")),
+        # Nested: the innermost container, and systemd inside a container is not the host's.
+        (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, "")),
+        (f"/system.slice/docker-{ID}.scope/system.slice/nginx.service", container(ID, "docker")),
+        # The runtime's own unit names nothing that runs in it.
+        (
+            f"/system.slice/containerd.service/kubepods-burstable-{POD}.slice:cri-containerd:{ID}",
+            container(ID, "containerd"),
+        ),
+        # A unit that runs one container (podman quadlet) outlives it.
+        (f"/system.slice/web.service/libpod-payload-{ID}", unit("web.service")),
+        # Units.
+        ("/system.slice/nginx.service", unit("nginx.service")),
+        ("/../../system.slice/nginx.service", unit("nginx.service")),
+        ("/nginx.service", unit("nginx.service")),
+        ("/system.slice/system-postgresql.slice/postgresql@16-main.service", unit("postgresql@16-main.service")),
+        ("/system.slice/cups.socket", unit("cups.socket")),
+        ("/system.slice/delegated.service/payload.service", unit("delegated.service")),
+        ("/system.slice/_cpu.service", unit("cpu.service")),
+        ("/system.slice/nginx.service (deleted)", unit("nginx.service")),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service", unit("syncthing.service")),
+        ("/system.slice/system-echo.slice/echo@7-10.0.0.1:80-10.0.0.9:41234.service", unit("echo@.service")),
+        ("/system.slice/system-echo.slice/echo@12-4711-1000.service", unit("echo@.service")),
+        # Nobody in particular.
+        ("/", NOBODY),
+        ("", NOBODY),
+        ("/system.slice", NOBODY),
+        ("/init.scope", NOBODY),
+        ("/user.slice/user-1000.slice/session-3.scope", NOBODY),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", NOBODY),
+        ("/user.slice/user-1000.slice/user@1000.service/app.slice/app-gnome-foo-4711.scope", NOBODY),
+        ("/system.slice/run-r0a1b2c3d4e5f.service", NOBODY),
+        (f"/machine.slice/libpod-conmon-{ID}.scope", NOBODY),
+        ("/some/cgroup/of/a/person", NOBODY),
+        (f"/docker/{ID[:-1]}", NOBODY),
+    ],
+)
+def test_path_has_owner(path: str, owner: CgroupOwner) -> None:
+    assert own_path(path) == owner
+
+
+def test_every_container_pattern_cites_its_source() -> None:
+    assert all(pattern.source for pattern in CONTAINER_PATTERNS)
+
+
+@given(st.text(alphabet=st.sampled_from("/abc0123.-_:@slicervopx "), max_size=200))
+def test_never_raises_and_names_are_part_of_the_path(path: str) -> None:
+    owner = own_path(path)
+    assert (owner.name == "") == (owner.kind is OwnerKind.NONE)
+    assert "/" not in owner.name
