@@ -1,0 +1,1 @@
+"""Benchmarks; each module prints one JSON line for each scenario and runs by `scripts/bench NAME`."""

@@ -1,0 +1,74 @@
+"""The command line of `scripts/run`: reads the options, runs one session, turns expected failures into one sentence
+and exit code 1.
+"""
+
+import contextlib
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from scripts.demo.nginx import NginxError
+from scripts.live.host import RootNeededError
+from scripts.live.program import ProgramError
+from scripts.live.screen import choose_screen
+from scripts.live.session import Options, Session
+
+RUN_DIRECTORY = Path(".run")
+
+
+def run(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Add sample services, honest clients and, after 20 s, a scraper.")
+    ] = False,
+    no_scraper: Annotated[bool, typer.Option("--no-scraper", help="With --demo: honest clients only.")] = False,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir", help="Where the collector keeps its store [default: .run/data; the demo's is deleted]."
+        ),
+    ] = None,
+    http_listen: Annotated[
+        str, typer.Option("--http-listen", help="HOST:PORT of web page and API; port 0 = any.")
+    ] = "127.0.0.1:0",
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0, help="Stop after so many seconds; 0 = at Ctrl-C.")
+    ] = 0.0,
+    headless: Annotated[
+        bool, typer.Option("--headless", help="JSON lines of what happens instead of a table.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the demo's honest clients.")] = None,
+) -> None:
+    """Watches this host: starts a collector and a sensor, and shows every HTTP endpoint as it is called, until
+    Ctrl-C.
+    """
+    is_stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: is_stopped.set())
+    RUN_DIRECTORY.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if demo and data_dir is None:
+            data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-", dir=RUN_DIRECTORY)))
+        options = Options(
+            data_directory=data_dir or RUN_DIRECTORY / "data",
+            log_directory=RUN_DIRECTORY / "logs",
+            http_listen=http_listen,
+            is_demo=demo,
+            has_scraper=not no_scraper,
+            seconds=seconds,
+            seed=seed,
+        )
+        try:
+            code = Session(options, choose_screen(is_headless=headless), is_stopped).run()
+        except (ProgramError, NginxError, RootNeededError) as error:
+            print(f"run: {error}", file=sys.stderr)
+            code = 1
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    typer.run(run)

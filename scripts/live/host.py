@@ -1,0 +1,88 @@
+"""Starts the product on this host: a collector with its embedded store, and a sensor that sends to it.
+
+Gives running `Program`s and the addresses they told. The sensor needs root: under sudo where the caller is not.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.live.program import Program
+
+COLLECTOR_READY_SECONDS = 60.0  # A store of many GB replays its WAL first.
+SENSOR_READY_SECONDS = 30.0
+APIDAE = str(Path(sys.executable).with_name("apidae"))
+
+
+class RootNeededError(Exception):
+    """The sensor cannot be started: neither root nor sudo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectorAddress:
+    """Where a ready collector listens."""
+
+    grpc: str  # HOST:PORT
+    http: str  # HOST:PORT
+
+    @property
+    def url(self) -> str:
+        """Root of its web address."""
+        return f"http://{self.http}"
+
+
+def prefix_for_root() -> list[str]:
+    """What to put before a command that needs root; raises RootNeededError where that is not to be had."""
+    uid = os.geteuid()
+    if uid == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        raise RootNeededError(f"the sensor needs root, you are uid {uid} and there is no sudo here: run this as root")
+    # Asked for here, while this process owns the terminal; the sensor runs in the background, where sudo cannot ask.
+    if subprocess.run([sudo, "--validate"], check=False).returncode:
+        raise RootNeededError(
+            f"the sensor needs root and sudo refused uid {uid}: run this as root or as one who may sudo"
+        )
+    return [sudo, "--non-interactive", "--preserve-env=PYTHONDONTWRITEBYTECODE", "--"]
+
+
+def start_collector(
+    data_directory: Path, log_directory: Path, *, http_listen: str = "127.0.0.1:0", grpc_listen: str = "127.0.0.1:0"
+) -> tuple[Program, CollectorAddress]:
+    """A collector on loopback without tokens; blocks until it is ready.
+
+    Raises ProgramError with the end of its log.
+    """
+    data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    command = [APIDAE, "collector", "--data-dir", str(data_directory), "--no-auth"]
+    command += ["--grpc-listen", grpc_listen, "--http-listen", http_listen]
+    program = Program("collector", command, log_directory / "collector.log")
+    try:
+        event = program.wait_for("ready", COLLECTOR_READY_SECONDS)
+    except BaseException:
+        program.stop()
+        raise
+    return program, CollectorAddress(grpc=event["grpc"], http=event["http"])
+
+
+def start_sensor(collector: CollectorAddress, log_directory: Path, *extra: str, wait: bool = True) -> Program:
+    """A sensor that sends to `collector`; blocks until it captures, unless told not to wait.
+
+    Raises RootNeededError, or ProgramError with the end of its log.
+    """
+    command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc, *extra]
+    # Byte code that root writes into a user's checkout could not be removed by that user.
+    environment = {"PYTHONDONTWRITEBYTECODE": "1"} if os.geteuid() else None
+    program = Program("sensor", command, log_directory / "sensor.log", environment)
+    if not wait:
+        return program
+    try:
+        program.wait_for("capturing", SENSOR_READY_SECONDS)
+    except BaseException:
+        program.stop()
+        raise
+    return program
