@@ -1,0 +1,111 @@
+"""Call records for tests: one maker with honest defaults, and Hypothesis strategies of them."""
+
+from hypothesis import strategies as st
+
+from sensor.calls import (
+    AuthenticationKind,
+    CallRecord,
+    Hop,
+    PrincipalKind,
+    Role,
+    Route,
+    Segment,
+    SegmentKind,
+    Service,
+    WorkloadKind,
+)
+
+SECOND_NS = 1_000_000_000
+# A whole minute, so that windows and merged windows begin here.
+START_NS = 1_700_000_040 * SECOND_NS
+
+
+def make_service(workload: str = "nginx.service", port: int = 80) -> Service:
+    return Service(
+        cluster="test",
+        namespace="",
+        workload=workload,
+        workload_kind=WorkloadKind.SYSTEMD_UNIT,
+        host_name="node-1",
+        port=port,
+    )
+
+
+def make_route(route_id: int = 1, *, workload: str = "nginx.service", method: str = "GET") -> Route:
+    return Route(
+        route_id=route_id,
+        service=make_service(workload),
+        host="shop.test",
+        method=method,
+        segments=(
+            Segment(SegmentKind.LITERAL, text="users"),
+            Segment(SegmentKind.WORD, hash=77, length=5),
+            Segment(SegmentKind.INTEGER),
+        ),
+        has_trailing_slash=False,
+    )
+
+
+ROUTE = make_route()
+
+
+def make_record(**changes: object) -> CallRecord:
+    """A finished 200 of an anonymous client, with the named fields changed."""
+    fields: dict[str, object] = {
+        "time_unix_ns": START_NS,
+        "route": ROUTE,
+        "role": Role.SERVER,
+        "hop": Hop.ENDPOINT,
+        "status_code": 200,
+        "protocol_version": "1.1",
+        "principal": 0,
+        "principal_kind": PrincipalKind.UNSPECIFIED,
+        "credential": 0,
+        "is_credential_truncated": False,
+        "client_address": "192.0.2.1",
+        "client_workload": "",
+        "authentication": AuthenticationKind.NONE,
+        "request_content_type": "",
+        "response_content_type": "application/json",
+        "request_bytes": 100,
+        "response_bytes": 1_000,
+        "time_to_first_byte_ns": 2_000_000,
+        "duration_ns": 3_000_000,
+        "calls": 1,
+        "is_final": True,
+        "is_aborted": False,
+        "is_lossy": False,
+        "object_hash": 0,
+        "object_number": None,
+    }
+    return CallRecord(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+routes = st.sampled_from([make_route(1), make_route(2, workload="api"), make_route(3, workload="web", method="POST")])
+hashes = st.integers(min_value=1, max_value=2**64 - 1)
+
+
+@st.composite
+def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
+    """Any record: closing parts, aborted calls, several consumers, times out of order."""
+    principal = draw(st.sampled_from([0, 0, 11, 12, 13, 14, 15, 16]))
+    object_hash = draw(st.one_of(st.just(0), st.integers(1, 40), hashes))
+    return make_record(
+        time_unix_ns=START_NS + draw(st.integers(0, span_seconds * SECOND_NS)),
+        route=draw(routes),
+        role=draw(st.sampled_from(Role)),
+        status_code=draw(st.sampled_from([0, 200, 201, 404, 500])),
+        principal=principal,
+        principal_kind=PrincipalKind.TOKEN if principal else PrincipalKind.UNSPECIFIED,
+        authentication=draw(st.sampled_from([AuthenticationKind.NONE, AuthenticationKind.BASIC])),
+        client_address=draw(st.sampled_from(["192.0.2.1", "192.0.2.2"])),
+        request_bytes=draw(st.integers(0, 10_000)),
+        response_bytes=draw(st.integers(0, 10**9)),
+        time_to_first_byte_ns=draw(st.integers(0, 10**10)),
+        duration_ns=draw(st.integers(0, 10**11)),
+        calls=draw(st.sampled_from([1, 1, 1, 0])),
+        is_final=draw(st.booleans()),
+        is_lossy=draw(st.booleans()),
+        object_hash=object_hash,
+        object_number=draw(st.one_of(st.none(), st.integers(0, 2**63 - 1))) if object_hash else None,
+    )

@@ -1,0 +1,205 @@
+"""Window rows as they travel: read back from the bytes, they are the same rows."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+import pytest
+from apidae.v1 import data_pb2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensor import convert
+from sensor.aggregate import Aggregator
+from sensor.calls import AuthenticationKind, CallRecord, Hop, PrincipalKind, Role, SegmentKind, WorkloadKind
+from sensor.convert import PARTITIONS_COUNT, BatchConverter, find_partition
+from sensor.window import WindowRow
+from tests.sensor.records import START_NS, make_record, make_route, make_service, records
+
+
+def make_rows(stream: Sequence[CallRecord]) -> list[WindowRow]:
+    aggregator = Aggregator()
+    for record in stream:
+        aggregator.add(record)
+    return aggregator.flush()
+
+
+def convert_rows(rows: list[WindowRow], converter: BatchConverter | None = None, seen: int = 0) -> list[data_pb2.Batch]:
+    converter = converter or BatchConverter(node="node-1", boot_id="boot-1")
+    batches = converter.convert(
+        rows, key_id=3, policy_epoch=4, clock_segment=5, lost_calls_total=seen // 10, seen_calls_total=seen
+    )
+    return [data_pb2.Batch.FromString(batch.SerializeToString()) for batch in batches]
+
+
+def read_rows(batch: data_pb2.Batch) -> list[tuple[object, ...]]:
+    """Rows of a batch with every index looked up."""
+    columns, strings = batch.rows, batch.strings
+    ends = [
+        list(accumulate(lengths)) for lengths in (columns.duration_len, columns.response_size_len, columns.objects_len)
+    ]
+    read = []
+    for i, route in enumerate(columns.route):
+        starts = [column[i - 1] if i else 0 for column in ends]
+        read.append(
+            (
+                batch.routes[route].route_id,
+                batch.base_time_unix_seconds + columns.window_offset_seconds[i],
+                columns.window_length_seconds[i],
+                (
+                    columns.principal[i],
+                    columns.credential[i],
+                    strings[columns.client_address[i]],
+                    strings[columns.client_workload[i]],
+                ),
+                columns.principal_kind[i],
+                columns.authentication[i],
+                (columns.status_code[i], columns.role[i], columns.hop[i], columns.flags[i]),
+                strings[columns.protocol_version[i]],
+                strings[columns.request_content_type[i]],
+                strings[columns.response_content_type[i]],
+                (columns.calls[i], columns.request_bytes[i], columns.response_bytes[i]),
+                (columns.time_to_first_byte_sum_us[i], columns.duration_sum_us[i], columns.duration_max_us[i]),
+                list(
+                    zip(
+                        columns.duration_bucket[starts[0] : ends[0][i]],
+                        columns.duration_count[starts[0] : ends[0][i]],
+                        strict=True,
+                    )
+                ),
+                list(
+                    zip(
+                        columns.response_size_bucket[starts[1] : ends[1][i]],
+                        columns.response_size_count[starts[1] : ends[1][i]],
+                        strict=True,
+                    )
+                ),
+                list(columns.objects_hash[starts[2] : ends[2][i]]),
+                columns.objects_count[i],
+                (columns.object_numeric_calls[i], columns.object_monotonic_steps[i], columns.object_numeric_span[i]),
+            )
+        )
+    return read
+
+
+def tell_row(row: WindowRow) -> tuple[object, ...]:
+    """The same of a window row."""
+    return (
+        row.route.route_id,
+        row.window_start_unix_seconds,
+        row.window_length_seconds,
+        tuple(row.actor),
+        int(row.principal_kind),
+        int(row.authentication),
+        (row.status_code, int(row.role), int(row.hop), int(row.flags)),
+        row.protocol_version,
+        row.request_content_type,
+        row.response_content_type,
+        (row.calls, row.request_bytes, row.response_bytes),
+        (row.time_to_first_byte_sum_us, row.duration_sum_us, row.duration_max_us),
+        sorted(row.duration.counts.items()),
+        sorted(row.response_size.counts.items()),
+        sorted(row.objects.hashes),
+        row.objects.estimate(),
+        (row.object_numeric_calls, row.object_monotonic_steps, row.object_numeric_span),
+    )
+
+
+@settings(max_examples=50)
+@given(st.lists(records(), max_size=40))
+def test_rows_survive_the_wire(stream: list[CallRecord]) -> None:
+    rows = make_rows(stream)
+    batches = convert_rows(rows)
+    read = [row for batch in batches for row in read_rows(batch)]
+    assert sorted(read, key=repr) == sorted(map(tell_row, rows), key=repr)
+    assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
+    for batch in batches:
+        assert {
+            find_partition(row.route.service)
+            for row in rows
+            if row.route.route_id in {r.route_id for r in batch.routes}
+        } == {batch.partition}
+
+
+def test_the_envelope_and_the_dictionaries() -> None:
+    rows = make_rows([make_record(), make_record(status_code=404, time_unix_ns=START_NS + 10**10)])
+    (batch,) = convert_rows(rows)
+    assert (batch.node, batch.boot_id, batch.key_id, batch.policy_epoch, batch.clock_segment) == (
+        "node-1",
+        "boot-1",
+        3,
+        4,
+        5,
+    )
+    assert batch.strings[0] == ""
+    assert len(set(batch.strings)) == len(batch.strings)
+    (service,) = batch.services
+    assert (service.workload, service.port, service.host_name) == ("nginx.service", 80, "node-1")
+    (route,) = batch.routes
+    assert (batch.strings[route.host], batch.strings[route.method]) == ("shop.test", "GET")
+    assert [(batch.strings[s.text], s.hash, s.length) for s in route.segments] == [
+        ("users", 0, 0),
+        ("", 77, 5),
+        ("", 0, 0),
+    ]
+    assert batch.base_time_unix_seconds == START_NS // 10**9
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(10_000, [7]), (3, [3, 3, 1]), (7, [7])])
+def test_batches_are_bounded_in_rows(monkeypatch: pytest.MonkeyPatch, limit: int, sizes: list[int]) -> None:
+    monkeypatch.setattr(convert, "BATCH_ROWS_LIMIT", limit)
+    rows = make_rows([make_record(principal=number) for number in range(7)])
+    assert [len(batch.rows.route) for batch in convert_rows(rows)] == sizes
+
+
+def test_batches_are_bounded_in_bytes() -> None:
+    hashes = [(1 << 50) * number for number in range(1, 257)]
+    rows = make_rows([make_record(principal=p, object_hash=h) for p in range(1, 1_000, 1) for h in (hashes[p % 256],)])
+    for row in rows:
+        row.objects.hashes.update(hashes)
+    batches = convert_rows(rows)
+    assert len(batches) == 2
+    assert max(batch.ByteSize() for batch in batches) < 3 * 1024 * 1024
+
+
+def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
+    converter = BatchConverter(node="n", boot_id="b")
+    web, api = make_rows([make_record()]), make_rows([make_record(route=make_route(2, workload="api"))])
+    assert find_partition(make_service()) != find_partition(make_service("api"))
+    told = [
+        [(batch.lost_calls, batch.seen_calls) for batch in convert_rows(rows, converter, seen)]
+        for rows, seen in ((web, 100), (api, 150), (web, 300), (web + api, 300))
+    ]
+    assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(0, 0), (15, 150)]]
+
+
+def test_partitions_are_spread_and_fixed() -> None:
+    partitions = [find_partition(make_service(f"service-{number}")) for number in range(2_000)]
+    counts = np.bincount(partitions, minlength=PARTITIONS_COUNT)
+    assert len(counts) == PARTITIONS_COUNT
+    assert counts.min() > 0
+    # A change here breaks the ownership of partitions between nodes of different versions.
+    assert [find_partition(make_service(name)) for name in ("nginx.service", "api")] == [46, 1]
+    assert find_partition(make_service(port=1)) == find_partition(make_service(port=2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wire", "prefix"),
+    [
+        (Role, data_pb2.Role, "ROLE_"),
+        (Hop, data_pb2.Hop, "HOP_"),
+        (WorkloadKind, data_pb2.WorkloadKind, "WORKLOAD_KIND_"),
+        (SegmentKind, data_pb2.SegmentKind, "SEGMENT_KIND_"),
+        (PrincipalKind, data_pb2.PrincipalKind, "PRINCIPAL_KIND_"),
+    ],
+)
+def test_enums_are_those_of_the_wire(kind: type[Role], wire: type[data_pb2.Role], prefix: str) -> None:
+    numbers = {name.removeprefix(prefix): number for name, number in wire.items()}
+    assert {member.name: member.value for member in kind} == {n: v for n, v in numbers.items() if n in kind.__members__}
+    assert set(numbers) - {"UNSPECIFIED"} == set(kind.__members__) - {"UNSPECIFIED"}
+
+
+def test_authentication_bits_are_those_of_the_wire() -> None:
+    for name, number in data_pb2.AuthenticationKind.items():
+        if number:
+            assert AuthenticationKind[name.removeprefix("AUTHENTICATION_KIND_")] == 1 << number
