@@ -1,0 +1,212 @@
+"""The write-ahead log: what is in it is acknowledged, survives kill -9 and power loss, and stays until all read it.
+
+Directory: numbered segments (collector/ingest/segment.py), one cursor a reader, `id` (random, so that insert tokens
+of a new log never equal those of an old one), and `sequences.json`: the ledger of batches seen, as of the start of
+the newest segment. At a start the segments after that are scanned to bring the ledger up to date. `Wal` blocks and is
+used by one thread at a time; `collector/ingest/commit.py` groups the appends of all streams into one write and one
+fsync.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+
+from apidae.v1 import data_pb2
+from google.protobuf.message import DecodeError
+
+from collector.ingest.reader import load_cursor, sync_directory, write_durably
+from collector.ingest.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
+from collector.ingest.sequences import SequenceLedger
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+# Room for a store outage: about 4 h of 100 nodes at 1,000 rows each 10 s.
+LOG_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
+
+
+class LogFullError(OSError):
+    """The log has reached its limit because the store does not keep up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """One batch to make durable: its key and its serialised form."""
+
+    node: str
+    boot_id: str
+    sequence: int
+    received_unix_ns: int
+    payload: bytes
+
+
+class Wal:
+    """Writer and owner of the directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        readers: Sequence[str],
+        essential: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        limit_bytes: int = LOG_LIMIT_BYTES,
+        sync: Callable[[int], None] = os.fsync,
+    ) -> None:
+        """Open or create.
+
+        A segment is deleted once all `readers` have passed it. Past half of `limit_bytes` only the `essential` one (the
+        store) holds segments back: the others lose the oldest, and their readers count it. `sync` is fsync, by file
+        descriptor. Raises OSError when the directory cannot be written.
+        """
+        self._directory = directory
+        self._readers = tuple(readers)
+        self._essential = essential
+        self._segment_bytes = segment_bytes
+        self._limit_bytes = limit_bytes
+        self._sync = sync
+        self._file: RawIOBase | None = None
+        self._number = 0
+        self._offset = 0
+        self._covered = 0  # The ledger on disk knows everything up to this segment.
+        self._size_bytes = 0
+        self.ledger = SequenceLedger()
+        self.scanned_batches = 0
+        self.torn_bytes = 0  # Of tails that a crash cut, found at this start.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.id = self._load_id()
+        self._recover()
+        self._begin_segment()
+
+    @property
+    def position(self) -> Position:
+        """The durable end: where the next frame begins."""
+        return Position(self._number, self._offset)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all segments."""
+        return self._size_bytes
+
+    def append(self, appends: Sequence[Append]) -> None:
+        """Write and sync all, then remember their keys.
+
+        After an OSError (LogFullError, disk full, I/O error) none of them is in the log.
+        """
+        if self._offset >= self._segment_bytes:
+            self._begin_segment()
+            self.collect()
+        if self._size_bytes >= self._limit_bytes:
+            self.collect()
+        if self._size_bytes >= self._limit_bytes:
+            raise LogFullError(f"The write-ahead log holds {self._size_bytes} bytes; its limit is {self._limit_bytes}.")
+        buffer = b"".join(encode_frame(append.payload, append.received_unix_ns) for append in appends)
+        assert self._file is not None
+        try:
+            _write_all(self._file, buffer)
+            self._sync(self._file.fileno())
+        except OSError:
+            self._withdraw()
+            raise
+        self._offset += len(buffer)
+        self._size_bytes += len(buffer)
+        for append in appends:
+            self.ledger.add(append.node, append.boot_id, append.sequence)
+
+    def collect(self) -> int:
+        """Delete the segments that are passed, and past the limit those that only lesser readers still want. Returns
+        how many.
+        """
+        passed, stored = self._find_passed(self._readers), self._find_passed((self._essential,))
+        sizes = {n: locate_segment(self._directory, n).stat().st_size for n in find_segments(self._directory)}
+        self._size_bytes = sum(sizes.values())
+        deleted = 0
+        for number, size in sizes.items():
+            is_over = self._size_bytes > self._limit_bytes // 2
+            if number >= self._number or not (number < passed or (is_over and number < stored)):
+                break
+            locate_segment(self._directory, number).unlink()
+            self._size_bytes -= size
+            deleted += 1
+        if deleted:
+            sync_directory(self._directory)
+        return deleted
+
+    def close(self) -> None:
+        """Close the segment; everything acknowledged is on disk already."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _find_passed(self, readers: Sequence[str]) -> int:
+        """The lowest segment that one of the readers still stands in; 0 where one has not begun."""
+        cursors = [load_cursor(self._directory, name) for name in readers]
+        return min((cursor.position.segment if cursor else 0 for cursor in cursors), default=0)
+
+    def _load_id(self) -> str:
+        path = self._directory / "id"
+        if not path.exists():
+            write_durably(path, secrets.token_hex(8).encode())
+        return path.read_text()
+
+    def _begin_segment(self) -> None:
+        """Close the newest segment and open the next; the ledger on disk then covers everything before it."""
+        self.close()
+        segments = find_segments(self._directory)
+        self._number = max(segments[-1] if segments else 0, self._covered) + 1
+        state = {"before_segment": self._number, "pairs": self.ledger.dump()}
+        write_durably(self._directory / "sequences.json", json.dumps(state).encode())
+        self._covered = self._number - 1
+        # Unbuffered: a frame is in the file or the write failed, never in between.
+        self._file = locate_segment(self._directory, self._number).open("xb", buffering=0)
+        self._offset = 0
+        sync_directory(self._directory)
+
+    def _recover(self) -> None:
+        """Load the ledger and add what was written after it was saved."""
+        path = self._directory / "sequences.json"
+        first = 0
+        if path.exists():
+            state = json.loads(path.read_text())
+            first = state["before_segment"]
+            self._covered = first - 1
+            self.ledger.load(state["pairs"])
+        for number in find_segments(self._directory):
+            if number >= first:
+                self._scan(number)
+            else:
+                self._size_bytes += locate_segment(self._directory, number).stat().st_size
+
+    def _scan(self, number: int) -> None:
+        content = locate_segment(self._directory, number).read_bytes()
+        entries, _ = decode_frames(content, number, 0)
+        for entry in entries:
+            try:
+                batch = data_pb2.Batch.FromString(entry.payload)
+            except DecodeError:  # Its checksum is right, so it was written so: the store's writer will count it.
+                continue
+            self.ledger.add(batch.node, batch.boot_id, batch.sequence)
+            self.scanned_batches += 1
+        end = entries[-1].end.offset if entries else 0
+        self.torn_bytes += len(content) - end
+        self._size_bytes += len(content)
+
+    def _withdraw(self) -> None:
+        """Take back a write that failed half-way. Where even that fails, go on in a new segment: readers stop at the
+        torn frame.
+        """
+        assert self._file is not None
+        try:
+            self._file.truncate(self._offset)
+            self._file.seek(self._offset)
+        except OSError:
+            self._offset = self._segment_bytes
+
+
+def _write_all(file: RawIOBase, buffer: bytes) -> None:
+    """Write everything: a nearly full disk takes a part and refuses the rest at the next call. Raises OSError."""
+    rest = memoryview(buffer)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
