@@ -1,0 +1,149 @@
+"""The control socket: pause, resume, status, and every way it can fail as one sentence."""
+
+import json
+import os
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.pause import (
+    MAX_MESSAGE_BYTES,
+    SOCKET_NAME,
+    CaptureState,
+    ControlError,
+    ControlServer,
+    ControlStatus,
+    request_pause,
+    request_resume,
+    request_status,
+)
+
+
+class Sensor:
+    """A target that remembers its state."""
+
+    def __init__(self) -> None:
+        self.state = CaptureState.CAPTURING
+        self.failure: Exception | None = None
+
+    def on_pause(self) -> None:
+        if self.failure:
+            raise self.failure
+        self.state = CaptureState.PAUSED
+
+    def on_resume(self) -> None:
+        self.state = CaptureState.CAPTURING
+
+    def status(self) -> CaptureState:
+        return self.state
+
+
+@pytest.fixture
+def sensor() -> Sensor:
+    return Sensor()
+
+
+@pytest.fixture
+def server(tmp_path: Path, sensor: Sensor) -> Iterator[ControlServer]:
+    server = ControlServer(tmp_path, sensor)
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_pause_and_resume(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
+    assert request_pause(tmp_path) == ControlStatus(state=CaptureState.PAUSED, pid=os.getpid())
+    assert sensor.state is CaptureState.PAUSED
+    assert request_status(tmp_path).state is CaptureState.PAUSED
+    assert request_resume(tmp_path).state is CaptureState.CAPTURING
+    assert sensor.state is CaptureState.CAPTURING
+    assert server.failed_count == 0
+
+
+def test_socket_is_the_owners_alone(server: ControlServer, tmp_path: Path) -> None:
+    assert stat.S_IMODE((tmp_path / SOCKET_NAME).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("failure", [OSError("the ring is gone"), RuntimeError("a bug")])
+def test_failure_is_told_and_the_next_command_served(
+    server: ControlServer, sensor: Sensor, tmp_path: Path, failure: Exception
+) -> None:
+    sensor.failure = failure
+    with pytest.raises(ControlError, match=f"The sensor could not pause: {failure}"):
+        request_pause(tmp_path)
+    assert request_status(tmp_path).state is CaptureState.CAPTURING
+    assert server.failed_count == 1
+
+
+def test_no_sensor_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ControlError, match=r"No sensor runs here .* start one with `apidae sensor`"):
+        request_pause(tmp_path)
+
+
+def test_socket_of_a_dead_sensor_is_one_sentence_and_is_replaced(tmp_path: Path, sensor: Sensor) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / SOCKET_NAME))
+    with pytest.raises(ControlError, match="No sensor runs here"):
+        request_status(tmp_path)
+    server = ControlServer(tmp_path, sensor)
+    server.start()
+    assert request_status(tmp_path).pid == os.getpid()
+    server.stop()
+    assert not (tmp_path / SOCKET_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"\n", b"{}\n", b"[1]\n", b'{"command": "explode"}\n', b"\xff" * MAX_MESSAGE_BYTES]
+)
+def test_malformed_request_is_refused_and_counted(server: ControlServer, tmp_path: Path, request_line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect(str(tmp_path / SOCKET_NAME))
+        channel.sendall(request_line)
+        assert "pause, resume, status" in json.loads(channel.recv(MAX_MESSAGE_BYTES))["error"]
+    assert server.failed_count == 1
+    assert request_status(tmp_path).state is CaptureState.CAPTURING
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b'{"state": "dancing", "pid": 1}\n', "is no sensor of this version"),
+        (b"[]\n", "is no sensor of this version"),
+        (b"HTTP/1.1 400", "ended while it was asked to pause"),
+        (b"", "ended while it was asked to pause"),
+    ],
+)
+def test_answer_of_something_else_is_one_sentence(tmp_path: Path, answer: bytes, sentence: str) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / SOCKET_NAME))
+        bound.listen()
+
+        def serve() -> None:
+            channel, _ = bound.accept()
+            with channel:
+                channel.recv(MAX_MESSAGE_BYTES)
+                channel.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with pytest.raises(ControlError, match=sentence):
+            request_pause(tmp_path)
+        thread.join()
+
+
+def test_long_directory_is_one_sentence(tmp_path: Path, sensor: Sensor) -> None:
+    deep = tmp_path / ("d" * 120)
+    with pytest.raises(ControlError, match="too long for a unix socket"):
+        ControlServer(deep, sensor).start()
+    with pytest.raises(ControlError, match="too long for a unix socket"):
+        request_pause(deep)
+
+
+def test_unmakeable_socket_is_one_sentence(tmp_path: Path, sensor: Sensor) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ControlError, match=r"cannot be made \(File exists\)"):
+        ControlServer(tmp_path / "file", sensor).start()
