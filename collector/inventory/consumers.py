@@ -1,0 +1,215 @@
+"""Consumers out of the store: who calls, how much, and how many distinct objects they touched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from collector.inventory.consumer import (
+    PRINCIPAL_KINDS,
+    Consumer,
+    ConsumerDetail,
+    ConsumerEndpoint,
+    ConsumerKind,
+    ConsumerName,
+    parse_consumer,
+)
+from collector.inventory.counted import CONSUMER_ID, ERROR, NAMES, counted_rows, objects_count, span_parameters
+from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
+from collector.inventory.question import LIMIT_DEFAULT, Order
+from collector.inventory.reader import Reader, select
+from collector.inventory.span import Span
+
+CONSUMER_ENDPOINTS_MAX = 100
+CONSUMER_PLACES_MAX = 50
+
+
+class ConsumerSort(StrEnum):
+    """What consumers may be sorted by."""
+
+    CALLS = "calls"
+    ENDPOINTS = "endpoints"
+    OBJECTS = "objects"
+    ERRORS = "errors"
+    FIRST_SEEN = "first_seen"
+    LAST_SEEN = "last_seen"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerQuestion:
+    """Filters (empty or None = any), sort and page. `search` is part of the consumer's name."""
+
+    span: Span
+    since: str
+    search: str = ""
+    kind: ConsumerKind | None = None
+    endpoint_id: str = ""
+    sort: ConsumerSort = ConsumerSort.CALLS
+    order: Order = Order.DESCENDING
+    limit: int = LIMIT_DEFAULT
+    cursor: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a cursor belongs to."""
+        parts = (self.since, self.search, self.kind or "", self.endpoint_id, self.sort, self.order)
+        return digest_question("consumers", *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerPage:
+    """One page, where the next one starts (empty on the last), and how many consumers match in all."""
+
+    items: tuple[Consumer, ...]
+    next_cursor: str
+    total: int
+
+
+# The rows of one consumer, by the column that names it and the emptiness of those that would come first.
+_NAMED_BY: dict[ConsumerKind, str] = {
+    ConsumerKind.PRINCIPAL: "r.principal = {hash:UInt64}",
+    ConsumerKind.CREDENTIAL: "r.principal = 0 AND r.credential = {hash:UInt64}",
+    ConsumerKind.ADDRESS: "r.principal = 0 AND r.credential = 0 AND r.client_address = {text:String} AND r.client_address != ''",
+    ConsumerKind.WORKLOAD: (
+        "r.principal = 0 AND r.credential = 0 AND r.client_address = '' "
+        "AND r.client_workload = {text:String} AND r.client_workload != ''"
+    ),
+    ConsumerKind.OTHER: "r.principal = 0 AND r.credential = 0 AND r.client_address = '' AND r.client_workload = ''",
+}
+_HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
+
+
+class ConsumerInventory:
+    """Answers questions about consumers from the store."""
+
+    def __init__(self, *, reader: Reader) -> None:
+        self._reader = reader
+
+    def list_consumers(self, question: ConsumerQuestion) -> ConsumerPage:
+        """One page; raises CursorError when the cursor is not of this question."""
+        after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
+        parameters = {**span_parameters(question.span), "rows": question.limit + 1}
+        wheres, outer = "", []
+        if question.endpoint_id:
+            wheres = " AND n.endpoint_id = {endpoint:String}"
+            parameters["endpoint"] = question.endpoint_id
+        if question.kind is not None:
+            outer.append("startsWith(consumer, {kind:String})")
+            parameters["kind"] = f"{question.kind}:"
+        if question.search:
+            outer.append("positionCaseInsensitiveUTF8(consumer, {search:String}) > 0")
+            parameters["search"] = question.search
+        direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
+        keyset = ""
+        if after is not None:
+            keyset = f"WHERE (sort_value, consumer) {comparison} ({{after_value:Float64}}, {{after_id:String}})"
+            parameters |= {"after_value": after.value, "after_id": after.id}
+        statement = f"""
+WITH {NAMES}
+SELECT * FROM (
+    SELECT *, toFloat64({question.sort.value}) AS sort_value, count() OVER () AS total
+    FROM ({_figures(question.span, wheres)})
+    {"WHERE " + " AND ".join(outer) if outer else ""}
+)
+{keyset}
+ORDER BY sort_value {direction}, consumer {direction}
+LIMIT {{rows:UInt32}}"""
+        rows = select(self._reader, statement, parameters)
+        shown = rows[: question.limit]
+        next_cursor = ""
+        if len(rows) > question.limit:
+            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["consumer"])
+            next_cursor = write_cursor(last, question.fingerprint)
+        return ConsumerPage(
+            items=tuple(_read_consumer(row, question.span) for row in shown),
+            next_cursor=next_cursor,
+            total=int(rows[0]["total"]) if rows else 0,
+        )
+
+    def get_consumer(self, name: ConsumerName, span: Span) -> ConsumerDetail | None:
+        """One consumer, or None when it made no counted call in the span."""
+        value: dict[str, Any] = {"hash": int(name.value, 16)} if name.kind in _HASHED else {"text": name.value}
+        parameters = {**span_parameters(span), **(value if name.kind is not ConsumerKind.OTHER else {})}
+        where = f" AND {_NAMED_BY[name.kind]}"
+        rows = select(self._reader, f"WITH {NAMES} {_figures(span, where)}", parameters)
+        if not rows:
+            return None
+        counted = counted_rows(span) + where
+        return ConsumerDetail(
+            consumer=_read_consumer(rows[0], span),
+            endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
+            addresses=self._count_places("client_address", counted, parameters),
+            workloads=self._count_places("client_workload", counted, parameters),
+        )
+
+    def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by where the consumer called from, most first; `column` is one of our own names."""
+        statement = f"""
+WITH {NAMES}
+SELECT r.{column} AS place, sum(r.calls) AS total
+{counted} AND r.{column} != ''
+GROUP BY place
+ORDER BY total DESC, place
+LIMIT {CONSUMER_PLACES_MAX}"""
+        return {row["place"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
+
+
+def _figures(span: Span, where: str) -> str:
+    """One row a consumer."""
+    return f"""
+SELECT {CONSUMER_ID} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS endpoints,
+    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, r.status_code IN (401, 403)) AS denied,
+    {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
+    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+{counted_rows(span)}{where}
+GROUP BY consumer
+HAVING sum(r.calls) > 0"""
+
+
+def _endpoints(counted: str, span: Span) -> str:
+    """The endpoints one consumer touched, busiest first."""
+    return f"""
+WITH {NAMES}
+SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template, sum(r.calls) AS calls,
+    sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS objects,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+{counted}
+GROUP BY id
+ORDER BY calls DESC, id
+LIMIT {CONSUMER_ENDPOINTS_MAX}"""
+
+
+def _read_consumer(row: Mapping[str, Any], span: Span) -> Consumer:
+    name = parse_consumer(row["consumer"])
+    return Consumer(
+        name=name,
+        principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown")
+        if name.kind is ConsumerKind.PRINCIPAL
+        else "",
+        endpoints=int(row["endpoints"]),
+        calls=int(row["calls"]),
+        calls_per_second=int(row["calls"]) / span.seconds,
+        errors=int(row["errors"]),
+        denied=int(row["denied"]),
+        objects=int(row["objects"]),
+        addresses=int(row["addresses"]),
+        request_bytes=int(row["request_bytes"]),
+        response_bytes=int(row["response_bytes"]),
+        first_seen=int(row["first_seen"]),
+        last_seen=int(row["last_seen"]),
+    )
+
+
+def _read_endpoint(row: Mapping[str, Any]) -> ConsumerEndpoint:
+    return ConsumerEndpoint(
+        endpoint_id=row["id"],
+        method=row["method"],
+        host=row["host"],
+        template=row["url_template"],
+        calls=int(row["calls"]),
+        errors=int(row["errors"]),
+        objects=int(row["objects"]),
+        first_seen=int(row["first_seen"]),
+        last_seen=int(row["last_seen"]),
+    )

@@ -1,0 +1,163 @@
+"""The endpoint as people see it: {service, host, method, template} with what was measured of it in a span of time."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from collector.inventory.histogram import Percentiles
+from collector.rows import Service
+
+WORKLOAD_KINDS: dict[int, str] = {0: "unknown", 1: "systemd_unit", 2: "container", 3: "process", 4: "kubernetes"}
+
+
+class Tier(StrEnum):
+    """How sure we are that the endpoint exists."""
+
+    CONFIRMED = "confirmed"  # Answered 2xx at least once in the span.
+    UNCONFIRMED = "unconfirmed"  # Never a 2xx, but not only client errors: redirects, server errors, aborted calls.
+    PROBED = "probed"  # Nothing but 4xx: what a scanner guesses leaves.
+
+
+class SeenAt(StrEnum):
+    """Which end of the connection the counted calls were seen at."""
+
+    SERVER = "server"
+    CLIENT = "client"  # Outbound or third party: no sensor saw the server.
+    BOTH = "both"
+
+
+class AuthenticationLevel(StrEnum):
+    """How much of the successful traffic carried credentials."""
+
+    NONE = "none"  # 0 % of the 2xx calls.
+    PARTIAL = "partial"
+    FULL = "full"  # At least FULL_COVERAGE of them.
+    UNKNOWN = "unknown"  # No 2xx call to judge by.
+
+
+FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/api.md.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusMix:
+    """Calls by class of status code; `aborted` ended before a response head."""
+
+    informational: int
+    success: int
+    redirection: int
+    client_error: int
+    server_error: int
+    aborted: int
+
+    @property
+    def errors(self) -> int:
+        """Server errors and aborted calls: what the service, not its client, got wrong."""
+        return self.server_error + self.aborted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authentication:
+    """Credentials seen. `coverage` is the share of 2xx calls that carried some, None without 2xx; `kinds` counts calls of any status."""
+
+    coverage: float | None
+    kinds: dict[str, int]
+
+    @property
+    def level(self) -> AuthenticationLevel:
+        """The coverage as one word."""
+        if self.coverage is None:
+            return AuthenticationLevel.UNKNOWN
+        if self.coverage >= FULL_COVERAGE:
+            return AuthenticationLevel.FULL
+        return AuthenticationLevel.PARTIAL if self.coverage > 0 else AuthenticationLevel.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One row of the inventory. Times are unix seconds, sizes bytes, latencies milliseconds to the last response byte."""
+
+    id: str
+    service: Service
+    host: str
+    method: str
+    template: str
+    calls: int
+    calls_per_second: float  # Since the start of the span or its first call, whichever is later.
+    first_seen: int  # Ever, within retention.
+    last_seen: int
+    status: StatusMix
+    latency_ms: Percentiles | None
+    latency_max_ms: float
+    request_bytes: int
+    response_bytes: int
+    response_size_bytes: Percentiles | None
+    authentication: Authentication
+    consumers: int
+    tier: Tier
+    seen_at: SeenAt
+    is_proxied: bool  # Some calls were seen at a proxy in front of it.
+    is_lossy: bool  # Some calls had lost bytes or truncated heads.
+    protocol_versions: tuple[str, ...]
+    request_content_types: tuple[str, ...]
+    response_content_types: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPoint:
+    """One step of a time series."""
+
+    time: int
+    calls: int
+    errors: int
+    p95_ms: float | None
+    request_bytes: int
+    response_bytes: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConsumer:
+    """One consumer at one endpoint. `objects` are distinct objects, estimated past 256 a row."""
+
+    id: str
+    calls: int
+    errors: int
+    objects: int
+    first_seen: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRoute:
+    """One route behind an endpoint: its immutable id and the shape its calls had."""
+
+    id: str  # 16 hex digits.
+    method: str
+    host: str
+    shape: str
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointDetail:
+    """An endpoint with its time series, its busiest consumers, its status codes and the routes behind it."""
+
+    endpoint: Endpoint
+    series_step_seconds: int
+    series: tuple[SeriesPoint, ...]
+    top_consumers: tuple[EndpointConsumer, ...]
+    status_codes: dict[str, int]
+    routes: tuple[EndpointRoute, ...]
+
+
+def decide_tier(status: StatusMix) -> Tier:
+    """Confirmed by one 2xx; probed where every call was a client error; else unconfirmed."""
+    if status.success:
+        return Tier.CONFIRMED
+    others = status.informational + status.redirection + status.server_error + status.aborted
+    return Tier.PROBED if status.client_error and not others else Tier.UNCONFIRMED
+
+
+def name_service(service: Service) -> str:
+    """A service in a few characters: `namespace/workload:port` or `workload:port`."""
+    place = f"{service.namespace}/" if service.namespace else ""
+    return f"{place}{service.workload or service.host_name or 'unknown'}:{service.port}"

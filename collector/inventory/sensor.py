@@ -1,0 +1,66 @@
+"""The sensor as the inventory shows it: who it is, how it does, and its account of every call: seen = used + dropped."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SensorState(StrEnum):
+    """What the sensor does now."""
+
+    CAPTURING = "capturing"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    SILENT = "silent"  # Said nothing for longer than SILENCE_SECONDS.
+    UNKNOWN = "unknown"  # Connected, has not reported yet.
+
+
+SILENCE_SECONDS = 15  # Three missed reports (proto Health).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageCount:
+    """One stage's account since the sensor's start: seen = used + sum of dropped by reason."""
+
+    stage: str
+    seen: int
+    used: int
+    dropped: dict[str, int]
+
+    @property
+    def dropped_total(self) -> int:
+        """All reasons together."""
+        return sum(self.dropped.values())
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether the account adds up; where not, something was lost uncounted."""
+        return self.seen == self.used + self.dropped_total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """One sensor, its last report, and the loss over its life. Times are unix seconds."""
+
+    node: str
+    cluster: str
+    boot_id: str
+    state: SensorState
+    version: str
+    kernel_release: str
+    is_connected: bool
+    first_seen: float
+    last_report_at: float  # Hello, report or batch, whichever came last.
+    lag_ms: int
+    spool_bytes: int
+    memory_bytes: int
+    cpu_seconds: float
+    seen_calls: int
+    lost_calls: int
+    stages: tuple[StageCount, ...]
+    reason: str
+
+    @property
+    def loss_ratio(self) -> float:
+        """Lost calls of all calls, 0..1."""
+        total = self.seen_calls + self.lost_calls
+        return self.lost_calls / total if total else 0.0
