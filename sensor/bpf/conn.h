@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * State of one TCP connection, and the maps. Everything here dies with its socket (sk_storage) or is bounded and says how it evicts.
+ */
+#ifndef APIDAE_CONN_H
+#define APIDAE_CONN_H
+
+#include "events.h"
+#include "http_machine.h"
+
+#define QUEUE_INLINE 4  /* Outstanding requests kept in the connection itself; a power of two. */
+#define QUEUE_DEEP 256  /* More of them, in storage made on demand; a power of two. Past it calls are counted, not told. */
+#define WAIT_MAX 40     /* Segments ignored while a missing one is awaited. */
+#define TRIES_MAX 8     /* Messages looked at before a connection is given up as not HTTP. */
+#define METHOD_MAX 32   /* The longest registered method has 17 letters. */
+#define REQUEST_COPY 8192
+#define RESPONSE_COPY 1024
+#define PORT_FLUSH_BYTES 65536
+
+enum direction { INGRESS = 0, EGRESS = 1 };
+
+/* One outstanding request. */
+struct call {
+  u64 done; /* Ends seen, of request and response; whoever makes it 2 tells the call. */
+  u64 request_time_ns;
+  u64 response_time_ns;
+  u64 end_time_ns;
+  u64 request_bytes;
+  u64 response_bytes;
+  u32 number;
+  u16 status;
+  u8 flags;
+  u8 _pad;
+};
+
+enum call_flag { CALL_NO_BODY = 1, CALL_CONNECT = 2, CALL_LOSSY = 4 };
+
+/* Why a packet ends its connection. */
+enum closing { CLOSE_NOT = 0, CLOSE_FIN = 1, CLOSE_RESET = 2 };
+
+/* One direction. Only the holder of `busy` touches it. */
+struct flow {
+  u64 busy;
+  u64 left;     /* Bytes of the framed part that are still to come. */
+  u64 bytes;    /* Of the message so far; of interim responses and the final one together. */
+  u64 first_ns; /* First byte of the message. */
+  u64 unflushed;/* Bytes not yet in `ports`. */
+  u64 body;     /* Body bytes of the message so far. */
+  struct parse parse;
+  u32 next;     /* Sequence number expected. */
+  u32 high;     /* Highest sequence end that was ignored while waiting. */
+  u32 fin_at;
+  u32 offset;   /* Where the next byte is in the packet in hand. */
+  u32 head_from;/* Where the head's part in this packet begins. */
+  u32 copied;   /* Bytes of this head sent up so far. */
+  u8 seen, waiting, filling, fin;
+  u8 is_response;
+  u8 is_told;   /* A part of this head has been sent up. */
+  u8 is_active; /* The (final) head has been seen, the message goes on. */
+  u8 is_untold; /* Its call is past the queue. */
+  /* The event that the step in hand asks for; kind 0: none. */
+  u8 draft_kind, draft_flags;
+  u8 _pad[6];
+  u32 draft_call;
+  u32 draft_from; /* Packet offset of its data. */
+  u32 draft_size;
+  u8 window[WINDOW + 8];
+};
+
+struct conn {
+  struct flow flow[2];
+  u64 id;
+  u64 cgroup_id;
+  u64 peer_cgroup_id;
+  u32 head;       /* Requests pushed. */
+  u32 tail;       /* Calls ended. */
+  u32 deep_from;  /* First call kept in `deep`. */
+  u32 overflow;   /* Requests past the queue, in order after all pushed ones. */
+  u16 local_port;
+  u16 remote_port;
+  u8 kind;
+  u8 request_direction;
+  u8 tries;
+  u8 last_direction; /* 1 + direction of the last segment with data; 0: none. */
+  u8 is_deep;
+  u8 is_counted;     /* In `ports`. */
+  u8 is_lookup_done; /* Peer looked up, or told. */
+  u8 is_closed;
+  struct call calls[QUEUE_INLINE];
+};
+
+struct deep {
+  struct call calls[QUEUE_DEEP];
+};
+
+/* What: state of each TCP connection that carried data. Life: its socket's. Key: the socket. */
+BPF_SK_STORAGE(conns, struct conn);
+/* What: calls past QUEUE_INLINE. Life: its socket's. Key: the socket. */
+BPF_SK_STORAGE(deeps, struct deep);
+/* What: connections whose first data arrived on the listening socket (TCP_DEFER_ACCEPT, a lost handshake ACK). Life: until the child
+ * socket takes it over; the least recent is evicted. Key: hash of addresses and ports, client to server. */
+BPF_TABLE("lru_hash", u64, struct conn, deferred, 1024);
+/* What: an empty connection to start one of `deferred` from. Life: the program's. Key: 0. */
+BPF_ARRAY(blank, struct conn, 1);
+/* What: cgroup of the client end of a connection. Life: the least recent is evicted. Key: as `deferred`. */
+BPF_TABLE("lru_hash", u64, u64, clients, 16384);
+/* What: connections whose server end is on this node. Life and key: as `clients`. */
+BPF_TABLE("lru_hash", u64, u8, servers, 16384);
+/* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
+BPF_ARRAY(machines, struct machine, 1);
+/* What: programs for tail calls. Key: enum program. */
+BPF_PROG_ARRAY(programs, 4);
+/* What: events to the sensor. */
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+/* What: enum counter. */
+BPF_ARRAY(counters, u64, 32);
+/* What: connections and bytes by listening port and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
+BPF_HASH(ports, struct port_key, struct port_count, 8192);
+/* What: 1 for each listening port, kept by the sensor. Key: the port. */
+BPF_ARRAY(listening, u8, 65536);
+
+enum program { PROGRAM_WALK, PROGRAM_FINISH, PROGRAM_WALK_DEFERRED, PROGRAM_FINISH_DEFERRED };
+
+static __always_inline void count(u32 counter) {
+  u64 *value = counters.lookup(&counter);
+  if (value)
+    __sync_fetch_and_add(value, 1);
+}
+
+/* The slot of call `number`; 0 where there is none. */
+static __always_inline struct call *slot(struct bpf_sock *sk, struct conn *c, u32 number) {
+  if (V(c->is_deep) && (s32)(number - V(c->deep_from)) >= 0) {
+    struct deep *deep = deeps.sk_storage_get(sk, 0, 0);
+    if (!deep)
+      return 0;
+    asm volatile("" : "+r"(deep)); /* Else clang adds before it tests, which the verifier refuses. */
+    return &deep->calls[number & (QUEUE_DEEP - 1)];
+  }
+  return &c->calls[number & (QUEUE_INLINE - 1)];
+}
+
+#endif

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Follows the messages of a direction: heads through the machine, bodies by their framing (RFC 9112 6), requests and responses matched in
+ * order. One step ends at most one part (a head, a chunk, a message) and asks for at most one event, in the flow's draft.
+ */
+#ifndef APIDAE_WALK_H
+#define APIDAE_WALK_H
+
+#define HTTP1_WORD 0x2e312f50545448ULL /* "HTTP/1." in the low seven bytes. */
+#define LOOPBACK_IFINDEX 1             /* In every network namespace (net/core/dev.c: the loopback device comes first). */
+
+static __always_inline void draft(struct flow *f, u8 kind, u8 flags, u32 call) {
+  f->draft_kind = kind;
+  f->draft_flags = flags;
+  f->draft_call = call;
+  f->draft_size = 0;
+}
+
+/* Adds the bytes of the head that lie in this packet before `end`, as far as heads are copied. */
+static __always_inline void draft_head(struct flow *f, u32 end) {
+  u32 limit = f->is_response ? RESPONSE_COPY : REQUEST_COPY;
+  u32 copied = V(f->copied), from = V(f->head_from), size = end - from;
+  if (!f->is_told)
+    f->draft_flags |= F_FIRST;
+  f->is_told = 1;
+  if (copied >= limit) {
+    f->draft_flags |= F_TRUNCATED;
+    return;
+  }
+  if (size > limit - copied) {
+    size = limit - copied;
+    f->draft_flags |= F_TRUNCATED;
+  }
+  f->draft_from = from;
+  f->draft_size = size;
+}
+
+static __always_inline void end_flow(struct flow *f) {
+  f->parse.state = S_NONE;
+  f->bytes = 0;
+  f->is_active = 0;
+  f->is_untold = 0;
+}
+
+/* The request is complete. Where its response was complete before (it came early), the call ends here. */
+static __always_inline void end_request(struct bpf_sock *sk, struct conn *c, struct flow *f) {
+  u32 number = V(c->head) - 1;
+  if (!f->is_untold) {
+    struct call *s = slot(sk, c, number);
+    if (s) {
+      s->request_bytes = f->bytes;
+      if (__sync_fetch_and_add(&s->done, 1) == 1) {
+        c->tail = number + 1;
+        draft(f, E_CALL_END, F_ENDED, number);
+      }
+    }
+  }
+  end_flow(f);
+}
+
+/* The response is complete. `flags` are added to the event's; with an event already drafted (its head), that one tells the end. */
+static __always_inline void end_response(struct bpf_sock *sk, struct conn *c, struct flow *f, u64 now) {
+  u32 number = V(c->tail);
+  if (f->is_untold) {
+    __sync_fetch_and_add(&c->overflow, -1);
+    count(C_CALLS);
+    count(C_DROPPED_DEPTH);
+    end_flow(f);
+    return;
+  }
+  struct call *s = slot(sk, c, number);
+  if (s) {
+    s->response_bytes = f->bytes;
+    s->end_time_ns = now;
+    if (__sync_fetch_and_add(&s->done, 1) == 1) {
+      if (!f->draft_kind)
+        draft(f, E_CALL_END, 0, number);
+      f->draft_flags |= F_ENDED;
+      c->tail = number + 1;
+    }
+  }
+  end_flow(f);
+}
+
+static __always_inline void lose_position(struct bpf_sock *sk, struct conn *c, struct flow *f) {
+  f->parse.state = S_LOST;
+  count(C_RESYNC);
+  u32 number = f->is_response ? V(c->tail) : V(c->head) - 1;
+  struct call *s = slot(sk, c, number);
+  if (s && f->is_active && !f->is_untold)
+    s->flags |= CALL_LOSSY;
+}
+
+/* ---- heads ---------------------------------------------------------------------------------------------------------------------- */
+
+static __always_inline void start_message(struct __sk_buff *skb, struct conn *c, struct flow *f, u32 direction, u64 now) {
+  u16 word = 0;
+  if (c->kind == K_NEW)
+    bpf_skb_load_bytes(skb, V(f->offset), &word, 2);
+  u8 is_response = c->kind == K_HTTP ? direction != c->request_direction : word == 0x5448 /* "HT", not "HE"AD */;
+  f->is_response = is_response;
+  f->first_ns = now;
+  f->body = 0;
+  f->copied = 0;
+  f->is_told = 0;
+  f->head_from = f->offset;
+  parse_start(&f->parse, is_response ? S_RESPONSE : S_REQUEST);
+}
+
+/* 0: past the queue; the call will be counted, not told. */
+static __always_inline struct call *push(struct bpf_sock *sk, struct conn *c) {
+  u32 number = V(c->head), depth = number - V(c->tail);
+  if (V(c->overflow) || depth >= QUEUE_DEEP)
+    return 0;
+  if (depth >= QUEUE_INLINE && !c->is_deep) {
+    if (sk->state == BPF_TCP_LISTEN || !deeps.sk_storage_get(sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
+      return 0;
+    c->deep_from = number;
+    c->is_deep = 1;
+  }
+  struct call *s = slot(sk, c, number);
+  if (!s)
+    return 0;
+  __builtin_memset(s, 0, sizeof(*s));
+  s->number = number;
+  return s;
+}
+
+/* Where client and server are both on this node only the server end is told. 1: this is the client end of such a connection. */
+static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c, struct flow *f, u64 key, u32 direction) {
+  if (direction == EGRESS) {
+    u64 cgroup_id = c->cgroup_id;
+    clients.update(&key, &cgroup_id);
+    if (!LOOPBACK_IS_LOCAL || skb->ifindex != LOOPBACK_IFINDEX)
+      return 0;
+    c->kind = K_LOCAL_CLIENT;
+    count(C_LOCAL_CLIENTS);
+    if (f->is_told)
+      draft(f, E_FORGET, 0, 0);
+    return 1;
+  }
+  if (!c->is_lookup_done) {
+    u8 one = 1;
+    servers.update(&key, &one);
+    u64 *peer = clients.lookup(&key);
+    if (peer)
+      c->peer_cgroup_id = *peer;
+    c->is_lookup_done = 1;
+  }
+  return 0;
+}
+
+static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key,
+                                             u32 direction) {
+  if (c->kind == K_NEW) {
+    c->kind = K_HTTP;
+    c->request_direction = direction;
+  }
+  if (leave_to_server(skb, c, f, key, direction))
+    return;
+  struct call *s = push(sk, c);
+  f->is_active = 1;
+  f->is_untold = !s;
+  u8 flags = V(f->parse.flags);
+  if (s) {
+    s->request_time_ns = f->first_ns;
+    s->flags = (flags & P_HEAD ? CALL_NO_BODY : 0) | (flags & P_CONNECT ? CALL_CONNECT : 0);
+    draft(f, E_REQUEST_HEAD, F_LAST, s->number);
+    draft_head(f, V(f->offset));
+    c->head = s->number + 1;
+  } else {
+    __sync_fetch_and_add(&c->overflow, 1);
+  }
+  f->left = V(f->parse.length);
+  if (flags & P_CHUNKED) {
+    f->parse.state = S_CHUNK_SIZE;
+  } else if (flags & P_LENGTH && f->left) {
+    f->parse.state = S_BODY_LENGTH;
+  } else {
+    if (s) {
+      s->request_bytes = f->bytes;
+      s->done = 1; /* The response cannot have come yet. */
+    }
+    end_flow(f);
+  }
+}
+
+/* A response that answers nothing we saw: joined in the middle of a call, or sent unasked (408). Not a call. */
+static __always_inline void orphan(struct flow *f) {
+  count(C_ORPHANS);
+  f->bytes = 0;
+  f->parse.state = S_LOST;
+}
+
+static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key,
+                                              u32 direction, u64 now) {
+  if (c->kind == K_NEW) {
+    c->kind = K_HTTP;
+    c->request_direction = !direction;
+  }
+  if (direction == INGRESS && !c->is_lookup_done) {
+    c->is_lookup_done = 1;
+    if (servers.lookup(&key)) { /* Its end saw the request before we see the response. */
+      c->kind = K_LOCAL_CLIENT;
+      count(C_LOCAL_CLIENTS);
+      draft(f, E_FORGET, 0, 0);
+      return;
+    }
+  }
+  u32 number = V(c->tail), status = V(f->parse.status);
+  if (number == V(c->head)) {
+    if (!V(c->overflow))
+      return orphan(f);
+    f->is_untold = 1;
+  }
+  if (status < 200 && status != 101) { /* Interim: the final response follows, and its bytes are added. */
+    f->parse.state = S_NONE;
+    return;
+  }
+  struct call *s = f->is_untold ? 0 : slot(sk, c, number);
+  u8 call_flags = s ? s->flags : 0, flags = V(f->parse.flags);
+  u32 is_upgrade = status == 101 || (call_flags & CALL_CONNECT && status < 300);
+  f->is_active = 1;
+  if (s) {
+    s->status = status;
+    s->response_time_ns = f->first_ns;
+    draft(f, E_RESPONSE_HEAD, F_LAST | (is_upgrade ? F_UPGRADED : 0), number);
+    draft_head(f, V(f->offset));
+  }
+  f->left = flags & P_LENGTH ? V(f->parse.length) : 0;
+  if (is_upgrade || call_flags & CALL_NO_BODY || status == 204 || status == 304)
+    f->left = 0;
+  else if (flags & P_CHUNKED) {
+    f->parse.state = S_CHUNK_SIZE;
+    return;
+  } else if (!(flags & P_LENGTH) || f->left >= LENGTH_MAX) {
+    f->parse.state = S_BODY_CLOSE;
+    return;
+  }
+  /* What of the body is in this packet is taken at once, so that most calls need one event. */
+  u32 here = skb->len - V(f->offset);
+  u64 take = f->left < here ? f->left : here;
+  f->left -= take;
+  f->bytes += take;
+  f->offset += take;
+  if (f->left)
+    f->parse.state = S_BODY_LENGTH;
+  else
+    end_response(sk, c, f, now);
+  if (is_upgrade)
+    c->kind = K_UPGRADED;
+}
+
+/* ---- what a step may find ------------------------------------------------------------------------------------------------------- */
+
+static __always_inline void end_message(struct bpf_sock *sk, struct conn *c, struct flow *f, u64 now) {
+  if (f->is_response)
+    end_response(sk, c, f, now);
+  else
+    end_request(sk, c, f);
+}
+
+static __always_inline void reject(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f) {
+  if (c->kind == K_HTTP) {
+    lose_position(sk, c, f);
+    return;
+  }
+  end_flow(f);
+  f->offset = skb->len;
+  if (++c->tries >= TRIES_MAX) {
+    c->kind = K_OTHER;
+    count(C_REJECTED);
+  }
+}
+
+static __always_inline void skip_body(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u32 state, u64 now) {
+  u32 here = skb->len - V(f->offset);
+  u64 take = here;
+  if (state == S_BODY_LENGTH || state == S_CHUNK_DATA) {
+    take = f->left < here ? f->left : here;
+    f->left -= take;
+  }
+  f->offset += take;
+  f->bytes += take;
+  f->body += take;
+  if (state == S_BODY_LENGTH && !f->left)
+    end_message(sk, c, f, now);
+  else if (state == S_CHUNK_DATA && !f->left)
+    f->parse.state = S_CHUNK_SIZE;
+}
+
+static __always_inline int is_body(u32 state) {
+  return state == S_BODY_LENGTH || state == S_CHUNK_DATA || state == S_BODY_CLOSE || state == S_LOST;
+}
+
+static __always_inline u32 consume(struct flow *f) {
+  u32 n = machine_consume(&f->parse);
+  f->bytes += n;
+  f->offset = V(f->offset) + n;
+  return V(f->offset);
+}
+
+/* The next window of the packet; 0: no more. */
+static __always_inline int refill(struct __sk_buff *skb, struct flow *f) {
+  u32 offset = consume(f), n = skb->len - offset;
+  if (offset >= skb->len)
+    return 0;
+  if (n > WINDOW)
+    n = WINDOW;
+  asm volatile("" : "+r"(n));
+  n = ((n - 1) & (WINDOW - 1)) + 1;
+  asm volatile("" : "+r"(n));
+  if (bpf_skb_load_bytes(skb, offset, f->window, n) < 0)
+    return 0;
+  f->parse.end = n;
+  return 1;
+}
+
+#define SCAN_STEPS 128
+
+/* Runs the machine over the packet until an action stops it, the packet ends, or the steps do. */
+static __always_inline void scan(struct __sk_buff *skb, struct flow *f, const struct machine *m) {
+  for (u32 i = 0; i < SCAN_STEPS; i++) {
+    if (!machine_step(m, &f->parse, f->window) && !refill(skb, f))
+      return;
+    if (V(f->parse.action))
+      break;
+  }
+  consume(f);
+}
+
+static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, const struct machine *m,
+                                 u64 key, u32 direction, u64 now) {
+  u32 state = V(f->parse.state);
+  if (is_body(state)) {
+    skip_body(skb, sk, c, f, state, now);
+    return;
+  }
+  if (state == S_NONE)
+    start_message(skb, c, f, direction, now);
+  f->parse.action = 0;
+  f->parse.at = f->parse.end = 0;
+  scan(skb, f, m);
+  u8 action = V(f->parse.action);
+  if (action == A_HEAD_END) {
+    if (f->is_response)
+      end_response_head(skb, sk, c, f, key, direction, now);
+    else
+      end_request_head(skb, sk, c, f, key, direction);
+  } else if (action == A_CHUNK_END) {
+    f->left = V(f->parse.length);
+    f->parse.state = f->left ? S_CHUNK_DATA : S_TRAILER;
+  } else if (action == A_MESSAGE_END) {
+    end_message(sk, c, f, now);
+  } else if (action == A_REJECT || (V(f->parse.state) == S_METHOD && V(f->parse.head_bytes) > METHOD_MAX)) {
+    reject(skb, sk, c, f);
+  }
+}
+
+static __always_inline int is_known_method(u64 word) {
+  u32 w = word;
+  return w == 0x20544547 /* GET */ || w == 0x54534f50 /* POST */ || w == 0x20545550 /* PUT */ || w == 0x44414548 /* HEAD */ ||
+         w == 0x454c4544 /* DELE */ || w == 0x43544150 /* PATC */ || w == 0x4954504f /* OPTI */ || w == 0x4e4e4f43 /* CONN */ ||
+         w == 0x43415254 /* TRAC */;
+}
+
+/* At the start of a segment: does a message start here although the one before did not come to its end? After a lost position, a body
+ * without framing, or a request body that was promised (Expect: 100-continue), refused and never sent. */
+static __always_inline void resume(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 now) {
+  u32 state = V(f->parse.state), offset = V(f->offset);
+  if (!is_body(state) || state == S_CHUNK_DATA || skb->len - offset < 8)
+    return;
+  u64 word = 0;
+  bpf_skb_load_bytes(skb, offset, &word, 8);
+  u32 head = V(c->head), depth = head - V(c->tail);
+  if (f->is_response) {
+    if (state == S_BODY_LENGTH || (word & 0xffffffffffffffULL) != HTTP1_WORD || depth < (f->is_active ? 2 : 1))
+      return;
+    if (f->is_active)
+      end_response(sk, c, f, now);
+  } else {
+    if (state == S_BODY_CLOSE || !is_known_method(word))
+      return;
+    struct call *s = slot(sk, c, head - 1);
+    if (state == S_BODY_LENGTH && (f->body || !s || s->done != 1))
+      return;
+    if (f->is_active)
+      end_request(sk, c, f);
+  }
+  end_flow(f);
+}
+
+#endif
