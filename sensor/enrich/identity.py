@@ -117,6 +117,11 @@ class NodeIdentity:
         end = (listener.cgroup_id, listener.port, listener.address)
         return self._services.get(end) or self._build_service(end, self._resolve(end, listener))
 
+    @property
+    def unknown_service(self) -> Service:
+        """What stands for a service that nothing names, of port 0; for the coverage."""
+        return self._build_service((0, 0, ""), _UNKNOWN)
+
     def name_process(self, process: Process) -> str:
         """The workload of a process: unit, container or program."""
         return self._name_process(process).workload

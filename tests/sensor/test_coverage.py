@@ -1,0 +1,137 @@
+"""The report of listening ports: what is read, what is not and why, and that its totals are the kernel's."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.calls import Service, WorkloadKind
+from sensor.coverage import MAX_ROWS, PortCount, PortCoverage, PortProtocol, cover_ports
+from sensor.enrich.listeners import Listener
+
+UNKNOWN = Service(
+    cluster="", namespace="", workload="unknown", workload_kind=WorkloadKind.UNSPECIFIED, host_name="host-1", port=0
+)
+
+
+def make_listener(port: int, *, address: str = "0.0.0.0", cgroup_id: int = 1, inode: int = 1) -> Listener:
+    return Listener(
+        address=address,
+        port=port,
+        inode=inode,
+        cookie=inode,
+        cgroup_id=cgroup_id,
+        namespace=1,
+        process=None,
+        holder_count=1,
+    )
+
+
+def name_service(listener: Listener) -> Service:
+    """One service a cgroup."""
+    return msgspec.structs.replace(UNKNOWN, workload=f"service-{listener.cgroup_id}", port=listener.port)
+
+
+def cover(counts: list[PortCount], listeners: list[Listener]) -> list[PortCoverage]:
+    return cover_ports(counts, listeners, name_service=name_service, unknown_service=UNKNOWN)
+
+
+def count(port: int, kind: PortProtocol = PortProtocol.HTTP, *, cgroup_id: int = 0, connections: int = 3) -> PortCount:
+    return PortCount(port=port, kind=kind, connections=connections, bytes=connections * 100, cgroup_id=cgroup_id)
+
+
+def brief(rows: list[PortCoverage]) -> list[tuple[str, int, PortProtocol, int]]:
+    return [(row.service.workload, row.service.port, row.protocol, row.connections) for row in rows]
+
+
+def test_http_is_read_and_needs_no_reason() -> None:
+    (row,) = cover([count(80)], [make_listener(80)])
+    assert row == PortCoverage(
+        service=name_service(make_listener(80)),
+        protocol=PortProtocol.HTTP,
+        connections=3,
+        bytes=300,
+        address="0.0.0.0",
+        reason="",
+    )
+
+
+def test_every_other_protocol_says_why() -> None:
+    rows = cover([count(80, kind) for kind in PortProtocol if kind is not PortProtocol.HTTP], [make_listener(80)])
+    assert all(row.reason for row in rows)
+    assert len({row.reason for row in rows}) == len(PortProtocol) - 1
+
+
+def test_silent_port_is_listed() -> None:
+    rows = cover([count(80)], [make_listener(80), make_listener(5432, inode=2)])
+    assert brief(rows) == [
+        ("service-1", 80, PortProtocol.HTTP, 3),
+        ("service-1", 5432, PortProtocol.SILENT, 0),
+    ]
+
+
+def test_both_families_and_shared_sockets_are_one_row() -> None:
+    listeners = [make_listener(80), make_listener(80, address="::", inode=2), make_listener(80, inode=3)]
+    (row,) = cover([count(80)], listeners)
+    assert row.address == "0.0.0.0, ::"
+
+
+def test_two_protocols_of_one_port_are_two_rows() -> None:
+    rows = cover([count(80), count(80, PortProtocol.ENCRYPTED, connections=2)], [make_listener(80)])
+    assert brief(rows) == [
+        ("service-1", 80, PortProtocol.HTTP, 3),
+        ("service-1", 80, PortProtocol.ENCRYPTED, 2),
+    ]
+
+
+def test_count_of_a_closed_port_stays_in_the_report() -> None:
+    (row,) = cover([count(80)], [])
+    assert brief([row]) == [("unknown", 80, PortProtocol.HTTP, 3)]
+    assert "Nothing listens here any more" in row.reason
+
+
+def test_count_that_two_services_share_is_not_split() -> None:
+    (row,) = cover([count(80)], [make_listener(80), make_listener(80, cgroup_id=2, inode=2)])
+    assert brief([row]) == [("unknown", 80, PortProtocol.HTTP, 3)]
+    assert "2 services listen on this port" in row.reason
+
+
+def test_count_by_cgroup_tells_two_services_apart() -> None:
+    listeners = [make_listener(80), make_listener(80, cgroup_id=2, inode=2)]
+    assert brief(cover([count(80, cgroup_id=2)], listeners)) == [
+        ("service-1", 80, PortProtocol.SILENT, 0),
+        ("service-2", 80, PortProtocol.HTTP, 3),
+    ]
+
+
+def test_report_is_bounded_and_keeps_its_totals() -> None:
+    counts = [count(port, connections=port) for port in range(1, MAX_ROWS + 1_000)]
+    rows = cover(counts, [])
+    assert len(rows) <= MAX_ROWS
+    assert sum(row.connections for row in rows) == sum(c.connections for c in counts)
+
+
+COUNTS = st.builds(
+    PortCount,
+    port=st.integers(1, 4),
+    kind=st.sampled_from(PortProtocol),
+    connections=st.integers(0, 9),
+    bytes=st.integers(0, 9),
+    cgroup_id=st.integers(0, 3),
+)
+LISTENERS = st.builds(
+    make_listener,
+    st.integers(1, 4),
+    address=st.sampled_from(["0.0.0.0", "::"]),
+    cgroup_id=st.integers(0, 3),
+    inode=st.integers(1, 9),
+)
+
+
+@given(st.lists(COUNTS, max_size=12), st.lists(LISTENERS, max_size=8))
+def test_totals_are_the_kernels_and_every_listener_is_listed(
+    counts: list[PortCount], listeners: list[Listener]
+) -> None:
+    rows = cover(counts, listeners)
+    assert sum(row.connections for row in rows) == sum(c.connections for c in counts)
+    assert sum(row.bytes for row in rows) == sum(c.bytes for c in counts)
+    assert {listener.port for listener in listeners} <= {row.service.port for row in rows}
