@@ -1,0 +1,95 @@
+"""Fixtures of the end-to-end tests: real servers, a sensor and a collector as a user would start them, all ended at
+the end.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from scripts.live.host import CollectorAddress, start_collector, start_sensor
+from scripts.live.program import Program
+from tests.e2e.application import Servers
+from tests.e2e.inventory import Inventory
+
+
+def find_cgroup_root() -> str | None:
+    """Where cgroup v2 is mounted."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == "cgroup2":
+            return fields[1]
+    return None
+
+
+def why_no_capture() -> str:
+    """Why a sensor cannot run here; empty where it can."""
+    if os.geteuid() != 0:
+        return f"needs root to attach to the kernel (uid {os.geteuid()})"
+    if find_cgroup_root() is None:
+        return "needs cgroup v2, which is not mounted"
+    if importlib.util.find_spec("bcc") is None:
+        return "needs bcc: apt-get install python3-bpfcc"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def capture_host() -> None:
+    """Skips, with the reason, where no sensor can run."""
+    reason = why_no_capture()
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cgroup_root(capture_host: None) -> str:
+    """Where cgroup v2 is mounted."""
+    root = find_cgroup_root()
+    assert root is not None
+    return root
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Starts test servers; all end with the module."""
+    running = Servers(tmp_path_factory.mktemp("servers"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory, capture_host: None) -> Iterator["Product"]:
+    """A product that is not started yet; what it started ends with the module."""
+    with ExitStack() as stack:
+        yield Product(tmp_path_factory.mktemp("product"), stack.callback)
+
+
+class Product:
+    """A collector with its own data directory, and sensors that send to it."""
+
+    def __init__(self, directory: Path, at_end: Callable[[Callable[[], object]], object]) -> None:
+        self.data_directory = directory / "data"
+        self._logs = directory / "logs"
+        self._logs.mkdir()
+        self._at_end = at_end
+
+    def start_collector(self, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
+        """Ready when it returns. One at a time."""
+        collector, address = start_collector(self.data_directory, self._logs, grpc_listen=grpc_listen)
+        self._at_end(collector.stop)
+        return collector, address
+
+    def start_sensor(self, address: CollectorAddress, *extra: str, wait: bool = True) -> Program:
+        """Capturing when it returns, unless told not to wait. One at a time."""
+        sensor = start_sensor(address, self._logs, *extra, wait=wait)
+        self._at_end(sensor.stop)
+        return sensor
+
+    def open_inventory(self, address: CollectorAddress) -> Inventory:
+        """Its API; closed with the module."""
+        inventory = Inventory(address.url)
+        self._at_end(inventory.close)
+        return inventory

@@ -1,0 +1,83 @@
+"""The inventory as a stranger reads it over HTTP: endpoints of one server's port, with what was counted."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+TIMEOUT_SECONDS = 10.0
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One endpoint's counts."""
+
+    id: str
+    port: int
+    host: str
+    method: str
+    template: str
+    calls: int
+    status_codes: tuple[tuple[int, int], ...]  # (code, calls), codes ascending; 0 = ended before a response.
+    request_bytes: int
+    response_bytes: int
+
+
+class Inventory:
+    """Reads /api/v1 of a collector without tokens on loopback."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        """Ends its connection."""
+        self._client.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """A JSON answer; raises httpx.HTTPError."""
+        response = self._client.get(f"/api/v1{path}", params=params)
+        response.raise_for_status()
+        return response.json()
+
+    def list_items(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        """All pages."""
+        items: list[dict[str, Any]] = []
+        cursor = ""
+        while True:
+            page = self.get(path, limit=PAGE, **params, **({"cursor": cursor} if cursor else {}))
+            items += page["items"]
+            cursor = page.get("next_cursor") or ""
+            if not cursor:
+                return items
+
+    def read_endpoints(self, port: int) -> list[Endpoint]:
+        """Endpoints of the services that listen on `port`, ordered by template and method."""
+        found = [self._read(item) for item in self.list_items("/endpoints") if read_port(item) == port]
+        return sorted(found, key=lambda endpoint: (endpoint.template, endpoint.method))
+
+    def count_calls(self, port: int) -> int:
+        """Calls of all endpoints of `port`, without asking for details."""
+        return sum(item["calls"] for item in self.list_items("/endpoints") if read_port(item) == port)
+
+    def _read(self, item: dict[str, Any]) -> Endpoint:
+        detail = self.get(f"/endpoints/{item['id']}")
+        codes = Counter({int(code): calls for code, calls in detail["status_codes"].items()})
+        return Endpoint(
+            id=item["id"],
+            port=read_port(item),
+            host=item["host"],
+            method=item["method"],
+            template=item["template"],
+            calls=item["calls"],
+            status_codes=tuple(sorted(codes.items())),
+            request_bytes=item["request_bytes"],
+            response_bytes=item["response_bytes"],
+        )
+
+
+def read_port(item: dict[str, Any]) -> int:
+    """The port of an endpoint's service."""
+    service = item["service"]
+    return int(service["port"] if isinstance(service, dict) else service.rpartition(":")[2])

@@ -1,0 +1,25 @@
+// The test application over Node's http; see tests/e2e/application.py for what it answers. Arguments: ADDRESS.
+'use strict';
+const http = require('node:http');
+
+const server = http.createServer((request, response) => {
+  request.resume();
+  request.on('end', () => {
+    const path = request.url.split('?')[0];
+    const answer = (status, body) => {
+      response.writeHead(status, body === undefined ? {} : { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) });
+      response.end(body);
+    };
+    if (path === '/orders' && request.method === 'POST') answer(201, '{"number": 1}');
+    else if (path.startsWith('/orders/') && request.method === 'DELETE') answer(204);
+    else if (path.startsWith('/orders/')) answer(200, '{"state": "sent"}');
+    else if (path.startsWith('/users/')) answer(304);
+    else if (path === '/events') {
+      response.writeHead(200); // No length: Node answers in chunks.
+      for (const size of [1, 100, 5000]) response.write('x'.repeat(size));
+      response.end();
+    } else answer(404, '{}');
+  });
+});
+server.keepAliveTimeout = 60000;
+server.listen(0, process.argv[2], () => console.log(JSON.stringify({ event: 'ready', port: server.address().port })));

@@ -1,0 +1,82 @@
+"""A sensor that is gone left nothing in the kernel, however it went: stopped, paused, or killed with SIGKILL again
+and again.
+"""
+
+import signal
+import subprocess
+
+import pytest
+
+from scripts.live.host import APIDAE
+from tests.e2e.attachments import Attachments, list_attachments
+from tests.e2e.conftest import Product
+from tests.e2e.polling import wait_until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+KILLS = 5
+CLEANUP_SECONDS = 5.0  # The kernel frees programs and maps after an RCU grace period.
+PAUSE_SECONDS = 2.0
+
+
+def wait_for_none_new(before: Attachments) -> None:
+    """Fails unless the links, programs and maps that came since `before` go."""
+
+    def is_clean() -> bool:
+        now = list_attachments()
+        return now.links <= before.links and now.programs <= before.programs and now.maps <= before.maps
+
+    wait_until(is_clean, CLEANUP_SECONDS, f"no link, program or map beyond those before: {before}")
+
+
+@pytest.fixture(scope="module")
+def before(capture_host: None) -> Attachments:
+    """What was there before any sensor of this module."""
+    return list_attachments()
+
+
+def test_kill_9_in_a_loop_leaves_nothing(product: Product, before: Attachments) -> None:
+    _, address = product.start_collector()
+    for round_number in range(KILLS):
+        sensor = product.start_sensor(address)
+        during = list_attachments()
+        assert during.links - before.links, f"round {round_number}: a capturing sensor holds links"
+        sensor.kill()
+        assert sensor.process.returncode == -signal.SIGKILL
+        wait_for_none_new(before)
+    sensor = product.start_sensor(address)
+    assert sensor.stop() == 0, sensor.log_tail()
+    wait_for_none_new(before)
+
+
+def test_kill_9_while_it_starts_leaves_nothing(product: Product, before: Attachments) -> None:
+    """The child that compiles and attaches may outlive its parent by a moment, but what it holds goes with it."""
+    _, address = product.start_collector()
+    for _ in range(KILLS):
+        sensor = product.start_sensor(address, wait=False)
+        with pytest.raises(subprocess.TimeoutExpired):
+            sensor.process.wait(0.4)
+        sensor.process.send_signal(signal.SIGKILL)
+        sensor.process.wait()
+        wait_for_none_new(before)
+        sensor.kill()
+
+
+def test_pause_detaches_and_resume_attaches(product: Product, before: Attachments) -> None:
+    _, address = product.start_collector()
+    sensor = product.start_sensor(address)
+    subprocess.run([APIDAE, "pause"], check=True, timeout=PAUSE_SECONDS + 5, capture_output=True)
+    paused = list_attachments()
+    assert paused.links <= before.links
+    subprocess.run([APIDAE, "pause", "--resume"], check=True, timeout=10, capture_output=True)
+    assert list_attachments().links - before.links
+    assert sensor.stop() == 0, sensor.log_tail()
+
+
+def test_a_second_sensor_refuses_and_names_the_first(product: Product, before: Attachments) -> None:
+    _, address = product.start_collector()
+    first = product.start_sensor(address)
+    second = subprocess.run([APIDAE, "sensor", "--collector", address.grpc], capture_output=True, text=True, timeout=30)
+    assert second.returncode != 0
+    assert str(first.pid) in second.stdout + second.stderr
+    assert first.stop() == 0, first.log_tail()

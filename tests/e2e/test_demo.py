@@ -1,0 +1,49 @@
+"""The newcomer's minute: `scripts/run --demo` shows an inventory, an endpoint served without credentials, and flags
+the scraper.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.attachments import list_attachments
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ROOT = Path(__file__).parent.parent.parent
+DEMO_SECONDS = 50
+FLAGGED_SECONDS_MAX = 15.0
+START_SECONDS_MAX = 5.0
+
+
+def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:
+    """Runs it for a while; its events by name."""
+    command = [ROOT / "scripts/run", "--demo", "--headless", "--seconds", str(DEMO_SECONDS), "--seed", "7", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEMO_SECONDS + 120, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    events: dict[str, list[dict[str, Any]]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            event = json.loads(line)
+            events.setdefault(event["event"], []).append(event)
+    return events
+
+
+def test_a_newcomer_sees_inventory_exposure_and_alert(capture_host: None) -> None:
+    before = list_attachments()
+    events = run_demo()
+    assert events["started"][0]["seconds"] < START_SECONDS_MAX
+    seen = events["seen"][0]
+    assert seen["endpoints"] >= 6
+    assert seen["without_credentials"] >= 1
+    assert events["flagged"][0]["seconds"] <= FLAGGED_SECONDS_MAX
+    assert list_attachments().links <= before.links
+
+
+def test_honest_clients_raise_nothing(capture_host: None) -> None:
+    events = run_demo("--no-scraper")
+    assert events["seen"][0]["endpoints"] >= 6
+    assert "alert" not in events
