@@ -1,0 +1,303 @@
+"""Says before the start what works on this node and what does not, and what to do about it.
+
+Takes the facts of `sensor.environment`, gives one `Check` a line of the table. `check_environment` is pure: each of
+its rows is one small function, and a test breaks each fact in turn. Only a FAILED check stops capture; what it needs
+is in docs/preflight.md.
+"""
+
+import enum
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from sensor.environment import Environment, read_environment
+
+# The ring buffer (5.8) is the youngest thing that capture needs; cgroup links are of 5.7, socket storage of 5.2.
+MIN_KERNEL = (5, 8)
+# From here BPF memory is charged to the cgroup and RLIMIT_MEMLOCK no longer matters (kernel commit 3ac1f01b43b6).
+MEMORY_CGROUP_KERNEL = (5, 11)
+MIN_MEMLOCK_BYTES = 128 << 20
+# include/uapi/linux/capability.h
+_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_SYS_PTRACE, _CAP_SYS_ADMIN, _CAP_SYS_RESOURCE = 2, 12, 19, 21, 24
+_CAP_PERFMON, _CAP_BPF = 38, 39
+_BCC_FIX = "Install the operating system's package (apt-get install python3-bpfcc) and use a venv that sees it."
+
+
+class CheckStatus(enum.Enum):
+    """What a check means for capture of plaintext."""
+
+    OK = "ok"
+    WARNING = "warning"  # Capture works; something that people expect does not.
+    FAILED = "failed"  # Capture does not work.
+    INFORMATION = "information"  # Not needed for what this version does.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of the table."""
+
+    name: str
+    status: CheckStatus
+    observed: str
+    advice: str = ""  # One or two sentences: what it means and the fix; empty where there is nothing to do.
+
+
+def run_preflight(settings: object = None, *, read: Callable[[], Environment] = read_environment) -> list[Check]:
+    """The checks of this node, in the order of the table.
+
+    `settings` is taken so that every start-up step of the sensor is called alike; no setting changes what a kernel
+    can do.
+    """
+    del settings
+    return check_environment(read())
+
+
+def check_environment(environment: Environment) -> list[Check]:
+    """The checks of an environment. Pure."""
+    return [check(environment) for check in _CHECKS]
+
+
+def is_capture_possible(checks: Sequence[Check]) -> bool:
+    """Whether plaintext capture works: the exit status of `apidae preflight` is 0 exactly then."""
+    return not any(check.status is CheckStatus.FAILED for check in checks)
+
+
+def explain_failure(checks: Sequence[Check]) -> str:
+    """One line for a log or a terminal: what failed first, which is what causes the rest; empty where nothing did."""
+    for check in checks:
+        if check.status is CheckStatus.FAILED:
+            return f"{check.name} is {check.observed}. {check.advice}".strip()
+    return ""
+
+
+def print_checks(checks: Sequence[Check], console: Console) -> None:
+    """The table, and the verdict under it."""
+    table = Table(title="Apidae preflight", title_justify="left")
+    for column in ("check", "status", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for check in checks:
+        colour = _COLOURS[check.status]
+        table.add_row(check.name, f"[{colour}]{check.status.value}[/]", _plain(check.observed), _plain(check.advice))
+    console.print(table)
+    works = is_capture_possible(checks)
+    console.print("Plaintext capture works here." if works else "Plaintext capture does not work here.", style="bold")
+
+
+def format_json(checks: Sequence[Check]) -> str:
+    """`{"is_capture_possible": bool, "checks": [{"name", "status", "observed", "advice"}]}` for `--json`."""
+    rows = [{**asdict(check), "status": check.status.value} for check in checks]
+    return json.dumps({"is_capture_possible": is_capture_possible(checks), "checks": rows}, indent=2)
+
+
+_COLOURS = {
+    CheckStatus.OK: "green",
+    CheckStatus.WARNING: "yellow",
+    CheckStatus.FAILED: "bold red",
+    CheckStatus.INFORMATION: "dim",
+}
+
+
+def _plain(text: str) -> str:
+    """Square brackets are markup to rich."""
+    return text.replace("[", r"\[")
+
+
+def parse_kernel_release(release: str) -> tuple[int, int]:
+    """`6.18.44-amd64` is (6, 18); (0, 0) where it is no release."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
+
+
+def _check_kernel(environment: Environment) -> Check:
+    observed = f"{environment.system} {environment.kernel_release}"
+    if environment.system != "Linux":
+        return _fail("kernel", observed, "The sensor reads the Linux kernel: run it on Linux.")
+    if parse_kernel_release(environment.kernel_release) < MIN_KERNEL:
+        advice = "The BPF ring buffer needs Linux 5.8 or later: use a newer kernel (Debian 12, Ubuntu 22.04 or later)."
+        return _fail("kernel", observed, advice)
+    return _pass("kernel", observed)
+
+
+def _check_architecture(environment: Environment) -> Check:
+    if environment.machine == "x86_64":
+        return _pass("architecture", "x86_64")
+    if environment.machine == "aarch64":
+        return _warn("architecture", "aarch64", "The programs are written for it and have not been tested on it.")
+    return _fail("architecture", environment.machine, "The sensor runs on x86_64 and aarch64 only.")
+
+
+def _check_capabilities(environment: Environment) -> Check:
+    missing = [
+        name
+        for bit, name in ((_CAP_BPF, "BPF"), (_CAP_NET_ADMIN, "NET_ADMIN"))
+        if not _has(environment, bit) and not _has(environment, _CAP_SYS_ADMIN)
+    ]
+    if missing:
+        who = "root" if environment.is_root else "not root"
+        advice = "Run the sensor as root (sudo), or with CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and CAP_SYS_ADMIN."
+        return _fail("capabilities", f"{who}, without {', '.join(missing)}", advice)
+    wanted = (
+        (_CAP_SYS_ADMIN, "SYS_ADMIN: listeners in other network namespaces are not found"),
+        (_CAP_SYS_PTRACE, "SYS_PTRACE: processes of other users are not named"),
+        (_CAP_PERFMON, "PERFMON: probes in programs do not work"),
+        (_CAP_DAC_READ_SEARCH, "DAC_READ_SEARCH: new cgroups are named up to a second later"),
+    )
+    lost = [text for bit, text in wanted if not _has(environment, bit)]
+    if lost:
+        return _warn("capabilities", f"without {'; '.join(lost)}", "Add them to the sensor's unit or container.")
+    return _pass("capabilities", "BPF, NET_ADMIN, PERFMON, SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH")
+
+
+def _check_cgroup(environment: Environment) -> Check:
+    if environment.cgroup_mount is None:
+        advice = (
+            "Capture attaches to the root of cgroup v2: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified), or "
+            "boot with systemd.unified_cgroup_hierarchy=1; in a container mount the host's /sys/fs/cgroup."
+        )
+        return _fail("cgroup v2", "not mounted", advice)
+    if environment.is_hybrid:
+        return _pass(
+            "cgroup v2",
+            f"{environment.cgroup_mount} (hybrid)",
+            "Containers are told by their processes, because version 1 hierarchies hold them.",
+        )
+    return _pass("cgroup v2", f"{environment.cgroup_mount} (unified)")
+
+
+def _check_capture(environment: Environment) -> Check:
+    problem = environment.probes["cgroup_skb"]
+    if not problem:
+        return _pass("plaintext capture (cgroup_skb)", "attached and detached")
+    return _fail("plaintext capture (cgroup_skb)", problem, _advise_capture(problem))
+
+
+def _advise_capture(problem: str) -> str:
+    """What the step and the error of the attempt mean."""
+    for pattern, advice in _CAPTURE_ADVICE:
+        if re.search(pattern, problem):
+            return advice
+    return "See docs/preflight.md, and report this sentence with the kernel's release."
+
+
+_CAPTURE_ADVICE = (
+    (
+        r"^attach: .*EPERM",
+        "Another program holds the root cgroup for itself alone: find it with `bpftool cgroup tree` and remove it.",
+    ),
+    (
+        r"EPERM|EACCES",
+        "The process may not use BPF: run it as root; in a container its seccomp profile must let bpf(2) through.",
+    ),
+    (r"ENOSYS", "The kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a seccomp profile hides it."),
+    (r"EINVAL", "The kernel lacks cgroup programs or links: it needs CONFIG_CGROUP_BPF and Linux 5.7 or later."),
+    (r"not mounted", "Mount cgroup v2, see above."),
+)
+
+
+def _check_ring(environment: Environment) -> Check:
+    problem = environment.probes["ring"]
+    if problem:
+        return _fail("ring buffer", problem, "BPF_MAP_TYPE_RINGBUF needs Linux 5.8 and the right to use BPF.")
+    return _pass("ring buffer", "created")
+
+
+def _check_bcc(environment: Environment) -> Check:
+    bcc = environment.bcc
+    if not bcc.problem:
+        return _pass("bcc", f"{bcc.version} in {bcc.path}")
+    if bcc.problem.startswith("unrelated"):
+        advice = f"The package index's `bcc` has nothing to do with BPF: remove it (pip uninstall bcc). {_BCC_FIX}"
+        return _fail("bcc", f"an unrelated package in {bcc.path}", advice)
+    return _fail("bcc", bcc.problem, _BCC_FIX)
+
+
+def _check_memlock(environment: Environment) -> Check:
+    limit = environment.memlock_bytes
+    observed = "unlimited" if limit < 0 else f"{limit // 1024} KiB"
+    is_charged = parse_kernel_release(environment.kernel_release) >= MEMORY_CGROUP_KERNEL
+    if is_charged or limit < 0 or limit >= MIN_MEMLOCK_BYTES or _has(environment, _CAP_SYS_RESOURCE):
+        return _pass("memlock", observed)
+    advice = "Before Linux 5.11 BPF maps count against it: set `ulimit -l unlimited` or LimitMEMLOCK=infinity."
+    return _fail("memlock", observed, advice)
+
+
+def _check_btf(environment: Environment) -> Check:
+    if environment.has_btf:
+        return _pass("BTF", "/sys/kernel/btf/vmlinux")
+    return _inform("BTF", "absent", "Plaintext capture does without (CONFIG_DEBUG_INFO_BTF is off).")
+
+
+def _check_lockdown(environment: Environment) -> Check:
+    observed = environment.lockdown or "unknown (securityfs is not mounted, or the kernel has none)"
+    if observed == "confidentiality":
+        return _warn("lockdown", observed, "Programs may not read kernel memory; plaintext capture does not need to.")
+    return _pass("lockdown", observed)
+
+
+def _check_unprivileged_bpf(environment: Environment) -> Check:
+    value = environment.unprivileged_bpf_disabled
+    if value == 0:
+        advice = (
+            "Any user may load BPF programs; the sensor does not need that: set kernel.unprivileged_bpf_disabled=2."
+        )
+        return _warn("unprivileged_bpf_disabled", "0", advice)
+    return _pass("unprivileged_bpf_disabled", "unknown" if value is None else str(value))
+
+
+def _check_jit(environment: Environment) -> Check:
+    if environment.jit == 0:
+        return _warn("BPF JIT", "off", "Programs are interpreted, several times slower: set net.core.bpf_jit_enable=1.")
+    return _pass("BPF JIT", "always on" if environment.jit is None else "on")
+
+
+def _check_probe(name: str, label: str, advice: str) -> Callable[[Environment], Check]:
+    def check(environment: Environment) -> Check:
+        problem = environment.probes[name]
+        if problem:
+            return _inform(label, problem, advice)
+        return _inform(label, "work")
+
+    return check
+
+
+_CHECKS: tuple[Callable[[Environment], Check], ...] = (
+    _check_kernel,
+    _check_architecture,
+    _check_capabilities,
+    _check_cgroup,
+    _check_bcc,
+    _check_capture,
+    _check_ring,
+    _check_memlock,
+    _check_btf,
+    _check_lockdown,
+    _check_unprivileged_bpf,
+    _check_jit,
+    _check_probe("uprobe", "uprobes", "Reading calls under TLS will need them; plaintext capture does not."),
+    _check_probe("kprobe", "kprobes", "Nothing in this version needs them."),
+    _check_probe("tracepoint", "tracepoints", "Nothing in this version needs them."),
+)
+
+
+def _has(environment: Environment, bit: int) -> bool:
+    return bool(environment.capabilities >> bit & 1)
+
+
+def _pass(name: str, observed: str, advice: str = "") -> Check:
+    return Check(name=name, status=CheckStatus.OK, observed=observed, advice=advice)
+
+
+def _warn(name: str, observed: str, advice: str) -> Check:
+    return Check(name=name, status=CheckStatus.WARNING, observed=observed, advice=advice)
+
+
+def _fail(name: str, observed: str, advice: str) -> Check:
+    return Check(name=name, status=CheckStatus.FAILED, observed=observed, advice=advice)
+
+
+def _inform(name: str, observed: str, advice: str = "") -> Check:
+    return Check(name=name, status=CheckStatus.INFORMATION, observed=observed, advice=advice)

@@ -1,0 +1,211 @@
+"""Each failing branch of the preflight with a broken fact, and the verdict; on the running kernel, that it tells the
+truth.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sensor.environment import (
+    TRIED_PROBES,
+    Bcc,
+    Environment,
+    parse_capabilities,
+    parse_lockdown,
+    read_environment,
+    run_trial,
+)
+from sensor.preflight import (
+    CheckStatus,
+    check_environment,
+    explain_failure,
+    format_json,
+    is_capture_possible,
+    parse_kernel_release,
+    print_checks,
+    run_preflight,
+)
+from sensor.trial import PROGRAM_NAME, find_entry_offset
+
+GOOD = Environment(
+    system="Linux",
+    kernel_release="6.12.9-amd64",
+    machine="x86_64",
+    is_root=True,
+    capabilities=(1 << 41) - 1,
+    cgroup_mount=Path("/sys/fs/cgroup"),
+    is_hybrid=False,
+    has_btf=True,
+    lockdown="none",
+    memlock_bytes=8 << 20,
+    unprivileged_bpf_disabled=2,
+    jit=1,
+    bcc=Bcc(problem="", version="0.31.0", path="/usr/lib/python3/dist-packages/bcc/__init__.py"),
+    probes=dict.fromkeys(TRIED_PROBES, ""),
+)
+NET_ADMIN_ONLY = 1 << 12
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+def break_probe(name: str, problem: str) -> dict[str, Any]:
+    return {"probes": {**GOOD.probes, name: problem}}
+
+
+def test_good_node_passes_every_check() -> None:
+    checks = check_environment(GOOD)
+    assert is_capture_possible(checks)
+    assert explain_failure(checks) == ""
+    assert {check.status for check in checks} == {CheckStatus.OK, CheckStatus.INFORMATION}
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "sentence"),
+    [
+        ({"system": "Darwin"}, "kernel", "run it on Linux"),
+        ({"kernel_release": "5.4.0-generic"}, "kernel", "needs Linux 5.8 or later"),
+        ({"kernel_release": "strange"}, "kernel", "needs Linux 5.8 or later"),
+        ({"machine": "riscv64"}, "architecture", "x86_64 and aarch64 only"),
+        ({"is_root": False, "capabilities": 0}, "capabilities", "Run the sensor as root"),
+        ({"capabilities": NET_ADMIN_ONLY}, "capabilities", "Run the sensor as root"),
+        ({"cgroup_mount": None}, "cgroup v2", "mount -t cgroup2"),
+        (break_probe("cgroup_skb", "load: Operation not permitted (EPERM)"), "plaintext", "run it as root"),
+        (break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"), "plaintext", "bpftool cgroup tree"),
+        (break_probe("cgroup_skb", "load: Function not implemented (ENOSYS)"), "plaintext", "CONFIG_BPF_SYSCALL"),
+        (break_probe("cgroup_skb", "attach: Invalid argument (EINVAL)"), "plaintext", "CONFIG_CGROUP_BPF"),
+        (break_probe("cgroup_skb", "cgroup v2 is not mounted"), "plaintext", "Mount cgroup v2"),
+        (break_probe("cgroup_skb", "attach: Out of luck (EWHAT)"), "plaintext", "report this sentence"),
+        (break_probe("ring", "create: Invalid argument (EINVAL)"), "ring buffer", "needs Linux 5.8"),
+        ({"bcc": Bcc(problem="absent: No module named 'bcc'", version="", path="")}, "bcc", "python3-bpfcc"),
+        ({"bcc": Bcc(problem="broken: libbcc.so.0", version="", path="")}, "bcc", "python3-bpfcc"),
+        ({"bcc": Bcc(problem="unrelated", version="", path="/v/bcc.py")}, "bcc", "pip uninstall bcc"),
+        (
+            {"kernel_release": "5.10.0", "capabilities": (1 << 41) - 1 - (1 << 24), "memlock_bytes": 65_536},
+            "memlock",
+            "LimitMEMLOCK=infinity",
+        ),
+    ],
+)
+def test_broken_fact_fails_with_its_fix(broken: dict[str, Any], name: str, sentence: str) -> None:
+    checks = check_environment(dataclasses.replace(GOOD, **broken))
+    failed = [check for check in checks if check.status is CheckStatus.FAILED]
+    assert len(failed) == 1
+    assert failed[0].name.startswith(name)
+    assert sentence in failed[0].advice
+    assert not is_capture_possible(checks)
+    assert explain_failure(checks).startswith(f"{failed[0].name} is {failed[0].observed}. ")
+
+
+@pytest.mark.parametrize(
+    ("broken", "name", "status"),
+    [
+        ({"machine": "aarch64"}, "architecture", CheckStatus.WARNING),
+        ({"capabilities": 1 << 39 | 1 << 12}, "capabilities", CheckStatus.WARNING),
+        ({"lockdown": "confidentiality"}, "lockdown", CheckStatus.WARNING),
+        ({"unprivileged_bpf_disabled": 0}, "unprivileged_bpf_disabled", CheckStatus.WARNING),
+        ({"jit": 0}, "BPF JIT", CheckStatus.WARNING),
+        ({"has_btf": False}, "BTF", CheckStatus.INFORMATION),
+        (break_probe("kprobe", "ENOENT"), "kprobes", CheckStatus.INFORMATION),
+        ({"lockdown": None}, "lockdown", CheckStatus.OK),
+        ({"is_hybrid": True}, "cgroup v2", CheckStatus.OK),
+        ({"kernel_release": "5.10.0", "memlock_bytes": -1}, "memlock", CheckStatus.OK),
+    ],
+)
+def test_what_capture_does_not_need_does_not_stop_it(broken: dict[str, Any], name: str, status: CheckStatus) -> None:
+    checks = check_environment(dataclasses.replace(GOOD, **broken))
+    assert [check.status for check in checks if check.name == name] == [status]
+    assert is_capture_possible(checks)
+
+
+def test_table_and_json_say_the_same() -> None:
+    checks = check_environment(dataclasses.replace(GOOD, cgroup_mount=None, lockdown="[odd]"))
+    console = Console(file=io.StringIO(), width=400)
+    print_checks(checks, console)
+    assert isinstance(console.file, io.StringIO)
+    table = console.file.getvalue()
+    told = json.loads(format_json(checks))
+    assert told["is_capture_possible"] is False
+    assert "Plaintext capture does not work here." in table
+    for row in told["checks"]:
+        assert row["name"] in table
+        assert row["observed"] in table
+
+
+def test_preflight_reads_and_checks() -> None:
+    assert run_preflight(read=lambda: GOOD) == check_environment(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("release", "version"), [("6.18.44-fc-v657", (6, 18)), ("5.8.0-rc1", (5, 8)), ("6.1", (6, 1)), ("", (0, 0))]
+)
+def test_kernel_release_is_parsed(release: str, version: tuple[int, int]) -> None:
+    assert parse_kernel_release(release) == version
+
+
+def test_texts_of_the_node_are_parsed() -> None:
+    assert parse_capabilities("Name:\tx\nCapEff:\t000001fffeffffff\n") == 0x1FFFEFFFFFF
+    assert parse_capabilities("") == 0
+    assert parse_lockdown("none [integrity] confidentiality\n") == "integrity"
+    assert parse_lockdown(None) is None
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("raise SystemExit(3)", "the trial ended with status 3"),
+        ("print('{')", "the trial failed"),
+        ("print('[]')", "the trial ended with status 0"),
+    ],
+)
+def test_trial_that_fails_is_the_reason_of_everything(script: str, reason: str) -> None:
+    told = run_trial([sys.executable, "-c", script])
+    assert all(reason in told[name] for name in (*TRIED_PROBES, "bcc"))
+
+
+def test_trial_that_cannot_start_is_the_reason_of_everything(tmp_path: Path) -> None:
+    assert "No such file" in run_trial([str(tmp_path / "absent")])["cgroup_skb"]
+
+
+@given(st.binary(max_size=200))
+def test_entry_of_no_program_is_an_error_of_the_system(head: bytes) -> None:
+    with pytest.raises(OSError, match="no 64-bit ELF file"):
+        find_entry_offset(head)
+
+
+def test_entry_of_a_program_is_found_in_its_segment() -> None:
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
+        "=HHIQQQIHHHHHH", 3, 62, 1, 0x5040, 64, 0, 0, 64, 56, 1, 0, 0, 0
+    )
+    segment = struct.pack("=IIQQQQQQ", 1, 5, 0x1000, 0x5000, 0x5000, 0x800, 0x800, 0x1000)
+    assert find_entry_offset(header + segment) == 0x1040
+
+
+@pytest.mark.kernel
+@needs_root
+def test_this_node_can_be_captured_and_nothing_stays_attached() -> None:
+    environment = read_environment()
+    checks = check_environment(environment)
+    assert is_capture_possible(checks), explain_failure(checks)
+    assert environment.cgroup_mount is not None
+    programs = json.loads(subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True).stdout)
+    assert PROGRAM_NAME.decode() not in [program.get("name") for program in programs]
+
+
+@pytest.mark.kernel
+@needs_root
+def test_process_without_rights_is_told_so() -> None:
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    mount = read_environment().cgroup_mount
+    told = run_trial([*command, sys.executable, "-m", "sensor.trial", str(mount)])
+    assert told["cgroup_skb"] == "load: Operation not permitted (EPERM)"
