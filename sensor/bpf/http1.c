@@ -338,7 +338,12 @@ static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, str
 
 /* ---- the programs behind tail calls --------------------------------------------------------------------------------------------- */
 
-#define MESSAGES 3 /* Steps a run; up to 32 runs a packet. */
+static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
+  u32 state = V(f->parse.state);
+  return state != S_NONE && !is_body(state) && !f->is_active && !f->draft_kind && V(c->kind) <= K_HTTP;
+}
+
+#define MESSAGES 3 /* Steps a run, of up to SCAN_STEPS each; up to 33 runs a packet. */
 
 static __always_inline int walk_packet(struct __sk_buff *skb, const int is_deferred) {
   u32 direction = (skb->cb[0] - 1) & 1, zero = 0;
@@ -364,8 +369,7 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     if (V(f->offset) >= skb->len || V(c->kind) > K_HTTP)
       break;
     step(skb, sk, c, f, m, key, direction, now);
-    if (!V(f->draft_kind) && V(f->offset) >= skb->len && V(f->parse.head_bytes) && !is_body(V(f->parse.state)) && !f->is_active &&
-        V(f->parse.state) != S_NONE) { /* The packet ends inside a head. */
+    if (is_inside_head(c, f) && V(f->offset) >= skb->len) {
       draft(f, f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, f->is_response ? c->tail : c->head);
       draft_head(f, V(f->offset));
     }

@@ -1,14 +1,16 @@
 """The HTTP/1 message machine as a table: which state follows which byte, and what that means.
 
-The kernel (bpf/http_machine.h) walks this table over the bytes of a connection, a direction at a time. It needs no more than where a
-message's head ends, how its body is framed, and the status: everything else in a head is read in user space. Because the state is one
-byte and nothing is looked at twice, a head may be cut anywhere, inside the method or between CR and LF, and no bytes are kept.
+The kernel (bpf/http_machine.h) walks this table over the bytes of a connection, a direction at a time. It needs no
+more than where a message's head ends, how its body is framed, and the status: everything else in a head is read in
+user space. Because the state is one byte and nothing is looked at twice, a head may be cut anywhere, inside the
+method or between CR and LF, and no bytes are kept.
 
-Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what servers accept beyond
-it: bare LF as a line end (2.2), blank lines before a start line (2.2), spaces in a target, obsolete line folding (5.2).
+Grammar: RFC 9112 (message format 2, request line 3, status line 4, field lines 5, chunked coding 7.1), with what
+servers accept beyond it: bare LF as a line end (2.2), blank lines before a start line (2.2), spaces in a target,
+obsolete line folding (5.2).
 
-The table is built from `_step`, a plain function of (state, byte), by joining bytes that behave alike in every state into classes; the
-kernel gets `class[256]` and `next[state << 6 | class]` = action << 8 | state.
+The table is built from `_step`, a plain function of (state, byte), by joining bytes that behave alike in every state
+into classes; the kernel gets `class[256]` and `next[state << 6 | class]` = action << 8 | state.
 """
 
 import struct
@@ -58,7 +60,7 @@ class Effect:
     length_mask: int = 0
     status_factor: int = 1
     status_mask: int = 0
-    flags: ParseFlag = ParseFlag(0)
+    flags: int = 0
     is_stop: bool = False
 
 
@@ -162,8 +164,8 @@ def _method(name: str, matched: int, byte: int) -> _Step:
 
 def _request_line(state: str, byte: int) -> _Step:
     if state.startswith("METHOD_"):
-        _, name, matched = state.split("_")
-        return _method(name, int(matched), byte)
+        _, name, letters = state.split("_")
+        return _method(name, int(letters), byte)
     match state:
         case "REQUEST":
             if byte in (_CR, _LF):

@@ -1,0 +1,205 @@
+"""Puts kernel events together into exchanges: the parts of a head, the two heads of a call, and its figures.
+
+Takes events in ring order, gives `Exchange`s. The kernel has already matched requests and responses and numbered the
+calls of each connection, so this is bookkeeping: what is pending is keyed (connection, call) and bounded.
+
+A call is given once, when it ends. Where its response lasts over a second (a download, server-sent events) it is
+given early with `is_final = False`, and its bytes and durations follow at its end in a second exchange with `calls =
+0`.
+
+Account: `seen` = calls whose end arrived here, plus those given up unanswered; each is used (given) or dropped for a
+reason.
+"""
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Final
+
+from sensor.calls import Exchange, Role
+from sensor.health import StageCounter
+from sensor.kernel.abi import EVENT, EventFlag, EventKind, KernelEvent
+
+EARLY_AFTER_NS: Final = 1_000_000_000
+# Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up and told as unanswered.
+PENDING_MAX: Final = 16_384
+# Their heads together; a hostile client could send 8 KiB heads on every connection it opens.
+PENDING_BYTES_MAX: Final = 16 << 20
+
+DROP_HEAD_LOST: Final = "request_head_lost"
+
+# Plain ints: comparing with enum members costs as much as the rest of the bookkeeping.
+_REQUEST, _FORGET = int(EventKind.REQUEST_HEAD), int(EventKind.FORGET)
+_FIRST, _LAST, _ENDED = int(EventFlag.FIRST), int(EventFlag.LAST), int(EventFlag.ENDED)
+_ABORTED, _LOSSY, _TRUNCATED = int(EventFlag.ABORTED), int(EventFlag.LOSSY), int(EventFlag.TRUNCATED)
+_ROLES = {int(role): role for role in Role}
+
+
+@lru_cache(maxsize=65_536)
+def _address(family: int, packed: bytes) -> str:
+    if family == 4:
+        return ".".join(map(str, packed[:4]))
+    address = ipaddress.IPv6Address(packed)
+    return str(address.ipv4_mapped or address)
+
+
+_Key = tuple[int, int]  # (connection, call)
+
+
+class _Pending:
+    """One call that has not ended."""
+
+    __slots__ = ("head", "is_complete", "is_truncated", "request", "response", "was_told")
+
+    def __init__(self) -> None:
+        self.head: KernelEvent | None = None  # Of the last part of the request head.
+        self.request = b""
+        self.response = b""
+        self.is_complete = False
+        self.is_truncated = False
+        self.was_told = False
+
+
+class ExchangeAssembler:
+    """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
+
+    def __init__(self, *, to_unix_ns: Callable[[int], int], stage: StageCounter) -> None:
+        self._to_unix_ns = to_unix_ns
+        self._stage = stage
+        self._pending: dict[_Key, _Pending] = {}  # Insertion order is age: the first is the oldest.
+        self._pending_bytes = 0
+        self._calls: dict[int, list[int]] = {}  # Pending calls of each connection, ascending.
+        self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
+
+    @property
+    def pending_count(self) -> int:
+        """Calls that have not ended."""
+        return len(self._pending)
+
+    def take(self, records: Iterable[memoryview]) -> list[Exchange]:
+        """Exchanges that these records completed, in order."""
+        out: list[Exchange] = []
+        make, unpack = KernelEvent._make, EVENT.unpack_from
+        for record in records:
+            event = make(unpack(record))
+            data = bytes(record[EVENT.size : EVENT.size + event.length])
+            if event.kind == _REQUEST:
+                self._take_request(event, data, out)
+            elif event.kind == _FORGET:
+                for call in list(self._calls.get(event.connection, ())):
+                    self._remove((event.connection, call))
+            else:
+                self._take_answer(event, data, out)
+        return out
+
+    def poll(self, now_ns: int) -> list[Exchange]:
+        """Early halves of calls whose response has lasted over a second at kernel time `now_ns`."""
+        out: list[Exchange] = []
+        while self._open:
+            key = next(iter(self._open))
+            event = self._open[key]
+            if now_ns - event.time_ns < EARLY_AFTER_NS:
+                break
+            del self._open[key]
+            pending = self._pending.get(key)
+            if pending is not None and pending.is_complete:
+                pending.was_told = True
+                out.append(self._build(pending, event, calls=1, is_final=False))
+        return out
+
+    def _take_request(self, event: KernelEvent, data: bytes, out: list[Exchange]) -> None:
+        key = (event.connection, event.call)
+        pending = self._pending.get(key)
+        if pending is None:
+            self._make_room(out)
+            pending = self._pending[key] = _Pending()
+            self._calls.setdefault(event.connection, []).append(event.call)
+        self._pending_bytes += len(data)
+        if event.flags & _FIRST:
+            self._pending_bytes -= len(pending.request)
+            pending.request = data
+        else:
+            pending.request += data
+        pending.head = event
+        pending.is_truncated = bool(event.flags & _TRUNCATED)
+        pending.is_complete = bool(event.flags & _LAST)
+
+    def _take_answer(self, event: KernelEvent, data: bytes, out: list[Exchange]) -> None:
+        key = (event.connection, event.call)
+        pending = self._pending.get(key)
+        if pending is not None and data:
+            self._pending_bytes += len(data)
+            if event.flags & _FIRST:
+                self._pending_bytes -= len(pending.response)
+                pending.response = data
+            else:
+                pending.response += data
+        if not event.flags & _ENDED:
+            if event.flags & _LAST and pending is not None:
+                self._open[key] = event
+            return
+        self._stage.see()
+        if pending is None or not pending.is_complete:
+            self._stage.drop(DROP_HEAD_LOST)
+        else:
+            self._stage.use()
+            out.append(self._build(pending, event, calls=0 if pending.was_told else 1, is_final=True))
+        self._forget_through(event.connection, event.call)
+
+    def _make_room(self, out: list[Exchange]) -> None:
+        """Gives up the oldest while there are too many: its host may have vanished without a word."""
+        while self._pending and (len(self._pending) >= PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX):
+            key, pending = next(iter(self._pending.items()))
+            if pending.is_complete and pending.head is not None and not pending.was_told:
+                self._stage.see()
+                self._stage.use()
+                out.append(self._build(pending, pending.head, calls=1, is_final=True, is_unanswered=True))
+            self._remove(key)
+
+    def _forget_through(self, connection: int, call: int) -> None:
+        """Calls end in order: an older one still pending had its end lost at the ring, and was counted there."""
+        for older in [number for number in self._calls.get(connection, ()) if number <= call]:
+            self._remove((connection, older))
+
+    def _remove(self, key: _Key) -> None:
+        pending = self._pending.pop(key, None)
+        self._open.pop(key, None)
+        if pending is None:
+            return
+        self._pending_bytes -= len(pending.request) + len(pending.response)
+        calls = self._calls[key[0]]
+        calls.remove(key[1])
+        if not calls:
+            del self._calls[key[0]]
+
+    def _build(
+        self, pending: _Pending, event: KernelEvent, *, calls: int, is_final: bool, is_unanswered: bool = False
+    ) -> Exchange:
+        head = pending.head
+        assert head is not None
+        started_ns = event.request_time_ns or head.time_ns
+        answered_ns = event.response_time_ns
+        return Exchange(
+            time_unix_ns=self._to_unix_ns(started_ns),
+            connection=event.connection,
+            call=event.call,
+            role=_ROLES.get(event.role, Role.SERVER),
+            cgroup_id=event.cgroup_id,
+            peer_cgroup_id=event.peer_cgroup_id,
+            local_address=_address(head.family, head.local_address),
+            local_port=event.local_port,
+            remote_address=_address(head.family, head.remote_address),
+            remote_port=event.remote_port,
+            request_head=pending.request,
+            is_request_head_truncated=pending.is_truncated,
+            response_head=pending.response,
+            status_code=event.status,
+            request_bytes=event.request_bytes if is_final else 0,
+            response_bytes=event.response_bytes if is_final else 0,
+            time_to_first_byte_ns=max(answered_ns - started_ns, 0) if answered_ns else 0,
+            duration_ns=max(event.end_time_ns - started_ns, 0) if is_final and event.end_time_ns else 0,
+            calls=calls,
+            is_final=is_final,
+            is_aborted=is_unanswered or bool(event.flags & _ABORTED),
+            is_lossy=bool(event.flags & _LOSSY),
+        )

@@ -1,0 +1,117 @@
+"""Capture as the rest of the sensor sees it: exchanges out, counts of what was seen and lost, attach and detach.
+
+Composes the loaded program, its ring and maps, and the exchange assembler. `Capture` is what `sensor.run` drives;
+tests replace it by anything with the same methods.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.coverage import PortCount, PortProtocol
+from sensor.exchange import ExchangeAssembler
+from sensor.health import StageCount, StageCounter
+from sensor.kernel.abi import COUNTERS_SIZE, PORT_COUNT, PORT_KEY, PORTS_SIZE, ConnectionKind, Counter
+from sensor.kernel.loader import LoadedProgram, load_program
+from sensor.kernel.ring import Ring
+from sensor.kernel.syscalls import read_batch, update_map
+
+# Records of one read: bounds the time between two turns of the sensor's loop to some 0.2 s.
+READ_LIMIT: Final = 20_000
+
+_PROTOCOLS = {
+    ConnectionKind.HTTP: PortProtocol.HTTP,
+    ConnectionKind.UPGRADED: PortProtocol.HTTP,
+    ConnectionKind.ENCRYPTED: PortProtocol.ENCRYPTED,
+    ConnectionKind.HTTP2: PortProtocol.HTTP2,
+    ConnectionKind.OTHER: PortProtocol.OTHER,
+    ConnectionKind.NEW: PortProtocol.OTHER,
+}
+
+
+class Capture:
+    """The kernel side, attached to a cgroup. Not thread-safe."""
+
+    def __init__(self, *, program: LoadedProgram, ring_bytes: int, clock: Clock) -> None:
+        self._program = program
+        self._ring = Ring(program.maps["events"], ring_bytes)
+        self._clock = clock
+        self._stage = StageCounter("exchange")
+        self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
+        self._listening: set[int] = set()
+
+    @classmethod
+    def load(cls, *, cgroup_path: Path, ring_bytes: int, is_root_cgroup: bool, clock: Clock) -> "Capture":
+        """Compiles, loads and attaches. Raises sensor.kernel.loader.LoadError."""
+        program = load_program(cgroup_path, ring_bytes, is_root_cgroup)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
+        capture.attach()
+        return capture
+
+    def read(self) -> list[Exchange]:
+        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
+        exchanges = self._assembler.take(self._ring.read(READ_LIMIT))
+        return exchanges + self._assembler.poll(self._clock.monotonic_ns())
+
+    def pending_bytes(self) -> int:
+        """Bytes in the ring that the next read will find."""
+        return self._ring.pending_bytes()
+
+    def counters(self) -> dict[Counter, int]:
+        """The kernel's totals since the load."""
+        rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
+        return {counter: int.from_bytes(rows[counter][1], "little") for counter in Counter}
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`."""
+        counters = self.counters()
+        dropped = {
+            "ring_full": counters[Counter.DROPPED_RING],
+            "pipeline_too_deep": counters[Counter.DROPPED_DEPTH],
+        }
+        seen = counters[Counter.CALLS]
+        kernel = StageCount(
+            stage="kernel", seen=seen, used=seen - sum(dropped.values()), dropped=tuple(sorted(dropped.items()))
+        )
+        return (kernel, self._stage.count())
+
+    def coverage(self) -> list[PortCount]:
+        """Connections and bytes by listening port and what was spoken on it."""
+        totals: dict[tuple[int, PortProtocol], tuple[int, int]] = {}
+        for key, value in read_batch(self._program.maps["ports"], PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
+            port, kind = PORT_KEY.unpack(key)
+            connections, size = PORT_COUNT.unpack(value)
+            protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
+            before = totals.get((port, protocol), (0, 0))
+            totals[port, protocol] = (before[0] + connections, before[1] + size)
+        return [
+            PortCount(port=port, kind=protocol, connections=connections, bytes=size)
+            for (port, protocol), (connections, size) in sorted(totals.items())
+        ]
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Tells the kernel which ports are worth counting; others are client ends."""
+        wanted = set(ports)
+        for port in wanted ^ self._listening:
+            update_map(self._program.maps["listening"], port.to_bytes(4, "little"), bytes([port in wanted]))
+        self._listening = wanted
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether packets are being looked at."""
+        return bool(self._program.links)
+
+    def attach(self) -> None:
+        """Starts looking at packets. Raises sensor.kernel.loader.LoadError."""
+        self._program.attach()
+
+    def detach(self) -> None:
+        """Stops at once; what is in the ring can still be read."""
+        self._program.detach()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self._program.close()
+        self._ring.close()

@@ -1,0 +1,79 @@
+"""bpf(2), as far as the sensor needs it once its programs are loaded: links and map reads (include/uapi/linux/bpf.h,
+union bpf_attr)."""
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280}
+
+_MAP_LOOKUP_ELEM = 1
+_MAP_UPDATE_ELEM = 2
+_MAP_LOOKUP_BATCH = 24
+_LINK_CREATE = 28
+
+CGROUP_INET_INGRESS = 0
+CGROUP_INET_EGRESS = 1
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    number = _SYSCALL_NUMBERS.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"bpf(2) has no number here for machine {platform.machine()!r}")
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    result = int(_libc.syscall(number, command, buffer, len(attributes)))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
+    """Attaches a program to a cgroup; gives the link's fd. The kernel detaches when the last copy of it is closed,
+    kill -9 included."""
+    return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
+
+
+def update_map(map_fd: int, key: bytes, value: bytes) -> None:
+    """Writes one element."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value_buffer = ctypes.create_string_buffer(value, len(value))
+    _bpf(
+        _MAP_UPDATE_ELEM,
+        struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0),
+    )
+
+
+def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[tuple[bytes, bytes]]:
+    """All (key, value) of an array or hash map of at most `limit` elements, in one system call."""
+    keys = ctypes.create_string_buffer(key_size * limit)
+    values = ctypes.create_string_buffer(value_size * limit)
+    token = ctypes.create_string_buffer(8)
+    attributes = ctypes.create_string_buffer(
+        struct.pack(
+            "<QQQQIIQQ",
+            0,
+            ctypes.addressof(token),
+            ctypes.addressof(keys),
+            ctypes.addressof(values),
+            limit,
+            map_fd,
+            0,
+            0,
+        ),
+        56,
+    )
+    result = int(_libc.syscall(_SYSCALL_NUMBERS[platform.machine()], _MAP_LOOKUP_BATCH, attributes, 56))
+    if result < 0:
+        code = ctypes.get_errno()
+        if code != errno.ENOENT:  # ENOENT: the end of the map was reached.
+            raise OSError(code, os.strerror(code))
+    count = struct.unpack_from("<I", attributes.raw, 32)[0]
+    raw_keys, raw_values = keys.raw, values.raw
+    return [
+        (raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * value_size : (i + 1) * value_size])
+        for i in range(count)
+    ]
