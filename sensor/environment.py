@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, find_cgroup2_mount
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
 TRIAL_TIMEOUT_SECONDS = 30.0
@@ -39,6 +39,7 @@ class Environment:
     machine: str
     is_root: bool
     capabilities: int  # Effective, a bit each (capabilities(7)).
+    cgroup_path: Path  # The setting: where cgroup v2 is looked for, at it or below.
     cgroup_mount: Path | None  # Of cgroup v2.
     is_hybrid: bool  # cgroup v1 hierarchies are mounted beside it.
     has_btf: bool
@@ -50,10 +51,10 @@ class Environment:
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
 
 
-def read_environment() -> Environment:
+def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
     """The facts of this node. 0.3 s; never raises."""
     mounts = _read("/proc/mounts") or ""
-    mount = find_cgroup2_mount(mounts)
+    mount = find_cgroup2_mount(mounts, cgroup_path)
     told = run_trial([sys.executable, "-m", "sensor.trial", *([str(mount)] if mount else [])])
     return Environment(
         system=platform.system(),
@@ -61,6 +62,7 @@ def read_environment() -> Environment:
         machine=platform.machine(),
         is_root=os.geteuid() == 0,
         capabilities=parse_capabilities(_read("/proc/self/status") or ""),
+        cgroup_path=cgroup_path,
         cgroup_mount=mount,
         is_hybrid=any(line.split(" ")[2:3] == ["cgroup"] for line in mounts.splitlines()),
         has_btf=Path("/sys/kernel/btf/vmlinux").exists(),

@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -46,14 +48,18 @@ class Check:
     advice: str = ""  # One or two sentences: what it means and the fix; empty where there is nothing to do.
 
 
-def run_preflight(settings: object = None, *, read: Callable[[], Environment] = read_environment) -> list[Check]:
-    """The checks of this node, in the order of the table.
+class PreflightSettings(Protocol):
+    """What the preflight needs of the sensor's settings."""
 
-    `settings` is taken so that every start-up step of the sensor is called alike; no setting changes what a kernel
-    can do.
-    """
-    del settings
-    return check_environment(read())
+    @property
+    def cgroup_path(self) -> Path: ...
+
+
+def run_preflight(
+    settings: PreflightSettings, *, read: Callable[[Path], Environment] = read_environment
+) -> list[Check]:
+    """The checks of this node, in the order of the table. 0.3 s; never raises."""
+    return check_environment(read(settings.cgroup_path))
 
 
 def check_environment(environment: Environment) -> list[Check]:
@@ -155,10 +161,11 @@ def _check_capabilities(environment: Environment) -> Check:
 def _check_cgroup(environment: Environment) -> Check:
     if environment.cgroup_mount is None:
         advice = (
-            "Capture attaches to the root of cgroup v2: mount it (mount -t cgroup2 none /sys/fs/cgroup/unified), or "
-            "boot with systemd.unified_cgroup_hierarchy=1; in a container mount the host's /sys/fs/cgroup."
+            "Capture attaches to the root of cgroup v2: mount it (mkdir /sys/fs/cgroup/unified; mount -t cgroup2 none "
+            "/sys/fs/cgroup/unified), boot with systemd.unified_cgroup_hierarchy=1, or set cgroup_path to where it is; "
+            "in a container mount the host's /sys/fs/cgroup."
         )
-        return _fail("cgroup v2", "not mounted", advice)
+        return _fail("cgroup v2", f"not mounted at or below {environment.cgroup_path}", advice)
     if environment.is_hybrid:
         return _pass(
             "cgroup v2",

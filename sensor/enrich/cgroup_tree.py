@@ -10,6 +10,7 @@ so that a storm of unknown ids costs nothing.
 import contextlib
 import ctypes
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable
@@ -19,17 +20,27 @@ from pathlib import Path
 # kubelet allow.
 MAX_CGROUPS = 65_536
 MIN_WALK_SECONDS = 1.0
+DEFAULT_CGROUP_PATH = Path("/sys/fs/cgroup")
+# proc_pid_mounts(5): space, tab, newline and backslash of a path are octal escapes.
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
 _HANDLE = struct.Struct("=IiQ")  # struct file_handle: handle_bytes, handle_type, f_handle[8]
 
 
-def find_cgroup2_mount(mounts: str) -> Path | None:
-    """Where cgroup v2 is mounted, given the text of /proc/mounts: the unified tree, or the v2 part of a hybrid one."""
+def find_cgroup2_mount(mounts: str, within: Path = DEFAULT_CGROUP_PATH) -> Path | None:
+    """Where cgroup v2 is mounted at or below `within`, given the text of /proc/mounts; None where it is not.
+
+    A unified host mounts it at /sys/fs/cgroup, a hybrid one below, at /sys/fs/cgroup/unified or wherever its init
+    likes.
+    """
+    found = []
     for line in mounts.splitlines():
         fields = line.split(" ")
         if len(fields) > 2 and fields[2] == "cgroup2":
-            return Path(fields[1].encode().decode("unicode_escape"))
-    return None
+            path = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
+            if path == within or within in path.parents:
+                found.append(path)
+    return min(found, default=None, key=lambda path: (len(path.parts), path))
 
 
 class CgroupTree:

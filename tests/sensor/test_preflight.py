@@ -44,6 +44,7 @@ GOOD = Environment(
     machine="x86_64",
     is_root=True,
     capabilities=(1 << 41) - 1,
+    cgroup_path=Path("/sys/fs/cgroup"),
     cgroup_mount=Path("/sys/fs/cgroup"),
     is_hybrid=False,
     has_btf=True,
@@ -57,6 +58,13 @@ GOOD = Environment(
 NET_ADMIN_ONLY = 1 << 12
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The part of the sensor's settings that the preflight takes."""
+
+    cgroup_path: Path
 
 
 def break_probe(name: str, problem: str) -> dict[str, Any]:
@@ -143,7 +151,14 @@ def test_table_and_json_say_the_same() -> None:
 
 
 def test_preflight_reads_and_checks() -> None:
-    assert run_preflight(read=lambda: GOOD) == check_environment(GOOD)
+    paths: list[Path] = []
+
+    def read(path: Path) -> Environment:
+        paths.append(path)
+        return GOOD
+
+    assert run_preflight(Settings(cgroup_path=Path("/host/cgroup")), read=read) == check_environment(GOOD)
+    assert paths == [Path("/host/cgroup")]
 
 
 @pytest.mark.parametrize(
