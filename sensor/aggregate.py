@@ -14,11 +14,11 @@ everything inlined for that reason.
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from heapq import heappop, heappush
 from typing import Final
 
 from sensor.calls import CallRecord, Route
+from sensor.config import ConsumerColumn
 from sensor.health import StageCount
 from sensor.sketches import OBJECTS_LIMIT, UPPER_BOUNDS
 from sensor.window import NEVER, Actor, Key, OpenRow, Pair, RowFlag, Window, WindowRow
@@ -37,21 +37,7 @@ OPEN_WINDOWS_LIMIT: Final = 8
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
 
 
-class ConsumerColumn(StrEnum):
-    """A column that may name the consumer."""
-
-    PRINCIPAL = "principal"
-    CREDENTIAL = "credential"
-    CLIENT_ADDRESS = "client_address"
-    CLIENT_WORKLOAD = "client_workload"
-
-
-DEFAULT_CONSUMER_ORDER: Final = (
-    ConsumerColumn.PRINCIPAL,
-    ConsumerColumn.CREDENTIAL,
-    ConsumerColumn.CLIENT_WORKLOAD,
-    ConsumerColumn.CLIENT_ADDRESS,
-)
+DEFAULT_CONSUMER_ORDER: Final = tuple(ConsumerColumn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +85,7 @@ class Aggregator:
         self._remembered: dict[object, None] = {}
         self._pairs: dict[tuple[int, object], Pair] = {}
         self._seen_count = 0
-        self._dropped_count = 0
+        self._dropped: dict[str, int] = {}
         self._is_connected = True
         self._step_flags = 0
         self._apply_triggers()
@@ -132,7 +118,7 @@ class Aggregator:
         if row is None:
             row = self._open_row(window, key, route, time_ns)
             if row is None:
-                self._dropped_count += 1
+                self.drop("rows_full")
                 return
         calls = record.calls
         if calls:
@@ -222,10 +208,14 @@ class Aggregator:
         self._triggers = triggers
         self._apply_triggers()
 
+    def drop(self, reason: str) -> None:
+        """The record last given to `add` was lost: a window was full, or `add` itself failed and its caller says so."""
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+
     def count(self) -> StageCount:
-        """Records taken, and those lost because a window was full."""
-        dropped = (("rows_full", self._dropped_count),) if self._dropped_count else ()
-        used_count = self._seen_count - self._dropped_count
+        """Records taken and lost; a record is a call or the closing part of one."""
+        dropped = tuple(sorted(self._dropped.items()))
+        used_count = self._seen_count - sum(count for _, count in dropped)
         return StageCount(stage="aggregate", seen=self._seen_count, used=used_count, dropped=dropped)
 
     @property

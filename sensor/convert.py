@@ -23,6 +23,9 @@ BATCH_BYTES_LIMIT: Final = 2 * 1024 * 1024
 _ROW_BYTES: Final = 128
 _OBJECT_BYTES: Final = 8
 _BUCKET_BYTES: Final = 4
+# A route, and each of its dictionary entries: so a batch also stays far below 100,000 strings.
+_ROUTE_BYTES: Final = 32
+_STRING_BYTES: Final = 24
 
 
 def find_partition(service: Service) -> int:
@@ -206,12 +209,21 @@ def _split(rows: Sequence[WindowRow]) -> list[list[WindowRow]]:
     """Consecutive chunks within the bounds of a batch."""
     chunks: list[list[WindowRow]] = []
     size_bytes = BATCH_BYTES_LIMIT
+    routes: set[int] = set()
     for row in rows:
         row_bytes = _ROW_BYTES + _OBJECT_BYTES * len(row.objects.hashes)
         row_bytes += _BUCKET_BYTES * (len(row.duration.counts) + len(row.response_size.counts))
-        size_bytes += row_bytes
+        route_bytes = _estimate_route(row.route)
+        size_bytes += row_bytes + (0 if row.route.route_id in routes else route_bytes)
         if size_bytes > BATCH_BYTES_LIMIT or len(chunks[-1]) >= BATCH_ROWS_LIMIT:
             chunks.append([])
-            size_bytes = row_bytes
+            routes.clear()
+            size_bytes = row_bytes + route_bytes
+        routes.add(row.route.route_id)
         chunks[-1].append(row)
     return chunks
+
+
+def _estimate_route(route: Route) -> int:
+    texts_bytes = len(route.host) + sum(len(segment.text) for segment in route.segments)
+    return _ROUTE_BYTES + texts_bytes + _STRING_BYTES * (2 + len(route.segments))

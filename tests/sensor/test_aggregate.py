@@ -13,8 +13,9 @@ from apidae.v1 import data_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.aggregate import Aggregator, ConsumerColumn, Triggers, WindowLimits
+from sensor.aggregate import Aggregator, Triggers, WindowLimits
 from sensor.calls import AuthenticationKind, CallRecord, PrincipalKind
+from sensor.config import ConsumerColumn
 from sensor.sketches import Histogram, ObjectSet
 from sensor.window import RowFlag, WindowRow
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records

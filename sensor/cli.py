@@ -1,0 +1,189 @@
+"""The sensor's commands: `apidae sensor`, `apidae preflight`, `apidae pause`, `apidae resume`.
+
+Standard output is for programs: one JSON line when the sensor captures. Standard error has the log, JSON lines too,
+and one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2
+for a flag that does not exist.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from sensor.compose import VERSION, compose_sensor
+from sensor.config import ConfigError, SensorSettings, load_settings, split_address
+from sensor.health import serve_metrics
+from sensor.kernel.loader import LoadError
+from sensor.lock import LockError, NodeLock
+from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
+from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
+from sensor.run import StartError
+from sensor.spool import SpoolError
+from sensor.uplink.client import UplinkRejectedError
+from sensor.uplink.state import StateError
+
+# What stops a start with its own sentence.
+_START_ERRORS = (
+    ConfigError,
+    ControlError,
+    LoadError,
+    LockError,
+    SpoolError,
+    StartError,
+    StateError,
+    UplinkRejectedError,
+    ValueError,
+)
+DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
+
+RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sensor's commands."""
+    app.command(name="sensor", help="See this node's HTTP calls and stream them to a collector.")(run_sensor)
+    app.command(name="preflight", help="Tell what works on this node; exit 0 only if plaintext capture does.")(
+        preflight
+    )
+    app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
+    app.command(name="resume", help="Attach the paused sensor again.")(resume)
+
+
+def run_sensor(
+    collector: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The collector's gRPC listener.")] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the sensor's token.")] = None,
+    collector_ca_file: Annotated[
+        Path | None, typer.Option(help="PEM authorities of the collector's certificate.")
+    ] = None,
+    collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
+    first_contact_timeout_seconds: Annotated[
+        float | None, typer.Option(help="How long a first start waits for a collector.")
+    ] = None,
+    cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
+    node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
+    state_dir: Annotated[Path | None, typer.Option(help="Keys, policy and spool.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
+    spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
+    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory whose traffic is seen.")] = None,
+    ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
+    poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
+    trusted_proxy_cidrs: Annotated[
+        str | None, typer.Option(help="Networks whose forwarded headers count, with commas.")
+    ] = None,
+    consumer_order: Annotated[
+        str | None, typer.Option(help="Columns that name the consumer, the first known one wins, with commas.")
+    ] = None,
+    window_seconds: Annotated[int | None, typer.Option(help="Length of a window.")] = None,
+    metrics_listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve Prometheus metrics.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+) -> None:
+    """`apidae sensor`; every flag is the setting of its name (sensor/config.py)."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    try:
+        settings = load_settings(flags, config_path=config)
+        _configure_logging(settings)
+        _check_node(settings)
+        with NodeLock(settings.run_dir, version=VERSION, now=_tell_time):
+            asyncio.run(_live(settings))
+    except _START_ERRORS as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+
+
+def preflight(is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """`apidae preflight`."""
+    checks = run_preflight()
+    if is_json:
+        typer.echo(format_json(checks))
+    else:
+        print_checks(checks, Console())
+    raise typer.Exit(0 if is_capture_possible(checks) else 1)
+
+
+def pause(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+    """`apidae pause`; returns when nothing is attached."""
+    _command(request_pause, run_dir)
+
+
+def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
+    """`apidae resume`; returns when all is attached."""
+    _command(request_resume, run_dir)
+
+
+def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
+    try:
+        status = request(run_dir)
+    except ControlError as error:
+        _fail(str(error))
+    typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
+
+
+async def _live(settings: SensorSettings) -> None:
+    announce = {"event": "capturing", "node": settings.node, "version": VERSION}
+    sensor, uplink = compose_sensor(settings, on_capturing=lambda: print(json.dumps(announce), flush=True))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, sensor.stop)
+    control = ControlServer(settings.run_dir, sensor)
+    control.start()
+    closers: list[Callable[[], None]] = [control.stop]
+    try:
+        if settings.metrics_listen:
+            host, port = split_address(settings.metrics_listen)
+            metrics = serve_metrics(host=host, port=port, read_health=sensor.read_health_from_thread)
+            closers.append(metrics.close)
+            logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, metrics.port)
+        await sensor.run(uplink)
+    finally:
+        for close in closers:
+            # In a thread: a command or scrape that is under way waits for this loop.
+            await asyncio.to_thread(close)
+
+
+def _check_node(settings: SensorSettings) -> None:
+    """Preflight; raises `StartError` with its first failure."""
+    checks = run_preflight(settings)
+    if not is_capture_possible(checks):
+        print_checks(checks, Console(stderr=True))
+        raise StartError(explain_failure(checks))
+
+
+def _tell_time() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _fail(sentence: str) -> NoReturn:
+    typer.echo(f"apidae: {sentence}", err=True)
+    raise typer.Exit(1)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (RFC 3339), level, logger, message, and the traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line)
+
+
+def _configure_logging(settings: SensorSettings) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler], force=True)

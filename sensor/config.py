@@ -1,0 +1,222 @@
+"""The sensor's settings: validated once at the start into a frozen object, units in the names.
+
+A setting comes from the first of: a flag (`--state-dir`), the environment (`APIDAE_SENSOR_STATE_DIR`), the TOML file
+(`state_dir = ...` in `--config`, else /etc/apidae/sensor.toml where it exists), the default here. A key that is not a
+setting, in the file or in the environment, is an error that names it: a typing mistake must not silently be a default.
+"""
+
+import difflib
+import ipaddress
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX: Final = "APIDAE_SENSOR_"
+# Names the file, so it cannot be in it.
+CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
+DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/sensor.toml")
+PAGE_BYTES: Final = 4096
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class ConfigError(Exception):
+    """A setting is wrong; one sentence that names it, its value, where it came from, and what is allowed."""
+
+
+class ConsumerColumn(StrEnum):
+    """A column that may name the consumer; the order here is the default one."""
+
+    PRINCIPAL = "principal"
+    CREDENTIAL = "credential"
+    CLIENT_ADDRESS = "client_address"
+    CLIENT_WORKLOAD = "client_workload"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class SensorSettings(BaseSettings):
+    """All of them. Secrets are `SecretStr`, so no repr shows one."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+
+    # Where the rows go. Off loopback always by TLS, with the system's authorities unless a file is given.
+    collector: str = Field(description="HOST:PORT of the collector's gRPC listener")
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    collector_ca_file: Path | None = None
+    collector_server_name: str = ""
+    # How long the first start, which has no installation key yet, waits for a collector.
+    first_contact_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
+
+    # Who this is.
+    cluster: str = Field(default="", max_length=253)
+    node: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
+
+    # Where it keeps keys, policy and spool, and where its lock and control socket are.
+    state_dir: Path = Path("/var/lib/apidae/sensor")
+    run_dir: Path = Path("/run/apidae")
+    spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
+
+    # What it sees.
+    cgroup_path: Path = Path("/sys/fs/cgroup")
+    ring_bytes: int = Field(default=16 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
+    poll_interval_ms: int = Field(default=25, ge=5, le=1000)
+
+    # How calls are named and summed.
+    trusted_proxy_cidrs: tuple[Network, ...] = ()
+    consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
+    window_seconds: int = Field(default=10, ge=1, le=60)
+    merged_window_seconds: int = Field(default=60, ge=1, le=600)
+    rows_per_endpoint_count: int = Field(default=1_000, ge=1, le=100_000)
+    rows_per_window_count: int = Field(default=20_000, ge=1, le=1_000_000)
+
+    # How it is watched.
+    metrics_listen: str = ""
+    log_level: LogLevel = LogLevel.INFO
+
+    @field_validator("trusted_proxy_cidrs", "consumer_order", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        """The environment and flags give a list as text with commas; JSON stays possible."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("ring_bytes")
+    @classmethod
+    def _check_ring(cls, value: int) -> int:
+        # BPF_MAP_TYPE_RINGBUF takes a power of two of whole pages (kernel/bpf/ringbuf.c).
+        if value & (value - 1):
+            raise ValueError("must be a power of two")
+        return value
+
+    @field_validator("consumer_order")
+    @classmethod
+    def _check_order(cls, value: tuple[ConsumerColumn, ...]) -> tuple[ConsumerColumn, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("must name at least one column and none twice")
+        return value
+
+    @field_validator("collector", "metrics_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "SensorSettings":
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both set; keep one")
+        if self.merged_window_seconds % self.window_seconds:
+            raise ValueError(
+                f"merged_window_seconds is {self.merged_window_seconds}; "
+                f"it must be a multiple of window_seconds, {self.window_seconds}"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands over: it orders the sources itself, to be able to name each in an error."""
+        return (init_settings,)
+
+    def read_token(self) -> str:
+        """The token now; empty where there is none. Raises OSError where the file cannot be read."""
+        if self.token_file is not None:
+            return self.token_file.read_text().strip()
+        return self.token.get_secret_value() if self.token else ""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """HOST:PORT to its parts, an IPv6 address in brackets; port 0 to 65535. Raises ValueError with a sentence."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, as in collector.example:7443 or [2001:db8::1]:7443")
+    return host, int(port)
+
+
+def load_settings(
+    flags: Mapping[str, Any], *, config_path: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> SensorSettings:
+    """The settings from all sources; `flags` holds those that were given. Raises `ConfigError`."""
+    path = config_path or _find_config(environment)
+    from_file = _read_file(path) if path else {}
+    _check_keys(from_file, f"the file {path}")
+    variables = {name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE}
+    _check_keys(
+        [name.removeprefix(ENVIRONMENT_PREFIX).lower() for name in variables], "the environment", ENVIRONMENT_PREFIX
+    )
+    from_environment = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): environment[name] for name in variables}
+    given = {name: value for name, value in flags.items() if value is not None}
+    sources = {
+        **dict.fromkeys(from_file, f"the file {path}"),
+        **{name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in from_environment},
+        **{name: f"--{name.replace('_', '-')}" for name in given},
+    }
+    try:
+        return SensorSettings(**{**from_file, **from_environment, **given})
+    except ValidationError as error:
+        raise ConfigError(_tell(error, sources)) from None
+
+
+def _find_config(environment: Mapping[str, str]) -> Path | None:
+    named = environment.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_CONFIG_PATH if DEFAULT_CONFIG_PATH.exists() else None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"the settings file {path} cannot be read ({error.strerror}); correct --config") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the settings file {path} is not TOML ({error}); correct it") from None
+
+
+def _check_keys(names: Mapping[str, Any] | list[str], source: str, prefix: str = "") -> None:
+    known = SensorSettings.model_fields
+    for name in names:
+        if name not in known:
+            shown = prefix + name.upper() if prefix else name
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {prefix + near[0].upper() if prefix else near[0]}?" if near else "remove it"
+            raise ConfigError(f"{shown} in {source} is no setting of the sensor; {hint}")
+
+
+def _tell(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """One sentence for the first fault; a secret's value is never in it."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return message
+    name = str(fault["loc"][0])
+    if fault["type"] == "missing":
+        return f"{name} is not set; give --{name.replace('_', '-')} or {ENVIRONMENT_PREFIX}{name.upper()}"
+    value = "" if name == "token" else f" is {fault['input']!r}"
+    return f"{name}{value} (from {sources.get(name, 'the default')}): {message[:1].lower() + message[1:]}"

@@ -1,0 +1,405 @@
+"""The sensor's life: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
+
+Everything runs in one asyncio loop: every 25 ms it reads what capture has, describes and counts it in slices, and
+gives the spool what leaves; between slices the stream to the collector gets its turn. Only the control socket's
+thread and metrics' scrapes are outside, and they come in through the loop.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.coverage import PortCount, PortCoverage
+from sensor.health import HealthReport, SensorState, StageCount
+from sensor.pause import CaptureState
+from sensor.pipeline import Describer, Pipeline, PipelineBatch
+from sensor.spool import Spool
+from sensor.uplink.client import Uplink
+from sensor.uplink.messages import Welcome
+from sensor.uplink.policy import PolicyResult, PolicyUpdate, apply_update
+from sensor.uplink.state import InstallationKey, StateDirectory, StateError
+
+logger = logging.getLogger(__name__)
+
+# Exchanges between two turns of the stream: some 10 ms of work.
+SLICE_COUNT: Final = 500
+STOP_SECONDS: Final = 5.0
+# How often processes, cgroups and listeners are read anew (30 ms, in a thread).
+REFRESH_SECONDS: Final = 10.0
+# A command of the control socket waits so long for the loop.
+COMMAND_TIMEOUT_SECONDS: Final = 5.0
+_PAUSE_REASON: Final = "paused by apidae pause"
+
+
+class StartError(Exception):
+    """The sensor cannot start; one sentence that says why and what to do."""
+
+
+class Capture(Protocol):
+    """What sees calls: `sensor.kernel.capture`, or a fake. All calls come from the loop's thread and do not block."""
+
+    def read(self) -> list[Exchange]:
+        """Everything that is there."""
+        ...
+
+    def counts(self) -> Sequence[StageCount]:
+        """The accounts of its stages, in calls."""
+        ...
+
+    def coverage(self) -> Sequence[PortCount]:
+        """Connections and bytes by port and protocol."""
+        ...
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Which ports to count."""
+        ...
+
+    def detach(self) -> None:
+        """Take every program off the kernel's hooks; what was seen stays readable."""
+        ...
+
+    def attach(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NodeView(Protocol):
+    """Who listens on this node; `sensor.compose.Node`, or a fake."""
+
+    def refresh(self) -> None:
+        """Read the node anew. Called in a thread; may take tens of milliseconds."""
+        ...
+
+    def ports(self) -> Iterable[int]:
+        """Ports on which somebody listens."""
+        ...
+
+    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
+        """What is read of each port and what is not."""
+        ...
+
+
+class NodeDescriber(Describer, Protocol):
+    """A describer that can also answer reveal requests."""
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """What the loop itself is told."""
+
+    poll_interval_seconds: float
+    first_contact_timeout_seconds: float
+    refresh_seconds: float = REFRESH_SECONDS
+    stop_seconds: float = STOP_SECONDS
+
+
+class Sensor:
+    """One sensor process. `run` lives it; `stop` ends it; it is the uplink's listener and the control socket's
+    target."""
+
+    def __init__(
+        self,
+        *,
+        settings: RunSettings,
+        clock: Clock,
+        state: StateDirectory,
+        spool: Spool,
+        open_capture: Callable[[], Capture],
+        make_describer: Callable[[InstallationKey], NodeDescriber],
+        make_pipeline: Callable[[Describer, int], Pipeline],
+        node: NodeView,
+        on_capturing: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._state_directory = state
+        self._spool = spool
+        self._open_capture = open_capture
+        self._make_describer = make_describer
+        self._make_pipeline = make_pipeline
+        self._node = node
+        self._on_capturing = on_capturing
+        self._keys = state.load_keys()
+        self._policy = state.load_policy()
+        self._capture: Capture | None = None
+        self._describer: NodeDescriber | None = None
+        self._pipeline: Pipeline | None = None
+        self._uplink: Uplink | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._state = SensorState.CAPTURING
+        self._read_errors_count = 0
+
+    # Life
+
+    async def run(self, uplink: Uplink) -> None:
+        """Live until `stop`. Raises `StartError`, or the uplink's rejection before the first welcome."""
+        self._uplink = uplink
+        self._loop = asyncio.get_running_loop()
+        talking = asyncio.create_task(uplink.run())
+        welcome = asyncio.create_task(uplink.wait_welcome())
+        try:
+            if not self._keys:
+                await self._wait_first_contact(uplink, welcome)
+            if not self._stopping.is_set():
+                await self._begin()
+                refreshing = asyncio.create_task(self._keep_refreshing())
+                try:
+                    await self._loop_until_stopped(welcome)
+                finally:
+                    refreshing.cancel()
+                    await asyncio.gather(refreshing, return_exceptions=True)
+        finally:
+            await self._end(uplink)
+            for task in (talking, welcome):
+                task.cancel()
+            outcomes = await asyncio.gather(talking, welcome, return_exceptions=True)
+            self._spool.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    def stop(self) -> None:
+        """End soon: what was counted is sent first, for at most 5 s."""
+        self._stopping.set()
+
+    async def _wait_first_contact(self, uplink: Uplink, welcome: asyncio.Task[None]) -> None:
+        """Without an installation key nothing may be hashed, so nothing is captured before a collector has given
+        one."""
+        seconds = self._settings.first_contact_timeout_seconds
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({welcome, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if welcome.done():
+            welcome.result()
+        elif not self._stopping.is_set():
+            raise StartError(
+                f"no collector answered within {seconds:g} s and this sensor has no installation key yet "
+                f"(last error: {uplink.last_error}); start the collector or correct --collector"
+            )
+
+    async def _begin(self) -> None:
+        key = self._keys[0]
+        self._describer = self._make_describer(key)
+        self._pipeline = self._make_pipeline(self._describer, key.key_id)
+        self._apply_policy()
+        # Rows wait for the collector from the first window on, merged while it is away.
+        assert self._uplink is not None
+        self._pipeline.aggregator.set_connected(self._uplink.is_connected)
+        # Compiling takes a second in a child process; the stream goes on meanwhile.
+        self._capture = await asyncio.to_thread(self._open_capture)
+        await self._refresh_node()
+        # What exists now stays: the collector of garbage need not walk it again.
+        gc.collect()
+        gc.freeze()
+        self._uplink.tell_health()
+        self._on_capturing()
+
+    async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
+        while not self._stopping.is_set():
+            if welcome.done():
+                welcome.result()  # A rejection ends the sensor.
+            await self._turn()
+            try:
+                await asyncio.wait_for(self._stopping.wait(), self._settings.poll_interval_seconds)
+            except TimeoutError:
+                continue
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.refresh_seconds)
+            try:
+                await self._refresh_node()
+            except Exception:
+                # A loop boundary: names stay as they were until the next reading.
+                logger.exception("reading the node's processes and listeners failed")
+
+    async def _refresh_node(self) -> None:
+        await asyncio.to_thread(self._node.refresh)
+        if self._capture is not None and self._state is SensorState.CAPTURING:
+            self._capture.set_listening(self._node.ports())
+
+    async def _turn(self) -> None:
+        assert self._pipeline is not None
+        if self._clock.check():
+            self._send(self._pipeline.step_clock())
+        await self._read_capture()
+        self._send(self._pipeline.poll())
+
+    async def _read_capture(self) -> None:
+        assert self._pipeline is not None and self._capture is not None
+        try:
+            exchanges = self._capture.read()
+        except Exception:
+            # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
+            self._read_errors_count += 1
+            if self._read_errors_count == 1:
+                logger.exception("reading the capture failed")
+            return
+        for start in range(0, len(exchanges), SLICE_COUNT):
+            self._pipeline.take(exchanges[start : start + SLICE_COUNT])
+            await asyncio.sleep(0)
+        self._pipeline.lost_before_calls = sum(count.dropped_total for count in self._capture.counts())
+
+    async def _end(self, uplink: Uplink) -> None:
+        self._state = SensorState.STOPPING
+        uplink.tell_health()
+        if self._capture is None or self._pipeline is None:
+            return
+        self._capture.detach()
+        await self._read_capture()
+        self._capture.close()
+        self._send(self._pipeline.flush())
+        try:
+            await asyncio.wait_for(uplink.drain(), self._settings.stop_seconds)
+        except TimeoutError:
+            logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
+
+    def _send(self, batches: Sequence[PipelineBatch]) -> None:
+        assert self._uplink is not None
+        for batch in batches:
+            self._uplink.send(sequence=batch.sequence, payload=batch.payload, calls=batch.calls)
+
+    # The control socket's target: called in its thread.
+
+    def on_pause(self) -> None:
+        """Detach; returns when nothing is attached."""
+        self._command(self._pause)
+
+    def on_resume(self) -> None:
+        """Attach again."""
+        self._command(self._resume)
+
+    def status(self) -> CaptureState:
+        """What the sensor is doing."""
+        return CaptureState[self._state.name]
+
+    def _command(self, act: Callable[[], None]) -> None:
+        if self._loop is None or self._capture is None:
+            raise StartError("the sensor does not capture yet; ask again in a few seconds")
+
+        async def act_in_loop() -> None:
+            act()
+
+        asyncio.run_coroutine_threadsafe(act_in_loop(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
+
+    def _pause(self) -> None:
+        if self._state is SensorState.CAPTURING and self._capture is not None and self._uplink is not None:
+            self._capture.detach()
+            self._state = SensorState.PAUSED
+            self._uplink.tell_health()
+            logger.info("paused")
+
+    def _resume(self) -> None:
+        if self._state is SensorState.PAUSED and self._capture is not None and self._uplink is not None:
+            self._capture.attach()
+            self._state = SensorState.CAPTURING
+            self._uplink.tell_health()
+            logger.info("resumed")
+
+    # The uplink's listener
+
+    @property
+    def key_id(self) -> int:
+        """Newest installation key held; 0 = none."""
+        return self._keys[0].key_id if self._keys else 0
+
+    @property
+    def policy_epoch(self) -> int:
+        """Epoch of the policy in force."""
+        return self._policy.epoch
+
+    def on_welcome(self, welcome: Welcome) -> None:
+        """Take up the installation's keys; rows counted under an older one leave first."""
+        if not welcome.keys or welcome.keys == self._keys:
+            return
+        is_other = not self._keys or welcome.keys[0] != self._keys[0]
+        self._keys = welcome.keys
+        try:
+            self._state_directory.save_keys(welcome.keys)
+        except StateError as error:
+            logger.error("the installation key is not kept: %s", error)
+        if is_other and self._pipeline is not None:
+            self._describer = self._make_describer(welcome.keys[0])
+            self._send(self._pipeline.change_key(self._describer, welcome.keys[0].key_id))
+
+    def on_connection(self, is_connected: bool) -> None:
+        """Merge windows while the collector is away."""
+        logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
+        if self._pipeline is not None:
+            self._send(self._pipeline.convert(self._pipeline.aggregator.set_connected(is_connected)))
+
+    def on_policy(self, update: PolicyUpdate) -> PolicyResult:
+        """Apply or refuse a policy, and keep the last good one."""
+        result = apply_update(self._policy, update)
+        if not result.is_applied:
+            logger.warning("policy refused: %s", result.reason)
+            return result
+        self._policy = result.policy
+        self._apply_policy()
+        try:
+            self._state_directory.save_policy(result.policy)
+        except StateError as error:
+            logger.error("the policy is not kept: %s", error)
+        return result
+
+    def on_reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        """Texts of the words that may be told."""
+        return self._describer.reveal(hashes) if self._describer is not None else {}
+
+    def read_health(self) -> HealthReport:
+        """The report of this moment."""
+        now_ns = self._clock.unix_ns()
+        oldest_ns = self._spool.oldest_unix_ns
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return HealthReport(
+            time_unix_ns=now_ns,
+            state=self._state,
+            stages=self._count_stages(),
+            lag_ms=0 if oldest_ns is None else max(0, now_ns - oldest_ns) // 1_000_000,
+            spool_bytes=self._spool.waiting_bytes,
+            memory_bytes=_read_memory(),
+            cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
+            reason=_PAUSE_REASON if self._state is SensorState.PAUSED else "",
+        )
+
+    def read_health_from_thread(self) -> HealthReport:
+        """The same for a thread outside the loop (metrics): the loop makes it."""
+        if self._loop is None:
+            return self.read_health()
+
+        async def read() -> HealthReport:
+            return self.read_health()
+
+        return asyncio.run_coroutine_threadsafe(read(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
+
+    def read_coverage(self) -> Sequence[PortCoverage]:
+        """Ports and what is read of them; nothing before capture runs."""
+        return self._node.cover(self._capture.coverage()) if self._capture is not None else ()
+
+    def _count_stages(self) -> tuple[StageCount, ...]:
+        capture = tuple(self._capture.counts()) if self._capture is not None else ()
+        pipeline = self._pipeline.counts() if self._pipeline is not None else ()
+        return (*capture, *pipeline, self._spool.count())
+
+    def _apply_policy(self) -> None:
+        if self._pipeline is not None:
+            self._pipeline.aggregator.set_triggers(self._policy.triggers)
+            self._pipeline.policy_epoch = self._policy.epoch
+
+
+def _read_memory() -> int:
+    """Resident set in bytes (proc_pid_statm(5))."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

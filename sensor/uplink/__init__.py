@@ -1,0 +1,2 @@
+"""The stream to the collector: batches, health and coverage up; acknowledgements, keys, policy and reveal requests
+down."""

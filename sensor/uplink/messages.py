@@ -1,0 +1,176 @@
+"""The small messages of the stream to and from the sensor's own types: hello, health, coverage, policy, keys, reveals.
+
+Rows are `sensor.convert`'s; this is the rest of the sensor's one converter. Nothing here raises on what a collector
+sends.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from apidae.v1 import data_pb2, stream_pb2
+
+from sensor.aggregate import Triggers
+from sensor.calls import Service
+from sensor.coverage import PortCoverage
+from sensor.health import HealthReport
+from sensor.uplink.policy import PolicyResult, PolicyUpdate
+from sensor.uplink.state import KEYS_LIMIT, InstallationKey
+
+PROTOCOL_VERSION: Final = 1
+FEATURES: Final = ("policy_difference", "redirect", "reveal")
+# Field 2 of ConnectRequest, length-delimited: the tag before the bytes of a batch that is already serialised.
+_BATCH_TAG: Final = stream_pb2.ConnectRequest.BATCH_FIELD_NUMBER << 3 | 2
+REVEAL_HASHES_LIMIT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorIdentity:
+    """Who speaks: constant for a sensor process."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    version: str
+    kernel_release: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Welcome:
+    """The collector's answer to the hello."""
+
+    protocol: int
+    policy_epoch: int
+    server_time_unix_ns: int
+    keys: tuple[InstallationKey, ...]  # Valid ones only, newest first.
+
+
+def write_hello(
+    identity: SensorIdentity, *, key_id: int, policy_epoch: int, monotonic_ns: int, time_unix_ns: int
+) -> stream_pb2.ConnectRequest:
+    """The first message of a stream."""
+    return stream_pb2.ConnectRequest(
+        hello=stream_pb2.Hello(
+            protocol=PROTOCOL_VERSION,
+            features=FEATURES,
+            cluster=identity.cluster,
+            node=identity.node,
+            boot_id=identity.boot_id,
+            key_id=key_id,
+            monotonic_ns=monotonic_ns,
+            time_unix_ns=time_unix_ns,
+            version=identity.version,
+            kernel_release=identity.kernel_release,
+            policy_epoch=policy_epoch,
+        )
+    )
+
+
+def frame_batch(payload: bytes) -> bytes:
+    """A whole ConnectRequest around a serialised batch, without parsing it: tag, length as a varint, the bytes."""
+    frame = bytearray([_BATCH_TAG])
+    length = len(payload)
+    while length > 0x7F:
+        frame.append(length & 0x7F | 0x80)
+        length >>= 7
+    frame.append(length)
+    return bytes(frame) + payload
+
+
+def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
+    """The health message."""
+    stages = [
+        stream_pb2.StageCount(
+            stage=stage.stage,
+            seen=stage.seen,
+            used=stage.used,
+            dropped_reasons=[reason for reason, _ in stage.dropped],
+            dropped_counts=[count for _, count in stage.dropped],
+        )
+        for stage in report.stages
+    ]
+    return stream_pb2.ConnectRequest(
+        health=stream_pb2.Health(
+            time_unix_ns=report.time_unix_ns,
+            state=f"SENSOR_STATE_{report.state.name}",
+            stages=stages,
+            lag_ms=report.lag_ms,
+            spool_bytes=report.spool_bytes,
+            memory_bytes=report.memory_bytes,
+            cpu_ns=report.cpu_ns,
+            reason=report.reason,
+        )
+    )
+
+
+def write_coverage(ports: Sequence[PortCoverage], *, time_unix_ns: int) -> stream_pb2.ConnectRequest:
+    """The coverage message."""
+    return stream_pb2.ConnectRequest(
+        coverage=stream_pb2.Coverage(
+            time_unix_ns=time_unix_ns,
+            ports=[
+                stream_pb2.PortCoverage(
+                    service=write_service(port.service),
+                    protocol=f"PORT_PROTOCOL_{port.protocol.name}",
+                    connections=port.connections,
+                    bytes=port.bytes,
+                    address=port.address,
+                    reason=port.reason,
+                )
+                for port in ports
+            ],
+        )
+    )
+
+
+def write_service(service: Service) -> data_pb2.Service:
+    """A service as it travels."""
+    return data_pb2.Service(
+        cluster=service.cluster,
+        namespace=service.namespace,
+        workload=service.workload,
+        workload_kind=f"WORKLOAD_KIND_{service.workload_kind.name}",
+        host_name=service.host_name,
+        port=service.port,
+    )
+
+
+def write_policy_result(result: PolicyResult) -> stream_pb2.ConnectRequest:
+    """What became of a policy update."""
+    return stream_pb2.ConnectRequest(
+        policy_result=stream_pb2.PolicyResult(epoch=result.epoch, is_applied=result.is_applied, reason=result.reason)
+    )
+
+
+def write_revealed(texts: Mapping[int, str], *, key_id: int) -> stream_pb2.ConnectRequest:
+    """Words by their hashes."""
+    return stream_pb2.ConnectRequest(
+        revealed=stream_pb2.Revealed(key_id=key_id, hashes=list(texts), texts=list(texts.values()))
+    )
+
+
+def read_welcome(message: stream_pb2.Welcome) -> Welcome:
+    """The welcome; keys that cannot be hashed under are left out."""
+    keys = tuple(InstallationKey(key_id=key.key_id, secret=key.secret) for key in message.keys[:KEYS_LIMIT])
+    return Welcome(
+        protocol=message.protocol,
+        policy_epoch=message.policy_epoch,
+        server_time_unix_ns=message.server_time_unix_ns,
+        keys=tuple(key for key in keys if key.is_valid),
+    )
+
+
+def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
+    """The policy update as it came; `apply_update` judges it."""
+    triggers = None
+    if message.HasField("triggers"):
+        triggers = Triggers(
+            distinct_objects_per_second=message.triggers.distinct_objects_per_second,
+            calls_per_second=message.triggers.calls_per_second,
+        )
+    return PolicyUpdate(epoch=message.epoch, is_full=message.is_full, base_epoch=message.base_epoch, triggers=triggers)
+
+
+def read_reveal_request(message: stream_pb2.RevealRequest) -> tuple[int, ...]:
+    """The hashes asked for; past the wire's bound of 1,000 they are not read."""
+    return tuple(message.hashes[:REVEAL_HASHES_LIMIT])
