@@ -1,0 +1,152 @@
+"""The store over clickhouse-connect: one class for the embedded engine (chdb) and for a ClickHouse server or cluster.
+
+Both come as the same client with the same SQL, inserts and parameters. A client serves one call at a time, so a small
+pool stands before it. Of the engine's rules (measured, docs/architecture.md): one process owns the data directory, a
+forked child hangs, memory needs a cap, inserts must be synchronous for tokens to count.
+"""
+
+import dataclasses
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+import pyarrow as pa
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from collector.store.base import StoreError
+from collector.store.migrations import Layout, render_statements
+
+CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
+QUERY_TIMEOUT_SECONDS = 30
+# SQLSTATE-like code of the engine: memory limit exceeded.
+_MEMORY_CODE = "Code: 241"
+
+SESSION_SETTINGS: Mapping[str, Any] = {
+    "async_insert": 0,  # 26.9 defaults to 1, under which a token does not count.
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_execution_time": QUERY_TIMEOUT_SECONDS,
+    # A sensor that was away for a week sends rows of 168 hours at once.
+    "max_partitions_per_insert_block": 0,
+}
+
+
+class ClickHouseStore:
+    """A Store (collector/store/base.py) behind a pool of clients. Thread-safe."""
+
+    def __init__(self, open_client: Callable[[], Any], layout: Layout | None = None) -> None:
+        """Open the clients and bring the tables up to date. Raises StoreError."""
+        self._layout = layout or Layout()
+        self._clients: list[Any] = []
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        try:
+            for _ in range(CLIENT_COUNT):
+                client = open_client()
+                self._clients.append(client)
+                self._idle.put(client)
+            for statement in render_statements(self._layout):
+                self.execute(statement)
+        except Exception as error:
+            self.close()
+            raise error if isinstance(error, StoreError) else StoreError(explain(error)) from error
+
+    @property
+    def layout(self) -> Layout:
+        """Where the tables live."""
+        return self._layout
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """See Store."""
+        with self._borrow() as client:
+            return list(client.query(sql, parameters=dict(parameters or {})).result_rows)
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        """See Store."""
+        with self._borrow() as client:
+            result = client.query(sql, parameters=dict(parameters or {}))
+            columns = result.result_columns or [[] for _ in result.column_names]
+            return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
+        """See Store."""
+        with self._borrow() as client:
+            client.command(sql, parameters=dict(parameters or {}))
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """See Store. Tuples become arrays; enums their values."""
+        if not records:
+            return
+        names = [field.name for field in dataclasses.fields(records[0])]
+        columns = [[_plain(getattr(record, name)) for record in records] for name in names]
+        with self._borrow() as client:
+            client.insert(table, columns, column_names=names, column_oriented=True)
+
+    def insert_arrow(self, table: str, rows: pa.Table, token: str = "") -> None:
+        """See Store."""
+        if not rows.num_rows:
+            return
+        with self._borrow() as client:
+            client.insert_arrow(table, rows, settings={"insert_deduplication_token": token} if token else None)
+
+    def close(self) -> None:
+        """See Store."""
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+
+    @contextmanager
+    def _borrow(self) -> Iterator[Any]:
+        """A client of the pool; what it raises becomes a StoreError."""
+        client = self._idle.get()
+        try:
+            yield client
+        except (ClickHouseError, RuntimeError, OSError) as error:
+            raise StoreError(explain(error)) from error
+        finally:
+            self._idle.put(client)
+
+
+def open_server(url: str, cluster: str = "") -> ClickHouseStore:
+    """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Raises StoreError; never shows the
+    password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise StoreError("The store_url is not http[s]://user:password@host:port/database; write it in this form.")
+    database = parts.path.strip("/") or "default"
+
+    def open_client() -> Any:
+        return clickhouse_connect.get_client(
+            host=parts.hostname or "",
+            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            secure=parts.scheme == "https",
+            username=unquote(parts.username or "default"),
+            password=unquote(parts.password or ""),
+            database=database,
+            settings=dict(SESSION_SETTINGS),
+        )
+
+    try:
+        return ClickHouseStore(open_client, Layout(cluster=cluster))
+    except StoreError as error:
+        raise StoreError(
+            f"The store at {parts.scheme}://{parts.hostname}:{parts.port} cannot be used: {error}"
+        ) from error
+
+
+def explain(error: Exception) -> str:
+    """An engine's error as one sentence."""
+    first = str(error).strip().split("\n", 1)[0]
+    text = first.split("DB::Exception: ")[-1].split(" (version", 1)[0].strip()
+    if _MEMORY_CODE in first:
+        return f"The store is out of memory ({text}); raise store_memory_bytes or ask for a shorter time."
+    return text or type(error).__name__
+
+
+def _plain(value: Any) -> Any:
+    """What the Native format takes."""
+    if isinstance(value, tuple):
+        return list(value)
+    return getattr(value, "value", value)

@@ -1,0 +1,187 @@
+"""From the write-ahead log into the tables, each batch exactly once.
+
+Exactly once = claim, insert, commit. The writer claims a range of the log durably, inserts its rows under a token
+made of the log's id and the range, then commits the range. A crash anywhere in between replays the same range with
+the same token, and the engine drops what it has. Routes and endpoint mappings are idempotent and need no token. New
+routes come first, so that no row is ever without its route.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from collector.ingest.convert import Refusal, convert_bytes
+from collector.ingest.reader import WalReader
+from collector.ingest.segment import Entry, Position
+from collector.rows import Route, RowBatch
+from collector.store.arrow import build_losses, build_routes, build_rows
+from collector.store.base import Store
+
+BATCH_ROWS = 10_000
+BATCH_SECONDS = 1.0
+# One claim: about 100,000 rows of 68 bytes. Bounds what a replay repeats and what an insert holds in memory.
+CLAIM_BYTES = 8 * 1024 * 1024
+# Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
+KNOWN_ROUTE_LIMIT = 1_000_000
+
+
+class EndpointMapper(Protocol):
+    """Whoever names endpoints: the inventory (collector/inventory/naming.py)."""
+
+    def __call__(self, routes: Sequence[Route]) -> Sequence[Any]:
+        """Records of `endpoint_routes` for new routes."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class WriterCounts:
+    """The writer's account: batches seen = stored + refused."""
+
+    batches_seen: int = 0
+    batches_stored: int = 0
+    batches_refused: int = 0
+    rows_stored: int = 0
+    inserts: int = 0
+    routes_stored: int = 0
+
+
+class StoreWriter:
+    """Drains one reader of the log into the store. Blocks; runs in one thread."""
+
+    def __init__(
+        self,
+        *,
+        reader: WalReader,
+        store: Store,
+        log_id: str,
+        find_durable: Callable[[], Position],
+        map_endpoints: EndpointMapper,
+        on_routes: Callable[[Sequence[Route]], None] = lambda routes: None,
+    ) -> None:
+        """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again."""
+        self._reader = reader
+        self._store = store
+        self._log_id = log_id
+        self._find_durable = find_durable
+        self._map_endpoints = map_endpoints
+        self._on_routes = on_routes
+        self._known: set[int] = set()
+        self.counts = WriterCounts()
+
+    def recover(self) -> int:
+        """Finish the range that a crash interrupted, and learn which routes are stored. Returns the batches replayed.
+        """
+        rows = self._store.query(
+            "SELECT route_id FROM routes INNER JOIN endpoint_routes USING (route_id) GROUP BY route_id"
+        )
+        self._known = {int(row[0]) for row in rows}
+        end = self._reader.cursor.claim_end
+        return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
+
+    def drain(self) -> int:
+        """Store what the log holds now, in claims of bounded size. Returns the batches stored or refused.
+
+        Raises StoreError or OSError; the range that failed stays claimed, and `rewind_claim` repeats it.
+        """
+        total = 0
+        while entries := self._reader.read(CLAIM_BYTES, until=self._find_durable()):
+            total += self._store_range(entries, is_claimed=False)
+        return total
+
+    def rewind_claim(self) -> int:
+        """After an error: repeat the range that failed, with its own bounds and token. Raises as drain does."""
+        self._reader.rewind()
+        end = self._reader.cursor.claim_end
+        return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
+
+    def _read_until(self, end: Position) -> list[Entry]:
+        entries: list[Entry] = []
+        while found := self._reader.read(CLAIM_BYTES, until=end):
+            entries += found
+        return entries
+
+    def _store_range(self, entries: list[Entry], *, is_claimed: bool) -> int:
+        if not entries:
+            return 0
+        start, end = self._reader.cursor.position, entries[-1].end
+        if not is_claimed:
+            self._reader.claim(end)
+        batches, received = self._convert(entries)
+        self._store_routes(batches)
+        token = f"{self._log_id}:{start}-{end}"
+        if any(len(batch) for batch in batches):
+            self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
+            self.counts.inserts += 1
+        self._store.insert_arrow("losses", build_losses(batches, received), token)
+        self._reader.commit(end)
+        self.counts.batches_seen += len(entries)
+        self.counts.batches_stored += len(batches)
+        self.counts.batches_refused += len(entries) - len(batches)
+        self.counts.rows_stored += sum(len(batch) for batch in batches)
+        return len(entries)
+
+    @staticmethod
+    def _convert(entries: list[Entry]) -> tuple[list[RowBatch], list[int]]:
+        """Times are judged as of the arrival, so that a replay judges alike."""
+        batches: list[RowBatch] = []
+        received: list[int] = []
+        for entry in entries:
+            seconds = entry.received_unix_ns // 1_000_000_000
+            batch = convert_bytes(entry.payload, seconds)
+            if not isinstance(batch, Refusal):
+                batches.append(batch)
+                received.append(seconds)
+        return batches, received
+
+    def _store_routes(self, batches: Sequence[RowBatch]) -> None:
+        """Insert the routes not stored yet, with their endpoints."""
+        new: dict[int, tuple[Route, int]] = {}
+        for batch in batches:
+            if not batch.routes:
+                continue
+            first_seen = int(np.min(batch.window_start)) if len(batch) else 0
+            for route in batch.routes:
+                if route.route_id in self._known or not first_seen:
+                    continue
+                earlier = new.get(route.route_id)
+                new[route.route_id] = (route, min(first_seen, earlier[1]) if earlier else first_seen)
+        if not new:
+            return
+        routes = [route for route, _ in new.values()]
+        self._store.insert_arrow("routes", build_routes(new.values()))
+        self._store.insert_records("endpoint_routes", self._map_endpoints(routes))
+        if len(self._known) + len(new) > KNOWN_ROUTE_LIMIT:
+            self._known.clear()
+        self._known.update(new)
+        self.counts.routes_stored += len(new)
+        self._on_routes(routes)
+
+
+def run_writer(
+    writer: StoreWriter,
+    *,
+    is_stopping: threading.Event,
+    on_error: Callable[[Exception], None],
+    on_drained: Callable[[], None] = lambda: None,
+    interval_seconds: float = BATCH_SECONDS,
+) -> None:
+    """The writer's thread: drain once an interval, go on after errors, drain a last time at the stop.
+
+    `on_error` is told every failure (StoreError, OSError, or one of Arrow's); the range that failed comes again, with the same
+    token, before anything else.
+    """
+    has_failed = False
+    while True:
+        is_last = is_stopping.wait(interval_seconds)
+        try:
+            if has_failed:
+                writer.rewind_claim()
+                has_failed = False
+            if writer.drain():
+                on_drained()
+        except Exception as error:
+            has_failed = True
+            on_error(error)
+        if is_last:
+            return
