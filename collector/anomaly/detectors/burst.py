@@ -1,0 +1,108 @@
+"""Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and the prior.
+
+State is two numbers a subject: the burst level (a maximum that fades by half in `HALF_LIVES` windows' time) and the mean rate. The
+score is the distance in doublings, log2((value + c) / (level + c)), over the doublings that are still ordinary. `c` keeps small counts
+quiet: with the 10 s prior of 12 and c = 8, a subject that never called needs 32 calls on new objects in a window.
+
+Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no description, while
+the largest burst of the last days bounds the next within a factor whatever the distribution; how often the factor is crossed
+is measured over the whole installation (collector/anomaly/rank.py), which sets the final bar.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.anomaly.detectors.contract import F64, Observation, State, Verdict
+from collector.anomaly.slots import Slots, grow
+
+GRACE_WINDOWS = 2  # Of the installation, not of a subject: a newcomer later on is judged by its peers and the prior.
+DOUBLINGS = 1.0  # Over the level is the threshold.
+GRACE_CLIP = 3.5  # Times the prior: the most that the grace period may teach.
+_CREEP = 1.01  # What an alarming window may add to the level: twice in 70 windows, then it is the new normal.
+_LOSS_WIDTH = 2.0  # Doublings a lost share of 1 would add.
+_DAY_SECONDS = 86_400
+
+
+class BurstDetector:
+    """See the module. `prior_level` is the evidence a window of an unknown subject may hold and be ordinary."""
+
+    def __init__(self, *, window_seconds: int, prior_level: float, half_life_seconds: int = 3 * _DAY_SECONDS) -> None:
+        self.window_seconds = window_seconds
+        self.prior_level = prior_level
+        self._offset = prior_level * 2 / 3
+        self._half_life = half_life_seconds / window_seconds
+        self._mean_half_life = _DAY_SECONDS / window_seconds
+        self._level: F64 = np.zeros(0)
+        self._mean: F64 = np.zeros(0)
+        self._weight: F64 = np.zeros(0)
+        self._window: NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        self._level, self._mean = grow(self._level, capacity), grow(self._mean, capacity)
+        self._weight, self._window = grow(self._weight, capacity), grow(self._window, capacity)
+
+    def level(self, slots: Slots, window: int) -> F64:
+        """The customary burst of each, faded to `window`."""
+        age = np.maximum(window - self._window[slots], 0)
+        return self._level[slots] * np.exp2(-age / self._half_life)
+
+    def mean(self, slots: Slots, window: int) -> F64:
+        """Mean value a window since the subject was first seen, windows without calls included, over about a day."""
+        fade = np.exp2(-np.maximum(window - self._window[slots], 0) / self._mean_half_life)
+        return (
+            self._mean[slots]
+            * fade
+            / np.maximum(self._weight[slots] * fade + (1 - fade) * self._mean_half_life * 1.44, 1)
+        )
+
+    def score(self, observation: Observation) -> Verdict:
+        """Only ever above; a subject that falls silent is not odd here."""
+        level = self._ordinary(observation)
+        width = DOUBLINGS + _LOSS_WIDTH * observation.loss_ratio
+        doublings = np.log2((observation.values + self._offset) / (level + self._offset))
+        score = np.maximum(doublings / width, 0.0)
+        if observation.age < GRACE_WINDOWS:
+            score = np.zeros_like(score)
+        threshold = (level + self._offset) * 2**width - self._offset
+        return Verdict(score=score, is_above=np.ones(len(score), np.bool_), expected=level, threshold=threshold)
+
+    def learn(self, observation: Observation) -> None:
+        """Take one window; subjects that were not called need no row."""
+        if not len(observation.slots):
+            return
+        slots, window, values = observation.slots, observation.window, observation.values
+        ordinary = self._ordinary(observation)
+        limit = (ordinary + self._offset) * 2**DOUBLINGS - self._offset
+        learnt = np.where(values >= limit, ordinary * _CREEP, values)
+        if observation.age < GRACE_WINDOWS:
+            learnt = np.minimum(values, self.prior_level * GRACE_CLIP)
+        fade = np.exp2(-np.maximum(window - self._window[slots], 0) / self._mean_half_life)
+        elapsed = np.where(self._weight[slots] > 0, (1 - fade) * self._mean_half_life * 1.44, 1.0)
+        self._level[slots] = np.maximum(self.level(slots, window), learnt)
+        self._mean[slots] = self._mean[slots] * fade + values
+        self._weight[slots] = self._weight[slots] * fade + elapsed
+        self._window[slots] = window
+
+    def expect(self, slots: Slots, window: int, values: F64) -> None:
+        """Make these values the customary burst."""
+        self._level[slots] = np.maximum(self.level(slots, window), values)
+        self._window[slots] = window
+
+    def forget(self, slots: Slots) -> None:
+        """Return evicted slots to the prior."""
+        for array in (self._level, self._mean, self._weight, self._window):
+            array[slots] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        return {"level": self._level, "mean": self._mean, "weight": self._weight, "window": self._window}
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self._level, self._mean = state["level"].astype(np.float64), state["mean"].astype(np.float64)
+        self._weight, self._window = state["weight"].astype(np.float64), state["window"].astype(np.int64)
+
+    def _ordinary(self, observation: Observation) -> F64:
+        own = self.level(observation.slots, observation.window)
+        return np.maximum(np.maximum(own, observation.floor), self.prior_level)

@@ -1,0 +1,245 @@
+"""The detectors' one way in: batches in the order of the log, crossings out as signals. Pure and deterministic; knows no clock.
+
+Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add up. Gives:
+AlertSignals of endpoints, consumers and pairs. The theory is in docs/detection.md.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.detectors.burst import BurstDetector
+from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.detectors.season import SeasonDetector
+from collector.anomaly.loss import LossMeter
+from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.signal import AlertSignal, Direction
+from collector.anomaly.slots import Slots
+from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
+from collector.anomaly.watch import Crossing, Watch
+from collector.rows import RowBatch
+
+ROLE_SERVER = 1
+HOP_PROXY = 2
+AHEAD_SECONDS = 5  # A row may start this long after the collector received it: clocks differ.
+_PARENT_SHARE = 0.5  # Of a consumer's customary burst may go to an endpoint that is new to it.
+
+# Evidence that a subject nobody knows may show in a window and be ordinary, by window length: the stated priors.
+PAIR_PRIORS = {10: 12.0, 300: 150.0, 3_600: 1_000.0}
+CONSUMER_PRIORS = {10: 25.0, 300: 300.0, 3_600: 2_000.0}
+ENDPOINT_WINDOWS = (60, 300, 3_600)
+
+
+class Engine:
+    """All detectors of one installation (or of the partitions one collector owns)."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_of_route: Mapping[int, str] | None = None,
+        endpoints_max: int = ENDPOINTS_MAX,
+        consumers_max: int = CONSUMERS_MAX,
+        pairs_max: int = PAIRS_MAX,
+    ) -> None:
+        """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own."""
+        self.roster = Roster(
+            endpoint_of_route=endpoint_of_route or {},
+            endpoints_max=endpoints_max,
+            consumers_max=consumers_max,
+            pairs_max=pairs_max,
+        )
+        self.loss = LossMeter()
+        self.watermark = 0
+        self.used_calls = 0
+        self.dropped_calls = {"client_side": 0, "proxy": 0, "late": 0, "ahead": 0}
+        self.pair_watches = [
+            self._watch_bursts(AlertKind.VOLUME_PAIR, length, level) for length, level in PAIR_PRIORS.items()
+        ]
+        self.consumer_watches = [
+            self._watch_bursts(AlertKind.VOLUME_CONSUMER, length, level) for length, level in CONSUMER_PRIORS.items()
+        ]
+        self.endpoint_watches = [
+            Watch(AlertKind.VOLUME_ENDPOINT, SeasonDetector(window_seconds=length), self.roster.endpoints.table)
+            for length in ENDPOINT_WINDOWS
+        ]
+
+    @property
+    def watches(self) -> list[Watch]:
+        """Every watch, in a fixed order."""
+        return [*self.pair_watches, *self.consumer_watches, *self.endpoint_watches]
+
+    @property
+    def evicted_count(self) -> int:
+        """Subjects forgotten because there were too many."""
+        return sum(part.table.evicted_count for part in self.roster.parts)
+
+    @property
+    def held_back_count(self) -> int:
+        """Crossings under the installation's bar."""
+        return sum(watch.rank.held_back_count for watch in self.watches)
+
+    def feed(self, batch: RowBatch, received_at: int) -> list[AlertSignal]:
+        """Take one batch; `received_at` in unix seconds bounds how far a sensor's clock may run ahead."""
+        chosen = self._choose(batch, received_at)
+        if not len(chosen):
+            return []
+        newest = int(np.max(batch.window_start[chosen]))
+        self.loss.add(newest, batch.seen_calls, batch.lost_calls)
+        signals = self.advance(newest)  # First, so that rows of one batch do not fall out of the ring.
+        placed = self.roster.place(batch, chosen, self.watermark)
+        self._make_room(placed)
+        start = batch.window_start[chosen].astype(np.int64)
+        length = batch.window_length[chosen].astype(np.int64)
+        calls = batch.calls[chosen].astype(np.float64)
+        used = np.zeros(len(chosen), np.bool_)
+        none = np.zeros(len(chosen))
+        for watch in self.endpoint_watches:
+            for _, rows in _add(watch, start, length, placed.endpoint, calls, none):
+                used[rows] = True
+        for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
+            for watch in watches:
+                for window, rows in _add(watch, start, length, slots, calls, placed.novel):
+                    signals += self._judge(watch, window, np.unique(slots[rows]))
+        self.used_calls += int(calls[used].sum())
+        self.dropped_calls["late"] += int(calls[~used].sum())
+        return signals
+
+    def advance(self, watermark: int) -> list[AlertSignal]:
+        """Close what may close when the newest row starts at `watermark` (unix seconds)."""
+        self.watermark = max(self.watermark, watermark)
+        signals: list[AlertSignal] = []
+        for watch in self.watches:
+            for window in watch.windows.due(self.watermark):
+                slots = watch.due_slots(window)
+                parents, floor = self._context(watch, slots)
+                crossings = watch.close(window, slots, parents, floor, self.loss.ratio(self.watermark))
+                signals += [self._tell(watch, crossing) for crossing in crossings]
+            watch.skipped_windows += watch.windows.skip(self.watermark)
+        return signals
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
+        """A person marked a level as expected: the detectors of that subject learn it at once. False when it is unknown."""
+        watches, subjects = {
+            AlertKind.VOLUME_PAIR: (self.pair_watches, self.roster.pairs),
+            AlertKind.VOLUME_CONSUMER: (self.consumer_watches, self.roster.consumers),
+            AlertKind.VOLUME_ENDPOINT: (self.endpoint_watches, self.roster.endpoints),
+        }[kind]
+        slot = subjects.find(endpoint_id, consumer)
+        if slot < 0:
+            return False
+        for watch in watches:
+            watch.expect(slot, calls_per_second * watch.windows.window_seconds)
+        return True
+
+    def dump(self) -> dict[str, State]:
+        """State for a checkpoint, by part."""
+        counts = np.array([self.watermark, self.used_calls, *self.dropped_calls.values()])
+        parts: dict[str, State] = {"engine": {"counts": counts}, "loss": self.loss.dump(), **self.roster.dump()}
+        for index, watch in enumerate(self.watches):
+            parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
+        return parts
+
+    def load(self, parts: dict[str, State]) -> None:
+        """The inverse of `dump`, into an engine of the same limits."""
+        self.watermark, self.used_calls, *dropped = (int(value) for value in parts["engine"]["counts"])
+        self.dropped_calls = dict(zip(self.dropped_calls, dropped, strict=True))
+        self.loss.load(parts["loss"])
+        self.roster.load(parts)
+        for index, watch in enumerate(self.watches):
+            prefix = f"watch{index}."
+            own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}
+            watch.load(own)
+
+    def _watch_bursts(self, kind: AlertKind, length: int, level: float) -> Watch:
+        table = (self.roster.pairs if kind is AlertKind.VOLUME_PAIR else self.roster.consumers).table
+        return Watch(kind, BurstDetector(window_seconds=length, prior_level=level), table)
+
+    def _choose(self, batch: RowBatch, received_at: int) -> Slots:
+        """Indexes of the rows that count; the others' calls are counted by reason."""
+        reasons = {
+            "client_side": batch.role != ROLE_SERVER,
+            "proxy": batch.hop == HOP_PROXY,
+            "ahead": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
+        }
+        left = np.ones(len(batch), np.bool_)
+        for reason, mask in reasons.items():
+            self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
+            left &= ~mask
+        return np.flatnonzero(left)
+
+    def _make_room(self, placed: Placed) -> None:
+        endpoints = self.roster.endpoints.table.capacity
+        for watches, part, evicted in (
+            (self.endpoint_watches, self.roster.endpoints, placed.evicted_endpoints),
+            (self.consumer_watches, self.roster.consumers, placed.evicted_consumers),
+            (self.pair_watches, self.roster.pairs, placed.evicted_pairs),
+        ):
+            for watch in watches:
+                watch.grow(part.table.capacity, endpoints)
+                if len(evicted):
+                    watch.forget(evicted)
+                if len(placed.evicted_endpoints) and watch.population is not None:
+                    watch.population.forget(placed.evicted_endpoints)
+
+    def _judge(self, watch: Watch, window: int, slots: Slots) -> list[AlertSignal]:
+        """Judge touched slots of an open window."""
+        parents, floor = self._context(watch, slots)
+        crossings = watch.judge_open(window, slots, parents, floor, self.loss.ratio(self.watermark))
+        return [self._tell(watch, crossing) for crossing in crossings]
+
+    def _context(self, watch: Watch, slots: Slots) -> tuple[Slots, F64]:
+        """Endpoint slot (-1: unknown) and parent's floor of each slot."""
+        if watch.kind is not AlertKind.VOLUME_PAIR:
+            return np.full(len(slots), -1, np.int64), np.zeros(len(slots))
+        consumers = self.roster.pair_consumer[slots]
+        levels = self.consumer_watches[self.pair_watches.index(watch)].levels(np.maximum(consumers, 0))
+        return self.roster.pair_endpoint[slots], np.where(consumers >= 0, _PARENT_SHARE * levels, 0.0)
+
+    def _tell(self, watch: Watch, crossing: Crossing) -> AlertSignal:
+        """A crossing with names and rates."""
+        part = {
+            AlertKind.VOLUME_PAIR: self.roster.pairs,
+            AlertKind.VOLUME_CONSUMER: self.roster.consumers,
+            AlertKind.VOLUME_ENDPOINT: self.roster.endpoints,
+        }[watch.kind]
+        name, seconds = part.name(crossing.slot), crossing.window_seconds
+        return AlertSignal(
+            kind=crossing.kind,
+            direction=Direction.ABOVE if crossing.is_above else Direction.BELOW,
+            endpoint_id=name.endpoint_id,
+            endpoint_label=name.label,
+            route_ids=name.route_ids,
+            consumer=name.consumer,
+            window_start=crossing.window * seconds,
+            window_seconds=seconds,
+            calls=round(crossing.calls),
+            observed_rate=crossing.calls / seconds,
+            expected_rate=crossing.expected / seconds,
+            threshold_rate=crossing.threshold / seconds,
+            score=1 - 0.5**crossing.score,
+            excess=crossing.score - 1,
+            basis=crossing.basis,
+            novel_objects=round(crossing.novel),
+            peers=crossing.peers,
+            loss_ratio=self.loss.ratio(self.watermark),
+        )
+
+
+def _add(
+    watch: Watch, start: Slots, length: Slots, slots: Slots, calls: F64, novel: F64
+) -> Iterator[tuple[int, Slots]]:
+    """Add rows to a watch's windows; yields each window touched with its rows' indexes, oldest first.
+
+    A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer windows.
+    """
+    windows = start // watch.windows.window_seconds
+    fits = (slots >= 0) & (length <= watch.windows.window_seconds)
+    if not fits.any():
+        return
+    watch.windows.begin(int(np.min(windows[fits])))
+    rows = np.flatnonzero(fits & watch.windows.accept(windows))
+    for window in np.unique(windows[rows]).tolist():
+        chosen = rows[windows[rows] == window]
+        watch.windows.add(window, slots[chosen], calls[chosen], novel[chosen])
+        yield window, chosen

@@ -1,0 +1,78 @@
+"""What the consumers of an endpoint have in common: the customary burst of its peers, and a shift that all of them share.
+
+Both are floors of the expectation of one pair. A newcomer is compared with the endpoint's other consumers; and when a deploy doubles
+the calls of every consumer of an endpoint, no single pair is odd (the endpoint is, once).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.anomaly.slots import Slots, grow
+
+PEERS_MIN = 3  # Fewer say nothing.
+SHIFT_PEERS_MIN = 5
+_SPREAD = 1.5  # Standard deviations of log level over the mean: about the upper tenth of the peers.
+_GAIN = 0.2  # Of one window.
+_SHIFT_FADE = 0.9  # A shared shift is remembered for about 10 windows.
+
+F64 = NDArray[np.float64]
+
+
+class Population:
+    """Figures by endpoint slot, learnt when a window closes. `offset` is that of the burst detector."""
+
+    def __init__(self, offset: float) -> None:
+        self._offset = offset
+        self._mean: F64 = np.zeros(0)
+        self._square: F64 = np.zeros(0)
+        self.peers: F64 = np.zeros(0)
+        self._shift: F64 = np.zeros(0)
+
+    def grow(self, capacity: int) -> None:
+        """Make room for endpoint slots below `capacity`."""
+        self._mean, self._square = grow(self._mean, capacity), grow(self._square, capacity)
+        self.peers, self._shift = grow(self.peers, capacity), grow(self._shift, capacity)
+
+    def floor(self, endpoints: Slots, levels: F64) -> F64:
+        """The level that peers make ordinary for pairs of `endpoints` whose own level is `levels`."""
+        spread = np.sqrt(np.maximum(self._square[endpoints] - self._mean[endpoints] ** 2, 0))
+        common = np.exp2(self._mean[endpoints] + _SPREAD * spread) - self._offset
+        common = np.where(self.peers[endpoints] >= PEERS_MIN, common, 0.0)
+        shifted = (levels + self._offset) * np.exp2(self._shift[endpoints]) - self._offset
+        floor: F64 = np.maximum(np.maximum(common, shifted), 0.0)
+        return floor
+
+    def learn(self, endpoints: Slots, levels: F64, values: F64) -> None:
+        """Take the pairs of a closed window, before they are learnt: `levels` (0 = newcomer) and `values`."""
+        self._shift *= _SHIFT_FADE
+        is_known = (levels > 0) & (endpoints >= 0)
+        if not is_known.any():
+            return
+        where, height = endpoints[is_known], np.log2(levels[is_known] + self._offset)
+        length = len(self.peers)
+        count = np.bincount(where, minlength=length)
+        touched = np.flatnonzero(count)
+        mean = np.bincount(where, height, length)[touched] / count[touched]
+        square = np.bincount(where, height**2, length)[touched] / count[touched]
+        gain = np.where(self.peers[touched] == 0, 1.0, _GAIN)
+        self._mean[touched] += gain * (mean - self._mean[touched])
+        self._square[touched] += gain * (square - self._square[touched])
+        self.peers[touched] += gain * (count[touched] - self.peers[touched])
+        rise = np.clip(np.log2(values[is_known] + self._offset) - height, -2, 3)
+        shift = np.bincount(where, rise, length)[touched] / count[touched]
+        shift = np.where(count[touched] >= SHIFT_PEERS_MIN, shift, 0.0)
+        self._shift[touched] = np.maximum(self._shift[touched], shift)
+
+    def forget(self, endpoints: Slots) -> None:
+        """Clear evicted endpoints."""
+        for array in (self._mean, self._square, self.peers, self._shift):
+            array[endpoints] = 0
+
+    def dump(self) -> dict[str, NDArray[np.generic]]:
+        """State for a checkpoint."""
+        return {"mean": self._mean, "square": self._square, "peers": self.peers, "shift": self._shift}
+
+    def load(self, state: dict[str, NDArray[np.generic]]) -> None:
+        """The inverse of `dump`."""
+        self._mean, self._square = state["mean"].astype(np.float64), state["square"].astype(np.float64)
+        self.peers, self._shift = state["peers"].astype(np.float64), state["shift"].astype(np.float64)

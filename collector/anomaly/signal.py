@@ -1,0 +1,54 @@
+"""What a detector says: one subject did something odd in one window. The alerts room turns signals into alerts.
+
+A signal crosses a process boundary, so it is a frozen msgspec struct: encoded as MessagePack, no pickle of foreign types.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from collector.alerts.alert import AlertKind
+
+
+class Direction(StrEnum):
+    """Which way the observation left the expectation."""
+
+    ABOVE = "above"
+    BELOW = "below"
+
+
+class Basis(StrEnum):
+    """What the expectation rests on, weakest first."""
+
+    PRIOR = "prior"  # Nothing seen yet: the stated prior of docs/detection.md.
+    PEERS = "peers"  # What the other consumers of the endpoint do.
+    HISTORY = "history"  # What the subject itself did.
+    SEASON = "season"  # Its own history at this time of day.
+
+
+class AlertSignal(msgspec.Struct, frozen=True, kw_only=True):
+    """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
+
+    kind: AlertKind
+    direction: Direction
+    endpoint_id: str  # Empty for a consumer over all endpoints.
+    endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is.
+    route_ids: tuple[int, ...]
+    consumer: str  # `kind:value`; empty for an endpoint.
+    window_start: int
+    window_seconds: int
+    calls: int
+    observed_rate: float
+    expected_rate: float
+    threshold_rate: float
+    score: float  # 0..1, higher is odder.
+    excess: float  # How far past the detector's threshold, in its own unit (>= 0): ranks signals of one detector.
+    basis: Basis
+    novel_objects: int  # Objects of this window that the pair or consumer had not touched before.
+    peers: int  # Other consumers of the endpoint that the expectation knows.
+    loss_ratio: float
+
+    @property
+    def subject(self) -> tuple[str, str, str]:
+        """What stays the same while the alert is open."""
+        return (self.kind.value, self.endpoint_id, self.consumer)

@@ -1,0 +1,205 @@
+"""One detector on one kind of subject over windows of one length: the windows, the detector, and the installation's bar.
+
+The engine gives a watch every row of its kind; the watch judges what was touched at once (a count only grows, so what is past the
+threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
+from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
+from collector.anomaly.detectors.season import SeasonDetector
+from collector.anomaly.population import Population
+from collector.anomaly.rank import EpisodeRank
+from collector.anomaly.signal import Basis
+from collector.anomaly.slots import Slots, SlotTable, grow
+from collector.anomaly.windows import OpenWindows
+
+_RAISE = 0.25  # A crossing is told again within its window when the score grew by this share.
+_CALLS_WEIGHT = 0.5  # Of a call; the rest needs an object the subject had not touched before.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crossing:
+    """One subject past a detector's threshold and the installation's bar. Levels are in calls a window."""
+
+    kind: AlertKind
+    slot: int
+    window: int
+    window_seconds: int
+    is_above: bool
+    calls: float
+    novel: float
+    expected: float
+    threshold: float
+    score: float
+    peers: int
+    basis: Basis
+
+
+class Watch:
+    """See the module. Endpoint watches are dense: every live subject is judged at each close, silent ones too."""
+
+    def __init__(self, kind: AlertKind, detector: Detector, table: SlotTable) -> None:
+        self.kind = kind
+        self.detector = detector
+        self.windows = OpenWindows(detector.window_seconds)
+        self.rank = EpisodeRank()
+        self.population = Population(detector.prior_level * 2 / 3) if isinstance(detector, BurstDetector) else None
+        self.skipped_windows = 0
+        self.last_scores: F64 = np.zeros(0)  # Of the window closed last, by slot; what tests.accuracy reads.
+        self._table = table
+        self._told_window: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._told_score: F64 = np.zeros(0)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether silence is an observation."""
+        return isinstance(self.detector, SeasonDetector)
+
+    def grow(self, capacity: int, endpoints: int) -> None:
+        """Make room for slots below `capacity`, and endpoint slots below `endpoints`."""
+        self.detector.grow(capacity)
+        self.windows.grow(capacity)
+        self._told_window, self._told_score = grow(self._told_window, capacity, -1), grow(self._told_score, capacity)
+        self.last_scores = grow(self.last_scores, capacity)
+        if self.population is not None:
+            self.population.grow(endpoints)
+
+    def judge_open(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
+        """Judge distinct touched `slots` in an open window; only sparse watches."""
+        calls, novel = self.windows.read(window, slots)
+        return self._judge(window, slots, parents, floor, calls, novel, loss_ratio)[0]
+
+    def due_slots(self, window: int) -> Slots:
+        """What `close` takes: every live subject of a dense watch, else those that were called."""
+        return self._table.live() if self.is_dense else self.windows.touched(window)
+
+    def close(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
+        """Judge, learn and clear the oldest open window; `parents` (endpoint slots, -1: none) and `floor` go with `slots`."""
+        calls, novel = self.windows.read(window, slots)
+        crossings, verdict, observation = self._judge(window, slots, parents, floor, calls, novel, loss_ratio)
+        self.last_scores[:] = 0
+        self.last_scores[slots] = verdict.score
+        if self.population is not None and isinstance(self.detector, BurstDetector):
+            self.population.learn(parents, self.detector.level(slots, window), observation.values)
+        self.detector.learn(observation)
+        self.windows.close(window)
+        return crossings
+
+    def levels(self, slots: Slots) -> F64:
+        """The customary burst of each slot; 0 where the detector keeps none."""
+        if not isinstance(self.detector, BurstDetector):
+            return np.zeros(len(slots))
+        return self.detector.level(slots, max(self.windows.next_window, 0))
+
+    def expect(self, slot: int, calls: float) -> None:
+        """A person marked this level as expected."""
+        self.detector.expect(np.array([slot]), max(self.windows.next_window, 0), np.array([calls]))
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+        self.detector.forget(slots)
+        self.windows.forget(slots)
+        self._told_window[slots] = -1
+
+    def dump(self) -> dict[str, State]:
+        """State for a checkpoint, by part."""
+        parts = {"detector": self.detector.dump(), "windows": self.windows.dump(), "rank": self.rank.dump()}
+        parts["told"] = {
+            "window": self._told_window,
+            "score": self._told_score,
+            "skipped": np.array([self.skipped_windows]),
+        }
+        if self.population is not None:
+            parts["population"] = self.population.dump()
+        return parts
+
+    def load(self, parts: dict[str, State]) -> None:
+        """The inverse of `dump`."""
+        self.detector.load(parts["detector"])
+        self.windows.load(parts["windows"])
+        self.rank.load(parts["rank"])
+        self._told_window = parts["told"]["window"].astype(np.int64)
+        self._told_score = parts["told"]["score"].astype(np.float64)
+        self.skipped_windows = int(parts["told"]["skipped"][0])
+        self.last_scores = np.zeros(len(self._told_window))
+        if self.population is not None:
+            self.population.load(parts["population"])
+
+    def _judge(
+        self, window: int, slots: Slots, parents: Slots, floor: F64, calls: F64, novel: F64, loss_ratio: float
+    ) -> tuple[list[Crossing], Verdict, Observation]:
+        values = calls
+        peers: F64 = np.zeros(len(slots))
+        if isinstance(self.detector, BurstDetector) and self.population is not None:
+            values = _weigh(calls, novel)
+            if self.kind is AlertKind.VOLUME_PAIR and len(slots):
+                is_placed = parents >= 0
+                common = self.population.floor(parents, self.detector.level(slots, window))
+                floor = np.where(is_placed, np.maximum(floor, common), floor)
+                peers = np.where(is_placed, self.population.peers[parents], 0.0)
+            floor = np.maximum(floor, self._pending_level(window, slots))
+        observation = Observation(
+            slots=slots,
+            window=window,
+            values=values,
+            floor=floor,
+            age=window - self.windows.first,
+            loss_ratio=loss_ratio,
+        )
+        verdict = self.detector.score(observation)
+        crossings = []
+        for i in np.flatnonzero(verdict.score >= 1.0).tolist():
+            slot, score = int(slots[i]), float(verdict.score[i])
+            if self._told_window[slot] == window and score < self._told_score[slot] * (1 + _RAISE):
+                continue
+            self._told_window[slot], self._told_score[slot] = window, score
+            if not self.rank.admit(int(self._table.keys[slot]), score, window * self.windows.window_seconds):
+                continue
+            share = calls[i] / values[i] if values[i] else 1.0  # Evidence back to calls, for people.
+            crossings.append(
+                Crossing(
+                    kind=self.kind,
+                    slot=slot,
+                    window=window,
+                    window_seconds=self.windows.window_seconds,
+                    is_above=bool(verdict.is_above[i]),
+                    calls=float(calls[i]),
+                    novel=float(min(novel[i], calls[i])),
+                    expected=float(verdict.expected[i] * share),
+                    threshold=float(verdict.threshold[i] * share),
+                    score=score,
+                    peers=int(peers[i]),
+                    basis=self._name_basis(slot, float(floor[i]), float(verdict.expected[i])),
+                )
+            )
+        return crossings, verdict, observation
+
+    def _pending_level(self, window: int, slots: Slots) -> F64:
+        """What windows of the grace period show that are not closed yet: they will be learnt, and clients are busy already."""
+        level = np.zeros(len(slots))
+        first = self.windows.first
+        for earlier in range(max(first, self.windows.next_window), min(first + GRACE_WINDOWS, window)):
+            level = np.maximum(level, _weigh(*self.windows.read(earlier, slots)))
+        ceiling = self.detector.prior_level * GRACE_CLIP if isinstance(self.detector, BurstDetector) else 0.0
+        return np.minimum(level, ceiling)
+
+    def _name_basis(self, slot: int, floor: float, expected: float) -> Basis:
+        if isinstance(self.detector, SeasonDetector):
+            return Basis.SEASON if self.detector.has_season(slot) else Basis.HISTORY
+        if not isinstance(self.detector, BurstDetector):
+            return Basis.HISTORY
+        if expected <= self.detector.prior_level:
+            return Basis.PRIOR
+        return Basis.PEERS if floor >= expected else Basis.HISTORY
+
+
+def _weigh(calls: F64, novel: F64) -> F64:
+    """Evidence: a call counts half, and whole when it touched an object that the subject had not touched before."""
+    evidence: F64 = _CALLS_WEIGHT * calls + (1 - _CALLS_WEIGHT) * np.minimum(novel, calls)
+    return evidence

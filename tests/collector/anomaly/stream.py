@@ -1,0 +1,154 @@
+"""Row batches and the demo's traffic for tests: honest clients at a few services, and a scraper; as a sensor would send them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from collector.anomaly.engine import Engine
+from collector.anomaly.signal import AlertSignal
+from collector.rows import Ragged, Route, RowBatch, Segment, Service
+
+START = 1_700_000_000  # On a 10 s window.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What of a row the detectors read."""
+
+    route: int
+    consumer: int = 0  # Principal.
+    window: int = START
+    calls: int = 1
+    objects: tuple[int, ...] = ()
+    address: str = ""
+    length: int = 10
+    role: int = 1
+    hop: int = 1
+    flags: int = 0
+    credential: int = 0
+
+
+def make_route(number: int) -> Route:
+    """`GET /things<number>/{integer}`."""
+    service = Service(cluster="", namespace="", workload="shop", workload_kind=3, host_name="h", port=8000)
+    segments = (Segment(1, f"things{number}", 0, 0), Segment(3, "", 0, 0))
+    return Route(
+        route_id=number + 1, service=service, host="h", method="GET", segments=segments, has_trailing_slash=False
+    )
+
+
+def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch:
+    """A batch that convert could have given."""
+    routes = sorted({row.route for row in rows})
+    strings = ("", *sorted({row.address for row in rows} - {""}))
+    n = len(rows)
+
+    def column(name: str, kind: type = np.uint32) -> np.ndarray:
+        return np.array([getattr(row, name) for row in rows], kind)
+
+    zeros, wide = np.zeros(n, np.uint32), np.zeros(n, np.uint64)
+    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
+    lengths = [len(row.objects) for row in rows]
+    objects = Ragged(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        values=np.array([value for row in rows for value in row.objects], np.uint64),
+        counts=np.zeros(0, np.uint64),
+    )
+    return RowBatch(
+        node="n",
+        boot_id="b",
+        sequence=sequence,
+        partition=0,
+        key_id=1,
+        policy_epoch=0,
+        clock_segment=0,
+        lost_calls=lost,
+        seen_calls=sum(row.calls for row in rows),
+        strings=strings,
+        routes=tuple(make_route(number) for number in routes),
+        route=np.array([routes.index(row.route) for row in rows], np.uint32),
+        route_id=np.array([row.route + 1 for row in rows], np.uint64),
+        window_start=column("window"),
+        window_length=column("length"),
+        principal=column("consumer", np.uint64),
+        principal_kind=(column("consumer", np.uint64) > 0).astype(np.uint32),
+        credential=column("credential", np.uint64),
+        client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
+        client_workload=zeros,
+        authentication=zeros,
+        status_code=zeros + 200,
+        role=column("role"),
+        hop=column("hop"),
+        protocol_version=zeros,
+        request_content_type=zeros,
+        response_content_type=zeros,
+        flags=column("flags"),
+        calls=column("calls", np.uint64),
+        request_bytes=wide,
+        response_bytes=wide,
+        time_to_first_byte_sum_us=wide,
+        duration_sum_us=wide,
+        duration_max_us=wide,
+        duration=empty,
+        response_size=empty,
+        objects=objects,
+        objects_count=np.array(lengths, np.uint64),
+        object_numeric_calls=wide,
+        object_monotonic_steps=wide,
+        object_numeric_span=wide,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Demo:
+    """Honest clients at ~1-5 calls/s each over three services, and (from `scraper_at`) one that takes an object a call.
+
+    A row leaves its window 1 s after its end, and a new pair's first row 1 s after it appears: no other early rows, which is the
+    slowest a sensor may be.
+    """
+
+    seed: int
+    clients: int = 5
+    seconds: int = 60
+    scraper_at: float | None = 20.0
+    scraper_rate: float = 10.0
+    pool: int = 200  # Objects that honest clients choose from, a service.
+    offset: float = 0.0  # Of the start within its window.
+    calls: list[tuple[float, int, int, int]] = field(default_factory=list)  # Time, route, consumer, object.
+
+    def make_calls(self) -> None:
+        """All calls in order of time."""
+        random = np.random.default_rng(self.seed)
+        begin = START + self.offset
+        for client in range(self.clients):
+            rate = random.uniform(1, 5)
+            times = np.cumsum(random.exponential(1 / rate, int(self.seconds * rate * 1.3 + 20)))
+            for time in times[times < self.seconds]:
+                route = int(random.integers(0, 6))  # Three services: a list and an item route each.
+                chosen = int(random.integers(1, self.pool)) if route % 2 else 0
+                self.calls.append((begin + float(time), route, client + 1, chosen))
+        if self.scraper_at is not None:
+            for index in range(int((self.seconds - self.scraper_at) * self.scraper_rate)):
+                time = self.scraper_at + index / self.scraper_rate
+                self.calls.append((begin + time, 1, 99, 1_000_000 + index))
+        self.calls.sort()
+
+    def run(self, engine: Engine) -> list[tuple[float, AlertSignal]]:
+        """Signals with the time at which the collector has them (unix seconds)."""
+        self.make_calls()
+        pending: dict[float, dict[tuple[int, int, int], list[int]]] = {}
+        seen: dict[tuple[int, int], float] = {}
+        for time, route, consumer, chosen in self.calls:
+            window = int(time) // 10 * 10
+            first = seen.setdefault((route, consumer), time)
+            is_early = time < first + 1 and int(first + 1) // 10 * 10 == window
+            leaves = round(first + 1, 1) if is_early else window + 11.0
+            pending.setdefault(leaves, {}).setdefault((route, consumer, window), []).append(chosen)
+        signals = []
+        for leaves, groups in sorted(pending.items()):
+            rows = []
+            for (route, consumer, window), objects in groups.items():
+                known = tuple(sorted({value * 2_654_435_761 % 2**61 for value in objects if value}))
+                rows.append(Row(route=route, consumer=consumer, window=window, calls=len(objects), objects=known))
+            signals += [(leaves, signal) for signal in engine.feed(make_batch(rows), int(leaves))]
+        return signals

@@ -1,0 +1,130 @@
+"""The demo's streams through the whole engine: a scraper is flagged in time, honest clients never; late rows, loss, eviction."""
+
+import numpy as np
+import pytest
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.engine import Engine
+from collector.ingest.segment import Position
+from tests.collector.anomaly.stream import START, Demo, Row, make_batch
+
+SCRAPER = f"principal:{99:016x}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("offset", [0.0, 2.5, 5.9, 6.1, 9.5])
+def test_scraper_is_flagged_within_15_s_of_its_start_and_nobody_else(seed: int, offset: float) -> None:
+    demo = Demo(seed=seed, offset=offset, clients=3 + seed)
+    signals = demo.run(Engine())
+    first = min(time for time, signal in signals if signal.consumer == SCRAPER)
+    assert first - (START + offset + 20) <= 15
+    assert {signal.consumer for _, signal in signals if signal.consumer} == {SCRAPER}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quiet_demo_raises_nothing_in_30_minutes(seed: int) -> None:
+    assert Demo(seed=seed, offset=seed * 2.5, seconds=1_800, scraper_at=None, clients=3 + seed).run(Engine()) == []
+
+
+def test_run_cut_by_a_checkpoint_equals_the_uninterrupted_run() -> None:
+    rows = [
+        [Row(route=r, consumer=c, window=START + 10 * w, calls=1 + (w * 7 + r + c) % 5, objects=(w % 9 + 1,))
+         for r in range(3) for c in range(1, 5)]
+        + ([Row(route=1, consumer=77, window=START + 10 * w, calls=150, objects=tuple(range(w * 150 + 1, w * 150 + 151)))]
+           if w > 30 else [])
+        for w in range(60)
+    ]  # fmt: skip
+    whole, cut = Engine(), Engine()
+    expected = [signal for w, batch in enumerate(rows) for signal in whole.feed(make_batch(batch), START + 10 * w + 11)]
+    got = []
+    for w, batch in enumerate(rows):
+        if w % 17 == 16:
+            again = Engine()
+            at = Checkpoint(position=Position(1, w), next_signal=w)
+            assert decode_state(encode_state(cut, at), again) == at
+            cut = again
+        got += cut.feed(make_batch(batch), START + 10 * w + 11)
+    assert got == expected
+    assert any(signal.kind is AlertKind.VOLUME_PAIR for signal in got)
+
+
+def test_every_call_is_used_or_counted_as_dropped() -> None:
+    engine = Engine()
+    rows = [
+        Row(route=0, consumer=1, calls=5),
+        Row(route=0, consumer=1, calls=7, role=2),
+        Row(route=0, consumer=1, calls=11, hop=2),
+        Row(route=0, consumer=1, calls=13, window=START + 1_000),
+    ]
+    engine.feed(make_batch(rows), START + 11)
+    engine.feed(make_batch([Row(route=0, consumer=1, calls=17, window=START + 7_200)]), START + 7_211)
+    engine.feed(make_batch([Row(route=0, consumer=1, calls=19)]), START + 7_211)
+    assert engine.dropped_calls == {"client_side": 7, "proxy": 11, "late": 19, "ahead": 13}
+    assert engine.used_calls == 5 + 17
+
+
+def test_order_of_early_and_remaining_rows_does_not_change_the_counts() -> None:
+    parts = [Row(route=0, consumer=1, calls=n) for n in (3, 4, 5)]
+    first, second = Engine(), Engine()
+    first.feed(make_batch(parts), START + 11)
+    for row in reversed(parts):
+        second.feed(make_batch([row]), START + 11)
+    for one, other in zip(first.watches, second.watches, strict=True):
+        assert np.array_equal(one.windows.calls, other.windows.calls)
+
+
+def test_rows_of_the_cap_count_for_the_endpoint_and_for_no_consumer() -> None:
+    engine = Engine()
+    engine.feed(make_batch([Row(route=0, calls=500, flags=1 << 1, address="10.0.0.1")]), START + 11)
+    assert len(engine.roster.consumers.table) == 0
+    assert engine.endpoint_watches[0].windows.calls.sum() == 500
+
+
+def test_subjects_are_bounded_and_evictions_counted() -> None:
+    engine = Engine(endpoints_max=4, consumers_max=8, pairs_max=8)
+    for consumer in range(1, 101):
+        engine.feed(make_batch([Row(route=consumer % 7, consumer=consumer, window=START + consumer)]), START + 200)
+    assert len(engine.roster.pairs.table) <= 8
+    assert engine.evicted_count >= 92
+
+
+def test_consumer_is_the_first_known_actor() -> None:
+    engine = Engine()
+    rows = [
+        Row(route=0, consumer=5, credential=6, address="10.0.0.1"),
+        Row(route=0, credential=6, address="10.0.0.1"),
+        Row(route=0, address="10.0.0.1"),
+        Row(route=0),
+    ]
+    engine.feed(make_batch(rows), START + 11)
+    names = {engine.roster.consumers.name(slot).consumer for slot in engine.roster.consumers.table.live().tolist()}
+    assert names == {f"principal:{5:016x}", f"credential:{6:016x}", "address:10.0.0.1"}
+
+
+def test_loss_widens_the_band_and_is_in_the_signal() -> None:
+    calm, lossy = Engine(), Engine()
+    for engine, lost in ((calm, 0), (lossy, 40)):
+        for w in range(6):
+            engine.feed(make_batch([Row(route=0, consumer=1, window=START + 10 * w, calls=20)], lost=lost), START + 99)
+    scrape = [Row(route=0, consumer=9, window=START + 60, calls=60, objects=tuple(range(1, 61)))]
+    plain = calm.feed(make_batch(scrape), START + 99)
+    wide = lossy.feed(make_batch(scrape, lost=100), START + 99)
+    assert plain
+    assert plain[0].loss_ratio == 0
+    assert all(signal.loss_ratio > 0.5 for signal in wide)
+    assert len(wide) < len(plain)
+
+
+def test_expected_level_is_learnt_at_once() -> None:
+    engine = Engine()
+    for w in range(6):
+        engine.feed(make_batch([Row(route=0, consumer=1, window=START + 10 * w, calls=20)]), START + 99)
+    burst = [Row(route=0, consumer=9, window=START + 60, calls=100, objects=tuple(range(1, 101)))]
+    signals = engine.feed(make_batch(burst), START + 99)
+    assert signals
+    for signal in signals:
+        assert engine.expect(signal.kind, signal.endpoint_id, signal.consumer, 12.0)
+    again = [Row(route=0, consumer=9, window=START + 70, calls=100, objects=tuple(range(1_001, 1_101)))]
+    assert engine.feed(make_batch(again), START + 99) == []
+    assert not engine.expect(AlertKind.VOLUME_PAIR, "nowhere", "principal:00", 1.0)
