@@ -1,0 +1,48 @@
+"""One capture for all kernel tests of this folder: loading takes two seconds."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.capture import Capture
+
+WAIT_SECONDS = 5.0
+
+Collect = Callable[[int, int], list[Exchange]]
+
+
+@pytest.fixture(scope="session")
+def capture() -> Iterator[Capture]:
+    """The real kernel side on this host's cgroup root."""
+    if os.geteuid() != 0:
+        pytest.skip("capture needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None:
+        pytest.skip("no cgroup v2 mount")
+    capture = Capture.load(cgroup_path=mount, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
+    yield capture
+    capture.close()
+
+
+@pytest.fixture
+def collect(capture: Capture) -> Collect:
+    """`collect(port, n)`: the exchanges of a port, once n are there (and a moment longer: none may come after)."""
+    capture.read()
+
+    def wait(port: int, count: int) -> list[Exchange]:
+        found: list[Exchange] = []
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline and len(found) < count:
+            found += [exchange for exchange in capture.read() if exchange.local_port == port]
+            time.sleep(0.01)
+        time.sleep(0.05)
+        return found + [exchange for exchange in capture.read() if exchange.local_port == port]
+
+    return wait
