@@ -3,7 +3,9 @@ and exit code 1.
 """
 
 import contextlib
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -13,12 +15,19 @@ from typing import Annotated
 import typer
 
 from scripts.demo.nginx import NginxError
-from scripts.live.host import RootNeededError
+from scripts.live.host import RootNeededError, prefix_for_root
 from scripts.live.program import ProgramError
 from scripts.live.screen import choose_screen
 from scripts.live.session import Options, Session
 
 RUN_DIRECTORY = Path(".run")
+
+
+def remove_directory(path: Path) -> None:
+    """With all in it; what the sensor made under sudo belongs to root, and is removed as it was made."""
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        subprocess.run([*prefix_for_root(), "rm", "-rf", "--", str(path.absolute())], check=False)
 
 
 def run(
@@ -51,10 +60,13 @@ def run(
         signal.signal(number, lambda *_: is_stopped.set())
     RUN_DIRECTORY.mkdir(exist_ok=True)
     with contextlib.ExitStack() as stack:
+        base = RUN_DIRECTORY
         if demo and data_dir is None:
-            data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo-", dir=RUN_DIRECTORY)))
+            base = Path(tempfile.mkdtemp(prefix="demo-", dir=RUN_DIRECTORY))
+            stack.callback(remove_directory, base)
         options = Options(
-            data_directory=data_dir or RUN_DIRECTORY / "data",
+            data_directory=data_dir or base / "data",
+            state_directory=base / "sensor" if data_dir is None else data_dir.with_name(f"{data_dir.name}-sensor"),
             log_directory=RUN_DIRECTORY / "logs",
             http_listen=http_listen,
             is_demo=demo,

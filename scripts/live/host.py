@@ -69,12 +69,16 @@ def start_collector(
     return program, CollectorAddress(grpc=event["grpc"], http=event["http"])
 
 
-def start_sensor(collector: CollectorAddress, log_directory: Path, *extra: str, wait: bool = True) -> Program:
+def start_sensor(
+    collector: CollectorAddress, state_directory: Path, log_directory: Path, *extra: str, wait: bool = True
+) -> Program:
     """A sensor that sends to `collector`; blocks until it captures, unless told not to wait.
 
-    Raises RootNeededError, or ProgramError with the end of its log.
+    `state_directory` (made by the sensor, as root) holds its key and its spool: one for each collector, so that rows
+    of one run never reach the collector of another. Raises RootNeededError, or ProgramError with the end of its log.
     """
-    command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc, *extra]
+    command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc]
+    command += ["--state-dir", str(state_directory.absolute()), *extra]
     # Byte code that root writes into a user's checkout could not be removed by that user.
     environment = {"PYTHONDONTWRITEBYTECODE": "1"} if os.geteuid() else None
     program = Program("sensor", command, log_directory / "sensor.log", environment)

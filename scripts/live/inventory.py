@@ -5,6 +5,7 @@ The API is read as a stranger would: a field that is missing or of another form 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import httpx
@@ -68,16 +69,6 @@ class Getter(Protocol):
         ...
 
 
-STATUS_CLASSES = {
-    "informational": "1xx",
-    "success": "2xx",
-    "redirection": "3xx",
-    "client_error": "4xx",
-    "server_error": "5xx",
-    "aborted": "aborted",
-}
-
-
 def read_snapshot(client: Getter, own_port: int) -> Snapshot:
     """Endpoints and alerts now; those of `own_port`, the collector's API that this very call asks, are left out."""
     try:
@@ -112,7 +103,7 @@ def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
         method=str(item.get("method", "?")),
         template=str(item.get("template", "?")),
         calls=int(item.get("calls", 0)),
-        statuses=tuple((STATUS_CLASSES.get(name, name), int(calls)) for name, calls in statuses.items() if calls),
+        statuses=tuple((name, int(calls)) for name, calls in statuses.items() if calls),
         p95_ms=_number(_mapping(item.get("latency_ms")).get("p95")),
         coverage=_number(authentication.get("coverage")),
         authentication_kinds=tuple(kind for kind in kinds if kind != "none"),
@@ -138,8 +129,16 @@ def _read_alert(item: Mapping[str, Any]) -> AlertLine:
         title=str(item.get("title", "")),
         why=str(item.get("why", "")),
         endpoint_id=str(item.get("endpoint_id", "")),
-        opened_at=_number(item.get("opened_at")) or 0.0,
+        opened_at=_time(item.get("opened_at")),
     )
+
+
+def _time(value: Any) -> float:
+    """Unix seconds of an RFC 3339 time; 0 where it is none."""
+    try:
+        return datetime.fromisoformat(str(value)).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

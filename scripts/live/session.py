@@ -27,6 +27,7 @@ class Options:
     """What the person asked for. `seconds` = 0 runs until told to stop."""
 
     data_directory: Path
+    state_directory: Path
     log_directory: Path
     http_listen: str
     is_demo: bool = False
@@ -80,7 +81,7 @@ class Session:
         logs.mkdir(parents=True, exist_ok=True)
         collector, address = start_collector(options.data_directory, logs, http_listen=options.http_listen)
         self._programs.append(collector)
-        self._programs.append(start_sensor(address, logs))
+        self._programs.append(start_sensor(address, options.state_directory, logs))
         seconds = round(self.clock() - started, 2)
         text = f"collector and sensor ready after {seconds:.1f} s; web page {address.url}"
         self.screen.tell("started", text, seconds=seconds, url=address.url)

@@ -15,6 +15,7 @@ from rich.text import Text
 from scripts.live.inventory import AlertLine, EndpointLine, Snapshot
 
 ALERTS_SHOWN = 3
+STATUSES_SHOWN = 2
 CHROME_LINES = 7  # Title, header, rules and the closing line around the table's rows.
 MONITOR_NOTICE = "waiting for HTTP traffic on this host (what runs encrypted is not seen yet)"
 STATUS_STYLES = {"2xx": "green", "3xx": "cyan", "4xx": "yellow", "5xx": "red", "aborted": "red"}
@@ -99,10 +100,10 @@ def draw_endpoints(endpoints: Sequence[EndpointLine], rates: Mapping[str, float]
 
 
 def describe_statuses(statuses: Sequence[tuple[str, int]]) -> Text:
-    """`2xx 97% 5xx 3%`, largest share first; a share that rounds to nothing is `<1%`."""
+    """`2xx 97% 5xx 3%`: the two largest shares; one that rounds to nothing is `<1%`."""
     total = sum(calls for _, calls in statuses)
     text = Text()
-    for name, calls in sorted(statuses, key=lambda pair: -pair[1]):
+    for name, calls in sorted(statuses, key=lambda pair: -pair[1])[:STATUSES_SHOWN]:
         share = 100 * calls / total
         shown = "" if len(statuses) == 1 else f" {share:.0f}%" if share >= 0.5 else " <1%"
         text.append(f"{' ' if text else ''}{name}{shown}", STATUS_STYLES.get(name, ""))

@@ -72,6 +72,7 @@ class Product:
 
     def __init__(self, directory: Path, at_end: Callable[[Callable[[], object]], object]) -> None:
         self.data_directory = directory / "data"
+        self._state_directory = directory / "sensor"
         self._logs = directory / "logs"
         self._logs.mkdir()
         self._at_end = at_end
@@ -84,7 +85,7 @@ class Product:
 
     def start_sensor(self, address: CollectorAddress, *extra: str, wait: bool = True) -> Program:
         """Capturing when it returns, unless told not to wait. One at a time."""
-        sensor = start_sensor(address, self._logs, *extra, wait=wait)
+        sensor = start_sensor(address, self._state_directory, self._logs, *extra, wait=wait)
         self._at_end(sensor.stop)
         return sensor
 

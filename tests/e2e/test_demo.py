@@ -21,7 +21,16 @@ START_SECONDS_MAX = 5.0
 
 def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:
     """Runs it for a while; its events by name."""
-    command = [ROOT / "scripts/run", "--demo", "--headless", "--seconds", str(DEMO_SECONDS), "--seed", "7", *arguments]
+    command = [
+        str(ROOT / "scripts/run"),
+        "--demo",
+        "--headless",
+        "--seconds",
+        str(DEMO_SECONDS),
+        "--seed",
+        "7",
+        *arguments,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEMO_SECONDS + 120, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     events: dict[str, list[dict[str, Any]]] = {}
