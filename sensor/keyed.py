@@ -1,8 +1,9 @@
 """SipHash-2-4 (64 bit) under the installation key: the only form in which a value may leave the node.
 
-Takes bytes, gives integers in 1 .. 2**64 - 1 (0 means "none" everywhere on the wire). Pure Python costs about 1 us for each eight
-bytes, so results are kept in a bounded cache: credentials, words and hot objects repeat. The kernel computes the same function; both
-are held to tests/data/siphash.json. Source: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012.
+Takes bytes, gives integers in 1 .. 2**64 - 1 (0 means "none" everywhere on the wire). Pure Python costs about 1 us for
+each eight bytes, so results are kept in a bounded cache: credentials, words and hot objects repeat. The kernel computes
+the same function; both are held to tests/data/siphash.json. Source: Aumasson and Bernstein, "SipHash: a fast
+short-input PRF", 2012.
 """
 
 from struct import unpack_from
@@ -10,7 +11,8 @@ from struct import unpack_from
 _MASK = 0xFFFFFFFFFFFFFFFF
 _KEY_BYTES = 16
 
-# One entry costs ~100 bytes and its text; values over _CACHED_VALUE_BYTES are hashed anew, so the cache stays under ~20 MB.
+# One entry costs ~100 bytes and its text; values over _CACHED_VALUE_BYTES are hashed anew, so the cache stays under ~20
+# MB.
 CACHE_ENTRIES = 32_768
 _CACHED_VALUE_BYTES = 2_048
 
@@ -46,14 +48,14 @@ def hash_siphash(key: bytes, message: bytes) -> int:
     v2 ^= 0xFF
     for _ in range(4):
         v0, v1, v2, v3 = _round(v0, v1, v2, v3)
-    return v0 ^ v1 ^ v2 ^ v3
+    return int(v0 ^ v1 ^ v2 ^ v3)
 
 
 class KeyedHash:
     """`hash_siphash` under one installation key, cached; never 0.
 
-    `key_id` travels in each batch so that both hashes can be told apart while the key is rotated. The cache is dropped whole when
-    full: cheaper than tracking use, and a hot value is back after one call.
+    `key_id` travels in each batch so that both hashes can be told apart while the key is rotated. The cache is dropped
+    whole when full: cheaper than tracking use, and a hot value is back after one call.
     """
 
     __slots__ = ("_cache", "_secret", "key_id")

@@ -1,9 +1,11 @@
-"""Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for hashing).
+"""Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for
+hashing).
 
-Three questions are asked of each header, in this order: is it a known carrier (tables in `sensor.classify.schemes`); does its name
-announce a key; is its value opaque (random-looking) in a header that nothing standard explains. The last is what finds a vendor's own
-header, and it is why the tables list what is *not* a credential. Query parameters and cookies get only the first two: their values are
-opaque far too often. Values stay on the node: `sensor.classify.principal` turns them into keyed hashes.
+Three questions are asked of each header, in this order: is it a known carrier (tables in `sensor.classify.schemes`);
+does its name announce a key; is its value opaque (random-looking) in a header that nothing standard explains. The last
+is what finds a vendor's own header, and it is why the tables list what is *not* a credential. Query parameters and
+cookies get only the first two: their values are opaque far too often. Values stay on the node:
+`sensor.classify.principal` turns them into keyed hashes.
 """
 
 import re
@@ -19,12 +21,14 @@ from sensor.protocols.http1 import RequestHead
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
 MAX_COOKIES: Final = 200
 MAX_QUERY_PARAMETERS: Final = 200
-# Shorter values are flags and codes, not keys: the shortest keys of vendors' documentation have 16 characters, client ids 8.
+# Shorter values are flags and codes, not keys: the shortest keys of vendors' documentation have 16 characters, client
+# ids 8.
 _OPAQUE_BYTES: Final = 16
 _KEY_BYTES: Final = 6
 _NAME_CACHE_ENTRIES: Final = 4_096
 
-# RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the signature may be empty.
+# RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the
+# signature may be empty.
 _JWT = re.compile(rb"e[yw][A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{2,}\.[A-Za-z0-9_\-]*\Z")
 _OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
 _DIGIT = re.compile(rb"[0-9]")
@@ -78,7 +82,9 @@ def _classify_name(name: bytes) -> _HeaderRole:
     flat = flatten_name(name)
     if name in schemes.CERTIFICATE_HEADERS:
         return _HeaderRole(Kind.MTLS_FORWARDED, False, False)
-    if flat in schemes.SIGNATURE_HEADERS or flat.endswith(("signature", "hmac", "hmacsha256")) and name != b"signature":
+    if flat in schemes.SIGNATURE_HEADERS or (
+        flat.endswith(("signature", "hmac", "hmacsha256")) and name != b"signature"
+    ):
         return _HeaderRole(Kind.HMAC_SIGNATURE, False, False)
     if flat in schemes.JWT_HEADERS:
         return _HeaderRole(Kind.JWT_CUSTOM_HEADER, True, False)
@@ -221,11 +227,8 @@ def _read_query(query: str) -> list[Evidence]:
         return [
             Evidence(kind=Kind.AWS_SIGV4_QUERY, name=b"x-amz-signature", value=value.encode("latin-1"), is_cut=False)
         ]
-    if (
-        "sig" in names
-        and names & {"sv", "se"}
-        or "signature" in names
-        and names & {"expires", "x-goog-credential", "key-pair-id"}
+    if ("sig" in names and names & {"sv", "se"}) or (
+        "signature" in names and names & {"expires", "x-goog-credential", "key-pair-id"}
     ):
         value = query
         return [Evidence(kind=Kind.HMAC_SIGNATURE, name=b"sig", value=value.encode("latin-1"), is_cut=False)]

@@ -1,8 +1,9 @@
 """Who a request came from: `Evidence` in, keyed hashes of principal and credential out. No value passes this file.
 
-The *credential* is the whole value presented, the *principal* is who it speaks for: a refreshed JWT is a new credential of the same
-principal. Where a request carries several credentials the strongest names the caller, in the order of `_STRENGTH`. A credential that
-the copy limit may have cut is `truncated` and never hashed: JWTs of one issuer share their first bytes, and two callers would become one.
+The *credential* is the whole value presented, the *principal* is who it speaks for: a refreshed JWT is a new credential
+of the same principal. Where a request carries several credentials the strongest names the caller, in the order of
+`_STRENGTH`. A credential that the copy limit may have cut is `truncated` and never hashed: JWTs of one issuer share
+their first bytes, and two callers would become one.
 """
 
 import re
@@ -20,10 +21,13 @@ from sensor.protocols.http1 import RequestHead
 # Principals by credential hash, so that one JWT is decoded once. Dropped whole when full; an entry costs ~150 bytes.
 _PRINCIPAL_CACHE_ENTRIES: Final = 16_384
 
-# What names the caller best, best first. A JWT names its subject, a certificate its workload, a key its owner; a session only itself.
+# What names the caller best, best first. A JWT names its subject, a certificate its workload, a key its owner; a
+# session only itself.
 _STRENGTH: Final = (
-    Kind.BEARER_JWT, Kind.JWT_CUSTOM_HEADER, Kind.BASIC, Kind.DIGEST, Kind.MTLS_FORWARDED, Kind.AWS_SIGV4, Kind.AWS_SIGV4_QUERY, Kind.OAUTH1,
-    Kind.BEARER_OPAQUE, Kind.API_KEY_HEADER, Kind.API_KEY_QUERY, Kind.API_KEY_COOKIE, Kind.HTTP_MESSAGE_SIGNATURE, Kind.COOKIE_SESSION,
+    Kind.BEARER_JWT, Kind.JWT_CUSTOM_HEADER, Kind.BASIC, Kind.DIGEST, Kind.MTLS_FORWARDED, Kind.AWS_SIGV4,
+    Kind.AWS_SIGV4_QUERY, Kind.OAUTH1,
+    Kind.BEARER_OPAQUE, Kind.API_KEY_HEADER, Kind.API_KEY_QUERY, Kind.API_KEY_COOKIE, Kind.HTTP_MESSAGE_SIGNATURE,
+    Kind.COOKIE_SESSION,
     Kind.NEGOTIATE, Kind.OTHER, Kind.HMAC_SIGNATURE,
 )  # fmt: skip
 _RANK: Final = {kind: rank for rank, kind in enumerate(_STRENGTH)}
@@ -74,7 +78,10 @@ class Principals:
         self._cache: dict[int, tuple[int, PrincipalKind]] = {}
 
     def read(self, head: RequestHead) -> Credentials:
-        """Kinds of every credential, hashes of the strongest. Cost: under 1 us for a request without any, ~3 us with a known one."""
+        """Kinds of every credential, hashes of the strongest. Cost: under 1 us for a request without any, ~3 us with a
+
+        known one.
+        """
         found = self._authenticator.find(head)
         if not found:
             return _NONE
@@ -90,7 +97,8 @@ class Principals:
             return Credentials(
                 kinds=kinds, principal=0, principal_kind=PrincipalKind.UNSPECIFIED, credential=0, is_truncated=True
             )
-        # The carrier's name is part of it: the same text under two names is two credentials only where the server reads both.
+        # The carrier's name is part of it: the same text under two names is two credentials only where the server reads
+        # both.
         credential = self._hash(best.value)
         principal, kind = self._name(best, credential)
         return Credentials(

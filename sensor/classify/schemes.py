@@ -1,7 +1,7 @@
 """Tables of authentication: where credentials travel, by name. Read by `sensor.classify.authentication` only.
 
-Each table says where its rows come from. Names are lower case; the flattened form drops `-`, `_` and `.` (X-Api-Key = xapikey), since
-one scheme is spelled many ways.
+Each table says where its rows come from. Names are lower case; the flattened form drops `-`, `_` and `.` (X-Api-Key =
+xapikey), since one scheme is spelled many ways.
 """
 
 from typing import Final
@@ -53,9 +53,11 @@ AUTHORIZATION_SCHEMES: Final = {
 }
 # Schemes whose parameter is one token: a JWT or an opaque one.
 BEARER_SCHEMES: Final = frozenset(
-    (b"bearer", b"token", b"jwt", b"dpop", b"gnap", b"bot", b"privatetoken", b"apitoken", b"accesstoken", b"zoho-oauthtoken", b"googlelogin")
+    (b"bearer", b"token", b"jwt", b"dpop", b"gnap", b"bot", b"privatetoken", b"apitoken", b"accesstoken",
+    b"zoho-oauthtoken", b"googlelogin")
 )  # fmt: skip
-# Of those, the ones under which a long-lived key of the API travels when it is no JWT (Django REST framework, Rails, GitHub, GitLab).
+# Of those, the ones under which a long-lived key of the API travels when it is no JWT (Django REST framework, Rails,
+# GitHub, GitLab).
 KEY_TOKEN_SCHEMES: Final = frozenset((b"token", b"privatetoken", b"apitoken"))
 
 # Headers that a TLS terminator sets from the client's certificate, and what shows that one was presented.
@@ -63,12 +65,17 @@ KEY_TOKEN_SCHEMES: Final = frozenset((b"token", b"privatetoken", b"apitoken"))
 CERTIFICATE_HEADERS: Final = frozenset(
     (
         b"client-cert", b"x-forwarded-client-cert", b"x-amzn-mtls-clientcert", b"x-amzn-mtls-clientcert-serial-number",
-        b"x-amzn-mtls-clientcert-leaf", b"x-amzn-mtls-clientcert-subject", b"x-amzn-mtls-clientcert-issuer", b"x-ssl-client-cert",
-        b"x-ssl-client-s-dn", b"x-ssl-client-dn", b"x-ssl-client-subject", b"x-ssl-client-subject-dn", b"x-ssl-client-serial",
-        b"x-ssl-client-sha1", b"x-ssl-client-fingerprint", b"ssl-client-cert", b"ssl-client-subject-dn", b"x-client-cert",
+        b"x-amzn-mtls-clientcert-leaf", b"x-amzn-mtls-clientcert-subject", b"x-amzn-mtls-clientcert-issuer",
+        b"x-ssl-client-cert",
+        b"x-ssl-client-s-dn", b"x-ssl-client-dn", b"x-ssl-client-subject", b"x-ssl-client-subject-dn",
+        b"x-ssl-client-serial",
+        b"x-ssl-client-sha1", b"x-ssl-client-fingerprint", b"ssl-client-cert", b"ssl-client-subject-dn",
+        b"x-client-cert",
         b"x-client-certificate", b"x-client-dn", b"x-client-subject-dn", b"x-forwarded-tls-client-cert",
-        b"x-forwarded-tls-client-cert-info", b"x-forwarded-tls-client-cert-infos", b"x-forwarded-ssl-client-cert", b"x-arr-clientcert",
-        b"x-client-cert-subject-dn", b"x-client-cert-leaf", b"x-client-cert-serial-number", b"x-client-cert-hash", b"x-tls-client-cert",
+        b"x-forwarded-tls-client-cert-info", b"x-forwarded-tls-client-cert-infos", b"x-forwarded-ssl-client-cert",
+        b"x-arr-clientcert",
+        b"x-client-cert-subject-dn", b"x-client-cert-leaf", b"x-client-cert-serial-number", b"x-client-cert-hash",
+        b"x-tls-client-cert",
         b"x-forwarded-client-cert-subject", b"x-clientcert-subject", b"x-ssl-cert",
     )
 )  # fmt: skip
@@ -84,20 +91,31 @@ CERTIFICATE_VERDICTS: Final = frozenset(
 )
 CERTIFICATE_VERIFIED: Final = frozenset((b"success", b"0", b"true", b"ok"))
 
-# Signatures over the request, in a header of their own: webhooks and signed APIs. Sources: the vendors' verification guides.
+# Signatures over the request, in a header of their own: webhooks and signed APIs. Sources: the vendors' verification
+# guides.
 SIGNATURE_HEADERS: Final = frozenset(
     (
-        "stripesignature", "xslacksignature", "xhubsignature", "xhubsignature256", "xshopifyhmacsha256", "xsignature", "xtwiliosignature",
+        "stripesignature", "xslacksignature", "xhubsignature", "xhubsignature256", "xshopifyhmacsha256", "xsignature",
+        "xtwiliosignature",
         "xgitlabsignature", "xpaypaltransmissionsig", "paypaltransmissionsig", "xlinesignature", "xsquaresignature",
-        "xsquarehmacsha256signature", "xzmsignature", "xsignatureed25519", "xtwilioemaileventwebhooksignature", "svixsignature",
-        "webhooksignature", "xrazorpaysignature", "xpaystacksignature", "xdocusignsignature1", "xintercomsignature", "typeformsignature",
-        "calendlywebhooksignature", "xhmac", "xhmacsignature", "xhmacsha256", "xsignaturesha256", "xapisignature", "xrequestsignature",
-        "requestsignature", "hmac", "signaturehmac", "hmacsignature", "xmessagesignature", "xpaddlesignature", "paddlesignature",
-        "xhubspotsignature", "xhubspotsignaturev3", "xadyenhmacsignature", "adyenhmacsignature", "xwebhooksignature", "xmailgunsignature",
-        "xcontentsignature", "xbodysignature", "xpayloadsignature", "xeventsignature", "xbtccsignature", "cbaccesssign", "okaccesssign",
-        "xbapisign", "kcapisign", "apisign", "xsign", "xauthsignature", "xcallbacksignature", "xdropboxsignature", "xsentrysignature",
-        "sentryhooksignature", "xcontentfulsignature", "xlinearsignature", "linearsignature", "xwcwebhooksignature", "xbchmac",
-        "xtrellowebhook", "xcircleci", "circlecisignature", "xpagerdutysignature", "xzendeskwebhooksignature", "xfigmasignature",
+        "xsquarehmacsha256signature", "xzmsignature", "xsignatureed25519", "xtwilioemaileventwebhooksignature",
+        "svixsignature",
+        "webhooksignature", "xrazorpaysignature", "xpaystacksignature", "xdocusignsignature1", "xintercomsignature",
+        "typeformsignature",
+        "calendlywebhooksignature", "xhmac", "xhmacsignature", "xhmacsha256", "xsignaturesha256", "xapisignature",
+        "xrequestsignature",
+        "requestsignature", "hmac", "signaturehmac", "hmacsignature", "xmessagesignature", "xpaddlesignature",
+        "paddlesignature",
+        "xhubspotsignature", "xhubspotsignaturev3", "xadyenhmacsignature", "adyenhmacsignature", "xwebhooksignature",
+        "xmailgunsignature",
+        "xcontentsignature", "xbodysignature", "xpayloadsignature", "xeventsignature", "xbtccsignature", "cbaccesssign",
+        "okaccesssign",
+        "xbapisign", "kcapisign", "apisign", "xsign", "xauthsignature", "xcallbacksignature", "xdropboxsignature",
+        "xsentrysignature",
+        "sentryhooksignature", "xcontentfulsignature", "xlinearsignature", "linearsignature", "xwcwebhooksignature",
+        "xbchmac",
+        "xtrellowebhook", "xcircleci", "circlecisignature", "xpagerdutysignature", "xzendeskwebhooksignature",
+        "xfigmasignature",
         "xopensignature", "xasignature", "xhooksignature",
     )
 )  # fmt: skip
@@ -106,68 +124,105 @@ SIGNATURE_HEADERS: Final = frozenset(
 JWT_HEADERS: Final = frozenset(
     (
         "cfaccessjwtassertion", "xgoogiapjwtassertion", "xamznoidcdata", "xamznoidcaccesstoken", "xmstokenaadidtoken",
-        "xmstokenaadaccesstoken", "xjwtassertion", "xendpointapiuserinfo", "xapigatewayauth", "xforwardedaccesstoken", "xidtoken",
+        "xmstokenaadaccesstoken", "xjwtassertion", "xendpointapiuserinfo", "xapigatewayauth", "xforwardedaccesstoken",
+        "xidtoken",
         "xpomeriumjwtassertion",
     )
 )  # fmt: skip
 
-# Headers that look opaque but identify a message, a cache entry, a trace or a device, and never a caller. Sources: the IANA field name
-# registry, W3C Trace Context and Baggage, B3, Jaeger, AWS, Google Cloud, Azure, Cloudflare, Heroku and Envoy documentation.
+# Headers that look opaque but identify a message, a cache entry, a trace or a device, and never a caller. Sources: the
+# IANA field name registry, W3C Trace Context and Baggage, B3, Jaeger, AWS, Google Cloud, Azure, Cloudflare, Heroku and
+# Envoy documentation.
 UNCREDENTIALED_HEADERS: Final = frozenset(
     (
-        "host", "useragent", "accept", "cookie", "contenttype", "contentlength", "contentmd5", "contentdigest", "reprdigest", "digest",
-        "transferencoding", "te", "upgrade", "via", "forwarded", "referer", "origin", "etag", "ifnonematch", "ifmatch", "ifrange",
-        "secwebsocketkey", "secwebsocketaccept", "secwebsocketprotocol", "secwebsocketversion", "secwebsocketextensions", "http2settings",
-        "traceparent", "tracestate", "baggage", "b3", "xb3traceid", "xb3spanid", "xb3parentspanid", "ubertraceid", "sentrytrace",
-        "xcloudtracecontext", "xamzntraceid", "xdatadogtraceid", "xdatadogparentid", "xdatadogtags", "newrelic", "requestid",
-        "xnewrelicid", "xnewrelictransaction", "idempotencykey", "xidempotencykey", "xcsrftoken", "xxsrftoken", "csrftoken",
-        "xcsrf", "csrf", "xsrftoken", "xcsrfprotection", "requestverificationtoken", "dnt", "range", "xforwardedfor", "xrealip", "xforwardedhost",
-        "xforwardedproto", "xforwardedport", "xforwardedserver", "xforwardedprefix", "xforwardeduri", "xoriginalurl", "xrewriteurl",
-        "xrequestedwith", "xhttpmethodoverride", "xamzdate", "xamzcontentsha256", "xamzuseragent", "xamzregionset", "xamztarget",
-        "xamzsecuritytoken", "xamzcfid", "xamzid2", "amzsdkinvocationid", "amzsdkrequest", "xmsdate", "xmsversion", "xmsclientrequestid",
-        "xmsrequestid", "xmscontentsha256", "xgoogapiclient", "xgooguserproject", "xgoogrequestparams", "cfray", "cfconnectingip", "cfipcountry",
-        "cdnloop", "xvarnish", "xcache", "fastlyclientip", "trueclientip", "xclientip", "xclusterclientip", "xazureref", "xazurefdid",
+        "host", "useragent", "accept", "cookie", "contenttype", "contentlength", "contentmd5", "contentdigest",
+        "reprdigest", "digest",
+        "transferencoding", "te", "upgrade", "via", "forwarded", "referer", "origin", "etag", "ifnonematch", "ifmatch",
+        "ifrange",
+        "secwebsocketkey", "secwebsocketaccept", "secwebsocketprotocol", "secwebsocketversion",
+        "secwebsocketextensions", "http2settings",
+        "traceparent", "tracestate", "baggage", "b3", "xb3traceid", "xb3spanid", "xb3parentspanid", "ubertraceid",
+        "sentrytrace",
+        "xcloudtracecontext", "xamzntraceid", "xdatadogtraceid", "xdatadogparentid", "xdatadogtags", "newrelic",
+        "requestid",
+        "xnewrelicid", "xnewrelictransaction", "idempotencykey", "xidempotencykey", "xcsrftoken", "xxsrftoken",
+        "csrftoken",
+        "xcsrf", "csrf", "xsrftoken", "xcsrfprotection", "requestverificationtoken", "dnt", "range", "xforwardedfor",
+        "xrealip", "xforwardedhost",
+        "xforwardedproto", "xforwardedport", "xforwardedserver", "xforwardedprefix", "xforwardeduri", "xoriginalurl",
+        "xrewriteurl",
+        "xrequestedwith", "xhttpmethodoverride", "xamzdate", "xamzcontentsha256", "xamzuseragent", "xamzregionset",
+        "xamztarget",
+        "xamzsecuritytoken", "xamzcfid", "xamzid2", "amzsdkinvocationid", "amzsdkrequest", "xmsdate", "xmsversion",
+        "xmsclientrequestid",
+        "xmsrequestid", "xmscontentsha256", "xgoogapiclient", "xgooguserproject", "xgoogrequestparams", "cfray",
+        "cfconnectingip", "cfipcountry",
+        "cdnloop", "xvarnish", "xcache", "fastlyclientip", "trueclientip", "xclientip", "xclusterclientip", "xazureref",
+        "xazurefdid",
         "xazuresocketip", "xappengineregion", "xenvoyoriginalpath", "xenvoyexternaladdress", "xenvoydecoratoroperation",
-        "xenvoypeermetadata", "xenvoypeermetadataid", "xenvoyattemptcount", "xenvoyexpectedrqtimeoutms", "xherokudynosinuse",
-        "xherokuqueuewaittime", "signatureinput", "date", "expires", "lastmodified", "link", "location", "warning", "prefer",
-        "serviceworker", "savedata", "devicememory", "downlink", "rtt", "ect", "priority", "purpose", "xpurpose", "contentlocation",
-        "contentrange", "contentdisposition", "contentencoding", "contentlanguage", "alpn", "earlydata", "expect", "maxforwards",
-        "from", "depth", "destination", "overwrite", "timeout", "lasteventid", "xetag", "pragma", "keepalive", "connection",
+        "xenvoypeermetadata", "xenvoypeermetadataid", "xenvoyattemptcount", "xenvoyexpectedrqtimeoutms",
+        "xherokudynosinuse",
+        "xherokuqueuewaittime", "signatureinput", "date", "expires", "lastmodified", "link", "location", "warning",
+        "prefer",
+        "serviceworker", "savedata", "devicememory", "downlink", "rtt", "ect", "priority", "purpose", "xpurpose",
+        "contentlocation",
+        "contentrange", "contentdisposition", "contentencoding", "contentlanguage", "alpn", "earlydata", "expect",
+        "maxforwards",
+        "from", "depth", "destination", "overwrite", "timeout", "lasteventid", "xetag", "pragma", "keepalive",
+        "connection",
     )
 )  # fmt: skip
 # The same by a part of the name: what is tagged so is not a credential however random it looks.
 UNCREDENTIALED_PARTS: Final = (
-    b"request-id", b"requestid", b"request_id", b"correlation", b"trace", b"span-id", b"csrf", b"xsrf", b"idempoten", b"etag", b"checksum",
-    b"content-", b"digest", b"nonce", b"timestamp", b"device-id", b"deviceid", b"device-", b"install-id", b"installation-id", b"message-id",
-    b"transaction-id", b"event-id", b"delivery-id", b"delivery", b"build-id", b"cache", b"cursor", b"user-agent", b"fingerprint",
-    b"forwarded", b"sec-", b"-hash", b"md5", b"sha256", b"anonymous", b"visitor", b"tracking", b"analytics", b"experiment", b"page-token",
-    b"client-version", b"sdk", b"referer", b"referrer", b"upload-id", b"block-id", b"sequence", b"operation-id", b"job-id", b"batch-id",
+    b"request-id", b"requestid", b"request_id", b"correlation", b"trace", b"span-id", b"csrf", b"xsrf", b"idempoten",
+    b"etag", b"checksum",
+    b"content-", b"digest", b"nonce", b"timestamp", b"device-id", b"deviceid", b"device-", b"install-id",
+    b"installation-id", b"message-id",
+    b"transaction-id", b"event-id", b"delivery-id", b"delivery", b"build-id", b"cache", b"cursor", b"user-agent",
+    b"fingerprint",
+    b"forwarded", b"sec-", b"-hash", b"md5", b"sha256", b"anonymous", b"visitor", b"tracking", b"analytics",
+    b"experiment", b"page-token",
+    b"client-version", b"sdk", b"referer", b"referrer", b"upload-id", b"block-id", b"sequence", b"operation-id",
+    b"job-id", b"batch-id",
     b"invocation", b"amz-", b"ms-client",
 )  # fmt: skip
 
 # Words in the (split) name of a header or query parameter that announce a key or token.
 KEY_WORDS: Final = frozenset(
     (
-        "key", "apikey", "token", "secret", "auth", "authkey", "authorization", "authentication", "appkey", "appid", "apptoken", "accesskey",
-        "accesstoken", "apitoken", "authtoken", "apisecret", "credential", "credentials", "password", "passwd", "passphrase", "passkey",
-        "userkey", "usertoken", "subscriptionkey", "clientsecret", "clientkey", "clientid", "identity", "jwt", "bearer", "pat", "session",
-        "sessionid", "sessiontoken", "sessionkey", "licensekey", "license", "pin", "ticket", "signature", "hapikey", "appsecret", "apiauth",
+        "key", "apikey", "token", "secret", "auth", "authkey", "authorization", "authentication", "appkey", "appid",
+        "apptoken", "accesskey",
+        "accesstoken", "apitoken", "authtoken", "apisecret", "credential", "credentials", "password", "passwd",
+        "passphrase", "passkey",
+        "userkey", "usertoken", "subscriptionkey", "clientsecret", "clientkey", "clientid", "identity", "jwt", "bearer",
+        "pat", "session",
+        "sessionid", "sessiontoken", "sessionkey", "licensekey", "license", "pin", "ticket", "signature", "hapikey",
+        "appsecret", "apiauth",
     )
 )  # fmt: skip
 # Query parameters that carry a key: RFC 6750 section 2.3 and vendors' documentation, flattened.
 QUERY_KEYS: Final = frozenset(
     (
-        "apikey", "key", "token", "accesstoken", "apitoken", "authtoken", "auth", "authkey", "appkey", "appid", "appsecret", "apisecret",
-        "clientid", "clientkey", "clientsecret", "secret", "secretkey", "accesskey", "accesskeyid", "subscriptionkey", "userkey", "usertoken",
-        "apiuserkey", "hapikey", "licensekey", "password", "jwt", "bearertoken", "authorization", "idtoken", "sessiontoken",
-        "sessionkey", "sessionid", "sid", "sastoken", "apikeyid", "xapikey", "xrapidapikey", "oauthtoken", "authenticationtoken", "devkey",
-        "developerkey", "publickey", "privatekey", "apiauthkey", "applicationkey", "applicationid", "securitytoken", "servicekey",
-        "usersecret", "customerkey", "consumerkey", "consumersecret", "partnerkey", "partnerid", "privatetoken", "pat", "wskey", "wstoken",
-        "passkey", "crumb", "ticket", "credential", "credentials", "apiid", "mashapekey", "webapikey", "serverkey", "tokenid",
-        "ocpapimsubscriptionkey", "deploykey", "mapkey", "projectkey", "projecttoken", "readkey", "writekey", "readtoken", "writetoken",
+        "apikey", "key", "token", "accesstoken", "apitoken", "authtoken", "auth", "authkey", "appkey", "appid",
+        "appsecret", "apisecret",
+        "clientid", "clientkey", "clientsecret", "secret", "secretkey", "accesskey", "accesskeyid", "subscriptionkey",
+        "userkey", "usertoken",
+        "apiuserkey", "hapikey", "licensekey", "password", "jwt", "bearertoken", "authorization", "idtoken",
+        "sessiontoken",
+        "sessionkey", "sessionid", "sid", "sastoken", "apikeyid", "xapikey", "xrapidapikey", "oauthtoken",
+        "authenticationtoken", "devkey",
+        "developerkey", "publickey", "privatekey", "apiauthkey", "applicationkey", "applicationid", "securitytoken",
+        "servicekey",
+        "usersecret", "customerkey", "consumerkey", "consumersecret", "partnerkey", "partnerid", "privatetoken", "pat",
+        "wskey", "wstoken",
+        "passkey", "crumb", "ticket", "credential", "credentials", "apiid", "mashapekey", "webapikey", "serverkey",
+        "tokenid",
+        "ocpapimsubscriptionkey", "deploykey", "mapkey", "projectkey", "projecttoken", "readkey", "writekey",
+        "readtoken", "writetoken",
     )
 )  # fmt: skip
-# A flattened query name that ends so is a key too (vendors put their own name before it), unless it also ends in one of the second.
+# A flattened query name that ends so is a key too (vendors put their own name before it), unless it also ends in one of
+# the second.
 QUERY_KEY_ENDINGS: Final = (
     "apikey",
     "apitoken",
@@ -182,31 +237,48 @@ QUERY_KEY_ENDINGS: Final = (
 )
 QUERY_NO_KEYS: Final = frozenset(
     (
-        "pagetoken", "nextpagetoken", "nexttoken", "continuationtoken", "synctoken", "csrftoken", "sortkey", "startkey", "endkey",
-        "nexttokenkey", "cursor", "code", "state", "nonce", "captchatoken", "recaptchatoken", "partitionkey", "signature",
+        "pagetoken", "nextpagetoken", "nexttoken", "continuationtoken", "synctoken", "csrftoken", "sortkey", "startkey",
+        "endkey",
+        "nexttokenkey", "cursor", "code", "state", "nonce", "captchatoken", "recaptchatoken", "partitionkey",
+        "signature",
     )
 )  # fmt: skip
 
-# Cookies that hold a session, by framework. Sources: the frameworks' documentation; OWASP Session Management Cheat Sheet.
+# Cookies that hold a session, by framework. Sources: the frameworks' documentation; OWASP Session Management Cheat
+# Sheet.
 SESSION_COOKIES: Final = frozenset(
     (
-        "jsessionid", "phpsessid", "aspnetsessionid", "aspnetcorecookies", "aspnetcoresession", "aspxauth", "aspnetapplicationcookie",
-        "connectsid", "session", "sessionid", "sid", "sess", "sessid", "sessiontoken", "usersession", "laravelsession", "cisession",
+        "jsessionid", "phpsessid", "aspnetsessionid", "aspnetcorecookies", "aspnetcoresession", "aspxauth",
+        "aspnetapplicationcookie",
+        "connectsid", "session", "sessionid", "sid", "sess", "sessid", "sessiontoken", "usersession", "laravelsession",
+        "cisession",
         "cakephp", "symfony", "railssession", "racksession", "playsession", "flasksession", "sailssid", "koasess",
-        "expresssid", "expresssession", "expresssess", "authtoken", "rememberusertoken", "rememberme", "remembertoken", "cfid", "cftoken",
-        "mojolicious", "springsecurityrememberme", "authsession", "userid_session", "loginsession", "nextauthsessiontoken",
-        "securenextauthsessiontoken", "hostnextauthsessiontoken", "authjssessiontoken", "secureauthjssessiontoken", "supabaseauthtoken",
-        "sbaccesstoken", "sbrefreshtoken", "awselbauthsessioncookie", "awselbauthsessioncookie0", "awselbauthsessioncookie1",
-        "oauth2proxy", "gitlabsession", "ghsess", "usersessionid", "hostusersession", "grafanasession", "djangosession", "jenkinssession",
-        "twisted_session", "beakersessionid", "beakersession", "pyramidsession", "zopesession", "umsessionid", "vsession", "appsession",
-        "ssotoken", "iplanetdirectorypro", "lwsso", "mrhsession", "dsid", "svpnsessionid", "samlsession", "shibsession", "ltpatoken", "ltpatoken2",
-        "smsession", "obssocookie", "fedauth", "edgeauth", "metabasesession", "supersetsession", "discourse_t", "t_session",
-        "phpbb3sid", "mediawikisession", "moodlesession", "magentosession", "frontend", "prestashop", "woosession", "wpsettings_session",
-        "cfauthorization", "gcpiaap", "seraphconfluence", "seraphrememberme", "jiraseraph", "tenantsessiontoken", "cloudsessiontoken",
-        "storefrontsession", "authid", "accesstokencookie", "logintoken", "usertoken", "sessionkey", "ssid", "hsid", "sapisid", "osid",
+        "expresssid", "expresssession", "expresssess", "authtoken", "rememberusertoken", "rememberme", "remembertoken",
+        "cfid", "cftoken",
+        "mojolicious", "springsecurityrememberme", "authsession", "userid_session", "loginsession",
+        "nextauthsessiontoken",
+        "securenextauthsessiontoken", "hostnextauthsessiontoken", "authjssessiontoken", "secureauthjssessiontoken",
+        "supabaseauthtoken",
+        "sbaccesstoken", "sbrefreshtoken", "awselbauthsessioncookie", "awselbauthsessioncookie0",
+        "awselbauthsessioncookie1",
+        "oauth2proxy", "gitlabsession", "ghsess", "usersessionid", "hostusersession", "grafanasession", "djangosession",
+        "jenkinssession",
+        "twisted_session", "beakersessionid", "beakersession", "pyramidsession", "zopesession", "umsessionid",
+        "vsession", "appsession",
+        "ssotoken", "iplanetdirectorypro", "lwsso", "mrhsession", "dsid", "svpnsessionid", "samlsession", "shibsession",
+        "ltpatoken", "ltpatoken2",
+        "smsession", "obssocookie", "fedauth", "edgeauth", "metabasesession", "supersetsession", "discourse_t",
+        "t_session",
+        "phpbb3sid", "mediawikisession", "moodlesession", "magentosession", "frontend", "prestashop", "woosession",
+        "wpsettings_session",
+        "cfauthorization", "gcpiaap", "seraphconfluence", "seraphrememberme", "jiraseraph", "tenantsessiontoken",
+        "cloudsessiontoken",
+        "storefrontsession", "authid", "accesstokencookie", "logintoken", "usertoken", "sessionkey", "ssid", "hsid",
+        "sapisid", "osid",
     )
 )  # fmt: skip
-# The same by how the flattened name starts or ends (WordPress adds a hash of its address, Rails and others the application's name).
+# The same by how the flattened name starts or ends (WordPress adds a hash of its address, Rails and others the
+# application's name).
 SESSION_COOKIE_STARTS: Final = (
     "wordpressloggedin",
     "wordpresssec",
@@ -238,8 +310,12 @@ KEY_COOKIES: Final = frozenset(
 )
 # Never a session: analytics, consent, load balancers, bot managers, CSRF. Sources: the vendors' cookie declarations.
 NO_SESSION_COOKIE_STARTS: Final = (
-    "ga", "gid", "gat", "gcl", "fbp", "fbc", "utm", "hj", "hs", "mp", "amplitude", "ajs", "optimizely", "cfbm", "cfduid", "cfuvid", "cfclearance",
-    "awsalb", "awselb", "arraffinity", "bigip", "incapses", "visid", "nlbi", "akbm", "bmsz", "abck", "akavpau", "route", "serverid", "xsrf", "csrf",
-    "antiforgery", "requestverification", "aspnetcoreantiforgery", "cookieconsent", "optanon", "euconsent", "intercom", "zendesk", "drift", "driftt",
-    "datadog", "dds", "ddcookie", "newrelic", "nr", "plausible", "matomo", "pk", "clarity", "clck", "clsk", "uet", "muid", "scs", "tt", "li",
+    "ga", "gid", "gat", "gcl", "fbp", "fbc", "utm", "hj", "hs", "mp", "amplitude", "ajs", "optimizely", "cfbm",
+    "cfduid", "cfuvid", "cfclearance",
+    "awsalb", "awselb", "arraffinity", "bigip", "incapses", "visid", "nlbi", "akbm", "bmsz", "abck", "akavpau", "route",
+    "serverid", "xsrf", "csrf",
+    "antiforgery", "requestverification", "aspnetcoreantiforgery", "cookieconsent", "optanon", "euconsent", "intercom",
+    "zendesk", "drift", "driftt",
+    "datadog", "dds", "ddcookie", "newrelic", "nr", "plausible", "matomo", "pk", "clarity", "clck", "clsk", "uet",
+    "muid", "scs", "tt", "li",
 )  # fmt: skip

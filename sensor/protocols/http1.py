@@ -1,17 +1,18 @@
 """HTTP/1.x message heads: bytes in, a `RequestHead` or `ResponseHead` out, or `Malformed` with a reason. Never raises.
 
-The sensor is not an endpoint. It reads what two other programs have already agreed upon, so the question is never "is this legal?"
-but "what did the server take this for?". RFC 9112 is the grammar; where servers in the field are more lenient than it, so are we:
+The sensor is not an endpoint. It reads what two other programs have already agreed upon, so the question is never "is
+this legal?" but "what did the server take this for?". RFC 9112 is the grammar; where servers in the field are more
+lenient than it, so are we:
 
     head         = start-line CRLF *( field-line CRLF ) CRLF        section 2.1
-    request-line = method SP request-target SP HTTP-version         section 3: servers split on runs of white space, so do we
+    request-line = method SP request-target SP HTTP-version section 3: servers split on runs of white space, so do we
     line end     = CRLF, or LF alone                                section 2.2: "a recipient MAY recognize a single LF"
-    obs-fold     = CRLF ( SP / HTAB )                               section 5.2: joined to the line before it by one space
+    obs-fold     = CRLF ( SP / HTAB ) section 5.2: joined to the line before it by one space
     target       = origin-form / absolute-form / authority-form / asterisk-form      section 3.2
 
-A head may be cut by the copy limit (`is_truncated`): then its last line is not trusted to be whole, and whoever reads that header must
-treat it as cut. Header values stay bytes; names are lower case. Headers that nothing downstream reads are dropped while parsing, which
-is what keeps the cost of one head near 3 us (scripts/bench describe).
+A head may be cut by the copy limit (`is_truncated`): then its last line is not trusted to be whole, and whoever reads
+that header must treat it as cut. Header values stay bytes; names are lower case. Headers that nothing downstream reads
+are dropped while parsing, which is what keeps the cost of one head near 3 us (scripts/bench describe).
 """
 
 import re
@@ -19,7 +20,8 @@ from typing import Final
 
 import msgspec
 
-# nginx takes 100 header lines by default in HTTP/2, Apache 100 (LimitRequestFields), Node 2,000; an 8 KiB head holds ~2,700 at most.
+# nginx takes 100 header lines by default in HTTP/2, Apache 100 (LimitRequestFields), Node 2,000; an 8 KiB head holds
+# ~2,700 at most.
 MAX_HEADERS: Final = 512
 # RFC 9110 names no bound; longest registered method (UPDATEREDIRECTREF) has 17 characters.
 MAX_METHOD_BYTES: Final = 32
@@ -28,7 +30,8 @@ MAX_HOST_BYTES: Final = 260
 
 # token = 1*tchar, RFC 9110 section 5.6.2.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-# absolute-form = absolute-URI: scheme "://" authority path-abempty [ "?" query ], RFC 3986 section 4.3; userinfo is dropped.
+# absolute-form = absolute-URI: scheme "://" authority path-abempty [ "?" query ], RFC 3986 section 4.3; userinfo is
+# dropped.
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*://(?:[^/?#@]*@)?([^/?#]*)([^#]*)")
 # uri-host [ ":" port ], RFC 9110 section 7.2: reg-name, IPv4 or IP-literal, wide enough for underscores and raw IPv6.
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._~\-]+)(?::(\d{0,5}))?\Z")
@@ -44,12 +47,17 @@ _METHODS: Final = {
 _UNREAD: Final = frozenset(
     spelling
     for name in (
-        b"Accept", b"Accept-Charset", b"Accept-Encoding", b"Accept-Language", b"Accept-Ranges", b"Cache-Control", b"Connection",
+        b"Accept", b"Accept-Charset", b"Accept-Encoding", b"Accept-Language", b"Accept-Ranges", b"Cache-Control",
+        b"Connection",
         b"Content-Encoding", b"Content-Language", b"Date", b"Dnt", b"DNT", b"ETag", b"Expect", b"Expires", b"If-Match",
-        b"If-Modified-Since", b"If-None-Match", b"If-Range", b"If-Unmodified-Since", b"Keep-Alive", b"Last-Modified", b"Location",
-        b"Origin", b"Pragma", b"Priority", b"Range", b"Referer", b"Sec-Fetch-Dest", b"Sec-Fetch-Mode", b"Sec-Fetch-Site",
-        b"Sec-Fetch-User", b"Sec-Ch-Ua", b"Sec-Ch-Ua-Mobile", b"Sec-Ch-Ua-Platform", b"Sec-GPC", b"Server", b"Te", b"TE", b"Trailer",
-        b"Traceparent", b"Tracestate", b"Upgrade-Insecure-Requests", b"User-Agent", b"Vary", b"X-Request-Id", b"X-Request-ID",
+        b"If-Modified-Since", b"If-None-Match", b"If-Range", b"If-Unmodified-Since", b"Keep-Alive", b"Last-Modified",
+        b"Location",
+        b"Origin", b"Pragma", b"Priority", b"Range", b"Referer", b"Sec-Fetch-Dest", b"Sec-Fetch-Mode",
+        b"Sec-Fetch-Site",
+        b"Sec-Fetch-User", b"Sec-Ch-Ua", b"Sec-Ch-Ua-Mobile", b"Sec-Ch-Ua-Platform", b"Sec-GPC", b"Server", b"Te",
+        b"TE", b"Trailer",
+        b"Traceparent", b"Tracestate", b"Upgrade-Insecure-Requests", b"User-Agent", b"Vary", b"X-Request-Id",
+        b"X-Request-ID",
     )
     for spelling in (name, name.lower())
 )  # fmt: skip
@@ -85,7 +93,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
         return b""
 
     def __repr__(self) -> str:
-        return f"RequestHead(method={self.method!r}, version={self.version!r}, {len(self.headers)} headers, values redacted)"
+        return f"RequestHead(method={self.method!r}, version={self.version!r}, {len(self.headers)} headers, redacted)"
 
 
 class ResponseHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,9 +117,9 @@ class _HeadLines:
         end = data.find(b"\r\n\r\n")
         head = data if end < 0 else data[:end]
         lines = head.split(b"\r\n")
-        if end >= 0 and head.count(b"\n") == len(lines) - 1 and b"\r\n " not in head and b"\r\n\t" not in head:
-            if lines[0]:
-                return lines, False
+        is_plain = head.count(b"\n") == len(lines) - 1 and b"\r\n " not in head and b"\r\n\t" not in head
+        if end >= 0 and is_plain and lines[0]:
+            return lines, False
         return self._split_lenient(data, is_truncated)
 
     @staticmethod
@@ -265,7 +273,10 @@ def parse_request_head(data: bytes, is_truncated: bool) -> RequestHead | Malform
 
 
 def parse_response_head(data: bytes, is_truncated: bool) -> ResponseHead | Malformed:
-    """Reads the response head at the start of `data`: status-line = HTTP-version SP status-code SP [ reason-phrase ]."""
+    """Reads the response head at the start of `data`: status-line = HTTP-version SP status-code SP [
+
+    reason-phrase ].
+    """
     lines, is_cut = _lines.split(data, is_truncated)
     if not lines:
         return Malformed("empty")

@@ -1,0 +1,88 @@
+"""Makes sensor/words/api.txt: the words that a path segment may be made of to leave a node in clear.
+
+    python scripts/vocabulary/build.py DIRECTORY > sensor/words/api.txt
+
+DIRECTORY holds the unpacked wheels of `botocore`, `google-api-python-client`, `kubernetes` and `stripe` (all
+Apache-2.0 or MIT) and `dictionary.txt`, a list of English words (Debian's wamerican-small, SCOWL). A word is taken
+when it occurs in the paths or operation names of two services, or of one and in the dictionary, or stands in
+extra.txt. Two services: a word of one vendor is a product's name.
+"""
+
+import gzip
+import json
+import re
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+_PARTS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
+_MINIMUM_SERVICES = 2
+
+
+class Words:
+    """Words, each with the services it was met in."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, set[str]] = defaultdict(set)
+
+    def add(self, service: str, text: str) -> None:
+        for part in _PARTS.findall(_PLACEHOLDER.sub("", text)):
+            self.services[part.lower()].add(service)
+
+
+def read_aws(root: Path, words: Words) -> None:
+    for file in sorted(root.glob("botocore/data/*/*/service-2.json.gz")):
+        model = json.loads(gzip.decompress(file.read_bytes()))
+        for name, operation in model["operations"].items():
+            words.add(f"aws:{file.parts[-3]}", name)
+            words.add(f"aws:{file.parts[-3]}", operation.get("http", {}).get("requestUri", ""))
+
+
+def read_google(root: Path, words: Words) -> None:
+    def walk(service: str, resource: dict[str, Any]) -> None:
+        for name, child in resource.get("resources", {}).items():
+            words.add(service, name)
+            walk(service, child)
+        for name, method in resource.get("methods", {}).items():
+            words.add(service, name)
+            words.add(service, method.get("flatPath") or method["path"])
+
+    for file in sorted(root.glob("googleapiclient/discovery_cache/documents/*.json")):
+        document = json.loads(file.read_text())
+        service = f"google:{file.name.split('.')[0]}"
+        walk(service, document)
+        for name in document.get("schemas", {}):
+            words.add(service, name)
+
+
+def read_paths(root: Path, pattern: str, literal: str, words: Words) -> None:
+    for file in sorted(root.glob(pattern)):
+        for path in re.findall(literal, file.read_text()):
+            words.add(file.name, path)
+
+
+def main() -> None:
+    root = Path(sys.argv[1])
+    words = Words()
+    read_aws(root, words)
+    read_google(root, words)
+    read_paths(root, "kubernetes/client/api/*.py", r"'(/[^']*)'", words)
+    read_paths(root, "stripe/**/*.py", r'"(/v[12]/[^"]*)"', words)
+    dictionary = {
+        line for line in (root / "dictionary.txt").read_text().split("\n") if line.isalpha() and line.islower()
+    }
+    taken = {
+        word
+        for word, services in words.services.items()
+        if len(word) > 1 and (len(services) >= _MINIMUM_SERVICES or (len(word) > 2 and word in dictionary))
+    }
+    extra = Path(__file__).with_name("extra.txt").read_text().split("\n")
+    taken |= {word for line in extra if not line.startswith("#") for word in line.split()}
+    print("# Made by scripts/vocabulary/build.py: words of REST paths and operation names. One a line, lower case.")
+    print("\n".join(sorted(taken)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Which words may leave the node in clear: API words made of the shipped vocabulary, never a person's name.
+
+Takes the text of one path segment, answers whether it is plainly an API word: every part of it (camelCase, snake_case,
+kebab-case, or two words written as one) is in `words/api.txt` or an inflection of such a word. `words/names.txt` holds
+given names and surnames; a word that is one, or is made of one, is never revealed. Both files are made by
+scripts/vocabulary.
+"""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+# Longest literal segment of the public OpenAPI documents looked at is 78 characters; longer ones are values.
+MAX_WORD_CHARACTERS: Final = 80
+MAX_WORD_PARTS: Final = 12
+
+_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORDLIKE = re.compile(r"[.$@~_!-]?[A-Za-z][A-Za-z0-9]*(?:[-_.:!$~][A-Za-z0-9]+)*[-_.$]?\Z")
+# Marks that travel with API words: versions, protocol and format names with digits.
+_NUMBERED = frozenset(
+    (
+        "oauth2", "oauth1", "v1", "v2", "v3", "s3", "ec2", "mp3", "mp4", "h264", "ipv4", "ipv6", "k8s", "p2p", "b2b",
+        "b2c", "c2c", "f1",
+        "utf8", "sha1", "sha256", "sha512", "md5", "base64", "base32", "x509", "i18n", "l10n", "a11y", "web3", "http2",
+        "oauth10", "saml2",
+        "level3", "hl7", "psd2", "3ds", "3d", "2d", "2fa", "3ds2", "2step", "360",
+    )
+)  # fmt: skip
+# (ending, what stands there in the base form): plurals, past and present participles, agents.
+_INFLECTIONS: Final = (
+    ("ies", "y"), ("es", ""), ("s", ""), ("ed", ""), ("ed", "e"), ("ied", "y"), ("ing", ""), ("ing", "e"), ("er",
+                  ""), ("er", "e"),
+    ("or", "e"), ("able", ""), ("able", "e"),
+)  # fmt: skip
+_PREFIXES: Final = ("un", "re", "pre", "multi", "sub", "auto", "non")
+
+
+def split_word(text: str) -> list[str]:
+    """`listUserKeys-v2` as list, user, keys, v, 2: lower case."""
+    return [part.lower() for part in _PARTS.findall(text)]
+
+
+class Vocabulary:
+    """The two word lists and the questions asked of them."""
+
+    __slots__ = ("_api", "_names")
+
+    def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
+        self._api = api_words
+        self._names = names
+
+    def is_api_word(self, text: str) -> bool:
+        """Whether `text` is plainly an API word. Costs 2-10 us: callers cache."""
+        if len(text) > MAX_WORD_CHARACTERS or not _WORDLIKE.match(text):
+            return False
+        if text.lower() in _NUMBERED:
+            return True
+        parts = split_word(text)
+        if not 0 < len(parts) <= MAX_WORD_PARTS or sum(part.isdigit() for part in parts) > 1:
+            return False
+        letters = [part for part in parts if not part.isdigit()]
+        if sum(len(part) == 1 for part in letters) > max(1, len(letters) // 3):
+            return False
+        digits = next((part for part in parts if part.isdigit()), "")
+        return len(digits) <= 2 and all(self._is_known(part) for part in letters)
+
+    def is_name(self, text: str) -> bool:
+        """Whether `text` is, starts with or ends with a person's name (johnsmith, j-garcia, chen42) that is no API
+
+        word.
+        """
+        for part in split_word(text):
+            if part in self._names and part not in self._api:
+                return True
+            if part in self._api or len(part) < 6:
+                continue
+            for cut in range(4, len(part) - 1):
+                head, tail = part[:cut], part[cut:]
+                if (head in self._names and head not in self._api) or (
+                    len(tail) >= 4 and tail in self._names and tail not in self._api
+                ):
+                    return not self._is_known(part)
+        return False
+
+    def _is_known(self, word: str) -> bool:
+        if len(word) == 1 or self._is_inflected(word):
+            return True
+        if any(word.startswith(prefix) and self._is_inflected(word[len(prefix) :]) for prefix in _PREFIXES):
+            return True
+        # Two words written as one: updatestatus, paymentmethod.
+        return any(
+            self._is_inflected(word[:cut]) and self._is_inflected(word[cut:])
+            for cut in range(3, len(word) - 2)
+            if len(word) >= 7
+        )
+
+    def _is_inflected(self, word: str) -> bool:
+        if word in self._api:
+            return True
+        return any(
+            len(word) > len(ending) + 2 and word.endswith(ending) and word[: -len(ending)] + base in self._api
+            for ending, base in _INFLECTIONS
+        )
+
+
+def _read_words(name: str) -> frozenset[str]:
+    text = files("sensor").joinpath("words", name).read_text("utf-8")
+    return frozenset(line for line in text.split("\n") if line and not line.startswith("#"))
+
+
+@cache
+def load_vocabulary() -> Vocabulary:
+    """The vocabulary shipped with the package."""
+    return Vocabulary(_read_words("api.txt"), _read_words("names.txt"))
