@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from collector.ingest.convert import Refusal, convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
@@ -168,8 +170,8 @@ def run_writer(
 ) -> None:
     """The writer's thread: drain once an interval, go on after errors, drain a last time at the stop.
 
-    `on_error` is told every failure (StoreError, OSError, or one of Arrow's); the range that failed comes again, with the same
-    token, before anything else.
+    `on_error` is told every failure (StoreError, OSError, or one of Arrow's); the range that failed comes again, with
+    the same token, before anything else.
     """
     has_failed = False
     while True:
