@@ -1,0 +1,135 @@
+"""The composition of the collector's HTTP side: /api/v1, the page, and what guards them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.responses import JSONResponse
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+
+from collector.api.alerts import AlertRepository
+from collector.api.authenticate import Gate
+from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
+from collector.api.models import ProblemModel
+from collector.api.problem import MEDIA_TYPE, add_problem_handlers
+from collector.api.routes.alerts import build_alert_routes
+from collector.api.routes.consumers import build_consumer_routes
+from collector.api.routes.endpoints import build_endpoint_routes
+from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
+from collector.api.routes.watch import build_watch_routes
+from collector.inventory.consumers import ConsumerInventory
+from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.reader import Reader
+from collector.inventory.watch import Watch
+from collector.ui.page import build_page_routes
+
+API_PREFIX = "/api/v1"
+HTMX_PATH = Path("/usr/share/javascript/htmx/htmx.min.js")  # Debian and Ubuntu: libjs-htmx.
+GZIP_BYTES_MIN = 1_024
+
+DESCRIPTION = """The inventory of every HTTP API that the sensors see: endpoints, consumers, alerts, coverage.
+
+Send the API token as `Authorization: Bearer TOKEN`. Errors are RFC 9457 problem details whose `detail` names the thing, the value and
+the fix. Lists are paged by keyset: ask again with `cursor` set to `next_cursor` until it is null. Unknown query parameters are refused.
+"""
+
+PROBLEMS = {
+    status: {"description": description, "content": {MEDIA_TYPE: {"schema": ProblemModel.model_json_schema()}}}
+    for status, description in (
+        (401, "No token, or the wrong one."),
+        (404, "There is no such thing."),
+        (422, "A parameter that does not exist or whose value cannot be."),
+        (503, "The store cannot answer."),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """How the HTTP side behaves. `token` None turns authentication off: the caller has made sure that it listens on loopback only."""
+
+    token: str | None
+    version: str
+    htmx_path: Path = HTMX_PATH
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"ApiSettings(version={self.version!r}, has_token={self.token is not None})"
+
+
+def build_app(
+    *,
+    store: Reader,
+    alerts: AlertRepository,
+    settings: ApiSettings,
+    clock: Callable[[], float],
+    readiness: Readiness,
+    metrics: Metrics,
+) -> FastAPI:
+    """The app for one uvicorn worker; more would need more engines, and one process owns the store.
+
+    `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics` gives the Prometheus text.
+    """
+    endpoints = EndpointInventory(reader=store)
+    consumers = ConsumerInventory(reader=store)
+    watch = Watch(reader=store, clock=clock)
+    gate = Gate(token=settings.token, clock=clock)
+    app = FastAPI(
+        title="Apidae",
+        version=settings.version,
+        description=DESCRIPTION,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        middleware=[
+            Middleware(SecurityHeaders),
+            Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN),
+            *([Middleware(LoopbackHost)] if gate.is_open else []),
+            Middleware(SameSite),
+        ],
+    )
+    add_problem_handlers(app)
+    health = build_health_routes(version=settings.version, readiness=readiness)
+    measured = build_metrics_routes(metrics=metrics)
+    inside = APIRouter(dependencies=[Depends(gate.require)], responses=PROBLEMS)  # type: ignore[arg-type]
+    inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
+    inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
+    inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
+    inside.include_router(build_watch_routes(watch=watch))
+    inside.include_router(measured)
+    inside.include_router(_build_openapi_route(app))
+    app.include_router(inside, prefix=API_PREFIX)
+    app.include_router(health, prefix=API_PREFIX)
+    # Where orchestrators and Prometheus look unless told otherwise.
+    app.include_router(health, include_in_schema=False)
+    app.include_router(measured, include_in_schema=False, dependencies=[Depends(gate.require)])
+    app.include_router(
+        build_page_routes(
+            endpoints=endpoints,
+            consumers=consumers,
+            watch=watch,
+            alerts=alerts,
+            gate=gate,
+            token=settings.token,
+            version=settings.version,
+            htmx_path=settings.htmx_path,
+            clock=clock,
+        ),
+        include_in_schema=False,
+    )
+    return app
+
+
+def _build_openapi_route(app: FastAPI) -> APIRouter:
+    """The description of the API, behind the token like everything that names a version."""
+    router = APIRouter()
+
+    @router.get("/openapi.json", include_in_schema=False)
+    def get_openapi() -> JSONResponse:
+        return JSONResponse(app.openapi())
+
+    return router

@@ -1,0 +1,336 @@
+"""What the API answers, as pydantic models: the domain's dataclasses by attribute, with the descriptions that OpenAPI shows.
+
+Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an installation and says nothing outside it.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.inventory.consumer import ConsumerKind
+from collector.inventory.coverage import PortProtocol
+from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Tier
+from collector.inventory.sensor import SensorState
+
+
+def _read_time(value: Any) -> Any:
+    """Unix seconds as a UTC time; anything else as it is."""
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else value
+
+
+def _read_workload_kind(value: Any) -> Any:
+    """The wire's number as a name."""
+    return WORKLOAD_KINDS.get(value, "unknown") if isinstance(value, int) else value
+
+
+Time = Annotated[datetime, BeforeValidator(_read_time)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """Reads the domain's objects by attribute."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+
+class ServiceModel(Model):
+    """What serves: (cluster, namespace, workload, port), or on a plain host (host, unit or container or executable, port)."""
+
+    cluster: str
+    namespace: str
+    workload: str = Field(examples=["orders.service"])
+    workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
+    host_name: str = Field(examples=["node-1"])
+    port: int = Field(examples=[8080])
+
+
+class StatusModel(Model):
+    """Calls by class of status code."""
+
+    informational: int = Field(serialization_alias="1xx")
+    success: int = Field(serialization_alias="2xx")
+    redirection: int = Field(serialization_alias="3xx")
+    client_error: int = Field(serialization_alias="4xx")
+    server_error: int = Field(serialization_alias="5xx")
+    aborted: int = Field(description="Ended before a response head.")
+
+
+class PercentilesModel(Model):
+    """From histograms whose buckets are 9 % wide: within 4.4 % of the true value."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+class AuthenticationModel(Model):
+    """Credentials seen on the calls."""
+
+    coverage: Ratio | None = Field(
+        description="Share of the 2xx calls that carried credentials; null without a 2xx call."
+    )
+    level: AuthenticationLevel
+    kinds: dict[str, int] = Field(
+        description="Calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
+    )
+
+
+class EndpointModel(Model):
+    """One endpoint of the inventory, over the span that was asked for."""
+
+    id: str = Field(description="Stable name of the endpoint in this API.")
+    service: ServiceModel
+    host: str = Field(examples=["shop.example"])
+    method: str = Field(examples=["GET"])
+    template: str = Field(description="The inferred url.template.", examples=["/orders/{orderId}"])
+    calls: int
+    calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
+    first_seen: Time = Field(description="Within retention, not only within the span.")
+    last_seen: Time
+    status: StatusModel
+    latency_ms: PercentilesModel | None = Field(description="From the first request byte to the last response byte.")
+    latency_max_ms: float
+    request_bytes: int = Field(description="Heads and bodies as on the wire.")
+    response_bytes: int
+    response_size_bytes: PercentilesModel | None
+    authentication: AuthenticationModel
+    consumers: int = Field(description="Distinct consumers; within 2 % above a few thousand.")
+    tier: Tier = Field(
+        description="`confirmed`: answered 2xx. `unconfirmed`: never did. `probed`: nothing but 4xx, as a scanner leaves."
+    )
+    seen_at: SeenAt = Field(description="`client`: outbound or third party, no sensor saw the server.")
+    is_proxied: bool
+    is_lossy: bool
+    protocol_versions: tuple[str, ...]
+    request_content_types: tuple[str, ...]
+    response_content_types: tuple[str, ...]
+
+
+class EndpointPageModel(Model):
+    """One page of endpoints."""
+
+    items: tuple[EndpointModel, ...]
+    next_cursor: str | None = Field(
+        description="Ask again with this as `cursor`, and the same other parameters; null on the last page."
+    )
+    total: int = Field(description="Endpoints that match, on all pages.")
+
+
+class SeriesPointModel(Model):
+    """One step of a time series; steps without calls are absent."""
+
+    time: Time
+    calls: int
+    errors: int = Field(description="5xx and aborted calls.")
+    p95_ms: float | None
+    request_bytes: int
+    response_bytes: int
+    consumers: int
+
+
+class EndpointConsumerModel(Model):
+    """One consumer of an endpoint."""
+
+    id: str = Field(examples=["principal:00c0ffee00c0ffee"])
+    calls: int
+    errors: int
+    objects: int = Field(description="Distinct objects: values of the template's parameters.")
+    first_seen: Time
+    last_seen: Time
+
+
+class EndpointRouteModel(Model):
+    """One route behind an endpoint."""
+
+    id: str
+    method: str
+    host: str
+    shape: str = Field(examples=["/orders/{integer}"])
+    calls: int
+
+
+class EndpointDetailModel(EndpointModel):
+    """One endpoint with its history."""
+
+    series_step_seconds: int
+    series: tuple[SeriesPointModel, ...]
+    top_consumers: tuple[EndpointConsumerModel, ...]
+    status_codes: dict[str, int] = Field(examples=[{"200": 91, "404": 2, "aborted": 1}])
+    routes: tuple[EndpointRouteModel, ...]
+
+
+class ConsumerModel(Model):
+    """One consumer over all endpoints."""
+
+    id: str = Field(description="`kind:value`.", examples=["address:192.0.2.7"])
+    kind: ConsumerKind
+    value: str = Field(description="Keyed hash of a principal or credential; else the address or workload itself.")
+    principal_kind: str = Field(
+        description="Where a principal's name came from; empty for other kinds.", examples=["jwt_subject"]
+    )
+    endpoints: int
+    calls: int
+    calls_per_second: float
+    errors: int
+    denied: int = Field(description="Answered 401 or 403.")
+    objects: int = Field(description="Distinct objects touched.")
+    addresses: int = Field(description="Distinct client addresses it came from.")
+    request_bytes: int
+    response_bytes: int
+    first_seen: Time
+    last_seen: Time
+
+
+class ConsumerPageModel(Model):
+    """One page of consumers."""
+
+    items: tuple[ConsumerModel, ...]
+    next_cursor: str | None
+    total: int
+
+
+class ConsumerEndpointModel(Model):
+    """One endpoint that a consumer touched."""
+
+    endpoint_id: str
+    method: str
+    host: str
+    template: str
+    calls: int
+    errors: int
+    objects: int
+    first_seen: Time
+    last_seen: Time
+
+
+class ConsumerDetailModel(ConsumerModel):
+    """One consumer with what it touched and where it came from."""
+
+    touched: tuple[ConsumerEndpointModel, ...]
+    calls_by_address: dict[str, int]
+    calls_by_workload: dict[str, int]
+
+
+class AlertModel(Model):
+    """One thing a person should look at."""
+
+    id: str
+    kind: AlertKind
+    state: AlertState
+    severity: Severity
+    title: str
+    why: str = Field(description="Observed against expected, and on what evidence.")
+    endpoint_id: str
+    consumer: str
+    node: str
+    opened_at: Time
+    updated_at: Time
+    closed_at: Time | None
+    window_start: Time
+    window_end: Time
+    observed_rate: float = Field(description="Calls a second over the window.")
+    expected_rate: float
+    threshold_rate: float
+    score: float = Field(description="0..1, higher is odder.")
+    calls: int
+    loss_ratio: float = Field(description="Of the sensors' calls in the window that were lost.")
+    acknowledged_by: str
+    acknowledged_at: Time | None
+    muted_until: Time | None
+    is_expected: bool
+
+
+class AlertPageModel(Model):
+    """One page of alerts, newest first."""
+
+    items: tuple[AlertModel, ...]
+    next_cursor: str | None
+
+
+class PortModel(Model):
+    """One listening port of a node and what is spoken there; totals since the sensor's start."""
+
+    node: str
+    service: ServiceModel
+    address: str
+    protocol: PortProtocol
+    is_read: bool = Field(description="Whether the calls on this port are in the inventory.")
+    connections: int
+    bytes: int
+    reason: str = Field(description="Why it is not read; empty where it is.")
+    updated_at: Time
+
+
+class LossModel(Model):
+    """What one sensor did not see or keep."""
+
+    node: str
+    stage: str
+    reason: str
+    count: int
+
+
+class CoverageModel(Model):
+    """Every listening port of every node, and every loss: what is not listed here is not missing."""
+
+    read_bytes_ratio: Ratio | None
+    read_connections_ratio: Ratio | None
+    ports: tuple[PortModel, ...]
+    losses: tuple[LossModel, ...]
+
+
+class StageCountModel(Model):
+    """One stage's account: seen = used + dropped."""
+
+    stage: str
+    seen: int
+    used: int
+    dropped: dict[str, int]
+    is_balanced: bool
+
+
+class SensorModel(Model):
+    """One sensor and its last report."""
+
+    node: str
+    cluster: str
+    boot_id: str
+    state: SensorState
+    version: str
+    kernel_release: str
+    is_connected: bool
+    first_seen: Time
+    last_report_at: Time
+    lag_ms: int = Field(description="Age of the oldest row not yet acknowledged.")
+    spool_bytes: int
+    memory_bytes: int
+    cpu_seconds: float
+    seen_calls: int
+    lost_calls: int
+    loss_ratio: Ratio
+    stages: tuple[StageCountModel, ...]
+    reason: str
+
+
+class SensorListModel(Model):
+    """All sensors, by node."""
+
+    items: tuple[SensorModel, ...]
+
+
+class HealthModel(Model):
+    """Whether the collector can do its work."""
+
+    status: str = Field(examples=["ok"])
+    version: str
+
+
+class ProblemModel(Model):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable request"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The parameter 'limit' is '0'; use 1 or more."])

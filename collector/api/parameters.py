@@ -1,0 +1,162 @@
+"""What clients may ask for, validated once: query parameters and bodies become the domain's questions. Unknown names are refused."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from collector.alerts.alert import AlertKind, AlertState
+from collector.inventory.authentication import NUMBERS
+from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind
+from collector.inventory.consumers import ConsumerQuestion, ConsumerSort
+from collector.inventory.cursor import CURSOR_CHARACTERS_MAX
+from collector.inventory.endpoint import AuthenticationLevel, Tier
+from collector.inventory.question import (
+    LIMIT_DEFAULT,
+    LIMIT_MAX,
+    NATURAL_ORDER,
+    SEARCH_CHARACTERS_MAX,
+    EndpointQuestion,
+    EndpointSort,
+    Order,
+)
+from collector.inventory.span import Since, span_since
+
+MUTE_SECONDS_MAX = 90 * 86_400  # Longer than that is `expected`.
+ACTOR_CHARACTERS_MAX = 200
+NOTE_CHARACTERS_MAX = 1_000
+AUTHENTICATIONS: tuple[str, ...] = (*(level.value for level in AuthenticationLevel), *NUMBERS)
+
+
+def _check_authentication(value: str) -> str:
+    if value and value not in AUTHENTICATIONS:
+        raise ValueError(f"use one of {', '.join(AUTHENTICATIONS)}")
+    return value
+
+
+def _check_text(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("use printable characters only")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="Items of one page.")]
+CursorWord = Annotated[str, Field(max_length=CURSOR_CHARACTERS_MAX, description="`next_cursor` of the page before.")]
+
+
+class Parameters(BaseModel):
+    """Refuses names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=False)
+
+
+class SpanParameters(Parameters):
+    """How far back to look."""
+
+    since: Since = Field(default=Since.DAY, description="How far back to look; beyond 48 h by the hour.")
+
+
+class EndpointParameters(SpanParameters):
+    """Filters, sort and page of the list of endpoints."""
+
+    q: Text = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in method, host, template or service; upper and lower case are the same.",
+        examples=["orders"],
+    )
+    method: Text = Field(default="", max_length=40, description="Exactly this method.", examples=["GET"])
+    service: Text = Field(default="", max_length=300, description="A service as listed, or the name of a workload.")
+    host: Text = Field(default="", max_length=300, description="Exactly this host.")
+    tier: Tier | None = Field(default=None, description="How sure it is that the endpoint exists.")
+    auth: Annotated[str, AfterValidator(_check_authentication)] = Field(
+        default="",
+        description="A level of coverage (none, partial, full, unknown) or a kind of credential.",
+        examples=["none"],
+    )
+    sort: EndpointSort = EndpointSort.CALLS
+    order: Order | None = Field(
+        default=None, description="Default: names A to Z, coverage least first, all else most first."
+    )
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+    def question(self, now: float) -> EndpointQuestion:
+        """As the inventory takes it."""
+        return EndpointQuestion(
+            span=span_since(self.since, now),
+            since=self.since.value,
+            search=self.q,
+            method=self.method.upper(),
+            service=self.service,
+            host=self.host.lower(),
+            tier=self.tier,
+            authentication=self.auth,
+            sort=self.sort,
+            order=self.order or NATURAL_ORDER[self.sort],
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+
+class ConsumerParameters(SpanParameters):
+    """Filters, sort and page of the list of consumers."""
+
+    q: Text = Field(default="", max_length=SEARCH_CHARACTERS_MAX, description="Part of the consumer's `kind:value`.")
+    kind: ConsumerKind | None = Field(default=None, description="What names the consumer.")
+    endpoint: Text = Field(
+        default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="Only callers of this endpoint id."
+    )
+    sort: ConsumerSort = ConsumerSort.CALLS
+    order: Order = Order.DESCENDING
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+    def question(self, now: float) -> ConsumerQuestion:
+        """As the inventory takes it."""
+        return ConsumerQuestion(
+            span=span_since(self.since, now),
+            since=self.since.value,
+            search=self.q,
+            kind=self.kind,
+            endpoint_id=self.endpoint,
+            sort=self.sort,
+            order=self.order,
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+
+class AlertParameters(Parameters):
+    """Filters and page of the list of alerts."""
+
+    state: AlertState | None = Field(default=None, description="open or closed; default both.")
+    kind: AlertKind | None = None
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+
+class NoParameters(Parameters):
+    """For routes that take none."""
+
+
+class ActionBody(Parameters):
+    """Who acts on an alert."""
+
+    by: Text = Field(
+        default="api", min_length=1, max_length=ACTOR_CHARACTERS_MAX, description="Who did it, for the others."
+    )
+
+
+class MuteBody(ActionBody):
+    """Mute until an expiry."""
+
+    seconds: int = Field(
+        ge=60, le=MUTE_SECONDS_MAX, description="How long to stay silent about this subject.", examples=[3_600]
+    )
+
+
+class ExpectedBody(ActionBody):
+    """Say that this is how it should be, or take it back."""
+
+    is_expected: bool = True

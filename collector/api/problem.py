@@ -1,0 +1,136 @@
+"""Errors as RFC 9457 problem details: whatever goes wrong becomes one sentence that names the thing, the value and the fix."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from collector.store.base import StoreError
+
+MEDIA_TYPE = "application/problem+json"
+SHOWN_CHARACTERS_MAX = 80  # Of a refused value; the rest is the client's to know.
+
+TITLES: dict[int, str] = {
+    400: "Bad request",
+    401: "Not authenticated",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    421: "Misdirected request",
+    422: "Unprocessable request",
+    500: "Internal error",
+    503: "Store unavailable",
+}
+
+
+class Problem(Exception):  # noqa: N818 - the RFC's word for it
+    """A refusal with its status and its sentence; routes raise it."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The response of one problem."""
+    content = {"type": "about:blank", "title": TITLES.get(status, "Error"), "status": status, "detail": detail}
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
+
+
+def describe_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> str:
+    """Sentences for pydantic's errors of one request; `known` are the parameters that exist."""
+    return " ".join(_describe_error(error, known) for error in errors)
+
+
+def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
+    """One sentence: the thing, the value, the fix."""
+    location = [str(part) for part in error["loc"]]
+    place = "field" if location and location[0] == "body" else "parameter"
+    name = ".".join(location[1:]) or "body"
+    value = show(error.get("input"))
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return f"The {place} {show(name)} does not exist; use one of {', '.join(known)}."
+        case "missing":
+            return f"The {place} {name!r} is missing; send it."
+        case "enum" | "literal_error":
+            return f"The {place} {name!r} is {value}; use one of {context.get('expected', '')}."
+        case "greater_than_equal":
+            return f"The {place} {name!r} is {value}; use {context['ge']} or more."
+        case "greater_than":
+            return f"The {place} {name!r} is {value}; use more than {context['gt']}."
+        case "less_than_equal":
+            return f"The {place} {name!r} is {value}; use {context['le']} or less."
+        case "string_too_long":
+            return f"The {place} {name!r} is too long; use at most {context['max_length']} characters."
+        case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
+            return f"The {place} {name!r} is {value}; use a whole number."
+        case "json_invalid":
+            return "The body is not JSON; send an object as application/json."
+        case "value_error":
+            return f"The {place} {name!r} is {value}; {context.get('error', error['msg'])}."
+        case _:
+            return f"The {place} {name!r} is {value}; {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def show(value: Any) -> str:
+    """A client's value, quoted and cut."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS_MAX else f"{text[:SHOWN_CHARACTERS_MAX]}..."
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make every error of an app a problem."""
+
+    async def on_problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return problem_response(error.status, error.detail, error.headers)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return problem_response(422, describe_validation(error.errors(), _known_parameters(request)))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        details = {
+            404: f"There is nothing at {show(request.url.path)}; see /api/v1/openapi.json for what there is.",
+            405: f"{request.method} is not possible at {show(request.url.path)}; see /api/v1/openapi.json for what is.",
+        }
+        return problem_response(error.status_code, details.get(error.status_code, str(error.detail)), error.headers)
+
+    async def on_store(_: Request, error: Exception) -> Response:
+        return problem_response(503, f"The store could not answer: {error}", {"retry-after": "5"})
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(StoreError, on_store)
+
+
+def _known_parameters(request: Request) -> list[str]:
+    """Names that the request's route takes: query parameters, or the fields of its body."""
+    route = request.scope.get("route")
+    operation = getattr(route, "name", "")
+    schema = request.app.openapi()
+    for methods in schema["paths"].values():
+        found = methods.get(request.method.lower())
+        if found and found.get("operationId") == operation:
+            names = [parameter["name"] for parameter in found.get("parameters", ()) if parameter["in"] == "query"]
+            return names or _body_fields(found, schema) or ["none: it takes no parameters"]
+    return ["those in /api/v1/openapi.json"]
+
+
+def _body_fields(operation: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
+    """Fields of an operation's JSON body."""
+    try:
+        reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    except KeyError:
+        return []
+    return list(schema["components"]["schemas"][reference.rsplit("/", 1)[1]].get("properties", {}))

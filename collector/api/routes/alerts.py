@@ -1,0 +1,67 @@
+"""/alerts: what a person should look at, and what people decided about it."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from collector.alerts.alert import Alert
+from collector.api.alerts import AlertPlace, AlertRepository
+from collector.api.models import AlertModel, AlertPageModel
+from collector.api.parameters import ActionBody, AlertParameters, ExpectedBody, MuteBody, NoParameters
+from collector.api.problem import Problem, show
+from collector.api.routes.endpoints import refuse_cursor
+from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
+
+
+def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -> APIRouter:
+    """Routes that read and answer alerts."""
+    router = APIRouter(prefix="/alerts", tags=["alerts"])
+
+    @router.get("", summary="List alerts")
+    def list_alerts(parameters: Annotated[AlertParameters, Query()]) -> AlertPageModel:
+        """Alerts, newest first."""
+        question = digest_question("alerts", parameters.state or "", parameters.kind or "")
+        try:
+            after = read_cursor(parameters.cursor, question, float) if parameters.cursor else None
+        except CursorError as error:
+            raise refuse_cursor(parameters.cursor, error) from error
+        found = alerts.list_alerts(
+            state=parameters.state,
+            kind=parameters.kind,
+            limit=parameters.limit + 1,
+            after=None if after is None else AlertPlace(opened_at=float(after.value), id=after.id),
+        )
+        shown = found[: parameters.limit]
+        next_cursor = None
+        if len(found) > parameters.limit:
+            next_cursor = write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), question)
+        return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
+
+    @router.get("/{alert_id}", summary="Show one alert")
+    def get_alert(alert_id: str, _: Annotated[NoParameters, Query()]) -> AlertModel:
+        """One alert as it is now."""
+        return _view(alerts.get_alert(alert_id), alert_id)
+
+    @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
+    def acknowledge_alert(alert_id: str, body: ActionBody) -> AlertModel:
+        """Say that someone looks into it; it stays open until its cause is gone."""
+        return _view(alerts.acknowledge(alert_id, by=body.by), alert_id)
+
+    @router.post("/{alert_id}/mute", summary="Mute an alert's subject")
+    def mute_alert(alert_id: str, body: MuteBody) -> AlertModel:
+        """Raise nothing more about this subject for some time; what happens meanwhile is still recorded."""
+        return _view(alerts.mute(alert_id, by=body.by, until=clock() + body.seconds), alert_id)
+
+    @router.post("/{alert_id}/expected", summary="Mark an alert as expected")
+    def expect_alert(alert_id: str, body: ExpectedBody) -> AlertModel:
+        """Say that this is how it should be: the subject raises nothing more of this kind until taken back."""
+        return _view(alerts.mark_expected(alert_id, by=body.by, is_expected=body.is_expected), alert_id)
+
+    return router
+
+
+def _view(alert: Alert | None, alert_id: str) -> AlertModel:
+    if alert is None:
+        raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+    return AlertModel.model_validate(alert)

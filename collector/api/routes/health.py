@@ -1,0 +1,44 @@
+"""/healthz, /readyz and /metrics: for whoever runs the collector. The first two need no token: orchestrators have none."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from collector.api.models import HealthModel
+from collector.api.problem import Problem
+
+Metrics = Callable[[], bytes]
+Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
+
+
+def build_health_routes(*, version: str, readiness: Readiness) -> APIRouter:
+    """Liveness and readiness."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/healthz", summary="Liveness")
+    def get_health() -> HealthModel:
+        """200 while the process answers."""
+        return HealthModel(status="ok", version=version)
+
+    @router.get("/readyz", summary="Readiness")
+    def get_readiness() -> HealthModel:
+        """200 when the store answers and batches are taken; else 503 with the reason."""
+        reason = readiness()
+        if reason:
+            raise Problem(503, reason)
+        return HealthModel(status="ready", version=version)
+
+    return router
+
+
+def build_metrics_routes(*, metrics: Metrics) -> APIRouter:
+    """The collector's own figures."""
+    router = APIRouter(tags=["operation"])
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    def get_metrics() -> Response:
+        """The collector's own figures in the Prometheus text format."""
+        return Response(metrics(), media_type=CONTENT_TYPE_LATEST)
+
+    return router

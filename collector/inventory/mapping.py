@@ -1,0 +1,103 @@
+"""The mapping job: gives every route an endpoint, and asks for the words that templates still hide.
+
+New routes come from ingest; at start, so do all routes of the store that have no endpoint yet. Naming itself is pure and elsewhere: this
+room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once for the sensors to reveal.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from collector.inventory.endpoint import name_service
+from collector.rows import Route, Service
+
+WORD = 2  # proto SegmentKind.
+ASKED_MAX = 100_000  # Hashes remembered as asked for, 8 bytes each; past it nothing more is asked.
+REVEAL_MAX = 1_000  # Hashes of one RevealRequest (proto).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointName:
+    """What naming gives for one route."""
+
+    endpoint_id: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRouteRecord:
+    """One row of `endpoint_routes`."""
+
+    route_id: int
+    version: int
+    endpoint_id: str
+    service: str
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: int
+    host_name: str
+    port: int
+    host: str
+    method: str
+    url_template: str
+
+
+class Writer(Protocol):
+    """The writing half of `collector.store.base.Store`."""
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """Append records; raises StoreError."""
+        ...
+
+
+Namer = Callable[[Route], EndpointName]
+
+
+class EndpointMapping:
+    """Keeps `endpoint_routes` current. One thread at a time."""
+
+    def __init__(self, *, writer: Writer, name_route: Namer, clock: Callable[[], float]) -> None:
+        self._writer = writer
+        self._name_route = name_route
+        self._clock = clock
+        self._asked: set[int] = set()
+
+    def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
+        """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was written."""
+        version = int(self._clock() * 1_000_000)
+        records = tuple(_record(route, self._name_route(route), version) for route in routes)
+        self._writer.insert_records("endpoint_routes", records)
+        return records
+
+    def ask_words(self, routes: Sequence[Route]) -> tuple[int, ...]:
+        """Hashes of hidden words on these (busy) routes that nobody asked for yet: at most REVEAL_MAX, each once."""
+        wanted: dict[int, None] = {}
+        for route in routes:
+            for segment in route.segments:
+                if segment.kind == WORD and not segment.text and segment.hash not in self._asked:
+                    wanted[segment.hash] = None
+                if len(wanted) == min(REVEAL_MAX, ASKED_MAX - len(self._asked)):
+                    self._asked.update(wanted)
+                    return tuple(wanted)
+        self._asked.update(wanted)
+        return tuple(wanted)
+
+
+def _record(route: Route, name: EndpointName, version: int) -> EndpointRouteRecord:
+    service: Service = route.service
+    return EndpointRouteRecord(
+        route_id=route.route_id,
+        version=version,
+        endpoint_id=name.endpoint_id,
+        service=name_service(service),
+        cluster=service.cluster,
+        namespace=service.namespace,
+        workload=service.workload,
+        workload_kind=service.workload_kind,
+        host_name=service.host_name,
+        port=service.port,
+        host=route.host,
+        method=route.method,
+        url_template=name.template,
+    )

@@ -1,0 +1,70 @@
+"""The table's columns and the links of its headings: which sorts a heading offers and what it asks for next. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from collector.inventory.question import NATURAL_ORDER, EndpointQuestion, EndpointSort, Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """One column's heading; `aria_sort` is the attribute's value, empty where the table is sorted by another column."""
+
+    name: str
+    title: str
+    link: str
+    aria_sort: str
+    style: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    sort: EndpointSort
+    name: str
+    title: str
+    style: str = "number"
+
+
+COLUMNS = (
+    _Column(sort=EndpointSort.TEMPLATE, name="Endpoint", title="Sort by path", style="wide"),
+    _Column(
+        sort=EndpointSort.AUTHENTICATION,
+        name="Credentials",
+        title="Sort by the share of 2xx calls that carried credentials",
+        style="text",
+    ),
+    _Column(sort=EndpointSort.CALLS, name="Calls", title="Sort by calls"),
+    _Column(sort=EndpointSort.ERRORS, name="Errors", title="Sort by server errors and aborted calls"),
+    _Column(sort=EndpointSort.P95, name="p95", title="Sort by the 95th percentile of time to the last byte"),
+    _Column(sort=EndpointSort.CONSUMERS, name="Consumers", title="Sort by distinct consumers", style="number optional"),
+    _Column(sort=EndpointSort.FIRST_SEEN, name="First seen", title="Sort by first seen", style="number optional"),
+    _Column(sort=EndpointSort.LAST_SEEN, name="Last seen", title="Sort by last seen", style="number optional"),
+)
+_ARIA = {Order.ASCENDING: "ascending", Order.DESCENDING: "descending"}
+_OTHER = {Order.ASCENDING: Order.DESCENDING, Order.DESCENDING: Order.ASCENDING}
+
+
+def link_to(query: Mapping[str, str], **changes: str) -> str:
+    """The page with some of its query changed; an empty value drops a parameter, and another question starts at its first page."""
+    merged = {**{name: value for name, value in query.items() if name != "cursor"}, **changes}
+    text = urlencode({name: value for name, value in merged.items() if value})
+    return f"/?{text}" if text else "/"
+
+
+def build_headings(question: EndpointQuestion, query: Mapping[str, str]) -> tuple[Heading, ...]:
+    """Headings: a click sorts by the column, a second click turns it round."""
+    headings = []
+    for column in COLUMNS:
+        is_current = column.sort is question.sort
+        order = _OTHER[question.order] if is_current else NATURAL_ORDER[column.sort]
+        headings.append(
+            Heading(
+                name=column.name,
+                title=column.title,
+                link=link_to(query, sort=column.sort.value, order=order.value),
+                aria_sort=_ARIA[question.order] if is_current else "",
+                style=column.style,
+            )
+        )
+    return tuple(headings)

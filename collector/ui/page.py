@@ -1,0 +1,293 @@
+"""The page: the inventory with its alerts on top, one endpoint, and the sign-in. Plain links and forms; htmx only makes them smoother."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, RedirectResponse
+from pydantic import ValidationError
+
+from collector.alerts.alert import AlertState
+from collector.api.alerts import AlertRepository
+from collector.api.authenticate import Gate
+from collector.api.credential import COOKIE_NAME, SESSION_SECONDS, is_token, make_session
+from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
+from collector.api.problem import Problem, describe_validation
+from collector.inventory.consumers import ConsumerInventory
+from collector.inventory.cursor import CursorError
+from collector.inventory.endpoint import Tier
+from collector.inventory.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.question import EndpointQuestion
+from collector.inventory.span import Since, span_since
+from collector.inventory.watch import Watch
+from collector.ui.chart import draw_calls, draw_latency, split_status
+from collector.ui.columns import build_headings, link_to
+from collector.ui.rendering import build_templates, render
+from collector.ui.summary import summarise
+
+STATIC = Path(__file__).parent / "static"
+STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
+CACHE = {"cache-control": "public, max-age=3600"}
+FORM_BYTES_MAX = 4_096
+ALERTS_SHOWN = 20
+MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+THEMES = ("auto", "light", "dark")
+THEME_COOKIE = "apidae_theme"
+ACTOR = "page"
+
+
+class _Page:
+    """Everything the routes share."""
+
+    def __init__(
+        self,
+        *,
+        endpoints: EndpointInventory,
+        watch: Watch,
+        alerts: AlertRepository,
+        gate: Gate,
+        version: str,
+        htmx_path: Path,
+        clock: Callable[[], float],
+    ) -> None:
+        self.endpoints = endpoints
+        self.watch = watch
+        self.alerts = alerts
+        self.gate = gate
+        self.version = version
+        self.htmx_path = htmx_path
+        self.clock = clock
+        self.templates = build_templates()
+
+    def values(self, request: Request) -> dict[str, Any]:
+        """What every template needs."""
+        theme = request.cookies.get(THEME_COOKIE, "auto")
+        return {
+            "version": self.version,
+            "now": self.clock(),
+            "has_htmx": self.htmx_path.is_file(),
+            "is_open": self.gate.is_open,
+            "theme": theme if theme in THEMES else "auto",
+            "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)] if theme in THEMES else "light",
+        }
+
+    def show_inventory(self, request: Request) -> Response:
+        """The inventory; a query that cannot be is told in a sentence above an empty table."""
+        query = {name: value for name, value in request.query_params.items() if value}
+        page, complaint = EndpointPage(items=(), next_cursor="", total=0), ""
+        question = EndpointParameters().question(self.clock())
+        try:
+            question = EndpointParameters.model_validate(query).question(self.clock())
+            page = self.endpoints.list_endpoints(question)
+        except ValidationError as error:
+            located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
+            complaint = describe_validation(located, list(EndpointParameters.model_fields))
+        except CursorError:
+            complaint = "This page of the list is no longer there; start again from the first."
+        values = {**self.values(request), **self._inventory_values(question, page, query), "complaint": complaint}
+        return render(self.templates, "inventory.html", values, status=422 if complaint else 200)
+
+    def _inventory_values(
+        self, question: EndpointQuestion, page: EndpointPage, query: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The table, the alerts and the strip."""
+        sensors = self.watch.list_sensors()
+        coverage = self.watch.read_coverage()
+        alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
+        filters = ("q", "method", "service", "host", "tier", "auth")
+        return {
+            "question": question,
+            "page": page,
+            "rows": [(endpoint, split_status(endpoint.status)) for endpoint in page.items],
+            "headings": build_headings(question, query),
+            "next_link": link_to(query, cursor=page.next_cursor) if page.next_cursor else "",
+            "first_link": link_to(query) if question.cursor else "",
+            "clear_link": link_to(query, **dict.fromkeys(filters, "")),
+            "here": link_to(query, cursor=question.cursor),
+            "is_filtered": any(query.get(name) for name in filters),
+            "alerts": [alert for alert in alerts if not self._is_quiet(alert.muted_until, alert.is_expected)],
+            "summary": summarise(sensors, coverage),
+            "sensors": sensors,
+            "coverage": coverage,
+            "methods": METHODS,
+            "tiers": tuple(Tier),
+            "authentications": AUTHENTICATIONS,
+            "spans": tuple(Since),
+        }
+
+    def _is_quiet(self, muted_until: float | None, is_expected: bool) -> bool:
+        return is_expected or (muted_until is not None and muted_until > self.clock())
+
+    def show_endpoint(self, request: Request, endpoint_id: str) -> Response:
+        """One endpoint with its charts."""
+        query = {name: value for name, value in request.query_params.items() if value}
+        try:
+            since = SpanParameters.model_validate(query).since
+        except ValidationError:
+            since = Since.DAY
+        span = span_since(since, self.clock())
+        detail = self.endpoints.get_endpoint(endpoint_id, span)
+        values = {**self.values(request), "since": since, "spans": tuple(Since), "endpoint_id": endpoint_id}
+        if detail is None:
+            return render(self.templates, "missing.html", values, status=404)
+        related = self.alerts.list_alerts(state=None, kind=None, limit=500, after=None)
+        values |= {
+            "detail": detail,
+            "endpoint": detail.endpoint,
+            "shares": split_status(detail.endpoint.status),
+            "calls_chart": draw_calls(detail.series, span),
+            "latency_chart": draw_latency(detail.series, span),
+            "alerts": [alert for alert in related if alert.endpoint_id == endpoint_id][:ALERTS_SHOWN],
+        }
+        return render(self.templates, "endpoint.html", values)
+
+
+def build_page_routes(
+    *,
+    endpoints: EndpointInventory,
+    consumers: ConsumerInventory,
+    watch: Watch,
+    alerts: AlertRepository,
+    gate: Gate,
+    token: str | None,
+    version: str,
+    htmx_path: Path,
+    clock: Callable[[], float],
+) -> APIRouter:
+    """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
+    page = _Page(
+        endpoints=endpoints,
+        watch=watch,
+        alerts=alerts,
+        gate=gate,
+        version=version,
+        htmx_path=htmx_path,
+        clock=clock,
+    )
+    router = APIRouter()
+    _add_reading(router, page)
+    _add_actions(router, page)
+    _add_session(router, page, token)
+    _add_static(router, page)
+    return router
+
+
+def _add_reading(router: APIRouter, page: _Page) -> None:
+    """The inventory and one endpoint."""
+
+    @router.get("/")
+    def show_inventory(request: Request) -> Response:
+        return _to_login(request) if page.gate.refusal(request) else page.show_inventory(request)
+
+    @router.get("/endpoints/{endpoint_id}")
+    def show_endpoint(request: Request, endpoint_id: str) -> Response:
+        return _to_login(request) if page.gate.refusal(request) else page.show_endpoint(request, endpoint_id)
+
+
+def _add_actions(router: APIRouter, page: _Page) -> None:
+    """What the buttons of an alert do."""
+    actions: dict[str, Callable[[str], object]] = {
+        "acknowledge": lambda alert_id: page.alerts.acknowledge(alert_id, by=ACTOR),
+        "mute": lambda alert_id: page.alerts.mute(alert_id, by=ACTOR, until=page.clock() + MUTE_SECONDS),
+        "expected": lambda alert_id: page.alerts.mark_expected(alert_id, by=ACTOR, is_expected=True),
+    }
+
+    @router.post("/alerts/{alert_id}/{action}")
+    async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:
+        await page.gate.require(request)
+        if action not in actions:
+            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
+        form = await _read_form(request)
+        if await run_in_threadpool(actions[action], alert_id) is None:
+            raise Problem(404, f"There is no alert {alert_id!r}; go back and reload.")
+        return RedirectResponse(_own_path(form.get("next", "/")), status_code=303)
+
+
+def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
+    """Sign in, sign out, and the choice of theme."""
+
+    @router.get("/login")
+    def show_login(request: Request) -> Response:
+        values = {**page.values(request), "complaint": "", "next": _own_path(request.query_params.get("next", "/"))}
+        return render(page.templates, "login.html", values)
+
+    @router.post("/login")
+    async def log_in(request: Request) -> Response:
+        form = await _read_form(request)
+        destination = _own_path(form.get("next", "/"))
+        if token is None:
+            return RedirectResponse(destination, status_code=303)
+        if not is_token(form.get("token", "").strip(), token):
+            sentence = "This is not the API token. The collector printed it at its first start."
+            values = {**page.values(request), "complaint": sentence, "next": destination}
+            return render(page.templates, "login.html", values, status=401)
+        response = RedirectResponse(destination, status_code=303)
+        response.set_cookie(
+            COOKIE_NAME,
+            make_session(token, page.clock()),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return response
+
+    @router.post("/logout")
+    def log_out(request: Request) -> Response:
+        response = RedirectResponse("/login", status_code=303)
+        response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        return response
+
+    @router.post("/theme")
+    async def choose_theme(request: Request) -> Response:
+        form = await _read_form(request)
+        theme = form.get("theme", "auto")
+        response = RedirectResponse(_own_path(form.get("next", "/")), status_code=303)
+        response.set_cookie(THEME_COOKIE, theme if theme in THEMES else "auto", max_age=365 * 86_400, samesite="strict")
+        return response
+
+
+def _add_static(router: APIRouter, page: _Page) -> None:
+    """Our own style, and htmx from where the operating system's package keeps it."""
+
+    @router.get("/static/htmx.js")
+    def get_htmx() -> Response:
+        if not page.htmx_path.is_file():
+            raise Problem(404, f"There is no {page.htmx_path}; install libjs-htmx. The page works without it.")
+        return FileResponse(page.htmx_path, media_type="text/javascript", headers=CACHE)
+
+    @router.get("/static/{name}")
+    def get_static(name: str) -> Response:
+        if name not in STATIC_FILES:
+            raise Problem(404, "There is no such file; reload the page.")
+        return FileResponse(STATIC / name, media_type=STATIC_FILES[name], headers=CACHE)
+
+
+def _to_login(request: Request) -> Response:
+    """Sign in, then come back here."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return RedirectResponse(f"/login?next={quote(here, safe='')}", status_code=303)
+
+
+def _own_path(text: str) -> str:
+    """A path on this collector, or the front page: never another site's address."""
+    is_own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
+    return text if is_own else "/"
+
+
+async def _read_form(request: Request) -> dict[str, str]:
+    """Fields of a small urlencoded form; the last of a name counts. Raises a 422 problem when it is larger."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > FORM_BYTES_MAX:
+            raise Problem(422, f"The form is larger than {FORM_BYTES_MAX} bytes; send only the page's own fields.")
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise Problem(422, "The form has more than 20 fields; send only the page's own.") from None
+    return {name: values[-1] for name, values in fields.items()}

@@ -1,0 +1,55 @@
+"""The strip on top of the page: is everything watched, and how much is not. Pure: sensors and coverage in, a few words out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from collector.inventory.coverage import Coverage, PortProtocol
+from collector.inventory.sensor import Sensor, SensorState
+
+LOSS_RATIO_SHOWN = 0.01  # Above it a sensor's loss is an alert (issue: silence is an alert).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Counts for the strip; `trouble` are sentences about sensors that need a person."""
+
+    sensors: int
+    capturing: int
+    ports: int
+    read_ports: int
+    encrypted_ports: int
+    read_bytes_ratio: float | None
+    lost_calls: int
+    trouble: tuple[str, ...]
+
+
+def summarise(sensors: Sequence[Sensor], coverage: Coverage) -> Summary:
+    """The strip's figures. A port counts once, whatever protocols were seen on it."""
+    by_port: dict[tuple[str, str, int], set[PortProtocol]] = {}
+    read: set[tuple[str, str, int]] = set()
+    for port in coverage.ports:
+        key = (port.node, port.address, port.service.port)
+        by_port.setdefault(key, set()).add(port.protocol)
+        if port.is_read:
+            read.add(key)
+    return Summary(
+        sensors=len(sensors),
+        capturing=sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
+        ports=len(by_port),
+        read_ports=len(read),
+        encrypted_ports=sum(PortProtocol.ENCRYPTED in protocols for protocols in by_port.values()),
+        read_bytes_ratio=coverage.read_bytes_ratio,
+        lost_calls=sum(sensor.lost_calls for sensor in sensors),
+        trouble=tuple(sentence for sensor in sensors if (sentence := describe_trouble(sensor))),
+    )
+
+
+def describe_trouble(sensor: Sensor) -> str:
+    """What is wrong with one sensor, or nothing."""
+    if sensor.state is SensorState.SILENT:
+        return f"The sensor on {sensor.node} is silent: nothing from that node is seen."
+    if sensor.state is SensorState.PAUSED:
+        return f"The sensor on {sensor.node} is paused{f' ({sensor.reason})' if sensor.reason else ''}."
+    if sensor.loss_ratio > LOSS_RATIO_SHOWN:
+        return f"The sensor on {sensor.node} lost {sensor.loss_ratio:.1%} of its calls."
+    return ""

@@ -1,0 +1,96 @@
+"""Numbers as a person reads them: counts, rates, sizes, durations and ages in a few characters. Pure."""
+
+from collections.abc import Sequence
+
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
+LABELS: dict[str, str] = {
+    "basic": "Basic",
+    "bearer_opaque": "Bearer token",
+    "bearer_jwt": "JWT",
+    "jwt_custom_header": "JWT in own header",
+    "api_key_header": "API key",
+    "api_key_query": "API key in query",
+    "api_key_cookie": "API key in cookie",
+    "cookie_session": "Session cookie",
+    "aws_sigv4": "AWS signature",
+    "aws_sigv4_query": "AWS signature in query",
+    "digest": "Digest",
+    "hmac_signature": "HMAC signature",
+    "http_message_signature": "Message signature",
+    "oauth1": "OAuth 1",
+    "negotiate": "Negotiate",
+    "mtls_forwarded": "Client certificate",
+    "other": "Other scheme",
+    "none": "No credentials",
+}
+
+
+def word_count(count: float) -> str:
+    """`999`, `1.2k`, `34M`."""
+    for unit, suffix in _COUNTS:
+        # What would round up to 1,000 of the smaller unit is 1 of this one.
+        if count >= unit * 0.9995:
+            return _trim(count / unit, suffix)
+    return f"{count:.0f}"
+
+
+def word_rate(rate: float) -> str:
+    """Calls a second: `12/s`, `0.4/s`; slower ones by the minute or hour."""
+    if rate >= 10:
+        return f"{word_count(rate)}/s"
+    if rate >= 0.1:
+        return f"{rate:.1f}/s"
+    if rate * 60 >= 0.1:
+        return f"{rate * 60:.1f}/min"
+    return f"{rate * 3_600:.1f}/h" if rate > 0 else "0/s"
+
+
+def word_size(size: float) -> str:
+    """`512 B`, `1.5 KiB`."""
+    for unit, suffix in _SIZES:
+        if size >= unit:
+            return _trim(size / unit, f" {suffix}")
+    return f"{size:.0f} B"
+
+
+def word_milliseconds(milliseconds: float | None) -> str:
+    """`0.4 ms`, `12 ms`, `1.5 s`; a dash where nothing was measured."""
+    if milliseconds is None:
+        return "–"
+    if milliseconds >= 1_000:
+        return _trim(milliseconds / 1_000, " s")
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+
+
+def word_age(seconds: float) -> str:
+    """`now`, `40 s`, `3 min`, `5 h`, `2 d` ago."""
+    if seconds < 10:
+        return "now"
+    for unit, suffix in _AGES:
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {suffix} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def word_percent(ratio: float | None) -> str:
+    """`0 %`, `0.4 %`, `37 %`; neither 0 nor 100 unless it is exactly that."""
+    if ratio is None:
+        return "–"
+    percent = ratio * 100
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{percent:.1f} %" if 0 < percent < 1 or 99 < percent < 100 else f"{percent:.0f} %"
+
+
+def word_kinds(kinds: Sequence[str]) -> str:
+    """Authentication kinds in words."""
+    return ", ".join(LABELS.get(kind, kind) for kind in kinds)
+
+
+def _trim(value: float, suffix: str) -> str:
+    """Three significant digits at most."""
+    return f"{value:.0f}{suffix}" if value >= 9.95 else f"{value:.1f}{suffix}"

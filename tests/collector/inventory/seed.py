@@ -1,0 +1,304 @@
+"""A small installation for tests of the inventory and the API: routes, mapped endpoints, minute rows, sensors and ports.
+
+Written straight into the tables of collector/store/migrations.py, by the columns' names, as the ingest room leaves them.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from collector.store.base import Store
+
+# The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far from any edge.
+NOW = float(int(time.time()) // 3_600 * 3_600 + 1_830)
+MINUTE = 60
+
+HISTOGRAM = pa.struct([("1", pa.list_(pa.uint16())), ("2", pa.list_(pa.uint64()))])
+ROWS_SCHEMA = pa.schema(
+    [
+        ("time", pa.uint32()),
+        ("route_id", pa.uint64()),
+        ("principal", pa.uint64()),
+        ("principal_kind", pa.uint8()),
+        ("credential", pa.uint64()),
+        ("client_address", pa.string()),
+        ("client_workload", pa.string()),
+        ("authentication", pa.uint32()),
+        ("status_code", pa.uint16()),
+        ("role", pa.uint8()),
+        ("hop", pa.uint8()),
+        ("protocol_version", pa.string()),
+        ("first_seen", pa.uint32()),
+        ("last_seen", pa.uint32()),
+        ("request_content_type", pa.string()),
+        ("response_content_type", pa.string()),
+        ("flags", pa.uint32()),
+        ("calls", pa.uint64()),
+        ("request_bytes", pa.uint64()),
+        ("response_bytes", pa.uint64()),
+        ("time_to_first_byte_sum_us", pa.uint64()),
+        ("duration_sum_us", pa.uint64()),
+        ("duration_max_us", pa.uint64()),
+        ("duration", HISTOGRAM),
+        ("response_size", HISTOGRAM),
+        ("objects_count", pa.uint64()),
+        ("object_numeric_calls", pa.uint64()),
+        ("object_monotonic_steps", pa.uint64()),
+        ("object_numeric_span", pa.uint64()),
+        ("objects", pa.list_(pa.uint64())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteRecord:
+    """One row of `routes`."""
+
+    route_id: int
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: int
+    host_name: str
+    port: int
+    host: str
+    method: str
+    segment_kind: list[int]
+    segment_text: list[str]
+    segment_hash: list[int]
+    segment_length: list[int]
+    has_trailing_slash: bool
+    first_seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRouteRecord:
+    """One row of `endpoint_routes`."""
+
+    route_id: int
+    version: int
+    endpoint_id: str
+    service: str
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: int
+    host_name: str
+    port: int
+    host: str
+    method: str
+    url_template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorRecord:
+    """One row of `sensors`."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    version: str
+    kernel_release: str
+    state: int
+    reason: str
+    first_seen: float
+    last_hello_at: float
+    last_health_at: float
+    last_batch_at: float
+    lag_ms: int
+    spool_bytes: int
+    memory_bytes: int
+    cpu_ns: int
+    seen_calls: int
+    lost_calls: int
+    stages: str
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRecord:
+    """One row of `coverage`."""
+
+    node: str
+    cluster: str = ""
+    namespace: str = ""
+    workload: str
+    workload_kind: int = 1
+    host_name: str
+    port: int
+    protocol: int
+    address: str = "0.0.0.0"
+    connections: int
+    bytes: int
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedEndpoint:
+    """One endpoint with one route, before any call."""
+
+    route_id: int
+    method: str
+    template: str
+    host: str = "shop.example"
+    workload: str = "orders"
+    namespace: str = ""
+    port: int = 8080
+    first_seen: float = NOW - 3 * 86_400
+    endpoint_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The endpoint's id."""
+        return self.endpoint_id or f"ep{self.route_id:04d}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Seed:
+    """Collects endpoints and minute rows, then writes them in one go each."""
+
+    endpoints: list[SeedEndpoint] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def endpoint(self, route_id: int, method: str, template: str, **columns: Any) -> SeedEndpoint:
+        """Add an endpoint."""
+        endpoint = SeedEndpoint(route_id=route_id, method=method, template=template, **columns)
+        self.endpoints.append(endpoint)
+        return endpoint
+
+    def calls(self, endpoint: SeedEndpoint, calls: int, *, minutes_ago: int = 1, **columns: Any) -> None:
+        """Add a minute row: `calls` calls with status 200 from one address in 8 ms, unless told otherwise."""
+        start = int(NOW) // MINUTE * MINUTE - minutes_ago * MINUTE
+        row: dict[str, Any] = dict.fromkeys(ROWS_SCHEMA.names, 0)
+        row |= {
+            "time": start,
+            "route_id": endpoint.route_id,
+            "client_address": "10.0.0.9",
+            "client_workload": "",
+            "status_code": 200,
+            "role": 1,
+            "hop": 1,
+            "protocol_version": "1.1",
+            "first_seen": start + 5,
+            "last_seen": start + 55,
+            "request_content_type": "",
+            "response_content_type": "application/json",
+            "calls": calls,
+            "request_bytes": 200 * calls,
+            "response_bytes": 1_000 * calls,
+            "duration_max_us": 9_000,
+            "duration": {"1": [103], "2": [calls]},  # (7,512 us, 8,192 us]
+            "response_size": {"1": [79], "2": [calls]},  # (939, 1,024]
+            "objects": [],
+        }
+        row |= columns
+        self.rows.append(row)
+
+    def write(self, store: Store) -> None:
+        """Insert everything collected."""
+        store.insert_records("routes", [_route(endpoint) for endpoint in self.endpoints])
+        store.insert_records("endpoint_routes", [_mapping(endpoint) for endpoint in self.endpoints])
+        store.insert_arrow("rows_minute", pa.Table.from_pylist(self.rows, schema=ROWS_SCHEMA))
+
+
+def _route(endpoint: SeedEndpoint) -> RouteRecord:
+    parts = endpoint.template.strip("/").split("/")
+    return RouteRecord(
+        route_id=endpoint.route_id,
+        cluster="",
+        namespace=endpoint.namespace,
+        workload=endpoint.workload,
+        workload_kind=1,
+        host_name="" if endpoint.namespace else "node-1",
+        port=endpoint.port,
+        host=endpoint.host,
+        method=endpoint.method,
+        segment_kind=[3 if part.startswith("{") else 1 for part in parts],
+        segment_text=["" if part.startswith("{") else part for part in parts],
+        segment_hash=[0] * len(parts),
+        segment_length=[0] * len(parts),
+        has_trailing_slash=False,
+        first_seen=datetime.fromtimestamp(endpoint.first_seen, UTC),
+    )
+
+
+def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
+    place = f"{endpoint.namespace}/" if endpoint.namespace else ""
+    return EndpointRouteRecord(
+        route_id=endpoint.route_id,
+        version=1,
+        endpoint_id=endpoint.id,
+        service=f"{place}{endpoint.workload}:{endpoint.port}",
+        cluster="",
+        namespace=endpoint.namespace,
+        workload=endpoint.workload,
+        workload_kind=1,
+        host_name="" if endpoint.namespace else "node-1",
+        port=endpoint.port,
+        host=endpoint.host,
+        method=endpoint.method,
+        url_template=endpoint.template,
+    )
+
+
+def write_watch(store: Store, *, silent_node: bool = False) -> None:
+    """One sensor that captures with a little loss, its three ports; and on demand one that fell silent."""
+    stages = [
+        {"stage": "capture", "seen": 1_000, "used": 990, "dropped": {"ring_full": 10}},
+        {"stage": "describe", "seen": 990, "used": 985, "dropped": {"malformed": 5}},
+    ]
+    sensors = [_sensor("node-1", NOW - 2, json.dumps(stages))]
+    if silent_node:
+        sensors.append(_sensor("node-2", NOW - 600, "[]"))
+    store.insert_records("sensors", sensors)
+    ports = [
+        ("nginx", 80, 1, 100, 900_000, ""),
+        ("nginx", 443, 2, 300, 90_000, "TLS: the bytes are encrypted"),
+        ("sshd", 22, 5, 0, 0, "nothing seen yet"),
+    ]
+    store.insert_records(
+        "coverage",
+        [
+            CoverageRecord(
+                node="node-1",
+                workload=workload,
+                host_name="node-1",
+                port=port,
+                protocol=protocol,
+                connections=connections,
+                bytes=size,
+                reason=reason,
+                time=datetime.fromtimestamp(NOW - 5, UTC),
+            )
+            for workload, port, protocol, connections, size, reason in ports
+        ],
+    )
+
+
+def _sensor(node: str, heard_at: float, stages: str) -> SensorRecord:
+    return SensorRecord(
+        cluster="",
+        node=node,
+        boot_id="b" * 32,
+        version="0.1.0",
+        kernel_release="6.12.0",
+        state=1,
+        reason="",
+        first_seen=NOW - 86_400,
+        last_hello_at=heard_at - 100,
+        last_health_at=heard_at,
+        last_batch_at=heard_at - 1,
+        lag_ms=400,
+        spool_bytes=0,
+        memory_bytes=90_000_000,
+        cpu_ns=4_000_000_000,
+        seen_calls=985,
+        lost_calls=15,
+        stages=stages,
+        updated_at=heard_at,
+    )
