@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -42,6 +43,7 @@ _START_ERRORS = (
     UplinkRejectedError,
     ValueError,
 )
+DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
@@ -100,9 +102,19 @@ def run_sensor(
         _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
 
 
-def preflight(is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PreflightSettings:
+    """What the preflight alone needs; the rest of the settings may be missing or wrong."""
+
+    cgroup_path: Path
+
+
+def preflight(
+    is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    cgroup_path: Annotated[Path, typer.Option(help="Where cgroup v2 is looked for.")] = DEFAULT_CGROUP_PATH,
+) -> None:
     """`apidae preflight`."""
-    checks = run_preflight()
+    checks = run_preflight(_PreflightSettings(cgroup_path=cgroup_path))
     if is_json:
         typer.echo(format_json(checks))
     else:

@@ -3,7 +3,6 @@ meet."""
 
 import os
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -17,17 +16,13 @@ from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
 from sensor.coverage import PortCount, PortCoverage, cover_ports
 from sensor.describe import Describer, DescribeSettings
-from sensor.enrich.cgroup_tree import CgroupTree, find_cgroup2_mount
-from sensor.enrich.container_names import name_container
-from sensor.enrich.identity import NodeIdentity
-from sensor.enrich.listeners import ListenerTable
-from sensor.enrich.processes import ProcessTable
-from sensor.enrich.sockets import KernelSockets
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.enrich.node import build_identity
 from sensor.kernel.capture import Capture
 from sensor.keyed import KeyedHash
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
-from sensor.run import RunSettings, Sensor
+from sensor.run import RunSettings, Sensor, StartError
 from sensor.spool import Spool
 from sensor.templating import Templater
 from sensor.uplink.client import Uplink, UplinkSettings, parse_target
@@ -42,19 +37,9 @@ MOUNTS_PATH: Final = Path("/proc/mounts")
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
-    def __init__(self, settings: SensorSettings) -> None:
-        processes = ProcessTable()
-        sockets = KernelSockets(processes)
-        self._listeners = ListenerTable(sockets, processes, clock=time.monotonic)
-        self.identity = NodeIdentity(
-            cluster=settings.cluster,
-            node=settings.node,
-            cgroups=CgroupTree(settings.cgroup_path, clock=time.monotonic),
-            listeners=self._listeners,
-            sockets=sockets,
-            processes=processes,
-            name_container=name_container,
-            clock=time.monotonic,
+    def __init__(self, settings: SensorSettings, cgroup_mount: Path) -> None:
+        self.identity, self._listeners = build_identity(
+            cluster=settings.cluster, node=settings.node, cgroup_mount=cgroup_mount
         )
 
     def refresh(self) -> None:
@@ -108,7 +93,8 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     boot_id = uuid4().hex
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
-    node = Node(settings)
+    cgroup_mount = _find_cgroup_mount(settings)
+    node = Node(settings, cgroup_mount)
     sensor = Sensor(
         settings=RunSettings(
             poll_interval_seconds=settings.poll_interval_ms / 1000,
@@ -117,7 +103,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(_open_capture, settings, clock),
+        open_capture=partial(_open_capture, settings, cgroup_mount, clock),
         make_describer=partial(NodeDescriber, settings, node),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock),
         node=node,
@@ -145,11 +131,21 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     return sensor, uplink
 
 
-def _open_capture(settings: SensorSettings, clock: Clock) -> Capture:
+def _find_cgroup_mount(settings: SensorSettings) -> Path:
+    mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
+    if mount is None:
+        raise StartError(
+            f"no cgroup v2 is mounted at or below {settings.cgroup_path}; mount one or correct --cgroup-path"
+        )
+    return mount
+
+
+def _open_capture(settings: SensorSettings, cgroup_mount: Path, clock: Clock) -> Capture:
+    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
     return Capture.load(
-        cgroup_path=settings.cgroup_path,
+        cgroup_path=cgroup_mount,
         ring_bytes=settings.ring_bytes,
-        is_root_cgroup=find_cgroup2_mount(MOUNTS_PATH.read_text()) == settings.cgroup_path,
+        is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
         clock=clock,
     )
 

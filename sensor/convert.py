@@ -6,6 +6,7 @@ workload, modulo 64, the same on every node, so that one collector's detectors s
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
@@ -35,6 +36,20 @@ def find_partition(service: Service) -> int:
         text = part.encode()
         digest.update(len(text).to_bytes(4, "big") + text)
     return int.from_bytes(digest.digest(), "big") % PARTITIONS_COUNT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerialisedBatch:
+    """A batch as bytes, on its way to the spool."""
+
+    sequence: int
+    calls: int
+    payload: bytes
+
+
+def serialise_batch(batch: data_pb2.Batch) -> SerialisedBatch:
+    """The batch as it is spooled and sent."""
+    return SerialisedBatch(sequence=batch.sequence, calls=sum(batch.rows.calls), payload=batch.SerializeToString())
 
 
 class BatchConverter:

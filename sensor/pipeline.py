@@ -7,15 +7,12 @@ taken.
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
-
-from apidae.v1 import data_pb2
 
 from sensor.aggregate import Aggregator
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
-from sensor.convert import BatchConverter
+from sensor.convert import BatchConverter, SerialisedBatch, serialise_batch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
 from sensor.window import WindowRow
@@ -32,15 +29,6 @@ class Describer(Protocol):
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         """The record, or why there is none."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineBatch:
-    """A serialised batch, on its way to the spool."""
-
-    sequence: int
-    calls: int
-    payload: bytes
 
 
 class Pipeline:
@@ -91,29 +79,29 @@ class Pipeline:
                 self._aggregator.drop(FAILED)
                 self._log_failure("aggregating")
 
-    def poll(self) -> list[PipelineBatch]:
+    def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
         return self.convert(self._aggregator.poll(self._clock.unix_ns()))
 
-    def flush(self) -> list[PipelineBatch]:
+    def flush(self) -> list[SerialisedBatch]:
         """Everything leaves."""
         return self.convert(self._aggregator.flush())
 
-    def step_clock(self) -> list[PipelineBatch]:
+    def step_clock(self) -> list[SerialisedBatch]:
         """The clock was set: what was counted leaves in the old segment, and the next windows are of the new one."""
         batches = self.flush()
         self._aggregator.mark_clock_step()
         self._segment = self._clock.segment
         return batches
 
-    def change_key(self, describer: Describer, key_id: int) -> list[PipelineBatch]:
+    def change_key(self, describer: Describer, key_id: int) -> list[SerialisedBatch]:
         """Another installation key from now on: what was counted leaves under the old one."""
         batches = self.flush()
         self._describer = describer
         self._key_id = key_id
         return batches
 
-    def convert(self, rows: Sequence[WindowRow]) -> list[PipelineBatch]:
+    def convert(self, rows: Sequence[WindowRow]) -> list[SerialisedBatch]:
         """Rows to serialised batches."""
         if not rows:
             return []
@@ -126,7 +114,7 @@ class Pipeline:
             lost_calls_total=lost_calls,
             seen_calls_total=seen_calls,
         )
-        return [_serialise(batch) for batch in batches]
+        return [serialise_batch(batch) for batch in batches]
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of describe and aggregate."""
@@ -143,7 +131,3 @@ class Pipeline:
             self._logged_ns = now_ns
             # The traceback names code, not values: exchanges redact their repr.
             logger.exception("%s a call failed; it is counted as lost and the next is taken", what)
-
-
-def _serialise(batch: data_pb2.Batch) -> PipelineBatch:
-    return PipelineBatch(sequence=batch.sequence, calls=sum(batch.rows.calls), payload=batch.SerializeToString())

@@ -17,10 +17,11 @@ from typing import Final, Protocol
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
+from sensor.convert import SerialisedBatch
 from sensor.coverage import PortCount, PortCoverage
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.pause import CaptureState
-from sensor.pipeline import Describer, Pipeline, PipelineBatch
+from sensor.pipeline import Describer, Pipeline
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink
 from sensor.uplink.messages import Welcome
@@ -138,7 +139,7 @@ class Sensor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._state = SensorState.CAPTURING
-        self._read_errors_count = 0
+        self._has_read_failed = False
 
     # Life
 
@@ -204,7 +205,7 @@ class Sensor:
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
         gc.freeze()
-        self._uplink.tell_health()
+        self._uplink.tell_state()
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
@@ -244,10 +245,11 @@ class Sensor:
             exchanges = self._capture.read()
         except Exception:
             # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
-            self._read_errors_count += 1
-            if self._read_errors_count == 1:
-                logger.exception("reading the capture failed")
+            if not self._has_read_failed:
+                logger.exception("reading the capture failed; told once until it works again")
+            self._has_read_failed = True
             return
+        self._has_read_failed = False
         for start in range(0, len(exchanges), SLICE_COUNT):
             self._pipeline.take(exchanges[start : start + SLICE_COUNT])
             await asyncio.sleep(0)
@@ -255,7 +257,7 @@ class Sensor:
 
     async def _end(self, uplink: Uplink) -> None:
         self._state = SensorState.STOPPING
-        uplink.tell_health()
+        uplink.tell_state()
         if self._capture is None or self._pipeline is None:
             return
         self._capture.detach()
@@ -267,7 +269,7 @@ class Sensor:
         except TimeoutError:
             logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
 
-    def _send(self, batches: Sequence[PipelineBatch]) -> None:
+    def _send(self, batches: Sequence[SerialisedBatch]) -> None:
         assert self._uplink is not None
         for batch in batches:
             self._uplink.send(sequence=batch.sequence, payload=batch.payload, calls=batch.calls)
@@ -299,14 +301,14 @@ class Sensor:
         if self._state is SensorState.CAPTURING and self._capture is not None and self._uplink is not None:
             self._capture.detach()
             self._state = SensorState.PAUSED
-            self._uplink.tell_health()
+            self._uplink.tell_state()
             logger.info("paused")
 
     def _resume(self) -> None:
         if self._state is SensorState.PAUSED and self._capture is not None and self._uplink is not None:
             self._capture.attach()
             self._state = SensorState.CAPTURING
-            self._uplink.tell_health()
+            self._uplink.tell_state()
             logger.info("resumed")
 
     # The uplink's listener
@@ -337,7 +339,8 @@ class Sensor:
 
     def on_connection(self, is_connected: bool) -> None:
         """Merge windows while the collector is away."""
-        logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
+        if self._state is not SensorState.STOPPING:
+            logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
         if self._pipeline is not None:
             self._send(self._pipeline.convert(self._pipeline.aggregator.set_connected(is_connected)))
 

@@ -217,6 +217,7 @@ class Spool:
                 f"the spool directory {self._directory} cannot be used ({error.strerror or error}); "
                 f"make it writable for this user or choose another with --state-dir"
             ) from error
+        self._counter.see(sum(place.entry.calls for place in self._places.values()))
         self._drop_done()
         self._drop_oldest()
 
@@ -230,11 +231,8 @@ class Spool:
         for record in _decode(content):
             end = record.end
             if record.kind == _Kind.TOMBSTONE:
-                place = self._remove(record.key)
-                if place is not None:
-                    self._counter.use(place.entry.calls)
+                self._remove(record.key)
             elif record.key not in self._ordinals:
-                self._counter.see(record.calls)
                 entry = SpoolEntry(
                     ordinal=self._next_ordinal,
                     key=record.key,

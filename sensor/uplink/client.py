@@ -161,10 +161,10 @@ class Uplink:
             self._session.offer(entry)
         return entry
 
-    def tell_health(self) -> None:
-        """Send health now: the state changed."""
+    def tell_state(self) -> None:
+        """Send health and coverage now: the state changed."""
         if self._session is not None:
-            self._session.tell_health()
+            self._session.tell_state()
 
     async def wait_welcome(self) -> None:
         """Return after the first welcome. Raises `UplinkRejectedError` where the collector rejected the sensor before

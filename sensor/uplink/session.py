@@ -6,6 +6,7 @@ with all that waits.
 """
 
 import asyncio
+import contextlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ class Session:
         self._held_until_ns = 0
         self._wake = asyncio.Event()
         self._health_due = asyncio.Event()
+        self._coverage_due = asyncio.Event()
         self._progress = asyncio.Event()
         self.acknowledged_count = 0
 
@@ -188,9 +190,10 @@ class Session:
         heapq.heappush(self._unsent, entry.ordinal)
         self._wake.set()
 
-    def tell_health(self) -> None:
-        """Send health as soon as the stream takes it."""
+    def tell_state(self) -> None:
+        """Send health and coverage as soon as the stream takes them."""
         self._health_due.set()
+        self._coverage_due.set()
 
     async def wait_progress(self) -> None:
         """Return at the next acknowledgement of any kind, or when the session ended."""
@@ -251,16 +254,14 @@ class Session:
             self._health_due.clear()
             self._check_patience()
             await self._write(messages.write_health(self._listener.read_health()))
-            try:
-                await asyncio.wait_for(self._health_due.wait(), self._times.health_interval_seconds)
-            except TimeoutError:
-                continue
+            await _wait_at_most(self._health_due, self._times.health_interval_seconds)
 
     async def _send_coverage(self) -> None:
         while True:
+            self._coverage_due.clear()
             ports = self._listener.read_coverage()
             await self._write(messages.write_coverage(ports, time_unix_ns=self._clock.unix_ns()))
-            await asyncio.sleep(self._times.coverage_interval_seconds)
+            await _wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
 
     def _check_patience(self) -> None:
         for _, sent_ns in self._in_flight.values():
@@ -319,6 +320,11 @@ class Session:
         if entry is not None:
             heapq.heappush(self._unsent, entry.ordinal)
         asyncio.get_running_loop().call_later(delay_seconds, self._wake.set)
+
+
+async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _serialise(message: stream_pb2.ConnectRequest | bytes) -> bytes:

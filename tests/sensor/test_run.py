@@ -1,0 +1,381 @@
+"""The sensor's life with a fake capture and a collector in the test's loop: first contact, calls, pause, failures,
+end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from apidae.v1 import stream_pb2
+
+from sensor.aggregate import Aggregator
+from sensor.calls import CallRecord, Exchange, Role
+from sensor.convert import BatchConverter
+from sensor.coverage import PortCount, PortCoverage
+from sensor.describe import Undescribed
+from sensor.health import StageCount
+from sensor.pause import CaptureState
+from sensor.pipeline import Describer, Pipeline
+from sensor.run import RunSettings, Sensor, StartError
+from sensor.spool import Spool
+from sensor.uplink.client import Target, Uplink, UplinkRejectedError, UplinkSettings
+from sensor.uplink.messages import SensorIdentity
+from sensor.uplink.session import SessionTimes
+from sensor.uplink.state import InstallationKey, StateDirectory
+from tests.sensor.clocks import FakeClock
+from tests.sensor.records import make_record
+from tests.sensor.uplink.collector import FakeCollector
+
+BOOT = "c" * 32
+
+
+def make_exchange(path: bytes = b"/users") -> Exchange:
+    return Exchange(
+        time_unix_ns=0,
+        connection=1,
+        call=0,
+        role=Role.SERVER,
+        cgroup_id=1,
+        peer_cgroup_id=0,
+        local_address="127.0.0.1",
+        local_port=80,
+        remote_address="127.0.0.1",
+        remote_port=1,
+        request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n",
+        is_request_head_truncated=False,
+        response_head=b"",
+        status_code=200,
+        request_bytes=1,
+        response_bytes=1,
+        time_to_first_byte_ns=1,
+        duration_ns=1,
+        calls=1,
+        is_final=True,
+        is_aborted=False,
+        is_lossy=False,
+    )
+
+
+class FakeCapture:
+    """Gives what a test put in; `read` raises what it put in instead."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Exchange] = []
+        self.error: Exception | None = None
+        self.moves: list[str] = []
+        self.listening: set[int] = set()
+
+    def read(self) -> list[Exchange]:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def counts(self) -> Sequence[StageCount]:
+        return (StageCount(stage="kernel", seen=10, used=7, dropped=(("ring_full", 3),)),)
+
+    def coverage(self) -> Sequence[PortCount]:
+        return ()
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        self.listening = set(ports)
+
+    def detach(self) -> None:
+        self.moves.append("detach")
+
+    def attach(self) -> None:
+        self.moves.append("attach")
+
+    def close(self) -> None:
+        self.moves.append("close")
+
+
+class FakeNode:
+    def refresh(self) -> None: ...
+
+    def ports(self) -> Iterable[int]:
+        return [80]
+
+    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
+        return ()
+
+
+class FakeDescriber:
+    """Fails on /bug, tells nothing of /none."""
+
+    def __init__(self, clock: FakeClock, key: InstallationKey) -> None:
+        self._clock = clock
+        self.key = key
+
+    def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
+        if b"/bug" in exchange.request_head:
+            raise RuntimeError("a bug")
+        if b"/none" in exchange.request_head:
+            return Undescribed("request_method")
+        # A record that the aggregator cannot take: it has no number where one belongs.
+        time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
+        return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id)
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        return dict.fromkeys(hashes, "word")
+
+
+@dataclass
+class Life:
+    """A sensor, what is around it, and its task."""
+
+    sensor: Sensor
+    uplink: Uplink
+    capture: FakeCapture
+    clock: FakeClock
+    spool: Spool
+    capturing: asyncio.Event
+    task: asyncio.Task[None]
+
+    async def end(self) -> None:
+        self.sensor.stop()
+        async with asyncio.timeout(10):
+            await self.task
+
+
+@asynccontextmanager
+async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
+    clock, capture, capturing = FakeClock(), FakeCapture(), asyncio.Event()
+    spool = Spool(directory / "spool", boot_id=BOOT)
+
+    def make_pipeline(describer: Describer, key_id: int) -> Pipeline:
+        converter = BatchConverter(node="node-1", boot_id=BOOT)
+        return Pipeline(describer=describer, aggregator=Aggregator(), converter=converter, clock=clock, key_id=key_id)
+
+    sensor = Sensor(
+        settings=RunSettings(
+            poll_interval_seconds=0.005,
+            first_contact_timeout_seconds=first_contact,
+            refresh_seconds=0.01,
+            stop_seconds=5,
+        ),
+        clock=clock,
+        state=StateDirectory(directory),
+        spool=spool,
+        open_capture=lambda: capture,
+        make_describer=lambda key: FakeDescriber(clock, key),
+        make_pipeline=make_pipeline,
+        node=FakeNode(),
+        on_capturing=capturing.set,
+    )
+    uplink = Uplink(
+        settings=UplinkSettings(
+            target=Target(host="127.0.0.1", port=port),
+            identity=SensorIdentity(cluster="", node="node-1", boot_id=BOOT, version="1", kernel_release="6"),
+            token=lambda: token,
+            first_backoff_seconds=0.01,
+            longest_backoff_seconds=0.02,
+            times=SessionTimes(health_interval_seconds=0.02, coverage_interval_seconds=0.02),
+        ),
+        spool=spool,
+        clock=clock,
+        listener=sensor,
+        random_source=lambda: 0.5,
+    )
+    task = asyncio.create_task(sensor.run(uplink))
+    try:
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task)
+    finally:
+        sensor.stop()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait_capturing(life: Life) -> None:
+    async with asyncio.timeout(10):
+        await life.capturing.wait()
+
+
+def count_calls(collector: FakeCollector) -> int:
+    return sum(sum(batch.rows.calls) for batch in collector.batches)
+
+
+def test_calls_reach_the_collector_and_every_loss_its_count(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            assert life.capture.listening == {80}
+            bad = [make_exchange(b"/bug"), make_exchange(b"/none"), make_exchange(b"/odd")]
+            life.capture.waiting = [make_exchange() for _ in range(1_200)] + bad
+            await life.end()
+            assert count_calls(collector) == 1_200
+            assert {batch.key_id for batch in collector.batches} == {7}
+            assert collector.batches[0].lost_calls == 3 + 3
+            assert collector.batches[0].seen_calls == 3 + 1_203
+            stages = {count.stage: count for count in life.sensor.read_health().stages}
+            assert stages["describe"] == StageCount(
+                stage="describe", seen=1_203, used=1_201, dropped=(("failed", 1), ("request_method", 1))
+            )
+            assert stages["aggregate"] == StageCount(
+                stage="aggregate", seen=1_201, used=1_200, dropped=(("failed", 1),)
+            )
+            assert stages["spool"] == StageCount(stage="spool", seen=1_200, used=1_200, dropped=())
+            assert life.capture.moves == ["detach", "close"]
+
+    asyncio.run(main())
+
+
+def test_a_new_row_leaves_while_the_sensor_lives(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            async with asyncio.timeout(10):
+                while not collector.batches:
+                    life.clock.advance(0.5)
+                    await asyncio.sleep(0.01)
+            assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
+def test_without_a_key_nothing_is_captured_before_first_contact(tmp_path: Path) -> None:
+    async def main() -> None:
+        collector = FakeCollector()
+        async with collector.serve():
+            port = collector.port
+        async with live(tmp_path, port, first_contact=0.05) as life:
+            with pytest.raises(
+                StartError, match=r"no collector answered within 0.05 s.*no installation key.*UNAVAILABLE"
+            ):
+                await life.task
+            assert not life.capturing.is_set()
+
+    asyncio.run(main())
+
+
+def test_with_a_key_an_outage_is_spooled_and_sent_later(tmp_path: Path) -> None:
+    StateDirectory(tmp_path).save_keys((InstallationKey(key_id=7, secret=b"0123456789abcdef"),))
+
+    async def main() -> None:
+        collector = FakeCollector()
+        async with collector.serve():
+            port = collector.port
+        async with live(tmp_path, port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            await life.end()
+            assert life.spool.waiting_bytes
+        async with collector.serve(port), live(tmp_path, port) as life:
+            await wait_capturing(life)
+            await collector.wait_for(lambda: count_calls(collector) == 1)
+
+    asyncio.run(main())
+
+
+def test_a_rejected_sensor_ends_with_the_reason(tmp_path: Path) -> None:
+    async def main(is_known: bool) -> None:
+        if is_known:
+            StateDirectory(tmp_path).save_keys((InstallationKey(key_id=7, secret=b"0123456789abcdef"),))
+        collector = FakeCollector()
+        collector.token = "right"
+        async with collector.serve(), live(tmp_path, collector.port, token="wrong") as life:
+            with pytest.raises(UplinkRejectedError, match="UNAUTHENTICATED"):
+                async with asyncio.timeout(10):
+                    await life.task
+
+    for is_known in (False, True):
+        asyncio.run(main(is_known))
+
+
+def test_pause_and_resume(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            assert life.sensor.status() is CaptureState.CAPTURING
+            await asyncio.to_thread(life.sensor.on_pause)
+            await asyncio.to_thread(life.sensor.on_pause)
+            assert life.capture.moves == ["detach"]
+            assert life.sensor.status() is CaptureState.PAUSED
+            await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_PAUSED)
+            assert collector.healths[-1].reason
+            await asyncio.to_thread(life.sensor.on_resume)
+            assert life.capture.moves == ["detach", "attach"]
+            await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_CAPTURING)
+            await life.end()
+            assert collector.healths[-1].state == stream_pb2.SENSOR_STATE_STOPPING
+
+    asyncio.run(main())
+
+
+def test_a_capture_that_fails_once_goes_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.error = OSError(5, "Input/output error")
+            async with asyncio.timeout(10):
+                while life.capture.error:
+                    await asyncio.sleep(0.001)
+            life.capture.waiting = [make_exchange()]
+            await life.end()
+            assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
+def test_a_clock_step_ends_the_segment(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            async with asyncio.timeout(10):
+                while life.capture.waiting:
+                    await asyncio.sleep(0.001)
+            life.clock.step(-7_200)
+            await collector.wait_for(lambda: len(collector.batches) == 1)
+            life.capture.waiting = [make_exchange()]
+            await life.end()
+            assert [batch.clock_segment for batch in collector.batches] == [0, 1]
+            assert [list(batch.rows.flags) for batch in collector.batches] == [[0], [1 << 4]]
+            first, second = (batch.base_time_unix_seconds for batch in collector.batches)
+            assert second - first == -7_200
+
+    asyncio.run(main())
+
+
+def test_another_key_starts_with_rows_of_its_own(tmp_path: Path) -> None:
+    old = InstallationKey(key_id=3, secret=b"f" * 16)
+    StateDirectory(tmp_path).save_keys((old,))
+
+    async def main() -> None:
+        collector = FakeCollector()
+        async with collector.serve():
+            port = collector.port
+        async with live(tmp_path, port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            async with asyncio.timeout(10):
+                while life.capture.waiting:
+                    await asyncio.sleep(0.001)
+            async with collector.serve(port):
+                await collector.wait_for(lambda: len(collector.batches) == 1)
+                life.capture.waiting = [make_exchange()]
+                await life.end()
+            assert [(batch.key_id, list(batch.rows.principal)) for batch in collector.batches] == [(3, [3]), (7, [7])]
+            assert [key.key_id for key in StateDirectory(tmp_path).load_keys()] == [7]
+
+    asyncio.run(main())
+
+
+def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            triggers = stream_pb2.Triggers(distinct_objects_per_second=5, calls_per_second=6)
+            policy = stream_pb2.Policy(epoch=3, is_full=True, triggers=triggers)
+            collector.push(stream_pb2.ConnectResponse(policy=policy))
+            await collector.wait_for(lambda: len(collector.results) == 1)
+            assert collector.results[0].is_applied
+            life.capture.waiting = [make_exchange()]
+            await life.end()
+            assert collector.batches[-1].policy_epoch == 3
+            assert StateDirectory(tmp_path).load_policy().triggers.calls_per_second == 6
+
+    asyncio.run(main())

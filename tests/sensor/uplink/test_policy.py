@@ -1,0 +1,47 @@
+"""Policies: a table of updates and what becomes of them."""
+
+import pytest
+
+from sensor.aggregate import Triggers
+from sensor.uplink.policy import Policy, PolicyUpdate, apply_update
+
+HELD = Policy(epoch=5, triggers=Triggers(distinct_objects_per_second=2, calls_per_second=3))
+NEW = Triggers(distinct_objects_per_second=7, calls_per_second=8)
+
+
+def make_update(
+    epoch: int = 6, *, is_full: bool = False, base: int = 5, triggers: Triggers | None = NEW
+) -> PolicyUpdate:
+    return PolicyUpdate(epoch=epoch, is_full=is_full, base_epoch=base, triggers=triggers)
+
+
+@pytest.mark.parametrize(
+    ("update", "policy"),
+    [
+        (make_update(), Policy(epoch=6, triggers=NEW)),
+        (make_update(triggers=None), Policy(epoch=6, triggers=HELD.triggers)),
+        (make_update(is_full=True, base=0), Policy(epoch=6, triggers=NEW)),
+        # A full form that says nothing of triggers puts the built-in ones back.
+        (make_update(is_full=True, triggers=None), Policy(epoch=6)),
+        # A collector that began again.
+        (make_update(1, is_full=True), Policy(epoch=1, triggers=NEW)),
+    ],
+)
+def test_applied(update: PolicyUpdate, policy: Policy) -> None:
+    result = apply_update(HELD, update)
+    assert (result.policy, result.epoch, result.is_applied) == (policy, update.epoch, True)
+
+
+@pytest.mark.parametrize(
+    ("update", "reason"),
+    [
+        (make_update(0), "epochs start at 1"),
+        (make_update(base=4), "holds epoch 5"),
+        (make_update(triggers=Triggers(distinct_objects_per_second=0)), "distinct_objects_per_second is 0"),
+        (make_update(triggers=Triggers(calls_per_second=1_000_001)), "calls_per_second is 1000001"),
+    ],
+)
+def test_refused(update: PolicyUpdate, reason: str) -> None:
+    result = apply_update(HELD, update)
+    assert (result.policy, result.epoch, result.is_applied) == (HELD, update.epoch, False)
+    assert reason in result.reason

@@ -1,0 +1,64 @@
+"""Keys and policy on disk: whole, private, and never a reason not to start."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from sensor.aggregate import Triggers
+from sensor.uplink.policy import Policy
+from sensor.uplink.state import InstallationKey, StateDirectory, StateError
+
+KEYS = (InstallationKey(key_id=2, secret=b"b" * 16), InstallationKey(key_id=1, secret=b"a" * 16))
+POLICY = Policy(epoch=9, triggers=Triggers(distinct_objects_per_second=3, calls_per_second=4))
+
+
+def test_what_is_saved_is_loaded_by_the_next_process(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path / "a" / "b")
+    state.save_keys(KEYS)
+    state.save_policy(POLICY)
+    later = StateDirectory(tmp_path / "a" / "b")
+    assert later.load_keys() == KEYS
+    assert later.load_policy() == POLICY
+    for name in ("keys.json", "policy.json"):
+        assert stat.S_IMODE((state.path / name).stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"keys": 5, "epoch": 1}',
+        '{"keys": [{"key_id": 1, "secret": "zz"}], "epoch": "x", "triggers": {}}',
+        '{"keys": [{"key_id": 0, "secret": "' + "00" * 16 + '"}], "epoch": 1, "triggers": []}',
+        '{"keys": [{"key_id": 1, "secret": "00"}], '
+        '"epoch": 1, "triggers": {"distinct_objects_per_second": 0, "calls_per_second": 1}}',
+    ],
+)
+def test_a_damaged_file_is_as_none(tmp_path: Path, content: str) -> None:
+    state = StateDirectory(tmp_path)
+    (tmp_path / "keys.json").write_text(content)
+    (tmp_path / "policy.json").write_text(content)
+    assert state.load_keys() == ()
+    assert state.load_policy() == Policy()
+
+
+def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        StateError, match=r"the state directory .*file/x cannot be used \(Not a directory\).*--state-dir"
+    ):
+        StateDirectory(tmp_path / "file" / "x")
+
+
+def test_a_disk_that_refuses_is_one_sentence_without_the_secret(tmp_path: Path) -> None:
+    state = StateDirectory(tmp_path)
+    (tmp_path / "keys.new").mkdir()
+    with pytest.raises(StateError, match=r"keys.json cannot be written \(Is a directory\)") as caught:
+        state.save_keys(KEYS)
+    assert "62626262" not in str(caught.value)
+    assert "bbbb" not in repr(KEYS)
