@@ -25,7 +25,7 @@ ROOMS = {
         *("kernel", "reassembly", "exchange", "protocols", "classify", "vocabulary", "shapes", "trie", "hosts", "reveal", "templating"),
         *("enrich", "describe", "window", "aggregate", "convert", "spool", "uplink"),
         # Composition.
-        *("metrics", "lock", "pause", "preflight", "pipeline", "cli"),
+        *("metrics", "lock", "pause", "preflight", "pipeline", "run", "compose", "cli"),
     ),
     "collector": (
         *("rows", "clock", "attributes", "errors", "config"),
