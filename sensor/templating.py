@@ -242,6 +242,16 @@ class Templater:
         return told
 
 
+def is_version_here(node: Node, depth: int, text: str) -> bool:
+    """Whether a number stands where versions stand: dotted ones near the start, whole ones and dates where an API
+
+    begins.
+    """
+    if not is_release(text):
+        return False
+    return (depth < _VERSION_DEPTH and _begins_api(node, depth)) or (text.count(".") == 1 and len(text) <= 4)
+
+
 def _begins_api(node: Node, depth: int) -> bool:
     """Whether a version may stand after this prefix: at the root, or after /api and the like."""
     return depth == 0 or (

@@ -1,0 +1,112 @@
+"""One sensor and the collector's end of its wire, in one process: request heads in, validated row batches out.
+
+Everything between is the product's code with its defaults: describe, aggregate, convert, serialise, parse, validate.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from collector.ingest.convert import convert_bytes
+from collector.rows import RowBatch
+from sensor.aggregate import Aggregator
+from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
+from sensor.convert import BatchConverter
+from sensor.describe import Describer, DescribeSettings, Undescribed
+from sensor.keyed import KeyedHash
+from sensor.templating import Templater
+from sensor.vocabulary import load_vocabulary
+from sensor.window import WindowRow
+
+START_SECONDS = 1_760_000_000
+CALLS_PER_SECOND = 500
+
+
+@dataclass(frozen=True, slots=True)
+class OneService:
+    """An identity for a node that runs one service."""
+
+    name: str
+
+    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
+        return Service(
+            cluster="",
+            namespace="",
+            workload=self.name,
+            workload_kind=WorkloadKind.PROCESS,
+            host_name="node",
+            port=local_port,
+        )
+
+    def hop(self, cgroup_id: int, local_port: int, local_address: str) -> Hop:
+        return Hop.ENDPOINT
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+        return ""
+
+
+class Node:
+    """A sensor that sees one service, and what a collector makes of its batches."""
+
+    def __init__(self, name: str) -> None:
+        keyed_hash = KeyedHash(1, b"accuracy runner!")
+        self.templater = Templater(load_vocabulary(), keyed_hash)
+        self._describer = Describer(self.templater, OneService(name), keyed_hash, DescribeSettings())
+        self._aggregator = Aggregator()
+        self._converter = BatchConverter(node="node", boot_id="00000000000000000000000000000001")
+        self._calls = 0
+        self.last_route_id = 0  # Of the last call seen: how the runner tells lines apart, no part of the wire.
+
+    def see(self, head: bytes, status_code: int, client: int) -> Iterator[RowBatch]:
+        """One call from client number `client`; gives the batches that leave because of it."""
+        time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
+        record = self._describer.describe(_exchange(head, status_code, client, self._calls, time_ns))
+        self._calls += 1
+        if isinstance(record, Undescribed):
+            self.last_route_id = 0
+            return
+        self.last_route_id = record.route.route_id
+        self._aggregator.add(record)
+        if self._calls % CALLS_PER_SECOND == 0:
+            yield from self._send(self._aggregator.poll(time_ns))
+
+    def flush(self) -> Iterator[RowBatch]:
+        """What is left when the sensor stops."""
+        yield from self._send(self._aggregator.flush())
+
+    def _send(self, rows: list[WindowRow]) -> Iterator[RowBatch]:
+        batches = self._converter.convert(
+            rows, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=self._calls
+        )
+        for batch in batches:
+            now = START_SECONDS + self._calls // CALLS_PER_SECOND + 10
+            received = convert_bytes(batch.SerializeToString(), now)
+            if not isinstance(received, RowBatch):
+                raise AssertionError(f"the collector refused a batch of its own sensor: {received}")
+            yield received
+
+
+def _exchange(head: bytes, status_code: int, client: int, call: int, time_ns: int) -> Exchange:
+    return Exchange(
+        time_unix_ns=time_ns,
+        connection=client + 1,
+        call=call,
+        role=Role.SERVER,
+        cgroup_id=1,
+        peer_cgroup_id=0,
+        local_address="192.0.2.1",
+        local_port=80,
+        remote_address=f"198.51.100.{client % 250 + 1}",
+        remote_port=40_000,
+        request_head=head,
+        is_request_head_truncated=False,
+        response_head=f"HTTP/1.1 {status_code} X\r\nContent-Type: application/json\r\n\r\n".encode(),
+        status_code=status_code,
+        request_bytes=len(head),
+        response_bytes=200,
+        time_to_first_byte_ns=1_000_000,
+        duration_ns=2_000_000,
+        calls=1,
+        is_final=True,
+        is_aborted=False,
+        is_lossy=False,
+    )
