@@ -48,14 +48,14 @@ def send_parts(connection: socket.socket, *parts: bytes) -> None:
 
 @contextlib.contextmanager
 def serving(
-    answer: Answer, *, host: str = "127.0.0.1", options: tuple[tuple[int, int, int], ...] = ()
+    answer: Answer, *, host: str = "127.0.0.1", port: int = 0, options: tuple[tuple[int, int, int], ...] = ()
 ) -> Iterator[int]:
     """A server on a free port that runs `answer(connection)` for each connection in a thread; yields the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     for level, name, value in options:
         listener.setsockopt(level, name, value)
-    listener.bind((host, 0))
+    listener.bind((host, port))
     listener.listen(16)
 
     def serve(connection: socket.socket) -> None:
