@@ -4,15 +4,18 @@ New routes come from ingest; at start, so do all routes of the store that have n
 room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once for the sensors to reveal.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.inventory.endpoint import name_service
+from collector.inventory.naming import template
 from collector.rows import Route, Service
 
 WORD = 2  # proto SegmentKind.
 ASKED_MAX = 100_000  # Hashes remembered as asked for, 8 bytes each; past it nothing more is asked.
+ID_BYTES = 8  # 16 hex digits: two of a million endpoints collide once in 10^7 installations.
 REVEAL_MAX = 1_000  # Hashes of one RevealRequest (proto).
 
 
@@ -51,22 +54,41 @@ class Writer(Protocol):
         ...
 
 
-Namer = Callable[[Route], EndpointName]
+def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
+    """The endpoint of a route: its template, and an id that every route with the same service, host, method and template shares."""
+    named = template(route.segments, route.has_trailing_slash, words)
+    service = route.service
+    parts = (
+        service.cluster,
+        service.namespace,
+        service.workload,
+        service.host_name,
+        str(service.port),
+        route.host,
+        route.method,
+        named,
+    )
+    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=ID_BYTES)
+    return EndpointName(endpoint_id=digest.hexdigest(), template=named)
 
 
 class EndpointMapping:
     """Keeps `endpoint_routes` current. One thread at a time."""
 
-    def __init__(self, *, writer: Writer, name_route: Namer, clock: Callable[[], float]) -> None:
+    def __init__(self, *, writer: Writer, clock: Callable[[], float]) -> None:
         self._writer = writer
-        self._name_route = name_route
         self._clock = clock
         self._asked: set[int] = set()
+        self._words: dict[int, str] = {}
+
+    def learn_words(self, words: Mapping[int, str]) -> None:
+        """Take revealed texts by hash; routes named from now on show them. The caller maps the routes that had them again."""
+        self._words.update(words)
 
     def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
         """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was written."""
         version = int(self._clock() * 1_000_000)
-        records = tuple(_record(route, self._name_route(route), version) for route in routes)
+        records = tuple(_record(route, name_endpoint(route, self._words), version) for route in routes)
         self._writer.insert_records("endpoint_routes", records)
         return records
 

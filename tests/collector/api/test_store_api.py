@@ -1,0 +1,191 @@
+"""The API and the page against the embedded store: what a client gets for real rows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from collector.api.app import ApiSettings, build_app
+from collector.store.embedded import open_embedded
+from tests.collector.api.fakes import MemoryAlerts, make_alert
+from tests.collector.inventory.seed import NOW, Seed, write_watch
+
+pytestmark = pytest.mark.store
+
+TOKEN = "correct-horse"
+HOSTILE = '<script>alert("x")</script>'
+SORTS = ("calls", "last_seen", "first_seen", "template", "p95", "errors", "authentication", "consumers")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    store = open_embedded(tmp_path_factory.mktemp("store"))
+    seed = Seed()
+    orders = seed.endpoint(1, "GET", "/orders/{order_id}")
+    login = seed.endpoint(2, "POST", "/login", workload="auth")
+    guess = seed.endpoint(3, "GET", "/wp-admin")
+    charges = seed.endpoint(4, "GET", "/v1/charges", host="api.pay.example", workload="api.pay.example")
+    twin = seed.endpoint(5, "GET", "/orders/{order_id}", workload="10.0.0.7")
+    hostile = seed.endpoint(6, "GET", f"/{HOSTILE}", host=HOSTILE)
+    seed.calls(orders, 100, principal=77, principal_kind=1, authentication=8, objects=[1, 2, 3], objects_count=3)
+    seed.calls(orders, 20, minutes_ago=5)
+    seed.calls(orders, 5, status_code=500)
+    seed.calls(login, 50)
+    seed.calls(guess, 7, status_code=404)
+    seed.calls(charges, 9, role=2, client_workload="orders")
+    seed.calls(twin, 100, role=2)
+    seed.calls(hostile, 1)
+    seed.write(store)
+    write_watch(store)
+    app = build_app(
+        store=store,
+        alerts=MemoryAlerts(make_alert("a1"), make_alert("a2", title=HOSTILE, opened_at=NOW - 90)),
+        settings=ApiSettings(token=TOKEN, version="0.1.0", htmx_path=Path("/nonexistent")),
+        clock=lambda: NOW,
+        readiness=lambda: "",
+        metrics=lambda: b"",
+    )
+    with TestClient(app, headers={"authorization": f"Bearer {TOKEN}"}) as opened:
+        yield opened
+    store.close()
+
+
+def test_counts_calls_once_and_says_what_was_seen(client: TestClient) -> None:
+    answer = client.get("/api/v1/endpoints").json()
+    by_id = {item["id"]: item for item in answer["items"]}
+    assert answer["total"] == len(by_id) == 5
+    assert "ep0005" not in by_id  # Seen at the client, and its server is watched.
+    orders = by_id["ep0001"]
+    assert (orders["calls"], orders["status"]["2xx"], orders["status"]["5xx"]) == (125, 120, 5)
+    assert orders["authentication"]["coverage"] == pytest.approx(100 / 120)
+    assert orders["consumers"] == 2
+    assert by_id["ep0003"]["tier"] == "probed"
+    assert by_id["ep0004"]["seen_at"] == "client"
+
+
+@pytest.mark.parametrize("since", ["24h", "7d"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort", SORTS)
+def test_pages_hold_every_endpoint_once_in_one_order(client: TestClient, sort: str, order: str, since: str) -> None:
+    asked = {"sort": sort, "order": order, "since": since}
+    whole = [item["id"] for item in client.get("/api/v1/endpoints", params=asked).json()["items"]]
+    paged, cursor = [], ""
+    while cursor is not None:
+        answer = client.get("/api/v1/endpoints", params={**asked, "limit": 1, "cursor": cursor}).json()
+        paged += [item["id"] for item in answer["items"]]
+        cursor = answer["next_cursor"]
+    assert paged == whole
+    assert len(set(paged)) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "ids"),
+    [
+        ({"q": "ORDERS get"}, {"ep0001", "ep0003"}),
+        ({"method": "post"}, {"ep0002"}),
+        ({"service": "auth"}, {"ep0002"}),
+        ({"service": "auth:8080"}, {"ep0002"}),
+        ({"host": "api.pay.example"}, {"ep0004"}),
+        ({"tier": "probed"}, {"ep0003"}),
+        ({"auth": "none"}, {"ep0002", "ep0004", "ep0006"}),
+        ({"auth": "partial"}, {"ep0001"}),
+        ({"auth": "unknown"}, {"ep0003"}),
+        ({"auth": "bearer_jwt"}, {"ep0001"}),
+        ({"q": "%' OR 1=1 --"}, set()),
+    ],
+)
+def test_filters(client: TestClient, asked: dict[str, str], ids: set[str]) -> None:
+    answer = client.get("/api/v1/endpoints", params=asked).json()
+    assert {item["id"] for item in answer["items"]} == ids
+    assert answer["total"] == len(ids)
+
+
+def test_endpoint_detail(client: TestClient) -> None:
+    detail = client.get("/api/v1/endpoints/ep0001", params={"since": "1h"}).json()
+    assert detail["series_step_seconds"] == 60
+    assert [point["calls"] for point in detail["series"]] == [20, 105]
+    assert detail["status_codes"] == {"200": 120, "500": 5}
+    assert detail["top_consumers"][0]["id"] == "principal:000000000000004d"
+    assert detail["top_consumers"][0]["objects"] == 3
+    assert detail["routes"][0]["shape"] == "/orders/{integer}"
+
+
+def test_consumers(client: TestClient) -> None:
+    items = client.get("/api/v1/consumers").json()["items"]
+    assert [item["id"] for item in items] == ["principal:000000000000004d", "address:10.0.0.9"]
+    for item in items:
+        found = client.get(f"/api/v1/consumers/{quote(item['id'])}").json()
+        assert found["calls"] == item["calls"] == sum(touched["calls"] for touched in found["touched"])
+
+
+def test_coverage_and_sensors(client: TestClient) -> None:
+    coverage = client.get("/api/v1/coverage").json()
+    assert {port["service"]["port"]: port["is_read"] for port in coverage["ports"]} == {80: True, 443: False, 22: False}
+    assert {loss["reason"]: loss["count"] for loss in coverage["losses"]} == {"ring_full": 10, "malformed": 5}
+    (sensor,) = client.get("/api/v1/sensors").json()["items"]
+    assert all(stage["is_balanced"] for stage in sensor["stages"])
+    assert sensor["loss_ratio"] == 0.015
+
+
+def test_alerts_and_what_people_decide(client: TestClient) -> None:
+    first = client.get("/api/v1/alerts", params={"limit": 1}).json()
+    second = client.get("/api/v1/alerts", params={"limit": 1, "cursor": first["next_cursor"]}).json()
+    assert [first["items"][0]["id"], second["items"][0]["id"], second["next_cursor"]] == ["a1", "a2", None]
+    assert client.post("/api/v1/alerts/a2/acknowledge", json={"by": "ann"}).json()["acknowledged_by"] == "ann"
+    assert client.post("/api/v1/alerts/a2/mute", json={"seconds": 60}).json()["muted_until"] is not None
+    assert client.post("/api/v1/alerts/a9/expected", json={}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/endpoints/ep0006", "/endpoints/ep0001?since=7d"])
+def test_pages_escape_what_attackers_choose(client: TestClient, path: str) -> None:
+    client.cookies.clear()
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert "<script>alert" not in answer.text
+    assert " style=" not in answer.text
+    assert "<script" not in answer.text  # Without htmx installed there is no script at all.
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"lim": "1"}, "'lim' does not exist"),
+        ({"limit": "0"}, "'limit' is '0'; use 1 or more"),
+        ({"sort": "x"}, "use one of 'calls'"),
+        ({"cursor": "!!"}, "'cursor' is '!!'"),
+    ],
+)
+def test_refusals_name_thing_value_and_fix(client: TestClient, asked: dict[str, str], named: str) -> None:
+    answer = client.get("/api/v1/endpoints", params=asked)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert named in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("header", ["", "Bearer wrong", "Basic abc", "Bearer ", f"bearer{TOKEN}"])
+@pytest.mark.parametrize("path", ["endpoints", "consumers", "alerts", "coverage", "sensors", "metrics", "openapi.json"])
+def test_nothing_without_the_token(client: TestClient, path: str, header: str) -> None:
+    answer = client.get(f"/api/v1/{path}", headers={"authorization": header})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert "token" in answer.json()["detail"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    asked=st.dictionaries(
+        st.sampled_from(
+            ["q", "method", "service", "host", "tier", "auth", "sort", "order", "limit", "cursor", "since", "x"]
+        ),
+        st.one_of(st.text(max_size=30), st.sampled_from(["1", "none", "probed", "asc", "p95", "7d"])),
+        max_size=4,
+    )
+)
+def test_no_query_breaks_it(client: TestClient, asked: dict[str, str]) -> None:
+    for path in ("/api/v1/endpoints", "/api/v1/consumers", "/"):
+        assert client.get(path, params=asked).status_code in (200, 422)
