@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from collector.alerts.alert import AlertKind
+from collector.alerts.signal import AlertSignal, Direction
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import Placed, Roster
-from collector.anomaly.signal import AlertSignal, Direction
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
@@ -44,7 +44,7 @@ class Engine:
     ) -> None:
         """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own."""
         self.roster = Roster(
-            endpoint_of_route=endpoint_of_route or {},
+            endpoint_of_route={} if endpoint_of_route is None else endpoint_of_route,
             endpoints_max=endpoints_max,
             consumers_max=consumers_max,
             pairs_max=pairs_max,

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
+from collector.alerts.signal import Basis
 from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.population import Population
 from collector.anomaly.rank import EpisodeRank
-from collector.anomaly.signal import Basis
 from collector.anomaly.slots import Slots, SlotTable, grow
 from collector.anomaly.windows import OpenWindows
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from collector.anomaly.engine import Engine
-from collector.anomaly.signal import AlertSignal
+from collector.alerts.signal import AlertSignal
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
 START = 1_700_000_000  # On a 10 s window.

@@ -1,0 +1,123 @@
+"""The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up to date."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from collector.alerts.alert import Alert, AlertKind, AlertState
+from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
+from collector.alerts.report import Report, name_subject, report_signal
+from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
+from collector.alerts.signal import AlertSignal
+
+_DAY_SECONDS = 86_400.0
+
+
+class AlertDesk:
+    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns; raises StoreError."""
+
+    def __init__(
+        self,
+        *,
+        table: AlertTable,
+        lifecycle: Lifecycle,
+        clock: Callable[[], float],
+        notify: Callable[[Alert], None],
+        expect: Callable[[Alert], None],
+    ) -> None:
+        """`notify` queues an alert for the webhook; `expect` teaches the detectors. Neither blocks. `clock`: unix seconds."""
+        self._table = table
+        self._lifecycle = lifecycle
+        self._clock = clock
+        self._notify = notify
+        self._expect = expect
+        self._lock = threading.Lock()
+
+    @property
+    def suppressed_count(self) -> int:
+        """Alerts held back by the daily budget."""
+        return self._lifecycle.suppressed_count
+
+    def restore(self) -> None:
+        """Take up open and recent alerts after a start."""
+        now = self._clock()
+        muted, expected = self._table.list_silences()
+        with self._lock:
+            self._lifecycle.restore(self._table.list_restorable(now - max(_DAY_SECONDS, FLAP_SECONDS)), muted, expected)
+
+    def take_signals(self, signals: Sequence[AlertSignal]) -> None:
+        """Signals of the detectors, in order."""
+        self.take_reports([report_signal(signal) for signal in signals])
+
+    def take_reports(self, reports: Sequence[Report]) -> None:
+        """Reports of anyone, in order; also closes what is calm."""
+        with self._lock:
+            now = self._clock()
+            changed = [self._lifecycle.take(report, now) for report in reports]
+            self._keep([alert for alert in changed if alert is not None] + self._lifecycle.advance(now), now)
+
+    def settle(self, kind: AlertKind, node: str) -> None:
+        """A sensor healed: close its alert."""
+        with self._lock:
+            now = self._clock()
+            alert = self._lifecycle.settle(kind, node, now)
+            self._keep([alert] if alert is not None else [], now)
+
+    def list_alerts(
+        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: Place | None
+    ) -> Sequence[Alert]:
+        """At most `limit` alerts by (opened_at, id) descending."""
+        return self._table.list(state=state, kind=kind, limit=limit, after=after)
+
+    def get_alert(self, alert_id: str) -> Alert | None:
+        """One alert."""
+        return self._table.get(alert_id)
+
+    def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:
+        """Someone looks into it."""
+        now = self._clock()
+        return self._decide(alert_id, "acknowledge", by, {"acknowledged_by": by, "acknowledged_at": now})
+
+    def mute(self, alert_id: str, *, by: str, until: float) -> Alert | None:
+        """Tell nobody about its subject until a time; it is still recorded."""
+        return self._decide(alert_id, "mute", by, {"muted_until": until})
+
+    def mark_expected(self, alert_id: str, *, by: str, is_expected: bool) -> Alert | None:
+        """This is how it should be: the detectors learn it, and the subject raises nothing more until taken back."""
+        alert = self._decide(alert_id, "expect" if is_expected else "unexpect", by, {"is_expected": is_expected})
+        if alert is not None and is_expected:
+            self._expect(alert)
+        return alert
+
+    def _decide(self, alert_id: str, action: str, by: str, change: dict[str, object]) -> Alert | None:
+        with self._lock:
+            found = self._table.get(alert_id)
+            if found is None:
+                return None
+            now = self._clock()
+            # A version must be newer than the one it replaces, even where the clock stands still.
+            alert: Alert = replace(found, updated_at=max(now, found.updated_at + 1e-5), **change)  # type: ignore[arg-type]
+            until = alert.muted_until if action == "mute" else None
+            silence = None
+            if action != "acknowledge":
+                subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+                silence = Silence(
+                    subject=subject,
+                    updated_at=now,
+                    muted_until=alert.muted_until,
+                    is_expected=alert.is_expected,
+                    actor=by,
+                )
+            self._table.record(AlertAction(alert_id=alert_id, time=now, action=action, actor=by, until=until), silence)
+            self._table.save([alert])
+            self._lifecycle.change(alert)
+            return alert
+
+    def _keep(self, alerts: list[Alert], now: float) -> None:
+        if not alerts:
+            return
+        newest = list({alert.id: alert for alert in alerts}.values())
+        self._table.save(newest)
+        for alert in newest:
+            if not self._lifecycle.is_muted(alert, now):
+                self._notify(alert)

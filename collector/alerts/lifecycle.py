@@ -1,0 +1,240 @@
+"""The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
+
+| state  | event                                             | becomes | and                                              |
+|--------|---------------------------------------------------|---------|--------------------------------------------------|
+| -      | report, budget left or high or a sensor's         | open    | new id                                           |
+| -      | report, daily budget spent, not high              | -       | counted as suppressed, once an episode           |
+| -      | report on what is marked expected                 | -       | nothing                                          |
+| open   | report of its subject                             | open    | updated, at most once in UPDATE_SECONDS          |
+| open   | report of the same happening on another level     | open    | joined as evidence; the most specific names it   |
+| open   | no report for calm_seconds                        | closed  |                                                  |
+| closed | report within FLAP_SECONDS                        | open    | same id                                          |
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.report import Report, name_subject
+
+DAILY_BUDGET = 2  # Alerts below high severity that detectors may open in 24 h, whole installation.
+UPDATE_SECONDS = 60.0
+FLAP_SECONDS = 900.0
+_DAY_SECONDS = 86_400.0
+_EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
+_SUPPRESSED_MAX = 10_000
+_CLOSED_MAX = 1_000
+_RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
+_SPECIFICITY = {AlertKind.VOLUME_ENDPOINT: 0, AlertKind.VOLUME_CONSUMER: 1, AlertKind.VOLUME_PAIR: 2}
+
+
+@dataclass(slots=True)
+class _Life:
+    """What an alert needs while it may still change."""
+
+    alert: Alert
+    calm_seconds: float
+    last_report_at: float
+    is_above: bool
+    why: str  # Without evidence.
+    evidence: list[str] = field(default_factory=list)
+    subjects: set[str] = field(default_factory=set)
+
+
+class Lifecycle:
+    """All open alerts, and those closed so lately that they may open again. Not thread-safe."""
+
+    def __init__(self, *, new_id: Callable[[], str], daily_budget: int = DAILY_BUDGET) -> None:
+        self._new_id = new_id
+        self._daily_budget = daily_budget
+        self._lives: dict[str, _Life] = {}
+        self._closed: dict[str, _Life] = {}
+        self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
+        self._suppressed: dict[str, float] = {}
+        self._muted: dict[str, float] = {}
+        self._expected: set[str] = set()
+        self.suppressed_count = 0
+
+    @property
+    def open_alerts(self) -> tuple[Alert, ...]:
+        """Open alerts, oldest first."""
+        return tuple(life.alert for life in self._lives.values())
+
+    def restore(self, alerts: Iterable[Alert], muted: dict[str, float], expected: set[str]) -> None:
+        """Take up what the store knows after a start: open alerts, recent ones, mutes and expectations by subject."""
+        self._muted, self._expected = dict(muted), set(expected)
+        for alert in sorted(alerts, key=lambda alert: alert.opened_at):
+            subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+            is_above = alert.observed_rate >= alert.expected_rate
+            life = _Life(alert, _DAY_SECONDS / 144, alert.updated_at, is_above, alert.why, [], {subject})
+            (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
+            if _is_budgeted(alert.kind, alert.severity):
+                self._opened_at.append(alert.opened_at)
+
+    def take(self, report: Report, now: float) -> Alert | None:
+        """The alert as changed by a report; None where nothing is to be stored."""
+        if report.subject in self._expected:
+            return None
+        life = self._find(report)
+        if life is not None:
+            return self._update(life, report, now)
+        life = self._find_closed(report, now)
+        if life is not None:
+            if report.window_end <= life.alert.window_end:
+                return None  # Told again after a restart.
+            return self._reopen(life, report, now)
+        if self._is_over_budget(report, now):
+            return None
+        return self._open(report, now)
+
+    def advance(self, now: float) -> list[Alert]:
+        """Close what has been calm for long enough; forget what closed long ago."""
+        closed = []
+        for identity, life in list(self._lives.items()):
+            if now - life.last_report_at < life.calm_seconds:
+                continue
+            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
+            self._closed[identity] = self._lives.pop(identity)
+            closed.append(life.alert)
+        kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
+        self._closed = dict(kept[-_CLOSED_MAX:])
+        return closed
+
+    def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
+        """Close a sensor's alert at once: it healed."""
+        for identity, life in self._lives.items():
+            if life.alert.kind is kind and life.alert.node == node:
+                life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
+                self._closed[identity] = self._lives.pop(identity)
+                return life.alert
+        return None
+
+    def change(self, alert: Alert) -> None:
+        """Take what a person changed on an alert (acknowledged, muted, expected)."""
+        subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
+        self._muted[subject] = alert.muted_until or 0.0
+        (self._expected.add if alert.is_expected else self._expected.discard)(subject)
+        for lives in (self._lives, self._closed):
+            if alert.id in lives:
+                lives[alert.id].alert = alert
+
+    def is_muted(self, alert: Alert, now: float) -> bool:
+        """Whether nobody is to be told."""
+        return (alert.muted_until or 0.0) > now
+
+    def _find(self, report: Report) -> _Life | None:
+        """The open alert of this subject, or of the same happening on another level."""
+        related = None
+        for life in self._lives.values():
+            if report.subject in life.subjects:
+                return life
+            if related is None and _is_same_happening(life, report):
+                related = life
+        return related
+
+    def _find_closed(self, report: Report, now: float) -> _Life | None:
+        for life in self._closed.values():
+            if report.subject in life.subjects and now - (life.alert.closed_at or now) < FLAP_SECONDS:
+                return life
+        return None
+
+    def _open(self, report: Report, now: float) -> Alert:
+        alert = Alert(
+            id=self._new_id(),
+            state=AlertState.OPEN,
+            opened_at=now,
+            closed_at=None,
+            muted_until=self._muted_until(report.subject, now),
+            **_describe(report, now),
+        )
+        life = _Life(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
+        self._lives[alert.id] = life
+        if _is_budgeted(report.kind, report.severity):
+            self._opened_at.append(now)
+        self._suppressed.pop(report.subject, None)
+        return alert
+
+    def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
+        self._closed.pop(life.alert.id)
+        self._lives[life.alert.id] = life
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=now)
+        life.last_report_at = now
+        return life.alert
+
+    def _update(self, life: _Life, report: Report, now: float) -> Alert | None:
+        life.last_report_at = now
+        life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
+        is_new = report.subject not in life.subjects
+        rises = _RANKS[report.severity] > _RANKS[life.alert.severity]
+        is_own = report.subject == name_subject(
+            life.alert.kind, life.alert.endpoint_id, life.alert.consumer, life.alert.node
+        )
+        names_it = is_new and _specificity(report.kind) > _specificity(life.alert.kind)
+        if is_new:
+            life.subjects.add(report.subject)
+            life.evidence.append(life.alert.title if names_it else report.title)
+            del life.evidence[_EVIDENCE_MAX:]
+        if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
+            return None
+        severity = max(report.severity, life.alert.severity, key=_RANKS.__getitem__)
+        if names_it or is_own:
+            life.why = report.why
+            life.alert = replace(life.alert, **_describe(report, now))
+        why = life.why + (f" Also: {'; '.join(life.evidence)}." if life.evidence else "")
+        life.alert = replace(life.alert, severity=severity, why=why, updated_at=now)
+        return life.alert
+
+    def _is_over_budget(self, report: Report, now: float) -> bool:
+        if not _is_budgeted(report.kind, report.severity):
+            return False
+        self._opened_at = [time for time in self._opened_at if now - time < _DAY_SECONDS]
+        if len(self._opened_at) < self._daily_budget:
+            return False
+        last = self._suppressed.pop(report.subject, None)
+        if last is None or now - last > FLAP_SECONDS:
+            self.suppressed_count += 1
+        self._suppressed[report.subject] = now
+        if len(self._suppressed) > _SUPPRESSED_MAX:
+            del self._suppressed[next(iter(self._suppressed))]
+        return True
+
+    def _muted_until(self, subject: str, now: float) -> float | None:
+        until = self._muted.get(subject, 0.0)
+        return until if until > now else None
+
+
+def _describe(report: Report, now: float) -> dict[str, Any]:
+    """The fields of an alert that a report gives."""
+    names = (
+        "kind",
+        "severity",
+        "title",
+        "why",
+        "endpoint_id",
+        "route_ids",
+        "consumer",
+        "node",
+        "window_start",
+        "window_end",
+    )
+    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
+    return {name: getattr(report, name) for name in (*names, *figures)} | {"updated_at": now}
+
+
+def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:
+    return kind in _SPECIFICITY and severity is not Severity.HIGH
+
+
+def _specificity(kind: AlertKind) -> int:
+    return _SPECIFICITY.get(kind, 0)
+
+
+def _is_same_happening(life: _Life, report: Report) -> bool:
+    """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one alert."""
+    alert = life.alert
+    if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
+        return False
+    if report.consumer and alert.consumer:
+        return report.consumer == alert.consumer
+    return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

@@ -1,0 +1,67 @@
+"""What the lifecycle takes: one observation that a subject is in an odd state now, whoever made it."""
+
+from dataclasses import dataclass
+
+from collector.alerts.alert import AlertKind, Severity
+from collector.alerts.signal import AlertSignal, Direction
+from collector.alerts.wording import explain_signal, grade_signal, title_signal
+
+_CALM_SECONDS_MIN = 120
+_CALM_WINDOWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One odd observation; the alert closes `calm_seconds` after the last one. Times are unix seconds."""
+
+    kind: AlertKind
+    severity: Severity
+    title: str
+    why: str
+    calm_seconds: float
+    window_start: float
+    window_end: float
+    is_above: bool = True
+    endpoint_id: str = ""
+    route_ids: tuple[int, ...] = ()
+    consumer: str = ""
+    node: str = ""
+    observed_rate: float = 0.0
+    expected_rate: float = 0.0
+    threshold_rate: float = 0.0
+    score: float = 1.0
+    calls: int = 0
+    loss_ratio: float = 0.0
+
+    @property
+    def subject(self) -> str:
+        """Kind and what it is about: the key of alerts, mutes and expectations."""
+        return name_subject(self.kind, self.endpoint_id, self.consumer, self.node)
+
+
+def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) -> str:
+    """`volume_pair|endpoint|consumer|node`."""
+    return "|".join((kind.value, endpoint_id, consumer, node))
+
+
+def report_signal(signal: AlertSignal) -> Report:
+    """A detector's signal as a report."""
+    return Report(
+        kind=signal.kind,
+        severity=grade_signal(signal),
+        title=title_signal(signal),
+        why=explain_signal(signal),
+        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
+        window_start=signal.window_start,
+        window_end=signal.window_start + signal.window_seconds,
+        is_above=signal.direction is Direction.ABOVE,
+        endpoint_id=signal.endpoint_id,
+        route_ids=signal.route_ids,
+        consumer=signal.consumer,
+        observed_rate=signal.observed_rate,
+        expected_rate=signal.expected_rate,
+        threshold_rate=signal.threshold_rate,
+        score=signal.score,
+        calls=signal.calls,
+        loss_ratio=signal.loss_ratio,
+    )

@@ -1,0 +1,77 @@
+"""Alerts in words: one title and one clear sentence or two of a signal, for a person who has not read how the detectors work."""
+
+from collector.alerts.alert import AlertKind, Severity
+from collector.alerts.signal import AlertSignal, Basis, Direction
+
+_BASES = {
+    Basis.PRIOR: "what is ordinary for a caller nobody has seen before",
+    Basis.PEERS: "what the endpoint's other consumers do",
+    Basis.HISTORY: "what was usual for it so far",
+    Basis.SEASON: "what is usual for it at this time of day",
+}
+
+NOVEL_SHARE_HIGH = (
+    0.8  # Of the calls went to objects never touched before: what a scraper does and an ordinary client does not.
+)
+NOVEL_OBJECTS_HIGH = 40
+_RATIO_MEDIUM = 3.0
+
+
+def grade_signal(signal: AlertSignal) -> Severity:
+    """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low."""
+    if signal.direction is Direction.BELOW:
+        return Severity.LOW
+    is_scrape = signal.novel_objects >= max(NOVEL_OBJECTS_HIGH, NOVEL_SHARE_HIGH * signal.calls)
+    if signal.consumer and is_scrape:
+        return Severity.HIGH
+    if signal.kind is AlertKind.VOLUME_ENDPOINT and signal.observed_rate < _RATIO_MEDIUM * signal.expected_rate:
+        return Severity.LOW
+    return Severity.MEDIUM
+
+
+def title_signal(signal: AlertSignal) -> str:
+    """One line: who does what where."""
+    if signal.kind is AlertKind.VOLUME_ENDPOINT:
+        change = "more" if signal.direction is Direction.ABOVE else "less"
+        return f"{signal.endpoint_label} is called far {change} than usual"
+    where = signal.endpoint_label or "the API"
+    return f"{signal.consumer} calls {where} {format_rate(signal.observed_rate)}"
+
+
+def explain_signal(signal: AlertSignal) -> str:
+    """Observed, expected, why, the window, the loss."""
+    who = signal.consumer or signal.endpoint_label
+    verb = "made" if signal.consumer else "had"
+    sentence = (
+        f"{who} {verb} {signal.calls:,} calls in the {format_span(signal.window_seconds)} from "
+        f"{format_time(signal.window_start)} ({format_rate(signal.observed_rate)}), where "
+        f"{format_rate(signal.expected_rate)} was expected and {format_rate(signal.threshold_rate)} is the limit, judged by "
+        f"{_BASES[signal.basis]}."
+    )
+    if signal.consumer and signal.novel_objects:
+        sentence += f" {signal.novel_objects:,} of its calls went to objects it had not touched before."
+    if signal.loss_ratio > 0:
+        sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so the limit was widened."
+    return sentence
+
+
+def format_rate(rate: float) -> str:
+    """`9.8 calls/s`, or by minute or hour where it is slower."""
+    if rate >= 0.95:
+        return f"{rate:,.1f} calls/s" if rate < 100 else f"{rate:,.0f} calls/s"
+    if rate * 60 >= 0.95:
+        return f"{rate * 60:.1f} calls/min"
+    return f"{rate * 3600:.1f} calls/h"
+
+
+def format_span(seconds: int) -> str:
+    """`10 s`, `5 min`, `1 h`."""
+    if seconds % 3600 == 0:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def format_time(time: int) -> str:
+    """`14:03:20 UTC`; the alert carries the date."""
+    second = time % 86_400
+    return f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d} UTC"

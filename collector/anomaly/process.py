@@ -1,0 +1,286 @@
+"""The detectors' own process: follows the log, keeps its state on disk, and hands signals over until they are acknowledged.
+
+EDGE: processes and files. Spawned, never forked (the embedded store's threads do not survive a fork). The child ends with its parent,
+for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
+
+Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is only written once
+every earlier signal was acknowledged. After a crash the batches since the checkpoint come again and give the same signals with the
+same numbers; the parent drops the numbers it has taken.
+"""
+
+import multiprocessing
+import os
+import signal as os_signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.alerts.alert import Alert, AlertKind
+from collector.alerts.signal import AlertSignal
+from collector.anomaly.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from collector.anomaly.engine import Engine
+from collector.ingest.convert import convert_bytes
+from collector.ingest.reader import WalReader
+from collector.ingest.segment import Entry, Position
+from collector.rows import RowBatch
+
+READER_NAME = "detectors"
+POLL_SECONDS = 0.25
+CHECKPOINT_SECONDS = 30.0
+RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
+_STOP_SECONDS = 10.0
+_NANOSECONDS = 1_000_000_000
+
+
+class Told(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: signals numbered from `first`."""
+
+    first: int
+    signals: tuple[AlertSignal, ...]
+
+
+class Counts(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: totals of the engine, for metrics."""
+
+    used_calls: int
+    dropped_calls: dict[str, int]
+    evicted: int
+    held_back: int
+    refused_batches: int
+
+
+class Taken(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: every signal below `next` is safe."""
+
+    next: int
+
+
+class Expect(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: a person says this level is ordinary."""
+
+    kind: AlertKind
+    endpoint_id: str
+    consumer: str
+    rate: float
+
+
+class Mapped(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: the inventory's mapping of routes to endpoints, whole."""
+
+    endpoint_of_route: dict[int, str]
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Parent to child: write a checkpoint and end."""
+
+
+_TO_PARENT = msgspec.msgpack.Decoder(Told | Counts)
+_TO_CHILD = msgspec.msgpack.Decoder(Taken | Expect | Mapped | Stop)
+
+
+@dataclass(slots=True, kw_only=True)
+class Follower:
+    """The child's work without its process: one step reads, judges and tells. Tests drive it by hand."""
+
+    reader: WalReader
+    engine: Engine
+    checkpoint_path: Path
+    tell: Callable[[Told], None]
+    next_signal: int = 1
+    taken: int = 1
+    refused_batches: int = 0
+    position: Position = field(default_factory=lambda: Position(0, 0))
+
+    def resume(self) -> None:
+        """Load the checkpoint; without one the log is read from its oldest batch. Raises CheckpointError, OSError."""
+        checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
+        if checkpoint is not None:
+            self.position = checkpoint.position
+            self.next_signal = self.taken = checkpoint.next_signal
+
+    def step(self) -> bool:
+        """Read and judge what is there; False where there was nothing. Raises OSError."""
+        entries = [entry for entry in self.reader.read() if entry.end > self.position]
+        for entry in entries:
+            batch = _convert(entry)
+            if batch is None:
+                self.refused_batches += 1
+            else:
+                signals = self.engine.feed(batch, entry.received_unix_ns // _NANOSECONDS)
+                if signals:
+                    self.tell(Told(self.next_signal, tuple(signals)))
+                    self.next_signal += len(signals)
+            self.position = entry.end
+        return bool(entries)
+
+    def save(self) -> bool:
+        """Write a checkpoint and move the log's cursor, if every signal told was taken. Raises OSError."""
+        if self.taken < self.next_signal:
+            return False
+        save_checkpoint(
+            self.checkpoint_path, self.engine, Checkpoint(position=self.position, next_signal=self.next_signal)
+        )
+        self.reader.commit(self.position)
+        return True
+
+    def count(self) -> Counts:
+        """Totals for metrics."""
+        engine = self.engine
+        return Counts(
+            engine.used_calls, engine.dropped_calls, engine.evicted_count, engine.held_back_count, self.refused_batches
+        )
+
+
+class DetectorProcess:
+    """The parent's side: starts the child, takes its signals, starts it again. One thread calls `poll`."""
+
+    def __init__(
+        self,
+        *,
+        wal_directory: Path,
+        checkpoint_path: Path,
+        take: Callable[[Sequence[AlertSignal]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they come again."""
+        self._arguments = (str(wal_directory), str(checkpoint_path))
+        self._take = take
+        self._clock = clock
+        self._context = multiprocessing.get_context("spawn")
+        self._child: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
+        self._mapping: dict[int, str] = {}
+        self._start_after = 0.0
+        self.restart_count = 0
+        self.counts: Counts | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child."""
+        return self._child.pid if self._child is not None else None
+
+    def start(self) -> None:
+        """Spawn the child."""
+        self._pipe, theirs = self._context.Pipe()
+        self._child = self._context.Process(target=run_detectors, args=(theirs, *self._arguments), daemon=True)
+        self._child.start()
+        theirs.close()  # Else the child's end would stay open here and its death would go unseen.
+        self._send(Mapped(self._mapping))
+
+    def poll(self, timeout_seconds: float) -> None:
+        """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
+        if self._child is None or self._pipe is None:
+            if self._clock() >= self._start_after:
+                self.start()
+            else:
+                time.sleep(min(timeout_seconds, POLL_SECONDS))
+            return
+        try:
+            if self._pipe.poll(timeout_seconds):
+                self._receive(_TO_PARENT.decode(self._pipe.recv_bytes()))
+        except (EOFError, ConnectionError):
+            self._bury()
+
+    def expect(self, alert: Alert) -> None:
+        """Teach the detectors that an alert's level is ordinary."""
+        self._send(Expect(alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate))
+
+    def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
+        """Give the child the inventory's mapping; a restarted child gets it again."""
+        self._mapping = dict(endpoint_of_route)
+        self._send(Mapped(self._mapping))
+
+    def stop(self) -> None:
+        """Let the child write its checkpoint and end; kill it when it does not."""
+        if self._child is None:
+            return
+        self._send(Stop())
+        self._child.join(_STOP_SECONDS)
+        if self._child.is_alive():
+            self._child.kill()
+            self._child.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+
+    def _receive(self, message: Told | Counts) -> None:
+        if isinstance(message, Counts):
+            self.counts = message
+            return
+        fresh = message.signals[max(0, self._next - message.first) :]
+        if fresh:
+            self._take(fresh)
+        self._next = max(self._next, message.first + len(message.signals))
+        self._send(Taken(self._next))
+
+    def _send(self, message: Taken | Expect | Mapped | Stop) -> None:
+        if self._pipe is None:
+            return
+        try:
+            self._pipe.send_bytes(msgspec.msgpack.encode(message))
+        except (BrokenPipeError, ConnectionError):
+            self._bury()
+
+    def _bury(self) -> None:
+        if self._child is not None:
+            self._child.join(_STOP_SECONDS)
+        if self._pipe is not None:
+            self._pipe.close()
+        self._child = self._pipe = None
+        self.restart_count += 1
+        self._start_after = self._clock() + RESTART_WAIT_SECONDS
+
+
+def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str) -> None:
+    """The child's main function: until told to stop, or the parent is gone."""
+    os_signal.signal(
+        os_signal.SIGINT, os_signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; the parent says when to stop.
+    mapping: dict[int, str] = {}
+    follower = Follower(
+        reader=WalReader(Path(wal_directory), READER_NAME),
+        engine=Engine(endpoint_of_route=mapping),
+        checkpoint_path=Path(checkpoint_path),
+        tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
+    )
+    follower.resume()
+    saved_at = time.monotonic()
+    try:
+        while True:
+            is_busy = follower.step()
+            while pipe.poll(0 if is_busy else POLL_SECONDS):
+                if not _obey(follower, mapping, _TO_CHILD.decode(pipe.recv_bytes())):
+                    follower.save()
+                    return
+            if time.monotonic() - saved_at >= CHECKPOINT_SECONDS and follower.save():
+                saved_at = time.monotonic()
+                pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
+    except (EOFError, ConnectionError):
+        os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
+
+
+def _obey(follower: Follower, mapping: dict[int, str], message: Taken | Expect | Mapped | Stop) -> bool:
+    """False when the child is to stop."""
+    match message:
+        case Taken():
+            follower.taken = max(follower.taken, message.next)
+        case Expect():
+            follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
+        case Mapped():
+            mapping.clear()
+            mapping.update(message.endpoint_of_route)
+        case Stop():
+            return False
+    return True
+
+
+def _convert(entry: Entry) -> RowBatch | None:
+    """The batch of one entry; None where it is refused (it was not when it came: another version wrote it)."""
+    converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
+    return converted if isinstance(converted, RowBatch) else None

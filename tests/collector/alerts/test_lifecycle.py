@@ -1,0 +1,118 @@
+"""Transcripts of alerts' lives: what comes in and when, what comes out."""
+
+import itertools
+from dataclasses import replace
+
+from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
+from collector.alerts.report import Report
+
+
+def make_lifecycle(budget: int = 2) -> Lifecycle:
+    ids = itertools.count(1)
+    return Lifecycle(new_id=lambda: f"a{next(ids)}", daily_budget=budget)
+
+
+def make_report(kind: AlertKind = AlertKind.VOLUME_PAIR, **fields: object) -> Report:
+    base = Report(
+        kind=kind,
+        severity=Severity.MEDIUM,
+        title=f"{kind} title",
+        why="Why.",
+        calm_seconds=120,
+        window_start=0,
+        window_end=10,
+        endpoint_id="" if kind is AlertKind.VOLUME_CONSUMER else "e1",
+        consumer="" if kind is AlertKind.VOLUME_ENDPOINT else "c1",
+        observed_rate=10,
+        expected_rate=1,
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def test_opens_updates_at_a_bounded_rate_and_closes_after_calm() -> None:
+    life = make_lifecycle()
+    opened = life.take(make_report(), 0)
+    assert opened is not None and (opened.id, opened.state) == ("a1", AlertState.OPEN)
+    assert [life.take(make_report(window_end=t), t) for t in (10, 20, 59)] == [None] * 3
+    updated = life.take(make_report(observed_rate=20), 61)
+    assert updated is not None and (updated.id, updated.observed_rate) == ("a1", 20)
+    assert life.advance(180) == []
+    (closed,) = life.advance(181)
+    assert (closed.id, closed.state, closed.closed_at) == ("a1", AlertState.CLOSED, 181)
+
+
+def test_flapping_is_one_alert_and_a_repeated_report_does_not_open_it_again() -> None:
+    life = make_lifecycle()
+    life.take(make_report(), 0)
+    life.advance(200)
+    assert life.take(make_report(), 210) is None
+    again = life.take(make_report(window_end=220), 220)
+    assert again is not None and (again.id, again.state, again.closed_at) == ("a1", AlertState.OPEN, None)
+    life.advance(400)
+    life.advance(400 + FLAP_SECONDS)
+    later = life.take(make_report(window_end=9_000), 9_000)
+    assert later is not None and later.id == "a2"
+
+
+def test_one_scraper_is_one_alert_named_by_the_most_specific() -> None:
+    life = make_lifecycle()
+    life.take(make_report(AlertKind.VOLUME_ENDPOINT), 0)
+    joined = life.take(make_report(AlertKind.VOLUME_PAIR), 1)
+    assert joined is not None
+    assert (joined.id, joined.kind, joined.consumer) == ("a1", AlertKind.VOLUME_PAIR, "c1")
+    assert "Also: volume_endpoint title" in joined.why
+    consumer = life.take(make_report(AlertKind.VOLUME_CONSUMER), 2)
+    assert consumer is not None and (consumer.id, consumer.kind) == ("a1", AlertKind.VOLUME_PAIR)
+    life.take(make_report(AlertKind.VOLUME_PAIR, endpoint_id="e2"), 3)
+    assert [alert.id for alert in life.open_alerts] == ["a1"]
+    life.take(make_report(AlertKind.VOLUME_PAIR, endpoint_id="e2", consumer="c2"), 4)
+    assert [alert.id for alert in life.open_alerts] == ["a1", "a2"]
+
+
+def test_budget_holds_back_and_counts_what_is_not_high() -> None:
+    life = make_lifecycle(budget=2)
+    for n in range(5):
+        life.take(make_report(consumer=f"c{n}", endpoint_id=f"e{n}"), n)
+        life.take(make_report(consumer=f"c{n}", endpoint_id=f"e{n}"), n + 0.5)
+    assert len(life.open_alerts) == 2
+    assert life.suppressed_count == 3
+    risen = life.take(make_report(consumer="c4", endpoint_id="e4", severity=Severity.HIGH), 10)
+    assert risen is not None and risen.severity is Severity.HIGH
+    silent = life.take(make_report(AlertKind.SENSOR_SILENT, consumer="", endpoint_id="", node="n"), 11)
+    assert silent is not None
+    assert life.take(make_report(consumer="c3", endpoint_id="e3"), 86_500) is not None
+
+
+def test_expected_raises_nothing_and_muted_carries_its_end() -> None:
+    life = make_lifecycle()
+    alert = life.take(make_report(), 0)
+    assert alert is not None
+    muted = replace(alert, muted_until=5_000.0)
+    life.change(muted)
+    assert life.is_muted(muted, 4_999) and not life.is_muted(muted, 5_000)
+    life.advance(500)
+    life.advance(500 + FLAP_SECONDS)
+    again = life.take(make_report(window_end=2_000), 2_000)
+    assert again is not None and again.muted_until == 5_000
+    life.change(replace(again, is_expected=True))
+    assert life.take(make_report(window_end=9_000), 9_000) is None
+
+
+def test_restart_keeps_ids_and_budget() -> None:
+    life = make_lifecycle()
+    alert = life.take(make_report(), 0)
+    assert alert is not None
+    other = make_lifecycle(budget=1)
+    other.restore([alert], {}, set())
+    assert other.take(make_report(consumer="c9", endpoint_id="e9"), 50) is None
+    updated = other.take(make_report(window_end=100), 100)
+    assert updated is not None and updated.id == alert.id
+
+
+def test_healed_sensor_closes_at_once() -> None:
+    life = make_lifecycle()
+    life.take(make_report(AlertKind.SENSOR_LAG, consumer="", endpoint_id="", node="n"), 0)
+    closed = life.settle(AlertKind.SENSOR_LAG, "n", 5)
+    assert closed is not None and closed.closed_at == 5
+    assert life.settle(AlertKind.SENSOR_LAG, "n", 6) is None
