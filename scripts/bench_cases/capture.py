@@ -191,7 +191,9 @@ def summarise(scenario: str, plain: list[Round], watched: list[Round], memory_of
     """One JSON line: medians over rounds of CPU seconds for 100,000 calls; sums of calls."""
 
     def per_100k(rounds: list[Round], *parties: str) -> float:
-        return statistics.median(sum(getattr(one, party) for party in parties) / one.made * 1e5 for one in rounds)
+        return float(
+            statistics.median(sum(getattr(one, party) for party in parties) / one.made * 1e5 for one in rounds)
+        )
 
     base = per_100k(plain, "server", "client")
     total = per_100k(watched, "server", "client", "sensor")

@@ -96,7 +96,8 @@ class Program:
 
     def log_tail(self) -> str:
         """The last lines it wrote to its standard output and error."""
-        self._log.flush()
+        if not self._log.closed:
+            self._log.flush()
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
 
     def send_signal(self, number: int) -> None:
