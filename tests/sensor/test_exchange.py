@@ -1,0 +1,206 @@
+"""Exchanges out of kernel events: parts joined, ends told once, lost heads counted, everything bounded."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor import exchange as exchange_module
+from sensor.calls import Exchange, Role
+from sensor.exchange import DROP_HEAD_LOST, ExchangeAssembler
+from sensor.health import StageCounter
+from sensor.kernel.abi import EVENT, EventFlag, EventKind, KernelEvent
+
+FIRST, LAST, ENDED, ABORTED = EventFlag.FIRST, EventFlag.LAST, EventFlag.ENDED, EventFlag.ABORTED
+WHOLE = FIRST | LAST
+SECOND_NS = 1_000_000_000
+
+
+def event(
+    kind: EventKind, flags: int, data: bytes = b"", *, connection: int = 7, call: int = 0, **fields: int
+) -> memoryview:
+    """One record as the ring gives it."""
+    values = KernelEvent(
+        time_ns=fields.get("time_ns", 5_000),
+        connection=connection,
+        cgroup_id=3,
+        peer_cgroup_id=4,
+        request_time_ns=1_000,
+        response_time_ns=fields.get("response_time_ns", 4_000),
+        end_time_ns=fields.get("end_time_ns", 9_000),
+        request_bytes=100,
+        response_bytes=200,
+        call=call,
+        position=0,
+        length=len(data),
+        status=fields.get("status", 200),
+        local_port=80,
+        remote_port=50_000,
+        kind=kind,
+        role=1,
+        flags=flags,
+        family=4,
+        local_address=b"\x7f\x00\x00\x01" + bytes(12),
+        remote_address=b"\x0a\x01\x02\x03" + bytes(12),
+    )
+    return memoryview(EVENT.pack(*values) + data + bytes(5))
+
+
+@pytest.fixture
+def stage() -> StageCounter:
+    return StageCounter("exchange")
+
+
+@pytest.fixture
+def assembler(stage: StageCounter) -> ExchangeAssembler:
+    return ExchangeAssembler(to_unix_ns=lambda ns: ns + SECOND_NS, stage=stage)
+
+
+def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter) -> None:
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n"),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n"),
+        ]
+    )
+    assert exchange == Exchange(
+        time_unix_ns=SECOND_NS + 1_000,
+        connection=7,
+        call=0,
+        role=Role.SERVER,
+        cgroup_id=3,
+        peer_cgroup_id=4,
+        local_address="127.0.0.1",
+        local_port=80,
+        remote_address="10.1.2.3",
+        remote_port=50_000,
+        request_head=b"GET / HTTP/1.1\r\n\r\n",
+        is_request_head_truncated=False,
+        response_head=b"HTTP/1.1 200 OK\r\n\r\n",
+        status_code=200,
+        request_bytes=100,
+        response_bytes=200,
+        time_to_first_byte_ns=3_000,
+        duration_ns=8_000,
+        calls=1,
+        is_final=True,
+        is_aborted=False,
+        is_lossy=False,
+    )
+    assert assembler.pending_count == 0
+    assert (stage.count().seen, stage.count().used) == (1, 1)
+    assert b"GET" not in repr(exchange).encode()
+
+
+def test_parts_are_joined_and_a_first_part_starts_over(assembler: ExchangeAssembler) -> None:
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, FIRST, b"garbage"),
+            event(EventKind.REQUEST_HEAD, FIRST, b"GE"),
+            event(EventKind.REQUEST_HEAD, 0, b"T / HT"),
+            event(EventKind.REQUEST_HEAD, LAST, b"TP/1.1\r\n\r\n"),
+            event(EventKind.RESPONSE_HEAD, FIRST, b"HTTP/1.1 "),
+            event(EventKind.RESPONSE_HEAD, LAST, b"204 \r\n\r\n"),
+            event(EventKind.CALL_END, ENDED),
+        ]
+    )
+    assert exchange.request_head == b"GET / HTTP/1.1\r\n\r\n"
+    assert exchange.response_head == b"HTTP/1.1 204 \r\n\r\n"
+
+
+def test_a_lost_request_head_is_counted(assembler: ExchangeAssembler, stage: StageCounter) -> None:
+    assert assembler.take([event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 \r\n\r\n")]) == []
+    assert dict(stage.count().dropped) == {DROP_HEAD_LOST: 1}
+
+
+def test_a_lost_end_is_forgotten_at_the_next_call(assembler: ExchangeAssembler, stage: StageCounter) -> None:
+    exchanges = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET /a HTTP/1.1\r\n\r\n", call=0),
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET /b HTTP/1.1\r\n\r\n", call=1),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 \r\n\r\n", call=1),
+        ]
+    )
+    assert [exchange.call for exchange in exchanges] == [1]
+    assert assembler.pending_count == 0
+    assert stage.count().seen == 1  # The kernel counted the other.
+
+
+def test_an_aborted_call_has_no_status(assembler: ExchangeAssembler) -> None:
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n"),
+            event(EventKind.CALL_END, ENDED | ABORTED, status=0, response_time_ns=0),
+        ]
+    )
+    assert (exchange.is_aborted, exchange.status_code, exchange.time_to_first_byte_ns) == (True, 0, 0)
+
+
+def test_a_long_response_is_told_after_a_second_and_completed(
+    assembler: ExchangeAssembler, stage: StageCounter
+) -> None:
+    assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n"),
+            event(EventKind.RESPONSE_HEAD, WHOLE, b"HTTP/1.1 200 \r\n\r\n", time_ns=5_000, end_time_ns=0),
+        ]
+    )
+    assert assembler.poll(5_000 + SECOND_NS - 1) == []
+    (early,) = assembler.poll(5_000 + SECOND_NS)
+    assert (early.calls, early.is_final, early.response_bytes, early.status_code) == (1, False, 0, 200)
+    assert assembler.poll(5_000 + 9 * SECOND_NS) == []
+    (late,) = assembler.take([event(EventKind.CALL_END, ENDED)])
+    assert (late.calls, late.is_final, late.response_bytes) == (0, True, 200)
+    assert (stage.count().seen, stage.count().used) == (1, 1)
+
+
+def test_the_client_end_of_a_local_call_is_forgotten(assembler: ExchangeAssembler) -> None:
+    assert (
+        assembler.take([event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n"), event(EventKind.FORGET, 0)])
+        == []
+    )
+    assert assembler.pending_count == 0
+
+
+def test_the_oldest_is_given_up_as_unanswered(
+    assembler: ExchangeAssembler, stage: StageCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "PENDING_MAX", 2)
+    exchanges = assembler.take(
+        [event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n", connection=n) for n in range(3)]
+    )
+    assert [(e.connection, e.is_aborted, e.calls) for e in exchanges] == [(0, True, 1)]
+    assert assembler.pending_count == 2
+    assert stage.count().seen == stage.count().used == 1
+
+
+@st.composite
+def _streams(draw: st.DrawFn) -> Iterable[memoryview]:
+    kinds = st.sampled_from(list(EventKind))
+    flags = st.integers(0, 127)
+    return [
+        event(
+            draw(kinds),
+            draw(flags),
+            draw(st.binary(max_size=6)),
+            connection=draw(st.integers(0, 2)),
+            call=draw(st.integers(0, 3)),
+        )
+        for _ in range(draw(st.integers(0, 40)))
+    ]
+
+
+@given(records=_streams())
+def test_any_events_keep_the_account(records: Iterable[memoryview]) -> None:
+    stage = StageCounter("exchange")
+    assembler = ExchangeAssembler(to_unix_ns=lambda ns: ns, stage=stage)
+    final = [exchange for exchange in assembler.take(records) if exchange.is_final]
+    ended = sum(
+        1
+        for record in records
+        if (e := KernelEvent._make(EVENT.unpack_from(record))).flags & ENDED and e.kind in (2, 3)
+    )
+    assert stage.count().seen == ended
+    assert stage.count().used == len(final)
+    assert stage.held == 0
