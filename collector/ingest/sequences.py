@@ -8,6 +8,7 @@ of longest ago goes, and what it sends again counts twice.
 
 from bisect import bisect_right
 from collections import OrderedDict
+from threading import Lock
 from typing import Any
 
 PAIR_LIMIT = 100_000  # Sensor processes; each restart makes one. About 30 MB.
@@ -15,7 +16,7 @@ RANGE_LIMIT = 1_024  # Ranges of one pair.
 
 
 class SequenceLedger:
-    """Remembers sequences; not thread-safe."""
+    """Remembers sequences. Thread-safe: the event loop asks while the log's writing thread adds."""
 
     def __init__(self, pair_limit: int = PAIR_LIMIT, range_limit: int = RANGE_LIMIT) -> None:
         """Empty; the limits are counts."""
@@ -23,18 +24,24 @@ class SequenceLedger:
         self._pairs: OrderedDict[tuple[str, str], list[list[int]]] = OrderedDict()
         self._pair_limit = pair_limit
         self._range_limit = range_limit
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def is_known(self, node: str, boot_id: str, sequence: int) -> bool:
         """Whether this batch was added before."""
-        ranges = self._pairs.get((node, boot_id), [])
-        index = bisect_right(ranges, [sequence, 2**64]) - 1
-        return index >= 0 and sequence <= ranges[index][1]
+        with self._lock:
+            ranges = self._pairs.get((node, boot_id), [])
+            index = bisect_right(ranges, [sequence, 2**64]) - 1
+            return index >= 0 and sequence <= ranges[index][1]
 
     def add(self, node: str, boot_id: str, sequence: int) -> None:
         """Remember a batch."""
+        with self._lock:
+            self._add(node, boot_id, sequence)
+
+    def _add(self, node: str, boot_id: str, sequence: int) -> None:
         ranges = self._pairs.setdefault((node, boot_id), [])
         self._pairs.move_to_end((node, boot_id))
         while len(self._pairs) > self._pair_limit:

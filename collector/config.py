@@ -1,0 +1,183 @@
+"""The collector's settings: validated once at the start into a frozen object, units in the names.
+
+A setting comes from the first of: a flag (`--data-dir`), the environment (`APIDAE_COLLECTOR_DATA_DIR`), the TOML file
+(`data_dir = ...` in `--config`, else /etc/apidae/collector.toml where it exists), the default here. A key that is no
+setting is an error that names it.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX: Final = "APIDAE_COLLECTOR_"
+CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"  # Names the file, so it cannot be in it.
+DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/collector.toml")
+_SECRETS: Final = frozenset({"store_url", "webhook_url"})
+
+
+class ConfigError(Exception):
+    """A setting is wrong; one sentence that names it, its value, where it came from, and what is allowed."""
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class CollectorSettings(BaseSettings):
+    """All of them."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+
+    # Where everything is kept: log, embedded store, tokens, keys.
+    data_dir: Path = Path("/var/lib/apidae/collector")
+
+    # Where sensors and people come in. Off loopback only with TLS; port 0 takes a free one.
+    grpc_listen: str = "127.0.0.1:7443"
+    http_listen: str = "127.0.0.1:7480"
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    no_auth: bool = False
+
+    # The store: embedded, or a ClickHouse server or cluster.
+    store_url: SecretStr | None = None
+    store_cluster: str = Field(default="", pattern=r"^[A-Za-z0-9_.-]*$")
+    store_memory_bytes: int = Field(default=1_500_000_000, ge=400_000_000)
+    disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
+    wal_limit_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
+
+    # When a sensor sends a row before its window ends.
+    trigger_distinct_objects_per_second: int = Field(default=10, ge=1, le=1_000_000)
+    trigger_calls_per_second: int = Field(default=20, ge=1, le=1_000_000)
+
+    # Where alerts go besides the API.
+    webhook_url: SecretStr | None = None
+
+    log_level: LogLevel = LogLevel.INFO
+
+    @field_validator("grpc_listen", "http_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        split_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_together(self) -> "CollectorSettings":
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file belong together; set both or none")
+        for name in ("grpc_listen", "http_listen"):
+            value = getattr(self, name)
+            if is_loopback(split_address(value)[0]):
+                continue
+            if self.no_auth:
+                raise ValueError(
+                    f"no_auth works on loopback only, but {name} is {value}; use 127.0.0.1 or drop --no-auth"
+                )
+            if self.tls_cert_file is None:
+                raise ValueError(
+                    f"{name} is {value}, off loopback, which needs TLS; set tls_cert_file and tls_key_file"
+                )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load_settings` hands over: it orders the sources itself, to be able to name each in an error."""
+        return (init_settings,)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """HOST:PORT to its parts, an IPv6 address in brackets; port 0 to 65535. Raises ValueError with a sentence."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("must be HOST:PORT, as in 127.0.0.1:7443 or [::1]:7443")
+    return host, int(port)
+
+
+def join_address(host: str, port: int) -> str:
+    """The inverse of split_address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(
+    flags: Mapping[str, Any], *, config_path: Path | None = None, environment: Mapping[str, str] = os.environ
+) -> CollectorSettings:
+    """The settings from all sources; in `flags`, None means not given. Raises ConfigError."""
+    named = environment.get(CONFIG_VARIABLE)
+    path = config_path or (Path(named) if named else None)
+    if path is None and DEFAULT_CONFIG_PATH.exists():
+        path = DEFAULT_CONFIG_PATH
+    from_file = _read_file(path) if path else {}
+    _check_keys(from_file, f"the file {path}")
+    variables = [name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE]
+    from_environment = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): environment[name] for name in variables}
+    _check_keys(from_environment, f"the environment ({ENVIRONMENT_PREFIX}*)")
+    given = {name: value for name, value in flags.items() if value is not None}
+    sources = {
+        **dict.fromkeys(from_file, f"the file {path}"),
+        **{name: f"{ENVIRONMENT_PREFIX}{name.upper()}" for name in from_environment},
+        **{name: f"--{name.replace('_', '-')}" for name in given},
+    }
+    try:
+        return CollectorSettings(**{**from_file, **from_environment, **given})
+    except ValidationError as error:
+        raise ConfigError(_tell(error, sources)) from None
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"The settings file {path} cannot be read ({error.strerror}); correct --config.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings file {path} is not TOML ({error}); correct it.") from None
+
+
+def _check_keys(names: Iterable[str], source: str) -> None:
+    known = CollectorSettings.model_fields
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "remove it."
+            raise ConfigError(f"{name} in {source} is no setting of the collector; {hint}")
+
+
+def _tell(error: ValidationError, sources: Mapping[str, str]) -> str:
+    """One sentence for the first fault; a secret's value is never in it."""
+    fault = error.errors(include_url=False, include_context=False)[0]
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return f"{message}."
+    name = str(fault["loc"][0])
+    value = "" if name in _SECRETS else f" is {fault['input']!r}"
+    return f"{name}{value} (from {sources.get(name, 'the default')}): {message[:1].lower() + message[1:]}."

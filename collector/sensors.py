@@ -1,0 +1,126 @@
+"""The sensors as the collector hears them: who they are, when they last spoke, what they lost.
+
+The ingest room records; the alerts room reads `list_statuses` for silence, loss and lag; the composition root writes
+what changed into the table `sensors`, whose columns a SensorStatus bears, and loads it at a start so that a sensor
+that died with the collector is missed. Times are unix seconds of the collector's clock. Thread-safe.
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+SENSOR_LIMIT = 20_000  # Twice the paper design; more are not remembered, and counted.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensorStatus:
+    """One row of `sensors`: the last word of one sensor. A time of 0 is never."""
+
+    node: str
+    cluster: str = ""
+    boot_id: str = ""
+    version: str = ""
+    kernel_release: str = ""
+    state: int = 0  # The wire's SensorState.
+    reason: str = ""
+    first_seen: float = 0.0
+    last_hello_at: float = 0.0
+    last_health_at: float = 0.0
+    last_batch_at: float = 0.0
+    lag_ms: int = 0
+    spool_bytes: int = 0
+    memory_bytes: int = 0
+    cpu_ns: int = 0
+    seen_calls: int = 0  # By its batches, since first_seen.
+    lost_calls: int = 0
+    stages: str = "[]"  # JSON: [{stage, seen, used, dropped: {reason: count}}].
+    updated_at: float = 0.0
+
+    @property
+    def heard_at(self) -> float:
+        """When it last spoke."""
+        return max(self.last_hello_at, self.last_health_at, self.last_batch_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthReport:
+    """The wire's Health, checked."""
+
+    state: int
+    reason: str
+    lag_ms: int
+    spool_bytes: int
+    memory_bytes: int
+    cpu_ns: int
+    stages: str
+
+
+class SensorRegistry:
+    """Holds one status a node."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Empty. `clock` gives unix seconds."""
+        self._clock = clock
+        self._statuses: dict[str, SensorStatus] = {}
+        self._changed: set[str] = set()
+        self._lock = threading.Lock()
+        self.forgotten = 0  # Words of nodes past the limit.
+
+    def load(self, statuses: Iterable[SensorStatus]) -> None:
+        """Take over what the store remembers."""
+        with self._lock:
+            self._statuses.update((status.node, status) for status in statuses)
+
+    def record_hello(self, node: str, *, cluster: str, boot_id: str, version: str, kernel_release: str) -> None:
+        """A sensor connected."""
+        self._change(
+            node,
+            cluster=cluster,
+            boot_id=boot_id,
+            version=version,
+            kernel_release=kernel_release,
+            last_hello_at=self._clock(),
+        )
+
+    def record_health(self, node: str, report: HealthReport) -> None:
+        """A sensor reported."""
+        self._change(
+            node,
+            last_health_at=self._clock(),
+            **{field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
+        )
+
+    def record_batch(self, node: str, *, seen_calls: int, lost_calls: int) -> None:
+        """A batch of a sensor became durable."""
+        with self._lock:
+            old = self._statuses.get(node)
+        self._change(
+            node,
+            last_batch_at=self._clock(),
+            seen_calls=(old.seen_calls if old else 0) + seen_calls,
+            lost_calls=(old.lost_calls if old else 0) + lost_calls,
+        )
+
+    def list_statuses(self) -> list[SensorStatus]:
+        """All, by node."""
+        with self._lock:
+            return sorted(self._statuses.values(), key=lambda status: status.node)
+
+    def take_changed(self) -> list[SensorStatus]:
+        """Those that changed since the last call."""
+        with self._lock:
+            changed = [self._statuses[node] for node in sorted(self._changed)]
+            self._changed.clear()
+            return changed
+
+    def _change(self, node: str, **fields: object) -> None:
+        now = self._clock()
+        with self._lock:
+            old = self._statuses.get(node)
+            if old is None and len(self._statuses) >= SENSOR_LIMIT:
+                self.forgotten += 1
+                return
+            known = old or SensorStatus(node=node, first_seen=now)
+            self._statuses[node] = dataclasses.replace(known, updated_at=now, **fields)  # type: ignore[arg-type]
+            self._changed.add(node)
