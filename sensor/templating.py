@@ -26,6 +26,7 @@ MAX_SEGMENTS: Final = 32
 _SHAPE_CACHE_ENTRIES: Final = 32_768
 # Where an API's version stands: /2.0/users, /api/3/users.
 _VERSION_DEPTH: Final = 2
+MAX_MOUNT_CHARACTERS: Final = 40
 _MAX_OBJECT_NUMBER: Final = 1 << 63
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
@@ -187,7 +188,7 @@ class Templater:
                 node.literal_count += 1
                 return self._named_child(node, text, Segment(SegmentKind.LITERAL, shape.text), False)
             return self._shape_child(node, _PARAMETER_SEGMENT, True)
-        if kind is SegmentKind.WORD:
+        if kind is SegmentKind.WORD or (depth == 0 and kind is SegmentKind.TOKEN and is_mount(text)):
             if node.word_count < MAX_WORDS:
                 node.word_count += 1
                 segment = self._word_segment(shape.value or text)
@@ -240,6 +241,15 @@ class Templater:
             for table in self._tables.values():
                 _rename(table, table.root, (), told)
         return told
+
+
+def is_mount(text: str) -> bool:
+    """Whether a first segment may be where an API is mounted though it looks like a value: a host name or a short code.
+
+    It then goes as a word, so that its text is told by reveal only.
+    """
+    digits = sum(character.isdigit() for character in text)
+    return len(text) <= MAX_MOUNT_CHARACTERS and digits <= 2 and text.replace(".", "").replace("-", "").isalnum()
 
 
 def is_version_here(node: Node, depth: int, text: str) -> bool:

@@ -44,11 +44,12 @@ def split_word(text: str) -> list[str]:
 class Vocabulary:
     """The two word lists and the questions asked of them."""
 
-    __slots__ = ("_api", "_names")
+    __slots__ = ("_api", "_long_names", "_names")
 
     def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
         self._api = api_words
         self._names = names
+        self._long_names = frozenset(name for name in names if len(name) >= 4)  # Shorter ones end too many words.
 
     def is_api_word(self, text: str) -> bool:
         """Whether `text` is plainly an API word. Costs 2-10 us: callers cache."""
@@ -66,22 +67,19 @@ class Vocabulary:
         return len(digits) <= 2 and all(self._is_known(part) for part in letters)
 
     def is_name(self, text: str) -> bool:
-        """Whether `text` is, starts with or ends with a person's name (johnsmith, j-garcia, chen42) that is no API
+        """Whether `text` is a person's name or made of one (johnsmith, j-garcia, chen42) that is no API
 
         word.
         """
-        for part in split_word(text):
-            if part in self._names and part not in self._api:
-                return True
-            if part in self._api or len(part) < 6:
-                continue
-            for cut in range(4, len(part) - 1):
-                head, tail = part[:cut], part[cut:]
-                if (head in self._names and head not in self._api) or (
-                    len(tail) >= 4 and tail in self._names and tail not in self._api
-                ):
-                    return not self._is_known(part)
-        return False
+        return any(self._is_name_part(part) for part in split_word(text))
+
+    def _is_name_part(self, part: str) -> bool:
+        """A name, two names as one, or a name with an initial before or behind it."""
+        if part in self._api:
+            return False
+        if part in self._names or part[1:] in self._long_names or part[:-1] in self._long_names:
+            return not self._is_known(part) or part in self._names
+        return any(part[:cut] in self._names and part[cut:] in self._names for cut in range(3, len(part) - 2))
 
     def _is_known(self, word: str) -> bool:
         if len(word) == 1 or self._is_inflected(word):

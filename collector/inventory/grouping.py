@@ -71,13 +71,14 @@ _VALUE: Final[Key] = (PARAMETER, "", 0)
 class _Node:
     """One position of the trie of routes; words and literals by text or hash, all shapes of parameter as `_VALUE`."""
 
-    __slots__ = ("calls", "children", "is_counted", "routes", "served")
+    __slots__ = ("calls", "children", "is_counted", "kinds", "routes", "served")
 
     def __init__(self) -> None:
         self.children: dict[Key, _Node] = {}
         self.calls = 0
         self.served = 0
         self.is_counted = False  # The sensor met too many words here and folded the rest (PARAMETER).
+        self.kinds: dict[int, int] = {}  # Calls by kind of the segment that led here.
         self.routes: list[tuple[RouteEvidence, tuple[Segment, ...]]] = []
 
 
@@ -94,6 +95,7 @@ def _insert(root: _Node, evidence: RouteEvidence) -> None:
         node.served += evidence.served_calls
         node.is_counted = node.is_counted or segment.kind == PARAMETER
         node = node.children.setdefault(_key(segment), _Node())
+        node.kinds[segment.kind] = node.kinds.get(segment.kind, 0) + evidence.calls
     node.calls += evidence.calls
     node.served += evidence.served_calls
     node.routes.append((evidence, ()))
@@ -103,6 +105,8 @@ def _absorb(target: _Node, source: _Node) -> None:
     target.calls += source.calls
     target.served += source.served
     target.is_counted = target.is_counted or source.is_counted
+    for kind, calls in source.kinds.items():
+        target.kinds[kind] = target.kinds.get(kind, 0) + calls
     target.routes += source.routes
     for key, child in source.children.items():
         if key in target.children:
@@ -226,16 +230,20 @@ def _name(node: _Node, segments: tuple[Segment, ...], words: Mapping[int, str], 
         found[route.route_id] = Endpoint(
             endpoint_id=_identify(route, url_template), method=route.method, url_template=url_template
         )
-    for (kind, text, word_hash), child in node.children.items():
+    for (kept, text, word_hash), child in node.children.items():
+        kind = kept
+        if kind == PARAMETER:
+            # The shape most calls had names the parameter; words and literals that joined it say no more than
+            # PARAMETER.
+            shapes = {shape: calls for shape, calls in child.kinds.items() if shape not in (LITERAL, WORD)}
+            kind = min(shapes, key=lambda shape: (-shapes[shape], shape), default=PARAMETER)
         _name(child, (*segments, Segment(kind, text, word_hash, 0)), words, found)
 
 
 def _identify(route: Route, url_template: str) -> str:
     service = route.service
-    parts = (
-        service.cluster, service.namespace, service.workload, str(service.workload_kind), service.host_name, str(service.port),
-        route.host, route.method, url_template,
-    )  # fmt: skip
+    place = (service.cluster, service.namespace, service.workload, str(service.workload_kind), service.host_name)
+    parts = (*place, str(service.port), route.host, route.method, url_template)
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 

@@ -18,10 +18,15 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _VERSION = re.compile(r"v?\d[\d.]*\Z", re.IGNORECASE)
 # Plurals that end otherwise than in -s.
 _IRREGULAR: Final = {
-    "people": "person", "children": "child", "men": "man", "women": "woman", "indices": "index", "data": "data", "media": "media",
-    "news": "news", "series": "series", "status": "status", "address": "address", "access": "access", "process": "process",
-    "class": "class", "business": "business", "analysis": "analysis", "movies": "movie", "cookies": "cookie",
-}  # fmt: skip
+    "people": "person",
+    "children": "child",
+    "men": "man",
+    "women": "woman",
+    "indices": "index",
+    "movies": "movie",
+    "cookies": "cookie",
+    **{word: word for word in ("news", "series", "address", "access", "process", "class", "business")},
+}
 _NO_WORDS: Mapping[int, str] = {}
 
 

@@ -1,0 +1,36 @@
+"""The accuracy tasks on evaluation data named by APIDAE_EVAL_DIR; skipped, saying so, where it is absent."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.accuracy.__main__ import main
+
+EVALUATION = os.environ.get("APIDAE_EVAL_DIR")
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_auth_meets_its_bar(tmp_path):
+    source = Path(str(EVALUATION)) / "auth" / "auth_dev.jsonl"
+    assert main(["auth", str(source), str(tmp_path / "out")]) == 0
+    gold = [json.loads(line) for line in source.read_text("utf-8").split("\n") if line]
+    found = [json.loads(line) for line in (tmp_path / "out").read_text("utf-8").split("\n") if line]
+    exact = sum(sorted(a["auth"]) == sorted(b["auth"]) for a, b in zip(gold, found, strict=True))
+    assert exact / len(gold) >= 0.95
+
+
+def test_templates_come_through_the_wire(tmp_path):
+    lines = [{"spec": "s", "m": "GET", "path": f"/v1/users/{n}/orders", "status": 200} for n in range(60)]
+    lines.append({"spec": "s", "m": "GET", "path": "/wp-login.php", "status": 404})
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main(["templates", str(source), str(target)]) == 0
+    answers = [json.loads(line)["template"] for line in target.read_text().splitlines()]
+    assert answers == ["/v1/users/{user_id}/orders"] * 60 + [None]
+
+
+def test_unknown_task_is_named(capsys):
+    assert main(["nothing", "a", "b"]) == 2
+    assert "TASK is one of" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""Heads as servers in the field take them; never an exception."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.protocols.http1 import Malformed, RequestHead, ResponseHead, parse_request_head, parse_response_head
+
+TARGETS = [
+    (b"GET /a/b?c=d HTTP/1.1\r\nHost: X.Example:80\r\n\r\n", ("GET", "/a/b", "c=d", "1.1", "x.example")),
+    (b"GET /a HTTP/1.0\n\n", ("GET", "/a", "", "1.0", "")),
+    (b"GET http://u:p@h.test:8080/a?b HTTP/1.1\r\nHost: other\r\n\r\n", ("GET", "/a", "b", "1.1", "h.test:8080")),
+    (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", ("OPTIONS", "*", "", "1.1", "h")),
+    (b"CONNECT h.test:443 HTTP/1.1\r\n\r\n", ("CONNECT", "", "", "1.1", "h.test")),
+    (b"\r\nPURGE /x#frag HTTP/1.1\r\nhost:h\r\n\r\n", ("PURGE", "/x", "", "1.1", "h")),
+    (b"GET  /x   HTTP/1.1\r\nHost: h\r\n\r\n", ("GET", "/x", "", "1.1", "h")),
+]
+
+
+@pytest.mark.parametrize(("data", "expected"), TARGETS)
+def test_targets(data, expected):
+    head = parse_request_head(data, False)
+    assert isinstance(head, RequestHead)
+    assert (head.method, head.path, head.query, head.version, head.host) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"\x16\x03\x01\x02\x00", "request_line"),
+        (b"GET / HTTP/2.0\r\n\r\n", "version"),
+        (b"G@T / HTTP/1.1\r\n\r\n", "method"),
+        (b"GET a HTTP/1.1\r\n\r\n", "target"),
+    ],
+)
+def test_malformed(data, reason):
+    assert parse_request_head(data, False) == Malformed(reason)
+
+
+def test_folded_and_repeated_headers():
+    head = parse_request_head(b"GET / HTTP/1.1\r\nX-A: 1\r\n  2\r\nX-A: 3\r\n\r\nbody: no\r\n\r\n", False)
+    assert isinstance(head, RequestHead)
+    assert head.headers == ((b"x-a", b"1 2"), (b"x-a", b"3"))
+
+
+def test_cut_head_says_so():
+    head = parse_request_head(b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ab", True)
+    assert isinstance(head, RequestHead)
+    assert head.is_last_header_cut
+    assert parse_request_head(b"GET /a/b", True) == Malformed("request_line_truncated")
+
+
+def test_response():
+    head = parse_response_head(b"HTTP/1.1 200 OK\r\nContent-Type: Text/HTML; charset=x\r\n\r\n", False)
+    assert head == ResponseHead(version="1.1", status_code=200, content_type="text/html")
+
+
+@given(st.binary(max_size=400), st.booleans())
+def test_never_raises(data, is_truncated):
+    assert isinstance(parse_request_head(data, is_truncated), RequestHead | Malformed)
+    assert isinstance(parse_request_head(b"GET /" + data, is_truncated), RequestHead | Malformed)
+    assert isinstance(parse_request_head(b"GET / HTTP/1.1\r\n" + data, is_truncated), RequestHead | Malformed)
+    assert isinstance(parse_response_head(b"HTTP/1.1 200 " + data, is_truncated), ResponseHead | Malformed)
+
+
+def test_repr_hides_values():
+    head = parse_request_head(b"GET /secret?s=hunter2 HTTP/1.1\r\nAuthorization: Basic aHVudGVyMg==\r\n\r\n", False)
+    assert "secret" not in repr(head)
+    assert "aHVu" not in repr(head)

@@ -1,0 +1,109 @@
+"""Shapes, routes and reveal."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.calls import SegmentKind, Service, WorkloadKind
+from sensor.keyed import KeyedHash
+from sensor.shapes import Shape, classify_segment
+from sensor.templating import Templater
+from sensor.trie import MAX_WORDS
+from sensor.vocabulary import load_vocabulary
+
+SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
+PATHS = ["/v1/users/42", "/v1/users/43/orders", "/v1/users/zorblatt", "/a.json", "/", "/v1/users/", "/v1/users"]
+
+
+def _templater() -> Templater:
+    return Templater(load_vocabulary(), KeyedHash(1, b"0123456789abcdef"))
+
+
+def _route(templater: Templater, path: str, status: int = 200, consumer: int = 1):
+    return templater.route(SERVICE, "h", "GET", path, status, consumer)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("users", SegmentKind.LITERAL),
+        ("getUserById", SegmentKind.LITERAL),
+        ("v2", SegmentKind.LITERAL),
+        ("12345", SegmentKind.INTEGER),
+        ("3f2504e0-4f89-11d3-9a0c-0305e82c3301", SegmentKind.UUID),
+        ("507f1f77bcf86cd799439011", SegmentKind.HEX),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", SegmentKind.ULID),
+        ("2024-02-29", SegmentKind.DATE),
+        ("a.b@example.com", SegmentKind.EMAIL),
+        ("cus_8fj2Kd92ka7L", SegmentKind.TOKEN),
+        ("V1StGXR8_Z5jdHi6B-myT", SegmentKind.TOKEN),
+        ("zorblatt", SegmentKind.WORD),
+    ],
+)
+def test_shapes(text, kind):
+    assert classify_segment(text, load_vocabulary()).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"), [("42.json", "{}.json"), ("42:cancel", "{}:cancel"), ("Products(5)", "Products({})")]
+)
+def test_patterns_around_a_parameter(text, pattern):
+    shape = classify_segment(text, load_vocabulary())
+    assert (shape.kind, shape.text) == (SegmentKind.LITERAL, pattern)
+
+
+@given(st.text(max_size=60))
+def test_never_raises_and_repr_hides_values(text):
+    shape = classify_segment(text, load_vocabulary())
+    assert isinstance(shape, Shape)
+    assert "redacted" in repr(shape)
+    _route(_templater(), text)
+
+
+def test_route_ids_do_not_depend_on_order():
+    forward, backward = _templater(), _templater()
+    ids = {path: _route(forward, path).route.route_id for path in PATHS}
+    shuffled = random.Random(1).sample(PATHS, len(PATHS))
+    assert {path: _route(backward, path).route.route_id for path in shuffled} == ids
+    assert {path: _route(forward, path).route.route_id for path in PATHS} == ids
+
+
+def test_object_is_named_by_its_parameters():
+    templater = _templater()
+    assert _route(templater, "/v1/users").object_hash == 0
+    first, second = _route(templater, "/v1/users/42"), _route(templater, "/v1/users/43")
+    assert first.object_hash != second.object_hash
+    assert first.object_number == 42
+    assert first.route is second.route
+
+
+def test_many_words_become_a_parameter():
+    templater = _templater()
+    letters = "bcdfghjklmnpqrstvwxz"
+    words = [f"zor{a}u{b}a" for a in letters for b in letters][: MAX_WORDS + 20]
+    routes = {_route(templater, f"/v1/users/{word}").route for word in words}
+    assert len(routes) == MAX_WORDS + 1
+    assert any(route.segments[-1].kind is SegmentKind.PARAMETER for route in routes)
+
+
+def test_reveal_needs_three_served_consumers_and_keeps_the_id():
+    templater = _templater()
+    before = _route(templater, "/zorblatt").route
+    word = before.segments[0].hash
+    _route(templater, "/zorblatt", consumer=2)
+    _route(templater, "/zorblatt", status=404, consumer=3)
+    assert templater.apply_reveal([word]) == {}
+    _route(templater, "/zorblatt", consumer=4)
+    assert templater.apply_reveal([word]) == {word: "zorblatt"}
+    after = _route(templater, "/zorblatt").route
+    assert (after.route_id, after.segments[0].text) == (before.route_id, "zorblatt")
+    assert "zorblatt" not in repr(templater.reveal)
+
+
+def test_names_are_never_revealed():
+    templater = _templater()
+    for consumer in range(5):
+        route = _route(templater, "/v1/users/johnsmith", consumer=consumer).route
+    assert templater.apply_reveal([route.segments[-1].hash]) == {}
