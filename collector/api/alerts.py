@@ -16,7 +16,8 @@ class AlertPlace:
 
 
 class AlertRepository(Protocol):
-    """Reads alerts and records what people decide about them. Writers give the alert as it is after, or None when there is none."""
+    """Reads alerts and records what people decide about them. Writers give the alert as it is after, or None when
+    there is none."""
 
     def list_alerts(
         self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None

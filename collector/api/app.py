@@ -31,8 +31,10 @@ GZIP_BYTES_MIN = 1_024
 
 DESCRIPTION = """The inventory of every HTTP API that the sensors see: endpoints, consumers, alerts, coverage.
 
-Send the API token as `Authorization: Bearer TOKEN`. Errors are RFC 9457 problem details whose `detail` names the thing, the value and
-the fix. Lists are paged by keyset: ask again with `cursor` set to `next_cursor` until it is null. Unknown query parameters are refused.
+Send the API token as `Authorization: Bearer TOKEN`. Errors are RFC 9457 problem details whose `detail` names the
+thing, the value and
+the fix. Lists are paged by keyset: ask again with `cursor` set to `next_cursor` until it is null. Unknown query
+parameters are refused.
 """
 
 PROBLEMS = {
@@ -48,7 +50,8 @@ PROBLEMS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """How the HTTP side behaves. `token` None turns authentication off: the caller has made sure that it listens on loopback only."""
+    """How the HTTP side behaves. `token` None turns authentication off: the caller has made sure that it listens on
+    loopback only."""
 
     token: str | None
     version: str
@@ -70,7 +73,8 @@ def build_app(
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
-    `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics` gives the Prometheus text.
+    `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
+    gives the Prometheus text.
     """
     endpoints = EndpointInventory(reader=store)
     consumers = ConsumerInventory(reader=store)

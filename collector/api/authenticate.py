@@ -11,7 +11,8 @@ CHALLENGE = {"www-authenticate": 'Bearer realm="apidae"'}
 
 
 class Gate:
-    """Lets a request in or not. `token` None means that authentication is off (loopback only; the composition sees to that)."""
+    """Lets a request in or not. `token` None means that authentication is off (loopback only; the composition sees
+    to that)."""
 
     def __init__(self, *, token: str | None, clock: Callable[[], float]) -> None:
         self._token = token

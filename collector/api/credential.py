@@ -1,6 +1,8 @@
-"""Who may ask: the bearer token of the API, and the session a browser gets for it. Pure: bytes and the time in, yes or no out.
+"""Who may ask: the bearer token of the API, and the session a browser gets for it. Pure: bytes and the time in, yes
+or no out.
 
-A session is `EXPIRY.MAC`, where MAC is HMAC-SHA256 of the expiry under the token: it needs no store, dies with the token, and does not
+A session is `EXPIRY.MAC`, where MAC is HMAC-SHA256 of the expiry under the token: it needs no store, dies with the
+token, and does not
 give the token back to whoever reads the cookie jar.
 """
 

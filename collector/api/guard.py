@@ -1,8 +1,11 @@
 """What stands in front of every route: security headers on the way out, refusal of other sites' requests on the way in.
 
-Three ASGI layers without state. `SecurityHeaders` sets a policy under which the page runs only our own files: no inline script or style, no frames,
-no referrer. `SameSite` refuses writes that a browser sends on behalf of another site (Fetch Metadata, or Origin where the browser is
-older); programs send neither header and pass. `LoopbackHost` guards a collector without authentication against DNS rebinding: a page that
+Three ASGI layers without state. `SecurityHeaders` sets a policy under which the page runs only our own files: no
+inline script or style, no frames,
+no referrer. `SameSite` refuses writes that a browser sends on behalf of another site (Fetch Metadata, or Origin
+where the browser is
+older); programs send neither header and pass. `LoopbackHost` guards a collector without authentication against DNS
+rebinding: a page that
 points its own name at 127.0.0.1 still sends its own name as Host.
 """
 
@@ -77,7 +80,7 @@ class LoopbackHost:
             host = Headers(scope=scope).get("host", "")
             if host_name(host) not in LOOPBACK_NAMES:
                 sentence = (
-                    f"The Host header is {show(host)}, but a collector without authentication answers to localhost only; "
+                    f"The Host header is {show(host)}, but without authentication only localhost is answered; "
                     "use http://localhost or start it without --no-auth."
                 )
                 await problem_response(421, sentence)(scope, receive, send)

@@ -1,6 +1,8 @@
-"""What the API answers, as pydantic models: the domain's dataclasses by attribute, with the descriptions that OpenAPI shows.
+"""What the API answers, as pydantic models: the domain's dataclasses by attribute, with the descriptions that
+OpenAPI shows.
 
-Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an installation and says nothing outside it.
+Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an installation and says nothing outside
+it.
 """
 
 from datetime import UTC, datetime
@@ -36,7 +38,8 @@ class Model(BaseModel):
 
 
 class ServiceModel(Model):
-    """What serves: (cluster, namespace, workload, port), or on a plain host (host, unit or container or executable, port)."""
+    """What serves: (cluster, namespace, workload, port), or on a plain host (host, unit or container or executable,
+    port)."""
 
     cluster: str
     namespace: str
@@ -98,7 +101,7 @@ class EndpointModel(Model):
     authentication: AuthenticationModel
     consumers: int = Field(description="Distinct consumers; within 2 % above a few thousand.")
     tier: Tier = Field(
-        description="`confirmed`: answered 2xx. `unconfirmed`: never did. `probed`: nothing but 4xx, as a scanner leaves."
+        description="`confirmed`: answered 2xx. `unconfirmed`: never did. `probed`: nothing but 4xx, like a scanner's."
     )
     seen_at: SeenAt = Field(description="`client`: outbound or third party, no sensor saw the server.")
     is_proxied: bool

@@ -1,4 +1,5 @@
-"""What clients may ask for, validated once: query parameters and bodies become the domain's questions. Unknown names are refused."""
+"""What clients may ask for, validated once: query parameters and bodies become the domain's questions. Unknown names
+are refused."""
 
 from typing import Annotated
 
@@ -62,7 +63,7 @@ class EndpointParameters(SpanParameters):
     q: Text = Field(
         default="",
         max_length=SEARCH_CHARACTERS_MAX,
-        description="Words that must all occur in method, host, template or service; upper and lower case are the same.",
+        description="Words that must all occur in method, host, template or service; case does not matter.",
         examples=["orders"],
     )
     method: Text = Field(default="", max_length=40, description="Exactly this method.", examples=["GET"])

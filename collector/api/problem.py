@@ -1,4 +1,5 @@
-"""Errors as RFC 9457 problem details: whatever goes wrong becomes one sentence that names the thing, the value and the fix."""
+"""Errors as RFC 9457 problem details: whatever goes wrong becomes one sentence that names the thing, the value and
+the fix."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,5 @@
-"""Names of the wire's authentication bits (proto AuthenticationKind): reads a bit set, gives kinds a person and a filter can name."""
+"""Names of the wire's authentication bits (proto AuthenticationKind): reads a bit set, gives kinds a person and a
+filter can name."""
 
 NAMES: dict[int, str] = {
     1: "basic",

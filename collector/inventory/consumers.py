@@ -69,7 +69,9 @@ class ConsumerPage:
 _NAMED_BY: dict[ConsumerKind, str] = {
     ConsumerKind.PRINCIPAL: "r.principal = {hash:UInt64}",
     ConsumerKind.CREDENTIAL: "r.principal = 0 AND r.credential = {hash:UInt64}",
-    ConsumerKind.ADDRESS: "r.principal = 0 AND r.credential = 0 AND r.client_address = {text:String} AND r.client_address != ''",
+    ConsumerKind.ADDRESS: (
+        "r.principal = 0 AND r.credential = 0 AND r.client_address = {text:String} AND r.client_address != ''"
+    ),
     ConsumerKind.WORKLOAD: (
         "r.principal = 0 AND r.credential = 0 AND r.client_address = '' "
         "AND r.client_workload = {text:String} AND r.client_workload != ''"
@@ -157,7 +159,8 @@ LIMIT {CONSUMER_PLACES_MAX}"""
 def _figures(span: Span, where: str) -> str:
     """One row a consumer."""
     return f"""
-SELECT {CONSUMER_ID} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS endpoints,
+SELECT {CONSUMER_ID} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS
+endpoints,
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, r.status_code IN (401, 403)) AS denied,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -171,7 +174,8 @@ def _endpoints(counted: str, span: Span) -> str:
     """The endpoints one consumer touched, busiest first."""
     return f"""
 WITH {NAMES}
-SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template, sum(r.calls) AS calls,
+SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template,
+sum(r.calls) AS calls,
     sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}

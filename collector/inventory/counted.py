@@ -1,9 +1,13 @@
 """Which rows count, said once: the SQL that every inventory question starts from.
 
-A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the client's counts only
-where no sensor saw that server, which nobody can know when the row is written. So it is decided at query time: a client-role row is
-left out when its host was answered 2xx by a watched server in the same span. The 2xx keeps a stranger who sends `Host: api.example.com` to
-any of our servers and is turned away from hiding the real outbound calls to api.example.com. Hosts that name nothing (empty, and
+A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the
+client's counts only
+where no sensor saw that server, which nobody can know when the row is written. So it is decided at query time: a
+client-role row is
+left out when its host was answered 2xx by a watched server in the same span. The 2xx keeps a stranger who sends
+`Host: api.example.com` to
+any of our servers and is turned away from hiding the real outbound calls to api.example.com. Hosts that name nothing
+(empty, and
 `other` past the host cap) never match.
 
 Every value reaches the database as a typed parameter; the texts here hold only names of our own tables and columns.
@@ -22,8 +26,10 @@ FLAG_LOSSY = 1 << 5  # proto RowFlag.
 # Route -> endpoint, with the time the endpoint's route was first seen within retention.
 NAMES = """
     names AS (
-        SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster, m.namespace AS namespace,
-            m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
+        SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,
+        m.namespace AS namespace,
+            m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port,
+            m.host AS host,
             m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen
         FROM endpoint_routes AS m FINAL
         LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id) AS f
@@ -59,13 +65,15 @@ def rows_table(span: Span) -> str:
 
 
 def objects_count(span: Span) -> str:
-    """Distinct objects: exact sets or sketches merged, and never fewer than one row's own estimate (a row past 256 holds a sample)."""
+    """Distinct objects: exact sets or sketches merged, and never fewer than one row's own estimate (a row past 256
+    holds a sample)."""
     union = "uniqCombined64Merge(12)(r.objects_state)" if span.is_hourly else "uniqCombined64Array(12)(r.objects)"
     return f"greatest({union}, max(r.objects_count))"
 
 
 def counted_rows(span: Span) -> str:
-    """`FROM ... WHERE ...` of the rows that count, joined with their endpoints: aliases `r` and `n`. Needs NAMES in the WITH clause."""
+    """`FROM ... WHERE ...` of the rows that count, joined with their endpoints: aliases `r` and `n`. Needs NAMES in
+    the WITH clause."""
     table = rows_table(span)
     return f"""
     FROM {table} AS r

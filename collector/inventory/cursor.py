@@ -1,7 +1,10 @@
-"""The place in a sorted list where the next page starts: a keyset (last sort value, last id), written as one opaque word.
+"""The place in a sorted list where the next page starts: a keyset (last sort value, last id), written as one opaque
+word.
 
-A keyset stays right while rows come and go: it asks for what sorts after the last row shown, not for a row number. The word also
-carries the question it belongs to, so that a cursor used with another sort or filter is refused instead of skipping rows.
+A keyset stays right while rows come and go: it asks for what sorts after the last row shown, not for a row number.
+The word also
+carries the question it belongs to, so that a cursor used with another sort or filter is refused instead of skipping
+rows.
 """
 
 import base64
@@ -39,7 +42,8 @@ def write_cursor(cursor: Cursor, question: str) -> str:
 
 
 def read_cursor(word: str, question: str, value_type: type[float] | type[str]) -> Cursor:
-    """The cursor behind a word; raises CursorError with a sentence for a person. Never trusts the word: it comes from the client."""
+    """The cursor behind a word; raises CursorError with a sentence for a person. Never trusts the word: it comes
+    from the client."""
     if len(word) > CURSOR_CHARACTERS_MAX:
         raise CursorError("it is longer than any cursor this collector gives")
     try:

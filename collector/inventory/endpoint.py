@@ -56,7 +56,8 @@ class StatusMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """Credentials seen. `coverage` is the share of 2xx calls that carried some, None without 2xx; `kinds` counts calls of any status."""
+    """Credentials seen. `coverage` is the share of 2xx calls that carried some, None without 2xx; `kinds` counts
+    calls of any status."""
 
     coverage: float | None
     kinds: dict[str, int]
@@ -73,7 +74,8 @@ class Authentication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One row of the inventory. Times are unix seconds, sizes bytes, latencies milliseconds to the last response byte."""
+    """One row of the inventory. Times are unix seconds, sizes bytes, latencies milliseconds to the last response
+    byte."""
 
     id: str
     service: Service

@@ -1,6 +1,7 @@
 """Endpoints out of the store: reads a question, gives a page of the inventory or one endpoint with its history.
 
-A page takes two statements. The first ranks: it aggregates only what the filters and the sort need, over every endpoint, and gives the
+A page takes two statements. The first ranks: it aggregates only what the filters and the sort need, over every
+endpoint, and gives the
 ids of the page. The second measures: histograms, consumers and content types of those ids alone.
 """
 
@@ -56,7 +57,8 @@ _COVERAGE = f"sumIf(r.calls, {SUCCESS} AND r.authentication != 0) / sumIf(r.call
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SortKey:
-    """One sort: its aggregate, and the type of its values. No value may be NULL or NaN: a keyset must be able to pass it."""
+    """One sort: its aggregate, and the type of its values. No value may be NULL or NaN: a keyset must be able to
+    pass it."""
 
     expression: str
     value_type: type[float] | type[str]
@@ -86,7 +88,7 @@ _TIERS = f"""multiIf(sumIf(r.calls, {SUCCESS}) > 0, 'confirmed',
         sum(r.calls) > 0 AND sumIf(r.calls, {CLIENT_ERROR}) = sum(r.calls), 'probed', 'unconfirmed')"""
 
 _LEVELS: dict[str, str] = {
-    AuthenticationLevel.NONE: f"sumIf(r.calls, {SUCCESS}) > 0 AND sumIf(r.calls, {SUCCESS} AND r.authentication != 0) = 0",
+    AuthenticationLevel.NONE: f"sumIf(r.calls, {SUCCESS}) > 0 AND {_COVERAGE} = 0",
     AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
     AuthenticationLevel.FULL: f"sumIf(r.calls, {SUCCESS}) > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
     AuthenticationLevel.UNKNOWN: f"sumIf(r.calls, {SUCCESS}) = 0",
@@ -211,7 +213,8 @@ def _measures(span: Span) -> str:
 WITH {NAMES}
 SELECT
     n.endpoint_id AS id,
-    max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS workload_kind,
+    max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS
+    workload_kind,
     max(n.host_name) AS host_name, max(n.port) AS port, max(n.host) AS host, max(n.method) AS method,
     max(n.url_template) AS url_template, min(n.first_seen) AS first_seen,
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
@@ -246,7 +249,8 @@ def _series(counted: str) -> str:
     """One row a step, ascending; steps without calls are absent."""
     return f"""
 WITH {NAMES}
-SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors,
+SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
+sumIf(r.calls, {ERROR}) AS errors,
     sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     {CONSUMER_COUNT} AS consumers
 {counted}
@@ -258,7 +262,8 @@ def _top_consumers(counted: str, span: Span) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
 WITH {NAMES}
-SELECT {CONSUMER_ID} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS objects,
+SELECT {CONSUMER_ID} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
+objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}
 GROUP BY consumer
@@ -280,7 +285,8 @@ def _routes(counted: str) -> str:
     """The routes behind one endpoint, busiest first."""
     return f"""
 WITH {NAMES}
-SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS segment_text,
+SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS
+segment_text,
     t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls
 FROM (SELECT r.route_id AS route_id, sum(r.calls) AS total {counted} GROUP BY r.route_id) AS c
 INNER JOIN (SELECT * FROM routes LIMIT 1 BY route_id) AS t ON t.route_id = c.route_id

@@ -1,6 +1,8 @@
-"""Quantiles of the wire's exponential histograms: reads bucket indexes with counts, gives values in the unit they were taken in.
+"""Quantiles of the wire's exponential histograms: reads bucket indexes with counts, gives values in the unit they
+were taken in.
 
-Bucket i of scale 3 covers (2^(i/8), 2^((i+1)/8)], so merging is adding counts and the geometric middle of a bucket is at most 4.4 %
+Bucket i of scale 3 covers (2^(i/8), 2^((i+1)/8)], so merging is adding counts and the geometric middle of a bucket
+is at most 4.4 %
 from any value in it (OpenTelemetry data model, "Exponential histogram"; native Prometheus schema 3).
 """
 

@@ -1,7 +1,8 @@
 """The mapping job: gives every route an endpoint, and asks for the words that templates still hide.
 
-New routes come from ingest; at start, so do all routes of the store that have no endpoint yet. Naming itself is pure and elsewhere: this
-room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once for the sensors to reveal.
+New routes come from ingest; at start, so do all routes of the store that have no endpoint yet. Naming itself is pure
+and elsewhere: this room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once
+for the sensors to reveal.
 """
 
 import hashlib
@@ -55,7 +56,10 @@ class Writer(Protocol):
 
 
 def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
-    """The endpoint of a route: its template, and an id that every route with the same service, host, method and template shares."""
+    """The endpoint of a route: its template, and an id that every route with the same service, host, method and
+
+    template shares.
+    """
     named = template(route.segments, route.has_trailing_slash, words)
     service = route.service
     parts = (
@@ -82,11 +86,17 @@ class EndpointMapping:
         self._words: dict[int, str] = {}
 
     def learn_words(self, words: Mapping[int, str]) -> None:
-        """Take revealed texts by hash; routes named from now on show them. The caller maps the routes that had them again."""
+        """Take revealed texts by hash; routes named from now on show them. The caller maps the routes that had them
+
+        again.
+        """
         self._words.update(words)
 
     def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
-        """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was written."""
+        """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was
+
+        written.
+        """
         version = int(self._clock() * 1_000_000)
         records = tuple(_record(route, name_endpoint(route, self._words), version) for route in routes)
         self._writer.insert_records("endpoint_routes", records)

@@ -33,7 +33,8 @@ class Order(StrEnum):
     DESCENDING = "desc"
 
 
-# The direction a person means when naming only the sort: most, newest and slowest first, but names by alphabet and least covered first.
+# The direction a person means when naming only the sort: most, newest and slowest first, but names by alphabet and
+# least covered first.
 NATURAL_ORDER: dict[EndpointSort, Order] = {
     EndpointSort.CALLS: Order.DESCENDING,
     EndpointSort.LAST_SEEN: Order.DESCENDING,
@@ -48,7 +49,8 @@ NATURAL_ORDER: dict[EndpointSort, Order] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointQuestion:
-    """Filters (empty or None = any), sort and page. `authentication` is a level or the name of an authentication kind."""
+    """Filters (empty or None = any), sort and page. `authentication` is a level or the name of an authentication
+    kind."""
 
     span: Span
     since: str
@@ -70,7 +72,8 @@ class EndpointQuestion:
 
     @property
     def fingerprint(self) -> str:
-        """What a cursor belongs to: everything but the limit and the place. The span's bounds move with the clock and stay out."""
+        """What a cursor belongs to: everything but the limit and the place. The span's bounds move with the clock
+        and stay out."""
         return digest_question(
             "endpoints",
             self.since,

@@ -1,4 +1,5 @@
-"""The sensor as the inventory shows it: who it is, how it does, and its account of every call: seen = used + dropped."""
+"""The sensor as the inventory shows it: who it is, how it does, and its account of every call: seen = used +
+dropped."""
 
 from dataclasses import dataclass
 from enum import StrEnum

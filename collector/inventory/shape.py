@@ -1,4 +1,5 @@
-"""The shape of a route's path as text: reads segment kinds and texts, gives `/orders/{integer}`; unlike a template it hides nothing."""
+"""The shape of a route's path as text: reads segment kinds and texts, gives `/orders/{integer}`; unlike a template
+it hides nothing."""
 
 from collections.abc import Sequence
 

@@ -48,7 +48,8 @@ class Span:
 
 
 def span_since(since: Since, now: float) -> Span:
-    """The span from `since` ago until the end of the row that holds `now`; a span that minute rows no longer cover reads hour rows."""
+    """The span from `since` ago until the end of the row that holds `now`; a span that minute rows no longer cover
+    reads hour rows."""
     seconds = SECONDS[since]
     is_hourly = seconds > MINUTE_ROWS_KEPT_SECONDS
     row = HOUR_SECONDS if is_hourly else MINUTE_SECONDS
@@ -57,7 +58,8 @@ def span_since(since: Since, now: float) -> Span:
 
 
 def series_step(span: Span) -> int:
-    """Seconds of one point of a time series: whole rows, at most SERIES_POINTS_MAX points, and a step that divides a day evenly."""
+    """Seconds of one point of a time series: whole rows, at most SERIES_POINTS_MAX points, and a step that divides a
+    day evenly."""
     for step in (60, 300, 600, 1800, HOUR_SECONDS, 3 * HOUR_SECONDS, 6 * HOUR_SECONDS, 24 * HOUR_SECONDS):
         if step >= span.row_seconds and span.seconds / step <= SERIES_POINTS_MAX:
             return step

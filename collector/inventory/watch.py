@@ -22,14 +22,16 @@ _PROTOCOLS = {  # proto PortProtocol.
 }
 
 _SENSORS = f"""
-SELECT cluster, node, boot_id, version, kernel_release, state, reason, first_seen, last_hello_at, last_health_at, last_batch_at, lag_ms,
+SELECT cluster, node, boot_id, version, kernel_release, state, reason, first_seen, last_hello_at, last_health_at,
+last_batch_at, lag_ms,
     spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls, stages
 FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
 
 _PORTS = f"""
-SELECT node, cluster, namespace, workload, workload_kind, host_name, port, protocol, address, connections, bytes, reason,
+SELECT node, cluster, namespace, workload, workload_kind, host_name, port, protocol, address, connections, bytes,
+reason,
     toUnixTimestamp(time) AS updated_at
 FROM coverage FINAL
 ORDER BY node, port, address, protocol, workload

@@ -1,4 +1,5 @@
-"""Geometry of the page's small charts: a time series in, rectangles and labels of an SVG out. Pure; the template draws."""
+"""Geometry of the page's small charts: a time series in, rectangles and labels of an SVG out. Pure; the template
+draws."""
 
 import math
 from collections.abc import Callable, Sequence

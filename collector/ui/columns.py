@@ -46,7 +46,8 @@ _OTHER = {Order.ASCENDING: Order.DESCENDING, Order.DESCENDING: Order.ASCENDING}
 
 
 def link_to(query: Mapping[str, str], **changes: str) -> str:
-    """The page with some of its query changed; an empty value drops a parameter, and another question starts at its first page."""
+    """The page with some of its query changed; an empty value drops a parameter, and another question starts at its
+    first page."""
     merged = {**{name: value for name, value in query.items() if name != "cursor"}, **changes}
     text = urlencode({name: value for name, value in merged.items() if value})
     return f"/?{text}" if text else "/"

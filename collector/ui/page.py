@@ -1,4 +1,5 @@
-"""The page: the inventory with its alerts on top, one endpoint, and the sign-in. Plain links and forms; htmx only makes them smoother."""
+"""The page: the inventory with its alerts on top, one endpoint, and the sign-in. Plain links and forms; htmx only
+makes them smoother."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

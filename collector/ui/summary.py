@@ -1,4 +1,5 @@
-"""The strip on top of the page: is everything watched, and how much is not. Pure: sensors and coverage in, a few words out."""
+"""The strip on top of the page: is everything watched, and how much is not. Pure: sensors and coverage in, a few
+words out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -20,7 +20,8 @@ def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], f
 
     @router.get("", summary="List endpoints")
     def list_endpoints(parameters: Annotated[EndpointParameters, Query()]) -> EndpointPageModel:
-        """Every endpoint called within the span. A call seen at both ends counts once: at its server, if a sensor watches it."""
+        """Every endpoint called within the span. A call seen at both ends counts once: at its server, if a sensor
+        watches it."""
         try:
             return view_endpoint_page(endpoints.list_endpoints(parameters.question(clock())))
         except CursorError as error:

@@ -1,4 +1,5 @@
-"""/healthz, /readyz and /metrics: for whoever runs the collector. The first two need no token: orchestrators have none."""
+"""/healthz, /readyz and /metrics: for whoever runs the collector. The first two need no token: orchestrators have
+none."""
 
 from collections.abc import Callable
 

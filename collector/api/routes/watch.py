@@ -15,7 +15,8 @@ def build_watch_routes(*, watch: Watch) -> APIRouter:
 
     @router.get("/coverage", summary="Show coverage")
     def get_coverage(_: Annotated[NoParameters, Query()]) -> CoverageModel:
-        """Every listening port of every node with what is spoken there and why it is not read, and every loss by stage and reason."""
+        """Every listening port of every node with what is spoken there and why it is not read, and every loss by
+        stage and reason."""
         return CoverageModel.model_validate(watch.read_coverage())
 
     @router.get("/sensors", summary="List sensors")

@@ -1,4 +1,5 @@
-"""FastAPI's test client. It warns, when imported, that it would rather have another version of httpx; ours is the one the product uses."""
+"""FastAPI's test client. It warns, when imported, that it would rather have another version of httpx; ours is the
+one the product uses."""
 
 import warnings
 

@@ -1,6 +1,8 @@
-"""A small installation for tests of the inventory and the API: routes, mapped endpoints, minute rows, sensors and ports.
+"""A small installation for tests of the inventory and the API: routes, mapped endpoints, minute rows, sensors and
+ports.
 
-Written straight into the tables of collector/store/migrations.py, by the columns' names, as the ingest room leaves them.
+Written straight into the tables of collector/store/migrations.py, by the columns' names, as the ingest room leaves
+them.
 """
 
 import json
@@ -13,7 +15,8 @@ import pyarrow as pa
 
 from collector.store.base import Store
 
-# The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far from any edge.
+# The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far
+# from any edge.
 NOW = float(int(time.time()) // 3_600 * 3_600 + 1_830)
 MINUTE = 60
 
