@@ -68,7 +68,7 @@ def test_pause_detaches_and_resume_attaches(product: Product, before: Attachment
     subprocess.run([APIDAE, "pause"], check=True, timeout=PAUSE_SECONDS + 5, capture_output=True)
     paused = list_attachments()
     assert paused.links <= before.links
-    subprocess.run([APIDAE, "pause", "--resume"], check=True, timeout=10, capture_output=True)
+    subprocess.run([APIDAE, "resume"], check=True, timeout=10, capture_output=True)
     assert list_attachments().links - before.links
     assert sensor.stop() == 0, sensor.log_tail()
 
