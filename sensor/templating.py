@@ -173,12 +173,7 @@ class Templater:
     def _step(self, node: Node, depth: int, text: str, shape: Shape) -> Node:
         """The child for a segment that is no known literal or word of `node`; created where there is room."""
         kind = shape.kind
-        if (
-            depth < _VERSION_DEPTH
-            and node.version_count < MAX_VERSIONS
-            and is_release(text)
-            and _begins_api(node, depth)
-        ):
+        if depth <= _VERSION_DEPTH and node.version_count < MAX_VERSIONS and is_version_here(node, depth, text):
             node.version_count += 1
             return self._named_child(node, text, Segment(SegmentKind.LITERAL, text), False)
         if kind is SegmentKind.LITERAL:

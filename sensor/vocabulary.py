@@ -77,7 +77,7 @@ class Vocabulary:
         """A name, two names as one, or a name with an initial before or behind it."""
         if part in self._api:
             return False
-        if part in self._names or part[1:] in self._long_names or part[:-1] in self._long_names:
+        if part in self._names or part[1:] in self._long_names or (len(part) > 6 and part[:-1] in self._names):
             return not self._is_known(part) or part in self._names
         return any(part[:cut] in self._names and part[cut:] in self._names for cut in range(3, len(part) - 2))
 
