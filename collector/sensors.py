@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+_PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
 SENSOR_LIMIT = 20_000  # Twice the paper design; more are not remembered, and counted.
 
 
@@ -38,9 +39,19 @@ class SensorStatus:
     updated_at: float = 0.0
 
     @property
-    def heard_at(self) -> float:
+    def last_heard_at(self) -> float:
         """When it last spoke."""
         return max(self.last_hello_at, self.last_health_at, self.last_batch_at)
+
+    @property
+    def is_paused(self) -> bool:
+        """It said that it pauses or stops: its silence is no alert."""
+        return self.state in (_PAUSED, _STOPPING)
+
+    @property
+    def lag_seconds(self) -> float:
+        """Age of its oldest row not yet acknowledged, by its last report."""
+        return self.lag_ms / 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,7 @@ class SensorRegistry:
             version=version,
             kernel_release=kernel_release,
             last_hello_at=self._clock(),
+            state=0,  # Unknown until it reports: a sensor that comes back is not paused any more.
         )
 
     def record_health(self, node: str, report: HealthReport) -> None:

@@ -1,0 +1,148 @@
+"""What a sensor tells besides its rows, wire to domain: hello, health, coverage, revealed words. Bounded, never raises."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from apidae.v1 import stream_pb2
+
+from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES, Refusal, convert_service
+from collector.sensors import HealthReport
+
+PROTOCOL_VERSION = 1
+STAGE_LIMIT = 64
+REASON_LIMIT = 64  # Of one stage.
+PORT_LIMIT = 10_000
+REVEAL_LIMIT = 1_000
+_COUNT_LIMIT = 2**63
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """A checked Hello."""
+
+    cluster: str
+    node: str
+    boot_id: str
+    key_id: int
+    version: str
+    kernel_release: str
+    policy_epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoverageRecord:
+    """One row of `coverage`."""
+
+    node: str
+    cluster: str
+    namespace: str
+    workload: str
+    workload_kind: int
+    host_name: str
+    port: int
+    protocol: int
+    address: str
+    connections: int
+    bytes: int
+    reason: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevealedWord:
+    """One row of `revealed_words`."""
+
+    hash: int
+    text: str
+    key_id: int
+    time: datetime
+
+
+def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
+    """Who connects, or why it may not."""
+    if hello.protocol != PROTOCOL_VERSION:
+        return Refusal(
+            f"The sensor speaks protocol {hello.protocol}, this collector {PROTOCOL_VERSION}; update the older one."
+        )
+    for name in ("node", "boot_id"):
+        length = len(getattr(hello, name))
+        if not 0 < length <= NAME_LIMIT_BYTES:
+            return Refusal(f"hello.{name} has {length} characters; it needs 1 to {NAME_LIMIT_BYTES}.")
+    if len(hello.cluster) > NAME_LIMIT_BYTES:
+        return Refusal(f"hello.cluster has {len(hello.cluster)} characters; the limit is {NAME_LIMIT_BYTES}.")
+    return Greeting(
+        cluster=hello.cluster,
+        node=hello.node,
+        boot_id=hello.boot_id,
+        key_id=hello.key_id,
+        version=hello.version[:NAME_LIMIT_BYTES],
+        kernel_release=hello.kernel_release[:NAME_LIMIT_BYTES],
+        policy_epoch=hello.policy_epoch,
+    )
+
+
+def convert_health(health: stream_pb2.Health) -> HealthReport:
+    """A report, cut to its bounds."""
+    stages = [
+        {
+            "stage": stage.stage[:NAME_LIMIT_BYTES],
+            "seen": stage.seen,
+            "used": stage.used,
+            "dropped": {
+                reason[:NAME_LIMIT_BYTES]: count
+                for reason, count in zip(stage.dropped_reasons[:REASON_LIMIT], stage.dropped_counts, strict=False)
+            },
+        }
+        for stage in health.stages[:STAGE_LIMIT]
+    ]
+    return HealthReport(
+        state=min(max(health.state, 0), 255),
+        reason=health.reason[:TEXT_LIMIT_BYTES],
+        lag_ms=min(health.lag_ms, _COUNT_LIMIT),
+        spool_bytes=health.spool_bytes,
+        memory_bytes=health.memory_bytes,
+        cpu_ns=health.cpu_ns,
+        stages=json.dumps(stages),
+    )
+
+
+def convert_coverage(coverage: stream_pb2.Coverage, node: str, now_unix_seconds: float) -> list[CoverageRecord]:
+    """Ports of a node; the time is the collector's, for a sensor's clock may be wrong."""
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    records = []
+    for port in coverage.ports[:PORT_LIMIT]:
+        service = convert_service(port.service)
+        records.append(
+            CoverageRecord(
+                node=node,
+                cluster=service.cluster,
+                namespace=service.namespace,
+                workload=service.workload,
+                workload_kind=min(max(service.workload_kind, 0), 255),
+                host_name=service.host_name,
+                port=service.port,
+                protocol=min(max(port.protocol, 0), 255),
+                address=port.address[:NAME_LIMIT_BYTES],
+                connections=port.connections,
+                bytes=port.bytes,
+                reason=port.reason[:TEXT_LIMIT_BYTES],
+                time=now,
+            )
+        )
+    return records
+
+
+def convert_revealed(revealed: stream_pb2.Revealed, now_unix_seconds: float) -> list[RevealedWord] | Refusal:
+    """Words and their hashes."""
+    if len(revealed.hashes) != len(revealed.texts) or len(revealed.hashes) > REVEAL_LIMIT:
+        return Refusal(
+            f"revealed has {len(revealed.hashes)} hashes and {len(revealed.texts)} texts; "
+            f"it needs as many of each, up to {REVEAL_LIMIT}."
+        )
+    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
+    return [
+        RevealedWord(hash=word, text=text, key_id=revealed.key_id, time=now)
+        for word, text in zip(revealed.hashes, revealed.texts, strict=True)
+        if text and len(text.encode()) <= TEXT_LIMIT_BYTES
+    ]

@@ -1,0 +1,309 @@
+"""The gRPC service that sensors talk to: one stream a sensor, rows up, acknowledgements, policy and questions down.
+
+Messages arrive as bytes and are parsed here, so that a malformed one is refused and counted and its stream goes on;
+gRPC's own parser would end the stream. The same for size: gRPC's limit is twice ours. A batch is acknowledged when it
+is durable (collector/ingest/commit.py).
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from apidae.v1 import data_pb2, stream_pb2
+from google.protobuf.message import DecodeError
+
+from collector.ingest.commit import Committed, GroupCommit, Outcome
+from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
+from collector.ingest.reports import (
+    PROTOCOL_VERSION,
+    CoverageRecord,
+    Greeting,
+    RevealedWord,
+    convert_coverage,
+    convert_health,
+    convert_hello,
+    convert_revealed,
+)
+from collector.ingest.reveal import RevealBook
+from collector.ingest.wal import Append
+from collector.keys import InstallationKey, Token
+from collector.sensors import SensorRegistry
+
+SERVICE_NAME = "apidae.v1.CollectorService"
+METHOD_NAME = "Connect"
+GRPC_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
+FEATURES = ("reveal", "triggers")
+HELLO_TIMEOUT_SECONDS = 10.0
+# Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
+IN_FLIGHT_LIMIT = 64
+RETRY_AFTER_MS = 1_000
+REVEAL_INTERVAL_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+_BATCH_STATUS = {
+    Outcome.DURABLE: stream_pb2.ACK_STATUS_ACCEPTED,
+    Outcome.DUPLICATE: stream_pb2.ACK_STATUS_DUPLICATE,
+    Outcome.RETRY: stream_pb2.ACK_STATUS_RETRY,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerPolicy:
+    """What the sensors are told; `epoch` rises with every change."""
+
+    epoch: int
+    distinct_objects_per_second: int
+    calls_per_second: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestContext:
+    """What the service works with. `on_coverage` and `on_revealed` must not block."""
+
+    commit: GroupCommit
+    sensors: SensorRegistry
+    keys: Sequence[InstallationKey]
+    policy: TriggerPolicy
+    token: Token | None  # None: no authentication, on loopback only.
+    clock: Callable[[], float]
+    reveals: RevealBook
+    on_coverage: Callable[[list[CoverageRecord]], None]
+    on_revealed: Callable[[list[RevealedWord]], None]
+
+
+class IngestService:
+    """One for the server. `counts`: batches_seen = accepted + duplicate + refused + retry, and what else was odd."""
+
+    def __init__(self, context: IngestContext) -> None:
+        """See IngestContext."""
+        self.context = context
+        self.counts: Counter[str] = Counter()
+        self.streams = 0
+
+    def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
+        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
+        method = grpc.stream_stream_rpc_method_handler(
+            self.connect,
+            request_deserializer=None,
+            response_serializer=stream_pb2.ConnectResponse.SerializeToString,
+        )
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, {METHOD_NAME: method})
+
+    async def connect(self, requests: Any, call: Any) -> None:
+        """One stream, from Hello to its end."""
+        if not self._is_authorized(call.invocation_metadata()):
+            self.counts["unauthenticated"] += 1
+            await call.abort(grpc.StatusCode.UNAUTHENTICATED, "The sensor's token is wrong or missing; set token_file.")
+        greeting = await self._greet(call)
+        self.streams += 1
+        stream = _Stream(self, call, greeting)
+        try:
+            await stream.run()
+        finally:
+            self.streams -= 1
+
+    def _is_authorized(self, metadata: Any) -> bool:
+        token = self.context.token
+        if token is None:
+            return True
+        header = next((value for key, value in metadata or () if key == "authorization"), "")
+        scheme, _, candidate = str(header).partition(" ")
+        return scheme.lower() == "bearer" and token.accepts(candidate.strip())
+
+    async def _greet(self, call: Any) -> Greeting:
+        try:
+            first = await asyncio.wait_for(call.read(), HELLO_TIMEOUT_SECONDS)
+        except TimeoutError:
+            first = None
+        request = _parse(first) if isinstance(first, bytes) else None
+        if request is None or request.WhichOneof("message") != "hello":
+            await call.abort(grpc.StatusCode.INVALID_ARGUMENT, "The first message must be Hello.")
+        assert request is not None
+        greeting = convert_hello(request.hello)
+        if isinstance(greeting, Refusal):
+            self.counts["hello_refused"] += 1
+            await call.abort(grpc.StatusCode.FAILED_PRECONDITION, greeting.reason)
+        assert isinstance(greeting, Greeting)
+        context = self.context
+        context.sensors.record_hello(
+            greeting.node,
+            cluster=greeting.cluster,
+            boot_id=greeting.boot_id,
+            version=greeting.version,
+            kernel_release=greeting.kernel_release,
+        )
+        await call.write(
+            stream_pb2.ConnectResponse(
+                welcome=stream_pb2.Welcome(
+                    protocol=PROTOCOL_VERSION,
+                    features=FEATURES,
+                    policy_epoch=context.policy.epoch,
+                    server_time_unix_ns=int(context.clock() * 1e9),
+                    keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in context.keys],
+                )
+            )
+        )
+        return greeting
+
+
+class _Stream:
+    """The conversation with one sensor after its Hello."""
+
+    def __init__(self, service: IngestService, call: Any, greeting: Greeting) -> None:
+        self._service = service
+        self._context = service.context
+        self._call = call
+        self._greeting = greeting
+        self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
+        self._write_lock = asyncio.Lock()
+        self._tasks: set[asyncio.Future[None]] = set()
+
+    async def run(self) -> None:
+        """Read until the sensor ends; everything it sent before is still acknowledged."""
+        await self._push_policy()
+        reveal = asyncio.create_task(self._ask_words())
+        try:
+            while isinstance(message := await self._call.read(), bytes):
+                await self._take(message)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            reveal.cancel()
+            for task in self._tasks:
+                task.cancel()
+
+    async def _take(self, message: bytes) -> None:
+        """One message; whatever is wrong with it is counted, and the stream goes on."""
+        counts, context, node = self._service.counts, self._context, self._greeting.node
+        if len(message) > MESSAGE_LIMIT_BYTES:
+            await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
+            return
+        request = _parse(message)
+        if request is None:
+            await self._refuse(0, "The message is not a serialised apidae.v1.ConnectRequest.")
+            return
+        match request.WhichOneof("message"):
+            case "batch":
+                await self._take_batch(request.batch)
+            case "health":
+                context.sensors.record_health(node, convert_health(request.health))
+            case "coverage":
+                context.on_coverage(convert_coverage(request.coverage, node, context.clock()))
+            case "revealed":
+                words = convert_revealed(request.revealed, context.clock())
+                if isinstance(words, Refusal):
+                    counts["revealed_refused"] += 1
+                else:
+                    context.on_revealed(context.reveals.take(words))
+            case "policy_result":
+                if not request.policy_result.is_applied:
+                    counts["policy_refused"] += 1
+                    logger.warning("A sensor refused policy %d.", request.policy_result.epoch)
+            case _:
+                # Of a newer sensor, or a second Hello.
+                counts["messages_unknown"] += 1
+
+    async def _take_batch(self, batch: data_pb2.Batch) -> None:
+        counts, context = self._service.counts, self._context
+        rows = convert_batch(batch, context.clock())
+        if isinstance(rows, Refusal):
+            await self._refuse(batch.sequence, rows.reason, batch.boot_id)
+            return
+        if rows.node != self._greeting.node:
+            await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
+            return
+        counts["batches_seen"] += 1
+        unknown = count_unknown(batch)
+        counts["unknown_fields"] += unknown.fields
+        counts["unknown_values"] += unknown.values
+        counts["rows_seen"] += len(rows)
+        await self._slots.acquire()
+        append = Append(
+            node=rows.node,
+            boot_id=rows.boot_id,
+            sequence=rows.sequence,
+            received_unix_ns=int(context.clock() * 1e9),
+            payload=batch.SerializeToString(),
+        )
+        future = context.commit.submit(append)
+        self._spawn(self._acknowledge(append, future, rows.seen_calls, rows.lost_calls))
+
+    async def _acknowledge(
+        self, append: Append, future: "asyncio.Future[Committed]", seen_calls: int, lost_calls: int
+    ) -> None:
+        counts = self._service.counts
+        try:
+            # Shielded: another stream may wait for the same write.
+            result = await asyncio.shield(future)
+            counts[f"batches_{result.outcome.value}"] += 1
+            if result.outcome is Outcome.DURABLE:
+                self._context.sensors.record_batch(append.node, seen_calls=seen_calls, lost_calls=lost_calls)
+            await self._write(
+                stream_pb2.ConnectResponse(
+                    ack=stream_pb2.Ack(
+                        boot_id=append.boot_id,
+                        sequence=append.sequence,
+                        status=_BATCH_STATUS[result.outcome],
+                        reason=result.reason,
+                        retry_after_ms=RETRY_AFTER_MS if result.outcome is Outcome.RETRY else 0,
+                    )
+                )
+            )
+        finally:
+            self._slots.release()
+
+    async def _refuse(self, sequence: int, reason: str, boot_id: str = "") -> None:
+        self._service.counts["batches_seen"] += 1
+        self._service.counts["batches_refused"] += 1
+        ack = stream_pb2.Ack(
+            boot_id=boot_id or self._greeting.boot_id,
+            sequence=sequence,
+            status=stream_pb2.ACK_STATUS_REFUSED,
+            reason=reason,
+        )
+        await self._write(stream_pb2.ConnectResponse(ack=ack))
+
+    async def _push_policy(self) -> None:
+        policy = self._context.policy
+        if self._greeting.policy_epoch == policy.epoch:
+            return
+        triggers = stream_pb2.Triggers(
+            distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
+        )
+        await self._write(
+            stream_pb2.ConnectResponse(policy=stream_pb2.Policy(epoch=policy.epoch, is_full=True, triggers=triggers))
+        )
+
+    async def _ask_words(self) -> None:
+        """Ask every so often for words not revealed yet: a sensor may only learn later that it may tell."""
+        while True:
+            await asyncio.sleep(REVEAL_INTERVAL_SECONDS)
+            for hashes in self._context.reveals.list_questions():
+                await self._write(stream_pb2.ConnectResponse(reveal_request=stream_pb2.RevealRequest(hashes=hashes)))
+
+    async def _write(self, response: stream_pb2.ConnectResponse) -> None:
+        async with self._write_lock:
+            await self._call.write(response)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finish)
+
+    def _finish(self, task: "asyncio.Future[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
+            self._service.counts["acks_unsent"] += 1
+            logger.debug("An acknowledgement was not sent: %s", error)
+
+
+def _parse(message: bytes) -> stream_pb2.ConnectRequest | None:
+    try:
+        return stream_pb2.ConnectRequest.FromString(message)
+    except DecodeError:
+        return None
