@@ -5,6 +5,7 @@ position: after a restart the detectors go on exactly where the state ends, what
 """
 
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def load_checkpoint(path: Path, engine: Engine) -> Checkpoint | None:
         return None
     try:
         return decode_state(content, engine)
-    except (ValueError, KeyError, EOFError, OSError) as error:
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"detector state {path} cannot be read ({type(error).__name__}: {error}); "
             "move it aside to let the detectors learn anew"

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from collector.anomaly.engine import Engine
 from collector.alerts.signal import AlertSignal
+from collector.anomaly.engine import Engine
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
 START = 1_700_000_000  # On a 10 s window.

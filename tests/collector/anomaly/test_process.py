@@ -1,0 +1,88 @@
+"""The follower on a real log in a temporary directory: resume after a cut, acknowledgement before checkpoint; and one real child."""
+
+from pathlib import Path
+
+import pytest
+
+from collector.alerts.signal import AlertSignal
+from collector.anomaly.checkpoint import CheckpointError
+from collector.anomaly.engine import Engine
+from collector.anomaly.process import DetectorProcess, Follower, Told
+from collector.ingest.reader import WalReader
+from collector.ingest.wal import Append, Wal
+from tests.accuracy.volume import write_batch
+from tests.collector.anomaly.stream import START
+
+
+def fill(directory: Path, windows: range) -> None:
+    """A log of one endpoint called 20 times a minute, and 2,000 times in minute 40."""
+    wal = Wal(directory, readers=["detectors"], essential="detectors")
+    for w in windows:
+        payload = write_batch(START + 60 * w, 2_000 if w >= 40 else 20, 60, w + 1)
+        received = (START + 60 * w + 61) * 10**9
+        wal.append([Append(node="n", boot_id="b", sequence=w + 1, received_unix_ns=received, payload=payload)])
+    wal.close()
+
+
+def follow(directory: Path, told: list[Told]) -> Follower:
+    follower = Follower(
+        reader=WalReader(directory, "detectors"),
+        engine=Engine(),
+        checkpoint_path=directory / "detectors.state",
+        tell=told.append,
+    )
+    follower.resume()
+    return follower
+
+
+def test_cut_run_tells_the_same_signals_with_the_same_numbers(tmp_path: Path) -> None:
+    fill(tmp_path, range(44))
+    whole: list[Told] = []
+    one = follow(tmp_path, whole)
+    while one.step():
+        pass
+    assert whole
+    cut: list[Told] = []
+    two = follow(tmp_path, cut)
+    while two.step():
+        pass
+    assert cut == whole
+    assert not two.save()
+    two.taken = two.next_signal
+    assert two.save()
+    later: list[Told] = []
+    three = follow(tmp_path, later)
+    assert not three.step()
+    assert (three.position, three.next_signal, later) == (two.position, two.next_signal, [])
+    assert three.engine.watermark == two.engine.watermark
+
+
+def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -> None:
+    fill(tmp_path, range(44))
+    expected: list[Told] = []
+    follower = follow(tmp_path, expected)
+    while follower.step():
+        pass
+    taken: list[AlertSignal] = []
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.extend)
+    process.start()
+    count = sum(len(told.signals) for told in expected)
+    while len(taken) < count:
+        process.poll(5.0)
+    child = process._child
+    assert child is not None
+    child.kill()
+    child.join()
+    while process.restart_count == 0:
+        process.poll(5.0)
+    while process.pid is None:
+        process.poll(0.1)
+    process.stop()
+    assert taken == [signal for told in expected for signal in told.signals]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_damaged_state_is_refused_with_its_path_and_the_fix(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "detectors.state").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"detectors.state cannot be read .* move it aside"):
+        follow(tmp_path, [])
