@@ -1,0 +1,163 @@
+"""Alerts a day of a whole installation: 30 days, 1,000 endpoints, 50,000 pairs, heavy-tailed bursts and deploys.
+
+    scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1]
+
+Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step of 60 s the 10 s
+detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1 min, 5 min and 1 h; `--step 10`
+runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was held back, CPU.
+"""
+
+import argparse
+import collections
+import itertools
+import json
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.alerts.lifecycle import Lifecycle
+from collector.alerts.report import report_signal
+from collector.anomaly.engine import Engine
+from collector.rows import Ragged, Route, RowBatch, Segment, Service
+
+START = 1_700_006_400  # A midnight.
+_DAY = 86_400
+_DEPLOYS_A_DAY = 5.0
+_BATCH_ROWS = 10_000
+_OBJECTS = 200  # That a pair chooses from.
+
+
+@dataclass(kw_only=True)
+class Traffic:
+    """Pairs with log-normal rates, a day's rhythm, Pareto bursts, and deploys: an endpoint's level shifts, new pairs appear."""
+
+    random: np.random.Generator
+    endpoints: int
+    pairs: int
+    step: int
+
+    def __post_init__(self) -> None:
+        first_new = max(self.pairs // 5, 1)
+        self.endpoint = self.random.integers(0, self.endpoints, self.pairs)
+        self.consumer = self.random.integers(1, first_new + 1, self.pairs)
+        self.rate = self.random.lognormal(np.log(0.002), 1.5, self.pairs)  # Calls a second.
+        self.shift = np.ones(self.endpoints)
+        self.next_consumer = first_new + 1
+
+    def deploy(self) -> None:
+        """One endpoint changes by a factor for good; a tenth of its pairs are replaced by new consumers."""
+        endpoint = int(self.random.integers(0, self.endpoints))
+        self.shift[endpoint] = np.clip(self.shift[endpoint] * self.random.choice([0.4, 0.6, 1.6, 2.5]), 0.1, 10)
+        own = np.flatnonzero(self.endpoint == endpoint)
+        fresh = own[self.random.random(len(own)) < 0.1]
+        self.consumer[fresh] = np.arange(self.next_consumer, self.next_consumer + len(fresh))
+        self.next_consumer += len(fresh)
+
+    def count(self, at: int) -> np.ndarray:
+        """Calls of each pair in the step that starts at `at`."""
+        rhythm = 1 + 0.7 * np.sin(2 * np.pi * (at % _DAY / _DAY - 0.3))
+        mean = self.rate * self.shift[self.endpoint] * rhythm * self.step
+        bursts = self.random.random(self.pairs) < 0.002
+        mean[bursts] *= 1 + self.random.pareto(1.5, int(bursts.sum()))
+        return self.random.poisson(np.minimum(mean, 1e6))
+
+
+def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) -> RowBatch:
+    """Rows of some pairs; each touches up to eight objects of its own pool."""
+    n = len(pairs)
+    used, route = np.unique(traffic.endpoint[pairs], return_inverse=True)
+    service = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="h", port=1)
+    routes = tuple(
+        Route(
+            route_id=int(endpoint) + 1,
+            service=service,
+            host="h",
+            method="GET",
+            segments=(Segment(1, f"e{endpoint}", 0, 0),),
+            has_trailing_slash=False,
+        )
+        for endpoint in used
+    )
+    lengths = np.minimum(calls, 8)
+    pool = traffic.random.integers(0, _OBJECTS, int(lengths.sum())).astype(np.uint64)
+    hashes = (pool + np.repeat(pairs, lengths).astype(np.uint64) * np.uint64(_OBJECTS)) * np.uint64(0x9E3779B97F4A7C15)
+    zeros, wide, ones = np.zeros(n, np.uint32), np.zeros(n, np.uint64), np.ones(n, np.uint32)
+    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return RowBatch(
+        node="n", boot_id="b", sequence=1, partition=0, key_id=1, policy_epoch=0, clock_segment=0, lost_calls=0,
+        seen_calls=int(calls.sum()), strings=("",), routes=routes, route=route.astype(np.uint32),
+        route_id=(traffic.endpoint[pairs] + 1).astype(np.uint64), window_start=ones * np.uint32(at),
+        window_length=ones * np.uint32(traffic.step), principal=traffic.consumer[pairs].astype(np.uint64),
+        principal_kind=ones, credential=wide, client_address=zeros, client_workload=zeros, authentication=zeros,
+        status_code=zeros, role=ones, hop=ones, protocol_version=zeros, request_content_type=zeros,
+        response_content_type=zeros, flags=zeros, calls=calls.astype(np.uint64), request_bytes=wide,
+        response_bytes=wide, time_to_first_byte_sum_us=wide, duration_sum_us=wide, duration_max_us=wide,
+        duration=empty, response_size=empty,
+        objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
+        objects_count=lengths.astype(np.uint64), object_numeric_calls=wide, object_monotonic_steps=wide,
+        object_numeric_span=wide,
+    )  # fmt: skip
+
+
+def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -> dict[str, object]:
+    """Run and count."""
+    random = np.random.default_rng(seed)
+    traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step)
+    engine, ids = Engine(), itertools.count()
+    lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
+    opened: dict[str, tuple[AlertKind, int]] = {}
+    began, rows, detector_seconds, signals_count = time.process_time(), 0, 0.0, 0
+    for at in range(START, START + int(days * _DAY), step):
+        for _ in range(random.poisson(_DEPLOYS_A_DAY * step / _DAY)):
+            traffic.deploy()
+        counts = traffic.count(at)
+        active = np.flatnonzero(counts)
+        for first in range(0, len(active), _BATCH_ROWS):
+            chosen = active[first : first + _BATCH_ROWS]
+            batch = make_batch(traffic, chosen, counts[chosen], at)
+            rows += len(batch)
+            mark = time.process_time()
+            signals = engine.feed(batch, at + step)
+            detector_seconds += time.process_time() - mark
+            signals_count += len(signals)
+            for signal in signals:
+                alert = lifecycle.take(report_signal(signal), at + step)
+                if alert is not None:
+                    opened.setdefault(alert.id, (alert.kind, (at - START) // _DAY))
+        lifecycle.advance(at + step)
+    by_day = collections.Counter(day for _, day in opened.values())
+    return {
+        "days": days,
+        "endpoints": endpoints,
+        "pairs": pairs,
+        "step_seconds": step,
+        "rows": rows,
+        "alerts_a_day": round(len(opened) / days, 3),
+        "worst_day": max(by_day.values(), default=0),
+        "alerts_a_day_by_kind": {
+            kind: round(count / days, 3) for kind, count in collections.Counter(k for k, _ in opened.values()).items()
+        },
+        "suppressed": lifecycle.suppressed_count,
+        "held_back": engine.held_back_count,
+        "signals": signals_count,
+        "detector_microseconds_a_row": round(detector_seconds / max(rows, 1) * 1e6, 3),
+        "cpu_seconds": round(time.process_time() - began, 1),
+    }
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--days", type=float, default=30)
+    parser.add_argument("--endpoints", type=int, default=1_000)
+    parser.add_argument("--pairs", type=int, default=50_000)
+    parser.add_argument("--step", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    print(json.dumps(simulate(**vars(parser.parse_args()))))
+
+
+if __name__ == "__main__":
+    main()
