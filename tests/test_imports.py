@@ -29,9 +29,9 @@ ROOMS = {
         *("lock", "pause", "trial", "environment", "preflight", "pipeline", "run", "compose", "cli"),
     ),
     "collector": (
-        *("rows", "clock", "config", "keys"),
+        *("rows", "clock", "config", "keys", "sensors"),
         *("ingest", "store", "alerts", "anomaly", "inventory", "api", "ui", "app"),
-        *("query_cli", "sensors", "run", "compose", "cli"),
+        *("query_cli", "run", "compose", "cli"),
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.
