@@ -1,4 +1,4 @@
-"""What a sensor tells besides its rows, wire to domain: hello, health, coverage, revealed words. Bounded, never raises."""
+"""What a sensor tells besides its rows: hello, health, coverage, revealed words. Bounded, never raises."""
 
 import json
 from dataclasses import dataclass

@@ -1,21 +1,35 @@
-"""Which endpoint a route belongs to: routes in, records of `endpoint_routes` out.
+"""The mapping job: gives every route an endpoint, and asks for the words that templates still hide.
 
-Routes of one service, host, method and template are one endpoint; its id is a hash of the four, so every restart and
-every collector gives the same. When a word is revealed its routes are mapped anew under a later version: history
-follows without being rewritten.
+New routes come from ingest; at start, so do all routes of the store that have no endpoint yet. Naming itself is pure
+and elsewhere: this room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once
+for the sensors to reveal.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from typing import Any, Protocol
 
+from collector.inventory.endpoint import name_service
 from collector.inventory.naming import template
 from collector.rows import Route, Service
 
+WORD = 2  # proto SegmentKind.
+ASKED_MAX = 100_000  # Hashes remembered as asked for, 8 bytes each; past it nothing more is asked.
+ID_BYTES = 8  # 16 hex digits: two of a million endpoints collide once in 10^7 installations.
+REVEAL_MAX = 1_000  # Hashes of one RevealRequest (proto).
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointRoute:
+class EndpointName:
+    """What naming gives for one route."""
+
+    endpoint_id: str
+    template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRouteRecord:
     """One row of `endpoint_routes`."""
 
     route_id: int
@@ -33,78 +47,89 @@ class EndpointRoute:
     url_template: str
 
 
-class EndpointMapper:
-    """Maps routes and remembers the mapping for the detectors. Thread-safe."""
+class Writer(Protocol):
+    """The writing half of `collector.store.base.Store`."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives unix seconds; versions are its microseconds."""
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        """Append records; raises StoreError."""
+        ...
+
+
+def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
+    """The endpoint of a route: its template, and an id that every route with the same service, host, method and
+
+    template shares.
+    """
+    named = template(route.segments, route.has_trailing_slash, words)
+    service = route.service
+    parts = (
+        service.cluster,
+        service.namespace,
+        service.workload,
+        service.host_name,
+        str(service.port),
+        route.host,
+        route.method,
+        named,
+    )
+    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=ID_BYTES)
+    return EndpointName(endpoint_id=digest.hexdigest(), template=named)
+
+
+class EndpointMapping:
+    """Keeps `endpoint_routes` current. One thread at a time."""
+
+    def __init__(self, *, writer: Writer, clock: Callable[[], float]) -> None:
+        self._writer = writer
         self._clock = clock
+        self._asked: set[int] = set()
         self._words: dict[int, str] = {}
-        self._endpoints: dict[int, str] = {}
-        self._changes = 0
-        self._lock = Lock()
-
-    @property
-    def changes(self) -> int:
-        """Rises with every change of the mapping."""
-        return self._changes
-
-    def load(self, endpoint_of_route: Mapping[int, str], words: Mapping[int, str]) -> None:
-        """Take over what the store holds: the mapping, and texts by hash."""
-        with self._lock:
-            self._endpoints.update(endpoint_of_route)
-            self._words.update(words)
-            self._changes += 1
 
     def learn_words(self, words: Mapping[int, str]) -> None:
-        """Texts by hash, for routes mapped from now on."""
-        with self._lock:
-            self._words.update(words)
+        """Take revealed texts by hash; routes named from now on show them. The caller maps the routes that had them
 
-    def list_endpoints(self) -> dict[int, str]:
-        """Endpoint ids by route id."""
-        with self._lock:
-            return dict(self._endpoints)
+        again.
+        """
+        self._words.update(words)
 
-    def __call__(self, routes: Sequence[Route]) -> list[EndpointRoute]:
-        """Records of these routes, of a version later than any before."""
-        version = int(self._clock() * 1e6)
-        with self._lock:
-            records = [self._map(route, version) for route in routes]
-            self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
-            self._changes += 1
+    def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
+        """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was
+
+        written.
+        """
+        version = int(self._clock() * 1_000_000)
+        records = tuple(_record(route, name_endpoint(route, self._words), version) for route in routes)
+        self._writer.insert_records("endpoint_routes", records)
         return records
 
-    def _map(self, route: Route, version: int) -> EndpointRoute:
-        service = route.service
-        url_template = template(route.segments, route.has_trailing_slash, self._words)
-        return EndpointRoute(
-            route_id=route.route_id,
-            version=version,
-            endpoint_id=identify_endpoint(service, route.host, route.method, url_template),
-            service=name_service(service),
-            cluster=service.cluster,
-            namespace=service.namespace,
-            workload=service.workload,
-            workload_kind=min(service.workload_kind, 255),
-            host_name=service.host_name,
-            port=service.port,
-            host=route.host,
-            method=route.method,
-            url_template=url_template,
-        )
+    def ask_words(self, routes: Sequence[Route]) -> tuple[int, ...]:
+        """Hashes of hidden words on these (busy) routes that nobody asked for yet: at most REVEAL_MAX, each once."""
+        wanted: dict[int, None] = {}
+        for route in routes:
+            for segment in route.segments:
+                if segment.kind == WORD and not segment.text and segment.hash not in self._asked:
+                    wanted[segment.hash] = None
+                if len(wanted) == min(REVEAL_MAX, ASKED_MAX - len(self._asked)):
+                    self._asked.update(wanted)
+                    return tuple(wanted)
+        self._asked.update(wanted)
+        return tuple(wanted)
 
 
-def name_service(service: Service) -> str:
-    """`shop/web:8080` for a workload, `host-a/nginx.service:80` on a plain host."""
-    place = service.namespace or service.host_name
-    return f"{place}/{service.workload}:{service.port}" if place else f"{service.workload}:{service.port}"
-
-
-def identify_endpoint(service: Service, host: str, method: str, url_template: str) -> str:
-    """16 hexadecimal digits, stable for ever."""
-    parts = (
-        *(service.cluster, service.namespace, service.workload, str(service.workload_kind), service.host_name),
-        *(str(service.port), host, method, url_template),
+def _record(route: Route, name: EndpointName, version: int) -> EndpointRouteRecord:
+    service: Service = route.service
+    return EndpointRouteRecord(
+        route_id=route.route_id,
+        version=version,
+        endpoint_id=name.endpoint_id,
+        service=name_service(service),
+        cluster=service.cluster,
+        namespace=service.namespace,
+        workload=service.workload,
+        workload_kind=service.workload_kind,
+        host_name=service.host_name,
+        port=service.port,
+        host=route.host,
+        method=route.method,
+        url_template=name.template,
     )
-    return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

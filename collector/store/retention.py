@@ -1,4 +1,4 @@
-"""The disk cap: what the tables hold stays below a limit; the oldest minute rows go first, counted and shown in `evictions`.
+"""The disk cap: the tables stay below a limit; the oldest minute rows go first, counted and shown in `evictions`.
 
 Ages (48 h, 90 d) are the tables' own TTL. The cap drops whole partitions, an hour of minute rows or a week of hour
 rows at a time, and never the newest of a table; one process owns the embedded store, so nothing else changes

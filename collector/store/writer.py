@@ -9,7 +9,7 @@ routes come first, so that no row is ever without its route.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -29,10 +29,10 @@ KNOWN_ROUTE_LIMIT = 1_000_000
 
 
 class EndpointMapper(Protocol):
-    """Whoever names endpoints: the inventory (collector/inventory/naming.py)."""
+    """Whoever names endpoints: the inventory (collector/inventory/mapping.py)."""
 
-    def __call__(self, routes: Sequence[Route]) -> Sequence[Any]:
-        """Records of `endpoint_routes` for new routes."""
+    def __call__(self, routes: Sequence[Route]) -> None:
+        """Write `endpoint_routes` for new routes. Raises StoreError."""
         ...
 
 
@@ -59,7 +59,6 @@ class StoreWriter:
         log_id: str,
         find_durable: Callable[[], Position],
         map_endpoints: EndpointMapper,
-        on_routes: Callable[[Sequence[Route]], None] = lambda routes: None,
     ) -> None:
         """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again."""
         self._reader = reader
@@ -67,7 +66,6 @@ class StoreWriter:
         self._log_id = log_id
         self._find_durable = find_durable
         self._map_endpoints = map_endpoints
-        self._on_routes = on_routes
         self._known: set[int] = set()
         self.counts = WriterCounts()
 
@@ -152,12 +150,11 @@ class StoreWriter:
             return
         routes = [route for route, _ in new.values()]
         self._store.insert_arrow("routes", build_routes(new.values()))
-        self._store.insert_records("endpoint_routes", self._map_endpoints(routes))
+        self._map_endpoints(routes)
         if len(self._known) + len(new) > KNOWN_ROUTE_LIMIT:
             self._known.clear()
         self._known.update(new)
         self.counts.routes_stored += len(new)
-        self._on_routes(routes)
 
 
 def run_writer(
