@@ -16,8 +16,8 @@ import msgspec
 from sensor.calls import SegmentKind
 from sensor.vocabulary import Vocabulary, split_word
 
-# Longer segments are values whatever they hold; the longest literal of the public OpenAPI documents looked at has 78
-# characters.
+# Longer segments are values whatever they hold; the longest literal of the development documents has
+# 62 characters.
 MAX_SEGMENT_CHARACTERS: Final = 200
 
 # RFC 9562 section 4, any version, in braces too.

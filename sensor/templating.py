@@ -21,7 +21,7 @@ from sensor.vocabulary import Vocabulary
 MAX_ROUTES: Final = 20_000
 # Of those, routes that were never served: scanners must not fill the table.
 MAX_UNSERVED_ROUTES: Final = 4_000
-# Deeper paths are cut there and end in a parameter; the deepest of the public documents looked at has 17 segments.
+# Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
 _SHAPE_CACHE_ENTRIES: Final = 32_768
 # Where an API's version stands: /2.0/users, /api/3/users.
@@ -106,7 +106,7 @@ class Templater:
         """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
         only.
 
-        Cost: ~2 us for a path of known literals and a known object, ~10 us for a new object, ~70 us for a new route.
+        Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
         is_served = 200 <= status_code < 300
         name = self._hosts.admit(service, host, is_served)

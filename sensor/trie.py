@@ -10,10 +10,10 @@ from typing import Final
 
 from sensor.calls import Route, Segment, SegmentKind
 
-# Different unknown words at one position before it is a parameter. Measured on development traffic: 20 to 40 make no
-# difference.
+# Different unknown words at one position before it is a parameter. Template F1 on development traffic: .845 with 30,
+# .822 with 15.
 MAX_WORDS: Final = 30
-# Different API words at one position: the largest of the public documents looked at have ~400 siblings.
+# Different API words at one position: the development documents have at most 93.
 MAX_LITERALS: Final = 1_000
 # Different bare numbers or dates kept as API versions at one position.
 MAX_VERSIONS: Final = 4

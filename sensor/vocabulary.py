@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-# Longest literal segment of the public OpenAPI documents looked at is 78 characters; longer ones are values.
+# The longest literal segment of the development documents has 62 characters; longer ones are values.
 MAX_WORD_CHARACTERS: Final = 80
 MAX_WORD_PARTS: Final = 12
 
