@@ -46,7 +46,7 @@ class CollectorSettings(BaseSettings):
 
     # Where sensors and people come in. Off loopback only with TLS; port 0 takes a free one.
     grpc_listen: str = "127.0.0.1:7443"
-    http_listen: str = "127.0.0.1:7480"
+    http_listen: str = "127.0.0.1:8080"
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     no_auth: bool = False

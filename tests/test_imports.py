@@ -31,7 +31,7 @@ ROOMS = {
     "collector": (
         *("rows", "clock", "config", "keys", "sensors"),
         *("ingest", "store", "alerts", "anomaly", "inventory", "api", "ui", "app"),
-        *("query_cli", "run", "compose", "cli"),
+        *("query_cli", "metrics", "compose", "run", "cli"),
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.
@@ -45,13 +45,13 @@ NEUTRAL = {"sensor.main"}
 # Packages that reach outside, and the only rooms that may import them.
 EDGES = {
     "bcc": {"sensor.kernel", "sensor.trial"},
-    "grpc": {"sensor.uplink", "collector.ingest", "collector.cli"},
+    "grpc": {"sensor.uplink", "collector.ingest", "collector.run"},
     "chdb": {"collector.store"},
     "clickhouse_connect": {"collector.store"},
     "pyarrow": {"collector.store"},
     "fastapi": {"collector.api", "collector.app", "collector.ui"},
     "starlette": {"collector.api", "collector.app", "collector.ui"},
-    "uvicorn": {"collector.api", "collector.cli"},
+    "uvicorn": {"collector.run"},
     "pyroute2": {"sensor.enrich", "sensor.kernel"},
     "apidae": {"sensor.convert", "sensor.uplink", "sensor.spool", "collector.ingest"},
 }

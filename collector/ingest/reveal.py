@@ -34,6 +34,12 @@ class RevealBook:
             while len(self._open) > self._limit:
                 self._open.pop(next(iter(self._open)))
 
+    def forget(self, hashes: Iterable[int]) -> None:
+        """Close questions that are answered already."""
+        with self._lock:
+            for word in hashes:
+                self._open.pop(word, None)
+
     def list_questions(self) -> Iterator[list[int]]:
         """All open hashes in portions of REQUEST_LIMIT."""
         with self._lock:

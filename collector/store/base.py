@@ -22,7 +22,7 @@ class Store(Protocol):
         ...
 
     def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
-        """The same by column name; an empty result may have no columns. Raises StoreError."""
+        """The same by column name, every column as long as the result. Raises StoreError."""
         ...
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:

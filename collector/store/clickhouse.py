@@ -66,8 +66,12 @@ class ClickHouseStore:
         """See Store."""
         with self._borrow() as client:
             result = client.query(sql, parameters=dict(parameters or {}))
-            columns = result.result_columns or [[] for _ in result.column_names]
-            return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
+            if result.column_names:
+                columns = result.result_columns or [[] for _ in result.column_names]
+                return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
+            # The embedded engine sends no block, so no names, for an empty result.
+            described = client.query(f"DESCRIBE ({sql.strip().rstrip(';')})", parameters=dict(parameters or {}))
+            return {str(row[0]): [] for row in described.result_rows}
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """See Store."""

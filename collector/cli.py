@@ -1,0 +1,71 @@
+"""The collector's commands: `apidae collector`, and those that ask a running one (collector/query_cli.py).
+
+Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one
+sentence when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for a flag that does not
+exist.
+"""
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collector import query_cli
+from collector.config import ConfigError, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the collector's commands."""
+    app.command(name="collector", help="Take what sensors send; keep the inventory, raise alerts, answer queries.")(run)
+    query_cli.register(app)
+
+
+def run(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where everything is kept.")] = None,
+    grpc_listen: Annotated[str | None, typer.Option(help="HOST:PORT for sensors; port 0 takes a free one.")] = None,
+    http_listen: Annotated[str | None, typer.Option(help="HOST:PORT for people; port 0 takes a free one.")] = None,
+    tls_cert_file: Annotated[Path | None, typer.Option(help="PEM certificates of both listeners.")] = None,
+    tls_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    no_auth: Annotated[bool | None, typer.Option("--no-auth", help="No tokens; loopback only.")] = None,
+    disk_limit_bytes: Annotated[int | None, typer.Option(help="The tables stay below this.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+) -> None:
+    """Run the collector until SIGTERM or SIGINT."""
+    flags = {
+        "data_dir": data_dir,
+        "grpc_listen": grpc_listen,
+        "http_listen": http_listen,
+        "tls_cert_file": tls_cert_file,
+        "tls_key_file": tls_key_file,
+        "no_auth": no_auth,
+        "disk_limit_bytes": disk_limit_bytes,
+        "log_level": log_level,
+    }
+    try:
+        settings = load_settings(flags, config_path=config)
+    except ConfigError as error:
+        _fail(error)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.value.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # Here, not above: the engine and its arrays cost the other commands a second each.
+    from collector.keys import KeyFileError
+    from collector.run import StartError, run_collector
+    from collector.store.base import StoreError
+
+    try:
+        asyncio.run(run_collector(settings))
+    except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
+        logging.getLogger(__name__).debug("The start failed.", exc_info=True)
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    print(f"apidae collector: {error}", file=sys.stderr)
+    raise typer.Exit(1)

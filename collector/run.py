@@ -1,0 +1,354 @@
+"""The collector's life: start everything, say that it is ready, go on until told to stop, end cleanly.
+
+One process with one event loop (gRPC and HTTP), two threads that block (the store's writer, the detectors' pipe), and
+the detectors' own process, which is spawned: a fork of the embedded store would hang.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import uvicorn
+
+from collector.alerts.silence import SilenceWatch
+from collector.api.app import ApiSettings, build_app
+from collector.compose import Collector, compose_collector
+from collector.config import CollectorSettings, is_loopback, join_address, split_address
+from collector.ingest.commit import GroupCommit
+from collector.ingest.reader import write_durably
+from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService, TriggerPolicy
+from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
+from collector.metrics import Metrics
+from collector.store.base import StoreError
+from collector.store.retention import enforce_cap, measure_bytes
+from collector.store.writer import run_writer
+
+FLUSH_SECONDS = 1.0
+CAP_SECONDS = 60.0
+GRACE_SECONDS = 3.0
+# The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
+WRITE_INTERVAL_SECONDS = 0.5
+_POLL_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The collector cannot start; one sentence."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: this module has them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run_collector(settings: CollectorSettings) -> None:
+    """Run until SIGTERM or SIGINT. Raises StartError, StoreError, KeyFileError, OSError, ValueError before it is
+    ready.
+    """
+    http_socket = _bind(settings.http_listen, "http_listen")
+    try:
+        collector = await asyncio.to_thread(compose_collector, settings)
+    except BaseException:
+        http_socket.close()
+        raise
+    try:
+        await _Life(collector, http_socket).run()
+    finally:
+        http_socket.close()
+        await asyncio.to_thread(collector.close)
+
+
+class _Life:
+    """The running parts of one collector."""
+
+    def __init__(self, collector: Collector, http_socket: socket.socket) -> None:
+        self._collector = collector
+        self._settings = collector.settings
+        self._http_socket = http_socket
+        self._stop = asyncio.Event()
+        self._is_ending = threading.Event()
+        self._error_counts = {"wal_errors": 0, "writer_errors": 0, "detector_errors": 0, "housekeeping_errors": 0}
+        self._writer_error = ""
+        self._evicted_rows = 0
+        self._silence = SilenceWatch()
+        self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
+        self._ingest = IngestService(
+            IngestContext(
+                commit=self._commit,
+                sensors=collector.sensors,
+                keys=collector.keys,
+                policy=load_policy(self._settings.data_dir / "policy.json", self._settings),
+                token=collector.sensor_token,
+                clock=time.time,
+                reveals=collector.reveals,
+                on_coverage=collector.add_coverage,
+                on_revealed=collector.add_words,
+            )
+        )
+
+    async def run(self) -> None:
+        collector = self._collector
+        replayed = await asyncio.to_thread(collector.writer.recover)
+        if replayed:
+            logger.info("Stored %d batches that a crash had interrupted.", replayed)
+        await asyncio.to_thread(collector.desk.restore)
+        grpc_server, grpc_port = self._build_grpc()
+        await grpc_server.start()
+        threads = [
+            threading.Thread(target=self._write, name="writer"),
+            threading.Thread(target=self._detect, name="detectors"),
+        ]
+        for thread in threads:
+            thread.start()
+        if collector.webhook:
+            collector.webhook.start()
+        commit = asyncio.create_task(self._commit.run())
+        housekeeping = asyncio.create_task(self._keep_house())
+        server = self._build_http()
+        http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        try:
+            while not server.started and not http.done():
+                await asyncio.sleep(0.01)
+            self._announce(grpc_port)
+            stopped = asyncio.create_task(self._stop.wait())
+            await asyncio.wait({stopped, http, commit, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+        finally:
+            await grpc_server.stop(GRACE_SECONDS)
+            self._commit.stop()
+            server.should_exit = True
+            housekeeping.cancel()
+            await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
+            self._is_ending.set()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            with contextlib.suppress(StoreError):
+                await asyncio.to_thread(collector.flush_reports)
+            if collector.webhook:
+                await asyncio.to_thread(collector.webhook.stop)
+
+    def _build_grpc(self) -> tuple[grpc.aio.Server, int]:
+        settings = self._settings
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", GRPC_LIMIT_BYTES),
+                ("grpc.so_reuseport", 0),  # Else a second collector would share the port instead of failing.
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ]
+        )
+        server.add_generic_rpc_handlers((self._ingest.build_handler(),))
+        try:
+            if settings.tls_cert_file and settings.tls_key_file:
+                pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
+                port = server.add_secure_port(settings.grpc_listen, grpc.ssl_server_credentials([pair]))
+            else:
+                port = server.add_insecure_port(settings.grpc_listen)
+        except (RuntimeError, OSError) as error:
+            raise StartError(
+                f"grpc_listen {settings.grpc_listen} cannot be listened on ({_first_line(error)}); "
+                "is the port in use? Choose another, or 0 for a free one."
+            ) from error
+        return server, port
+
+    def _build_http(self) -> uvicorn.Server:
+        collector, settings = self._collector, self._settings
+        metrics = Metrics(counters=self._read_counters, gauges=self._read_gauges)
+        app = build_app(
+            store=collector.store,
+            alerts=collector.desk,
+            settings=ApiSettings(
+                token=collector.api_token.value if collector.api_token else None, version=collector.version
+            ),
+            clock=time.time,
+            readiness=lambda: self._writer_error,
+            metrics=metrics.render,
+        )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=int(GRACE_SECONDS),
+            ssl_certfile=str(settings.tls_cert_file) if settings.tls_cert_file else None,
+            ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
+        )
+        return _Server(config)
+
+    def _announce(self, grpc_port: int) -> None:
+        """Tokens made by this start to standard error, once; then the one line that programs wait for."""
+        collector, settings = self._collector, self._settings
+        for token, file, what in (
+            (collector.sensor_token, SENSOR_TOKEN_FILE, "Sensors"),
+            (collector.api_token, API_TOKEN_FILE, "The API"),
+        ):
+            if token is not None and token.is_new:
+                print(f"{what} token (kept in {settings.data_dir / file}): {token.value}", file=sys.stderr, flush=True)
+        event = {
+            "event": "ready",
+            "grpc": join_address(split_address(settings.grpc_listen)[0], grpc_port),
+            "http": join_address(split_address(settings.http_listen)[0], self._http_socket.getsockname()[1]),
+            "pid": os.getpid(),
+            "version": collector.version,
+        }
+        print(json.dumps(event), flush=True)
+
+    def _write(self) -> None:
+        """The store writer's thread."""
+
+        def fail(error: Exception) -> None:
+            self._writer_error = f"The store takes no rows: {error}"
+            self._count("writer_errors", error)
+
+        def succeed() -> None:
+            self._writer_error = ""
+
+        run_writer(
+            self._collector.writer,
+            is_stopping=self._is_ending,
+            on_error=fail,
+            on_drained=succeed,
+            interval_seconds=WRITE_INTERVAL_SECONDS,
+        )
+
+    def _detect(self) -> None:
+        """The detectors' thread: takes signals, and hands over the mapping when it changed."""
+        detectors, naming = self._collector.detectors, self._collector.naming
+        told = 0
+        while not self._is_ending.is_set():
+            try:
+                detectors.poll(_POLL_SECONDS)
+                if naming.changes != told:
+                    told = naming.changes
+                    detectors.map_routes(naming.list_endpoints())
+            except Exception as error:
+                self._count("detector_errors", error)
+                self._is_ending.wait(_POLL_SECONDS)
+        detectors.stop()
+
+    async def _keep_house(self) -> None:
+        """Each second: sensors, ports and words into the store, silent sensors into alerts. Each minute: disk cap,
+        old segments.
+        """
+        next_cap = 0.0
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self._do(self._collector.flush_reports)
+            await self._do(self._watch_sensors)
+            if time.monotonic() >= next_cap:
+                next_cap = time.monotonic() + CAP_SECONDS
+                await self._do(self._enforce_cap)
+
+    async def _do(self, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.to_thread(work)
+        except Exception as error:
+            self._count("housekeeping_errors", error)
+
+    def _watch_sensors(self) -> None:
+        findings = self._silence.look(self._collector.sensors.list_statuses(), time.time())
+        if findings.reports:
+            self._collector.desk.take_reports(findings.reports)
+        for kind, node in findings.healed:
+            self._collector.desk.settle(kind, node)
+
+    def _enforce_cap(self) -> None:
+        if self._settings.store_url is None:
+            gone = enforce_cap(
+                self._collector.store, limit_bytes=self._settings.disk_limit_bytes, now_unix_seconds=time.time()
+            )
+            self._evicted_rows += sum(eviction.rows for eviction in gone)
+            for eviction in gone:
+                logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
+
+    def _count(self, name: str, error: Exception) -> None:
+        self._error_counts[name] += 1
+        logger.error("%s: %s", name.replace("_", " "), _first_line(error))
+
+    def _read_counters(self) -> dict[str, float]:
+        writer = self._collector.writer.counts
+        return {
+            **{f"ingest_{name}": count for name, count in self._ingest.counts.items()},
+            **self._error_counts,
+            "writer_batches_seen": writer.batches_seen,
+            "writer_batches_stored": writer.batches_stored,
+            "writer_batches_refused": writer.batches_refused,
+            "writer_rows_stored": writer.rows_stored,
+            "writer_routes_stored": writer.routes_stored,
+            "evicted_rows": self._evicted_rows,
+            "coverage_dropped": self._collector.coverage_dropped,
+            "alerts_suppressed": self._collector.desk.suppressed_count,
+            "detector_restarts": self._collector.detectors.restart_count,
+        }
+
+    def _read_gauges(self) -> dict[str, float]:
+        return {
+            "streams": self._ingest.streams,
+            "sensors": len(self._collector.sensors.list_statuses()),
+            "wal_bytes": self._collector.wal.size_bytes,
+            "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
+        }
+
+
+def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
+    """The policy of these settings; its epoch is one more than the last one's where they changed. Raises OSError,
+    ValueError.
+    """
+    wanted = {
+        "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
+        "calls_per_second": settings.trigger_calls_per_second,
+    }
+    last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
+    epoch = int(last["epoch"])
+    if {name: last.get(name) for name in wanted} != wanted:
+        epoch += 1
+        write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
+    return TriggerPolicy(epoch=epoch, **wanted)
+
+
+def _bind(listen: str, name: str) -> socket.socket:
+    """A listening address of ours. Raises StartError."""
+    host, port = split_address(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise StartError(
+            f"{name} {listen} cannot be listened on ({error.strerror}); is the port in use? "
+            "Choose another, or 0 for a free one."
+        ) from error
+    # A name like `localhost` was taken on trust; what it resolved to must be what was allowed.
+    if is_loopback(host) and not is_loopback(bound.getsockname()[0]):
+        bound.close()
+        raise StartError(f"{name} {listen} is not this machine's loopback; use 127.0.0.1.")
+    return bound
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__
