@@ -1,0 +1,90 @@
+"""Group commit: one write for many, the same batch once, and a disk that refuses."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from collector.ingest import commit
+from collector.ingest.commit import Committed, GroupCommit, Outcome
+from collector.ingest.sequences import SequenceLedger
+from collector.ingest.wal import Append
+
+
+class MemoryWal:
+    """Stands for the log."""
+
+    def __init__(self) -> None:
+        self.ledger = SequenceLedger()
+        self.writes: list[list[int]] = []
+        self.error: OSError | None = None
+
+    def append(self, appends: Sequence[Append]) -> None:
+        if self.error:
+            raise self.error
+        self.writes.append([append.sequence for append in appends])
+        for append in appends:
+            self.ledger.add(append.node, append.boot_id, append.sequence)
+
+
+def make(sequence: int) -> Append:
+    return Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=1, payload=b"x" * 10)
+
+
+def run(work: Callable[[GroupCommit], Any]) -> tuple[MemoryWal, list[OSError], Any]:
+    wal, errors = MemoryWal(), list[OSError]()
+
+    async def main() -> Any:
+        group = GroupCommit(wal, on_error=errors.append, interval_seconds=0)  # type: ignore[arg-type]
+        writing = asyncio.create_task(group.run())
+        result = await work(group)
+        group.stop()
+        await writing
+        return result
+
+    return wal, errors, asyncio.run(main())
+
+
+def test_batches_of_one_interval_share_a_write_and_copies_count_once() -> None:
+    async def work(group: GroupCommit) -> list[Committed]:
+        first = await asyncio.gather(*(group.submit(make(n)) for n in (1, 2, 2, 3)))
+        return [*first, await group.submit(make(2))]
+
+    wal, _, results = run(work)
+    assert wal.writes == [[1, 2, 3]]
+    assert [result.outcome for result in results] == [Outcome.DURABLE] * 4 + [Outcome.DUPLICATE]
+
+
+def test_disk_that_refuses_means_come_again() -> None:
+    async def work(group: GroupCommit) -> list[Committed]:
+        group._wal.error = OSError(errno.ENOSPC, "No space left on device")  # type: ignore[attr-defined]
+        refused = await group.submit(make(1))
+        group._wal.error = None  # type: ignore[attr-defined]
+        return [refused, await group.submit(make(1))]
+
+    wal, errors, (refused, accepted) = run(work)
+    assert refused.outcome is Outcome.RETRY and "No space left" in refused.reason
+    assert accepted.outcome is Outcome.DURABLE and wal.writes == [[1]] and len(errors) == 1
+
+
+def test_waiting_bytes_are_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT_BYTES", 25)
+
+    async def work(group: GroupCommit) -> list[Committed]:
+        return list(await asyncio.gather(*(group.submit(make(n)) for n in (1, 2, 3))))
+
+    wal, _, results = run(work)
+    assert [result.outcome for result in results] == [Outcome.DURABLE, Outcome.DURABLE, Outcome.RETRY]
+    assert wal.writes == [[1, 2]]
+
+
+def test_stop_writes_what_waits_and_takes_no_more() -> None:
+    async def work(group: GroupCommit) -> list[Committed]:
+        waiting = group.submit(make(1))
+        group.stop()
+        late = group.submit(make(2))
+        return [await waiting, await late]
+
+    wal, _, results = run(work)
+    assert [result.outcome for result in results] == [Outcome.DURABLE, Outcome.RETRY]
+    assert wal.writes == [[1]]

@@ -1,0 +1,101 @@
+"""Hello, health, coverage and words: bounded, kept, never an exception."""
+
+import json
+
+import pytest
+from apidae.v1 import data_pb2, stream_pb2
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.ingest.convert import Refusal
+from collector.ingest.reports import (
+    RevealedWord,
+    convert_coverage,
+    convert_health,
+    convert_hello,
+    convert_revealed,
+)
+from collector.ingest.reveal import RevealBook
+from collector.rows import Route, Segment, Service
+from tests.collector.wire_batches import NOW
+
+
+def test_health_keeps_every_stage_balanced() -> None:
+    health = stream_pb2.Health(state=stream_pb2.SENSOR_STATE_CAPTURING, lag_ms=7, cpu_ns=2**64 - 1)
+    health.stages.add(stage="ring", seen=23, used=20, dropped_reasons=["full", "late"], dropped_counts=[1, 2])
+    report = convert_health(health)
+    assert json.loads(report.stages) == [{"stage": "ring", "seen": 23, "used": 20, "dropped": {"full": 1, "late": 2}}]
+    assert (report.state, report.lag_ms) == (1, 7)
+
+
+def test_coverage_is_of_the_node_that_speaks() -> None:
+    service = data_pb2.Service(workload="nginx", host_name="h", port=70_000, workload_kind=3)
+    coverage = stream_pb2.Coverage()
+    coverage.ports.add(service=service, protocol=2, connections=3, bytes=4, address="::", reason="x" * 2_000)
+    (record,) = convert_coverage(coverage, "node-a", NOW)
+    assert (record.node, record.port, record.protocol, record.connections) == ("node-a", 65_535, 2, 3)
+    assert len(record.reason) == 1_024 and record.time.timestamp() == NOW
+
+
+@pytest.mark.parametrize(
+    ("hello", "named"),
+    [
+        (stream_pb2.Hello(protocol=9, node="n", boot_id="b"), "protocol 9"),
+        (stream_pb2.Hello(protocol=1, boot_id="b"), "hello.node"),
+        (stream_pb2.Hello(protocol=1, node="n"), "hello.boot_id"),
+        (stream_pb2.Hello(protocol=1, node="n", boot_id="b", cluster="c" * 254), "hello.cluster"),
+    ],
+)
+def test_bad_hello_is_refused_by_name(hello: stream_pb2.Hello, named: str) -> None:
+    refusal = convert_hello(hello)
+    assert isinstance(refusal, Refusal) and named in refusal.reason
+
+
+def make_route(*segments: Segment) -> Route:
+    service = Service(cluster="", namespace="", workload="w", workload_kind=1, host_name="h", port=1)
+    return Route(route_id=1, service=service, host="h", method="GET", segments=segments, has_trailing_slash=False)
+
+
+def test_words_are_taken_only_when_asked() -> None:
+    book = RevealBook(question_limit=3)
+    book.add_routes(
+        [make_route(*(Segment(2, "", n, 5) for n in (1, 2, 3, 4)), Segment(2, "told", 9, 4), Segment(1, "x", 0, 0))]
+    )
+    assert list(book.list_questions()) == [[2, 3, 4]]
+    words = convert_revealed(stream_pb2.Revealed(key_id=1, hashes=[3, 77], texts=["orders", "spam"]), NOW)
+    assert not isinstance(words, Refusal)
+    assert [(word.hash, word.text) for word in book.take(words)] == [(3, "orders")]
+    book.forget([4])
+    assert list(book.list_questions()) == [[2]]
+    assert book.take(words) == []
+
+
+def test_questions_come_in_portions() -> None:
+    book = RevealBook()
+    book.add_routes([make_route(Segment(2, "", n, 5)) for n in range(1, 2_302)])
+    assert [len(portion) for portion in book.list_questions()] == [1_000, 1_000, 301]
+
+
+def test_uneven_answers_are_refused() -> None:
+    assert isinstance(convert_revealed(stream_pb2.Revealed(hashes=[1, 2], texts=["x"]), NOW), Refusal)
+    assert convert_revealed(stream_pb2.Revealed(hashes=[1, 2], texts=["", "y" * 2_000]), NOW) == []
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_messages_never_raise(payload: bytes) -> None:
+    for kind in (stream_pb2.Hello, stream_pb2.Health, stream_pb2.Coverage, stream_pb2.Revealed):
+        try:
+            message = kind.FromString(payload)
+        except DecodeError:
+            continue
+        match message:
+            case stream_pb2.Hello():
+                convert_hello(message)
+            case stream_pb2.Health():
+                json.loads(convert_health(message).stages)
+            case stream_pb2.Coverage():
+                convert_coverage(message, "n", NOW)
+            case stream_pb2.Revealed():
+                words = convert_revealed(message, NOW)
+                assert isinstance(words, Refusal) or all(isinstance(word, RevealedWord) for word in words)

@@ -1,0 +1,96 @@
+"""A real collector as a program, and a sensor's side of the stream, for tests that kill, restart and ask."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+from apidae.v1 import data_pb2, stream_pb2
+
+METHOD = "/apidae.v1.CollectorService/Connect"
+
+
+class RunningCollector:
+    """Started by the constructor; `ready` holds its addresses. Kill only through this object."""
+
+    def __init__(self, data_directory: Path, *flags: str) -> None:
+        command = [sys.executable, "-c", "from sensor.main import main; main()", "collector"]
+        command += ["--data-dir", str(data_directory), "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_environment()
+        )
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self.errors: list[str] = []
+        self._reader = threading.Thread(target=self._collect_errors)
+        self._reader.start()
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self._reader.join()
+            self.process.stdout.close()
+            raise AssertionError(f"the collector ended with {self.process.returncode}: {''.join(self.errors)}")
+        self.ready: dict[str, Any] = json.loads(line)
+
+    def _collect_errors(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            self.errors += list(stream)
+
+    def kill(self) -> None:
+        """kill -9, as a crash."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> int:
+        self.process.send_signal(number)
+        code = self.process.wait(60)
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def get(self, path: str, token: str = "") -> httpx.Response:
+        """GET under /api/v1."""
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        return httpx.get(f"http://{self.ready['http']}/api/v1{path}", headers=headers, timeout=30)
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("APIDAE_")}
+
+
+def make_hello(node: str = "node-a", protocol: int = 1) -> stream_pb2.ConnectRequest:
+    hello = stream_pb2.Hello(protocol=protocol, cluster="c", node=node, boot_id="boot-1", version="9.9")
+    return stream_pb2.ConnectRequest(hello=hello)
+
+
+def talk(
+    address: str, messages: Iterable[stream_pb2.ConnectRequest | bytes], token: str = ""
+) -> list[stream_pb2.ConnectResponse]:
+    """Send everything on one stream, and return all answers. Raises grpc.RpcError where the collector ends it."""
+    with grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
+        connect = channel.stream_stream(
+            METHOD,
+            request_serializer=lambda m: m if isinstance(m, bytes) else m.SerializeToString(),
+            response_deserializer=stream_pb2.ConnectResponse.FromString,
+        )
+        metadata = (("authorization", f"Bearer {token}"),) if token else ()
+        return list(connect(iter(messages), metadata=metadata, timeout=60))
+
+
+def wrap(batch: data_pb2.Batch) -> stream_pb2.ConnectRequest:
+    return stream_pb2.ConnectRequest(batch=batch)
+
+
+def list_acks(responses: list[stream_pb2.ConnectResponse]) -> list[stream_pb2.Ack]:
+    return [response.ack for response in responses if response.WhichOneof("message") == "ack"]

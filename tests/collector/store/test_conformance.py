@@ -1,0 +1,190 @@
+"""What every store must do, whatever is behind it; here the embedded engine (`store` in conftest.py)."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.ingest.convert import convert_batch
+from collector.rows import RowBatch
+from collector.sensors import SensorStatus
+from collector.store.arrow import build_losses, build_routes, build_rows
+from collector.store.base import Store, StoreError
+from collector.store.migrations import Layout, render_statements
+from collector.store.retention import Eviction, enforce_cap, measure_bytes
+from tests.collector.wire_batches import make_batch
+
+pytestmark = pytest.mark.store
+
+NOW = int(time.time())  # The engine ages rows by its own clock.
+
+
+def make_rows(rows: int = 7, base: int = NOW - 60) -> RowBatch:
+    batch = convert_batch(make_batch(rows=rows, base=base), NOW)
+    assert isinstance(batch, RowBatch)
+    return batch
+
+
+def test_minute_and_hour_hold_the_same_sums(store: Store) -> None:
+    store.insert_arrow("rows_minute", build_rows([make_rows(), make_rows(rows=3)]))
+    expected = (28 + 6, 100 * (28 + 6), 900, ([71, 78], [34, 10]), ([79], [34]))
+    for table in ("rows_minute", "rows_hour"):
+        rows = store.query(
+            f"SELECT sum(calls), sum(request_bytes), max(duration_max_us), sumMap(duration), sumMap(response_size) "
+            f"FROM {table}"
+        )
+        assert rows == [expected]
+    assert store.query("SELECT uniqCombined64Merge(12)(objects_state) FROM rows_hour") == [(14,)]
+    assert store.query("SELECT length(groupUniqArrayArray(objects)) FROM rows_minute") == [(14,)]
+    assert store.query("SELECT DISTINCT client_address, client_workload FROM rows_minute") == [("10.0.0.9", "shop/web")]
+
+
+def test_a_token_counts_once_in_every_table(store: Store) -> None:
+    token = uuid4().hex
+    for _ in range(3):
+        store.insert_arrow("rows_minute", build_rows([make_rows()]), token)
+        store.insert_arrow("losses", build_losses([make_rows()], [NOW]), token)
+    store.insert_arrow("rows_minute", build_rows([make_rows()]), token + "x")
+    assert store.query("SELECT sum(calls) FROM rows_minute") == [(56,)]
+    assert store.query("SELECT sum(calls) FROM rows_hour") == [(56,)]
+    assert store.query("SELECT sum(seen_calls), sum(lost_calls) FROM losses") == [(28, 2)]
+
+
+def test_values_wider_than_their_column_are_clipped(store: Store) -> None:
+    wire = make_batch(rows=2, base=NOW - 60)
+    wire.rows.role[0] = 70_000
+    wire.rows.hop[0] = 257
+    batch = convert_batch(wire, NOW)
+    assert isinstance(batch, RowBatch)
+    store.insert_arrow("rows_minute", build_rows([batch]))
+    assert store.query("SELECT max(role), max(hop) FROM rows_minute") == [(255, 255)]
+
+
+def test_earliest_sight_of_a_route_holds(store: Store) -> None:
+    routes = make_rows().routes
+    for seen in (NOW, NOW - 500, NOW - 100):
+        store.insert_arrow("routes", build_routes([(route, seen) for route in routes]))
+    rows = store.query("SELECT route_id, toUnixTimestamp(first_seen), segment_text FROM routes FINAL ORDER BY route_id")
+    assert rows == [(11, NOW - 500, ["users", ""]), (12, NOW - 500, ["users", ""])]
+
+
+def test_alerts_replace_by_update_time(store: Store) -> None:
+    alert = Alert(
+        id="a",
+        kind=AlertKind.VOLUME_PAIR,
+        state=AlertState.OPEN,
+        severity=Severity.HIGH,
+        title="t'\"\\",
+        why="w",
+        endpoint_id="e",
+        route_ids=(1, 2**64 - 1),
+        consumer="c",
+        node="",
+        opened_at=NOW - 1.5,
+        updated_at=NOW - 1.5,
+        closed_at=None,
+        window_start=NOW - 20,
+        window_end=NOW - 10,
+        observed_rate=10.5,
+        expected_rate=0.25,
+        threshold_rate=1.0,
+        score=0.9,
+        calls=105,
+        loss_ratio=0.0,
+    )
+    closed = replace(alert, state=AlertState.CLOSED, updated_at=NOW - 0.5, closed_at=NOW - 0.5)
+    store.insert_records("alerts", [closed])
+    store.insert_records("alerts", [alert])
+    rows = store.query("SELECT state, title, route_ids, closed_at, acknowledged_at FROM alerts FINAL")
+    assert rows == [("closed", alert.title, [1, 2**64 - 1], NOW - 0.5, None)]
+
+
+def test_records_of_sensors_and_evictions(store: Store) -> None:
+    store.insert_records("sensors", [SensorStatus(node="n", seen_calls=5, updated_at=NOW - 1.0)])
+    store.insert_records("sensors", [SensorStatus(node="n", seen_calls=9, updated_at=float(NOW))])
+    store.insert_records("sensors", [])
+    assert store.query("SELECT node, seen_calls, stages FROM sensors FINAL") == [("n", 9, "[]")]
+    eviction = Eviction(
+        time=datetime.fromtimestamp(NOW, UTC), table_name="rows_minute", partition="p", rows=3, bytes=4, reason="r"
+    )
+    store.insert_records("evictions", [eviction])
+    assert store.query("SELECT rows, toUnixTimestamp(time) FROM evictions") == [(3, NOW)]
+
+
+def test_columns_keep_their_names_without_rows(store: Store) -> None:
+    sql = "SELECT route_id, sum(calls) AS calls FROM rows_minute WHERE route_id = {id:UInt64} GROUP BY route_id"
+    assert store.query_columns(sql, {"id": 11}) == {"route_id": [], "calls": []}
+    store.insert_arrow("rows_minute", build_rows([make_rows()]))
+    assert store.query_columns(sql, {"id": 11}) == {"route_id": [11], "calls": [16]}
+
+
+@pytest.mark.parametrize("text", ["x'; DROP TABLE alerts; --", '"', "\\", "{id:UInt64}", "ä\n\t", ""])
+def test_parameters_are_values_only(store: Store, text: str) -> None:
+    assert store.query("SELECT {text:String} AS t, length({list:Array(UInt64)})", {"text": text, "list": [1, 2]}) == [
+        (text, 2)
+    ]
+
+
+def test_an_error_is_one_sentence(store: Store) -> None:
+    for call in (
+        lambda: store.query("SELECT nope FROM rows_minute"),
+        lambda: store.execute("ALTER TABLE nothing DROP PARTITION 1"),
+        lambda: store.insert_records("rows_nowhere", [SensorStatus(node="n")]),
+    ):
+        with pytest.raises(StoreError) as error:
+            call()
+        assert "\n" not in str(error.value) and "DB::Exception" not in str(error.value)
+    assert store.query("SELECT 1") == [(1,)]
+
+
+def test_threads_share_the_store(store: Store) -> None:
+    @dataclass(frozen=True)
+    class Word:
+        hash: int
+        text: str
+        key_id: int
+        time: datetime
+
+    def work(number: int) -> int:
+        store.insert_records("revealed_words", [Word(number, f"w{number}", 1, datetime.fromtimestamp(NOW, UTC))])
+        return int(store.query("SELECT hash FROM revealed_words WHERE hash = {h:UInt64}", {"h": number})[0][0])
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(1, 24))) == list(range(1, 24))
+
+
+def test_disk_cap_drops_the_oldest_hours_and_says_so(store: Store) -> None:
+    for hours in range(6):
+        store.insert_arrow("rows_minute", build_rows([make_rows(base=NOW - 60 - 3_600 * hours)]))
+    before = store.query("SELECT sum(calls) FROM rows_minute")[0][0]
+    assert enforce_cap(store, limit_bytes=measure_bytes(store), now_unix_seconds=NOW) == []
+    gone = enforce_cap(store, limit_bytes=measure_bytes(store) - 1, now_unix_seconds=NOW)
+    assert [eviction.table_name for eviction in gone] == ["rows_minute"]
+    oldest = store.query("SELECT min(time) FROM rows_minute")[0][0]
+    assert oldest.timestamp() > NOW - 6 * 3_600 + 60
+    gone += enforce_cap(store, limit_bytes=0, now_unix_seconds=NOW)
+    rows_left = store.query("SELECT sum(calls), uniqExact(toStartOfHour(time)) FROM rows_minute")[0]
+    assert rows_left[1] <= 2 and 0 < rows_left[0] < before
+    told = store.query("SELECT count(), sum(rows) FROM evictions")
+    assert told == [(len(gone), sum(eviction.rows for eviction in gone))]
+    # Seen = kept + evicted, and the hours are still in rows_hour.
+    assert store.query("SELECT sum(calls) FROM rows_hour") == [(before,)]
+
+
+def test_migrations_run_again(store: Store) -> None:
+    for statement in render_statements(Layout()):
+        store.execute(statement)
+
+
+def test_cluster_layout_differs_in_three_places_only() -> None:
+    plain, cluster = render_statements(Layout()), render_statements(Layout(cluster="main"))
+    distributed = [statement for statement in cluster if "Distributed(" in statement]
+    assert len(cluster) == len(plain) + len(distributed) and len(distributed) == 12
+    assert all("ON CLUSTER 'main'" in statement for statement in cluster)
+    tables = [statement for statement in cluster if "MergeTree" in statement]
+    assert len(tables) == 12 and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
+    assert not any("{" in statement for statement in cluster + plain)

@@ -1,0 +1,238 @@
+"""The collector as a program: what it accepts survives kill -9 exactly once, and what is wrong is one sentence."""
+
+import socket
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from apidae.v1 import stream_pb2
+
+from collector.store.embedded import EmbeddedStore, lock_directory
+from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
+from tests.collector.wire_batches import make_batch
+
+pytestmark = pytest.mark.store
+
+ACCEPTED = stream_pb2.ACK_STATUS_ACCEPTED
+DUPLICATE = stream_pb2.ACK_STATUS_DUPLICATE
+REFUSED = stream_pb2.ACK_STATUS_REFUSED
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
+    running = RunningCollector(tmp_path_factory.mktemp("collector"), "--no-auth")
+    yield running
+    assert running.stop() == 0
+
+
+def make_current(sequence: int, rows: int = 3, node: str = "node-a"):
+    return make_batch(sequence=sequence, rows=rows, node=node, base=int(time.time()) - 60)
+
+
+def wait_until(check, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def test_rows_reach_the_inventory(collector: RunningCollector) -> None:
+    responses = talk(collector.ready["grpc"], [make_hello(), wrap(make_current(1, rows=7))])
+    welcome = responses[0].welcome
+    assert welcome.protocol == 1 and len(welcome.keys[0].secret) == 16
+    assert [r.policy.triggers.calls_per_second for r in responses if r.WhichOneof("message") == "policy"] == [20]
+    assert [(ack.sequence, ack.status) for ack in list_acks(responses)] == [(1, ACCEPTED)]
+
+    def list_calls() -> dict[str, int]:
+        return {item["method"]: item["calls"] for item in collector.get("/endpoints").json()["items"]}
+
+    wait_until(lambda: list_calls() == {"GET": 1 + 3 + 5 + 7, "POST": 2 + 4 + 6})
+    item = collector.get("/endpoints").json()["items"][0]
+    assert item["template"] == "/users/{user_id}"
+    wait_until(lambda: [sensor["node"] for sensor in collector.get("/sensors").json()["items"]] == ["node-a"])
+
+
+def test_bad_messages_are_refused_and_the_stream_goes_on(collector: RunningCollector) -> None:
+    bad = make_current(2, node="node-b")
+    bad.rows.calls.append(1)
+    responses = talk(
+        collector.ready["grpc"],
+        [
+            make_hello("node-b"),
+            wrap(make_current(1, node="node-b")),
+            wrap(bad),
+            b"\xff\xff\xff not a message",
+            b"\x12" + b"\0" * (17 * 1024 * 1024),
+            wrap(make_current(3, node="other-node")),
+            wrap(make_current(4, node="node-b")),
+            wrap(make_current(1, node="node-b")),
+        ],
+    )
+    acks = list_acks(responses)
+    # The second copy of 1 either waited for the first one's write or came after it.
+    kept = [(ack.sequence, ack.status) for ack in acks if ack.status != REFUSED]
+    assert sorted(kept) in ([(1, ACCEPTED), (1, status), (4, ACCEPTED)] for status in (ACCEPTED, DUPLICATE))
+    refused = [ack for ack in acks if ack.status == REFUSED]
+    assert [ack.sequence for ack in refused] == [2, 0, 0, 3]
+    assert "rows.calls has 4" in refused[0].reason and "16777216" in refused[2].reason
+    metrics = dict(
+        line.rsplit(" ", 1) for line in collector.get("/metrics").text.splitlines() if not line.startswith("#")
+    )
+
+    def count(name: str) -> float:
+        return float(metrics.get(f"apidae_collector_ingest_batches_{name}_total", 0))
+
+    assert count("refused") == 4
+    assert count("seen") == sum(count(name) for name in ("durable", "duplicate", "retry", "refused"))
+
+
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([wrap(make_batch())], grpc.StatusCode.INVALID_ARGUMENT),
+        ([b"\xff"], grpc.StatusCode.INVALID_ARGUMENT),
+        ([], grpc.StatusCode.INVALID_ARGUMENT),
+        ([make_hello(protocol=2)], grpc.StatusCode.FAILED_PRECONDITION),
+        ([make_hello(node="")], grpc.StatusCode.FAILED_PRECONDITION),
+    ],
+)
+def test_bad_greeting_ends_the_stream(collector: RunningCollector, messages, code) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        talk(collector.ready["grpc"], messages)
+    assert error.value.code() == code
+
+
+def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -> None:
+    acked: dict[int, int] = {}
+    sequence = 0
+    for round_number in range(4):
+        collector = RunningCollector(tmp_path, "--no-auth")
+
+        def send(first: int, address: str, sent: threading.Event) -> Iterator[object]:
+            yield make_hello()
+            # Everything so far again: a sensor that heard no acknowledgement does so.
+            for number in range(1, first + 400):
+                yield wrap(make_current(number, rows=1 + number % 5))
+                if number == first + 60:
+                    sent.set()
+
+        ready_to_die = threading.Event()
+
+        def converse(
+            running: RunningCollector = collector, first: int = sequence, ready: threading.Event = ready_to_die
+        ) -> None:
+            address = running.ready["grpc"]
+            with grpc.insecure_channel(address) as channel:
+                connect = channel.stream_stream(
+                    "/apidae.v1.CollectorService/Connect",
+                    request_serializer=lambda message: message.SerializeToString(),
+                    response_deserializer=stream_pb2.ConnectResponse.FromString,
+                )
+                try:
+                    for response in connect(send(first, address, ready)):
+                        if response.WhichOneof("message") == "ack" and response.ack.status in (ACCEPTED, DUPLICATE):
+                            number = response.ack.sequence
+                            calls = sum(range(1, 2 + number % 5))
+                            acked[number] = calls
+                except grpc.RpcError:
+                    pass  # The collector died, which is the point.
+
+        thread = threading.Thread(target=converse)
+        thread.start()
+        assert ready_to_die.wait(30)
+        # Later each round: in the first write, between inserts, in the middle of one.
+        time.sleep(0.15 + 0.4 * round_number)
+        collector.kill()
+        thread.join()
+        sequence = max(acked, default=0)
+    last = RunningCollector(tmp_path, "--no-auth")
+    wait_until(lambda: last.get("/readyz").status_code == 200)
+    assert last.stop() == 0
+    store = EmbeddedStore(tmp_path / "store")
+    try:
+        (minute,) = store.query("SELECT sum(calls) FROM rows_minute")[0]
+        (hour,) = store.query("SELECT sum(calls) FROM rows_hour")[0]
+        (seen,) = store.query("SELECT sum(seen_calls) FROM losses")[0]
+    finally:
+        store.close()
+    assert acked
+    # Batches that were durable but whose acknowledgement the kill cut off may be there too; sent twice, they count
+    # once.
+    everything = {number: sum(range(1, 2 + number % 5)) for number in range(1, sequence + 400)}
+    assert minute == hour == seen
+    assert sum(acked.values()) <= minute <= sum(everything.values())
+    resent = RunningCollector(tmp_path, "--no-auth")
+    top = max(everything)
+    talk(resent.ready["grpc"], [make_hello(), *(wrap(make_current(n, rows=1 + n % 5)) for n in range(1, top + 1))])
+    assert resent.stop() == 0
+    store = EmbeddedStore(tmp_path / "store")
+    try:
+        assert store.query("SELECT sum(calls) FROM rows_minute") == [(sum(everything.values()),)]
+        assert store.query("SELECT sum(calls) FROM rows_hour") == [(sum(everything.values()),)]
+    finally:
+        store.close()
+
+
+def test_tokens_are_made_once_kept_private_and_needed(tmp_path: Path) -> None:
+    collector = RunningCollector(tmp_path)
+    sensor_token = (tmp_path / "sensor.token").read_text().strip()
+    api_token = (tmp_path / "api.token").read_text().strip()
+    for name in ("sensor.token", "api.token", "installation.keys"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert collector.get("/endpoints").status_code == 401
+    assert collector.get("/endpoints", api_token).status_code == 200
+    for wrong in ("", "x" * 43, api_token):
+        with pytest.raises(grpc.RpcError) as error:
+            talk(collector.ready["grpc"], [make_hello()], wrong)
+        assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert talk(collector.ready["grpc"], [make_hello()], sensor_token)[0].HasField("welcome")
+    assert collector.stop() == 0
+    printed = "".join(collector.errors)
+    assert printed.count(sensor_token) == printed.count(api_token) == 1
+    again = RunningCollector(tmp_path)
+    assert again.stop() == 0
+    assert sensor_token not in "".join(again.errors)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--no-auth", "--http-listen", "0.0.0.0:0"], "no_auth works on loopback only"),
+        (["--grpc-listen", "0.0.0.0:0"], "needs TLS"),
+        (["--grpc-listen", "nonsense"], "HOST:PORT"),
+        (["--disk-limit-bytes", "5"], "disk_limit_bytes"),
+        (["--config", "/nonexistent.toml"], "/nonexistent.toml cannot be read"),
+        (["--data-dir", "/proc/apidae"], "/proc/apidae cannot be written"),
+    ],
+)
+def test_bad_setting_is_one_sentence(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    with pytest.raises(AssertionError, match="ended with 1") as error:
+        RunningCollector(tmp_path, *flags)
+    assert sentence in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_unknown_key_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("dta_dir = '/x'\n")
+    with pytest.raises(AssertionError, match=r"dta_dir .*did you mean data_dir"):
+        RunningCollector(tmp_path, "--config", str(tmp_path / "c.toml"))
+
+
+def test_directory_or_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    lock = lock_directory(tmp_path / "used")
+    try:
+        with pytest.raises(AssertionError, match="is in use by another collector"):
+            RunningCollector(tmp_path / "used", "--no-auth")
+    finally:
+        lock.close()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for flag in ("--http-listen", "--grpc-listen"):
+            with pytest.raises(AssertionError, match="is the port in use") as error:
+                RunningCollector(tmp_path / "free", "--no-auth", flag, f"127.0.0.1:{taken.getsockname()[1]}")
+            assert "Traceback" not in str(error.value)

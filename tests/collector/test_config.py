@@ -1,0 +1,76 @@
+"""Settings: precedence, and one sentence for whatever is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from collector.config import ConfigError, is_loopback, join_address, load_settings, split_address
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('data_dir = "/file"\nhttp_listen = "127.0.0.1:1"\ndisk_limit_bytes = 300000000\n')
+    environment = {"APIDAE_COLLECTOR_DATA_DIR": "/environment", "APIDAE_COLLECTOR_HTTP_LISTEN": "127.0.0.1:2", "X": "y"}
+    settings = load_settings({"data_dir": "/flag", "no_auth": None}, config_path=file, environment=environment)
+    assert str(settings.data_dir) == "/flag"
+    assert settings.http_listen == "127.0.0.1:2"
+    assert settings.disk_limit_bytes == 300_000_000
+    assert settings.grpc_listen == "127.0.0.1:7443"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "named"),
+    [
+        ({}, {"APIDAE_COLLECTOR_DATA_DRI": "x"}, "data_dri .*did you mean data_dir"),
+        ({"disk_limit_bytes": "many"}, {}, "disk_limit_bytes is 'many' .*--disk-limit-bytes"),
+        (
+            {},
+            {"APIDAE_COLLECTOR_GRPC_LISTEN": "nine"},
+            "grpc_listen is 'nine' .*APIDAE_COLLECTOR_GRPC_LISTEN.*HOST:PORT",
+        ),
+        ({"http_listen": "0.0.0.0:1"}, {}, "http_listen is 0.0.0.0:1, off loopback"),
+        ({"http_listen": "[::]:1", "no_auth": True}, {}, "no_auth works on loopback only"),
+        ({"tls_cert_file": "/c.pem"}, {}, "belong together"),
+        ({"log_level": "loud"}, {}, "log_level is 'loud'"),
+        ({}, {"APIDAE_COLLECTOR_CONFIG": "/none.toml"}, "/none.toml cannot be read"),
+    ],
+)
+def test_wrong_setting_is_named(flags: dict[str, object], environment: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        load_settings(flags, environment=environment)
+
+
+def test_off_loopback_with_tls_is_fine() -> None:
+    flags = {"http_listen": "0.0.0.0:1", "tls_cert_file": "/c.pem", "tls_key_file": "/k.pem"}
+    assert load_settings(flags, environment={}).http_listen == "0.0.0.0:1"
+
+
+def test_secret_address_is_in_no_repr() -> None:
+    settings = load_settings({"store_url": "http://u:hunter2@h/d", "webhook_url": "https://h/hunter2"}, environment={})
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("10.0.0.1", False),
+        ("a.test", False),
+    ],
+)
+def test_loopback(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "[::1]:65535", "collector.test:7443"])
+def test_addresses_round_trip(text: str) -> None:
+    assert join_address(*split_address(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "7443", "host:", ":7443", "host:65536", "host:-1", "host:٣"])
+def test_bad_addresses(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        split_address(text)
