@@ -48,8 +48,7 @@ def load_cursor(directory: Path, name: str) -> Cursor | None:
 
 
 def save_cursor(directory: Path, name: str, cursor: Cursor) -> None:
-    """Replace a cursor file so that a crash leaves the old or the new one, on disk when this returns. Raises OSError.
-    """
+    """Replace a cursor file so that a crash leaves the old or the new one; durable on return. Raises OSError."""
     path = locate_cursor(directory, name)
     fields = {
         "position": [cursor.position.segment, cursor.position.offset],

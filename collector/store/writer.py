@@ -70,8 +70,7 @@ class StoreWriter:
         self.counts = WriterCounts()
 
     def recover(self) -> int:
-        """Finish the range that a crash interrupted, and learn which routes are stored. Returns the batches replayed.
-        """
+        """Finish the range that a crash interrupted; learn which routes are stored. Returns the batches replayed."""
         rows = self._store.query(
             "SELECT route_id FROM routes INNER JOIN endpoint_routes USING (route_id) GROUP BY route_id"
         )
