@@ -60,7 +60,7 @@ class Nginx:
         if program is None:
             raise NginxError("nginx is not installed: apt-get install nginx-light")
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory = directory
+        self.directory = directory.resolve()  # nginx reads relative paths from its prefix.
         for _ in range(ATTEMPTS):
             self.port = _take_port(addresses)
             self.process = self._start(program, server, addresses, workers)
