@@ -77,12 +77,16 @@ class SilenceWatch:
 
     def __init__(self) -> None:
         self._accounts: dict[str, list[_Account]] = {}
+        # Nobody can be heard by a collector that does not run: silence counts from the first look at the earliest.
+        self._started_at: float | None = None
 
     def look(self, sensors: Sequence[Liveness], now: float) -> Findings:
         """Judge every sensor; to be called at least every 2 s."""
         reports, healed = [], []
+        if self._started_at is None:
+            self._started_at = now
         for sensor in sensors:
-            checks = (_check_silence(sensor, now), self._check_loss(sensor, now), _check_lag(sensor, now))
+            checks = (_check_silence(sensor, now, self._started_at), self._check_loss(sensor, now), _check_lag(sensor, now))
             for kind, report in zip(_KINDS, checks, strict=True):
                 if report is None:
                     healed.append((kind, sensor.node))
@@ -114,8 +118,8 @@ class SilenceWatch:
 _KINDS = (AlertKind.SENSOR_SILENT, AlertKind.SENSOR_LOSS, AlertKind.SENSOR_LAG)
 
 
-def _check_silence(sensor: Liveness, now: float) -> Report | None:
-    silent = now - sensor.last_heard_at
+def _check_silence(sensor: Liveness, now: float, started_at: float) -> Report | None:
+    silent = now - max(sensor.last_heard_at, started_at)
     if sensor.is_paused or silent <= SILENT_SECONDS:
         return None
     why = (

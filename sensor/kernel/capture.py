@@ -41,6 +41,9 @@ class Capture:
         self._stage = StageCounter("exchange")
         self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._listening: set[int] = set()
+        self._last_counts: tuple[StageCount, ...] = ()
+        self._last_coverage: list[PortCount] = []
+        self._is_closed = False
 
     @classmethod
     def load(cls, *, cgroup_path: Path, ring_bytes: int, is_root_cgroup: bool, clock: Clock) -> "Capture":
@@ -65,7 +68,12 @@ class Capture:
         return {counter: int.from_bytes(rows[counter][1], "little") for counter in Counter}
 
     def counts(self) -> tuple[StageCount, ...]:
-        """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`."""
+        """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`.
+
+        After `close` the last ones: a stopping sensor still reports them.
+        """
+        if self._is_closed:
+            return self._last_counts
         counters = self.counters()
         dropped = {
             "ring_full": counters[Counter.DROPPED_RING],
@@ -78,7 +86,9 @@ class Capture:
         return (kernel, self._stage.count())
 
     def coverage(self) -> list[PortCount]:
-        """Connections and bytes by listening port and what was spoken on it."""
+        """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_coverage
         totals: dict[tuple[int, PortProtocol], tuple[int, int]] = {}
         for key, value in read_batch(self._program.maps["ports"], PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
             port, kind = PORT_KEY.unpack(key)
@@ -93,6 +103,8 @@ class Capture:
 
     def set_listening(self, ports: Iterable[int]) -> None:
         """Tells the kernel which ports are worth counting; others are client ends."""
+        if self._is_closed:
+            return
         wanted = set(ports)
         for port in wanted ^ self._listening:
             update_map(self._program.maps["listening"], port.to_bytes(4, "little"), bytes([port in wanted]))
@@ -113,5 +125,7 @@ class Capture:
 
     def close(self) -> None:
         """Detaches and frees everything."""
+        self._last_counts, self._last_coverage = self.counts(), self.coverage()
+        self._is_closed = True
         self._program.close()
         self._ring.close()

@@ -22,9 +22,17 @@ def kinds(sensor: Sensor, now: float, watch: SilenceWatch | None = None) -> list
 
 
 def test_silence_is_reported_after_10_s_unless_it_said_goodbye() -> None:
-    assert kinds(Sensor(), 110) == []
-    assert kinds(Sensor(), 110.1) == [AlertKind.SENSOR_SILENT]
-    assert kinds(Sensor(is_paused=True), 500) == []
+    watch = SilenceWatch()
+    assert kinds(Sensor(), 100, watch) == []
+    assert kinds(Sensor(), 110, watch) == []
+    assert kinds(Sensor(), 110.1, watch) == [AlertKind.SENSOR_SILENT]
+    assert kinds(Sensor(is_paused=True), 500, watch) == []
+
+
+def test_silence_while_the_collector_was_down_is_nobodys() -> None:
+    watch = SilenceWatch()
+    assert kinds(Sensor(), 500, watch) == []
+    assert kinds(Sensor(), 510.1, watch) == [AlertKind.SENSOR_SILENT]
 
 
 def test_lag_over_30_s_is_reported() -> None:
