@@ -32,12 +32,12 @@ def find_bpftool() -> str:
     return found
 
 
+def list_ids(kind: str) -> frozenset[int]:
+    """Ids of all objects of a kind (`link`, `prog`, `map`) now."""
+    output = subprocess.run([find_bpftool(), "-j", kind, "list"], check=True, capture_output=True).stdout
+    return frozenset(item["id"] for item in json.loads(output or b"[]") if isinstance(item, dict) and "id" in item)
+
+
 def list_attachments() -> Attachments:
     """Everything now."""
-    bpftool = find_bpftool()
-
-    def list_ids(kind: str) -> frozenset[int]:
-        output = subprocess.run([bpftool, "-j", kind, "list"], check=True, capture_output=True).stdout
-        return frozenset(item["id"] for item in json.loads(output or b"[]") if isinstance(item, dict) and "id" in item)
-
     return Attachments(list_ids("link"), list_ids("prog"), list_ids("map"))
