@@ -1,8 +1,8 @@
 """The types that cross the sensor's rooms: an exchange (what capture saw) and a call record (what may be told of it).
 
-`Exchange` still holds head bytes and never leaves `sensor.describe`; `CallRecord` holds kinds, lengths and keyed hashes, and its text is
-limited to what docs/privacy.md lets out. They are msgspec structs because one of each is made for every call (0.2 us against 3 us
-for a frozen dataclass).
+`Exchange` still holds head bytes and never leaves `sensor.describe`; `CallRecord` holds kinds, lengths and keyed
+hashes, and its text is limited to what docs/privacy.md lets out. They are msgspec structs because one of each is made
+for every call (0.2 us against 3 us for a frozen dataclass).
 """
 
 from enum import IntEnum, IntFlag
@@ -113,10 +113,11 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     is_lossy: bool  # Bytes were lost or the position in the stream was guessed.
 
     def __repr__(self) -> str:
-        return f"Exchange(connection={self.connection}, call={self.call}, status_code={self.status_code}, heads redacted)"
+        names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"
+        return f"Exchange({names}, heads redacted)"
 
 
-class Service(msgspec.Struct, frozen=True, kw_only=True):
+class Service(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """(cluster, namespace, workload, port), or on a plain host (host, unit or container or executable, port)."""
 
     cluster: str
@@ -174,4 +175,5 @@ class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
     is_aborted: bool
     is_lossy: bool
     object_hash: int  # Keyed hash of the path's parameter values (and their number); 0 = the path has none.
-    object_number: int | None  # The last parameter's value where it is an integer below 2**63. Never leaves the node as such.
+    # The last parameter's value where it is an integer below 2**63. Never leaves the node as such.
+    object_number: int | None

@@ -10,46 +10,35 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from sensor.calls import Route, Segment, SegmentKind, Service
-from sensor.hosts import HostTable
+from sensor.hosts import OTHER
 from sensor.keyed import PUBLIC_KEY, KeyedHash, hash_siphash
 from sensor.reveal import Reveal
 from sensor.shapes import Shape, classify_segment, is_release
-from sensor.trie import MAX_LITERALS, MAX_VERSIONS, MAX_WORDS, Node
+from sensor.tables import ServiceTable, ServiceTables, TableLimits
+from sensor.trie import Node, Slot
 from sensor.vocabulary import Vocabulary
 
-# Routes of one sensor. A route costs ~1 KB with its nodes, so ~20 MB.
-MAX_ROUTES: Final = 20_000
-# Of those, routes that were never served: scanners must not fill the table.
-MAX_UNSERVED_ROUTES: Final = 4_000
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
 MAX_SEGMENTS: Final = 32
+# `other` routes kept, one for each (service, method) that needs one; dropped whole when full, their ids stay.
+MAX_OTHERS: Final = 4_096
 _SHAPE_CACHE_ENTRIES: Final = 32_768
 # Where an API's version stands: /2.0/users, /api/3/users.
 _VERSION_DEPTH: Final = 2
+# Longer ones (`1.2-` and a name) are values.
+MAX_VERSION_CHARACTERS: Final = 24
 MAX_MOUNT_CHARACTERS: Final = 40
 _MAX_OBJECT_NUMBER: Final = 1 << 63
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
-_OTHER_HOST: Final = "other"
 
 
 class Templated(NamedTuple):
     """What `Templater.route` tells of one call."""
 
     route: Route
-    object_hash: int  # Keyed hash of the parameter values and their number; 0 = the path has none.
+    object_hash: int  # Keyed hash of the parameter values and their number; 0 = the path has none, or an `other` route.
     object_number: int | None  # The last parameter's value where it is an integer below 2**63.
-
-
-class _Table:
-    """Routes of one (service, host)."""
-
-    __slots__ = ("host", "root", "service")
-
-    def __init__(self, service: Service, host: str) -> None:
-        self.service = service
-        self.host = host
-        self.root = Node((), False)
 
 
 def compute_route_id(
@@ -79,28 +68,46 @@ class Templater:
 
     __slots__ = (
         "_hash",
-        "_hosts",
         "_others",
         "_shapes",
         "_tables",
         "_vocabulary",
+        "folded_calls",
         "other_calls",
         "reveal",
-        "route_count",
-        "unserved_count",
+        "unserved_other_calls",
     )
 
-    def __init__(self, vocabulary: Vocabulary, keyed_hash: KeyedHash) -> None:
+    def __init__(self, vocabulary: Vocabulary, keyed_hash: KeyedHash, limits: TableLimits | None = None) -> None:
         self._vocabulary = vocabulary
         self._hash = keyed_hash
-        self._hosts = HostTable()
-        self._tables: dict[tuple[Service, str], _Table] = {}
+        self._tables = ServiceTables(limits or TableLimits())
         self._others: dict[tuple[Service, str], Route] = {}
         self._shapes: dict[str, Shape] = {}
         self.reveal = Reveal(vocabulary, keyed_hash)
-        self.route_count = 0
-        self.unserved_count = 0
-        self.other_calls = 0  # Calls told under an `other` route.
+        self.folded_calls = 0  # Calls told under the host `other`.
+        self.other_calls = 0  # Calls told under an `other` route,
+        self.unserved_other_calls = 0  # and those of them that were not served.
+
+    @property
+    def route_count(self) -> int:
+        """Routes that were served."""
+        return self._tables.budget.routes.used
+
+    @property
+    def unserved_count(self) -> int:
+        """Routes that never were."""
+        return self._tables.budget.unserved_routes.used
+
+    @property
+    def node_count(self) -> int:
+        """Nodes of all tries."""
+        return self._tables.budget.nodes.used + self._tables.budget.unserved_nodes.used
+
+    @property
+    def evicted_services(self) -> int:
+        """Services forgotten because there were too many."""
+        return self._tables.evicted_services
 
     def route(self, service: Service, host: str, method: str, path: str, status_code: int, consumer: int) -> Templated:
         """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
@@ -109,54 +116,69 @@ class Templater:
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
         is_served = 200 <= status_code < 300
-        name = self._hosts.admit(service, host, is_served)
-        table = self._tables.get((service, name))
-        if table is None:
-            table = self._tables[(service, name)] = _Table(service, name)
+        table = self._tables.find(service)
+        name, root = host, table.roots.get(host)
+        if root is None or (is_served and not root.is_served):
+            name, root = table.admit(host, is_served)
+            self.folded_calls += name is OTHER
+            if root is None:
+                return self._other(service, method, is_served)
         texts = path.split("/")
-        start = 1 if texts[0] == "" else 0
-        end = len(texts)
-        has_trailing_slash = end - start > 1 and texts[-1] == ""
-        if has_trailing_slash or (end - start == 1 and texts[-1] == ""):
-            end -= 1
-        return self._walk(table, method, texts[start:end], has_trailing_slash, is_served, consumer)
+        # The path of an origin-form starts with the empty text before its first slash, which is no segment.
+        if texts[0] == "":
+            del texts[0]
+        has_trailing_slash = False
+        if texts and texts[-1] == "":
+            del texts[-1]
+            has_trailing_slash = bool(texts)
+        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer)
 
     def _walk(
-        self, table: _Table, method: str, texts: list[str], has_trailing_slash: bool, is_served: bool, consumer: int
+        self,
+        table: ServiceTable,
+        host: str,
+        node: Node,
+        method: str,
+        texts: list[str],
+        has_trailing_slash: bool,
+        is_served: bool,
+        consumer: int,
     ) -> Templated:
-        node = table.root
+        if len(texts) > MAX_SEGMENTS:
+            texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         values: list[str] = []
         number: int | None = None
         for depth, text in enumerate(texts):
-            if depth == MAX_SEGMENTS:
-                values.append("/".join(texts[depth:]))
-                node = self._shape_child(node, _PARAMETER_SEGMENT, True)
-                break
-            child = node.children.get(text)
-            if child is not None:
-                if child.is_parameter:
-                    values.append(text)
-                    number = None
-                    if is_served:
-                        self.reveal.observe(text, child.segments[-1].hash, consumer)
-                node = child
-                continue
-            shape = self._classify(text)
-            node = self._step(node, depth, text, shape)
+            parent, value = node, text
+            child = parent.children.get(text)
+            if child is None:
+                shape = self._classify(text)
+                child = self._step(table, parent, depth, text, shape, is_served)
+                if child is None:
+                    return self._other(table.service, method, is_served)
+                if child.slot is not Slot.WORD:
+                    value = shape.value or text
+            if is_served and not child.is_served:
+                table.serve_node(child, parent)
+            node = child
             if node.is_parameter:
-                value = shape.value or text
                 values.append(value)
-                number = None
-                if shape.kind is SegmentKind.INTEGER and len(value) < 20:
-                    number = int(value)
-                elif is_served and node.segments[-1].kind is SegmentKind.WORD:
-                    self.reveal.observe(text, node.segments[-1].hash, consumer)
-        route = node.routes.get((method, has_trailing_slash))
+                segment = node.segments[-1]
+                number = int(value) if segment.kind is SegmentKind.INTEGER and len(value) < 20 else None
+                if is_served and segment.kind is SegmentKind.WORD:
+                    self.reveal.observe(text, segment.hash, consumer)
+        key = (method, has_trailing_slash)
+        route = node.routes.get(key)
         if route is None:
-            route = self._add_route(table, node, method, has_trailing_slash, is_served)
-        object_hash = 0
-        if values:
-            object_hash = self._hash("\0".join((*values, str(len(values)))).encode("utf-8", "replace"))
+            route = self._add_route(table, host, node, key, is_served)
+            if route is None:
+                return self._other(table.service, method, is_served)
+        elif is_served and node.unserved and key in node.unserved and table.budget.routes.take():
+            table.budget.unserved_routes.give_back(1)
+            node.unserved.discard(key)
+        if not values:
+            return Templated(route, 0, None)
+        object_hash = self._hash("\0".join((*values, str(len(values)))).encode("utf-8", "replace"))
         return Templated(route, object_hash, number if number is None or 0 <= number < _MAX_OBJECT_NUMBER else None)
 
     def _classify(self, text: str) -> Shape:
@@ -170,26 +192,32 @@ class Templater:
                 self._shapes[text] = shape
         return shape
 
-    def _step(self, node: Node, depth: int, text: str, shape: Shape) -> Node:
-        """The child for a segment that is no known literal or word of `node`; created where there is room."""
+    def _step(
+        self, table: ServiceTable, node: Node, depth: int, text: str, shape: Shape, is_served: bool
+    ) -> Node | None:
+        """The child for a segment that is no known literal or word of `node`; None where there is no room for it."""
         kind = shape.kind
-        if depth <= _VERSION_DEPTH and node.version_count < MAX_VERSIONS and is_version_here(node, depth, text):
-            node.version_count += 1
-            return self._named_child(node, text, Segment(SegmentKind.LITERAL, text), False)
+        if depth <= _VERSION_DEPTH and is_version_here(node, depth, text) and node.has_room(Slot.VERSION, is_served):
+            segment = Segment(SegmentKind.LITERAL, text)
+            return self._add_child(table, node, text, segment, Slot.VERSION, is_served)
         if kind is SegmentKind.LITERAL:
-            if "{}" in shape.text:
-                return self._shape_child(node, Segment(SegmentKind.LITERAL, shape.text), True)
-            if node.literal_count < MAX_LITERALS:
-                node.literal_count += 1
-                return self._named_child(node, text, Segment(SegmentKind.LITERAL, shape.text), False)
-            return self._shape_child(node, _PARAMETER_SEGMENT, True)
-        if kind is SegmentKind.WORD or (depth == 0 and kind is SegmentKind.TOKEN and is_mount(text)):
-            if node.word_count < MAX_WORDS:
-                node.word_count += 1
+            segment = Segment(SegmentKind.LITERAL, shape.text)
+            is_pattern = "{}" in shape.text
+            known = node.shapes.get((kind, shape.text)) if is_pattern else None
+            if known is not None:
+                return known
+            if node.has_room(Slot.LITERAL, is_served):
+                return self._add_child(table, node, None if is_pattern else text, segment, Slot.LITERAL, is_served)
+            segment = _PARAMETER_SEGMENT
+        elif kind is SegmentKind.WORD or (depth == 0 and kind is SegmentKind.TOKEN and is_mount(text)):
+            if node.has_room(Slot.WORD, is_served):
                 segment = self._word_segment(shape.value or text)
-                return self._named_child(node, text, segment, True)
-            return self._shape_child(node, _PARAMETER_SEGMENT, True)
-        return self._shape_child(node, Segment(kind), True)
+                return self._add_child(table, node, text, segment, Slot.WORD, is_served)
+            segment = _PARAMETER_SEGMENT
+        else:
+            segment = _SHAPE_SEGMENTS[kind]
+        known = node.shapes.get((segment.kind, ""))
+        return known if known is not None else self._add_child(table, node, None, segment, Slot.SHAPE, is_served)
 
     def _word_segment(self, text: str) -> Segment:
         encoded = text.encode("utf-8", "replace")
@@ -197,34 +225,37 @@ class Templater:
         return Segment(SegmentKind.WORD, self.reveal.revealed.get(hashed, ""), hashed, len(encoded))
 
     @staticmethod
-    def _named_child(node: Node, text: str, segment: Segment, is_parameter: bool) -> Node:
-        child = node.children[text] = Node((*node.segments, segment), is_parameter)
+    def _add_child(
+        table: ServiceTable, node: Node, text: str | None, segment: Segment, slot: Slot, is_served: bool
+    ) -> Node | None:
+        is_parameter = segment.kind is not SegmentKind.LITERAL or text is None
+        child = table.make_node(Node((*node.segments, segment), slot, is_parameter, is_served))
+        if child is not None:
+            node.add(child, text)
         return child
 
     @staticmethod
-    def _shape_child(node: Node, segment: Segment, is_parameter: bool) -> Node:
-        key = (segment.kind, segment.text)
-        child = node.shapes.get(key)
-        if child is None:
-            child = node.shapes[key] = Node((*node.segments, segment), is_parameter)
-        return child
-
-    def _add_route(self, table: _Table, node: Node, method: str, has_trailing_slash: bool, is_served: bool) -> Route:
-        if self.route_count >= MAX_ROUTES or (not is_served and self.unserved_count >= MAX_UNSERVED_ROUTES):
-            self.other_calls += 1
-            return self._other(table.service, method)
-        self.route_count += 1
-        self.unserved_count += not is_served
-        route = _make_route(table.service, table.host, method, node.segments, has_trailing_slash)
-        node.routes[(method, has_trailing_slash)] = route
+    def _add_route(table: ServiceTable, host: str, node: Node, key: tuple[str, bool], is_served: bool) -> Route | None:
+        budget = table.budget
+        if not (budget.routes if is_served else budget.unserved_routes).take():
+            return None
+        if not is_served:
+            node.unserved = node.unserved or set()
+            node.unserved.add(key)
+        method, has_trailing_slash = key
+        route = node.routes[key] = _make_route(table.service, host, method, node.segments, has_trailing_slash)
         return route
 
-    def _other(self, service: Service, method: str) -> Route:
+    def _other(self, service: Service, method: str, is_served: bool) -> Templated:
+        self.other_calls += 1
+        self.unserved_other_calls += not is_served
         route = self._others.get((service, method))
         if route is None:
-            route = _make_route(service, _OTHER_HOST, method, (_PARAMETER_SEGMENT,), False)
-            self._others[(service, method)] = route
-        return route
+            if len(self._others) >= MAX_OTHERS:
+                self._others.clear()
+            route = _make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
+            self._others[service, method] = route
+        return Templated(route, 0, None)
 
     def apply_reveal(self, hashes: Iterable[int]) -> dict[int, str]:
         """Answers a collector's request: the texts that may be told. Their routes carry them from now on, under the
@@ -233,8 +264,9 @@ class Templater:
         """
         told = self.reveal.answer(hashes)
         if told:
-            for table in self._tables.values():
-                _rename(table, table.root, (), told)
+            for table in self._tables.all():
+                for root in table.roots.values():
+                    _rename(root, (), told)
         return told
 
 
@@ -252,7 +284,7 @@ def is_version_here(node: Node, depth: int, text: str) -> bool:
 
     begins.
     """
-    if not is_release(text):
+    if len(text) > MAX_VERSION_CHARACTERS or not is_release(text):
         return False
     return (depth < _VERSION_DEPTH and _begins_api(node, depth)) or (text.count(".") == 1 and len(text) <= 4)
 
@@ -264,6 +296,7 @@ def _begins_api(node: Node, depth: int) -> bool:
     )
 
 
+_SHAPE_SEGMENTS: Final = {kind: Segment(kind) for kind in SegmentKind}
 _API_ROOTS: Final = frozenset(
     (
         "api",
@@ -296,15 +329,15 @@ def _make_route(
     )
 
 
-def _rename(table: _Table, node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> None:
+def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> None:
     """Rebuilds the segments below `node` where a word of them was revealed."""
     if segments != node.segments:
         node.segments = segments
         for (method, slash), route in node.routes.items():
             node.routes[(method, slash)] = Route(
                 route_id=route.route_id,
-                service=table.service,
-                host=table.host,
+                service=route.service,
+                host=route.host,
                 method=method,
                 segments=segments,
                 has_trailing_slash=slash,
@@ -314,4 +347,4 @@ def _rename(table: _Table, node: Node, segments: tuple[Segment, ...], told: dict
         text = told.get(last.hash) if last.kind is SegmentKind.WORD else None
         if text is not None:
             last = Segment(last.kind, text, last.hash, last.length)
-        _rename(table, child, (*segments, last), told)
+        _rename(child, (*segments, last), told)

@@ -4,8 +4,12 @@ A node's children are literals and words by their text, and parameters by their 
 than `MAX_WORDS` different unknown words is a parameter: words met before keep their node (routes are immutable), later
 ones share the `PARAMETER` child. Where an API begins, numbers are versions: up to `MAX_VERSIONS` different ones stay
 literal.
+
+What was never served (2xx) has bounds of its own at each position, so that a scanner's guesses do not make a position
+a parameter or use up its literals. A child that is served for the first time moves from one count to the other.
 """
 
+from enum import IntEnum
 from typing import Final
 
 from sensor.calls import Route, Segment, SegmentKind
@@ -13,34 +17,63 @@ from sensor.calls import Route, Segment, SegmentKind
 # Different unknown words at one position before it is a parameter. Template F1 on development traffic: .845 with 30,
 # .822 with 15.
 MAX_WORDS: Final = 30
-# Different API words at one position: the development documents have at most 93.
+# Different API words at one position: the development documents have at most 93. A pattern (`{}.json`) counts as one.
 MAX_LITERALS: Final = 1_000
+# Of those, never served.
+MAX_UNSERVED_LITERALS: Final = 100
 # Different bare numbers or dates kept as API versions at one position.
 MAX_VERSIONS: Final = 4
+
+
+class Slot(IntEnum):
+    """What a child is counted as at its position; one of a plain shape is not counted, shapes being few."""
+
+    WORD = 0
+    LITERAL = 1
+    VERSION = 2
+    SHAPE = 3
+
+
+# Bound of each slot for children that were served, and behind them for those that never were.
+_BOUNDS: Final = (
+    *(MAX_WORDS, MAX_LITERALS, MAX_VERSIONS, len(SegmentKind)),
+    *(MAX_WORDS, MAX_UNSERVED_LITERALS, MAX_VERSIONS, len(SegmentKind)),
+)
+_UNSERVED: Final = len(Slot)  # Offset of the second half.
 
 
 class Node:
     """One position after a prefix of segments. `routes` by (method, trailing slash)."""
 
-    __slots__ = (
-        "children",
-        "is_parameter",
-        "literal_count",
-        "routes",
-        "segments",
-        "shapes",
-        "version_count",
-        "word_count",
-        "words",
-    )
+    __slots__ = ("_counts", "children", "is_parameter", "is_served", "routes", "segments", "shapes", "slot", "unserved")
 
-    def __init__(self, segments: tuple[Segment, ...], is_parameter: bool) -> None:
+    def __init__(self, segments: tuple[Segment, ...], slot: Slot, is_parameter: bool, is_served: bool) -> None:
         self.segments = segments
+        self.slot = slot
         self.is_parameter = is_parameter  # Its own segment is a value.
+        self.is_served = is_served  # Some path through it was.
         self.children: dict[str, Node] = {}  # By raw text: literals without a parameter inside, and words.
-        self.words: set[str] = set()  # Keys of `children` that are words.
         self.shapes: dict[tuple[SegmentKind, str], Node] = {}
         self.routes: dict[tuple[str, bool], Route] = {}
-        self.word_count = 0
-        self.literal_count = 0
-        self.version_count = 0
+        self.unserved: set[tuple[str, bool]] | None = None  # Keys of `routes` that were never served.
+        self._counts = [0] * len(_BOUNDS)
+
+    def has_room(self, slot: Slot, is_served: bool) -> bool:
+        """Whether one more child of this slot may be made: a position that is full of served ones is for all."""
+        counts = self._counts
+        return counts[slot] < _BOUNDS[slot] and (is_served or counts[slot + _UNSERVED] < _BOUNDS[slot + _UNSERVED])
+
+    def add(self, child: "Node", text: str | None) -> None:
+        """A child by its raw text, or by the shape of its last segment."""
+        if text is None:
+            last = child.segments[-1]
+            self.shapes[last.kind, last.text] = child
+        else:
+            self.children[text] = child
+        self._counts[child.slot if child.is_served else child.slot + _UNSERVED] += 1
+
+    def mark_served(self, child: "Node") -> None:
+        """Counts a child among the served ones from now on. May go over their bound, by no more than the other's."""
+        child.is_served = True
+        self._counts[child.slot + _UNSERVED] -= 1
+        self._counts[child.slot] += 1

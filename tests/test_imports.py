@@ -23,7 +23,19 @@ ROOMS = {
         *("calls", "clock", "keyed", "sketches", "health", "config"),
         # The way through, front door to back.
         *("kernel", "exchange", "protocols", "classify", "vocabulary", "shapes", "trie", "hosts", "reveal"),
-        *("templating", "enrich", "coverage", "capture", "describe", "window", "aggregate", "convert", "spool"),
+        *(
+            "allowance",
+            "tables",
+            "templating",
+            "enrich",
+            "coverage",
+            "capture",
+            "describe",
+            "window",
+            "aggregate",
+            "convert",
+            "spool",
+        ),
         *("uplink",),
         # Composition.
         *("lock", "pause", "trial", "environment", "preflight", "pipeline", "run", "compose", "cli"),
