@@ -32,7 +32,8 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are unix seconds."""
+    """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are
+    unix seconds."""
 
     id: str  # Stable: the same (kind, subject) that is still open keeps its id.
     kind: AlertKind

@@ -1,4 +1,5 @@
-"""The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up to date."""
+"""The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up
+to date."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ _DAY_SECONDS = 86_400.0
 
 
 class AlertDesk:
-    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns; raises StoreError."""
+    """What the API calls AlertRepository, and where signals and sensor reports arrive. Writes before it returns;
+    raises StoreError."""
 
     def __init__(
         self,
@@ -25,7 +27,8 @@ class AlertDesk:
         notify: Callable[[Alert], None],
         expect: Callable[[Alert], None],
     ) -> None:
-        """`notify` queues an alert for the webhook; `expect` teaches the detectors. Neither blocks. `clock`: unix seconds."""
+        """`notify` queues an alert for the webhook; `expect` teaches the detectors. Neither blocks. `clock`: unix
+        seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock

@@ -1,14 +1,16 @@
 """The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
 
-| state  | event                                             | becomes | and                                              |
+| state  | event                                             | becomes | and
+|
 |--------|---------------------------------------------------|---------|--------------------------------------------------|
-| -      | report, budget left or high or a sensor's         | open    | new id                                           |
-| -      | report, daily budget spent, not high              | -       | counted as suppressed, once an episode           |
-| -      | report on what is marked expected                 | -       | nothing                                          |
-| open   | report of its subject                             | open    | updated, at most once in UPDATE_SECONDS          |
-| open   | report of the same happening on another level     | open    | joined as evidence; the most specific names it   |
-| open   | no report for calm_seconds                        | closed  |                                                  |
-| closed | report within FLAP_SECONDS                        | open    | same id                                          |
+| -      | report, budget left or high or a sensor's         | open    | new id
+| | -      | report, daily budget spent, not high              | -       | counted as suppressed, once an episode
+| | -      | report on what is marked expected                 | -       | nothing
+| | open   | report of its subject                             | open    | updated, at most once in UPDATE_SECONDS
+| | open   | report of the same happening on another level     | open    | joined as evidence; the most specific names
+it   | | open   | no report for calm_seconds                        | closed  |
+| | closed | report within FLAP_SECONDS                        | open    | same id
+|
 """
 
 from collections.abc import Callable, Iterable
@@ -231,7 +233,8 @@ def _specificity(kind: AlertKind) -> int:
 
 
 def _is_same_happening(life: _Life, report: Report) -> bool:
-    """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one alert."""
+    """One scraper crosses the limits of its pair, of itself and of the endpoint, perhaps of several endpoints: one
+    alert."""
     alert = life.alert
     if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
         return False

@@ -1,4 +1,5 @@
-"""Alerts in the store: every change is a row of `alerts` (the newest version of an id holds), every decision one of `alert_actions`."""
+"""Alerts in the store: every change is a row of `alerts` (the newest version of an id holds), every decision one of
+`alert_actions`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

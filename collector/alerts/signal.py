@@ -1,6 +1,7 @@
 """What a detector says: one subject did something odd in one window. The alerts room turns signals into alerts.
 
-A signal crosses a process boundary, so it is a frozen msgspec struct: encoded as MessagePack, no pickle of foreign types.
+A signal crosses a process boundary, so it is a frozen msgspec struct: encoded as MessagePack, no pickle of foreign
+types.
 """
 
 from enum import StrEnum

@@ -18,7 +18,8 @@ _LOSS_SPAN_SECONDS = 60.0
 
 
 class Liveness(Protocol):
-    """What the registry knows of one sensor (collector.sensors). Times are unix seconds; totals since the sensor's start."""
+    """What the registry knows of one sensor (collector.sensors). Times are unix seconds; totals since the sensor's
+    start."""
 
     @property
     def node(self) -> str:
@@ -86,7 +87,11 @@ class SilenceWatch:
         if self._started_at is None:
             self._started_at = now
         for sensor in sensors:
-            checks = (_check_silence(sensor, now, self._started_at), self._check_loss(sensor, now), _check_lag(sensor, now))
+            checks = (
+                _check_silence(sensor, now, self._started_at),
+                self._check_loss(sensor, now),
+                _check_lag(sensor, now),
+            )
             for kind, report in zip(_KINDS, checks, strict=True):
                 if report is None:
                     healed.append((kind, sensor.node))
@@ -108,7 +113,7 @@ class SilenceWatch:
         if total < LOSS_CALLS_MIN or lost <= LOSS_RATIO_LIMIT * total:
             return None
         why = (
-            f"Sensor {sensor.node} lost {lost:,} of {total:,} calls in the last minute ({lost / total:.1%}; the limit is "
+            f"Sensor {sensor.node} lost {lost:,} of {total:,} calls in the last minute ({lost / total:.1%}; limit "
             f"{LOSS_RATIO_LIMIT:.0%}); give it more memory or CPU, or see its drop reasons in /api/v1/sensors."
         )
         title = f"Sensor {sensor.node} loses {lost / total:.1%} of the calls"
@@ -123,7 +128,7 @@ def _check_silence(sensor: Liveness, now: float, started_at: float) -> Report | 
     if sensor.is_paused or silent <= SILENT_SECONDS:
         return None
     why = (
-        f"Sensor {sensor.node} has sent nothing for {silent:.0f} s (the limit is {SILENT_SECONDS:.0f} s) and did not say it "
+        f"Sensor {sensor.node} has sent nothing for {silent:.0f} s (limit {SILENT_SECONDS:.0f} s) and did not say it "
         "would pause; calls on that node are not seen. See whether the node and its sensor run."
     )
     return _report(sensor, AlertKind.SENSOR_SILENT, Severity.HIGH, f"Sensor {sensor.node} is silent", why, now, 0.0)

@@ -1,7 +1,8 @@
 """One webhook: every changed alert as a JSON POST, signed, retried with backoff, from a bounded queue. EDGE: HTTP.
 
-Headers: `X-Apidae-Timestamp` (unix seconds) and `X-Apidae-Signature: sha256=HEX`, an HMAC-SHA256 under the configured secret over
-timestamp, a dot, and the body. Redirects are not followed: the address a person configured is the only one that gets alerts.
+Headers: `X-Apidae-Timestamp` (unix seconds) and `X-Apidae-Signature: sha256=HEX`, an HMAC-SHA256 under the configured
+secret over timestamp, a dot, and the body. Redirects are not followed: the address a person configured is the only
+one that gets alerts.
 """
 
 import hashlib

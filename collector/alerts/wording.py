@@ -1,4 +1,5 @@
-"""Alerts in words: one title and one clear sentence or two of a signal, for a person who has not read how the detectors work."""
+"""Alerts in words: one title and one clear sentence or two of a signal, for a person who has not read how the
+detectors work."""
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.signal import AlertSignal, Basis, Direction
@@ -45,7 +46,8 @@ def explain_signal(signal: AlertSignal) -> str:
     sentence = (
         f"{who} {verb} {signal.calls:,} calls in the {format_span(signal.window_seconds)} from "
         f"{format_time(signal.window_start)} ({format_rate(signal.observed_rate)}), where "
-        f"{format_rate(signal.expected_rate)} was expected and {format_rate(signal.threshold_rate)} is the limit, judged by "
+        f"{format_rate(signal.expected_rate)} was expected and {format_rate(signal.threshold_rate)} is the limit, "
+        f"judged by "
         f"{_BASES[signal.basis]}."
     )
     if signal.consumer and signal.novel_objects:

@@ -1,7 +1,8 @@
-"""Who calls, as a key and a name: the first known of principal, credential, client address and client workload, a row each.
+"""Who calls, as a key and a name: the first known of principal, credential, client address and client workload, a row
+each.
 
-The name is `kind:value` with the kinds of the inventory (`principal`, `credential`, `address`, `workload`); keyed hashes are 16 hex
-digits. Rows past an endpoint's cap and rows without any actor have no consumer: key 0.
+The name is `kind:value` with the kinds of the inventory (`principal`, `credential`, `address`, `workload`); keyed
+hashes are 16 hex digits. Rows past an endpoint's cap and rows without any actor have no consumer: key 0.
 """
 
 import hashlib

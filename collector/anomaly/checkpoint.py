@@ -1,7 +1,8 @@
 """The engine's state as one file: arrays without pickle, names as MessagePack, and the place in the log they belong to.
 
-The file is replaced as a whole (written aside, synced, renamed), so a crash leaves the old or the new state, each with its own
-position: after a restart the detectors go on exactly where the state ends, whatever the log's cursor says.
+The file is replaced as a whole (written aside, synced, renamed), so a crash leaves the old or the new state, each
+with its own position: after a restart the detectors go on exactly where the state ends, whatever the log's cursor
+says.
 """
 
 import io

@@ -1,7 +1,8 @@
-"""The detectors' one way in: batches in the order of the log, crossings out as signals. Pure and deterministic; knows no clock.
+"""The detectors' one way in: batches in the order of the log, crossings out as signals. Pure and deterministic; knows
+no clock.
 
-Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add up. Gives:
-AlertSignals of endpoints, consumers and pairs. The theory is in docs/detection.md.
+Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
+up. Gives: AlertSignals of endpoints, consumers and pairs. The theory is in docs/detection.md.
 """
 
 from collections.abc import Iterator, Mapping
@@ -119,7 +120,8 @@ class Engine:
         return signals
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
-        """A person marked a level as expected: the detectors of that subject learn it at once. False when it is unknown."""
+        """A person marked a level as expected: the detectors of that subject learn it at once. False when it is
+        unknown."""
         watches, subjects = {
             AlertKind.VOLUME_PAIR: (self.pair_watches, self.roster.pairs),
             AlertKind.VOLUME_CONSUMER: (self.consumer_watches, self.roster.consumers),
@@ -231,7 +233,8 @@ def _add(
 ) -> Iterator[tuple[int, Slots]]:
     """Add rows to a watch's windows; yields each window touched with its rows' indexes, oldest first.
 
-    A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer windows.
+    A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer
+    windows.
     """
     windows = start // watch.windows.window_seconds
     fits = (slots >= 0) & (length <= watch.windows.window_seconds)

@@ -1,7 +1,8 @@
 """Which objects a pair touches for the first time: a bitmap of keyed hashes for each pair.
 
-512 bits a pair (64 bytes; 200,000 pairs are 12.8 MB). A hash that falls on a set bit counts as known, so the count errs to the low
-side, by the bitmap's fill; past 70 % fill the bitmap begins anew, so that a consumer that goes on to new objects stays visible.
+512 bits a pair (64 bytes; 200,000 pairs are 12.8 MB). A hash that falls on a set bit counts as known, so the count
+errs to the low side, by the bitmap's fill; past 70 % fill the bitmap begins anew, so that a consumer that goes on to
+new objects stays visible.
 """
 
 import numpy as np
@@ -27,7 +28,8 @@ class NoveltyBitmap:
         self._words = grow(self._words, capacity * _WORDS)
 
     def count_novel(self, slots: Slots, hashes: U64) -> NDArray[np.int64]:
-        """For element i, 1 where (slots[i], hashes[i]) was not seen before and is the first such here, else 0. About 0.1 us each."""
+        """For element i, 1 where (slots[i], hashes[i]) was not seen before and is the first such here, else 0. About
+        0.1 us each."""
         result = np.zeros(len(slots), np.int64)
         if not len(slots):
             return result

@@ -1,11 +1,12 @@
-"""The detectors' own process: follows the log, keeps its state on disk, and hands signals over until they are acknowledged.
+"""The detectors' own process: follows the log, keeps its state on disk, and hands signals over until they are
+acknowledged.
 
-EDGE: processes and files. Spawned, never forked (the embedded store's threads do not survive a fork). The child ends with its parent,
-for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
+EDGE: processes and files. Spawned, never forked (the embedded store's threads do not survive a fork). The child ends
+with its parent, for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
 
-Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is only written once
-every earlier signal was acknowledged. After a crash the batches since the checkpoint come again and give the same signals with the
-same numbers; the parent drops the numbers it has taken.
+Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is
+only written once every earlier signal was acknowledged. After a crash the batches since the checkpoint come again and
+give the same signals with the same numbers; the parent drops the numbers it has taken.
 """
 
 import multiprocessing
@@ -147,7 +148,8 @@ class DetectorProcess:
         take: Callable[[Sequence[AlertSignal]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they come again."""
+        """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they
+        come again."""
         self._arguments = (str(wal_directory), str(checkpoint_path))
         self._take = take
         self._clock = clock

@@ -1,10 +1,11 @@
-"""The installation's bar: of all episodes that crossed a detector's threshold lately, only the oddest few become signals.
+"""The installation's bar: of all episodes that crossed a detector's threshold lately, only the oddest few become
+signals.
 
-Fifty thousand pairs in 10 s windows are 4e8 tests a day: no threshold on a single series holds a budget of two alerts a day. Ranks do,
-whatever the distribution: if episodes are exchangeable, the chance that a new one is among the `KEPT` largest of the last
-`MEMORY_DAYS` is KEPT / number, so they come at about KEPT / MEMORY_DAYS a day once the memory is full, be there ten episodes a
-day or ten thousand (the argument of conformal prediction; Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005).
-A small installation has few episodes and none is held back.
+Fifty thousand pairs in 10 s windows are 4e8 tests a day: no threshold on a single series holds a budget of two alerts
+a day. Ranks do, whatever the distribution: if episodes are exchangeable, the chance that a new one is among the
+`KEPT` largest of the last `MEMORY_DAYS` is KEPT / number, so they come at about KEPT / MEMORY_DAYS a day once the
+memory is full, be there ten episodes a day or ten thousand (the argument of conformal prediction; Vovk, Gammerman,
+Shafer, Algorithmic Learning in a Random World, 2005). A small installation has few episodes and none is held back.
 """
 
 import bisect

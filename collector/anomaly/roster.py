@@ -1,4 +1,5 @@
-"""Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to the pair."""
+"""Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to
+the pair."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -150,7 +151,8 @@ class Roster:
         self.pair_consumer[pair[has]] = consumer[has]
 
     def _count_novel(self, batch: RowBatch, chosen: Slots, pair: Slots) -> F64:
-        """New objects a row. Where a row holds only the smallest hashes of a larger set, its share of new ones holds for the set."""
+        """New objects a row. Where a row holds only the smallest hashes of a larger set, its share of new ones holds
+        for the set."""
         offsets = batch.objects.offsets
         first, length = offsets[chosen], offsets[chosen + 1] - offsets[chosen]
         length = np.where(pair >= 0, length, 0)

@@ -1,4 +1,5 @@
-"""Key -> slot: gives each 64-bit key a small integer that indexes the detectors' arrays; bounded, least recently seen go first."""
+"""Key -> slot: gives each 64-bit key a small integer that indexes the detectors' arrays; bounded, least recently seen
+go first."""
 
 from typing import TypeVar
 
@@ -15,7 +16,8 @@ _EVICTED_SHARE = 0.05  # Of the limit at a time, so that a full table does not s
 
 
 class SlotTable:
-    """Slots of up to `limit` keys. `touch` is the only way in; whoever holds arrays by slot clears what `touch` evicted."""
+    """Slots of up to `limit` keys. `touch` is the only way in; whoever holds arrays by slot clears what `touch`
+    evicted."""
 
     def __init__(self, limit: int) -> None:
         """`limit`: keys held at once."""
@@ -35,7 +37,8 @@ class SlotTable:
         return len(self.keys)
 
     def touch(self, keys: U64, time: int) -> tuple[Slots, Slots, Slots]:
-        """Slots of distinct `keys`, in order; those of them that are new; and those emptied to make room. About 0.1 us a known key.
+        """Slots of distinct `keys`, in order; those of them that are new; and those emptied to make room. About 0.1
+        us a known key.
 
         Raises ValueError when there are more keys than the limit: the caller cuts its batches.
         """

@@ -1,4 +1,5 @@
-"""The subjects of detection: endpoints, consumers and pairs, each with a slot and a name; bounded, evictions counted."""
+"""The subjects of detection: endpoints, consumers and pairs, each with a slot and a name; bounded, evictions
+counted."""
 
 from collections.abc import Callable
 

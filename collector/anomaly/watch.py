@@ -1,7 +1,8 @@
-"""One detector on one kind of subject over windows of one length: the windows, the detector, and the installation's bar.
+"""One detector on one kind of subject over windows of one length: the windows, the detector, and the installation's
+bar.
 
-The engine gives a watch every row of its kind; the watch judges what was touched at once (a count only grows, so what is past the
-threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
+The engine gives a watch every row of its kind; the watch judges what was touched at once (a count only grows, so what
+is past the threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ class Watch:
         return self._table.live() if self.is_dense else self.windows.touched(window)
 
     def close(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
-        """Judge, learn and clear the oldest open window; `parents` (endpoint slots, -1: none) and `floor` go with `slots`."""
+        """Judge, learn and clear the oldest open window; `parents` (endpoint slots, -1: none) and `floor` go with
+        `slots`."""
         calls, novel = self.windows.read(window, slots)
         crossings, verdict, observation = self._judge(window, slots, parents, floor, calls, novel, loss_ratio)
         self.last_scores[:] = 0
@@ -181,7 +183,8 @@ class Watch:
         return crossings, verdict, observation
 
     def _pending_level(self, window: int, slots: Slots) -> F64:
-        """What windows of the grace period show that are not closed yet: they will be learnt, and clients are busy already."""
+        """What windows of the grace period show that are not closed yet: they will be learnt, and clients are busy
+        already."""
         level = np.zeros(len(slots))
         first = self.windows.first
         for earlier in range(max(first, self.windows.next_window), min(first + GRACE_WINDOWS, window)):

@@ -2,9 +2,10 @@
 
     scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1]
 
-Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step of 60 s the 10 s
-detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1 min, 5 min and 1 h; `--step 10`
-runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was held back, CPU.
+Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step
+of 60 s the 10 s detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1
+min, 5 min and 1 h; `--step 10` runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was
+held back, CPU.
 """
 
 import argparse
@@ -31,7 +32,8 @@ _OBJECTS = 200  # That a pair chooses from.
 
 @dataclass(kw_only=True)
 class Traffic:
-    """Pairs with log-normal rates, a day's rhythm, Pareto bursts, and deploys: an endpoint's level shifts, new pairs appear."""
+    """Pairs with log-normal rates, a day's rhythm, Pareto bursts, and deploys: an endpoint's level shifts, new pairs
+    appear."""
 
     random: np.random.Generator
     endpoints: int

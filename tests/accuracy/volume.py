@@ -1,9 +1,11 @@
-"""Volume: CSVs of counts become batches of one endpoint, the detectors judge them, and each row gets a score and an alarm.
+"""Volume: CSVs of counts become batches of one endpoint, the detectors judge them, and each row gets a score and an
+alarm.
 
-`run(input, output)`: every `*.csv` under `input` (`t,count` in epoch seconds, or `timestamp,value`) gives a file of the same relative
-name under `output` with columns `anomaly_score` (0..1; fixed threshold 0.5) and `alarm` (0/1), a row each, judged without looking
-ahead. A row becomes one wire row of one endpoint, as long as the file's first step, serialised and parsed back; a value that is no
-count travels as thousandths, for calls are whole numbers. A gauge that skips steps keeps its value, it is not zero meanwhile.
+`run(input, output)`: every `*.csv` under `input` (`t,count` in epoch seconds, or `timestamp,value`) gives a file of
+the same relative name under `output` with columns `anomaly_score` (0..1; fixed threshold 0.5) and `alarm` (0/1), a
+row each, judged without looking ahead. A row becomes one wire row of one endpoint, as long as the file's first step,
+serialised and parsed back; a value that is no count travels as thousandths, for calls are whole numbers. A gauge that
+skips steps keeps its value, it is not zero meanwhile.
 """
 
 import csv

@@ -1,12 +1,15 @@
-"""Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and the prior.
+"""Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and
+the prior.
 
-State is two numbers a subject: the burst level (a maximum that fades by half in `HALF_LIVES` windows' time) and the mean rate. The
-score is the distance in doublings, log2((value + c) / (level + c)), over the doublings that are still ordinary. `c` keeps small counts
-quiet: with the 10 s prior of 12 and c = 8, a subject that never called needs 32 calls on new objects in a window.
+State is two numbers a subject: the burst level (a maximum that fades by half in `HALF_LIVES` windows' time) and the
+mean rate. The score is the distance in doublings, log2((value + c) / (level + c)), over the doublings that are still
+ordinary. `c` keeps small counts quiet: with the 10 s prior of 12 and c = 8, a subject that never called needs 32
+calls on new objects in a window.
 
-Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no description, while
-the largest burst of the last days bounds the next within a factor whatever the distribution; how often the factor is crossed
-is measured over the whole installation (collector/anomaly/rank.py), which sets the final bar.
+Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no
+description, while the largest burst of the last days bounds the next within a factor whatever the distribution; how
+often the factor is crossed is measured over the whole installation (collector/anomaly/rank.py), which sets the final
+bar.
 """
 
 import numpy as np

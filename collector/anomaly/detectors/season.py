@@ -1,12 +1,14 @@
-"""Levels of busy subjects (endpoints): a window against what the last hours and this time of day lead one to expect, both ways.
+"""Levels of busy subjects (endpoints): a window against what the last hours and this time of day lead one to expect,
+both ways.
 
-Counts are turned into y = 10 asinh(sqrt((x + 3/8) / 25)), on which Poisson noise of small counts and multiplicative noise of large
-ones have about the same width (the variance-stabilising transform of a gamma-Poisson with shape 25; Anscombe 1948). There, expectation
-= level + season: the level follows with a half-life of about an hour, clipped so that an outlier does not drag it; the season is the
-mean departure from the day's mean by hour of day, and of weekdays and weekends apart, shrunk to 0 while few days were seen. The
-noise is a clipped mean absolute residual, never less than Poisson's and 2 %. Scored are the residual and its running mean
-(`_PERSISTENCE`), which finds what is not high but lasts. The threshold is a table by window length: a day has 24 hour windows but
-1,440 minute windows, so the bar of an hour is lower at the same number of false alarms.
+Counts are turned into y = 10 asinh(sqrt((x + 3/8) / 25)), on which Poisson noise of small counts and multiplicative
+noise of large ones have about the same width (the variance-stabilising transform of a gamma-Poisson with shape 25;
+Anscombe 1948). There, expectation = level + season: the level follows with a half-life of about an hour, clipped so
+that an outlier does not drag it; the season is the mean departure from the day's mean by hour of day, and of weekdays
+and weekends apart, shrunk to 0 while few days were seen. The noise is a clipped mean absolute residual, never less
+than Poisson's and 2 %. Scored are the residual and its running mean (`_PERSISTENCE`), which finds what is not high
+but lasts. The threshold is a table by window length: a day has 24 hour windows but 1,440 minute windows, so the bar
+of an hour is lower at the same number of false alarms.
 """
 
 import numpy as np

@@ -1,4 +1,5 @@
-"""Row batches and the demo's traffic for tests: honest clients at a few services, and a scraper; as a sensor would send them."""
+"""Row batches and the demo's traffic for tests: honest clients at a few services, and a scraper; as a sensor would
+send them."""
 
 from dataclasses import dataclass, field
 
@@ -103,8 +104,8 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
 class Demo:
     """Honest clients at ~1-5 calls/s each over three services, and (from `scraper_at`) one that takes an object a call.
 
-    A row leaves its window 1 s after its end, and a new pair's first row 1 s after it appears: no other early rows, which is the
-    slowest a sensor may be.
+    A row leaves its window 1 s after its end, and a new pair's first row 1 s after it appears: no other early rows,
+    which is the slowest a sensor may be.
     """
 
     seed: int

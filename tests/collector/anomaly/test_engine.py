@@ -1,4 +1,5 @@
-"""The demo's streams through the whole engine: a scraper is flagged in time, honest clients never; late rows, loss, eviction."""
+"""The demo's streams through the whole engine: a scraper is flagged in time, honest clients never; late rows, loss,
+eviction."""
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def test_run_cut_by_a_checkpoint_equals_the_uninterrupted_run() -> None:
     rows = [
         [Row(route=r, consumer=c, window=START + 10 * w, calls=1 + (w * 7 + r + c) % 5, objects=(w % 9 + 1,))
          for r in range(3) for c in range(1, 5)]
-        + ([Row(route=1, consumer=77, window=START + 10 * w, calls=150, objects=tuple(range(w * 150 + 1, w * 150 + 151)))]
+        + ([Row(route=1, consumer=77, window=START + 10 * w, calls=150, objects=tuple(range(w * 150, w * 150 + 150)))]
            if w > 30 else [])
         for w in range(60)
     ]  # fmt: skip

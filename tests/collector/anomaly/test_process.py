@@ -1,4 +1,5 @@
-"""The follower on a real log in a temporary directory: resume after a cut, acknowledgement before checkpoint; and one real child."""
+"""The follower on a real log in a temporary directory: resume after a cut, acknowledgement before checkpoint; and one
+real child."""
 
 from pathlib import Path
 
