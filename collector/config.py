@@ -17,6 +17,8 @@ from typing import Any, Final
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from collector.rows import CONSUMER_ORDER, ConsumerColumn
+
 ENVIRONMENT_PREFIX: Final = "APIDAE_COLLECTOR_"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"  # Names the file, so it cannot be in it.
 DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/collector.toml")
@@ -62,10 +64,28 @@ class CollectorSettings(BaseSettings):
     trigger_distinct_objects_per_second: int = Field(default=10, ge=1, le=1_000_000)
     trigger_calls_per_second: int = Field(default=20, ge=1, le=1_000_000)
 
+    # Who the consumer of a call is: the first of these columns that is known. Give the sensors the same.
+    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None
 
     log_level: LogLevel = LogLevel.INFO
+
+    @field_validator("consumer_order", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        """The environment gives a list as text with commas."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("consumer_order")
+    @classmethod
+    def _check_order(cls, value: tuple[ConsumerColumn, ...]) -> tuple[ConsumerColumn, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError("must name at least one column and none twice")
+        return value
 
     @field_validator("grpc_listen", "http_listen")
     @classmethod

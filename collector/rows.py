@@ -5,12 +5,25 @@ index without looking. Names are those of proto/apidae/v1/data.proto.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
+
+
+class ConsumerColumn(StrEnum):
+    """A column that may name the consumer; the order here is the default one, as in the sensor's settings."""
+
+    PRINCIPAL = "principal"
+    CREDENTIAL = "credential"
+    CLIENT_ADDRESS = "client_address"
+    CLIENT_WORKLOAD = "client_workload"
+
+
+CONSUMER_ORDER: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

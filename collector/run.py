@@ -176,7 +176,9 @@ class _Life:
             store=collector.store,
             alerts=collector.desk,
             settings=ApiSettings(
-                token=collector.api_token.value if collector.api_token else None, version=collector.version
+                token=collector.api_token.value if collector.api_token else None,
+                version=collector.version,
+                consumer_order=settings.consumer_order,
             ),
             clock=time.time,
             readiness=lambda: self._writer_error,

@@ -20,9 +20,11 @@ from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
+from collector.inventory.counted import ConsumerSql
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
+from collector.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.ui.page import build_page_routes
 
 API_PREFIX = "/api/v1"
@@ -55,6 +57,7 @@ class ApiSettings:
 
     token: str | None
     version: str
+    consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
     htmx_path: Path = HTMX_PATH
 
     def __repr__(self) -> str:
@@ -76,8 +79,9 @@ def build_app(
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
     gives the Prometheus text.
     """
-    endpoints = EndpointInventory(reader=store)
-    consumers = ConsumerInventory(reader=store)
+    who = ConsumerSql(settings.consumer_order)
+    endpoints = EndpointInventory(reader=store, who=who)
+    consumers = ConsumerInventory(reader=store, who=who)
     watch = Watch(reader=store, clock=clock)
     gate = Gate(token=settings.token, clock=clock)
     app = FastAPI(

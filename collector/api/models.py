@@ -76,7 +76,7 @@ class AuthenticationModel(Model):
     )
     level: AuthenticationLevel
     kinds: dict[str, int] = Field(
-        description="Calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
+        description="2xx calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
     )
 
 
@@ -87,7 +87,7 @@ class EndpointModel(Model):
     service: ServiceModel
     host: str = Field(examples=["shop.example"])
     method: str = Field(examples=["GET"])
-    template: str = Field(description="The inferred url.template.", examples=["/orders/{orderId}"])
+    template: str = Field(description="The inferred url.template.", examples=["/orders/{order_id}"])
     calls: int
     calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
     first_seen: Time = Field(description="Within retention, not only within the span.")
@@ -310,9 +310,9 @@ class SensorModel(Model):
     spool_bytes: int
     memory_bytes: int
     cpu_seconds: float
-    seen_calls: int
-    lost_calls: int
-    loss_ratio: Ratio
+    seen_calls: int = Field(description="Calls that entered its first stage since its start, lost ones included.")
+    lost_calls: int = Field(description="Of those, what any stage dropped.")
+    loss_ratio: Ratio = Field(description="lost_calls of seen_calls.")
     stages: tuple[StageCountModel, ...]
     reason: str
 

@@ -14,7 +14,7 @@ from collector.inventory.consumer import (
     ConsumerName,
     parse_consumer,
 )
-from collector.inventory.counted import CONSUMER_ID, ERROR, NAMES, counted_rows, objects_count, span_parameters
+from collector.inventory.counted import ERROR, NAMES, ConsumerSql, counted_rows, objects_count, span_parameters
 from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
@@ -65,27 +65,15 @@ class ConsumerPage:
     total: int
 
 
-# The rows of one consumer, by the column that names it and the emptiness of those that would come first.
-_NAMED_BY: dict[ConsumerKind, str] = {
-    ConsumerKind.PRINCIPAL: "r.principal = {hash:UInt64}",
-    ConsumerKind.CREDENTIAL: "r.principal = 0 AND r.credential = {hash:UInt64}",
-    ConsumerKind.ADDRESS: (
-        "r.principal = 0 AND r.credential = 0 AND r.client_address = {text:String} AND r.client_address != ''"
-    ),
-    ConsumerKind.WORKLOAD: (
-        "r.principal = 0 AND r.credential = 0 AND r.client_address = '' "
-        "AND r.client_workload = {text:String} AND r.client_workload != ''"
-    ),
-    ConsumerKind.OTHER: "r.principal = 0 AND r.credential = 0 AND r.client_address = '' AND r.client_workload = ''",
-}
 _HASHED = (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
 
 
 class ConsumerInventory:
     """Answers questions about consumers from the store."""
 
-    def __init__(self, *, reader: Reader) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
+        self._who = who
 
     def list_consumers(self, question: ConsumerQuestion) -> ConsumerPage:
         """One page; raises CursorError when the cursor is not of this question."""
@@ -110,7 +98,7 @@ class ConsumerInventory:
 WITH {NAMES}
 SELECT * FROM (
     SELECT *, toFloat64({question.sort.value}) AS sort_value, count() OVER () AS total
-    FROM ({_figures(question.span, wheres)})
+    FROM ({_figures(question.span, wheres, self._who)})
     {"WHERE " + " AND ".join(outer) if outer else ""}
 )
 {keyset}
@@ -132,8 +120,8 @@ LIMIT {{rows:UInt32}}"""
         """One consumer, or None when it made no counted call in the span."""
         value: dict[str, Any] = {"hash": int(name.value, 16)} if name.kind in _HASHED else {"text": name.value}
         parameters = {**span_parameters(span), **(value if name.kind is not ConsumerKind.OTHER else {})}
-        where = f" AND {_NAMED_BY[name.kind]}"
-        rows = select(self._reader, f"WITH {NAMES} {_figures(span, where)}", parameters)
+        where = f" AND {self._who.is_named(name.kind)}"
+        rows = select(self._reader, f"WITH {NAMES} {_figures(span, where, self._who)}", parameters)
         if not rows:
             return None
         counted = counted_rows(span) + where
@@ -156,10 +144,10 @@ LIMIT {CONSUMER_PLACES_MAX}"""
         return {row["place"]: int(row["total"]) for row in select(self._reader, statement, parameters)}
 
 
-def _figures(span: Span, where: str) -> str:
+def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     """One row a consumer."""
     return f"""
-SELECT {CONSUMER_ID} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS
+SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS
 endpoints,
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, r.status_code IN (401, 403)) AS denied,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,

@@ -1,21 +1,21 @@
 """Which rows count, said once: the SQL that every inventory question starts from.
 
 A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the
-client's counts only
-where no sensor saw that server, which nobody can know when the row is written. So it is decided at query time: a
-client-role row is
-left out when its host was answered 2xx by a watched server in the same span. The 2xx keeps a stranger who sends
-`Host: api.example.com` to
-any of our servers and is turned away from hiding the real outbound calls to api.example.com. Hosts that name nothing
-(empty, and
-`other` past the host cap) never match.
+client's counts only where no sensor saw that server, which nobody can know when the row is written. So it is decided at
+query time: a client-role row is left out when its host was answered 2xx by a watched server in the same span. The 2xx
+keeps a stranger who sends `Host: api.example.com` to any of our servers and is turned away from hiding the real
+outbound calls to api.example.com. Hosts that name nothing (empty, and `other` past the host cap) never match.
 
 Every value reaches the database as a typed parameter; the texts here hold only names of our own tables and columns.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from collector.inventory.consumer import ConsumerKind
 from collector.inventory.span import Span
+from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
 ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
@@ -42,21 +42,71 @@ SUCCESS = "r.status_code BETWEEN 200 AND 299"
 CLIENT_ERROR = "r.status_code BETWEEN 400 AND 499"
 ERROR = "(r.status_code >= 500 OR r.status_code = 0)"
 
-# First known of the four actor columns; a row past the cap has none and is nobody.
-CONSUMER_ID = """multiIf(
-        r.principal != 0, concat('principal:', leftPad(lower(hex(r.principal)), 16, '0')),
-        r.credential != 0, concat('credential:', leftPad(lower(hex(r.credential)), 16, '0')),
-        r.client_address != '', concat('address:', r.client_address),
-        r.client_workload != '', concat('workload:', r.client_workload),
-        'other:')"""
-HAS_CONSUMER = "(r.principal != 0 OR r.credential != 0 OR r.client_address != '' OR r.client_workload != '')"
-# The same as one number, for distinct counts.
-CONSUMER_KEY = """multiIf(
-        r.principal != 0, r.principal,
-        r.credential != 0, r.credential,
-        r.client_address != '', cityHash64(r.client_address),
-        cityHash64('workload', r.client_workload))"""
-CONSUMER_COUNT = f"uniqCombined64If(12)({CONSUMER_KEY}, {HAS_CONSUMER})"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ActorSql:
+    """One actor column: whether a row has it, its part of the consumer's id, and the same as a number."""
+
+    kind: ConsumerKind
+    known: str
+    id: str
+    key: str
+    equals: str  # The row's value is the one asked for.
+
+
+def _hashed(kind: ConsumerKind) -> _ActorSql:
+    column = f"r.{kind}"
+    return _ActorSql(
+        kind=kind,
+        known=f"{column} != 0",
+        id=f"concat('{kind}:', leftPad(lower(hex({column})), 16, '0'))",
+        key=column,
+        equals=f"{column} = {{hash:UInt64}}",
+    )
+
+
+def _named(kind: ConsumerKind) -> _ActorSql:
+    column = f"r.client_{kind}"
+    return _ActorSql(
+        kind=kind,
+        known=f"{column} != ''",
+        id=f"concat('{kind}:', {column})",
+        key=f"cityHash64('{kind}', {column})",
+        equals=f"{column} = {{text:String}}",
+    )
+
+
+_ACTORS: dict[ConsumerColumn, _ActorSql] = {
+    ConsumerColumn.PRINCIPAL: _hashed(ConsumerKind.PRINCIPAL),
+    ConsumerColumn.CREDENTIAL: _hashed(ConsumerKind.CREDENTIAL),
+    ConsumerColumn.CLIENT_ADDRESS: _named(ConsumerKind.ADDRESS),
+    ConsumerColumn.CLIENT_WORKLOAD: _named(ConsumerKind.WORKLOAD),
+}
+
+
+class ConsumerSql:
+    """Who a row's consumer is: the first actor column of `order` that is known. A row past an endpoint's cap has none
+    and is nobody."""
+
+    __slots__ = ("_actors", "count", "id")
+
+    def __init__(self, order: Sequence[ConsumerColumn] = CONSUMER_ORDER) -> None:
+        self._actors = tuple(_ACTORS[column] for column in order)
+        ids = ", ".join(f"{actor.known}, {actor.id}" for actor in self._actors)
+        keys = ", ".join(f"{actor.known}, {actor.key}" for actor in self._actors)
+        known = " OR ".join(actor.known for actor in self._actors)
+        self.id = f"multiIf({ids}, '{ConsumerKind.OTHER}:')"  # `kind:value`
+        self.count = f"uniqCombined64If(12)(multiIf({keys}, 0), {known})"  # Distinct consumers.
+
+    def is_named(self, kind: ConsumerKind) -> str:
+        """The condition on the rows of one consumer: its value ({hash:UInt64} or {text:String}), and nothing that would
+        come first. A kind that the order leaves out names nobody."""
+        conditions: list[str] = []
+        for actor in self._actors:
+            if actor.kind is kind:
+                return " AND ".join([*conditions, actor.known, actor.equals])
+            conditions.append(f"NOT ({actor.known})")
+        return " AND ".join(conditions) if kind is ConsumerKind.OTHER else "false"
 
 
 def rows_table(span: Span) -> str:

@@ -56,8 +56,8 @@ class StatusMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """Credentials seen. `coverage` is the share of 2xx calls that carried some, None without 2xx; `kinds` counts
-    calls of any status."""
+    """Credentials on 2xx calls: a refused call proves nothing of what is accepted. `coverage` is the share of them
+    that carried some, None without any; `kinds` counts them, most first, a call with two credentials under both."""
 
     coverage: float | None
     kinds: dict[str, int]

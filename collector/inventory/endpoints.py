@@ -12,8 +12,6 @@ from typing import Any
 from collector.inventory.authentication import NUMBERS, count_by_kind
 from collector.inventory.counted import (
     CLIENT_ERROR,
-    CONSUMER_COUNT,
-    CONSUMER_ID,
     ERROR,
     FLAG_LOSSY,
     HOP_PROXY,
@@ -21,6 +19,7 @@ from collector.inventory.counted import (
     ROLE_CLIENT,
     ROLE_SERVER,
     SUCCESS,
+    ConsumerSql,
     counted_rows,
     objects_count,
     span_parameters,
@@ -81,8 +80,14 @@ _SORTS: dict[EndpointSort, _SortKey] = {
         expression=f"if(sumIf(r.calls, {SUCCESS}) = 0, 2., {_COVERAGE})",
         value_type=float,
     ),
-    EndpointSort.CONSUMERS: _SortKey(expression=f"toFloat64({CONSUMER_COUNT})", value_type=float),
 }
+
+
+def _find_sort(sort: EndpointSort, who: ConsumerSql) -> _SortKey:
+    if sort is EndpointSort.CONSUMERS:
+        return _SortKey(expression=f"toFloat64({who.count})", value_type=float)
+    return _SORTS[sort]
+
 
 _TIERS = f"""multiIf(sumIf(r.calls, {SUCCESS}) > 0, 'confirmed',
         sum(r.calls) > 0 AND sumIf(r.calls, {CLIENT_ERROR}) = sum(r.calls), 'probed', 'unconfirmed')"""
@@ -109,12 +114,13 @@ class EndpointPage:
 class EndpointInventory:
     """Answers questions about endpoints from the store."""
 
-    def __init__(self, *, reader: Reader) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
+        self._who = who
 
     def list_endpoints(self, question: EndpointQuestion) -> EndpointPage:
         """One page; raises CursorError when the cursor is not of this question."""
-        sort = _SORTS[question.sort]
+        sort = _find_sort(question.sort, self._who)
         after = read_cursor(question.cursor, question.fingerprint, sort.value_type) if question.cursor else None
         statement, parameters = _rank(question, sort, after)
         ranked = select(self._reader, statement, parameters)
@@ -139,9 +145,10 @@ class EndpointInventory:
         return EndpointDetail(
             endpoint=endpoint,
             series_step_seconds=step,
-            series=tuple(_read_point(row) for row in select(self._reader, _series(counted), parameters)),
+            series=tuple(_read_point(row) for row in select(self._reader, _series(counted, self._who), parameters)),
             top_consumers=tuple(
-                _read_consumer(row) for row in select(self._reader, _top_consumers(counted, span), parameters)
+                _read_consumer(row)
+                for row in select(self._reader, _top_consumers(counted, span, self._who), parameters)
             ),
             status_codes={
                 str(row["status_code"] or "aborted"): int(row["total"])
@@ -154,7 +161,7 @@ class EndpointInventory:
         """Every figure of the endpoints with these ids."""
         if not ids:
             return {}
-        rows = select(self._reader, _measures(span), {**span_parameters(span), "ids": ids})
+        rows = select(self._reader, _measures(span, self._who), {**span_parameters(span), "ids": ids})
         return {row["id"]: _read_endpoint(row, span) for row in rows}
 
 
@@ -179,7 +186,7 @@ def _rank(question: EndpointQuestion, sort: _SortKey, after: Cursor | None) -> t
     if question.authentication in _LEVELS:
         havings.append(_LEVELS[question.authentication])
     elif question.authentication:
-        havings.append("bitAnd(groupBitOr(r.authentication), {bits:UInt32}) != 0")
+        havings.append(f"bitAnd(groupBitOrIf(r.authentication, {SUCCESS}), {{bits:UInt32}}) != 0")
         parameters["bits"] = 1 << NUMBERS[question.authentication]
     parameters["rows"] = question.limit + 1
     keyset = ""
@@ -207,7 +214,7 @@ LIMIT {{rows:UInt32}}"""
     return statement, parameters
 
 
-def _measures(span: Span) -> str:
+def _measures(span: Span, who: ConsumerSql) -> str:
     """All figures of the endpoints in {ids}."""
     return f"""
 WITH {NAMES}
@@ -226,13 +233,13 @@ SELECT
     sumIf(r.calls, r.status_code >= 500) AS server_error,
     sumIf(r.calls, r.status_code = 0) AS aborted,
     sumIf(r.calls, {SUCCESS} AND r.authentication != 0) AS authenticated,
-    sumMap([r.authentication], [r.calls]) AS authentication,
+    sumMapIf([r.authentication], [r.calls], {SUCCESS}) AS authentication,
     sumMap(r.duration) AS duration,
     max(r.duration_max_us) AS duration_max_us,
     sum(r.request_bytes) AS request_bytes,
     sum(r.response_bytes) AS response_bytes,
     sumMap(r.response_size) AS response_size,
-    {CONSUMER_COUNT} AS consumers,
+    {who.count} AS consumers,
     groupBitOr(r.flags) AS flags,
     max(r.hop = {HOP_PROXY}) AS is_proxied,
     max(r.role = {ROLE_SERVER}) AS at_server,
@@ -245,24 +252,24 @@ GROUP BY n.endpoint_id
 HAVING sum(r.calls) > 0"""
 
 
-def _series(counted: str) -> str:
+def _series(counted: str, who: ConsumerSql) -> str:
     """One row a step, ascending; steps without calls are absent."""
     return f"""
 WITH {NAMES}
 SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
 sumIf(r.calls, {ERROR}) AS errors,
     sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
-    {CONSUMER_COUNT} AS consumers
+    {who.count} AS consumers
 {counted}
 GROUP BY point
 ORDER BY point"""
 
 
-def _top_consumers(counted: str, span: Span) -> str:
+def _top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
 WITH {NAMES}
-SELECT {CONSUMER_ID} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
+SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
 objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}

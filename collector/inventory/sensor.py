@@ -15,6 +15,7 @@ class SensorState(StrEnum):
     UNKNOWN = "unknown"  # Connected, has not reported yet.
 
 
+FIRST_STAGE = "kernel"  # Where every call enters (sensor/kernel/capture.py); the later stages see what it passed on.
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
 
 
@@ -40,7 +41,12 @@ class StageCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensor:
-    """One sensor, its last report, and the loss over its life. Times are unix seconds."""
+    """One sensor and its last report. Times are unix seconds.
+
+    Seen and lost calls come from the report's account of stages. Those that batches carry are no account of one sensor:
+    each of the 64 partitions is told all that was lost since its own last batch, so that sums over partitions count
+    a call as often as there are partitions.
+    """
 
     node: str
     cluster: str
@@ -55,13 +61,20 @@ class Sensor:
     spool_bytes: int
     memory_bytes: int
     cpu_seconds: float
-    seen_calls: int
-    lost_calls: int
     stages: tuple[StageCount, ...]
     reason: str
 
     @property
+    def seen_calls(self) -> int:
+        """Calls that entered the first stage since the sensor's start, lost ones included: seen = used + dropped."""
+        return sum(stage.seen for stage in self.stages if stage.stage == FIRST_STAGE)
+
+    @property
+    def lost_calls(self) -> int:
+        """Calls dropped by any stage since the sensor's start, whatever the reason."""
+        return sum(stage.dropped_total for stage in self.stages)
+
+    @property
     def loss_ratio(self) -> float:
-        """Lost calls of all calls, 0..1."""
-        total = self.seen_calls + self.lost_calls
-        return self.lost_calls / total if total else 0.0
+        """Lost calls of all seen calls, 0..1. A spool that drops what an earlier process saw cannot make it more."""
+        return min(1.0, self.lost_calls / self.seen_calls) if self.seen_calls else 0.0

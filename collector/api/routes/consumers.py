@@ -23,7 +23,7 @@ def build_consumer_routes(*, consumers: ConsumerInventory, clock: Callable[[], f
     @router.get("", summary="List consumers")
     def list_consumers(parameters: Annotated[ConsumerParameters, Query()]) -> ConsumerPageModel:
         """Everyone who called within the span: named by principal, else credential, else client address, else client
-        workload."""
+        workload, unless the setting `consumer_order` says otherwise."""
         try:
             return view_consumer_page(consumers.list_consumers(parameters.question(clock())))
         except CursorError as error:

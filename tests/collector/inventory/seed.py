@@ -252,7 +252,7 @@ def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
 def write_watch(store: Store, *, silent_node: bool = False) -> None:
     """One sensor that captures with a little loss, its three ports; and on demand one that fell silent."""
     stages = [
-        {"stage": "capture", "seen": 1_000, "used": 990, "dropped": {"ring_full": 10}},
+        {"stage": "kernel", "seen": 1_000, "used": 990, "dropped": {"ring_full": 10}},
         {"stage": "describe", "seen": 990, "used": 985, "dropped": {"malformed": 5}},
     ]
     sensors = [_sensor("node-1", NOW - 2, json.dumps(stages))]
