@@ -1,14 +1,40 @@
-"""The `apidae` command: gathers the subcommands that the installed sides register, so that neither side imports the other."""
+"""The `apidae` command: gathers the subcommands of the installed sides, so that neither side imports the other.
 
+A side whose extra is not installed keeps its commands, and each says which extra to install. A wrong command line is
+one sentence and exit code 2, as the other errors are one sentence and exit code 1.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import entry_points
+from typing import Final, NoReturn
 
 import typer
 
-COMMANDS_GROUP = "apidae.commands"
+COMMANDS_GROUP: Final = "apidae.commands"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One extra of the distribution: its entry point has its name."""
+
+    commands: tuple[str, ...]
+    # Top-level modules that only this extra brings; another missing module is a fault of ours and stays a traceback.
+    modules: frozenset[str]
+
+
+SIDES: Final = {
+    "sensor": Side(commands=("sensor", "preflight", "pause", "resume"), modules=frozenset({"siphash24"})),
+    "collector": Side(
+        commands=("collector", "endpoints", "consumers", "alerts", "coverage", "sensors"),
+        modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
+    ),
+}
 
 
 def build_app() -> typer.Typer:
-    """One Typer app of all registered subcommands; each entry point names a function that takes the app and adds its commands."""
+    """One Typer app of all subcommands; each entry point names a function that takes the app and adds its commands."""
     app = typer.Typer(
         name="apidae",
         help="Sees every HTTP API your machines and clusters really serve, without touching an app.",
@@ -17,10 +43,58 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for entry_point in sorted(entry_points(group=COMMANDS_GROUP), key=lambda e: e.name):
-        entry_point.load()(app)
+        try:
+            register = entry_point.load()
+        except ModuleNotFoundError as error:
+            _register_missing(app, entry_point.name, error)
+        else:
+            register(app)
     return app
+
+
+def _register_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> None:
+    """Commands that say which extra is missing. Raises the error where it is not an extra's."""
+    side = SIDES.get(name)
+    if side is None or (error.name or "").partition(".")[0] not in side.modules:
+        raise error
+    for command in side.commands:
+        app.command(
+            name=command,
+            help=f"Needs the {name} extra: pip install 'apidae[{name}]'.",
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+            add_help_option=False,
+        )(_make_refusal(command, name, str(error.name)))
+
+
+def _make_refusal(command: str, extra: str, module: str) -> Callable[[], None]:
+    def refuse() -> None:
+        fail(f"`apidae {command}` needs the package {module}, which is not installed; pip install 'apidae[{extra}]'", 1)
+
+    return refuse
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Say it on standard error and end."""
+    print(f"apidae: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def main() -> None:
     """Entry point of the console script."""
-    build_app()()
+    command = typer.main.get_command(build_app())
+    try:
+        code = command.main(standalone_mode=False)
+    except typer.Abort:
+        fail("aborted", 130)
+    except Exception as error:
+        # Typer has no public name for its errors of usage; they are those that can say how they exit.
+        code = getattr(error, "exit_code", None)
+        message = getattr(error, "format_message", None)
+        if not isinstance(code, int) or message is None:
+            raise
+        if not message():  # No command at all: the help was printed.
+            raise SystemExit(code) from None
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "apidae"
+        fail(f"{' '.join(message().split()).rstrip('.')}; see `{path} --help`", code)
+    raise SystemExit(code if isinstance(code, int) else 0)
