@@ -2,7 +2,8 @@
 
 `Exchange` still holds head bytes and never leaves `sensor.describe`; `CallRecord` holds kinds, lengths and keyed
 hashes, and its text is limited to what docs/privacy.md lets out. They are msgspec structs because one of each is made
-for every call (0.2 us against 3 us for a frozen dataclass).
+for every call, by position (0.2 us, against 4 us by keyword and 3 us for a frozen dataclass), and kept from the cycle
+collector, since nothing in them can point back.
 """
 
 from enum import IntEnum, IntFlag
@@ -86,7 +87,7 @@ class AuthenticationKind(IntFlag):
     OTHER = 1 << 17
 
 
-class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+class Exchange(msgspec.Struct, frozen=True, gc=False):
     """One request and its response as the kernel matched them, heads still in bytes. Private to the node."""
 
     time_unix_ns: int  # First byte of the request.
@@ -148,7 +149,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     has_trailing_slash: bool
 
 
-class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
+class CallRecord(msgspec.Struct, frozen=True, gc=False):
     """One call as everything downstream takes it: no payload values, no header values."""
 
     time_unix_ns: int

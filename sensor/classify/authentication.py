@@ -9,6 +9,7 @@ cookies get only the first two: their values are opaque far too often. Values st
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -16,7 +17,7 @@ import msgspec
 
 from sensor.calls import AuthenticationKind as Kind
 from sensor.classify import schemes
-from sensor.protocols.http1 import RequestHead
+from sensor.protocols.http1 import Header, RequestHead
 
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
 MAX_COOKIES: Final = 200
@@ -25,7 +26,9 @@ MAX_QUERY_PARAMETERS: Final = 200
 # ids 8.
 _OPAQUE_BYTES: Final = 16
 _KEY_BYTES: Final = 6
+# Roles and answers by name; longer names are classified anew. Under 1 MB.
 _NAME_CACHE_ENTRIES: Final = 4_096
+_CACHED_NAME_BYTES: Final = 64
 
 # RFC 7519: three base64url parts, the first a JSON object (`{"` encodes as eyJ, `{ ` as eyA, `{\n` as ewo); the
 # signature may be empty.
@@ -40,7 +43,7 @@ _PAGE_TOKEN = re.compile(rb"(next|prev|previous|page|cursor|after|before|offset|
 _NOT_WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
-class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """One credential found. `value` never leaves the node."""
 
     kind: Kind
@@ -50,6 +53,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
+
+
+# Stands for the reading of a header that says nothing without the others of its head.
+_IN_CONTEXT: Final = (Evidence(Kind.NONE, b"", b"", False),)
 
 
 class _HeaderRole(msgspec.Struct, frozen=True):
@@ -106,35 +113,51 @@ class Authenticator:
         self._roles: dict[bytes, _HeaderRole] = {}
 
     def find(self, head: RequestHead) -> list[Evidence]:
-        """Every credential of `head`, in order of appearance: headers, then cookies, then query."""
+        """Every credential of `head`, in order of appearance: headers, then cookies, then query.
+
+        A header that was met before costs one look: what its line says is noted on it (`Header.reading`).
+        """
         found: list[Evidence] = []
-        headers = head.headers
-        last = len(headers) - 1
-        for index, (name, value) in enumerate(headers):
-            if name == b"host" or not value:
-                continue
-            is_cut = head.is_last_header_cut and index == last
-            if name == b"authorization" or name == b"proxy-authorization":
-                if name == b"authorization":
-                    found.append(_read_authorization(value, is_cut))
-            elif name == b"cookie":
-                found += _read_cookies(value, is_cut)
-            else:
-                role = self._role(name)
-                if not role.is_ignored:
-                    evidence = _read_header(head, role, name, value, is_cut)
-                    if evidence is not None:
-                        found.append(evidence)
+        headers, cut = head.headers, None
+        if head.is_last_header_cut and headers:
+            headers, cut = headers[:-1], headers[-1]
+        for header in headers:
+            reading = header.reading
+            if reading is None:
+                reading = header.reading = self._read(header, False)
+            if reading:
+                found += reading if reading is not _IN_CONTEXT else _read_in_context(head, header, False)
+        if cut is not None:
+            reading = self._read(cut, True)
+            found += reading if reading is not _IN_CONTEXT else _read_in_context(head, cut, True)
         if head.query:
             found += _read_query(head.query)
         return found
 
+    def _read(self, header: Header, is_cut: bool) -> tuple[Evidence, ...]:
+        """What a line says by itself, or `_IN_CONTEXT`."""
+        name, value = header.name, header.value
+        if not value or name == b"proxy-authorization":
+            return ()
+        if name == b"authorization":
+            return (_read_authorization(value, is_cut),)
+        if name == b"cookie":
+            return tuple(_read_cookies(value, is_cut))
+        role = self._role(name)
+        if role.is_ignored:
+            return ()
+        if name == b"signature" or role.kind is Kind.MTLS_FORWARDED:
+            return _IN_CONTEXT
+        return _read_header(role, name, value, is_cut)
+
     def _role(self, name: bytes) -> _HeaderRole:
         role = self._roles.get(name)
         if role is None:
-            if len(self._roles) >= _NAME_CACHE_ENTRIES:
-                self._roles.clear()
-            role = self._roles[name] = _classify_name(name)
+            role = _classify_name(name)
+            if len(name) <= _CACHED_NAME_BYTES:
+                if len(self._roles) >= _NAME_CACHE_ENTRIES:
+                    self._roles.clear()
+                self._roles[name] = role
         return role
 
 
@@ -148,7 +171,7 @@ def _read_authorization(value: bytes, is_cut: bool) -> Evidence:
         kind = Kind.JWT_CUSTOM_HEADER if is_jwt(value) else Kind.API_KEY_HEADER
         if lower in schemes.BEARER_SCHEMES or lower in schemes.AUTHORIZATION_SCHEMES:
             kind = Kind.NONE if not is_cut else Kind.OTHER
-        return Evidence(kind=kind, name=b"authorization", value=value, is_cut=is_cut)
+        return Evidence(kind, b"authorization", value, is_cut)
     kind = schemes.AUTHORIZATION_SCHEMES.get(lower, Kind.NONE)
     if lower in schemes.BEARER_SCHEMES:
         opaque = Kind.API_KEY_HEADER if lower in schemes.KEY_TOKEN_SCHEMES else Kind.BEARER_OPAQUE
@@ -164,28 +187,34 @@ def _read_authorization(value: bytes, is_cut: bool) -> Evidence:
             kind = Kind.API_KEY_HEADER
         else:
             kind = Kind.OTHER
-    return Evidence(kind=kind, name=b"authorization", value=value, is_cut=is_cut)
+    return Evidence(kind, b"authorization", value, is_cut)
 
 
-def _read_header(head: RequestHead, role: _HeaderRole, name: bytes, value: bytes, is_cut: bool) -> Evidence | None:
-    kind = role.kind
-    if name == b"signature":
-        kind = (
-            Kind.HTTP_MESSAGE_SIGNATURE if head.get(b"signature-input") or b"keyId=" in value else Kind.HMAC_SIGNATURE
-        )
-    elif kind == Kind.MTLS_FORWARDED:
-        verdicts = [text for header, text in head.headers if header in schemes.CERTIFICATE_VERDICTS]
+def _read_in_context(head: RequestHead, header: Header, is_cut: bool) -> tuple[Evidence, ...]:
+    """A header that another one explains: a signature by its input, a certificate by the verdict on it."""
+    value = header.value
+    if header.name == b"signature":
+        is_message = head.get(b"signature-input") or b"keyId=" in value
+        kind = Kind.HTTP_MESSAGE_SIGNATURE if is_message else Kind.HMAC_SIGNATURE
+    else:
+        kind = Kind.MTLS_FORWARDED
+        verdicts = [other.value for other in head.headers if other.name in schemes.CERTIFICATE_VERDICTS]
         if any(text.lower() not in schemes.CERTIFICATE_VERIFIED for text in verdicts) or value in (b"-", b"(null)"):
-            return None
-    elif kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER):
+            return ()
+    return (Evidence(kind, header.name, value, is_cut),)
+
+
+def _read_header(role: _HeaderRole, name: bytes, value: bytes, is_cut: bool) -> tuple[Evidence, ...]:
+    kind = role.kind
+    if kind is Kind.NONE or kind is Kind.JWT_CUSTOM_HEADER:
         bare = value[7:].strip() if value[:7].lower() == b"bearer " else value
         if is_jwt(bare):
             kind = Kind.JWT_CUSTOM_HEADER
         elif (role.is_key and len(value) >= _KEY_BYTES) or is_opaque(bare) or _BASE64_JSON.match(bare):
             kind = Kind.API_KEY_HEADER
         else:
-            return None
-    return Evidence(kind=kind, name=name, value=value, is_cut=is_cut)
+            return ()
+    return (Evidence(kind, name, value, is_cut),)
 
 
 def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
@@ -197,7 +226,7 @@ def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
             continue
         kind = _classify_cookie(raw, text)
         if kind:
-            found.append(Evidence(kind=kind, name=raw.lower(), value=text, is_cut=is_cut and index == len(pairs) - 1))
+            found.append(Evidence(kind, raw.lower(), text, is_cut and index == len(pairs) - 1))
     return found
 
 
@@ -224,35 +253,34 @@ def _read_query(query: str) -> list[Evidence]:
     names = {pair.partition("=")[0].lower() for pair in pairs}
     if "x-amz-signature" in names:
         value = "&".join(pair for pair in pairs if pair.lower().startswith("x-amz-"))
-        return [
-            Evidence(kind=Kind.AWS_SIGV4_QUERY, name=b"x-amz-signature", value=value.encode("latin-1"), is_cut=False)
-        ]
+        return [Evidence(Kind.AWS_SIGV4_QUERY, b"x-amz-signature", value.encode("latin-1"), False)]
     if ("sig" in names and names & {"sv", "se"}) or (
         "signature" in names and names & {"expires", "x-goog-credential", "key-pair-id"}
     ):
         value = query
-        return [Evidence(kind=Kind.HMAC_SIGNATURE, name=b"sig", value=value.encode("latin-1"), is_cut=False)]
+        return [Evidence(Kind.HMAC_SIGNATURE, b"sig", value.encode("latin-1"), False)]
     if "x-goog-signature" in names:
-        return [
-            Evidence(kind=Kind.HMAC_SIGNATURE, name=b"x-goog-signature", value=query.encode("latin-1"), is_cut=False)
-        ]
+        return [Evidence(Kind.HMAC_SIGNATURE, b"x-goog-signature", query.encode("latin-1"), False)]
     if "oauth_signature" in names:
-        return [Evidence(kind=Kind.OAUTH1, name=b"oauth_signature", value=query.encode("latin-1"), is_cut=False)]
+        return [Evidence(Kind.OAUTH1, b"oauth_signature", query.encode("latin-1"), False)]
     for pair in pairs:
         name, _, raw = pair.partition("=")
         if len(raw) < _KEY_BYTES:
             continue
-        flat = flatten_name(name.encode("latin-1"))
-        if flat in schemes.QUERY_NO_KEYS or not (
-            flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)
-        ):
+        if len(name) > _CACHED_NAME_BYTES or not _is_key_parameter(name):
             continue
         value_bytes = unquote_to_bytes(raw.encode("latin-1"))
         if is_jwt(value_bytes) or _is_key_value(value_bytes):
-            found.append(
-                Evidence(kind=Kind.API_KEY_QUERY, name=name.lower().encode("latin-1"), value=value_bytes, is_cut=False)
-            )
+            found.append(Evidence(Kind.API_KEY_QUERY, name.lower().encode("latin-1"), value_bytes, False))
     return found
+
+
+@lru_cache(maxsize=_NAME_CACHE_ENTRIES)
+def _is_key_parameter(name: str) -> bool:
+    flat = flatten_name(name.encode("latin-1"))
+    return flat not in schemes.QUERY_NO_KEYS and (
+        flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)
+    )
 
 
 def _is_key_value(value: bytes) -> bool:

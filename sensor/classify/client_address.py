@@ -99,7 +99,8 @@ def _read_hops(head: RequestHead) -> list[bytes]:
     forwarded: list[bytes] = []
     x_forwarded: list[bytes] = []
     real: list[bytes] = []
-    for name, value in head.headers:
+    for header in head.headers:
+        name, value = header.name, header.value
         if name == b"x-forwarded-for":
             x_forwarded += value.split(b",")
         elif name == b"forwarded":

@@ -8,6 +8,7 @@ their first bytes, and two callers would become one.
 
 import re
 from base64 import urlsafe_b64decode
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -20,6 +21,11 @@ from sensor.protocols.http1 import RequestHead
 
 # Principals by credential hash, so that one JWT is decoded once. Dropped whole when full; an entry costs ~150 bytes.
 _PRINCIPAL_CACHE_ENTRIES: Final = 16_384
+# Requests with one credential, by its value: nearly all. Dropped whole when full; longer values are read anew, so
+# hostile ones make it hold 9 MB.
+_KNOWN_ENTRIES: Final = 4_096
+_KNOWN_VALUE_BYTES: Final = 2_048
+_KIND_ENTRIES: Final = 1_024
 
 # What names the caller best, best first. A JWT names its subject, a certificate its workload, a key its owner; a
 # session only itself.
@@ -30,7 +36,8 @@ _STRENGTH: Final = (
     Kind.COOKIE_SESSION,
     Kind.NEGOTIATE, Kind.OTHER, Kind.HMAC_SIGNATURE,
 )  # fmt: skip
-_RANK: Final = {kind: rank for rank, kind in enumerate(_STRENGTH)}
+# By plain number: an operation on members of a flag costs 1 us, on their numbers 0.03.
+_RANK: Final = {kind.value: rank for rank, kind in enumerate(_STRENGTH)}
 
 # Where the name of the key, not the signature, is the principal: every signature differs.
 _SIGV4_KEY = re.compile(rb"Credential=([^/,%\s&]+)", re.IGNORECASE)
@@ -51,7 +58,7 @@ class _Claims(msgspec.Struct):
     appid: str | None = None  # Microsoft Entra ID, version 1 tokens.
 
 
-class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+class Credentials(msgspec.Struct, frozen=True, gc=False):
     """What may be told of a request's credentials: kinds and keyed hashes."""
 
     kinds: Kind
@@ -61,49 +68,66 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     is_truncated: bool
 
 
-_NONE: Final = Credentials(
-    kinds=Kind.NONE, principal=0, principal_kind=PrincipalKind.UNSPECIFIED, credential=0, is_truncated=False
-)
+_NONE: Final = Credentials(Kind.NONE, 0, PrincipalKind.UNSPECIFIED, 0, False)
 _claims_decoder: Final = msgspec.json.Decoder(_Claims)
+
+
+@lru_cache(maxsize=_KIND_ENTRIES)
+def _combine(bits: int) -> Kind:
+    return Kind(bits)
 
 
 class Principals:
     """Reads the credentials of a request under one installation key."""
 
-    __slots__ = ("_authenticator", "_cache", "_hash")
+    __slots__ = ("_authenticator", "_cache", "_hash", "_known")
 
     def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash
         self._authenticator = Authenticator()
         self._cache: dict[int, tuple[int, PrincipalKind]] = {}
+        self._known: dict[bytes, Credentials] = {}
 
     def read(self, head: RequestHead) -> Credentials:
-        """Kinds of every credential, hashes of the strongest. Cost: under 1 us for a request without any, ~3 us with a
-
+        """Kinds of every credential, hashes of the strongest. Cost: 0.4 us for a request without any, 0.6 us with a
         known one.
         """
         found = self._authenticator.find(head)
         if not found:
             return _NONE
-        kinds = Kind.NONE
+        if len(found) > 1:
+            return self._read_many(found)
+        only = found[0]
+        known = self._known.get(only.value)
+        if known is not None and known.kinds is only.kind and not only.is_cut:
+            return known
+        credentials = self._read_many(found)
+        if not only.is_cut and credentials.credential and len(only.value) <= _KNOWN_VALUE_BYTES:
+            if len(self._known) >= _KNOWN_ENTRIES:
+                self._known.clear()
+            self._known[only.value] = credentials
+        return credentials
+
+    def _read_many(self, found: list[Evidence]) -> Credentials:
+        bits = 0
         best: Evidence | None = None
+        best_rank = len(_STRENGTH)
         for evidence in found:
-            kinds |= evidence.kind
-            if evidence.kind and (best is None or _RANK[evidence.kind] < _RANK[best.kind]):
-                best = evidence
+            number = evidence.kind.value
+            bits |= number
+            rank = _RANK.get(number, best_rank)
+            if rank < best_rank:
+                best, best_rank = evidence, rank
         if best is None:
             return _NONE
+        kinds = _combine(bits)
         if best.is_cut:
-            return Credentials(
-                kinds=kinds, principal=0, principal_kind=PrincipalKind.UNSPECIFIED, credential=0, is_truncated=True
-            )
+            return Credentials(kinds, 0, PrincipalKind.UNSPECIFIED, 0, True)
         # The carrier's name is part of it: the same text under two names is two credentials only where the server reads
         # both.
         credential = self._hash(best.value)
         principal, kind = self._name(best, credential)
-        return Credentials(
-            kinds=kinds, principal=principal, principal_kind=kind, credential=credential, is_truncated=False
-        )
+        return Credentials(kinds, principal, kind, credential, False)
 
     def _name(self, evidence: Evidence, credential: int) -> tuple[int, PrincipalKind]:
         cached = self._cache.get(credential)

@@ -76,30 +76,30 @@ class NodeIdentity:
         self._clients = ClientTable(sockets, processes, name_process=self.name_process, clock=clock)
         self._name_container = name_container
         self._clock = clock
-        self._services: dict[End, Service] = {}
-        self._hops: dict[End, Hop] = {}
+        self._servers: dict[End, tuple[Service, Hop]] = {}
         self._names: dict[End, _Name] = {}
-        self._retries: dict[End, tuple[float, float]] = {}  # (time of the next try, seconds until the one after).
+        # Time of the next try, seconds until the one after, and what is told meanwhile.
+        self._retries: dict[End, tuple[float, float, tuple[Service, Hop]]] = {}
         self._client_names: dict[int, str] = {}
         self._lock = threading.Lock()
 
-    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
-        """The service that answers at a local end.
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
+        """The service that answers at a local end, and whether it answers itself or only passes calls on.
 
         0.2 us; the first call to an end 0.1 ms, or 30 ms where processes are read.
         """
         try:
-            return self._services[cgroup_id, local_port, local_address]
+            return self._servers[cgroup_id, local_port, local_address]
         except KeyError:
             return self._add((cgroup_id, local_port, local_address))
 
+    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
+        """The service of `server`."""
+        return self.server(cgroup_id, local_port, local_address)[0]
+
     def hop(self, cgroup_id: int, local_port: int, local_address: str) -> Hop:
-        """Whether the service at a local end answers itself or only passes calls on. 0.2 us."""
-        hop = self._hops.get((cgroup_id, local_port, local_address))
-        if hop is None:
-            self._add((cgroup_id, local_port, local_address))
-            hop = self._hops.get((cgroup_id, local_port, local_address), Hop.UNSPECIFIED)
-        return hop
+        """The hop of `server`."""
+        return self.server(cgroup_id, local_port, local_address)[1]
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         """The workload of a client on this node; empty where it is elsewhere (id 0) or not known. 0.2 us."""
@@ -115,7 +115,8 @@ class NodeIdentity:
     def listener_service(self, listener: Listener) -> Service:
         """The service of a listening socket, called or not; for the coverage."""
         end = (listener.cgroup_id, listener.port, listener.address)
-        return self._services.get(end) or self._build_service(end, self._resolve(end, listener))
+        known = self._servers.get(end)
+        return known[0] if known else self._build_service(end, self._resolve(end, listener))
 
     @property
     def unknown_service(self) -> Service:
@@ -143,27 +144,30 @@ class NodeIdentity:
                 if name.process != (listener.process.pid, listener.process.start_ticks):
                     self._put(end, self._resolve(end, listener))
 
-    def _add(self, end: End) -> Service:
+    def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
         with self._lock:
-            retry_at, rest_seconds = self._retries.get(end, (float("-inf"), FIRST_RETRY_SECONDS))
-            if self._clock() < retry_at:
-                return self._build_service(end, _UNKNOWN)
+            waiting = self._retries.get(end)
+            if waiting is not None and self._clock() < waiting[0]:
+                return waiting[2]
             name = self._resolve(end, self._listeners.find(*end))
             if name is _UNKNOWN:
+                rest_seconds = waiting[1] if waiting else FIRST_RETRY_SECONDS
                 if len(self._retries) >= MAX_ENDS:
                     self._retries.clear()
-                self._retries[end] = (self._clock() + rest_seconds, min(2 * rest_seconds, MAX_RETRY_SECONDS))
-                return self._build_service(end, name)
+                unknown = (self._build_service(end, name), name.hop)
+                next_rest_seconds = min(2 * rest_seconds, MAX_RETRY_SECONDS)
+                self._retries[end] = (self._clock() + rest_seconds, next_rest_seconds, unknown)
+                return unknown
             self._retries.pop(end, None)
             if len(self._names) >= MAX_ENDS:
-                self._services, self._hops, self._names = {}, {}, {}
+                self._servers, self._names = {}, {}
             return self._put(end, name)
 
-    def _put(self, end: End, name: _Name) -> Service:
-        service = self._build_service(end, name)
-        self._names[end], self._hops[end], self._services[end] = name, name.hop, service
-        return service
+    def _put(self, end: End, name: _Name) -> tuple[Service, Hop]:
+        server = (self._build_service(end, name), name.hop)
+        self._names[end], self._servers[end] = name, server
+        return server
 
     def _build_service(self, end: End, name: _Name) -> Service:
         return Service(

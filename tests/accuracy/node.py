@@ -27,8 +27,8 @@ class OneService:
 
     name: str
 
-    def service(self, cgroup_id: int, local_port: int, local_address: str) -> Service:
-        return Service(
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
+        service = Service(
             cluster="",
             namespace="",
             workload=self.name,
@@ -36,9 +36,7 @@ class OneService:
             host_name="node",
             port=local_port,
         )
-
-    def hop(self, cgroup_id: int, local_port: int, local_address: str) -> Hop:
-        return Hop.ENDPOINT
+        return service, Hop.ENDPOINT
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         return ""

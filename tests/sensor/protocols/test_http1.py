@@ -41,7 +41,7 @@ def test_malformed(data, reason):
 def test_folded_and_repeated_headers():
     head = parse_request_head(b"GET / HTTP/1.1\r\nX-A: 1\r\n  2\r\nX-A: 3\r\n\r\nbody: no\r\n\r\n", False)
     assert isinstance(head, RequestHead)
-    assert head.headers == ((b"x-a", b"1 2"), (b"x-a", b"3"))
+    assert [(header.name, header.value) for header in head.headers] == [(b"x-a", b"1 2"), (b"x-a", b"3")]
 
 
 def test_cut_head_says_so():

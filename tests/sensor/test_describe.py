@@ -1,0 +1,97 @@
+"""Every field of a record comes from where it should: records are made by position."""
+
+import pytest
+
+from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, PrincipalKind, Role, Service, WorkloadKind
+from sensor.describe import Describer, DescribeSettings, Undescribed
+from sensor.keyed import KeyedHash
+from sensor.templating import Templater
+from sensor.vocabulary import load_vocabulary
+
+SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
+REQUEST = (
+    b"POST /v1/users/42?page=2 HTTP/1.1\r\nHost: api.example\r\nContent-Type: application/json; charset=utf-8\r\n"
+    b"X-Forwarded-For: 203.0.113.9\r\nAuthorization: Basic dTpw\r\nX-Api-Key: abcdef0123456789\r\n\r\n"
+)
+RESPONSE = b"HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\n\r\n"
+
+
+class _Identity:
+    def server(self, cgroup_id, local_port, local_address):
+        assert (cgroup_id, local_port, local_address) == (3, 80, "192.0.2.1")
+        return SERVICE, Hop.PROXY
+
+    def client_workload(self, peer_cgroup_id, remote_address, remote_port):
+        assert (peer_cgroup_id, remote_address, remote_port) in ((4, "10.0.0.1", 5000), (3, "192.0.2.1", 80))
+        return "shop"
+
+
+def _describer(**settings) -> Describer:
+    keyed_hash = KeyedHash(1, b"0123456789abcdef")
+    return Describer(Templater(load_vocabulary(), keyed_hash), _Identity(), keyed_hash, DescribeSettings(**settings))
+
+
+def _exchange(**fields) -> Exchange:
+    values = {
+        "time_unix_ns": 11, "connection": 1, "call": 2, "role": Role.SERVER, "cgroup_id": 3, "peer_cgroup_id": 4,
+        "local_address": "192.0.2.1", "local_port": 80, "remote_address": "10.0.0.1", "remote_port": 5000,
+        "request_head": REQUEST, "is_request_head_truncated": False, "response_head": RESPONSE, "status_code": 201,
+        "request_bytes": 12, "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1,
+        "is_final": True, "is_aborted": False, "is_lossy": True,
+    }  # fmt: skip
+    return Exchange(**{**values, **fields})
+
+
+def test_every_field_of_a_record():
+    record = _describer(trusted_networks=("10.0.0.0/8",)).describe(_exchange())
+    assert isinstance(record, CallRecord)
+    keyed_hash = KeyedHash(1, b"0123456789abcdef")
+    found = {name: getattr(record, name) for name in CallRecord.__struct_fields__ if name != "route"}
+    assert found == {
+        "time_unix_ns": 11, "role": Role.SERVER, "hop": Hop.PROXY, "status_code": 201, "protocol_version": "1.1",
+        "principal": keyed_hash(b"basic\0u"), "principal_kind": PrincipalKind.BASIC_USER,
+        "credential": keyed_hash(b"Basic dTpw"), "is_credential_truncated": False, "client_address": "203.0.113.9",
+        "client_workload": "shop", "authentication": AuthenticationKind.BASIC | AuthenticationKind.API_KEY_HEADER,
+        "request_content_type": "application/json", "response_content_type": "text/plain", "request_bytes": 12,
+        "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1, "is_final": True,
+        "is_aborted": False, "is_lossy": True, "object_hash": keyed_hash(b"42\0001"), "object_number": 42,
+    }  # fmt: skip
+    assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
+    assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]
+
+
+def test_a_client_names_the_remote_end():
+    record = _describer().describe(_exchange(role=Role.CLIENT))
+    assert isinstance(record, CallRecord)
+    service = record.route.service
+    assert (service.workload, service.port, record.hop) == ("10.0.0.1", 5000, Hop.UNSPECIFIED)
+    assert (record.client_address, record.client_workload) == ("192.0.2.1", "shop")
+
+
+@pytest.mark.parametrize("is_truncated", [False, True])
+def test_what_is_no_http_has_a_reason(is_truncated):
+    described = _describer().describe(_exchange(request_head=b"\x16\x03\x01", is_request_head_truncated=is_truncated))
+    assert described == Undescribed("request_request_line_truncated" if is_truncated else "request_request_line")
+
+
+def test_custom_methods_are_capped():
+    describer = _describer()
+    methods = set()
+    for number in range(80):
+        record = describer.describe(_exchange(request_head=b"M%d /a HTTP/1.1\r\n\r\n" % number))
+        assert isinstance(record, CallRecord)
+        methods.add(record.route.method)
+    assert len(methods) == 51
+    assert "_OTHER" in methods
+
+
+def test_a_line_met_again_is_read_alike():
+    """The second head comes from kept lines, also where the copy limit cut it at a known line."""
+    describer = _describer()
+    first, second = describer.describe(_exchange()), describer.describe(_exchange())
+    assert first == second
+    head = REQUEST[: REQUEST.index(b"\r\nX-Api-Key")]
+    cut = describer.describe(_exchange(request_head=head, is_request_head_truncated=True))
+    assert isinstance(cut, CallRecord)
+    assert (cut.is_credential_truncated, cut.credential) == (True, 0)
+    assert describer.describe(_exchange()) == first
