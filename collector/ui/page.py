@@ -34,6 +34,7 @@ STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
 CACHE = {"cache-control": "public, max-age=3600"}
 FORM_BYTES_MAX = 4_096
 ALERTS_SHOWN = 20
+RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
 MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 THEMES = ("auto", "light", "dark")
@@ -72,6 +73,7 @@ class _Page:
             "now": self.clock(),
             "has_htmx": self.htmx_path.is_file(),
             "is_open": self.gate.is_open,
+            "methods": METHODS,
             "theme": theme if theme in THEMES else "auto",
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)] if theme in THEMES else "light",
         }
@@ -114,7 +116,6 @@ class _Page:
             "summary": summarise(sensors, coverage),
             "sensors": sensors,
             "coverage": coverage,
-            "methods": METHODS,
             "tiers": tuple(Tier),
             "authentications": AUTHENTICATIONS,
             "spans": tuple(Since),
@@ -135,14 +136,15 @@ class _Page:
         values = {**self.values(request), "since": since, "spans": tuple(Since), "endpoint_id": endpoint_id}
         if detail is None:
             return render(self.templates, "missing.html", values, status=404)
-        related = self.alerts.list_alerts(state=None, kind=None, limit=500, after=None)
+        newest = self.alerts.list_alerts(state=None, kind=None, limit=RELATED_MAX, after=None)
+        related = [alert for alert in newest if alert.endpoint_id == endpoint_id]
         values |= {
             "detail": detail,
             "endpoint": detail.endpoint,
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, span),
             "latency_chart": draw_latency(detail.series, span),
-            "alerts": [alert for alert in related if alert.endpoint_id == endpoint_id][:ALERTS_SHOWN],
+            "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }
         return render(self.templates, "endpoint.html", values)
 
@@ -269,9 +271,12 @@ def _add_static(router: APIRouter, page: _Page) -> None:
 
 
 def _to_login(request: Request) -> Response:
-    """Sign in, then come back here."""
+    """Sign in, then come back here. What htmx asks for would be swapped in as nothing, so it is told to leave."""
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return RedirectResponse(f"/login?next={quote(here, safe='')}", status_code=303)
+    login = f"/login?next={quote(here, safe='')}"
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"hx-redirect": login})
+    return RedirectResponse(login, status_code=303)
 
 
 def _own_path(text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from collector.inventory.endpoint import name_service
 from collector.ui import wording
@@ -18,6 +19,7 @@ def build_templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_show,
     )
     templates.filters.update(
         count=wording.word_count,
@@ -27,9 +29,16 @@ def build_templates() -> Environment:
         age=wording.word_age,
         percent=wording.word_percent,
         kinds=wording.word_kinds,
+        main_kind=wording.word_main_kind,
+        kind_shares=wording.word_kind_shares,
         service_name=name_service,
     )
     return templates
+
+
+def _show(value: Any) -> Any:
+    """What an expression prints; what the templates themselves wrote is markup and stays."""
+    return wording.show_text(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(templates: Environment, name: str, values: Mapping[str, Any], *, status: int = 200) -> HTMLResponse:
