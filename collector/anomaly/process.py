@@ -25,6 +25,7 @@ from collector.alerts.alert import Alert, AlertKind
 from collector.alerts.signal import AlertSignal
 from collector.anomaly.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from collector.anomaly.engine import Engine
+from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
@@ -156,6 +157,7 @@ class DetectorProcess:
         self._context = multiprocessing.get_context("spawn")
         self._child: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
+        self._outbox: Outbox | None = None
         self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
         self._mapping: dict[int, str] = {}
         self._start_after = 0.0
@@ -173,7 +175,8 @@ class DetectorProcess:
         self._child = self._context.Process(target=run_detectors, args=(theirs, *self._arguments), daemon=True)
         self._child.start()
         theirs.close()  # Else the child's end would stay open here and its death would go unseen.
-        self._send(Mapped(self._mapping))
+        self._outbox = Outbox(self._pipe.send_bytes)
+        self._send("mapped", Mapped(self._mapping))
 
     def poll(self, timeout_seconds: float) -> None:
         """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
@@ -191,25 +194,42 @@ class DetectorProcess:
 
     def expect(self, alert: Alert) -> None:
         """Teach the detectors that an alert's level is ordinary."""
-        self._send(Expect(alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate))
+        self._send(f"expect {alert.id}", Expect(alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate))
 
     def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
-        """Give the child the inventory's mapping; a restarted child gets it again."""
+        """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
         self._mapping = dict(endpoint_of_route)
-        self._send(Mapped(self._mapping))
+        self._send("mapped", Mapped(self._mapping))
 
     def stop(self) -> None:
         """Let the child write its checkpoint and end; kill it when it does not."""
         if self._child is None:
             return
-        self._send(Stop())
+        self._send("stop", Stop())
+        self._drain(self._clock() + _STOP_SECONDS)
         self._child.join(_STOP_SECONDS)
         if self._child.is_alive():
             self._child.kill()
             self._child.join()
+        self._hang_up()
+
+    def _drain(self, until: float) -> None:
+        """Read what the child still tells, unacknowledged, until it ends: a child that waits to write would not see the stop."""
+        if self._pipe is None or self._child is None:
+            return
+        try:
+            while self._child.is_alive() and self._clock() < until:
+                if self._pipe.poll(POLL_SECONDS):
+                    self._pipe.recv_bytes()
+        except (EOFError, ConnectionError):
+            return
+
+    def _hang_up(self) -> None:
+        if self._outbox is not None:
+            self._outbox.close()
         if self._pipe is not None:
             self._pipe.close()
-        self._child = self._pipe = None
+        self._child = self._pipe = self._outbox = None
 
     def _receive(self, message: Told | Counts) -> None:
         if isinstance(message, Counts):
@@ -219,22 +239,17 @@ class DetectorProcess:
         if fresh:
             self._take(fresh)
         self._next = max(self._next, message.first + len(message.signals))
-        self._send(Taken(self._next))
+        self._send("taken", Taken(self._next))
 
-    def _send(self, message: Taken | Expect | Mapped | Stop) -> None:
-        if self._pipe is None:
-            return
-        try:
-            self._pipe.send_bytes(msgspec.msgpack.encode(message))
-        except (BrokenPipeError, ConnectionError):
-            self._bury()
+    def _send(self, key: str, message: Taken | Expect | Mapped | Stop) -> None:
+        """Queue for the child; a child that is gone is noticed by `poll`."""
+        if self._outbox is not None:
+            self._outbox.put(key, msgspec.msgpack.encode(message))
 
     def _bury(self) -> None:
         if self._child is not None:
             self._child.join(_STOP_SECONDS)
-        if self._pipe is not None:
-            self._pipe.close()
-        self._child = self._pipe = None
+        self._hang_up()
         self.restart_count += 1
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
 

@@ -87,3 +87,17 @@ def test_damaged_state_is_refused_with_its_path_and_the_fix(tmp_path: Path, cont
     (tmp_path / "detectors.state").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"detectors.state cannot be read .* move it aside"):
         follow(tmp_path, [])
+
+
+def test_mapping_larger_than_the_pipe_does_not_block_the_parent(tmp_path: Path) -> None:
+    fill(tmp_path, range(44))
+    taken: list[AlertSignal] = []
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.extend)
+    process.start()
+    mapping = {route: f"endpoint-{route:032x}" for route in range(50_000)}  # 2.5 MB; a pipe holds about 200 KiB.
+    for _ in range(20):
+        process.map_routes(mapping)
+    while not taken:
+        process.poll(5.0)
+    process.stop()
+    assert process.restart_count == 0
