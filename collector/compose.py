@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
+from pathlib import Path
 from threading import Lock
 from typing import IO, Any
 
@@ -34,6 +35,7 @@ from collector.keys import (
     Token,
     load_installation_keys,
     load_token,
+    read_token,
 )
 from collector.rows import Route, Segment, Service
 from collector.sensors import SensorRegistry, SensorStatus
@@ -184,8 +186,8 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     lock = lock_directory(directory)
     clock = time.time
     keys = load_installation_keys(directory / KEYS_FILE)
-    sensor_token = None if settings.no_auth else load_token(directory / SENSOR_TOKEN_FILE)
-    api_token = None if settings.no_auth else load_token(directory / API_TOKEN_FILE)
+    sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
+    api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
     webhook = _compose_webhook(settings)
     wal_directory = directory / "wal"
     wal = Wal(
@@ -234,6 +236,13 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         webhook=webhook,
         naming=naming,
     )
+
+
+def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> Token | None:
+    """The operator's where a file is set, else our own; None without authentication. Raises KeyFileError."""
+    if settings.no_auth:
+        return None
+    return load_token(settings.data_dir / own) if given is None else read_token(given)
 
 
 def _open_store(settings: CollectorSettings) -> ClickHouseStore:

@@ -52,6 +52,10 @@ class CollectorSettings(BaseSettings):
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     no_auth: bool = False
+    # Tokens of the operator's making, from files that others may not read; without them the first start makes its own
+    # in data_dir.
+    sensor_token_file: Path | None = None
+    api_token_file: Path | None = None
 
     # The store: embedded, or a ClickHouse server or cluster.
     store_url: SecretStr | None = None
@@ -160,7 +164,7 @@ def load_settings(
     _check_keys(from_file, f"the file {path}")
     variables = [name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name != CONFIG_VARIABLE]
     from_environment = {name.removeprefix(ENVIRONMENT_PREFIX).lower(): environment[name] for name in variables}
-    _check_keys(from_environment, f"the environment ({ENVIRONMENT_PREFIX}*)")
+    _check_keys(from_environment, "the environment", ENVIRONMENT_PREFIX)
     given = {name: value for name, value in flags.items() if value is not None}
     sources = {
         **dict.fromkeys(from_file, f"the file {path}"),
@@ -183,13 +187,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The settings file {path} is not TOML ({error}); correct it.") from None
 
 
-def _check_keys(names: Iterable[str], source: str) -> None:
+def _check_keys(names: Iterable[str], source: str, prefix: str = "") -> None:
     known = CollectorSettings.model_fields
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "remove it."
-            raise ConfigError(f"{name} in {source} is no setting of the collector; {hint}")
+            shown, other = (prefix + word.upper() if prefix else word for word in (name, near[0] if near else ""))
+            hint = f"did you mean {other}?" if near else "remove it."
+            raise ConfigError(f"{shown} in {source} is no setting of the collector; {hint}")
 
 
 def _tell(error: ValidationError, sources: Mapping[str, str]) -> str:

@@ -55,6 +55,23 @@ def load_token(path: Path) -> Token:
     return Token(value=value, is_new=False)
 
 
+def read_token(path: Path) -> Token:
+    """A token of the operator's making; its file stays as it is. Raises KeyFileError.
+
+    A group may read it, unlike our own files: so a Kubernetes secret reaches a process that is not root.
+    """
+    content = _read(path, forbidden_mode=0o007)
+    if content is None:
+        raise KeyFileError(f"The token file {path} does not exist; write the token into it, or drop the setting.")
+    value = content.strip()
+    if len(value) < TOKEN_BYTES or not value.isascii() or not value.isprintable():
+        raise KeyFileError(
+            f"The token in {path} has {len(value)} characters; use at least {TOKEN_BYTES}, printable ASCII, "
+            "as `openssl rand -hex 32` makes."
+        )
+    return Token(value=value, is_new=False)
+
+
 def load_installation_keys(path: Path) -> tuple[InstallationKey, ...]:
     """Read the keys, the newest first, or make the first one. Raises KeyFileError."""
     content = _read(path)
@@ -75,15 +92,19 @@ def load_installation_keys(path: Path) -> tuple[InstallationKey, ...]:
     return keys
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path, forbidden_mode: int = 0o077) -> str | None:
     try:
-        if path.stat().st_mode & 0o077:
+        if path.stat().st_mode & forbidden_mode:
             raise KeyFileError(f"{path} can be read by others; make it private with `chmod 600 {path}`.")
         return path.read_text()
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyFileError(f"{path} cannot be read ({error}); give this user the right.") from None
+        raise KeyFileError(f"{path} cannot be read ({_tell(error)}); give this user the right.") from None
+
+
+def _tell(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is no text"
 
 
 def _create(path: Path, content: str) -> None:

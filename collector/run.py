@@ -6,11 +6,13 @@ the detectors' own process, which is spawned: a fork of the embedded store would
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -59,6 +61,7 @@ async def run_collector(settings: CollectorSettings) -> None:
     """Run until SIGTERM or SIGINT. Raises StartError, StoreError, KeyFileError, OSError, ValueError before it is
     ready.
     """
+    _check_certificate(settings)
     http_socket = _bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(compose_collector, settings)
@@ -163,10 +166,9 @@ class _Life:
             else:
                 port = server.add_insecure_port(settings.grpc_listen)
         except (RuntimeError, OSError) as error:
-            raise StartError(
-                f"grpc_listen {settings.grpc_listen} cannot be listened on ({_first_line(error)}); "
-                "is the port in use? Choose another, or 0 for a free one."
-            ) from error
+            # gRPC does not say why; a socket of our own does.
+            _bind(settings.grpc_listen, "grpc_listen").close()
+            raise StartError(f"grpc_listen {settings.grpc_listen} cannot be listened on; choose another.") from error
         return server, port
 
     def _build_http(self) -> uvicorn.Server:
@@ -320,12 +322,39 @@ def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
         "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
         "calls_per_second": settings.trigger_calls_per_second,
     }
-    last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
-    epoch = int(last["epoch"])
+    try:
+        last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
+        epoch = int(last["epoch"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(
+            f"{path} is damaged; remove it: the settings say all of it but the count of changes."
+        ) from None
     if {name: last.get(name) for name in wanted} != wanted:
         epoch += 1
         write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
     return TriggerPolicy(epoch=epoch, **wanted)
+
+
+def _check_certificate(settings: CollectorSettings) -> None:
+    """That both listeners will take the pair of files; gRPC would only say that it cannot listen. Raises StartError."""
+    certificate, key = settings.tls_cert_file, settings.tls_key_file
+    if certificate is None or key is None:
+        return
+    for name, path in (("tls_cert_file", certificate), ("tls_key_file", key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise StartError(
+                f"{name} {path} cannot be read ({error.strerror}); correct it or give this user the right."
+            ) from error
+    try:
+        # An encrypted key would ask the terminal for its password; the empty one is wrong, and says so.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise StartError(
+            f"tls_cert_file {certificate} and tls_key_file {key} are no certificate in PEM and its unencrypted key "
+            f"({getattr(error, 'reason', None) or 'they cannot be parsed'}); correct them."
+        ) from error
 
 
 def _bind(listen: str, name: str) -> socket.socket:
@@ -341,15 +370,20 @@ def _bind(listen: str, name: str) -> socket.socket:
             bound.close()
             raise
     except OSError as error:
-        raise StartError(
-            f"{name} {listen} cannot be listened on ({error.strerror}); is the port in use? "
-            "Choose another, or 0 for a free one."
-        ) from error
+        raise StartError(f"{name} {listen} cannot be listened on ({error.strerror}); {_advise(error)}") from error
     # A name like `localhost` was taken on trust; what it resolved to must be what was allowed.
     if is_loopback(host) and not is_loopback(bound.getsockname()[0]):
         bound.close()
         raise StartError(f"{name} {listen} is not this machine's loopback; use 127.0.0.1.")
     return bound
+
+
+def _advise(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "use an address of this machine, as 127.0.0.1."
+    if error.errno == errno.EACCES:
+        return "use a port from 1024 on, or give this user the right."
+    return "is the port in use? Choose another, or 0 for a free one."
 
 
 def _first_line(error: BaseException) -> str:

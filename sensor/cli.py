@@ -152,7 +152,13 @@ async def _live(settings: SensorSettings) -> None:
     try:
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
-            metrics = serve_metrics(host=host, port=port, read_health=sensor.read_health_from_thread)
+            try:
+                metrics = serve_metrics(host=host, port=port, read_health=sensor.read_health_from_thread)
+            except OSError as error:
+                raise StartError(
+                    f"metrics_listen {settings.metrics_listen} cannot be listened on ({error.strerror}); "
+                    "choose a free port of an address of this machine"
+                ) from error
             closers.append(metrics.close)
             logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, metrics.port)
         await sensor.run(uplink)

@@ -108,7 +108,7 @@ class NodeLock:
         except OSError as error:
             raise LockError(
                 f"The lock file {self._path} cannot be opened ({error.strerror}): "
-                "run the sensor as root or choose a run directory that it may write."
+                "run the sensor as root or choose a run directory that it may write with --run-dir."
             ) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

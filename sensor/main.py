@@ -4,6 +4,7 @@ A side whose extra is not installed keeps its commands, and each says which extr
 one sentence and exit code 2, as the other errors are one sentence and exit code 1.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ def fail(sentence: str, code: int) -> NoReturn:
 
 def main() -> None:
     """Entry point of the console script."""
+    # gRPC's core writes lines of its own beside our one sentence; who wants them sets the variable.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     command = typer.main.get_command(build_app())
     try:
         code = command.main(standalone_mode=False)

@@ -187,8 +187,8 @@ class Sensor:
             welcome.result()
         elif not self._stopping.is_set():
             raise StartError(
-                f"no collector answered within {seconds:g} s and this sensor has no installation key yet "
-                f"(last error: {uplink.last_error}); start the collector or correct --collector"
+                f"no collector gave this sensor its installation key within {seconds:g} s, and without one nothing may "
+                f"be captured: {uplink.last_error}"
             )
 
     async def _begin(self) -> None:

@@ -72,9 +72,9 @@ def lock_directory(directory: Path) -> IO[str]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = (directory / "lock").open("a+")
     except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror
         raise StoreError(
-            f"The data directory {directory} cannot be written ({error.strerror}); "
-            "give this user the right or choose another."
+            f"The data directory {directory} cannot be written ({reason}); give this user the right or choose another."
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,6 +17,7 @@ CA is given.
 import asyncio
 import ipaddress
 import logging
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,6 +56,10 @@ class UplinkRejectedError(Exception):
     """The collector does not want this sensor, or the way to it is set wrongly; the message says what to change."""
 
 
+class CredentialError(Exception):
+    """A token or an authority's file cannot be used; one sentence."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """Where a collector listens."""
@@ -82,6 +87,44 @@ def parse_target(text: str) -> Target:
     if not port:
         raise ValueError(f"{text!r} has port 0; give the port on which the collector listens")
     return Target(host=host, port=port)
+
+
+def _read_authorities(path: Path) -> bytes:
+    """The PEM certificates in a file. Raises OSError, CredentialError."""
+    content = path.read_bytes()
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise CredentialError(f"{path} holds no certificates in PEM; correct --collector-ca-file") from error
+    return content
+
+
+# What gRPC's core says of a dial that failed, and the fix; the first one that is in its text is told.
+_DIAL_FAULTS: Final = (
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS", "give the collector a certificate or drop --collector-ca-file"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not from an authority that --collector-ca-file or the system knows",
+        "correct --collector-ca-file",
+    ),
+    ("Hostname Verification", "its certificate has another name", "correct --collector or --collector-server-name"),
+    ("not match", "its certificate has another name", "correct --collector or --collector-server-name"),
+    ("Expected SETTINGS frame", "it does not speak gRPC in the clear", "name the gRPC port, and TLS if it has it"),
+    ("Connection refused", "connection refused", "start it or correct --collector"),
+    ("lookup", "no such host", "correct --collector"),
+)
+
+
+def _tell_status(target: Target, error: StatusError) -> str:
+    """One sentence: what went wrong at the collector, or on the way to it."""
+    if error.code is not grpc.StatusCode.UNAVAILABLE:
+        return f"the collector at {target} answered {error}"
+    for mark, reason, fix in _DIAL_FAULTS:
+        if mark in error.details:
+            return f"the collector at {target} cannot be reached (UNAVAILABLE: {reason}); {fix}"
+    return (
+        f"the collector at {target} cannot be reached (UNAVAILABLE: {error.details}); start it or correct --collector"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,14 +231,18 @@ class Uplink:
             except RedirectError as redirect:
                 self._redirect(redirect.target)
             except StatusError as error:
-                self._note_error(f"the collector at {self._target} answered {error}")
+                self._note_error(_tell_status(self._target, error))
                 if error.code in REJECTING_CODES and not self.sessions_count:
                     self._reject(error)
                     return
             except SessionError as error:
                 self._note_error(f"{error} ({self._target})")
             except OSError as error:
-                self._note_error(f"{error.filename} cannot be read ({error.strerror}); check the token and CA files")
+                self._note_error(
+                    f"{error.filename} cannot be read ({error.strerror}); correct --token-file or --collector-ca-file"
+                )
+            except CredentialError as error:
+                self._note_error(str(error))
             await asyncio.sleep(self._backoff.next_seconds())
 
     async def _run_session(self) -> None:
@@ -241,13 +288,16 @@ class Uplink:
             options.append(("grpc.enable_http_proxy", 0))
             if self._settings.ca_file is None:
                 return grpc.aio.insecure_channel(str(self._target), options=options)
-        ca = self._settings.ca_file.read_bytes() if self._settings.ca_file else None
+        ca = _read_authorities(self._settings.ca_file) if self._settings.ca_file else None
         if self._settings.server_name:
             options.append(("grpc.ssl_target_name_override", self._settings.server_name))
         return grpc.aio.secure_channel(str(self._target), grpc.ssl_channel_credentials(ca), options=options)
 
     def _make_metadata(self) -> tuple[tuple[str, str], ...]:
         token = self._settings.token()
+        # What a header may hold (RFC 9110 section 5.5); gRPC would only say "invalid metadata".
+        if not (token.isascii() and token.isprintable()):
+            raise CredentialError("the sensor's token is not printable ASCII; correct --token-file")
         return (("authorization", f"Bearer {token}"),) if token else ()
 
     def _note_error(self, text: str) -> None:
@@ -268,7 +318,8 @@ class Uplink:
     def _reject(self, error: StatusError) -> None:
         is_token = error.code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
         fix = "give it the collector's sensor token with --token-file" if is_token else "install one version on both"
-        self._rejection = UplinkRejectedError(f"the collector at {self._target} rejects this sensor ({error}); {fix}")
+        reason = f"{error.code.name}: {error.details.split(';')[0].rstrip('.')}"
+        self._rejection = UplinkRejectedError(f"the collector at {self._target} rejects this sensor ({reason}); {fix}")
         self._welcomed.set()
 
     def _count_refusal(self, reason: str) -> None:

@@ -47,6 +47,7 @@ class StatusError(SessionError):
     def __init__(self, code: grpc.StatusCode, details: str) -> None:
         super().__init__(f"{code.name}: {details}")
         self.code = code
+        self.details = details
 
 
 class RedirectError(Exception):

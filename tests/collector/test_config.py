@@ -21,7 +21,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("flags", "environment", "named"),
     [
-        ({}, {"APIDAE_COLLECTOR_DATA_DRI": "x"}, "data_dri .*did you mean data_dir"),
+        ({}, {"APIDAE_COLLECTOR_DATA_DRI": "x"}, "APIDAE_COLLECTOR_DATA_DRI .*did you mean APIDAE_COLLECTOR_DATA_DIR"),
         ({"disk_limit_bytes": "many"}, {}, "disk_limit_bytes is 'many' .*--disk-limit-bytes"),
         (
             {},

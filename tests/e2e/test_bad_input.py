@@ -1,0 +1,187 @@
+"""What a user sees who sets something wrong: one sentence that names the thing, the value and the fix; never a
+traceback, never exit code 0. The real command, as a process of its own.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.collector.running import RunningCollector, clean_environment
+
+APIDAE = [sys.executable, "-c", "from sensor.main import main; main()"]
+FREE = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+NOBODY = 65534
+LIMIT_SECONDS = 60
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=f"needs root to take rights away (uid {os.geteuid()})")
+pytestmark = pytest.mark.store
+
+
+def refuse(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> str:
+    """Run `apidae ARGUMENTS`, which must fail well; the sentence it ends with."""
+    done = subprocess.run(
+        [*before, *APIDAE, *arguments],
+        env={**clean_environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode in (1, 2), done.stderr
+    assert "Traceback" not in done.stderr
+    # A log line may come first, as JSON or from the preflight; the last line is for the person.
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.fixture
+def sensor(tmp_path: Path) -> list[str]:
+    """A sensor that gives up on its first contact soon; nothing listens on its collector's port unless given."""
+    paths = ["--state-dir", str(tmp_path / "state"), "--run-dir", str(tmp_path / "run")]
+    return ["sensor", *paths, "--first-contact-timeout-seconds", "1"]
+
+
+@pytest.fixture
+def taken() -> Iterator[str]:
+    """A HOST:PORT in use by a program that never says anything."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """A HOST:PORT that nobody listens on and nobody else gets."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "told"),
+    [
+        (["collector"], {"APIDAE_COLLECTOR_DTA_DIR": "/x"}, ["APIDAE_COLLECTOR_DTA_DIR", "APIDAE_COLLECTOR_DATA_DIR?"]),
+        (["sensor"], {"APIDAE_SENSOR_COLECTOR": "x"}, ["APIDAE_SENSOR_COLECTOR", "APIDAE_SENSOR_COLLECTOR?"]),
+        (["collector"], {"APIDAE_COLLECTOR_NO_AUTH": "perhaps"}, ["no_auth is 'perhaps'", "APIDAE_COLLECTOR_NO_AUTH"]),
+        (["sensor", "--collector", "h:1"], {"APIDAE_SENSOR_WINDOW_SECONDS": "x"}, ["window_seconds is 'x'", "integer"]),
+        (["collector", "--log-level", "loud"], {}, ["log_level is 'loud'", "'debug', 'info', 'warning' or 'error'"]),
+        (["sensor"], {}, ["collector is not set", "--collector"]),
+        (["sensor", "--collector", "nowhere"], {}, ["'nowhere'", "HOST:PORT"]),
+        (["collector", "--http-listen", "127.0.0.1:99999"], {}, ["127.0.0.1:99999", "HOST:PORT"]),
+        (["collector", "--no-auth", "--grpc-listen", "0.0.0.0:0"], {}, ["0.0.0.0:0", "loopback only", "--no-auth"]),
+        (["collector", "--http-listen", "0.0.0.0:0"], {}, ["0.0.0.0:0", "needs TLS", "tls_cert_file"]),
+        (["endpoints", "--url", "http://127.0.0.1:1"], {}, ["http://127.0.0.1:1", "refused", "APIDAE_URL"]),
+        (["collector", "--config", "/nonexistent.toml"], {}, ["/nonexistent.toml", "--config"]),
+    ],
+)
+def test_wrong_setting(arguments: list[str], variables: dict[str, str], told: list[str]) -> None:
+    sentence = refuse(*arguments, **variables)
+    assert all(part in sentence for part in told), sentence
+
+
+def test_listener_cannot_be_had(tmp_path: Path, taken: str) -> None:
+    data = ["collector", "--data-dir", str(tmp_path / "data"), "--no-auth", *FREE]
+    for name in ("grpc_listen", "http_listen"):
+        sentence = refuse(*data, f"--{name.replace('_', '-')}", taken)
+        assert f"{name} {taken}" in sentence and "in use" in sentence and "GRPC_VERBOSITY" not in sentence
+    gone = refuse(*data, "--tls-cert-file", "/nonexistent", "--tls-key-file", "/nonexistent")
+    assert "tls_cert_file /nonexistent cannot be read" in gone
+    (tmp_path / "no.pem").write_text("no certificate")
+    pair = ["--tls-cert-file", str(tmp_path / "no.pem"), "--tls-key-file", str(tmp_path / "no.pem")]
+    assert f"tls_cert_file {tmp_path / 'no.pem'}" in refuse(*data, *pair)
+
+
+def test_data_directory_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sentence = refuse("collector", "--data-dir", str(tmp_path / "file"), "--no-auth", *FREE)
+    assert f"{tmp_path / 'file'} cannot be written (it is a file)" in sentence
+    (tmp_path / "policy.json").write_text("{")
+    assert f"{tmp_path / 'policy.json'} is damaged" in refuse(
+        "collector", "--data-dir", str(tmp_path), "--no-auth", *FREE
+    )
+
+
+def test_token_files(tmp_path: Path) -> None:
+    data = ["collector", "--data-dir", str(tmp_path / "data"), *FREE]
+    gone = tmp_path / "gone"
+    assert f"{gone} does not exist" in refuse(*data, APIDAE_COLLECTOR_API_TOKEN_FILE=str(gone))
+    short = tmp_path / "short"
+    short.write_text("short\n")
+    short.chmod(0o640)
+    sentence = refuse(*data, APIDAE_COLLECTOR_SENSOR_TOKEN_FILE=str(short))
+    assert "has 5 characters" in sentence and "openssl rand" in sentence
+    short.chmod(0o644)
+    assert f"chmod 600 {short}" in refuse(*data, APIDAE_COLLECTOR_SENSOR_TOKEN_FILE=str(short))
+
+
+@needs_root
+def test_rights_taken_away(tmp_path: Path) -> None:
+    # Everybody may reach the directory, and only root may write there.
+    for directory in (tmp_path, *tmp_path.parents[:2]):
+        directory.chmod(0o755)
+    before = ("setpriv", f"--reuid={NOBODY}", "--clear-groups")
+    sentence = refuse("collector", "--data-dir", str(tmp_path / "data"), "--no-auth", *FREE, before=before)
+    assert f"{tmp_path / 'data'} cannot be written (Permission denied)" in sentence
+    sentence = refuse("sensor", "--collector", "127.0.0.1:1", before=before)
+    assert "not root" in sentence and "sudo" in sentence
+
+
+@needs_root
+def test_machine_without_avx2(tmp_path: Path) -> None:
+    if "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this machine has no AVX2 to hide")
+    less = tmp_path / "cpuinfo"
+    less.write_text(Path("/proc/cpuinfo").read_text().replace(" avx2", ""))
+    hide = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /proc/cpuinfo && exec "$@"', str(less))
+    sentence = refuse("collector", "--data-dir", str(tmp_path / "data"), "--no-auth", *FREE, before=hide)
+    assert "no AVX2" in sentence and "store_url" in sentence
+
+
+def test_old_kernel_and_no_cgroup(tmp_path: Path, capture_host: None) -> None:
+    sentence = refuse("sensor", "--collector", "127.0.0.1:1", before=("setarch", "--uname-2.6"))
+    assert "kernel is Linux 2.6" in sentence and "5.8 or later" in sentence
+    sentence = refuse("sensor", "--collector", "127.0.0.1:1", "--cgroup-path", str(tmp_path))
+    assert f"cgroup v2 is not mounted at or below {tmp_path}" in sentence and "cgroup_path" in sentence
+
+
+def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: None, tmp_path: Path) -> None:
+    sentence = refuse(*sensor, "--collector", refusing)
+    assert f"{refusing} cannot be reached" in sentence and "connection refused" in sentence
+    assert sentence.endswith("start it or correct --collector")
+    for flag, name in (("--token-file", "gone"), ("--collector-ca-file", "gone")):
+        sentence = refuse(*sensor, "--collector", refusing, flag, str(tmp_path / name))
+        assert f"{tmp_path / name} cannot be read" in sentence and flag in sentence
+    (tmp_path / "no.pem").write_text("no certificate")
+    sentence = refuse(*sensor, "--collector", refusing, "--collector-ca-file", str(tmp_path / "no.pem"))
+    assert f"{tmp_path / 'no.pem'} holds no certificates" in sentence
+    sentence = refuse(*sensor, "--collector", refusing, APIDAE_SENSOR_TOKEN="é")
+    assert "not printable ASCII" in sentence and "é" not in sentence
+
+
+def test_sensor_directories(sensor: list[str], capture_host: None, taken: str) -> None:
+    sentence = refuse(*sensor, "--collector", taken, "--state-dir", "/proc/apidae")
+    assert "/proc/apidae" in sentence and "--state-dir" in sentence
+    sentence = refuse(*sensor, "--collector", taken, "--run-dir", "/proc/apidae")
+    assert "/proc/apidae" in sentence and "--run-dir" in sentence
+    sentence = refuse(*sensor, "--collector", taken, "--metrics-listen", taken)
+    assert f"metrics_listen {taken}" in sentence and "in use" in sentence
+
+
+def test_wrong_token_and_wrong_collector(sensor: list[str], capture_host: None, tmp_path: Path) -> None:
+    collector = RunningCollector(tmp_path / "data")
+    try:
+        grpc, http = collector.ready["grpc"], collector.ready["http"]
+        (tmp_path / "token").write_text("wrong\n")
+        for token in ([], ["--token-file", str(tmp_path / "token")]):
+            sentence = refuse(*sensor, "--collector", grpc, *token)
+            assert f"{grpc} rejects this sensor (UNAUTHENTICATED" in sentence and "--token-file" in sentence
+        assert "does not speak gRPC" in refuse(*sensor, "--collector", http)
+        assert "401" in refuse("endpoints", "--url", f"http://{http}", "--token", "wrong")
+        sentence = refuse("collector", "--data-dir", str(tmp_path / "data"), *FREE)
+        assert f"in use by another collector (process {collector.ready['pid']})" in sentence
+    finally:
+        assert collector.stop() == 0
