@@ -1,0 +1,185 @@
+"""Signing in and out, the theme, and what keeps other sites' pages away; no store is asked anything."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.api.app import ApiSettings, build_app
+from collector.api.credential import COOKIE_NAME, SESSION_SECONDS, is_session, make_session
+from tests.collector.api.client import TestClient
+from tests.collector.api.fakes import MemoryAlerts, make_alert
+
+TOKEN = "correct-horse"
+HERE = "http://127.0.0.1:8080"
+
+
+class EmptyReader:
+    """A store without a row."""
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        return {}
+
+
+@dataclass
+class Clock:
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Site:
+    """A browser at the app: it keeps cookies and follows nothing."""
+
+    client: TestClient
+    clock: Clock
+    alerts: MemoryAlerts = field(default_factory=MemoryAlerts)
+
+    def sign_in(self, token: str = TOKEN, destination: str = "/") -> Any:
+        return self.client.post("/login", data={"token": token, "next": destination})
+
+
+def open_site(tmp_path: Path, token: str | None) -> Iterator[Site]:
+    clock, alerts = Clock(), MemoryAlerts(make_alert("a1"))
+    app = build_app(
+        store=EmptyReader(),
+        alerts=alerts,
+        settings=ApiSettings(token=token, version="0.1.0", htmx_path=tmp_path / "none.js"),
+        clock=clock,
+        readiness=lambda: "",
+        metrics=lambda: b"",
+    )
+    with TestClient(app, base_url=HERE, follow_redirects=False) as client:
+        yield Site(client, clock, alerts)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    yield from open_site(tmp_path, TOKEN)
+
+
+@pytest.fixture
+def open_door(tmp_path: Path) -> Iterator[Site]:
+    yield from open_site(tmp_path, None)
+
+
+def test_a_stranger_is_sent_to_the_sign_in_and_back(site: Site) -> None:
+    answer = site.client.get("/?q=orders&since=7d")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2F%3Fq%3Dorders%26since%3D7d")
+    page = site.client.get(answer.headers["location"])
+    assert 'name="next" value="/?q=orders&amp;since=7d"' in page.text
+    signed = site.sign_in(destination="/?q=orders&since=7d")
+    assert (signed.status_code, signed.headers["location"]) == (303, "/?q=orders&since=7d")
+    assert site.client.get("/?q=orders&since=7d").status_code == 200
+    assert site.client.get("/api/v1/endpoints").status_code == 200
+
+
+def test_a_part_of_the_page_leaves_it_when_the_session_ends(site: Site) -> None:
+    answer = site.client.get("/?q=x", headers={"hx-request": "true"})
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/login?next=%2F%3Fq%3Dx")
+
+
+def test_the_session_is_no_token_and_no_script_reads_it(site: Site) -> None:
+    cookie = site.sign_in().headers["set-cookie"]
+    assert TOKEN not in cookie
+    assert cookie.startswith(f"{COOKIE_NAME}=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+
+
+def test_a_wrong_token_opens_nothing(site: Site) -> None:
+    answer = site.sign_in("wrong")
+    assert answer.status_code == 401
+    assert "not the API token" in answer.text
+    assert "set-cookie" not in answer.headers
+    assert site.client.get("/").status_code == 303
+
+
+def test_a_session_ends_by_time_and_by_signing_out(site: Site) -> None:
+    site.sign_in()
+    site.clock.now += SESSION_SECONDS - 1
+    assert site.client.get("/").status_code == 200
+    site.clock.now += 1
+    assert site.client.get("/").status_code == 303
+    site.sign_in()
+    assert site.client.get("/").status_code == 200
+    assert site.client.post("/logout").headers["location"] == "/login"
+    assert site.client.get("/").status_code == 303
+
+
+@pytest.mark.parametrize("forged", ["", ".", "99999999999.", "99999999999.abc", "\u00e9.\u00e9", "x." + "0" * 64])
+def test_a_forged_session_is_none(forged: str) -> None:
+    assert not is_session(forged, TOKEN, 0.0)
+
+
+def test_a_session_belongs_to_its_token() -> None:
+    session = make_session(TOKEN, 1_000.0)
+    assert is_session(session, TOKEN, 1_001.0)
+    assert not is_session(session, "another", 1_001.0)
+    expiry, _, mac = session.partition(".")
+    assert not is_session(f"{int(expiry) + 9}.{mac}", TOKEN, 1_001.0)
+
+
+@pytest.mark.parametrize("destination", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/\r\nx: y", ""])
+def test_nobody_is_sent_to_another_site(site: Site, destination: str) -> None:
+    assert site.sign_in(destination=destination).headers["location"] == "/"
+
+
+def test_the_theme_stays_and_is_one_of_ours(site: Site) -> None:
+    assert 'data-theme="auto"' in site.client.get("/login").text
+    site.client.post("/theme", data={"theme": "dark", "next": "/login"})
+    assert 'data-theme="dark"' in site.client.get("/login").text
+    site.client.post("/theme", data={"theme": '"><script>'})
+    assert 'data-theme="auto"' in site.client.get("/login").text
+
+
+def test_a_form_has_a_limit(site: Site) -> None:
+    assert site.client.post("/login", data={"token": "x" * 5_000}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 303),
+        ({"sec-fetch-site": "none"}, 303),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://[broken"}, 403),
+        ({"origin": HERE}, 303),
+        ({}, 303),
+    ],
+)
+def test_other_sites_change_nothing(open_door: Site, headers: dict[str, str], status: int) -> None:
+    answer = open_door.client.post("/alerts/a1/acknowledge", headers=headers)
+    assert answer.status_code == status
+    assert (open_door.alerts.alerts["a1"].acknowledged_by == "page") == (status == 303)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("localhost", 200),
+        ("[::1]:8080", 200),
+        ("rebound.example:8080", 421),
+        ("127.0.0.1.example", 421),
+        ("", 421),
+    ],
+)
+def test_without_authentication_only_loopback_names_are_answered(open_door: Site, host: str, status: int) -> None:
+    assert open_door.client.get("/", headers={"host": host}).status_code == status
+
+
+def test_an_action_needs_the_session_and_must_exist(site: Site) -> None:
+    assert site.client.post("/alerts/a1/mute").status_code == 401
+    site.sign_in()
+    assert site.client.post("/alerts/a1/delete").status_code == 404
+    assert site.client.post("/alerts/a9/mute").status_code == 404
+    assert site.client.post("/alerts/a1/mute", data={"next": "/?q=x"}).headers["location"] == "/?q=x"
+    assert site.alerts.alerts["a1"].muted_until == site.clock.now + 86_400
