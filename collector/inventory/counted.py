@@ -128,10 +128,17 @@ def counted_rows(span: Span) -> str:
     return f"""
     FROM {table} AS r
     INNER JOIN names AS n ON n.route_id = r.route_id
-    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR n.host NOT IN (
-        SELECT s.host FROM endpoint_routes AS s FINAL
-        WHERE s.host NOT IN ('', 'other') AND s.route_id IN (
-            SELECT r.route_id FROM {table} AS r WHERE {IN_SPAN} AND r.role = {ROLE_SERVER} AND {SUCCESS})))"""
+    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN (
+        SELECT o.route_id FROM endpoint_routes AS o WHERE o.host IN (
+            SELECT s.host FROM endpoint_routes AS s
+            WHERE s.host NOT IN ('', 'other') AND s.route_id IN (
+                SELECT r.route_id FROM {table} AS r WHERE {IN_SPAN} AND r.role = {ROLE_SERVER} AND {SUCCESS}))))"""
+
+
+def of_endpoints(condition: str) -> str:
+    """`AND ...` for the rows of endpoints: `condition` is on `endpoint_id`. It names routes, which rows are sorted by,
+    so that only theirs are read."""
+    return f" AND r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {condition})"
 
 
 def span_parameters(span: Span) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from collector.inventory.counted import (
     ConsumerSql,
     counted_rows,
     objects_count,
+    of_endpoints,
     span_parameters,
 )
 from collector.inventory.cursor import Cursor, read_cursor, write_cursor
@@ -141,7 +142,7 @@ class EndpointInventory:
             return None
         step = series_step(span)
         parameters = {**span_parameters(span), "id": endpoint_id, "step": step}
-        counted = f"{counted_rows(span)} AND n.endpoint_id = {{id:String}}"
+        counted = counted_rows(span) + of_endpoints("= {id:String}")
         return EndpointDetail(
             endpoint=endpoint,
             series_step_seconds=step,
@@ -247,7 +248,7 @@ SELECT
     groupUniqArray({CONTENT_TYPES_MAX})(r.protocol_version) AS protocol_versions,
     groupUniqArray({CONTENT_TYPES_MAX})(r.request_content_type) AS request_content_types,
     groupUniqArray({CONTENT_TYPES_MAX})(r.response_content_type) AS response_content_types
-{counted_rows(span)} AND n.endpoint_id IN {{ids:Array(String)}}
+{counted_rows(span)}{of_endpoints("IN {ids:Array(String)}")}
 GROUP BY n.endpoint_id
 HAVING sum(r.calls) > 0"""
 

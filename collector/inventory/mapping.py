@@ -1,8 +1,8 @@
-"""The mapping job: gives every route an endpoint, and asks for the words that templates still hide.
+"""The mapping job: gives every route an endpoint, and names it anew when a word that its template hides is revealed.
 
-New routes come from ingest; at start, so do all routes of the store that have no endpoint yet. Naming itself is pure
-and elsewhere: this room only decides what to name, writes `endpoint_routes`, and queues each hidden word's hash once
-for the sensors to reveal.
+New routes come from the store's writer, which also brings a stored route again whose mapping failed: it takes a route
+for known only once it has one. Naming itself is pure and elsewhere: this room writes `endpoint_routes`. Asking the
+sensors for hidden words is ingest's (collector/ingest/reveal.py).
 """
 
 import hashlib
@@ -14,10 +14,7 @@ from collector.inventory.endpoint import name_service
 from collector.inventory.naming import template
 from collector.rows import Route, Service
 
-WORD = 2  # proto SegmentKind.
-ASKED_MAX = 100_000  # Hashes remembered as asked for, 8 bytes each; past it nothing more is asked.
 ID_BYTES = 8  # 16 hex digits: two of a million endpoints collide once in 10^7 installations.
-REVEAL_MAX = 1_000  # Hashes of one RevealRequest (proto).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +79,6 @@ class EndpointMapping:
     def __init__(self, *, writer: Writer, clock: Callable[[], float]) -> None:
         self._writer = writer
         self._clock = clock
-        self._asked: set[int] = set()
         self._words: dict[int, str] = {}
 
     def learn_words(self, words: Mapping[int, str]) -> None:
@@ -101,19 +97,6 @@ class EndpointMapping:
         records = tuple(_record(route, name_endpoint(route, self._words), version) for route in routes)
         self._writer.insert_records("endpoint_routes", records)
         return records
-
-    def ask_words(self, routes: Sequence[Route]) -> tuple[int, ...]:
-        """Hashes of hidden words on these (busy) routes that nobody asked for yet: at most REVEAL_MAX, each once."""
-        wanted: dict[int, None] = {}
-        for route in routes:
-            for segment in route.segments:
-                if segment.kind == WORD and not segment.text and segment.hash not in self._asked:
-                    wanted[segment.hash] = None
-                if len(wanted) == min(REVEAL_MAX, ASKED_MAX - len(self._asked)):
-                    self._asked.update(wanted)
-                    return tuple(wanted)
-        self._asked.update(wanted)
-        return tuple(wanted)
 
 
 def _record(route: Route, name: EndpointName, version: int) -> EndpointRouteRecord:

@@ -124,7 +124,10 @@ def test_a_session_belongs_to_its_token() -> None:
     assert not is_session(f"{int(expiry) + 9}.{mac}", TOKEN, 1_001.0)
 
 
-@pytest.mark.parametrize("destination", ["//evil.example/", "https://evil.example/", "/\\evil.example", "/\r\nx: y", ""])
+DESTINATIONS = ("//evil.example/", "https://evil.example/", "/\\evil.example", "/\r\nx: y", "")
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
 def test_nobody_is_sent_to_another_site(site: Site, destination: str) -> None:
     assert site.sign_in(destination=destination).headers["location"] == "/"
 

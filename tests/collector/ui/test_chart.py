@@ -33,7 +33,8 @@ def test_bars_stay_inside(since, steps):
 
 def test_a_bar_adds_its_minutes_and_keeps_the_highest_latency():
     span = span_since(Since.DAY, NOW)
-    points = [make_point(span.start, 2, 1, 4.0), make_point(span.start + 60, 3, 0, 9.0), make_point(span.start + 120, 1)]
+    steps = ((0, 2, 1, 4.0), (60, 3, 0, 9.0), (120, 1, 0, None))
+    points = [make_point(span.start + after, *figures) for after, *figures in steps]
     (calls,) = draw_calls(points, span).bars
     assert calls.title.endswith("6 calls, 1 errors")
     (latency,) = draw_latency(points, span).bars

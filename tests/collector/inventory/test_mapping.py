@@ -1,0 +1,88 @@
+"""Routes to endpoints: which share one, and what a revealed word changes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from collector.inventory.mapping import EndpointMapping, name_endpoint
+from collector.rows import Route, Segment, Service
+
+LITERAL, WORD, INTEGER, UUID = 1, 2, 3, 4
+SERVICE = Service(cluster="c", namespace="", workload="orders", workload_kind=1, host_name="node-1", port=8080)
+
+
+def make_route(route_id: int, *segments: Segment, **columns: Any) -> Route:
+    route = Route(
+        route_id=route_id,
+        service=SERVICE,
+        host="shop.example",
+        method="GET",
+        segments=segments,
+        has_trailing_slash=False,
+    )
+    return replace(route, **columns)
+
+
+ORDERS = Segment(LITERAL, "orders", 0, 0)
+HIDDEN = Segment(WORD, "", 77, 7)
+
+
+class Table:
+    """The table `endpoint_routes`, as it was written."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        assert table == "endpoint_routes"
+        self.records += records
+
+
+def test_routes_with_one_template_are_one_endpoint():
+    by_number = name_endpoint(make_route(1, ORDERS, Segment(INTEGER, "", 0, 0)), {})
+    by_uuid = name_endpoint(make_route(2, ORDERS, Segment(UUID, "", 0, 0)), {})
+    assert by_number == by_uuid
+    assert by_number.template == "/orders/{order_id}"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"method": "POST"},
+        {"host": "other.example"},
+        {"service": replace(SERVICE, port=8081)},
+        {"service": replace(SERVICE, workload="carts")},
+        {"service": replace(SERVICE, host_name="node-2")},
+        {"service": replace(SERVICE, cluster="d")},
+    ],
+)
+def test_what_differs_is_another_endpoint(columns):
+    one = name_endpoint(make_route(1, ORDERS), {})
+    other = name_endpoint(make_route(1, ORDERS, **columns), {})
+    assert one.endpoint_id != other.endpoint_id
+    assert len(one.endpoint_id) == 16
+
+
+def test_a_revealed_word_names_the_route_anew():
+    table, now = Table(), [1_000.0]
+    mapping = EndpointMapping(writer=table, clock=lambda: now[0])
+    route = make_route(1, ORDERS, HIDDEN)
+    mapping.map_routes([route])
+    now[0] += 1
+    mapping.learn_words({77: "pending"})
+    mapping.map_routes([route])
+    before, after = table.records
+    assert (before.url_template, after.url_template) == ("/orders/{word}", "/orders/pending")
+    assert after.version > before.version
+    assert after.endpoint_id != before.endpoint_id
+    assert after.service == "orders:8080"
+
+
+def test_mapping_again_changes_nothing_but_the_version():
+    table = Table()
+    mapping = EndpointMapping(writer=table, clock=iter([1.0, 2.0]).__next__)
+    (first,) = mapping.map_routes([make_route(1, ORDERS)])
+    (second,) = mapping.map_routes([make_route(1, ORDERS)])
+    assert replace(second, version=first.version) == first
