@@ -1,16 +1,13 @@
 """The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
 
-| state  | event                                             | becomes | and
-|
+| state  | event                                             | becomes | and |
 |--------|---------------------------------------------------|---------|--------------------------------------------------|
-| -      | report, budget left or high or a sensor's         | open    | new id
-| | -      | report, daily budget spent, not high              | -       | counted as suppressed, once an episode
-| | -      | report on what is marked expected                 | -       | nothing
-| | open   | report of its subject                             | open    | updated, at most once in UPDATE_SECONDS
-| | open   | report of the same happening on another level     | open    | joined as evidence; the most specific names
-it   | | open   | no report for calm_seconds                        | closed  |
-| | closed | report within FLAP_SECONDS                        | open    | same id
-|
+| -      | report, budget left or high or a sensor's         | open    | new id | | -      | report, daily budget
+spent, not high              | -       | counted as suppressed, once an episode | | -      | report on what is marked
+expected                 | -       | nothing | | open   | report of its subject                             | open
+| updated, at most once in UPDATE_SECONDS | | open   | report of the same happening on another level     | open    |
+joined as evidence; the most specific names it   | | open   | no report for calm_seconds                        |
+closed  | | | closed | report within FLAP_SECONDS                        | open    | same id |
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +19,7 @@ from collector.alerts.report import Report, name_subject
 
 DAILY_BUDGET = 2  # Alerts below high severity that detectors may open in 24 h, whole installation.
 UPDATE_SECONDS = 60.0
-FLAP_SECONDS = 900.0
+FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
 _SUPPRESSED_MAX = 10_000

@@ -60,9 +60,10 @@ class Engine:
         self.consumer_watches = [
             self._watch_bursts(AlertKind.VOLUME_CONSUMER, length, level) for length, level in CONSUMER_PRIORS.items()
         ]
+        seasons = [SeasonDetector(window_seconds=length) for length in ENDPOINT_WINDOWS]
         self.endpoint_watches = [
-            Watch(AlertKind.VOLUME_ENDPOINT, SeasonDetector(window_seconds=length), self.roster.endpoints.table)
-            for length in ENDPOINT_WINDOWS
+            Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
+            for season, finer in zip(seasons, [None, *seasons], strict=False)
         ]
 
     @property

@@ -1,7 +1,9 @@
-"""What the parent has to tell the detectors' process, written by a thread of its own so that the parent goes on reading.
+"""What the parent has to tell the detectors' process, written by a thread of its own so that the parent goes on
+reading.
 
-EDGE: a pipe and a thread. Both ends of a pipe that write more than it holds wait for each other for ever when neither reads: the
-inventory's mapping can be megabytes, and so can a burst of signals the other way. The writer may block; the reader never does.
+EDGE: a pipe and a thread. Both ends of a pipe that write more than it holds wait for each other for ever when neither
+reads: the inventory's mapping can be megabytes, and so can a burst of signals the other way. The writer may block;
+the reader never does.
 """
 
 import threading

@@ -214,7 +214,8 @@ class DetectorProcess:
         self._hang_up()
 
     def _drain(self, until: float) -> None:
-        """Read what the child still tells, unacknowledged, until it ends: a child that waits to write would not see the stop."""
+        """Read what the child still tells, unacknowledged, until it ends: a child that waits to write would not see
+        the stop."""
         if self._pipe is None or self._child is None:
             return
         try:

@@ -5,7 +5,7 @@ The engine gives a watch every row of its kind; the watch judges what was touche
 is past the threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,13 @@ class Crossing:
 class Watch:
     """See the module. Endpoint watches are dense: every live subject is judged at each close, silent ones too."""
 
-    def __init__(self, kind: AlertKind, detector: Detector, table: SlotTable) -> None:
+    def __init__(
+        self, kind: AlertKind, detector: Detector, table: SlotTable, finer: SeasonDetector | None = None
+    ) -> None:
+        """`finer`: the same subjects in shorter windows; what it covers is learnt here and not judged."""
         self.kind = kind
         self.detector = detector
+        self._finer = finer
         self.windows = OpenWindows(detector.window_seconds)
         self.rank = EpisodeRank()
         self.population = Population(detector.prior_level * 2 / 3) if isinstance(detector, BurstDetector) else None
@@ -155,6 +159,8 @@ class Watch:
             loss_ratio=loss_ratio,
         )
         verdict = self.detector.score(observation)
+        if self._finer is not None:
+            verdict = replace(verdict, score=np.where(self._finer.covers(slots), 0.0, verdict.score))
         crossings = []
         for i in np.flatnonzero(verdict.score >= 1.0).tolist():
             slot, score = int(slots[i]), float(verdict.score[i])

@@ -10,11 +10,13 @@ skips steps keeps its value, it is not zero meanwhile.
 
 import csv
 import datetime
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 from apidae.v1 import data_pb2
 
+from collector.alerts.lifecycle import FLAP_SECONDS
 from collector.anomaly.engine import Engine
 from collector.anomaly.windows import LATENESS_SECONDS
 from collector.ingest.convert import convert_bytes
@@ -23,6 +25,7 @@ from collector.rows import RowBatch
 _GAUGE_SCALE = 1_000
 _GAP_STEPS_MAX = 300  # A longer gap is a new beginning.
 _WINDOW_MAX = 3_600
+_WORSE = 1.5  # Times as far from the expectation.
 
 
 def run(input: Path, output: Path) -> None:
@@ -34,7 +37,19 @@ def run(input: Path, output: Path) -> None:
         with target.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["anomaly_score", "alarm"])
-            writer.writerows((f"{score:.6f}", int(score >= 0.5)) for score in _judge(times, counts, is_gauge))
+            scores = list(_judge(times, counts, is_gauge))
+            alarms = _alarm(times, scores)
+            writer.writerows((f"{score:.6f}", alarm) for score, alarm in zip(scores, alarms, strict=True))
+
+
+def _alarm(times: list[int], scores: list[float]) -> Iterator[int]:
+    """1 where an alert would open or get much worse: within FLAP_SECONDS of the last it goes on, it is no other."""
+    told_at, told = -math.inf, 0.0
+    for time, score in zip(times, scores, strict=True):
+        is_told = score >= 0.5 and (time - told_at > FLAP_SECONDS or score > 1 - (1 - told) ** _WORSE)
+        if is_told:
+            told_at, told = time, score
+        yield int(is_told)
 
 
 def _read(path: Path) -> tuple[list[int], list[int], bool]:

@@ -6,12 +6,17 @@ noise of large ones have about the same width (the variance-stabilising transfor
 Anscombe 1948). There, expectation = level + season: the level follows with a half-life of about an hour, clipped so
 that an outlier does not drag it; the season is the mean departure from the day's mean by hour of day, and of weekdays
 and weekends apart, shrunk to 0 while few days were seen. The noise is a clipped mean absolute residual, never less
-than Poisson's and 2 %. Scored are the residual and its running mean (`_PERSISTENCE`), which finds what is not high
-but lasts. The threshold is a table by window length: a day has 24 hour windows but 1,440 minute windows, so the bar
-of an hour is lower at the same number of false alarms.
+than Poisson's and 15 %.
+
+Scored are the residual and its running means over about 4, 14 and 50 windows (`_PERSISTENCES`), which find what is
+not high but lasts; a running mean counts only while the window itself still departs the same way, so that what is
+over is not told. Each of the eight has its own tail: the height that this subject passes `_TAIL_DAILY` times a day,
+tracked by a stochastic quantile, one departure counting once. The score is the height over that tail, over the bar of
+THRESHOLDS.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.anomaly.detectors.contract import F64, Observation, State, Verdict
 from collector.anomaly.slots import Slots, grow
@@ -21,6 +26,8 @@ _DAY_SECONDS = 86_400
 _BINS = 24
 _PROFILES = 3 * _BINS  # All days; weekdays' and weekends' departures from it.
 _GRACE_WINDOWS = 10  # Of a subject.
+_MATERIAL = 1.0  # y units: a factor of 1.22; what departs by less is never odd, however quiet the subject.
+_COVERED_CALLS = 10.0  # A window: with fewer, Poisson noise hides what a longer window would show.
 _LEVEL_HALF_LIFE_SECONDS = 3_600
 _LEVEL_HALF_LIFE_WINDOWS_MIN = 2.0
 _NOISE_WINDOWS = 1_000  # Memory of the noise, at most; two days at least.
@@ -28,20 +35,26 @@ _NOISE_PRIOR = 2.0  # y units: 20 % of large counts.
 _FLOOR_RELATIVE = 0.15
 _SEASON_DAYS = 10  # Memory of the season.
 _SEASON_PRIOR_DAYS = 2.0  # Days at which a season counts half.
-_PERSISTENCE = 0.75
+_PERSISTENCES = np.array([0.75, 0.93, 0.98])[:, None]  # Running means over about 4, 14 and 50 windows.
+_ONGOING = 0.5  # A running mean counts while the window itself departs by at least this share of it.
 _PERSISTENCE_CLIP = 6.0
 
-# Residual in noise widths at which a window is odd, by window length in seconds.
-THRESHOLDS = {60: 1.0, 300: 1.0, 3_600: 1.0}
+# Height over the subject's own tail at which a window is odd, by window length in seconds.
+THRESHOLDS = {60: 1.2, 300: 1.2, 3_600: 1.15}
 
-_FLOATS = ("level", "mean", "noise", "drift", "age")
-# Tail trackers: (up, down) x (residual, drift).
-_TAILS = 4
+_FLOATS = ("level", "mean", "noise", "age")
+# Tail trackers: (up, down) x (residual, drifts).
+_TAILS = 2 * (1 + len(_PERSISTENCES))
 _TAIL_PRIOR = 4.0  # Noise widths.
 _TAIL_MIN = 2.0
 _TAIL_GAIN = 0.15
 _TAIL_DAILY = 2.0  # Departures a day that are ordinary, on each side.
 _REFRACTORY_SECONDS = 1_800  # One departure teaches once.
+
+
+# By which a measure exceeds the mean departure it stands for, so that its width is that of one window's noise.
+_DRIFT_GAINS = np.sqrt((1 + _PERSISTENCES) / (1 - _PERSISTENCES))
+_GAINS = np.tile(np.concatenate([[[1.0]], _DRIFT_GAINS]), (2, 1))
 
 
 class SeasonDetector:
@@ -56,6 +69,7 @@ class SeasonDetector:
         self._noise_gain = 1 / max(_NOISE_WINDOWS, 50)
         self._bin_share = min(1.0, window_seconds * _BINS / _DAY_SECONDS)
         self._state: dict[str, F64] = {name: np.zeros(0) for name in _FLOATS}
+        self._drift: F64 = np.zeros((len(_PERSISTENCES), 0))
         self._season: F64 = np.zeros((_PROFILES, 0))
         self._days: F64 = np.zeros((_PROFILES, 0))
         self._tail: F64 = np.zeros((_TAILS, 0))
@@ -66,6 +80,7 @@ class SeasonDetector:
         """Make room for slots below `capacity`."""
         for name in _FLOATS:
             self._state[name] = grow(self._state[name], capacity)
+        self._drift = grow(self._drift, capacity)
         self._season, self._days = grow(self._season, capacity), grow(self._days, capacity)
         self._tail, self._rest = grow(self._tail, capacity, _TAIL_PRIOR), grow(self._rest, capacity)
 
@@ -75,11 +90,13 @@ class SeasonDetector:
         predicted = self._predict(observation)
         width = self._width(slots, predicted) * (1 + 2 * observation.loss_ratio)
         residual = (_stabilise(observation.values) - predicted) / width
-        ratios = self._measure(slots, residual) / self._tail[:, slots]
-        above, below = ratios[:2].max(axis=0), ratios[2:].max(axis=0)
+        measures = self._measure(slots, residual)
+        material = measures * width / _GAINS / _MATERIAL
+        ratios = np.minimum(measures / self._tail[:, slots], material)
+        above, below = ratios[: _TAILS // 2].max(axis=0), ratios[_TAILS // 2 :].max(axis=0)
         is_above = above >= below
         score = np.where(self._state["age"][slots] < _GRACE_WINDOWS, 0.0, np.maximum(above, below) / self.bar)
-        tail = np.where(is_above, self._tail[0, slots], -self._tail[2, slots])
+        tail = np.where(is_above, self._tail[0, slots], -self._tail[_TAILS // 2, slots])
         threshold = _restore(predicted + tail * self.bar * width)
         return Verdict(score=score, is_above=is_above, expected=_restore(predicted), threshold=threshold)
 
@@ -98,7 +115,7 @@ class SeasonDetector:
         error = values - predicted
         age = state["age"][slots]
         self._learn_tail(slots, self._measure(slots, error / width))
-        state["drift"][slots] = self._persist(slots, error / width)
+        self._drift[:, slots] = self._persist(slots, error / width)
         state["level"][slots] += self._level_gain * np.clip(error, -3 * width, 3 * width)
         noise_gain = np.maximum(self._noise_gain, 1 / (age + 10))
         state["noise"][slots] += noise_gain * (1.4 * np.minimum(np.abs(error), 4 * width) - state["noise"][slots])
@@ -106,6 +123,11 @@ class SeasonDetector:
         state["mean"][slots] += np.maximum(self._mean_gain, 1 / (age + 1)) * (mild - state["mean"][slots])
         self._learn_season(slots, observation.window, mild - state["mean"][slots])
         state["age"][slots] += 1
+
+    def covers(self, slots: Slots) -> NDArray[np.bool_]:
+        """Which subjects these windows judge well enough for longer ones to stay silent: old and busy enough."""
+        is_old = self._state["age"][slots] >= _GRACE_WINDOWS
+        return is_old & (_restore(self._state["level"][slots]) >= _COVERED_CALLS)
 
     def has_season(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
@@ -115,12 +137,13 @@ class SeasonDetector:
         """Make these values the level."""
         _, season = self._locate(slots, window)
         self._state["level"][slots] = _stabilise(values) - season
-        self._state["drift"][slots] = 0
+        self._drift[:, slots] = 0
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
         for array in self._state.values():
             array[slots] = 0
+        self._drift[:, slots] = 0
         self._season[:, slots] = 0
         self._days[:, slots] = 0
         self._tail[:, slots] = _TAIL_PRIOR
@@ -128,11 +151,19 @@ class SeasonDetector:
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return {**self._state, "season": self._season, "days": self._days, "tail": self._tail, "rest": self._rest}
+        return {
+            **self._state,
+            "drift": self._drift,
+            "season": self._season,
+            "days": self._days,
+            "tail": self._tail,
+            "rest": self._rest,
+        }
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         self._state = {name: state[name].astype(np.float64) for name in _FLOATS}
+        self._drift = state["drift"].astype(np.float64)
         self._season, self._days = state["season"].astype(np.float64), state["days"].astype(np.float64)
         self._tail, self._rest = state["tail"].astype(np.float64), state["rest"].astype(np.float64)
 
@@ -147,13 +178,15 @@ class SeasonDetector:
 
     def _persist(self, slots: Slots, residual: F64) -> F64:
         clipped = np.clip(residual, -_PERSISTENCE_CLIP, _PERSISTENCE_CLIP)
-        persistent: F64 = _PERSISTENCE * self._state["drift"][slots] + (1 - _PERSISTENCE) * clipped
+        persistent: F64 = _PERSISTENCES * self._drift[:, slots] + (1 - _PERSISTENCES) * clipped
         return persistent
 
     def _measure(self, slots: Slots, residual: F64) -> F64:
-        """Departures up and down, of the residual and of the drift: 4 x n, in noise widths."""
-        drift = self._persist(slots, residual) * np.sqrt((1 + _PERSISTENCE) / (1 - _PERSISTENCE))
-        return np.stack([residual, drift, -residual, -drift])
+        """Departures up, then down, of the residual and of the drifts: _TAILS x n, in noise widths."""
+        drift = self._persist(slots, residual)
+        drift = np.where(residual * np.sign(drift) >= _ONGOING * np.abs(drift), drift, 0.0)
+        both = np.concatenate([residual[None], drift * _DRIFT_GAINS])
+        return np.concatenate([both, -both])
 
     def _learn_tail(self, slots: Slots, measures: F64) -> None:
         tail, rest = self._tail[:, slots], self._rest[:, slots]

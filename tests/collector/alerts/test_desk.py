@@ -1,0 +1,195 @@
+"""The alert desk and its table against the real embedded store: what is written comes back, decisions hold, restarts
+know them."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.desk import AlertDesk
+from collector.alerts.lifecycle import Lifecycle
+from collector.alerts.report import Report
+from collector.alerts.repository import AlertTable
+from collector.store.base import Store
+from collector.store.embedded import EmbeddedStore
+from collector.store.migrations import TABLES
+from tests.collector.alerts.test_lifecycle import make_report
+
+pytestmark = pytest.mark.store
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("alerts"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(embedded: EmbeddedStore) -> Store:
+    """Empty tables."""
+    for table in TABLES:
+        embedded.execute(f"TRUNCATE TABLE {table.name}")
+    return embedded
+
+
+@dataclass(slots=True)
+class Office:
+    """A desk with a clock that stands until moved, and what it told others."""
+
+    store: Store
+    ids: Iterator[int]
+    now: float = field(default_factory=lambda: float(int(time.time())))  # The store drops rows past their retention.
+    notified: list[Alert] = field(default_factory=list)
+    taught: list[Alert] = field(default_factory=list)
+
+    def open(self) -> AlertDesk:
+        """A desk after a start of the collector."""
+        desk = AlertDesk(
+            table=AlertTable(self.store),
+            lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}"),
+            clock=lambda: self.now,
+            notify=self.notified.append,
+            expect=self.taught.append,
+        )
+        desk.restore()
+        return desk
+
+
+@pytest.fixture
+def office(store: Store) -> Office:
+    return Office(store, itertools.count(1))
+
+
+def report_at(office: Office, n: int, **fields: object) -> Report:
+    return make_report(
+        consumer=f"principal:{n:016x}", endpoint_id=f"e{n}", window_end=office.now, severity=Severity.HIGH, **fields
+    )
+
+
+def test_every_field_of_an_alert_survives_the_store(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports(
+        [
+            report_at(
+                office,
+                1,
+                route_ids=(1, 2**63 + 5),
+                title='quote " and \u2028 and 100 %',
+                calls=2**40,
+                loss_ratio=0.25,
+                score=0.75,
+            )
+        ]
+    )
+    (stored,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert stored == office.notified[0]
+    assert desk.get_alert(stored.id) == stored
+    assert desk.get_alert("nothing") is None
+
+
+def test_pages_hold_each_alert_once_and_filters_hold(office: Office) -> None:
+    desk = office.open()
+    for n in range(23):
+        desk.take_reports([report_at(office, n)])
+        office.now += n % 2  # Some share their time: the id breaks the tie.
+    seen: list[str] = []
+    after: Alert | None = None
+    while page := desk.list_alerts(state=AlertState.OPEN, kind=AlertKind.VOLUME_PAIR, limit=5, after=after):
+        seen += [alert.id for alert in page]
+        after = page[-1]
+    assert seen == [f"a{n:03d}" for n in range(23, 0, -1)]
+    assert list(desk.list_alerts(state=AlertState.CLOSED, kind=None, limit=5, after=None)) == []
+    assert list(desk.list_alerts(state=None, kind=AlertKind.SENSOR_LAG, limit=5, after=None)) == []
+
+
+def test_newest_version_of_an_alert_holds(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, observed_rate=10.0)])
+    office.now += 61
+    desk.take_reports([report_at(office, 1, observed_rate=30.0)])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.observed_rate, alert.state) == (30.0, AlertState.OPEN)
+    office.now += 3_600
+    desk.take_reports([])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.state, alert.closed_at) == (AlertState.CLOSED, office.now)
+
+
+def test_acknowledgement_at_an_unmoved_clock_is_kept(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    changed = desk.acknowledge("a001", by="ann")
+    assert changed is not None and changed.acknowledged_by == "ann"
+    stored = desk.get_alert("a001")
+    assert stored is not None and (stored.acknowledged_by, stored.acknowledged_at) == ("ann", office.now)
+    assert desk.acknowledge("a999", by="ann") is None
+
+
+def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mute("a001", by="ann", until=office.now + 90_000)
+    office.notified.clear()
+    for _ in range(2):
+        office.now += 7_200
+        desk = office.open()
+        desk.take_reports([])  # Closes the old one.
+        office.now += 4_000  # Past what would be flapping.
+        desk = office.open()
+        desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 3
+    assert office.notified == []
+    office.now += 90_000
+    office.open().take_reports([report_at(office, 1)])
+    assert [alert.id for alert in office.notified if alert.state is AlertState.OPEN] == ["a003"]
+
+
+def test_expected_subject_is_taught_and_raises_nothing_until_taken_back(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann", is_expected=True)
+    assert [alert.id for alert in office.taught] == ["a001"]
+    office.now += 7_200
+    desk = office.open()
+    desk.take_reports([])
+    desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 1
+    desk.mark_expected("a001", by="ann", is_expected=False)
+    office.now += 7_200
+    desk.take_reports([report_at(office, 1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 2
+
+
+def test_restart_goes_on_with_open_alerts(office: Office) -> None:
+    office.open().take_reports([report_at(office, 1)])
+    office.now += 61
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    assert [alert.id for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)] == ["a001"]
+
+
+def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.acknowledge("a001", by="ann")
+    desk.mute("a001", by="bob", until=office.now + 60)
+    columns = office.store.query_columns("SELECT action, actor FROM alert_actions ORDER BY action")
+    assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
+
+
+def test_table_returns_nothing_restorable_that_closed_long_ago(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    office.now += 7_200
+    desk.take_reports([])
+    table = AlertTable(office.store)
+    assert [alert.id for alert in table.list_restorable(office.now - 1)] == ["a001"]
+    assert table.list_restorable(office.now + 1) == ()
+    old = table.get("a001")
+    assert old is not None
+    table.save([replace(old, updated_at=office.now + 5, state=AlertState.OPEN)])
+    assert [alert.id for alert in table.list_restorable(office.now + 10)] == ["a001"]
