@@ -7,6 +7,7 @@ exist.
 
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,8 @@ def run(
         level=settings.log_level.value.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # What is in data_dir is for this user only, in a directory that somebody else made, too.
+    os.umask(0o077)
     # Here, not above: the engine and its arrays cost the other commands a second each.
     from collector.keys import KeyFileError
     from collector.run import StartError, run_collector
