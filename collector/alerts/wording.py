@@ -22,12 +22,16 @@ def grade_signal(signal: AlertSignal) -> Severity:
     """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low."""
     if signal.direction is Direction.BELOW:
         return Severity.LOW
-    is_scrape = signal.novel_objects >= max(NOVEL_OBJECTS_HIGH, NOVEL_SHARE_HIGH * signal.calls)
-    if signal.consumer and is_scrape:
+    if signal.consumer and is_scrape(signal.calls, signal.novel_objects):
         return Severity.HIGH
     if signal.kind is AlertKind.VOLUME_ENDPOINT and signal.observed_rate < _RATIO_MEDIUM * signal.expected_rate:
         return Severity.LOW
     return Severity.MEDIUM
+
+
+def is_scrape(calls: float, novel_objects: float) -> bool:
+    """Whether nearly every call of a window took another new object: never held back by rank or budget."""
+    return novel_objects >= max(NOVEL_OBJECTS_HIGH, NOVEL_SHARE_HIGH * calls)
 
 
 def title_signal(signal: AlertSignal) -> str:

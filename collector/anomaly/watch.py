@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import Basis
+from collector.alerts.wording import is_scrape
 from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
 from collector.anomaly.detectors.season import SeasonDetector
@@ -167,7 +168,8 @@ class Watch:
             if self._told_window[slot] == window and score < self._told_score[slot] * (1 + _RAISE):
                 continue
             self._told_window[slot], self._told_score[slot] = window, score
-            if not self.rank.admit(int(self._table.keys[slot]), score, window * self.windows.window_seconds):
+            is_admitted = self.rank.admit(int(self._table.keys[slot]), score, window * self.windows.window_seconds)
+            if not is_admitted and not is_scrape(calls[i], novel[i]):
                 continue
             share = calls[i] / values[i] if values[i] else 1.0  # Evidence back to calls, for people.
             crossings.append(
