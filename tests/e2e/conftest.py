@@ -76,16 +76,26 @@ class Product:
         self._logs = directory / "logs"
         self._logs.mkdir()
         self._at_end = at_end
+        self._running: dict[str, Program] = {}
+
+    def _replace(self, name: str) -> None:
+        """Stops the one before: a data directory and a node have one each."""
+        if name in self._running:
+            self._running.pop(name).stop()
 
     def start_collector(self, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
-        """Ready when it returns. One at a time."""
+        """Ready when it returns; the one before is stopped first."""
+        self._replace("collector")
         collector, address = start_collector(self.data_directory, self._logs, grpc_listen=grpc_listen)
+        self._running["collector"] = collector
         self._at_end(collector.stop)
         return collector, address
 
     def start_sensor(self, address: CollectorAddress, *extra: str, wait: bool = True) -> Program:
-        """Capturing when it returns, unless told not to wait. One at a time."""
+        """Capturing when it returns, unless told not to wait; the one before is stopped first."""
+        self._replace("sensor")
         sensor = start_sensor(address, self._state_directory, self._logs, *extra, wait=wait)
+        self._running["sensor"] = sensor
         self._at_end(sensor.stop)
         return sensor
 

@@ -63,7 +63,9 @@ class Inventory:
 
     def _read(self, item: dict[str, Any]) -> Endpoint:
         detail = self.get(f"/endpoints/{item['id']}")
-        codes = Counter({int(code): calls for code, calls in detail["status_codes"].items()})
+        codes = Counter(
+            {0 if code == "aborted" else int(code): calls for code, calls in detail["status_codes"].items()}
+        )
         return Endpoint(
             id=item["id"],
             port=read_port(item),
