@@ -23,18 +23,29 @@ HOP_PROXY = 2  # proto Hop.
 FLAG_LOSSY = 1 << 5  # proto RowFlag.
 
 
-# Route -> endpoint, with the time the endpoint's route was first seen within retention.
-NAMES = """
-    names AS (
-        SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,
-        m.namespace AS namespace,
-            m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port,
-            m.host AS host,
-            m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen
+_NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,
+        m.namespace AS namespace, m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name,
+        m.port AS port, m.host AS host, m.method AS method, m.url_template AS url_template"""
+NAMES = f"names AS (SELECT {_NAMED} FROM endpoint_routes AS m FINAL)"  # Route -> endpoint.
+# The same with the time the route was first seen within retention, which costs a pass over all routes.
+DATED_NAMES = f"""names AS (
+        SELECT {_NAMED}, f.first_seen AS first_seen
         FROM endpoint_routes AS m FINAL
         LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id) AS f
             ON f.route_id = m.route_id
     )"""
+
+
+def names_of(condition: str) -> str:
+    """DATED_NAMES of some endpoints only: `condition` is on `endpoint_id`. Joins a handful of routes, not all."""
+    mine = f"SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {condition}"
+    return f"""names AS (
+        SELECT {_NAMED}, f.first_seen AS first_seen
+        FROM (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id {condition}) AS m
+        LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes
+            WHERE route_id IN ({mine}) GROUP BY route_id) AS f ON f.route_id = m.route_id
+    )"""
+
 
 IN_SPAN = "r.time >= toDateTime({start:UInt32}, 'UTC') AND r.time < toDateTime({end:UInt32}, 'UTC')"
 

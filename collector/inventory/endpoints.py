@@ -12,6 +12,7 @@ from typing import Any
 from collector.inventory.authentication import NUMBERS, count_by_kind
 from collector.inventory.counted import (
     CLIENT_ERROR,
+    DATED_NAMES,
     ERROR,
     FLAG_LOSSY,
     HOP_PROXY,
@@ -21,6 +22,7 @@ from collector.inventory.counted import (
     SUCCESS,
     ConsumerSql,
     counted_rows,
+    names_of,
     objects_count,
     of_endpoints,
     span_parameters,
@@ -198,7 +200,7 @@ def _rank(question: EndpointQuestion, sort: _SortKey, after: Cursor | None) -> t
         parameters |= {"after_value": after.value, "after_id": after.id}
     direction = "ASC" if question.order is Order.ASCENDING else "DESC"
     statement = f"""
-WITH {NAMES}
+WITH {DATED_NAMES if question.sort is EndpointSort.FIRST_SEEN else NAMES}
 SELECT id, sort_value, total
 FROM (
     SELECT id, sort_value, count() OVER () AS total
@@ -218,7 +220,7 @@ LIMIT {{rows:UInt32}}"""
 def _measures(span: Span, who: ConsumerSql) -> str:
     """All figures of the endpoints in {ids}."""
     return f"""
-WITH {NAMES}
+WITH {names_of("IN {ids:Array(String)}")}
 SELECT
     n.endpoint_id AS id,
     max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS
@@ -256,7 +258,7 @@ HAVING sum(r.calls) > 0"""
 def _series(counted: str, who: ConsumerSql) -> str:
     """One row a step, ascending; steps without calls are absent."""
     return f"""
-WITH {NAMES}
+WITH {names_of("= {id:String}")}
 SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
 sumIf(r.calls, {ERROR}) AS errors,
     sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -269,7 +271,7 @@ ORDER BY point"""
 def _top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
-WITH {NAMES}
+WITH {names_of("= {id:String}")}
 SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
 objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
@@ -282,7 +284,7 @@ LIMIT {TOP_CONSUMERS}"""
 def _status_codes(counted: str) -> str:
     """Calls by status code, most first."""
     return f"""
-WITH {NAMES}
+WITH {names_of("= {id:String}")}
 SELECT r.status_code AS status_code, sum(r.calls) AS total
 {counted}
 GROUP BY status_code
@@ -292,7 +294,7 @@ ORDER BY total DESC, status_code"""
 def _routes(counted: str) -> str:
     """The routes behind one endpoint, busiest first."""
     return f"""
-WITH {NAMES}
+WITH {names_of("= {id:String}")}
 SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS
 segment_text,
     t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls
