@@ -55,6 +55,9 @@ def run(
         level=settings.log_level.value.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    # The store's client tells each try in lines of its own, with traces; what failed is in our sentence and counters.
+    for noisy in ("urllib3.connectionpool", "clickhouse_connect"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     # What is in data_dir is for this user only, in a directory that somebody else made, too.
     os.umask(0o077)
     # Here, not above: the engine and its arrays cost the other commands a second each.

@@ -255,10 +255,11 @@ def _compose_webhook(settings: CollectorSettings) -> Webhook | None:
     if settings.webhook_url is None:
         return None
     secret = load_token(settings.data_dir / WEBHOOK_SECRET_FILE)
-    return Webhook(
-        WebhookSettings(url=settings.webhook_url.get_secret_value(), secret=secret.value),
-        clock=time.time,
-    )
+    try:
+        destination = WebhookSettings(url=settings.webhook_url.get_secret_value(), secret=secret.value)
+    except ValueError as error:
+        raise ValueError(f"webhook_url: {error}") from None
+    return Webhook(destination, clock=time.time)
 
 
 def _load_sensors(store: ClickHouseStore) -> list[SensorStatus]:

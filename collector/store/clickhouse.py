@@ -7,6 +7,7 @@ forked child hangs, memory needs a cap, inserts must be synchronous for tokens t
 
 import dataclasses
 import queue
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
 QUERY_TIMEOUT_SECONDS = 30
 # SQLSTATE-like code of the engine: memory limit exceeded.
 _MEMORY_CODE = "Code: 241"
+# The reason inside urllib3's long text on a connection that did not come about.
+_NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
 
 SESSION_SETTINGS: Mapping[str, Any] = {
     "async_insert": 0,  # 26.9 defaults to 1, under which a token does not count.
@@ -116,15 +119,20 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
     """A ClickHouse server over HTTP: `http[s]://user:password@host:port/database`. Raises StoreError; never shows the
     password.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (8443 if parts.scheme == "https" else 8123)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        is_url = False  # The error quotes what stands where the port is expected, which may be of the password.
+    if not is_url:
         raise StoreError("The store_url is not http[s]://user:password@host:port/database; write it in this form.")
     database = parts.path.strip("/") or "default"
 
     def open_client() -> Any:
         return clickhouse_connect.get_client(
             host=parts.hostname or "",
-            port=parts.port or (8443 if parts.scheme == "https" else 8123),
+            port=port,
             secure=parts.scheme == "https",
             username=unquote(parts.username or "default"),
             password=unquote(parts.password or ""),
@@ -135,14 +143,15 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
     try:
         return ClickHouseStore(open_client, Layout(cluster=cluster))
     except StoreError as error:
-        raise StoreError(
-            f"The store at {parts.scheme}://{parts.hostname}:{parts.port} cannot be used: {error}"
-        ) from error
+        address = f"{parts.scheme}://{parts.hostname}:{port}"
+        raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error
 
 
 def explain(error: Exception) -> str:
     """An engine's error as one sentence."""
     first = str(error).strip().split("\n", 1)[0]
+    if refused := _NO_CONNECTION.search(first):
+        return f"no connection: {refused[1].lower()}"
     text = first.split("DB::Exception: ")[-1].split(" (version", 1)[0].strip()
     if _MEMORY_CODE in first:
         return f"The store is out of memory ({text}); raise store_memory_bytes or ask for a shorter time."

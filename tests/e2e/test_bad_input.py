@@ -105,6 +105,16 @@ def test_data_directory_cannot_be_used(tmp_path: Path) -> None:
     )
 
 
+def test_store_and_webhook(tmp_path: Path, refusing: str) -> None:
+    data = ["collector", "--data-dir", str(tmp_path), "--no-auth", *FREE]
+    sentence = refuse(*data, APIDAE_COLLECTOR_STORE_URL=f"http://user:hidden@{refusing}")
+    assert f"http://{refusing} cannot be used (no connection: connection refused)" in sentence
+    assert "store_url" in sentence and "hidden" not in sentence
+    sentence = refuse(*data, APIDAE_COLLECTOR_STORE_URL="http://user:hid/den@host")
+    assert "The store_url is not" in sentence and "hid" not in sentence
+    assert "webhook_url" in refuse(*data, APIDAE_COLLECTOR_WEBHOOK_URL="nonsense")
+
+
 def test_token_files(tmp_path: Path) -> None:
     data = ["collector", "--data-dir", str(tmp_path / "data"), *FREE]
     gone = tmp_path / "gone"
