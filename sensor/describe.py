@@ -113,7 +113,7 @@ class Describer:
             return Undescribed(f"request_{head.reason}")
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
-        route, object_hash, object_number = self._templater.route(
+        templated = self._templater.route(
             service,
             head.host,
             head.method if head.method in _REGISTERED else self._name_method(head.method),
@@ -124,7 +124,7 @@ class Describer:
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
-            route,
+            templated.route,
             exchange.role,
             hop,
             exchange.status_code,
@@ -146,8 +146,8 @@ class Describer:
             exchange.is_final,
             exchange.is_aborted,
             exchange.is_lossy,
-            object_hash,
-            object_number,
+            templated.object_hash,
+            templated.object_number,
         )
 
     def _name_ends(self, exchange: Exchange, head: RequestHead) -> tuple[Service, Hop, str, str]:

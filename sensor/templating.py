@@ -7,7 +7,9 @@ bounded; what does not fit goes to the `other` route of its (service, method) an
 """
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from sensor.calls import Route, Segment, SegmentKind, Service
 from sensor.hosts import OTHER
@@ -31,9 +33,11 @@ MAX_MOUNT_CHARACTERS: Final = 40
 _MAX_OBJECT_NUMBER: Final = 1 << 63
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
+_INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
+_MAX_VERSION_DIGITS: Final = 2  # Whole numbers with more are no versions (shapes.is_release).
 
 
-class Templated(NamedTuple):
+class Templated(msgspec.Struct, frozen=True, gc=False):
     """What `Templater.route` tells of one call."""
 
     route: Route
@@ -148,9 +152,12 @@ class Templater:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
         values: list[str] = []
         number: int | None = None
+        # The loop of the hot path: words that are known take one look-up, plain numbers three.
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)
+            if child is None and text.isdigit() and (len(text) > _MAX_VERSION_DIGITS or depth > _VERSION_DEPTH):
+                child = parent.shapes.get(_INTEGER_KEY) if text.isascii() else None
             if child is None:
                 shape = self._classify(text)
                 child = self._step(table, parent, depth, text, shape, is_served)
@@ -178,7 +185,8 @@ class Templater:
             node.unserved.discard(key)
         if not values:
             return Templated(route, 0, None)
-        object_hash = self._hash("\0".join((*values, str(len(values)))).encode("utf-8", "replace"))
+        values.append(str(len(values)))
+        object_hash = self._hash.compute("\0".join(values).encode("utf-8", "replace"))
         return Templated(route, object_hash, number if number is None or 0 <= number < _MAX_OBJECT_NUMBER else None)
 
     def _classify(self, text: str) -> Shape:

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head, read_response_content_type
+from sensor.protocols.http1 import (
+    _LINE_CACHE_ENTRIES,
+    Malformed,
+    RequestHead,
+    _lines,
+    parse_request_head,
+    read_response_content_type,
+)
 
 TARGETS = [
     (b"GET /a/b?c=d HTTP/1.1\r\nHost: X.Example:80\r\n\r\n", ("GET", "/a/b", "c=d", "1.1", "x.example")),
@@ -42,6 +49,30 @@ def test_folded_and_repeated_headers():
     head = parse_request_head(b"GET / HTTP/1.1\r\nX-A: 1\r\n  2\r\nX-A: 3\r\n\r\nbody: no\r\n\r\n", False)
     assert isinstance(head, RequestHead)
     assert [(header.name, header.value) for header in head.headers] == [(b"x-a", b"1 2"), (b"x-a", b"3")]
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\n"])
+def test_a_blank_before_the_first_header_belongs_to_it(end):
+    head = parse_request_head(end.join((b"GET / HTTP/1.1", b" Host: h", b"X-A: 1", b"", b"")), False)
+    assert isinstance(head, RequestHead)
+    assert (head.host, head.get(b"x-a")) == ("h", b"1")
+
+
+def test_line_feeds_end_lines_among_others_that_end_in_both():
+    head = parse_request_head(b"GET / HTTP/1.1\r\nX-A: 1\nHost: h\r\n\r\n", False)
+    assert isinstance(head, RequestHead)
+    assert (head.host, head.get(b"x-a")) == ("h", b"1")
+
+
+def test_lines_that_come_once_do_not_push_out_those_that_repeat():
+    def parse(number: int) -> RequestHead:
+        head = parse_request_head(b"GET / HTTP/1.1\r\nX-A: stays\r\nX-B: %d\r\n\r\n" % number, False)
+        assert isinstance(head, RequestHead)
+        return head
+
+    first = parse(0).headers[0]
+    assert all(parse(number).headers[0] is first for number in range(5_000))
+    assert len(_lines._new) + len(_lines._old) <= 2 * _LINE_CACHE_ENTRIES
 
 
 def test_cut_head_says_so():
