@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,26 @@ def test_auth_meets_its_bar(tmp_path):
     found = [json.loads(line) for line in (tmp_path / "out").read_text("utf-8").split("\n") if line]
     exact = sum(sorted(a["auth"]) == sorted(b["auth"]) for a, b in zip(gold, found, strict=True))
     assert exact / len(gold) >= 0.95
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_templates_do_not_get_worse(tmp_path):
+    """Floors just under what is measured with this seed and cap; the bar is higher: F1 .90, over-merge .02, under-merge .08."""
+    directory = Path(str(EVALUATION))
+    gold, source, target = tmp_path / "gold", tmp_path / "in", tmp_path / "out"
+    generate = ["pathgen.py", "--split", "dev", "--seed", "1", "--cap", "500", "--out", str(gold)]
+    subprocess.run([sys.executable, *generate], cwd=directory, check=True, capture_output=True)
+    with gold.open(encoding="utf-8", newline="\n") as lines, source.open("w", encoding="utf-8") as file:
+        for line in lines:
+            case = json.loads(line)
+            file.write(json.dumps({name: case[name] for name in ("spec", "m", "path", "status")}) + "\n")
+    assert main(["templates", str(source), str(target)]) == 0
+    score = [sys.executable, "pathscore.py", str(gold), str(target), "--json"]
+    answer = subprocess.run(score, cwd=directory, check=True, capture_output=True, text=True)
+    macro = json.loads(answer.stdout)["macro"]
+    assert macro["F1"] >= 0.87
+    assert macro["over_merge"] <= 0.035
+    assert macro["under_merge"] <= 0.115
 
 
 def test_templates_come_through_the_wire(tmp_path):
