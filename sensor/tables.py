@@ -16,7 +16,8 @@ from sensor.trie import Node, Slot
 
 # Services of one node, local and called. A table without routes costs ~2 KB.
 MAX_SERVICES: Final = 2_048
-# Routes of one sensor that were served (2xx). A route costs ~1 KB with its nodes, so ~20 MB.
+# Routes of one sensor that were served (2xx). With every table full of random paths of four unknown words the templater
+# holds 45 MB, its caches and the words to reveal included; a route with its nodes is 1 to 2 KB of that.
 MAX_ROUTES: Final = 20_000
 # Routes that never were: scanners fill these, and only these.
 MAX_UNSERVED_ROUTES: Final = 4_000

@@ -25,7 +25,10 @@ def test_auth_meets_its_bar(tmp_path):
 
 @pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
 def test_templates_do_not_get_worse(tmp_path):
-    """Floors just under what is measured with this seed and cap; the bar is higher: F1 .90, over-merge .02, under-merge .08."""
+    """Floors just under what is measured with this seed and cap.
+
+    The bar is higher: F1 .90, over-merge .02, under-merge .08.
+    """
     directory = Path(str(EVALUATION))
     gold, source, target = tmp_path / "gold", tmp_path / "in", tmp_path / "out"
     generate = ["pathgen.py", "--split", "dev", "--seed", "1", "--cap", "500", "--out", str(gold)]
