@@ -217,9 +217,11 @@ class Uplink:
             raise self._rejection
 
     async def drain(self) -> None:
-        """Return when nothing waits in the spool, or there is no session that could change that."""
+        """Return when nothing waits in the spool and the state was told, or there is no session that could do it."""
         while self._session is not None and self._spool.waiting_bytes:
             await self._session.wait_progress()
+        if self._session is not None:
+            await self._session.wait_told()
 
     async def run(self) -> None:
         """Dial, again and again, until cancelled. Returns only when rejected before the first welcome (`wait_welcome`

@@ -123,6 +123,8 @@ class Session:
         self._health_due = asyncio.Event()
         self._coverage_due = asyncio.Event()
         self._progress = asyncio.Event()
+        self._told = asyncio.Event()
+        self._told.set()
         self.acknowledged_count = 0
 
     async def begin(self) -> None:
@@ -172,6 +174,7 @@ class Session:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._told.set()
             for task in tasks:
                 task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,6 +188,7 @@ class Session:
         """Leave the stream at once."""
         self._call.cancel()
         self._progress.set()
+        self._told.set()
 
     def offer(self, entry: SpoolEntry) -> None:
         """A batch waits in the spool to be sent."""
@@ -192,9 +196,14 @@ class Session:
         self._wake.set()
 
     def tell_state(self) -> None:
-        """Send health and coverage as soon as the stream takes them."""
+        """Send health and coverage as soon as the stream takes them; `wait_told` returns when health has gone."""
+        self._told.clear()
         self._health_due.set()
         self._coverage_due.set()
+
+    async def wait_told(self) -> None:
+        """Return when the state of the last `tell_state` is on its way, or when the session ended."""
+        await self._told.wait()
 
     async def wait_progress(self) -> None:
         """Return at the next acknowledgement of any kind, or when the session ended."""
@@ -255,6 +264,8 @@ class Session:
             self._health_due.clear()
             self._check_patience()
             await self._write(messages.write_health(self._listener.read_health()))
+            if not self._health_due.is_set():  # Else the state changed while this report was written.
+                self._told.set()
             await _wait_at_most(self._health_due, self._times.health_interval_seconds)
 
     async def _send_coverage(self) -> None:
