@@ -48,7 +48,7 @@ class Liveness(Protocol):
 
     @property
     def seen_calls(self) -> int:
-        """Calls it saw."""
+        """Calls it saw, those it lost among them."""
         ...
 
     @property
@@ -109,7 +109,7 @@ class SilenceWatch:
         while len(accounts) > 2 and accounts[1].time <= now - _LOSS_SPAN_SECONDS:
             accounts.pop(0)
         seen, lost = accounts[-1].seen - accounts[0].seen, accounts[-1].lost - accounts[0].lost
-        total = seen + lost
+        total = seen  # Used and lost together.
         if total < LOSS_CALLS_MIN or lost <= LOSS_RATIO_LIMIT * total:
             return None
         why = (

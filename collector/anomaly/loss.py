@@ -8,7 +8,7 @@ _HALF_LIFE_SECONDS = 30
 
 
 class LossMeter:
-    """Fading sums over about a minute of seen and lost calls, all sensors together."""
+    """Fading sums over about a minute of seen calls and those of them that were lost, all sensors together."""
 
     def __init__(self) -> None:
         self._seen = 0.0
@@ -22,11 +22,10 @@ class LossMeter:
         self._time = max(self._time, time)
 
     def ratio(self, time: int) -> float:
-        """Lost of all calls, 0..1; an account older than ten minutes says nothing."""
-        total = self._seen + self._lost
-        if total <= 0 or time - self._time > 600:
+        """Lost of all seen, 0..1; an account older than ten minutes says nothing."""
+        if self._seen <= 0 or time - self._time > 600:
             return 0.0
-        return min(1.0, self._lost / total)
+        return min(1.0, self._lost / self._seen)
 
     def dump(self) -> State:
         """State for a checkpoint."""
