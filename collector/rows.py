@@ -1,7 +1,7 @@
 """One validated batch of the wire as numpy columns: the type that ingest gives and the store and detectors take.
 
-Made only by `collector.ingest.convert`, which has checked lengths, dictionary indexes, enums and bounds: everything downstream may
-index without looking. Names are those of proto/apidae/v1/data.proto.
+Made only by `collector.ingest.convert`, which has checked lengths, dictionary indexes, enums and bounds: everything
+downstream may index without looking. Names are those of proto/apidae/v1/data.proto.
 """
 
 from dataclasses import dataclass
