@@ -1,12 +1,14 @@
-"""A limit on the time spent on a repeated reading: after one that took t seconds the next waits 20 t, so at most 5 %
-of a core goes there.
+"""A limit on the time spent on a repeated reading: 5 % of a core in the long run, a second of it at once.
 
-A limit by count would either starve a small host or stall a large one; the cost of a reading grows with the host.
+A limit by count would either starve a small host or stall a large one; the cost of a reading grows with the host. The
+saved-up second is for the moment when it matters: several services start together, and each is to be named at its first
+call (a call that is not named in time is counted under the unknown service for good).
 """
 
 from collections.abc import Callable
 
-REST_PER_COST = 20.0
+SHARE_OF_CORE = 0.05
+SAVED_SECONDS_MAX = 1.0
 
 
 class Budget:
@@ -17,16 +19,27 @@ class Budget:
         self._clock = clock
         self._minimum_rest_seconds = minimum_rest_seconds
         self._next = float("-inf")
+        self._saved_seconds = SAVED_SECONDS_MAX
+        self._saved_at = clock()
 
     @property
     def is_open(self) -> bool:
-        return self._clock() >= self._next
+        now = self._clock()
+        return now >= self._next and self._save(now) > 0
 
     def run(self, reading: Callable[[], None]) -> None:
-        """Makes the reading and closes the budget for as long as it costs."""
+        """Makes the reading and takes its cost from what is saved."""
         start = self._clock()
         try:
             reading()
         finally:
             end = self._clock()
-            self._next = end + max(self._minimum_rest_seconds, REST_PER_COST * (end - start))
+            self._next = end + self._minimum_rest_seconds
+            self._save(end)
+            self._saved_seconds -= end - start
+
+    def _save(self, now: float) -> float:
+        earned = SHARE_OF_CORE * (now - self._saved_at)
+        self._saved_seconds = min(SAVED_SECONDS_MAX, self._saved_seconds + earned)
+        self._saved_at = now
+        return self._saved_seconds

@@ -18,7 +18,7 @@ from sensor.enrich.sock_diag import LISTEN, TcpSocket
 from sensor.enrich.sockets import NamespaceSockets, NodeSockets
 
 ANY_ADDRESSES = frozenset({"0.0.0.0", "::"})
-MIN_REST_SECONDS = 0.2
+MIN_REST_SECONDS = 0.02
 # Holders of one socket that are looked at: a prefork server has hundreds of equal ones, and the first started comes
 # first.
 MAX_HOLDERS = 8

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.budget import REST_PER_COST, Budget
+from sensor.enrich.budget import SHARE_OF_CORE, Budget
 from sensor.enrich.listeners import MIN_REST_SECONDS, ListenerTable
 from sensor.enrich.processes import ProcessTable
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_counted(node: Node) -> None:
     assert node.table.loss.unreadable_process_count == 1
 
 
-def test_budget_rests_for_as_long_as_a_reading_costs() -> None:
+def test_budget_saves_a_second_and_earns_five_percent() -> None:
     clock = FakeClock()
     budget = Budget(clock=clock, minimum_rest_seconds=0.2)
 
@@ -120,7 +120,12 @@ def test_budget_rests_for_as_long_as_a_reading_costs() -> None:
         clock.now += 0.5
 
     budget.run(read)
-    clock.now += 0.5 * REST_PER_COST - 0.1
-    assert not budget.is_open
+    assert not budget.is_open  # The rest between two.
     clock.now += 0.2
+    assert budget.is_open
+    budget.run(read)
+    budget.run(read)
+    clock.now += 0.2
+    assert not budget.is_open  # A second and a half spent of one saved.
+    clock.now += 0.5 / SHARE_OF_CORE
     assert budget.is_open
