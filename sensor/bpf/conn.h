@@ -84,7 +84,7 @@ struct conn {
   u8 last_direction; /* 1 + direction of the last segment with data; 0: none. */
   u8 is_deep;
   u8 is_counted;     /* In `ports`. */
-  u8 is_lookup_done; /* Peer looked up, or told. */
+  u8 is_lookup_done; /* The other end was looked for on this node. */
   u8 is_closed;
   struct call calls[QUEUE_INLINE];
 };

@@ -6,7 +6,7 @@
  * the segment is queued, and BPF_CGROUP_INET_EGRESS, called by ip_finish_output() / ip6_finish_output(), where segments are still whole
  * (GSO). Ingress therefore sees losses, reordering and duplicates; egress sees duplicates only.
  *
- * Path of a packet: ingress()/egress() find the connection and put the segment in order; walk() (a tail call, again for each 8 messages)
+ * Path of a packet: ingress()/egress() find the connection and put the segment in order; walk() (a tail call, again for each MESSAGES steps)
  * follows the messages and tells of heads and ends; finish() (a tail call on FIN and RST) ends what is left. They are apart because one
  * program would pass the verifier's million steps.
  *
