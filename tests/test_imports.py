@@ -22,7 +22,8 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *("calls", "clock", "keyed", "sketches", "health", "config"),
         # The way through, front door to back.
-        *("kernel", "exchange", "protocols", "classify", "vocabulary", "shapes", "trie", "hosts", "reveal"),
+        *("kernel", "exchange", "reassembly", "protocols", "classify"),
+        *("vocabulary", "shapes", "trie", "hosts", "reveal"),
         *(
             "allowance",
             "tables",
