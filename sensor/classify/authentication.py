@@ -55,6 +55,15 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
         return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
 
 
+# Headers that `_classify_name` calls ignored, and that are read for themselves or to explain another one.
+_READ_OTHERWISE: Final = frozenset((b"authorization", b"cookie", b"signature-input", *schemes.CERTIFICATE_VERDICTS))
+# Query parameters that are credentials only together.
+_SIGNATURE_PARAMETERS: Final = frozenset(
+    (
+        "x-amz-signature", "sig", "sv", "se", "signature", "expires", "x-goog-credential", "key-pair-id",
+        "x-goog-signature", "oauth_signature",
+    )
+)  # fmt: skip
 # Stands for the reading of a header that says nothing without the others of its head.
 _IN_CONTEXT: Final = (Evidence(Kind.NONE, b"", b"", False),)
 
@@ -102,6 +111,14 @@ def _classify_name(name: bytes) -> _HeaderRole:
         word in schemes.KEY_WORDS or word.endswith(("key", "token", "secret", "auth", "jwt")) for word in words
     )
     return _HeaderRole(Kind.NONE, is_key, False)
+
+
+def is_unread_header(name: bytes) -> bool:
+    """Whether a header of this name (lower case) says nothing of credentials, whatever its value and its
+    neighbours."""
+    if name in _READ_OTHERWISE:
+        return False
+    return name == b"proxy-authorization" or _classify_name(name).is_ignored
 
 
 class Authenticator:
@@ -267,7 +284,7 @@ def _read_query(query: str) -> list[Evidence]:
         name, _, raw = pair.partition("=")
         if len(raw) < _KEY_BYTES:
             continue
-        if len(name) > _CACHED_NAME_BYTES or not _is_key_parameter(name):
+        if not is_key_parameter(name):
             continue
         value_bytes = unquote_to_bytes(raw.encode("latin-1"))
         if is_jwt(value_bytes) or _is_key_value(value_bytes):
@@ -275,8 +292,19 @@ def _read_query(query: str) -> list[Evidence]:
     return found
 
 
+def is_context_parameter(name: str) -> bool:
+    """Whether a query parameter may be part of a signature, so that the others decide what it is."""
+    lower = name.lower()
+    return lower in _SIGNATURE_PARAMETERS or lower.startswith("x-amz-")
+
+
+def is_key_parameter(name: str) -> bool:
+    """Whether the name of a query parameter announces a key."""
+    return len(name) <= _CACHED_NAME_BYTES and _is_key_name(name)
+
+
 @lru_cache(maxsize=_NAME_CACHE_ENTRIES)
-def _is_key_parameter(name: str) -> bool:
+def _is_key_name(name: str) -> bool:
     flat = flatten_name(name.encode("latin-1"))
     return flat not in schemes.QUERY_NO_KEYS and (
         flat in schemes.QUERY_KEYS or flat.endswith(schemes.QUERY_KEY_ENDINGS)

@@ -7,7 +7,7 @@ then its addresses are walked from the right: the last one that is not a trusted
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -18,6 +18,8 @@ MAX_HOPS: Final = 32
 _CACHE_ENTRIES: Final = 8_192
 # forwarded-pair = token "=" value; node = nodename [ ":" node-port ]; RFC 7239 section 4 and 6.
 _FOR = re.compile(rb'(?:^|[;,\s])for="?(\[[0-9A-Fa-f:.]+\]|[^";,\s]+)', re.IGNORECASE)
+
+FORWARDING_HEADERS: Final = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip"))
 
 Network = IPv4Network | IPv6Network
 
@@ -67,8 +69,18 @@ class ClientAddresses:
         """
         if not self._networks or not self._is_trusted(peer):
             return peer
+        return self.find_by_hops(self.read_hops(head), peer)
+
+    def read_hops(self, head: RequestHead) -> tuple[bytes, ...]:
+        """What the head's forwarding headers tell, for `find_by_hops`; empty without trusted networks."""
+        return tuple(_read_hops(head)[-MAX_HOPS:]) if self._networks else ()
+
+    def find_by_hops(self, hops: Sequence[bytes], peer: str) -> str:
+        """The same as `find`, of a head read earlier."""
+        if not hops or not self._is_trusted(peer):
+            return peer
         client = peer
-        for hop in reversed(_read_hops(head)[-MAX_HOPS:]):
+        for hop in reversed(hops):
             address = _normalize(hop)
             if not address:
                 return client

@@ -65,6 +65,7 @@ _UNREAD: Final = frozenset(
     )
     for spelling in (name, name.lower())
 )  # fmt: skip
+UNREAD_NAMES: Final = frozenset(name.lower() for name in _UNREAD)
 # Of those, the ones that differ in each request: kept lines of theirs would only push out others.
 _UNIQUE: Final = frozenset(
     spelling
