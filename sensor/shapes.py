@@ -19,6 +19,7 @@ from sensor.vocabulary import Vocabulary, split_word
 # Longer segments are values whatever they hold; the longest literal of the development documents has
 # 62 characters.
 MAX_SEGMENT_CHARACTERS: Final = 200
+MAX_MOUNT_CHARACTERS: Final = 40
 
 # RFC 9562 section 4, any version, in braces too.
 _UUID = re.compile(r"\{?[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\}?\Z")
@@ -207,6 +208,15 @@ def is_version(text: str) -> bool:
 def is_release(text: str) -> bool:
     """`2.0`, `1.1`, `2010-04-01` or a small number: a version where an API begins, a value elsewhere."""
     return _RELEASE.match(text) is not None or (text.isdigit() and len(text) <= 2) or (_DATE.match(text) is not None)
+
+
+def is_mount(text: str) -> bool:
+    """Whether a first segment may be where an API is mounted though it looks like a value: a host name or a short code.
+
+    It then goes as a word, so that its text is told by reveal only.
+    """
+    digits = sum(character.isdigit() for character in text)
+    return len(text) <= MAX_MOUNT_CHARACTERS and digits <= 2 and text.replace(".", "").replace("-", "").isalnum()
 
 
 def _find_parameter(text: str) -> SegmentKind | None:

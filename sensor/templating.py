@@ -15,8 +15,9 @@ from sensor.calls import Route, Segment, SegmentKind, Service
 from sensor.hosts import OTHER
 from sensor.keyed import PUBLIC_KEY, KeyedHash, hash_siphash
 from sensor.reveal import Reveal
-from sensor.shapes import Shape, classify_segment, is_release
+from sensor.shapes import Shape, classify_segment, is_mount, is_release
 from sensor.tables import ServiceTable, ServiceTables, TableLimits
+from sensor.trace import Trace, trace_path
 from sensor.trie import Node, Slot
 from sensor.vocabulary import Vocabulary
 
@@ -29,7 +30,6 @@ _SHAPE_CACHE_ENTRIES: Final = 32_768
 _VERSION_DEPTH: Final = 2
 # Longer ones (`1.2-` and a name) are values.
 MAX_VERSION_CHARACTERS: Final = 24
-MAX_MOUNT_CHARACTERS: Final = 40
 _MAX_OBJECT_NUMBER: Final = 1 << 63
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
@@ -127,14 +127,7 @@ class Templater:
             self.folded_calls += name is OTHER
             if root is None:
                 return self._other(service, method, is_served)
-        texts = path.split("/")
-        # The path of an origin-form starts with the empty text before its first slash, which is no segment.
-        if texts[0] == "":
-            del texts[0]
-        has_trailing_slash = False
-        if texts and texts[-1] == "":
-            del texts[-1]
-            has_trailing_slash = bool(texts)
+        texts, has_trailing_slash = _split(path)
         return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer)
 
     def _walk(
@@ -188,6 +181,15 @@ class Templater:
         values.append(str(len(values)))
         object_hash = self._hash.compute("\0".join(values).encode("utf-8", "replace"))
         return Templated(route, object_hash, number if number is None or 0 <= number < _MAX_OBJECT_NUMBER else None)
+
+    def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None:
+        """The way that `route` takes for a path it has just taken, and nothing is changed by it; None where it ends in
+        an `other` route."""
+        root = self._tables.find(service).roots.get(host)
+        texts, has_trailing_slash = _split(path)
+        if root is None or len(texts) > MAX_SEGMENTS:
+            return None
+        return trace_path(root, texts, (method, has_trailing_slash), self._classify)
 
     def _classify(self, text: str) -> Shape:
         shape = self._shapes.get(text)
@@ -278,13 +280,16 @@ class Templater:
         return told
 
 
-def is_mount(text: str) -> bool:
-    """Whether a first segment may be where an API is mounted though it looks like a value: a host name or a short code.
-
-    It then goes as a word, so that its text is told by reveal only.
-    """
-    digits = sum(character.isdigit() for character in text)
-    return len(text) <= MAX_MOUNT_CHARACTERS and digits <= 2 and text.replace(".", "").replace("-", "").isalnum()
+def _split(path: str) -> tuple[list[str], bool]:
+    """The segments of a path, and whether a slash ends it."""
+    texts = path.split("/")
+    # The path of an origin-form starts with the empty text before its first slash, which is no segment.
+    if texts[0] == "":
+        del texts[0]
+    if texts and texts[-1] == "":
+        del texts[-1]
+        return texts, bool(texts)
+    return texts, False
 
 
 def is_version_here(node: Node, depth: int, text: str) -> bool:
