@@ -1,7 +1,7 @@
 """A small installation for tests of the inventory and the API: routes, mapped endpoints, minute rows, sensors and
 ports.
 
-Written straight into the tables of collector/store/migrations.py, by the columns' names, as the ingest room leaves
+Written straight into the tables of collector/store/tables/, by the columns' names, as the ingest room leaves
 them.
 """
 

@@ -1,0 +1,57 @@
+"""What every table's statement is made of: where the tables live, how long they keep, how durable an insert is.
+
+A statement is a template with three variables: `{engine_prefix}` is empty or `Replicated`; `{on_cluster}` is empty or
+` ON CLUSTER 'name'`; `{write_table}` is the suffix of the tables that hold data: empty, or `_local` on a cluster,
+where a Distributed table without the suffix stands in front of each. Readers and writers always use the name without
+suffix.
+"""
+
+from dataclasses import dataclass
+
+# An hour of minute rows is what the disk cap drops at a time; 48 of them live at once.
+MINUTE_RETENTION_HOURS = 48
+HOUR_RETENTION_DAYS = 90
+# Insert tokens remembered a table. The writer replays at most what one WAL cursor interval holds, far below this.
+DEDUPLICATION_WINDOW = 10_000
+# A part is on disk before its insert returns, for the log forgets it then: 10 ms a batch of 10,000 rows, measured.
+DURABLE = "fsync_after_insert = 1, fsync_part_directory = 1"
+DEDUPLICATE = f"non_replicated_deduplication_window = {DEDUPLICATION_WINDOW}, {DURABLE}"
+
+SERVICE_COLUMNS = """
+    cluster LowCardinality(String),
+    namespace LowCardinality(String),
+    workload LowCardinality(String),
+    workload_kind UInt8,
+    host_name LowCardinality(String),
+    port UInt16"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where the tables live: embedded and single servers keep the defaults; a cluster names itself."""
+
+    cluster: str = ""
+
+    @property
+    def engine_prefix(self) -> str:
+        """`Replicated` on a cluster."""
+        return "Replicated" if self.cluster else ""
+
+    @property
+    def on_cluster(self) -> str:
+        """The clause that runs a statement on every host."""
+        return f" ON CLUSTER '{self.cluster}'" if self.cluster else ""
+
+    @property
+    def write_table(self) -> str:
+        """The suffix of the tables that hold data."""
+        return "_local" if self.cluster else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table: its statement and, on a cluster, the expression by which rows find their shard."""
+
+    name: str
+    ddl: str
+    shard_by: str

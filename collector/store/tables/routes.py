@@ -1,0 +1,60 @@
+"""The tables of names: every route, the endpoint it belongs to, and the words that sensors revealed."""
+
+from collector.store.tables.layout import DURABLE, SERVICE_COLUMNS, Table
+
+# Every route ever seen; the segments' four arrays run in parallel. The earliest sight holds. Read with FINAL.
+ROUTES = Table(
+    name="routes",
+    shard_by="route_id",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS routes{{write_table}}{{on_cluster}} (
+    route_id UInt64,{SERVICE_COLUMNS},
+    host String,
+    method LowCardinality(String),
+    segment_kind Array(UInt8),
+    segment_text Array(String),
+    segment_hash Array(UInt64),
+    segment_length Array(UInt32),
+    has_trailing_slash Bool,
+    first_seen DateTime('UTC'),
+    version UInt32 MATERIALIZED 4294967295 - toUnixTimestamp(first_seen)
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY route_id
+SETTINGS {DURABLE}
+""",
+)
+
+# route -> endpoint. The latest version of a route_id holds (merge, rename, undo never touch rows). Read with FINAL.
+ENDPOINT_ROUTES = Table(
+    name="endpoint_routes",
+    shard_by="route_id",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS endpoint_routes{{write_table}}{{on_cluster}} (
+    route_id UInt64,
+    version UInt64,
+    endpoint_id String,
+    service String,{SERVICE_COLUMNS},
+    host String,
+    method LowCardinality(String),
+    url_template String
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY route_id
+SETTINGS {DURABLE}
+""",
+)
+
+# Words whose text the sensors may tell (docs/privacy.md). A word's hash is keyed, so each rotation has its own.
+REVEALED_WORDS = Table(
+    name="revealed_words",
+    shard_by="hash",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS revealed_words{{write_table}}{{on_cluster}} (
+    hash UInt64,
+    text String,
+    key_id UInt32,
+    time DateTime('UTC')
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(time)
+ORDER BY hash
+SETTINGS {DURABLE}
+""",
+)

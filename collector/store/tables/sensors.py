@@ -1,0 +1,92 @@
+"""The tables of the watch: sensors, listening ports, losses, and what the disk cap removed."""
+
+from collector.store.tables.layout import DEDUPLICATE, DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table
+
+# Calls seen and known to be lost, by sensor and minute.
+LOSSES = Table(
+    name="losses",
+    shard_by="cityHash64(node)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS losses{{write_table}}{{on_cluster}} (
+    time DateTime('UTC'),
+    node String,
+    seen_calls SimpleAggregateFunction(sum, UInt64),
+    lost_calls SimpleAggregateFunction(sum, UInt64)
+) ENGINE = {{engine_prefix}}AggregatingMergeTree
+PARTITION BY toMonday(time)
+ORDER BY (time, node)
+TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
+SETTINGS {DEDUPLICATE}, ttl_only_drop_parts = 1
+""",
+)
+
+# The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON:
+# [{stage, seen, used, dropped: {reason: count}}]. Read with FINAL.
+SENSORS = Table(
+    name="sensors",
+    shard_by="cityHash64(node)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
+    cluster String,
+    node String,
+    boot_id String,
+    version String,
+    kernel_release String,
+    state UInt8,
+    reason String,
+    first_seen Float64,
+    last_hello_at Float64,
+    last_health_at Float64,
+    last_batch_at Float64,
+    lag_ms UInt64,
+    spool_bytes UInt64,
+    memory_bytes UInt64,
+    cpu_ns UInt64,
+    seen_calls UInt64,
+    lost_calls UInt64,
+    stages String,
+    updated_at Float64,
+    row_version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(row_version)
+ORDER BY node
+SETTINGS {DURABLE}
+""",
+)
+
+# The newest count of each (listening port, protocol) of a node; `protocol` is the wire's PortProtocol. Read with FINAL.
+COVERAGE = Table(
+    name="coverage",
+    shard_by="cityHash64(node)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS coverage{{write_table}}{{on_cluster}} (
+    node String,{SERVICE_COLUMNS},
+    protocol UInt8,
+    address String,
+    connections UInt64,
+    bytes UInt64,
+    reason String,
+    time DateTime('UTC')
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(time)
+ORDER BY (node, cluster, namespace, workload, workload_kind, host_name, port, protocol, address)
+TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
+SETTINGS {DURABLE}
+""",
+)
+
+# What the disk cap removed: a person who misses minutes must find out why.
+EVICTIONS = Table(
+    name="evictions",
+    shard_by="rand()",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS evictions{{write_table}}{{on_cluster}} (
+    time DateTime('UTC'),
+    table_name LowCardinality(String),
+    partition String,
+    rows UInt64,
+    bytes UInt64,
+    reason String
+) ENGINE = {{engine_prefix}}MergeTree
+ORDER BY time
+SETTINGS {DURABLE}
+""",
+)
