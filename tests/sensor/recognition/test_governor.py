@@ -1,0 +1,61 @@
+"""Heads give way to the budget and come back; calls never do."""
+
+import pytest
+
+from sensor.recognition.governor import Governor, GovernorSettings
+
+SECOND_NS = 1_000_000_000
+
+
+class Load:
+    """Drives a governor second by second."""
+
+    def __init__(self) -> None:
+        self.governor = Governor(GovernorSettings(core_share=0.03, heads_per_second=2_000, floor_heads_per_second=100))
+        self.totals = [0, 0, 0, 0]
+        self.step(0, 0, 0)
+
+    def step(self, cpu_share: float, calls: int, heads: int) -> bool:
+        self.totals[0] += SECOND_NS
+        self.totals[1] += int(cpu_share * SECOND_NS)
+        self.totals[2] += calls
+        self.totals[3] += heads
+        now_ns, cpu_ns, all_calls, all_heads = self.totals
+        return self.governor.observe(now_ns=now_ns, cpu_ns=cpu_ns, calls=all_calls, heads=all_heads)
+
+
+@pytest.fixture
+def load() -> Load:
+    return Load()
+
+
+def test_it_steps_down_to_the_floor_and_up_again(load: Load) -> None:
+    limits = []
+    for _ in range(8):
+        load.step(0.05, 10_000, load.governor.heads_per_second)
+        limits.append(load.governor.heads_per_second)
+    assert limits == [1_000, 500, 250, 125, 100, 100, 100, 100]
+    assert load.governor.is_holding_back
+    for _ in range(40):
+        load.step(0.01, 10_000, 100)
+    assert load.governor.heads_per_second == 2_000
+    assert not load.governor.is_holding_back
+
+
+def test_within_the_budget_nothing_changes(load: Load) -> None:
+    assert not load.step(0.029, 10_000, 2_000)
+    assert load.governor.used_share == pytest.approx(0.967, abs=0.001)
+
+
+def test_a_busy_node_has_more(load: Load) -> None:
+    assert not load.step(0.05, 20_000, 2_000)
+    assert load.step(0.05, 10_000, 2_000)
+
+
+def test_few_heads_are_not_what_costs(load: Load) -> None:
+    assert not load.step(0.5, 10_000, 100)
+
+
+def test_it_is_due_after_a_second(load: Load) -> None:
+    assert not load.governor.is_due(load.totals[0] + SECOND_NS - 1)
+    assert load.governor.is_due(load.totals[0] + SECOND_NS)
