@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-TASKS = ("templates", "auth", "volume")
+TASKS = ("templates", "auth", "volume", "http1")
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,276 @@
+"""The stream reader: events of messages, the same however the bytes are cut; faults by name; gaps and what is held."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State, Stopped
+from sensor.protocols.http1_faults import RULES, Fault, name_smuggling
+from sensor.protocols.http1_framing import Expect
+from sensor.protocols.http1_stream import MAX_CHUNK_LINE_BYTES, MAX_HEAD_BYTES, MessageReader
+
+POST = b"POST / HTTP/1.1\r\n"
+EMPTY_CHUNK = b"0\r\n\r\n"
+GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+def read(
+    data: bytes, *, is_request: bool = True, is_strict: bool = False, expect: Expect = Expect.NORMAL
+) -> list[Event]:
+    reader = MessageReader(is_request=is_request, is_strict=is_strict, expect=lambda start: expect, has_data=True)
+    return [*reader.feed(data), *reader.finish()]
+
+
+def summarize(events: list[Event]) -> list[object]:
+    """(method or status, body, is complete) of each message, and the faults that stop."""
+    out: list[object] = []
+    name: object = None
+    body = b""
+    for event in events:
+        match event:
+            case Head():
+                name, body = event.start.method.decode() or event.start.status_code, b""
+            case Data():
+                body += event.data
+            case End():
+                assert len(body) == event.body_bytes - event.gap_bytes
+                out.append((name, body, event.is_complete))
+            case Stopped():
+                out.append(event.fault)
+            case Abandoned():
+                out.append("abandoned")
+    return out
+
+
+def find_faults(events: list[Event]) -> list[Fault]:
+    return [fault for event in events if isinstance(event, End) for fault in event.faults]
+
+
+@pytest.mark.parametrize(
+    ("data", "messages"),
+    [
+        (GET + GET, [("GET", b"", True)] * 2),
+        (b"\r\n\n" + GET, [("GET", b"", True)]),
+        (POST + b"Content-Length: 3\r\n\r\nabc" + GET, [("POST", b"abc", True), ("GET", b"", True)]),
+        (
+            CHUNKED + b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: v\r\n\r\n" + GET,
+            [("POST", b"abcde", True), ("GET", b"", True)],
+        ),
+        (CHUNKED + b"3\r\nab", [("POST", b"ab", False)]),
+        (POST + b"Content-Length: 3\r\n\r\nab", [("POST", b"ab", False)]),
+        (b"GET / HTTP/1.1\r\nHo", ["abandoned"]),
+        (b"M-SEARCH * HTTP/1.1\r\n\r\n", [("M-SEARCH", b"", True)]),
+        (b"BREW /pot HTTP/1.1\r\n\r\n", [("BREW", b"", True)]),
+        (b"GET /old\r\n", [("GET", b"", True)]),
+        (b"\x16\x03\x01\x02\x00\x01\n", ["abandoned", Fault.METHOD]),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ["abandoned", Fault.HTTP2_PREFACE]),
+    ],
+)
+def test_requests(data: bytes, messages: list[object]) -> None:
+    assert summarize(read(data)) == messages
+
+
+@pytest.mark.parametrize(
+    ("data", "expect", "messages"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", Expect.NORMAL, [(200, b"hi", True)]),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", Expect.NO_BODY, [(200, b"", True)]),
+        (b"HTTP/1.1 304 X\r\nContent-Length: 2\r\n\r\nHTTP/1.1 204 X\r\n\r\n", Expect.NORMAL,
+         [(304, b"", True), (204, b"", True)]),
+        (b"HTTP/1.0 200 OK\r\n\r\nall there is", Expect.NORMAL, [(200, b"all there is", True)]),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Expect.NORMAL,
+         [(100, b"", True), (200, b"", True)]),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n\x81\x05hello", Expect.NORMAL, [(101, b"", True)]),
+        (b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x01", Expect.TUNNEL, [(200, b"", True)]),
+        (b"HTTP/1.1 407 No\r\nContent-Length: 2\r\n\r\nno", Expect.TUNNEL, [(407, b"no", True)]),
+        (b"HTTP/1.1 2XX Odd\r\nContent-Length: 0\r\n\r\n", Expect.NORMAL, [(0, b"", True)]),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nz\r\n" + EMPTY_CHUNK, Expect.NORMAL,
+         [(200, b"z", True)]),
+        (b"SSH-2.0-x\r\n", Expect.NORMAL, ["abandoned", Fault.START_LINE]),
+    ],
+)  # fmt: skip
+def test_responses(data: bytes, expect: Expect, messages: list[object]) -> None:
+    assert summarize(read(data, is_request=False, expect=expect)) == messages
+
+
+# (what is sent before the second request, the fault that tells)
+SMUGGLING = {
+    "length and coding": (
+        POST + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY_CHUNK, Fault.LENGTH_AND_CODING),
+    "coding and length": (
+        POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + EMPTY_CHUNK, Fault.LENGTH_AND_CODING),
+    "two lengths": (
+        POST + b"Content-Length: 0\r\nContent-Length: 39\r\n\r\n", Fault.CONTENT_LENGTH_DUPLICATE),
+    "a list of lengths": (POST + b"Content-Length: 0, 39\r\n\r\n", Fault.CONTENT_LENGTH_INVALID),
+    "a sign": (POST + b"Content-Length: +0\r\n\r\n", Fault.CONTENT_LENGTH_INVALID),
+    "hex": (POST + b"Content-Length: 0x10\r\n\r\n", Fault.CONTENT_LENGTH_INVALID),
+    "overflow": (POST + b"Content-Length: 18446744073709551616\r\n\r\n", Fault.CONTENT_LENGTH_OVERFLOW),
+    "chunked twice": (
+        POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY_CHUNK,
+        Fault.CODING_NOT_FINAL),
+    "chunked, identity": (
+        POST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + EMPTY_CHUNK, Fault.CODING_UNKNOWN),
+    "xchunked": (POST + b"Transfer-Encoding: xchunked\r\n\r\n" + EMPTY_CHUNK, Fault.CODING_UNKNOWN),
+    "vertical tab": (POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n" + EMPTY_CHUNK, Fault.CODING_UNKNOWN),
+    "name and blank": (
+        POST + b"Transfer-Encoding : chunked\r\n\r\n" + EMPTY_CHUNK, Fault.FRAMING_FIELD_NAME),
+    "blank and name": (
+        POST + b"A: b\r\n Transfer-Encoding: chunked\r\n\r\n" + EMPTY_CHUNK, Fault.OBS_FOLD),
+    "underscore": (POST + b"\x0bContent_Length: 3\r\n\r\n", Fault.FRAMING_FIELD_NAME),
+    "folded coding": (POST + b"Transfer-Encoding:\r\n chunked\r\n\r\n" + EMPTY_CHUNK, Fault.OBS_FOLD),
+    "bare line feed": (POST + b"X: y\nContent-Length: 0\r\n\r\n", Fault.BARE_LF),
+    "bare carriage return": (POST + b"X: y\rContent-Length: 40\r\n\r\n", Fault.BARE_CR),
+    "blank before the fields": (POST + b" Content-Length: 40\r\n\r\n", Fault.SPACE_BEFORE_FIELDS),
+    "coding in HTTP/1.0": (
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + EMPTY_CHUNK, Fault.CODING_IN_HTTP_10),
+    "chunk overflow": (CHUNKED + b"10000000000000000\r\n\r\n", Fault.CHUNK_OVERFLOW),
+    "chunk size": (CHUNKED + b"0x5\r\n\r\n", Fault.CHUNK_SIZE),
+    "chunk extension": (CHUNKED + b"0;a=\x00\r\n\r\n", Fault.CHUNK_EXTENSION),
+    "line feed in a chunk size": (CHUNKED + b"0\n\r\n", Fault.BARE_LF),
+    "chunk without an end": (CHUNKED + b"1\r\naX0\r\n\r\n", Fault.CHUNK_END),
+    "length in a trailer": (CHUNKED + b"0\r\nContent-Length: 5\r\n\r\n", Fault.LENGTH_AND_CODING),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_smuggling_invents_no_second_request_and_is_flagged(name: str, step: int) -> None:
+    prefix, fault = SMUGGLING[name]
+    reader = MessageReader(is_request=True)
+    data = prefix + SMUGGLED
+    events = [event for at in range(0, len(data), step) for event in reader.feed(data[at : at + step])]
+    assert reader.state is State.HELD
+    # The next honest request, once the client saw the answer.
+    events += reader.release()
+    events += reader.feed(GET)
+    events += reader.finish()
+    assert [event.start.target for event in events if isinstance(event, Head)] == [b"/", b"/a"]
+    first = next(event for event in events if isinstance(event, End))
+    assert fault.value in name_smuggling(first.faults)
+    assert first.wire_bytes == len(data)
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_strictly_smuggling_is_refused(name: str) -> None:
+    prefix, fault = SMUGGLING[name]
+    events = read(prefix + SMUGGLED, is_strict=True)
+    if RULES[fault].is_strict:
+        assert isinstance(events[-1], Stopped)
+    assert sum(isinstance(event, Head) for event in events) <= 1 or not RULES[fault].is_strict
+
+
+@pytest.mark.parametrize(
+    ("head", "fault"),
+    [
+        (POST + b"Content-Length: 000\r\n\r\n", Fault.CONTENT_LENGTH_ZEROS),
+        (POST + b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n", Fault.CONTENT_LENGTH_REPEATED),
+        (POST + b"Content-Length: 0, 0\r\n\r\n", Fault.CONTENT_LENGTH_REPEATED),
+        (b"POST /\xc3\xa9 HTTP/1.1\r\n\r\n", Fault.TARGET),
+        (POST + b"A: \x01\r\n\r\n", Fault.FIELD_VALUE),
+        (POST + b"no colon\r\n\r\n", Fault.FIELD_LINE),
+    ],
+)
+def test_what_all_agree_on_is_noted_and_read_on(head: bytes, fault: Fault) -> None:
+    events = read(head + GET)
+    assert find_faults(events) == [fault]
+    assert [message[0] for message in summarize(events)] == ["POST", "GET"]  # type: ignore[index]
+
+
+# ---- cuts ----
+
+PARTS = st.sampled_from(
+    [GET, CHUNKED, SMUGGLED, b"3\r\nabc\r\n", b"0\r\n\r\n", b"0\r\nT: v\r\n\r\n", b"\r\n", b"\n", b"\r", b" ",
+     POST + b"Content-Length: 4\r\n\r\nbody", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+     b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 100 C\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+     b"Content-Length: 5\r\n", b"A: b\r\n", b";x=\"y\"", b"ff", b"PUT / HTTP/1.0\r\n", b"HTTP/1.1 304 N\r\n"]
+)  # fmt: skip
+STREAM = st.lists(PARTS | st.binary(max_size=6), max_size=8).map(b"".join)
+
+
+def merge(events: list[Event]) -> list[Event]:
+    """Cuts of `Data` do not matter."""
+    out: list[Event] = []
+    for event in events:
+        if isinstance(event, Data) and out and isinstance(out[-1], Data):
+            out[-1] = Data(out[-1].data + event.data)
+        else:
+            out.append(event)
+    return out
+
+
+@settings(max_examples=400)
+@given(STREAM, st.lists(st.integers(1, 40), max_size=30), st.booleans(), st.booleans())
+def test_any_cut_gives_the_same_events(data: bytes, sizes: list[int], is_request: bool, is_strict: bool) -> None:
+    cut = MessageReader(is_request=is_request, is_strict=is_strict, has_data=True)
+    whole = MessageReader(is_request=is_request, is_strict=is_strict, has_data=True)
+    events, at = [], 0
+    for size in sizes:
+        if cut.state is State.LOST or whole.state is State.LOST:
+            break
+        events += cut.feed(data[at : at + size])
+        at += size
+    events += cut.feed(data[at:])
+    expected = whole.feed(data)
+    if State.LOST in (cut.state, whole.state):
+        return  # Where the place was lost, reading goes on at the start of a feed, so the cuts matter.
+    assert merge([*events, *cut.finish()]) == merge([*expected, *whole.finish()])
+
+
+@settings(max_examples=300)
+@given(st.lists(STREAM | st.integers(0, 200), max_size=12), st.booleans(), st.booleans())
+def test_every_byte_is_counted_once(pieces: list[bytes | int], is_request: bool, is_strict: bool) -> None:
+    reader = MessageReader(is_request=is_request, is_strict=is_strict)
+    events: list[Event] = []
+    total = 0
+    for piece in pieces:
+        total += piece if isinstance(piece, int) else len(piece)
+        events += reader.skip(piece) if isinstance(piece, int) else reader.feed(piece)
+    events += reader.finish()
+    assert reader.position == total
+    counted = sum(event.wire_bytes for event in events if isinstance(event, End | Abandoned)) + reader.unread_bytes
+    assert counted <= total
+    heads = sum(isinstance(event, Head) for event in events)
+    assert heads == sum(isinstance(event, End) for event in events)
+    assert heads <= sum(isinstance(event, Started) for event in events)
+
+
+# ---- gaps and limits ----
+
+
+def test_a_gap_in_a_body_of_known_length_is_bridged() -> None:
+    reader = MessageReader(is_request=False)
+    events = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10))
+    events += reader.skip(80)
+    events += reader.feed(bytes(10) + b"HTTP/1.1 204 No\r\n\r\n")
+    ends = [event for event in events if isinstance(event, End)]
+    assert [(end.body_bytes, end.gap_bytes, end.is_complete) for end in ends] == [(100, 80, False), (0, 0, True)]
+
+
+def test_after_a_gap_elsewhere_reading_goes_on_at_a_segment_that_starts_like_a_message() -> None:
+    reader = MessageReader(is_request=True)
+    events = reader.feed(POST + b"Content-Len")
+    events += reader.skip(50)
+    events += reader.feed(b"some body GET /no HTTP/1.1\r\n\r\n")
+    events += reader.feed(b"GET /yes HTTP/1.1\r\n\r\n")
+    assert [event.start.target for event in events if isinstance(event, Head)] == [b"/yes"]
+    assert reader.unread_bytes == len(b"some body GET /no HTTP/1.1\r\n\r\n")
+    assert sum(isinstance(event, Abandoned) for event in events) == 1
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_limits_stop_with_a_fault(is_strict: bool) -> None:
+    reader = MessageReader(is_request=True, is_strict=is_strict)
+    events = reader.feed(b"GET / HTTP/1.1\r\n")
+    for _ in range(MAX_HEAD_BYTES // 1_000 + 1):
+        events += reader.feed(b"A: " + b"x" * 995 + b"\r\n")
+    assert Stopped(Fault.HEAD_SIZE) in events
+    reader = MessageReader(is_request=True, is_strict=is_strict)
+    events = reader.feed(CHUNKED + b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1))
+    assert reader.state is (State.STOPPED if is_strict else State.HELD)
+
+
+def test_rules_name_every_fault() -> None:
+    assert set(RULES) == set(Fault)
+    assert all(rule.is_smuggling for rule in RULES.values() if rule.is_ambiguous)
