@@ -77,6 +77,16 @@ class SensorSettings(BaseSettings):
     ring_bytes: int = Field(default=16 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
     poll_interval_ms: int = Field(default=25, ge=5, le=1000)
 
+    # What the kernel recognises goes up as one record a call; of the rest so many heads a second go up, for a cgroup
+    # and (twice as many) for the node. Heads give way where the sensor takes more of a core than the budget, which is
+    # for 10,000 calls a second.
+    is_recognising: bool = False
+    head_sample_seconds: float = Field(default=10.0, ge=0.1, le=3600)
+    heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
+    heads_burst_count: int = Field(default=10_000, ge=1, le=10_000_000)
+    floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
+    capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
+
     # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()
     consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)

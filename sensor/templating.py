@@ -27,14 +27,14 @@ MAX_SEGMENTS: Final = 32
 MAX_OTHERS: Final = 4_096
 _SHAPE_CACHE_ENTRIES: Final = 32_768
 # Where an API's version stands: /2.0/users, /api/3/users.
-_VERSION_DEPTH: Final = 2
+VERSION_DEPTH: Final = 2
 # Longer ones (`1.2-` and a name) are values.
 MAX_VERSION_CHARACTERS: Final = 24
 _MAX_OBJECT_NUMBER: Final = 1 << 63
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
-_MAX_VERSION_DIGITS: Final = 2  # Whole numbers with more are no versions (shapes.is_release).
+MAX_VERSION_DIGITS: Final = 2  # Whole numbers with more are no versions (shapes.is_release).
 
 
 class Templated(msgspec.Struct, frozen=True, gc=False):
@@ -149,7 +149,7 @@ class Templater:
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)
-            if child is None and text.isdigit() and (len(text) > _MAX_VERSION_DIGITS or depth > _VERSION_DEPTH):
+            if child is None and text.isdigit() and (len(text) > MAX_VERSION_DIGITS or depth > VERSION_DEPTH):
                 child = parent.shapes.get(_INTEGER_KEY) if text.isascii() else None
             if child is None:
                 shape = self._classify(text)
@@ -207,7 +207,7 @@ class Templater:
     ) -> Node | None:
         """The child for a segment that is no known literal or word of `node`; None where there is no room for it."""
         kind = shape.kind
-        if depth <= _VERSION_DEPTH and is_version_here(node, depth, text) and node.has_room(Slot.VERSION, is_served):
+        if depth <= VERSION_DEPTH and is_version_here(node, depth, text) and node.has_room(Slot.VERSION, is_served):
             segment = Segment(SegmentKind.LITERAL, text)
             return self._add_child(table, node, text, segment, Slot.VERSION, is_served)
         if kind is SegmentKind.LITERAL:
@@ -299,7 +299,7 @@ def is_version_here(node: Node, depth: int, text: str) -> bool:
     """
     if len(text) > MAX_VERSION_CHARACTERS or not is_release(text):
         return False
-    return (depth < _VERSION_DEPTH and _begins_api(node, depth)) or (text.count(".") == 1 and len(text) <= 4)
+    return (depth < VERSION_DEPTH and _begins_api(node, depth)) or (text.count(".") == 1 and len(text) <= 4)
 
 
 def _begins_api(node: Node, depth: int) -> bool:

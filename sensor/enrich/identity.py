@@ -112,6 +112,11 @@ class NodeIdentity:
             return name
         return self._clients.find(remote_address, remote_port)
 
+    def is_one_workload(self, cgroup_id: int) -> bool:
+        """Whether a cgroup names the workload of all its processes; else `client_workload` goes by the connection."""
+        name = self._client_names.get(cgroup_id)
+        return bool(self._name_client_cgroup(cgroup_id) if name is None else name)
+
     def listener_service(self, listener: Listener) -> Service:
         """The service of a listening socket, called or not; for the coverage."""
         end = (listener.cgroup_id, listener.port, listener.address)

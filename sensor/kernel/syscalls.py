@@ -31,6 +31,12 @@ def _bpf(command: int, attributes: bytes) -> int:
     return result
 
 
+def call_bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
+    """The call with attributes that the kernel also writes to; gives the error number, 0 for none."""
+    result = int(_libc.syscall(_SYSCALL_NUMBERS[platform.machine()], command, attributes, len(attributes)))
+    return ctypes.get_errno() if result < 0 else 0
+
+
 def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """Attaches a program to a cgroup; gives the link's fd. The kernel detaches when the last copy of it is closed,
     kill -9 included."""
@@ -66,11 +72,9 @@ def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[
         ),
         56,
     )
-    result = int(_libc.syscall(_SYSCALL_NUMBERS[platform.machine()], _MAP_LOOKUP_BATCH, attributes, 56))
-    if result < 0:
-        code = ctypes.get_errno()
-        if code != errno.ENOENT:  # ENOENT: the end of the map was reached.
-            raise OSError(code, os.strerror(code))
+    code = call_bpf(_MAP_LOOKUP_BATCH, attributes)
+    if code not in (0, errno.ENOENT):  # ENOENT: the end of the map was reached.
+        raise OSError(code, os.strerror(code))
     count = struct.unpack_from("<I", attributes.raw, 32)[0]
     raw_keys, raw_values = keys.raw, values.raw
     return [
