@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "sensor": (
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
-        *("calls", "clock", "keyed", "sketches", "health", "config"),
+        *("calls", "clock", "keyed", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
         *("kernel", "exchange", "reassembly", "protocols", "classify"),
         *("vocabulary", "shapes", "trie", "hosts", "reveal"),

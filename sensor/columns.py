@@ -1,0 +1,55 @@
+"""Calls as columns: one row of `CALL` for each call, or for the closing part of a call already counted (`calls` = 0).
+
+Recognition fills them from the kernel's records and the slow path from `CallRecord`s; aggregation sums them. `route`,
+`actor` and `response_type` are indexes of `sensor.facts.Facts`. 72 bytes a row.
+"""
+
+from enum import IntFlag
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# `object` where the path has no parameter, and `number` where the object is no integer.
+NO_OBJECT: Final = 0
+NO_NUMBER: Final = -1
+# A status code stays below: three digits.
+STATUS_CODE_LIMIT: Final = 1_000
+
+
+class CallFlag(IntFlag):
+    """Bits of `flags`."""
+
+    NONE = 0
+    LOSSY = 1  # Bytes were lost or the position in the stream was guessed.
+    ABORTED = 2  # Ended before its response was complete.
+    FINAL = 4  # Sizes and duration are complete.
+
+
+CALL: Final = np.dtype(
+    [
+        ("time_unix_ns", "<i8"),  # First byte of the request.
+        ("request_bytes", "<u8"),  # Heads and bodies as on the wire.
+        ("response_bytes", "<u8"),
+        ("duration_us", "<u8"),  # First request byte to last response byte; 0 while not FINAL.
+        ("object", "<u8"),  # Keyed hash of the path's parameter values.
+        ("number", "<i8"),  # The last parameter where it is an integer below 2**63.
+        ("route", "<u4"),
+        ("actor", "<u4"),
+        ("ttfb_us", "<u4"),  # First request byte to first response byte.
+        ("status", "<u2"),  # 0 where no response head came.
+        ("response_type", "<u2"),
+        ("role", "u1"),  # sensor.calls.Role.
+        ("hop", "u1"),  # sensor.calls.Hop.
+        ("flags", "u1"),
+        ("calls", "u1"),
+    ],
+    align=True,
+)
+
+Calls = NDArray[np.void]
+
+
+def make_calls(count: int) -> Calls:
+    """`count` calls whose every column is 0."""
+    return np.zeros(count, CALL)

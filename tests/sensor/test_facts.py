@@ -1,0 +1,137 @@
+"""Interning: the same number for the same thing, bounded, and no number is reused while it is in use."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor import facts as module
+from sensor.calls import AuthenticationKind, PrincipalKind
+from sensor.columns import make_calls
+from sensor.facts import NO_ROUTE, ActorFacts, Facts, Table, get_identities
+from tests.sensor.records import make_route
+
+
+def make_actor(principal: int = 7, **changes: object) -> ActorFacts:
+    fields: dict[str, object] = {
+        "principal": principal,
+        "principal_kind": PrincipalKind.TOKEN,
+        "credential": 5,
+        "is_credential_truncated": False,
+        "client_address": "192.0.2.1",
+        "client_workload": "shop/web",
+        "authentication": AuthenticationKind.BEARER_JWT | AuthenticationKind.MTLS_FORWARDED,
+        "protocol_version": "1.1",
+        "request_content_type": "application/json",
+    }
+    return ActorFacts(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+actors = st.builds(
+    make_actor,
+    st.integers(0, 2**64 - 1),
+    principal_kind=st.sampled_from(PrincipalKind),
+    credential=st.integers(0, 2**64 - 1),
+    is_credential_truncated=st.booleans(),
+    client_address=st.sampled_from(["", "192.0.2.1", "2001:db8::1"]),
+    authentication=st.integers(0, 2**18 - 1).map(AuthenticationKind),
+    protocol_version=st.sampled_from(["1.0", "1.1"]),
+    request_content_type=st.sampled_from(["", "text/html", "application/json"]),
+)
+
+
+@given(st.lists(actors, max_size=30))
+def test_actors_come_back_and_have_one_number_each(stream: list[ActorFacts]) -> None:
+    facts = Facts()
+    numbers = [facts.actor(actor) for actor in stream]
+    assert [facts.find_actor(number) for number in numbers] == stream
+    assert [facts.actor(actor) for actor in stream] == numbers
+    assert len(set(numbers)) == len(set(stream))
+
+
+def test_routes_and_media_types_come_back() -> None:
+    facts = Facts()
+    routes = [make_route(number) for number in range(1, 50)]
+    numbers = [facts.route(route) for route in routes]
+    assert [facts.find_route(number) for number in numbers] == routes
+    assert NO_ROUTE not in numbers
+    assert facts.find_media_type(facts.media_type("text/html")) == "text/html"
+    assert facts.media_type("") == 0
+    with pytest.raises(LookupError, match="route 0"):
+        facts.find_route(NO_ROUTE)
+
+
+def test_content_type_and_truncation_make_no_other_identity() -> None:
+    facts = Facts()
+    changed = [make_actor(), make_actor(request_content_type=""), make_actor(is_credential_truncated=True)]
+    calls = make_calls(3)
+    calls["actor"] = [facts.actor(actor) for actor in changed]
+    assert len(set(calls["actor"].tolist())) == 3
+    assert len(set(get_identities(calls["actor"]).tolist())) == 1
+
+
+def test_a_full_table_of_routes_gives_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUTES_LIMIT", 3)
+    facts = Facts()
+    assert [facts.route(make_route(number)) for number in (1, 2, 3, 1)] == [1, 2, NO_ROUTE, 1]
+
+
+def test_a_full_table_of_identities_gives_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDENTITIES_LIMIT", 20)
+    monkeypatch.setattr(module, "_OTHERS_LIMIT", 10)
+    facts = Facts()
+    last = facts.find_actor([facts.actor(make_actor(number)) for number in range(50)][-1])
+    assert (last.principal, last.credential, last.client_address) == (0, 0, "")
+    assert (last.authentication, last.protocol_version) == (make_actor().authentication, "1.1")
+    assert facts.identities.is_other[facts.actor(make_actor(49)) & 0xFFFF]
+    # So many kinds of credentials that even `other` has no room: whether there were any is still told.
+    kinds = [facts.find_actor(facts.actor(make_actor(99, authentication=AuthenticationKind(k)))) for k in range(1, 99)]
+    assert {actor.authentication for actor in kinds[-10:]} == {AuthenticationKind.OTHER}
+
+
+def test_what_is_used_survives_a_sweep_and_the_rest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDENTITIES_LIMIT", 100)
+    monkeypatch.setattr(module, "_OTHERS_LIMIT", 10)
+    facts = Facts()
+    facts.begin_tick()
+    used, unused = make_actor(1), [make_actor(number, client_address=f"192.0.2.{number}") for number in range(2, 80)]
+    calls = make_calls(1)
+    calls["actor"] = facts.actor(used)
+    gone = {facts.actor(actor) & 0xFFFF for actor in unused}
+    tick = facts.begin_tick()
+    facts.mark_used(calls)
+    assert facts.is_crowded
+    freed = facts.sweep(tick)
+    assert set(freed.identities.tolist()) == gone
+    assert facts.generation == 1
+    assert not facts.is_crowded
+    assert facts.actor(used) == int(calls["actor"][0])
+    again = {facts.actor(actor): actor for actor in unused}
+    assert {number: facts.find_actor(number) for number in again} == again
+
+
+def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROUTES_LIMIT", 10)
+    facts = Facts()
+    tick = facts.begin_tick()
+    calls = make_calls(9)
+    calls["route"] = [facts.route(make_route(number)) for number in range(1, 10)]
+    facts.mark_used(calls)
+    assert not len(facts.sweep(tick).routes)
+    assert len(facts.sweep(tick + 1).routes) == 9
+
+
+@given(st.lists(st.integers(1, 30), max_size=200), st.integers(2, 12))
+def test_a_table_never_gives_one_number_to_two_keys(keys: list[int], limit: int) -> None:
+    table = Table(0, limit)
+    for tick, key in enumerate(keys):
+        number = table.numbers.get(key)
+        if number is None:
+            number = table.add(key, tick)
+        if number is not None:
+            table.used[number] = tick
+            assert table.keys[number] == key
+        if table.is_crowded:
+            table.sweep(tick - 3)
+        assert len(set(table.numbers.values())) == len(table.numbers) <= limit
+        assert table.numbers[0] == 0
+        assert all(table.keys[number] == key for key, number in table.numbers.items())
