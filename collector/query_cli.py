@@ -1,7 +1,12 @@
-"""`apidae endpoints|consumers|alerts|coverage|sensors`: ask a collector over its HTTP API; a table, JSON or CSV out."""
+"""`apidae endpoints|consumers|alerts|coverage|sensors`: ask a collector over its HTTP API; a table, JSON or CSV out.
+
+JSON is what the API says and CSV has every column; a table has those for which the terminal is wide enough, and all of
+them in a pipe.
+"""
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +15,8 @@ from typing import Annotated, Any
 
 import httpx
 import typer
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,64 +35,73 @@ class Output(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column: its heading and the dotted place of its value in an item."""
+    """One column: its heading, the dotted place of its value in an item, and its turn to go where a terminal is too
+    narrow: the highest first, 0 never.
+    """
 
     name: str
     place: str
+    rank: int = 0
 
 
-ENDPOINT_COLUMNS = (
-    Column(name="method", place="method"),
-    Column(name="host", place="host"),
-    Column(name="template", place="template"),
-    Column(name="service", place="service.workload"),
-    Column(name="calls", place="calls"),
-    Column(name="2xx", place="status.2xx"),
-    Column(name="4xx", place="status.4xx"),
-    Column(name="5xx", place="status.5xx"),
-    Column(name="p95_ms", place="latency_ms.p95"),
-    Column(name="credentials", place="authentication.level"),
-    Column(name="consumers", place="consumers"),
-    Column(name="tier", place="tier"),
-    Column(name="last_seen", place="last_seen"),
+def _columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
+    return tuple(Column(name=name, place=place, rank=rank) for name, place, rank in described)
+
+
+ENDPOINT_COLUMNS = _columns(
+    ("method", "method", 0),
+    ("host", "host", 8),
+    ("template", "template", 0),
+    ("service", "service.workload", 0),
+    ("calls", "calls", 0),
+    ("2xx", "status.2xx", 5),
+    ("4xx", "status.4xx", 4),
+    ("5xx", "status.5xx", 3),
+    ("p95_ms", "latency_ms.p95", 2),
+    ("credentials", "authentication.level", 0),
+    ("consumers", "consumers", 1),
+    ("tier", "tier", 6),
+    ("last_seen", "last_seen", 7),
 )
-CONSUMER_COLUMNS = tuple(
-    Column(name=name, place=place)
-    for name, place in (
-        ("consumer", "id"),
-        *((n, n) for n in ("endpoints", "calls", "errors", "denied", "objects", "last_seen")),
-    )
+CONSUMER_COLUMNS = _columns(
+    ("consumer", "id", 0),
+    ("endpoints", "endpoints", 0),
+    ("calls", "calls", 0),
+    ("errors", "errors", 1),
+    ("denied", "denied", 1),
+    ("objects", "objects", 0),
+    ("last_seen", "last_seen", 2),
 )
-ALERT_COLUMNS = tuple(
-    Column(name=name, place=name)
-    for name in ("id", "state", "severity", "kind", "title", "opened_at", "observed_rate", "expected_rate")
+ALERT_COLUMNS = _columns(
+    ("id", "id", 6),
+    ("state", "state", 0),
+    ("severity", "severity", 0),
+    ("kind", "kind", 5),
+    ("title", "title", 0),
+    ("opened_at", "opened_at", 0),
+    ("observed_rate", "observed_rate", 3),
+    ("expected_rate", "expected_rate", 4),
 )
-PORT_COLUMNS = tuple(
-    Column(name=name, place=place)
-    for name, place in (
-        ("node", "node"),
-        ("port", "service.port"),
-        ("service", "service.workload"),
-        ("protocol", "protocol"),
-        ("read", "is_read"),
-        ("connections", "connections"),
-        ("bytes", "bytes"),
-        ("reason", "reason"),
-    )
+PORT_COLUMNS = _columns(
+    ("node", "node", 2),
+    ("port", "service.port", 0),
+    ("service", "service.workload", 0),
+    ("protocol", "protocol", 0),
+    ("read", "is_read", 0),
+    ("connections", "connections", 3),
+    ("bytes", "bytes", 4),
+    ("reason", "reason", 0),
 )
-SENSOR_COLUMNS = tuple(
-    Column(name=name, place=name)
-    for name in (
-        "node",
-        "state",
-        "version",
-        "lag_ms",
-        "seen_calls",
-        "lost_calls",
-        "loss_ratio",
-        "last_report_at",
-        "reason",
-    )
+SENSOR_COLUMNS = _columns(
+    ("node", "node", 0),
+    ("state", "state", 0),
+    ("version", "version", 5),
+    ("lag_ms", "lag_ms", 4),
+    ("seen_calls", "seen_calls", 1),
+    ("lost_calls", "lost_calls", 0),
+    ("loss_ratio", "loss_ratio", 2),
+    ("last_report_at", "last_report_at", 3),
+    ("reason", "reason", 0),
 )
 
 UrlOption = Annotated[str, typer.Option("--url", envvar="APIDAE_URL", help="Address of the collector's HTTP side.")]
@@ -94,6 +110,10 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to pri
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=500, help="At most this many.")]
 SinceOption = Annotated[str, typer.Option("--since", help="1h, 24h, 7d, 30d or 90d.")]
 URL = "http://127.0.0.1:8080"
+COLUMN_GAP = 2  # Between two columns of a table.
+NARROW_WIDTH = 24  # Columns up to it are never broken over lines; longer ones give way.
+PIPE_WIDTH = 10_000  # More than any row: where nobody looks, nothing is left out or broken.
+NUMBER = re.compile(r"-?[0-9.e+-]*")
 
 
 def register(app: typer.Typer) -> None:
@@ -160,6 +180,10 @@ def fetch(
     url: str, token: str, path: str, asked: Mapping[str, str], transport: httpx.BaseTransport | None = None
 ) -> dict[str, Any]:
     """The JSON answer of one question; on failure prints one sentence and raises typer.Exit(1)."""
+    if not (token.isascii() and token.isprintable()):
+        raise _fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
+    if not url.startswith(("http://", "https://")):
+        raise _fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
     headers = {"authorization": f"Bearer {token}"} if token else {}
     parameters = {name: value for name, value in asked.items() if value}
     try:
@@ -191,11 +215,41 @@ def _print(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output
         writer.writerow([column.name for column in columns])
         writer.writerows([[write_cell(pick(item, column.place)) for column in columns] for item in items])
     else:
-        table = Table(*(column.name for column in columns))
-        for item in items:
-            # Text, not str: rich would read brackets in an attacker's path as markup.
-            table.add_row(*(Text(_word(pick(item, column.place))) for column in columns))
-        Console().print(table)
+        console = Console()
+        if not console.is_terminal:
+            console = Console(width=PIPE_WIDTH)
+        cells = [[_word(pick(item, column.place)) for column in columns] for item in items]
+        console.print(draw_table(columns, cells, console.width))
+
+
+def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> Table:
+    """All items, and of the columns those that fit into `width` characters; what still does not fit is broken over
+    lines, never cut. The caption names what is left out.
+    """
+    longest = [max(map(cell_len, texts)) for texts in zip([column.name for column in columns], *cells, strict=True)]
+    shown = list(range(len(columns)))
+    for index in sorted((i for i in shown if columns[i].rank), key=lambda i: -columns[i].rank):
+        if sum(longest[i] + COLUMN_GAP for i in shown) <= width:
+            break
+        shown.remove(index)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, COLUMN_GAP - 1, 0, 0), caption_justify="left")
+    for index in shown:
+        is_number = bool(cells) and all(NUMBER.fullmatch(row[index]) for row in cells)
+        table.add_column(
+            columns[index].name,
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=longest[index] <= NARROW_WIDTH,
+        )
+    for row in cells:
+        # Text, not str: rich would read brackets in an attacker's path as markup.
+        table.add_row(*(Text(row[index]) for index in shown))
+    hidden = ", ".join(column.name for index, column in enumerate(columns) if index not in shown)
+    if not cells:
+        table.caption = "nothing found"
+    elif hidden:
+        table.caption = f"too narrow for {hidden}: -o csv has all"
+    return table
 
 
 def pick(item: Mapping[str, Any], place: str) -> Any:

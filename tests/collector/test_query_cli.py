@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from collector import query_cli
@@ -81,6 +82,37 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
     assert "[bold]" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("width", "hidden"),
+    [(80, {"consumers", "p95_ms", "2xx", "host"}), (120, {"host", "tier", "last_seen"}), (400, set())],
+)
+def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
+    columns = query_cli.ENDPOINT_COLUMNS
+    cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 4, "1.2", "none"]]
+    cells[0] += ["5", "confirmed", "2026-11-24T19:29:30Z"]
+    printed = io.StringIO()
+    Console(file=printed, width=width).print(query_cli.draw_table(columns, cells, width))
+    head, _, row, *rest = [line for line in printed.getvalue().splitlines() if line.strip()]
+    shown = set(head.split())
+    assert shown.isdisjoint(hidden)
+    assert {"method", "template", "service", "calls", "credentials"} <= shown
+    assert "/users/{user_id}/export" in row and "scripts.demo.users" in row
+    assert all(name in " ".join(rest) for name in hidden)
+    assert max(map(len, printed.getvalue().splitlines())) <= width
+
+
+def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
+    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * 8]]
+    printed = io.StringIO()
+    Console(file=printed, width=60).print(query_cli.draw_table(query_cli.ENDPOINT_COLUMNS, cells, 60))
+    assert printed.getvalue().count("b") >= 90
+    assert "…" not in printed.getvalue()
+
+
+def test_nothing_found_is_said(apidae):
+    assert "nothing found" in apidae("endpoints", "-q", "no-such-thing").stdout
+
+
 def test_no_cell_of_the_csv_is_a_formula(apidae):
     rows = list(csv.DictReader(io.StringIO(apidae("endpoints", "-o", "csv").stdout)))
     assert {row["host"] for row in rows} == {"shop.example", f"'{HOSTILE}"}
@@ -117,10 +149,20 @@ def test_a_refusal_is_one_sentence(apidae, words, token, sentence):
     assert result.stdout == ""
 
 
-def test_nobody_there_is_one_sentence():
+@pytest.mark.parametrize(
+    ("url", "token", "sentence"),
+    [
+        ("http://127.0.0.1:1", "", "The collector at http://127.0.0.1:1 cannot be reached"),
+        ("nonsense", "", "The URL is 'nonsense'; it must begin with http:// or https://; set --url or APIDAE_URL."),
+        ("http://127.0.0.1:1", "geh\u00e9im", "The API token is not printable ASCII; correct --token or APIDAE_TOKEN."),
+        ("http://127.0.0.1:1", "geheim\nx", "The API token is not printable ASCII; correct --token or APIDAE_TOKEN."),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
     app = typer.Typer()
     query_cli.register(app)
-    result = CliRunner().invoke(app, ["endpoints", "--url", "http://127.0.0.1:1"])
+    result = CliRunner().invoke(app, ["endpoints", "--url", url, "--token", token])
     assert result.exit_code == 1
-    assert "The collector at http://127.0.0.1:1 cannot be reached" in result.stderr
-    assert "--url or APIDAE_URL" in result.stderr
+    assert sentence in result.stderr
+    assert "geh" not in result.stderr
+    assert result.stderr.count("\n") == 1
