@@ -112,6 +112,8 @@ BPF_ARRAY(machines, struct machine, 1);
 BPF_PROG_ARRAY(programs, 4);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+/* What: records of the calls that were recognised, and of those beyond the budget. */
+BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
 /* What: enum counter. */
 BPF_ARRAY(counters, u64, 32);
 /* What: connections and bytes by listening port and kind. Life: the program's; past its size counted in C_PORTS_FULL. */

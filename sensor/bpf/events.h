@@ -20,6 +20,7 @@ enum event_flag {
   F_LOSSY = 16,    /* Bytes were missed or the position was guessed. */
   F_TRUNCATED = 32,/* The head goes on past what is copied. */
   F_UPGRADED = 64, /* HTTP ends here on this connection (101, CONNECT). */
+  F_SUSPICIOUS = 128, /* The query holds bytes that attacks are made of. */
 };
 
 enum event_role { ROLE_SERVER = 1, ROLE_CLIENT = 2 };
@@ -46,14 +47,156 @@ struct http_event {
   u8 flags;
   u8 family; /* 4 or 6. */
   u8 _pad[2];
+  u64 profile; /* Request heads: the hashes that user space teaches back in `profiles` and `roots`; 0: not computed. */
+  u64 host;
   u8 local_address[16]; /* IPv4 in the first four bytes. */
   u8 remote_address[16];
+};
+
+enum record_flag {
+  R_LOSSY = 1,       /* As F_LOSSY. */
+  R_ABORTED = 2,     /* As F_ABORTED. */
+  R_FINAL = 4,       /* Bytes and duration are complete. */
+  R_UNLEARNED = 8,   /* Neither recognised nor within the budget of heads: route and profile are 0. */
+  R_SUSPICIOUS = 16, /* As F_SUSPICIOUS. */
+  R_UPGRADED = 32,   /* As F_UPGRADED. */
+};
+
+/* A call that needs no head in user space. Of a size of its own in a ring of its own, so that the reader takes an array.
+ * A response that is not complete in the segment of its head gives two: calls 1, then calls 0 with R_FINAL. */
+struct call_record {
+  u64 time_ns; /* First byte of the request, CLOCK_MONOTONIC. */
+  u64 connection;
+  u64 cgroup_id;
+  u64 peer_cgroup_id;
+  u64 actor;  /* Profile, client address and client cgroup, folded. */
+  u64 object; /* Values of the path, hashed; 0: none. R_UNLEARNED: `object` and `number` are the server's address. */
+  u64 number; /* The last value of the path as a number; NUMBER_NONE. */
+  u32 route;  /* Of struct leaf. */
+  u32 profile;/* Of the `profiles` map. */
+  u64 request_bytes;
+  u64 response_bytes;
+  u32 ttfb_us;     /* Request's first byte to the final response's; saturated, as all microseconds. 0 also: no response. */
+  u32 duration_us; /* To the end; 0 unless R_FINAL. */
+  u16 status;
+  u16 local_port;
+  u16 remote_port;
+  u8 role;
+  u8 flags;
+  u8 family;
+  u8 calls;
+  u8 _pad[6];
+  u8 client_address[16]; /* Of the client's end, whichever end this is. IPv4 in the first four bytes. */
+  u64 _reserved;
+};
+
+#define NUMBER_NONE (~0ULL)
+
+/* ---- what user space has learned (sensor/kernel/hashes.py makes the hashes) ------------------------------------------------------ */
+
+/* Where the trie of a service, host and method begins. */
+struct root_key {
+  u64 cgroup_id;
+  u64 host;    /* SipHash of the Host field's value. */
+  u64 method;  /* First eight bytes of the method, zero padded. */
+  u64 address; /* Of the server's end: IPv4 as it lies in the packet, IPv6 folded. */
+  u16 port;    /* The server's. */
+  u8 role;
+  u8 family;
+  u8 _pad[4];
+};
+
+struct edge_key {
+  u32 node;
+  u32 shape; /* 0: exact. */
+  u64 hash;  /* SipHash of the segment where it is exact; 0 where its shape decides. */
+};
+
+struct edge {
+  u32 node;
+  u32 flags;
+};
+
+enum edge_flag {
+  E_PARAMETER = 1, /* The segment is a value. */
+};
+
+struct leaf_key {
+  u32 node;
+  u32 has_slash; /* A trailing slash. */
+};
+
+struct leaf {
+  u64 next_head_ns; /* From this time on the next call's head goes up, as a sample. */
+  u32 route;        /* Never 0, never used twice. */
+  u32 _pad;
+};
+
+/* Shape of a segment: class | length << 8 (of hex and tokens) | kinds of bytes << 24 (of tokens). */
+enum segment_class {
+  SEGMENT_EXACT = 0,  /* None of these: exact edges only. */
+  SEGMENT_DIGITS = 1, /* 1 to 18 digits; the length is not in the shape. Up to 2 digits at a depth of up to 2 are exact: versions. */
+  SEGMENT_UUID_LOWER = 2,
+  SEGMENT_UUID_UPPER = 3,
+  SEGMENT_HEX_LOWER = 4, /* 8 or more, a digit and a letter among them. */
+  SEGMENT_HEX_UPPER = 5,
+  SEGMENT_ULID = 6,  /* 26 of Crockford's base 32, upper case; the length is not in the shape. */
+  SEGMENT_TOKEN = 7, /* 20 or more of A-Z a-z 0-9 - _, two digits among them. */
+};
+
+enum token_kind { T_DIGIT = 1, T_LOWER = 2, T_UPPER = 4, T_DASH = 8, T_UNDERSCORE = 16 };
+
+/* Names of header fields and query parameters: what their values mean to user space. An entry of a bucket is hash & ~0xff | kind. */
+enum name_kind {
+  N_HEADER_IGNORED = 1, /* Not read. */
+  N_HEADER_HOST = 2,
+  N_QUERY_IGNORED = 3,
+  N_QUERY_CREDENTIAL = 4, /* Part of the profile. */
+};
+
+#define NAME_BUCKETS 2048
+#define NAME_WAYS 4
+
+struct name_bucket {
+  u64 entries[NAME_WAYS]; /* Bucket of a hash: (hash >> 8) % NAME_BUCKETS. */
+};
+
+struct settings {
+  u64 sip_key[2]; /* The installation key, little-endian. */
+  u64 seed;       /* Of name hashes. */
+  u64 is_recognising;
+  u64 head_sample_ns;  /* Between two sampled heads of a leaf. */
+  u64 heads_per_second;/* Of what is not recognised, by cgroup. */
+  u64 heads_burst;
+  u64 node_heads_per_second; /* By all cgroups together. */
+  u64 node_heads_burst;
+};
+
+/* Of a cgroup, and under key 0 of the node. */
+struct budget {
+  u64 next_ns; /* When its heads so far would be paid for, at the rate of `settings` (a leaky bucket, GCRA). */
+};
+
+/* Calls that found the ring full. */
+struct overflow_key {
+  u64 cgroup_id;
+  u16 port; /* The server's. */
+  u8 role;
+  u8 status_class; /* Hundreds; 0: no response. */
+  u8 _pad[4];
+};
+
+struct overflow_count {
+  u64 calls;
+  u64 request_bytes;
+  u64 response_bytes;
+  u64 duration_us;
 };
 
 /* Counters of the `counters` map, one u64 each. */
 enum counter {
   C_CALLS = 0,           /* Calls that ended: used + all C_DROPPED_*. */
-  C_DROPPED_RING,        /* Their last event found the ring full. */
+  C_DROPPED_RING,        /* Their last event found the ring full, and `overflow` was full too. */
   C_DROPPED_DEPTH,       /* More than QUEUE_DEEP requests outstanding on one connection. */
   C_EVENTS,              /* Events submitted. */
   C_EVENTS_LOST,         /* Events that found the ring full (heads and ends). */
@@ -67,6 +210,11 @@ enum counter {
   C_TAIL_FAILED,         /* Segments with more parts than tail calls reach. */
   C_STORAGE_FAILED,      /* Sockets that got no state. */
   C_PORTS_FULL,
+  C_RECORDS,             /* Records with calls = 1. */
+  C_OVERFLOW,            /* Calls in `overflow`: their record or last event found its ring full. */
+  C_HEADS,               /* Heads sent up although recognition is on: unknown, or a sample. */
+  C_UNLEARNED,           /* Calls beyond the budget of heads: records with R_UNLEARNED. */
+  C_SCRATCH_BUSY,        /* Heads not looked at because all scratch was in use. */
   C_COUNT,
 };
 

@@ -16,6 +16,7 @@
  */
 #include <uapi/linux/bpf.h>
 #include "conn.h"
+#include "learned.h"
 #include "packet.h"
 #include "emit.h"
 #include "walk.h"

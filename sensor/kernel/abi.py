@@ -3,10 +3,12 @@ together."""
 
 import struct
 from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-# struct http_event, 128 bytes, without its data; see bpf/events.h for each field.
-EVENT = struct.Struct("<9Q3I3H4B2x16s16s")
+import numpy as np
+
+# struct http_event, 144 bytes, without its data; see bpf/events.h for each field.
+EVENT = struct.Struct("<9Q3I3H4B2x2Q16s16s")
 
 
 class EventKind(IntEnum):
@@ -28,6 +30,7 @@ class EventFlag(IntFlag):
     LOSSY = 16
     TRUNCATED = 32
     UPGRADED = 64
+    SUSPICIOUS = 128
 
 
 class KernelEvent(NamedTuple):
@@ -52,8 +55,136 @@ class KernelEvent(NamedTuple):
     role: int
     flags: int
     family: int
+    profile: int
+    host: int
     local_address: bytes
     remote_address: bytes
+
+
+class RecordFlag(IntFlag):
+    """`enum record_flag`."""
+
+    LOSSY = 1
+    ABORTED = 2
+    FINAL = 4
+    UNLEARNED = 8
+    SUSPICIOUS = 16
+    UPGRADED = 32
+
+
+# struct call_record, 128 bytes. Of RecordFlag.UNLEARNED `object` and `number` are the 16 bytes of the server's address.
+RECORD: Final = np.dtype(
+    [
+        ("time_ns", "<u8"),
+        ("connection", "<u8"),
+        ("cgroup_id", "<u8"),
+        ("peer_cgroup_id", "<u8"),
+        ("actor", "<u8"),
+        ("object", "<u8"),
+        ("number", "<u8"),
+        ("route", "<u4"),
+        ("profile", "<u4"),
+        ("request_bytes", "<u8"),
+        ("response_bytes", "<u8"),
+        ("ttfb_us", "<u4"),
+        ("duration_us", "<u4"),
+        ("status", "<u2"),
+        ("local_port", "<u2"),
+        ("remote_port", "<u2"),
+        ("role", "u1"),
+        ("flags", "u1"),
+        ("family", "u1"),
+        ("calls", "u1"),
+        ("_pad", "u1", (6,)),
+        ("client_address", "u1", (16,)),
+        ("_reserved", "<u8"),
+    ]
+)
+NUMBER_NONE: Final = (1 << 64) - 1
+
+# What user space teaches: keys and values of the maps `roots`, `edges`, `leaves`, `profiles`, `names`, `settings`.
+# Fields in order, padding apart; `Settings` names those of the last.
+METHOD_BYTES: Final = 8
+ROOT_KEY = struct.Struct("<4QH2B4x")  # cgroup_id, host, method, address, port, role, family.
+NODE_NUMBER = struct.Struct("<I")
+EDGE_KEY = struct.Struct("<2IQ")  # node, shape, hash.
+EDGE = struct.Struct("<2I")  # node, flags.
+LEAF_KEY = struct.Struct("<2I")  # node, has_slash.
+LEAF = struct.Struct("<QI4x")  # next_head_ns, route.
+PROFILE_KEY = struct.Struct("<Q")
+PROFILE = struct.Struct("<I")
+NAME_BUCKETS: Final = 2_048
+NAME_WAYS: Final = 4
+NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")
+SETTINGS = struct.Struct("<16s7Q")
+# The sizes of those that are hash tables.
+ROOTS_SIZE: Final = 65_536
+EDGES_SIZE: Final = 262_144
+LEAVES_SIZE: Final = 65_536
+PROFILES_SIZE: Final = 131_072
+# What the kernel recognises at most.
+HEAD_BYTES_MAX: Final = 2_048
+SEGMENTS_MAX: Final = 32
+
+
+class Settings(NamedTuple):
+    """Fields of SETTINGS."""
+
+    sip_key: bytes
+    seed: int
+    is_recognising: int
+    head_sample_ns: int
+    heads_per_second: int
+    heads_burst: int
+    node_heads_per_second: int
+    node_heads_burst: int
+
+    def __repr__(self) -> str:
+        return "Settings(redacted)"
+
+
+class EdgeFlag(IntFlag):
+    """`enum edge_flag`."""
+
+    PARAMETER = 1
+
+
+class SegmentClass(IntEnum):
+    """`enum segment_class`."""
+
+    EXACT = 0
+    DIGITS = 1
+    UUID_LOWER = 2
+    UUID_UPPER = 3
+    HEX_LOWER = 4
+    HEX_UPPER = 5
+    ULID = 6
+    TOKEN = 7
+
+
+class TokenKind(IntFlag):
+    """`enum token_kind`."""
+
+    DIGIT = 1
+    LOWER = 2
+    UPPER = 4
+    DASH = 8
+    UNDERSCORE = 16
+
+
+class NameKind(IntEnum):
+    """`enum name_kind`."""
+
+    HEADER_IGNORED = 1
+    HEADER_HOST = 2
+    QUERY_IGNORED = 3
+    QUERY_CREDENTIAL = 4
+
+
+# Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.
+OVERFLOW_KEY = struct.Struct("<QH2B4x")
+OVERFLOW_COUNT = struct.Struct("<4Q")
+OVERFLOW_SIZE: Final = 8_192
 
 
 class Counter(IntEnum):
@@ -74,6 +205,11 @@ class Counter(IntEnum):
     TAIL_FAILED = 12
     STORAGE_FAILED = 13
     PORTS_FULL = 14
+    RECORDS = 15
+    OVERFLOW = 16
+    HEADS = 17
+    UNLEARNED = 18
+    SCRATCH_BUSY = 19
 
 
 COUNTERS_SIZE = 32

@@ -4,7 +4,7 @@ Composes the loaded program, its ring and maps, and the exchange assembler. `Cap
 tests replace it by anything with the same methods.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +13,20 @@ from sensor.clock import Clock
 from sensor.coverage import PortCount, PortProtocol
 from sensor.exchange import ExchangeAssembler
 from sensor.health import StageCount, StageCounter
-from sensor.kernel.abi import COUNTERS_SIZE, PORT_COUNT, PORT_KEY, PORTS_SIZE, ConnectionKind, Counter
+from sensor.kernel.abi import (
+    COUNTERS_SIZE,
+    OVERFLOW_COUNT,
+    OVERFLOW_KEY,
+    OVERFLOW_SIZE,
+    PORT_COUNT,
+    PORT_KEY,
+    PORTS_SIZE,
+    ConnectionKind,
+    Counter,
+)
 from sensor.kernel.loader import LoadedProgram, load_program
 from sensor.kernel.ring import Ring
-from sensor.kernel.syscalls import read_batch, update_map
+from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 
 # Records of one read: bounds the time between two turns of the sensor's loop to some 0.2 s.
 READ_LIMIT: Final = 20_000
@@ -100,6 +110,23 @@ class Capture:
             PortCount(port=port, kind=protocol, connections=connections, bytes=size)
             for (port, protocol), (connections, size) in sorted(totals.items())
         ]
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""
+        if not self._is_closed:
+            update_batch(self._program.maps[name], elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        """Has the kernel forget; a key that is not there is no error."""
+        if not self._is_closed:
+            delete_elements(self._program.maps[name], keys)
+
+    def overflow(self) -> dict[bytes, tuple[int, int, int, int]]:
+        """Sums since the load of the calls that found a ring full: by OVERFLOW_KEY, as OVERFLOW_COUNT."""
+        if self._is_closed:
+            return {}
+        rows = read_batch(self._program.maps["overflow"], OVERFLOW_KEY.size, OVERFLOW_COUNT.size, OVERFLOW_SIZE)
+        return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
 
     def set_listening(self, ports: Iterable[int]) -> None:
         """Tells the kernel which ports are worth counting; others are client ends."""

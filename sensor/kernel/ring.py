@@ -1,4 +1,6 @@
-"""Reads a BPF ring buffer through its memory map, in batches, without a system call or a callback a record.
+"""Reads BPF ring buffers through their memory maps, in batches, without a system call or a callback a record.
+
+`Ring` gives records of any size one by one, `RecordRing` those of one size as a numpy array that lies in the ring.
 
 Layout (Documentation/bpf/ringbuf.rst): one writable page with the consumer's position, one read-only page with the
 producer's, then the data twice in a row, so that a record that wraps is contiguous. A record is an 8-byte header
@@ -12,14 +14,18 @@ acquire is per record; it is not tested there.
 
 import mmap
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 _BUSY = 1 << 31
 _DISCARD = 1 << 30
 _HEADER_BYTES = 8
 
 
-class Ring:
-    """Consumer of one ring. Not thread-safe: one reader."""
+class _MappedRing:
+    """The three parts of a ring in memory."""
 
     def __init__(self, map_fd: int, size_bytes: int) -> None:
         page = mmap.PAGESIZE
@@ -30,11 +36,25 @@ class Ring:
         self._consumer = memoryview(self._consumer_map).cast("Q")
         self._producer = memoryview(self._producer_map)[:8].cast("Q")
         self._data = memoryview(self._producer_map)[page:]
-        self._words = self._data.cast("I")
 
     def pending_bytes(self) -> int:
         """Bytes written and not yet read."""
         return self._producer[0] - self._consumer[0]
+
+    def close(self) -> None:
+        """Unmaps; views handed out before become invalid."""
+        for view in (self._data, self._producer, self._consumer):
+            view.release()
+        self._producer_map.close()
+        self._consumer_map.close()
+
+
+class Ring(_MappedRing):
+    """Consumer of one ring. Not thread-safe: one reader."""
+
+    def __init__(self, map_fd: int, size_bytes: int) -> None:
+        super().__init__(map_fd, size_bytes)
+        self._words = self._data.cast("I")
 
     def read(self, limit: int) -> Iterator[memoryview]:
         """Up to `limit` records, each a view that is valid until the next one is asked for.
@@ -61,7 +81,38 @@ class Ring:
 
     def close(self) -> None:
         """Unmaps; views handed out before become invalid."""
-        for view in (self._words, self._data, self._producer, self._consumer):
-            view.release()
-        self._producer_map.close()
-        self._consumer_map.close()
+        self._words.release()
+        super().close()
+
+
+class RecordRing(_MappedRing):
+    """Consumer of a ring whose records all have one type. Not thread-safe: one reader."""
+
+    def __init__(self, map_fd: int, size_bytes: int, record: npt.DTypeLike) -> None:
+        """`record` is a multiple of 8 bytes."""
+        super().__init__(map_fd, size_bytes)
+        self._record: np.dtype[Any] = np.dtype(record)
+        self._stride = self._record.itemsize + _HEADER_BYTES
+        self._read_bytes = 0
+
+    def read(self, limit: int) -> npt.NDArray[Any]:
+        """Up to `limit` records that are complete, in order, as a strided view of the ring without a copy.
+
+        The view is valid until `release`, which frees its records; without that the next read gives them again. No
+        view or slice of it may be kept over `close`.
+        """
+        position, end = self._consumer[0], self._producer[0]
+        count = min((end - position) // self._stride, limit)
+        offset = position & self._mask
+        lengths = np.ndarray((count,), "<u4", self._data, offset, (self._stride,))
+        # The kernel clears the bit when the record is complete; what lies behind one that is not has to wait.
+        is_busy = lengths & _BUSY != 0
+        if is_busy.any():
+            count = int(is_busy.argmax())
+        self._read_bytes = count * self._stride
+        return np.ndarray((count,), self._record, self._data, offset + _HEADER_BYTES, (self._stride,))
+
+    def release(self) -> None:
+        """Frees the records of the last read for the kernel."""
+        self._consumer[0] += self._read_bytes
+        self._read_bytes = 0

@@ -1,18 +1,21 @@
-"""bpf(2), as far as the sensor needs it once its programs are loaded: links and map reads (include/uapi/linux/bpf.h,
-union bpf_attr)."""
+"""bpf(2), as far as the sensor needs it once its programs are loaded: links and maps (include/uapi/linux/bpf.h, union
+bpf_attr)."""
 
 import ctypes
 import errno
 import os
 import platform
 import struct
+from collections.abc import Iterable, Mapping
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280}
 
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
+_MAP_DELETE_ELEM = 3
 _MAP_LOOKUP_BATCH = 24
+_MAP_UPDATE_BATCH = 26
 _LINK_CREATE = 28
 
 CGROUP_INET_INGRESS = 0
@@ -51,6 +54,29 @@ def update_map(map_fd: int, key: bytes, value: bytes) -> None:
         _MAP_UPDATE_ELEM,
         struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0),
     )
+
+
+def update_batch(map_fd: int, elements: Mapping[bytes, bytes]) -> None:
+    """Writes elements, whose keys and values are all of one size, in one system call (Linux 5.6)."""
+    if not elements:
+        return
+    keys = ctypes.create_string_buffer(b"".join(elements))
+    values = ctypes.create_string_buffer(b"".join(elements.values()))
+    _bpf(
+        _MAP_UPDATE_BATCH,
+        struct.pack("<QQQQIIQQ", 0, 0, ctypes.addressof(keys), ctypes.addressof(values), len(elements), map_fd, 0, 0),
+    )
+
+
+def delete_elements(map_fd: int, keys: Iterable[bytes]) -> None:
+    """Removes elements; one that is not there is no error."""
+    for key in keys:
+        buffer = ctypes.create_string_buffer(key, len(key))
+        try:
+            _bpf(_MAP_DELETE_ELEM, struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(buffer), 0, 0))
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
 
 
 def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[tuple[bytes, bytes]]:

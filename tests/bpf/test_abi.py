@@ -23,6 +23,22 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t
 int main(void) {
 """
 
+# Fields in the order in which the twin packs them.
+TWINS: dict[str, tuple[str, struct.Struct]] = {
+    "port_key": ("port kind", abi.PORT_KEY),
+    "port_count": ("connections bytes", abi.PORT_COUNT),
+    "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B6s16sQ")),
+    "root_key": ("cgroup_id host method address port role family", abi.ROOT_KEY),
+    "edge_key": ("node shape hash", abi.EDGE_KEY),
+    "edge": ("node flags", abi.EDGE),
+    "leaf_key": ("node has_slash", abi.LEAF_KEY),
+    "leaf": ("next_head_ns route", abi.LEAF),
+    "name_bucket": ("entries", struct.Struct(f"<{abi.NAME_BUCKET.size}s")),
+    "settings": (" ".join(abi.Settings._fields), abi.SETTINGS),
+    "overflow_key": ("cgroup_id port role status_class", abi.OVERFLOW_KEY),
+    "overflow_count": ("calls request_bytes response_bytes duration_us", abi.OVERFLOW_COUNT),
+}
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
@@ -31,9 +47,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     if compiler is None:
         pytest.skip("no C compiler")
     lines = [f'printf("{name} %zu\\n", offsetof(struct http_event, {name}));' for name in abi.KernelEvent._fields]
+    lines += [f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in ("http_event", "machine", *TWINS)]
     lines += [
-        f'printf("{name} %zu\\n", sizeof(struct {name}));'
-        for name in ("http_event", "port_key", "port_count", "machine")
+        f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));'
+        for name, (fields, _) in TWINS.items()
+        for field in fields.split()
     ]
     directory = tmp_path_factory.mktemp("abi")
     source, program = directory / "abi.c", directory / "abi"
@@ -54,11 +72,41 @@ def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> Non
         assert changed == [index], name
 
 
-def test_other_structs(told: dict[str, int]) -> None:
-    assert told["port_key"] == abi.PORT_KEY.size
-    assert told["port_count"] == abi.PORT_COUNT.size
+@pytest.mark.parametrize("name", TWINS)
+def test_other_structs(told: dict[str, int], name: str) -> None:
+    fields, twin = TWINS[name]
+    assert told[name] == twin.size
+    assert len(fields.split()) == len(twin.unpack(bytes(twin.size)))
+    for index, field in enumerate(fields.split()):
+        probe = bytearray(twin.size)
+        probe[told[f"{name}.{field}"]] = 1
+        values = twin.unpack(bytes(probe))
+        assert [i for i, value in enumerate(values) if value not in (0, bytes(32), bytes(16), bytes(6))] == [index], (
+            field
+        )
+
+
+def test_record_array(told: dict[str, int]) -> None:
+    assert abi.RECORD.itemsize == told["call_record"] == 128
+    assert abi.RECORD.fields is not None
+    assert {name: told[f"call_record.{name}"] for name in abi.RECORD.names or ()} == {
+        name: field[1] for name, field in abi.RECORD.fields.items()
+    }
+
+
+def test_sizes(told: dict[str, int]) -> None:
     assert told["machine"] == len(build_machine().packed())
     assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 256
+    sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "learned.h").read_text()))
+    assert {name: int(size) for name, size in sizes.items()} == {
+        "settings": 1,
+        "roots": abi.ROOTS_SIZE,
+        "edges": abi.EDGES_SIZE,
+        "leaves": abi.LEAVES_SIZE,
+        "profiles": abi.PROFILES_SIZE,
+        "budgets": 4_096,
+        "overflow": abi.OVERFLOW_SIZE,
+    }
 
 
 def _enum(text: str, name: str) -> dict[str, int]:
@@ -76,6 +124,11 @@ def _enum(text: str, name: str) -> dict[str, int]:
     [
         ("event_kind", "E_", abi.EventKind),
         ("event_flag", "F_", abi.EventFlag),
+        ("record_flag", "R_", abi.RecordFlag),
+        ("edge_flag", "E_", abi.EdgeFlag),
+        ("segment_class", "SEGMENT_", abi.SegmentClass),
+        ("token_kind", "T_", abi.TokenKind),
+        ("name_kind", "N_", abi.NameKind),
         ("counter", "C_", abi.Counter),
         ("conn_kind", "K_", abi.ConnectionKind),
     ],

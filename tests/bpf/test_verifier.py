@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ["BCC_KERNEL_SOURCE"] = str(__import__("sensor.kernel.compile").kernel.compile.BPF_DIRECTORY / "include")
 from bcc import BPF
 from sensor.kernel.compile import PROGRAMS, compile_flags, read_source
-bpf = BPF(text=read_source(), cflags=compile_flags(64, True))
+bpf = BPF(text=read_source(), cflags=compile_flags(64, 64, True))
 steps = {}
 for name in PROGRAMS:
     fd = bpf.load_func(name, BPF.CGROUP_SKB).fd

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What user space has taught: the maps that `recognise` reads. sensor/recognition fills them; nothing here is ever evicted by the kernel.
+ */
+#ifndef APIDAE_LEARNED_H
+#define APIDAE_LEARNED_H
+
+#include "events.h"
+
+#define NO_PREALLOC 1 /* BPF_F_NO_PREALLOC: memory only for what is taught. */
+
+/* What: how to recognise, and whether. Life: the program's. Key: 0. */
+BPF_ARRAY(settings, struct settings, 1);
+/* What: names of header fields and query parameters. Life: until user space puts another in its place. Key: find_bucket(). */
+BPF_ARRAY(names, struct name_bucket, NAME_BUCKETS);
+/* What: node at which the trie of a service, host and method begins. Life: until user space deletes it. */
+BPF_F_TABLE("hash", struct root_key, u32, roots, 65536, NO_PREALLOC);
+/* What: from a node by a segment to the next. Life: its root's. */
+BPF_F_TABLE("hash", struct edge_key, struct edge, edges, 262144, NO_PREALLOC);
+/* What: the route whose path ends at a node. Life: its root's. */
+BPF_F_TABLE("hash", struct leaf_key, struct leaf, leaves, 65536, NO_PREALLOC);
+/* What: number of a profile. Life: until user space deletes it. Key: its hash. */
+BPF_F_TABLE("hash", u64, u32, profiles, 131072, NO_PREALLOC);
+/* What: heads sent up so far. Life: the least recent is evicted, and then begins with a full budget. Key: cgroup; 0: the node. */
+BPF_TABLE("lru_hash", u64, struct budget, budgets, 4096);
+/* What: sums of calls that found a ring full. Life: the program's; past its size counted in C_DROPPED_RING. */
+BPF_TABLE("hash", struct overflow_key, struct overflow_count, overflow, 8192);
+
+#endif

@@ -1,0 +1,117 @@
+"""The kernel's hashes, as Python makes them: what user space teaches is found there by the same number.
+
+Two kinds: values (segments, hosts, header lines) go through SipHash under the installation key; names of header fields
+and query parameters through a fast hash under a secret seed, since a wrong match of a name among those that are taught
+is all that a collision could do. `fold` joins hashes. tests/data/recognition_hashes.json holds vectors for both sides.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from sensor.kernel.abi import NAME_BUCKETS, SegmentClass, TokenKind
+
+_MASK: Final = 0xFFFFFFFFFFFFFFFF
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+_CASE: Final = 0x2020202020202020
+_WORD: Final = 8
+
+# Shapes with a length of their own in the key, and where it stands.
+_LENGTH_SHIFT: Final = 8
+_KINDS_SHIFT: Final = 24
+_CLASSES: Final = (
+    (SegmentClass.DIGITS, re.compile(rb"[0-9]{1,18}\Z"), False),
+    (
+        SegmentClass.UUID_LOWER,
+        re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z"),
+        False,
+    ),
+    (
+        SegmentClass.UUID_UPPER,
+        re.compile(rb"[0-9A-F]{8}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{4}-[0-9A-F]{12}\Z"),
+        False,
+    ),
+    (SegmentClass.HEX_LOWER, re.compile(rb"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{8,}\Z"), True),
+    (SegmentClass.HEX_UPPER, re.compile(rb"(?=.*[0-9])(?=.*[A-F])[0-9A-F]{8,}\Z"), True),
+    (SegmentClass.ULID, re.compile(rb"[0-9A-HJKMNP-TV-Z]{26}\Z"), False),
+    (SegmentClass.TOKEN, re.compile(rb"(?=(?:.*[0-9]){2})[0-9A-Za-z_-]{20,}\Z"), True),
+)
+_KINDS: Final = (
+    (TokenKind.DIGIT, re.compile(rb"[0-9]")),
+    (TokenKind.LOWER, re.compile(rb"[a-z]")),
+    (TokenKind.UPPER, re.compile(rb"[A-Z]")),
+    (TokenKind.DASH, re.compile(rb"-")),
+    (TokenKind.UNDERSCORE, re.compile(rb"_")),
+)
+
+
+def fold(left: int, right: int) -> int:
+    """One 64-bit hash of two, in order; never 0. The left one is rotated by a bit: else equal ones would cancel out,
+    and /users/5/orders/5 and /users/6/orders/6 would be one object."""
+    mixed = ((left << 1 | left >> 63) ^ right) * _MULTIPLIER & _MASK
+    return (mixed ^ mixed >> 32) | 1
+
+
+def fold_all(hashes: Iterable[int]) -> int:
+    """The first, folded with each further one; 0 of none. So are a path's values joined to its object."""
+    folded = 0
+    for one in hashes:
+        folded = fold(folded, one) if folded else one
+    return folded
+
+
+def _hash_name(start: int, name: bytes) -> int:
+    hashed = start
+    for at in range(0, len(name), _WORD):
+        word = int.from_bytes(name[at : at + _WORD].ljust(_WORD, b"\0"), "little") | _CASE
+        hashed = (hashed ^ word) * _MULTIPLIER & _MASK
+        hashed ^= hashed >> 32
+    hashed = (hashed ^ len(name)) * _MULTIPLIER & _MASK
+    return hashed ^ hashed >> 32
+
+
+def hash_header_name(seed: int, name: bytes) -> int:
+    """Of a field name, whatever its case."""
+    return _hash_name(seed, name)
+
+
+def hash_parameter_name(seed: int, name: bytes) -> int:
+    """Of the name of a query parameter, whatever its case."""
+    return _hash_name(seed ^ 1, name)
+
+
+def find_bucket(name_hash: int) -> int:
+    """Index into the `names` map."""
+    return (name_hash >> 8) % NAME_BUCKETS
+
+
+def find_shape(segment: bytes) -> int:
+    """`shape` of an edge that takes every segment of this one's class; SegmentClass.EXACT where there is none."""
+    for segment_class, pattern, is_sized in _CLASSES:
+        if pattern.match(segment):
+            shape = int(segment_class)
+            if is_sized:
+                shape |= len(segment) << _LENGTH_SHIFT
+            if segment_class is SegmentClass.TOKEN:
+                kinds = sum(kind for kind, byte in _KINDS if byte.search(segment))
+                shape |= kinds << _KINDS_SHIFT
+            return shape
+    return int(SegmentClass.EXACT)
+
+
+def pack_address(address: str) -> bytes:
+    """Bytes as in a packet: 4 of IPv4, else 16."""
+    return ipaddress.ip_address(address).packed
+
+
+def fold_address(packed: bytes) -> int:
+    """`address` of a root, and the client's part of an actor."""
+    if len(packed) == 4:
+        return int.from_bytes(packed, "little")
+    return fold(int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little"))
+
+
+def fold_actor(profile: int, client_address: bytes, client_cgroup_id: int) -> int:
+    """`actor` of a record, from the profile's hash, the packed address and the cgroup of the client (0: unknown)."""
+    return fold(fold(profile, fold_address(client_address)), client_cgroup_id)

@@ -1,0 +1,32 @@
+"""The maps that user space teaches take batches and give back what was written."""
+
+import pytest
+
+from sensor.kernel.abi import EDGE, EDGE_KEY, EDGES_SIZE, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
+from sensor.kernel.capture import Capture
+from sensor.kernel.syscalls import read_batch
+
+pytestmark = pytest.mark.kernel
+
+
+def test_edges_are_written_and_deleted(capture: Capture) -> None:
+    edges = {EDGE_KEY.pack(1 << 31, 0, n): EDGE.pack(n, EdgeFlag.PARAMETER) for n in range(1_000)}
+    capture.update("edges", edges)
+    try:
+        assert dict(read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_SIZE)) == edges
+    finally:
+        capture.delete("edges", [*edges, EDGE_KEY.pack(1, 2, 3)])
+    assert read_batch(capture._program.maps["edges"], EDGE_KEY.size, EDGE.size, EDGES_SIZE) == []
+
+
+def test_names_are_an_array(capture: Capture) -> None:
+    buckets = {(n).to_bytes(4, "little"): NAME_BUCKET.pack(n, 2, 3, 4) for n in (0, 7, NAME_BUCKETS - 1)}
+    capture.update("names", buckets)
+    rows = dict(read_batch(capture._program.maps["names"], 4, NAME_BUCKET.size, NAME_BUCKETS))
+    assert len(rows) == NAME_BUCKETS
+    assert {key: rows[key] for key in buckets} == buckets
+    capture.update("names", dict.fromkeys(buckets, bytes(NAME_BUCKET.size)))
+
+
+def test_nothing_overflowed(capture: Capture) -> None:
+    assert capture.overflow() == {}
