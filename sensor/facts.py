@@ -169,6 +169,8 @@ class Facts:
                 self._routes_known.append(route)
             else:
                 self._routes_known[number] = route
+        elif self._routes_known[number] is not route:
+            self._routes_known[number] = route  # Words of it were revealed.
         return number
 
     def media_type(self, text: str) -> int:
