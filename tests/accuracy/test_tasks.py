@@ -1,6 +1,7 @@
 """The accuracy tasks on evaluation data named by APIDAE_EVAL_DIR; skipped, saying so, where it is absent."""
 
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -21,6 +22,22 @@ def test_auth_meets_its_bar(tmp_path):
     found = [json.loads(line) for line in (tmp_path / "out").read_text("utf-8").split("\n") if line]
     exact = sum(sorted(a["auth"]) == sorted(b["auth"]) for a, b in zip(gold, found, strict=True))
     assert exact / len(gold) >= 0.95
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_hpack_stories_are_read_whole(tmp_path):
+    sources = sorted((Path(str(EVALUATION)) / "protocol" / "hpack").rglob("*.jsonl.xz"))
+    assert sources
+    for source in sources:
+        assert main(["hpack", str(source), str(tmp_path / "out")]) == 0
+        with lzma.open(source, "rt", encoding="utf-8", newline="\n") as lines:
+            gold = [json.loads(line) for line in lines]
+        found = [json.loads(line) for line in (tmp_path / "out").read_text("utf-8").split("\n") if line]
+        for story, answer in zip(gold, found, strict=True):
+            expected = [
+                [list(pair) for headers in case["headers"] for pair in headers.items()] for case in story["cases"]
+            ]
+            assert [case["headers"] for case in answer["cases"]] == expected, story["story"]
 
 
 @pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
