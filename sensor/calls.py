@@ -112,6 +112,9 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     is_final: bool  # Durations and sizes are complete.
     is_aborted: bool  # Ended before its response was complete.
     is_lossy: bool  # Bytes were lost or the position in the stream was guessed.
+    # Hashes by which the kernel can be taught to recognise the like of it (sensor.recognition); 0: not computed.
+    profile: int = 0
+    host: int = 0
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"
@@ -175,6 +178,6 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     is_final: bool
     is_aborted: bool
     is_lossy: bool
-    object_hash: int  # Keyed hash of the path's parameter values (and their number); 0 = the path has none.
-    # The last parameter's value where it is an integer below 2**63. Never leaves the node as such.
+    object_hash: int  # Keyed hash of the path's parameter values, in order; 0 = the path has none.
+    # The last parameter's value where it is a number of at most 18 digits. Never leaves the node as such.
     object_number: int | None

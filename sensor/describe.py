@@ -5,7 +5,7 @@ The only room that sees head bytes and identity together. Takes an `Exchange`, a
 HTTP/1 call. Never raises on bytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -150,6 +150,17 @@ class Describer:
             templated.object_number,
         )
 
+    def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:
+        """What the forwarding headers of a head say, for `find_client`; empty without trusted networks."""
+        if not self._settings.trusted_networks:
+            return ()
+        head = parse_request_head(request_head, False)
+        return () if isinstance(head, Malformed) else self._addresses.read_hops(head)
+
+    def find_client(self, hops: Sequence[bytes], peer: str) -> str:
+        """Address of the client of a request with these hops, from this peer."""
+        return self._addresses.find_by_hops(hops, peer)
+
     def _name_ends(self, exchange: Exchange, head: RequestHead) -> tuple[Service, Hop, str, str]:
         """Service, hop, client address and client workload, by the role of the socket seen."""
         if exchange.role is Role.SERVER:
@@ -164,13 +175,13 @@ class Describer:
             )
         workload = self._identity.client_workload(exchange.cgroup_id, exchange.local_address, exchange.local_port)
         return (
-            self._name_remote(exchange.remote_address, exchange.remote_port),
+            self.name_remote(exchange.remote_address, exchange.remote_port),
             Hop.UNSPECIFIED,
             exchange.local_address,
             workload,
         )
 
-    def _name_remote(self, address: str, port: int) -> Service:
+    def name_remote(self, address: str, port: int) -> Service:
         """The service at a remote end, by the only name this node knows: its address."""
         service = self._remotes.get((address, port))
         if service is None:

@@ -36,7 +36,8 @@ _ROLES = {int(role): role for role in Role}
 
 
 @lru_cache(maxsize=65_536)
-def _address(family: int, packed: bytes) -> str:
+def name_address(family: int, packed: bytes) -> str:
+    """Textual address of 16 bytes as the kernel gives them, IPv4 in the first four; mapped IPv4 as IPv4."""
     if family == 4:
         return ".".join(map(str, packed[:4]))
     address = ipaddress.IPv6Address(packed)
@@ -196,9 +197,9 @@ class ExchangeAssembler:
             _ROLES.get(event.role, Role.SERVER),
             event.cgroup_id,
             event.peer_cgroup_id,
-            _address(head.family, head.local_address),
+            name_address(head.family, head.local_address),
             event.local_port,
-            _address(head.family, head.remote_address),
+            name_address(head.family, head.remote_address),
             event.remote_port,
             pending.request,
             pending.is_truncated,
@@ -212,4 +213,6 @@ class ExchangeAssembler:
             is_final,
             is_unanswered or bool(event.flags & _ABORTED),
             bool(event.flags & _LOSSY),
+            head.profile,
+            head.host,
         )

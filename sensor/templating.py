@@ -13,6 +13,7 @@ import msgspec
 
 from sensor.calls import Route, Segment, SegmentKind, Service
 from sensor.hosts import OTHER
+from sensor.kernel.hashes import fold
 from sensor.keyed import PUBLIC_KEY, KeyedHash, hash_siphash
 from sensor.reveal import Reveal
 from sensor.shapes import Shape, classify_segment, is_mount, is_release
@@ -30,7 +31,8 @@ _SHAPE_CACHE_ENTRIES: Final = 32_768
 VERSION_DEPTH: Final = 2
 # Longer ones (`1.2-` and a name) are values.
 MAX_VERSION_CHARACTERS: Final = 24
-_MAX_OBJECT_NUMBER: Final = 1 << 63
+# Longer ones may not fit 63 bits; the kernel counts so too.
+MAX_NUMBER_DIGITS: Final = 18
 
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
@@ -41,8 +43,10 @@ class Templated(msgspec.Struct, frozen=True, gc=False):
     """What `Templater.route` tells of one call."""
 
     route: Route
-    object_hash: int  # Keyed hash of the parameter values and their number; 0 = the path has none, or an `other` route.
-    object_number: int | None  # The last parameter's value where it is an integer below 2**63.
+    # Keyed hashes of the parameter values, folded in order as the kernel does it (sensor.kernel.hashes); 0 = the path
+    # has none, or an `other` route.
+    object_hash: int
+    object_number: int | None  # The last parameter's value where it is a number of at most 18 digits.
 
 
 def compute_route_id(
@@ -143,7 +147,7 @@ class Templater:
     ) -> Templated:
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
-        values: list[str] = []
+        object_hash = 0
         number: int | None = None
         # The loop of the hot path: words that are known take one look-up, plain numbers three.
         for depth, text in enumerate(texts):
@@ -162,11 +166,16 @@ class Templater:
                 table.serve_node(child, parent)
             node = child
             if node.is_parameter:
-                values.append(value)
                 segment = node.segments[-1]
-                number = int(value) if segment.kind is SegmentKind.INTEGER and len(value) < 20 else None
-                if is_served and segment.kind is SegmentKind.WORD:
-                    self.reveal.observe(text, segment.hash, consumer)
+                if segment.kind is SegmentKind.WORD:
+                    number, hashed = None, segment.hash
+                    if is_served:
+                        self.reveal.observe(text, hashed, consumer)
+                else:
+                    is_number = segment.kind is SegmentKind.INTEGER and value.isdigit()
+                    number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
+                    hashed = self._hash.compute(value.encode("utf-8", "replace"))
+                object_hash = fold(object_hash, hashed) if object_hash else hashed
         key = (method, has_trailing_slash)
         route = node.routes.get(key)
         if route is None:
@@ -176,11 +185,7 @@ class Templater:
         elif is_served and node.unserved and key in node.unserved and table.budget.routes.take():
             table.budget.unserved_routes.give_back(1)
             node.unserved.discard(key)
-        if not values:
-            return Templated(route, 0, None)
-        values.append(str(len(values)))
-        object_hash = self._hash.compute("\0".join(values).encode("utf-8", "replace"))
-        return Templated(route, object_hash, number if number is None or 0 <= number < _MAX_OBJECT_NUMBER else None)
+        return Templated(route, object_hash, number)
 
     def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None:
         """The way that `route` takes for a path it has just taken, and nothing is changed by it; None where it ends in
@@ -259,13 +264,17 @@ class Templater:
     def _other(self, service: Service, method: str, is_served: bool) -> Templated:
         self.other_calls += 1
         self.unserved_other_calls += not is_served
+        return Templated(self.route_other(service, method), 0, None)
+
+    def route_other(self, service: Service, method: str) -> Route:
+        """The route of a service's calls whose path is not told."""
         route = self._others.get((service, method))
         if route is None:
             if len(self._others) >= MAX_OTHERS:
                 self._others.clear()
             route = _make_route(service, OTHER, method, (_PARAMETER_SEGMENT,), False)
             self._others[service, method] = route
-        return Templated(route, 0, None)
+        return route
 
     def apply_reveal(self, hashes: Iterable[int]) -> dict[int, str]:
         """Answers a collector's request: the texts that may be told. Their routes carry them from now on, under the

@@ -23,7 +23,7 @@ ROOMS = {
         *("calls", "clock", "keyed", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
         *("kernel", "exchange", "reassembly", "protocols", "classify"),
-        *("vocabulary", "shapes", "trie", "hosts", "reveal"),
+        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal"),
         *(
             "allowance",
             "tables",
@@ -32,6 +32,7 @@ ROOMS = {
             "coverage",
             "capture",
             "describe",
+            "recognition",
             "window",
             "aggregate",
             "convert",

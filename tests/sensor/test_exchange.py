@@ -41,6 +41,8 @@ def event(
         role=1,
         flags=flags,
         family=4,
+        profile=21,
+        host=22,
         local_address=b"\x7f\x00\x00\x01" + bytes(12),
         remote_address=b"\x0a\x01\x02\x03" + bytes(12),
     )
@@ -87,6 +89,8 @@ def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter)
         is_final=True,
         is_aborted=False,
         is_lossy=False,
+        profile=21,
+        host=22,
     )
     assert assembler.pending_count == 0
     assert (stage.count().seen, stage.count().used) == (1, 1)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.calls import SegmentKind, Service, WorkloadKind
+from sensor.kernel.hashes import fold
 from sensor.keyed import KeyedHash
 from sensor.shapes import Shape, classify_segment
 from sensor.templating import Templater
@@ -77,6 +78,44 @@ def test_object_is_named_by_its_parameters():
     assert first.object_hash != second.object_hash
     assert first.object_number == 42
     assert first.route is second.route
+
+
+def test_an_object_is_the_fold_of_its_values_in_order():
+    templater = _templater()
+    keyed_hash = KeyedHash(1, b"0123456789abcdef")
+    two = _route(templater, "/v1/users/42/orders/7a9").object_hash
+    assert two == fold(keyed_hash(b"42"), keyed_hash(b"7a9"))
+    assert two != fold(keyed_hash(b"7a9"), keyed_hash(b"42"))
+    assert (
+        _route(templater, "/v1/users/5/orders/5").object_hash != _route(templater, "/v1/users/6/orders/6").object_hash
+    )
+    # A word's value is its decoded text, whether it was met before or not.
+    for _ in range(2):
+        assert _route(templater, "/zorbax%21").object_hash == keyed_hash(b"zorbax!")
+
+
+def test_a_number_has_at_most_eighteen_digits():
+    templater = _templater()
+    assert _route(templater, "/v1/users/" + "9" * 18).object_number == 10**18 - 1
+    assert _route(templater, "/v1/users/" + "9" * 19).object_number is None
+    assert _route(templater, "/v1/users/-42").object_number is None
+    assert _route(templater, "/v1/users/42/zorbax").object_number is None
+
+
+def test_a_trace_is_the_way_of_the_route():
+    templater = _templater()
+    paths = [*PATHS, "/", "/orders/5.json", "/a/b/", "/zorbax/1"]
+    for path in paths:
+        route = _route(templater, path).route
+        trace = templater.trace(route.service, route.host, route.method, path)
+        assert trace is not None
+        assert trace.route is route
+        assert [step.text for step in trace.steps] == [text for text in path.split("/") if text]
+        assert trace.node.segments == route.segments
+    trace = templater.trace(route.service, route.host, route.method, "/orders/5.json")
+    assert [(step.is_exact, step.is_plain) for step in trace.steps] == [(True, True), (False, False)]
+    assert templater.trace(route.service, route.host, route.method, "/never/met/before") is None
+    assert templater.trace(route.service, "other.example", route.method, "/") is None
 
 
 def test_many_words_become_a_parameter():

@@ -1,0 +1,219 @@
+"""What a described call teaches the kernel: its names, its path, its profile; and what a sample of a known one proves.
+
+Only a call that was served (2xx), whose head lay in one piece and says everything plainly, teaches. Each hash is
+checked against what this side makes of the same bytes, so that nothing is taught that the two ends read differently.
+A call that was recognised is sampled now and then: where Python's route is no longer the one that was taught, the whole
+root is forgotten.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from sensor.calls import CallRecord, Exchange, Role, SegmentKind, Service, WorkloadKind
+from sensor.hosts import OTHER
+from sensor.kernel import hashes
+from sensor.kernel.abi import METHOD_BYTES, SegmentClass
+from sensor.recognition.heads import PlainHead, read_plain_head
+from sensor.recognition.mirror import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
+from sensor.recognition.name_table import NameTable
+from sensor.shapes import MAX_SEGMENT_CHARACTERS
+from sensor.templating import MAX_VERSION_DIGITS, VERSION_DEPTH
+from sensor.trace import Step, Trace
+
+# Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
+VALUE_EDGES_MAX: Final = 8_192
+# Where Python's own rule asks for nothing but class and length. A ULID's rule also asks for its first character, and
+# 26 upper-case hexadecimal digits may be one; tokens depend on the vocabulary.
+_CLASSES: Final = {
+    SegmentKind.INTEGER: frozenset((SegmentClass.DIGITS,)),
+    SegmentKind.UUID: frozenset((SegmentClass.UUID_LOWER, SegmentClass.UUID_UPPER)),
+    SegmentKind.HEX: frozenset((SegmentClass.HEX_LOWER, SegmentClass.HEX_UPPER)),
+    SegmentKind.ULID: frozenset((SegmentClass.ULID,)),
+}
+_ULID_CHARACTERS: Final = 26
+
+
+class Tracer(Protocol):
+    """Tells the way of a path; `sensor.templating.Templater`."""
+
+    def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None: ...
+
+
+class Learner:
+    """Teaches a `Mirror` from described calls, under one installation key."""
+
+    __slots__ = ("_hash", "_mirror", "_names", "_read_hops", "_tracer", "tally")
+
+    def __init__(
+        self,
+        *,
+        mirror: Mirror,
+        names: NameTable,
+        tracer: Tracer,
+        hash_segment: Callable[[bytes], int],
+        read_hops: Callable[[bytes], tuple[bytes, ...]],
+    ) -> None:
+        """`hash_segment`: the keyed hash; `read_hops`: the forwarding headers of a head that count."""
+        self._mirror = mirror
+        self._names = names
+        self._tracer = tracer
+        self._hash = hash_segment
+        self._read_hops = read_hops
+        self.tally: Counter[str] = Counter()  # What was forgotten, by reason.
+
+    def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int) -> None:
+        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now."""
+        if exchange.is_request_head_truncated or exchange.is_lossy:
+            return
+        head = read_plain_head(exchange.request_head)
+        if head is None:
+            return
+        is_served = 200 <= exchange.status_code < 300
+        if is_served and self._names.teach(head):
+            return  # The profile of this head was made without them.
+        if not exchange.profile or not exchange.host:
+            return
+        key = _find_root_key(exchange, head)
+        if not is_served:
+            self._note_media_type(key, head, record)
+            return
+        trace = self._trace(head, record)
+        if trace is None:
+            return
+        if self._learn_path(key, exchange, record, head, trace, next_head_ns):
+            self._learn_profile(exchange, record)
+
+    def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
+        """The way of the path, where the kernel would make the same of it."""
+        route = record.route
+        if route.host == OTHER or route.method.encode() != head.method or len(head.method) > METHOD_BYTES:
+            return None
+        if record.role is Role.SERVER and route.service.workload_kind is WorkloadKind.UNSPECIFIED:
+            return None  # Not named yet.
+        trace = self._tracer.trace(route.service, route.host, route.method, head.path)
+        if trace is None or trace.route is not route:
+            return None
+        values = [segment for segment, step in zip(head.segments, trace.steps, strict=True) if step.node.is_parameter]
+        object_hash = hashes.fold_all(self._hash(value) for value in values)
+        return trace if object_hash == record.object_hash else None
+
+    def _learn_path(
+        self, key: RootKey, exchange: Exchange, record: CallRecord, head: PlainHead, trace: Trace, next_head_ns: int
+    ) -> bool:
+        """Whether the kernel now knows the path; False also where it knew another way."""
+        mirror = self._mirror
+        mirror.make_room()
+        root = mirror.find_root(key)
+        if root is None:
+            root = mirror.add_root(
+                key,
+                trace.root,
+                service=record.route.service,
+                hop=record.hop,
+                local_address=exchange.local_address,
+            )
+        elif root.trie is not trace.root or root.hop is not record.hop:
+            return self._contradict(root)
+        node = root.node
+        for depth, (segment, step) in enumerate(zip(head.segments, trace.steps, strict=True)):
+            edge = self._find_edge(node, depth, segment, step)
+            known = root.edges.get(edge)
+            if known is None:
+                if not edge.shape and not step.is_exact and not self._take_value_edge(root):
+                    return False
+                known = mirror.add_edge(root, edge, step.node, is_parameter=step.node.is_parameter)
+            elif known != root.nodes.get(step.node):
+                return self._contradict(root)
+            node = known
+        return self._learn_leaf(root, node, record, trace, next_head_ns)
+
+    def _learn_leaf(self, root: Root, node: int, record: CallRecord, trace: Trace, next_head_ns: int) -> bool:
+        number = root.leaves.get((node, trace.key[1]))
+        taught = self._mirror.routes.find(number) if number is not None else None
+        if taught is None:
+            taught = TaughtRoute(root, trace.node, trace.key)
+            self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns)
+        elif taught.node is not trace.node:
+            return self._contradict(root)
+        taught.media_types[record.status_code] = record.response_content_type
+        return True
+
+    def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
+        profile = Profile(
+            record.principal,
+            record.principal_kind,
+            record.credential,
+            record.authentication,
+            record.protocol_version,
+            record.request_content_type,
+            self._read_hops(exchange.request_head),
+        )
+        known = self._mirror.find_profile(exchange.profile)
+        if known == profile:
+            return
+        if known is not None:
+            self.tally["contradicted_profile"] += 1
+        self._mirror.add_profile(exchange.profile, profile)
+
+    def _find_edge(self, node: int, depth: int, segment: bytes, step: Step) -> EdgeKey:
+        kind = step.node.segments[-1].kind
+        if not step.is_exact and len(segment) <= MAX_SEGMENT_CHARACTERS:
+            shape = hashes.find_shape(segment)
+            if shape & 0xFF in _CLASSES.get(kind, ()) and _is_decided(shape & 0xFF, depth, segment):
+                return EdgeKey(hash=0, node=node, shape=shape)
+        return EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT)
+
+    def _take_value_edge(self, root: Root) -> bool:
+        """Whether one more edge by a value may be made; else the root has too many and is forgotten."""
+        root.value_edges += 1
+        if root.value_edges <= VALUE_EDGES_MAX:
+            return True
+        self._mirror.forget_root(root)
+        self.tally["roots_full_of_values"] += 1
+        return False
+
+    def _note_media_type(self, key: RootKey, head: PlainHead, record: CallRecord) -> None:
+        """Of a call that was not served, at a path that is known: what such an answer holds."""
+        root = self._mirror.find_root(key)
+        if root is None:
+            return
+        node = root.node
+        for segment in head.segments:
+            exact = root.edges.get(EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT))
+            child = exact or root.edges.get(EdgeKey(hash=0, node=node, shape=hashes.find_shape(segment)))
+            if child is None:
+                return
+            node = child
+        number = root.leaves.get((node, head.has_slash))
+        taught = self._mirror.routes.find(number) if number is not None else None
+        if taught is not None and taught.route is record.route:
+            taught.media_types[record.status_code] = record.response_content_type
+
+    def _contradict(self, root: Root) -> bool:
+        """What was taught is no longer so."""
+        self._mirror.forget_root(root)
+        self.tally["contradicted_root"] += 1
+        return False
+
+
+def _is_decided(segment_class: int, depth: int, segment: bytes) -> bool:
+    """Whether a class alone decides here."""
+    if segment_class == SegmentClass.DIGITS:
+        return len(segment) > MAX_VERSION_DIGITS or depth > VERSION_DEPTH
+    return segment_class != SegmentClass.HEX_UPPER or len(segment) != _ULID_CHARACTERS
+
+
+def _find_root_key(exchange: Exchange, head: PlainHead) -> RootKey:
+    is_server = exchange.role is Role.SERVER
+    address = exchange.local_address if is_server else exchange.remote_address
+    packed = hashes.pack_address(address)
+    return RootKey(
+        cgroup_id=exchange.cgroup_id,
+        host=exchange.host,
+        method=int.from_bytes(head.method[:METHOD_BYTES], "little"),
+        address=hashes.fold_address(packed),
+        port=exchange.local_port if is_server else exchange.remote_port,
+        role=int(exchange.role),
+        family=4 if len(packed) == 4 else 6,
+    )

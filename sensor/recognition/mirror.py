@@ -1,0 +1,323 @@
+"""What the kernel knows, as user space taught it: names, profiles, and for each root the trie of its paths.
+
+The kernel's maps are written here only, and this is their copy: nothing is ever read back. Changes are collected and
+go in batches (`flush`), leaves before edges before roots, so that a walk never finds a way that ends nowhere. All is
+bounded: past a bound, what was longest without a word from the slow path goes first, whole roots at a time, and is
+counted. Numbers of nodes, routes and profiles are never used again.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Route, Service
+from sensor.kernel.abi import (
+    EDGE,
+    EDGE_KEY,
+    LEAF,
+    LEAF_KEY,
+    NODE_NUMBER,
+    PROFILE,
+    PROFILE_KEY,
+    ROOT_KEY,
+    EdgeFlag,
+)
+from sensor.recognition.issued import Issued
+from sensor.trie import Node
+
+# The share that goes when a bound is reached, so that eviction is paid once for many.
+_EVICTED_PART: Final = 8
+
+
+class MapName(StrEnum):
+    """The kernel's maps that are filled from here."""
+
+    ROOTS = "roots"
+    EDGES = "edges"
+    LEAVES = "leaves"
+    PROFILES = "profiles"
+    NAMES = "names"
+    SETTINGS = "settings"
+
+
+class KernelMaps(Protocol):
+    """The maps of the loaded program, or a fake. Both calls take whole batches."""
+
+    def update(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
+        """Writes elements. Raises OSError where the kernel refuses."""
+        ...
+
+    def delete(self, name: MapName, keys: Iterable[bytes]) -> None:
+        """Removes elements; one that is not there is no error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorLimits:
+    """Below the sizes of the kernel's maps; what a full mirror takes is in tests/sensor/recognition/test_mirror.py."""
+
+    roots: int = 8_192
+    edges: int = 65_536
+    routes: int = 32_768
+    profiles: int = 65_536
+
+
+class RootKey(NamedTuple):
+    """Where a trie begins: `struct root_key`."""
+
+    cgroup_id: int
+    host: int  # Keyed hash of the Host header as it was sent.
+    method: int  # Its first eight bytes, zero padded.
+    address: int  # Of the server's end: sensor.kernel.hashes.fold_address.
+    port: int  # Of the server end.
+    role: int
+    family: int
+
+
+class EdgeKey(NamedTuple):
+    """`struct edge_key`: from a node by the hash of a segment (shape 0), or by its class and length (hash 0)."""
+
+    node: int
+    shape: int
+    hash: int
+
+
+class Root:
+    """One root and all that was taught below it."""
+
+    __slots__ = (
+        "edges",
+        "generation",
+        "hop",
+        "key",
+        "leaves",
+        "local_address",
+        "node",
+        "nodes",
+        "service",
+        "trie",
+        "value_edges",
+    )
+
+    def __init__(
+        self, key: RootKey, trie: Node, *, node: int, service: Service, hop: Hop, local_address: str, generation: int
+    ) -> None:
+        self.key = key
+        self.trie = trie
+        self.node = node
+        self.service = service
+        self.hop = hop
+        self.local_address = local_address  # Of the socket seen, whichever its role.
+        self.generation = generation
+        self.nodes: dict[Node, int] = {trie: node}
+        self.edges: dict[EdgeKey, int] = {}
+        self.leaves: dict[tuple[int, bool], int] = {}
+        self.value_edges = 0  # Of `edges`: by the hash of a parameter's value.
+
+
+class TaughtRoute:
+    """What a route number stands for."""
+
+    __slots__ = ("key", "media_types", "node", "root")
+
+    def __init__(self, root: Root, node: Node, key: tuple[str, bool]) -> None:
+        self.root = root
+        self.node = node
+        self.key = key
+        self.media_types: dict[int, str] = {}  # Last content type of a response by status code.
+
+    @property
+    def route(self) -> Route:
+        """The route as it is told now: a reveal changes its texts."""
+        return self.node.routes[self.key]
+
+
+class Profile(msgspec.Struct, frozen=True, gc=False):
+    """What Python reads in a head apart from method, host and path: equal for all heads of one profile hash."""
+
+    principal: int
+    principal_kind: PrincipalKind
+    credential: int
+    authentication: AuthenticationKind
+    protocol_version: str
+    request_content_type: str
+    hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never told.
+
+    def __repr__(self) -> str:
+        return "Profile(redacted)"
+
+
+class Mirror:
+    """The kernel's tables. Not thread-safe."""
+
+    def __init__(self, limits: MirrorLimits = MirrorLimits()) -> None:
+        self._limits = limits
+        self._roots: dict[RootKey, Root] = {}
+        self._profiles: dict[int, int] = {}  # Profile hash -> number, oldest first.
+        self._updates: dict[MapName, dict[bytes, bytes]] = {name: {} for name in MapName}
+        self._deletes: dict[MapName, dict[bytes, None]] = {name: {} for name in MapName}
+        self._has_changes = False
+        self._last_node = 0
+        self._generation = 0
+        self.edge_count = 0
+        self.routes: Issued[TaughtRoute] = Issued()
+        self.profiles: Issued[Profile] = Issued()
+        self.evicted_roots = 0
+        self.evicted_profiles = 0
+
+    # What is known
+
+    def find_root(self, key: RootKey) -> Root | None:
+        """The root, which thereby counts as used."""
+        root = self._roots.get(key)
+        if root is not None:
+            root.generation = self._generation
+        return root
+
+    @property
+    def root_count(self) -> int:
+        """Roots known."""
+        return len(self._roots)
+
+    def all_roots(self) -> list[Root]:
+        """Every root."""
+        return list(self._roots.values())
+
+    def find_profile(self, profile_hash: int) -> Profile | None:
+        """The profile of a hash, which thereby counts as used."""
+        number = self._profiles.pop(profile_hash, None)
+        if number is None:
+            return None
+        self._profiles[profile_hash] = number
+        return self.profiles.find(number)
+
+    # What is taught
+
+    def add_root(self, key: RootKey, trie: Node, *, service: Service, hop: Hop, local_address: str) -> Root:
+        """A root without paths."""
+        if len(self._roots) >= self._limits.roots:
+            self._evict_roots()
+        root = self._roots[key] = Root(
+            key,
+            trie,
+            node=self._number_node(),
+            service=service,
+            hop=hop,
+            local_address=local_address,
+            generation=self._generation,
+        )
+        self._put(MapName.ROOTS, ROOT_KEY.pack(*key), NODE_NUMBER.pack(root.node))
+        return root
+
+    def add_edge(self, root: Root, key: EdgeKey, child: Node, *, is_parameter: bool) -> int:
+        """The number of the child; `key` had no edge."""
+        number = root.nodes.get(child)
+        if number is None:
+            number = root.nodes[child] = self._number_node()
+        root.edges[key] = number
+        self.edge_count += 1
+        self._put(MapName.EDGES, EDGE_KEY.pack(*key), EDGE.pack(number, EdgeFlag.PARAMETER if is_parameter else 0))
+        return number
+
+    def add_leaf(self, root: Root, node: int, taught: TaughtRoute, *, next_head_ns: int) -> int:
+        """Gives the route its number."""
+        number = self.routes.add(taught)
+        root.leaves[node, taught.key[1]] = number
+        self._put(MapName.LEAVES, LEAF_KEY.pack(node, taught.key[1]), LEAF.pack(next_head_ns, number))
+        return number
+
+    def add_profile(self, profile_hash: int, profile: Profile) -> int:
+        """Teaches a profile, or another in its place."""
+        self.forget_profile(profile_hash)
+        if len(self._profiles) >= self._limits.profiles:
+            for oldest in list(self._profiles)[: max(1, self._limits.profiles // _EVICTED_PART)]:
+                self.forget_profile(oldest)
+                self.evicted_profiles += 1
+        number = self._profiles[profile_hash] = self.profiles.add(profile)
+        self._put(MapName.PROFILES, PROFILE_KEY.pack(profile_hash), PROFILE.pack(number))
+        return number
+
+    def write(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
+        """Elements of the maps that are arrays: names, settings."""
+        for key, value in elements.items():
+            self._put(name, key, value)
+
+    def make_room(self) -> None:
+        """Keeps to the bounds; call it before a path is taught, since it may forget the very root."""
+        self._generation += 1
+        if self.edge_count >= self._limits.edges or len(self.routes) >= self._limits.routes:
+            self._evict_roots()
+
+    # What is forgotten
+
+    def forget_root(self, root: Root) -> None:
+        """The root and its subtree; its routes keep their numbers."""
+        if self._roots.pop(root.key, None) is None:
+            return
+        self._drop(MapName.ROOTS, ROOT_KEY.pack(*root.key))
+        for key in root.edges:
+            self._drop(MapName.EDGES, EDGE_KEY.pack(*key))
+        for (node, has_trailing_slash), number in root.leaves.items():
+            self._drop(MapName.LEAVES, LEAF_KEY.pack(node, has_trailing_slash))
+            self.routes.retire(number)
+        self.edge_count -= len(root.edges)
+
+    def forget_profile(self, profile_hash: int) -> None:
+        """Where there is one."""
+        number = self._profiles.pop(profile_hash, None)
+        if number is not None:
+            self._drop(MapName.PROFILES, PROFILE_KEY.pack(profile_hash))
+            self.profiles.retire(number)
+
+    def clear(self) -> None:
+        """All roots and profiles, and what their numbers stood for: the key of all hashes changes."""
+        for root in self.all_roots():
+            self.forget_root(root)
+        for profile_hash in list(self._profiles):
+            self.forget_profile(profile_hash)
+        self.routes.forget_all()
+        self.profiles.forget_all()
+
+    def flush(self, maps: KernelMaps) -> None:
+        """Tells the kernel. Costs nothing where nothing changed; raises OSError where it refuses."""
+        if not self._has_changes:
+            return
+        self._has_changes = False
+        for name in (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES):
+            if self._deletes[name]:
+                keys, self._deletes[name] = self._deletes[name], {}
+                maps.delete(name, keys)
+        for name in (MapName.SETTINGS, MapName.NAMES, MapName.LEAVES, MapName.EDGES, MapName.ROOTS, MapName.PROFILES):
+            if self._updates[name]:
+                elements, self._updates[name] = self._updates[name], {}
+                maps.update(name, elements)
+
+    def _number_node(self) -> int:
+        self._last_node += 1
+        return self._last_node
+
+    def _put(self, name: MapName, key: bytes, value: bytes) -> None:
+        self._has_changes = True
+        self._updates[name][key] = value
+
+    def _drop(self, name: MapName, key: bytes) -> None:
+        """An update that has not gone yet goes no more; the kernel may have an older one."""
+        self._has_changes = True
+        self._updates[name].pop(key, None)
+        self._deletes[name][key] = None
+
+    def _evict_roots(self) -> None:
+        """The roots of which the slow path has heard least lately, until a part of each bound is free."""
+        limits, part = self._limits, _EVICTED_PART
+        for root in sorted(self._roots.values(), key=lambda root: root.generation):
+            if (
+                len(self._roots) <= limits.roots - max(1, limits.roots // part)
+                and self.edge_count <= limits.edges - limits.edges // part
+                and len(self.routes) <= limits.routes - limits.routes // part
+            ):
+                return
+            self.forget_root(root)
+            self.evicted_roots += 1

@@ -1,0 +1,79 @@
+"""The names that the kernel may skip or must fold in: judged by `sensor.recognition.names`, kept in the kernel's
+buckets.
+
+A bucket holds a few names. When it is full, the name that was taught there first gives way; the ones told at the
+start never do. A name that gave way makes its calls unknown again, and so is soon back.
+"""
+
+import struct
+from typing import Final
+
+from sensor.kernel import hashes
+from sensor.kernel.abi import NAME_WAYS, NameKind
+from sensor.recognition.heads import PlainHead
+from sensor.recognition.mirror import MapName, Mirror
+from sensor.recognition.names import NameJudge, judge_parameter
+
+_BUCKET: Final = struct.Struct(f"<{NAME_WAYS}Q")
+_INDEX: Final = struct.Struct("<I")
+# As `sensor.classify` reads them.
+_PARAMETERS_MAX: Final = 200
+# Longer names are left to user space: whoever invents them only fills buckets.
+_NAME_BYTES_MAX: Final = 64
+
+
+class NameTable:
+    """The names taught so far. Not thread-safe."""
+
+    __slots__ = ("_buckets", "_fixed", "_judge", "_known", "_mirror", "_seed", "evicted_count")
+
+    def __init__(self, mirror: Mirror, judge: NameJudge, *, seed: int) -> None:
+        """Tells the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
+        self._mirror = mirror
+        self._judge = judge
+        self._seed = seed
+        self._buckets: dict[int, list[int]] = {}
+        self._known: set[int] = set()  # Entries, kinds included.
+        self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
+        self.evicted_count = 0
+        for name, kind in judge.initial_headers():
+            if self._add(hashes.hash_header_name(seed, name), kind):
+                bucket = hashes.find_bucket(hashes.hash_header_name(seed, name))
+                self._fixed[bucket] = self._fixed.get(bucket, 0) + 1
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def teach(self, head: PlainHead) -> bool:
+        """Whether the head held names that were not known and now are."""
+        is_new = False
+        for name in head.header_names:
+            kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
+            if kind is not None:
+                is_new |= self._add(hashes.hash_header_name(self._seed, name), kind)
+        if head.query:
+            pairs = head.query.split(b"&")
+            for pair in pairs if len(pairs) <= _PARAMETERS_MAX else ():
+                name = pair.partition(b"=")[0]
+                parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
+                if parameter is not None:
+                    is_new |= self._add(hashes.hash_parameter_name(self._seed, name), parameter)
+        return is_new
+
+    def _add(self, name_hash: int, kind: NameKind) -> bool:
+        entry = name_hash & ~0xFF | kind
+        if entry in self._known:
+            return False
+        index = hashes.find_bucket(name_hash)
+        bucket = self._buckets.setdefault(index, [])
+        if len(bucket) >= NAME_WAYS:
+            fixed = self._fixed.get(index, 0)
+            if fixed >= NAME_WAYS:
+                return False
+            self._known.discard(bucket.pop(fixed))
+            self.evicted_count += 1
+        bucket.append(entry)
+        self._known.add(entry)
+        padded = bucket + [0] * (NAME_WAYS - len(bucket))
+        self._mirror.write(MapName.NAMES, {_INDEX.pack(index): _BUCKET.pack(*padded)})
+        return True

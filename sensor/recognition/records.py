@@ -1,0 +1,282 @@
+"""Kernel records to CALL columns: numbers of routes and actors looked up once each a batch, the rest copied in bulk.
+
+A record says which route and profile the kernel recognised; what these are is in the `Mirror`. The actor (who called)
+is interned by the record's own 64-bit `actor`, from the first record that has it. What the kernel did not recognise
+and had no budget to send up goes to the service's `other` route, and so does what it could only sum because a ring was
+full; both are marked lossy: they are counted, not described.
+
+Cost: a few numpy passes and one dictionary look-up for each different route and actor of a batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route, Service
+from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
+from sensor.exchange import name_address
+from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
+from sensor.health import StageCounter
+from sensor.kernel.abi import RecordFlag
+from sensor.recognition.mirror import Mirror, Profile
+
+# Actors of records remembered; dropped whole when full.
+ACTORS_MAX: Final = 65_536
+OTHER_METHOD: Final = "_OTHER"
+_CALLS_MAX: Final = 255  # Of one row of CALL.
+# Media types of one batch are looked up by route and status; three digits are a status.
+_STATUSES: Final = 1_000
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(32)
+
+Records = npt.NDArray[np.void]
+
+
+class OverflowSum(NamedTuple):
+    """Calls that the kernel could only add up: a row of its `overflow` map."""
+
+    cgroup_id: int
+    port: int
+    role: int
+    status_class: int
+    calls: int
+    request_bytes: int
+    response_bytes: int
+
+
+class Identity(Protocol):
+    """As `sensor.enrich.identity.NodeIdentity` answers."""
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
+
+    def is_one_workload(self, cgroup_id: int) -> bool:
+        """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
+        ...
+
+
+class RecordConverter:
+    """Turns batches of records into rows of CALL, under one installation key. Not thread-safe."""
+
+    __slots__ = (
+        "_actors",
+        "_ends",
+        "_facts",
+        "_find_client",
+        "_generation",
+        "_identity",
+        "_mirror",
+        "_name_remote",
+        "_route_other",
+        "forgotten_calls",
+        "overflow_calls",
+        "stage",
+        "unlearned_calls",
+    )
+
+    def __init__(
+        self,
+        *,
+        mirror: Mirror,
+        facts: Facts,
+        identity: Identity,
+        route_other: Callable[[Service, str], Route],
+        name_remote: Callable[[str, int], Service],
+        find_client: Callable[[Sequence[bytes], str], str],
+        stage: StageCounter,
+    ) -> None:
+        """`route_other`: the `other` route of a service and method; `name_remote`: the service at another node's end;
+        `find_client`: the client's address by the hops of a profile and the peer's address."""
+        self._mirror = mirror
+        self._facts = facts
+        self._identity = identity
+        self._route_other = route_other
+        self._name_remote = name_remote
+        self._find_client = find_client
+        self.stage = stage
+        self._actors: dict[int, int] = {}
+        self._ends: dict[tuple[int, int], str] = {}  # Last local address by (cgroup, port).
+        self._generation = facts.generation
+        self.overflow_calls = 0
+        self.unlearned_calls = 0
+        self.forgotten_calls = 0  # Of routes that were forgotten so long ago that nothing is known of them.
+
+    def convert(self, records: Records, *, offset_ns: int) -> Calls:
+        """Rows of the same order. `offset_ns`: from the kernel's time to unix time."""
+        calls = make_calls(len(records))
+        calls["time_unix_ns"] = records["time_ns"].astype(np.int64) + offset_ns
+        for name in ("status", "role", "calls", "request_bytes", "response_bytes", "ttfb_us", "duration_us", "object"):
+            calls[name] = records[name]
+        calls["number"] = records["number"].view(np.int64)
+        calls["flags"] = records["flags"] & (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL)
+        unknown = self._fill_routes(records, calls)
+        if unknown.any():
+            self._fill_others(records, calls, np.flatnonzero(unknown))
+        calls["actor"] = self._find_actors(records)
+        told = int(calls["calls"].sum())
+        self.stage.see(told)
+        self.stage.use(told)
+        return calls
+
+    def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
+        """Route, hop and media type of recognised records; says which are not."""
+        numbers, places = np.unique(records["route"], return_inverse=True)
+        taught = [self._mirror.routes.find(number) for number in numbers.tolist()]
+        calls["route"] = self._take([self._facts.route(one.route) if one else NO_ROUTE for one in taught], places)
+        calls["hop"] = self._take([int(one.root.hop) if one else 0 for one in taught], places)
+        pairs, pair_places = np.unique(places * _STATUSES + records["status"], return_inverse=True)
+        types = []
+        for pair in pairs.tolist():
+            one = taught[pair // _STATUSES]
+            types.append(self._facts.media_type(one.media_types.get(pair % _STATUSES, "") if one else ""))
+        calls["response_type"] = self._take(types, pair_places)
+        return np.array([one is None for one in taught], bool)[places]
+
+    @staticmethod
+    def _take(values: Sequence[int], places: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+        return np.array(values, np.int64)[places]
+
+    def _fill_others(self, records: Records, calls: Calls, places: npt.NDArray[np.intp]) -> None:
+        """Of records without a route, or with one that was forgotten."""
+        some = records[places]
+        is_unlearned = (some["flags"] & RecordFlag.UNLEARNED) != 0
+        self.unlearned_calls += int(some["calls"][is_unlearned].sum())
+        self.forgotten_calls += int(some["calls"][~is_unlearned].sum())
+        key = some["cgroup_id"]
+        for name in ("local_port", "remote_port", "role"):
+            key = _mix(key, some[name])
+        for name in ("object", "number"):  # The server's address, where it was not recognised.
+            key = _mix(key, np.where(is_unlearned, some[name], 0))
+        _, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        found = [self._find_other(some[first], bool(is_unlearned[first])) for first in firsts.tolist()]
+        calls["route"][places] = self._take([self._facts.route(route) for route, _ in found], inverse)
+        calls["hop"][places] = self._take([int(hop) for _, hop in found], inverse)
+        calls["flags"][places] |= int(CallFlag.LOSSY)
+        calls["object"][places] = NO_OBJECT
+        calls["number"][places] = NO_NUMBER
+        calls["response_type"][places] = NO_MEDIA_TYPE
+
+    def _find_other(self, record: Any, is_unlearned: bool) -> tuple[Route, Hop]:
+        cgroup_id, role = int(record["cgroup_id"]), int(record["role"])
+        is_server = role == Role.SERVER
+        port = int(record["local_port" if is_server else "remote_port"])
+        address = ""
+        if is_unlearned:
+            packed = record["object"].tobytes() + record["number"].tobytes()
+            address = name_address(int(record["family"]), packed)
+        return self._find_other_at(cgroup_id, port, role, address)
+
+    def _find_other_at(self, cgroup_id: int, port: int, role: int, address: str) -> tuple[Route, Hop]:
+        """The `other` route of the service at an end; without an address, at the one last met there."""
+        if address:
+            if len(self._ends) >= ACTORS_MAX:
+                self._ends.clear()
+            self._ends[cgroup_id, port] = address
+        else:
+            address = self._ends.get((cgroup_id, port), "")
+        if role == Role.SERVER:
+            service, hop = self._identity.server(cgroup_id, port, address)
+        else:
+            service, hop = self._name_remote(address, port), Hop.UNSPECIFIED
+        return self._route_other(service, OTHER_METHOD), hop
+
+    def _find_actors(self, records: Records) -> npt.NDArray[np.int64]:
+        """Index of each record's actor among the facts."""
+        is_server = records["role"] == Role.SERVER
+        cgroups = np.where(is_server, records["peer_cgroup_id"], records["cgroup_id"])
+        ports = np.where(is_server, records["remote_port"], records["local_port"])
+        key = records["actor"]
+        ids, id_places = np.unique(cgroups, return_inverse=True)
+        is_shared = np.array([bool(one) and not self._identity.is_one_workload(one) for one in ids.tolist()], bool)
+        if is_shared.any():  # Processes without a cgroup of their own: each connection may be another workload.
+            key = np.where(is_shared[id_places], _mix(key, ports), key)
+        keys, firsts, places = np.unique(key, return_index=True, return_inverse=True)
+        if len(self._actors) > ACTORS_MAX or self._generation != self._facts.generation:
+            self._generation = self._facts.generation
+            self._actors.clear()
+        actors, indexes = self._actors, []
+        for one, first in zip(keys.tolist(), firsts.tolist(), strict=True):
+            index = actors.get(one)
+            if index is None:
+                actor, is_certain = self._build_actor(records[first])
+                index = self._facts.actor(actor)
+                if is_certain:
+                    actors[one] = index
+            indexes.append(index)
+        return self._take(indexes, places)
+
+    def forget_actors(self) -> None:
+        """Who called may have another name now."""
+        self._actors.clear()
+
+    def _build_actor(self, record: Any) -> tuple[ActorFacts, bool]:
+        """The actor of one record, and whether its name will not be known better soon."""
+        address = name_address(int(record["family"]), record["client_address"].tobytes())
+        is_server = record["role"] == Role.SERVER
+        cgroup_id = int(record["peer_cgroup_id" if is_server else "cgroup_id"])
+        port = int(record["remote_port" if is_server else "local_port"])
+        workload = self._identity.client_workload(cgroup_id, address, port) if cgroup_id else ""
+        profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
+        if is_server and profile.hops:
+            address = self._find_client(profile.hops, address)
+        actor = ActorFacts(
+            principal=profile.principal,
+            principal_kind=profile.principal_kind,
+            credential=profile.credential,
+            is_credential_truncated=False,
+            client_address=address,
+            client_workload=workload,
+            authentication=profile.authentication,
+            protocol_version=profile.protocol_version,
+            request_content_type=profile.request_content_type,
+        )
+        return actor, bool(workload) or not cgroup_id
+
+    def convert_overflow(self, sums: Sequence[OverflowSum], *, time_unix_ns: int) -> Calls:
+        """Rows of what was only added up; who called, when exactly and for how long is not known."""
+        parts = [(one, calls, place == 0) for one in sums for place, calls in enumerate(_split(one.calls))]
+        rows = make_calls(len(parts))
+        rows["time_unix_ns"] = time_unix_ns
+        rows["actor"] = self._facts.actor(_NOBODY)
+        rows["flags"] = int(CallFlag.LOSSY)
+        rows["number"] = NO_NUMBER
+        for row, (one, calls, is_first) in zip(rows, parts, strict=True):
+            route, hop = self._find_other_at(one.cgroup_id, one.port, one.role, "")
+            row["route"], row["hop"] = self._facts.route(route), int(hop)
+            row["role"], row["status"], row["calls"] = one.role, one.status_class * 100, calls
+            if is_first:
+                row["request_bytes"], row["response_bytes"] = one.request_bytes, one.response_bytes
+        told = sum(one.calls for one in sums)
+        self.stage.see(told)
+        self.stage.use(told)
+        self.overflow_calls += told
+        return rows
+
+
+def _split(calls: int) -> list[int]:
+    """Parts of at most `_CALLS_MAX`."""
+    whole, rest = divmod(calls, _CALLS_MAX)
+    return [_CALLS_MAX] * whole + [rest] * bool(rest)
+
+
+def _mix(key: npt.NDArray[np.uint64], part: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """One more part of a combined key."""
+    mixed = (key ^ part.astype(np.uint64)) * _MULTIPLIER
+    return mixed ^ mixed >> _HALF
+
+
+_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.NONE, "", "", ())
+_NOBODY: Final = ActorFacts(
+    principal=0,
+    principal_kind=PrincipalKind.UNSPECIFIED,
+    credential=0,
+    is_credential_truncated=False,
+    client_address="",
+    client_workload="",
+    authentication=AuthenticationKind.NONE,
+    protocol_version="",
+    request_content_type="",
+)

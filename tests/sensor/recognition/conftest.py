@@ -1,0 +1,121 @@
+"""A kernel, a describer and a recogniser that share one key and one clock."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from sensor.calls import CallRecord, Hop, Service, WorkloadKind
+from sensor.describe import Describer, DescribeSettings
+from sensor.facts import ActorFacts, Facts
+from sensor.keyed import KeyedHash
+from sensor.recognition.mirror import Mirror, MirrorLimits
+from sensor.recognition.recogniser import Recogniser, RecognitionSettings, build_recogniser
+from sensor.templating import Templater
+from sensor.vocabulary import load_vocabulary
+from tests.sensor.recognition.kernel import Call, Kernel
+
+SECRET = b"0123456789abcdef"
+SEED = 0x5EED
+SAMPLE_NS = 10_000_000_000
+
+
+@dataclass(slots=True)
+class Node:
+    """Names both ends: services by port, clients by cgroup; cgroups from 100 on are shared by processes."""
+
+    workloads: dict[int, str] = field(default_factory=dict)
+    hop: Hop = Hop.ENDPOINT
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
+        workload = self.workloads.get(local_port, f"shop{local_port}")
+        kind = WorkloadKind.PROCESS if workload else WorkloadKind.UNSPECIFIED
+        service = Service(
+            cluster="", namespace="", workload=workload, workload_kind=kind, host_name="n", port=local_port
+        )
+        return service, self.hop
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+        if not peer_cgroup_id:
+            return ""
+        return f"process{remote_port}" if peer_cgroup_id >= 100 else f"client{peer_cgroup_id}"
+
+    def is_one_workload(self, cgroup_id: int) -> bool:
+        return cgroup_id < 100
+
+
+class Sensor:
+    """The slow path and the fast one, under one roof."""
+
+    def __init__(self, *, limits: MirrorLimits | None = None, trusted_networks: tuple[str, ...] = ()) -> None:
+        self.now_ns = 1_000
+        self.kernel = Kernel()
+        self.node = Node()
+        self.facts = Facts()
+        self.mirror = Mirror(limits or MirrorLimits())
+        keyed_hash = KeyedHash(1, SECRET)
+        self.templater = Templater(load_vocabulary(), keyed_hash)
+        self.describer = Describer(
+            self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks)
+        )
+        self.recogniser: Recogniser = build_recogniser(
+            settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
+            mirror=self.mirror,
+            facts=self.facts,
+            templater=self.templater,
+            describer=self.describer,
+            identity=self.node,
+            keyed_hash=keyed_hash,
+            secret=SECRET,
+            seed=SEED,
+            monotonic_ns=lambda: self.now_ns,
+            has_trusted_networks=bool(trusted_networks),
+        )
+        self.flush()
+
+    def flush(self) -> None:
+        self.recogniser.flush(self.kernel)
+
+    def take(self, call: Call) -> str:
+        """One call, all the way: what was described teaches. Gives the way it went."""
+        way = self.kernel.take(call)
+        for exchange in self.kernel.exchanges:
+            record = self.describer.describe(exchange)
+            if isinstance(record, CallRecord):
+                self.recogniser.learn(exchange, record)
+        self.kernel.exchanges.clear()
+        self.flush()
+        return way
+
+    def describe(self, call: Call) -> CallRecord:
+        """What the slow path alone makes of a call."""
+        record = self.describer.describe(self.kernel.make_exchange(call))
+        assert isinstance(record, CallRecord)
+        return record
+
+    def convert(self):
+        """Rows of the records so far."""
+        _, records = self.kernel.drain()
+        return self.recogniser.convert(records, offset_ns=0)
+
+    def told(self, row) -> tuple[object, ...]:
+        """What a row says, as text and numbers."""
+        actor = self.facts.find_actor(int(row["actor"]))
+        route = self.facts.find_route(int(row["route"]))
+        return (route.route_id, int(row["role"]), int(row["hop"]), int(row["status"]), int(row["object"]),
+                None if row["number"] < 0 else int(row["number"]), actor)  # fmt: skip
+
+
+def tell(record: CallRecord) -> tuple[object, ...]:
+    """The same of a call record."""
+    actor = ActorFacts(
+        record.principal, record.principal_kind, record.credential, record.is_credential_truncated,
+        record.client_address, record.client_workload, record.authentication, record.protocol_version,
+        record.request_content_type,
+    )  # fmt: skip
+    return (record.route.route_id, int(record.role), int(record.hop), record.status_code, record.object_hash,
+            record.object_number, actor)  # fmt: skip
+
+
+@pytest.fixture
+def sensor() -> Sensor:
+    return Sensor()

@@ -1,0 +1,230 @@
+"""Both ways of a call tell the same: a kernel in Python, taught by real descriptions, against the slow path alone."""
+
+import random
+
+import pytest
+
+from sensor.calls import Role
+from sensor.kernel.abi import SETTINGS, Settings
+from sensor.recognition.mirror import MapName
+from sensor.recognition.recogniser import Recogniser
+from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
+from tests.sensor.recognition.kernel import Call
+
+
+def make(path: str = "/v1/orders/1717", *lines: str, method: str = "GET", host: str = "shop.example", **fields) -> Call:
+    head = "\r\n".join((f"{method} {path} HTTP/1.1", f"Host: {host}", *lines, "", "")).encode()
+    return Call(head=head, **fields)
+
+
+def teach(sensor: Sensor, call: Call) -> None:
+    """Twice: names first, then the path."""
+    for _ in range(3):
+        if sensor.take(call) == "record":
+            sensor.kernel.records.clear()
+            return
+    pytest.fail("the call is not recognised")
+
+
+def test_a_like_call_is_recognised_and_told_alike(sensor: Sensor) -> None:
+    teach(sensor, make("/v1/orders/1717", "Authorization: Basic dTpw", "X-Request-Id: 1"))
+    call = make("/v1/orders/4242", "X-Request-Id: 77", "Authorization: Basic dTpw", time_ns=2_000, status=404)
+    assert sensor.take(call) == "record"
+    (row,) = sensor.convert()
+    assert sensor.told(row) == tell(sensor.describe(call))
+    assert (int(row["calls"]), int(row["time_unix_ns"])) == (1, 2_000)
+    assert sensor.recogniser.figures().routes == 1
+
+
+def test_random_calls_are_told_alike(sensor: Sensor) -> None:
+    source = random.Random(7)
+    told, expected = [], []
+    ways = {"head": 0, "record": 0}
+    for number in range(3_000):
+        call = make_random_call(source, number)
+        way = sensor.take(call)
+        ways[way] += 1
+        if way == "record":
+            expected.append(tell(sensor.describe(call)))
+            told += [sensor.told(row) for row in sensor.convert()]
+    assert told == expected
+    assert ways["record"] > 1_200
+
+
+def make_random_call(source: random.Random, number: int) -> Call:
+    """Of a few services, some dozen paths, thirty credentials, clients near and far."""
+    uuid = f"{source.getrandbits(32):08x}-1234-4abc-8abc-{source.getrandbits(48):012x}"
+    path = source.choice(
+        [f"/v1/orders/{source.randrange(10**6)}", f"/v1/orders/{source.randrange(10**6)}/items/{number % 90}",
+         f"/api/users/{uuid}", "/health", "/", f"/v1/orders/{source.randrange(12)}", f"/zorbax{number % 5}/list/",
+         f"/files/{source.getrandbits(64):016x}", f"/files/{source.getrandbits(64):016X}/raw?page={number}",
+         f"/search?q=x{number}&api_key=key{number % 7}a1b2c3d4", "/2.0/users/42", f"/8/orders/{number % 3}",
+         f"/v1/reports/2024-01-{1 + number % 28:02d}", f"/v1/orders/{number}.json", "/a%20b"]
+    )  # fmt: skip
+    lines = [f"X-Request-Id: {number}", "Accept: */*"]
+    if credential := source.randrange(30):
+        lines.insert(source.randrange(3), f"Authorization: Bearer token{credential}abcdefgh")
+    if source.random() < 0.3:
+        lines.append("Content-Type: application/json; charset=utf-8")
+    role = Role.CLIENT if source.random() < 0.2 else Role.SERVER
+    return make(
+        path,
+        *lines,
+        method=source.choice(["GET", "POST"]),
+        host=source.choice(["shop.example", "SHOP.example:80", "b.example"]),
+        status=source.choice([200, 200, 200, 201, 404, 500]),
+        time_ns=1_000 + number * 1_000_000,
+        peer_cgroup_id=source.choice([0, 7, 100]) if role is Role.SERVER else 0,
+        local_port=source.choice([80, 8080]) if role is Role.SERVER else 50_001,
+        remote_port=source.randrange(50_000, 50_003) if role is Role.SERVER else 80,
+        local_address=source.choice(["192.0.2.1", "2001:db8::1"]),
+        remote_address=source.choice(["198.51.100.7", "198.51.100.8"]),
+        role=role,
+    )
+
+
+@pytest.mark.parametrize("status", [301, 404, 500, 0])
+def test_only_served_calls_teach(sensor: Sensor, status: int) -> None:
+    assert [sensor.take(make(status=status)) for _ in range(4)] == ["head"] * 4
+    assert sensor.mirror.root_count == 0
+
+
+def test_a_service_without_a_name_teaches_nothing(sensor: Sensor) -> None:
+    sensor.node.workloads[80] = ""
+    assert [sensor.take(make()) for _ in range(4)] == ["head"] * 4
+
+
+def test_principals_are_neither_merged_nor_split(sensor: Sensor) -> None:
+    lines = [f"Authorization: Bearer token{number}abcdefgh" for number in range(50)]
+    for line in lines:
+        teach(sensor, make("/v1/orders/1001", line))
+    for number in range(500):
+        assert sensor.take(make(f"/v1/orders/{number + 100}", lines[number % 50])) == "record"
+    rows = sensor.convert()
+    principals = {sensor.facts.find_actor(int(row["actor"])).principal for row in rows}
+    assert len(principals) == 50 == len(set(rows["actor"].tolist()))
+
+
+def test_processes_of_a_shared_cgroup_are_told_apart(sensor: Sensor) -> None:
+    for port in (50_001, 50_002):
+        teach(sensor, make(peer_cgroup_id=100, remote_port=port))
+    for port in (50_001, 50_002, 50_001):
+        sensor.take(make(peer_cgroup_id=100, remote_port=port))
+    actors = [sensor.facts.find_actor(int(row["actor"])).client_workload for row in sensor.convert()]
+    assert actors == ["process50001", "process50002", "process50001"]
+
+
+def test_forwarded_addresses_count_from_trusted_hops_only() -> None:
+    sensor = Sensor(trusted_networks=("198.51.100.0/24",))
+    for address in ("203.0.113.1", "203.0.113.2"):
+        call = make("/v1/orders/1001", f"X-Forwarded-For: {address}")
+        teach(sensor, call)
+        assert sensor.take(call) == "record"
+        stranger = make("/v1/orders/1001", f"X-Forwarded-For: {address}", remote_address="192.0.2.99")
+        assert sensor.take(stranger) == "record"
+        rows = [sensor.facts.find_actor(int(row["actor"])).client_address for row in sensor.convert()]
+        assert rows == [address, "192.0.2.99"]
+
+
+def test_a_sample_goes_up_after_its_time(sensor: Sensor) -> None:
+    teach(sensor, make())
+    assert sensor.take(make(time_ns=SAMPLE_NS)) == "record"
+    assert sensor.take(make(time_ns=SAMPLE_NS + 2_000)) == "head"
+    assert sensor.take(make(time_ns=SAMPLE_NS + 3_000)) == "record"
+
+
+def test_another_service_at_the_end_is_found_when_the_node_is_read_anew(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.node.workloads[80] = "other-shop"
+    sensor.recogniser.check_services(sensor.node.server)
+    sensor.flush()
+    assert sensor.take(make()) == "head"
+    assert sensor.take(make()) == "record"
+    (row,) = sensor.convert()
+    assert sensor.facts.find_route(int(row["route"])).service.workload == "other-shop"
+
+
+def test_a_sample_that_contradicts_forgets_the_root(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.node.workloads[80] = "other-shop"
+    assert sensor.take(make(time_ns=2 * SAMPLE_NS)) == "head"
+    assert sensor.mirror.root_count == 0
+    assert sensor.recogniser.figures().contradictions == 1
+    assert sensor.take(make()) == "head"
+    assert sensor.take(make()) == "record"
+
+
+def test_a_call_that_ends_after_its_route_was_forgotten_is_still_told(sensor: Sensor) -> None:
+    teach(sensor, make())
+    assert sensor.take(make()) == "record"
+    for root in sensor.mirror.all_roots():
+        sensor.mirror.forget_root(root)
+    (row,) = sensor.convert()
+    assert sensor.told(row) == tell(sensor.describe(make()))
+
+
+def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.kernel.heads_left = 0
+    call = make("/never/seen", local_port=8080, local_address="2001:db8::5", remote_address="2001:db8::6")
+    assert sensor.take(call) == "unlearned"
+    (row,) = sensor.convert()
+    route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
+    assert (route.service.workload, route.host, route.method) == ("shop8080", "other", "_OTHER")
+    assert (actor.client_address, actor.principal) == ("2001:db8::6", 0)
+    assert (int(row["flags"]) & 1, int(row["object"]), int(row["number"])) == (1, 0, -1)
+    assert sensor.recogniser.figures().unlearned_calls == 1
+
+
+def test_a_revealed_word_is_told_at_once(sensor: Sensor) -> None:
+    for number in range(3):
+        teach(sensor, make("/zorbax", f"Authorization: Bearer token{number}abcdefgh"))
+    sensor.take(make("/zorbax", "Authorization: Bearer token1abcdefgh"))
+    (row,) = sensor.convert()
+    hashed = sensor.facts.find_route(int(row["route"])).segments[0].hash
+    assert sensor.templater.apply_reveal([hashed]) == {hashed: "zorbax"}
+    sensor.take(make("/zorbax", "Authorization: Bearer token1abcdefgh"))
+    (row,) = sensor.convert()
+    assert sensor.facts.find_route(int(row["route"])).segments[0].text == "zorbax"
+
+
+def test_media_types_are_those_of_the_last_slow_answer(sensor: Sensor) -> None:
+    teach(sensor, make())
+    problem = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/problem+json\r\n\r\n"
+    sensor.take(make("/v1/orders/2002", "Cookie: sessionid=a1", status=404, response=problem))
+    for status in (200, 404, 500):
+        assert sensor.take(make(status=status)) == "record"
+    types = [sensor.facts.find_media_type(int(row["response_type"])) for row in sensor.convert()]
+    assert types == ["application/json", "application/problem+json", ""]
+
+
+def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
+    sensor.recogniser.limit_heads(123)
+    sensor.flush()
+    settings = Settings(*SETTINGS.unpack(sensor.kernel.maps[MapName.SETTINGS][bytes(4)]))
+    assert (settings.heads_per_second, settings.node_heads_per_second, settings.is_recognising) == (123, 246, 1)
+
+
+def test_nothing_is_left_in_the_kernel_after_another_key(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.recogniser.forget()
+    sensor.flush()
+    for name in (MapName.ROOTS, MapName.EDGES, MapName.LEAVES, MapName.PROFILES):
+        assert not sensor.kernel.maps[name]
+    assert isinstance(sensor.recogniser, Recogniser)
+    assert sensor.mirror.edge_count == 0
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [("Host: b.example",), ("X-A: 1\r\n folded",)],
+)
+def test_heads_that_two_readers_read_differently_teach_nothing(sensor: Sensor, lines: tuple[str, ...]) -> None:
+    for _ in range(3):
+        sensor.take(make("/v1/orders/1001", *lines))
+    assert sensor.mirror.root_count == 0
+
+
+def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
+    for _ in range(4):
+        assert sensor.take(make("/v1/orders/1001?X-Amz-Signature=abc&X-Amz-Date=1")) == "head"
