@@ -1,11 +1,6 @@
 """Which rows count, said once: the SQL that every inventory question starts from.
 
-A call seen at both ends has a server-role and a client-role row on different nodes. The server's row counts; the
-client's counts only where no sensor saw that server, which nobody can know when the row is written. So it is decided at
-query time: a client-role row is left out when its host was answered 2xx by a watched server in the same span. The 2xx
-keeps a stranger who sends `Host: api.example.com` to any of our servers and is turned away from hiding the real
-outbound calls to api.example.com. Hosts that name nothing (empty, and `other` past the host cap) never match.
-
+Server-side rows of the span, and client-side ones unless their server is watched (collector/inventory/outbound.py).
 Every value reaches the database as a typed parameter; the texts here hold only names of our own tables and columns.
 """
 
@@ -14,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.inventory.consumer import ConsumerKind
-from collector.inventory.span import Span
+from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.span import Rollup, Span
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
-ROLE_SERVER = 1  # proto Role.
-ROLE_CLIENT = 2
 HOP_PROXY = 2  # proto Hop.
 FLAG_LOSSY = 1 << 5  # proto RowFlag.
 
@@ -27,17 +21,11 @@ _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS s
         m.namespace AS namespace, m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name,
         m.port AS port, m.host AS host, m.method AS method, m.url_template AS url_template"""
 NAMES = f"names AS (SELECT {_NAMED} FROM endpoint_routes AS m FINAL)"  # Route -> endpoint.
-# The same with the time the route was first seen within retention, which costs a pass over all routes.
-DATED_NAMES = f"""names AS (
-        SELECT {_NAMED}, f.first_seen AS first_seen
-        FROM endpoint_routes AS m FINAL
-        LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id) AS f
-            ON f.route_id = m.route_id
-    )"""
 
 
 def names_of(condition: str) -> str:
-    """DATED_NAMES of some endpoints only: `condition` is on `endpoint_id`. Joins a handful of routes, not all."""
+    """NAMES of some endpoints only, with the time each route was first seen within retention: `condition` is on
+    `endpoint_id`. Joins a handful of routes, not all."""
     mine = f"SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {condition}"
     return f"""names AS (
         SELECT {_NAMED}, f.first_seen AS first_seen
@@ -99,7 +87,7 @@ class ConsumerSql:
     """Who a row's consumer is: the first actor column of `order` that is known. A row past an endpoint's cap has none
     and is nobody."""
 
-    __slots__ = ("_actors", "count", "id")
+    __slots__ = ("_actors", "count", "id", "state")
 
     def __init__(self, order: Sequence[ConsumerColumn] = CONSUMER_ORDER) -> None:
         self._actors = tuple(_ACTORS[column] for column in order)
@@ -108,6 +96,7 @@ class ConsumerSql:
         known = " OR ".join(actor.known for actor in self._actors)
         self.id = f"multiIf({ids}, '{ConsumerKind.OTHER}:')"  # `kind:value`
         self.count = f"uniqCombined64If(12)(multiIf({keys}, 0), {known})"  # Distinct consumers.
+        self.state = f"uniqCombined64IfState(12)(multiIf({keys}, 0), {known})"  # The same, to be merged.
 
     def is_named(self, kind: ConsumerKind) -> str:
         """The condition on the rows of one consumer: its value ({hash:UInt64} or {text:String}), and nothing that would
@@ -121,35 +110,40 @@ class ConsumerSql:
 
 
 def rows_table(span: Span) -> str:
-    """The roll-up that answers for a span."""
-    return "rows_hour" if span.is_hourly else "rows_minute"
+    """The rows of calls that answer for a span, one a consumer and outcome."""
+    return "rows_minute" if span.rollup is Rollup.MINUTE else "rows_hour"
 
 
 def objects_count(span: Span) -> str:
     """Distinct objects: exact sets or sketches merged, and never fewer than one row's own estimate (a row past 256
     holds a sample)."""
-    union = "uniqCombined64Merge(12)(r.objects_state)" if span.is_hourly else "uniqCombined64Array(12)(r.objects)"
+    is_exact = span.rollup is Rollup.MINUTE
+    union = "uniqCombined64Array(12)(r.objects)" if is_exact else "uniqCombined64Merge(12)(r.objects_state)"
     return f"greatest({union}, max(r.objects_count))"
+
+
+def summary_table(span: Span) -> str:
+    """What all consumers together did on each route: the table that a span's lists are ranked by."""
+    return {Rollup.MINUTE: "rows_minute", Rollup.HOUR: "routes_hour", Rollup.DAY: "routes_day"}[span.rollup]
 
 
 def counted_rows(span: Span) -> str:
     """`FROM ... WHERE ...` of the rows that count, joined with their endpoints: aliases `r` and `n`. Needs NAMES in
     the WITH clause."""
-    table = rows_table(span)
     return f"""
-    FROM {table} AS r
+    FROM {rows_table(span)} AS r
     INNER JOIN names AS n ON n.route_id = r.route_id
-    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN (
-        SELECT o.route_id FROM endpoint_routes AS o WHERE o.host IN (
-            SELECT s.host FROM endpoint_routes AS s
-            WHERE s.host NOT IN ('', 'other') AND s.route_id IN (
-                SELECT r.route_id FROM {table} AS r WHERE {IN_SPAN} AND r.role = {ROLE_SERVER} AND {SUCCESS}))))"""
+    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES}))"""
 
 
-def of_endpoints(condition: str) -> str:
-    """`AND ...` for the rows of endpoints: `condition` is on `endpoint_id`. It names routes, which rows are sorted by,
-    so that only theirs are read."""
-    return f" AND r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {condition})"
+def counted_rows_of(span: Span, mine: str) -> str:
+    """The same of some endpoints: `mine` is a condition on `endpoint_id`. Needs `names_of(mine)` in the WITH clause and
+    the parameter `hidden` of `find_hidden`. Rows lie by route, so that only theirs are read."""
+    return f"""
+    FROM {rows_table(span)} AS r
+    INNER JOIN names AS n ON n.route_id = r.route_id
+    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})
+        AND r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {mine})"""
 
 
 def span_parameters(span: Span) -> dict[str, Any]:

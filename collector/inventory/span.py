@@ -1,12 +1,20 @@
 """The span of time a question is about: turns `1h`, `24h`, `7d` into seconds and says which roll-up answers it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MINUTE_SECONDS = 60
 HOUR_SECONDS = 3600
-MINUTE_ROWS_KEPT_SECONDS = 48 * HOUR_SECONDS  # Retention of minute rows; beyond it only hour rows answer.
-SERIES_POINTS_MAX = 1_500  # A day by the minute; longer spans get longer steps.
+DAY_SECONDS = 86_400
+SERIES_POINTS_MAX = 1_500  # 25 h by the minute; longer spans get longer steps.
+
+
+class Rollup(StrEnum):
+    """Whose rows answer: those of a minute, or the sums of an hour or a day."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+    DAY = "day"
 
 
 class Since(StrEnum):
@@ -21,20 +29,29 @@ class Since(StrEnum):
 
 SECONDS: dict[Since, int] = {
     Since.HOUR: HOUR_SECONDS,
-    Since.DAY: 24 * HOUR_SECONDS,
-    Since.WEEK: 7 * 24 * HOUR_SECONDS,
-    Since.MONTH: 30 * 24 * HOUR_SECONDS,
-    Since.QUARTER: 90 * 24 * HOUR_SECONDS,
+    Since.DAY: DAY_SECONDS,
+    Since.WEEK: 7 * DAY_SECONDS,
+    Since.MONTH: 30 * DAY_SECONDS,
+    Since.QUARTER: 90 * DAY_SECONDS,
 }
+# The longer the span, the longer the rows: a list of 100,000 endpoints reads one row an endpoint and hour or day.
+_ROLLUPS: dict[Since, Rollup] = {
+    Since.HOUR: Rollup.MINUTE,
+    Since.DAY: Rollup.HOUR,
+    Since.WEEK: Rollup.DAY,
+    Since.MONTH: Rollup.DAY,
+    Since.QUARTER: Rollup.DAY,
+}
+_ROW_SECONDS = {Rollup.MINUTE: MINUTE_SECONDS, Rollup.HOUR: HOUR_SECONDS, Rollup.DAY: DAY_SECONDS}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """[start, end) in unix seconds, cut to whole rows of the roll-up that answers."""
+    """[start, end) in unix seconds; `start` is the start of a row of the roll-up that answers."""
 
     start: int
     end: int
-    is_hourly: bool
+    rollup: Rollup
 
     @property
     def seconds(self) -> int:
@@ -44,17 +61,25 @@ class Span:
     @property
     def row_seconds(self) -> int:
         """Length of one row of the roll-up."""
-        return HOUR_SECONDS if self.is_hourly else MINUTE_SECONDS
+        return _ROW_SECONDS[self.rollup]
 
 
 def span_since(since: Since, now: float) -> Span:
-    """The span from `since` ago until the end of the row that holds `now`; a span that minute rows no longer cover
-    reads hour rows."""
-    seconds = SECONDS[since]
-    is_hourly = seconds > MINUTE_ROWS_KEPT_SECONDS
-    row = HOUR_SECONDS if is_hourly else MINUTE_SECONDS
-    end = (int(now) // row + 1) * row
-    return Span(start=end - seconds, end=end, is_hourly=is_hourly)
+    """At least what was asked for: from the start of the row that holds the moment `since` ago to the end of this
+    minute."""
+    rollup = _ROLLUPS[since]
+    row = _ROW_SECONDS[rollup]
+    return Span(
+        start=(int(now) - SECONDS[since]) // row * row,
+        end=(int(now) // MINUTE_SECONDS + 1) * MINUTE_SECONDS,
+        rollup=rollup,
+    )
+
+
+def series_span(span: Span) -> Span:
+    """The same span for a time series, which has finer steps: minutes up to a day (their rows live for 48 h), hours
+    beyond."""
+    return replace(span, rollup=Rollup.HOUR if span.rollup is Rollup.DAY else Rollup.MINUTE)
 
 
 def series_step(span: Span) -> int:

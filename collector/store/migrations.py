@@ -8,6 +8,7 @@ from collector.store.tables.layout import Layout, Table
 from collector.store.tables.routes import ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.sensors import COVERAGE, EVICTIONS, LOSSES, SENSORS
+from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
 __all__ = ["TABLES", "Layout", "render_statements"]
 
@@ -16,6 +17,8 @@ TABLES = (
     ENDPOINT_ROUTES,
     ROWS_MINUTE,
     ROWS_HOUR,
+    ROUTES_HOUR,
+    ROUTES_DAY,
     LOSSES,
     ALERTS,
     ALERT_ACTIONS,
@@ -25,6 +28,9 @@ TABLES = (
     REVEALED_WORDS,
     EVICTIONS,
 )
+# A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
+# the tables is made good by the replay.
+VIEWS = (ROWS_HOUR_VIEW, ROUTES_HOUR_VIEW, ROUTES_DAY_VIEW)
 
 
 def render_statements(layout: Layout) -> list[str]:
@@ -37,8 +43,7 @@ def render_statements(layout: Layout) -> list[str]:
     statements = [table.ddl.format(**variables).strip() for table in TABLES]
     if layout.cluster:
         statements += [_render_distributed(table, layout) for table in TABLES]
-    statements.append(ROWS_HOUR_VIEW.format(**variables).strip())
-    return statements
+    return statements + [view.format(**variables).strip() for view in VIEWS]
 
 
 def _render_distributed(table: Table, layout: Layout) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from collector.inventory.endpoint import SeriesPoint, StatusMix
-from collector.inventory.span import Span
+from collector.inventory.span import DAY_SECONDS, Span
 from collector.ui.wording import word_count, word_milliseconds
 
 WIDTH = 720  # Units of the SVG's view box.
@@ -151,4 +151,4 @@ def _draw(
 
 
 def _time(seconds: int, span: Span) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %H:%M" if span.is_hourly else "%H:%M")
+    return datetime.fromtimestamp(seconds, UTC).strftime("%H:%M" if span.seconds < 2 * DAY_SECONDS else "%d %b %H:%M")

@@ -22,7 +22,7 @@ from collector.inventory.cursor import CursorError
 from collector.inventory.endpoint import Tier
 from collector.inventory.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.question import EndpointQuestion
-from collector.inventory.span import Since, span_since
+from collector.inventory.span import Since, series_span, span_since
 from collector.inventory.watch import Watch
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
@@ -142,8 +142,8 @@ class _Page:
             "detail": detail,
             "endpoint": detail.endpoint,
             "shares": split_status(detail.endpoint.status),
-            "calls_chart": draw_calls(detail.series, span),
-            "latency_chart": draw_latency(detail.series, span),
+            "calls_chart": draw_calls(detail.series, series_span(span)),
+            "latency_chart": draw_latency(detail.series, series_span(span)),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }
         return render(self.templates, "endpoint.html", values)

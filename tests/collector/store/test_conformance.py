@@ -14,7 +14,7 @@ from collector.rows import RowBatch
 from collector.sensors import SensorStatus
 from collector.store.arrow import build_losses, build_routes, build_rows
 from collector.store.base import Store, StoreError
-from collector.store.migrations import Layout, render_statements
+from collector.store.migrations import TABLES, Layout, render_statements
 from collector.store.retention import Eviction, enforce_cap, measure_bytes
 from tests.collector.wire_batches import make_batch
 
@@ -43,6 +43,23 @@ def test_minute_and_hour_hold_the_same_sums(store: Store) -> None:
     assert store.query("SELECT DISTINCT client_address, client_workload FROM rows_minute") == [("10.0.0.9", "shop/web")]
 
 
+def test_summaries_hold_the_sums_of_each_route(store: Store) -> None:
+    batch = make_rows(rows=6)
+    batch.status_code[:] = (200, 204, 404, 500, 0, 200)
+    batch.authentication[:] = (8, 0, 8, 8, 8, 2)
+    for token in ("first", "second"):
+        store.insert_arrow("rows_minute", build_rows([batch]), uuid4().hex + token)
+    for table in ("routes_hour", "routes_day"):
+        rows = store.query(
+            "SELECT route_id, sum(calls), sum(success_calls), sum(client_error_calls), sum(error_calls), "
+            f"sum(authenticated_calls), groupBitOr(authentication), sumMap(duration) FROM {table} GROUP BY route_id"
+        )
+        assert sorted(rows) == [
+            (11, 2 * (1 + 3 + 5), 2 * 1, 2 * 3, 2 * 5, 2 * 1, 8, ([71, 78], [18, 6])),
+            (12, 2 * (2 + 4 + 6), 2 * (2 + 6), 0, 2 * 4, 2 * 6, 2, ([71, 78], [24, 6])),
+        ]
+
+
 def test_a_token_counts_once_in_every_table(store: Store) -> None:
     token = uuid4().hex
     for _ in range(3):
@@ -50,7 +67,8 @@ def test_a_token_counts_once_in_every_table(store: Store) -> None:
         store.insert_arrow("losses", build_losses([make_rows()], [NOW]), token)
     store.insert_arrow("rows_minute", build_rows([make_rows()]), token + "x")
     assert store.query("SELECT sum(calls) FROM rows_minute") == [(56,)]
-    assert store.query("SELECT sum(calls) FROM rows_hour") == [(56,)]
+    for table in ("rows_hour", "routes_hour", "routes_day"):
+        assert store.query(f"SELECT sum(calls) FROM {table}") == [(56,)]
     assert store.query("SELECT sum(seen_calls), sum(lost_calls) FROM losses") == [(28, 2)]
 
 
@@ -171,8 +189,13 @@ def test_disk_cap_drops_the_oldest_hours_and_says_so(store: Store) -> None:
     assert rows_left[1] <= 2 and 0 < rows_left[0] < before
     told = store.query("SELECT count(), sum(rows) FROM evictions")
     assert told == [(len(gone), sum(eviction.rows for eviction in gone))]
-    # Seen = kept + evicted, and the hours are still in rows_hour.
-    assert store.query("SELECT sum(calls) FROM rows_hour") == [(before,)]
+    # The hours are still in rows_hour, but for those before midnight, and no summary tells of more than it holds.
+    midnight = NOW // 86_400 * 86_400
+    kept = sum(28 for hours in range(6) if NOW - 60 - 3_600 * hours >= midnight)
+    assert before == 6 * 28 and kept <= store.query("SELECT sum(calls) FROM rows_hour")[0][0]
+    hours = store.query("SELECT toDate(time), sum(calls) FROM rows_hour GROUP BY 1 ORDER BY 1")
+    for table in ("routes_hour", "routes_day"):
+        assert store.query(f"SELECT toDate(time), sum(calls) FROM {table} GROUP BY 1 ORDER BY 1") == hours
 
 
 def test_migrations_run_again(store: Store) -> None:
@@ -183,8 +206,8 @@ def test_migrations_run_again(store: Store) -> None:
 def test_cluster_layout_differs_in_three_places_only() -> None:
     plain, cluster = render_statements(Layout()), render_statements(Layout(cluster="main"))
     distributed = [statement for statement in cluster if "Distributed(" in statement]
-    assert len(cluster) == len(plain) + len(distributed) and len(distributed) == 12
+    assert len(cluster) == len(plain) + len(distributed) and len(distributed) == len(TABLES)
     assert all("ON CLUSTER 'main'" in statement for statement in cluster)
     tables = [statement for statement in cluster if "MergeTree" in statement]
-    assert len(tables) == 12 and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
+    assert len(tables) == len(TABLES) and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
     assert not any("{" in statement for statement in cluster + plain)

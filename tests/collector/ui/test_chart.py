@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.inventory.endpoint import SeriesPoint, StatusMix
-from collector.inventory.span import Since, span_since
+from collector.inventory.span import Since, series_span, span_since
 from collector.ui.chart import BARS_MAX, HEIGHT, WIDTH, draw_calls, draw_latency, split_status
 
 NOW = 1_800_000_000.0
@@ -18,7 +18,7 @@ def make_point(time: int, calls: int, errors: int = 0, p95_ms: float | None = No
 
 @given(st.sampled_from(Since), st.lists(st.tuples(st.integers(0, 89), st.integers(1, 10**9)), max_size=50))
 def test_bars_stay_inside(since, steps):
-    span = span_since(since, NOW)
+    span = series_span(span_since(since, NOW))
     points = [make_point(span.start + place * span.seconds // 90, calls, calls // 3) for place, calls in steps]
     chart = draw_calls(points, span)
     assert len(chart.bars) <= BARS_MAX
@@ -32,7 +32,7 @@ def test_bars_stay_inside(since, steps):
 
 
 def test_a_bar_adds_its_minutes_and_keeps_the_highest_latency():
-    span = span_since(Since.DAY, NOW)
+    span = series_span(span_since(Since.DAY, NOW))
     steps = ((0, 2, 1, 4.0), (60, 3, 0, 9.0), (120, 1, 0, None))
     points = [make_point(span.start + after, *figures) for after, *figures in steps]
     (calls,) = draw_calls(points, span).bars

@@ -1,0 +1,111 @@
+"""The statements that measure: every figure of some endpoints, and the history of one.
+
+Rows of calls lie by route, so that only the rows of these endpoints are read.
+"""
+
+from collector.inventory.counted import (
+    CLIENT_ERROR,
+    ERROR,
+    HOP_PROXY,
+    SUCCESS,
+    ConsumerSql,
+    counted_rows_of,
+    names_of,
+    objects_count,
+)
+from collector.inventory.outbound import ROLE_CLIENT, ROLE_SERVER
+from collector.inventory.span import Span
+
+TOP_CONSUMERS = 20
+ROUTES_MAX = 100
+CONTENT_TYPES_MAX = 8
+# Conditions on endpoint_id: those of a page, the one of a detail.
+THESE = "IN {ids:Array(String)}"
+THIS = "= {id:String}"
+
+
+def measures(span: Span, who: ConsumerSql) -> str:
+    """All figures of the endpoints in {ids}."""
+    return f"""
+WITH {names_of(THESE)}
+SELECT
+    n.endpoint_id AS id,
+    max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS
+    workload_kind,
+    max(n.host_name) AS host_name, max(n.port) AS port, max(n.host) AS host, max(n.method) AS method,
+    max(n.url_template) AS url_template, min(n.first_seen) AS first_seen,
+    toUnixTimestamp(max(r.last_seen)) AS last_seen,
+    sum(r.calls) AS calls,
+    sumIf(r.calls, r.status_code BETWEEN 100 AND 199) AS informational,
+    sumIf(r.calls, {SUCCESS}) AS success,
+    sumIf(r.calls, r.status_code BETWEEN 300 AND 399) AS redirection,
+    sumIf(r.calls, {CLIENT_ERROR}) AS client_error,
+    sumIf(r.calls, r.status_code >= 500) AS server_error,
+    sumIf(r.calls, r.status_code = 0) AS aborted,
+    sumIf(r.calls, {SUCCESS} AND r.authentication != 0) AS authenticated,
+    sumMapIf([r.authentication], [r.calls], {SUCCESS}) AS authentication,
+    sumMap(r.duration) AS duration,
+    max(r.duration_max_us) AS duration_max_us,
+    sum(r.request_bytes) AS request_bytes,
+    sum(r.response_bytes) AS response_bytes,
+    sumMap(r.response_size) AS response_size,
+    {who.count} AS consumers,
+    groupBitOr(r.flags) AS flags,
+    max(r.hop = {HOP_PROXY}) AS is_proxied,
+    max(r.role = {ROLE_SERVER}) AS at_server,
+    max(r.role = {ROLE_CLIENT}) AS at_client,
+    groupUniqArray({CONTENT_TYPES_MAX})(r.protocol_version) AS protocol_versions,
+    groupUniqArray({CONTENT_TYPES_MAX})(r.request_content_type) AS request_content_types,
+    groupUniqArray({CONTENT_TYPES_MAX})(r.response_content_type) AS response_content_types
+{counted_rows_of(span, THESE)}
+GROUP BY n.endpoint_id
+HAVING sum(r.calls) > 0"""
+
+
+def series_points(counted: str, who: ConsumerSql) -> str:
+    """One row a step, ascending; steps without calls are absent."""
+    return f"""
+WITH {names_of(THIS)}
+SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
+sumIf(r.calls, {ERROR}) AS errors,
+    sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
+    {who.count} AS consumers
+{counted}
+GROUP BY point
+ORDER BY point"""
+
+
+def top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
+    """The busiest consumers of one endpoint."""
+    return f"""
+WITH {names_of(THIS)}
+SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
+objects,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
+{counted}
+GROUP BY consumer
+ORDER BY calls DESC, consumer
+LIMIT {TOP_CONSUMERS}"""
+
+
+def status_codes(counted: str) -> str:
+    """Calls by status code, most first."""
+    return f"""
+WITH {names_of(THIS)}
+SELECT r.status_code AS status_code, sum(r.calls) AS total
+{counted}
+GROUP BY status_code
+ORDER BY total DESC, status_code"""
+
+
+def routes_behind(counted: str) -> str:
+    """The routes behind one endpoint, busiest first."""
+    return f"""
+WITH {names_of(THIS)}
+SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS
+segment_text,
+    t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls
+FROM (SELECT r.route_id AS route_id, sum(r.calls) AS total {counted} GROUP BY r.route_id) AS c
+INNER JOIN (SELECT * FROM routes LIMIT 1 BY route_id) AS t ON t.route_id = c.route_id
+ORDER BY calls DESC, route_id
+LIMIT {ROUTES_MAX}"""

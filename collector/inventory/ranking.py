@@ -1,0 +1,206 @@
+"""The statement that ranks: filters, sort and place of a page in, the ids of that page and one more out.
+
+It looks at every endpoint, so it sums by route first, over the narrow summaries of routes where the span has them,
+and joins one row a route with its endpoint's name; a filter on names is looked up first and leaves only its routes to
+sum. No histogram is merged and no consumer counted unless the list is sorted by it. Measured with 100,000 endpoints:
+`scripts/bench inventory`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.inventory.authentication import NUMBERS
+from collector.inventory.counted import (
+    CLIENT_ERROR,
+    ERROR,
+    IN_SPAN,
+    SUCCESS,
+    ConsumerSql,
+    rows_table,
+    span_parameters,
+    summary_table,
+)
+from collector.inventory.cursor import Cursor
+from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
+from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
+from collector.inventory.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.span import Rollup, Span
+
+# Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
+_LATENCY = "quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2)"
+_OF_ROWS: Mapping[str, str] = {
+    "calls": "sum(r.calls)",
+    "success": f"sumIf(r.calls, {SUCCESS})",
+    "client_error": f"sumIf(r.calls, {CLIENT_ERROR})",
+    "error": f"sumIf(r.calls, {ERROR})",
+    "authenticated": f"sumIf(r.calls, {SUCCESS} AND r.authentication != 0)",
+    "authentication": f"groupBitOrIf(r.authentication, {SUCCESS})",
+    "last_seen": "max(r.last_seen)",
+    "latency": _LATENCY,
+}
+_OF_SUMMARIES: Mapping[str, str] = {
+    "calls": "sum(r.calls)",
+    "success": "sum(r.success_calls)",
+    "client_error": "sum(r.client_error_calls)",
+    "error": "sum(r.error_calls)",
+    "authenticated": "sum(r.authenticated_calls)",
+    "authentication": "groupBitOr(r.authentication)",
+    "last_seen": "max(r.last_seen)",
+    "latency": _LATENCY,
+}
+# The same figures of one endpoint, over alias `a` of its routes. The value at a quantile is a bucket of the histogram,
+# by nearest rank, as in collector/inventory/histogram.py; an endpoint without any has 0.
+_MERGED: Mapping[str, str] = {
+    "calls": "sum(a.calls)",
+    "success": "sum(a.success)",
+    "client_error": "sum(a.client_error)",
+    "error": "sum(a.error)",
+    "authenticated": "sum(a.authenticated)",
+    "authentication": "groupBitOr(a.authentication)",
+    "last_seen": "max(a.last_seen)",
+    "latency": "quantileExactWeightedArrayMerge(0.95)(a.latency)",
+    "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
+}
+
+_STATES = frozenset({"latency", "consumers"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SortKey:
+    """One sort: its expression over merged figures and names, the figures it needs, and the type of its values. No
+    value may be NULL or NaN: a keyset must be able to pass it."""
+
+    expression: str
+    needs: tuple[str, ...]
+    value_type: type[float] | type[str]
+
+
+_COVERAGE = f"({_MERGED['authenticated']} / {_MERGED['success']})"
+
+
+def _key(expression: str, *needs: str) -> SortKey:
+    return SortKey(expression=f"toFloat64({expression})", needs=needs, value_type=float)
+
+
+SORTS: Mapping[EndpointSort, SortKey] = {
+    EndpointSort.CALLS: _key(_MERGED["calls"]),
+    EndpointSort.LAST_SEEN: _key(f"toUnixTimestamp({_MERGED['last_seen']})", "last_seen"),
+    EndpointSort.FIRST_SEEN: _key("min(n.first_seen)"),
+    EndpointSort.TEMPLATE: SortKey(
+        expression="max(concat(n.url_template, ' ', n.method, ' ', n.host))", needs=(), value_type=str
+    ),
+    EndpointSort.P95: _key(_MERGED["latency"], "latency"),
+    EndpointSort.ERRORS: _key(_MERGED["error"], "error"),
+    # Without a 2xx call there is nothing to judge: after everything that can be.
+    EndpointSort.AUTHENTICATION: _key(f"if({_MERGED['success']} = 0, 2., {_COVERAGE})", "success", "authenticated"),
+    EndpointSort.CONSUMERS: _key(_MERGED["consumers"], "consumers"),
+}
+
+_TIERS = f"""multiIf({_MERGED["success"]} > 0, 'confirmed',
+        {_MERGED["calls"]} > 0 AND {_MERGED["client_error"]} = {_MERGED["calls"]}, 'probed', 'unconfirmed')"""
+
+_LEVELS: Mapping[str, str] = {
+    AuthenticationLevel.NONE: f"{_MERGED['success']} > 0 AND {_MERGED['authenticated']} = 0",
+    AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
+    AuthenticationLevel.FULL: f"{_MERGED['success']} > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
+    AuthenticationLevel.UNKNOWN: f"{_MERGED['success']} = 0",
+}
+
+_SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload)"
+_DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
+
+
+@dataclass(slots=True)
+class _Conditions:
+    """What a question filters by: on names, and on merged figures, with the figures and parameters these need."""
+
+    names: list[str]
+    figures: list[str]
+    needs: set[str]
+    parameters: dict[str, Any]
+
+
+def rank(question: EndpointQuestion, after: Cursor | None, who: ConsumerSql) -> tuple[str, dict[str, Any]]:
+    """The statement that gives id, sort_value and total of one page and one row more, with its parameters."""
+    sort = SORTS[question.sort]
+    asked = _read_filters(question)
+    parameters = {**span_parameters(question.span), **asked.parameters, "rows": question.limit + 1}
+    direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
+    keyset = ""
+    if after is not None:
+        column_type = "Float64" if sort.value_type is float else "String"
+        keyset = f"WHERE (sort_value, id) {comparison} ({{after_value:{column_type}}}, {{after_id:String}})"
+        parameters |= {"after_value": after.value, "after_id": after.id}
+    havings = "".join(f" AND {having}" for having in asked.figures)
+    statement = f"""
+WITH {_name(question.sort, asked.names)}
+SELECT id, sort_value, total
+FROM (
+    SELECT id, sort_value, count() OVER () AS total
+    FROM (
+        SELECT n.endpoint_id AS id, {sort.expression} AS sort_value
+        FROM ({_sum_routes(question.span, {"calls", *sort.needs, *asked.needs}, bool(asked.names), who)}) AS a
+        INNER JOIN names AS n ON n.route_id = a.route_id
+        WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
+        GROUP BY n.endpoint_id
+        HAVING {_MERGED["calls"]} > 0{havings}
+    )
+)
+{keyset}
+ORDER BY sort_value {direction}, id {direction}
+LIMIT {{rows:UInt32}}"""
+    return statement, parameters
+
+
+def _read_filters(question: EndpointQuestion) -> _Conditions:
+    asked = _Conditions([], [], set(), {})
+    for number, word in enumerate(question.words):
+        asked.names.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
+        asked.parameters[f"word{number}"] = word
+    for name, value, condition in (
+        ("method", question.method, "n.method = {method:String}"),
+        ("service", question.service, "(n.service = {service:String} OR n.workload = {service:String})"),
+        ("host", question.host, "n.host = {host:String}"),
+    ):
+        if value:
+            asked.names.append(condition)
+            asked.parameters[name] = value
+    if question.tier is not None:
+        asked.figures.append(f"{_TIERS} = {{tier:String}}")
+        asked.needs |= {"success", "client_error"}
+        asked.parameters["tier"] = question.tier.value
+    if question.authentication in _LEVELS:
+        asked.figures.append(_LEVELS[question.authentication])
+        asked.needs |= {"success", "authenticated"}
+    elif question.authentication:
+        asked.figures.append(f"bitAnd({_MERGED['authentication']}, {{bits:UInt32}}) != 0")
+        asked.needs.add("authentication")
+        asked.parameters["bits"] = 1 << NUMBERS[question.authentication]
+    return asked
+
+
+def _name(sort: EndpointSort, conditions: list[str]) -> str:
+    """The `names` of the WITH clause: those that pass the conditions, dated where the sort is by that."""
+    columns, source = "n.*", "endpoint_routes AS n FINAL"
+    if sort is EndpointSort.FIRST_SEEN:
+        columns += ", f.first_seen AS first_seen"
+        source = f"(SELECT * FROM endpoint_routes FINAL) AS n LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"names AS (SELECT {columns} FROM {source}{where})"
+
+
+def _sum_routes(span: Span, figures: set[str], is_filtered: bool, who: ConsumerSql) -> str:
+    """One row a route and role."""
+    from_rows = span.rollup is Rollup.MINUTE or "consumers" in figures
+    of_route = {**_OF_ROWS, "consumers": who.state} if from_rows else _OF_SUMMARIES
+    columns = "".join(f", {of_route[name]} AS {name}" for name in sorted(figures))
+    mine = " AND r.route_id IN (SELECT route_id FROM names)" if is_filtered else ""
+    # States are large: merged in the order in which rows lie, they need no table of all routes at once.
+    in_order = int(not figures.isdisjoint(_STATES))
+    return f"""
+            SELECT r.role AS role, r.route_id AS route_id{columns}
+            FROM {rows_table(span) if from_rows else summary_table(span)} AS r
+            WHERE {IN_SPAN}{mine}
+            GROUP BY r.role, r.route_id
+            SETTINGS optimize_aggregation_in_order = {in_order}"""
