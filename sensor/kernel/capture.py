@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.coverage import PortCount, PortProtocol
@@ -21,15 +24,20 @@ from sensor.kernel.abi import (
     PORT_COUNT,
     PORT_KEY,
     PORTS_SIZE,
+    RECORD,
     ConnectionKind,
     Counter,
 )
-from sensor.kernel.loader import LoadedProgram, load_program
-from sensor.kernel.ring import Ring
+from sensor.kernel.loader import RECORDS_BYTES, LoadedProgram, load_program
+from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 
 # Records of one read: bounds the time between two turns of the sensor's loop to some 0.2 s.
 READ_LIMIT: Final = 20_000
+# Records wait for more of them, as a batch costs little more than a record: so long, or until so much of their ring is
+# full.
+RECORDS_INTERVAL_NS: Final = 250_000_000
+_RECORDS_DUE_BYTES: Final = RECORDS_BYTES // 4
 
 _PROTOCOLS = {
     ConnectionKind.HTTP: PortProtocol.HTTP,
@@ -41,12 +49,18 @@ _PROTOCOLS = {
 }
 
 
+Records = npt.NDArray[np.void]
+_NO_RECORDS: Final = np.empty(0, RECORD)
+
+
 class Capture:
     """The kernel side, attached to a cgroup. Not thread-safe."""
 
     def __init__(self, *, program: LoadedProgram, ring_bytes: int, clock: Clock) -> None:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
+        self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
+        self._records_read_ns = 0
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
@@ -68,9 +82,26 @@ class Capture:
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT))
         return exchanges + self._assembler.poll(self._clock.monotonic_ns())
 
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """Records of calls that the kernel recognised or could not send up, where it is time for a batch of them or
+        `is_all` asks for them.
+
+        They lie in the ring: call `release_records` when they are read, and keep none.
+        """
+        now_ns = self._clock.monotonic_ns()
+        is_due = is_all or now_ns - self._records_read_ns >= RECORDS_INTERVAL_NS
+        if not is_due and self._records.pending_bytes() < _RECORDS_DUE_BYTES:
+            return _NO_RECORDS
+        self._records_read_ns = now_ns
+        return self._records.read(READ_LIMIT)
+
+    def release_records(self) -> None:
+        """The last records are read."""
+        self._records.release()
+
     def pending_bytes(self) -> int:
-        """Bytes in the ring that the next read will find."""
-        return self._ring.pending_bytes()
+        """Bytes in the rings that the next read will find."""
+        return self._ring.pending_bytes() + self._records.pending_bytes()
 
     def counters(self) -> dict[Counter, int]:
         """The kernel's totals since the load."""
@@ -156,3 +187,4 @@ class Capture:
         self._is_closed = True
         self._program.close()
         self._ring.close()
+        self._records.close()
