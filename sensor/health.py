@@ -74,6 +74,16 @@ class StageCounter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One figure of a room, for metrics: `apidae_sensor_<name>`."""
+
+    name: str
+    documentation: str
+    value: float
+    is_total: bool  # Only grows; else it is what is at the moment.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
     """What the sensor tells of itself every 5 s; totals since its start."""
 
@@ -85,6 +95,7 @@ class HealthReport:
     memory_bytes: int  # Resident set of this process.
     cpu_ns: int  # User and system time of this process.
     reason: str  # Why it is paused or stopping; else empty.
+    figures: tuple[Figure, ...] = ()  # Of the rooms; for metrics only.
 
 
 class MetricsCollector(Collector):
@@ -105,6 +116,9 @@ class MetricsCollector(Collector):
         )
         for name, documentation, value in gauges:
             yield GaugeMetricFamily(name, documentation, value=value)
+        for figure in report.figures:
+            family = CounterMetricFamily if figure.is_total else GaugeMetricFamily
+            yield family(f"apidae_sensor_{figure.name}", figure.documentation, value=figure.value)
         yield CounterMetricFamily("apidae_sensor_cpu_seconds", "Processor time used", value=report.cpu_ns / 1e9)
 
 

@@ -6,7 +6,6 @@ A call that was recognised is sampled now and then: where Python's route is no l
 root is forgotten.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -43,7 +42,7 @@ class Tracer(Protocol):
 class Learner:
     """Teaches a `Mirror` from described calls, under one installation key."""
 
-    __slots__ = ("_hash", "_mirror", "_names", "_read_hops", "_tracer", "tally")
+    __slots__ = ("_hash", "_mirror", "_names", "_read_hops", "_tracer", "contradicted_count")
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class Learner:
         self._tracer = tracer
         self._hash = hash_segment
         self._read_hops = read_hops
-        self.tally: Counter[str] = Counter()  # What was forgotten, by reason.
+        self.contradicted_count = 0  # Of what was taught.
 
     def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int) -> None:
         """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now."""
@@ -153,7 +152,7 @@ class Learner:
         if known == profile:
             return
         if known is not None:
-            self.tally["contradicted_profile"] += 1
+            self.contradicted_count += 1
         self._mirror.add_profile(exchange.profile, profile)
 
     def _find_edge(self, node: int, depth: int, segment: bytes, step: Step) -> EdgeKey:
@@ -169,8 +168,7 @@ class Learner:
         root.value_edges += 1
         if root.value_edges <= VALUE_EDGES_MAX:
             return True
-        self._mirror.forget_root(root)
-        self.tally["roots_full_of_values"] += 1
+        self._mirror.evict_root(root)
         return False
 
     def _note_media_type(self, key: RootKey, head: PlainHead, record: CallRecord) -> None:
@@ -193,7 +191,7 @@ class Learner:
     def _contradict(self, root: Root) -> bool:
         """What was taught is no longer so."""
         self._mirror.forget_root(root)
-        self.tally["contradicted_root"] += 1
+        self.contradicted_count += 1
         return False
 
 

@@ -265,6 +265,11 @@ class Mirror:
             self.routes.retire(number)
         self.edge_count -= len(root.edges)
 
+    def evict_root(self, root: Root) -> None:
+        """Because there is too much below it, or too much in all."""
+        self.forget_root(root)
+        self.evicted_roots += 1
+
     def forget_profile(self, profile_hash: int) -> None:
         """Where there is one."""
         number = self._profiles.pop(profile_hash, None)
@@ -319,5 +324,4 @@ class Mirror:
                 and len(self.routes) <= limits.routes - limits.routes // part
             ):
                 return
-            self.forget_root(root)
-            self.evicted_roots += 1
+            self.evict_root(root)

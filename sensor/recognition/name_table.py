@@ -25,13 +25,13 @@ _NAME_BYTES_MAX: Final = 64
 class NameTable:
     """The names taught so far. Not thread-safe."""
 
-    __slots__ = ("_buckets", "_fixed", "_judge", "_known", "_mirror", "_seed", "evicted_count")
+    __slots__ = ("_buckets", "_fixed", "_judge", "_known", "_mirror", "evicted_count", "seed")
 
     def __init__(self, mirror: Mirror, judge: NameJudge, *, seed: int) -> None:
         """Tells the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
         self._mirror = mirror
         self._judge = judge
-        self._seed = seed
+        self.seed = seed
         self._buckets: dict[int, list[int]] = {}
         self._known: set[int] = set()  # Entries, kinds included.
         self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
@@ -50,14 +50,14 @@ class NameTable:
         for name in head.header_names:
             kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
             if kind is not None:
-                is_new |= self._add(hashes.hash_header_name(self._seed, name), kind)
+                is_new |= self._add(hashes.hash_header_name(self.seed, name), kind)
         if head.query:
             pairs = head.query.split(b"&")
             for pair in pairs if len(pairs) <= _PARAMETERS_MAX else ():
                 name = pair.partition(b"=")[0]
                 parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
                 if parameter is not None:
-                    is_new |= self._add(hashes.hash_parameter_name(self._seed, name), parameter)
+                    is_new |= self._add(hashes.hash_parameter_name(self.seed, name), parameter)
         return is_new
 
     def _add(self, name_hash: int, kind: NameKind) -> bool:

@@ -1,24 +1,23 @@
 """Recognition under one installation key: teaches what the slow path described, reads what the kernel recognised.
 
-One object for the pipeline and the loop. The `Mirror` outlives it: when the key changes, everything is forgotten and
-taught anew, under numbers that were never used.
+One object for the pipeline and the loop. The `Mirror` and the names outlive it: when the key changes, all paths and
+profiles are forgotten and taught anew, under numbers that were never used.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sensor.calls import CallRecord, Exchange, Hop, Role, Service
 from sensor.columns import Calls
 from sensor.describe import Describer
 from sensor.facts import Facts
-from sensor.health import StageCounter
+from sensor.health import Figure
 from sensor.kernel.abi import SETTINGS, Settings
 from sensor.keyed import KeyedHash
 from sensor.recognition.learning import Learner
 from sensor.recognition.mirror import KernelMaps, MapName, Mirror
 from sensor.recognition.name_table import NameTable
-from sensor.recognition.names import NameJudge
-from sensor.recognition.records import Identity, OverflowSum, RecordConverter, Records
+from sensor.recognition.records import Identity, OverflowTotals, RecordConverter, Records
 from sensor.templating import Templater
 
 _SETTINGS_KEY = bytes(4)
@@ -36,40 +35,20 @@ class RecognitionSettings:
     heads_burst: int = 10_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecognitionFigures:
-    """What is known and what was forgotten, for metrics. Totals since the start but for the first four."""
-
-    roots: int
-    edges: int
-    routes: int
-    profiles: int
-    names: int
-    evicted_roots: int
-    evicted_profiles: int
-    evicted_names: int
-    contradictions: int
-    unlearned_calls: int
-    overflow_calls: int
-    forgotten_calls: int
-
-
 def build_recogniser(
     *,
     settings: RecognitionSettings,
     mirror: Mirror,
+    names: NameTable,
     facts: Facts,
     templater: Templater,
     describer: Describer,
     identity: Identity,
     keyed_hash: KeyedHash,
     secret: bytes,
-    seed: int,
     monotonic_ns: Callable[[], int],
-    has_trusted_networks: bool,
 ) -> "Recogniser":
-    """A recogniser around the describer and templater of one installation key."""
-    names = NameTable(mirror, NameJudge(is_forwarding_read=has_trusted_networks), seed=seed)
+    """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it."""
     return Recogniser(
         settings=settings,
         mirror=mirror,
@@ -88,10 +67,8 @@ def build_recogniser(
             route_other=templater.route_other,
             name_remote=describer.name_remote,
             find_client=describer.find_client,
-            stage=StageCounter("recognise"),
         ),
         secret=secret,
-        seed=seed,
         monotonic_ns=monotonic_ns,
     )
 
@@ -108,24 +85,17 @@ class Recogniser:
         learner: Learner,
         converter: RecordConverter,
         secret: bytes,
-        seed: int,
         monotonic_ns: Callable[[], int],
     ) -> None:
-        """`secret`: the installation key; `seed`: of name hashes, the one `names` was made with."""
+        """`secret`: the installation key."""
         self._settings = settings
         self._mirror = mirror
         self._names = names
         self._learner = learner
         self._converter = converter
         self._secret = secret
-        self._seed = seed
         self._monotonic_ns = monotonic_ns
         self._write_settings()
-
-    @property
-    def stage(self) -> str:
-        """Name of the converter's account."""
-        return self._converter.stage.stage
 
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         """Takes one call of the slow path."""
@@ -137,9 +107,9 @@ class Recogniser:
         """Rows of what the kernel recognised."""
         return self._converter.convert(records, offset_ns=offset_ns)
 
-    def convert_overflow(self, sums: Sequence[OverflowSum], *, time_unix_ns: int) -> Calls:
-        """Rows of what the kernel could only add up."""
-        return self._converter.convert_overflow(sums, time_unix_ns=time_unix_ns)
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """Rows of what the kernel could only add up since the last time, from its totals since the load."""
+        return self._converter.convert_overflow(totals, time_unix_ns=time_unix_ns)
 
     def limit_heads(self, heads_per_second: int) -> None:
         """The governor's word on heads a second."""
@@ -166,22 +136,26 @@ class Recogniser:
         """Tells the kernel what changed."""
         self._mirror.flush(maps)
 
-    def figures(self) -> RecognitionFigures:
+    def figures(self) -> tuple[Figure, ...]:
         """What is known, and what was forgotten."""
         mirror, converter = self._mirror, self._converter
-        return RecognitionFigures(
-            roots=mirror.root_count,
-            edges=mirror.edge_count,
-            routes=len(mirror.routes),
-            profiles=len(mirror.profiles),
-            names=len(self._names),
-            evicted_roots=mirror.evicted_roots,
-            evicted_profiles=mirror.evicted_profiles,
-            evicted_names=self._names.evicted_count,
-            contradictions=sum(self._learner.tally.values()),
-            unlearned_calls=converter.unlearned_calls,
-            overflow_calls=converter.overflow_calls,
-            forgotten_calls=converter.forgotten_calls,
+        values = (
+            ("taught_roots", "Services, hosts and methods whose paths the kernel knows", mirror.root_count, False),
+            ("taught_edges", "Segments of paths the kernel knows", mirror.edge_count, False),
+            ("taught_routes", "Routes the kernel knows", len(mirror.routes), False),
+            ("taught_profiles", "Profiles of heads the kernel knows", len(mirror.profiles), False),
+            ("taught_names", "Names of fields and parameters the kernel knows", len(self._names), False),
+            ("evicted_roots", "Roots forgotten because there were too many", mirror.evicted_roots, True),
+            ("evicted_profiles", "Profiles forgotten because there were too many", mirror.evicted_profiles, True),
+            ("evicted_names", "Names forgotten because there were too many", self._names.evicted_count, True),
+            ("contradictions", "Times a sample did not fit what was taught", self._learner.contradicted_count, True),
+            ("unlearned_calls", "Calls beyond the budget of heads", converter.unlearned_calls, True),
+            ("overflow_calls", "Calls that were only added up, as a ring was full", converter.overflow_calls, True),
+            ("forgotten_calls", "Calls of routes forgotten long before they ended", converter.forgotten_calls, True),
+        )
+        return tuple(
+            Figure(name=name, documentation=documentation, value=value, is_total=is_total)
+            for name, documentation, value, is_total in values
         )
 
     def _write_settings(self) -> None:
@@ -189,7 +163,7 @@ class Recogniser:
         packed = SETTINGS.pack(
             *Settings(
                 sip_key=self._secret,
-                seed=self._seed,
+                seed=self._names.seed,
                 is_recognising=int(settings.is_recognising),
                 head_sample_ns=settings.head_sample_ns,
                 heads_per_second=settings.heads_per_second,

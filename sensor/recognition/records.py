@@ -8,8 +8,8 @@ full; both are marked lossy: they are counted, not described.
 Cost: a few numpy passes and one dictionary look-up for each different route and actor of a batch.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route, Se
 from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
-from sensor.health import StageCounter
-from sensor.kernel.abi import RecordFlag
+from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
 from sensor.recognition.mirror import Mirror, Profile
 
 # Actors of records remembered; dropped whole when full.
@@ -34,16 +33,8 @@ _HALF: Final = np.uint64(32)
 Records = npt.NDArray[np.void]
 
 
-class OverflowSum(NamedTuple):
-    """Calls that the kernel could only add up: a row of its `overflow` map."""
-
-    cgroup_id: int
-    port: int
-    role: int
-    status_class: int
-    calls: int
-    request_bytes: int
-    response_bytes: int
+# Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
+OverflowTotals = tuple[int, int, int, int]
 
 
 class Identity(Protocol):
@@ -70,10 +61,10 @@ class RecordConverter:
         "_identity",
         "_mirror",
         "_name_remote",
+        "_overflow",
         "_route_other",
         "forgotten_calls",
         "overflow_calls",
-        "stage",
         "unlearned_calls",
     )
 
@@ -86,7 +77,6 @@ class RecordConverter:
         route_other: Callable[[Service, str], Route],
         name_remote: Callable[[str, int], Service],
         find_client: Callable[[Sequence[bytes], str], str],
-        stage: StageCounter,
     ) -> None:
         """`route_other`: the `other` route of a service and method; `name_remote`: the service at another node's end;
         `find_client`: the client's address by the hops of a profile and the peer's address."""
@@ -96,10 +86,10 @@ class RecordConverter:
         self._route_other = route_other
         self._name_remote = name_remote
         self._find_client = find_client
-        self.stage = stage
         self._actors: dict[int, int] = {}
         self._ends: dict[tuple[int, int], str] = {}  # Last local address by (cgroup, port).
         self._generation = facts.generation
+        self._overflow: dict[bytes, OverflowTotals] = {}
         self.overflow_calls = 0
         self.unlearned_calls = 0
         self.forgotten_calls = 0  # Of routes that were forgotten so long ago that nothing is known of them.
@@ -116,9 +106,6 @@ class RecordConverter:
         if unknown.any():
             self._fill_others(records, calls, np.flatnonzero(unknown))
         calls["actor"] = self._find_actors(records)
-        told = int(calls["calls"].sum())
-        self.stage.see(told)
-        self.stage.use(told)
         return calls
 
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
@@ -235,24 +222,29 @@ class RecordConverter:
         )
         return actor, bool(workload) or not cgroup_id
 
-    def convert_overflow(self, sums: Sequence[OverflowSum], *, time_unix_ns: int) -> Calls:
-        """Rows of what was only added up; who called, when exactly and for how long is not known."""
-        parts = [(one, calls, place == 0) for one in sums for place, calls in enumerate(_split(one.calls))]
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """Rows of what was only added up since the last time; who called, when exactly and for how long is not
+        known."""
+        parts: list[tuple[tuple[int, int, int, int], int, int, int]] = []
+        for key, (calls, request_bytes, response_bytes, _) in totals.items():
+            before = self._overflow.get(key, (0, 0, 0, 0))
+            sizes = request_bytes - before[1], response_bytes - before[2]
+            for place, part in enumerate(_split(calls - before[0])):
+                parts.append((OVERFLOW_KEY.unpack(key), part, *(sizes if place == 0 else (0, 0))))
+        self._overflow = dict(totals)
         rows = make_calls(len(parts))
         rows["time_unix_ns"] = time_unix_ns
         rows["actor"] = self._facts.actor(_NOBODY)
         rows["flags"] = int(CallFlag.LOSSY)
         rows["number"] = NO_NUMBER
-        for row, (one, calls, is_first) in zip(rows, parts, strict=True):
-            route, hop = self._find_other_at(one.cgroup_id, one.port, one.role, "")
-            row["route"], row["hop"] = self._facts.route(route), int(hop)
-            row["role"], row["status"], row["calls"] = one.role, one.status_class * 100, calls
-            if is_first:
-                row["request_bytes"], row["response_bytes"] = one.request_bytes, one.response_bytes
-        told = sum(one.calls for one in sums)
-        self.stage.see(told)
-        self.stage.use(told)
-        self.overflow_calls += told
+        for row, ((cgroup_id, port, role, status_class), count, request_bytes, response_bytes) in zip(
+            rows, parts, strict=True
+        ):
+            route, hop = self._find_other_at(cgroup_id, port, role, "")
+            row["route"], row["hop"], row["role"] = self._facts.route(route), int(hop), role
+            row["status"], row["calls"] = status_class * 100, count
+            row["request_bytes"], row["response_bytes"] = request_bytes, response_bytes
+        self.overflow_calls += int(rows["calls"].sum())
         return rows
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from sensor.health import HealthReport, MetricsCollector, SensorState, StageCount, StageCounter, serve_metrics
+from sensor.health import Figure, HealthReport, MetricsCollector, SensorState, StageCount, StageCounter, serve_metrics
 
 moves = st.lists(st.tuples(st.sampled_from(["use", "full", "late"]), st.integers(0, 1000)), max_size=30)
 
@@ -47,6 +47,10 @@ def make_report() -> HealthReport:
         memory_bytes=1_000,
         cpu_ns=3_000_000_000,
         reason="",
+        figures=(
+            Figure(name="heads", documentation="Heads sent up", value=5, is_total=True),
+            Figure(name="roots", documentation="Roots known", value=6, is_total=False),
+        ),
     )
 
 
@@ -62,6 +66,8 @@ def test_metrics_say_what_health_says() -> None:
         ("apidae_sensor_spool_bytes", 99.0, ()),
         ("apidae_sensor_memory_bytes", 1000.0, ()),
         ("apidae_sensor_cpu_seconds_total", 3.0, ()),
+        ("apidae_sensor_heads_total", 5.0, ()),
+        ("apidae_sensor_roots", 6.0, ()),
     }
     samples = {(s.name, s.value, tuple(s.labels.values())) for family in registry.collect() for s in family.samples}
     assert samples == expected

@@ -9,6 +9,8 @@ from sensor.describe import Describer, DescribeSettings
 from sensor.facts import ActorFacts, Facts
 from sensor.keyed import KeyedHash
 from sensor.recognition.mirror import Mirror, MirrorLimits
+from sensor.recognition.name_table import NameTable
+from sensor.recognition.names import NameJudge
 from sensor.recognition.recogniser import Recogniser, RecognitionSettings, build_recogniser
 from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
@@ -60,15 +62,14 @@ class Sensor:
         self.recogniser: Recogniser = build_recogniser(
             settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
             mirror=self.mirror,
+            names=NameTable(self.mirror, NameJudge(is_forwarding_read=bool(trusted_networks)), seed=SEED),
             facts=self.facts,
             templater=self.templater,
             describer=self.describer,
             identity=self.node,
             keyed_hash=keyed_hash,
             secret=SECRET,
-            seed=SEED,
             monotonic_ns=lambda: self.now_ns,
-            has_trusted_networks=bool(trusted_networks),
         )
         self.flush()
 
@@ -96,6 +97,10 @@ class Sensor:
         """Rows of the records so far."""
         _, records = self.kernel.drain()
         return self.recogniser.convert(records, offset_ns=0)
+
+    def figure(self, name: str) -> float:
+        """One figure of the recogniser."""
+        return {figure.name: figure.value for figure in self.recogniser.figures()}[name]
 
     def told(self, row) -> tuple[object, ...]:
         """What a row says, as text and numbers."""

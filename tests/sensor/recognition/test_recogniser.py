@@ -5,9 +5,8 @@ import random
 import pytest
 
 from sensor.calls import Role
-from sensor.kernel.abi import SETTINGS, Settings
+from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, Settings
 from sensor.recognition.mirror import MapName
-from sensor.recognition.recogniser import Recogniser
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.recognition.kernel import Call
 
@@ -33,7 +32,7 @@ def test_a_like_call_is_recognised_and_told_alike(sensor: Sensor) -> None:
     (row,) = sensor.convert()
     assert sensor.told(row) == tell(sensor.describe(call))
     assert (int(row["calls"]), int(row["time_unix_ns"])) == (1, 2_000)
-    assert sensor.recogniser.figures().routes == 1
+    assert sensor.figure("taught_routes") == 1
 
 
 def test_random_calls_are_told_alike(sensor: Sensor) -> None:
@@ -149,7 +148,7 @@ def test_a_sample_that_contradicts_forgets_the_root(sensor: Sensor) -> None:
     sensor.node.workloads[80] = "other-shop"
     assert sensor.take(make(time_ns=2 * SAMPLE_NS)) == "head"
     assert sensor.mirror.root_count == 0
-    assert sensor.recogniser.figures().contradictions == 1
+    assert sensor.figure("contradictions") == 1
     assert sensor.take(make()) == "head"
     assert sensor.take(make()) == "record"
 
@@ -173,7 +172,7 @@ def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> No
     assert (route.service.workload, route.host, route.method) == ("shop8080", "other", "_OTHER")
     assert (actor.client_address, actor.principal) == ("2001:db8::6", 0)
     assert (int(row["flags"]) & 1, int(row["object"]), int(row["number"])) == (1, 0, -1)
-    assert sensor.recogniser.figures().unlearned_calls == 1
+    assert sensor.figure("unlearned_calls") == 1
 
 
 def test_a_revealed_word_is_told_at_once(sensor: Sensor) -> None:
@@ -211,7 +210,6 @@ def test_nothing_is_left_in_the_kernel_after_another_key(sensor: Sensor) -> None
     sensor.flush()
     for name in (MapName.ROOTS, MapName.EDGES, MapName.LEAVES, MapName.PROFILES):
         assert not sensor.kernel.maps[name]
-    assert isinstance(sensor.recogniser, Recogniser)
     assert sensor.mirror.edge_count == 0
 
 
@@ -228,3 +226,19 @@ def test_heads_that_two_readers_read_differently_teach_nothing(sensor: Sensor, l
 def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
     for _ in range(4):
         assert sensor.take(make("/v1/orders/1001?X-Amz-Signature=abc&X-Amz-Date=1")) == "head"
+
+
+def test_sums_of_a_full_ring_are_told_once_and_whole(sensor: Sensor) -> None:
+    sensor.kernel.heads_left = 0
+    sensor.take(make(local_address="192.0.2.5"))
+    sensor.convert()
+    key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), 2)
+    for total, expected in (((700, 7_000, 70_000, 5), (700, 7_000, 70_000)), ((701, 7_010, 70_100, 6), (1, 10, 100))):
+        rows = sensor.recogniser.convert_overflow({key: total}, time_unix_ns=77)
+        sums = tuple(int(rows[name].sum()) for name in ("calls", "request_bytes", "response_bytes"))
+        assert sums == expected
+        assert set(rows["status"].tolist()) == {200}
+        assert all(rows["flags"] == 1)
+        assert sensor.facts.find_route(int(rows[0]["route"])).service.workload == "shop80"
+    assert len(sensor.recogniser.convert_overflow({key: total}, time_unix_ns=78)) == 0
+    assert sensor.figure("overflow_calls") == 701
