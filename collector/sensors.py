@@ -33,7 +33,7 @@ class SensorStatus:
     spool_bytes: int = 0
     memory_bytes: int = 0
     cpu_ns: int = 0
-    seen_calls: int = 0  # By its batches, since first_seen.
+    seen_calls: int = 0  # Since its start, by its last report; see HealthReport.
     lost_calls: int = 0
     stages: str = "[]"  # JSON: [{stage, seen, used, dropped: {reason: count}}].
     updated_at: float = 0.0
@@ -56,7 +56,10 @@ class SensorStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
-    """The wire's Health, checked."""
+    """The wire's Health, checked. Seen calls are those that entered the first stage since the sensor's start, lost ones
+    included (seen = used + dropped); lost ones are what any stage dropped. Batches tell losses too, but each of the 64
+    partitions is told all since its own last batch, so that their sums count a call as often as there are partitions.
+    """
 
     state: int
     reason: str
@@ -64,6 +67,8 @@ class HealthReport:
     spool_bytes: int
     memory_bytes: int
     cpu_ns: int
+    seen_calls: int
+    lost_calls: int
     stages: str
 
 
@@ -84,9 +89,13 @@ class SensorRegistry:
             self._statuses.update((status.node, status) for status in statuses)
 
     def record_hello(self, node: str, *, cluster: str, boot_id: str, version: str, kernel_release: str) -> None:
-        """A sensor connected."""
+        """A sensor connected. Another process begins its account anew."""
+        with self._lock:
+            old = self._statuses.get(node)
+        anew = {} if old is not None and old.boot_id == boot_id else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}
         self._change(
             node,
+            **anew,
             cluster=cluster,
             boot_id=boot_id,
             version=version,
@@ -103,16 +112,9 @@ class SensorRegistry:
             **{field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
         )
 
-    def record_batch(self, node: str, *, seen_calls: int, lost_calls: int) -> None:
+    def record_batch(self, node: str) -> None:
         """A batch of a sensor became durable."""
-        with self._lock:
-            old = self._statuses.get(node)
-        self._change(
-            node,
-            last_batch_at=self._clock(),
-            seen_calls=(old.seen_calls if old else 0) + seen_calls,
-            lost_calls=(old.lost_calls if old else 0) + lost_calls,
-        )
+        self._change(node, last_batch_at=self._clock())
 
     def list_statuses(self) -> list[SensorStatus]:
         """All, by node."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from apidae.v1 import stream_pb2
 
@@ -14,6 +15,7 @@ STAGE_LIMIT = 64
 REASON_LIMIT = 64  # Of one stage.
 PORT_LIMIT = 10_000
 REVEAL_LIMIT = 1_000
+FIRST_STAGE = "kernel"  # Where every call enters (sensor/kernel/capture.py); the later stages see what it passed on.
 _COUNT_LIMIT = 2**63
 
 
@@ -84,7 +86,7 @@ def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
 
 def convert_health(health: stream_pb2.Health) -> HealthReport:
     """A report, cut to its bounds."""
-    stages = [
+    stages: list[dict[str, Any]] = [
         {
             "stage": stage.stage[:NAME_LIMIT_BYTES],
             "seen": stage.seen,
@@ -103,6 +105,8 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
         spool_bytes=health.spool_bytes,
         memory_bytes=health.memory_bytes,
         cpu_ns=health.cpu_ns,
+        seen_calls=min(sum(stage["seen"] for stage in stages if stage["stage"] == FIRST_STAGE), _COUNT_LIMIT),
+        lost_calls=min(sum(sum(stage["dropped"].values()) for stage in stages), _COUNT_LIMIT),
         stages=json.dumps(stages),
     )
 

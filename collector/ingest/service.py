@@ -230,18 +230,16 @@ class _Stream:
             payload=batch.SerializeToString(),
         )
         future = context.commit.submit(append)
-        self._spawn(self._acknowledge(append, future, rows.seen_calls, rows.lost_calls))
+        self._spawn(self._acknowledge(append, future))
 
-    async def _acknowledge(
-        self, append: Append, future: "asyncio.Future[Committed]", seen_calls: int, lost_calls: int
-    ) -> None:
+    async def _acknowledge(self, append: Append, future: "asyncio.Future[Committed]") -> None:
         counts = self._service.counts
         try:
             # Shielded: another stream may wait for the same write.
             result = await asyncio.shield(future)
             counts[f"batches_{result.outcome.value}"] += 1
             if result.outcome is Outcome.DURABLE:
-                self._context.sensors.record_batch(append.node, seen_calls=seen_calls, lost_calls=lost_calls)
+                self._context.sensors.record_batch(append.node)
             await self._write(
                 stream_pb2.ConnectResponse(
                     ack=stream_pb2.Ack(

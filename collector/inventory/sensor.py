@@ -15,7 +15,6 @@ class SensorState(StrEnum):
     UNKNOWN = "unknown"  # Connected, has not reported yet.
 
 
-FIRST_STAGE = "kernel"  # Where every call enters (sensor/kernel/capture.py); the later stages see what it passed on.
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
 
 
@@ -41,12 +40,8 @@ class StageCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensor:
-    """One sensor and its last report. Times are unix seconds.
-
-    Seen and lost calls come from the report's account of stages. Those that batches carry are no account of one sensor:
-    each of the 64 partitions is told all that was lost since its own last batch, so that sums over partitions count
-    a call as often as there are partitions.
-    """
+    """One sensor and its last report. Times are unix seconds; calls are since the sensor's start, seen ones with the
+    lost ones among them (collector/sensors.py)."""
 
     node: str
     cluster: str
@@ -61,18 +56,10 @@ class Sensor:
     spool_bytes: int
     memory_bytes: int
     cpu_seconds: float
+    seen_calls: int
+    lost_calls: int
     stages: tuple[StageCount, ...]
     reason: str
-
-    @property
-    def seen_calls(self) -> int:
-        """Calls that entered the first stage since the sensor's start, lost ones included: seen = used + dropped."""
-        return sum(stage.seen for stage in self.stages if stage.stage == FIRST_STAGE)
-
-    @property
-    def lost_calls(self) -> int:
-        """Calls dropped by any stage since the sensor's start, whatever the reason."""
-        return sum(stage.dropped_total for stage in self.stages)
 
     @property
     def loss_ratio(self) -> float:

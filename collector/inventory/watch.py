@@ -24,7 +24,7 @@ _PROTOCOLS = {  # proto PortProtocol.
 _SENSORS = f"""
 SELECT cluster, node, boot_id, version, kernel_release, state, reason, first_seen, last_hello_at, last_health_at,
 last_batch_at, lag_ms,
-    spool_bytes, memory_bytes, cpu_ns, stages
+    spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls, stages
 FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
@@ -87,6 +87,8 @@ def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
         spool_bytes=int(row["spool_bytes"]),
         memory_bytes=int(row["memory_bytes"]),
         cpu_seconds=int(row["cpu_ns"]) / 1e9,
+        seen_calls=int(row["seen_calls"]),
+        lost_calls=int(row["lost_calls"]),
         stages=_read_stages(row["stages"]),
         reason=row["reason"],
     )

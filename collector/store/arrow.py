@@ -39,22 +39,6 @@ def build_rows(batches: Sequence[RowBatch]) -> pa.Table:
     return pa.concat_tables([_build_batch(batch) for batch in batches])
 
 
-def build_losses(batches: Sequence[RowBatch], received_seconds: Sequence[int]) -> pa.Table:
-    """`losses`, one row a batch that tells of calls; it counts at the minute of its newest window, else of its
-    arrival.
-    """
-    told = [(b, r) for b, r in zip(batches, received_seconds, strict=True) if b.seen_calls or b.lost_calls]
-    times = [int(np.max(batch.window_start)) if len(batch) else received for batch, received in told]
-    return pa.table(
-        {
-            "time": pa.array([time // 60 * 60 for time in times], pa.uint32()),
-            "node": pa.array([batch.node for batch, _ in told], pa.string()),
-            "seen_calls": pa.array([batch.seen_calls for batch, _ in told], pa.uint64()),
-            "lost_calls": pa.array([batch.lost_calls for batch, _ in told], pa.uint64()),
-        }
-    )
-
-
 def build_routes(routes: Iterable[tuple[Route, int]]) -> pa.Table:
     """`routes` of routes and the unix seconds at which each was first seen."""
     found = list(routes)

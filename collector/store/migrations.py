@@ -7,7 +7,7 @@ from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS
 from collector.store.tables.layout import Layout, Table
 from collector.store.tables.routes import ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
-from collector.store.tables.sensors import COVERAGE, EVICTIONS, LOSSES, SENSORS
+from collector.store.tables.sensors import COVERAGE, EVICTIONS, SENSORS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
 __all__ = ["TABLES", "Layout", "render_statements"]
@@ -19,7 +19,6 @@ TABLES = (
     ROWS_HOUR,
     ROUTES_HOUR,
     ROUTES_DAY,
-    LOSSES,
     ALERTS,
     ALERT_ACTIONS,
     ALERT_MUTES,

@@ -17,7 +17,7 @@ from collector.ingest.convert import Refusal, convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
 from collector.rows import Route, RowBatch
-from collector.store.arrow import build_losses, build_routes, build_rows
+from collector.store.arrow import build_routes, build_rows
 from collector.store.base import Store
 
 BATCH_ROWS = 10_000
@@ -106,13 +106,12 @@ class StoreWriter:
         start, end = self._reader.cursor.position, entries[-1].end
         if not is_claimed:
             self._reader.claim(end)
-        batches, received = self._convert(entries)
+        batches = self._convert(entries)
         self._store_routes(batches)
         token = f"{self._log_id}:{start}-{end}"
         if any(len(batch) for batch in batches):
             self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
             self.counts.inserts += 1
-        self._store.insert_arrow("losses", build_losses(batches, received), token)
         self._reader.commit(end)
         self.counts.batches_seen += len(entries)
         self.counts.batches_stored += len(batches)
@@ -121,17 +120,10 @@ class StoreWriter:
         return len(entries)
 
     @staticmethod
-    def _convert(entries: list[Entry]) -> tuple[list[RowBatch], list[int]]:
+    def _convert(entries: list[Entry]) -> list[RowBatch]:
         """Times are judged as of the arrival, so that a replay judges alike."""
-        batches: list[RowBatch] = []
-        received: list[int] = []
-        for entry in entries:
-            seconds = entry.received_unix_ns // 1_000_000_000
-            batch = convert_bytes(entry.payload, seconds)
-            if not isinstance(batch, Refusal):
-                batches.append(batch)
-                received.append(seconds)
-        return batches, received
+        batches = (convert_bytes(entry.payload, entry.received_unix_ns // 1_000_000_000) for entry in entries)
+        return [batch for batch in batches if not isinstance(batch, Refusal)]
 
     def _store_routes(self, batches: Sequence[RowBatch]) -> None:
         """Insert the routes not stored yet, with their endpoints."""

@@ -1,24 +1,6 @@
-"""The tables of the watch: sensors, listening ports, losses, and what the disk cap removed."""
+"""The tables of the watch: sensors, listening ports, and what the disk cap removed."""
 
-from collector.store.tables.layout import DEDUPLICATE, DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table
-
-# Calls seen and known to be lost, by sensor and minute.
-LOSSES = Table(
-    name="losses",
-    shard_by="cityHash64(node)",
-    ddl=f"""
-CREATE TABLE IF NOT EXISTS losses{{write_table}}{{on_cluster}} (
-    time DateTime('UTC'),
-    node String,
-    seen_calls SimpleAggregateFunction(sum, UInt64),
-    lost_calls SimpleAggregateFunction(sum, UInt64)
-) ENGINE = {{engine_prefix}}AggregatingMergeTree
-PARTITION BY toMonday(time)
-ORDER BY (time, node)
-TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
-SETTINGS {DEDUPLICATE}, ttl_only_drop_parts = 1
-""",
-)
+from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table
 
 # The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON:
 # [{stage, seen, used, dropped: {reason: count}}]. Read with FINAL.

@@ -29,6 +29,16 @@ def test_health_keeps_every_stage_balanced() -> None:
     assert (report.state, report.lag_ms) == (1, 7)
 
 
+def test_what_any_stage_drops_is_lost_once() -> None:
+    health = stream_pb2.Health()
+    health.stages.add(stage="kernel", seen=1_000, used=940, dropped_reasons=["ring_full"], dropped_counts=[60])
+    health.stages.add(stage="exchange", seen=940, used=900, dropped_reasons=["head_lost"], dropped_counts=[40])
+    health.stages.add(stage="spool", seen=9, used=9)
+    report = convert_health(health)
+    assert (report.seen_calls, report.lost_calls) == (1_000, 100)
+    assert convert_health(stream_pb2.Health()).seen_calls == 0
+
+
 def test_coverage_is_of_the_node_that_speaks() -> None:
     service = data_pb2.Service(workload="nginx", host_name="h", port=70_000, workload_kind=3)
     coverage = stream_pb2.Coverage()

@@ -12,7 +12,7 @@ from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
 from collector.ingest.convert import convert_batch
 from collector.rows import RowBatch
 from collector.sensors import SensorStatus
-from collector.store.arrow import build_losses, build_routes, build_rows
+from collector.store.arrow import build_routes, build_rows
 from collector.store.base import Store, StoreError
 from collector.store.migrations import TABLES, Layout, render_statements
 from collector.store.retention import Eviction, enforce_cap, measure_bytes
@@ -64,12 +64,10 @@ def test_a_token_counts_once_in_every_table(store: Store) -> None:
     token = uuid4().hex
     for _ in range(3):
         store.insert_arrow("rows_minute", build_rows([make_rows()]), token)
-        store.insert_arrow("losses", build_losses([make_rows()], [NOW]), token)
     store.insert_arrow("rows_minute", build_rows([make_rows()]), token + "x")
     assert store.query("SELECT sum(calls) FROM rows_minute") == [(56,)]
     for table in ("rows_hour", "routes_hour", "routes_day"):
         assert store.query(f"SELECT sum(calls) FROM {table}") == [(56,)]
-    assert store.query("SELECT sum(seen_calls), sum(lost_calls) FROM losses") == [(28, 2)]
 
 
 def test_values_wider_than_their_column_are_clipped(store: Store) -> None:
