@@ -74,21 +74,19 @@ def _make_refusal(command: str, extra: str, module: str) -> Callable[[], None]:
     return refuse
 
 
-def fail(sentence: str, code: int) -> NoReturn:
+def fail(sentence: str, code: int, program: str = "apidae") -> NoReturn:
     """Say it on standard error and end."""
-    print(f"apidae: {sentence}", file=sys.stderr)
+    print(f"{program}: {sentence}", file=sys.stderr)
     raise SystemExit(code)
 
 
-def main() -> None:
-    """Entry point of the console script."""
-    # gRPC's core writes lines of its own beside our one sentence; who wants them sets the variable.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    command = typer.main.get_command(build_app())
+def run_app(app: typer.Typer, program: str = "apidae") -> NoReturn:
+    """Runs what the command line says; a wrong one is one sentence that names `program`. Ends the process."""
+    command = typer.main.get_command(app)
     try:
-        code = command.main(standalone_mode=False)
+        code = command.main(prog_name=program, standalone_mode=False)
     except typer.Abort:
-        fail("aborted", 130)
+        fail("aborted", 130, program)
     except Exception as error:
         # Typer has no public name for its errors of usage; they are those that can say how they exit.
         code = getattr(error, "exit_code", None)
@@ -98,6 +96,13 @@ def main() -> None:
         if not message():  # No command at all: the help was printed.
             raise SystemExit(code) from None
         context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "apidae"
-        fail(f"{' '.join(message().split()).rstrip('.')}; see `{path} --help`", code)
+        path = context.command_path if context is not None else program
+        fail(f"{' '.join(message().split()).rstrip('.')}; see `{path} --help`", code, program)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # gRPC's core writes lines of its own beside our one sentence; who wants them sets the variable.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    run_app(build_app())

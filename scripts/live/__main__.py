@@ -19,7 +19,9 @@ from scripts.live.host import RootNeededError, prefix_for_root
 from scripts.live.program import ProgramError
 from scripts.live.screen import choose_screen
 from scripts.live.session import Options, Session
+from sensor.main import run_app
 
+PROGRAM = "scripts/run"
 RUN_DIRECTORY = Path(".run")
 
 
@@ -55,32 +57,39 @@ def run(
     """Watches this host: starts a collector and a sensor, and shows every HTTP endpoint as it is called, until
     Ctrl-C.
     """
+    if data_dir is not None and not data_dir.name:
+        raise typer.BadParameter(f"'{data_dir}' is no directory of its own", param_hint="'--data-dir'")
     is_stopped = Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: is_stopped.set())
-    RUN_DIRECTORY.mkdir(exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        base = RUN_DIRECTORY
-        if demo and data_dir is None:
-            base = Path(tempfile.mkdtemp(prefix="demo-", dir=RUN_DIRECTORY))
-            stack.callback(remove_directory, base)
-        options = Options(
-            data_directory=data_dir or base / "data",
-            state_directory=base / "sensor" if data_dir is None else data_dir.with_name(f"{data_dir.name}-sensor"),
-            log_directory=RUN_DIRECTORY / "logs",
-            http_listen=http_listen,
-            is_demo=demo,
-            has_scraper=not no_scraper,
-            seconds=seconds,
-            seed=seed,
-        )
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
+            RUN_DIRECTORY.mkdir(exist_ok=True)
+            base = RUN_DIRECTORY
+            if demo and data_dir is None:
+                base = Path(tempfile.mkdtemp(prefix="demo-", dir=RUN_DIRECTORY))
+                stack.callback(remove_directory, base)
+            options = Options(
+                data_directory=data_dir or base / "data",
+                state_directory=base / "sensor" if data_dir is None else data_dir.with_name(f"{data_dir.name}-sensor"),
+                log_directory=RUN_DIRECTORY / "logs",
+                http_listen=http_listen,
+                is_demo=demo,
+                has_scraper=not no_scraper,
+                seconds=seconds,
+                seed=seed,
+            )
             code = Session(options, choose_screen(is_headless=headless), is_stopped).run()
-        except (ProgramError, NginxError, RootNeededError) as error:
-            print(f"run: {error}", file=sys.stderr)
-            code = 1
+    except (ProgramError, NginxError, RootNeededError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        code = 1
+    except OSError as error:
+        print(f"{PROGRAM}: {error.filename or 'the operating system'}: {error.strerror or error}", file=sys.stderr)
+        code = 1
     raise typer.Exit(code)
 
 
 if __name__ == "__main__":
-    typer.run(run)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(run)
+    run_app(app, PROGRAM)
