@@ -132,7 +132,8 @@ def split_address(text: str) -> tuple[str, int]:
     """HOST:PORT to its parts, an IPv6 address in brackets; port 0 to 65535. Raises ValueError with a sentence."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    # A slash is of a URL: http://host:port would be the host http://host.
+    if not colon or not host or "/" in host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be HOST:PORT, as in 127.0.0.1:7443 or [::1]:7443")
     return host, int(port)
 

@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENVIRONMENT_PREFIX: Final = "APIDAE_SENSOR_"
@@ -124,8 +124,8 @@ class SensorSettings(BaseSettings):
 
     @field_validator("collector", "metrics_listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        if value:
+    def _check_address(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "collector":
             split_address(value)
         return value
 
@@ -163,7 +163,8 @@ def split_address(text: str) -> tuple[str, int]:
     """HOST:PORT to its parts, an IPv6 address in brackets; port 0 to 65535. Raises ValueError with a sentence."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    # A slash is of a URL: http://host:port would be the host http://host.
+    if not colon or not host or "/" in host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be HOST:PORT, as in collector.example:7443 or [2001:db8::1]:7443")
     return host, int(port)
 

@@ -70,7 +70,7 @@ def test_addresses_round_trip(text: str) -> None:
     assert join_address(*split_address(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "7443", "host:", ":7443", "host:65536", "host:-1", "host:٣"])
+@pytest.mark.parametrize("text", ["", "7443", "host:", ":7443", "host:65536", "host:-1", "host:٣", "http://host:80"])
 def test_bad_addresses(text: str) -> None:
     with pytest.raises(ValueError, match="HOST:PORT"):
         split_address(text)

@@ -46,6 +46,8 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
     ("flags", "environment", "file", "sentence"),
     [
         ({"collector": None}, {}, "", "collector is not set; give --collector or APIDAE_SENSOR_COLLECTOR"),
+        ({"collector": ""}, {}, "", r"collector is '' \(from --collector\): must be HOST:PORT"),
+        ({"collector": "http://h:1"}, {}, "", r"collector is 'http://h:1' \(from --collector\): must be HOST:PORT"),
         ({"collector": "nowhere"}, {}, "", r"collector is 'nowhere' \(from --collector\): must be HOST:PORT"),
         (
             {},
