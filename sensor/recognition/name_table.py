@@ -9,7 +9,7 @@ import struct
 from typing import Final
 
 from sensor.kernel import hashes
-from sensor.kernel.abi import NAME_WAYS, NameKind
+from sensor.kernel.abi import NAME_WAYS
 from sensor.recognition.heads import PlainHead
 from sensor.recognition.mirror import MapName, Mirror
 from sensor.recognition.names import NameJudge, judge_parameter
@@ -20,12 +20,13 @@ _INDEX: Final = struct.Struct("<I")
 _PARAMETERS_MAX: Final = 200
 # Longer names are left to user space: whoever invents them only fills buckets.
 _NAME_BYTES_MAX: Final = 64
+_JUDGED_MAX: Final = 2_048
 
 
 class NameTable:
     """The names taught so far. Not thread-safe."""
 
-    __slots__ = ("_buckets", "_fixed", "_judge", "_known", "_mirror", "evicted_count", "seed")
+    __slots__ = ("_buckets", "_fixed", "_judge", "_judged", "_known", "_mirror", "evicted_count", "seed")
 
     def __init__(self, mirror: Mirror, judge: NameJudge, *, seed: int) -> None:
         """Tells the initial names at once. `seed`: of name hashes, as the kernel has it in its settings."""
@@ -33,6 +34,7 @@ class NameTable:
         self._judge = judge
         self.seed = seed
         self._buckets: dict[int, list[int]] = {}
+        self._judged: dict[bytes, tuple[int, int]] = {}
         self._known: set[int] = set()  # Entries, kinds included.
         self._fixed: dict[int, int] = {}  # Entries of a bucket that never give way: they are its first.
         self.evicted_count = 0
@@ -48,9 +50,11 @@ class NameTable:
         """Whether the head held names that were not known and now are."""
         is_new = False
         for name in head.header_names:
-            kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
-            if kind is not None:
-                is_new |= self._add(hashes.hash_header_name(self.seed, name), kind)
+            judged = self._judged.get(name)
+            if judged is None:
+                judged = self._judge_header(name)
+            if judged[1] and judged[0] & ~0xFF | judged[1] not in self._known:
+                is_new |= self._add(*judged)
         if head.query:
             pairs = head.query.split(b"&")
             for pair in pairs if len(pairs) <= _PARAMETERS_MAX else ():
@@ -60,7 +64,16 @@ class NameTable:
                     is_new |= self._add(hashes.hash_parameter_name(self.seed, name), parameter)
         return is_new
 
-    def _add(self, name_hash: int, kind: NameKind) -> bool:
+    def _judge_header(self, name: bytes) -> tuple[int, int]:
+        """Hash and kind (0: none) of a field's name; remembered, as a judgement takes some microseconds."""
+        kind = self._judge.judge_header(name) if len(name) <= _NAME_BYTES_MAX else None
+        judged = (hashes.hash_header_name(self.seed, name), int(kind or 0))
+        if len(self._judged) >= _JUDGED_MAX:
+            self._judged.clear()
+        self._judged[name] = judged
+        return judged
+
+    def _add(self, name_hash: int, kind: int) -> bool:
         entry = name_hash & ~0xFF | kind
         if entry in self._known:
             return False

@@ -1,0 +1,130 @@
+"""A name may be skipped only where Python reads nothing of it, whatever its value."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.classify.authentication import Authenticator
+from sensor.kernel import hashes
+from sensor.kernel.abi import NAME_BUCKET, NAME_WAYS, NameKind
+from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.recognition.mirror import MapName, Mirror
+from sensor.recognition.name_table import NameTable
+from sensor.recognition.names import NameJudge, judge_parameter
+from tests.sensor.recognition.conftest import SEED, Sensor
+from tests.sensor.recognition.kernel import Kernel
+from tests.sensor.recognition.test_recogniser import make
+
+IGNORED, HOST = NameKind.HEADER_IGNORED, NameKind.HEADER_HOST
+JWT = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+VALUES = [
+    JWT,
+    b"Bearer " + JWT,
+    b"a1b2c3d4e5f6a7b8c9d0",
+    b"Basic dTpw",
+    b"sessionid=0123456789abcdef",
+    b"x",
+    b"SUCCESS",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        (b"host", HOST), (b"content-length", IGNORED), (b"user-agent", IGNORED), (b"x-request-id", IGNORED),
+        (b"proxy-authorization", IGNORED), (b"x-b3-traceid", IGNORED), (b"sec-websocket-key", IGNORED),
+        (b"authorization", None), (b"cookie", None), (b"content-type", None), (b"signature-input", None),
+        (b"signature", None), (b"x-api-key", None), (b"x-unknown", None), (b"x-ssl-client-verify", None),
+        (b"x-forwarded-client-cert", None),
+    ],
+)  # fmt: skip
+def test_headers(name: bytes, kind: NameKind | None) -> None:
+    assert NameJudge(is_forwarding_read=False).judge_header(name) is kind
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"forwarded", b"x-real-ip"])
+def test_forwarding_headers_are_read_where_networks_are_trusted(name: bytes) -> None:
+    assert NameJudge(is_forwarding_read=False).judge_header(name) is IGNORED
+    assert NameJudge(is_forwarding_read=True).judge_header(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("page", NameKind.QUERY_IGNORED), ("api_key", NameKind.QUERY_CREDENTIAL), ("KEY", NameKind.QUERY_CREDENTIAL),
+        ("X-Amz-Date", None), ("sig", None), ("expires", None), ("page_token", NameKind.QUERY_IGNORED),
+    ],
+)  # fmt: skip
+def test_parameters(name: str, kind: NameKind | None) -> None:
+    assert judge_parameter(name) is kind
+
+
+@given(
+    name=st.one_of(
+        st.sampled_from([name for name, kind in NameJudge(is_forwarding_read=False).initial_headers()]),
+        st.from_regex(rb"[a-z]{1,8}(-[a-z0-9]{1,8}){0,3}", fullmatch=True),
+    ),
+    value=st.sampled_from(VALUES),
+)
+def test_an_ignored_header_never_changes_what_is_found(name: bytes, value: bytes) -> None:
+    if NameJudge(is_forwarding_read=False).judge_header(name) is not IGNORED:
+        return
+    line = name + b": " + value + b"\r\n"
+    lines = [b"Authorization: Bearer abcdefgh\r\nSignature: keyId=1\r\nX-Ssl-Client-S-Dn: CN=a\r\n", line]
+    found = [read(b"".join(lines[:count])) for count in (1, 2)]
+    assert found[0] == found[1]
+
+
+@given(name=st.text("abcdefghijklmnopqrstuvwxyz-_XK", max_size=12), value=st.sampled_from(VALUES))
+def test_an_ignored_parameter_never_changes_what_is_found(name: str, value: bytes) -> None:
+    if judge_parameter(name) is not NameKind.QUERY_IGNORED:
+        return
+    query = b"api_key=a1b2c3d4"
+    added = query + b"&" + name.encode() + b"=" + value.replace(b" ", b"+")
+    assert read(b"", query) == read(b"", added)
+
+
+def read(lines: bytes, query: bytes = b"") -> list[tuple[object, bytes, bytes]]:
+    head = parse_request_head(b"GET /?" + query + b" HTTP/1.1\r\nHost: a\r\n" + lines + b"\r\n", False)
+    assert isinstance(head, RequestHead)
+    return [(evidence.kind, evidence.name, evidence.value) for evidence in Authenticator().find(head)]
+
+
+def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None:
+    mirror, kernel = Mirror(), Kernel()
+    table = NameTable(mirror, NameJudge(is_forwarding_read=False), seed=SEED)
+    mirror.flush(kernel)
+    fixed = len(table)
+    bucket = hashes.find_bucket(hashes.hash_header_name(SEED, b"accept"))
+    names = find_names(bucket, 6)
+    for name in names:
+        head = read_names(make("/?" + name.decode() + "=1").head)
+        assert table.teach(head)
+        assert not table.teach(head)
+    mirror.flush(kernel)
+    entries = NAME_BUCKET.unpack(kernel.maps[MapName.NAMES][bucket.to_bytes(4, "little")])
+    assert hashes.hash_header_name(SEED, b"accept") & ~0xFF | IGNORED in entries
+    last = hashes.hash_parameter_name(SEED, names[-1]) & ~0xFF | NameKind.QUERY_IGNORED
+    assert last in entries and all(entries)
+    assert table.evicted_count == 6 - (len(table) - fixed)
+    assert len(entries) == NAME_WAYS
+
+
+def find_names(bucket: int, count: int) -> list[bytes]:
+    """Names of parameters that share a bucket."""
+    found = []
+    for number in range(200_000):
+        name = f"p{number}".encode()
+        if hashes.find_bucket(hashes.hash_parameter_name(SEED, name)) == bucket:
+            found.append(name)
+            if len(found) == count:
+                return found
+    raise AssertionError("too few names")
+
+
+def read_names(data: bytes):
+    from sensor.recognition.heads import read_plain_head
+
+    head = read_plain_head(data)
+    assert head is not None
+    return head
