@@ -1,0 +1,214 @@
+"""Frames of HTTP/2 (RFC 9113, sections 4 and 6): their numbers, which headers are valid, and the parts that are read.
+
+    +-----------------------------------------------+
+    |                 Length (24)                   |
+    +---------------+---------------+---------------+
+    |   Type (8)    |   Flags (8)   |
+    +-+-------------+---------------+-------------------------------+
+    |R|                 Stream Identifier (31)                      |
+    +=+=============================================================+
+    |                   Frame Payload (0...)                      ...
+
+Validity is a table: what an endpoint refuses with a connection error is no frame here either, since after it nothing
+more is said. It is also what makes a place in a stream recognisable as the start of a frame.
+"""
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+import msgspec
+
+HEADER_BYTES: Final = 9
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # Section 3.4.
+MAX_FRAME_BYTES: Final = (1 << 24) - 1
+DEFAULT_MAX_FRAME_BYTES: Final = 16_384  # Section 6.5.2, until SETTINGS allow more.
+
+
+class FrameKind(IntEnum):
+    """Section 6; higher numbers are extensions and skipped (section 5.5)."""
+
+    DATA = 0
+    HEADERS = 1
+    PRIORITY = 2
+    RST_STREAM = 3
+    SETTINGS = 4
+    PUSH_PROMISE = 5
+    PING = 6
+    GOAWAY = 7
+    WINDOW_UPDATE = 8
+    CONTINUATION = 9
+
+
+class FrameFlag(IntFlag):
+    """Section 6; ACK (of SETTINGS and PING) has the bit of END_STREAM."""
+
+    END_STREAM = 1
+    END_HEADERS = 4
+    PADDED = 8
+    PRIORITY = 32
+
+
+class ErrorCode(IntEnum):
+    """Section 7; those that are read or told."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    FRAME_SIZE_ERROR = 6
+
+
+class Setting(IntEnum):
+    """Section 6.5.2; those that are read."""
+
+    HEADER_TABLE_SIZE = 1
+    MAX_FRAME_SIZE = 5
+
+
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One frame, or a part of a DATA frame, or several DATA frames of one stream that were counted and not copied.
+
+    Padding and priority fields of HEADERS and PUSH_PROMISE are in `payload`; those of DATA are not.
+    """
+
+    position: int  # Of its first byte in its direction.
+    wire_bytes: int  # Covered by it, frame headers and padding included.
+    time_ns: int  # When its last byte was seen.
+    kind: int  # FrameKind, or an extension.
+    flags: int  # END_STREAM of a DATA frame is on its last part only.
+    stream: int
+    payload: bytes | None  # None: not copied.
+    payload_bytes: int  # Of DATA without padding, as far as that is known.
+
+    def __repr__(self) -> str:
+        return f"Frame(position={self.position}, kind={self.kind}, flags={self.flags}, stream={self.stream}, redacted)"
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """What a valid header of one kind is like."""
+
+    has_stream: bool | None  # None: either.
+    flags: int  # All that are defined; others must be ignored (section 4.1), so they only count against a guess.
+    least_bytes: int = 0
+    most_bytes: int = MAX_FRAME_BYTES
+    unit_bytes: int = 1  # The length is a multiple of it.
+
+
+_RULES: Final = {
+    FrameKind.DATA: _Rule(True, 0x9),
+    FrameKind.HEADERS: _Rule(True, 0x2D),
+    FrameKind.PRIORITY: _Rule(True, 0, 5, 5),
+    FrameKind.RST_STREAM: _Rule(True, 0, 4, 4),
+    FrameKind.SETTINGS: _Rule(False, 0x1, unit_bytes=6),
+    FrameKind.PUSH_PROMISE: _Rule(True, 0xC, 4),
+    FrameKind.PING: _Rule(False, 0x1, 8, 8),
+    FrameKind.GOAWAY: _Rule(False, 0, 8),
+    FrameKind.WINDOW_UPDATE: _Rule(None, 0, 4, 4),
+    FrameKind.CONTINUATION: _Rule(True, 0x4),
+}
+_RULE_LIST: Final = list(_RULES.values())  # By kind.
+
+# Where a place is only guessed to be a frame, more is asked of it than of one that is known to be.
+_GUESSED_BYTES: Final = {
+    FrameKind.SETTINGS: 120,  # 20 settings; nine are registered.
+    FrameKind.GOAWAY: 1_024,  # With a debug text.
+    FrameKind.HEADERS: 65_536,
+    FrameKind.PUSH_PROMISE: 65_536,
+    FrameKind.CONTINUATION: 65_536,
+}
+
+
+def check_header(kind: int, flags: int, stream: int, length: int, max_frame_bytes: int) -> ErrorCode:
+    """Why a peer must end the connection over this header; NO_ERROR where it is valid or an extension's."""
+    if length > max_frame_bytes:
+        return ErrorCode.FRAME_SIZE_ERROR
+    if kind >= len(_RULE_LIST):
+        return ErrorCode.NO_ERROR
+    rule = _RULE_LIST[kind]
+    if rule.has_stream is not None and rule.has_stream != (stream != 0):
+        return ErrorCode.PROTOCOL_ERROR
+    if length < rule.least_bytes or length > rule.most_bytes or length % rule.unit_bytes:
+        return ErrorCode.FRAME_SIZE_ERROR
+    if kind == FrameKind.SETTINGS and flags & FrameFlag.END_STREAM and length:
+        return ErrorCode.FRAME_SIZE_ERROR
+    return ErrorCode.NO_ERROR
+
+
+def is_plausible(header: bytes, max_stream: int) -> bool:
+    """Whether nine bytes at a place that is not known to be a frame's start look like the header of one.
+
+    `max_stream` bounds stream numbers; those of pushed streams (even) are not taken.
+    """
+    length, kind, flags, stream = unpack_header(header, 0)
+    if kind >= len(_RULE_LIST) or header[5] & 0x80:
+        return False
+    if stream and (stream > max_stream or not stream & 1):
+        return False
+    if flags & ~_RULE_LIST[kind].flags:
+        return False
+    if kind in (FrameKind.HEADERS, FrameKind.CONTINUATION) and not length:
+        return False
+    most = _GUESSED_BYTES.get(FrameKind(kind), MAX_FRAME_BYTES)
+    return check_header(kind, flags, stream, length, most) is ErrorCode.NO_ERROR
+
+
+def unpack_header(data: bytes | bytearray, at: int) -> tuple[int, int, int, int]:
+    """(length, kind, flags, stream) of the nine bytes at `at`. The reserved bit is ignored (section 4.1)."""
+    return (
+        data[at] << 16 | data[at + 1] << 8 | data[at + 2],
+        data[at + 3],
+        data[at + 4],
+        (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8],
+    )
+
+
+def check_payload(kind: int, flags: int, payload: bytes) -> ErrorCode:
+    """Why a peer must end the connection over this payload (of any kind but DATA); the header was valid."""
+    if kind in (FrameKind.HEADERS, FrameKind.PUSH_PROMISE):
+        is_padded = bool(flags & FrameFlag.PADDED)
+        room = len(payload) - is_padded - _count_fixed_bytes(kind, flags)
+        if room < 0:
+            return ErrorCode.FRAME_SIZE_ERROR
+        if is_padded and payload[0] > room:
+            return ErrorCode.PROTOCOL_ERROR
+    if kind == FrameKind.WINDOW_UPDATE and not int.from_bytes(payload) & 0x7FFFFFFF:
+        return ErrorCode.PROTOCOL_ERROR
+    if kind == FrameKind.PUSH_PROMISE:
+        promised = read_promised_stream(flags, payload)
+        if not promised or promised & 1:
+            return ErrorCode.PROTOCOL_ERROR
+    return ErrorCode.NO_ERROR
+
+
+def _count_fixed_bytes(kind: int, flags: int) -> int:
+    """Bytes before the fragment, without the length of padding."""
+    if kind == FrameKind.PUSH_PROMISE:
+        return 4
+    return 5 if kind == FrameKind.HEADERS and flags & FrameFlag.PRIORITY else 0
+
+
+def read_fragment(kind: int, flags: int, payload: bytes) -> bytes:
+    """The part of a header block in the payload of HEADERS, PUSH_PROMISE or CONTINUATION, which was checked."""
+    if kind == FrameKind.CONTINUATION:
+        return payload
+    start, end = _count_fixed_bytes(kind, flags), len(payload)
+    if flags & FrameFlag.PADDED:
+        start, end = start + 1, end - payload[0]
+    return payload[start:end]
+
+
+def read_promised_stream(flags: int, payload: bytes) -> int:
+    """Section 6.6."""
+    start = 1 if flags & FrameFlag.PADDED else 0
+    return int.from_bytes(payload[start : start + 4]) & 0x7FFFFFFF
+
+
+def read_settings(payload: bytes) -> list[tuple[int, int]]:
+    """Section 6.5.1: (identifier, value), in order."""
+    return [
+        (int.from_bytes(payload[at : at + 2]), int.from_bytes(payload[at + 2 : at + 6]))
+        for at in range(0, len(payload) - 5, 6)
+    ]
+
+
+def read_goaway(payload: bytes) -> tuple[int, int]:
+    """Section 6.8: (last stream that was or may be handled, error code)."""
+    return int.from_bytes(payload[:4]) & 0x7FFFFFFF, int.from_bytes(payload[4:8])

@@ -1,0 +1,357 @@
+"""One direction of an HTTP/2 connection: bytes and gaps by position in, or frames that the kernel cut; frames out.
+
+Sans-io, for captured packets, the kernel's walker and decrypted TLS alike. How the bytes are cut changes nothing but
+the parts of DATA frames, which are told as they come and not kept.
+
+    state    reads                                           then
+    START    the preface, in the client's direction          HEADER, or LOST where there is none
+    HEADER   nine bytes                                      PAYLOAD or DATA
+    PAYLOAD  a whole payload; too long a one is not kept     HEADER
+    DATA     so many bytes, told in parts                    HEADER
+    LOST     what looks for a frame (http2_search)           HEADER
+
+A gap inside a payload that is not needed, DATA above all, is bridged: its length is known. Elsewhere the place is lost.
+Then, and where a frame is none (a peer would end the connection), `Lost` is told and the search begins. What is skipped
+meanwhile is counted. A frame from the kernel always says where it is, so it ends a search at once.
+"""
+
+from enum import Enum
+from typing import Final, Protocol
+
+import msgspec
+
+from sensor.protocols.http2_frames import (
+    DEFAULT_MAX_FRAME_BYTES,
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    PREFACE,
+    ErrorCode,
+    Frame,
+    FrameFlag,
+    FrameKind,
+    check_header,
+    check_payload,
+    unpack_header,
+)
+from sensor.protocols.http2_search import BoundarySearch
+from sensor.reassembly.stream import Chunk, Gap
+
+# Of one frame that is kept whole. Longer ones hold header blocks beyond what servers take (Go 1 MiB, nginx 32 KiB), or
+# unknown extensions: they are told without their payload.
+MAX_PAYLOAD_BYTES: Final = 256 << 10
+
+_DATA, _END_STREAM, _PADDED = int(FrameKind.DATA), int(FrameFlag.END_STREAM), int(FrameFlag.PADDED)
+_KINDS: Final = len(FrameKind)
+
+
+class Prefaced(msgspec.Struct, frozen=True, gc=False):
+    """The client's preface was seen: this direction is the client's, and nothing was missed before."""
+
+
+class Lost(msgspec.Struct, frozen=True, gc=False):
+    """The place in the stream was lost at `position`: frames may be missing from here on."""
+
+    position: int
+    error: ErrorCode  # NO_ERROR: bytes were missing; else what was wrong with a frame.
+
+
+FrameEvent = Prefaced | Frame | Lost
+
+
+class FrameSink(Protocol):
+    """Takes events; a list is one."""
+
+    def append(self, event: FrameEvent, /) -> None:
+        """Takes the next."""
+        ...
+
+
+class ReaderCounts(msgspec.Struct):
+    """Account of one direction."""
+
+    frames: int = 0
+    bridged_gaps: int = 0  # In payloads that are not needed.
+    losses: int = 0  # Of the place, by gaps.
+    faults: int = 0  # Of the place, by frames that are none.
+    resumed: int = 0  # Times it was found again.
+    skipped_bytes: int = 0  # While it was lost: seen and not read.
+    gap_bytes: int = 0
+
+
+class State(Enum):
+    """See the module's text."""
+
+    START = "start"
+    HEADER = "header"
+    PAYLOAD = "payload"
+    DATA = "data"
+    LOST = "lost"
+
+
+class FrameReader:
+    """Mutable state of one direction."""
+
+    __slots__ = (
+        "_data_left",
+        "_flags",
+        "_held",
+        "_is_client",
+        "_is_joined",
+        "_kind",
+        "_left",
+        "_pad_is_due",
+        "_position",
+        "_search",
+        "_start",
+        "_stream",
+        "counts",
+        "max_frame_bytes",
+        "max_stream",
+        "state",
+    )
+
+    def __init__(self, *, is_client: bool | None, is_joined: bool) -> None:
+        """`is_joined`: the first byte is not the first of the connection. `is_client`: who sends; None: unknown."""
+        self.counts = ReaderCounts()
+        self.max_stream = 0  # The highest that the connection has met; its owner raises it.
+        # As the peer's SETTINGS allow; unlimited where they may have been missed.
+        self.max_frame_bytes = MAX_FRAME_BYTES if is_joined else DEFAULT_MAX_FRAME_BYTES
+        self.state = State.START
+        self._is_client = is_client
+        self._is_joined = is_joined
+        self._position: int | None = None  # Of the next byte.
+        self._held = bytearray()  # Of the preface, a header or a payload that is not whole.
+        self._start = 0  # Position of what is read now and was not told.
+        self._kind = self._flags = self._stream = 0  # Of the frame that is read.
+        self._left = 0  # Bytes of its payload to come.
+        self._data_left = 0  # Of those, without padding.
+        self._pad_is_due = False  # The next byte is the length of the padding.
+        self._search: BoundarySearch | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Kept of the stream now."""
+        return len(self._held) + (len(self._search.kept) if self._search is not None else 0)
+
+    def take(self, piece: Chunk | Gap | Frame, events: FrameSink) -> None:
+        """Reads what comes next; appends what it told. Pieces are in order; what was had before is ignored."""
+        if self._position is None:
+            self._position = piece.position
+        missing = piece.position - self._position
+        if missing > 0:
+            self._skip(missing, events)
+        if isinstance(piece, Chunk):
+            data = piece.data if missing >= 0 else piece.data[-missing:]
+            if data:
+                self._position += len(data)
+                self._feed(data, piece.time_ns, events)
+        elif isinstance(piece, Gap):
+            length = piece.length + min(missing, 0)
+            if length > 0:
+                self._skip(length, events)
+        elif missing >= 0:
+            self._take_frame(piece, events)
+
+    def _take_frame(self, frame: Frame, events: FrameSink) -> None:
+        """A frame that the kernel cut."""
+        if self.state is State.LOST:
+            self._resume()
+        elif self.state is State.START:
+            self.state = State.HEADER
+        elif self.state is not State.HEADER or self._held:
+            self._lose(ErrorCode.NO_ERROR, events)
+            self._resume()
+        self._position = frame.position + frame.wire_bytes
+        self.counts.frames += 1
+        events.append(frame)
+
+    def _skip(self, length: int, events: FrameSink) -> None:
+        """Bytes that were never seen."""
+        assert self._position is not None
+        self.counts.gap_bytes += length
+        self._position += length
+        if self.state is State.DATA:
+            bridged = min(length, self._left)
+            self._pad_is_due = False  # If it was, the padding counts as data.
+            self._tell_data(bridged, min(bridged, self._data_left), None, 0, self._position - length + bridged, events)
+            length -= bridged
+        elif self.state is State.PAYLOAD and length <= self._left and not self._is_kept:
+            self._left -= length
+            length = 0
+            if not self._left:
+                self._tell_payload(None, 0, self._position, events)
+        if length:
+            self._lose(ErrorCode.NO_ERROR, events)
+        else:
+            self.counts.bridged_gaps += 1
+
+    def _feed(self, data: bytes, time_ns: int, events: FrameSink) -> None:
+        if self.state is State.START:
+            data = self._read_preface(data, events)
+        at = 0
+        while at < len(data):
+            if self.state is State.DATA:
+                at = self._read_data(data, at, time_ns, events)
+            elif self.state is State.HEADER:
+                at = self._read_header(data, at, time_ns, events)
+            elif self.state is State.PAYLOAD:
+                at = self._read_payload(data, at, time_ns, events)
+            else:
+                data, at = self._look(data[at:]), 0
+
+    def _read_preface(self, data: bytes, events: FrameSink) -> bytes:
+        """Gives what is to be read as frames."""
+        data = bytes(self._held) + data
+        self._held.clear()
+        if self._is_client is False and not self._is_joined:
+            self.state = State.HEADER
+        elif data.startswith(PREFACE):
+            self.state = State.HEADER
+            events.append(Prefaced())
+            return data[len(PREFACE) :]
+        elif PREFACE.startswith(data):
+            self._held += data
+            return b""
+        elif self._is_joined:
+            self.state = State.LOST
+        elif self._is_client is None:  # Then it is the server's, which has none.
+            self.state = State.HEADER
+        else:
+            self._lose(ErrorCode.PROTOCOL_ERROR, events)
+        return data
+
+    def _read_header(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+        assert self._position is not None
+        held = self._held
+        if held or len(data) - at < HEADER_BYTES:
+            wanted = HEADER_BYTES - len(held)
+            held += data[at : at + wanted]
+            at = min(at + wanted, len(data))
+            if len(held) < HEADER_BYTES:
+                return at
+            length, self._kind, self._flags, self._stream = unpack_header(held, 0)
+            held.clear()
+        else:
+            length, self._kind, self._flags, self._stream = unpack_header(data, at)
+            at += HEADER_BYTES
+        self._start = self._position - len(data) + at - HEADER_BYTES
+        error = check_header(self._kind, self._flags, self._stream, length, self.max_frame_bytes)
+        is_data = self._kind == _DATA
+        self._pad_is_due = is_data and bool(self._flags & _PADDED)
+        if self._pad_is_due and not length:
+            error = ErrorCode.FRAME_SIZE_ERROR
+        if error:
+            self._lose(error, events)
+            return at
+        self.counts.frames += 1
+        self._left = self._data_left = length
+        self.state = State.DATA if is_data else State.PAYLOAD
+        if not length:
+            end = self._start + HEADER_BYTES
+            if is_data:
+                self._tell_data(0, 0, b"", time_ns, end, events)
+            else:
+                self._tell_payload(b"", time_ns, end, events)
+        return at
+
+    def _read_data(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+        assert self._position is not None
+        if self._pad_is_due:
+            self._pad_is_due = False
+            pad = data[at]
+            at += 1
+            self._left -= 1
+            self._data_left = self._left - pad
+            if self._data_left < 0:
+                self._lose(ErrorCode.PROTOCOL_ERROR, events)
+                return at
+        size = min(self._left, len(data) - at)
+        if size or not self._left:
+            body = min(size, self._data_left)
+            end = self._position - len(data) + at + size
+            self._tell_data(size, body, data[at : at + body], time_ns, end, events)
+        return at + size
+
+    def _tell_data(
+        self, size: int, body: int, payload: bytes | None, time_ns: int, end: int, events: FrameSink
+    ) -> None:
+        """A part of a DATA frame: `size` bytes up to position `end`, `body` of them no padding."""
+        self._left -= size
+        self._data_left -= body
+        flags = self._flags
+        if self._left:
+            flags &= ~_END_STREAM
+        else:
+            self.state = State.HEADER
+        events.append(Frame(self._start, end - self._start, time_ns, _DATA, flags, self._stream, payload, body))
+        self._start = end
+
+    @property
+    def _is_kept(self) -> bool:
+        return self._kind < _KINDS and self._left + len(self._held) <= MAX_PAYLOAD_BYTES
+
+    def _read_payload(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+        assert self._position is not None
+        size = min(self._left, len(data) - at)
+        is_kept = self._is_kept
+        self._left -= size
+        end = self._position - len(data) + at + size
+        if not is_kept:
+            if not self._left:
+                self._tell_payload(None, time_ns, end, events)
+        elif self._left:
+            self._held += data[at : at + size]
+        elif self._held:
+            payload = bytes(self._held) + data[at : at + size]
+            self._held.clear()
+            self._tell_payload(payload, time_ns, end, events)
+        else:
+            self._tell_payload(data[at : at + size], time_ns, end, events)
+        return at + size
+
+    def _tell_payload(self, payload: bytes | None, time_ns: int, end: int, events: FrameSink) -> None:
+        self.state = State.HEADER
+        if payload is not None:
+            error = check_payload(self._kind, self._flags, payload)
+            if error:
+                self._lose(error, events)
+                return
+        start = self._start
+        events.append(Frame(start, end - start, time_ns, self._kind, self._flags, self._stream, payload, 0))
+
+    def _lose(self, error: ErrorCode, events: FrameSink) -> None:
+        assert self._position is not None
+        if self.state is State.LOST:
+            self._search = None  # What was kept does not lead on to what comes.
+            return
+        if error:
+            self.counts.faults += 1
+        else:
+            self.counts.losses += 1
+        self._held.clear()
+        self.state = State.LOST
+        events.append(Lost(self._position, error))
+
+    def _look(self, data: bytes) -> bytes:
+        """Gives what is to be read as frames, once a frame was found."""
+        assert self._position is not None
+        search = self._search
+        if search is None:
+            search = self._search = BoundarySearch(self._position - len(data), self.max_stream)
+        self.counts.skipped_bytes += len(data)
+        found = search.add(data)
+        if found is None:
+            return b""
+        self._resume()
+        ahead = found - self._position
+        if ahead > 0:  # Inside of a frame whose start is not kept: passed over like an extension's.
+            self._kind, self._left, self._start, self.state = _KINDS, ahead, self._position, State.PAYLOAD
+            return b""
+        rest = bytes(search.kept[len(search.kept) + ahead :])
+        self.counts.skipped_bytes -= len(rest)
+        return rest
+
+    def _resume(self) -> None:
+        self.counts.resumed += 1
+        self._search = None
+        self.state = State.HEADER
