@@ -386,3 +386,12 @@ def test_hostile_bytes_never_raise(pieces, is_joined, is_client):
     covered = sorted((event.position, event.wire_bytes) for event in events if isinstance(event, Frame))
     for (start, size), (following, _) in itertools.pairwise(covered):
         assert start + size <= following  # No byte is told twice.
+
+
+def test_search_looks_at_every_plausible_header():
+    for kind, flags, stream, length in itertools.product(
+        range(12), range(256), (0, 1, 255, 0x7FFFFFFF), (0, 4, 5, 6, 8, 12, 100, 70_000)
+    ):
+        header = length.to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
+        if is_plausible(header, MAX_STREAM):
+            assert _CANDIDATE.match(header), header
