@@ -31,7 +31,7 @@ _DATE = re.compile(r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])(
 _EMAIL = re.compile(r"[^@\s/]+@[^@\s/]+\.[A-Za-z]{2,}\Z")
 _DECIMAL = re.compile(r"[-+]?\d+[.,]\d+\Z")
 _PHONE = re.compile(r"\+\d{6,15}\Z")
-_VERSION = re.compile(r"[vV]\d{1,3}(?:\.\d{1,3}){0,2}(?:[-_.]?(?:alpha|beta|rc|p)\d{0,4}(?:[a-z]{0,6}\d{0,3}))?\Z")
+_VERSION = re.compile(r"[vV]\d{1,3}(?:\.\d{1,3})?(?:[-_.]?(?:alpha|beta|rc|p)\d{0,4}(?:[a-z]{0,6}\d{0,3}))?\Z")
 _RELEASE = re.compile(r"[vV]?\d{1,6}(?:\.\d{1,6}){1,3}(?:[-+.][0-9A-Za-z.-]+)?\Z")
 _IPV6 = re.compile(r"[0-9A-Fa-f:]{2,}:[0-9A-Fa-f:.]*(?:/\d+)?\Z")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,18}\Z")
@@ -201,13 +201,14 @@ _TOKEN: Final = SegmentKind.TOKEN
 
 
 def is_version(text: str) -> bool:
-    """`v1`, `v2.1`, `v1beta1`: always literal. Bare numbers are `is_release`."""
+    """`v1`, `v2.1`, `v1beta1`: always literal. `1.4.2`, with or without v, is a release of something: a value."""
     return _VERSION.match(text) is not None
 
 
 def is_release(text: str) -> bool:
     """`2.0`, `1.1`, `2010-04-01` or a small number: a version where an API begins, a value elsewhere."""
-    return _RELEASE.match(text) is not None or (text.isdigit() and len(text) <= 2) or (_DATE.match(text) is not None)
+    is_short = _RELEASE.match(text) is not None and text.count(".") == 1
+    return is_short or (text.isdigit() and len(text) <= 2) or (_DATE.match(text) is not None)
 
 
 def is_mount(text: str) -> bool:
@@ -318,10 +319,11 @@ def classify_segment(raw: str, vocabulary: Vocabulary) -> Shape:
         return Shape(_TOKEN, value=text)
     if _REGION.match(text) and split_word(text)[0] in _REGION_WORDS:
         return Shape(_TOKEN, value=text)
+    # Host names are values, or names of API groups (`networking.k8s.io`): what stands beside them tells.
+    if _DOMAIN.match(text) and text.rpartition(".")[2].lower() in _TOP_LEVEL:
+        return Shape(SegmentKind.WORD, value=text)
     if vocabulary.is_api_word(text):
         return Shape(SegmentKind.LITERAL, text)
-    if _DOMAIN.match(text) and text.rpartition(".")[2].lower() in _TOP_LEVEL:
-        return Shape(_TOKEN, value=text)
     if _is_random(text, vocabulary):
         return Shape(_TOKEN, value=text)
     return Shape(SegmentKind.WORD, value=text)

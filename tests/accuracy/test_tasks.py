@@ -42,9 +42,9 @@ def test_hpack_stories_are_read_whole(tmp_path):
 
 @pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
 def test_templates_do_not_get_worse(tmp_path):
-    """Floors just under what is measured with this seed and cap.
+    """Floors just under what is measured with this seed and cap: F1 .920, over-merge .027, under-merge .066.
 
-    The bar is higher: F1 .90, over-merge .02, under-merge .08.
+    The bar, on ten times the traffic, is F1 .90, over-merge .02, under-merge .08.
     """
     directory = Path(str(EVALUATION))
     gold, source, target = tmp_path / "gold", tmp_path / "in", tmp_path / "out"
@@ -58,9 +58,9 @@ def test_templates_do_not_get_worse(tmp_path):
     score = [sys.executable, "pathscore.py", str(gold), str(target), "--json"]
     answer = subprocess.run(score, cwd=directory, check=True, capture_output=True, text=True)
     macro = json.loads(answer.stdout)["macro"]
-    assert macro["F1"] >= 0.87
-    assert macro["over_merge"] <= 0.035
-    assert macro["under_merge"] <= 0.115
+    assert macro["F1"] >= 0.91
+    assert macro["over_merge"] <= 0.03
+    assert macro["under_merge"] <= 0.08
 
 
 def test_templates_come_through_the_wire(tmp_path):

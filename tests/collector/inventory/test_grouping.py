@@ -60,3 +60,60 @@ def test_version_changes_exactly_when_the_mapping_does():
     routes = [_evidence(1, _literal("users"))]
     assert map_endpoints(routes, {}).version == map_endpoints([*routes], {}).version
     assert map_endpoints([*routes, _evidence(2, _literal("orders"))], {}).version != map_endpoints(routes, {}).version
+
+
+def _word(number: int) -> Segment:
+    return Segment(2, "", number, 6)
+
+
+INTEGER = Segment(3, "", 0, 0)
+
+
+def _map(routes: list[RouteEvidence]) -> list[str]:
+    """Templates of the routes in their order; words are told as `w1`, `w2`."""
+    words = {number: f"w{number}" for number in range(1, 100)}
+    endpoints = map_endpoints(routes, words).endpoints
+    return [endpoints[evidence.route.route_id].url_template for evidence in routes]
+
+
+def test_api_words_with_the_same_names_below_are_values_of_the_set():
+    routes = [_evidence(n, _literal("repos"), _word(n), _literal("issues"), calls=20) for n in range(1, 4)]
+    routes += [_evidence(10 + n, _literal("repos"), _word(20 + n), _literal("issues")) for n in range(4)]
+    routes.append(_evidence(30, _literal("repos"), _literal("search"), _literal("issues"), calls=90, served=90))
+    assert set(_map(routes)) == {"/repos/{repo_name}/issues"}
+
+
+def test_words_with_an_api_of_their_own_stay():
+    groups = [("pods", "nodes", "events"), ("jobs", "cronjobs", "schedules"), ("roles", "bindings", "subjects")]
+    routes = [
+        _evidence(10 * group + n, _literal("apis"), _word(group), _literal(name))
+        for group, names in enumerate(groups, 1)
+        for n, name in enumerate(names)
+    ]
+    assert _map(routes) == [f"/apis/w{group}/{name}" for group, names in enumerate(groups, 1) for name in names]
+
+
+def test_sub_resources_named_by_words_stay():
+    routes = [_evidence(1, _literal("users"), INTEGER, calls=40, served=40)]
+    routes += [_evidence(2 + n, _literal("users"), INTEGER, _word(n + 1)) for n in range(5)]
+    assert _map(routes)[1:] == [f"/users/{{user_id}}/w{n}" for n in range(1, 6)]
+
+
+def test_whole_numbers_beside_a_number_are_values():
+    routes = [_evidence(1, INTEGER, _literal("orders"), calls=40, served=40)]
+    routes += [_evidence(2, _literal("62"), _literal("orders")), _evidence(3, _literal("2"), _literal("status"))]
+    assert _map(routes) == ["/{id}/orders", "/{id}/orders", "/2/status"]
+
+
+def test_files_of_many_kinds_are_values():
+    names = ["{}.pdf", "{}.png", "{}.csv", "report.pdf", "report.html"]
+    routes = [_evidence(n, _literal("files"), _literal(name)) for n, name in enumerate(names, 1)]
+    assert _map(routes) == ["/files/{file_name}"] * 4 + ["/files/report.html"]
+
+
+def test_a_seldom_called_word_beside_an_open_set_is_a_value():
+    busy = [_evidence(100 + n, _literal(f"r{n}"), calls=200, served=200) for n in range(9)]
+    values = [_evidence(n, _literal("groups"), _word(n), calls=2, served=2) for n in range(1, 4)]
+    rare, usual = _evidence(20, _literal("groups"), _literal("team"), calls=20, served=20), 300
+    often = _evidence(21, _literal("groups"), _literal("search"), calls=usual, served=usual)
+    assert _map([*busy, *values, rare, often])[-2:] == ["/groups/{group_name}", "/groups/search"]
