@@ -42,7 +42,7 @@ CALL: Final = np.dtype(
         ("role", "u1"),  # sensor.calls.Role.
         ("hop", "u1"),  # sensor.calls.Hop.
         ("flags", "u1"),
-        ("calls", "u1"),
+        ("calls", "<u4"),
     ],
     align=True,
 )

@@ -13,7 +13,7 @@ becomes `NO_ROUTE`, whose calls the aggregator counts as lost.
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -152,6 +152,7 @@ class Facts:
         self._consumer_places = tuple(_COLUMN_PLACES[column] for column in consumer_order)
         self._routes: Table[int] = Table(NO_ROUTE, ROUTES_LIMIT)
         self._routes_known: list[Route | None] = [None]
+        self.route_ids = np.zeros(ROUTES_LIMIT, np.uint64)  # By number.
         self._media_types: Table[str] = Table("", MEDIA_TYPES_LIMIT)
         self._identities: Table[_Identity] = Table(_NOBODY, IDENTITIES_LIMIT)
         self._texts: Table[str] = Table("", 3 * IDENTITIES_LIMIT + 1)
@@ -169,6 +170,7 @@ class Facts:
                 self._routes_known.append(route)
             else:
                 self._routes_known[number] = route
+            self.route_ids[number] = route.route_id
         elif self._routes_known[number] is not route:
             self._routes_known[number] = route  # Words of it were revealed.
         return number
@@ -234,15 +236,14 @@ class Facts:
         self._tick += 1
         return self._tick
 
-    def mark_used(self, calls: NDArray[np.void]) -> None:
-        """The numbers in these calls are in use at this tick."""
-        self._routes.used[calls["route"]] = self._tick
-        self._media_types.used[calls["response_type"]] = self._tick
-        self._media_types.used[get_media_types(calls["actor"])] = self._tick
-        identities = get_identities(calls["actor"])
+    def mark_used(self, routes: NDArray[Any], identities: NDArray[Any], *media_types: NDArray[Any]) -> None:
+        """These are in use at this tick."""
+        self._routes.used[routes] = self._tick
         for _ in range(3):  # The identity, its `other`, and that one's.
             self._identities.used[identities] = self._tick
             identities = self.identities.other[identities]
+        for numbers in media_types:
+            self._media_types.used[numbers] = self._tick
 
     @property
     def is_crowded(self) -> bool:

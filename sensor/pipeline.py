@@ -6,16 +6,16 @@ taken.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from sensor.aggregate import Aggregator
+from sensor.aggregation.rows import RowColumns
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
-from sensor.convert import BatchConverter, SerialisedBatch, serialise_batch
+from sensor.convert import BatchConverter, SerialisedBatch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
-from sensor.window import WindowRow
 
 logger = logging.getLogger(__name__)
 
@@ -101,12 +101,12 @@ class Pipeline:
         self._key_id = key_id
         return batches
 
-    def convert(self, rows: Sequence[WindowRow]) -> list[SerialisedBatch]:
+    def convert(self, rows: RowColumns) -> list[SerialisedBatch]:
         """Rows to serialised batches."""
-        if not rows:
+        if not len(rows):
             return []
         lost_calls, seen_calls = self._count_calls()
-        batches = self._converter.convert(
+        return self._converter.convert(
             rows,
             key_id=self._key_id,
             policy_epoch=self.policy_epoch,
@@ -114,7 +114,6 @@ class Pipeline:
             lost_calls_total=lost_calls,
             seen_calls_total=seen_calls,
         )
-        return [serialise_batch(batch) for batch in batches]
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of describe and aggregate."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from collector.ingest.convert import convert_bytes
 from collector.rows import RowBatch
 from sensor.aggregate import Aggregator
+from sensor.aggregation.rows import RowColumns
 from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
 from sensor.convert import BatchConverter
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
 from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
-from sensor.window import WindowRow
 
 START_SECONDS = 1_760_000_000
 CALLS_PER_SECOND = 500
@@ -71,13 +71,13 @@ class Node:
         """What is left when the sensor stops."""
         yield from self._send(self._aggregator.flush())
 
-    def _send(self, rows: list[WindowRow]) -> Iterator[RowBatch]:
+    def _send(self, rows: RowColumns) -> Iterator[RowBatch]:
         batches = self._converter.convert(
             rows, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=self._calls
         )
         for batch in batches:
             now = START_SECONDS + self._calls // CALLS_PER_SECOND + 10
-            received = convert_bytes(batch.SerializeToString(), now)
+            received = convert_bytes(batch.payload, now)
             if not isinstance(received, RowBatch):
                 raise AssertionError(f"the collector refused a batch of its own sensor: {received}")
             yield received

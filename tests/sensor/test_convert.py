@@ -6,30 +6,36 @@ from itertools import accumulate
 import numpy as np
 import pytest
 from apidae.v1 import data_pb2
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor import convert
 from sensor.aggregate import Aggregator
+from sensor.aggregation.rows import RowColumns
 from sensor.calls import AuthenticationKind, CallRecord, Hop, PrincipalKind, Role, SegmentKind, WorkloadKind
-from sensor.convert import PARTITIONS_COUNT, BatchConverter, find_partition
-from sensor.window import WindowRow
+from sensor.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
 from tests.sensor.records import START_NS, make_record, make_route, make_service, records
+from tests.sensor.rows import Row
+from tests.sensor.rows import read_rows as read_columns
 
 
-def make_rows(stream: Sequence[CallRecord]) -> list[WindowRow]:
+def make_rows(stream: Sequence[CallRecord]) -> RowColumns:
     aggregator = Aggregator()
     for record in stream:
         aggregator.add(record)
     return aggregator.flush()
 
 
-def convert_rows(rows: list[WindowRow], converter: BatchConverter | None = None, seen: int = 0) -> list[data_pb2.Batch]:
+def serialise(rows: RowColumns, converter: BatchConverter | None = None, seen: int = 0) -> list[SerialisedBatch]:
     converter = converter or BatchConverter(node="node-1", boot_id="boot-1")
-    batches = converter.convert(
+    return converter.convert(
         rows, key_id=3, policy_epoch=4, clock_segment=5, lost_calls_total=seen // 10, seen_calls_total=seen
     )
-    return [data_pb2.Batch.FromString(batch.SerializeToString()) for batch in batches]
+
+
+def convert_rows(rows: RowColumns, converter: BatchConverter | None = None, seen: int = 0) -> list[data_pb2.Batch]:
+    return [data_pb2.Batch.FromString(batch.payload) for batch in serialise(rows, converter, seen)]
 
 
 def read_rows(batch: data_pb2.Batch) -> list[tuple[object, ...]]:
@@ -82,7 +88,7 @@ def read_rows(batch: data_pb2.Batch) -> list[tuple[object, ...]]:
     return read
 
 
-def tell_row(row: WindowRow) -> tuple[object, ...]:
+def tell_row(row: Row) -> tuple[object, ...]:
     """The same of a window row."""
     return (
         row.route.route_id,
@@ -97,10 +103,10 @@ def tell_row(row: WindowRow) -> tuple[object, ...]:
         row.response_content_type,
         (row.calls, row.request_bytes, row.response_bytes),
         (row.time_to_first_byte_sum_us, row.duration_sum_us, row.duration_max_us),
-        sorted(row.duration.counts.items()),
-        sorted(row.response_size.counts.items()),
+        sorted(row.duration.items()),
+        sorted(row.response_size.items()),
         sorted(row.objects.hashes),
-        row.objects.estimate(),
+        row.objects_count,
         (row.object_numeric_calls, row.object_monotonic_steps, row.object_numeric_span),
     )
 
@@ -108,12 +114,16 @@ def tell_row(row: WindowRow) -> tuple[object, ...]:
 @settings(max_examples=50)
 @given(st.lists(records(), max_size=40))
 def test_rows_survive_the_wire(stream: list[CallRecord]) -> None:
-    rows = make_rows(stream)
-    batches = convert_rows(rows)
+    columns = make_rows(stream)
+    rows = read_columns(columns)
+    serialised = serialise(columns)
+    batches = [data_pb2.Batch.FromString(batch.payload) for batch in serialised]
     read = [row for batch in batches for row in read_rows(batch)]
     assert sorted(read, key=repr) == sorted(map(tell_row, rows), key=repr)
     assert [batch.sequence for batch in batches] == list(range(1, len(batches) + 1))
-    for batch in batches:
+    for batch, whole in zip(batches, serialised, strict=True):
+        assert (whole.sequence, whole.calls) == (batch.sequence, sum(batch.rows.calls))
+        assert len(UnknownFieldSet(batch)) == len(UnknownFieldSet(batch.rows)) == 0
         assert {
             find_partition(row.route.service)
             for row in rows
@@ -154,23 +164,23 @@ def test_batches_are_bounded_in_rows(monkeypatch: pytest.MonkeyPatch, limit: int
 
 def test_batches_are_bounded_in_bytes() -> None:
     hashes = [(1 << 50) * number for number in range(1, 257)]
-    rows = make_rows([make_record(principal=p, object_hash=h) for p in range(1, 1_000, 1) for h in (hashes[p % 256],)])
-    for row in rows:
-        row.objects.hashes.update(hashes)
+    rows = make_rows([make_record(principal=p, object_hash=h) for p in range(1, 1_000) for h in hashes])
     batches = convert_rows(rows)
     assert len(batches) == 2
+    assert sum(len(batch.rows.route) for batch in batches) == 999
     assert max(batch.ByteSize() for batch in batches) < 3 * 1024 * 1024
 
 
 def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
     converter = BatchConverter(node="n", boot_id="b")
-    web, api = make_rows([make_record()]), make_rows([make_record(route=make_route(2, workload="api"))])
+    of_web, of_api = make_record(), make_record(route=make_route(2, workload="api"))
+    web, api, both = make_rows([of_web]), make_rows([of_api]), make_rows([of_web, of_api])
     assert find_partition(make_service()) != find_partition(make_service("api"))
     told = [
         [(batch.lost_calls, batch.seen_calls) for batch in convert_rows(rows, converter, seen)]
-        for rows, seen in ((web, 100), (api, 150), (web, 300), (web + api, 300))
+        for rows, seen in ((web, 100), (api, 150), (web, 300), (both, 300))
     ]
-    assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(0, 0), (15, 150)]]
+    assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(15, 150), (0, 0)]]
 
 
 def test_partitions_are_spread_and_fixed() -> None:

@@ -98,7 +98,7 @@ def test_what_is_used_survives_a_sweep_and_the_rest_makes_room(monkeypatch: pyte
     calls["actor"] = facts.actor(used)
     gone = {facts.actor(actor) & 0xFFFF for actor in unused}
     tick = facts.begin_tick()
-    facts.mark_used(calls)
+    facts.mark_used(calls["route"], get_identities(calls["actor"]), calls["response_type"])
     assert facts.is_crowded
     freed = facts.sweep(tick)
     assert set(freed.identities.tolist()) == gone
@@ -115,7 +115,7 @@ def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.
     tick = facts.begin_tick()
     calls = make_calls(9)
     calls["route"] = [facts.route(make_route(number)) for number in range(1, 10)]
-    facts.mark_used(calls)
+    facts.mark_used(calls["route"], get_identities(calls["actor"]))
     assert not len(facts.sweep(tick).routes)
     assert len(facts.sweep(tick + 1).routes) == 9
 

@@ -1,0 +1,278 @@
+"""Rows as a struct of arrays: a merge monoid. Two rows of one key add up to one, so a row may come in parts.
+
+A key is (route, identity, status, role, hop) in 46 bits; routes and identities are numbers of `sensor.facts`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum, IntFlag
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensor import ragged
+from sensor.facts import Facts
+from sensor.ragged import Index, Ragged
+from sensor.sketches import estimate_objects, find_runs, merge_histograms, unite_objects
+
+ROLE_SHIFT: Final = np.uint64(2)
+STATUS_SHIFT: Final = np.uint64(4)
+IDENTITY_SHIFT: Final = np.uint64(14)
+ROUTE_SHIFT: Final = np.uint64(30)
+KEY_BITS: Final = 46
+_TWO_BITS: Final = np.uint64(0x3)
+_STATUS_MASK: Final = np.uint64(0x3FF)
+_IDENTITY_MASK: Final = np.uint64(0xFFFF << 14)
+_PLACE_BITS: Final = 64 - KEY_BITS
+LARGEST_NUMBER: Final = (1 << 63) - 1
+
+Keys = NDArray[np.uint64]
+
+
+class RowFlag(IntFlag):
+    """Bits of a row; the values are 1 << number of the wire's enum."""
+
+    NONE = 0
+    OTHER = 1 << 1
+    EARLY = 1 << 2
+    MERGED = 1 << 3
+    CLOCK_STEP = 1 << 4
+    LOSSY = 1 << 5
+    CREDENTIAL_TRUNCATED = 1 << 6
+    ABORTED = 1 << 7
+    OBJECTS_SKETCHED = 1 << 8
+
+
+class Sum(IntEnum):
+    """Places in `Rows.sums`."""
+
+    CALLS = 0
+    RECORDS = 1  # Rows of CALL: calls and closing parts.
+    REQUEST_BYTES = 2
+    RESPONSE_BYTES = 3
+    TIME_TO_FIRST_BYTE_US = 4
+    DURATION_US = 5
+    NUMERIC_CALLS = 6  # Whose object is an integer.
+    STEPS = 7  # Of those, one more or one less than the consumer's previous one.
+
+
+class Peak(IntEnum):
+    """Places in `Rows.peaks`, of which the larger one counts."""
+
+    DURATION_US = 0
+    NUMBER = 1  # Largest integer object; 0 where there was none.
+    NUMBER_BELOW = 2  # `LARGEST_NUMBER` less the smallest one; 0 where there was none.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """n rows. `keys`, `flags` and the types are [n], `sums` [len(Sum), n], `peaks` [len(Peak), n]."""
+
+    keys: Keys
+    sums: NDArray[np.uint64]
+    peaks: NDArray[np.uint64]
+    flags: NDArray[np.uint32]
+    request_types: NDArray[np.uint16]  # Media type of the row's last call that had one.
+    response_types: NDArray[np.uint16]
+    durations: Ragged  # Microseconds, of calls whose response is complete.
+    sizes: Ragged  # Bytes, of the same calls.
+    objects: Ragged
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def select(self, is_taken: NDArray[np.bool_]) -> "Rows":
+        """The rows where `is_taken`."""
+        return Rows(
+            keys=self.keys[is_taken],
+            sums=self.sums[:, is_taken],
+            peaks=self.peaks[:, is_taken],
+            flags=self.flags[is_taken],
+            request_types=self.request_types[is_taken],
+            response_types=self.response_types[is_taken],
+            durations=self.durations.select(is_taken),
+            sizes=self.sizes.select(is_taken),
+            objects=self.objects.select(is_taken),
+        )
+
+    def take(self, places: Index) -> "Rows":
+        """These rows, in this order."""
+        return Rows(
+            keys=self.keys[places],
+            sums=self.sums.take(places, axis=1),
+            peaks=self.peaks.take(places, axis=1),
+            flags=self.flags[places],
+            request_types=self.request_types[places],
+            response_types=self.response_types[places],
+            durations=self.durations.take(places),
+            sizes=self.sizes.take(places),
+            objects=self.objects.take(places),
+        )
+
+    def rename(self, keys: Keys) -> "Rows":
+        """The same rows under other keys."""
+        return replace(self, keys=keys)
+
+    @property
+    def routes(self) -> Index:
+        """Route of each row."""
+        return find_routes(self.keys)
+
+    @property
+    def identities(self) -> Index:
+        """Identity of each row."""
+        return find_identities(self.keys)
+
+    @property
+    def statuses(self) -> Index:
+        """Status code of each row."""
+        return (self.keys >> STATUS_SHIFT & _STATUS_MASK).astype(np.int64)
+
+    @property
+    def roles(self) -> Index:
+        """Role of each row."""
+        return (self.keys >> ROLE_SHIFT & _TWO_BITS).astype(np.int64)
+
+    @property
+    def hops(self) -> Index:
+        """Hop of each row."""
+        return (self.keys & _TWO_BITS).astype(np.int64)
+
+    @property
+    def objects_counts(self) -> Index:
+        """Distinct objects of each row."""
+        return estimate_objects(self.objects, (self.flags & RowFlag.OBJECTS_SKETCHED.value) != 0)
+
+    @property
+    def records_count(self) -> int:
+        """Rows of CALL in all these rows."""
+        return int(self.sums[Sum.RECORDS].sum())
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory held."""
+        parts = (self.keys, self.sums, self.peaks, self.flags, self.request_types, self.response_types)
+        lists = (self.durations, self.sizes, self.objects)
+        return sum(part.nbytes for part in parts) + sum(part.size_bytes for part in lists)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowColumns:
+    """Rows that leave the node, each with its window. Good until the aggregator is polled again (sensor.facts)."""
+
+    facts: Facts
+    start_unix_seconds: Index
+    length_seconds: Index
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"RowColumns({len(self)} rows)"
+
+
+def make_no_rows() -> Rows:
+    """None at all."""
+    no_lengths = np.empty(0, np.int64)
+    histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.int64))
+    return Rows(
+        keys=np.empty(0, np.uint64),
+        sums=np.empty((len(Sum), 0), np.uint64),
+        peaks=np.empty((len(Peak), 0), np.uint64),
+        flags=np.empty(0, np.uint32),
+        request_types=np.empty(0, np.uint16),
+        response_types=np.empty(0, np.uint16),
+        durations=histogram,
+        sizes=histogram,
+        objects=Ragged(no_lengths, np.empty(0, np.uint64)),
+    )
+
+
+def pack_keys(
+    routes: NDArray[Any], identities: NDArray[Any], statuses: NDArray[Any], roles: NDArray[Any], hops: NDArray[Any]
+) -> Keys:
+    """Keys of rows. Routes and identities are below 2^16, status codes below 1,000, roles and hops below 4."""
+    keys = routes.astype(np.uint64)
+    for values, bits in ((identities, 16), (statuses, 10), (roles, 2), (hops, 2)):
+        keys <<= np.uint64(bits)
+        keys |= values
+    return keys
+
+
+def find_routes(keys: Keys) -> Index:
+    """Routes of keys."""
+    return (keys >> ROUTE_SHIFT).astype(np.int64)
+
+
+def find_identities(keys: Keys) -> Index:
+    """Identities of keys."""
+    return ((keys & _IDENTITY_MASK) >> IDENTITY_SHIFT).astype(np.int64)
+
+
+def replace_identities(keys: Keys, identities: NDArray[np.uint16]) -> Keys:
+    """The same keys of other identities."""
+    return keys & ~_IDENTITY_MASK | identities.astype(np.uint64) << IDENTITY_SHIFT
+
+
+def sort_keys(keys: Keys) -> Index:
+    """Places of the keys in ascending order, equal keys in theirs."""
+    count = len(keys)
+    if count > 1 << _PLACE_BITS:
+        return np.argsort(keys, kind="stable")
+    # Key and place in one integer: sorting these takes a third of what argsort does, and is stable.
+    codes = keys << np.uint64(_PLACE_BITS) | np.arange(count, dtype=np.uint64)
+    codes.sort()
+    return (codes & np.uint64((1 << _PLACE_BITS) - 1)).astype(np.int64)
+
+
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """All rows of all parts, none added up. `parts` is not empty."""
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(
+        keys=np.concatenate([part.keys for part in parts]),
+        sums=np.concatenate([part.sums for part in parts], axis=1),
+        peaks=np.concatenate([part.peaks for part in parts], axis=1),
+        flags=np.concatenate([part.flags for part in parts]),
+        request_types=np.concatenate([part.request_types for part in parts]),
+        response_types=np.concatenate([part.response_types for part in parts]),
+        durations=ragged.join([part.durations for part in parts]),
+        sizes=ragged.join([part.sizes for part in parts]),
+        objects=ragged.join([part.objects for part in parts]),
+    )
+
+
+def merge_rows(rows: Rows) -> Rows:
+    """One row for each key; of types the last one counts. Sorted by key if anything was merged."""
+    order = sort_keys(rows.keys)
+    keys = rows.keys[order]
+    starts = find_runs(keys)
+    count = len(starts)
+    if count == len(rows):
+        return rows
+    # The row of the result that each row goes into.
+    targets = np.empty(len(rows), np.int64)
+    targets[order] = np.repeat(np.arange(count), np.diff(starts, append=len(rows)))
+    objects, is_cut = unite_objects(np.repeat(targets, rows.objects.lengths), rows.objects.values, count)
+    flags = np.bitwise_or.reduceat(rows.flags[order], starts)
+    flags[is_cut] |= RowFlag.OBJECTS_SKETCHED.value
+    return Rows(
+        keys=keys[starts],
+        sums=np.add.reduceat(rows.sums.take(order, axis=1), starts, axis=1),
+        peaks=np.maximum.reduceat(rows.peaks.take(order, axis=1), starts, axis=1),
+        flags=flags,
+        request_types=find_last(rows.request_types[order], starts),
+        response_types=find_last(rows.response_types[order], starts),
+        durations=merge_histograms(targets, rows.durations, count),
+        sizes=merge_histograms(targets, rows.sizes, count),
+        objects=objects,
+    )
+
+
+def find_last(values: NDArray[np.uint16], starts: Index) -> NDArray[np.uint16]:
+    """The last element of each run that is not 0; 0 where all are."""
+    places = np.where(values != 0, np.arange(len(values)), -1)
+    last = np.maximum.reduceat(places, starts)
+    return np.where(last < 0, np.uint16(0), values[last])

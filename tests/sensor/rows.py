@@ -1,0 +1,158 @@
+"""Rows one by one, for tests: what `RowColumns` hold, read back without the code that made them, and plain sketches."""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isqrt
+from typing import NamedTuple
+
+from sensor.aggregation.rows import Peak, RowColumns, RowFlag, Sum
+from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route
+from sensor.ragged import Ragged
+
+OBJECTS_LIMIT = 256
+BOUNDS = [isqrt(isqrt(isqrt(1 << index + 1))) for index in range(511)]
+
+
+def find_bucket(value: int) -> int:
+    """Bucket of a value, by whole numbers."""
+    return bisect_left(BOUNDS, value)
+
+
+def make_histogram(values: Iterable[int]) -> Counter[int]:
+    """Counts by bucket."""
+    return Counter(map(find_bucket, values))
+
+
+class Objects(NamedTuple):
+    """A distinct-object set: exact up to 256, then the 256 smallest."""
+
+    hashes: frozenset[int] = frozenset()
+    is_sketched: bool = False
+
+
+def unite(*parts: Objects) -> Objects:
+    """The union, cut."""
+    hashes = sorted(frozenset().union(*(part.hashes for part in parts)))
+    is_sketched = len(hashes) > OBJECTS_LIMIT or any(part.is_sketched for part in parts)
+    return Objects(frozenset(hashes[:OBJECTS_LIMIT]), is_sketched)
+
+
+def make_objects(hashes: Iterable[int]) -> Objects:
+    """The set of some hashes."""
+    return unite(Objects(frozenset(hashes)))
+
+
+def estimate(objects: Objects) -> int:
+    """Distinct objects in a set."""
+    if not objects.is_sketched:
+        return len(objects.hashes)
+    return max(OBJECTS_LIMIT + 1, (OBJECTS_LIMIT - 1) * 2**64 // (max(objects.hashes) + 1))
+
+
+class Actor(NamedTuple):
+    """The four columns that say who called."""
+
+    principal: int
+    credential: int
+    client_address: str
+    client_workload: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row that left."""
+
+    window_start_unix_seconds: int
+    window_length_seconds: int
+    route: Route
+    actor: Actor
+    principal_kind: PrincipalKind
+    authentication: AuthenticationKind
+    status_code: int
+    role: Role
+    hop: Hop
+    protocol_version: str
+    request_content_type: str
+    response_content_type: str
+    flags: RowFlag
+    calls: int
+    records: int
+    request_bytes: int
+    response_bytes: int
+    time_to_first_byte_sum_us: int
+    duration_sum_us: int
+    duration_max_us: int
+    duration: Counter[int]
+    response_size: Counter[int]
+    objects: Objects
+    objects_count: int
+    object_numeric_calls: int
+    object_monotonic_steps: int
+    object_numeric_span: int
+
+
+def split(lists: Ragged) -> list[list[int]]:
+    """The values of each row."""
+    values, taken = lists.values.tolist(), 0
+    found = []
+    for length in lists.lengths.tolist():
+        found.append(values[taken : taken + length])
+        taken += length
+    assert taken == len(values)
+    return found
+
+
+def split_histograms(lists: Ragged) -> list[Counter[int]]:
+    """The histogram of each row, whose buckets ascend."""
+    assert lists.counts is not None
+    buckets, counts = split(lists), split(Ragged(lists.lengths, lists.counts))
+    assert all(row == sorted(set(row)) for row in buckets)
+    return [Counter(dict(zip(*row, strict=True))) for row in zip(buckets, counts, strict=True)]
+
+
+def read_rows(columns: RowColumns) -> list[Row]:
+    """Every row with its facts looked up."""
+    rows, facts = columns.rows, columns.facts
+    durations, sizes = split_histograms(rows.durations), split_histograms(rows.sizes)
+    objects = split(rows.objects)
+    assert all(row == sorted(set(row)) for row in objects)
+    found = []
+    for i in range(len(columns)):
+        actor = facts.find_actor(int(rows.identities[i]))
+        flags = RowFlag(int(rows.flags[i]))
+        sums, peaks = rows.sums[:, i].tolist(), rows.peaks[:, i].tolist()
+        has_numbers = sums[Sum.NUMERIC_CALLS] > 0
+        found.append(
+            Row(
+                window_start_unix_seconds=int(columns.start_unix_seconds[i]),
+                window_length_seconds=int(columns.length_seconds[i]),
+                route=facts.find_route(int(rows.routes[i])),
+                actor=Actor(actor.principal, actor.credential, actor.client_address, actor.client_workload),
+                principal_kind=actor.principal_kind,
+                authentication=actor.authentication,
+                status_code=int(rows.statuses[i]),
+                role=Role(int(rows.roles[i])),
+                hop=Hop(int(rows.hops[i])),
+                protocol_version=actor.protocol_version,
+                request_content_type=facts.find_media_type(int(rows.request_types[i])),
+                response_content_type=facts.find_media_type(int(rows.response_types[i])),
+                flags=flags,
+                calls=sums[Sum.CALLS],
+                records=sums[Sum.RECORDS],
+                request_bytes=sums[Sum.REQUEST_BYTES],
+                response_bytes=sums[Sum.RESPONSE_BYTES],
+                time_to_first_byte_sum_us=sums[Sum.TIME_TO_FIRST_BYTE_US],
+                duration_sum_us=sums[Sum.DURATION_US],
+                duration_max_us=peaks[Peak.DURATION_US],
+                duration=durations[i],
+                response_size=sizes[i],
+                objects=Objects(frozenset(objects[i]), bool(flags & RowFlag.OBJECTS_SKETCHED)),
+                objects_count=int(rows.objects_counts[i]),
+                object_numeric_calls=sums[Sum.NUMERIC_CALLS],
+                object_monotonic_steps=sums[Sum.STEPS],
+                object_numeric_span=peaks[Peak.NUMBER] - (2**63 - 1 - peaks[Peak.NUMBER_BELOW]) if has_numbers else 0,
+            )
+        )
+    return found
