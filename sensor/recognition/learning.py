@@ -15,7 +15,7 @@ from sensor.kernel import hashes
 from sensor.kernel.abi import METHOD_BYTES, SegmentClass
 from sensor.recognition.heads import PlainHead, read_plain_head
 from sensor.recognition.mirror import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
-from sensor.recognition.name_table import NameTable
+from sensor.recognition.name_table import Lesson, NameTable
 from sensor.shapes import MAX_SEGMENT_CHARACTERS
 from sensor.templating import MAX_VERSION_DIGITS, VERSION_DEPTH
 from sensor.trace import Step, Trace
@@ -69,8 +69,8 @@ class Learner:
         if head is None:
             return
         is_served = 200 <= exchange.status_code < 300
-        if is_served and self._names.teach(head):
-            return  # The profile of this head was made without them.
+        if is_served and self._names.teach(head) is not Lesson.KNOWN:
+            return  # The profile of this head does not stand for all of it.
         if not exchange.profile or not exchange.host:
             return
         key = _find_root_key(exchange, head)

@@ -6,6 +6,7 @@ start never do. A name that gave way makes its calls unknown again, and so is so
 """
 
 import struct
+from enum import Enum, auto
 from typing import Final
 
 from sensor.kernel import hashes
@@ -21,6 +22,14 @@ _PARAMETERS_MAX: Final = 200
 # Longer names are left to user space: whoever invents them only fills buckets.
 _NAME_BYTES_MAX: Final = 64
 _JUDGED_MAX: Final = 2_048
+
+
+class Lesson(Enum):
+    """What the kernel knew of a head's names when it read the head."""
+
+    KNOWN = auto()  # All that can be known: its profile stands for all that Python reads.
+    NEW = auto()  # Not all: the next head like it has another profile.
+    OPEN = auto()  # Some parameter says nothing by itself, and never will.
 
 
 class NameTable:
@@ -46,23 +55,27 @@ class NameTable:
     def __len__(self) -> int:
         return len(self._known)
 
-    def teach(self, head: PlainHead) -> bool:
-        """Whether the head held names that were not known and now are."""
+    def teach(self, head: PlainHead) -> Lesson:
+        """Has the kernel know the names of a head, as far as they say something by themselves."""
         is_new = False
         for name in head.header_names:
-            judged = self._judged.get(name)
-            if judged is None:
-                judged = self._judge_header(name)
-            if judged[1] and judged[0] & ~0xFF | judged[1] not in self._known:
-                is_new |= self._add(*judged)
+            name_hash, kind = self._judged.get(name) or self._judge_header(name)
+            if kind and name_hash & ~0xFF | kind not in self._known:
+                is_new |= self._add(name_hash, kind)
+        is_open = False
         if head.query:
             pairs = head.query.split(b"&")
-            for pair in pairs if len(pairs) <= _PARAMETERS_MAX else ():
+            is_open = len(pairs) > _PARAMETERS_MAX
+            for pair in () if is_open else pairs:
                 name = pair.partition(b"=")[0]
                 parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
-                if parameter is not None:
+                if parameter is None:
+                    is_open = True
+                else:
                     is_new |= self._add(hashes.hash_parameter_name(self.seed, name), parameter)
-        return is_new
+        if is_open:
+            return Lesson.OPEN
+        return Lesson.NEW if is_new else Lesson.KNOWN
 
     def _judge_header(self, name: bytes) -> tuple[int, int]:
         """Hash and kind (0: none) of a field's name; remembered, as a judgement takes some microseconds."""

@@ -110,11 +110,9 @@ class Kernel:
                 host = sip(value.strip(b" \t"))
             elif kind != NameKind.HEADER_IGNORED:
                 profile = hashes.fold(profile, sip(line))
-        if not is_known:
-            return 0, 0, None
         found = self._walk(call, method, path, host, sip)
         number = self.maps[MapName.PROFILES].get(PROFILE_KEY.pack(profile))
-        if found is None or number is None:
+        if found is None or number is None or not is_known:
             return profile, host, None
         leaf_key, object_hash, object_number = found
         next_head_ns, route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])

@@ -9,7 +9,7 @@ from sensor.kernel import hashes
 from sensor.kernel.abi import NAME_BUCKET, NAME_WAYS, NameKind
 from sensor.protocols.http1 import RequestHead, parse_request_head
 from sensor.recognition.mirror import MapName, Mirror
-from sensor.recognition.name_table import NameTable
+from sensor.recognition.name_table import Lesson, NameTable
 from sensor.recognition.names import NameJudge, judge_parameter
 from tests.sensor.recognition.conftest import SEED, Sensor
 from tests.sensor.recognition.kernel import Kernel
@@ -99,8 +99,8 @@ def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None
     names = find_names(bucket, 6)
     for name in names:
         head = read_names(make("/?" + name.decode() + "=1").head)
-        assert table.teach(head)
-        assert not table.teach(head)
+        assert table.teach(head) is Lesson.NEW
+        assert table.teach(head) is Lesson.KNOWN
     mirror.flush(kernel)
     entries = NAME_BUCKET.unpack(kernel.maps[MapName.NAMES][bucket.to_bytes(4, "little")])
     assert hashes.hash_header_name(SEED, b"accept") & ~0xFF | IGNORED in entries
@@ -108,6 +108,13 @@ def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None
     assert last in entries and all(entries)
     assert table.evicted_count == 6 - (len(table) - fixed)
     assert len(entries) == NAME_WAYS
+
+
+@pytest.mark.parametrize("query", ["sig=1", "a=1&expires=2", "&".join(["a=1"] * 201), "n" * 65])
+def test_some_queries_say_nothing_by_themselves(query: str) -> None:
+    table = NameTable(Mirror(), NameJudge(is_forwarding_read=False), seed=SEED)
+    head = read_names(make("/?" + query).head)
+    assert [table.teach(head) for _ in range(3)] == [Lesson.OPEN] * 3
 
 
 def find_names(bucket: int, count: int) -> list[bytes]:

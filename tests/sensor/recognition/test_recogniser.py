@@ -226,6 +226,11 @@ def test_heads_that_two_readers_read_differently_teach_nothing(sensor: Sensor, l
 def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
     for _ in range(4):
         assert sensor.take(make("/v1/orders/1001?X-Amz-Signature=abc&X-Amz-Date=1")) == "head"
+    call = make("/v1/orders/1001")
+    teach(sensor, call)
+    assert sensor.take(call) == "record"
+    (row,) = sensor.convert()
+    assert sensor.told(row) == tell(sensor.describe(call))
 
 
 def test_sums_of_a_full_ring_are_told_once_and_whole(sensor: Sensor) -> None:
