@@ -3,6 +3,7 @@ meet."""
 
 import os
 import random
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -18,10 +19,16 @@ from sensor.coverage import PortCount, PortCoverage, cover_ports
 from sensor.describe import Describer, DescribeSettings
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.enrich.node import build_identity
+from sensor.health import Figure
 from sensor.kernel.capture import Capture
 from sensor.keyed import KeyedHash
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
+from sensor.recognition.governor import Governor, GovernorSettings
+from sensor.recognition.mirror import Mirror
+from sensor.recognition.name_table import NameTable
+from sensor.recognition.names import NameJudge
+from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
 from sensor.run import RunSettings, Sensor, StartError
 from sensor.spool import Spool
 from sensor.templating import Templater
@@ -60,13 +67,35 @@ class Node:
         )
 
 
-class NodeDescriber:
-    """The describer under one installation key, with the templater that answers reveal requests."""
+class Knowledge:
+    """What the kernel is taught, for the whole life of the sensor: under whichever installation key."""
 
-    def __init__(self, settings: SensorSettings, node: Node, key: InstallationKey) -> None:
+    def __init__(self, settings: SensorSettings, clock: Clock, aggregator: Aggregator) -> None:
+        self.mirror = Mirror()
+        # A secret of this process: who knew it could make names that are taken for others.
+        self.names = NameTable(
+            self.mirror,
+            NameJudge(is_forwarding_read=bool(settings.trusted_proxy_cidrs)),
+            seed=secrets.randbits(64),
+        )
+        self.facts = aggregator.facts
+        self.monotonic_ns = clock.monotonic_ns
+        self.settings = RecognitionSettings(
+            is_recognising=settings.is_recognising,
+            head_sample_ns=int(settings.head_sample_seconds * 1e9),
+            heads_per_second=settings.heads_per_second,
+            heads_burst=settings.heads_burst_count,
+        )
+
+
+class NodeDescriber:
+    """Describer and recogniser under one installation key, with the templater that answers reveal requests."""
+
+    def __init__(self, settings: SensorSettings, node: Node, knowledge: Knowledge, key: InstallationKey) -> None:
         keyed_hash = KeyedHash(key.key_id, key.secret)
+        self._identity = node.identity
         self._templater = Templater(load_vocabulary(), keyed_hash)
-        self._describer = Describer(
+        describer = Describer(
             self._templater,
             node.identity,
             keyed_hash,
@@ -76,12 +105,48 @@ class NodeDescriber:
                 consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
         )
+        self._recogniser = build_recogniser(
+            settings=knowledge.settings,
+            mirror=knowledge.mirror,
+            names=knowledge.names,
+            facts=knowledge.facts,
+            templater=self._templater,
+            describer=describer,
+            identity=node.identity,
+            keyed_hash=keyed_hash,
+            secret=key.secret,
+            monotonic_ns=knowledge.monotonic_ns,
+        )
         # Bound here: called once for every call.
-        self.describe = self._describer.describe
+        self.describe = describer.describe
+        self.learn = self._recogniser.learn
+        self.convert = self._recogniser.convert
+        self.convert_overflow = self._recogniser.convert_overflow
+        self.flush = self._recogniser.flush
+        self.limit_heads = self._recogniser.limit_heads
+        self.forget = self._recogniser.forget
+
+    def check_services(self) -> None:
+        """The node was read anew."""
+        self._recogniser.check_services(self._identity.server)
 
     def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
         """Texts of the words that may be told."""
         return self._templater.apply_reveal(hashes)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Of the recogniser and the templater."""
+        templater = self._templater
+        totals = (
+            ("folded_calls", "Calls told under the host `other`", templater.folded_calls),
+            ("other_calls", "Calls told under an `other` route", templater.other_calls),
+            ("unserved_other_calls", "Of those, not served", templater.unserved_other_calls),
+            ("evicted_services", "Services forgotten because there were too many", templater.evicted_services),
+        )
+        return (
+            *self._recogniser.figures(),
+            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
+        )
 
 
 def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]) -> tuple[Sensor, Uplink]:
@@ -95,6 +160,8 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     cgroup_mount = _find_cgroup_mount(settings)
     node = Node(settings, cgroup_mount)
+    aggregator = _make_aggregator(settings)
+    knowledge = Knowledge(settings, clock, aggregator)
     sensor = Sensor(
         settings=RunSettings(
             poll_interval_seconds=settings.poll_interval_ms / 1000,
@@ -104,9 +171,16 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         state=state,
         spool=spool,
         open_capture=partial(_open_capture, settings, cgroup_mount, clock),
-        make_describer=partial(NodeDescriber, settings, node),
-        make_pipeline=partial(_make_pipeline, settings, boot_id, clock),
+        make_describer=partial(NodeDescriber, settings, node, knowledge),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator),
         node=node,
+        governor=Governor(
+            GovernorSettings(
+                core_share=settings.capture_budget_core_share,
+                heads_per_second=settings.heads_per_second,
+                floor_heads_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
+            )
+        ),
         on_capturing=on_capturing,
     )
     uplink = Uplink(
@@ -150,18 +224,27 @@ def _open_capture(settings: SensorSettings, cgroup_mount: Path, clock: Clock) ->
     )
 
 
-def _make_pipeline(
-    settings: SensorSettings, boot_id: str, clock: Clock, describer: PipelineDescriber, key_id: int
-) -> Pipeline:
+def _make_aggregator(settings: SensorSettings) -> Aggregator:
     limits = WindowLimits(
         window_seconds=settings.window_seconds,
         merged_window_seconds=settings.merged_window_seconds,
         rows_per_endpoint=settings.rows_per_endpoint_count,
         rows_per_window=settings.rows_per_window_count,
     )
+    return Aggregator(limits=limits, consumer_order=settings.consumer_order)
+
+
+def _make_pipeline(
+    settings: SensorSettings,
+    boot_id: str,
+    clock: Clock,
+    aggregator: Aggregator,
+    describer: PipelineDescriber,
+    key_id: int,
+) -> Pipeline:
     return Pipeline(
         describer=describer,
-        aggregator=Aggregator(limits=limits, consumer_order=settings.consumer_order),
+        aggregator=aggregator,
         converter=BatchConverter(node=settings.node, boot_id=boot_id),
         clock=clock,
         key_id=key_id,

@@ -1,21 +1,24 @@
-"""The way of a call through the sensor, without its edges: exchanges in, wire batches out, every loss counted.
+"""The way of a call through the sensor, without its edges: exchanges and records in, wire batches out, every loss
+counted.
 
-describe -> aggregate -> convert. Pure but for what the describer asks of the node. An exchange that makes a room fail
-is a bug of that room: it is counted as `failed` at that stage, told once a minute in the log, and the next one is
-taken.
+describe -> aggregate -> convert for what the kernel sent up whole; recognise -> aggregate -> convert for what it knew.
+Pure but for what the describer asks of the node. A call that makes a room fail is a bug of that room: it is counted as
+`failed` at that stage, told once a minute in the log, and the next one is taken.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
 
 from sensor.aggregate import Aggregator
 from sensor.aggregation.rows import RowColumns
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
+from sensor.columns import Calls
 from sensor.convert import BatchConverter, SerialisedBatch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
+from sensor.recognition.records import OverflowTotals, Records
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +27,22 @@ LOG_INTERVAL_NS: Final = 60 * 1_000_000_000
 
 
 class Describer(Protocol):
-    """Exchanges to call records, as `sensor.describe.Describer` does it."""
+    """Calls to what may be told of them; `sensor.compose.NodeDescriber`, or a fake."""
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         """The record, or why there is none."""
+        ...
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        """Has the kernel recognise the like of it."""
+        ...
+
+    def convert(self, records: Records, *, offset_ns: int) -> Calls:
+        """Rows of what the kernel recognised; `offset_ns` turns its time into unix time."""
+        ...
+
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """Rows of what the kernel only added up since the last time, from its totals since the load."""
         ...
 
 
@@ -43,6 +58,8 @@ class Pipeline:
         self._clock = clock
         self._key_id = key_id
         self._counter = StageCounter("describe")
+        self._recognised = StageCounter("recognise")
+        self._overflow_calls = 0
         self._segment = clock.segment
         self._logged_ns = -LOG_INTERVAL_NS
         self.policy_epoch = 0
@@ -60,7 +77,8 @@ class Pipeline:
 
     def take(self, exchanges: Iterable[Exchange]) -> None:
         """Describe and count exchanges."""
-        describe, add, counter = self._describer.describe, self._aggregator.add, self._counter
+        describe, learn = self._describer.describe, self._describer.learn
+        add, counter = self._aggregator.add, self._counter
         for exchange in exchanges:
             counter.see()
             try:
@@ -78,6 +96,39 @@ class Pipeline:
             except Exception:
                 self._aggregator.drop(FAILED)
                 self._log_failure("aggregating")
+            try:
+                learn(exchange, record)
+            except Exception:
+                self._log_failure("learning from")
+
+    def take_records(self, records: Records) -> None:
+        """Count calls that the kernel recognised, or knew no more of than its counters say. The records are copied."""
+        offset_ns = self._clock.to_unix_ns(0)
+        self._take_calls(int(records["calls"].sum()), lambda: self._describer.convert(records, offset_ns=offset_ns))
+
+    def take_overflow(self, totals: Mapping[bytes, OverflowTotals]) -> None:
+        """Count calls that the kernel only added up, given its totals since the load."""
+        new = sum(total[0] for total in totals.values()) - self._overflow_calls
+        if new <= 0:
+            return
+        self._overflow_calls += new
+        now_ns = self._clock.unix_ns()
+        self._take_calls(new, lambda: self._describer.convert_overflow(totals, time_unix_ns=now_ns))
+
+    def _take_calls(self, count: int, convert: Callable[[], Calls]) -> None:
+        self._recognised.see(count)
+        try:
+            calls = convert()
+        except Exception:
+            self._recognised.drop(FAILED, count)
+            self._log_failure("reading records of")
+            return
+        self._recognised.use(count)
+        try:
+            self._aggregator.add_calls(calls)
+        except Exception:
+            self._aggregator.drop(FAILED, len(calls))
+            self._log_failure("aggregating")
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
@@ -116,13 +167,13 @@ class Pipeline:
         )
 
     def counts(self) -> tuple[StageCount, ...]:
-        """The accounts of describe and aggregate."""
-        return (self._counter.count(), self._aggregator.count())
+        """The accounts of recognise, describe and aggregate."""
+        return (self._recognised.count(), self._counter.count(), self._aggregator.count())
 
     def _count_calls(self) -> tuple[int, int]:
-        describe, aggregate = self.counts()
-        lost_calls = self.lost_before_calls + describe.dropped_total + aggregate.dropped_total
-        return lost_calls, self.lost_before_calls + describe.seen
+        recognise, describe, _ = counts = self.counts()
+        lost_calls = self.lost_before_calls + sum(count.dropped_total for count in counts)
+        return lost_calls, self.lost_before_calls + recognise.seen + describe.seen
 
     def _log_failure(self, what: str) -> None:
         now_ns = self._clock.monotonic_ns()

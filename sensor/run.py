@@ -10,18 +10,20 @@ import gc
 import logging
 import os
 import resource
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
-from sensor.coverage import PortCount, PortCoverage
+from sensor.coverage import PortCoverage
 from sensor.health import HealthReport, SensorState, StageCount
+from sensor.intake import Intake
+from sensor.parts import Capture, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
+from sensor.recognition.governor import Governor
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink
 from sensor.uplink.messages import Welcome
@@ -30,8 +32,6 @@ from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 
 logger = logging.getLogger(__name__)
 
-# Exchanges between two turns of the stream: some 10 ms of work.
-SLICE_COUNT: Final = 500
 STOP_SECONDS: Final = 5.0
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
@@ -42,56 +42,6 @@ _PAUSE_REASON: Final = "paused by apidae pause"
 
 class StartError(Exception):
     """The sensor cannot start; one sentence that says why and what to do."""
-
-
-class Capture(Protocol):
-    """What sees calls: `sensor.kernel.capture`, or a fake. All calls come from the loop's thread and do not block."""
-
-    def read(self) -> list[Exchange]:
-        """Everything that is there."""
-        ...
-
-    def counts(self) -> Sequence[StageCount]:
-        """The accounts of its stages, in calls."""
-        ...
-
-    def coverage(self) -> Sequence[PortCount]:
-        """Connections and bytes by port and protocol."""
-        ...
-
-    def set_listening(self, ports: Iterable[int]) -> None:
-        """Which ports to count."""
-        ...
-
-    def detach(self) -> None:
-        """Take every program off the kernel's hooks; what was seen stays readable."""
-        ...
-
-    def attach(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class NodeView(Protocol):
-    """Who listens on this node; `sensor.compose.Node`, or a fake."""
-
-    def refresh(self) -> None:
-        """Read the node anew. Called in a thread; may take tens of milliseconds."""
-        ...
-
-    def ports(self) -> Iterable[int]:
-        """Ports on which somebody listens."""
-        ...
-
-    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
-        """What is read of each port and what is not."""
-        ...
-
-
-class NodeDescriber(Describer, Protocol):
-    """A describer that can also answer reveal requests."""
-
-    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +69,7 @@ class Sensor:
         make_describer: Callable[[InstallationKey], NodeDescriber],
         make_pipeline: Callable[[Describer, int], Pipeline],
         node: NodeView,
+        governor: Governor,
         on_capturing: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -129,6 +80,7 @@ class Sensor:
         self._make_describer = make_describer
         self._make_pipeline = make_pipeline
         self._node = node
+        self._governor = governor
         self._on_capturing = on_capturing
         self._keys = state.load_keys()
         self._policy = state.load_policy()
@@ -139,7 +91,7 @@ class Sensor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._state = SensorState.CAPTURING
-        self._has_read_failed = False
+        self._intake: Intake | None = None
 
     # Life
 
@@ -201,6 +153,13 @@ class Sensor:
         self._pipeline.aggregator.set_connected(self._uplink.is_connected)
         # Compiling takes a second in a child process; the stream goes on meanwhile.
         self._capture = await asyncio.to_thread(self._open_capture)
+        self._intake = Intake(
+            capture=self._capture,
+            pipeline=self._pipeline,
+            describer=self._describer,
+            governor=self._governor,
+            clock=self._clock,
+        )
         await self._refresh_node()
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
@@ -213,10 +172,8 @@ class Sensor:
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
             await self._turn()
-            try:
-                await asyncio.wait_for(self._stopping.wait(), self._settings.poll_interval_seconds)
-            except TimeoutError:
-                continue
+            # Cheaper than to wait for the event with a timeout, which makes a task each time.
+            await asyncio.sleep(self._settings.poll_interval_seconds)
 
     async def _keep_refreshing(self) -> None:
         while True:
@@ -231,37 +188,24 @@ class Sensor:
         await asyncio.to_thread(self._node.refresh)
         if self._capture is not None and self._state is SensorState.CAPTURING:
             self._capture.set_listening(self._node.ports())
+            if self._describer is not None:
+                self._describer.check_services()
 
     async def _turn(self) -> None:
-        assert self._pipeline is not None
+        assert self._pipeline is not None and self._intake is not None
         if self._clock.check():
+            self._intake.read_records(is_all=True)
             self._send(self._pipeline.step_clock())
-        await self._read_capture()
+        await self._intake.read()
         self._send(self._pipeline.poll())
-
-    async def _read_capture(self) -> None:
-        assert self._pipeline is not None and self._capture is not None
-        try:
-            exchanges = self._capture.read()
-        except Exception:
-            # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
-            if not self._has_read_failed:
-                logger.exception("reading the capture failed; told once until it works again")
-            self._has_read_failed = True
-            return
-        self._has_read_failed = False
-        for start in range(0, len(exchanges), SLICE_COUNT):
-            self._pipeline.take(exchanges[start : start + SLICE_COUNT])
-            await asyncio.sleep(0)
-        self._pipeline.lost_before_calls = sum(count.dropped_total for count in self._capture.counts())
 
     async def _end(self, uplink: Uplink) -> None:
         self._state = SensorState.STOPPING
         uplink.tell_state()
-        if self._capture is None or self._pipeline is None:
+        if self._capture is None or self._pipeline is None or self._intake is None:
             return
         self._capture.detach()
-        await self._read_capture()
+        await self._intake.read_rest()
         self._capture.close()
         self._send(self._pipeline.flush())
         try:
@@ -333,8 +277,13 @@ class Sensor:
             self._state_directory.save_keys(welcome.keys)
         except StateError as error:
             logger.error("the installation key is not kept: %s", error)
-        if is_other and self._pipeline is not None:
+        if is_other and self._pipeline is not None and self._describer is not None:
+            if self._intake is not None:
+                self._intake.read_records(is_all=True)
+            self._describer.forget()
             self._describer = self._make_describer(welcome.keys[0])
+            if self._intake is not None:
+                self._intake.describer = self._describer
             self._send(self._pipeline.change_key(self._describer, welcome.keys[0].key_id))
 
     def on_connection(self, is_connected: bool) -> None:
@@ -376,6 +325,7 @@ class Sensor:
             memory_bytes=_read_memory(),
             cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
             reason=_PAUSE_REASON if self._state is SensorState.PAUSED else "",
+            figures=self._intake.figures() if self._intake is not None else (),
         )
 
     def read_health_from_thread(self) -> HealthReport:

@@ -41,7 +41,7 @@ ROOMS = {
         ),
         *("uplink",),
         # Composition.
-        *("lock", "pause", "trial", "environment", "preflight", "pipeline", "run", "compose", "cli"),
+        *("lock", "pause", "trial", "environment", "preflight", "pipeline", "parts", "intake", "run", "compose", "replay", "cli"),
     ),
     "collector": (
         *("rows", "clock", "config", "keys", "sensors"),

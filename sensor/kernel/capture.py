@@ -65,6 +65,7 @@ class Capture:
         self._stage = StageCounter("exchange")
         self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._listening: set[int] = set()
+        self._last_counters: dict[Counter, int] = {}
         self._last_counts: tuple[StageCount, ...] = ()
         self._last_coverage: list[PortCount] = []
         self._is_closed = False
@@ -104,7 +105,9 @@ class Capture:
         return self._ring.pending_bytes() + self._records.pending_bytes()
 
     def counters(self) -> dict[Counter, int]:
-        """The kernel's totals since the load."""
+        """The kernel's totals since the load; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_counters
         rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
         return {counter: int.from_bytes(rows[counter][1], "little") for counter in Counter}
 
@@ -183,6 +186,7 @@ class Capture:
 
     def close(self) -> None:
         """Detaches and frees everything."""
+        self._last_counters = self.counters()
         self._last_counts, self._last_coverage = self.counts(), self.coverage()
         self._is_closed = True
         self._program.close()

@@ -45,9 +45,11 @@ class RawClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, method: str, target: str, body: bytes = b"", *, cuts: Sequence[int] = ()) -> Sent:
-        """One call; `cuts` are positions in the request where a new segment begins."""
-        request = build_request(method, target, body)
+    def call(
+        self, method: str, target: str, body: bytes = b"", *, cuts: Sequence[int] = (), lines: Sequence[str] = ()
+    ) -> Sent:
+        """One call; `cuts` are positions in the request where a new segment begins, `lines` further headers."""
+        request = build_request(method, target, body, lines=lines)
         self.send_pieces(cut(request, cuts))
         return self._note(method, target, request)
 
@@ -124,10 +126,13 @@ class RawClient:
         self._received += data
 
 
-def build_request(method: str, target: str, body: bytes = b"", host: str = "shop.example") -> bytes:
+def build_request(
+    method: str, target: str, body: bytes = b"", host: str = "shop.example", lines: Sequence[str] = ()
+) -> bytes:
     """A request as small clients write it."""
     length = f"Content-Length: {len(body)}\r\n" if body or method == "POST" else ""
-    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n".encode() + body
+    further = "".join(f"{line}\r\n" for line in lines)
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{further}{length}\r\n".encode() + body
 
 
 def cut(data: bytes, cuts: Sequence[int]) -> list[bytes]:

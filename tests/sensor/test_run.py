@@ -7,17 +7,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
 from sensor.aggregate import Aggregator
 from sensor.calls import CallRecord, Exchange, Role
+from sensor.columns import Calls, make_calls
 from sensor.convert import BatchConverter
 from sensor.coverage import PortCount, PortCoverage
 from sensor.describe import Undescribed
-from sensor.health import StageCount
+from sensor.facts import Facts
+from sensor.health import Figure, StageCount
+from sensor.kernel.abi import RECORD, Counter
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
+from sensor.recognition.governor import Governor, GovernorSettings
+from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.run import RunSettings, Sensor, StartError
 from sensor.spool import Spool
 from sensor.uplink.client import Target, Uplink, UplinkRejectedError, UplinkSettings
@@ -25,7 +31,7 @@ from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.session import SessionTimes
 from sensor.uplink.state import InstallationKey, StateDirectory
 from tests.sensor.clocks import FakeClock
-from tests.sensor.records import make_record
+from tests.sensor.records import make_record, make_route
 from tests.sensor.uplink.collector import FakeCollector
 
 BOOT = "c" * 32
@@ -63,6 +69,11 @@ class FakeCapture:
 
     def __init__(self) -> None:
         self.waiting: list[Exchange] = []
+        self.records = np.empty(0, RECORD)
+        self.sums: dict[bytes, tuple[int, int, int, int]] = {}
+        self.totals = dict.fromkeys(Counter, 0)
+        self.refusal: OSError | None = None
+        self.taught: dict[str, dict[bytes, bytes]] = {}
         self.error: Exception | None = None
         self.moves: list[str] = []
         self.listening: set[int] = set()
@@ -73,6 +84,30 @@ class FakeCapture:
             raise error
         taken, self.waiting = self.waiting, []
         return taken
+
+    def read_records(self, *, is_all: bool = False) -> np.ndarray:
+        return self.records
+
+    def release_records(self) -> None:
+        self.records = np.empty(0, RECORD)
+
+    def overflow(self) -> Mapping[bytes, tuple[int, int, int, int]]:
+        return self.sums
+
+    def pending_bytes(self) -> int:
+        return len(self.waiting) + len(self.records)
+
+    def counters(self) -> Mapping[Counter, int]:
+        return self.totals
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.taught.setdefault(name, {}).update(elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.taught.get(name, {}).pop(key, None)
 
     def counts(self) -> Sequence[StageCount]:
         return (StageCount(stage="kernel", seen=10, used=7, dropped=(("ring_full", 3),)),)
@@ -106,9 +141,13 @@ class FakeNode:
 class FakeDescriber:
     """Fails on /bug, tells nothing of /none."""
 
-    def __init__(self, clock: FakeClock, key: InstallationKey) -> None:
+    def __init__(self, clock: FakeClock, key: InstallationKey, facts: Facts) -> None:
         self._clock = clock
         self.key = key
+        self._facts = facts
+        self.learned: list[Exchange] = []
+        self.heads_per_second = 0
+        self.forgotten_count = 0
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         if b"/bug" in exchange.request_head:
@@ -118,6 +157,40 @@ class FakeDescriber:
         # A record that the aggregator cannot take: it has no number where one belongs.
         time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
         return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id)
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        if b"/dull" in exchange.request_head:
+            raise RuntimeError("a bug")
+        self.learned.append(exchange)
+
+    def convert(self, records: np.ndarray, *, offset_ns: int) -> Calls:
+        if (records["status"] == 999).any():
+            raise RuntimeError("a bug")
+        calls = make_calls(len(records))
+        calls["time_unix_ns"] = self._clock.unix_ns()
+        calls["route"] = self._facts.route(make_route())
+        calls["status"], calls["calls"] = 200, records["calls"]
+        return calls
+
+    def convert_overflow(self, totals: Mapping[bytes, tuple[int, int, int, int]], *, time_unix_ns: int) -> Calls:
+        calls = make_calls(len(totals))
+        calls["time_unix_ns"], calls["route"] = time_unix_ns, self._facts.route(make_route())
+        calls["calls"] = [total[0] for total in totals.values()]
+        return calls
+
+    def flush(self, maps: KernelMaps) -> None:
+        maps.update(MapName.SETTINGS, {b"k": b"v"})
+
+    def limit_heads(self, heads_per_second: int) -> None:
+        self.heads_per_second = heads_per_second
+
+    def check_services(self) -> None: ...
+
+    def forget(self) -> None:
+        self.forgotten_count += 1
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (Figure(name="taught_roots", documentation="Roots", value=3, is_total=False),)
 
     def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
         return dict.fromkeys(hashes, "word")
@@ -134,6 +207,7 @@ class Life:
     spool: Spool
     capturing: asyncio.Event
     task: asyncio.Task[None]
+    describers: list[FakeDescriber]
 
     async def end(self) -> None:
         self.sensor.stop()
@@ -144,11 +218,18 @@ class Life:
 @asynccontextmanager
 async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
     clock, capture, capturing = FakeClock(), FakeCapture(), asyncio.Event()
+    aggregator = Aggregator()
+    describers: list[FakeDescriber] = []
+
+    def make_describer(key: InstallationKey) -> FakeDescriber:
+        describers.append(FakeDescriber(clock, key, aggregator.facts))
+        return describers[-1]
+
     spool = Spool(directory / "spool", boot_id=BOOT)
 
     def make_pipeline(describer: Describer, key_id: int) -> Pipeline:
         converter = BatchConverter(node="node-1", boot_id=BOOT)
-        return Pipeline(describer=describer, aggregator=Aggregator(), converter=converter, clock=clock, key_id=key_id)
+        return Pipeline(describer=describer, aggregator=aggregator, converter=converter, clock=clock, key_id=key_id)
 
     sensor = Sensor(
         settings=RunSettings(
@@ -161,9 +242,10 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         state=StateDirectory(directory),
         spool=spool,
         open_capture=lambda: capture,
-        make_describer=lambda key: FakeDescriber(clock, key),
+        make_describer=make_describer,
         make_pipeline=make_pipeline,
         node=FakeNode(),
+        governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,
     )
     uplink = Uplink(
@@ -182,7 +264,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)
@@ -218,6 +300,56 @@ def test_calls_reach_the_collector_and_every_loss_its_count(tmp_path: Path) -> N
             )
             assert stages["spool"] == StageCount(stage="spool", seen=1_200, used=1_200, dropped=())
             assert life.capture.moves == ["detach", "close"]
+
+    asyncio.run(main())
+
+
+def make_records(*statuses: int) -> np.ndarray:
+    records = np.zeros(len(statuses), RECORD)
+    records["calls"] = 1
+    records["status"] = statuses
+    return records
+
+
+def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.records = make_records(*[200] * 700)
+            life.capture.waiting = [make_exchange(), make_exchange(b"/dull")]
+            async with asyncio.timeout(10):
+                while life.capture.pending_bytes():
+                    await asyncio.sleep(0.001)
+            life.capture.records = make_records(200, 999)
+            life.capture.totals |= {Counter.CALLS: 706, Counter.OVERFLOW: 4}
+            life.capture.sums = {b"key": (4, 0, 0, 0)}
+            await life.end()
+            assert count_calls(collector) == 706
+            stages = {count.stage: count for count in life.sensor.read_health().stages}
+            assert stages["recognise"] == StageCount(stage="recognise", seen=706, used=704, dropped=(("failed", 2),))
+            assert stages["aggregate"].seen == stages["aggregate"].used
+            assert collector.batches[-1].lost_calls == 3 + 2
+            (describer,) = life.describers
+            assert [exchange.request_head.split()[1] for exchange in describer.learned] == [b"/users"]
+            assert describer.heads_per_second == 50
+            assert life.capture.taught == {"settings": {b"k": b"v"}}
+            figures = {figure.name: figure.value for figure in life.sensor.read_health().figures}
+            assert (figures["taught_roots"], figures["heads_per_second_limit"], figures["records"]) == (3, 50, 0)
+
+    asyncio.run(main())
+
+
+def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            life.capture.refusal = OSError(7, "Argument list too long")
+            await wait_capturing(life)
+            async with asyncio.timeout(10):
+                while not life.describers[0].forgotten_count:
+                    await asyncio.sleep(0.001)
+            life.capture.waiting = [make_exchange()]
+            await life.end()
+            assert count_calls(collector) == 1
 
     asyncio.run(main())
 
@@ -356,6 +488,7 @@ def test_another_key_starts_with_rows_of_its_own(tmp_path: Path) -> None:
                 await collector.wait_for(lambda: len(collector.batches) == 1)
                 life.capture.waiting = [make_exchange()]
                 await life.end()
+            assert [describer.forgotten_count for describer in life.describers] == [1, 0]
             assert [(batch.key_id, list(batch.rows.principal)) for batch in collector.batches] == [(3, [3]), (7, [7])]
             assert [key.key_id for key in StateDirectory(tmp_path).load_keys()] == [7]
 

@@ -1,0 +1,124 @@
+"""From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
+
+Called from the loop every 25 ms. What was sent up whole is read at once, records in batches, counters once a second.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from sensor.clock import Clock
+from sensor.health import Figure
+from sensor.kernel.abi import Counter
+from sensor.parts import Capture, NodeDescriber
+from sensor.pipeline import Pipeline
+from sensor.recognition.governor import Governor
+
+logger = logging.getLogger(__name__)
+
+# Exchanges between two turns of the stream: some 10 ms of work.
+SLICE_COUNT: Final = 500
+# Full rings are read in less.
+LAST_READS_COUNT: Final = 64
+# The kernel's counters that metrics show.
+_COUNTED: Final = (
+    ("records", "Calls that came as one record", Counter.RECORDS),
+    ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
+    ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
+)
+
+
+class Intake:
+    """The reading end of a sensor. `describer` is replaced when the installation key changes. Not thread-safe."""
+
+    def __init__(
+        self, *, capture: Capture, pipeline: Pipeline, describer: NodeDescriber, governor: Governor, clock: Clock
+    ) -> None:
+        self._capture = capture
+        self._pipeline = pipeline
+        self.describer = describer
+        self._governor = governor
+        self._clock = clock
+        self._has_read_failed = False
+        self._has_teaching_failed = False
+
+    async def read(self, *, is_all: bool = False) -> None:
+        """What has come; `is_all`: whatever is there, and what only counters say."""
+        try:
+            exchanges = self._capture.read()
+            for start in range(0, len(exchanges), SLICE_COUNT):
+                self._pipeline.take(exchanges[start : start + SLICE_COUNT])
+                await asyncio.sleep(0)
+            self.read_records(is_all=is_all)
+            if is_all or self._governor.is_due(self._clock.monotonic_ns()):
+                self._read_counters()
+        except Exception:
+            # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
+            if not self._has_read_failed:
+                logger.exception("reading the capture failed; told once until it works again")
+            self._has_read_failed = True
+            return
+        self._has_read_failed = False
+        self._teach()
+
+    def read_records(self, *, is_all: bool) -> None:
+        """Records, where it is time for a batch of them or `is_all` asks for them."""
+        records = self._capture.read_records(is_all=is_all)
+        if len(records):
+            self._pipeline.take_records(records)
+            self._capture.release_records()
+
+    def _read_counters(self) -> None:
+        """Once a second: what was lost, what was only added up, and whether fewer heads should come."""
+        self._pipeline.lost_before_calls = sum(count.dropped_total for count in self._capture.counts())
+        counters = self._capture.counters()
+        if counters[Counter.OVERFLOW]:
+            self._pipeline.take_overflow(self._capture.overflow())
+        self._governor.observe(
+            now_ns=self._clock.monotonic_ns(),
+            cpu_ns=time.process_time_ns(),
+            calls=counters[Counter.CALLS],
+            heads=counters[Counter.HEADS],
+        )
+        self.describer.limit_heads(self._governor.heads_per_second)
+
+    def _teach(self) -> None:
+        try:
+            self.describer.flush(self._capture)
+        except OSError:
+            # It is not known how far it came, so all begins anew; what the kernel does not know goes up whole.
+            if not self._has_teaching_failed:
+                logger.exception("the kernel refused what it was taught; told once")
+            self._has_teaching_failed = True
+            self.describer.forget()
+
+    async def read_rest(self) -> None:
+        """Everything, after capture was detached."""
+        for _ in range(LAST_READS_COUNT):
+            await self.read(is_all=True)
+            if not self._capture.pending_bytes():
+                break
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the governor, the kernel and what is known to it."""
+        governed = (
+            Figure(
+                name="heads_per_second_limit",
+                documentation="Heads a second of one cgroup that may go up, as governed",
+                value=self._governor.heads_per_second,
+                is_total=False,
+            ),
+            Figure(
+                name="budget_used_ratio",
+                documentation="Processor time of the last second against its budget",
+                value=self._governor.used_share,
+                is_total=False,
+            ),
+        )
+        counters = self._capture.counters()
+        counted = tuple(
+            Figure(name=name, documentation=documentation, value=counters[counter], is_total=True)
+            for name, documentation, counter in _COUNTED
+        )
+        return (*governed, *counted, *self.describer.figures())

@@ -1,0 +1,100 @@
+"""What the loop needs of its parts: capture, the view of the node, and what describes and recognises calls."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from sensor.calls import Exchange
+from sensor.coverage import PortCount, PortCoverage
+from sensor.health import Figure, StageCount
+from sensor.kernel.abi import Counter
+from sensor.pipeline import Describer
+from sensor.recognition.mirror import KernelMaps
+from sensor.recognition.records import OverflowTotals, Records
+
+
+class Capture(KernelMaps, Protocol):
+    """What sees calls: `sensor.kernel.capture`, or a fake. All calls come from the loop's thread and do not block."""
+
+    def read(self) -> list[Exchange]:
+        """Calls that were sent up whole."""
+        ...
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """Calls that were recognised, where it is time for a batch of them; valid until `release_records`."""
+        ...
+
+    def release_records(self) -> None: ...
+
+    def overflow(self) -> Mapping[bytes, OverflowTotals]:
+        """Totals since the load of calls that could only be added up."""
+        ...
+
+    def pending_bytes(self) -> int:
+        """What waits to be read."""
+        ...
+
+    def counters(self) -> Mapping[Counter, int]:
+        """The kernel's totals since the load."""
+        ...
+
+    def counts(self) -> Sequence[StageCount]:
+        """The accounts of its stages, in calls."""
+        ...
+
+    def coverage(self) -> Sequence[PortCount]:
+        """Connections and bytes by port and protocol."""
+        ...
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Which ports to count."""
+        ...
+
+    def detach(self) -> None:
+        """Take every program off the kernel's hooks; what was seen stays readable."""
+        ...
+
+    def attach(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NodeView(Protocol):
+    """Who listens on this node; `sensor.compose.Node`, or a fake."""
+
+    def refresh(self) -> None:
+        """Read the node anew. Called in a thread; may take tens of milliseconds."""
+        ...
+
+    def ports(self) -> Iterable[int]:
+        """Ports on which somebody listens."""
+        ...
+
+    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
+        """What is read of each port and what is not."""
+        ...
+
+
+class NodeDescriber(Describer, Protocol):
+    """What describes and recognises under one installation key."""
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]: ...
+
+    def flush(self, maps: KernelMaps) -> None:
+        """Tell the kernel what was learned."""
+        ...
+
+    def limit_heads(self, heads_per_second: int) -> None:
+        """How many heads a second may go up."""
+        ...
+
+    def check_services(self) -> None:
+        """The node was read anew."""
+        ...
+
+    def forget(self) -> None:
+        """Another key follows."""
+        ...
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        ...

@@ -1,0 +1,116 @@
+"""2,003 calls over keep-alive connections, most of them recognised in the kernel: none more, none less, each at its
+endpoint, with its status, from its principal.
+
+2,003 is a prime. Ids are random, so no two heads are equal; each of 50 credentials makes another number of calls, so
+that a merged or split principal shows.
+"""
+
+import random
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from scripts.bench_cases.capture import take_port
+from tests.e2e.application import Servers
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import Endpoint, Inventory
+from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.traffic import expect, observe
+from tests.e2e.wire import RawClient, Sent
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+CALLS = 2_003
+CREDENTIALS = 50
+CONNECTIONS = 8
+ARRIVAL_SECONDS = 30.0
+STILL_SECONDS = 3.0
+METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
+FIGURE = re.compile(r"^apidae_sensor_(\w+?)(?:_total)?(?:\{stage=\"(\w+)\"\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Observed:
+    """What was sent, and what came of it."""
+
+    sent: list[Sent] = field(default_factory=list)
+    credentials: Counter[int] = field(default_factory=Counter)
+    endpoints: list[Endpoint] = field(default_factory=list)
+    consumers: Counter[str] = field(default_factory=Counter)  # Calls by kind and value.
+    figures: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+def send(observed: Observed, address: str, port: int) -> None:
+    """The calls, in an order that mixes connections, methods and credentials."""
+    source = random.Random(2003)
+    connections = [RawClient(address, port) for _ in range(CONNECTIONS)]
+    for number in range(CALLS):
+        credential = min(source.randrange(CREDENTIALS), source.randrange(CREDENTIALS))
+        method = source.choice(METHODS)
+        target = "/orders" if method == "POST" else f"/orders/{source.randrange(10**3, 10**9)}"
+        if number % 40 == 7:
+            target = f"/nothing/{source.randrange(10**3, 10**9)}"
+        lines = (f"Authorization: Bearer token-{credential}-abcdefgh", f"X-Request-Id: {source.getrandbits(64):x}")
+        connections[number % CONNECTIONS].call(method, target, lines=lines)
+        observed.credentials[credential] += 1
+    for connection in connections:
+        observed.sent += connection.calls
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def observed(product: Product, servers: Servers) -> Observed:
+    """Runs the workload once, stops the sensor and reads the inventory."""
+    result = Observed()
+    server = servers.start("nginx", "127.0.0.1")
+    _, address = product.start_collector()
+    metrics_port = take_port()
+    sensor = product.start_sensor(address, "--metrics-listen", f"127.0.0.1:{metrics_port}")
+    inventory = product.open_inventory(address)
+    send(result, server.address, server.port)
+    metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+    wait_until(lambda: read_figures(metrics)["used", "aggregate"] >= CALLS, ARRIVAL_SECONDS, "all calls counted")
+    result.figures = read_figures(metrics)
+    assert sensor.stop() == 0, sensor.log_tail()
+    wait_until(lambda: inventory.count_calls(server.port) >= CALLS, ARRIVAL_SECONDS, f"{CALLS} calls in the inventory")
+    wait_until_still(lambda: inventory.count_calls(server.port), STILL_SECONDS, ARRIVAL_SECONDS)
+    result.endpoints = inventory.read_endpoints(server.port)
+    result.consumers = read_consumers(inventory)
+    return result
+
+
+def read_figures(url: str) -> dict[tuple[str, str], float]:
+    """The sensor's metrics by name and stage."""
+    found = FIGURE.findall(httpx.get(url, timeout=5).text)
+    return {(name, stage): float(value) for name, stage, value in found}
+
+
+def read_consumers(inventory: Inventory) -> Counter[str]:
+    """Calls of each principal."""
+    items = inventory.list_items("/consumers")
+    return Counter({item["value"]: item["calls"] for item in items if item["kind"] == "principal"})
+
+
+def test_every_call_is_at_its_endpoint(observed: Observed) -> None:
+    assert len(observed.sent) == CALLS
+    assert observe(observed.endpoints) == expect(observed.sent)
+
+
+def test_no_principal_is_merged_or_split(observed: Observed) -> None:
+    assert len(observed.credentials) == CREDENTIALS
+    assert sorted(observed.consumers.values()) == sorted(observed.credentials.values())
+
+
+def test_most_calls_were_recognised(observed: Observed) -> None:
+    recognised = observed.figures["records", ""] - observed.figures["unlearned_calls", ""]
+    assert recognised > CALLS * 0.8, observed.figures
+
+
+def test_every_stage_is_balanced(observed: Observed) -> None:
+    figures = observed.figures
+    assert figures["seen", "kernel"] == figures["used", "kernel"] == CALLS
+    assert figures["used", "recognise"] + figures["used", "exchange"] == CALLS
+    assert figures["seen", "aggregate"] == figures["used", "aggregate"]
