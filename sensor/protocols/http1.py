@@ -47,7 +47,7 @@ _MEDIA_TYPE = re.compile(rb"[a-z]{1,20}/[a-z0-9.+\-]{1,64}\Z")
 
 _DEFAULT_PORTS: Final = frozenset((b"80", b"443", b""))
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
-_METHODS: Final = {
+METHODS: Final = {
     name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 }
 # Headers that neither identity nor authentication nor content reads, in the two spellings clients send.
@@ -219,8 +219,8 @@ def _read_version(raw: bytes) -> str | None:
     return None
 
 
-def _read_method(raw: bytes) -> str | None:
-    """A method that is none of `_METHODS`."""
+def read_method(raw: bytes) -> str | None:
+    """A method that is none of `METHODS`."""
     return raw.decode("ascii") if len(raw) <= MAX_METHOD_BYTES and _TOKEN.match(raw) else None
 
 
@@ -289,7 +289,7 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
     if isinstance(start, str):
         return Malformed(start)
     raw_method, raw_target, version = start
-    method = _METHODS.get(raw_method) or _read_method(raw_method)
+    method = METHODS.get(raw_method) or read_method(raw_method)
     if method is None:
         return Malformed("method")
     target = _split_target(method, raw_target)
