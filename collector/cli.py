@@ -9,8 +9,9 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -21,6 +22,11 @@ from collector.config import ConfigError, load_settings
 def register(app: typer.Typer) -> None:
     """Add the collector's commands."""
     app.command(name="collector", help="Take what sensors send; keep the inventory, raise alerts, answer queries.")(run)
+    keys = typer.Typer(
+        help="The installation key, under which sensors hash consumers and objects.", no_args_is_help=True
+    )
+    keys.command(name="rotate", help="Make a new key; the running collector hands it to its sensors.")(rotate_key)
+    app.add_typer(keys, name="keys")
     query_cli.register(app)
 
 
@@ -66,12 +72,27 @@ def run(
     from collector.store.base import StoreError
 
     try:
-        asyncio.run(run_collector(settings))
+        asyncio.run(run_collector(settings, lambda: load_settings(flags, config_path=config)))
     except (StartError, StoreError, KeyFileError, OSError, ValueError, RuntimeError) as error:
         logging.getLogger(__name__).debug("The start failed.", exc_info=True)
         _fail(error)
 
 
-def _fail(error: Exception) -> None:
+def rotate_key(
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the collector keeps everything.")] = None,
+) -> None:
+    """Put a new installation key before the one in use, which stays for 8 days."""
+    from collector.keys import KEYS_FILE, KeyFileError, rotate_installation_key
+
+    try:
+        settings = load_settings({"data_dir": data_dir}, config_path=config)
+        key = rotate_installation_key(settings.data_dir / KEYS_FILE, time.time())
+    except (ConfigError, KeyFileError) as error:
+        _fail(error)
+    print(f"The installation key is number {key.key_id} now; the one before stays in use for 8 days.")
+
+
+def _fail(error: Exception) -> NoReturn:
     print(f"apidae collector: {error}", file=sys.stderr)
     raise typer.Exit(1)

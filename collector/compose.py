@@ -185,7 +185,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     directory = settings.data_dir
     lock = lock_directory(directory)
     clock = time.time
-    keys = load_installation_keys(directory / KEYS_FILE)
+    keys = load_installation_keys(directory / KEYS_FILE, clock())
     sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
     api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
     webhook = _compose_webhook(settings)

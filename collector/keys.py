@@ -2,6 +2,9 @@
 
 Each is a file of its own in the data directory, mode 0600, made at the first start and never written into the store.
 Whoever has the installation key can test guesses against stored hashes, so it lives apart from the data.
+
+A rotation makes a new key and keeps the old one for 8 days, a day more than the age up to which rows are taken: what a
+sensor that was away counted under the old key is still known to be of this installation.
 """
 
 import hmac
@@ -15,6 +18,7 @@ SENSOR_TOKEN_FILE = "sensor.token"
 API_TOKEN_FILE = "api.token"
 KEYS_FILE = "installation.keys"
 KEY_BYTES = 16  # SipHash-2-4.
+ROTATION_SECONDS = 8 * 86_400
 TOKEN_BYTES = 32
 
 
@@ -24,10 +28,11 @@ class KeyFileError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationKey:
-    """A key and its number, which every batch names."""
+    """A key and its number, which every batch names; `made_at` is unix seconds."""
 
     key_id: int
     secret: bytes = field(repr=False)
+    made_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +77,68 @@ def read_token(path: Path) -> Token:
     return Token(value=value, is_new=False)
 
 
-def load_installation_keys(path: Path) -> tuple[InstallationKey, ...]:
-    """Read the keys, the newest first, or make the first one. Raises KeyFileError."""
+def load_installation_keys(path: Path, now: float) -> tuple[InstallationKey, ...]:
+    """Read the keys in use, the newest first, or make the first one. Raises KeyFileError."""
+    keys = _read_keys(path)
+    if not keys:
+        keys = (_make_key(now),)
+        _create(path, _write_keys(keys))
+    return keys[:1] if now - keys[0].made_at >= ROTATION_SECONDS else keys
+
+
+def rotate_installation_key(path: Path, now: float) -> InstallationKey:
+    """Put a new key before the one in use; a running collector takes it up within seconds. Raises KeyFileError, also
+    while the last rotation lasts: a third key would take the first from sensors that still use it."""
+    keys = _read_keys(path)
+    if not keys:
+        raise KeyFileError(
+            f"There are no installation keys in {path}; start the collector once, or correct --data-dir."
+        )
+    left = keys[0].made_at + ROTATION_SECONDS - now
+    if len(keys) > 1 and left > 0:
+        raise KeyFileError(
+            f"The last rotation of {path} lasts for {left / 86_400:.1f} days more, in which sensors use both keys; "
+            "rotate after that."
+        )
+    new = _make_key(now)
+    # Written aside and renamed, so that a crash leaves the old file or the new one.
+    aside = path.with_suffix(".new")
+    aside.unlink(missing_ok=True)
+    _create(aside, _write_keys((new, keys[0])))
+    aside.replace(path)
+    return new
+
+
+def _make_key(now: float) -> InstallationKey:
+    # A random number, so that a sensor never takes one installation's key for another's.
+    number = secrets.randbelow(2**31 - 1) + 1
+    return InstallationKey(key_id=number, secret=secrets.token_bytes(KEY_BYTES), made_at=now)
+
+
+def _read_keys(path: Path) -> tuple[InstallationKey, ...]:
+    """All keys of the file; none where there is no file. Raises KeyFileError."""
     content = _read(path)
     if content is None:
-        # A random number, so that a sensor never takes one installation's key for another's.
-        key = InstallationKey(key_id=secrets.randbelow(2**31 - 1) + 1, secret=secrets.token_bytes(KEY_BYTES))
-        _create(path, json.dumps([{"key_id": key.key_id, "secret": key.secret.hex()}]) + "\n")
-        return (key,)
+        return ()
     try:
         keys = tuple(
-            InstallationKey(key_id=int(item["key_id"]), secret=bytes.fromhex(item["secret"]))
+            InstallationKey(
+                key_id=int(item["key_id"]),
+                secret=bytes.fromhex(item["secret"]),
+                made_at=float(item.get("made_at", 0.0)),
+            )
             for item in json.loads(content)
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         keys = ()
     if not keys or any(len(key.secret) != KEY_BYTES or key.key_id < 1 for key in keys):
         raise KeyFileError(f"The installation keys in {path} are damaged; restore the file from a backup.")
     return keys
+
+
+def _write_keys(keys: tuple[InstallationKey, ...]) -> str:
+    items = [{"key_id": key.key_id, "secret": key.secret.hex(), "made_at": key.made_at} for key in keys]
+    return json.dumps(items) + "\n"
 
 
 def _read(path: Path, forbidden_mode: int = 0o077) -> str | None:

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import grpc
 import uvicorn
@@ -25,11 +24,11 @@ import uvicorn
 from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
 from collector.compose import Collector, compose_collector
-from collector.config import CollectorSettings, is_loopback, join_address, split_address
+from collector.config import CollectorSettings, ConfigError, is_loopback, join_address, split_address
 from collector.ingest.commit import GroupCommit
-from collector.ingest.reader import write_durably
-from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService, TriggerPolicy
-from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
+from collector.ingest.policy import load_policy
+from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService
+from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.metrics import Metrics
 from collector.store.base import StoreError
 from collector.store.retention import enforce_cap, measure_bytes
@@ -41,6 +40,7 @@ GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
 _POLL_SECONDS = 0.5
+POLICY_FILE = "policy.json"
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +57,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def run_collector(settings: CollectorSettings) -> None:
-    """Run until SIGTERM or SIGINT. Raises StartError, StoreError, KeyFileError, OSError, ValueError before it is
-    ready.
+async def run_collector(settings: CollectorSettings, reload: Callable[[], CollectorSettings]) -> None:
+    """Run until SIGTERM or SIGINT; at SIGHUP take up what `reload` gives of the policy. Raises StartError, StoreError,
+    KeyFileError, OSError, ValueError before it is ready.
     """
     _check_certificate(settings)
     http_socket = _bind(settings.http_listen, "http_listen")
@@ -69,7 +69,7 @@ async def run_collector(settings: CollectorSettings) -> None:
         http_socket.close()
         raise
     try:
-        await _Life(collector, http_socket).run()
+        await _Life(collector, http_socket, reload).run()
     finally:
         http_socket.close()
         await asyncio.to_thread(collector.close)
@@ -78,23 +78,33 @@ async def run_collector(settings: CollectorSettings) -> None:
 class _Life:
     """The running parts of one collector."""
 
-    def __init__(self, collector: Collector, http_socket: socket.socket) -> None:
+    def __init__(
+        self, collector: Collector, http_socket: socket.socket, reload: Callable[[], CollectorSettings]
+    ) -> None:
         self._collector = collector
         self._settings = collector.settings
         self._http_socket = http_socket
+        self._reload = reload
         self._stop = asyncio.Event()
         self._is_ending = threading.Event()
-        self._error_counts = {"wal_errors": 0, "writer_errors": 0, "detector_errors": 0, "housekeeping_errors": 0}
+        self._error_counts = {
+            "wal_errors": 0,
+            "writer_errors": 0,
+            "detector_errors": 0,
+            "housekeeping_errors": 0,
+            "reload_errors": 0,
+        }
         self._writer_error = ""
         self._evicted_rows = 0
         self._silence = SilenceWatch()
+        self._keys = collector.keys
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
         self._ingest = IngestService(
             IngestContext(
                 commit=self._commit,
                 sensors=collector.sensors,
                 keys=collector.keys,
-                policy=load_policy(self._settings.data_dir / "policy.json", self._settings),
+                policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
                 token=collector.sensor_token,
                 clock=time.time,
                 reveals=collector.reveals,
@@ -126,6 +136,7 @@ class _Life:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._take_up_settings)
         try:
             while not server.started and not http.done():
                 await asyncio.sleep(0.01)
@@ -251,14 +262,17 @@ class _Life:
         detectors.stop()
 
     async def _keep_house(self) -> None:
-        """Each second: sensors, ports and words into the store, silent sensors into alerts. Each minute: disk cap,
-        old segments.
+        """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
+        Each minute: disk cap, old segments.
         """
         next_cap = 0.0
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(self._collector.flush_reports)
             await self._do(self._watch_sensors)
+            await self._do(self._read_keys)
+            if self._keys != self._ingest.keys:
+                self._ingest.change_keys(self._keys)
             if time.monotonic() >= next_cap:
                 next_cap = time.monotonic() + CAP_SECONDS
                 await self._do(self._enforce_cap)
@@ -275,6 +289,20 @@ class _Life:
             self._collector.desk.take_reports(findings.reports)
         for kind, node in findings.healed:
             self._collector.desk.settle(kind, node)
+
+    def _read_keys(self) -> None:
+        """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""
+        self._keys = load_installation_keys(self._settings.data_dir / KEYS_FILE, time.time())
+
+    def _take_up_settings(self) -> None:
+        """SIGHUP: of the settings, the policy holds from now on; for others the collector is started again."""
+        try:
+            policy = load_policy(self._settings.data_dir / POLICY_FILE, self._reload())
+        except (ConfigError, OSError, ValueError) as error:
+            self._count("reload_errors", error)
+            return
+        logger.info("The policy in force is number %d.", policy.epoch)
+        self._ingest.change_policy(policy)
 
     def _enforce_cap(self) -> None:
         if self._settings.store_url is None:
@@ -312,27 +340,6 @@ class _Life:
             "wal_bytes": self._collector.wal.size_bytes,
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
-
-
-def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
-    """The policy of these settings; its epoch is one more than the last one's where they changed. Raises OSError,
-    ValueError.
-    """
-    wanted = {
-        "distinct_objects_per_second": settings.trigger_distinct_objects_per_second,
-        "calls_per_second": settings.trigger_calls_per_second,
-    }
-    try:
-        last = json.loads(path.read_text()) if path.exists() else {"epoch": 0}
-        epoch = int(last["epoch"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(
-            f"{path} is damaged; remove it: the settings say all of it but the count of changes."
-        ) from None
-    if {name: last.get(name) for name in wanted} != wanted:
-        epoch += 1
-        write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
-    return TriggerPolicy(epoch=epoch, **wanted)
 
 
 def _check_certificate(settings: CollectorSettings) -> None:

@@ -23,6 +23,9 @@ class SensorStatus:
     boot_id: str = ""
     version: str = ""
     kernel_release: str = ""
+    key_id: int = 0  # Newest installation key it holds; 0 = none yet.
+    policy_epoch: int = 0  # Of the policy it holds; 0 = none.
+    policy_refusal: str = ""  # Why it refused the last one it was sent; empty where it did not.
     state: int = 0  # The wire's SensorState.
     reason: str = ""
     first_seen: float = 0.0
@@ -88,7 +91,17 @@ class SensorRegistry:
         with self._lock:
             self._statuses.update((status.node, status) for status in statuses)
 
-    def record_hello(self, node: str, *, cluster: str, boot_id: str, version: str, kernel_release: str) -> None:
+    def record_hello(
+        self,
+        node: str,
+        *,
+        cluster: str,
+        boot_id: str,
+        version: str,
+        kernel_release: str,
+        key_id: int,
+        policy_epoch: int,
+    ) -> None:
         """A sensor connected. Another process begins its account anew."""
         with self._lock:
             old = self._statuses.get(node)
@@ -100,6 +113,8 @@ class SensorRegistry:
             boot_id=boot_id,
             version=version,
             kernel_release=kernel_release,
+            key_id=key_id,
+            policy_epoch=policy_epoch,
             last_hello_at=self._clock(),
             state=0,  # Unknown until it reports: a sensor that comes back is not paused any more.
         )
@@ -111,6 +126,10 @@ class SensorRegistry:
             last_health_at=self._clock(),
             **{field.name: getattr(report, field.name) for field in dataclasses.fields(report)},
         )
+
+    def record_policy(self, node: str, *, epoch: int, refusal: str) -> None:
+        """A sensor holds the policy of this epoch; `refusal` is why it took no other."""
+        self._change(node, policy_epoch=epoch, policy_refusal=refusal)
 
     def record_batch(self, node: str) -> None:
         """A batch of a sensor became durable."""

@@ -173,6 +173,10 @@ class ConsumerModel(Model):
     principal_kind: str = Field(
         description="Where a principal's name came from; empty for other kinds.", examples=["jwt_subject"]
     )
+    key_id: int = Field(
+        description="Installation key that a principal or credential was hashed under; 0 for other kinds. After a "
+        "rotation of the key the same caller is another consumer."
+    )
     endpoints: int
     calls: int
     calls_per_second: float
@@ -303,6 +307,9 @@ class SensorModel(Model):
     state: SensorState
     version: str
     kernel_release: str
+    key_id: int = Field(description="Newest installation key it holds; 0 before its first contact.")
+    policy_epoch: int = Field(description="Of the policy it holds; it rises with every change.")
+    policy_refusal: str = Field(description="Why it refused a newer policy; empty where it did not.")
     is_connected: bool
     first_seen: Time
     last_report_at: Time

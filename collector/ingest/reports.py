@@ -12,6 +12,7 @@ from collector.sensors import HealthReport
 
 PROTOCOL_VERSION = 1
 STAGE_LIMIT = 64
+FEATURE_LIMIT = 64
 REASON_LIMIT = 64  # Of one stage.
 PORT_LIMIT = 10_000
 REVEAL_LIMIT = 1_000
@@ -30,6 +31,15 @@ class Greeting:
     version: str
     kernel_release: str
     policy_epoch: int
+    features: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyResult:
+    """What a sensor made of a policy; an empty reason is that it holds it."""
+
+    epoch: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +91,14 @@ def convert_hello(hello: stream_pb2.Hello) -> Greeting | Refusal:
         version=hello.version[:NAME_LIMIT_BYTES],
         kernel_release=hello.kernel_release[:NAME_LIMIT_BYTES],
         policy_epoch=hello.policy_epoch,
+        features=frozenset(hello.features[:FEATURE_LIMIT]),
     )
+
+
+def convert_policy_result(result: stream_pb2.PolicyResult) -> PolicyResult:
+    """Applied, or refused with a reason."""
+    reason = "" if result.is_applied else result.reason[:TEXT_LIMIT_BYTES] or "it gave no reason"
+    return PolicyResult(epoch=result.epoch, reason=reason)
 
 
 def convert_health(health: stream_pb2.Health) -> HealthReport:

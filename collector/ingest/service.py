@@ -18,14 +18,17 @@ from google.protobuf.message import DecodeError
 
 from collector.ingest.commit import Committed, GroupCommit, Outcome
 from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
+from collector.ingest.policy import TriggerPolicy, write_policy
 from collector.ingest.reports import (
     PROTOCOL_VERSION,
     CoverageRecord,
     Greeting,
+    PolicyResult,
     RevealedWord,
     convert_coverage,
     convert_health,
     convert_hello,
+    convert_policy_result,
     convert_revealed,
 )
 from collector.ingest.reveal import RevealBook
@@ -37,6 +40,7 @@ SERVICE_NAME = "apidae.v1.CollectorService"
 METHOD_NAME = "Connect"
 GRPC_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
 FEATURES = ("reveal", "triggers")
+DIFFERENCE_FEATURE = "policy_difference"  # Of a sensor that takes differences.
 HELLO_TIMEOUT_SECONDS = 10.0
 # Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
 IN_FLIGHT_LIMIT = 64
@@ -52,17 +56,9 @@ _BATCH_STATUS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TriggerPolicy:
-    """What the sensors are told; `epoch` rises with every change."""
-
-    epoch: int
-    distinct_objects_per_second: int
-    calls_per_second: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class IngestContext:
-    """What the service works with. `on_coverage` and `on_revealed` must not block."""
+    """What the service works with; `keys` and `policy` are those of the start. `on_coverage` and `on_revealed` must not
+    block."""
 
     commit: GroupCommit
     sensors: SensorRegistry
@@ -81,8 +77,29 @@ class IngestService:
     def __init__(self, context: IngestContext) -> None:
         """See IngestContext."""
         self.context = context
+        self.keys = tuple(context.keys)
+        self.policy = context.policy
         self.counts: Counter[str] = Counter()
-        self.streams = 0
+        self._streams: set[_Stream] = set()
+
+    @property
+    def streams(self) -> int:
+        """Sensors connected."""
+        return len(self._streams)
+
+    def change_policy(self, policy: TriggerPolicy) -> None:
+        """Another policy from now on: connected sensors are sent it. Called in the event loop."""
+        self.policy = policy
+        for stream in self._streams:
+            stream.tell_policy()
+
+    def change_keys(self, keys: Sequence[InstallationKey]) -> None:
+        """Other installation keys from now on. Keys come with the welcome only, so where the newest one is another
+        every stream ends and its sensor dials again. Called in the event loop."""
+        is_rotated = keys[0] != self.keys[0]
+        self.keys = tuple(keys)
+        for stream in tuple(self._streams) if is_rotated else ():
+            stream.end()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """For `grpc.aio.Server.add_generic_rpc_handlers`."""
@@ -99,12 +116,12 @@ class IngestService:
             self.counts["unauthenticated"] += 1
             await call.abort(grpc.StatusCode.UNAUTHENTICATED, "The sensor's token is wrong or missing; set token_file.")
         greeting = await self._greet(call)
-        self.streams += 1
         stream = _Stream(self, call, greeting)
+        self._streams.add(stream)
         try:
             await stream.run()
         finally:
-            self.streams -= 1
+            self._streams.discard(stream)
 
     def _is_authorized(self, metadata: Any) -> bool:
         token = self.context.token
@@ -135,15 +152,17 @@ class IngestService:
             boot_id=greeting.boot_id,
             version=greeting.version,
             kernel_release=greeting.kernel_release,
+            key_id=greeting.key_id,
+            policy_epoch=greeting.policy_epoch,
         )
         await call.write(
             stream_pb2.ConnectResponse(
                 welcome=stream_pb2.Welcome(
                     protocol=PROTOCOL_VERSION,
                     features=FEATURES,
-                    policy_epoch=context.policy.epoch,
+                    policy_epoch=self.policy.epoch,
                     server_time_unix_ns=int(context.clock() * 1e9),
-                    keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in context.keys],
+                    keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in self.keys],
                 )
             )
         )
@@ -161,20 +180,47 @@ class _Stream:
         self._slots = asyncio.Semaphore(IN_FLIGHT_LIMIT)
         self._write_lock = asyncio.Lock()
         self._tasks: set[asyncio.Future[None]] = set()
+        self._held_epoch = greeting.policy_epoch  # Of the policy that the sensor holds.
+        self._told_epoch = 0  # Of the one it was sent last, and whether that was the full form.
+        self._is_told_fully = False
+        self._is_policy_due = asyncio.Event()
+        self._is_policy_due.set()
+        self._is_ended = asyncio.Event()
 
     async def run(self) -> None:
-        """Read until the sensor ends; everything it sent before is still acknowledged."""
-        await self._push_policy()
-        reveal = asyncio.create_task(self._ask_words())
+        """Read until the sensor ends or `end`; everything that was read is still acknowledged."""
+        beside = [asyncio.create_task(work) for work in (self._push_policies(), self._ask_words())]
+        ended = asyncio.create_task(self._is_ended.wait())
         try:
-            while isinstance(message := await self._call.read(), bytes):
+            while (message := await self._read_or_end(ended)) is not None:
                 await self._take(message)
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            reveal.cancel()
+            ended.cancel()
+            for work in beside:
+                work.cancel()
             for task in self._tasks:
                 task.cancel()
+
+    def tell_policy(self) -> None:
+        """There is another policy: send it soon."""
+        self._is_policy_due.set()
+
+    def end(self) -> None:
+        """End the stream in order; its sensor dials again."""
+        self._is_ended.set()
+
+    async def _read_or_end(self, ended: "asyncio.Task[bool]") -> bytes | None:
+        """The next message; None at the end of the stream."""
+        reading = asyncio.ensure_future(self._call.read())
+        try:
+            await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not reading.done():
+                reading.cancel()
+        message = reading.result() if reading.done() else None
+        return message if isinstance(message, bytes) else None
 
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
@@ -200,9 +246,7 @@ class _Stream:
                 else:
                     context.on_revealed(context.reveals.take(words))
             case "policy_result":
-                if not request.policy_result.is_applied:
-                    counts["policy_refused"] += 1
-                    logger.warning("A sensor refused policy %d.", request.policy_result.epoch)
+                self._take_policy_result(convert_policy_result(request.policy_result))
             case _:
                 # Of a newer sensor, or a second Hello.
                 counts["messages_unknown"] += 1
@@ -218,6 +262,9 @@ class _Stream:
             return
         counts["batches_seen"] += 1
         unknown = count_unknown(batch)
+        if rows.key_id not in {key.key_id for key in self._service.keys}:
+            # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
+            counts["batches_of_unknown_key"] += 1
         counts["unknown_fields"] += unknown.fields
         counts["unknown_values"] += unknown.values
         counts["rows_seen"] += len(rows)
@@ -265,16 +312,32 @@ class _Stream:
         )
         await self._write(stream_pb2.ConnectResponse(ack=ack))
 
-    async def _push_policy(self) -> None:
-        policy = self._context.policy
-        if self._greeting.policy_epoch == policy.epoch:
-            return
-        triggers = stream_pb2.Triggers(
-            distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
-        )
-        await self._write(
-            stream_pb2.ConnectResponse(policy=stream_pb2.Policy(epoch=policy.epoch, is_full=True, triggers=triggers))
-        )
+    async def _push_policies(self) -> None:
+        """Send the policy whenever it is due and the sensor holds another one."""
+        while True:
+            await self._is_policy_due.wait()
+            self._is_policy_due.clear()
+            policy = self._service.policy
+            if policy.epoch == self._held_epoch:
+                continue
+            # Any base will do: all that a policy says is its triggers. A difference that was refused is not repeated.
+            is_told = self._told_epoch == policy.epoch
+            is_difference = DIFFERENCE_FEATURE in self._greeting.features and self._held_epoch > 0 and not is_told
+            self._told_epoch, self._is_told_fully = policy.epoch, not is_difference
+            form = write_policy(policy, self._held_epoch if is_difference else None)
+            await self._write(stream_pb2.ConnectResponse(policy=form))
+
+    def _take_policy_result(self, result: PolicyResult) -> None:
+        """Record what became of a policy; a difference that does not fit is followed by the full form."""
+        node, is_applied = self._greeting.node, not result.reason
+        self._service.counts["policies_applied" if is_applied else "policies_refused"] += 1
+        if is_applied:
+            self._held_epoch = result.epoch
+        else:
+            logger.warning("The sensor on %s refused policy %d: %s", node, result.epoch, result.reason)
+        self._context.sensors.record_policy(node, epoch=self._held_epoch, refusal=result.reason)
+        if not is_applied and result.epoch == self._told_epoch and not self._is_told_fully:
+            self._is_policy_due.set()
 
     async def _ask_words(self) -> None:
         """Ask every so often for words not revealed yet: a sensor may only learn later that it may tell."""

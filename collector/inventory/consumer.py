@@ -59,6 +59,7 @@ class Consumer:
 
     name: ConsumerName
     principal_kind: str  # jwt_subject, api_key, ...; empty unless a principal.
+    key_id: int  # Installation key that a principal or credential was hashed under; 0 for other kinds.
     endpoints: int
     calls: int
     calls_per_second: float

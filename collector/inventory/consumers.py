@@ -147,8 +147,8 @@ LIMIT {CONSUMER_PLACES_MAX}"""
 def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     """One row a consumer."""
     return f"""
-SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, uniqCombined64(12)(n.endpoint_id) AS
-endpoints,
+SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
+    uniqCombined64(12)(n.endpoint_id) AS endpoints,
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, r.status_code IN (401, 403)) AS denied,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -179,6 +179,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span) -> Consumer:
         principal_kind=PRINCIPAL_KINDS.get(int(row["principal_kind"]), "unknown")
         if name.kind is ConsumerKind.PRINCIPAL
         else "",
+        key_id=int(row["key_id"]) if name.kind in _HASHED else 0,
         endpoints=int(row["endpoints"]),
         calls=int(row["calls"]),
         calls_per_second=int(row["calls"]) / span.seconds,

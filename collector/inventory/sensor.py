@@ -49,6 +49,9 @@ class Sensor:
     state: SensorState
     version: str
     kernel_release: str
+    key_id: int  # Newest installation key it holds.
+    policy_epoch: int  # Of the policy it holds.
+    policy_refusal: str  # Why it refused a newer one; empty where it did not.
     is_connected: bool
     first_seen: float
     last_report_at: float  # Hello, report or batch, whichever came last.

@@ -22,9 +22,9 @@ _PROTOCOLS = {  # proto PortProtocol.
 }
 
 _SENSORS = f"""
-SELECT cluster, node, boot_id, version, kernel_release, state, reason, first_seen, last_hello_at, last_health_at,
-last_batch_at, lag_ms,
-    spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls, stages
+SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
+    last_hello_at, last_health_at, last_batch_at, lag_ms, spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls,
+    stages
 FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
@@ -80,6 +80,9 @@ def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
         state=state if is_connected else SensorState.SILENT,
         version=row["version"],
         kernel_release=row["kernel_release"],
+        key_id=int(row["key_id"]),
+        policy_epoch=int(row["policy_epoch"]),
+        policy_refusal=row["policy_refusal"],
         is_connected=is_connected,
         first_seen=row["first_seen"],
         last_report_at=heard_at,

@@ -73,6 +73,7 @@ def _build_batch(batch: RowBatch) -> pa.Table:
         "credential": batch.credential,
         "authentication": batch.authentication,
         "flags": batch.flags,
+        "key_id": np.full(len(batch), batch.key_id, np.uint32),
         "first_seen": batch.window_start,
         "last_seen": batch.window_start + batch.window_length,
     }

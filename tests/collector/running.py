@@ -2,6 +2,7 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -69,9 +70,42 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("APIDAE_")}
 
 
-def make_hello(node: str = "node-a", protocol: int = 1) -> stream_pb2.ConnectRequest:
-    hello = stream_pb2.Hello(protocol=protocol, cluster="c", node=node, boot_id="boot-1", version="9.9")
+def make_hello(node: str = "node-a", protocol: int = 1, **fields: Any) -> stream_pb2.ConnectRequest:
+    hello = stream_pb2.Hello(protocol=protocol, cluster="c", node=node, boot_id="boot-1", version="9.9", **fields)
     return stream_pb2.ConnectRequest(hello=hello)
+
+
+class Conversation:
+    """One stream, a message at a time; `hear` gives None at its end."""
+
+    def __init__(self, address: str, hello: stream_pb2.ConnectRequest) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._said: queue.Queue[stream_pb2.ConnectRequest | None] = queue.Queue()
+        connect = self._channel.stream_stream(
+            METHOD,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=stream_pb2.ConnectResponse.FromString,
+        )
+        self._heard = connect(iter(self._said.get, None), timeout=60)
+        self.say(hello)
+
+    def say(self, message: stream_pb2.ConnectRequest) -> None:
+        self._said.put(message)
+
+    def hear(self) -> stream_pb2.ConnectResponse | None:
+        return next(self._heard, None)
+
+    def hear_policy(self) -> stream_pb2.Policy:
+        """The next policy; whatever else comes before it is passed over."""
+        while (response := self.hear()) is not None:
+            if response.WhichOneof("message") == "policy":
+                return response.policy
+        raise AssertionError("the stream ended without a policy")
+
+    def close(self) -> None:
+        """The sensor leaves."""
+        self._said.put(None)
+        self._channel.close()
 
 
 def talk(

@@ -27,7 +27,7 @@ REPORT = HealthReport(
 
 
 def greet(registry: SensorRegistry, node: str = "a", boot_id: str = "b") -> None:
-    registry.record_hello(node, cluster="c", boot_id=boot_id, version="1", kernel_release="6")
+    registry.record_hello(node, cluster="c", boot_id=boot_id, version="1", kernel_release="6", key_id=5, policy_epoch=3)
 
 
 def test_what_was_last_said_holds() -> None:

@@ -40,13 +40,15 @@ _KEY_COLUMNS = """
     hop UInt8,
     protocol_version LowCardinality(String)"""
 
-# What minute and hour rows share. Content types take the greatest, which forgets the empty one and the order.
+# What minute and hour rows share. Content types take the greatest, which forgets the empty one and the order. A row's
+# hashes are all of one installation key, `key_id`; a row without hashes may be of two.
 _VALUE_COLUMNS = """
     first_seen SimpleAggregateFunction(min, DateTime('UTC')),
     last_seen SimpleAggregateFunction(max, DateTime('UTC')),
     request_content_type SimpleAggregateFunction(max, String),
     response_content_type SimpleAggregateFunction(max, String),
     flags SimpleAggregateFunction(groupBitOr, UInt32),
+    key_id SimpleAggregateFunction(max, UInt32),
     calls SimpleAggregateFunction(sum, UInt64),
     request_bytes SimpleAggregateFunction(sum, UInt64),
     response_bytes SimpleAggregateFunction(sum, UInt64),
@@ -105,6 +107,7 @@ SELECT
     max(m.request_content_type) AS request_content_type,
     max(m.response_content_type) AS response_content_type,
     groupBitOr(m.flags) AS flags,
+    max(m.key_id) AS key_id,
     sum(m.calls) AS calls,
     sum(m.request_bytes) AS request_bytes,
     sum(m.response_bytes) AS response_bytes,
