@@ -227,11 +227,7 @@ def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width:
     lines, never cut. The caption names what is left out.
     """
     longest = [max(map(cell_len, texts)) for texts in zip([column.name for column in columns], *cells, strict=True)]
-    shown = list(range(len(columns)))
-    for index in sorted((i for i in shown if columns[i].rank), key=lambda i: -columns[i].rank):
-        if sum(longest[i] + COLUMN_GAP for i in shown) <= width:
-            break
-        shown.remove(index)
+    shown = choose_columns(longest, [column.rank for column in columns], width)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, COLUMN_GAP - 1, 0, 0), caption_justify="left")
     for index in shown:
         is_number = bool(cells) and all(NUMBER.fullmatch(row[index]) for row in cells)
@@ -250,6 +246,16 @@ def draw_table(columns: Sequence[Column], cells: Sequence[Sequence[str]], width:
     elif hidden:
         table.caption = f"too narrow for {hidden}: -o csv has all"
     return table
+
+
+def choose_columns(widths: Sequence[int], ranks: Sequence[int], width: int) -> list[int]:
+    """Which columns to show, by index: those of the highest rank go until all fit into `width` or all left are 0."""
+    shown = list(range(len(widths)))
+    for index in sorted((i for i in shown if ranks[i]), key=lambda i: -ranks[i]):
+        if sum(widths[i] + COLUMN_GAP for i in shown) <= width:
+            break
+        shown.remove(index)
+    return shown
 
 
 def pick(item: Mapping[str, Any], place: str) -> Any:

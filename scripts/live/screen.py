@@ -31,7 +31,8 @@ class TerminalScreen:
         if not self._is_started:
             self._live.start()
             self._is_started = True
-        self._live.update(draw(replace(view, height=self._console.size.height)), refresh=True)
+        size = self._console.size
+        self._live.update(draw(replace(view, height=size.height, width=size.width)), refresh=True)
 
     def close(self) -> None:
         """Leaves the last table on the screen."""
@@ -55,7 +56,7 @@ class PlainScreen:
         """Prints a table when it is time."""
         if view.elapsed_seconds >= self._next_seconds:
             self._next_seconds = view.elapsed_seconds + PLAIN_SECONDS
-            self._console.print(draw(view))
+            self._console.print(draw(replace(view, width=self._console.width)))
 
 
 class JsonScreen:

@@ -14,7 +14,7 @@ from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.inventory import AlertLine, Snapshot, read_snapshot
 from scripts.live.program import Program, ProgramError
 from scripts.live.rates import RateMeter
-from scripts.live.table import View
+from scripts.live.table import View, count_of
 
 POLL_SECONDS = 1.0
 SCRAPER_DELAY_SECONDS = 20.0
@@ -151,7 +151,14 @@ class Session:
         exposed = sum(line.coverage == 0 for line in snapshot.endpoints)
         alerts = len(self._told_alerts)
         calls = sum(line.calls for line in snapshot.endpoints)
-        text = f"{endpoints} endpoints, {exposed} served without credentials, {calls} calls, {alerts} alerts"
+        text = ", ".join(
+            (
+                count_of(endpoints, "endpoint"),
+                f"{exposed} served without credentials",
+                count_of(calls, "call"),
+                count_of(alerts, "alert"),
+            )
+        )
         self.screen.tell("seen", text, endpoints=endpoints, without_credentials=exposed, calls=calls, alerts=alerts)
 
     def _stop(self) -> int:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 from rich.console import Console
 
 from scripts.live.inventory import Snapshot, read_snapshot
@@ -38,21 +39,26 @@ def read(endpoints: list[dict[str, Any]], alerts: list[dict[str, Any]], own_port
         return read_snapshot(client, own_port)
 
 
-def show(snapshot: Snapshot, height: int = 40) -> str:
-    console = Console(width=140)
+def show(snapshot: Snapshot, height: int = 40, width: int = 140) -> str:
+    console = Console(width=width)
+    view = View(
+        snapshot=snapshot,
+        rates={"a": 3.2},
+        url="http://collector.test",
+        elapsed_seconds=3,
+        notes=("a note",),
+        height=height,
+        width=width,
+    )
     with console.capture() as capture:
-        console.print(
-            draw(
-                View(snapshot=snapshot, rates={"a": 3.2}, url="http://collector.test", elapsed_seconds=3, height=height)
-            )
-        )
+        console.print(draw(view))
     return capture.get()
 
 
 def test_an_endpoint_is_a_row_with_all_its_figures() -> None:
     text = show(read([ENDPOINT], []))
     row = next(line for line in text.splitlines() if "/orders/{orderId}" in line)
-    for expected in ("orders.service:8080", "GET", "1,234", "3.2", "2xx 97%", "4xx 2%", "12.3", "bearer jwt", "12"):
+    for expected in ("orders.service:8080", "GET", "1,234", "3.2", "4xx 2%", "12.3", "JWT", "12"):
         assert expected in row
     assert "http://collector.test" in text
 
@@ -75,7 +81,7 @@ def test_open_access_is_said_and_unknown_is_not_called_open() -> None:
     unknown = {**ENDPOINT, "authentication": {"coverage": None, "kinds": {"none": 9}}}
     partly = {**ENDPOINT, "authentication": {"coverage": 0.5, "kinds": {"api_key_header": 5, "none": 5}}}
     lines = read([exposed, unknown, partly], []).endpoints
-    assert [describe_credentials(line).plain for line in lines] == ["none", "?", "api key header 50%"]
+    assert [describe_credentials(line).plain for line in lines] == ["none", "?", "API key 50%"]
 
 
 def test_the_view_leaves_out_its_own_calls() -> None:
@@ -99,11 +105,31 @@ def test_a_collector_that_does_not_answer_is_told() -> None:
 
 def test_rows_past_the_screen_are_counted() -> None:
     many = [{**ENDPOINT, "id": str(number)} for number in range(30)]
-    text = show(read(many, []), height=17)
+    text = show(read(many, []), height=18)
     assert text.count("/orders/{orderId}") == 10
     assert "and 20 more" in text
 
 
+@pytest.mark.parametrize(("width", "hidden"), [(80, ["p95 ms", "Status", "Consumers"]), (120, []), (200, [])])
+def test_a_path_is_whole_while_columns_can_give_way(width: int, hidden: list[str]) -> None:
+    long = {**ENDPOINT, "template": "/internal/users/{user_id}/[export]"}
+    text = show(read([long], [ALERT]), width=width)
+    assert long["template"] in text and "rvice:8080" in text
+    assert [title for title in ("p95 ms", "Status", "Consumers") if title not in text] == hidden
+    assert max(map(len, text.splitlines())) <= width
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 80), (40, 120), (50, 60)])
+def test_all_of_it_fits_the_screen(height: int, width: int) -> None:
+    many = [{**ENDPOINT, "id": str(number)} for number in range(60)]
+    wordy = {**ALERT, "why": "ten words that say why it was raised at all " * 5}
+    lines = show(read(many, [wordy]), height, width).splitlines()
+    assert len(lines) <= height
+    assert "Ctrl-C stops" in lines[-1]
+
+
 def test_small_shares_are_not_rounded_away() -> None:
-    assert describe_statuses([("2xx", 9_999), ("5xx", 1)]).plain == "2xx 100% 5xx <1%"
+    assert describe_statuses([("2xx", 9_999), ("5xx", 1)]).plain == "5xx <1%"
+    assert describe_statuses([("2xx", 90), ("3xx", 4), ("4xx", 6)]).plain == "4xx 6%"
     assert describe_statuses([("2xx", 3)]).plain == "2xx"
+    assert describe_statuses([]).plain == ""
