@@ -34,7 +34,7 @@ _CLASSES: Final = (
     ),
     (SegmentClass.HEX_LOWER, re.compile(rb"(?=.*[0-9])(?=.*[a-f])[0-9a-f]{8,}\Z"), True),
     (SegmentClass.HEX_UPPER, re.compile(rb"(?=.*[0-9])(?=.*[A-F])[0-9A-F]{8,}\Z"), True),
-    (SegmentClass.ULID, re.compile(rb"[0-9A-HJKMNP-TV-Z]{26}\Z"), False),
+    (SegmentClass.ULID, re.compile(rb"(?=.*[A-Z])[0-7][0-9A-HJKMNP-TV-Z]{25}\Z"), False),
     (SegmentClass.TOKEN, re.compile(rb"(?=(?:.*[0-9]){2})[0-9A-Za-z_-]{20,}\Z"), True),
 )
 _KINDS: Final = (

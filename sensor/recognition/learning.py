@@ -24,7 +24,7 @@ from sensor.trace import Step, Trace
 VALUE_EDGES_MAX: Final = 8_192
 # Where Python's own rule asks for nothing but class and length. A ULID's rule also asks for its first character, and
 # 26 upper-case hexadecimal digits may be one; tokens depend on the vocabulary.
-_CLASSES: Final = {
+CLASSES: Final = {
     SegmentKind.INTEGER: frozenset((SegmentClass.DIGITS,)),
     SegmentKind.UUID: frozenset((SegmentClass.UUID_LOWER, SegmentClass.UUID_UPPER)),
     SegmentKind.HEX: frozenset((SegmentClass.HEX_LOWER, SegmentClass.HEX_UPPER)),
@@ -159,7 +159,7 @@ class Learner:
         kind = step.node.segments[-1].kind
         if not step.is_exact and len(segment) <= MAX_SEGMENT_CHARACTERS:
             shape = hashes.find_shape(segment)
-            if shape & 0xFF in _CLASSES.get(kind, ()) and _is_decided(shape & 0xFF, depth, segment):
+            if shape & 0xFF in CLASSES.get(kind, ()) and _is_decided(shape & 0xFF, depth, segment):
                 return EdgeKey(hash=0, node=node, shape=shape)
         return EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT)
 
