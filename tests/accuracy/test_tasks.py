@@ -76,3 +76,16 @@ def test_templates_come_through_the_wire(tmp_path):
 def test_unknown_task_is_named(capsys):
     assert main(["nothing", "a", "b"]) == 2
     assert "TASK is one of" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_sensitive_fields_are_found(tmp_path):
+    """The bar is micro F1 .93 and 3 % of decoys; measured .994 and .3 %."""
+    directory, target = Path(str(EVALUATION)), tmp_path / "out"
+    bodies = directory / "pii" / "pii_dev.jsonl"
+    assert main(["sensitive", str(bodies), str(target)]) == 0
+    score = [sys.executable, "piiscore.py", str(bodies), str(target)]
+    answer = json.loads(subprocess.run(score, cwd=directory, check=True, capture_output=True, text=True).stdout)
+    assert answer["micro"]["F1"] >= 0.98
+    flagged, decoys = answer["decoys_flagged"]
+    assert flagged <= 0.01 * decoys
