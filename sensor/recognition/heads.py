@@ -12,8 +12,8 @@ import msgspec
 # What the kernel leaves to user space: percent-encoding, fragments, matrix parameters.
 _UNPLAIN = re.compile(rb"[%#;]|[^\x21-\x7e]")
 _DOTS: Final = (b".", b"..")
-# RFC 9110 section 5.1.
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+# A line feed and the name of the field that follows it (RFC 9110 section 5.1).
+_NAME = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]+):")
 HEAD_BYTES_MAX: Final = 2_048
 
 
@@ -41,8 +41,8 @@ def read_plain_head(data: bytes) -> PlainHead | None:
     end = data.find(b"\r\n\r\n")
     if not 0 < end <= HEAD_BYTES_MAX - 4:
         return None
-    lines = data[:end].split(b"\r\n")
-    parts = lines[0].split(b" ")
+    feed = data.find(b"\r\n")
+    parts = data[:feed].split(b" ")
     if len(parts) != 3 or not parts[1].startswith(b"/"):
         return None
     method, target, _ = parts
@@ -55,12 +55,10 @@ def read_plain_head(data: bytes) -> PlainHead | None:
         del segments[-1]
     if any(not segment or segment in _DOTS for segment in segments):
         return None
-    names = []
-    for line in lines[1:]:
-        name, colon, _ = line.partition(b":")
-        if not colon or not _NAME.match(name) or b"\n" in line:
-            return None
-        names.append(name.lower())
+    fields = data[feed:end]
+    names = _NAME.findall(fields.lower())
+    if len(names) != fields.count(b"\n"):
+        return None  # A line without a name, or one that goes on.
     if names.count(b"host") != 1:
         return None  # Two would be two services to two readers.
     return PlainHead(method, tuple(segments), has_slash, query, tuple(names))

@@ -7,6 +7,7 @@ root is forgotten.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol
 
 from sensor.calls import CallRecord, Exchange, Role, SegmentKind, Service, WorkloadKind
@@ -31,6 +32,7 @@ CLASSES: Final = {
     SegmentKind.ULID: frozenset((SegmentClass.ULID,)),
 }
 _ULID_CHARACTERS: Final = 26
+_ADDRESSES: Final = 4_096  # Server ends lately met.
 
 
 class Tracer(Protocol):
@@ -202,16 +204,23 @@ def _is_decided(segment_class: int, depth: int, segment: bytes) -> bool:
     return segment_class != SegmentClass.HEX_UPPER or len(segment) != _ULID_CHARACTERS
 
 
+@lru_cache(maxsize=_ADDRESSES)
+def _fold_address(address: str) -> tuple[int, int]:
+    """`address` and `family` of a root."""
+    packed = hashes.pack_address(address)
+    return hashes.fold_address(packed), 4 if len(packed) == 4 else 6
+
+
 def _find_root_key(exchange: Exchange, head: PlainHead) -> RootKey:
     is_server = exchange.role is Role.SERVER
     address = exchange.local_address if is_server else exchange.remote_address
-    packed = hashes.pack_address(address)
+    folded, family = _fold_address(address)
     return RootKey(
         cgroup_id=exchange.cgroup_id,
         host=exchange.host,
         method=int.from_bytes(head.method[:METHOD_BYTES], "little"),
-        address=hashes.fold_address(packed),
+        address=folded,
         port=exchange.local_port if is_server else exchange.remote_port,
         role=int(exchange.role),
-        family=4 if len(packed) == 4 else 6,
+        family=family,
     )

@@ -57,7 +57,7 @@ def build_recogniser(
             mirror=mirror,
             names=names,
             tracer=templater,
-            hash_segment=keyed_hash.compute,
+            hash_segment=keyed_hash,
             read_hops=describer.read_hops,
         ),
         converter=RecordConverter(
