@@ -1,4 +1,4 @@
-"""The sensor's commands: `apidae sensor`, `apidae preflight`, `apidae pause`, `apidae resume`.
+"""The sensor's commands: `apidae sensor`, `apidae preflight`, `apidae pause`, `apidae resume`, `apidae replay`.
 
 Standard output is for programs: one JSON line when the sensor captures. Standard error has the log, JSON lines too,
 and one sentence when the sensor cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start or go on, 2
@@ -26,6 +26,7 @@ from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
+from sensor.replay.command import replay
 from sensor.run import StartError
 from sensor.spool import SpoolError
 from sensor.uplink.client import UplinkRejectedError
@@ -57,6 +58,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
+    app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
 
 def run_sensor(

@@ -26,7 +26,7 @@ class Side:
 
 
 SIDES: Final = {
-    "sensor": Side(commands=("sensor", "preflight", "pause", "resume"), modules=frozenset({"siphash24"})),
+    "sensor": Side(commands=("sensor", "preflight", "pause", "resume", "replay"), modules=frozenset({"siphash24"})),
     "collector": Side(
         commands=("collector", "endpoints", "consumers", "alerts", "coverage", "sensors"),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),

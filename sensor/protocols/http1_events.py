@@ -1,6 +1,7 @@
 """What a reader of an HTTP/1 stream tells, and where it stands (sensor.protocols.http1_stream)."""
 
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
@@ -66,6 +67,14 @@ class Stopped(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = Started | Head | Data | End | Abandoned | Stopped
+
+
+class EventSink(Protocol):
+    """Takes events; a list is one."""
+
+    def append(self, event: Event, /) -> None:
+        """Takes the next."""
+        ...
 
 
 class State(Enum):

@@ -12,6 +12,7 @@ import msgspec
 from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_grammar import (
     LENGTH_LIMIT,
+    SIGNED_LIMIT,
     StartLine,
     check_field_name,
     check_field_value,
@@ -213,7 +214,7 @@ class Fields:
                 return
             value = first
         length = int(value) if len(value) <= 64 else LENGTH_LIMIT
-        if length >= LENGTH_LIMIT:
+        if length >= (LENGTH_LIMIT if self._is_strict else SIGNED_LIMIT):
             self.faults.append(Fault.CONTENT_LENGTH_OVERFLOW)
             return
         if len(value) > 1 and value.startswith(b"0"):

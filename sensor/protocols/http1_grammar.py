@@ -63,6 +63,8 @@ _CHUNK_CUT = re.compile(
 _CHUNK_LENIENT = re.compile(rb"[ \t]*([0-9A-Fa-f]+)([ \t]*)(;.*)?\Z", re.DOTALL)
 # RFC 9112 section 7.1 bids recipients to expect large numbers; no program can hold more than 64 bits.
 LENGTH_LIMIT: Final = 1 << 64
+# Programs that read lengths as signed numbers see others from here on.
+SIGNED_LIMIT: Final = 1 << 63
 
 
 class StartLine(msgspec.Struct, frozen=True, gc=False):
@@ -199,7 +201,7 @@ def read_chunk_line(line: bytes) -> tuple[int, Fault | None] | Fault:
     if match is None:
         return Fault.CHUNK_SIZE
     size = int(match[1], 16) if len(match[1]) <= 64 else LENGTH_LIMIT
-    if size >= LENGTH_LIMIT:
+    if size >= SIGNED_LIMIT:
         return Fault.CHUNK_OVERFLOW
     if _CHUNK.match(line):
         return size, None

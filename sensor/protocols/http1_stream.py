@@ -31,7 +31,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sensor.protocols.http1_cut import check_cut
-from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State, Stopped
+from sensor.protocols.http1_events import Abandoned, Data, End, EventSink, Head, Started, State, Stopped
 from sensor.protocols.http1_faults import RULES, Fault
 from sensor.protocols.http1_framing import Body, Expect, Fields, Framing
 from sensor.protocols.http1_grammar import (
@@ -62,7 +62,10 @@ def _expect_normal(start: StartLine) -> Expect:
 
 
 class MessageReader:
-    """Mutable state of one direction. `expect` says, of a head read whole, what its framing owes to its request."""
+    """Mutable state of one direction. `expect` says, of a head read whole, what its framing owes to its request.
+
+    Events are appended as they come, before the next byte is read: so `expect` may depend on those before.
+    """
 
     def __init__(
         self,
@@ -84,9 +87,13 @@ class MessageReader:
         self._line = b""  # Cut.
         self._clear()
 
-    def feed(self, data: bytes) -> list[Event]:
+    @property
+    def has_body_bytes(self) -> bool:
+        """Of the message being read."""
+        return bool(self._body_bytes)
+
+    def feed(self, data: bytes, events: EventSink) -> None:
         """Takes what comes next: the bytes of one segment or record."""
-        events: list[Event] = []
         at, size = 0, len(data)
         if self.state is State.LOST:
             self._resume(data)
@@ -94,11 +101,9 @@ class MessageReader:
             take = self._take_line if self.state in _LINE_STATES else self._take_bytes
             at = take(data, at, events)
         self.position += size
-        return events
 
-    def skip(self, length: int) -> list[Event]:
+    def skip(self, length: int, events: EventSink) -> None:
         """Takes a gap."""
-        events: list[Event] = []
         self.position += length
         state = self.state
         if state in (State.LENGTH, State.CHUNK_DATA) and length <= self._left:
@@ -115,32 +120,26 @@ class MessageReader:
             self._gap_bytes += length
             self._abandon(events)
             self.state = State.LOST
-        return events
 
-    def release(self) -> list[Event]:
+    def release(self, events: EventSink) -> None:
         """The answer to a held request was seen by its sender: the next segment is no part of it."""
-        events: list[Event] = []
         if self.state is State.HELD:
             self._end_held(events)
             self.state = State.LOST
-        return events
 
-    def interrupt(self, state: State = State.LOST) -> list[Event]:
+    def interrupt(self, events: EventSink, state: State = State.LOST) -> None:
         """Ends what is open: what comes is of another message (LOST) or another protocol (OPAQUE)."""
-        events: list[Event] = []
         if self.state not in _SILENT:
             self._abandon(events)
             self.state = state
-        return events
 
-    def finish(self, *, is_closed: bool = True) -> list[Event]:
+    def finish(self, events: EventSink, *, is_closed: bool = True) -> None:
         """The stream ends here; `is_closed` by its sender, which completes a body that lasts as long as it."""
-        events: list[Event] = []
         if self._is_strict:
             fault = check_cut(self.state, self._line, self._fields, is_request=self._is_request)
             if fault is not None:
                 self._stop(fault, events)
-                return events
+                return
         if self.state is State.CLOSE and is_closed:
             self._end(events, is_complete=not self._gap_bytes)
         elif self.state is State.HELD:
@@ -148,7 +147,6 @@ class MessageReader:
         elif self.state not in _SILENT:
             self._abandon(events)
         self.state = State.STOPPED
-        return events
 
     def _clear(self) -> None:
         self._fields = Fields(is_request=self._is_request, is_strict=self._is_strict)
@@ -164,7 +162,7 @@ class MessageReader:
 
     # ---- lines -----------------------------------------------------------------------------------------------------
 
-    def _take_line(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _take_line(self, data: bytes, at: int, events: EventSink) -> int:
         """Takes up to the next line feed; gives where it ended."""
         if self.state is State.START and not self._head_bytes and not self._line:
             at = self._skip_blank(data, at)
@@ -193,7 +191,7 @@ class MessageReader:
             at += 1
         return at
 
-    def _end_line(self, raw: bytes, events: list[Event]) -> None:
+    def _end_line(self, raw: bytes, events: EventSink) -> None:
         has_cr = raw.endswith(b"\r\n")
         line = raw[:-2] if has_cr else raw.removesuffix(b"\n")
         found: list[Fault] = []
@@ -217,7 +215,7 @@ class MessageReader:
             case _:
                 self._end_chunk_line(line, events)
 
-    def _end_start_line(self, line: bytes, events: list[Event]) -> None:
+    def _end_start_line(self, line: bytes, events: EventSink) -> None:
         if self._is_strict:
             read = read_request_line_strictly if self._is_request else read_status_line_strictly
             start = read(line)
@@ -233,10 +231,11 @@ class MessageReader:
         if fault is not None and self._note([fault], events):
             return
         self.state = State.LINES
-        if fault is Fault.VERSION_MISSING:  # HTTP/0.9 has one line.
+        if fault is Fault.VERSION_MISSING:  # HTTP/0.9 has one line, and both line ends were in use.
+            self._faults = [fault]
             self._end_head(events)
 
-    def _end_field_line(self, line: bytes, events: list[Event]) -> None:
+    def _end_field_line(self, line: bytes, events: EventSink) -> None:
         if line:
             count = len(self._fields.faults)
             self._fields.add(line)
@@ -247,7 +246,7 @@ class MessageReader:
         else:
             self._end_head(events)
 
-    def _end_head(self, events: list[Event]) -> None:
+    def _end_head(self, events: EventSink) -> None:
         assert self._start is not None
         framing = self._fields.decide(self._start, self._expect(self._start))
         self._framing = framing
@@ -277,7 +276,7 @@ class MessageReader:
 
     # ---- bodies ----------------------------------------------------------------------------------------------------
 
-    def _take_bytes(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _take_bytes(self, data: bytes, at: int, events: EventSink) -> int:
         here = len(data) - at
         match self.state:
             case State.LENGTH | State.CHUNK_DATA:
@@ -305,7 +304,7 @@ class MessageReader:
                 self.unread_bytes += here
         return len(data)
 
-    def _end_chunk_line(self, line: bytes, events: list[Event]) -> None:
+    def _end_chunk_line(self, line: bytes, events: EventSink) -> None:
         fault: Fault | None = None
         if self._is_strict:
             size = read_chunk_line_strictly(line)
@@ -321,7 +320,7 @@ class MessageReader:
         self._left = size
         self.state = State.CHUNK_DATA if size else State.TRAILER
 
-    def _end_chunk(self, data: bytes, at: int, events: list[Event]) -> int:
+    def _end_chunk(self, data: bytes, at: int, events: EventSink) -> int:
         """Takes the line end after a chunk's bytes, which may be cut; gives where it ended."""
         has_cr = self._line == b"\r"
         if not has_cr and data[at] == 0x0D:
@@ -337,13 +336,13 @@ class MessageReader:
         self._wire_bytes += 1
         return at + 1
 
-    def _end_counted(self, events: list[Event]) -> None:
+    def _end_counted(self, events: EventSink) -> None:
         if self.state is State.CHUNK_DATA:
             self.state = State.CHUNK_END
         else:
             self._end(events, is_complete=not self._gap_bytes)
 
-    def _count(self, data: bytes, events: list[Event]) -> None:
+    def _count(self, data: bytes, events: EventSink) -> None:
         self._body_bytes += len(data)
         self._wire_bytes += len(data)
         if self._has_data and data:
@@ -356,7 +355,7 @@ class MessageReader:
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
-    def _note(self, faults: list[Fault], events: list[Event]) -> bool:
+    def _note(self, faults: list[Fault], events: EventSink) -> bool:
         """Keeps the faults; True where reading cannot go on."""
         self._faults += [fault for fault in faults if fault not in self._faults]
         for fault in faults:
@@ -366,7 +365,7 @@ class MessageReader:
                 return True
         return False
 
-    def _fail(self, fault: Fault, events: list[Event]) -> None:
+    def _fail(self, fault: Fault, events: EventSink) -> None:
         """A fault that nobody can read past."""
         self._line = b""
         if fault not in self._faults:
@@ -379,7 +378,7 @@ class MessageReader:
             self._end(events, is_complete=False)
             self.state = State.LOST
 
-    def _stop(self, fault: Fault, events: list[Event]) -> None:
+    def _stop(self, fault: Fault, events: EventSink) -> None:
         if self._has_read and not self._is_strict:
             self._abandon(events)
             self.state = State.LOST
@@ -389,7 +388,7 @@ class MessageReader:
         self.state = State.STOPPED
         events.append(Stopped(fault))
 
-    def _end(self, events: list[Event], *, is_complete: bool) -> None:
+    def _end(self, events: EventSink, *, is_complete: bool) -> None:
         framing, faults = self._framing, self._faults
         assert framing is not None
         is_ambiguous = self._is_request and not self._is_strict and any(RULES[fault].is_ambiguous for fault in faults)
@@ -405,11 +404,11 @@ class MessageReader:
         else:
             self.state = State.START
 
-    def _end_held(self, events: list[Event]) -> None:
+    def _end_held(self, events: EventSink) -> None:
         is_complete = not self._gap_bytes and not any(RULES[fault].is_fatal for fault in self._faults)
         self._end(events, is_complete=is_complete)
 
-    def _abandon(self, events: list[Event]) -> None:
+    def _abandon(self, events: EventSink) -> None:
         """Ends what is open without its end."""
         self._line = b""
         if self._framing is not None:

@@ -1,18 +1,31 @@
-"""Both directions of a TCP connection: packets in, `(Direction, Chunk | Gap)` out, and how the connection stands.
+"""Both directions of a TCP connection: packets in, `(Direction, Chunk | Gap)` out in an order that could have happened.
 
 Sans-io. Which end is the client follows from SYN; where the capture joined in the middle the sender of the first packet
 is taken for it until `sensor.replay` knows better from what is said.
 
-RST ends a connection only where its sequence number fits (RFC 5961, section 3.2: exactly the next expected byte, or one
-that a window may hold); a stray one is counted.
+**Order.** Captures of several queues or interfaces put packets of the two directions out of order: an answer before its
+question. A packet says what its sender had received (its acknowledgement number), so its bytes wait until the other
+direction has come so far. Whoever reads both directions then sees questions before answers.
+
+**Patience.** What was acknowledged and is not here was missed by the capture, or comes late. After `PATIENCE_PACKETS`
+more packets of the connection it is given up: holes become gaps and what waited is told. Nothing waits past the end.
+
+**Resets.** RST is noted where its sequence number fits (RFC 5961, section 3.2: the next expected byte, or one that a
+window may hold) and counted as stray else. It ends nothing: a receiver drops one whose timestamp or checksum is wrong,
+and forged ones are sent to blind who listens. A real one is followed by nothing.
 """
 
+from collections import deque
 from enum import IntEnum, IntFlag
 from typing import Final
 
 import msgspec
 
-from sensor.reassembly.stream import MAX_WINDOW_BYTES, UNKNOWN_POSITION, Piece, Segment, StreamAssembler
+from sensor.reassembly.stream import MAX_WINDOW_BYTES, UNKNOWN_POSITION, Chunk, Piece, Segment, StreamAssembler
+
+# Receive queues are drained in batches of up to 64 packets over all connections (NAPI_POLL_WEIGHT), so packets of one
+# connection are late by a few.
+PATIENCE_PACKETS: Final = 16
 
 
 class Direction(IntEnum):
@@ -44,6 +57,7 @@ class TcpPacket(msgspec.Struct, frozen=True, gc=False):
     flags: int
     data: bytes
     time_ns: int
+    length: int = -1  # Of the payload as sent, where the capture cut it; else that of `data`.
 
 
 DirectedPiece = tuple[Direction, Piece]
@@ -52,10 +66,28 @@ DirectedPiece = tuple[Direction, Piece]
 class Connection:
     """Mutable state of one connection."""
 
-    __slots__ = ("first_ns", "is_joined_midstream", "is_reset", "last_ns", "packets", "stray_resets", "streams")
+    __slots__ = (
+        "_acknowledged",
+        "_held",
+        "_hole_since",
+        "_told",
+        "first_ns",
+        "is_joined_midstream",
+        "is_reset",
+        "last_ns",
+        "packets",
+        "stray_resets",
+        "streams",
+    )
 
     def __init__(self) -> None:
         self.streams = (StreamAssembler(), StreamAssembler())
+        # By direction: pieces that wait for the other direction, with the number of the packet that brought them; the
+        # position told so far; what the other end acknowledged; the packet since which an acknowledged hole is known.
+        self._held: tuple[deque[tuple[Piece, int]], deque[tuple[Piece, int]]] = (deque(), deque())
+        self._told = [0, 0]
+        self._acknowledged = [UNKNOWN_POSITION, UNKNOWN_POSITION]
+        self._hole_since = [0, 0]
         self.is_joined_midstream = False
         self.is_reset = False
         self.stray_resets = 0
@@ -65,11 +97,11 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Reset, or both ends said all they had."""
-        return self.is_reset or all(stream.is_ended for stream in self.streams)
+        """Both ends said all they had, and it was told."""
+        return all(stream.is_ended for stream in self.streams) and not any(self._held)
 
     def take(self, direction: Direction, packet: TcpPacket) -> list[DirectedPiece]:
-        """What this packet brings in order, of either direction (an acknowledgement tells gaps of the other)."""
+        """What this packet brings in order, of either direction."""
         if not self.packets:
             self.first_ns = packet.time_ns
         self.packets += 1
@@ -82,30 +114,80 @@ class Connection:
         elif self.packets == 1:
             self.is_joined_midstream = True
         if flags & _RST:
-            return self._reset(own, sequence)
-        pieces: list[DirectedPiece] = []
+            self._note_reset(own, sequence)
+            return []
         acknowledged = UNKNOWN_POSITION
         if flags & _ACK:
             acknowledged = other.find_position(packet.acknowledgement)
-            if other.waiting_bytes:
-                reverse = Direction(1 - direction)
-                pieces += [(reverse, piece) for piece in other.acknowledge(acknowledged)]
+            if acknowledged > self._acknowledged[1 - direction]:
+                self._acknowledged[1 - direction] = acknowledged
         if packet.data:
             segment = Segment(sequence, packet.data, packet.time_ns, acknowledged)
-            pieces += [(direction, piece) for piece in own.add(segment)]
+            self._hold(direction, own.add(segment))
         if flags & _FIN:
-            own.end((sequence + len(packet.data)) % _MODULUS)
-        return pieces
+            length = packet.length if packet.length >= 0 else len(packet.data)
+            own.end((sequence + length) % _MODULUS)
+        for each in Direction:
+            if self.streams[each].waiting_bytes:
+                self._watch_hole(each)
+        return self._tell() if self._held[0] or self._held[1] else []
 
     def finish(self) -> list[DirectedPiece]:
         """Nothing more comes of this connection."""
-        return [(direction, piece) for direction in Direction for piece in self.streams[direction].finish()]
+        for direction in Direction:
+            self._hold(direction, self.streams[direction].finish())
+        out: list[DirectedPiece] = []
+        while self._held[0] or self._held[1]:
+            out += self._tell()
+            waiting = [(self._held[each][0][1], each) for each in Direction if self._held[each]]
+            if waiting:
+                out.append(self._pop(min(waiting)[1]))
+        return out
 
-    def _reset(self, own: StreamAssembler, sequence: int) -> list[DirectedPiece]:
+    def _hold(self, direction: Direction, pieces: list[Piece]) -> None:
+        self._held[direction].extend((piece, self.packets) for piece in pieces)
+
+    def _watch_hole(self, direction: Direction) -> None:
+        """Gives up a hole that was acknowledged some packets ago."""
+        stream, acknowledged = self.streams[direction], self._acknowledged[direction]
+        if not stream.is_hole_acknowledged(acknowledged):
+            self._hole_since[direction] = 0
+        elif not self._hole_since[direction]:
+            self._hole_since[direction] = self.packets
+        elif self.packets - self._hole_since[direction] >= PATIENCE_PACKETS:
+            self._hold(direction, stream.acknowledge(acknowledged))
+            self._hole_since[direction] = 0
+
+    def _tell(self) -> list[DirectedPiece]:
+        """Pieces whose senders had received no more than was told of the other direction, or who waited too long."""
+        out: list[DirectedPiece] = []
+        is_moving = True
+        while is_moving:
+            is_moving = False
+            for direction in Direction:
+                held = self._held[direction]
+                while held and self._is_due(direction, *held[0]):
+                    out.append(self._pop(direction))
+                    is_moving = True
+        return out
+
+    def _is_due(self, direction: Direction, piece: Piece, number: int) -> bool:
+        if not isinstance(piece, Chunk):
+            return True
+        other = self.streams[1 - direction]
+        # FIN is acknowledged as if it were a byte.
+        reached = self._told[1 - direction] + other.is_ended
+        return piece.acknowledged <= reached or self.packets - number >= PATIENCE_PACKETS
+
+    def _pop(self, direction: Direction) -> DirectedPiece:
+        piece, _ = self._held[direction].popleft()
+        self._told[direction] = piece.position + (len(piece.data) if isinstance(piece, Chunk) else piece.length)
+        return direction, piece
+
+    def _note_reset(self, own: StreamAssembler, sequence: int) -> None:
         position = own.find_position(sequence)
-        # A sender that was never seen, or that sends RST in answer to nothing, has no position to compare.
+        # A sender that was not seen before has no position to compare with.
         if position == UNKNOWN_POSITION or 0 <= position - own.position <= MAX_WINDOW_BYTES:
             self.is_reset = True
         else:
             self.stray_resets += 1
-        return []

@@ -146,6 +146,10 @@ class StreamAssembler:
             pieces += self._give_up_hole()
         return pieces
 
+    def is_hole_acknowledged(self, position: int) -> bool:
+        """Whether the peer received all of the first hole, having acknowledged up to `position`."""
+        return bool(self._starts) and self._starts[0] <= position
+
     def acknowledge(self, position: int) -> list[Piece]:
         """The peer received all before `position`: holes before it are the capture's losses."""
         pieces: list[Piece] = []
@@ -154,9 +158,12 @@ class StreamAssembler:
         return pieces
 
     def end(self, sequence: int) -> None:
-        """FIN: the stream ends before this sequence number (that of FIN itself). The first one counts."""
+        """FIN: the stream ends before this sequence number (that of FIN itself). The first one counts.
+
+        One that comes before anything else tells no position and is passed over.
+        """
         if self._base is None:
-            self._base = sequence % _MODULUS
+            return
         end = self.position + self._distance(sequence)
         if self._end is None and self.position <= end <= self.position + MAX_WINDOW_BYTES:
             self._end = end

@@ -40,7 +40,9 @@ def read_case(case: dict[str, object]) -> dict[str, object]:
     expect = Expect.NO_BODY if meta.get("skipBody") else Expect.NORMAL
     is_request = str(meta["type"]).startswith("request")
     reader = MessageReader(is_request=is_request, is_strict=True, expect=lambda start: expect)
-    events: list[Event] = [*reader.feed(data), *reader.finish(is_closed=False)]
+    events: list[Event] = []
+    reader.feed(data, events)
+    reader.finish(events, is_closed=False)
     messages, head = [], None
     for event in events:
         if isinstance(event, Head):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.reassembly.connection import Connection, Direction, TcpFlag, TcpPacket
+from sensor.reassembly.connection import PATIENCE_PACKETS, Connection, Direction, TcpFlag, TcpPacket
 from sensor.reassembly.stream import (
     MAX_WAITING_BYTES,
     MAX_WAITING_SEGMENTS,
@@ -200,11 +200,54 @@ def test_data_may_come_with_syn() -> None:
     assert connection.take(C, packet(101, b"fast")) == []
 
 
-def test_an_acknowledgement_tells_the_peers_gap() -> None:
+def test_a_hole_that_was_acknowledged_becomes_a_gap_after_some_packets() -> None:
     connection = opened()
     assert connection.take(C, packet(111, b"late", ack=501)) == []
-    assert connection.take(S, packet(501, ack=111)) == [(C, Gap(0, 10)), (C, Chunk(10, b"late", 0, 0))]
-    assert connection.take(S, packet(501, ack=115)) == []
+    pieces = [connection.take(S, packet(501, ack=115)) for _ in range(PATIENCE_PACKETS + 1)]
+    assert pieces[-1] == [(C, Gap(0, 10)), (C, Chunk(10, b"late", 0, 0))]
+    assert not any(pieces[:-1])
+
+
+def test_an_answer_captured_before_its_question_is_told_after_it() -> None:
+    connection = opened()
+    assert connection.take(S, packet(501, b"answer", ack=109)) == []
+    assert connection.take(C, packet(101, b"question", ack=501)) == [
+        (C, Chunk(0, b"question", 0, 0)),
+        (S, Chunk(0, b"answer", 0, 8)),
+    ]
+
+
+def test_an_answer_to_a_question_that_was_missed_waits_some_packets() -> None:
+    connection = opened()
+    pieces = [connection.take(S, packet(501 + at, b"x", ack=109)) for at in range(PATIENCE_PACKETS + 1)]
+    assert pieces[-1] == [(S, Chunk(0, b"x", 0, 8))]
+    assert not any(pieces[:-1])
+    assert len(connection.finish()) == PATIENCE_PACKETS
+
+
+@settings(max_examples=150)
+@given(st.lists(st.tuples(st.booleans(), st.binary(min_size=1, max_size=9)), max_size=30), st.randoms())
+def test_what_was_said_is_told_in_an_order_that_could_have_been(
+    said: list[tuple[bool, bytes]], source: random.Random
+) -> None:
+    connection, next_, packets = opened(), [101, 501], []
+    for is_server, data in said:
+        end = int(is_server)
+        packets.append((Direction(end), packet(next_[end], data, ack=next_[1 - end])))
+        next_[end] += len(data)
+    for at in range(0, len(packets), 5):
+        part = packets[at : at + 5]
+        source.shuffle(part)
+        packets[at : at + 5] = part
+    pieces = [piece for each in packets for piece in connection.take(*each)] + connection.finish()
+    told = [0, 0]
+    for direction, piece in pieces:
+        assert isinstance(piece, Chunk)
+        assert piece.acknowledged <= told[1 - direction]
+        told[direction] = piece.position + len(piece.data)
+    for end in (0, 1):
+        whole = b"".join(data for is_server, data in said if is_server == end)
+        assert join([piece for direction, piece in pieces if direction == end]) == whole
 
 
 def test_joined_in_the_middle_starts_where_it_was_joined() -> None:

@@ -1,5 +1,7 @@
 """The stream reader: events of messages, the same however the bytes are cut; faults by name; gaps and what is held."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,11 +18,20 @@ CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
+class Reader(MessageReader):
+    """Gives its events as lists."""
+
+    def collect(self, act: Callable[..., None], *arguments: object) -> list[Event]:
+        events: list[Event] = []
+        act(*arguments, events)
+        return events
+
+
 def read(
     data: bytes, *, is_request: bool = True, is_strict: bool = False, expect: Expect = Expect.NORMAL
 ) -> list[Event]:
-    reader = MessageReader(is_request=is_request, is_strict=is_strict, expect=lambda start: expect, has_data=True)
-    return [*reader.feed(data), *reader.finish()]
+    reader = Reader(is_request=is_request, is_strict=is_strict, expect=lambda start: expect, has_data=True)
+    return [*reader.collect(reader.feed, data), *reader.collect(reader.finish)]
 
 
 def summarize(events: list[Event]) -> list[object]:
@@ -138,14 +149,14 @@ SMUGGLING = {
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_smuggling_invents_no_second_request_and_is_flagged(name: str, step: int) -> None:
     prefix, fault = SMUGGLING[name]
-    reader = MessageReader(is_request=True)
+    reader = Reader(is_request=True)
     data = prefix + SMUGGLED
-    events = [event for at in range(0, len(data), step) for event in reader.feed(data[at : at + step])]
+    events = [event for at in range(0, len(data), step) for event in reader.collect(reader.feed, data[at : at + step])]
     assert reader.state is State.HELD
     # The next honest request, once the client saw the answer.
-    events += reader.release()
-    events += reader.feed(GET)
-    events += reader.finish()
+    events += reader.collect(reader.release)
+    events += reader.collect(reader.feed, GET)
+    events += reader.collect(reader.finish)
     assert [event.start.target for event in events if isinstance(event, Head)] == [b"/", b"/a"]
     first = next(event for event in events if isinstance(event, End))
     assert fault.value in name_smuggling(first.faults)
@@ -203,31 +214,31 @@ def merge(events: list[Event]) -> list[Event]:
 @settings(max_examples=400)
 @given(STREAM, st.lists(st.integers(1, 40), max_size=30), st.booleans(), st.booleans())
 def test_any_cut_gives_the_same_events(data: bytes, sizes: list[int], is_request: bool, is_strict: bool) -> None:
-    cut = MessageReader(is_request=is_request, is_strict=is_strict, has_data=True)
-    whole = MessageReader(is_request=is_request, is_strict=is_strict, has_data=True)
+    cut = Reader(is_request=is_request, is_strict=is_strict, has_data=True)
+    whole = Reader(is_request=is_request, is_strict=is_strict, has_data=True)
     events, at = [], 0
     for size in sizes:
         if cut.state is State.LOST or whole.state is State.LOST:
             break
-        events += cut.feed(data[at : at + size])
+        events += cut.collect(cut.feed, data[at : at + size])
         at += size
-    events += cut.feed(data[at:])
-    expected = whole.feed(data)
+    events += cut.collect(cut.feed, data[at:])
+    expected = whole.collect(whole.feed, data)
     if State.LOST in (cut.state, whole.state):
         return  # Where the place was lost, reading goes on at the start of a feed, so the cuts matter.
-    assert merge([*events, *cut.finish()]) == merge([*expected, *whole.finish()])
+    assert merge([*events, *cut.collect(cut.finish)]) == merge([*expected, *whole.collect(whole.finish)])
 
 
 @settings(max_examples=300)
 @given(st.lists(STREAM | st.integers(0, 200), max_size=12), st.booleans(), st.booleans())
 def test_every_byte_is_counted_once(pieces: list[bytes | int], is_request: bool, is_strict: bool) -> None:
-    reader = MessageReader(is_request=is_request, is_strict=is_strict)
+    reader = Reader(is_request=is_request, is_strict=is_strict)
     events: list[Event] = []
     total = 0
     for piece in pieces:
         total += piece if isinstance(piece, int) else len(piece)
-        events += reader.skip(piece) if isinstance(piece, int) else reader.feed(piece)
-    events += reader.finish()
+        events += reader.collect(reader.skip, piece) if isinstance(piece, int) else reader.collect(reader.feed, piece)
+    events += reader.collect(reader.finish)
     assert reader.position == total
     counted = sum(event.wire_bytes for event in events if isinstance(event, End | Abandoned)) + reader.unread_bytes
     assert counted <= total
@@ -240,20 +251,20 @@ def test_every_byte_is_counted_once(pieces: list[bytes | int], is_request: bool,
 
 
 def test_a_gap_in_a_body_of_known_length_is_bridged() -> None:
-    reader = MessageReader(is_request=False)
-    events = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10))
-    events += reader.skip(80)
-    events += reader.feed(bytes(10) + b"HTTP/1.1 204 No\r\n\r\n")
+    reader = Reader(is_request=False)
+    events = reader.collect(reader.feed, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10))
+    events += reader.collect(reader.skip, 80)
+    events += reader.collect(reader.feed, bytes(10) + b"HTTP/1.1 204 No\r\n\r\n")
     ends = [event for event in events if isinstance(event, End)]
     assert [(end.body_bytes, end.gap_bytes, end.is_complete) for end in ends] == [(100, 80, False), (0, 0, True)]
 
 
 def test_after_a_gap_elsewhere_reading_goes_on_at_a_segment_that_starts_like_a_message() -> None:
-    reader = MessageReader(is_request=True)
-    events = reader.feed(POST + b"Content-Len")
-    events += reader.skip(50)
-    events += reader.feed(b"some body GET /no HTTP/1.1\r\n\r\n")
-    events += reader.feed(b"GET /yes HTTP/1.1\r\n\r\n")
+    reader = Reader(is_request=True)
+    events = reader.collect(reader.feed, POST + b"Content-Len")
+    events += reader.collect(reader.skip, 50)
+    events += reader.collect(reader.feed, b"some body GET /no HTTP/1.1\r\n\r\n")
+    events += reader.collect(reader.feed, b"GET /yes HTTP/1.1\r\n\r\n")
     assert [event.start.target for event in events if isinstance(event, Head)] == [b"/yes"]
     assert reader.unread_bytes == len(b"some body GET /no HTTP/1.1\r\n\r\n")
     assert sum(isinstance(event, Abandoned) for event in events) == 1
@@ -261,13 +272,13 @@ def test_after_a_gap_elsewhere_reading_goes_on_at_a_segment_that_starts_like_a_m
 
 @pytest.mark.parametrize("is_strict", [False, True])
 def test_limits_stop_with_a_fault(is_strict: bool) -> None:
-    reader = MessageReader(is_request=True, is_strict=is_strict)
-    events = reader.feed(b"GET / HTTP/1.1\r\n")
+    reader = Reader(is_request=True, is_strict=is_strict)
+    events = reader.collect(reader.feed, b"GET / HTTP/1.1\r\n")
     for _ in range(MAX_HEAD_BYTES // 1_000 + 1):
-        events += reader.feed(b"A: " + b"x" * 995 + b"\r\n")
+        events += reader.collect(reader.feed, b"A: " + b"x" * 995 + b"\r\n")
     assert Stopped(Fault.HEAD_SIZE) in events
-    reader = MessageReader(is_request=True, is_strict=is_strict)
-    events = reader.feed(CHUNKED + b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1))
+    reader = Reader(is_request=True, is_strict=is_strict)
+    events = reader.collect(reader.feed, CHUNKED + b"1;" + b"x" * (MAX_CHUNK_LINE_BYTES + 1))
     assert reader.state is (State.STOPPED if is_strict else State.HELD)
 
 

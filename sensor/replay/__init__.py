@@ -1,0 +1,1 @@
+"""Captures from files through the sensor's own pipeline: `apidae replay`."""

@@ -1,0 +1,51 @@
+"""From a transaction on the wire to the `Exchange` that the kernel would have told, cut as the kernel cuts heads."""
+
+from typing import Final
+
+from sensor.calls import Exchange, Role
+from sensor.replay.flows import FlowTransaction, format_address
+
+# bpf/conn.h, REQUEST_COPY and RESPONSE_COPY.
+REQUEST_HEAD_BYTES: Final = 8_192
+RESPONSE_HEAD_BYTES: Final = 1_024
+
+
+def build_exchange(flow: FlowTransaction) -> Exchange | None:
+    """The exchange as seen at the server's end; None where no request head was seen."""
+    transaction = flow.transaction
+    request, response = transaction.request, transaction.response
+    if request is None or request.head is None:
+        return None
+    raw = request.head.raw
+    status_code, response_head, response_bytes = 0, b"", 0
+    first_ns = last_ns = request.started_ns
+    if response is not None:
+        if response.head is not None:
+            status_code, response_head = response.head.start.status_code, response.head.raw[:RESPONSE_HEAD_BYTES]
+        response_bytes = response.wire_bytes + sum(interim.wire_bytes for interim in transaction.interim)
+        first_ns, last_ns = response.started_ns, max(response.ended_ns, request.ended_ns)
+    is_aborted = response is None or not response.is_complete
+    return Exchange(
+        time_unix_ns=request.started_ns,
+        connection=flow.connection,
+        call=transaction.number,
+        role=Role.SERVER,
+        cgroup_id=0,
+        peer_cgroup_id=0,
+        local_address=format_address(flow.server[0]),
+        local_port=flow.server[1],
+        remote_address=format_address(flow.client[0]),
+        remote_port=flow.client[1],
+        request_head=raw[:REQUEST_HEAD_BYTES],
+        is_request_head_truncated=len(raw) > REQUEST_HEAD_BYTES,
+        response_head=response_head,
+        status_code=status_code,
+        request_bytes=request.wire_bytes,
+        response_bytes=response_bytes,
+        time_to_first_byte_ns=max(first_ns - request.started_ns, 0),
+        duration_ns=max(last_ns - request.started_ns, 0),
+        calls=1,
+        is_final=True,
+        is_aborted=is_aborted and not transaction.is_lossy,
+        is_lossy=transaction.is_lossy,
+    )

@@ -1,0 +1,160 @@
+"""TCP connections of a capture: segments in, transactions with their ends and times out.
+
+Bounded: the connection that was silent longest gives way, told as it stands. A connection that has closed is remembered
+(without its state), so that segments which come again do not look like a new one.
+"""
+
+import ipaddress
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from sensor.protocols.http1_pairs import Transaction
+from sensor.reassembly.connection import Connection, DirectedPiece, Direction, TcpFlag, TcpPacket
+from sensor.replay.conversation import Conversation
+from sensor.replay.network import TcpSegment
+
+# With ~3 KB each, and what waits behind holes (sensor.reassembly.stream) on top.
+MAX_FLOWS: Final = 65_536
+
+Endpoint = tuple[bytes, int]  # Packed address, port.
+_Key = tuple[Endpoint, Endpoint]
+_SYN, _ACK = int(TcpFlag.SYN), int(TcpFlag.ACK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowTransaction:
+    """A transaction and between whom it was."""
+
+    transaction: Transaction
+    connection: int  # 1, 2, 3 .. in the order of their first packets.
+    client: Endpoint
+    server: Endpoint
+
+
+@dataclass(slots=True, kw_only=True)
+class FlowCounts:
+    """Account of a replay's connections; `unread_bytes` by reason."""
+
+    flows: int = 0
+    http_flows: int = 0
+    joined_midstream: int = 0
+    evicted: int = 0
+    stray_segments: int = 0  # With data, after the end of their connection.
+    gaps: int = 0
+    gap_bytes: int = 0
+    stream_bytes: int = 0
+    duplicate_bytes: int = 0
+    conflicting_bytes: int = 0
+    heads_lost: int = 0
+    unread_bytes: Counter[str] = field(default_factory=Counter)
+    unread_flows: Counter[str] = field(default_factory=Counter)
+
+
+class _Flow:
+    __slots__ = ("connection", "conversation", "first", "is_done", "number", "second", "syn_sequence")
+
+    def __init__(self, number: int, first: Endpoint, second: Endpoint, has_decoded_sizes: bool) -> None:
+        self.number = number
+        self.first, self.second = first, second
+        self.connection = Connection()
+        self.conversation = Conversation(has_decoded_sizes=has_decoded_sizes)
+        self.syn_sequence: int | None = None
+        self.is_done = False
+
+
+class FlowTable:
+    """Mutable state of all connections."""
+
+    def __init__(self, *, has_decoded_sizes: bool = False) -> None:
+        self._has_decoded_sizes = has_decoded_sizes
+        self._flows: OrderedDict[_Key, _Flow] = OrderedDict()
+        self.counts = FlowCounts()
+
+    def take(self, segment: TcpSegment, time_ns: int) -> Iterator[FlowTransaction]:
+        """Transactions that this segment ended."""
+        source, destination = (segment.source, segment.source_port), (segment.destination, segment.destination_port)
+        key = (source, destination) if source < destination else (destination, source)
+        flow = self._flows.get(key)
+        is_opening = segment.flags & (_SYN | _ACK) == _SYN
+        if flow is not None and is_opening and segment.sequence != flow.syn_sequence and flow.connection.packets:
+            yield from self._finish(flow)  # The ports are used again.
+            flow = None
+        if flow is None:
+            if not segment.length and not segment.flags & _SYN:
+                return
+            flow = self._open(key, source, destination)
+            yield from self._make_room()
+        if flow.is_done:
+            self.counts.stray_segments += bool(segment.length)
+            return
+        self._flows.move_to_end(key)
+        direction = Direction.FORWARD if source == flow.first else Direction.BACKWARD
+        if is_opening:
+            flow.syn_sequence = segment.sequence
+        packet = TcpPacket(
+            segment.sequence, segment.acknowledgement, segment.flags, segment.data, time_ns, segment.length
+        )
+        yield from self._tell(flow, flow.connection.take(direction, packet))
+        if flow.connection.is_closed:
+            yield from self._finish(flow)
+
+    def finish(self) -> Iterator[FlowTransaction]:
+        """The capture ends."""
+        for flow in self._flows.values():
+            yield from self._finish(flow)
+
+    def _open(self, key: _Key, first: Endpoint, second: Endpoint) -> _Flow:
+        self.counts.flows += 1
+        flow = self._flows[key] = _Flow(self.counts.flows, first, second, self._has_decoded_sizes)
+        return flow
+
+    def _make_room(self) -> Iterator[FlowTransaction]:
+        while len(self._flows) > MAX_FLOWS:
+            _, oldest = self._flows.popitem(last=False)
+            if not oldest.is_done:
+                self.counts.evicted += 1
+                yield from self._finish(oldest)
+
+    def _tell(self, flow: _Flow, pieces: Collection[DirectedPiece]) -> Iterator[FlowTransaction]:
+        for direction, piece in pieces:
+            for transaction in flow.conversation.take(direction, piece):
+                yield self._name(flow, transaction)
+
+    def _finish(self, flow: _Flow) -> Iterator[FlowTransaction]:
+        if flow.is_done:
+            return
+        flow.is_done = True
+        connection, conversation, counts = flow.connection, flow.conversation, self.counts
+        yield from self._tell(flow, connection.finish())
+        for transaction in conversation.finish(is_closed=lambda direction: connection.streams[direction].is_ended):
+            yield self._name(flow, transaction)
+        counts.http_flows += conversation.is_http
+        counts.joined_midstream += connection.is_joined_midstream
+        counts.heads_lost += conversation.heads_lost
+        for stream in connection.streams:
+            counts.gaps += stream.counts.gaps
+            counts.gap_bytes += stream.counts.gap_bytes
+            counts.stream_bytes += stream.counts.used_bytes
+            counts.duplicate_bytes += stream.counts.duplicate_bytes
+            counts.conflicting_bytes += stream.counts.conflicting_bytes
+        counts.unread_bytes += conversation.unread
+        if not conversation.is_http and conversation.unread:
+            counts.unread_flows[conversation.kind] += 1
+        flow.connection, flow.conversation = Connection(), Conversation()  # Remembered without its state.
+        flow.connection.packets = 1
+
+    @staticmethod
+    def _name(flow: _Flow, transaction: Transaction) -> FlowTransaction:
+        is_forward = flow.conversation.client is Direction.FORWARD
+        client, server = (flow.first, flow.second) if is_forward else (flow.second, flow.first)
+        return FlowTransaction(transaction=transaction, connection=flow.number, client=client, server=server)
+
+
+def format_address(packed: bytes) -> str:
+    """Textual IPv4 or IPv6 (mapped IPv4 as IPv4)."""
+    address = ipaddress.ip_address(packed)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)

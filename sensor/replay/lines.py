@@ -1,0 +1,222 @@
+"""A call as a JSON object with OpenTelemetry names (semantic conventions 1.44.0): what would leave the node, and what
+`--raw` adds of the wire, for the eyes of who has the capture anyway.
+
+What OpenTelemetry has no name for begins with `apidae.`. Fields without a value are left out. The default object is
+made of a `CallRecord` alone, so it cannot hold what the sensor's types keep back (docs/privacy.md). Raw fields hold
+values of the wire, but of header fields only those listed here: no credentials, no cookies.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime
+from typing import Final
+
+from sensor.calls import AuthenticationKind, CallRecord, Route, SegmentKind
+from sensor.protocols.http1_events import Head
+from sensor.protocols.http1_faults import name_smuggling
+from sensor.protocols.http1_pairs import Message
+from sensor.replay.flows import FlowTransaction, format_address
+
+Line = dict[str, object]
+
+_NS: Final = 1_000_000_000
+# Told by --raw, as `http.request.header.<name>`: a list of values, as the conventions have it.
+_REQUEST_HEADERS: Final = (
+    b"host", b"referer", b"origin", b"content-type", b"content-length", b"content-encoding", b"transfer-encoding",
+    b"connection", b"upgrade", b"expect", b"accept", b"accept-encoding", b"accept-language", b"range", b"via",
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded",
+)  # fmt: skip
+_RESPONSE_HEADERS: Final = (
+    b"content-type", b"content-length", b"content-encoding", b"content-range", b"content-disposition",
+    b"transfer-encoding", b"connection", b"upgrade", b"server", b"location", b"via", b"date", b"www-authenticate",
+    b"accept-ranges", b"last-modified", b"etag", b"vary", b"cache-control", b"age",
+)  # fmt: skip
+
+
+def build_line(record: CallRecord, *, server_address: str) -> Line:
+    """What would leave the node of this call."""
+    route = record.route
+    line: Line = {
+        "timestamp": format_time(record.time_unix_ns),
+        "http.request.method": route.method,
+        "url.template": format_template(route),
+        "url.domain": route.host,
+        "http.response.status_code": record.status_code,
+        "network.protocol.name": "http",
+        "network.protocol.version": record.protocol_version,
+        "server.address": server_address,
+        "server.port": route.service.port,
+        "client.address": record.client_address,
+        "http.request.size": record.request_bytes,
+        "http.response.size": record.response_bytes,
+        "apidae.duration_seconds": record.duration_ns / _NS,
+        "apidae.time_to_first_byte_seconds": record.time_to_first_byte_ns / _NS,
+        "apidae.request.media_type": record.request_content_type,
+        "apidae.response.media_type": record.response_content_type,
+        "apidae.authentication": [kind.name.lower() for kind in AuthenticationKind if kind & record.authentication
+                                  and kind.name],
+        "apidae.principal.kind": record.principal_kind.name.lower() if record.principal_kind else "",
+        "apidae.principal.hash": _format_hash(record.principal),
+        "apidae.credential.hash": _format_hash(record.credential),
+        "apidae.object.hash": _format_hash(record.object_hash),
+        "apidae.aborted": record.is_aborted,
+        "apidae.lossy": record.is_lossy,
+    }  # fmt: skip
+    sized = ("http.request.size", "http.response.size")
+    return {name: value for name, value in line.items() if value or name in sized}
+
+
+def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> Line:
+    """`line` with the fields of the wire. Where there is none, `reason` says why the call would not leave the node."""
+    transaction = flow.transaction
+    request, response = transaction.request, transaction.response
+    first = request or response
+    raw: Line = dict(line) if line is not None else {}
+    raw.setdefault("timestamp", format_time(first.started_ns if first is not None else 0))
+    raw |= {
+        "network.transport": "tcp",
+        "network.type": "ipv4" if len(flow.server[0]) == 4 else "ipv6",
+        "server.address": format_address(flow.server[0]),
+        "server.port": flow.server[1],
+        "client.address": format_address(flow.client[0]),
+        "client.port": flow.client[1],
+        "network.local.address": format_address(flow.server[0]),
+        "network.local.port": flow.server[1],
+        "network.peer.address": format_address(flow.client[0]),
+        "network.peer.port": flow.client[1],
+        "apidae.connection.id": flow.connection,
+        "apidae.connection.call": transaction.number,
+    }
+    if line is None:
+        raw["apidae.untold"] = reason
+    if request is not None and request.head is not None:
+        _add_request(raw, request, request.head)
+    if response is not None:
+        _add_response(raw, response)
+    optional: Line = {
+        "apidae.interim": [each.head.start.status_code for each in transaction.interim if each.head is not None],
+        "apidae.upgraded": transaction.is_upgraded,
+        "apidae.lossy": transaction.is_lossy,
+        "apidae.answer_lost": transaction.is_answer_lost,
+    }
+    return raw | {name: value for name, value in optional.items() if value}
+
+
+def _add_request(raw: Line, request: Message, head: Head) -> None:
+    start = head.start
+    target = _text(start.target)
+    path, _, query = target.partition("#")[0].partition("?")
+    raw["http.request.method"] = _text(start.method)
+    raw["url.original"] = target
+    raw["url.path"] = _find_path(path)
+    if query:
+        raw["url.query"] = query
+    raw["network.protocol.version"] = raw["apidae.request.protocol_version"] = _text(start.version)
+    raw["http.request.body.size"] = request.body_bytes
+    _add_decoded(raw, "request", request)
+    raw["apidae.request.complete"] = request.is_complete
+    agent = head.get(b"user-agent")
+    if agent is not None:
+        raw["user_agent.original"] = _text(agent)
+    user = _read_user(head.get(b"authorization"))
+    if user:
+        raw["user.name"] = user
+    _add_headers(raw, "request", head, _REQUEST_HEADERS)
+    _add_faults(raw, "request", request)
+
+
+def _add_response(raw: Line, response: Message) -> None:
+    raw["http.response.body.size"] = response.body_bytes
+    _add_decoded(raw, "response", response)
+    raw["apidae.response.complete"] = response.is_complete
+    head = response.head
+    if head is None:
+        return
+    if head.start.status_code:
+        raw["http.response.status_code"] = head.start.status_code
+    else:
+        raw["apidae.response.status"] = _text(head.start.status)
+    raw["apidae.response.reason"] = _text(head.start.reason.strip())
+    # What the two ends settled on is what the response says (RFC 9110, section 2.5); the request's stands beside it.
+    raw["network.protocol.version"] = raw["apidae.response.protocol_version"] = _text(head.start.version)
+    _add_headers(raw, "response", head, _RESPONSE_HEADERS)
+    _add_faults(raw, "response", response)
+
+
+def _add_decoded(raw: Line, side: str, message: Message) -> None:
+    if message.decoded is not None and message.decoded.size_bytes is not None:
+        raw[f"apidae.{side}.body.decoded_size"] = message.decoded.size_bytes
+
+
+def _add_headers(raw: Line, side: str, head: Head, names: tuple[bytes, ...]) -> None:
+    values: dict[bytes, list[str]] = {}
+    for name, value in head.fields:
+        values.setdefault(name.lower(), []).append(_text(value))
+    raw |= {f"http.{side}.header.{name.decode()}": values[name] for name in names if name in values}
+    if head.fields:
+        raw[f"apidae.{side}.header_names"] = [_text(name) for name, _ in head.fields]
+
+
+def _add_faults(raw: Line, side: str, message: Message) -> None:
+    if message.faults:
+        raw[f"apidae.{side}.faults"] = [fault.value for fault in message.faults]
+    smuggling = name_smuggling(message.faults) if side == "request" else []
+    if smuggling:
+        raw["http.request.smuggling"] = smuggling
+
+
+def _find_path(path: str) -> str:
+    """Of absolute-form, the part after the authority; of authority-form (CONNECT), nothing."""
+    if path.startswith(("/", "*")):
+        return path
+    _, scheme, rest = path.partition("://")
+    if not scheme:
+        return ""
+    _, slash, path = rest.partition("/")
+    return slash + path or "/"
+
+
+def _read_user(authorization: bytes | None) -> str:
+    """The user of Basic credentials, never the password."""
+    scheme, _, value = (authorization or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        return ""
+    try:
+        return _text(base64.b64decode(value.strip(), validate=True).partition(b":")[0])
+    except binascii.Error:
+        return ""
+
+
+def format_template(route: Route) -> str:
+    """The route's path as it may be shown: words that were not revealed and parameters by their kind."""
+    parts = [
+        segment.text
+        if segment.text
+        else "{" + segment.kind.name.lower() + "}"
+        if segment.kind is not SegmentKind.LITERAL
+        else ""
+        for segment in route.segments
+    ]
+    if parts == ["*"]:
+        return "*"
+    return "/" + "/".join(parts) + ("/" if route.has_trailing_slash and parts else "")
+
+
+def format_time(unix_ns: int) -> str:
+    """RFC 3339 in UTC with nanoseconds."""
+    seconds, rest = divmod(unix_ns, _NS)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    except (OverflowError, ValueError):
+        return f"{seconds}.{rest:09d}"
+
+
+def _format_hash(value: int) -> str:
+    return f"{value:016x}" if value else ""
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data.decode("latin-1")

@@ -1,0 +1,123 @@
+"""A capture through the sensor's own pipeline: packets -> connections -> transactions -> describe -> lines.
+
+Everything after the transactions is the product's: `sensor.describe` with its templating and classification, under a
+key that is made for this run and forgotten, so hashes of two runs cannot be compared.
+"""
+
+import secrets
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from sensor.calls import Hop, Service, WorkloadKind
+from sensor.describe import Describer, DescribeSettings, Undescribed
+from sensor.keyed import KeyedHash
+from sensor.replay.capture_file import CapturedPacket
+from sensor.replay.exchanges import build_exchange
+from sensor.replay.flows import FlowTable, FlowTransaction
+from sensor.replay.lines import Line, build_line, build_raw_line
+from sensor.replay.link import find_ip
+from sensor.replay.network import NetworkReader
+from sensor.templating import Templater
+from sensor.vocabulary import load_vocabulary
+
+_KEY_BYTES: Final = 16
+NO_REQUEST: Final = "request_not_seen"
+
+
+class CaptureIdentity:
+    """Servers of a capture by the only name it has for them: their address."""
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
+        """The service at a server's end."""
+        service = Service(
+            cluster="",
+            namespace="",
+            workload=local_address,
+            workload_kind=WorkloadKind.UNSPECIFIED,
+            host_name="",
+            port=local_port,
+        )
+        return service, Hop.UNSPECIFIED
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
+        """Unknown."""
+        return ""
+
+
+@dataclass(slots=True, kw_only=True)
+class ReplayCounts:
+    """`packets = tcp_segments + other_packets`; `transactions = calls + untold`."""
+
+    packets: int = 0
+    tcp_segments: int = 0
+    other_packets: Counter[str] = field(default_factory=Counter)
+    transactions: int = 0
+    calls: int = 0  # That would leave the node.
+    untold: Counter[str] = field(default_factory=Counter)
+    lossy_calls: int = 0
+    smuggling: int = 0
+
+
+class Replay:
+    """Mutable state of one run."""
+
+    def __init__(self, *, is_raw: bool = False, ports: Collection[int] = ()) -> None:
+        """`ports`: only connections with one of them; empty: all."""
+        keyed_hash = KeyedHash(1, secrets.token_bytes(_KEY_BYTES))
+        self._describer = Describer(
+            Templater(load_vocabulary(), keyed_hash), CaptureIdentity(), keyed_hash, DescribeSettings()
+        )
+        self._network = NetworkReader()
+        self._ports = frozenset(ports)
+        self._is_raw = is_raw
+        self.flows = FlowTable(has_decoded_sizes=is_raw)
+        self.counts = ReplayCounts()
+
+    @property
+    def fragments_given_up(self) -> int:
+        """Fragmented datagrams that were never whole."""
+        return self._network.defragmenter.given_up
+
+    def run(self, packets: Iterable[CapturedPacket]) -> Iterator[Line]:
+        """Lines of the calls, in the order in which they ended."""
+        for packet in packets:
+            for transaction in self._take(packet):
+                yield from self._tell(transaction)
+        for transaction in self.flows.finish():
+            yield from self._tell(transaction)
+        self._network.defragmenter.finish()
+
+    def _take(self, packet: CapturedPacket) -> Iterator[FlowTransaction]:
+        self.counts.packets += 1
+        found = find_ip(packet.link_type, packet.data)
+        segment = found if isinstance(found, str) else self._network.read(found, packet.time_ns)
+        if not isinstance(segment, str) and self._ports.isdisjoint((segment.source_port, segment.destination_port)):
+            segment = "other_port" if self._ports else segment
+        if isinstance(segment, str):
+            self.counts.other_packets[segment] += 1
+            return
+        self.counts.tcp_segments += 1
+        yield from self.flows.take(segment, packet.time_ns)
+
+    def _tell(self, flow: FlowTransaction) -> Iterator[Line]:
+        counts = self.counts
+        counts.transactions += 1
+        exchange = build_exchange(flow)
+        record = Undescribed(NO_REQUEST) if exchange is None else self._describer.describe(exchange)
+        line, reason = None, ""
+        if isinstance(record, Undescribed):
+            reason = record.reason
+            counts.untold[reason] += 1
+        else:
+            assert exchange is not None
+            counts.calls += 1
+            counts.lossy_calls += record.is_lossy
+            line = build_line(record, server_address=exchange.local_address)
+        if self._is_raw:
+            raw = build_raw_line(flow, line, reason=reason)
+            counts.smuggling += "http.request.smuggling" in raw
+            yield raw
+        elif line is not None:
+            yield line

@@ -1,0 +1,276 @@
+"""Captures through the whole pipeline: what would leave the node, what --raw adds, and what is counted."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensor.replay.command import summarize
+from sensor.replay.flows import MAX_FLOWS, FlowTable
+from sensor.replay.network import TcpSegment
+from tests.sensor.replay.packets import CLIENT6, SERVER6, SYN, Talk, run
+
+GET = b"GET /v1/users/17?key=s3cret HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t0ps3cret\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+SMUGGLING = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+
+
+def test_what_would_leave_the_node() -> None:
+    (line,), replay = run(Talk().open().ask(GET).answer(OK).close().packets, is_raw=False)
+    assert line.pop("apidae.principal.hash")
+    assert line.pop("apidae.credential.hash") and line.pop("apidae.object.hash")
+    assert line == {
+        "timestamp": "2025-10-09T08:53:20.003000000Z",
+        "http.request.method": "GET",
+        "url.template": "/v1/users/{integer}",
+        "url.domain": "api.example",
+        "http.response.status_code": 200,
+        "network.protocol.name": "http",
+        "network.protocol.version": "1.1",
+        "server.address": "10.0.0.2",
+        "server.port": 80,
+        "client.address": "10.0.0.1",
+        "http.request.size": len(GET),
+        "http.response.size": len(OK),
+        "apidae.duration_seconds": 0.001,
+        "apidae.time_to_first_byte_seconds": 0.001,
+        "apidae.response.media_type": "application/json",
+        "apidae.authentication": ["bearer_opaque"],
+        "apidae.principal.kind": "token",
+    }
+    assert (replay.counts.calls, replay.counts.transactions) == (1, 1)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_secrets_are_in_no_line(is_raw: bool) -> None:
+    head = (
+        b"GET /v1/users/hunter2 HTTP/1.1\r\nHost: h\r\nCookie: session=k33p\r\nX-Api-Key: 0p3n\r\n"
+        b"Authorization: Basic dXNlcjpwYXNzdzByZA==\r\nProxy-Authorization: Basic c2VjcmV0\r\n\r\n"
+    )
+    answer = b"HTTP/1.1 200 OK\r\nSet-Cookie: session=fr3sh\r\nContent-Length: 7\r\n\r\npayl0ad"
+    lines, _ = run(Talk().open().ask(head).answer(answer).close().packets, is_raw=is_raw)
+    text = json.dumps(lines)
+    for secret in ("k33p", "0p3n", "dXNlcj", "passw0rd", "c2Vjc", "fr3sh", "payl0ad"):
+        assert secret not in text
+    assert ("hunter2" in text) == is_raw
+
+
+def test_raw_adds_the_wire() -> None:
+    head = (
+        b"POST /a?b=c HTTP/1.1\r\nHost: h:81\r\nUser-Agent: curl/8\r\nContent-Length: 3\r\nReferer: http://x/\r\n"
+        b"Authorization: Basic dXNlcjpw\r\n\r\nabc"
+    )
+    answer = b"HTTP/1.0 201 Made it\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    (line,), _ = run(Talk().open().ask(head, size=7).answer(answer, size=5).close().packets)
+    expected = {
+        "url.path": "/a",
+        "url.query": "b=c",
+        "url.original": "/a?b=c",
+        "user_agent.original": "curl/8",
+        "user.name": "user",
+        "http.request.header.host": ["h:81"],
+        "http.request.header.referer": ["http://x/"],
+        "http.request.body.size": 3,
+        "http.response.body.size": 3,
+        "http.response.status_code": 201,
+        "apidae.response.reason": "Made it",
+        "network.protocol.version": "1.0",
+        "apidae.request.protocol_version": "1.1",
+        "client.port": 40_000,
+        "network.type": "ipv4",
+        "apidae.request.header_names": ["Host", "User-Agent", "Content-Length", "Referer", "Authorization"],
+    }
+    assert {name: line.get(name) for name in expected} == expected
+
+
+def test_pipelined_calls_over_ipv6() -> None:
+    talk = Talk((CLIENT6, 5), (SERVER6, 8080)).open()
+    talk.ask(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(5)))
+    talk.answer(b"".join(b"HTTP/1.1 20%d X\r\nContent-Length: 0\r\n\r\n" % number for number in range(5))).close()
+    lines, _ = run(talk.packets)
+    assert [(line["url.path"], line["http.response.status_code"]) for line in lines] == [
+        (f"/{number}", 200 + number) for number in range(5)
+    ]
+    assert {line["client.address"] for line in lines} == {"::1"}
+
+
+@pytest.mark.parametrize("answer", [OK, b""])
+def test_smuggling_is_one_flagged_call_and_the_next_request_is_read(answer: bytes) -> None:
+    talk = Talk().open().ask(SMUGGLING + b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")
+    if answer:
+        talk.answer(answer).ask(GET).answer(OK)
+    lines, replay = run(talk.close().packets)
+    assert [line["url.path"] for line in lines] == (["/", "/v1/users/17"] if answer else ["/"])
+    assert lines[0]["http.request.smuggling"] == ["length_and_coding"]
+    assert replay.counts.smuggling == 1
+
+
+def test_a_gap_in_a_body_hits_one_call() -> None:
+    body = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n"
+    talk = Talk().open().ask(GET).answer(body).answer(b"x" * 20).lose().answer(b"y" * 30).ask(GET).answer(OK).close()
+    lines, replay = run(talk.packets)
+    assert [line.get("apidae.lossy", False) for line in lines] == [True, False]
+    assert lines[0]["http.response.body.size"] == 50
+    assert (replay.flows.counts.gaps, replay.flows.counts.gap_bytes) == (1, 20)
+    assert any("1 gap of 20 bytes, 1 call hit" in sentence for sentence in summarize(replay, is_truncated=False))
+
+
+def test_a_lost_answer_shifts_no_other() -> None:
+    talk = Talk().open().ask(b"GET /1 HTTP/1.1\r\n\r\n").answer(OK).lose()
+    talk.ask(b"GET /2 HTTP/1.1\r\n\r\n").answer(OK.replace(b"200", b"404")).close()
+    lines, _ = run(talk.packets)
+    assert [(line["url.path"], line.get("http.response.status_code")) for line in lines] == [("/1", None), ("/2", 404)]
+    assert lines[0]["apidae.answer_lost"] is True
+
+
+def test_a_lost_request_shifts_no_answer() -> None:
+    talk = Talk().open().ask(b"GET /1 HTTP/1.1\r\n\r\n").lose().answer(OK)
+    talk.ask(b"GET /2 HTTP/1.1\r\n\r\n").answer(OK.replace(b"200", b"404")).close()
+    lines, replay = run(talk.packets)
+    assert [(line.get("url.path"), line["http.response.status_code"]) for line in lines] == [(None, 200), ("/2", 404)]
+    assert replay.counts.untold == {"request_not_seen": 1}
+
+
+def test_a_tunnel_holds_a_conversation_of_its_own() -> None:
+    talk = Talk().open().ask(b"CONNECT h:443 HTTP/1.1\r\n\r\n").answer(b"HTTP/1.1 200 Go\r\n\r\n").ask(GET).answer(OK)
+    lines, _ = run(talk.close().packets)
+    assert [line["http.request.method"] for line in lines] == ["CONNECT", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01", "tls"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2"),
+        (b"SSH-2.0-x\r\n", "undecided"),
+    ],
+)
+def test_other_protocols_are_counted(said: bytes, kind: str) -> None:
+    lines, replay = run(Talk().open().ask(said).answer(b"?").close().packets)
+    assert lines == []
+    assert replay.flows.counts.unread_bytes == {kind: len(said) + 1}
+    assert any(f"{kind} {len(said) + 1}" in sentence for sentence in summarize(replay, is_truncated=False))
+
+
+def test_a_connection_joined_in_its_middle() -> None:
+    talk = Talk()
+    talk.answer(b"the end of some body").ask(GET).answer(OK)
+    lines, replay = run(talk.packets)
+    assert [line["url.path"] for line in lines] == ["/v1/users/17"]
+    assert replay.flows.counts.joined_midstream == 1
+
+
+def test_ports_used_again_are_another_connection() -> None:
+    first = Talk().open().ask(GET).answer(OK)
+    second = Talk(next=[90_000, 95_000]).open().ask(GET).answer(OK).close()
+    lines, _ = run(first.packets + second.packets)
+    assert [line["apidae.connection.id"] for line in lines] == [1, 2]
+
+
+def test_a_forged_reset_blinds_nobody() -> None:
+    lines, _ = run(Talk().open().reset().ask(GET).answer(OK).close().packets)
+    assert [line["http.response.status_code"] for line in lines] == [200]
+
+
+def test_packets_after_the_end_make_no_call() -> None:
+    talk = Talk().open().ask(GET).answer(OK).close()
+    lines, replay = run(talk.packets + talk.packets[3:5])
+    assert len(lines) == 1
+    assert replay.flows.counts.stray_segments == 2
+
+
+def test_only_the_port_that_was_asked_for() -> None:
+    from sensor.replay.pipeline import Replay
+
+    packets = [*Talk().open().ask(GET).answer(OK).packets, *Talk(server=(SERVER6[:4], 81)).open().ask(GET).packets]
+    replay = Replay(is_raw=True, ports=[81])
+    assert [line["server.port"] for line in replay.run(packets)] == [81]
+    assert replay.counts.other_packets == {"other_port": 5}
+
+
+def test_flows_are_bounded() -> None:
+    table = FlowTable()
+    for number in range(MAX_FLOWS + 3):
+        source = number.to_bytes(4, "big")
+        list(table.take(TcpSegment(source, 5, b"\xff\xff\xff\xff", 80, 1, 0, SYN, b"", 0), 0))
+    assert table.counts.evicted == 3
+
+
+# ---- properties ----
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from([b"GET", b"POST", b"HEAD"]), st.integers(0, 40), st.sampled_from([200, 204, 304, 404]),
+        st.integers(0, 60), st.booleans(),
+    ),
+    min_size=1, max_size=5,
+)  # fmt: skip
+
+
+def converse(calls: list[tuple[bytes, int, int, int, bool]], sizes: list[int]) -> Talk:
+    talk = Talk().open()
+    for number, (method, sent, status, answered, is_chunked) in enumerate(calls):
+        size = sizes[number % len(sizes)]
+        talk.ask(b"%s /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (method, number, sent) + b"q" * sent, size=size)
+        has_body = method != b"HEAD" and status not in (204, 304)
+        if is_chunked and answered:
+            body = b"%x\r\n%s\r\n0\r\n\r\n" % (answered, b"a" * answered) if has_body else b""
+            talk.answer(b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status + body, size=size)
+        else:
+            body = b"a" * answered if has_body else b""
+            talk.answer(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, answered) + body, size=size)
+    return talk.close()
+
+
+@settings(max_examples=60)
+@given(CALLS, st.lists(st.integers(1, 50), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_every_call_is_told_exactly_in_any_order_of_a_few_packets(calls, sizes, source) -> None:  # type: ignore[no-untyped-def]
+    packets = converse(calls, sizes).packets
+    for at in range(3, len(packets) - 2, 3):  # The handshake stays first; three packets swap places, one comes twice.
+        part = packets[at : at + 3]
+        source.shuffle(part)
+        packets[at : at + 3] = part
+    packets.insert(4, packets[4])
+    lines, replay = run(packets)
+    told = [
+        (
+            str(line["http.request.method"]).encode(),
+            line["http.request.body.size"],
+            line["http.response.status_code"],
+            line["http.response.body.size"],
+        )
+        for line in sorted(lines, key=lambda line: str(line["url.path"]))
+    ]
+    assert told == [
+        (method, sent, status, answered if method != b"HEAD" and status not in (204, 304) else 0)
+        for method, sent, status, answered, _ in calls
+    ]
+    assert replay.counts.calls == len(calls)
+
+
+@settings(max_examples=60)
+@given(CALLS, st.lists(st.integers(1, 50), min_size=1, max_size=4), st.data())
+def test_loss_invents_nothing(calls, sizes, draw) -> None:  # type: ignore[no-untyped-def]
+    packets = converse(calls, sizes).packets
+    kept = [packet for packet in packets if draw.draw(st.integers(0, 9))]
+    lines, replay = run(kept)
+    with_request = [line for line in lines if "url.path" in line]
+    assert {line["url.path"] for line in with_request} <= {f"/{number}" for number in range(len(calls))}
+    assert len(with_request) <= len(calls)
+    for line in with_request:
+        if line.get("http.response.status_code") and not line.get("apidae.lossy"):
+            number = int(str(line["url.path"])[1:])
+            assert line["http.response.status_code"] == calls[number][2]
+    assert replay.counts.transactions == replay.counts.calls + sum(replay.counts.untold.values())
+
+
+@settings(max_examples=100)
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60)), max_size=10))
+def test_any_bytes_end_in_the_account(said: list[tuple[bool, bytes]]) -> None:
+    talk = Talk().open()
+    for is_client, data in said:
+        (talk.ask if is_client else talk.answer)(data)
+    _, replay = run(talk.close().packets)
+    assert replay.counts.packets == replay.counts.tcp_segments
+    assert sum(replay.flows.counts.unread_bytes.values()) <= replay.flows.counts.stream_bytes
