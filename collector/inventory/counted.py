@@ -23,18 +23,13 @@ _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS s
 NAMES = f"names AS (SELECT {_NAMED} FROM endpoint_routes AS m FINAL)"  # Route -> endpoint.
 
 
-def names_of(condition: str) -> str:
-    """NAMES of some endpoints only, with the time each route was first seen within retention: `condition` is on
-    `endpoint_id`. Joins a handful of routes, not all."""
-    mine = f"SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {condition}"
-    return f"""names AS (
+# NAMES of the parameter `routes` only, with the time each was first seen within retention.
+NAMES_OF_ROUTES = f"""names AS (
         SELECT {_NAMED}, f.first_seen AS first_seen
-        FROM (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id {condition}) AS m
+        FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN {{routes:Array(UInt64)}}) AS m
         LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes
-            WHERE route_id IN ({mine}) GROUP BY route_id) AS f ON f.route_id = m.route_id
+            WHERE route_id IN {{routes:Array(UInt64)}} GROUP BY route_id) AS f ON f.route_id = m.route_id
     )"""
-
-
 IN_SPAN = "r.time >= toDateTime({start:UInt32}, 'UTC') AND r.time < toDateTime({end:UInt32}, 'UTC')"
 
 SUCCESS = "r.status_code BETWEEN 200 AND 299"
@@ -136,14 +131,14 @@ def counted_rows(span: Span) -> str:
     WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN ({HIDDEN_ROUTES}))"""
 
 
-def counted_rows_of(span: Span, mine: str) -> str:
-    """The same of some endpoints: `mine` is a condition on `endpoint_id`. Needs `names_of(mine)` in the WITH clause and
-    the parameter `hidden` of `find_hidden`. Rows lie by route, so that only theirs are read."""
+def counted_rows_of_routes(span: Span) -> str:
+    """The same of some routes: the parameters `routes` and `hidden` are of `find_routes`. Needs NAMES_OF_ROUTES in the
+    WITH clause. Rows lie by route, so that only theirs are read."""
     return f"""
     FROM {rows_table(span)} AS r
     INNER JOIN names AS n ON n.route_id = r.route_id
-    WHERE {IN_SPAN} AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})
-        AND r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id {mine})"""
+    WHERE {IN_SPAN} AND r.route_id IN {{routes:Array(UInt64)}}
+        AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})"""
 
 
 def span_parameters(span: Span) -> dict[str, Any]:

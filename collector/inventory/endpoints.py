@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.inventory.authentication import count_by_kind
-from collector.inventory.counted import FLAG_LOSSY, ConsumerSql, counted_rows_of, span_parameters
+from collector.inventory.counted import FLAG_LOSSY, ConsumerSql, counted_rows_of_routes, span_parameters
 from collector.inventory.cursor import Cursor, read_cursor, write_cursor
 from collector.inventory.endpoint import (
     Authentication,
@@ -24,15 +24,13 @@ from collector.inventory.endpoint import (
 )
 from collector.inventory.histogram import compute_percentiles
 from collector.inventory.measures import (
-    THESE,
-    THIS,
     measures,
     routes_behind,
     series_points,
     status_codes,
     top_consumers,
 )
-from collector.inventory.outbound import find_hidden
+from collector.inventory.outbound import find_routes
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.ranking import SORTS, rank
 from collector.inventory.reader import Reader, select
@@ -71,30 +69,28 @@ class EndpointInventory:
         if len(ranked) > question.limit:
             last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["id"])
             next_cursor = write_cursor(last, question.fingerprint)
-        by_id = self._measure_page(question.span, [row["id"] for row in shown])
+        parameters = self._find_routes(question.span, [row["id"] for row in shown])
+        by_id = self._measure(question.span, parameters) if shown else {}
         # A minute row may expire between the two statements; then the endpoint has left the span.
         items = tuple(by_id[row["id"]] for row in shown if row["id"] in by_id)
         return EndpointPage(items=items, next_cursor=next_cursor, total=int(ranked[0]["total"]) if ranked else 0)
 
     def get_endpoint(self, endpoint_id: str, span: Span) -> EndpointDetail | None:
         """One endpoint with its history, or None when it had no counted call in the span."""
-        hidden = find_hidden(self._reader, THIS, {**span_parameters(span), "id": endpoint_id})
-        endpoint = self._measure(span, [endpoint_id], hidden).get(endpoint_id)
+        parameters = self._find_routes(span, [endpoint_id])
+        endpoint = self._measure(span, parameters).get(endpoint_id)
         if endpoint is None:
             return None
         fine = series_span(span)
         step = series_step(fine)
-        parameters = {**span_parameters(span), "hidden": hidden, "id": endpoint_id, "step": step}
-        counted, counted_finely = counted_rows_of(span, THIS), counted_rows_of(fine, THIS)
+        counted = counted_rows_of_routes(span)
+        points = series_points(counted_rows_of_routes(fine), self._who)
+        consumers = top_consumers(counted, span, self._who)
         return EndpointDetail(
             endpoint=endpoint,
             series_step_seconds=step,
-            series=tuple(
-                _read_point(row) for row in select(self._reader, series_points(counted_finely, self._who), parameters)
-            ),
-            top_consumers=tuple(
-                _read_consumer(row) for row in select(self._reader, top_consumers(counted, span, self._who), parameters)
-            ),
+            series=tuple(_read_point(row) for row in select(self._reader, points, {**parameters, "step": step})),
+            top_consumers=tuple(_read_consumer(row) for row in select(self._reader, consumers, parameters)),
             status_codes={
                 str(row["status_code"] or "aborted"): int(row["total"])
                 for row in select(self._reader, status_codes(counted), parameters)
@@ -102,15 +98,17 @@ class EndpointInventory:
             routes=tuple(_read_route(row) for row in select(self._reader, routes_behind(counted), parameters)),
         )
 
-    def _measure_page(self, span: Span, ids: list[str]) -> dict[str, Endpoint]:
-        hidden = find_hidden(self._reader, THESE, {**span_parameters(span), "ids": ids}) if ids else []
-        return self._measure(span, ids, hidden) if ids else {}
+    def _find_routes(self, span: Span, ids: list[str]) -> dict[str, Any]:
+        """The parameters of the statements about these endpoints."""
+        parameters = span_parameters(span)
+        found = find_routes(self._reader, ids, parameters)
+        return {**parameters, "routes": found.all, "hidden": found.hidden}
 
-    def _measure(self, span: Span, ids: list[str], hidden: list[int]) -> dict[str, Endpoint]:
-        """Every figure of the endpoints with these ids."""
-        parameters = {**span_parameters(span), "hidden": hidden, "ids": ids}
-        rows = select(self._reader, measures(span, self._who), parameters)
-        return {row["id"]: _read_endpoint(row, span) for row in rows}
+    def _measure(self, span: Span, parameters: Mapping[str, Any]) -> dict[str, Endpoint]:
+        """Every figure of the endpoints of some routes, by their ids."""
+        return {
+            row["id"]: _read_endpoint(row, span) for row in select(self._reader, measures(span, self._who), parameters)
+        }
 
 
 def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:

@@ -7,10 +7,10 @@ from collector.inventory.counted import (
     CLIENT_ERROR,
     ERROR,
     HOP_PROXY,
+    NAMES_OF_ROUTES,
     SUCCESS,
     ConsumerSql,
-    counted_rows_of,
-    names_of,
+    counted_rows_of_routes,
     objects_count,
 )
 from collector.inventory.outbound import ROLE_CLIENT, ROLE_SERVER
@@ -19,15 +19,12 @@ from collector.inventory.span import Span
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
 CONTENT_TYPES_MAX = 8
-# Conditions on endpoint_id: those of a page, the one of a detail.
-THESE = "IN {ids:Array(String)}"
-THIS = "= {id:String}"
 
 
 def measures(span: Span, who: ConsumerSql) -> str:
-    """All figures of the endpoints in {ids}."""
+    """All figures of the endpoints of some routes."""
     return f"""
-WITH {names_of(THESE)}
+WITH {NAMES_OF_ROUTES}
 SELECT
     n.endpoint_id AS id,
     max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS
@@ -57,7 +54,7 @@ SELECT
     groupUniqArray({CONTENT_TYPES_MAX})(r.protocol_version) AS protocol_versions,
     groupUniqArray({CONTENT_TYPES_MAX})(r.request_content_type) AS request_content_types,
     groupUniqArray({CONTENT_TYPES_MAX})(r.response_content_type) AS response_content_types
-{counted_rows_of(span, THESE)}
+{counted_rows_of_routes(span)}
 GROUP BY n.endpoint_id
 HAVING sum(r.calls) > 0"""
 
@@ -65,7 +62,7 @@ HAVING sum(r.calls) > 0"""
 def series_points(counted: str, who: ConsumerSql) -> str:
     """One row a step, ascending; steps without calls are absent."""
     return f"""
-WITH {names_of(THIS)}
+WITH {NAMES_OF_ROUTES}
 SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
 sumIf(r.calls, {ERROR}) AS errors,
     sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -78,7 +75,7 @@ ORDER BY point"""
 def top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
-WITH {names_of(THIS)}
+WITH {NAMES_OF_ROUTES}
 SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
 objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
@@ -91,7 +88,7 @@ LIMIT {TOP_CONSUMERS}"""
 def status_codes(counted: str) -> str:
     """Calls by status code, most first."""
     return f"""
-WITH {names_of(THIS)}
+WITH {NAMES_OF_ROUTES}
 SELECT r.status_code AS status_code, sum(r.calls) AS total
 {counted}
 GROUP BY status_code
@@ -101,7 +98,7 @@ ORDER BY total DESC, status_code"""
 def routes_behind(counted: str) -> str:
     """The routes behind one endpoint, busiest first."""
     return f"""
-WITH {names_of(THIS)}
+WITH {NAMES_OF_ROUTES}
 SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS
 segment_text,
     t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls

@@ -6,10 +6,11 @@ query time: a client-role row is left out when its host was answered 2xx by a wa
 The 2xx keeps a stranger who sends `Host: api.example.com` to any of our servers and is turned away from hiding the real
 outbound calls to api.example.com. Hosts that name nothing (empty, and `other` past the host cap) never match.
 
-It is read from the days' summaries, which lie by role: one row a route and day, and the few client-side ones together.
+It is read from the days' summaries: one row a route, role and day.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from collector.inventory.reader import Reader, select
@@ -18,38 +19,51 @@ ROLE_SERVER = 1  # proto Role.
 ROLE_CLIENT = 2
 
 _DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
-_CALLED = f"SELECT d.route_id FROM routes_day AS d WHERE {_DAYS} AND d.role = {ROLE_CLIENT}"
-_NAMED = "s.host NOT IN ('', 'other')"
+
+# The routes whose client-side rows are left out, of all: those of each host that has a served route.
+HIDDEN_ROUTES = f"""
+        SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT})) AS route_id
+        FROM (
+            SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
+            FROM routes_day AS d WHERE {_DAYS} GROUP BY d.role, d.route_id
+        ) AS a
+        INNER JOIN (SELECT route_id, host FROM endpoint_routes FINAL) AS s ON s.route_id = a.route_id
+        WHERE s.host NOT IN ('', 'other')
+        GROUP BY s.host
+        HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
+
+_CALLED = f"""
+SELECT DISTINCT d.route_id AS route_id FROM routes_day AS d
+WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN {{routes:Array(UInt64)}}"""
+# Of the hosts asked for, those that a watched server answered.
+_ANSWERED = f"""
+SELECT DISTINCT s.host AS host FROM endpoint_routes AS s
+WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.route_id IN (
+    SELECT d.route_id FROM routes_day AS d
+    WHERE {_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
+        AND d.route_id IN (SELECT route_id FROM endpoint_routes WHERE host IN {{hosts:Array(String)}}))"""
 
 
-def _answered(hosts: str) -> str:
-    """Of the hosts that pass `hosts` (a condition on `s.host`), those that a watched server answered 2xx."""
-    routes = f"SELECT s.route_id FROM endpoint_routes AS s WHERE {_NAMED} AND {hosts}"
-    return f"""SELECT DISTINCT s.host AS host FROM endpoint_routes AS s
-            WHERE {_NAMED} AND {hosts} AND s.route_id IN (
-                SELECT d.route_id FROM routes_day AS d
-                WHERE {_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0 AND d.route_id IN ({routes}))"""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """The routes of some endpoints, and those of them whose client-side rows are left out."""
+
+    all: list[int]
+    hidden: list[int]
 
 
-_CALLED_HOSTS = f"s.host IN (SELECT c.host FROM endpoint_routes AS c WHERE c.route_id IN ({_CALLED}))"
-# The routes whose client-side rows are left out, of all.
-HIDDEN_ROUTES = f"""SELECT o.route_id FROM endpoint_routes AS o
-        WHERE o.route_id IN ({_CALLED}) AND o.host IN ({_answered(_CALLED_HOSTS)})"""
-
-
-def find_hidden(reader: Reader, mine: str, parameters: Mapping[str, Any]) -> list[int]:
-    """The same of some endpoints: `mine` is a condition on `endpoint_id`. Most have no client-side rows, which costs
-    one look by key; so it is asked once and handed to each statement about them. Raises StoreError."""
-    routes = f"SELECT route_id FROM endpoint_routes WHERE endpoint_id {mine}"
+def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -> Routes:
+    """Asked once before the statements about these endpoints, which then find everything by key. `parameters` are the
+    span's. Raises StoreError."""
     found = select(
         reader,
-        f"""SELECT DISTINCT o.route_id AS route_id, o.host AS host FROM endpoint_routes AS o
-        WHERE o.route_id IN ({_CALLED} AND d.route_id IN ({routes}))""",
-        parameters,
+        "SELECT route_id, host FROM endpoint_routes FINAL WHERE endpoint_id IN {ids:Array(String)}",
+        {"ids": ids},
     )
-    if not found:
-        return []
-    hosts = sorted({row["host"] for row in found})
-    answered = select(reader, _answered("s.host IN {hosts:Array(String)}"), {**parameters, "hosts": hosts})
-    watched = {row["host"] for row in answered}
-    return [int(row["route_id"]) for row in found if row["host"] in watched]
+    hosts = {int(row["route_id"]): row["host"] for row in found}
+    called = [int(row["route_id"]) for row in select(reader, _CALLED, {**parameters, "routes": list(hosts)})]
+    if not called:  # Most endpoints are seen at their server only.
+        return Routes(all=list(hosts), hidden=[])
+    asked = sorted({hosts[route] for route in called})
+    answered = {row["host"] for row in select(reader, _ANSWERED, {**parameters, "hosts": asked})}
+    return Routes(all=list(hosts), hidden=[route for route in called if hosts[route] in answered])

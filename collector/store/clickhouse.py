@@ -138,6 +138,8 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
             password=unquote(parts.password or ""),
             database=database,
             settings=dict(SESSION_SETTINGS),
+            # Parameters in the body: those of a page may be longer than a server's longest URI (1 MiB).
+            form_encode_query_params=True,
         )
 
     try:

@@ -27,7 +27,7 @@ ROW_KEY = (
 )
 
 _KEY_COLUMNS = """
-    time DateTime('UTC') CODEC(DoubleDelta, LZ4),
+    time DateTime('UTC') CODEC(Delta, LZ4),
     route_id UInt64,
     principal UInt64,
     principal_kind UInt8,

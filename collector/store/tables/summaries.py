@@ -15,7 +15,7 @@ HOUR_SUMMARY_RETENTION_DAYS = 8
 _COLUMNS = """
     role UInt8,
     route_id UInt64,
-    time DateTime('UTC') CODEC(DoubleDelta, LZ4),
+    time DateTime('UTC') CODEC(Delta, LZ4),
     last_seen SimpleAggregateFunction(max, DateTime('UTC')),
     calls SimpleAggregateFunction(sum, UInt64),
     success_calls SimpleAggregateFunction(sum, UInt64),
