@@ -1,0 +1,158 @@
+"""gRPC, gRPC-Web and Connect on top of HTTP: which calls are theirs, their service and method, messages and status.
+
+Reads request heads, trailers and, where they were copied, bodies. Sources: the gRPC project's "gRPC over HTTP/2" and
+"gRPC Web" (PROTOCOL-HTTP2.md, PROTOCOL-WEB.md) and the Connect protocol reference (connectrpc.com/docs/protocol).
+
+    Length-Prefixed-Message = Compressed-Flag (1 byte) Message-Length (4 bytes, big endian) Message
+
+All three frame messages so, but for unary calls of Connect (the body is the message) and gRPC-Web as text (base64).
+"""
+
+import re
+from enum import Enum
+from typing import Final
+
+import msgspec
+
+from sensor.protocols.http1 import RequestHead
+
+PREFIX_BYTES: Final = 5
+MAX_STATUS: Final = 16  # UNAUTHENTICATED, the last of google.rpc.Code.
+# Flags of a message that is none: trailers of gRPC-Web, and the end of a stream of Connect.
+_END_FLAGS: Final = 0x82
+_KNOWN_FLAGS: Final = 0x83  # And compressed.
+
+# Path = "/" Service-Name "/" {method name}; a proxy may have put a prefix before it. Names are those of protobuf.
+_PATH = re.compile(r"/([A-Za-z_][A-Za-z0-9_.]{0,254})/([A-Za-z_][A-Za-z0-9_]{0,254})\Z")
+_CONNECT_QUERY = re.compile(r"(?:^|&)connect=v1(?:&|\Z)")
+
+
+class RpcProtocol(Enum):
+    """Which protocol a call speaks; values are OpenTelemetry's rpc.system.name, where gRPC-Web is grpc too."""
+
+    GRPC = "grpc"
+    GRPC_WEB = "grpc_web"
+    CONNECT = "connectrpc"
+
+
+class StreamingKind(Enum):
+    """How many messages go each way."""
+
+    UNKNOWN = "unknown"
+    UNARY = "unary"
+    CLIENT = "client_streaming"
+    SERVER = "server_streaming"
+    BIDIRECTIONAL = "bidirectional_streaming"
+
+
+class Rpc(msgspec.Struct, frozen=True, gc=False):
+    """What a request's head says of the call it is."""
+
+    protocol: RpcProtocol
+    service: str  # With its package; empty where the path has none or is unknown.
+    method: str
+    is_enveloped: bool  # Bodies are messages with a prefix, so that they can be counted.
+
+
+def recognise_rpc(head: RequestHead) -> Rpc | None:
+    """The call that a request is, by its content type and headers; None for plain HTTP."""
+    content_type = head.content_type
+    if content_type.startswith("application/grpc"):
+        rest = content_type[16:]
+        if rest == "" or rest[0] == "+":
+            return _make(RpcProtocol.GRPC, head, True)
+        if rest.startswith("-web"):
+            return _make(RpcProtocol.GRPC_WEB, head, not rest.startswith("-web-text"))
+        return None
+    if content_type.startswith("application/connect+"):
+        return _make(RpcProtocol.CONNECT, head, True)
+    if head.get(b"connect-protocol-version") or (head.query and _CONNECT_QUERY.search(head.query)):
+        return _make(RpcProtocol.CONNECT, head, False)
+    return None
+
+
+def name_grpc(head: RequestHead) -> Rpc:
+    """The call of a request whose answer showed that it is gRPC, where its own content type is not known."""
+    return _make(RpcProtocol.GRPC, head, False)
+
+
+def _make(protocol: RpcProtocol, head: RequestHead, is_enveloped: bool) -> Rpc:
+    match = _PATH.search(head.path)
+    service, method = match.groups() if match is not None else ("", "")
+    return Rpc(protocol, service, method, is_enveloped)
+
+
+def read_status(value: bytes) -> int | None:
+    """`grpc-status` as a number; None where it is none of google.rpc.Code."""
+    if not value.isdigit() or len(value) > 2:
+        return None
+    status = int(value)
+    return status if status <= MAX_STATUS else None
+
+
+def infer_streaming(request_messages: int | None, response_messages: int | None) -> StreamingKind:
+    """The kind that one call's counts show. It is a lower bound: a stream may hold a single message, or none.
+
+    Of several calls of one method the widest is nearest to the truth.
+    """
+    if request_messages is None or response_messages is None:
+        return StreamingKind.UNKNOWN
+    return _KINDS[request_messages > 1, response_messages > 1]
+
+
+_KINDS: Final = {
+    (False, False): StreamingKind.UNARY,
+    (True, False): StreamingKind.CLIENT,
+    (False, True): StreamingKind.SERVER,
+    (True, True): StreamingKind.BIDIRECTIONAL,
+}
+
+
+class EnvelopeCounter:
+    """Counts the messages of one body, cut anywhere. Bytes that were not copied are bridged within a message."""
+
+    __slots__ = ("_held", "_left", "messages")
+
+    def __init__(self) -> None:
+        self.messages: int | None = 0  # None once the place in the body was lost.
+        self._held = b""  # Of a prefix.
+        self._left = 0  # Bytes of a message to come.
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the body."""
+        if self.messages is None:
+            return
+        at, end = 0, len(data)
+        while at < end:
+            if self._left:
+                size = min(self._left, end - at)
+                self._left -= size
+                at += size
+                continue
+            if not self._held and end - at >= PREFIX_BYTES:
+                prefix, at = data[at : at + PREFIX_BYTES], at + PREFIX_BYTES
+            else:
+                wanted = PREFIX_BYTES - len(self._held)
+                prefix = self._held + data[at : at + wanted]
+                at += wanted
+                if len(prefix) < PREFIX_BYTES:
+                    self._held = prefix
+                    return
+                self._held = b""
+            if prefix[0] & ~_KNOWN_FLAGS:
+                self.messages = None
+                return
+            if not prefix[0] & _END_FLAGS:
+                self.messages += 1
+            self._left = int.from_bytes(prefix[1:])
+
+    def skip(self, length: int) -> None:
+        """`length` bytes of the body were not copied."""
+        if length <= self._left:
+            self._left -= length
+        elif length:
+            self.messages = None
+
+    def lose(self) -> None:
+        """Bytes are missing, nobody knows how many."""
+        self.messages = None

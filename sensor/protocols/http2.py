@@ -1,0 +1,342 @@
+"""One HTTP/2 connection (RFC 9113): what both directions bring in, its streams as calls out.
+
+Sans-io and never an exception on bytes. Both directions are read by their own `FrameReader`; header blocks are put
+together and decoded in the order of their direction, whatever becomes of them, since each changes the table. A client's
+new stream is a call; it ends with the response's END_STREAM, with RST_STREAM, with a GOAWAY that disowns it, or with
+the connection. Pushed streams are decoded and not told: nobody asked for them.
+
+What is missing. A gap inside DATA costs nothing. Any other makes the table of that direction unknown (entries after it
+are exact again, see `sensor.protocols.hpack.decoder`) and the open streams lossy; whether they ended meanwhile is not
+known, so those that stay silent are given up. The same happens to a connection that was joined late.
+"""
+
+from typing import Final
+
+import msgspec
+
+from sensor.protocols.hpack.decoder import HpackDecoder
+from sensor.protocols.hpack.field import HeaderBlock, Placeholder
+from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.protocols.http1 import RequestHead
+from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
+from sensor.protocols.http2_frames import (
+    Frame,
+    FrameFlag,
+    FrameKind,
+    Setting,
+    read_fragment,
+    read_goaway,
+    read_settings,
+)
+from sensor.protocols.http2_heads import StreamRequest, is_request, read_request, read_response
+from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameEvent, FrameReader, Lost
+from sensor.reassembly.connection import Direction
+from sensor.reassembly.stream import Chunk, Gap
+
+# Open at once; servers allow 100 to 250 as a rule, some any number. The oldest is given up.
+MAX_STREAMS: Final = 4_096
+# A header block with its continuations; longer ones are not decoded and their table is lost.
+MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
+# Streams that a loss left in doubt and that were silent for so long are given up.
+DOUBTFUL_SILENCE_NS: Final = 60_000_000_000
+STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and counters.
+
+_END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
+_CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
+
+
+class Http2Counts(msgspec.Struct):
+    """Account of one connection, beside those of its readers."""
+
+    blocks: int = 0  # Header blocks that ended: decoded, broken or too long.
+    broken_blocks: int = 0  # Could not be decoded: the table is unknown from there.
+    long_blocks: int = 0
+    cut_blocks: int = 0  # Begun and not ended, or continued and not begun.
+    undirected_blocks: int = 0  # Of a side that is not known yet.
+    pushed_blocks: int = 0
+    losses: int = 0  # Times a direction's table became unknown.
+    requests: int = 0
+    orphan_responses: int = 0  # Blocks of streams whose request was not seen, or was given up.
+    late_requests: int = 0  # Blocks of streams that had ended.
+    told: int = 0  # Calls, each once.
+    given_up: int = 0  # Of those, streams that were pushed out, or stayed silent after a loss.
+
+
+class _Part(msgspec.Struct):
+    """A header block that goes on."""
+
+    stream: int
+    kind: int
+    flags: int
+    fragments: bytearray
+    wire_bytes: int
+    time_ns: int
+
+
+class Http2Connection:
+    """Mutable state of one connection. `strings` may serve all of a sensor."""
+
+    __slots__ = (
+        "_client",
+        "_decoders",
+        "_events",
+        "_is_complete",
+        "_is_doubtful",
+        "_is_lost",
+        "_max_stream",
+        "_parts",
+        "_readers",
+        "_streams",
+        "_strings",
+        "counts",
+    )
+
+    def __init__(self, strings: HuffmanStrings, *, is_joined: bool, client: Direction | None = None) -> None:
+        """`is_joined`: the first bytes of the connection were missed; a client's preface corrects that.
+
+        `client` is the direction in which the client sends; where it is None it is found out.
+        """
+        self._strings = strings
+        self._client = client
+        self._is_complete = [not is_joined, not is_joined]  # No header block was missed.
+        self._is_lost = [False, False]  # One may have been, by a loss.
+        self._readers = tuple(
+            FrameReader(is_client=None if client is None else client == direction, is_joined=is_joined)
+            for direction in Direction
+        )
+        self._decoders: list[HpackDecoder | None] = [None, None]
+        self._parts: list[_Part | None] = [None, None]
+        self._streams: dict[int, Stream] = {}  # The oldest first.
+        self._max_stream = 0
+        self._is_doubtful = False
+        self._events: list[FrameEvent] = []
+        self.counts = Http2Counts()
+
+    @property
+    def client(self) -> Direction | None:
+        """The direction in which the client sends, once it is known."""
+        return self._client
+
+    @property
+    def readers(self) -> tuple[FrameReader, ...]:
+        """Of the two directions, for their counts."""
+        return self._readers
+
+    @property
+    def open_streams(self) -> int:
+        """Calls that have not ended."""
+        return len(self._streams)
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it holds of the connection; objects around it apart."""
+        total = len(self._streams) * STREAM_BYTES
+        for reader, decoder, part in zip(self._readers, self._decoders, self._parts, strict=True):
+            total += reader.held_bytes + (decoder.table_bytes if decoder is not None else 0)
+            total += len(part.fragments) if part is not None else 0
+        return total
+
+    def take(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:
+        """What comes next in one direction; appends the calls that it ended. Cost: docs/http2.md."""
+        events = self._events
+        self._readers[direction].take(piece, events)
+        for event in events:
+            if isinstance(event, Frame):
+                if self._parts[direction] is not None and event.kind != _CONTINUATION:
+                    self._lose(direction)  # Section 6.10: nothing may stand between.
+                    self.counts.cut_blocks += 1
+                take = _HANDLERS.get(event.kind)
+                if take is not None:
+                    take(self, direction, event, calls)
+            elif isinstance(event, Lost):
+                self._lose(direction)
+            else:  # A server sends no header block before it has the client's preface.
+                self._client = direction
+                self._is_complete = [not lost for lost in self._is_lost]
+        events.clear()
+
+    def open_upgraded(self, head: RequestHead, *, started_ns: int, request_bytes: int) -> None:
+        """Stream 1 of a connection that began as HTTP/1.1 (`Upgrade: h2c`, RFC 7540 section 3.2): its request is over.
+
+        Call it before the first frame; what follows in both directions starts anew there.
+        """
+        self._open(Stream(1, StreamRequest(head, None, b"", (), 0, False), started_ns), [])
+        self._streams[1].bytes[REQUEST] = request_bytes
+
+    def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
+        """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
+        for stream in list(self._streams.values()):
+            if self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
+                self._give_up(stream, calls)
+            elif stream.answered_ns and not stream.is_told and now_ns - stream.answered_ns >= early_after_ns:
+                self.counts.told += 1
+                calls.append(stream.tell(ended_ns=0, is_aborted=False))
+
+    def close(self, time_ns: int, calls: list[StreamCall]) -> None:
+        """The connection ended (0: when each stream was last heard of), and with it all that is open."""
+        for stream in list(self._streams.values()):
+            self._end(stream, time_ns or stream.last_ns, calls, is_aborted=True)
+
+    def _forget(self, direction: Direction) -> None:
+        """A header block may have been missed."""
+        self._is_complete[direction], self._is_lost[direction] = False, True
+        self._parts[direction] = None
+        decoder = self._decoders[direction]
+        if decoder is not None:
+            decoder.forget()
+
+    def _lose(self, direction: Direction) -> None:
+        """Frames may have been missed."""
+        self.counts.losses += 1
+        self._forget(direction)
+        self._is_doubtful = bool(self._streams)
+        sides = (REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),)
+        for stream in self._streams.values():
+            for side in sides:
+                stream.lose(side)
+
+    def _take_data(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            return
+        side = int(direction != self._client)
+        stream.take_data(side, frame)
+        if side == RESPONSE and frame.flags & _END_STREAM:
+            self._end(stream, frame.time_ns or stream.last_ns, calls, is_aborted=False)
+
+    def _take_headers(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        """HEADERS or PUSH_PROMISE."""
+        if frame.payload is None:
+            self._drop_block(direction)
+            return
+        fragment = read_fragment(frame.kind, frame.flags, frame.payload)
+        if frame.flags & _END_HEADERS:
+            part = _Part(frame.stream, frame.kind, frame.flags, bytearray(), frame.wire_bytes, frame.time_ns)
+            self._take_block(direction, part, fragment, calls)
+        else:
+            self._parts[direction] = _Part(
+                frame.stream, frame.kind, frame.flags, bytearray(fragment), frame.wire_bytes, frame.time_ns
+            )
+
+    def _take_continuation(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        part = self._parts[direction]
+        if part is None or part.stream != frame.stream:
+            # After a loss, the rest of a block that began before it.
+            self._forget(direction)
+            self.counts.cut_blocks += 1
+            return
+        if frame.payload is None or len(part.fragments) + len(frame.payload) > MAX_BLOCK_BYTES:
+            self._drop_block(direction)
+            return
+        part.fragments += frame.payload
+        part.wire_bytes += frame.wire_bytes
+        if frame.flags & _END_HEADERS:
+            self._parts[direction] = None
+            self._take_block(direction, part, bytes(part.fragments), calls)
+
+    def _drop_block(self, direction: Direction) -> None:
+        """It is too long to be kept."""
+        self.counts.blocks += 1
+        self.counts.long_blocks += 1
+        self._lose(direction)
+
+    def _take_block(self, direction: Direction, part: _Part, data: bytes, calls: list[StreamCall]) -> None:
+        self.counts.blocks += 1
+        decoder = self._decoders[direction]
+        if decoder is None:
+            decoder = HpackDecoder(self._strings, is_complete=self._is_complete[direction])
+            self._decoders[direction] = decoder
+        block = decoder.decode(data)
+        if block.error:
+            self.counts.broken_blocks += 1
+            self._lose(direction)
+            return
+        if part.kind == _PUSH:
+            self.counts.pushed_blocks += 1
+            return
+        if self._client is None:
+            verdict = is_request(block)
+            if verdict is None:
+                self.counts.undirected_blocks += 1
+                return
+            self._client = direction if verdict else Direction(1 - direction)
+        if direction == self._client:
+            self._take_request(part, block, calls)
+        else:
+            self._take_response(part, block, calls)
+
+    def _take_request(self, part: _Part, block: HeaderBlock, calls: list[StreamCall]) -> None:
+        stream = self._streams.get(part.stream)
+        if stream is not None:  # Trailers.
+            stream.bytes[REQUEST] += part.wire_bytes
+            stream.last_ns = part.time_ns
+            return
+        is_trailers = is_request(block) is None and not any(isinstance(name, Placeholder) for name, _ in block.fields)
+        if part.stream <= self._max_stream or not part.stream & 1 or is_trailers:
+            self.counts.late_requests += 1
+            return
+        self.counts.requests += 1
+        stream = Stream(part.stream, read_request(block), part.time_ns)
+        stream.bytes[REQUEST] = part.wire_bytes
+        self._open(stream, calls)
+
+    def _open(self, stream: Stream, calls: list[StreamCall]) -> None:
+        self._max_stream = stream.number
+        for reader in self._readers:
+            reader.max_stream = stream.number
+        if len(self._streams) >= MAX_STREAMS:
+            self._give_up(next(iter(self._streams.values())), calls)
+        self._streams[stream.number] = stream
+
+    def _take_response(self, part: _Part, block: HeaderBlock, calls: list[StreamCall]) -> None:
+        stream = self._streams.get(part.stream)
+        if stream is None:
+            if part.stream & 1:
+                self.counts.orphan_responses += 1
+            else:
+                self.counts.pushed_blocks += 1
+            return
+        stream.bytes[RESPONSE] += part.wire_bytes
+        stream.take_response(read_response(block), part.time_ns)
+        if part.flags & _END_STREAM:
+            self._end(stream, part.time_ns, calls, is_aborted=False)
+
+    def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is not None:
+            self._end(stream, frame.time_ns, calls, is_aborted=True)
+
+    def _take_settings(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        """Of these only the size of frames is needed: what becomes of the table, its encoder says in the blocks."""
+        other = self._readers[1 - direction]
+        for identifier, value in read_settings(frame.payload or b""):
+            if identifier == Setting.MAX_FRAME_SIZE:
+                other.max_frame_bytes = max(other.max_frame_bytes, value)
+
+    def _take_goaway(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
+        if direction == self._client or frame.payload is None:
+            return
+        last, _ = read_goaway(frame.payload)
+        for stream in [stream for number, stream in self._streams.items() if number > last]:
+            self._end(stream, frame.time_ns, calls, is_aborted=True)
+
+    def _give_up(self, stream: Stream, calls: list[StreamCall]) -> None:
+        self.counts.given_up += 1
+        stream.is_lossy = True
+        self._end(stream, stream.last_ns, calls, is_aborted=True)
+
+    def _end(self, stream: Stream, time_ns: int, calls: list[StreamCall], *, is_aborted: bool) -> None:
+        del self._streams[stream.number]
+        self.counts.told += not stream.is_told
+        calls.append(stream.tell(ended_ns=time_ns, is_aborted=is_aborted))
+
+
+_HANDLERS: Final = {
+    int(FrameKind.DATA): Http2Connection._take_data,
+    int(FrameKind.HEADERS): Http2Connection._take_headers,
+    int(FrameKind.RST_STREAM): Http2Connection._take_reset,
+    int(FrameKind.SETTINGS): Http2Connection._take_settings,
+    int(FrameKind.PUSH_PROMISE): Http2Connection._take_headers,
+    int(FrameKind.GOAWAY): Http2Connection._take_goaway,
+    int(FrameKind.CONTINUATION): Http2Connection._take_continuation,
+}

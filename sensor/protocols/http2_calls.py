@@ -1,0 +1,158 @@
+"""One stream of HTTP/2 as a call: what is gathered of it while it is open, and what is told once it ends."""
+
+from typing import Final
+
+import msgspec
+
+from sensor.protocols.grpc import EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
+from sensor.protocols.http1 import Malformed
+from sensor.protocols.http2_frames import Frame
+from sensor.protocols.http2_heads import StreamRequest, StreamResponse
+from sensor.protocols.websocket import WebSocketCounter
+
+REQUEST: Final = 0
+RESPONSE: Final = 1
+_INTERIM = range(100, 200)  # RFC 9110, section 15.2.
+
+
+class StreamCall(msgspec.Struct, frozen=True, gc=False):
+    """One call, or the closing part of one that was told early. Private to the node: holds a head."""
+
+    stream: int
+    request: StreamRequest | Malformed
+    status_code: int  # 0 when aborted before a response, or not known (then `is_lossy`).
+    response_content_type: str
+    rpc: Rpc | None
+    grpc_status: int | None  # None: none was sent, or it is not known.
+    streaming: StreamingKind  # Inferred from the messages of this call.
+    request_messages: int | None  # Of gRPC and its kin, and WebSocket; None where they cannot be counted.
+    response_messages: int | None
+    request_bytes: int  # HEADERS, CONTINUATION and DATA frames as on the wire; 0 while not is_final.
+    response_bytes: int
+    started_ns: int  # First frame of the request.
+    answered_ns: int  # Head of the final response; 0 when aborted before.
+    ended_ns: int  # 0 while not is_final.
+    calls: int  # 1; 0 in the closing part of a call already told.
+    is_final: bool
+    is_aborted: bool  # Reset, or closed before the response was complete.
+    is_lossy: bool  # Frames may be missing, or fields are not known.
+    is_inferred: bool  # Path, method or status follow from the place of a field whose name is not known.
+
+    def __repr__(self) -> str:
+        return f"StreamCall(stream={self.stream}, status_code={self.status_code}, heads redacted)"
+
+
+class Stream:
+    """What is known of one open stream."""
+
+    __slots__ = (
+        "answered_ns",
+        "bytes",
+        "content_type",
+        "counters",
+        "grpc_status",
+        "is_inferred",
+        "is_lossy",
+        "is_status_known",
+        "is_told",
+        "last_ns",
+        "number",
+        "request",
+        "started_ns",
+        "status_code",
+    )
+
+    def __init__(self, number: int, request: StreamRequest | Malformed, started_ns: int) -> None:
+        self.number = number
+        self.request = request
+        self.started_ns = self.last_ns = started_ns
+        self.answered_ns = 0
+        self.status_code = 0
+        self.is_status_known = False
+        self.content_type = ""
+        self.grpc_status: int | None = None
+        self.bytes = [0, 0]
+        self.is_told = False
+        self.is_lossy = self.is_inferred = False
+        self.counters: tuple[EnvelopeCounter, EnvelopeCounter] | tuple[WebSocketCounter, WebSocketCounter] | None = None
+        if isinstance(request, StreamRequest):
+            self.is_lossy, self.is_inferred = bool(request.unknown_fields), request.is_inferred
+            if request.rpc is not None and request.rpc.is_enveloped:
+                self.counters = EnvelopeCounter(), EnvelopeCounter()
+            elif request.protocol == b"websocket":
+                self.counters = WebSocketCounter(), WebSocketCounter()
+
+    def take_data(self, side: int, frame: Frame) -> None:
+        """A part of the request's or the response's body."""
+        self.bytes[side] += frame.wire_bytes
+        if frame.time_ns:
+            self.last_ns = frame.time_ns
+        if self.counters is not None:
+            if frame.payload is None:
+                self.counters[side].skip(frame.payload_bytes)
+            else:
+                self.counters[side].feed(frame.payload)
+
+    def take_response(self, response: StreamResponse, time_ns: int) -> None:
+        """A response's head, an interim one's, or trailers."""
+        self.last_ns = time_ns
+        if response.grpc_status is not None:
+            self.grpc_status = response.grpc_status
+        if not self.answered_ns or (response.has_status and not self.is_status_known):
+            self._take_head(response, time_ns)
+        if response.unknown_fields:
+            self.is_lossy = True
+
+    def _take_head(self, response: StreamResponse, time_ns: int) -> None:
+        status = response.status_code
+        if not response.has_status and response.inferred_status_code:
+            status, self.is_inferred = response.inferred_status_code, True
+        if status in _INTERIM:
+            return
+        self.answered_ns = time_ns
+        self.status_code, self.is_status_known = status, status != 0
+        self.content_type = response.content_type
+        if not status:  # Trailers whose head was lost, or a status that is not known.
+            self.is_lossy = True
+
+    def lose(self, side: int) -> None:
+        """Frames of one side may be missing."""
+        self.is_lossy = True
+        if self.counters is not None:
+            self.counters[side].lose()
+
+    def tell(self, *, ended_ns: int, is_aborted: bool) -> StreamCall:
+        """The call; `ended_ns` is 0 where it goes on."""
+        is_final = ended_ns != 0
+        request, rpc = self.request, None
+        if isinstance(request, StreamRequest):
+            rpc = request.rpc
+            if rpc is None and self.grpc_status is not None:
+                rpc = name_grpc(request.head)
+        sent, received = self._count_messages(REQUEST), self._count_messages(RESPONSE)
+        calls = 0 if self.is_told else 1
+        self.is_told = True
+        return StreamCall(
+            self.number,
+            request,
+            self.status_code,
+            self.content_type,
+            rpc,
+            self.grpc_status,
+            infer_streaming(sent, received) if rpc is not None else StreamingKind.UNKNOWN,
+            sent,
+            received,
+            self.bytes[REQUEST] if is_final else 0,
+            self.bytes[RESPONSE] if is_final else 0,
+            self.started_ns,
+            self.answered_ns,
+            ended_ns,
+            calls,
+            is_final,
+            is_aborted,
+            self.is_lossy,
+            self.is_inferred,
+        )
+
+    def _count_messages(self, side: int) -> int | None:
+        return self.counters[side].messages if self.counters is not None else None

@@ -1,0 +1,92 @@
+"""The HTTP/2 connections of a sensor, by number: bounded, the longest unused forgotten first.
+
+A forgotten connection that goes on is joined anew: its calls are seen, with what its tables hold by then. So whoever
+opens many connections, or fills their tables, costs others knowledge at worst, never memory.
+"""
+
+from typing import Final
+
+from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_frames import Frame
+from sensor.reassembly.connection import Direction
+from sensor.reassembly.stream import Chunk, Gap
+
+# An idle one holds ~5 KB with its objects.
+MAX_CONNECTIONS: Final = 16_384
+# What all of them hold of their streams: tables, parts of frames, open calls. A usual one has two tables of 4 KiB at
+# most and some open calls.
+MAX_HELD_BYTES: Final = 64 << 20
+DEFAULT_EARLY_AFTER_NS: Final = 1_000_000_000
+
+NumberedCall = tuple[int, StreamCall]  # (connection, call).
+
+
+class Http2Connections:
+    """Mutable state. `strings` is shared by all decoders."""
+
+    __slots__ = ("_connections", "_held", "_held_total", "_strings", "forgotten")
+
+    def __init__(self) -> None:
+        self._strings = HuffmanStrings()
+        self._connections: dict[int, Http2Connection] = {}  # The longest unused first.
+        self._held: dict[int, int] = {}
+        self._held_total = 0
+        self.forgotten = 0  # Connections given up for room; their open calls were told.
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all of them together."""
+        return self._held_total
+
+    def find(self, number: int) -> Http2Connection | None:
+        """A connection that is known."""
+        return self._connections.get(number)
+
+    def open(self, number: int, *, is_joined: bool, client: Direction | None) -> Http2Connection:
+        """A connection that begins, or is first met; see `Http2Connection`."""
+        connection = self._connections[number] = Http2Connection(self._strings, is_joined=is_joined, client=client)
+        self._held_total -= self._held.get(number, 0)
+        self._held[number] = 0
+        return connection
+
+    def take(self, number: int, direction: Direction, piece: Chunk | Gap | Frame) -> list[NumberedCall]:
+        """What comes next of a connection; one that is not known is joined. Gives the calls that ended."""
+        calls: list[StreamCall] = []
+        connection = self._connections.pop(number, None)
+        if connection is None:
+            connection = self.open(number, is_joined=True, client=None)
+        else:
+            self._connections[number] = connection  # Used last.
+        connection.take(direction, piece, calls)
+        held = connection.held_bytes
+        self._held_total += held - self._held[number]
+        self._held[number] = held
+        told = [(number, call) for call in calls]
+        while self._held_total > MAX_HELD_BYTES or len(self._connections) > MAX_CONNECTIONS:
+            self.forgotten += 1
+            told += self.close(next(iter(self._connections)), 0)
+        return told
+
+    def close(self, number: int, time_ns: int) -> list[NumberedCall]:
+        """A connection ended at `time_ns` (0: when it was last heard of); gives the calls that were open."""
+        calls: list[StreamCall] = []
+        connection = self._connections.pop(number, None)
+        if connection is not None:
+            self._held_total -= self._held.pop(number)
+            connection.close(time_ns, calls)
+        return [(number, call) for call in calls]
+
+    def poll(self, now_ns: int, early_after_ns: int = DEFAULT_EARLY_AFTER_NS) -> list[NumberedCall]:
+        """Early halves of calls whose response lasts, and calls given up after a loss."""
+        told: list[NumberedCall] = []
+        for number, connection in self._connections.items():
+            if connection.open_streams:
+                calls: list[StreamCall] = []
+                connection.poll(now_ns, early_after_ns, calls)
+                told += [(number, call) for call in calls]
+        return told

@@ -1,0 +1,131 @@
+"""Frames of one direction of a WebSocket (RFC 6455, section 5.2): bytes in, counts of messages and bytes out.
+
+    0                   1
+    0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
+   +-+-+-+-+-------+-+-------------+-------------------------------+
+   |F|R|R|R| opcode|M| Payload len |    Extended payload length    |
+   |I|S|S|S|  (4)  |A|     (7)     |     (16 or 64, if 126 or 127) |
+   |N|V|V|V|       |S|             |                               |
+   +-+-+-+-+-------+-+-------------+ - - - - - - - - - - - - - - - +
+   |                Masking-key (32), if MASK is set               |
+
+Payloads are passed over, not kept and not unmasked. Sans-io; it never raises, and bytes that are no frames end it.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+_MASK_BYTES: Final = 4
+_MOST_CONTROL_BYTES: Final = 125  # Section 5.5.
+_FIN, _MASKED, _LENGTH = 0x80, 0x80, 0x7F
+
+
+class Opcode(IntEnum):
+    """Section 11.8; the others are reserved."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class WebSocketCounts(msgspec.Struct):
+    """Totals of one direction."""
+
+    messages: int = 0  # Text or binary, however many frames each had; counted when its last frame begins.
+    message_bytes: int = 0  # Payload of text and binary frames, as sent (compressed where that was agreed).
+    text_messages: int = 0
+    control_frames: int = 0  # Pings, pongs and closes.
+    is_closed: bool = False  # A close frame was seen: nothing follows.
+    is_lost: bool = False  # The place was lost, or it is no WebSocket: the counts stop there.
+
+
+class WebSocketCounter:
+    """Mutable state of one direction."""
+
+    __slots__ = ("_held", "_is_message", "_is_text", "_left", "counts")
+
+    def __init__(self) -> None:
+        self.counts = WebSocketCounts()
+        self._held = b""  # Of a header that is not whole.
+        self._left = 0  # Payload bytes to come.
+        self._is_message = False  # That payload is a message's, not a control frame's.
+        self._is_text = False  # The message that is open.
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the stream, from the first after the handshake on."""
+        counts = self.counts
+        if self._held:
+            data, self._held = self._held + data, b""
+        at, end = 0, len(data)
+        while at < end and not counts.is_lost and not counts.is_closed:
+            if self._left:
+                size = min(self._left, end - at)
+                self._pass(size)
+                at += size
+                continue
+            header_bytes = self._measure_header(data, at)
+            if end - at < header_bytes:
+                self._held = data[at:]
+                return
+            self._read_header(data, at)
+            at += header_bytes
+
+    def skip(self, length: int) -> None:
+        """`length` bytes were not seen: harmless within a payload."""
+        if self._held or length > self._left:
+            self.counts.is_lost = True
+        else:
+            self._pass(length)
+
+    def lose(self) -> None:
+        """Bytes are missing, nobody knows how many."""
+        self.counts.is_lost = True
+
+    @property
+    def messages(self) -> int | None:
+        """Messages of the whole direction; None where the counts stopped early."""
+        return None if self.counts.is_lost else self.counts.messages
+
+    def _pass(self, size: int) -> None:
+        self._left -= size
+        if self._is_message:
+            self.counts.message_bytes += size
+
+    def _measure_header(self, data: bytes, at: int) -> int:
+        if len(data) - at < 2:
+            return 2
+        short = data[at + 1] & _LENGTH
+        extended = 2 if short == 126 else 8 if short == 127 else 0
+        return 2 + extended + (_MASK_BYTES if data[at + 1] & _MASKED else 0)
+
+    def _read_header(self, data: bytes, at: int) -> None:
+        counts, first = self.counts, data[at]
+        length = data[at + 1] & _LENGTH
+        if length == 126:
+            length = int.from_bytes(data[at + 2 : at + 4])
+        elif length == 127:
+            length = int.from_bytes(data[at + 2 : at + 10])
+        opcode, is_final = first & 0x0F, bool(first & _FIN)
+        if opcode >= Opcode.CLOSE:
+            if opcode > Opcode.PONG or not is_final or length > _MOST_CONTROL_BYTES:
+                counts.is_lost = True
+                return
+            counts.control_frames += 1
+            counts.is_closed = opcode == Opcode.CLOSE
+            self._is_message = False
+        elif opcode > Opcode.BINARY or length >> 63:
+            counts.is_lost = True
+            return
+        else:
+            if opcode != Opcode.CONTINUATION:
+                self._is_text = opcode == Opcode.TEXT
+            self._is_message = True
+            if is_final:
+                counts.messages += 1
+                counts.text_messages += self._is_text
+        self._left = length
