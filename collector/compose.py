@@ -216,7 +216,10 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         expect=lambda alert: made[0].expect(alert),
     )
     detectors = DetectorProcess(
-        wal_directory=wal_directory, checkpoint_path=directory / "detectors.checkpoint", take=desk.take_signals
+        wal_directory=wal_directory,
+        checkpoint_path=directory / "detectors.checkpoint",
+        take=desk.take_signals,
+        consumer_order=settings.consumer_order,
     )
     made.append(detectors)
     return Collector(

@@ -41,11 +41,24 @@ ROOMS = {
         ),
         *("uplink",),
         # Composition.
-        *("lock", "pause", "trial", "environment", "preflight", "pipeline", "parts", "intake", "run", "compose", "replay", "cli"),
+        *(
+            "lock",
+            "pause",
+            "trial",
+            "environment",
+            "preflight",
+            "pipeline",
+            "parts",
+            "intake",
+            "run",
+            "compose",
+            "replay",
+            "cli",
+        ),
     ),
     "collector": (
         *("rows", "clock", "config", "keys", "sensors"),
-        *("ingest", "store", "alerts", "anomaly", "inventory", "api", "ui", "app"),
+        *("ingest", "store", "alerts", "inventory", "anomaly", "api", "ui", "app"),
         *("query_cli", "metrics", "compose", "run", "cli"),
     ),
 }

@@ -24,6 +24,14 @@ class CheckpointError(Exception):
     """The file is not a checkpoint this version can read; the message names it and the fix."""
 
 
+class CheckpointVersionError(CheckpointError):
+    """Another version of the program wrote the file."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"version {version} is not {VERSION}")
+        self.version = version
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """Where the state stands: everything before `position` is in it; the next signal is number `next_signal`."""
@@ -38,7 +46,8 @@ def save_checkpoint(path: Path, engine: Engine, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, engine: Engine) -> Checkpoint | None:
-    """Fill a new engine from the file; None where there is none. Raises CheckpointError, and OSError."""
+    """Fill a new engine from the file; None where there is none. Raises CheckpointError (CheckpointVersionError where
+    another version wrote it), and OSError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -66,11 +75,12 @@ def encode_state(engine: Engine, checkpoint: Checkpoint) -> bytes:
 
 
 def decode_state(content: bytes, engine: Engine) -> Checkpoint:
-    """The inverse; `engine` is new and of the same limits. Raises ValueError or KeyError."""
+    """The inverse; `engine` is new and of the same limits. Raises ValueError, KeyError or
+    CheckpointVersionError."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         version = int(archive["version"][0])
         if version != VERSION:
-            raise ValueError(f"version {version} is not {VERSION}")
+            raise CheckpointVersionError(version)
         states: dict[str, dict[str, NDArray[np.generic]]] = {}
         for name in archive.files:
             prefix, _, field = name.rpartition("/")

@@ -19,7 +19,7 @@ from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
-from collector.rows import RowBatch
+from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
 ROLE_SERVER = 1
 HOP_PROXY = 2
@@ -39,13 +39,16 @@ class Engine:
         self,
         *,
         endpoint_of_route: Mapping[int, str] | None = None,
+        consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
         endpoints_max: int = ENDPOINTS_MAX,
         consumers_max: int = CONSUMERS_MAX,
         pairs_max: int = PAIRS_MAX,
     ) -> None:
-        """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own."""
+        """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own.
+        `consumer_order`: the collector's setting."""
         self.roster = Roster(
             endpoint_of_route={} if endpoint_of_route is None else endpoint_of_route,
+            consumer_order=consumer_order,
             endpoints_max=endpoints_max,
             consumers_max=consumers_max,
             pairs_max=pairs_max,

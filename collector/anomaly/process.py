@@ -9,6 +9,7 @@ only written once every earlier signal was acknowledged. After a crash the batch
 give the same signals with the same numbers; the parent drops the numbers it has taken.
 """
 
+import logging
 import multiprocessing
 import os
 import signal as os_signal
@@ -23,13 +24,19 @@ import msgspec
 
 from collector.alerts.alert import Alert, AlertKind
 from collector.alerts.signal import AlertSignal
-from collector.anomaly.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from collector.anomaly.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointVersionError,
+    load_checkpoint,
+    save_checkpoint,
+)
 from collector.anomaly.engine import Engine
 from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
-from collector.rows import RowBatch
+from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
 READER_NAME = "detectors"
 POLL_SECONDS = 0.25
@@ -37,6 +44,8 @@ CHECKPOINT_SECONDS = 30.0
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
 _NANOSECONDS = 1_000_000_000
+
+logger = logging.getLogger(__name__)
 
 
 class Told(msgspec.Struct, frozen=True, tag=True):
@@ -56,6 +65,18 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     refused_batches: int
 
 
+class Saved(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: a checkpoint holds every expectation up to this number."""
+
+    expect: int
+
+
+class Renewed(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: the state could not be read and was moved aside."""
+
+    sentence: str
+
+
 class Taken(msgspec.Struct, frozen=True, tag=True):
     """Parent to child: every signal below `next` is safe."""
 
@@ -63,8 +84,9 @@ class Taken(msgspec.Struct, frozen=True, tag=True):
 
 
 class Expect(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: a person says this level is ordinary."""
+    """Parent to child: a person says this level is ordinary. Told again until a checkpoint holds it."""
 
+    number: int
     kind: AlertKind
     endpoint_id: str
     consumer: str
@@ -81,7 +103,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Parent to child: write a checkpoint and end."""
 
 
-_TO_PARENT = msgspec.msgpack.Decoder(Told | Counts)
+_TO_PARENT = msgspec.msgpack.Decoder(Told | Counts | Saved | Renewed)
 _TO_CHILD = msgspec.msgpack.Decoder(Taken | Expect | Mapped | Stop)
 
 
@@ -96,14 +118,24 @@ class Follower:
     next_signal: int = 1
     taken: int = 1
     refused_batches: int = 0
+    expected: int = 0  # Number of the newest expectation.
+    saved_expected: int = 0  # Of the newest that a checkpoint holds.
     position: Position = field(default_factory=lambda: Position(0, 0))
 
-    def resume(self) -> None:
-        """Load the checkpoint; without one the log is read from its oldest batch. Raises CheckpointError, OSError."""
-        checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
+    def resume(self) -> str:
+        """Load the checkpoint; without one the log is read from its oldest batch, and so it is where the state cannot
+        be read: it is moved aside and the sentence says so (else empty). Raises OSError."""
+        try:
+            checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
+        except CheckpointError as error:
+            suffix = f".v{error.version}" if isinstance(error, CheckpointVersionError) else ".damaged"
+            aside = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
+            self.checkpoint_path.replace(aside)
+            return f"Detectors learn anew, their state was moved to {aside}: {error}."
         if checkpoint is not None:
             self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
+        return ""
 
     def step(self) -> bool:
         """Read and judge what is there; False where there was nothing. Raises OSError."""
@@ -128,6 +160,7 @@ class Follower:
             self.checkpoint_path, self.engine, Checkpoint(position=self.position, next_signal=self.next_signal)
         )
         self.reader.commit(self.position)
+        self.saved_expected = self.expected
         return True
 
     def count(self) -> Counts:
@@ -147,11 +180,12 @@ class DetectorProcess:
         wal_directory: Path,
         checkpoint_path: Path,
         take: Callable[[Sequence[AlertSignal]], None],
+        consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they
         come again."""
-        self._arguments = (str(wal_directory), str(checkpoint_path))
+        self._arguments = (str(wal_directory), str(checkpoint_path), tuple(column.value for column in consumer_order))
         self._take = take
         self._clock = clock
         self._context = multiprocessing.get_context("spawn")
@@ -160,6 +194,8 @@ class DetectorProcess:
         self._outbox: Outbox | None = None
         self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
         self._mapping: dict[int, str] = {}
+        self._expectations: dict[int, Expect] = {}  # Those no checkpoint holds yet, by number.
+        self._expect_number = 0
         self._start_after = 0.0
         self.restart_count = 0
         self.counts: Counts | None = None
@@ -177,6 +213,8 @@ class DetectorProcess:
         theirs.close()  # Else the child's end would stay open here and its death would go unseen.
         self._outbox = Outbox(self._pipe.send_bytes)
         self._send("mapped", Mapped(self._mapping))
+        for number, message in self._expectations.items():
+            self._send(f"expect {number}", message)
 
     def poll(self, timeout_seconds: float) -> None:
         """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
@@ -193,8 +231,13 @@ class DetectorProcess:
             self._bury()
 
     def expect(self, alert: Alert) -> None:
-        """Teach the detectors that an alert's level is ordinary."""
-        self._send(f"expect {alert.id}", Expect(alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate))
+        """Teach the detectors that an alert's level is ordinary; a child that dies before its checkpoint holds it is
+        told again."""
+        self._expect_number += 1
+        number = self._expect_number
+        message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate)
+        self._expectations[number] = message
+        self._send(f"expect {number}", message)
 
     def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
         """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
@@ -232,10 +275,19 @@ class DetectorProcess:
             self._pipe.close()
         self._child = self._pipe = self._outbox = None
 
-    def _receive(self, message: Told | Counts) -> None:
-        if isinstance(message, Counts):
-            self.counts = message
-            return
+    def _receive(self, message: Told | Counts | Saved | Renewed) -> None:
+        match message:
+            case Counts():
+                self.counts = message
+            case Saved():
+                for number in [number for number in self._expectations if number <= message.expect]:
+                    del self._expectations[number]
+            case Renewed():
+                logger.warning("%s", message.sentence)
+            case Told():
+                self._take_told(message)
+
+    def _take_told(self, message: Told) -> None:
         fresh = message.signals[max(0, self._next - message.first) :]
         if fresh:
             self._take(fresh)
@@ -255,7 +307,7 @@ class DetectorProcess:
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
 
 
-def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str) -> None:
+def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str, consumer_order: tuple[str, ...]) -> None:
     """The child's main function: until told to stop, or the parent is gone."""
     os_signal.signal(
         os_signal.SIGINT, os_signal.SIG_IGN
@@ -263,21 +315,27 @@ def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str) ->
     mapping: dict[int, str] = {}
     follower = Follower(
         reader=WalReader(Path(wal_directory), READER_NAME),
-        engine=Engine(endpoint_of_route=mapping),
+        engine=Engine(
+            endpoint_of_route=mapping, consumer_order=tuple(ConsumerColumn(column) for column in consumer_order)
+        ),
         checkpoint_path=Path(checkpoint_path),
         tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
     )
-    follower.resume()
-    saved_at = time.monotonic()
     try:
+        sentence = follower.resume()
+        if sentence:
+            pipe.send_bytes(msgspec.msgpack.encode(Renewed(sentence)))
+        saved_at = time.monotonic()
         while True:
             is_busy = follower.step()
             while pipe.poll(0 if is_busy else POLL_SECONDS):
                 if not _obey(follower, mapping, _TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()
                     return
-            if time.monotonic() - saved_at >= CHECKPOINT_SECONDS and follower.save():
+            is_due = time.monotonic() - saved_at >= CHECKPOINT_SECONDS or follower.expected > follower.saved_expected
+            if is_due and follower.save():
                 saved_at = time.monotonic()
+                pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
                 pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
     except (EOFError, ConnectionError):
         os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
@@ -290,6 +348,7 @@ def _obey(follower: Follower, mapping: dict[int, str], message: Taken | Expect |
             follower.taken = max(follower.taken, message.next)
         case Expect():
             follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
+            follower.expected = message.number
         case Mapped():
             mapping.clear()
             mapping.update(message.endpoint_of_route)

@@ -13,25 +13,14 @@ from collector.anomaly.detectors.contract import State
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.slots import Slots, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
-from collector.rows import Route, RowBatch
+from collector.inventory.naming import template
+from collector.rows import ConsumerColumn, Route, RowBatch
 
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 
 _PARTS = ("endpoints", "consumers", "pairs")
 _ROUTES_MAX = 64  # Of one endpoint that a signal names.
-
-# How a segment without text is shown; by the wire's SegmentKind.
-_PLACEHOLDERS = {
-    3: "{integer}",
-    4: "{uuid}",
-    5: "{hex}",
-    6: "{ulid}",
-    7: "{date}",
-    8: "{email}",
-    9: "{token}",
-    10: "{parameter}",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +40,15 @@ class Roster:
     """Endpoints, consumers and pairs, and which pair belongs to which."""
 
     def __init__(
-        self, *, endpoint_of_route: Mapping[int, str], endpoints_max: int, consumers_max: int, pairs_max: int
+        self,
+        *,
+        endpoint_of_route: Mapping[int, str],
+        consumer_order: tuple[ConsumerColumn, ...],
+        endpoints_max: int,
+        consumers_max: int,
+        pairs_max: int,
     ) -> None:
+        self._consumer_order = consumer_order
         self._endpoint_of_route = endpoint_of_route
         self.endpoints, self.consumers, self.pairs = (
             Subjects(endpoints_max),
@@ -78,7 +74,7 @@ class Roster:
             self.endpoints, endpoint_key, every, time, lambda row: names[int(route[row])]
         )
         self._join_routes(names, route, endpoint)
-        key, kind = identify_consumers(batch)
+        key, kind = identify_consumers(batch, self._consumer_order)
         key, kind = key[chosen], kind[chosen]
         has = key != 0
 
@@ -167,9 +163,8 @@ class Roster:
 
 
 def label_route(route: Route) -> str:
-    """`GET /items/{integer}`: what of a route may be shown."""
-    path = "".join("/" + (segment.text or _PLACEHOLDERS.get(segment.kind, "{word}")) for segment in route.segments)
-    return f"{route.method} {path or '/'}{'/' if route.has_trailing_slash and path else ''}"
+    """`GET /items/{item_id}`: as the inventory names it, less the words revealed since."""
+    return f"{route.method} {template(route.segments, route.has_trailing_slash)}"
 
 
 def _touch(

@@ -8,6 +8,7 @@ from collector.alerts.alert import AlertKind
 from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
 from collector.anomaly.engine import Engine
 from collector.ingest.segment import Position
+from collector.rows import ConsumerColumn
 from tests.collector.anomaly.stream import START, Demo, Row, make_batch
 
 SCRAPER = f"principal:{99:016x}"
@@ -101,6 +102,20 @@ def test_consumer_is_the_first_known_actor() -> None:
     engine.feed(make_batch(rows), START + 11)
     names = {engine.roster.consumers.name(slot).consumer for slot in engine.roster.consumers.table.live().tolist()}
     assert names == {f"principal:{5:016x}", f"credential:{6:016x}", "address:10.0.0.1"}
+
+
+def test_consumer_order_is_the_setting() -> None:
+    engine = Engine(consumer_order=(ConsumerColumn.CLIENT_ADDRESS, ConsumerColumn.PRINCIPAL))
+    rows = [Row(route=0, consumer=5, address="10.0.0.1"), Row(route=0, consumer=6), Row(route=0, credential=7)]
+    engine.feed(make_batch(rows), START + 11)
+    names = {engine.roster.consumers.name(slot).consumer for slot in engine.roster.consumers.table.live().tolist()}
+    assert names == {f"principal:{6:016x}", "address:10.0.0.1"}
+
+
+def test_endpoints_are_labelled_as_the_inventory_names_them() -> None:
+    engine = Engine()
+    engine.feed(make_batch([Row(route=3)]), START + 11)
+    assert engine.roster.endpoints.name(0).label == "GET /things3/{things3_id}"
 
 
 def test_loss_widens_the_band_and_is_in_the_signal() -> None:

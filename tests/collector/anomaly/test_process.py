@@ -3,16 +3,20 @@ real child."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from collector.alerts.signal import AlertSignal
-from collector.anomaly.checkpoint import CheckpointError
+from collector.anomaly.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.anomaly.engine import Engine
 from collector.anomaly.process import DetectorProcess, Follower, Told
+from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.wal import Append, Wal
+from collector.rows import RowBatch
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
+from tests.collector.api.fakes import make_alert
 
 
 def fill(directory: Path, windows: range) -> None:
@@ -86,7 +90,71 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
 def test_damaged_state_is_refused_with_its_path_and_the_fix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "detectors.state").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"detectors.state cannot be read .* move it aside"):
-        follow(tmp_path, [])
+        load_checkpoint(tmp_path / "detectors.state", Engine())
+
+
+def test_damaged_state_is_moved_aside_and_learning_begins_anew(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    (tmp_path / "detectors.state").write_bytes(b"not a checkpoint")
+    follower = follow(tmp_path, [])
+    assert (tmp_path / "detectors.state.damaged").read_bytes() == b"not a checkpoint"
+    assert follower.step() and follower.save()
+
+
+def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, range(44))
+    state = tmp_path / "detectors.state"
+    with state.open("wb") as file:
+        np.savez(file, version=np.array([1]))
+    old = state.read_bytes()
+    taken: list[AlertSignal] = []
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
+    while not taken:
+        process.poll(5.0)
+    process.stop()
+    assert process.restart_count == 0
+    assert (tmp_path / "detectors.state.v1").read_bytes() == old
+    assert [record.message for record in caplog.records] == [
+        f"Detectors learn anew, their state was moved to {state}.v1: version 1 is not {VERSION}."
+    ]
+
+
+def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
+    fill(tmp_path, range(44))
+    state = tmp_path / "detectors.state"
+    taken: list[AlertSignal] = []
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
+    while not taken:
+        process.poll(5.0)
+    signal = taken[0]
+    alert = make_alert(
+        "a",
+        kind=signal.kind,
+        endpoint_id=signal.endpoint_id,
+        consumer=signal.consumer,
+        observed_rate=signal.observed_rate,
+    )
+    process.expect(alert)
+    while process._expectations:
+        process.poll(5.0)
+    child = process._child
+    assert child is not None
+    child.kill()
+    child.join()
+    follower = follow(tmp_path, [])  # Reads what the killed child had written.
+    twin = Engine()
+    for entry in WalReader(tmp_path, "twin").read():
+        batch = convert_bytes(entry.payload, entry.received_unix_ns / 10**9)
+        assert isinstance(batch, RowBatch)
+        twin.feed(batch, entry.received_unix_ns // 10**9)
+    twin.expect(signal.kind, signal.endpoint_id, signal.consumer, signal.observed_rate)
+    process.poll(1.0)
+    process.stop()
+    for one, other in zip(follower.engine.watches, twin.watches, strict=True):
+        left, right = one.detector.dump(), other.detector.dump()
+        assert all(np.array_equal(left[name], right[name]) for name in left)
 
 
 def test_mapping_larger_than_the_pipe_does_not_block_the_parent(tmp_path: Path) -> None:
