@@ -1,12 +1,16 @@
-"""One embedded store for all tests of this folder, closed after them, for a process has one engine."""
+"""One embedded store for all tests of this folder, closed after them, for a process has one engine; and one behind the
+protocol of a server."""
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
 from collector.store.base import Store
+from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrations import TABLES
+from tests.collector.store.http_server import PASSWORD, USER, RunningServer
 
 
 @pytest.fixture(scope="package")
@@ -16,9 +20,25 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore
     opened.close()
 
 
-@pytest.fixture
-def store(embedded: EmbeddedStore) -> Store:
-    """The store under test, empty."""
+@pytest.fixture(scope="package")
+def server_address() -> Iterator[str]:
+    """http://USER:PASSWORD@HOST:PORT of a server."""
+    running = RunningServer()
+    yield f"http://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{running.port}"
+    running.stop()
+
+
+@pytest.fixture(scope="package")
+def server(server_address: str) -> Iterator[ClickHouseStore]:
+    opened = open_server(f"{server_address}/default")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["embedded", "server"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """The store under test, empty: each kind in turn."""
+    opened: ClickHouseStore = request.getfixturevalue(request.param)
     for table in TABLES:
-        embedded.execute(f"TRUNCATE TABLE {table.name}")
-    return embedded
+        opened.execute(f"TRUNCATE TABLE {table.name}")
+    return opened
