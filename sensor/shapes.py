@@ -20,11 +20,14 @@ from sensor.vocabulary import Vocabulary, split_word
 # 62 characters.
 MAX_SEGMENT_CHARACTERS: Final = 200
 MAX_MOUNT_CHARACTERS: Final = 40
+MIXED_CHARACTERS: Final = 20
 
 # RFC 9562 section 4, any version, in braces too.
 _UUID = re.compile(r"\{?[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\}?\Z")
 _HEX = re.compile(r"(?:0x)?(?:[0-9a-f]{7,}|[0-9A-F]{7,}|[0-9A-Fa-f]{16,})\Z")
 # Crockford base32, 26 characters, the first at most 7: github.com/ulid/spec.
+# Long with both cases and two digits: decided by that alone, so that the kernel can tell it too (SegmentClass.TOKEN).
+_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=(?:.*[0-9]){2})[0-9A-Za-z_-]+\Z", re.ASCII)
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}\Z")
 # ISO 8601 calendar dates and times, years 1900-2099.
 _DATE = re.compile(r"(?:19|20)\d\d-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])(?:[T _]\d\d:?\d\d.*)?)?\Z")
@@ -304,6 +307,8 @@ def classify_segment(raw: str, vocabulary: Vocabulary) -> Shape:
     if raw.isdigit() and raw.isascii():
         return Shape(_INTEGER, value=raw)
     text = unquote(raw) if "%" in raw else raw
+    if len(text) >= MIXED_CHARACTERS and _MIXED.match(text) and not _UUID.match(text):
+        return Shape(_TOKEN, value=text)
     if not text or len(text) > MAX_SEGMENT_CHARACTERS:
         return Shape(_TOKEN, value=text)
     if is_version(text):

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from sensor.calls import CallRecord, Exchange, Role, SegmentKind, Service, WorkloadKind
 from sensor.hosts import OTHER
 from sensor.kernel import hashes
-from sensor.kernel.abi import METHOD_BYTES, SegmentClass
+from sensor.kernel.abi import METHOD_BYTES, SegmentClass, TokenKind
 from sensor.recognition.heads import PlainHead, read_plain_head
 from sensor.recognition.mirror import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
 from sensor.recognition.name_table import Lesson, NameTable
@@ -23,15 +23,18 @@ from sensor.trace import Step, Trace
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
-# Where Python's own rule asks for nothing but class and length. A ULID's rule also asks for its first character, and
-# 26 upper-case hexadecimal digits may be one; tokens depend on the vocabulary.
+# Where Python's own rule asks for nothing but the class (`is_decided` says what else).
 CLASSES: Final = {
     SegmentKind.INTEGER: frozenset((SegmentClass.DIGITS,)),
     SegmentKind.UUID: frozenset((SegmentClass.UUID_LOWER, SegmentClass.UUID_UPPER)),
     SegmentKind.HEX: frozenset((SegmentClass.HEX_LOWER, SegmentClass.HEX_UPPER)),
     SegmentKind.ULID: frozenset((SegmentClass.ULID,)),
+    SegmentKind.TOKEN: frozenset((SegmentClass.TOKEN,)),
 }
 _ULID_CHARACTERS: Final = 26
+_UUID_CHARACTERS: Final = 36
+_KINDS_SHIFT: Final = 24
+_BOTH_CASES: Final = TokenKind.LOWER | TokenKind.UPPER
 _ADDRESSES: Final = 4_096  # Server ends lately met.
 
 
@@ -161,7 +164,7 @@ class Learner:
         kind = step.node.segments[-1].kind
         if not step.is_exact and len(segment) <= MAX_SEGMENT_CHARACTERS:
             shape = hashes.find_shape(segment)
-            if shape & 0xFF in CLASSES.get(kind, ()) and _is_decided(shape & 0xFF, depth, segment):
+            if shape & 0xFF in CLASSES.get(kind, ()) and is_decided(shape, depth, segment):
                 return EdgeKey(hash=0, node=node, shape=shape)
         return EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT)
 
@@ -197,11 +200,19 @@ class Learner:
         return False
 
 
-def _is_decided(segment_class: int, depth: int, segment: bytes) -> bool:
-    """Whether a class alone decides here."""
-    if segment_class == SegmentClass.DIGITS:
-        return len(segment) > MAX_VERSION_DIGITS or depth > VERSION_DEPTH
-    return segment_class != SegmentClass.HEX_UPPER or len(segment) != _ULID_CHARACTERS
+def is_decided(shape: int, depth: int, segment: bytes) -> bool:
+    """Whether the shape alone decides at this depth what a segment is, among those that may be taught by it."""
+    length = len(segment)
+    match shape & 0xFF:
+        case SegmentClass.DIGITS:  # A short one may be a version.
+            return length > MAX_VERSION_DIGITS or depth > VERSION_DEPTH
+        case SegmentClass.HEX_UPPER:  # May be a ULID.
+            return length != _ULID_CHARACTERS
+        case SegmentClass.TOKEN:  # With both cases; may be a UUID in both, or where an API is mounted.
+            kinds = shape >> _KINDS_SHIFT
+            is_uuid = length == _UUID_CHARACTERS and bool(kinds & TokenKind.DASH)
+            return depth > 0 and not is_uuid and kinds & _BOTH_CASES == _BOTH_CASES
+    return True
 
 
 @lru_cache(maxsize=_ADDRESSES)
