@@ -249,11 +249,11 @@ class MessageReader:
     def _end_head(self, events: EventSink) -> None:
         assert self._start is not None
         framing = self._fields.decide(self._start, self._expect(self._start))
-        self._framing = framing
-        self._has_read = True
         if framing.fault is not None and self._is_strict:
             self._fail(framing.fault, events)
             return
+        self._framing = framing
+        self._has_read = True
         if framing.fault is not None:
             self._faults.append(framing.fault)
         if self._fields.is_chunked and self._start.version == b"1.0" and self._is_request and not self._is_strict:
