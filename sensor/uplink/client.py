@@ -188,7 +188,7 @@ class Uplink:
         self._session: Session | None = None
         self._welcomed = asyncio.Event()
         self._rejection: UplinkRejectedError | None = None
-        self.last_error = "not dialled yet"
+        self.last_error = f"the collector at {settings.target} has not answered yet; start it or correct --collector"
         self.sessions_count = 0  # Sessions that were welcomed.
         self.refusal_reasons: Counter[str] = Counter()  # Batches refused, by the collector's reason; bounded.
 

@@ -74,7 +74,18 @@ def refusing() -> Iterator[str]:
         (["collector", "--http-listen", "127.0.0.1:99999"], {}, ["127.0.0.1:99999", "HOST:PORT"]),
         (["collector", "--no-auth", "--grpc-listen", "0.0.0.0:0"], {}, ["0.0.0.0:0", "loopback only", "--no-auth"]),
         (["collector", "--http-listen", "0.0.0.0:0"], {}, ["0.0.0.0:0", "needs TLS", "tls_cert_file"]),
+        (["sensor", "--collector", ""], {}, ["collector is ''", "HOST:PORT"]),
+        (["sensor", "--collector", "http://127.0.0.1:1"], {}, ["'http://127.0.0.1:1'", "HOST:PORT"]),
+        (["sensor", "--collector", "h:1", "--ring-bytes", "many"], {}, ["'--ring-bytes'", "integer"]),
+        (["sensor", "--collector", "h:1", "--ring-bytes", "12"], {}, ["ring_bytes is 12", "4096"]),
+        (["sensor", "--collector", "h:1", "--trusted-proxy-cidrs", "x"], {}, ["trusted_proxy_cidrs is 'x'", "network"]),
+        (["pause", "--run-dir", "/nonexistent"], {}, ["/nonexistent", "No sensor runs here", "apidae sensor"]),
         (["endpoints", "--url", "http://127.0.0.1:1"], {}, ["http://127.0.0.1:1", "refused", "APIDAE_URL"]),
+        (["endpoints", "--url", "nonsense"], {}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
+        (["endpoints", "--token", "\u00e9"], {}, ["not printable ASCII", "--token"]),
+        (["alerts"], {"APIDAE_URL": "nonsense"}, ["'nonsense'", "http:// or https://", "APIDAE_URL"]),
+        (["endpoints", "-o", "xml"], {}, ["'xml'", "'table', 'json', 'csv'"]),
+        (["endpoint"], {}, ["No such command 'endpoint'", "apidae --help"]),
         (["collector", "--config", "/nonexistent.toml"], {}, ["/nonexistent.toml", "--config"]),
     ],
 )
@@ -175,6 +186,7 @@ def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: 
 def test_sensor_directories(sensor: list[str], capture_host: None, taken: str) -> None:
     sentence = refuse(*sensor, "--collector", taken, "--state-dir", "/proc/apidae")
     assert "/proc/apidae" in sentence and "--state-dir" in sentence
+    assert f"{taken} has not answered yet" in refuse(*sensor, "--collector", taken)
     sentence = refuse(*sensor, "--collector", taken, "--run-dir", "/proc/apidae")
     assert "/proc/apidae" in sentence and "--run-dir" in sentence
     sentence = refuse(*sensor, "--collector", taken, "--metrics-listen", taken)

@@ -1,6 +1,7 @@
 """The stream: everything given to the uplink reaches the collector, through every way a stream can go wrong."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -281,6 +282,32 @@ def test_no_acknowledgement_no_forgetting(tmp_path: Path) -> None:
     with_sender(tmp_path, test)
 
 
+def test_the_first_refused_dial_keeps_its_status(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        with socket.socket() as bound:  # A port that nobody listens on and nobody else gets.
+            bound.bind(("127.0.0.1", 0))
+            port = bound.getsockname()[1]
+            for number in range(20):
+                caplog.clear()
+                async with Sender(tmp_path / str(number), port).running(), asyncio.timeout(10):
+                    while not caplog.records:
+                        await asyncio.sleep(0.001)
+                assert f"127.0.0.1:{port} cannot be reached (UNAVAILABLE: connection refused)" in caplog.messages[0]
+
+    asyncio.run(main())
+
+
+def test_a_collector_that_never_answers_is_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            async with Sender(tmp_path, port).running() as sender:
+                await asyncio.sleep(0.05)
+                assert f"127.0.0.1:{port} has not answered yet; start it or correct" in sender.uplink.last_error
+
+    asyncio.run(main())
+
+
 def test_the_collector_may_come_late_and_go_away(tmp_path: Path) -> None:
     async def main() -> None:
         collector = FakeCollector()
@@ -288,9 +315,10 @@ def test_the_collector_may_come_late_and_go_away(tmp_path: Path) -> None:
             port = collector.port
         async with Sender(tmp_path, port).running() as sender:
             sender.send(2)
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(10):
+                while "UNAVAILABLE" not in sender.uplink.last_error:
+                    await asyncio.sleep(0.005)
             assert not sender.uplink.is_connected
-            assert "UNAVAILABLE" in sender.uplink.last_error
             for _ in range(2):
                 async with collector.serve(port):
                     await sender.drain()
