@@ -6,7 +6,7 @@ one sentence and exit code 2, as the other errors are one sentence and exit code
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Final, NoReturn
@@ -28,14 +28,18 @@ class Side:
 SIDES: Final = {
     "sensor": Side(commands=("sensor", "preflight", "pause", "resume", "replay"), modules=frozenset({"siphash24"})),
     "collector": Side(
-        commands=("collector", "endpoints", "consumers", "alerts", "coverage", "sensors"),
+        commands=("collector", "keys", "endpoints", "consumers", "alerts", "coverage", "sensors"),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
     ),
 }
 
 
-def build_app() -> typer.Typer:
-    """One Typer app of all subcommands; each entry point names a function that takes the app and adds its commands."""
+def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """One Typer app of the subcommands; each entry point names a function that takes the app and adds its commands.
+
+    Where the first of `arguments` is a command, only its side is loaded: a collector needs no module of the sensor.
+    """
+    asked = [name for name, side in SIDES.items() if arguments and arguments[0] in side.commands]
     app = typer.Typer(
         name="apidae",
         help="Sees every HTTP API your machines and clusters really serve, without touching an app.",
@@ -44,6 +48,8 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for entry_point in sorted(entry_points(group=COMMANDS_GROUP), key=lambda e: e.name):
+        if asked and entry_point.name not in asked:
+            continue
         try:
             register = entry_point.load()
         except ModuleNotFoundError as error:
@@ -105,4 +111,4 @@ def main() -> None:
     """Entry point of the console script."""
     # gRPC's core writes lines of its own beside our one sentence; who wants them sets the variable.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    run_app(build_app())
+    run_app(build_app(sys.argv[1:]))

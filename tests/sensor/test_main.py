@@ -47,7 +47,8 @@ def test_other_side_works(extra: str, other: str) -> None:
 
 
 def test_every_command_of_a_side_is_known() -> None:
-    registered = {command.name for command in build_app().registered_commands}
+    app = build_app()
+    registered = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     assert registered == {command for side in SIDES.values() for command in side.commands}
 
 
@@ -67,3 +68,16 @@ def test_wrong_command_line_is_one_sentence(arguments: tuple[str, ...], named: s
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert named in done.stderr and "--help`" in done.stderr
+
+
+@pytest.mark.parametrize(("command", "other"), [("sensors", "sensor"), ("collector", "sensor"), ("pause", "collector")])
+def test_a_command_loads_its_side_only(command: str, other: str) -> None:
+    program = (
+        "import sys; sys.argv[1:] = [sys.argv[1], '--help']\n"
+        "from sensor.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(*sorted(name for name in sys.modules if name.split('.')[0] == sys.argv[2]), file=sys.stderr)"
+    ).replace("sys.argv[2]", repr(other))
+    done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and command in done.stdout
+    assert set(done.stderr.split()) <= {"sensor", "sensor.main"}
