@@ -36,7 +36,7 @@ from sensor.facts import (
     get_media_types,
 )
 from sensor.health import StageCount
-from sensor.sketches import find_runs
+from sensor.runs import find_order, find_runs
 
 SECOND_NS: Final = 1_000_000_000
 # A record comes when its response ends, and after a second in any case: so long after its end a window waits for
@@ -52,9 +52,6 @@ FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
 WAITING_CALLS_LIMIT: Final = 65_536
 _FIRST_CAPACITY: Final = 1_024
 _LARGEST_U32: Final = (1 << 32) - 1
-# A time and the place of a call in one signed integer.
-_PLACE_BITS: Final = 17
-_TIME_SPAN_LIMIT_NS: Final = 1 << 63 - _PLACE_BITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,11 +384,7 @@ def _sort_by_time(calls: Calls) -> Calls:
     if np.all(times_ns[1:] >= times_ns[:-1]):
         return calls
     times_ns -= times_ns.min()
-    if times_ns.max() >= _TIME_SPAN_LIMIT_NS:
-        return calls.take(np.argsort(times_ns, kind="stable"))
-    codes = times_ns << _PLACE_BITS | np.arange(len(calls))
-    codes.sort()
-    return calls.take(codes & (1 << _PLACE_BITS) - 1)
+    return calls.take(find_order(times_ns, int(times_ns.max()).bit_length()))
 
 
 def _split(calls: Calls, length_ns: int) -> Iterator[Calls]:

@@ -19,8 +19,7 @@ from sensor.aggregation.rows import LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
 from sensor.calls import Route, Service
 from sensor.facts import Facts
 from sensor.packed import encode_columns, encode_field
-from sensor.ragged import Index
-from sensor.sketches import find_runs
+from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs
 
 PARTITIONS_COUNT: Final = 64
 BATCH_ROWS_LIMIT: Final = 10_000
@@ -106,7 +105,7 @@ class BatchConverter:
         found = [self._find_route(columns.facts.find_route(number)) for number in numbers.tolist()]
         of_route = np.array(found, np.int64).reshape(-1, 2)
         partitions = of_route[inverse, 0]
-        order = np.argsort(partitions << 16 | routes, kind="stable")
+        order = find_order(partitions << 16 | routes, 22)
         sizes = _ROW_BYTES + _OBJECT_BYTES * columns.rows.objects.lengths
         sizes += _BUCKET_BYTES * (columns.rows.durations.lengths + columns.rows.sizes.lengths)
         sizes = sizes[order]
@@ -115,7 +114,7 @@ class BatchConverter:
         ends_bytes = np.cumsum(sizes)
         partitions = partitions[order]
         starts = find_runs(partitions)
-        ends = starts + np.diff(starts, append=len(order))
+        ends = starts + measure_runs(starts, len(order))
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             while start < end:
                 taken_bytes = int(ends_bytes[start - 1]) if start else 0
@@ -142,15 +141,18 @@ class _Dictionaries:
         self._strings: dict[str, int] = {"": 0}
         self._services: dict[Service, int] = {}
 
-    def index_texts(self, numbers: NDArray[Any]) -> Index:
-        """Indexes of texts of `Facts`."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        return self._index([self._facts.find_text(number) for number in distinct.tolist()])[inverse]
+    def index_texts(self, *columns: NDArray[Any]) -> list[NDArray[Any]]:
+        """Indexes of columns of texts of `Facts`. To be called first, while there are no other strings."""
+        numbers, inverse = np.unique(np.concatenate([[0], *columns]), return_inverse=True)
+        texts = self._facts.find_texts(numbers.tolist())
+        self._strings = dict(zip(texts, range(len(texts)), strict=True))
+        return np.split(inverse[1:], len(columns))
 
     def index_media_types(self, numbers: NDArray[Any]) -> Index:
         """Indexes of media types of `Facts`."""
         distinct, inverse = np.unique(numbers, return_inverse=True)
-        return self._index([self._facts.find_media_type(number) for number in distinct.tolist()])[inverse]
+        texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
+        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
 
     def index_string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
@@ -176,9 +178,6 @@ class _Dictionaries:
                 length=segment.length,
             )
 
-    def _index(self, texts: list[str]) -> Index:
-        return np.array([self.index_string(text) for text in texts], np.int64)
-
     def _index_service(self, service: Service) -> int:
         index = self._services.get(service)
         if index is None:
@@ -198,25 +197,28 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> Ser
     """The batch of these rows, which stand by route."""
     rows = columns.rows.take(places)
     dictionaries = _Dictionaries(batch, columns.facts)
+    identities, facts = rows.identities, columns.facts.identities
+    client_address, client_workload, protocol_version = dictionaries.index_texts(
+        *(column[identities] for column in (facts.client_address, facts.client_workload, facts.protocol_version))
+    )
     routes = rows.routes
     starts = find_runs(routes)
     for number in routes[starts].tolist():
         dictionaries.add_route(columns.facts.find_route(number))
     start_seconds = columns.start_unix_seconds[places]
     batch.base_time_unix_seconds = int(np.min(start_seconds))
-    identities, facts = rows.identities, columns.facts.identities
     varints: dict[str, NDArray[Any]] = {
-        "route": np.repeat(np.arange(len(starts)), np.diff(starts, append=len(rows))),
+        "route": number_runs(starts, len(rows)),
         "window_offset_seconds": start_seconds - batch.base_time_unix_seconds,
         "window_length_seconds": columns.length_seconds[places],
         "principal_kind": facts.principal_kind[identities],
-        "client_address": dictionaries.index_texts(facts.client_address[identities]),
-        "client_workload": dictionaries.index_texts(facts.client_workload[identities]),
+        "client_address": client_address,
+        "client_workload": client_workload,
         "authentication": facts.authentication[identities],
         "status_code": rows.statuses,
         "role": rows.roles,
         "hop": rows.hops,
-        "protocol_version": dictionaries.index_texts(facts.protocol_version[identities]),
+        "protocol_version": protocol_version,
         "request_content_type": dictionaries.index_media_types(rows.request_types),
         "response_content_type": dictionaries.index_media_types(rows.response_types),
         "flags": rows.flags,

@@ -211,9 +211,10 @@ class Facts:
         """The media type of a number that `media_type` gave."""
         return self._media_types.keys[number]
 
-    def find_text(self, number: int) -> str:
-        """The text of a number in the columns of identities."""
-        return self._texts.keys[number]
+    def find_texts(self, numbers: list[int]) -> list[str]:
+        """Texts of numbers in the columns of identities: different ones of different numbers, the empty one of 0."""
+        texts = self._texts.keys
+        return [texts[number] for number in numbers]
 
     def find_actor(self, number: int) -> ActorFacts:
         """The actor of a number that `actor` gave; of one of `other`, with its name lost."""

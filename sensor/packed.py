@@ -11,42 +11,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LENGTH_DELIMITED: Final = 2
-_LOW_BITS: Final = np.uint64(0x7F)
+_LOW_BITS: Final = 0x7F
 
 
 def encode_columns(varints: Mapping[int, NDArray[Any]], fixed: Mapping[int, NDArray[np.uint64]]) -> bytes:
     """A message of these repeated numbers, by field number; an empty column is left out."""
-    parts: list[bytes] = []
-    columns = [column for column in varints.values() if len(column)]
-    if columns:
-        # All at once: the cost of a call into numpy counts once and not for each column.
-        data, ends = _encode_varints(np.concatenate([column.astype(np.uint64) for column in columns]))
-        row = start = 0
-        for field, column in varints.items():
-            if len(column):
-                row += len(column)
-                end = int(ends[row - 1])
-                parts.append(encode_field(field, data[start:end].tobytes()))
-                start = end
-    for field, column in fixed.items():
-        if len(column):
-            parts.append(encode_field(field, column.astype("<u8").tobytes()))
-    return b"".join(parts)
+    data = {field: column.astype("<u8", copy=False).tobytes() for field, column in fixed.items()}
+    large: dict[int, NDArray[Any]] = {}
+    for field, column in varints.items():
+        if len(column) and np.max(column) > _LOW_BITS:
+            large[field] = column
+        else:
+            data[field] = column.astype(np.uint8).tobytes()
+    if large:
+        data.update(_encode_large(large))
+    return b"".join(
+        part for field in sorted(data) if data[field] for part in (*_begin_field(field, len(data[field])), data[field])
+    )
 
 
 def encode_field(field: int, data: bytes) -> bytes:
     """A field of bytes: packed numbers, a message, a string."""
-    return encode_varint(field << 3 | _LENGTH_DELIMITED) + encode_varint(len(data)) + data
+    return b"".join((*_begin_field(field, len(data)), data))
 
 
-def encode_varint(value: int) -> bytes:
-    """One number."""
+def _begin_field(field: int, length: int) -> tuple[bytes, bytes]:
+    return _encode_varint(field << 3 | _LENGTH_DELIMITED), _encode_varint(length)
+
+
+def _encode_varint(value: int) -> bytes:
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)
         value >>= 7
     data.append(value)
     return bytes(data)
+
+
+def _encode_large(columns: Mapping[int, NDArray[Any]]) -> dict[int, bytes]:
+    """All columns in one go, for the cost of a call into numpy counts once then and not for each."""
+    lengths = np.cumsum([len(column) for column in columns.values()])
+    values = np.empty(int(lengths[-1]), np.uint64)
+    start = 0
+    for column, end in zip(columns.values(), lengths.tolist(), strict=True):
+        values[start:end] = column
+        start = end
+    encoded, ends = _encode_varints(values)
+    whole, start, data = encoded.tobytes(), 0, {}
+    for field, end in zip(columns, ends[lengths - 1].tolist(), strict=True):
+        data[field] = whole[start:end]
+        start = end
+    return data
 
 
 def _encode_varints(values: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Index = NDArray[np.int64]
+from sensor.runs import Index
 
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
     """`lengths` has an element a row; `values`, and `counts` where the list is a histogram, have `lengths.sum()`."""
 
-    lengths: Index
+    lengths: NDArray[np.int32]
     values: NDArray[Any]
     counts: NDArray[Any] | None = None
 

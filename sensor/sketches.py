@@ -20,7 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sensor.ragged import Index, Ragged
+from sensor.ragged import Ragged
+from sensor.runs import Index, find_order, find_runs, measure_runs, sum_runs
 
 BUCKETS_PER_DOUBLING: Final = 8
 OBJECTS_LIMIT: Final = 256
@@ -49,25 +50,25 @@ def find_buckets(values: NDArray[np.uint64]) -> Index:
 
 def count_values(rows: Index, values: NDArray[np.uint64], rows_count: int) -> Ragged:
     """Histograms of values that belong to `rows`."""
-    codes = rows << _BUCKET_BITS | find_buckets(values)
+    codes = (rows << _BUCKET_BITS | find_buckets(values)).astype(np.int32)
     codes.sort()
     starts = find_runs(codes)
-    return _make_histograms(codes[starts], np.diff(starts, append=len(codes)), rows_count)
+    return _make_histograms(codes[starts], measure_runs(starts, len(codes)), rows_count)
 
 
 def merge_histograms(rows: Index, histograms: Ragged, rows_count: int) -> Ragged:
     """Sums of histograms: row i of `histograms` belongs to `rows[i]`."""
-    codes = np.repeat(rows, histograms.lengths) << _BUCKET_BITS | histograms.values.astype(np.int64)
-    order = np.argsort(codes)
+    codes = np.repeat(rows << _BUCKET_BITS, histograms.lengths) | histograms.values
+    order = find_order(codes, _BUCKET_BITS + rows_count.bit_length())
     codes = codes[order]
     starts = find_runs(codes)
-    counts = sum_runs(histograms.get_counts()[order], starts)
+    counts = sum_runs(histograms.get_counts()[order].astype(np.uint64), starts)
     return _make_histograms(codes[starts], counts, rows_count)
 
 
-def _make_histograms(codes: Index, counts: NDArray[Any], rows_count: int) -> Ragged:
+def _make_histograms(codes: NDArray[Any], counts: NDArray[Any], rows_count: int) -> Ragged:
     lengths = np.bincount(codes >> _BUCKET_BITS, minlength=rows_count)
-    return Ragged(lengths, (codes & _BUCKET_MASK).astype(np.uint16), counts.astype(np.int64))
+    return Ragged(lengths.astype(np.int32), (codes & _BUCKET_MASK).astype(np.uint16), counts.astype(np.uint32))
 
 
 def unite_objects(rows: Index, hashes: NDArray[np.uint64], rows_count: int) -> tuple[Ragged, NDArray[np.bool_]]:
@@ -82,12 +83,12 @@ def unite_objects(rows: Index, hashes: NDArray[np.uint64], rows_count: int) -> t
         ranks = np.arange(len(rows)) - (np.cumsum(lengths) - lengths)[rows]
         hashes = hashes[ranks < OBJECTS_LIMIT]
         lengths = np.minimum(lengths, OBJECTS_LIMIT)
-    return Ragged(lengths, hashes), is_cut
+    return Ragged(lengths.astype(np.int32), hashes), is_cut
 
 
 def estimate_objects(objects: Ragged, is_sketched: NDArray[np.bool_]) -> Index:
     """Distinct hashes seen by row: exact while not sketched, else the KMV estimate (never below 257)."""
-    estimates = objects.lengths.copy()
+    estimates = objects.lengths.astype(np.int64)
     if is_sketched.any():
         ceilings = objects.values[objects.last_places[is_sketched]].astype(np.float64)
         found = np.floor((OBJECTS_LIMIT - 1) * 2.0**64 / (ceilings + 1))
@@ -95,27 +96,19 @@ def estimate_objects(objects: Ragged, is_sketched: NDArray[np.bool_]) -> Index:
     return estimates
 
 
-def find_runs(values: NDArray[Any]) -> Index:
-    """Where each run of equal values begins."""
-    is_start = np.ones(len(values), np.bool_)
-    np.not_equal(values[1:], values[:-1], out=is_start[1:])
-    return np.flatnonzero(is_start)
-
-
-def sum_runs(values: NDArray[Any], starts: Index) -> NDArray[Any]:
-    """Sum of each run; none of no runs."""
-    return np.add.reduceat(values, starts) if len(starts) else values[:0]
-
-
 def _sort_pairs(rows: Index, hashes: NDArray[np.uint64], rows_count: int) -> tuple[Index, NDArray[np.uint64]]:
     """Both, by row and then by hash."""
-    # One 64-bit key of the row and the hash's upper bits sorts four times as fast as two keys do. Where two different
-    # hashes of a row agree in those bits (one in 2^40 or so), it is done with two keys.
-    bits = np.uint64(max(1, (rows_count - 1).bit_length()))
-    codes = rows.astype(np.uint64) << (np.uint64(64) - bits) | hashes >> bits
-    order = np.argsort(codes)
-    sorted_codes, sorted_hashes = codes[order], hashes[order]
-    is_tie = sorted_codes[1:] == sorted_codes[:-1]
+    if rows_count == 1:
+        return rows, np.sort(hashes)
+    # The row and the hash's upper bits in one integer; where two different hashes of a row agree in those (one in 2^30
+    # at worst), it is done with two keys.
+    row_bits = (rows_count - 1).bit_length()
+    place_bits = max(1, (len(rows) - 1).bit_length())
+    codes = rows.astype(np.uint64) << np.uint64(64 - row_bits) | hashes >> np.uint64(row_bits)
+    codes >>= np.uint64(place_bits)
+    order = find_order(codes, 64 - place_bits)
+    codes, sorted_hashes = codes[order], hashes[order]
+    is_tie = codes[1:] == codes[:-1]
     if np.any(is_tie & (sorted_hashes[1:] != sorted_hashes[:-1])):
         order = np.lexsort((hashes, rows))
         sorted_hashes = hashes[order]

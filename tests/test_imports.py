@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "sensor": (
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
-        *("calls", "clock", "keyed", "ragged", "sketches", "health", "config", "columns", "facts"),
+        *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
         *("kernel", "exchange", "reassembly", "protocols", "classify"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal"),

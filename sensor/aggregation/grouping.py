@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sensor.aggregation.numbers import NumberMemory, name_pairs
 from sensor.aggregation.rows import (
+    KEY_BITS,
     LARGEST_NUMBER,
-    Keys,
     Peak,
     RowFlag,
     Rows,
@@ -20,12 +20,11 @@ from sensor.aggregation.rows import (
     find_last,
     find_routes,
     pack_keys,
-    sort_keys,
 )
 from sensor.columns import CallFlag, Calls
 from sensor.facts import Facts, get_identities, get_media_types, get_truncated
-from sensor.ragged import Index
-from sensor.sketches import count_values, find_runs, unite_objects
+from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs
+from sensor.sketches import count_values, unite_objects
 
 # Row flags by the flags of a call that had a response, and of one that had none.
 _FLAGS: Final = np.array(
@@ -39,48 +38,46 @@ _FLAGS: Final = np.array(
     ],
     np.uint32,
 )
+_TOLD_FLAGS: Final = CallFlag.LOSSY.value | CallFlag.ABORTED.value
 
 
 def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> Rows:
-    """The rows of some calls, which stand in order of time; by key. `calls` is not empty. Cost: 0.1 us a call."""
+    """The rows of some calls, which stand in order of time; by key. `calls` is not empty. Cost: 0.15 us a call."""
     keys = pack_keys(calls["route"], get_identities(calls["actor"]), calls["status"], calls["role"], calls["hop"])
-    places = sort_keys(keys)
+    places = find_order(keys, KEY_BITS)
     keys = keys[places]
     starts = find_runs(keys)
     calls = calls.take(places)
-    lengths = np.diff(starts, append=len(calls))
-    rows = np.repeat(np.arange(len(starts)), lengths)
     keys = keys[starts]
-
+    rows = number_runs(starts, len(calls))
     counts = calls["calls"].astype(np.uint64)
     is_call = counts > 0
     is_answered = calls["status"] > 0
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
     has_object = (calls["object"] > 0) & is_call
-    durations_us = calls["duration_us"] * is_final
     sums = np.zeros((len(Sum), len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
+    durations_us = _clear(calls["duration_us"], is_final)
     for place, values in (
         (Sum.CALLS, counts),
         (Sum.REQUEST_BYTES, calls["request_bytes"]),
         (Sum.RESPONSE_BYTES, calls["response_bytes"]),
-        (Sum.TIME_TO_FIRST_BYTE_US, calls["ttfb_us"] * is_call),
+        (Sum.TIME_TO_FIRST_BYTE_US, _clear(calls["ttfb_us"], is_call)),
         (Sum.DURATION_US, durations_us),
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
-    sums[Sum.RECORDS] = lengths
+    sums[Sum.RECORDS] = measure_runs(starts, len(calls))
     np.maximum.reduceat(durations_us, starts, out=peaks[Peak.DURATION_US])
     is_numeric = has_object & (calls["number"] >= 0)
     if is_numeric.any():
-        _sum_numbers(sums, peaks, calls["number"], counts * is_numeric, starts)
-        is_step = np.zeros(len(calls), np.bool_)
         pairs = name_pairs(facts.route_ids[find_routes(keys)], facts.identities.consumer[find_identities(keys)])
-        is_step[is_numeric] = _find_steps(memory, pairs, rows, places, calls["number"], is_numeric, tick)
-        np.add.reduceat(counts * is_step, starts, out=sums[Sum.STEPS])
-    objects, is_cut = unite_objects(rows[has_object], calls["object"][has_object], len(starts))
+        numeric = _pick(is_numeric, rows, places, calls["number"], counts)
+        _sum_numbers(sums, peaks, *numeric, memory=memory, pairs=pairs, tick=tick)
+    object_rows, hashes = _pick(has_object, rows, calls["object"])
+    objects, is_cut = unite_objects(object_rows, hashes, len(starts))
     flags = _find_flags(calls, is_answered, starts)
     flags[is_cut] |= RowFlag.OBJECTS_SKETCHED.value
-    final_rows = rows[is_final]
+    final_rows, durations_us, response_bytes = _pick(is_final, rows, durations_us, calls["response_bytes"])
     return Rows(
         keys=keys,
         sums=sums,
@@ -88,40 +85,54 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         flags=flags,
         request_types=find_last(get_media_types(calls["actor"]).astype(np.uint16), starts),
         response_types=find_last(calls["response_type"], starts),
-        durations=count_values(final_rows, durations_us[is_final], len(starts)),
-        sizes=count_values(final_rows, calls["response_bytes"][is_final], len(starts)),
+        durations=count_values(final_rows, durations_us, len(starts)),
+        sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
     )
 
 
+def _clear(values: NDArray[Any], is_kept: NDArray[np.bool_]) -> NDArray[Any]:
+    """The values, and 0 where they do not count."""
+    return values if is_kept.all() else values * is_kept
+
+
+def _pick(is_taken: NDArray[np.bool_], *columns: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Each column where `is_taken`; as it is where that is everywhere, as it mostly is."""
+    if is_taken.all():
+        return columns
+    places = np.flatnonzero(is_taken)
+    return tuple(column.take(places) for column in columns)
+
+
 def _sum_numbers(
-    sums: NDArray[np.uint64], peaks: NDArray[np.uint64], numbers: NDArray[np.int64], counts: Keys, starts: Index
-) -> None:
-    is_numeric = counts > 0
-    np.add.reduceat(counts, starts, out=sums[Sum.NUMERIC_CALLS])
-    values = numbers.astype(np.uint64)
-    np.maximum.reduceat(values * is_numeric, starts, out=peaks[Peak.NUMBER])
-    np.maximum.reduceat((np.uint64(LARGEST_NUMBER) - values) * is_numeric, starts, out=peaks[Peak.NUMBER_BELOW])
-
-
-def _find_steps(
-    memory: NumberMemory,
-    pairs: NDArray[np.uint64],
+    sums: NDArray[np.uint64],
+    peaks: NDArray[np.uint64],
     rows: Index,
     places: Index,
     numbers: NDArray[np.int64],
-    is_numeric: NDArray[np.bool_],
+    counts: NDArray[np.uint64],
+    *,
+    memory: NumberMemory,
+    pairs: NDArray[np.uint64],
     tick: int,
-) -> NDArray[np.bool_]:
-    rows, places, numbers = rows[is_numeric], places[is_numeric], numbers[is_numeric]
-    # Only pairs that have a number now, so that the others' last ones are kept.
-    owners = np.unique(rows)
-    return memory.find_steps(pairs[owners], owners.searchsorted(rows), places, numbers, tick)
+) -> None:
+    """Write what is told of integer objects: those of `rows`, which stand in order and need not be all."""
+    starts = find_runs(rows)
+    numeric_rows = rows[starts]
+    owners = number_runs(starts, len(rows))
+    is_step = memory.find_steps(pairs[numeric_rows], owners, places, numbers, tick)
+    sums[Sum.NUMERIC_CALLS, numeric_rows] = np.add.reduceat(counts, starts)
+    sums[Sum.STEPS, numeric_rows] = np.add.reduceat(counts * is_step, starts)
+    largest, smallest = np.maximum.reduceat(numbers, starts), np.minimum.reduceat(numbers, starts)
+    peaks[Peak.NUMBER, numeric_rows] = largest.astype(np.uint64)
+    peaks[Peak.NUMBER_BELOW, numeric_rows] = (LARGEST_NUMBER - smallest).astype(np.uint64)
 
 
 def _find_flags(calls: Calls, is_answered: NDArray[np.bool_], starts: Index) -> NDArray[np.uint32]:
-    is_truncated = get_truncated(calls["actor"])
-    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), calls["flags"] & 7]
-    by_call |= is_truncated * np.uint32(RowFlag.CREDENTIAL_TRUNCATED)
-    flags: NDArray[np.uint32] = np.bitwise_or.reduceat(by_call, starts)
-    return flags
+    flags, actors = calls["flags"], calls["actor"]
+    if not (flags & _TOLD_FLAGS).any() and not get_truncated(actors).any():
+        return np.zeros(len(starts), np.uint32)
+    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), flags & 7]
+    by_call |= get_truncated(actors) * np.uint32(RowFlag.CREDENTIAL_TRUNCATED)
+    by_row: NDArray[np.uint32] = np.bitwise_or.reduceat(by_call, starts)
+    return by_row

@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sensor.ragged import Index
-from sensor.sketches import find_runs
+from sensor.runs import Index, find_runs
 
 # Pairs remembered, 24 bytes each; those unused for longest are forgotten, a quarter at a time.
 PAIRS_LIMIT: Final = 65_536
@@ -39,7 +38,7 @@ class NumberMemory:
         is_split = len(distinct) < len(pairs)
         if is_split:
             # A pair has several rows (statuses): put its calls together again, in their order in time.
-            order = np.lexsort((places, owners))
+            order = _sort_by_owner(owners, places)
             owners, numbers = owners[order], numbers[order]
         starts = find_runs(owners)
         ends = np.append(starts[1:], len(owners)) - 1
@@ -86,6 +85,17 @@ class NumberMemory:
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+
+def _sort_by_owner(owners: Index, places: Index) -> Index:
+    """Order by owner, then by place. Places are all different and below 2^32."""
+    # Sorting numbers takes a third of what argsort does.
+    codes = owners << 32 | places
+    codes.sort()
+    indexes = np.empty(int(np.max(places)) + 1, np.int64)
+    indexes[places] = np.arange(len(places))
+    order: Index = indexes[codes & 0xFFFFFFFF]
+    return order
 
 
 def name_pairs(route_ids: NDArray[np.uint64], consumers: NDArray[np.uint64]) -> NDArray[np.uint64]:

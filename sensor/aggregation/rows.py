@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sensor import ragged
 from sensor.facts import Facts
-from sensor.ragged import Index, Ragged
-from sensor.sketches import estimate_objects, find_runs, merge_histograms, unite_objects
+from sensor.ragged import Ragged
+from sensor.runs import Index, find_order, find_runs, number_runs
+from sensor.sketches import estimate_objects, merge_histograms, unite_objects
 
 ROLE_SHIFT: Final = np.uint64(2)
 STATUS_SHIFT: Final = np.uint64(4)
@@ -24,7 +25,6 @@ KEY_BITS: Final = 46
 _TWO_BITS: Final = np.uint64(0x3)
 _STATUS_MASK: Final = np.uint64(0x3FF)
 _IDENTITY_MASK: Final = np.uint64(0xFFFF << 14)
-_PLACE_BITS: Final = 64 - KEY_BITS
 LARGEST_NUMBER: Final = (1 << 63) - 1
 
 Keys = NDArray[np.uint64]
@@ -175,8 +175,8 @@ class RowColumns:
 
 def make_no_rows() -> Rows:
     """None at all."""
-    no_lengths = np.empty(0, np.int64)
-    histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.int64))
+    no_lengths = np.empty(0, np.int32)
+    histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.uint32))
     return Rows(
         keys=np.empty(0, np.uint64),
         sums=np.empty((len(Sum), 0), np.uint64),
@@ -216,17 +216,6 @@ def replace_identities(keys: Keys, identities: NDArray[np.uint16]) -> Keys:
     return keys & ~_IDENTITY_MASK | identities.astype(np.uint64) << IDENTITY_SHIFT
 
 
-def sort_keys(keys: Keys) -> Index:
-    """Places of the keys in ascending order, equal keys in theirs."""
-    count = len(keys)
-    if count > 1 << _PLACE_BITS:
-        return np.argsort(keys, kind="stable")
-    # Key and place in one integer: sorting these takes a third of what argsort does, and is stable.
-    codes = keys << np.uint64(_PLACE_BITS) | np.arange(count, dtype=np.uint64)
-    codes.sort()
-    return (codes & np.uint64((1 << _PLACE_BITS) - 1)).astype(np.int64)
-
-
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """All rows of all parts, none added up. `parts` is not empty."""
     if len(parts) == 1:
@@ -246,7 +235,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
 
 def merge_rows(rows: Rows) -> Rows:
     """One row for each key; of types the last one counts. Sorted by key if anything was merged."""
-    order = sort_keys(rows.keys)
+    order = find_order(rows.keys, KEY_BITS)
     keys = rows.keys[order]
     starts = find_runs(keys)
     count = len(starts)
@@ -254,7 +243,7 @@ def merge_rows(rows: Rows) -> Rows:
         return rows
     # The row of the result that each row goes into.
     targets = np.empty(len(rows), np.int64)
-    targets[order] = np.repeat(np.arange(count), np.diff(starts, append=len(rows)))
+    targets[order] = number_runs(starts, len(rows))
     objects, is_cut = unite_objects(np.repeat(targets, rows.objects.lengths), rows.objects.values, count)
     flags = np.bitwise_or.reduceat(rows.flags[order], starts)
     flags[is_cut] |= RowFlag.OBJECTS_SKETCHED.value
@@ -273,6 +262,8 @@ def merge_rows(rows: Rows) -> Rows:
 
 def find_last(values: NDArray[np.uint16], starts: Index) -> NDArray[np.uint16]:
     """The last element of each run that is not 0; 0 where all are."""
+    if (values == values[0]).all():
+        return np.full(len(starts), values[0])
     places = np.where(values != 0, np.arange(len(values)), -1)
     last = np.maximum.reduceat(places, starts)
     return np.where(last < 0, np.uint16(0), values[last])

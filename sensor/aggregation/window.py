@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensor.aggregation.rows import (
+    KEY_BITS,
     Keys,
     RowFlag,
     Rows,
@@ -24,8 +25,7 @@ from sensor.aggregation.rows import (
     replace_identities,
 )
 from sensor.facts import ROUTES_LIMIT, Facts
-from sensor.ragged import Index
-from sensor.sketches import find_runs, sum_runs
+from sensor.runs import Index, find_order, find_runs, measure_runs, rank_runs, sum_runs
 
 # Rows of `other` an endpoint may have in a window before their authentication is folded to "some" or "none" as well.
 OTHER_ROWS_LIMIT: Final = 64
@@ -101,10 +101,9 @@ class Window:
                 self._early_counts = np.zeros(ROUTES_LIMIT, np.uint32)
             new_routes = routes[places]
             starts = find_runs(new_routes)
-            lengths = np.diff(starts, append=len(places))
-            ranks = np.arange(len(places)) - np.repeat(starts, lengths) + self._early_counts[new_routes]
+            ranks = rank_runs(starts, len(places)) + self._early_counts[new_routes]
             is_admitted[places] = ranks < self._bounds.rows_per_endpoint
-            self._early_counts[new_routes[starts]] += lengths.astype(np.uint32)
+            self._early_counts[new_routes[starts]] += measure_runs(starts, len(places)).astype(np.uint32)
         return is_admitted
 
     def close(self) -> Rows | None:
@@ -148,7 +147,7 @@ class Window:
         actors = self._number_actors(keys)
         order = np.lexsort((-calls, -np.bincount(actors, calls)[actors], -np.bincount(actors, objects)[actors], routes))
         starts = find_runs(routes[order])
-        ranks = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        ranks = rank_runs(starts, len(order))
         folded = places[order[ranks >= cap]]
         is_folded = np.zeros(len(rows), np.bool_)
         is_folded[folded[folded >= 0]] = True
@@ -182,7 +181,7 @@ class Window:
         )
         distinct, inverse = np.unique(keys, return_inverse=True)
         starts = find_runs(find_routes(distinct))
-        ranks = np.arange(len(distinct)) - np.repeat(starts, np.diff(starts, append=len(distinct)))
+        ranks = rank_runs(starts, len(distinct))
         # Which kinds of credentials is lost past the limit, whether there were any is not.
         reduced = replace_identities(distinct, others[find_identities(distinct)])
         distinct = np.where(ranks < OTHER_ROWS_LIMIT, distinct, reduced)
@@ -212,7 +211,7 @@ class Window:
     def _sum_left(self) -> tuple[Keys, Index]:
         keys = np.concatenate([keys for keys, _ in self._left])
         objects = np.concatenate([objects for _, objects in self._left])
-        order = np.argsort(keys)
+        order = find_order(keys, KEY_BITS)
         keys = keys[order]
         starts = find_runs(keys)
         return keys[starts], sum_runs(objects[order], starts)

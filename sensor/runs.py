@@ -1,0 +1,51 @@
+"""Sorting and runs of equal values: how calls and rows are grouped.
+
+numpy sorts integers three times as fast as it finds the order of them (vector instructions against a comparison each),
+so the place of each value is sorted along in the bits that the value leaves free.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Index = NDArray[np.int64]
+
+
+def find_order(codes: NDArray[Any], bits: int) -> Index:
+    """Places of integers below 2^bits in ascending order, equal ones in the order in which they stand."""
+    places_bits = max(1, (len(codes) - 1).bit_length())
+    if bits + places_bits > 64:
+        return np.argsort(codes, kind="stable")
+    packed = codes.astype(np.uint64) << np.uint64(places_bits)
+    packed |= np.arange(len(codes), dtype=np.uint64)
+    packed.sort()
+    packed &= np.uint64((1 << places_bits) - 1)
+    return packed.astype(np.int64)
+
+
+def find_runs(values: NDArray[Any]) -> Index:
+    """Where each run of equal values begins."""
+    is_start = np.ones(len(values), np.bool_)
+    np.not_equal(values[1:], values[:-1], out=is_start[1:])
+    return np.flatnonzero(is_start)
+
+
+def measure_runs(starts: Index, count: int) -> Index:
+    """The length of each run of `count` values."""
+    return np.diff(starts, append=count)
+
+
+def sum_runs(values: NDArray[Any], starts: Index) -> NDArray[Any]:
+    """Sum of each run; none of no runs."""
+    return np.add.reduceat(values, starts) if len(starts) else values[:0]
+
+
+def number_runs(starts: Index, count: int) -> Index:
+    """The number of its run, from 0, for each of `count` values."""
+    return np.repeat(np.arange(len(starts)), measure_runs(starts, count))
+
+
+def rank_runs(starts: Index, count: int) -> Index:
+    """The place within its run, from 0, of each of `count` values."""
+    return np.arange(count) - np.repeat(starts, measure_runs(starts, count))
