@@ -17,6 +17,9 @@
 #define RESPONSE_COPY 1024
 #define PORT_FLUSH_BYTES 65536
 
+/* What a draft becomes where its call goes by records; beside enum event_kind. */
+enum record_kind { E_RECORD = 5, E_RECORD_HEAD = 6 };
+
 enum direction { INGRESS = 0, EGRESS = 1 };
 
 /* One outstanding request. */
@@ -27,13 +30,25 @@ struct call {
   u64 end_time_ns;
   u64 request_bytes;
   u64 response_bytes;
+  u64 is_told; /* Of CALL_RECORD: a record counts the call already. */
+  u64 actor;   /* From here as in struct call_record, where it was recognised. */
+  u64 object;
+  u64 object_number;
+  u32 route;
+  u32 profile;
   u32 number;
   u16 status;
   u8 flags;
   u8 _pad;
 };
 
-enum call_flag { CALL_NO_BODY = 1, CALL_CONNECT = 2, CALL_LOSSY = 4 };
+enum call_flag {
+  CALL_NO_BODY = 1,
+  CALL_CONNECT = 2,
+  CALL_LOSSY = 4,
+  CALL_RECORD = 8, /* No head went up: told by records. */
+  CALL_SUSPICIOUS = 16,
+};
 
 /* Why a packet ends its connection. */
 enum closing { CLOSE_NOT = 0, CLOSE_FIN = 1, CLOSE_RESET = 2 };
@@ -58,9 +73,18 @@ struct flow {
   u8 is_told;   /* A part of this head has been sent up. */
   u8 is_active; /* The (final) head has been seen, the message goes on. */
   u8 is_untold; /* Its call is past the queue. */
+  u8 is_tried;  /* `recognise` has seen the head that comes next. */
+  u8 is_muted;  /* This head is beyond the budget: no part of it goes up. */
   /* The event that the step in hand asks for; kind 0: none. */
   u8 draft_kind, draft_flags;
-  u8 _pad[6];
+  /* What `recognise` found in a head that it leaves to `walk`. */
+  u8 is_paid;  /* The budget was asked. */
+  u8 is_suspicious;
+  u8 looks;     /* Heads of this packet that `recognise` has looked at. */
+  u8 draft_role;
+  u64 is_counted; /* The call in the draft is counted by an earlier record. */
+  u64 profile;
+  u64 host;
   u32 draft_call;
   u32 draft_from; /* Packet offset of its data. */
   u32 draft_size;
@@ -109,7 +133,7 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 4);
+BPF_PROG_ARRAY(programs, 6);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
@@ -121,7 +145,14 @@ BPF_HASH(ports, struct port_key, struct port_count, 8192);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
 BPF_ARRAY(listening, u8, 65536);
 
-enum program { PROGRAM_WALK, PROGRAM_FINISH, PROGRAM_WALK_DEFERRED, PROGRAM_FINISH_DEFERRED };
+enum program {
+  PROGRAM_WALK,
+  PROGRAM_FINISH,
+  PROGRAM_WALK_DEFERRED,
+  PROGRAM_FINISH_DEFERRED,
+  PROGRAM_RECOGNISE,
+  PROGRAM_RECOGNISE_DEFERRED,
+};
 
 static __always_inline void count(u32 counter) {
   u64 *value = counters.lookup(&counter);

@@ -23,6 +23,8 @@ static __always_inline void *reserve_512(void) { return events.ringbuf_reserve(s
 static __always_inline void *reserve_1024(void) { return events.ringbuf_reserve(sizeof(struct event_1024)); }
 static __always_inline void *reserve_2048(void) { return events.ringbuf_reserve(sizeof(struct event_2048)); }
 static __always_inline void *reserve_8192(void) { return events.ringbuf_reserve(sizeof(struct event_8192)); }
+static __always_inline struct call_record *reserve_record(void) { return records.ringbuf_reserve(sizeof(struct call_record)); }
+static __always_inline void submit_record(struct call_record *record) { records.ringbuf_submit(record, NO_WAKEUP); }
 static __always_inline void submit(void *event) { events.ringbuf_submit(event, NO_WAKEUP); }
 
 /* Copies 1 <= n <= SIZE bytes of the packet behind the event's head. */

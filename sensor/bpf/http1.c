@@ -20,6 +20,8 @@
 #include "packet.h"
 #include "emit.h"
 #include "walk.h"
+#include "tell.h"
+#include "recognise.h"
 
 #define PASS 1
 
@@ -208,6 +210,13 @@ static __always_inline void call_walk(struct __sk_buff *skb, const int is_deferr
     programs.call(skb, PROGRAM_WALK);
 }
 
+static __always_inline void call_recognise(struct __sk_buff *skb, const int is_deferred) {
+  if (is_deferred)
+    programs.call(skb, PROGRAM_RECOGNISE_DEFERRED);
+  else
+    programs.call(skb, PROGRAM_RECOGNISE);
+}
+
 static __always_inline void call_finish(struct __sk_buff *skb, const int is_deferred) {
   if (is_deferred)
     programs.call(skb, PROGRAM_FINISH_DEFERRED);
@@ -255,7 +264,7 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     f->head_from = f->offset;
     int is_flip = c->last_direction != direction + 1;
     c->last_direction = direction + 1;
-    u32 state = V(f->parse.state);
+    u32 state = V(f->parse.state), is_first = 0;
     if (c->kind == K_NEW && state == S_NONE) {
       if (!is_flip && !is_closing)
         return release(f); /* In the middle of something older than the sensor. */
@@ -265,11 +274,20 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
       else
         bpf_skb_load_bytes(skb, f->offset, &word, 1);
       classify_start(c, f, word);
+      is_first = is_known_method(word) && !is_local_client(skb, direction);
     }
-    if (c->kind <= K_HTTP)
-      call_walk(skb, is_deferred);
-    else
+    if (c->kind > K_HTTP) {
       flush_port(c, f);
+      return release(f);
+    }
+    f->is_tried = 0;
+    f->looks = 0;
+    const struct settings *set = find_settings();
+    if (set && V(set->is_recognising) && (is_first || may_recognise(c, f, direction))) {
+      skb->cb[4] = 1;
+      call_recognise(skb, is_deferred);
+    }
+    call_walk(skb, is_deferred);
   } else if (is_closing) {
     call_finish(skb, is_deferred);
   }
@@ -279,64 +297,6 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
 int ingress(struct __sk_buff *skb) { return enter(skb, INGRESS); }
 int egress(struct __sk_buff *skb) { return enter(skb, EGRESS); }
 
-/* ---- telling -------------------------------------------------------------------------------------------------------------------- */
-
-static __always_inline void fill_addresses(struct __sk_buff *skb, struct http_event *e, u32 direction) {
-  u8 ip[40];
-  if (bpf_skb_load_bytes(skb, 0, ip, 40) < 0)
-    return;
-  e->family = ip[0] >> 4;
-  u8 *source = direction == EGRESS ? e->local_address : e->remote_address;
-  u8 *destination = direction == EGRESS ? e->remote_address : e->local_address;
-  if (e->family == 4) {
-    __builtin_memcpy(source, ip + 12, 4);
-    __builtin_memcpy(destination, ip + 16, 4);
-  } else {
-    __builtin_memcpy(source, ip + 8, 16);
-    __builtin_memcpy(destination, ip + 24, 16);
-  }
-}
-
-/* Sends the event that the flow's draft asks for. A call that ends is counted here and nowhere else. */
-static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u32 direction, u64 now) {
-  struct http_event e = {};
-  u8 flags = f->draft_flags;
-  e.kind = f->draft_kind;
-  f->draft_kind = 0;
-  e.time_ns = now;
-  e.connection = c->id;
-  e.cgroup_id = c->cgroup_id;
-  e.peer_cgroup_id = c->peer_cgroup_id;
-  e.local_port = c->local_port;
-  e.remote_port = c->remote_port;
-  e.role = (c->kind == K_NEW ? (direction == INGRESS) != f->is_response : c->request_direction == INGRESS) ? ROLE_SERVER : ROLE_CLIENT;
-  e.call = V(f->draft_call);
-  struct call *s = slot(sk, c, e.call);
-  if (s && s->number == e.call) {
-    e.request_time_ns = s->request_time_ns;
-    e.response_time_ns = s->response_time_ns;
-    e.end_time_ns = s->end_time_ns;
-    e.request_bytes = s->request_bytes;
-    e.response_bytes = s->response_bytes;
-    e.status = s->status;
-    if (s->flags & CALL_LOSSY)
-      flags |= F_LOSSY;
-  }
-  e.position = V(f->copied);
-  e.flags = flags;
-  u32 size = V(f->draft_size), from = V(f->draft_from);
-  if (e.kind == E_REQUEST_HEAD)
-    fill_addresses(skb, &e, direction);
-  int is_put = put(skb, &e, from, size);
-  f->copied += size;
-  count(is_put ? C_EVENTS : C_EVENTS_LOST);
-  if (flags & F_ENDED) {
-    count(C_CALLS);
-    if (!is_put)
-      count(C_DROPPED_RING);
-  }
-}
-
 /* ---- the programs behind tail calls --------------------------------------------------------------------------------------------- */
 
 static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
@@ -344,39 +304,9 @@ static __always_inline int is_inside_head(struct conn *c, struct flow *f) {
   return state != S_NONE && !is_body(state) && !f->is_active && !f->draft_kind && V(c->kind) <= K_HTTP;
 }
 
-#define MESSAGES 3 /* Steps a run, of up to SCAN_STEPS each; up to 33 runs a packet. */
-
-static __always_inline int walk_packet(struct __sk_buff *skb, const int is_deferred) {
-  u32 direction = (skb->cb[0] - 1) & 1, zero = 0;
-  u64 key = (u64)skb->cb[3] << 32 | skb->cb[2], now = bpf_ktime_get_ns();
-  struct bpf_sock *sk = skb->sk;
-  if (!sk)
-    return PASS;
-  sk = bpf_sk_fullsock(sk);
-  if (!sk)
-    return PASS;
-  struct conn *c = found_conn(skb, sk, is_deferred);
-  struct machine *m = machines.lookup(&zero);
-  if (!c || !m)
-    return PASS;
-  struct flow *f = &c->flow[direction];
-  if (!skb->cb[4]) {
-    skb->cb[4] = 1;
-    resume(skb, sk, c, f, now);
-    if (f->draft_kind)
-      tell(skb, sk, c, f, direction, now);
-  }
-  for (u32 i = 0; i < MESSAGES; i++) {
-    if (V(f->offset) >= skb->len || V(c->kind) > K_HTTP)
-      break;
-    step(skb, sk, c, f, m, key, direction, now);
-    if (is_inside_head(c, f) && V(f->offset) >= skb->len) {
-      draft(f, f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, f->is_response ? c->tail : c->head);
-      draft_head(f, V(f->offset));
-    }
-    if (V(f->draft_kind))
-      tell(skb, sk, c, f, direction, now);
-  }
+/* On with what is left of the packet; else its end. */
+static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f,
+                                        const int is_deferred) {
   if (V(c->kind) > K_HTTP) {
     flush_port(c, f);
     return release(f);
@@ -393,6 +323,77 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
   return release(f);
 }
 
+#define MESSAGES 3 /* Steps a run, of up to SCAN_STEPS each; up to 33 runs a packet. */
+
+static __always_inline int walk_packet(struct __sk_buff *skb, const int is_deferred) {
+  u32 direction = (skb->cb[0] - 1) & 1, zero = 0;
+  u64 key = (u64)skb->cb[3] << 32 | skb->cb[2], now = bpf_ktime_get_ns();
+  struct bpf_sock *sk = skb->sk;
+  if (!sk)
+    return PASS;
+  sk = bpf_sk_fullsock(sk);
+  if (!sk)
+    return PASS;
+  struct conn *c = found_conn(skb, sk, is_deferred);
+  struct machine *m = machines.lookup(&zero);
+  const struct settings *set = find_settings();
+  if (!c || !m || !set)
+    return PASS;
+  struct flow *f = &c->flow[direction];
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < MESSAGES; i++) {
+    if (V(f->offset) >= skb->len || V(c->kind) > K_HTTP)
+      break;
+    if (!skb->cb[4]) {
+      skb->cb[4] = 1;
+      resume(skb, sk, c, f, now);
+    }
+    if (!V(f->draft_kind) && V(set->is_recognising) && may_recognise(c, f, direction))
+      call_recognise(skb, is_deferred);
+    if (!V(f->draft_kind))
+      step(skb, sk, c, f, m, key, direction, now);
+    if (is_inside_head(c, f) && V(f->offset) >= skb->len) {
+      draft(f, f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, f->is_response ? c->tail : c->head);
+      draft_head(f, V(f->offset));
+    }
+    if (V(f->draft_kind))
+      tell(skb, sk, c, f, set, now);
+  }
+  return leave_packet(skb, sk, c, f, is_deferred);
+}
+
+/* The packet's next message, which is a request, where user space has taught it. */
+static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_deferred) {
+  u32 direction = (skb->cb[0] - 1) & 1;
+  u64 key = (u64)skb->cb[3] << 32 | skb->cb[2], now = bpf_ktime_get_ns();
+  struct bpf_sock *sk = skb->sk;
+  if (!sk)
+    return PASS;
+  sk = bpf_sk_fullsock(sk);
+  if (!sk)
+    return PASS;
+  struct conn *c = found_conn(skb, sk, is_deferred);
+  const struct settings *set = find_settings();
+  if (!c || !set)
+    return PASS;
+  struct flow *f = &c->flow[direction];
+  struct scratch *s = take_scratch();
+  struct recognised r;
+  f->looks++;
+  int is_known = s && load_head(skb, &s->head, V(f->offset)) && look_up(skb, s, c, f, set, direction, now, &r);
+  if (is_known)
+    take_call(skb, sk, c, f, s, &r, key, direction, now);
+  if (s)
+    free_scratch(s);
+  if (!is_known) {
+    f->is_tried = 1;
+    call_walk(skb, is_deferred);
+  }
+  if (V(f->offset) < skb->len && may_recognise(c, f, direction))
+    call_recognise(skb, is_deferred);
+  return leave_packet(skb, sk, c, f, is_deferred);
+}
+
 /* FIN or RST: a response without framing is complete with its connection; what else is outstanding was aborted. */
 static __always_inline int finish_conn(struct __sk_buff *skb, const int is_deferred) {
   u32 direction = (skb->cb[0] - 1) & 1, closing = skb->cb[1];
@@ -404,7 +405,8 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
   if (!sk)
     return PASS;
   struct conn *c = found_conn(skb, sk, is_deferred);
-  if (!c)
+  const struct settings *set = find_settings();
+  if (!c || !set)
     return PASS;
   struct flow *f = &c->flow[direction], *other = &c->flow[!direction];
   u32 request_direction = c->request_direction & 1;
@@ -418,7 +420,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
   if (responses->is_active && V(responses->parse.state) == S_BODY_CLOSE && closing == CLOSE_FIN) {
     end_response(sk, c, responses, now);
     if (responses->draft_kind)
-      tell(skb, sk, c, responses, direction, now);
+      tell(skb, sk, c, responses, set, now);
   }
   for (u32 i = 0; i < MESSAGES; i++) {
     u32 number = V(c->tail);
@@ -435,9 +437,9 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
     s->end_time_ns = now;
     draft(f, E_CALL_END, F_ENDED | F_ABORTED, number);
     c->tail = number + 1;
-    tell(skb, sk, c, f, direction, now);
+    tell(skb, sk, c, f, set, now);
   }
-  u64 overflow = V(c->overflow);
+  u64 untold = V(c->overflow);
   if (V(c->tail) != V(c->head)) {
     if (is_held)
       release(other);
@@ -446,14 +448,14 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
     return release(f);
   }
   c->overflow = 0;
-  if (overflow) {
+  if (untold) {
     u32 calls = C_CALLS, dropped = C_DROPPED_DEPTH;
     u64 *value = counters.lookup(&calls);
     if (value)
-      __sync_fetch_and_add(value, overflow);
+      __sync_fetch_and_add(value, untold);
     value = counters.lookup(&dropped);
     if (value)
-      __sync_fetch_and_add(value, overflow);
+      __sync_fetch_and_add(value, untold);
   }
   requests->is_active = 0;
   requests->parse.state = S_LOST;
@@ -468,4 +470,6 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
 int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
 int finish(struct __sk_buff *skb) { return finish_conn(skb, 0); }
+int recognise(struct __sk_buff *skb) { return recognise_packet(skb, 0); }
+int recognise_deferred(struct __sk_buff *skb) { return recognise_packet(skb, 1); }
 int finish_deferred(struct __sk_buff *skb) { return finish_conn(skb, 1); }

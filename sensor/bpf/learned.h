@@ -26,4 +26,9 @@ BPF_TABLE("lru_hash", u64, struct budget, budgets, 4096);
 /* What: sums of calls that found a ring full. Life: the program's; past its size counted in C_DROPPED_RING. */
 BPF_TABLE("hash", struct overflow_key, struct overflow_count, overflow, 8192);
 
+static __always_inline const struct settings *find_settings(void) {
+  u32 zero = 0;
+  return settings.lookup(&zero);
+}
+
 #endif

@@ -126,12 +126,17 @@ static __always_inline struct call *push(struct bpf_sock *sk, struct conn *c) {
   return s;
 }
 
+/* The client end of a connection whose server end is surely seen. */
+static __always_inline int is_local_client(struct __sk_buff *skb, u32 direction) {
+  return LOOPBACK_IS_LOCAL && direction == EGRESS && skb->ifindex == LOOPBACK_IFINDEX;
+}
+
 /* Where client and server are both on this node only the server end is told. 1: this is the client end of such a connection. */
 static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c, struct flow *f, u64 key, u32 direction) {
   if (direction == EGRESS) {
     u64 cgroup_id = c->cgroup_id;
     clients.update(&key, &cgroup_id);
-    if (!LOOPBACK_IS_LOCAL || skb->ifindex != LOOPBACK_IFINDEX)
+    if (!is_local_client(skb, direction))
       return 0;
     c->kind = K_LOCAL_CLIENT;
     count(C_LOCAL_CLIENTS);
@@ -266,6 +271,8 @@ static __always_inline void reject(struct __sk_buff *skb, struct bpf_sock *sk, s
     return;
   }
   end_flow(f);
+  f->profile = 0;
+  f->host = 0;
   f->offset = skb->len;
   if (++c->tries >= TRIES_MAX) {
     c->kind = K_OTHER;
@@ -336,8 +343,10 @@ static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, str
     skip_body(skb, sk, c, f, state, now);
     return;
   }
-  if (state == S_NONE)
+  if (state == S_NONE) {
     start_message(skb, c, f, direction, now);
+    f->is_tried = 0;
+  }
   f->parse.action = 0;
   f->parse.at = f->parse.end = 0;
   scan(skb, f, m);

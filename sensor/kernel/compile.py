@@ -17,14 +17,14 @@ from pathlib import Path
 from sensor.kernel.machine import build_machine, defines
 
 BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
-PROGRAMS = ("ingress", "egress", "walk", "finish", "walk_deferred", "finish_deferred")
+# Order of `enum program` in bpf/conn.h.
+TAIL_CALLS = ("walk", "finish", "walk_deferred", "finish_deferred", "recognise", "recognise_deferred")
+PROGRAMS = ("ingress", "egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "counters", "ports", "listening", "programs"),
     # What user space teaches (conn.h, learned.h).
     *("settings", "names", "roots", "edges", "leaves", "profiles", "overflow"),
 )
-# Order of `enum program` in bpf/conn.h.
-TAIL_CALLS = ("walk", "finish", "walk_deferred", "finish_deferred")
 
 
 def read_source(name: str = "http1.c", seen: set[str] | None = None) -> str:

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The program before `walk` at the start of a request: a call that user space has taught (its service, host, method, path and everything
+ * else that is read in its head) goes by a record, and its head is not looked at again. All others go on to `walk`.
+ */
+#ifndef APIDAE_RECOGNISE_H
+#define APIDAE_RECOGNISE_H
+
+#include "siphash.h"
+#include "head.h"
+
+#define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */
+#define RECOGNISED_MAX 8  /* Of one segment; each takes a tail call from those that `walk` may need. */
+
+struct scratch {
+  u64 busy;
+  struct root_key root;
+  struct leaf_key leaf;
+  u8 from[16], to[16]; /* Addresses of the packet. */
+  struct head head;
+};
+
+/* What: heads while they are read. Life: one run of `recognise`. Key: a free one. */
+BPF_PERCPU_ARRAY(scratches, struct scratch, SCRATCHES);
+
+static __always_inline u32 find_name(u64 hash) {
+  u32 bucket = hash >> 8 & (NAME_BUCKETS - 1);
+  struct name_bucket *b = names.lookup(&bucket);
+  if (!b)
+    return 0;
+#pragma unroll
+  for (u32 i = 0; i < NAME_WAYS; i++)
+    if (!((b->entries[i] ^ hash) >> 8))
+      return b->entries[i] & 0xff;
+  return 0;
+}
+
+static __always_inline struct edge *find_edge(const struct edge_key *key) { return edges.lookup(key); }
+
+static __always_inline struct scratch *take_scratch(void) {
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < SCRATCHES; i++) {
+    u32 key = i;
+    struct scratch *s = scratches.lookup(&key);
+    if (s && !__sync_lock_test_and_set(&s->busy, 1))
+      return s;
+  }
+  count(C_SCRATCH_BUSY);
+  return 0;
+}
+
+static __always_inline void free_scratch(struct scratch *s) { __sync_lock_test_and_set(&s->busy, 0); }
+
+/* Is a request to be expected at the flow's place, that is worth a look? */
+static __always_inline int may_recognise(const struct conn *c, const struct flow *f, u32 direction) {
+  return c->kind == K_HTTP && direction == c->request_direction && !f->is_tried && V(f->looks) < RECOGNISED_MAX &&
+         V(f->parse.state) == S_NONE;
+}
+
+/* 1: the head is in hand. */
+static __always_inline int load_head(struct __sk_buff *skb, struct head *h, u32 offset) {
+  u32 n = skb->len - offset;
+  if (offset >= skb->len)
+    return 0;
+  if (n > HEAD_MAX)
+    n = HEAD_MAX;
+  asm volatile("" : "+r"(n));
+  n = ((n - 1) & (HEAD_MAX - 1)) + 1;
+  asm volatile("" : "+r"(n));
+  if (bpf_skb_load_bytes(skb, offset, h->bytes, n) < 0)
+    return 0;
+  h->end = n;
+  h->size = h->node = h->depth = 0;
+  h->object = h->host = h->length = 0;
+  h->has_host = h->has_slash = h->flags = h->is_suspicious = h->is_unknown = 0;
+  return 1;
+}
+
+static __always_inline u64 address_word(const u8 *address, u8 family) {
+  const u64 *words = (const u64 *)address;
+  return family == 4 ? words[0] : fold(words[0], words[1]);
+}
+
+static __always_inline u32 find_root(struct __sk_buff *skb, struct scratch *s, const struct conn *c, u32 direction) {
+  struct root_key *key = &s->root;
+  __builtin_memset(s->from, 0, sizeof(s->from));
+  __builtin_memset(s->to, 0, sizeof(s->to));
+  u8 family = read_addresses(skb, s->from, s->to);
+  key->cgroup_id = c->cgroup_id;
+  key->host = V(s->head.host);
+  key->method = V(s->head.method);
+  key->address = address_word(s->to, family); /* A request goes to its server. */
+  key->port = direction == INGRESS ? c->local_port : c->remote_port;
+  key->role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
+  key->family = family;
+  u32 *node = roots.lookup(key);
+  return node ? *node : 0;
+}
+
+/* The route of the head in hand, its profile's number, and whether its head is to go up nevertheless. */
+struct recognised {
+  u32 route;
+  u32 profile;
+};
+
+static __always_inline int look_up(struct __sk_buff *skb, struct scratch *s, const struct conn *c, struct flow *f,
+                                   const struct settings *set, u32 direction, u64 now, struct recognised *r) {
+  struct head *h = &s->head;
+  read_line(h);
+  if (V(h->verdict) == HEAD_REFUSED)
+    return 0;
+  read_fields(h, set);
+  if (V(h->verdict) == HEAD_REFUSED)
+    return 0;
+  h->node = find_root(skb, s, c, direction);
+  read_path(h, set);
+  if (V(h->verdict) == HEAD_REFUSED)
+    return 0;
+  read_query(h, set);
+  if (V(h->verdict) == HEAD_REFUSED)
+    return 0;
+  f->profile = V(h->profile);
+  f->host = V(h->host);
+  f->is_suspicious = V(h->is_suspicious);
+  if (!V(h->node) || V(h->is_unknown))
+    return 0;
+  u64 profile = V(h->profile);
+  u32 *number = profiles.lookup(&profile);
+  if (!number)
+    return 0;
+  s->leaf.node = V(h->node);
+  s->leaf.has_slash = V(h->has_slash);
+  struct leaf *leaf = leaves.lookup(&s->leaf);
+  if (!leaf)
+    return 0;
+  r->route = leaf->route;
+  r->profile = *number;
+  u32 is_due = V(leaf->next_head_ns) <= now;
+  if (is_due)
+    leaf->next_head_ns = now + set->head_sample_ns;
+  if ((is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, now)) {
+    f->is_paid = 1;
+    return 0;
+  }
+  return r->route != 0;
+}
+
+/* As `walk` does at the end of a head, without an event. */
+static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, struct scratch *s,
+                                      const struct recognised *r, u64 key, u32 direction, u64 now) {
+  struct head *h = &s->head;
+  u32 size = V(h->size);
+  start_message(skb, c, f, direction, now);
+  f->parse.flags = V(h->flags) | (V(h->method) == 0x44414548 /* HEAD */ ? P_HEAD : 0) | P_CONFIRMED;
+  f->parse.length = V(h->length);
+  f->bytes += size;
+  f->offset = V(f->offset) + size;
+  end_request_head(skb, sk, c, f, key, direction);
+  u8 is_told = f->draft_kind == E_REQUEST_HEAD;
+  f->draft_kind = 0;
+  f->is_told = 0;
+  f->is_suspicious = 0;
+  f->profile = 0;
+  f->host = 0;
+  if (!is_told)
+    return; /* A client end that is left to its server, or a call past the queue. */
+  struct call *call = slot(sk, c, V(f->draft_call));
+  if (!call)
+    return;
+  u8 role = s->root.role, family = s->root.family;
+  u64 client_cgroup = role == ROLE_SERVER ? c->peer_cgroup_id : c->cgroup_id;
+  call->actor = fold(fold(V(h->profile), address_word(s->from, family)), client_cgroup);
+  call->object = V(h->object);
+  call->object_number = V(h->number);
+  call->route = r->route;
+  call->profile = r->profile;
+  call->flags |= CALL_RECORD | (V(h->is_suspicious) ? CALL_SUSPICIOUS : 0);
+  u32 state = V(f->parse.state);
+  if (state == S_BODY_LENGTH && V(f->offset) < skb->len)
+    skip_body(skb, sk, c, f, state, now);
+}
+
+#endif
