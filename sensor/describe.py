@@ -111,6 +111,10 @@ class Describer:
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if isinstance(head, Malformed):
             return Undescribed(f"request_{head.reason}")
+        return self.describe_head(exchange, head, read_response_content_type(exchange.response_head))
+
+    def describe_head(self, exchange: Exchange, head: RequestHead, response_content_type: str) -> CallRecord:
+        """The record of a call whose heads were read before: HTTP/2 has none in the form that `describe` reads."""
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
         templated = self._templater.route(
@@ -137,7 +141,7 @@ class Describer:
             client_workload,
             credentials.kinds,
             head.content_type,
-            read_response_content_type(exchange.response_head),
+            response_content_type,
             exchange.request_bytes,
             exchange.response_bytes,
             exchange.time_to_first_byte_ns,
