@@ -77,7 +77,7 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
     counts, flows = run.counts, run.flows.counts
     yield (
         f"{_name(counts.packets, 'packet')}, {_name(counts.tcp_segments, 'TCP segment')}, "
-        f"{_name(flows.flows, 'connection')}, {flows.http_flows} of them HTTP/1, {_name(counts.calls, 'call')}"
+        f"{_name(flows.flows, 'connection')}, {flows.http_flows} of them HTTP, {_name(counts.calls, 'call')}"
     )
     if is_truncated:
         yield "the file ends within a packet: what follows is missing"

@@ -9,9 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final
 
-from sensor.protocols.http1_pairs import Http1Connection, Transaction
+from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.protocols.http1 import Malformed, parse_request_head
+from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
+from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_calls import StreamCall
 from sensor.reassembly.connection import DirectedPiece, Direction
 from sensor.reassembly.stream import Chunk, Piece
 
@@ -45,18 +49,7 @@ class Kind(StrEnum):
     TUNNEL = "tunnel"
 
 
-class Reader(Protocol):
-    """Reads one protocol."""
-
-    unread_bytes: int
-
-    def take(self, piece: Piece, *, is_request: bool) -> list[Transaction]:
-        """Takes the next piece of a direction."""
-        ...
-
-    def finish(self, *, is_closed: bool) -> list[Transaction]:
-        """Nothing more comes."""
-        ...
+Call = Transaction | StreamCall
 
 
 def recognize(data: bytes) -> tuple[Kind, bool] | None:
@@ -75,11 +68,14 @@ def recognize(data: bytes) -> tuple[Kind, bool] | None:
 class Conversation:
     """Mutable state of one."""
 
-    def __init__(self, *, has_decoded_sizes: bool = False, nesting: int = 0) -> None:
+    def __init__(self, strings: HuffmanStrings, *, has_decoded_sizes: bool = False, nesting: int = 0) -> None:
+        """`strings` may serve all conversations."""
+        self._strings = strings
         self._has_decoded_sizes = has_decoded_sizes
         self.kind = Kind.UNDECIDED
         self.client = Direction.FORWARD  # The direction that requests travel in, once known.
         self._http1: Http1Connection | None = None
+        self._http2: Http2Connection | None = None
         self._nested: Conversation | None = None
         self._nesting = nesting
         self._undecided: list[DirectedPiece] = []
@@ -88,10 +84,14 @@ class Conversation:
         self._tries = [0, 0]
         self._unread: Counter[str] = Counter()
 
-    def take(self, direction: Direction, piece: Piece) -> list[Transaction]:
+    def take(self, direction: Direction, piece: Piece) -> list[Call]:
         """Takes the next piece of a direction."""
         if self._http1 is not None:
             return self._take_http1(self._http1, direction, piece)
+        if self._http2 is not None:
+            calls: list[StreamCall] = []
+            self._http2.take(direction, piece, calls)
+            return list(calls)
         if self.kind is not Kind.UNDECIDED:
             self._count(piece)
             return []
@@ -106,19 +106,24 @@ class Conversation:
             return self._decide(Kind.OTHER, direction)
         return []
 
-    def finish(self, *, is_closed: Callable[[Direction], bool]) -> list[Transaction]:
-        """Nothing more comes; `is_closed` says whether a direction was ended by its sender."""
-        done: list[Transaction] = []
+    def finish(self, time_ns: int, *, is_closed: Callable[[Direction], bool]) -> list[Call]:
+        """Nothing more comes after `time_ns`; `is_closed` says whether a direction was ended by its sender."""
+        done: list[Call] = []
         if self._http1 is not None:
             done += self._http1.finish(is_closed=is_closed(Direction(1 - self.client)))
             lost = self._http1.unread_bytes - self._unread[Kind.TUNNEL]
             self._unread[Kind.UPGRADED if self._http1.is_upgraded else Kind.HTTP1] += lost
+        elif self._http2 is not None:
+            calls: list[StreamCall] = []
+            self._http2.close(time_ns, calls)
+            done += calls
+            self._unread[Kind.HTTP2] += sum(reader.counts.skipped_bytes for reader in self._http2.readers)
         elif self.kind is Kind.UNDECIDED:
             for _, piece in self._undecided:
                 self._count(piece)
         del self._unread[Kind.TUNNEL]
         if self._nested is not None:
-            done += self._nested.finish(is_closed=is_closed)
+            done += self._nested.finish(time_ns, is_closed=is_closed)
             self._unread += self._nested.unread
         return done
 
@@ -129,14 +134,14 @@ class Conversation:
 
     @property
     def heads_lost(self) -> int:
-        """Messages whose head was never whole."""
+        """Messages of HTTP/1 whose head was never whole."""
         nested = self._nested.heads_lost if self._nested is not None else 0
         return nested + (self._http1.heads_lost if self._http1 is not None else 0)
 
     @property
     def is_http(self) -> bool:
         """Transactions are read of it."""
-        return self._http1 is not None
+        return self._http1 is not None or self._http2 is not None
 
     def _recognize(self, direction: Direction, data: bytes) -> tuple[Kind, bool] | None:
         """By what the direction began with, or, where the capture joined in the middle, by the start of a chunk."""
@@ -146,30 +151,50 @@ class Conversation:
         self._tries[direction] += len(begun) >= ENOUGH_BYTES
         return recognize(begun) or recognize(data)
 
-    def _decide(self, kind: Kind, client: Direction) -> list[Transaction]:
+    def _decide(self, kind: Kind, client: Direction) -> list[Call]:
         self.kind, self.client = kind, client
         waiting, self._undecided = self._undecided, []
         if kind is Kind.HTTP1:
             self._http1 = Http1Connection(has_decoded_sizes=self._has_decoded_sizes)
+        elif kind is Kind.HTTP2:
+            # It was recognized by its preface, so nothing before it was missed.
+            self._http2 = Http2Connection(self._strings, is_joined=False, client=client)
         return [each for direction, piece in waiting for each in self.take(direction, piece)]
 
-    def _take_http1(self, http1: Http1Connection, direction: Direction, piece: Piece) -> list[Transaction]:
+    def _take_http1(self, http1: Http1Connection, direction: Direction, piece: Piece) -> list[Call]:
         if self._nested is not None:
             if isinstance(piece, Chunk):
                 self._unread[Kind.TUNNEL] += len(piece.data)
             http1.take(piece, is_request=direction == self.client)
             return self._nested.take(direction, piece)
         before = http1.unread_bytes
-        done = http1.take(piece, is_request=direction == self.client)
-        if http1.is_upgraded and self._nesting < MAX_NESTING:
-            self._nested = Conversation(has_decoded_sizes=self._has_decoded_sizes, nesting=self._nesting + 1)
-            rest = http1.unread_bytes - before
-            if rest and isinstance(piece, Chunk):
-                self._unread[Kind.TUNNEL] += rest
-                at = len(piece.data) - rest
-                rest_of = Chunk(piece.position + at, piece.data[at:], piece.time_ns, piece.acknowledged)
-                done += self._nested.take(direction, rest_of)
+        done: list[Call] = list(http1.take(piece, is_request=direction == self.client))
+        if not http1.is_upgraded or self._nesting >= MAX_NESTING:
+            return done
+        self._nested = Conversation(self._strings, has_decoded_sizes=self._has_decoded_sizes, nesting=self._nesting + 1)
+        done = [each for each in done if not self._upgrade(self._nested, each)]
+        rest = http1.unread_bytes - before
+        if rest and isinstance(piece, Chunk):
+            self._unread[Kind.TUNNEL] += rest
+            at = len(piece.data) - rest
+            rest_of = Chunk(piece.position + at, piece.data[at:], piece.time_ns, piece.acknowledged)
+            done += self._nested.take(direction, rest_of)
         return done
+
+    def _upgrade(self, nested: "Conversation", call: Call) -> bool:
+        """Whether this call goes on as the first stream of HTTP/2 (RFC 7540, section 3.2), which tells it."""
+        request = call.request if isinstance(call, Transaction) and call.is_upgraded else None
+        if not isinstance(request, Message) or request.head is None:
+            return False
+        if (request.head.get(b"upgrade") or b"").strip().lower() != b"h2c":
+            return False
+        head = parse_request_head(request.head.raw, False)
+        if isinstance(head, Malformed):
+            return False
+        nested._decide(Kind.HTTP2, self.client)
+        assert nested._http2 is not None
+        nested._http2.open_upgraded(head, started_ns=request.started_ns, request_bytes=request.wire_bytes)
+        return True
 
     def _count(self, piece: Piece) -> None:
         if isinstance(piece, Chunk):

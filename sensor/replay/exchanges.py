@@ -1,8 +1,11 @@
-"""From a transaction on the wire to the `Exchange` that the kernel would have told, cut as the kernel cuts heads."""
+"""From a transaction on the wire to the `Exchange` that the sensor would describe, its heads cut as the kernel cuts
+them."""
 
 from typing import Final
 
 from sensor.calls import Exchange, Role
+from sensor.protocols.http1_pairs import Transaction
+from sensor.protocols.http2_calls import StreamCall
 from sensor.replay.flows import FlowTransaction, format_address
 
 # bpf/conn.h, REQUEST_COPY and RESPONSE_COPY.
@@ -10,9 +13,36 @@ REQUEST_HEAD_BYTES: Final = 8_192
 RESPONSE_HEAD_BYTES: Final = 1_024
 
 
-def build_exchange(flow: FlowTransaction) -> Exchange | None:
+def build_stream_exchange(flow: FlowTransaction, call: StreamCall) -> Exchange:
+    """The exchange of a call of HTTP/2, whose heads were read already."""
+    return Exchange(
+        time_unix_ns=call.started_ns,
+        connection=flow.connection,
+        call=call.stream,
+        role=Role.SERVER,
+        cgroup_id=0,
+        peer_cgroup_id=0,
+        local_address=format_address(flow.server[0]),
+        local_port=flow.server[1],
+        remote_address=format_address(flow.client[0]),
+        remote_port=flow.client[1],
+        request_head=b"",
+        is_request_head_truncated=False,
+        response_head=b"",
+        status_code=call.status_code,
+        request_bytes=call.request_bytes,
+        response_bytes=call.response_bytes,
+        time_to_first_byte_ns=max(call.answered_ns - call.started_ns, 0) if call.answered_ns else 0,
+        duration_ns=max(call.ended_ns - call.started_ns, 0),
+        calls=call.calls,
+        is_final=call.is_final,
+        is_aborted=call.is_aborted,
+        is_lossy=call.is_lossy,
+    )
+
+
+def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange | None:
     """The exchange as seen at the server's end; None where no request head was seen."""
-    transaction = flow.transaction
     request, response = transaction.request, transaction.response
     if request is None or request.head is None:
         return None

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from sensor.protocols.http1_pairs import Transaction
+from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.reassembly.connection import Connection, DirectedPiece, Direction, TcpFlag, TcpPacket
-from sensor.replay.conversation import Conversation
+from sensor.replay.conversation import Call, Conversation, Kind
 from sensor.replay.network import TcpSegment
 
 # With ~3 KB each, and what waits behind holes (sensor.reassembly.stream) on top.
@@ -25,9 +25,9 @@ _SYN, _ACK = int(TcpFlag.SYN), int(TcpFlag.ACK)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowTransaction:
-    """A transaction and between whom it was."""
+    """A transaction of HTTP/1 or a call of HTTP/2, and between whom it was."""
 
-    transaction: Transaction
+    transaction: Call
     connection: int  # 1, 2, 3 .. in the order of their first packets.
     client: Endpoint
     server: Endpoint
@@ -39,6 +39,7 @@ class FlowCounts:
 
     flows: int = 0
     http_flows: int = 0
+    http2_flows: int = 0  # Of those.
     joined_midstream: int = 0
     evicted: int = 0
     stray_segments: int = 0  # With data, after the end of their connection.
@@ -55,11 +56,11 @@ class FlowCounts:
 class _Flow:
     __slots__ = ("connection", "conversation", "first", "is_done", "number", "second", "syn_sequence")
 
-    def __init__(self, number: int, first: Endpoint, second: Endpoint, has_decoded_sizes: bool) -> None:
+    def __init__(self, number: int, first: Endpoint, second: Endpoint, conversation: Conversation) -> None:
         self.number = number
         self.first, self.second = first, second
         self.connection = Connection()
-        self.conversation = Conversation(has_decoded_sizes=has_decoded_sizes)
+        self.conversation = conversation
         self.syn_sequence: int | None = None
         self.is_done = False
 
@@ -69,6 +70,7 @@ class FlowTable:
 
     def __init__(self, *, has_decoded_sizes: bool = False) -> None:
         self._has_decoded_sizes = has_decoded_sizes
+        self._strings = HuffmanStrings()
         self._flows: OrderedDict[_Key, _Flow] = OrderedDict()
         self.counts = FlowCounts()
 
@@ -107,7 +109,8 @@ class FlowTable:
 
     def _open(self, key: _Key, first: Endpoint, second: Endpoint) -> _Flow:
         self.counts.flows += 1
-        flow = self._flows[key] = _Flow(self.counts.flows, first, second, self._has_decoded_sizes)
+        conversation = Conversation(self._strings, has_decoded_sizes=self._has_decoded_sizes)
+        flow = self._flows[key] = _Flow(self.counts.flows, first, second, conversation)
         return flow
 
     def _make_room(self) -> Iterator[FlowTransaction]:
@@ -128,9 +131,12 @@ class FlowTable:
         flow.is_done = True
         connection, conversation, counts = flow.connection, flow.conversation, self.counts
         yield from self._tell(flow, connection.finish())
-        for transaction in conversation.finish(is_closed=lambda direction: connection.streams[direction].is_ended):
+        for transaction in conversation.finish(
+            connection.last_ns, is_closed=lambda direction: connection.streams[direction].is_ended
+        ):
             yield self._name(flow, transaction)
         counts.http_flows += conversation.is_http
+        counts.http2_flows += conversation.kind is Kind.HTTP2
         counts.joined_midstream += connection.is_joined_midstream
         counts.heads_lost += conversation.heads_lost
         for stream in connection.streams:
@@ -142,11 +148,11 @@ class FlowTable:
         counts.unread_bytes += conversation.unread
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1
-        flow.connection, flow.conversation = Connection(), Conversation()  # Remembered without its state.
+        flow.connection, flow.conversation = Connection(), Conversation(self._strings)  # Remembered without its state.
         flow.connection.packets = 1
 
     @staticmethod
-    def _name(flow: _Flow, transaction: Transaction) -> FlowTransaction:
+    def _name(flow: _Flow, transaction: Call) -> FlowTransaction:
         is_forward = flow.conversation.client is Direction.FORWARD
         client, server = (flow.first, flow.second) if is_forward else (flow.second, flow.first)
         return FlowTransaction(transaction=transaction, connection=flow.number, client=client, server=server)

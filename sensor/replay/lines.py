@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from sensor.calls import AuthenticationKind, CallRecord, Route, SegmentKind
+from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_events import Head
 from sensor.protocols.http1_faults import name_smuggling
-from sensor.protocols.http1_pairs import Message
+from sensor.protocols.http1_pairs import Message, Transaction
+from sensor.protocols.http2_calls import StreamCall
+from sensor.replay.conversation import Call
 from sensor.replay.flows import FlowTransaction, format_address
 
 Line = dict[str, object]
@@ -68,11 +71,9 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
 
 def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> Line:
     """`line` with the fields of the wire. Where there is none, `reason` says why the call would not leave the node."""
-    transaction = flow.transaction
-    request, response = transaction.request, transaction.response
-    first = request or response
+    call = flow.transaction
     raw: Line = dict(line) if line is not None else {}
-    raw.setdefault("timestamp", format_time(first.started_ns if first is not None else 0))
+    raw.setdefault("timestamp", format_time(_find_start(call)))
     raw |= {
         "network.transport": "tcp",
         "network.type": "ipv4" if len(flow.server[0]) == 4 else "ipv6",
@@ -85,10 +86,26 @@ def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> 
         "network.peer.address": format_address(flow.client[0]),
         "network.peer.port": flow.client[1],
         "apidae.connection.id": flow.connection,
-        "apidae.connection.call": transaction.number,
+        "apidae.connection.call": call.number if isinstance(call, Transaction) else call.stream,
     }
     if line is None:
         raw["apidae.untold"] = reason
+    if isinstance(call, Transaction):
+        _add_transaction(raw, call)
+    else:
+        _add_stream(raw, call)
+    return raw
+
+
+def _find_start(call: Call) -> int:
+    if not isinstance(call, Transaction):
+        return call.started_ns
+    first = call.request or call.response
+    return first.started_ns if first is not None else 0
+
+
+def _add_transaction(raw: Line, transaction: Transaction) -> None:
+    request, response = transaction.request, transaction.response
     if request is not None and request.head is not None:
         _add_request(raw, request, request.head)
     if response is not None:
@@ -99,7 +116,27 @@ def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> 
         "apidae.lossy": transaction.is_lossy,
         "apidae.answer_lost": transaction.is_answer_lost,
     }
-    return raw | {name: value for name, value in optional.items() if value}
+    raw |= {name: value for name, value in optional.items() if value}
+
+
+def _add_stream(raw: Line, call: StreamCall) -> None:
+    """Of HTTP/2 there is less: fields that nobody reads are dropped where header blocks are decoded."""
+    if not isinstance(call.request, Malformed):
+        head = call.request.head
+        raw |= {"http.request.method": head.method, "url.path": head.path, "http.request.header.host": [head.host]}
+        raw["url.original"] = head.path + (f"?{head.query}" if head.query else "")
+        if head.query:
+            raw["url.query"] = head.query
+        if call.request.unknown_fields:
+            raw["apidae.request.unknown_fields"] = call.request.unknown_fields
+    if call.rpc is not None:
+        raw |= {"rpc.system.name": call.rpc.protocol.value, "rpc.method": f"{call.rpc.service}/{call.rpc.method}"}
+    counts: Line = {
+        "rpc.response.status_code": call.grpc_status,
+        "apidae.request.messages": call.request_messages,
+        "apidae.response.messages": call.response_messages,
+    }
+    raw |= {name: value for name, value in counts.items() if value is not None}
 
 
 def _add_request(raw: Line, request: Message, head: Head) -> None:

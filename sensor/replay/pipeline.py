@@ -10,12 +10,14 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from sensor.calls import Hop, Service, WorkloadKind
+from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
+from sensor.protocols.http1 import Malformed
+from sensor.protocols.http1_pairs import Transaction
 from sensor.replay.capture_file import CapturedPacket
-from sensor.replay.exchanges import build_exchange
-from sensor.replay.flows import FlowTable, FlowTransaction
+from sensor.replay.exchanges import build_exchange, build_stream_exchange
+from sensor.replay.flows import FlowTable, FlowTransaction, format_address
 from sensor.replay.lines import Line, build_line, build_raw_line
 from sensor.replay.link import find_ip
 from sensor.replay.network import NetworkReader
@@ -104,20 +106,28 @@ class Replay:
     def _tell(self, flow: FlowTransaction) -> Iterator[Line]:
         counts = self.counts
         counts.transactions += 1
-        exchange = build_exchange(flow)
-        record = Undescribed(NO_REQUEST) if exchange is None else self._describer.describe(exchange)
+        record = self._describe(flow)
         line, reason = None, ""
         if isinstance(record, Undescribed):
             reason = record.reason
             counts.untold[reason] += 1
         else:
-            assert exchange is not None
             counts.calls += 1
             counts.lossy_calls += record.is_lossy
-            line = build_line(record, server_address=exchange.local_address)
+            line = build_line(record, server_address=format_address(flow.server[0]))
         if self._is_raw:
             raw = build_raw_line(flow, line, reason=reason)
             counts.smuggling += "http.request.smuggling" in raw
             yield raw
         elif line is not None:
             yield line
+
+    def _describe(self, flow: FlowTransaction) -> CallRecord | Undescribed:
+        call = flow.transaction
+        if isinstance(call, Transaction):
+            exchange = build_exchange(flow, call)
+            return Undescribed(NO_REQUEST) if exchange is None else self._describer.describe(exchange)
+        if isinstance(call.request, Malformed):
+            return Undescribed(f"request_{call.request.reason}")
+        exchange = build_stream_exchange(flow, call)
+        return self._describer.describe_head(exchange, call.request.head, call.response_content_type)

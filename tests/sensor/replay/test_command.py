@@ -38,7 +38,7 @@ def test_lines_and_account(app: typer.Typer, capture: Path) -> None:
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["url.template"] for line in lines] == ["/v1/orders/{integer}"] * 2
     assert not any("url.path" in line for line in lines)
-    assert result.stderr == "9 packets, 9 TCP segments, 1 connection, 1 of them HTTP/1, 2 calls\n"
+    assert result.stderr == "9 packets, 9 TCP segments, 1 connection, 1 of them HTTP, 2 calls\n"
 
 
 def test_raw_and_gzip(app: typer.Typer, capture: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_tunnel_holds_a_conversation_of_its_own() -> None:
     ("said", "kind"),
     [
         (b"\x16\x03\x01\x02\x00\x01", "tls"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2"),
+        (b"\x00" * 600, "other_protocol"),
         (b"SSH-2.0-x\r\n", "undecided"),
     ],
 )
@@ -151,6 +151,39 @@ def test_other_protocols_are_counted(said: bytes, kind: str) -> None:
     assert lines == []
     assert replay.flows.counts.unread_bytes == {kind: len(said) + 1}
     assert any(f"{kind} {len(said) + 1}" in sentence for sentence in summarize(replay, is_truncated=False))
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+# RFC 7541, appendix A: GET, path /, http; an authority; status 200.
+HTTP2_REQUEST = frame(1, 5, 1, b"\x82\x84\x86\x41\x05h.net")
+HTTP2_ANSWER = frame(4, 0, 0, b"") + frame(1, 4, 1, b"\x88") + frame(0, 1, 1, b"hello")
+
+
+def test_http2_is_read() -> None:
+    talk = Talk().open().ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + HTTP2_REQUEST, size=9)
+    (line,), replay = run(talk.answer(HTTP2_ANSWER).close().packets)
+    expected = {
+        "http.request.method": "GET",
+        "url.path": "/",
+        "url.domain": "h.net",
+        "http.response.status_code": 200,
+        "network.protocol.version": "2",
+        "apidae.connection.call": 1,
+    }
+    assert {name: line.get(name) for name in expected} == expected
+    assert (replay.flows.counts.http_flows, replay.flows.counts.http2_flows) == (1, 1)
+
+
+def test_an_upgrade_to_http2_is_one_call() -> None:
+    ask = (
+        b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n"
+    )
+    talk = Talk().open().ask(ask).answer(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n" + HTTP2_ANSWER)
+    (line,), _ = run(talk.close().packets)
+    assert (line["url.path"], line["http.response.status_code"]) == ("/x", 200)
 
 
 def test_a_connection_joined_in_its_middle() -> None:
