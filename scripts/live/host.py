@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts.live.program import Program
 
 COLLECTOR_READY_SECONDS = 60.0  # A store of many GB replays its WAL first.
-SENSOR_READY_SECONDS = 30.0
+SENSOR_READY_SECONDS = 90.0  # It gives up by itself, in words, after 30 s for first contact and 60 s for compiling.
 APIDAE = str(Path(sys.executable).with_name("apidae"))
 
 
