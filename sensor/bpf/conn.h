@@ -82,6 +82,7 @@ struct flow {
   u8 is_suspicious;
   u8 looks;     /* Heads of this packet that `recognise` has looked at. */
   u8 draft_role;
+  u8 is_due;    /* A record for the response in hand, if it does not end within the packet. */
   u64 is_counted; /* The call in the draft is counted by an earlier record. */
   u64 profile;
   u64 host;

@@ -323,6 +323,11 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     }
     sip_word(&h->sip, word, 1);
     h->at = at + 8;
+    word = load(h, at + 8);
+    if (!equal_bytes(word, REPEAT('\r'))) {
+      sip_word(&h->sip, word, 1);
+      h->at = at + 16;
+    }
     return;
   }
   if (mode == H_LINE) {

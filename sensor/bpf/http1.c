@@ -356,6 +356,8 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
       draft(f, f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, f->is_response ? c->tail : c->head);
       draft_head(f, V(f->offset));
     }
+    if (V(f->is_due) && !V(f->draft_kind) && V(f->offset) >= skb->len)
+      draft(f, E_RESPONSE_HEAD, F_LAST, c->tail);
     if (V(f->draft_kind))
       tell(skb, sk, c, f, set, now);
   }

@@ -160,6 +160,9 @@ static __always_inline void fill_record(struct __sk_buff *skb, struct conn *c, s
 static __always_inline void tell_record(struct __sk_buff *skb, struct conn *c, struct flow *f, struct call *s) {
   if (!(V(f->draft_flags) & F_ENDED) && (V(f->draft_kind) != E_RECORD_HEAD || !(V(f->draft_flags) & F_LAST)))
     return;
+  f->is_due = !(V(f->draft_flags) & F_ENDED) && V(f->offset) < skb->len;
+  if (V(f->is_due))
+    return; /* The response may end in this packet: then one record is enough. */
   /* The end of the request may be told by another CPU at this moment: one of the two counts it. */
   f->is_counted = __sync_lock_test_and_set(&s->is_told, 1);
   if (!(V(f->draft_flags) & F_ENDED) && V(f->is_counted))

@@ -11,6 +11,8 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.capture import Capture
+from tests.bpf.recognised import Watch
+from tests.bpf.reference import Teacher
 
 WAIT_SECONDS = 5.0
 
@@ -46,3 +48,17 @@ def collect(capture: Capture) -> Collect:
         return found + [exchange for exchange in capture.read() if exchange.local_port == port]
 
     return wait
+
+
+@pytest.fixture
+def teacher(capture: Capture) -> Iterator[Teacher]:
+    """Recognition is on, and knows a few names only."""
+    teacher = Teacher(capture)
+    yield teacher
+    teacher.close()
+
+
+@pytest.fixture
+def watch(capture: Capture, teacher: Teacher) -> Watch:
+    """Reads what a taught kernel says."""
+    return Watch(capture, teacher)

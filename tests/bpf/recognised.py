@@ -1,0 +1,62 @@
+"""A taught kernel under test: makes calls over real connections, gives what records and events said of them."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.calls import Exchange
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.abi import RECORD, Counter
+from sensor.kernel.capture import Capture
+from tests.bpf.reference import Teacher
+
+WAIT_SECONDS = 5.0
+
+
+def own_cgroup_id() -> int:
+    """Of this process's sockets: the inode of its cgroup."""
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    assert mount is not None
+    path = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    return (mount / path.lstrip("/")).stat().st_ino
+
+
+class Watch:
+    """Reads both rings; keeps what is of one port."""
+
+    def __init__(self, capture: Capture, teacher: Teacher) -> None:
+        self.capture = capture
+        self.teacher = teacher
+        self.cgroup_id = own_cgroup_id()
+        self._before: dict[Counter, int] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what has come so far."""
+        self.capture.read()
+        self.capture.read_records(is_all=True)
+        self.capture.release_records()
+        self._before = self.capture.counters()
+
+    def counted(self, counter: Counter) -> int:
+        """Since the last restart, of all ports."""
+        return self.capture.counters()[counter] - self._before[counter]
+
+    def collect(self, port: int, records: int, exchanges: int = 0) -> tuple[npt.NDArray[Any], list[Exchange]]:
+        """Records and exchanges of a port, once so many are there, and a moment longer: no more may come."""
+        found, told = [np.empty(0, RECORD)], list[Exchange]()
+        deadline = time.monotonic() + WAIT_SECONDS
+        is_last = False
+        while True:
+            view = self.capture.read_records(is_all=True)
+            found.append(view[(view["local_port"] == port) | (view["remote_port"] == port)].copy())
+            del view
+            self.capture.release_records()
+            told += [one for one in self.capture.read() if port in (one.local_port, one.remote_port)]
+            if is_last:
+                return np.concatenate(found), told
+            is_last = (sum(map(len, found)) >= records and len(told) >= exchanges) or time.monotonic() > deadline
+            time.sleep(0.05 if is_last else 0.01)

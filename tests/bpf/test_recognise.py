@@ -1,0 +1,420 @@
+"""Calls that the kernel was taught go by one record each; others by their heads, with the hashes to teach them by."""
+
+import base64
+import socket
+import time
+
+import pytest
+
+from sensor.kernel import hashes
+from sensor.kernel.abi import NUMBER_NONE, Counter, NameKind, RecordFlag
+from tests.bpf.recognised import Watch
+from tests.bpf.test_capture import answering, rows
+from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving, talk
+
+pytestmark = pytest.mark.kernel
+
+FINAL = int(RecordFlag.FINAL)
+UUID = "6f1c2d3e-4a5b-6c7d-8e9f-0a1b2c3d4e5f"
+
+
+def test_unknown_heads_carry_the_hashes_to_teach_them_by(watch: Watch) -> None:
+    heads = [
+        request("GET", "/a/1"),
+        request("POST", "/b", "Authorization: Bearer abc\r\nUser-Agent: x\r\n", body=b"z" * 40),
+        request("GET", "/b?x=1", "Cookie: " + "c" * 700 + "\r\nx-odd: 1\r\n", version="1.0"),
+        b"GET /t HTTP/1.1\r\nHOST: \t other.example:8080\r\nAccept:*/*\r\nX:\r\nAa: b\r\n\r\n",
+    ]
+    sizes = [len(head) for head in heads]
+    with serving(answering(sizes, *[(response(200),)] * len(heads))) as port, connected(port) as client:
+        for head in heads:
+            client.sendall(head)
+            receive_exactly(client, len(response(200)))
+        records, exchanges = watch.collect(port, 0, len(heads))
+    assert len(records) == 0
+    assert [(one.profile, one.host) for one in exchanges] == [
+        watch.teacher.reference.profile_and_host(head) for head in heads
+    ]
+    assert watch.counted(Counter.HEADS) >= len(heads)
+
+
+@pytest.mark.parametrize(
+    ("target", "values", "is_exact"),
+    [
+        ("/", (), False),
+        ("/users", (), False),
+        ("/users/", (), False),
+        ("/users/7", (1,), True),
+        ("/a/users/123456789012345678", (2,), False),
+        ("/v1/users/1234567", (2,), False),
+        ("/v1/users/12345678/", (2,), False),
+        (f"/users/{UUID}", (1,), False),
+        (f"/users/{UUID.upper()}/orders", (1,), False),
+        ("/blobs/507f1f77bcf86cd799439011", (1,), False),
+        ("/blobs/507F1F77BCF86CD799439011", (1,), False),
+        ("/u/01ARZ3NDEKTSV4RRFFQ69G5FAV", (1,), False),
+        ("/tokens/abcdefghij-KLMNOPQR_12", (1,), False),
+        ("/by-name/ada.lovelace@example.org", (1,), True),
+        (f"/users/{UUID}/orders/991", (1, 3), False),
+        ("/a/b/c/d/42", (4,), False),
+        ("/" + "/".join(f"s{i}" for i in range(32)), (), False),
+        ("/long/" + "w" * 150, (1,), True),
+    ],
+)
+def test_paths(watch: Watch, target: str, values: tuple[int, ...], is_exact: bool) -> None:
+    head, answer = request("GET", target), response(203, b"y" * 30)
+    with serving(answering([2 * len(head)], (answer * 2,))) as port:
+        profile = watch.teacher.profile(head)
+        route = watch.teacher.path(head, cgroup_id=watch.cgroup_id, port=port, values=values, is_exact=is_exact)
+        talk(port, (head, head), 2 * len(answer))
+        records, exchanges = watch.collect(port, 2)
+    assert rows(exchanges) == []
+    segments = [part.encode() for part in target[1:].rstrip("/").split("/")]
+    object_hash, number = watch.teacher.object_and_number([segments[index] for index in values])
+    for record in records:
+        assert (record["route"], record["profile"]) == (route, profile)
+        assert (record["object"], record["number"]) == (object_hash, number)
+        assert (record["status"], record["calls"], record["flags"]) == (203, 1, FINAL)
+        assert (record["request_bytes"], record["response_bytes"]) == (len(head), len(answer))
+        assert (record["role"], record["family"], record["local_port"]) == (1, 4, port)
+        assert record["client_address"].tobytes() == bytes((127, 0, 0, 1)) + bytes(12)
+        assert record["cgroup_id"] == record["peer_cgroup_id"] == watch.cgroup_id
+        hashed, _ = watch.teacher.reference.profile_and_host(head)
+        assert record["actor"] == hashes.fold_actor(hashed, bytes((127, 0, 0, 1)), watch.cgroup_id)
+        assert record["duration_us"] >= record["ttfb_us"] > 0
+    assert len(records) == 2
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/users/1",
+        "/users/12",
+        "/users/12345678a",
+        "/users//1234",
+        "/users/1234/",
+        "/users/1234/x",
+        "/users",
+        "/user/1234",
+        "/users/%31234",
+        "/users/1234;x=1",
+        "/users/..",
+        "/users/1234?q=1",
+        "/users/1234?key=1#f",
+        "/users/1234567890123456789",
+        "/Users/1234",
+        "//users/1234",
+        "/users/1234 x",
+    ],
+)
+def test_other_paths_are_not_that_path(watch: Watch, target: str) -> None:
+    taught, head = request("GET", "/users/1234"), request("GET", target)
+    watch.teacher.profile(taught)
+    with serving(answering([len(head), len(taught)], (response(200),), (response(200),))) as port:
+        watch.teacher.path(taught, cgroup_id=watch.cgroup_id, port=port, values=(1,))
+        with connected(port) as client:
+            client.sendall(head)
+            receive_exactly(client, len(response(200)))
+            client.sendall(taught)
+            receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, 1, 1)
+    assert [one.request_head for one in exchanges] == [head]
+    assert records["calls"].tolist() == [1]
+
+
+@pytest.mark.parametrize("change", ["method", "host", "version", "header"])
+def test_each_part_of_the_head_counts(watch: Watch, change: str) -> None:
+    taught = request("GET", "/x", "Authorization: Basic abc\r\n")
+    head = {
+        "method": taught.replace(b"GET", b"PUT"),
+        "host": taught.replace(b"Host: h", b"Host: i"),
+        "version": taught.replace(b"1.1", b"1.0"),
+        "header": taught.replace(b"abc", b"abd"),
+    }[change]
+    watch.teacher.profile(taught)
+    with serving(answering([len(head)], (response(200),))) as port:
+        watch.teacher.path(taught, cgroup_id=watch.cgroup_id, port=port)
+        talk(port, (head,), len(response(200)))
+        records, exchanges = watch.collect(port, 0, 1)
+    assert (len(records), len(exchanges)) == (0, 1)
+    assert (exchanges[0].profile, exchanges[0].host) == watch.teacher.reference.profile_and_host(head)
+
+
+def test_principals_are_told_apart(watch: Watch) -> None:
+    """Tokens that differ in their last byte, users with one password, long cookies; header names in any case."""
+    token = "eyJhbGciOiJSUzI1NiJ9." + "a" * 900 + "."
+    lines = [f"Authorization: Bearer {token}{end}\r\n" for end in "xy"]
+    lines += [f"Authorization: Basic {base64.b64encode(user + b':same').decode()}\r\n" for user in (b"ann", b"bob")]
+    lines += [f"Cookie: a={'c' * 1_200}; session={end}\r\n" for end in "12"]
+    lines += ["USER-AGENT: a\r\nX-Api-Key: k\r\n", "user-agent: another one\r\nX-Api-Key: k\r\n"]
+    heads = [request("GET", "/who", line) for line in lines]
+    profiles = [watch.teacher.profile(head) for head in heads]
+    assert len(set(profiles)) == len(heads) - 1
+    with serving(answering([len(head) for head in heads], *[(response(200),)] * len(heads))) as port:
+        watch.teacher.path(heads[0], cgroup_id=watch.cgroup_id, port=port)
+        with connected(port) as client:
+            for head in heads:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, len(heads))
+    assert exchanges == []
+    assert records["profile"].tolist() == profiles
+    assert len(set(records["actor"].tolist())) == len(heads) - 1
+
+
+def test_queries(watch: Watch) -> None:
+    teacher = watch.teacher
+    teacher.name(True, b"page", NameKind.QUERY_IGNORED)
+    teacher.name(True, b"q", NameKind.QUERY_IGNORED)
+    teacher.name(True, b"api_key", NameKind.QUERY_CREDENTIAL)
+    plain = request("GET", "/find")
+    known = ["/find?page=1", "/find?page=2&q=a%20b", "/find?PAGE=&q", "/find?", "/find?q=" + "longer-" * 12]
+    keyed = ["/find?api_key=one&page=1", "/find?page=1&api_key=one", "/find?api_key=two"]
+    unknown = ["/find?page=1&debug=1", "/find?=1", "/find?api_key=three"]
+    suspicious = [
+        "/find?q=%27%20or%201",
+        "/find?q='",
+        "/find?page=1&q=a%3Cb",
+        "/find?q=../../etc",
+        "/find?q=$(x)",
+        "/find?q={{7}}",
+    ]
+    targets = known + keyed + unknown + suspicious
+    heads = [request("GET", target) for target in targets]
+    numbers = [teacher.profile(head) for head in [plain, *heads[len(known) : len(known) + len(keyed)]]]
+    assert len(set(numbers)) == 3
+    with serving(answering([len(head) for head in heads], *[(response(200),)] * len(heads))) as port:
+        teacher.path(plain, cgroup_id=watch.cgroup_id, port=port)
+        with connected(port) as client:
+            for head in heads:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, len(known) + len(keyed), len(unknown) + len(suspicious))
+    assert records["profile"].tolist() == [numbers[0]] * len(known) + numbers[1:]
+    assert [one.request_head for one in exchanges] == heads[len(known) + len(keyed) :]
+    by_reference = [teacher.reference.profile_and_host(head) for head in heads[len(known) + len(keyed) :]]
+    assert [(one.profile, one.host) for one in exchanges] == by_reference
+
+
+def test_suspicious_calls_beyond_the_budget_are_marked(watch: Watch) -> None:
+    watch.teacher.name(True, b"q", NameKind.QUERY_IGNORED)
+    watch.teacher.set(heads_per_second=1, heads_burst=0)
+    head = request("GET", "/find?q='")
+    with serving(answering([len(head)], (response(200),))) as port:
+        route = watch.teacher.path(head, cgroup_id=watch.cgroup_id, port=port)
+        watch.teacher.profile(head)
+        talk(port, (head,), len(response(200)))
+        records, exchanges = watch.collect(port, 1)
+    assert exchanges == []
+    assert (records["route"].tolist(), records["flags"].tolist()) == ([route], [FINAL | RecordFlag.SUSPICIOUS])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_families(watch: Watch, host: str) -> None:
+    head, answer = request("GET", "/six"), response(200)
+    with serving(answering([len(head)], (answer,)), host=host) as port:
+        watch.teacher.profile(head)
+        route = watch.teacher.path(head, cgroup_id=watch.cgroup_id, port=port, address=host)
+        talk(port, (head,), len(answer), host)
+        records, exchanges = watch.collect(port, 1)
+    packed = hashes.pack_address(host)
+    assert exchanges == []
+    (record,) = records
+    assert (record["route"], record["family"]) == (route, 4 if len(packed) == 4 else 6)
+    assert record["client_address"].tobytes() == packed.ljust(16, b"\0")
+    hashed, _ = watch.teacher.reference.profile_and_host(head)
+    assert record["actor"] == hashes.fold_actor(hashed, packed, watch.cgroup_id)
+
+
+def test_eight_pipelined(watch: Watch) -> None:
+    heads = [request("GET", f"/p/{1000 + i}") for i in range(8)]
+    answers = [response(200, b"z" * i) for i in range(8)]
+    watch.teacher.profile(heads[0])
+    with serving(answering([sum(map(len, heads))], (b"".join(answers),))) as port:
+        watch.teacher.path(heads[0], cgroup_id=watch.cgroup_id, port=port, values=(1,))
+        talk(port, (b"".join(heads),), sum(map(len, answers)))
+        records, exchanges = watch.collect(port, 8)
+    assert exchanges == []
+    assert records["number"].tolist() == [1000 + i for i in range(8)]
+    assert records["request_bytes"].tolist() == [len(head) for head in heads]
+    assert records["response_bytes"].tolist() == [len(answer) for answer in answers]
+
+
+@pytest.mark.parametrize("depth", [9, 40, 80])
+def test_deep_pipelines_lose_none(watch: Watch, depth: int) -> None:
+    heads, answer = [request("GET", f"/p/{1000 + i}") for i in range(depth)], response(200)
+    watch.teacher.profile(heads[0])
+    with serving(answering([sum(map(len, heads))], (answer * depth,))) as port:
+        watch.teacher.path(heads[0], cgroup_id=watch.cgroup_id, port=port, values=(1,))
+        talk(port, (b"".join(heads),), len(answer) * depth)
+        records, exchanges = watch.collect(port, 8, depth - 8)
+    assert len(records) + len(exchanges) == depth
+    assert len(records) >= 8
+    numbers = records["number"].tolist() + [int(one.request_head.split(b" ")[1][3:]) for one in exchanges]
+    assert sorted(numbers) == list(range(1000, 1000 + depth))
+
+
+def test_bodies_and_statuses(watch: Watch) -> None:
+    upload = b"POST /up HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+    pairs = [
+        (request("GET", "/a"), response(200)),
+        (request("HEAD", "/a"), b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"),
+        (request("GET", "/a"), b"HTTP/1.1 204 No Content\r\n\r\n"),
+        (
+            request("PUT", "/a", body=b"GET /fake HTTP/1.1\r\n\r\n" * 3),
+            b"HTTP/1.1 304 No\r\nContent-Length: 9\r\n\r\n",
+        ),
+        (upload, chunked(201, b"hello", b"w" * 300, trailer="X-T: 1\r\n")),
+        (request("POST", "/a", body=b"x" * 3000), b"HTTP/1.1 103 Early\r\nL: x\r\n\r\n" + response(202)),
+        (b"PUT /a HTTP/1.1\r\nHost: h\r\ncontent-LENGTH:  00000000012\r\n\r\nabcdefghijkl", response(503)),
+    ]
+    with serving(answering([len(sent) for sent, _ in pairs], *[(back,) for _, back in pairs])) as port:
+        for sent, _ in pairs:
+            watch.teacher.profile(sent)
+            watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        with connected(port) as client:
+            for sent, back in pairs:
+                client.sendall(sent)
+                receive_exactly(client, len(back))
+            records, exchanges = watch.collect(port, len(pairs))
+    assert exchanges == []
+    assert records["calls"].tolist() == [1] * len(pairs)
+    assert records["flags"].tolist() == [FINAL] * len(pairs)
+    assert records["status"].tolist() == [200, 200, 204, 304, 201, 202, 503]
+    assert records["request_bytes"].tolist() == [len(sent) for sent, _ in pairs]
+    assert records["response_bytes"].tolist() == [len(back) for _, back in pairs]
+
+
+def test_large_bodies_give_two_records(watch: Watch) -> None:
+    sent, answer = request("PUT", "/up", body=b"u" * 1_000_000), response(200, b"d" * 2_000_000)
+    with serving(answering([len(sent)], (answer,))) as port:
+        watch.teacher.profile(sent)
+        route = watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        talk(port, (sent,), len(answer))
+        records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert records["calls"].tolist() == [1, 0]
+    assert records["flags"].tolist() == [0, FINAL]
+    assert records["route"].tolist() == [route] * 2
+    assert records["request_bytes"].tolist() == [0, len(sent)]
+    assert records["response_bytes"].tolist() == [0, len(answer)]
+    assert records["duration_us"][0] == 0 < records["duration_us"][1]
+    assert watch.counted(Counter.RECORDS) == 1
+
+
+def test_early_response(watch: Watch) -> None:
+    sent, answer = request("POST", "/early", body=b"b" * 5000), response(413)
+    head = len(sent) - 5000
+    with serving(answering([head, 5000], (answer,), ())) as port, connected(port) as client:
+        watch.teacher.profile(sent)
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        client.sendall(sent[:head])
+        receive_exactly(client, len(answer))
+        client.sendall(sent[head:])
+        records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert records["calls"].sum() == 1
+    assert records["request_bytes"].sum() == len(sent)
+    assert records["response_bytes"].sum() == len(answer)
+    assert set(records["status"].tolist()) == {413}
+
+
+def test_split_heads_take_the_slow_way(watch: Watch) -> None:
+    sent = request("GET", "/cut", "X-Filler: abcdefgh\r\n")
+    watch.teacher.profile(sent)
+    with serving(answering([len(sent) * 2], (response(200) * 2,))) as port:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        talk(port, (sent[:20], sent[20:], sent), 2 * len(response(200)))
+        records, exchanges = watch.collect(port, 1, 1)
+    assert [one.request_head for one in exchanges] == [sent]
+    assert (len(records), exchanges[0].profile) == (1, 0)
+
+
+def test_aborted_and_closed(watch: Watch) -> None:
+    sent = request("GET", "/gone", version="1.0")
+    endless, cut = b"HTTP/1.0 200 OK\r\n\r\n" + b"e" * 500, b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\npart"
+    watch.teacher.profile(sent)
+    for answer, expected in (
+        (b"", [(0, 1, FINAL | RecordFlag.ABORTED)]),
+        (cut, [(200, 1, 0), (200, 0, FINAL | RecordFlag.ABORTED)]),
+        (endless, [(200, 1, 0), (200, 0, FINAL)]),
+    ):
+        with serving(answering([len(sent)], (answer,))) as port:
+            watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+            talk(port, (sent,), len(answer) + 1)
+            records, exchanges = watch.collect(port, len(expected))
+        assert exchanges == []
+        assert [tuple(row) for row in records[["status", "calls", "flags"]].tolist()] == expected
+        assert records["response_bytes"].tolist()[-1] == len(answer)
+        assert records["request_bytes"].tolist()[-1] == len(sent)
+
+
+def test_upgrade_and_connect(watch: Watch) -> None:
+    sent = request("GET", "/ws", "Upgrade: websocket\r\n")
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
+    frame = request("GET", "/ws", "Upgrade: websocket\r\n")
+    watch.teacher.profile(sent)
+    with serving(answering([len(sent), len(frame)], (switch,), (b"x",))) as port, connected(port) as client:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        client.sendall(sent)
+        receive_exactly(client, len(switch))
+        client.sendall(frame)
+        receive_exactly(client, 1)
+        records, exchanges = watch.collect(port, 1)
+    assert exchanges == []
+    assert [tuple(row) for row in records[["status", "flags"]].tolist()] == [(101, FINAL | RecordFlag.UPGRADED)]
+    tunnel = request("CONNECT", "example.org:443")
+    with serving(answering([len(tunnel)], (b"HTTP/1.1 200 OK\r\n\r\n",))) as port:
+        talk(port, (tunnel,), 19)
+        records, exchanges = watch.collect(port, 0, 1)
+    assert (len(records), rows(exchanges)) == (0, [("CONNECT example.org:443", 200, len(tunnel), 19)])
+
+
+def test_deferred_accept(watch: Watch) -> None:
+    sent, answer = request("GET", "/defer"), response(200)
+    options = ((socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5),)
+    watch.teacher.profile(sent)
+    with serving(answering([2 * len(sent)], (answer * 2,)), options=options) as port:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        talk(port, (sent, sent), 2 * len(answer))
+        records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert records["calls"].tolist() == [1, 1]
+    assert len(set(records["connection"].tolist())) == 1
+
+
+def test_a_leaf_that_is_due_gives_a_sample(watch: Watch) -> None:
+    sent, answer = request("GET", "/sampled"), response(200)
+    watch.teacher.set(head_sample_ns=60_000_000_000)
+    watch.teacher.profile(sent)
+    with serving(answering([4 * len(sent)], (answer * 4,))) as port:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, next_head_ns=time.monotonic_ns())
+        talk(port, (sent * 4,), 4 * len(answer))
+        records, exchanges = watch.collect(port, 3, 1)
+    assert (len(records), len(exchanges)) == (3, 1)
+    assert (exchanges[0].profile, exchanges[0].host) == watch.teacher.reference.profile_and_host(sent)
+
+
+def test_off_means_off(watch: Watch) -> None:
+    sent, answer = request("GET", "/off"), response(200)
+    watch.teacher.profile(sent)
+    with serving(answering([len(sent)], (answer,))) as port:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port)
+        watch.teacher.set(is_recognising=0)
+        talk(port, (sent,), len(answer))
+        records, exchanges = watch.collect(port, 0, 1)
+    assert (len(records), rows(exchanges)) == (0, [("GET /off", 200, len(sent), len(answer))])
+    assert (exchanges[0].profile, exchanges[0].host) == (0, 0)
+
+
+def test_numbers_are_the_last_values(watch: Watch) -> None:
+    teacher = watch.teacher
+    assert teacher.object_and_number([])[1] == NUMBER_NONE
+    sent, answer = request("GET", f"/m/1234/n/{UUID}"), response(200)
+    teacher.profile(sent)
+    with serving(answering([len(sent)], (answer,))) as port:
+        teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1, 3))
+        talk(port, (sent,), len(answer))
+        records, _ = watch.collect(port, 1)
+    assert records["number"].tolist() == [NUMBER_NONE]
+    assert records["object"].tolist() == [teacher.object_and_number([b"1234", UUID.encode()])[0]]
