@@ -3,6 +3,7 @@ and exit code 1.
 """
 
 import contextlib
+import fcntl
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 from threading import Event
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
@@ -23,6 +24,18 @@ from sensor.main import run_app
 
 PROGRAM = "scripts/run"
 RUN_DIRECTORY = Path(".run")
+
+
+class AlreadyRunningError(Exception):
+    """Another run of this checkout has its logs and data."""
+
+
+def hold_directory(lock: IO[str]) -> None:
+    """Until `lock` is closed, or this process ends. Raises AlreadyRunningError."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunningError("another one runs in this checkout; end it first, with Ctrl-C there") from None
 
 
 def remove_directory(path: Path) -> None:
@@ -65,6 +78,7 @@ def run(
     try:
         with contextlib.ExitStack() as stack:
             RUN_DIRECTORY.mkdir(exist_ok=True)
+            hold_directory(stack.enter_context((RUN_DIRECTORY / "run.lock").open("a")))
             base = RUN_DIRECTORY
             if demo and data_dir is None:
                 base = Path(tempfile.mkdtemp(prefix="demo-", dir=RUN_DIRECTORY))
@@ -80,7 +94,7 @@ def run(
                 seed=seed,
             )
             code = Session(options, choose_screen(is_headless=headless), is_stopped).run()
-    except (ProgramError, NginxError, RootNeededError) as error:
+    except (ProgramError, NginxError, RootNeededError, AlreadyRunningError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         code = 1
     except OSError as error:

@@ -1,5 +1,6 @@
 """`scripts/run` with a wrong command line: one sentence that names the thing, and an exit code that is not 0."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -34,6 +35,18 @@ def test_a_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None
     done = run(["--data-dir", str(tmp_path / "file" / "data")], tmp_path)
     assert done.returncode == 1
     assert done.stderr == f"scripts/run: {tmp_path / 'file' / 'data'}: Not a directory\n"
+
+
+def test_a_second_run_does_not_touch_the_logs_of_the_first(tmp_path: Path) -> None:
+    (tmp_path / ".run" / "logs").mkdir(parents=True)
+    log = tmp_path / ".run" / "logs" / "collector.log"
+    log.write_text("of the first")
+    with (tmp_path / ".run" / "run.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = run([], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "scripts/run: another one runs in this checkout; end it first, with Ctrl-C there\n"
+    assert log.read_text() == "of the first"
 
 
 def run(arguments: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
