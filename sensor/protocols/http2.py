@@ -63,14 +63,17 @@ class Http2Counts(msgspec.Struct):
 
 
 class _Part(msgspec.Struct):
-    """A header block that goes on."""
+    """A header block that goes on; what it has in common with a frame has the same names."""
 
     stream: int
     kind: int
-    flags: int
+    flags: int  # Of its first frame.
     fragments: bytearray
     wire_bytes: int
-    time_ns: int
+    time_ns: int  # Of its first frame.
+
+
+_Block = Frame | _Part
 
 
 class Http2Connection:
@@ -141,14 +144,14 @@ class Http2Connection:
         events = self._events
         self._readers[direction].take(piece, events)
         for event in events:
-            if isinstance(event, Frame):
+            if type(event) is Frame:
                 if self._parts[direction] is not None and event.kind != _CONTINUATION:
                     self._lose(direction)  # Section 6.10: nothing may stand between.
                     self.counts.cut_blocks += 1
                 take = _HANDLERS.get(event.kind)
                 if take is not None:
                     take(self, direction, event, calls)
-            elif isinstance(event, Lost):
+            elif type(event) is Lost:
                 self._lose(direction)
             else:  # A server sends no header block before it has the client's preface.
                 self._client = direction
@@ -211,8 +214,7 @@ class Http2Connection:
             return
         fragment = read_fragment(frame.kind, frame.flags, frame.payload)
         if frame.flags & _END_HEADERS:
-            part = _Part(frame.stream, frame.kind, frame.flags, bytearray(), frame.wire_bytes, frame.time_ns)
-            self._take_block(direction, part, fragment, calls)
+            self._take_block(direction, frame, fragment, calls)
         else:
             self._parts[direction] = _Part(
                 frame.stream, frame.kind, frame.flags, bytearray(fragment), frame.wire_bytes, frame.time_ns
@@ -240,7 +242,7 @@ class Http2Connection:
         self.counts.long_blocks += 1
         self._lose(direction)
 
-    def _take_block(self, direction: Direction, part: _Part, data: bytes, calls: list[StreamCall]) -> None:
+    def _take_block(self, direction: Direction, part: _Block, data: bytes, calls: list[StreamCall]) -> None:
         self.counts.blocks += 1
         decoder = self._decoders[direction]
         if decoder is None:
@@ -265,7 +267,7 @@ class Http2Connection:
         else:
             self._take_response(part, block, calls)
 
-    def _take_request(self, part: _Part, block: HeaderBlock, calls: list[StreamCall]) -> None:
+    def _take_request(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
         stream = self._streams.get(part.stream)
         if stream is not None:  # Trailers.
             stream.bytes[REQUEST] += part.wire_bytes
@@ -288,7 +290,7 @@ class Http2Connection:
             self._give_up(next(iter(self._streams.values())), calls)
         self._streams[stream.number] = stream
 
-    def _take_response(self, part: _Part, block: HeaderBlock, calls: list[StreamCall]) -> None:
+    def _take_response(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
         stream = self._streams.get(part.stream)
         if stream is None:
             if part.stream & 1:

@@ -88,6 +88,9 @@ class State(Enum):
     LOST = "lost"
 
 
+_IN_HEADER, _IN_DATA, _IN_PAYLOAD = State.HEADER, State.DATA, State.PAYLOAD
+
+
 class FrameReader:
     """Mutable state of one direction."""
 
@@ -190,11 +193,12 @@ class FrameReader:
             data = self._read_preface(data, events)
         at = 0
         while at < len(data):
-            if self.state is State.DATA:
-                at = self._read_data(data, at, time_ns, events)
-            elif self.state is State.HEADER:
+            state = self.state
+            if state is _IN_HEADER:
                 at = self._read_header(data, at, time_ns, events)
-            elif self.state is State.PAYLOAD:
+            elif state is _IN_DATA:
+                at = self._read_data(data, at, time_ns, events)
+            elif state is _IN_PAYLOAD:
                 at = self._read_payload(data, at, time_ns, events)
             else:
                 data, at = self._look(data[at:]), 0
@@ -235,9 +239,9 @@ class FrameReader:
             length, self._kind, self._flags, self._stream = unpack_header(data, at)
             at += HEADER_BYTES
         self._start = self._position - len(data) + at - HEADER_BYTES
-        error = check_header(self._kind, self._flags, self._stream, length, self.max_frame_bytes)
-        is_data = self._kind == _DATA
-        self._pad_is_due = is_data and bool(self._flags & _PADDED)
+        kind, flags = self._kind, self._flags
+        error = check_header(kind, flags, self._stream, length, self.max_frame_bytes)
+        self._pad_is_due = kind == _DATA and bool(flags & _PADDED)
         if self._pad_is_due and not length:
             error = ErrorCode.FRAME_SIZE_ERROR
         if error:
@@ -245,13 +249,17 @@ class FrameReader:
             return at
         self.counts.frames += 1
         self._left = self._data_left = length
-        self.state = State.DATA if is_data else State.PAYLOAD
-        if not length:
-            end = self._start + HEADER_BYTES
-            if is_data:
-                self._tell_data(0, 0, b"", time_ns, end, events)
+        end = at + length
+        if end <= len(data) and not self._pad_is_due:  # Whole, as nearly always.
+            stop = self._start + HEADER_BYTES + length
+            if kind == _DATA:
+                self._tell_data(length, length, data[at:end], time_ns, stop, events)
             else:
-                self._tell_payload(b"", time_ns, end, events)
+                self._left = 0
+                is_kept = kind < _KINDS and length <= MAX_PAYLOAD_BYTES
+                self._tell_payload(data[at:end] if is_kept else None, time_ns, stop, events)
+            return end
+        self.state = _IN_DATA if kind == _DATA else _IN_PAYLOAD
         return at
 
     def _read_data(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
@@ -282,7 +290,7 @@ class FrameReader:
         if self._left:
             flags &= ~_END_STREAM
         else:
-            self.state = State.HEADER
+            self.state = _IN_HEADER
         events.append(Frame(self._start, end - self._start, time_ns, _DATA, flags, self._stream, payload, body))
         self._start = end
 
@@ -310,7 +318,7 @@ class FrameReader:
         return at + size
 
     def _tell_payload(self, payload: bytes | None, time_ns: int, end: int, events: FrameSink) -> None:
-        self.state = State.HEADER
+        self.state = _IN_HEADER
         if payload is not None:
             error = check_payload(self._kind, self._flags, payload)
             if error:

@@ -5,6 +5,7 @@ completes and the state after it. There are 256 states; the 256 steps of one are
 that nothing is built at start, and memory holds the states that real strings lead to (4 MB for all of them).
 """
 
+from functools import cache
 from typing import Final
 
 from sensor.protocols.hpack.tables import END_OF_STRING, HUFFMAN_CODE_LENGTHS
@@ -105,13 +106,19 @@ class _Machine:
         return self._find(node), bytes(completed)
 
 
+@cache
+def _make_machine() -> _Machine:
+    """The one there is."""
+    return _Machine()
+
+
 class HuffmanStrings:
     """Decodes Huffman strings and remembers those met lately. One serves all connections of a sensor."""
 
     __slots__ = ("_machine", "_new", "_new_bytes", "_old")
 
     def __init__(self) -> None:
-        self._machine = _Machine()
+        self._machine = _make_machine()
         self._new: dict[bytes, bytes] = {}
         self._old: dict[bytes, bytes] = {}
         self._new_bytes = 0

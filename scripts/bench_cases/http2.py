@@ -1,0 +1,148 @@
+"""What HTTP/2 costs in Python, without a kernel: header blocks to fields, and the bytes of both directions to calls.
+
+    scripts/bench http2 [--calls 3000] [--rounds 5] [--stories DIRECTORY]
+
+The conversations are those of python-hyper's h2 with itself, written before the clock starts. `rpc` asks for eight
+methods by turns under one token, `rest` for a new path each time under one of 500 tokens. `--stories` names a directory
+of HPACK stories (*.jsonl, also xz; the format of http2jp/hpack-test-case, a story a line): `block` is then the cost of
+one of their blocks with an empty cache for each story, `block_known` with one for all. Process time, the best of the
+rounds; on a machine that does other things compare two versions by their ratio, alternated in the same minute.
+"""
+
+import argparse
+import gc
+import json
+import lzma
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+
+from sensor.protocols.hpack.decoder import HpackDecoder
+from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_calls import StreamCall
+from sensor.reassembly.connection import Direction
+from sensor.reassembly.stream import Chunk
+
+TOKENS = 500
+Said = list[tuple[Direction, bytes]]
+Headers = list[tuple[bytes, bytes]]
+
+
+def write_rpc(source: random.Random, number: int) -> Headers:
+    """A unary call of a stub."""
+    return [
+        (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/shop.v1.Orders/Method%d" % (number % 8)),
+        (b":authority", b"orders:50051"), (b"te", b"trailers"), (b"content-type", b"application/grpc"),
+        (b"user-agent", b"grpc-python/1.85.3"), (b"authorization", b"Bearer tok1xxxxxxxxxxxxxxxxxxxx"),
+    ]  # fmt: skip
+
+
+def write_rest(source: random.Random, number: int) -> Headers:
+    """A program that asks for things by their number."""
+    return [
+        (b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/api/v1/orders/%d" % source.randrange(10**9)),
+        (b":authority", b"shop.example"), (b"user-agent", b"bench/1.0"), (b"accept", b"application/json"),
+        (b"x-request-id", b"%d" % source.randrange(10**12)),
+        (b"authorization", b"Bearer tok%dxxxxxxxxxxxxxxxxxxxx" % source.randrange(TOKENS)),
+    ]  # fmt: skip
+
+
+def converse(write: Callable[[random.Random, int], Headers], calls: int) -> Said:
+    """Both directions of so many calls, one after the other."""
+    source, said = random.Random(1), Said()
+    client, server = (H2Connection(H2Configuration(client_side=side)) for side in (True, False))
+    client.initiate_connection()
+    server.initiate_connection()
+    is_rpc = write is write_rpc
+
+    def pass_on(sender: H2Connection, receiver: H2Connection, direction: Direction) -> None:
+        data = sender.data_to_send()
+        if data:
+            said.append((direction, data))
+            for event in receiver.receive_data(data):
+                if getattr(event, "flow_controlled_length", 0):
+                    receiver.increment_flow_control_window(event.flow_controlled_length)
+
+    for number in range(calls):
+        stream = client.get_next_available_stream_id()
+        client.send_headers(stream, write(source, number), end_stream=not is_rpc)
+        if is_rpc:
+            client.send_data(stream, b"\0\0\0\0\x20" + b"m" * 32, end_stream=True)
+        pass_on(client, server, Direction.FORWARD)
+        content_type = b"application/grpc" if is_rpc else b"application/json"
+        server.send_headers(stream, [(b":status", b"200"), (b"content-type", content_type)])
+        server.send_data(stream, b"\0\0\0\0\x50" + b"m" * 80, end_stream=not is_rpc)
+        if is_rpc:
+            server.send_headers(stream, [(b"grpc-status", b"0")], end_stream=True)
+        pass_on(server, client, Direction.BACKWARD)
+    return said
+
+
+def measure_calls(said: Said, calls: int) -> float:
+    """Microseconds a call."""
+    connection = Http2Connection(HuffmanStrings(), is_joined=False, client=Direction.FORWARD)
+    told: list[StreamCall] = []
+    positions = [0, 0]
+    chunks = []
+    for place, (direction, data) in enumerate(said):
+        chunks.append((direction, Chunk(positions[direction], data, place)))
+        positions[direction] += len(data)
+    started = time.process_time_ns()
+    for direction, chunk in chunks:
+        connection.take(direction, chunk, told)
+    spent = time.process_time_ns() - started
+    if len(told) != calls or any(call.is_lossy for call in told):
+        raise AssertionError(f"{calls} calls were made and {len(told)} told")
+    return spent / calls / 1_000
+
+
+def read_stories(directory: Path) -> Iterator[list[bytes]]:
+    """The blocks of each story."""
+    for path in sorted(directory.rglob("*.jsonl*")):
+        with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8", newline="\n") as lines:
+            for line in lines:
+                yield [bytes.fromhex(case["wire"]) for case in json.loads(line)["cases"]]
+
+
+def measure_blocks(stories: list[list[bytes]], known: HuffmanStrings | None) -> float:
+    """Microseconds a block."""
+    spent = 0
+    for blocks in stories:
+        strings = HuffmanStrings() if known is None else known
+        decode = HpackDecoder(strings, is_complete=True).decode
+        started = time.process_time_ns()
+        for block in blocks:
+            decode(block)
+        spent += time.process_time_ns() - started
+    return spent / sum(map(len, stories)) / 1_000
+
+
+def main() -> None:
+    """Prints a JSON line for each scenario."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=3_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--stories", type=Path)
+    arguments = parser.parse_args()
+    scenarios: dict[str, Callable[[], float]] = {}
+    for name, write in (("rpc", write_rpc), ("rest", write_rest)):
+        said = converse(write, arguments.calls)
+        scenarios[name] = lambda said=said: measure_calls(said, arguments.calls)
+    if arguments.stories is not None:
+        stories = list(read_stories(arguments.stories))
+        known = HuffmanStrings()
+        scenarios["block"] = lambda: measure_blocks(stories, None)
+        scenarios["block_known"] = lambda: measure_blocks(stories, known)
+    gc.freeze()  # What the conversations are made of is none of a sensor's.
+    best = {name: min(measure() for _ in range(arguments.rounds)) for name, measure in scenarios.items()}
+    for name, microseconds in best.items():
+        print(json.dumps({"scenario": name, "microseconds": round(microseconds, 2)}))
+
+
+if __name__ == "__main__":
+    main()
