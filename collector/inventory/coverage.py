@@ -27,13 +27,13 @@ class Port:
     protocol: PortProtocol
     connections: int
     bytes: int
-    reason: str  # Why it is not read; empty where it is.
+    reason: str  # Why it is not read, or why no service is named.
     updated_at: float
 
     @property
     def is_read(self) -> bool:
         """Whether the calls on this port are in the inventory."""
-        return self.protocol is PortProtocol.HTTP and not self.reason
+        return self.protocol is PortProtocol.HTTP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,8 +52,16 @@ class Watch:
 
     def read_coverage(self) -> Coverage:
         """Every listening port of every node, and what the sensors know they lost."""
-        ports = tuple(_read_port(row) for row in select(self._reader, _PORTS))
+        ports = _keep_last_report(tuple(_read_port(row) for row in select(self._reader, _PORTS)))
         return Coverage(ports=ports, losses=list_losses(self.list_sensors()))
+
+
+def _keep_last_report(ports: tuple[Port, ...]) -> tuple[Port, ...]:
+    """A report has every port, at one time: an older row is one that was called since, or changed its service."""
+    last: dict[str, float] = {}
+    for port in ports:
+        last[port.node] = max(port.updated_at, last.get(port.node, 0.0))
+    return tuple(port for port in ports if port.updated_at == last[port.node])
 
 
 def list_losses(sensors: tuple[Sensor, ...]) -> tuple[Loss, ...]:

@@ -250,7 +250,7 @@ def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
 
 
 def write_watch(store: Store, *, silent_node: bool = False) -> None:
-    """One sensor that captures with a little loss, its three ports; and on demand one that fell silent."""
+    """One sensor that captures with a little loss, its ports by two reports; and on demand one that fell silent."""
     stages = [
         {"stage": "kernel", "seen": 1_000, "used": 990, "dropped": {"ring_full": 10}},
         {"stage": "describe", "seen": 990, "used": 985, "dropped": {"malformed": 5}},
@@ -260,9 +260,12 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
         sensors.append(_sensor("node-2", NOW - 600, "[]"))
     store.insert_records("sensors", sensors)
     ports = [
-        ("nginx", 80, 1, 100, 900_000, ""),
-        ("nginx", 443, 2, 300, 90_000, "TLS: the bytes are encrypted"),
-        ("sshd", 22, 5, 0, 0, "nothing seen yet"),
+        ("nginx", 80, 1, 100, 900_000, "", 5),
+        ("nginx", 443, 2, 300, 90_000, "TLS: the bytes are encrypted", 5),
+        ("sshd", 22, 5, 0, 0, "nothing seen yet", 5),
+        ("unknown", 8080, 1, 2, 10_000, "Nothing listens here any more", 5),
+        ("nginx", 80, 5, 0, 0, "nothing seen yet", 65),  # Of an older report: it was called since.
+        ("shop", 8080, 1, 2, 10_000, "", 65),  # The same: it has ended since.
     ]
     store.insert_records(
         "coverage",
@@ -276,9 +279,9 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
                 connections=connections,
                 bytes=size,
                 reason=reason,
-                time=datetime.fromtimestamp(NOW - 5, UTC),
+                time=datetime.fromtimestamp(NOW - age_seconds, UTC),
             )
-            for workload, port, protocol, connections, size, reason in ports
+            for workload, port, protocol, connections, size, reason, age_seconds in ports
         ],
     )
 
