@@ -72,6 +72,9 @@ class _Part(msgspec.Struct):
     wire_bytes: int
     time_ns: int  # Of its first frame.
 
+    def __repr__(self) -> str:
+        return f"_Part(stream={self.stream}, redacted)"
+
 
 _Block = Frame | _Part
 
@@ -135,7 +138,7 @@ class Http2Connection:
         """About what it holds of the connection; objects around it apart."""
         total = len(self._streams) * STREAM_BYTES
         for reader, decoder, part in zip(self._readers, self._decoders, self._parts, strict=True):
-            total += reader.held_bytes + (decoder.table_bytes if decoder is not None else 0)
+            total += reader.held_bytes + (decoder.held_bytes if decoder is not None else 0)
             total += len(part.fragments) if part is not None else 0
         return total
 

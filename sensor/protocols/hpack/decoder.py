@@ -37,6 +37,10 @@ ENTRY_OVERHEAD_BYTES: Final = 32  # Section 4.1.
 # Blocks that name entries only are the same bytes for the same call while the table stands still.
 _MEMO_ENTRIES: Final = 32
 _MEMO_BLOCK_BYTES: Final = 256
+_MEMO_FIELDS: Final = 64
+# What Python needs for an entry beside its text, and for a block that is kept with what was read of it: measured.
+_ENTRY_HELD_BYTES: Final = 96
+_MEMO_HELD_BYTES: Final = 1_200
 
 ERROR_INDEX: Final = "hpack_index"
 ERROR_INTEGER: Final = "hpack_integer"
@@ -121,11 +125,17 @@ class HpackDecoder:
             self.forget()
             return HeaderBlock([], str(broken))
         decoded = HeaderBlock(fields)
-        if self._inserted == inserted and self._capacity == capacity and len(block) <= _MEMO_BLOCK_BYTES:
+        is_short = len(block) <= _MEMO_BLOCK_BYTES and len(fields) <= _MEMO_FIELDS
+        if is_short and self._inserted == inserted and self._capacity == capacity:
             if len(self._memo) >= _MEMO_ENTRIES:
                 self._memo.clear()
             self._memo[block] = decoded
         return decoded
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it holds: the table, and the blocks that are kept."""
+        return self.table_bytes + _ENTRY_HELD_BYTES * len(self._entries) + _MEMO_HELD_BYTES * len(self._memo)
 
     def _read(self, block: bytes) -> list[Field]:
         # Strings are read in place: as calls they would be half of the cost. One that ends after the block makes `at`

@@ -2,7 +2,7 @@
 
 The machine reads a byte a step. A state is a prefix of a code, and for each state and byte there is what the byte
 completes and the state after it. There are 256 states; the 256 steps of one are worked out when it is first met, so
-that nothing is built at start, and memory holds the states that real strings lead to (4 MB for all of them).
+that nothing is built at start, and memory holds the states that real strings lead to (6 MB for all of them).
 """
 
 from functools import cache

@@ -569,6 +569,21 @@ def converse_once(seed: int) -> Conversation:
     return converse(seed, 40, is_finished=False)
 
 
+def test_no_text_of_a_message_is_in_a_repr():
+    ends = Ends(is_joined=True, client=None)
+    ends.request.table.append((b"x-old", b"1"))
+    ends.ask(101, b"/secret", extra=[(b"authorization", b"secret"), (b"x-old", b"secret")])
+    ends.seen.say(CLIENT, write_headers(103, ends.request.encode([(b"x-a", b"secret")]), fragments=2)[:-3])
+    call = ends.seen.close()[0]
+    assert isinstance(call.request, StreamRequest)
+    connection = ends.seen.connection
+    block = connection._decoders[0].decode(b"\x40\x01a\x06secret")
+    told = [call, call.request, call.request.head, block, *connection._parts, *call.request.head.headers]
+    told.append(Chunk(0, b"secret", 1))
+    told.append(Frame(0, 9, 1, 1, 4, 1, b"secret", 0))
+    assert "secret" not in repr(told)
+
+
 MUTATIONS = st.lists(
     st.tuples(st.integers(0, 200), st.integers(0, 5_000), st.sampled_from(["flip", "drop", "repeat", "gap"])),
     max_size=8,
