@@ -6,12 +6,10 @@ Only this module and `collector/run.py` know all rooms. Everything here is made 
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
-from threading import Lock
-from typing import IO, Any
+from typing import IO
 
 from collector.alerts.alert import Alert
 from collector.alerts.desk import AlertDesk
@@ -26,6 +24,7 @@ from collector.ingest.reader import WalReader
 from collector.ingest.reports import CoverageRecord, RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
+from collector.inventory.catalogue import Catalogue
 from collector.inventory.mapping import EndpointMapping
 from collector.keys import (
     API_TOKEN_FILE,
@@ -37,7 +36,6 @@ from collector.keys import (
     load_token,
     read_token,
 )
-from collector.rows import Route, Segment, Service
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
@@ -69,7 +67,7 @@ class Collector:
     desk: AlertDesk
     detectors: DetectorProcess
     webhook: Webhook | None
-    naming: "Naming"
+    catalogue: Catalogue
     coverage: list[CoverageRecord] = field(default_factory=list)
     words: list[RevealedWord] = field(default_factory=list)
     coverage_dropped: int = 0
@@ -86,95 +84,23 @@ class Collector:
         self.words += words
 
     def flush_reports(self) -> None:
-        """Write sensors, coverage and words that came since. Blocks. Raises StoreError; what failed comes with the
-        next report.
+        """Write sensors, coverage and words that came since. Blocks. Raises StoreError; coverage that failed comes with
+        the next report, and words, which no sensor tells twice, stay for the next flush.
         """
         coverage, self.coverage = self.coverage, []
-        words, self.words = self.words, []
+        words = list(self.words)
         self.store.insert_records("sensors", self.sensors.take_changed())
         self.store.insert_records("coverage", coverage)
         if words:
             self.store.insert_records("revealed_words", words)
-            self.naming.learn({word.hash: word.text for word in words})
+            self.catalogue.learn({word.hash: word.text for word in words})
+            del self.words[: len(words)]
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""
         self.store.close()
         self.wal.close()
         self.lock.close()
-
-
-class Naming:
-    """The inventory's mapping behind a lock, remembered for the detectors: the writer's thread maps, the flush
-    renames.
-    """
-
-    def __init__(self, store: ClickHouseStore, mapping: EndpointMapping, reveals: RevealBook) -> None:
-        """Takes up what the store holds. Raises StoreError."""
-        self._store = store
-        self._mapping = mapping
-        self._reveals = reveals
-        self._lock = Lock()
-        self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
-        self.changes = 1
-        words = store.query("SELECT hash, text FROM revealed_words FINAL")
-        self._mapping.learn_words({int(word): str(text) for word, text in words})
-        known = {int(word) for word, _ in words}
-        hidden = self._select_routes("arrayExists((k, t) -> k = 2 AND t = '', segment_kind, segment_text)", {})
-        self._reveals.add_routes(hidden)
-        self._reveals.forget(known)
-
-    def map_routes(self, routes: Sequence[Route]) -> None:
-        """Name new routes, and ask for their hidden words. Raises StoreError."""
-        with self._lock:
-            self._remember(routes)
-        self._reveals.add_routes(routes)
-
-    def learn(self, words: Mapping[int, str]) -> None:
-        """Name anew the routes in which these words were hidden. Raises StoreError."""
-        routes = self._select_routes("hasAny(segment_hash, {hashes:Array(UInt64)})", {"hashes": list(words)})
-        with self._lock:
-            self._mapping.learn_words(words)
-            self._remember(routes)
-
-    def list_endpoints(self) -> dict[int, str]:
-        """Endpoint ids by route id."""
-        with self._lock:
-            return dict(self._endpoints)
-
-    def _remember(self, routes: Sequence[Route]) -> None:
-        if routes:
-            records = self._mapping.map_routes(routes)
-            self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
-            self.changes += 1
-
-    def _select_routes(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
-        rows = self._store.query(
-            "SELECT route_id, cluster, namespace, workload, workload_kind, host_name, port, host, method, "
-            "segment_kind, segment_text, segment_hash, segment_length, has_trailing_slash "
-            f"FROM routes FINAL WHERE {condition} LIMIT 100000",
-            parameters,
-        )
-        return [_read_route(row) for row in rows]
-
-
-def _read_route(row: tuple[Any, ...]) -> Route:
-    cluster, namespace, workload, kind, host_name, port = row[1:7]
-    return Route(
-        route_id=int(row[0]),
-        service=Service(
-            cluster=cluster,
-            namespace=namespace,
-            workload=workload,
-            workload_kind=kind,
-            host_name=host_name,
-            port=port,
-        ),
-        host=row[7],
-        method=row[8],
-        segments=tuple(Segment(*parts) for parts in zip(*row[9:13], strict=True)),
-        has_trailing_slash=bool(row[13]),
-    )
 
 
 def compose_collector(settings: CollectorSettings) -> Collector:
@@ -195,13 +121,13 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     )
     store = _open_store(settings)
     reveals = RevealBook()
-    naming = Naming(store, EndpointMapping(writer=store, clock=clock), reveals)
+    catalogue = Catalogue(store, EndpointMapping(writer=store, clock=clock), reveals)
     writer = StoreWriter(
         reader=WalReader(wal_directory, STORE_READER),
         store=store,
         log_id=wal.id,
         find_durable=lambda: wal.position,
-        map_endpoints=naming.map_routes,
+        map_endpoints=catalogue.map_routes,
     )
     sensors = SensorRegistry(clock)
     sensors.load(_load_sensors(store))
@@ -237,7 +163,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         desk=desk,
         detectors=detectors,
         webhook=webhook,
-        naming=naming,
+        catalogue=catalogue,
     )
 
 

@@ -248,14 +248,14 @@ class _Life:
 
     def _detect(self) -> None:
         """The detectors' thread: takes signals, and hands over the mapping when it changed."""
-        detectors, naming = self._collector.detectors, self._collector.naming
+        detectors, catalogue = self._collector.detectors, self._collector.catalogue
         told = 0
         while not self._is_ending.is_set():
             try:
                 detectors.poll(_POLL_SECONDS)
-                if naming.changes != told:
-                    told = naming.changes
-                    detectors.map_routes(naming.list_endpoints())
+                if catalogue.changes != told:
+                    told = catalogue.changes
+                    detectors.map_routes(catalogue.list_endpoints())
             except Exception as error:
                 self._count("detector_errors", error)
                 self._is_ending.wait(_POLL_SECONDS)

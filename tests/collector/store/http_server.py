@@ -9,6 +9,7 @@ as a program it prints its port, and ends when its standard input does.
 import base64
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -184,6 +185,8 @@ def main() -> None:
         sys.stdin.read()
         server.shutdown()
         server.server_close()
+    # The engine may crash or hang in an interpreter that ends, and nobody needs its data any more.
+    os._exit(0)
 
 
 if __name__ == "__main__":
