@@ -22,9 +22,10 @@ from sensor.aggregation.grouping import group_calls
 from sensor.aggregation.novelty import Novelty
 from sensor.aggregation.numbers import NumberMemory
 from sensor.aggregation.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
+from sensor.aggregation.waiting import WaitingCalls
 from sensor.aggregation.window import Bounds, Window, flag_other
 from sensor.calls import CallRecord
-from sensor.columns import NO_NUMBER, STATUS_CODE_LIMIT, CallFlag, Calls, make_calls
+from sensor.columns import NO_NUMBER, STATUS_CODE_LIMIT, CallFlag, Calls
 from sensor.config import ConsumerColumn
 from sensor.facts import (
     DEFAULT_CONSUMER_ORDER,
@@ -49,8 +50,7 @@ OPEN_WINDOWS_LIMIT: Final = 8
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
 # Calls that wait for their second to end, 72 bytes each. Past it they are made rows at once, and triggers then see that
 # second in parts.
-WAITING_CALLS_LIMIT: Final = 65_536
-_FIRST_CAPACITY: Final = 1_024
+WAITING_CALLS_LIMIT: Final = 32_768
 _LARGEST_U32: Final = (1 << 32) - 1
 
 
@@ -91,8 +91,7 @@ class Aggregator:
         self._triggers = triggers
         self._novelty = Novelty(self.facts)
         self._numbers = NumberMemory()
-        self._waiting = make_calls(_FIRST_CAPACITY)
-        self._waiting_count = 0
+        self._waiting = WaitingCalls(WAITING_CALLS_LIMIT)
         self._windows: dict[int, Window] = {}
         self._merging: dict[int, Window] = {}
         self._leaving: list[tuple[Window, Rows, int]] = []  # With the flags that are not the window's.
@@ -114,8 +113,7 @@ class Aggregator:
             raise ValueError(f"status code is {record.status_code}; it has three digits")
         facts = self.facts
         number = record.object_number
-        self._make_room(1)
-        self._waiting[self._waiting_count] = (
+        call = (
             record.time_unix_ns,
             record.request_bytes,
             record.response_bytes,
@@ -146,7 +144,8 @@ class Aggregator:
             | record.is_final * CallFlag.FINAL.value,
             record.calls,
         )
-        self._waiting_count += 1
+        self._make_room()
+        self._waiting.append(call)
 
     def add_calls(self, calls: Calls) -> None:
         """Count calls; the array is copied. Raises ValueError, and takes none, where a column is out of its bounds."""
@@ -157,11 +156,8 @@ class Aggregator:
                 raise ValueError(f"column {name} of the calls has {largest}; it stays below {limit}")
         taken = 0
         while taken < len(calls):
-            self._make_room(len(calls) - taken)
-            part = calls[taken : taken + len(self._waiting) - self._waiting_count]
-            self._waiting[self._waiting_count : self._waiting_count + len(part)] = part
-            self._waiting_count += len(part)
-            taken += len(part)
+            self._make_room()
+            taken += self._waiting.extend(calls[taken:])
 
     def poll(self, now_unix_ns: int) -> RowColumns:
         """Rows that leave now: of seconds that ended, and of windows that did. Call it every 20 ms to 1 s; once a
@@ -182,7 +178,7 @@ class Aggregator:
 
     def flush(self) -> RowColumns:
         """Everything leaves: at a clock step, a change of the installation key, and at the end."""
-        self._take(self._take_all(), is_early=False)
+        self._take(self._waiting.take(), is_early=False)
         for window in (*self._windows.values(), *self._merging.values()):
             self._emit(window)
         self._windows.clear()
@@ -220,36 +216,18 @@ class Aggregator:
     def open_rows_count(self) -> int:
         """Rows held in memory, and calls that are none yet."""
         windows = (*self._windows.values(), *self._merging.values())
-        return self._waiting_count + sum(window.rows_count for window in windows)
+        return len(self._waiting) + sum(window.rows_count for window in windows)
 
-    def _make_room(self, count: int) -> None:
-        """At least one more place."""
-        if self._waiting_count >= WAITING_CALLS_LIMIT:
-            self._take(self._take_all(), is_early=self._is_connected)
-        wanted = min(self._waiting_count + count, WAITING_CALLS_LIMIT)
-        if wanted > len(self._waiting):
-            grown = make_calls(min(max(wanted, 2 * len(self._waiting)), WAITING_CALLS_LIMIT))
-            grown[: self._waiting_count] = self._waiting[: self._waiting_count]
-            self._waiting = grown
-
-    def _take_all(self) -> Calls:
-        calls = self._waiting[: self._waiting_count]
-        self._waiting_count = 0
-        return calls
+    def _make_room(self) -> None:
+        if self._waiting.is_full:
+            self._take(self._waiting.take(), is_early=self._is_connected)
 
     def _take_waiting(self, end_ns: int) -> None:
         """Make rows of the calls before `end_ns`, and of those that come from a clock that was set back."""
-        calls = self._take_all()
-        times_ns = calls["time_unix_ns"]
+        times_ns = self._waiting.calls["time_unix_ns"]
         future_ns = self._now_ns + FUTURE_LIMIT_NS + self._window_ns
-        is_waiting = (times_ns >= end_ns) & (times_ns < future_ns - future_ns % self._window_ns)
-        waiting_count = int(np.count_nonzero(is_waiting))
-        if waiting_count:
-            rest = calls.take(np.flatnonzero(is_waiting))
-            calls = calls.take(np.flatnonzero(~is_waiting))
-            self._waiting[:waiting_count] = rest
-            self._waiting_count = waiting_count
-        self._take(calls, is_early=self._is_connected)
+        is_taken = (times_ns < end_ns) | (times_ns >= future_ns - future_ns % self._window_ns)
+        self._take(self._waiting.take_where(is_taken), is_early=self._is_connected)
 
     def _take(self, calls: Calls, *, is_early: bool) -> None:
         """Make rows of calls, window by window; where rows may leave early, second by second."""
@@ -263,7 +241,7 @@ class Aggregator:
             if not is_early or self._is_over(window):
                 rows = self._group(window_calls, tick)
                 self._novelty.find_new(rows)  # What is seen while nothing may leave early is no news later.
-                window.add(rows)
+                self._keep(window, rows)
                 continue
             for second_calls in _split(window_calls, SECOND_NS):
                 self._let_leave(window, self._group(second_calls, tick))
@@ -292,10 +270,16 @@ class Aggregator:
             left = rows
         else:
             left = rows.select(is_leaving)
-            window.add(rows.select(~is_leaving))
+            self._keep(window, rows.select(~is_leaving))
         if len(left):
             window.leave(left)
             self._leaving.append((window, left, RowFlag.EARLY))
+
+    def _keep(self, window: Window, rows: Rows) -> None:
+        """Add rows to a window; where that takes too much memory, what is in it leaves. The rest of it follows."""
+        window.add(rows)
+        if window.is_heavy:
+            self._emit(window, RowFlag.EARLY)
 
     def _find_window(self, time_ns: int, tick: int) -> Window:
         start_ns = time_ns - time_ns % self._window_ns
@@ -333,13 +317,13 @@ class Aggregator:
         merged.end_ns = max(merged.end_ns, window.end_ns)
         merged.tick = min(merged.tick, window.tick)
         merged.flags |= window.flags
-        merged.add(rows)
+        self._keep(merged, rows)
 
-    def _emit(self, window: Window) -> None:
+    def _emit(self, window: Window, flags: int = 0) -> None:
         rows = window.close()
         self._drop_full(window)
         if rows is not None:
-            self._leaving.append((window, rows, 0))
+            self._leaving.append((window, rows, flags))
 
     def _drop_full(self, window: Window) -> None:
         if window.dropped_count:
@@ -370,11 +354,12 @@ class Aggregator:
         if not self.facts.is_crowded:
             return
         tick = self.facts.begin_tick()
-        calls = self._waiting[: self._waiting_count]
+        calls = self._waiting.calls
         self.facts.mark_used(
             calls["route"], get_identities(calls["actor"]), get_media_types(calls["actor"]), calls["response_type"]
         )
-        windows = (*self._windows.values(), *self._merging.values())
+        leaving = (window for window, _, _ in self._leaving)
+        windows = (*self._windows.values(), *self._merging.values(), *leaving)
         self._novelty.forget(self.facts.sweep(min((window.tick for window in windows), default=tick)))
 
 

@@ -20,9 +20,10 @@ class Ragged:
 
     def select(self, is_taken: NDArray[np.bool_]) -> "Ragged":
         """The rows where `is_taken`."""
-        elements = np.repeat(is_taken, self.lengths)
-        counts = None if self.counts is None else self.counts[elements]
-        return Ragged(self.lengths[is_taken], self.values[elements], counts)
+        # Numpy takes by places four times as fast as by booleans.
+        elements = np.flatnonzero(np.repeat(is_taken, self.lengths))
+        counts = None if self.counts is None else self.counts.take(elements)
+        return Ragged(self.lengths.take(np.flatnonzero(is_taken)), self.values.take(elements), counts)
 
     def take(self, rows: Index) -> "Ragged":
         """These rows, in this order."""

@@ -76,7 +76,8 @@ def unite_objects(rows: Index, hashes: NDArray[np.uint64], rows_count: int) -> t
     rows, hashes = _sort_pairs(rows, hashes, rows_count)
     is_first = np.ones(len(rows), np.bool_)
     is_first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
-    rows, hashes = rows[is_first], hashes[is_first]
+    places = np.flatnonzero(is_first)
+    rows, hashes = rows.take(places), hashes.take(places)
     lengths = np.bincount(rows, minlength=rows_count)
     is_cut = lengths > OBJECTS_LIMIT
     if is_cut.any():

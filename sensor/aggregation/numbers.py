@@ -34,29 +34,21 @@ class NumberMemory:
         `pairs` has the pair of each row; `rows` (ascending), `places` in time and `numbers` have an element a call.
         """
         distinct, inverse = np.unique(pairs, return_inverse=True)
+        # A pair may have several rows (statuses): its calls are put together again, in their order in time.
         owners = inverse[rows]
-        is_split = len(distinct) < len(pairs)
-        if is_split:
-            # A pair has several rows (statuses): put its calls together again, in their order in time.
-            order = _sort_by_owner(owners, places)
-            owners, numbers = owners[order], numbers[order]
+        order = _sort_by_owner(owners, places)
+        owners, numbers = owners[order], numbers[order]
         starts = find_runs(owners)
-        ends = np.append(starts[1:], len(owners)) - 1
         previous = np.empty_like(numbers)
         previous[1:] = numbers[:-1]
-        previous[starts] = self._exchange(distinct[owners[starts]], numbers[ends], tick)
+        previous[starts] = self._exchange(distinct, numbers[np.append(starts[1:], len(owners)) - 1], tick)
         # Numbers are below 2^63 and not negative, so the difference does not overflow.
-        is_step: NDArray[np.bool_] = np.abs(numbers - previous) == 1
-        if is_split:
-            unordered = np.empty_like(is_step)
-            unordered[order] = is_step
-            return unordered
+        is_step = np.empty(len(numbers), np.bool_)
+        is_step[order] = np.abs(numbers - previous) == 1
         return is_step
 
     def _exchange(self, pairs: NDArray[np.uint64], numbers: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
-        """The remembered numbers of these distinct pairs; from now on these are."""
-        order = np.argsort(pairs)
-        pairs, numbers = pairs[order], numbers[order]
+        """The remembered numbers of these pairs, which ascend; from now on these are."""
         places = self._pairs.searchsorted(pairs)
         is_known = np.zeros(len(pairs), np.bool_)
         inside = places < len(self._pairs)
@@ -69,9 +61,7 @@ class NumberMemory:
         is_new = ~is_known
         if is_new.any():
             self._insert(places[is_new], pairs[is_new], numbers[is_new], tick)
-        unordered = np.empty_like(previous)
-        unordered[order] = previous
-        return unordered
+        return previous
 
     def _insert(self, places: Index, pairs: NDArray[np.uint64], numbers: NDArray[np.int64], tick: int) -> None:
         self._pairs = np.insert(self._pairs, places, pairs)

@@ -84,13 +84,14 @@ class Rows:
 
     def select(self, is_taken: NDArray[np.bool_]) -> "Rows":
         """The rows where `is_taken`."""
+        places = np.flatnonzero(is_taken)
         return Rows(
-            keys=self.keys[is_taken],
-            sums=self.sums[:, is_taken],
-            peaks=self.peaks[:, is_taken],
-            flags=self.flags[is_taken],
-            request_types=self.request_types[is_taken],
-            response_types=self.response_types[is_taken],
+            keys=self.keys[places],
+            sums=self.sums.take(places, axis=1),
+            peaks=self.peaks.take(places, axis=1),
+            flags=self.flags[places],
+            request_types=self.request_types[places],
+            response_types=self.response_types[places],
             durations=self.durations.select(is_taken),
             sizes=self.sizes.select(is_taken),
             objects=self.objects.select(is_taken),

@@ -29,8 +29,9 @@ from sensor.runs import Index, find_order, find_runs, measure_runs, rank_runs, s
 
 # Rows of `other` an endpoint may have in a window before their authentication is folded to "some" or "none" as well.
 OTHER_ROWS_LIMIT: Final = 64
-# Parts are added up when they take so much memory, or as much as what was added up before.
-PARTS_LIMIT_BYTES: Final = 4 * 1024 * 1024
+# Parts are added up when they take so much memory; and when what was added up takes so much, all of it leaves.
+PARTS_LIMIT_BYTES: Final = 3 * 1024 * 1024
+WINDOW_LIMIT_BYTES: Final = 6 * 1024 * 1024
 _LEFT_LIMIT: Final = 65_536
 
 
@@ -80,7 +81,7 @@ class Window:
             return
         self._parts.append(rows)
         self._size_bytes += rows.size_bytes
-        if self._size_bytes > max(PARTS_LIMIT_BYTES, self._parts[0].size_bytes):
+        if self._size_bytes > PARTS_LIMIT_BYTES:
             self._add_up(2 * self._bounds.rows_per_endpoint)
 
     def leave(self, rows: Rows) -> None:
@@ -116,12 +117,19 @@ class Window:
         return rows
 
     @property
+    def is_heavy(self) -> bool:
+        """Whether it takes too much memory to go on: what is in it should leave."""
+        return bool(self._parts) and self._parts[0].size_bytes > WINDOW_LIMIT_BYTES
+
+    @property
     def rows_count(self) -> int:
         """Rows held in memory, those of one key that were not added up yet counted each."""
         return sum(map(len, self._parts))
 
     def _add_up(self, folding_rows: int) -> None:
-        rows = merge_rows(join_rows(self._parts))
+        rows = join_rows(self._parts)
+        self._parts = []  # Their memory is needed now.
+        rows = merge_rows(rows)
         rows = self._fold_endpoints(rows, folding_rows)
         if len(rows) > self._bounds.rows_per_window:
             rows = self._fold_window(rows)

@@ -344,3 +344,20 @@ def test_repr_of_rows_tells_no_consumer() -> None:
     rows = aggregator.flush()
     assert repr(rows) == "RowColumns(1 rows)"
     assert "198.51.100.7" not in repr(rows.facts.find_actor(int(rows.rows.identities[0])))
+
+
+def test_the_last_content_types_of_a_row_are_told() -> None:
+    types = ["a/a", "b/b", ""]
+    stream = [
+        make_record(request_content_type=one, response_content_type=one, time_unix_ns=START_NS + place)
+        for place, one in enumerate(types)
+    ]
+    (row,) = run(Aggregator(), stream)
+    assert (row.request_content_type, row.response_content_type) == ("b/b", "b/b")
+
+
+def test_steps_are_counted_in_order_of_time_not_of_arrival() -> None:
+    numbers = [3, 1, 2, 4]
+    stream = [make_record(object_hash=n, object_number=n, time_unix_ns=START_NS + n) for n in numbers]
+    (row,) = run(Aggregator(), stream)
+    assert (row.object_numeric_calls, row.object_monotonic_steps) == (4, 3)

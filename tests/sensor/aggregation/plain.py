@@ -1,0 +1,145 @@
+"""Aggregation the plain way, one call after the other, to hold the columns to."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from sensor.aggregation.rows import RowFlag
+from sensor.calls import CallRecord
+from tests.sensor.rows import Objects, Row, find_bucket, make_objects, unite
+
+Key = tuple[object, ...]
+WINDOW_NS = 10 * 1_000_000_000
+
+
+@dataclass
+class Figures:
+    """What a row says besides its key; comparable."""
+
+    calls: int = 0
+    records: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    time_to_first_byte_sum_us: int = 0
+    duration_sum_us: int = 0
+    duration_max_us: int = 0
+    duration: Counter[int] = field(default_factory=Counter)
+    response_size: Counter[int] = field(default_factory=Counter)
+    objects: Objects = field(default_factory=Objects)
+    object_numeric_calls: int = 0
+    object_monotonic_steps: int = 0
+    flags: RowFlag = RowFlag.NONE
+
+
+def tell_key(row: Row) -> Key:
+    """Window and key of a row."""
+    return (
+        row.window_start_unix_seconds,
+        row.route.route_id,
+        *row.actor,
+        row.principal_kind,
+        row.authentication,
+        row.status_code,
+        row.role,
+        row.hop,
+        row.protocol_version,
+    )
+
+
+def add_up(rows: Iterable[Row]) -> dict[Key, Figures]:
+    """Rows of one key added up; the flags that say how a row left do not count."""
+    added: defaultdict[Key, Figures] = defaultdict(Figures)
+    for row in rows:
+        key = tell_key(row)
+        one = added[key]
+        added[key] = Figures(
+            calls=one.calls + row.calls,
+            records=one.records + row.records,
+            request_bytes=one.request_bytes + row.request_bytes,
+            response_bytes=one.response_bytes + row.response_bytes,
+            time_to_first_byte_sum_us=one.time_to_first_byte_sum_us + row.time_to_first_byte_sum_us,
+            duration_sum_us=one.duration_sum_us + row.duration_sum_us,
+            duration_max_us=max(one.duration_max_us, row.duration_max_us),
+            duration=one.duration + row.duration,
+            response_size=one.response_size + row.response_size,
+            objects=unite(one.objects, row.objects),
+            object_numeric_calls=one.object_numeric_calls + row.object_numeric_calls,
+            object_monotonic_steps=one.object_monotonic_steps + row.object_monotonic_steps,
+            flags=one.flags | row.flags & ~(RowFlag.EARLY | RowFlag.OBJECTS_SKETCHED),
+        )
+    return dict(added)
+
+
+def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
+    """The figures of every window and key."""
+    added: defaultdict[Key, Figures] = defaultdict(Figures)
+    last: dict[tuple[int, object], int] = {}
+    for record in sorted(records, key=lambda record: record.time_unix_ns):
+        key = _name(record)
+        one = added[key]
+        one.records += 1
+        one.calls += record.calls
+        one.request_bytes += record.request_bytes
+        one.response_bytes += record.response_bytes
+        if record.calls:
+            one.time_to_first_byte_sum_us += record.time_to_first_byte_ns // 1000
+            if record.object_hash:
+                one.objects = unite(one.objects, make_objects([record.object_hash]))
+                _count_number(one, record, last)
+        if record.is_final and record.status_code:
+            duration_us = record.duration_ns // 1000
+            one.duration_sum_us += duration_us
+            one.duration_max_us = max(one.duration_max_us, duration_us)
+            one.duration[find_bucket(duration_us)] += 1
+            one.response_size[find_bucket(record.response_bytes)] += 1
+        one.flags |= _tell_flags(record)
+    return dict(added)
+
+
+def without_steps(figures: dict[Key, Figures]) -> dict[Key, Figures]:
+    """The same, but for what depends on the order in which calls came."""
+    return {key: replace(one, object_monotonic_steps=0) for key, one in figures.items()}
+
+
+def _count_number(one: Figures, record: CallRecord, last: dict[tuple[int, object], int]) -> None:
+    number = record.object_number
+    if number is None:
+        return
+    one.object_numeric_calls += record.calls
+    pair = (record.route.route_id, _find_consumer(record))
+    if pair in last and abs(last[pair] - number) == 1:
+        one.object_monotonic_steps += record.calls
+    last[pair] = number
+
+
+def _find_consumer(record: CallRecord) -> object:
+    for name in ("principal", "credential", "client_address", "client_workload"):
+        if getattr(record, name):
+            return (name, getattr(record, name))
+    return None
+
+
+def _name(record: CallRecord) -> Key:
+    return (
+        record.time_unix_ns // WINDOW_NS * 10,
+        record.route.route_id,
+        record.principal,
+        record.credential,
+        record.client_address,
+        record.client_workload,
+        record.principal_kind,
+        record.authentication,
+        record.status_code,
+        record.role,
+        record.hop,
+        record.protocol_version,
+    )
+
+
+def _tell_flags(record: CallRecord) -> RowFlag:
+    flags = RowFlag.LOSSY if record.is_lossy else RowFlag.NONE
+    if record.is_credential_truncated:
+        flags |= RowFlag.CREDENTIAL_TRUNCATED
+    if record.is_aborted and not record.status_code:
+        flags |= RowFlag.ABORTED
+    return flags
