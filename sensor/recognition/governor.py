@@ -18,6 +18,8 @@ _UP: Final = 1.25
 _COMFORT: Final = 0.7
 # Fewer heads than this part of the limit are not what costs.
 _HEADS_PART: Final = 0.25
+# Seconds above the budget before anything is done: a burst of new things to learn is over by then.
+_PATIENCE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +34,21 @@ class GovernorSettings:
 class Governor:
     """Decides on heads a second. Pure: figures come in with `observe`."""
 
-    __slots__ = ("_calls", "_cpu_ns", "_heads", "_settings", "_time_ns", "heads_per_second", "used_share")
+    __slots__ = (
+        "_calls",
+        "_cpu_ns",
+        "_heads",
+        "_seconds_over",
+        "_settings",
+        "_time_ns",
+        "heads_per_second",
+        "used_share",
+    )
 
     def __init__(self, settings: GovernorSettings) -> None:
         self._settings = settings
         self._time_ns = self._cpu_ns = self._calls = self._heads = -1
+        self._seconds_over = 0
         self.heads_per_second = settings.heads_per_second
         self.used_share = 0.0  # Of the budget, in the last second.
 
@@ -63,7 +75,8 @@ class Governor:
 
     def _steer(self, heads_rate: float) -> bool:
         limit, settings = self.heads_per_second, self._settings
-        if self.used_share > 1 and heads_rate >= _HEADS_PART * limit:
+        self._seconds_over = self._seconds_over + 1 if self.used_share > 1 else 0
+        if self._seconds_over >= _PATIENCE and heads_rate >= _HEADS_PART * limit:
             self.heads_per_second = max(settings.floor_heads_per_second, int(limit * _DOWN))
         elif self.used_share < _COMFORT and limit < settings.heads_per_second:
             self.heads_per_second = min(settings.heads_per_second, int(limit * _UP) + 1)

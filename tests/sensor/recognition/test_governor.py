@@ -34,7 +34,7 @@ def test_it_steps_down_to_the_floor_and_up_again(load: Load) -> None:
     for _ in range(8):
         load.step(0.05, 10_000, load.governor.heads_per_second)
         limits.append(load.governor.heads_per_second)
-    assert limits == [1_000, 500, 250, 125, 100, 100, 100, 100]
+    assert limits == [2_000, 1_000, 500, 250, 125, 100, 100, 100]
     assert load.governor.is_holding_back
     for _ in range(40):
         load.step(0.01, 10_000, 100)
@@ -48,12 +48,16 @@ def test_within_the_budget_nothing_changes(load: Load) -> None:
 
 
 def test_a_busy_node_has_more(load: Load) -> None:
-    assert not load.step(0.05, 20_000, 2_000)
-    assert load.step(0.05, 10_000, 2_000)
+    assert not any(load.step(0.05, 20_000, 2_000) for _ in range(3))
+    assert [load.step(0.05, 10_000, 2_000) for _ in range(2)] == [False, True]
 
 
 def test_few_heads_are_not_what_costs(load: Load) -> None:
-    assert not load.step(0.5, 10_000, 100)
+    assert not any(load.step(0.5, 10_000, 100) for _ in range(3))
+
+
+def test_one_busy_second_is_a_burst(load: Load) -> None:
+    assert not any(load.step(share, 10_000, 2_000) for share in (0.9, 0.01, 0.9, 0.01))
 
 
 def test_it_is_due_after_a_second(load: Load) -> None:
