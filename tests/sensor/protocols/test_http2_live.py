@@ -1,6 +1,7 @@
 """Real clients and servers over loopback, recorded between them: gRPC's C core, Node, curl and nginx."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -16,7 +17,7 @@ from sensor.protocols.grpc import RpcProtocol, StreamingKind
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_heads import UNKNOWN_PATH, StreamRequest
+from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
 from sensor.reassembly.stream import Chunk
 from tests.sensor.protocols.recorder import Recorder, Recording
 
@@ -226,6 +227,116 @@ def test_node_is_read_exactly():
         ("POST", "/trailers", 200, False): 5, ("GET", "/trailers", 200, False): 10,
         ("GET", "/slow", 0, True): 1,
     }  # fmt: skip
+
+
+# Go's encoder indexes every field, so that a header which differs in each request turns its table over.
+GO_BOTH = """
+package main
+
+import ("fmt"; "io"; "net"; "net/http"; "os"; "strings"; "sync"; "time")
+
+func main() {
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("X-Trace", r.Header.Get("X-Trace"))
+		if strings.HasPrefix(r.URL.Path, "/missing") { w.WriteHeader(404) }
+		io.WriteString(w, strings.Repeat("x", len(r.URL.Path) * 100))
+	}
+	server := &http.Server{Protocols: &protocols, Handler: http.HandlerFunc(answer)}
+	listener, _ := net.Listen("tcp", "127.0.0.1:0")
+	go server.Serve(listener)
+	fmt.Println(listener.Addr().(*net.TCPAddr).Port)
+	var port int
+	fmt.Scan(&port)
+	client := &http.Client{Transport: &http.Transport{Protocols: &protocols}, Timeout: time.Minute}
+	for round := 0; round < 60; round++ {
+		var group sync.WaitGroup
+		for worker := 0; worker < 4; worker++ {
+			group.Add(1)
+			go func() {
+				defer group.Done()
+				number := round * 4 + worker
+				path := []string{"/items", "/missing", "/users/me", "/search?q=x"}[number % 4]
+				method := []string{"GET", "DELETE", "POST"}[number % 3]
+				url := fmt.Sprintf("http://127.0.0.1:%d%s", port, path)
+				request, _ := http.NewRequest(method, url, strings.NewReader(strings.Repeat("b", number * 50)))
+				request.Header.Set("X-Trace", fmt.Sprint("trace-", number))
+				request.Header.Set("Authorization", fmt.Sprint("Bearer token-", number % 5))
+				response, err := client.Do(request)
+				if err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) }
+				io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}()
+		}
+		group.Wait()
+	}
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def go_recording(tmp_path_factory):
+    if shutil.which("go") is None:
+        pytest.skip("go is not installed")
+    directory = tmp_path_factory.mktemp("go")
+    (directory / "both.go").write_text(GO_BOTH)
+    environment = {**os.environ, "GOFLAGS": "-mod=mod", "GO111MODULE": "off"}
+    command = ["go", "build", "-o", str(directory / "both"), str(directory / "both.go")]
+    subprocess.run(command, check=True, timeout=300, env=environment)
+    both = subprocess.Popen([directory / "both"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert both.stdin is not None and both.stdout is not None
+    recorder = Recorder(("127.0.0.1", int(both.stdout.readline())))
+    both.communicate(f"{recorder.port}\n", timeout=120)
+    assert both.returncode == 0
+    recorder.close()
+    return [recording for recording in recorder.recordings if recording.said]  # It opens more than it uses.
+
+
+def read_trace(call: StreamCall) -> bytes:
+    assert isinstance(call.request, StreamRequest)
+    return call.request.head.get(b"x-trace")
+
+
+def test_go_is_read_exactly(go_recording):
+    seen, traces = Counter(), set()
+    for recording in go_recording:
+        connection, calls = read(recording)
+        assert connection.counts.losses == connection.counts.broken_blocks == 0
+        for call in calls:
+            assert isinstance(call.request, StreamRequest) and not call.is_lossy and not call.is_aborted
+            seen[call.request.head.method, call.request.head.path, call.status_code] += 1
+            traces.add(read_trace(call))
+    assert traces == {b"trace-%d" % number for number in range(240)}
+    assert sum(seen.values()) == 240
+    for path, status in (("/items", 200), ("/missing", 404), ("/users/me", 200), ("/search", 200)):
+        for method in ("GET", "DELETE", "POST"):
+            assert seen[method, path, status] == 20
+
+
+def test_go_joined_late_heals_and_is_never_wrong(go_recording):
+    recording = max(go_recording, key=lambda each: len(each.said))
+    truth = {call.stream: call for call in read(recording)[1]}
+    late = Counter()
+    for skip in range(10, len(recording.said) // 2, 17):
+        connection, calls = read(recording, skip=skip)
+        assert connection.counts.broken_blocks == 0
+        first = min(call.stream for call in calls)
+        for call in calls:
+            expected = truth[call.stream]
+            assert isinstance(call.request, StreamRequest) and isinstance(expected.request, StreamRequest)
+            head, right = call.request.head, expected.request.head
+            assert head.path in (right.path, UNKNOWN_PATH)
+            assert head.method in (right.method, UNKNOWN_METHOD)
+            assert call.status_code in (expected.status_code, 0)
+            assert read_trace(call) in (read_trace(expected), b"")
+            if call.stream > first + 2 * 60:
+                late["calls"] += 1
+                late["known"] += (head.path, head.method) == (right.path, right.method)
+    assert late["calls"] > 300
+    assert late["known"] / late["calls"] > 0.9
 
 
 @pytest.mark.skipif(
