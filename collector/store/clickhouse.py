@@ -49,11 +49,23 @@ class ClickHouseStore:
                 client = open_client()
                 self._clients.append(client)
                 self._idle.put(client)
+            self._check_tables()
             for statement in render_statements(self._layout):
                 self.execute(statement)
         except Exception as error:
             self.close()
             raise error if isinstance(error, StoreError) else StoreError(explain(error)) from error
+
+    def _check_tables(self) -> None:
+        """Refuse tables of before the first release that lack what every row has now. Raises StoreError."""
+        found = self.query(
+            "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = 'rows_minute'"
+        )
+        if found and ("key_id",) not in found:
+            raise StoreError(
+                "The store's tables were made by a build before 0.1, which cannot be brought up to date; "
+                "choose another data_dir or database, or move this one aside."
+            )
 
     @property
     def layout(self) -> Layout:
