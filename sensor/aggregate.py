@@ -212,12 +212,6 @@ class Aggregator:
         used_count = self._seen_count - sum(count for _, count in dropped)
         return StageCount(stage="aggregate", seen=self._seen_count, used=used_count, dropped=dropped)
 
-    @property
-    def open_rows_count(self) -> int:
-        """Rows held in memory, and calls that are none yet."""
-        windows = (*self._windows.values(), *self._merging.values())
-        return len(self._waiting) + sum(window.rows_count for window in windows)
-
     def _make_room(self) -> None:
         if self._waiting.is_full:
             self._take(self._waiting.take(), is_early=self._is_connected)

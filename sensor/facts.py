@@ -253,14 +253,15 @@ class Facts:
 
     def sweep(self, oldest_tick: int) -> Freed:
         """Forget what was not used since `oldest_tick`, as far as the tables are crowded."""
+        tables: tuple[Table[Any], ...] = (self._routes, self._identities, self._media_types)
         nothing = np.empty(0, np.int64)
-        routes = self._routes.sweep(oldest_tick) if self._routes.is_crowded else nothing
-        identities = self._identities.sweep(oldest_tick) if self._identities.is_crowded else nothing
-        if self._media_types.is_crowded:
-            self._media_types.sweep(oldest_tick)
+        routes, identities, media_types = (
+            table.sweep(oldest_tick) if table.is_crowded else nothing for table in tables
+        )
         if len(identities):
             self._forget_texts()
-        self.generation += 1
+        if len(routes) or len(identities) or len(media_types):
+            self.generation += 1
         return Freed(routes=routes, identities=identities)
 
     def _forget_texts(self) -> None:

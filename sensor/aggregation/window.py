@@ -121,11 +121,6 @@ class Window:
         """Whether it takes too much memory to go on: what is in it should leave."""
         return bool(self._parts) and self._parts[0].size_bytes > WINDOW_LIMIT_BYTES
 
-    @property
-    def rows_count(self) -> int:
-        """Rows held in memory, those of one key that were not added up yet counted each."""
-        return sum(map(len, self._parts))
-
     def _add_up(self, folding_rows: int) -> None:
         rows = join_rows(self._parts)
         self._parts = []  # Their memory is needed now.

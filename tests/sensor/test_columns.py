@@ -60,7 +60,7 @@ def test_many_calls_at_once_are_made_rows_at_once() -> None:
     calls["route"] = aggregator.facts.route(ROUTE)
     calls["role"], calls["calls"], calls["request_bytes"] = 1, 1, 2**40
     aggregator.add_calls(calls)
-    assert aggregator.open_rows_count <= WAITING_CALLS_LIMIT
+    assert len(aggregator._waiting) <= WAITING_CALLS_LIMIT
     rows = read_rows(aggregator.flush())
     assert sum(row.calls for row in rows) == len(calls)
     assert sum(row.request_bytes for row in rows) == len(calls) << 40

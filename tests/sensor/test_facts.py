@@ -117,6 +117,7 @@ def test_a_sweep_takes_nothing_that_an_open_window_may_hold(monkeypatch: pytest.
     calls["route"] = [facts.route(make_route(number)) for number in range(1, 10)]
     facts.mark_used(calls["route"], get_identities(calls["actor"]))
     assert not len(facts.sweep(tick).routes)
+    assert facts.generation == 0
     assert len(facts.sweep(tick + 1).routes) == 9
 
 
