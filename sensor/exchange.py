@@ -146,7 +146,7 @@ class ExchangeAssembler:
         else:
             self._stage.use()
             out.append(self._build(pending, event, calls=0 if pending.was_told else 1, is_final=True))
-        self._forget_through(event.connection, event.call)
+        self._forget_through(event.connection, event.call, out)
 
     def _make_room(self, out: list[Exchange]) -> None:
         """Gives up the oldest while there are too many: its host may have vanished without a word."""
@@ -158,17 +158,28 @@ class ExchangeAssembler:
                 out.append(self._build(pending, pending.head, calls=1, is_final=True, is_unanswered=True))
             self._remove(key)
 
-    def _forget_through(self, connection: int, call: int) -> None:
-        """Calls end in order: an older one still pending had its end lost at the ring, and was counted there."""
+    def _forget_through(self, connection: int, call: int, out: list[Exchange]) -> None:
+        """Calls end in order: an older one still pending had its end lost at the ring. Where its answer came, it is
+        told without an end; else the kernel has counted it there."""
         numbers = self._calls.get(connection)
         if numbers is None:
             return
-        if len(numbers) == 1:  # Nearly always.
-            if numbers[0] <= call:
-                self._remove((connection, numbers[0]))
+        if len(numbers) == 1 and numbers[0] == call:  # Nearly always.
+            self._remove((connection, call))
             return
         for older in [number for number in numbers if number <= call]:
+            if older < call:
+                self._tell_endless((connection, older), out)
             self._remove((connection, older))
+
+    def _tell_endless(self, key: _Key, out: list[Exchange]) -> None:
+        event, pending = self._open.get(key), self._pending[key]
+        if event is not None and pending.is_complete:
+            out.append(self._build(pending, event, calls=1, is_final=False))
+        elif not pending.was_told:
+            return
+        self._stage.see()
+        self._stage.use()
 
     def _remove(self, key: _Key) -> None:
         pending = self._pending.pop(key, None)

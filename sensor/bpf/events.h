@@ -172,9 +172,10 @@ struct settings {
   u64 node_heads_burst;
 };
 
-/* Of a cgroup, and under key 0 of the node. */
+/* Of a cgroup, and under key 0 of the node: when its heads so far would be paid for (GCRA, a leaky bucket). */
 struct budget {
-  u64 next_ns; /* When its heads so far would be paid for, at the rate of `settings` (a leaky bucket, GCRA). */
+  u64 next_ns;    /* At the rate of `settings`. */
+  u64 reserve_ns; /* At a cgroup's share of the node's rate: what it has when others take all. */
 };
 
 /* Calls that found the ring full. */

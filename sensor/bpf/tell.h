@@ -9,46 +9,45 @@
 /* ---- the budget of heads -------------------------------------------------------------------------------------------------------- */
 
 #define BUDGET_TRIES 4 /* Other CPUs may take from the same budget; past so many the head stays down. */
+#define SECOND_NS 1000000000ULL
+/* When the node's budget is spent, a cgroup still has this part of the node's rate, and this part of its own burst at first. */
+#define RESERVE_RATE_PART 16
+#define RESERVE_BURST_PART 4
+
+static __always_inline struct budget *find_budget(u64 key, u64 now) {
+  struct budget *b = budgets.lookup(&key);
+  if (b)
+    return b;
+  struct budget fresh = {.next_ns = now, .reserve_ns = now};
+  budgets.insert(&key, &fresh);
+  return budgets.lookup(&key);
+}
 
 /* The generic cell rate algorithm: each head moves `next_ns` on by its price; it may be ahead of the clock by a burst. */
-static __always_inline int take_budget(u64 key, u64 price_ns, u64 burst, u64 now) {
-  struct budget *b = budgets.lookup(&key);
-  if (!b) {
-    struct budget fresh = {.next_ns = now};
-    budgets.insert(&key, &fresh);
-    b = budgets.lookup(&key);
-    if (!b)
-      return 0;
-  }
+static __always_inline int take_from(u64 *next_ns, u64 price_ns, u64 burst, u64 now) {
   for (u32 i = 0; i < BUDGET_TRIES; i++) {
-    u64 seen = V(b->next_ns), from = seen > now ? seen : now;
+    u64 seen = V(*next_ns), from = seen > now ? seen : now;
     if (from + price_ns > now + price_ns * burst)
       return 0;
-    if (__sync_val_compare_and_swap(&b->next_ns, seen, from + price_ns) == seen)
+    if (__sync_val_compare_and_swap(next_ns, seen, from + price_ns) == seen)
       return 1;
   }
   return 0;
 }
-
-static __always_inline void give_back(u64 key, u64 price_ns) {
-  struct budget *b = budgets.lookup(&key);
-  if (b)
-    __sync_fetch_and_add(&b->next_ns, -price_ns);
-}
-
-#define SECOND_NS 1000000000ULL
 
 /* 1: one more head of this cgroup may go up. The cgroup is asked first: what it has not got, it does not take from the node. */
 static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u64 now) {
   u64 rate = set->heads_per_second, node_rate = set->node_heads_per_second;
   if (!rate || !node_rate)
     return 0;
-  u64 price = SECOND_NS / rate;
-  if (!take_budget(cgroup_id, price, set->heads_burst, now))
+  u64 price = SECOND_NS / rate, node_price = SECOND_NS / node_rate;
+  struct budget *own = find_budget(cgroup_id, now), *node = find_budget(0, now);
+  if (!own || !node || !take_from(&own->next_ns, price, set->heads_burst, now))
     return 0;
-  if (take_budget(0, SECOND_NS / node_rate, set->node_heads_burst, now))
+  if (take_from(&node->next_ns, node_price, set->node_heads_burst, now) ||
+      take_from(&own->reserve_ns, node_price * RESERVE_RATE_PART, set->heads_burst / RESERVE_BURST_PART, now))
     return 1;
-  give_back(cgroup_id, price);
+  __sync_fetch_and_add(&own->next_ns, -price);
   return 0;
 }
 
@@ -249,10 +248,10 @@ static __always_inline void lose_event(const struct conn *c, struct flow *f, con
   if (V(f->draft_kind) == E_REQUEST_HEAD) {
     f->is_muted = V(set->is_recognising); /* Then the call goes on as one without a head. */
   } else if (V(f->draft_flags) & F_ENDED) {
-    f->is_counted = 0;
+    f->is_counted = s && V(s->flags) & CALL_ANSWERED;
     if (s && V(set->is_recognising))
       add_overflow(c, f, s);
-    else
+    else if (!V(f->is_counted))
       count(C_DROPPED_RING);
   }
 }
@@ -276,6 +275,8 @@ static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, str
       count(C_CALLS);
     if (!tell_event(skb, c, f, s, now))
       lose_event(c, f, s, set);
+    else if (s && V(f->draft_kind) == E_RESPONSE_HEAD && V(f->draft_flags) & F_LAST)
+      s->flags |= CALL_ANSWERED;
   }
   if (V(f->draft_kind) == E_REQUEST_HEAD)
     end_head(f, s);

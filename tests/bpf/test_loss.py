@@ -48,7 +48,8 @@ def dropping(port: int) -> Iterator[Callable[[], int]]:
         subprocess.run([nft, "delete", "table", "inet", table], check=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -68,7 +69,7 @@ def test_fifteen_percent_of_packets_dropped(collect: Collect) -> None:
             receive_exactly(connection, len(sent))
             connection.sendall(back)
 
-    port = _free_port()
+    port = free_port()
     with dropping(port) as dropped:
         with serving(answer, port=port) as port, connected(port) as client:
             client.settimeout(60)
@@ -88,7 +89,7 @@ def test_connections_under_loss(collect: Collect) -> None:
         receive_exactly(connection, len(sent))
         connection.sendall(back)
 
-    port = _free_port()
+    port = free_port()
     with dropping(port) as dropped:
         with serving(answer, port=port) as port:
             for _ in range(23):

@@ -131,6 +131,27 @@ def test_a_lost_end_is_forgotten_at_the_next_call(assembler: ExchangeAssembler, 
     assert stage.count().seen == 1  # The kernel counted the other.
 
 
+@pytest.mark.parametrize("polled", [0, SECOND_NS])
+def test_a_lost_end_of_an_answered_call_is_told_without_it(
+    assembler: ExchangeAssembler, stage: StageCounter, polled: int
+) -> None:
+    exchanges = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET /a HTTP/1.1\r\n\r\n", call=0),
+            event(EventKind.RESPONSE_HEAD, WHOLE, b"HTTP/1.1 200 \r\n\r\n", call=0, time_ns=5_000),
+        ]
+    )
+    exchanges += assembler.poll(5_000 + polled)
+    exchanges += assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"GET /b HTTP/1.1\r\n\r\n", call=1),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 \r\n\r\n", call=1),
+        ]
+    )
+    assert sorted((one.call, one.calls, one.is_final) for one in exchanges) == [(0, 1, False), (1, 1, True)]
+    assert (stage.count().seen, stage.count().used) == (2, 2)
+
+
 def test_an_aborted_call_has_no_status(assembler: ExchangeAssembler) -> None:
     (exchange,) = assembler.take(
         [

@@ -1,0 +1,241 @@
+"""Every call goes exactly one way and is counted once: records, heads, sums of full rings; and the budget of heads."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.kernel.capture import Capture
+from sensor.kernel.loader import load_program
+from tests.bpf.recognised import Watch, own_cgroup_id
+from tests.bpf.reference import Teacher
+from tests.bpf.test_capture import answering
+from tests.bpf.test_loss import dropping, free_port
+from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving, talk
+
+pytestmark = pytest.mark.kernel
+
+SMALL_RECORDS_BYTES = 4_096  # 30 records.
+SMALL_RING_BYTES = 16_384
+CALLS = 199
+
+
+def _mount() -> Path:
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None or os.geteuid() != 0:
+        pytest.skip("needs root and a cgroup v2 mount")
+    return mount
+
+
+@contextlib.contextmanager
+def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgroup: bool) -> Iterator[Capture]:
+    """A capture of its own."""
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sensor.kernel.capture.RECORDS_BYTES", records_bytes)
+        program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes)
+        capture = Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
+    try:
+        capture.attach()
+        yield capture
+    finally:
+        capture.close()
+
+
+@pytest.fixture(scope="module")
+def cramped() -> Iterator[Capture]:
+    """Rings that are soon full."""
+    with _capturing(
+        _mount(), ring_bytes=SMALL_RING_BYTES, records_bytes=SMALL_RECORDS_BYTES, is_root_cgroup=True
+    ) as capture:
+        yield capture
+
+
+@contextlib.contextmanager
+def _in_cgroup(name: str) -> Iterator[Path]:
+    """Sockets made inside belong to a new cgroup."""
+    mount = _mount()
+    home = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    path = mount / f"apidae_test_{name}_{os.getpid()}"
+    path.mkdir()
+    try:
+        (path / "cgroup.procs").write_text("0")
+        yield path
+    finally:
+        (mount / home.lstrip("/") / "cgroup.procs").write_text("0")
+        path.rmdir()
+
+
+@contextlib.contextmanager
+def _watching(capture: Capture) -> Iterator[Watch]:
+    teacher = Teacher(capture)
+    try:
+        yield Watch(capture, teacher)
+    finally:
+        teacher.close()
+
+
+def _overflow(watch: Watch, port: int) -> tuple[int, int, int]:
+    """Calls, request bytes, response bytes summed for a port."""
+    rows = [row for key, row in watch.capture.overflow().items() if OVERFLOW_KEY.unpack(key)[1] == port]
+    return sum(row[0] for row in rows), sum(row[1] for row in rows), sum(row[2] for row in rows)
+
+
+def _accounts(watch: Watch, port: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(records, slow, overflow) calls, and (calls, request bytes, response bytes) over all three."""
+    records, exchanges = watch.collect(port, 0)
+    overflow = _overflow(watch, port)
+    told = int(records["calls"].sum())
+    slow = sum(one.calls for one in exchanges)
+    return (told, slow, overflow[0]), (
+        told + slow + overflow[0],
+        int(records["request_bytes"].sum()) + sum(one.request_bytes for one in exchanges) + overflow[1],
+        int(records["response_bytes"].sum()) + sum(one.response_bytes for one in exchanges) + overflow[2],
+    )
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("answer", [response(200, b"r" * 70), chunked(200, b"x" * 9), response(200, b"d" * 200_000)])
+def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes) -> None:
+    sent = request("POST", "/full/1234", body=b"u" * 100)
+    with _watching(cramped) as watch:
+        with serving(answering([len(sent)] * CALLS, *[(answer,)] * CALLS)) as port:
+            if is_known:
+                watch.teacher.profile(sent)
+                watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,))
+            with connected(port) as client:
+                for _ in range(CALLS):
+                    client.sendall(sent)
+                    receive_exactly(client, len(answer))
+                ways, sums = _accounts(watch, port)
+        assert sums == (CALLS, CALLS * len(sent), CALLS * len(answer))
+        assert ways[2] > 0 and ways[0] > 0
+        assert (ways[1] == 0) == is_known
+
+
+def test_fifteen_percent_loss_over_a_full_ring(cramped: Capture) -> None:
+    sent = request("POST", "/loss/1234", body=b"u" * 3_000)
+    answers = [response(200, b"d" * (i * 1_000)) if i % 2 else chunked(201, b"e" * 700) for i in range(60)]
+    port = free_port()
+    with _watching(cramped) as watch, dropping(port) as dropped:
+        with serving(answering([len(sent)] * 60, *[(one,) for one in answers]), port=port), connected(port) as client:
+            client.settimeout(60)
+            watch.teacher.profile(sent)
+            watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,))
+            for one in answers:
+                client.sendall(sent)
+                assert len(receive_exactly(client, len(one))) == len(one)
+            ways, sums = _accounts(watch, port)
+        assert dropped() > 0
+    assert sums == (60, 60 * len(sent), sum(map(len, answers)))
+    assert ways[0] > 0 and ways[2] > 0
+
+
+def test_beyond_the_budget_calls_are_counted_without_heads(watch: Watch) -> None:
+    watch.teacher.set(heads_per_second=1, heads_burst=3)
+    sent, answer = request("GET", "/unknown"), response(404)
+    with (
+        serving(answering([len(sent)] * 23, *[(answer,)] * 23), host="::1") as port,
+        connected(port, "::1") as client,
+    ):
+        for _ in range(23):
+            client.sendall(sent)
+            receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 19, 3)
+    assert 1 <= len(exchanges) <= 5  # Other unknown heads of this cgroup share the budget.
+    assert len(records) + len(exchanges) == 23
+    assert set(records["flags"].tolist()) == {int(RecordFlag.FINAL | RecordFlag.UNLEARNED)}
+    assert set(records["route"].tolist()) == set(records["profile"].tolist()) == {0}
+    assert set(records["status"].tolist()) == {404}
+    server = {one["object"].tobytes() + one["number"].tobytes() for one in records}
+    assert server == {bytes(15) + b"\1"}
+    assert int(records["request_bytes"].sum()) == len(records) * len(sent)
+
+
+def test_split_heads_keep_to_the_budget_too(watch: Watch) -> None:
+    watch.teacher.set(heads_per_second=1, heads_burst=0)
+    sent, answer = request("GET", "/split"), response(200)
+    with serving(answering([len(sent)], (answer,))) as port:
+        talk(port, (sent[:9], sent[9:20], sent[20:]), len(answer))
+        records, exchanges = watch.collect(port, 1)
+    assert exchanges == []
+    assert [tuple(row) for row in records[["calls", "request_bytes", "status"]].tolist()] == [(1, len(sent), 200)]
+
+
+def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> None:
+    watch.teacher.set(heads_per_second=1, heads_burst=40, node_heads_per_second=1, node_heads_burst=40)
+    sent, answer = request("GET", "/flood"), response(200)
+    with _in_cgroup("flood"):
+        flooded = serving(answering([len(sent)] * 300, *[(answer,)] * 300))
+        port = flooded.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(flooded.__exit__)
+        with connected(port) as client:
+            for _ in range(300):
+                client.sendall(sent)
+                receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 200, 10)
+        assert len(records) + len(exchanges) == 300
+        assert 10 <= len(exchanges) <= 80
+    with _in_cgroup("calm"):
+        calm = serving(answering([len(sent)] * 10, *[(answer,)] * 10))
+        port = calm.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(calm.__exit__)
+        with connected(port) as client:
+            for _ in range(10):
+                client.sendall(sent)
+                receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 0, 10)
+        assert (len(records), len(exchanges)) == (0, 10)
+
+
+def test_client_end_of_a_server_elsewhere() -> None:
+    """Only the client's cgroup is watched, so that its end tells; it is named by its own address and cgroup. With the
+    whole node watched the same end is told by its server."""
+    sent, answer = request("GET", "/out/1234"), response(200)
+    with (
+        serving(answering([2 * len(sent)] * 2, (answer * 2,), (answer * 2,))) as port,
+        _in_cgroup("client") as cgroup,
+        _capturing(cgroup, ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
+        _watching(capture) as watch,
+    ):
+        number = cgroup.stat().st_ino
+        profile = watch.teacher.profile(sent)
+        route = watch.teacher.path(sent, cgroup_id=number, port=port, role=2, values=(1,))
+        talk(port, (sent, sent), 2 * len(answer))
+        records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert len(records) == 2
+    for record in records:
+        assert (record["role"], record["route"], record["profile"]) == (2, route, profile)
+        assert (record["remote_port"], record["cgroup_id"], record["peer_cgroup_id"]) == (port, number, 0)
+        assert record["client_address"].tobytes()[:4] == bytes((127, 0, 0, 1))
+        assert (record["request_bytes"], record["response_bytes"]) == (len(sent), len(answer))
+
+
+def test_both_ends_on_the_node_are_told_once() -> None:
+    """Where the client end is not known to be local from the start, it learns so from the first response."""
+    sent, answer = request("GET", "/both"), response(200)
+    own = own_cgroup_id()
+    with (
+        _capturing(_mount(), ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
+        _watching(capture) as watch,
+        serving(answering([len(sent)] * 2, (answer,), (answer,))) as port,
+    ):
+        watch.teacher.profile(sent)
+        for role in (1, 2):
+            watch.teacher.path(sent, cgroup_id=own, port=port, role=role)
+        with connected(port) as client:
+            for _ in range(2):
+                client.sendall(sent)
+                receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert records["role"].tolist() == [1, 1]
+    assert records["peer_cgroup_id"].tolist() == [own, own]
