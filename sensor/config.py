@@ -80,7 +80,7 @@ class SensorSettings(BaseSettings):
     # What the kernel recognises goes up as one record a call; of the rest so many heads a second go up, for a cgroup
     # and (twice as many) for the node. Heads give way where the sensor takes more of a core than the budget, which is
     # for 10,000 calls a second.
-    is_recognising: bool = False
+    is_recognising: bool = True
     head_sample_seconds: float = Field(default=10.0, ge=0.1, le=3600)
     heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
     heads_burst_count: int = Field(default=10_000, ge=1, le=10_000_000)
