@@ -2,8 +2,11 @@
 
 Sans-io and never an exception on bytes. Both directions are read by their own `FrameReader`; header blocks are put
 together and decoded in the order of their direction, whatever becomes of them, since each changes the table. A client's
-new stream is a call; it ends with the response's END_STREAM, with RST_STREAM, with a GOAWAY that disowns it, or with
-the connection. Pushed streams are decoded and not told: nobody asked for them.
+new stream is a call; it ends when both sides have said END_STREAM, with RST_STREAM, with a GOAWAY that disowns it, or
+with the connection; after a whole response the rest of a request is waited for only so long. Pushed streams are decoded
+and not told: nobody asked for them.
+
+The directions are read apart and one may wait for a hole: then a response comes before its request, and waits for it.
 
 What is missing. A gap inside DATA costs nothing. Any other makes the table of that direction unknown (entries after it
 are exact again, see `sensor.protocols.hpack.decoder`) and the open streams lossy; whether they ended meanwhile is not
@@ -17,7 +20,7 @@ import msgspec
 from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.field import HeaderBlock, Placeholder
 from sensor.protocols.hpack.huffman import HuffmanStrings
-from sensor.protocols.http1 import RequestHead
+from sensor.protocols.http1 import Malformed, RequestHead
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
 from sensor.protocols.http2_frames import (
     Frame,
@@ -39,6 +42,8 @@ MAX_STREAMS: Final = 4_096
 MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
 # Streams that a loss left in doubt and that were silent for so long are given up.
 DOUBTFUL_SILENCE_NS: Final = 60_000_000_000
+# Responses that were read before their requests: the directions are read apart, and one may wait for a hole.
+MAX_EARLY: Final = 256
 STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and counters.
 
 _END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
@@ -56,7 +61,7 @@ class Http2Counts(msgspec.Struct):
     pushed_blocks: int = 0
     losses: int = 0  # Times a direction's table became unknown.
     requests: int = 0
-    orphan_responses: int = 0  # Blocks of streams whose request was not seen, or was given up.
+    orphan_responses: int = 0  # Of streams whose request was not seen, or was given up.
     late_requests: int = 0  # Blocks of streams that had ended.
     told: int = 0  # Calls, each once.
     given_up: int = 0  # Of those, streams that were pushed out, or stayed silent after a loss.
@@ -85,6 +90,7 @@ class Http2Connection:
     __slots__ = (
         "_client",
         "_decoders",
+        "_early",
         "_events",
         "_is_complete",
         "_is_doubtful",
@@ -113,6 +119,7 @@ class Http2Connection:
         self._decoders: list[HpackDecoder | None] = [None, None]
         self._parts: list[_Part | None] = [None, None]
         self._streams: dict[int, Stream] = {}  # The oldest first.
+        self._early: dict[int, Stream] = {}  # All above `_max_stream`, the oldest first.
         self._max_stream = 0
         self._is_doubtful = False
         self._events: list[FrameEvent] = []
@@ -136,7 +143,7 @@ class Http2Connection:
     @property
     def held_bytes(self) -> int:
         """About what it holds of the connection; objects around it apart."""
-        total = len(self._streams) * STREAM_BYTES
+        total = (len(self._streams) + len(self._early)) * STREAM_BYTES
         for reader, decoder, part in zip(self._readers, self._decoders, self._parts, strict=True):
             total += reader.held_bytes + (decoder.held_bytes if decoder is not None else 0)
             total += len(part.fragments) if part is not None else 0
@@ -166,13 +173,16 @@ class Http2Connection:
 
         Call it before the first frame; what follows in both directions starts anew there.
         """
-        self._open(Stream(1, StreamRequest(head, None, b"", (), 0, False), started_ns), [])
-        self._streams[1].bytes[REQUEST] = request_bytes
+        stream = self._open(1, StreamRequest(head, None, b"", (), 0, False), started_ns, [])
+        stream.bytes[REQUEST] = request_bytes
+        stream.is_request_ended = True
 
     def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
         """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
         for stream in list(self._streams.values()):
-            if self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
+            if stream.ended_ns and now_ns - stream.ended_ns >= early_after_ns:
+                self._end(stream, now_ns, calls)
+            elif self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
                 self._give_up(stream, calls)
             elif stream.answered_ns and not stream.is_told and now_ns - stream.answered_ns >= early_after_ns:
                 self.counts.told += 1
@@ -181,7 +191,9 @@ class Http2Connection:
     def close(self, time_ns: int, calls: list[StreamCall]) -> None:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         for stream in list(self._streams.values()):
-            self._end(stream, time_ns or stream.last_ns, calls, is_aborted=True)
+            self._end(stream, time_ns or stream.last_ns, calls)
+        self.counts.orphan_responses += len(self._early)
+        self._early.clear()
 
     def _forget(self, direction: Direction) -> None:
         """A header block may have been missed."""
@@ -197,18 +209,18 @@ class Http2Connection:
         self._forget(direction)
         self._is_doubtful = bool(self._streams)
         sides = (REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),)
-        for stream in self._streams.values():
+        for stream in (*self._streams.values(), *self._early.values()):
             for side in sides:
                 stream.lose(side)
 
     def _take_data(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
-        stream = self._streams.get(frame.stream)
+        stream = self._streams.get(frame.stream) or self._early.get(frame.stream)
         if stream is None:
             return
         side = int(direction != self._client)
         stream.take_data(side, frame)
-        if side == RESPONSE and frame.flags & _END_STREAM:
-            self._end(stream, frame.time_ns or stream.last_ns, calls, is_aborted=False)
+        if frame.flags & _END_STREAM:
+            self._end_side(stream, side, frame.time_ns or stream.last_ns, calls)
 
     def _take_headers(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         """HEADERS or PUSH_PROMISE."""
@@ -275,41 +287,67 @@ class Http2Connection:
         if stream is not None:  # Trailers.
             stream.bytes[REQUEST] += part.wire_bytes
             stream.last_ns = part.time_ns
+            if part.flags & _END_STREAM:
+                self._end_side(stream, REQUEST, part.time_ns, calls)
             return
         is_trailers = is_request(block) is None and not any(isinstance(name, Placeholder) for name, _ in block.fields)
         if part.stream <= self._max_stream or not part.stream & 1 or is_trailers:
             self.counts.late_requests += 1
             return
         self.counts.requests += 1
-        stream = Stream(part.stream, read_request(block), part.time_ns)
-        stream.bytes[REQUEST] = part.wire_bytes
-        self._open(stream, calls)
+        stream = self._open(part.stream, read_request(block), part.time_ns, calls)
+        stream.bytes[REQUEST] += part.wire_bytes
+        if part.flags & _END_STREAM or stream.is_aborted:
+            self._end_side(stream, REQUEST, part.time_ns, calls)
 
-    def _open(self, stream: Stream, calls: list[StreamCall]) -> None:
-        self._max_stream = stream.number
+    def _open(
+        self, number: int, request: StreamRequest | Malformed, started_ns: int, calls: list[StreamCall]
+    ) -> Stream:
+        self._max_stream = number
         for reader in self._readers:
-            reader.max_stream = stream.number
+            reader.max_stream = number
         if len(self._streams) >= MAX_STREAMS:
             self._give_up(next(iter(self._streams.values())), calls)
-        self._streams[stream.number] = stream
+        stream = self._early.pop(number, None) or Stream(number)
+        stream.begin(request, started_ns)
+        self._streams[number] = stream
+        if self._early:  # Streams are opened in order, so those before this one never will be.
+            for passed in [early for early in self._early if early < number]:
+                del self._early[passed]
+                self.counts.orphan_responses += 1
+        return stream
 
     def _take_response(self, part: _Block, block: HeaderBlock, calls: list[StreamCall]) -> None:
-        stream = self._streams.get(part.stream)
+        stream = self._streams.get(part.stream) or self._find_early(part.stream)
         if stream is None:
-            if part.stream & 1:
-                self.counts.orphan_responses += 1
-            else:
-                self.counts.pushed_blocks += 1
             return
         stream.bytes[RESPONSE] += part.wire_bytes
         stream.take_response(read_response(block), part.time_ns)
         if part.flags & _END_STREAM:
-            self._end(stream, part.time_ns, calls, is_aborted=False)
+            self._end_side(stream, RESPONSE, part.time_ns, calls)
+
+    def _find_early(self, number: int) -> Stream | None:
+        """A stream whose request was not read yet; None where it was, or none is to come."""
+        if not number & 1:
+            self.counts.pushed_blocks += 1
+            return None
+        if number <= self._max_stream:
+            self.counts.orphan_responses += 1
+            return None
+        stream = self._early.get(number)
+        if stream is None:
+            if len(self._early) >= MAX_EARLY:
+                del self._early[next(iter(self._early))]
+                self.counts.orphan_responses += 1
+            stream = self._early[number] = Stream(number)
+        return stream
 
     def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         stream = self._streams.get(frame.stream)
+        if stream is None and direction != self._client and frame.stream > self._max_stream and frame.stream & 1:
+            stream = self._find_early(frame.stream)
         if stream is not None:
-            self._end(stream, frame.time_ns, calls, is_aborted=True)
+            self._end(stream, frame.time_ns, calls)
 
     def _take_settings(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         """Of these only the size of frames is needed: what becomes of the table, its encoder says in the blocks."""
@@ -323,17 +361,31 @@ class Http2Connection:
             return
         last, _ = read_goaway(frame.payload)
         for stream in [stream for number, stream in self._streams.items() if number > last]:
-            self._end(stream, frame.time_ns, calls, is_aborted=True)
+            self._end(stream, frame.time_ns, calls)
 
     def _give_up(self, stream: Stream, calls: list[StreamCall]) -> None:
         self.counts.given_up += 1
         stream.is_lossy = True
-        self._end(stream, stream.last_ns, calls, is_aborted=True)
+        self._end(stream, stream.last_ns, calls)
 
-    def _end(self, stream: Stream, time_ns: int, calls: list[StreamCall], *, is_aborted: bool) -> None:
+    def _end_side(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:
+        """END_STREAM of one side."""
+        if side == RESPONSE:
+            stream.ended_ns = stream.ended_ns or time_ns
+        else:
+            stream.is_request_ended = True
+        if stream.ended_ns and stream.is_request_ended:
+            self._end(stream, stream.ended_ns, calls)
+
+    def _end(self, stream: Stream, time_ns: int, calls: list[StreamCall]) -> None:
+        """Nothing more comes of it: aborted, unless its response was whole."""
+        if not stream.ended_ns:
+            stream.ended_ns, stream.is_aborted = time_ns, True
+        if stream.request is None:  # It is told once its request is read.
+            return
         del self._streams[stream.number]
         self.counts.told += not stream.is_told
-        calls.append(stream.tell(ended_ns=time_ns, is_aborted=is_aborted))
+        calls.append(stream.tell(ended_ns=stream.ended_ns, is_aborted=stream.is_aborted))
 
 
 _HANDLERS: Final = {

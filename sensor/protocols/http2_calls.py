@@ -50,9 +50,12 @@ class Stream:
         "bytes",
         "content_type",
         "counters",
+        "ended_ns",
         "grpc_status",
+        "is_aborted",
         "is_inferred",
         "is_lossy",
+        "is_request_ended",
         "is_status_known",
         "is_told",
         "last_ns",
@@ -62,25 +65,36 @@ class Stream:
         "status_code",
     )
 
-    def __init__(self, number: int, request: StreamRequest | Malformed, started_ns: int) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.request = request
-        self.started_ns = self.last_ns = started_ns
-        self.answered_ns = 0
+        self.request: StreamRequest | Malformed | None = None
+        self.started_ns = self.last_ns = self.answered_ns = 0
+        self.ended_ns = 0  # Of the response, while the request's end is not read yet.
+        self.is_request_ended = False
         self.status_code = 0
         self.is_status_known = False
         self.content_type = ""
         self.grpc_status: int | None = None
         self.bytes = [0, 0]
-        self.is_told = False
+        self.is_told = self.is_aborted = False
         self.is_lossy = self.is_inferred = False
         self.counters: tuple[EnvelopeCounter, EnvelopeCounter] | tuple[WebSocketCounter, WebSocketCounter] | None = None
-        if isinstance(request, StreamRequest):
-            self.is_lossy, self.is_inferred = bool(request.unknown_fields), request.is_inferred
-            if request.rpc is not None and request.rpc.is_enveloped:
-                self.counters = EnvelopeCounter(), EnvelopeCounter()
-            elif request.protocol == b"websocket":
-                self.counters = WebSocketCounter(), WebSocketCounter()
+
+    def begin(self, request: StreamRequest | Malformed, started_ns: int) -> None:
+        """Its request's head."""
+        self.request = request
+        self.started_ns = started_ns
+        self.last_ns = max(self.last_ns, started_ns)
+        if not isinstance(request, StreamRequest):
+            return
+        self.is_lossy = self.is_lossy or bool(request.unknown_fields)
+        self.is_inferred = self.is_inferred or request.is_inferred
+        if request.rpc is not None and request.rpc.is_enveloped:
+            self.counters = EnvelopeCounter(), EnvelopeCounter()
+        elif request.protocol == b"websocket":
+            self.counters = WebSocketCounter(), WebSocketCounter()
+        if self.counters is not None and self.bytes[RESPONSE]:
+            self.counters[RESPONSE].lose()  # Some of it went by already.
 
     def take_data(self, side: int, frame: Frame) -> None:
         """A part of the request's or the response's body."""
@@ -125,6 +139,7 @@ class Stream:
         """The call; `ended_ns` is 0 where it goes on."""
         is_final = ended_ns != 0
         request, rpc = self.request, None
+        assert request is not None
         if isinstance(request, StreamRequest):
             rpc = request.rpc
             if rpc is None and self.grpc_status is not None:

@@ -12,10 +12,11 @@ from sensor.protocols.grpc import RpcProtocol, StreamingKind
 from sensor.protocols.hpack.field import Placeholder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head
-from sensor.protocols.http2 import DOUBTFUL_SILENCE_NS, MAX_BLOCK_BYTES, MAX_STREAMS, Http2Connection
+from sensor.protocols.http2 import DOUBTFUL_SILENCE_NS, MAX_BLOCK_BYTES, MAX_EARLY, MAX_STREAMS, Http2Connection
 from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
+from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind, unpack_header
 from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
+from sensor.protocols.http2_order import PieceOrder
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
 from tests.sensor.protocols.hpack_encoder import Encoder, Pair
@@ -149,6 +150,73 @@ def test_byte_by_byte_is_the_same():
         return (*values, head.method, head.path, head.query, [(header.name, header.value) for header in head.headers])
 
     assert [flatten(call) for call in whole.close()] == [flatten(call) for call in bytewise.close()]
+
+
+def walk(data: bytes, position: int, time_ns: int) -> list[Frame]:
+    """What the kernel tells of a segment of whole frames: all but DATA whole, DATA counted, one for a run of them."""
+    frames: list[Frame] = []
+    at = len(PREFACE) if data.startswith(PREFACE) else 0
+    while at < len(data):
+        length, kind, flags, stream = unpack_header(data, at)
+        size = 9 + length
+        last = frames[-1] if frames else None
+        if kind != FrameKind.DATA:
+            payload, body = data[at + 9 : at + size], 0
+        else:
+            payload, body = None, length
+            is_run = last is not None and last.payload is None and last.stream == stream and not last.flags & 1
+            if is_run and last is not None and last.position + last.wire_bytes == position + at:
+                frames.pop()
+                at, size, body = at - last.wire_bytes, size + last.wire_bytes, body + last.payload_bytes
+        frames.append(Frame(position + at, size, time_ns, kind, flags, stream, payload, body))
+        at += size
+    return frames
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_the_kernel_cuts_and_hands_up_tells_the_same(seed):
+    """Frames whole, DATA counted, some segments as bytes and those out of order."""
+    conversation, chance = converse(300 + seed, 120), random.Random(seed)
+    whole = Transcript()
+    replay(whole, conversation)
+    kernel = Transcript()
+    orders = [PieceOrder(), PieceOrder()]
+    late: list[tuple[Direction, Chunk]] = []
+    for direction, data in conversation.sent:
+        kernel.time_ns += 1_000_000
+        position = kernel.positions[direction]
+        kernel.positions[direction] += len(data)
+        pieces: list[Chunk | Frame] = list(walk(data, position, kernel.time_ns))
+        if chance.random() < 0.2 or position == 0:
+            cut = chance.randrange(len(data)) if len(data) > 1 else 0
+            pieces = [Chunk(position, data[:cut], kernel.time_ns), Chunk(position + cut, data[cut:], kernel.time_ns)]
+            if cut and position and chance.random() < 0.5:
+                late.append((direction, pieces.pop(0)))
+        if chance.random() < 0.5:
+            pieces += [piece for way, piece in late if way == direction]
+            late = [(way, piece) for way, piece in late if way != direction]
+        for piece in pieces:
+            for ready in orders[direction].add(piece):
+                kernel.connection.take(direction, ready, kernel.calls)
+    for direction, piece in late:
+        for ready in orders[direction].add(piece):
+            kernel.connection.take(direction, ready, kernel.calls)
+    assert sum(order.counts.late for order in orders) >= 1
+    assert kernel.connection.counts.losses == 0
+    by_stream = {call.stream: call for call in whole.close()}
+    assert len(kernel.close()) == len(by_stream)
+    for call in kernel.calls:
+        expected = by_stream[call.stream]
+        assert (get_head(call).path, call.grpc_status) == (get_head(expected).path, expected.grpc_status)
+        if expected.is_aborted:  # The reset of one side may be read before what the other had said.
+            assert call.status_code in (expected.status_code, 0)
+            assert call.response_bytes <= expected.response_bytes and call.request_bytes <= expected.request_bytes
+        else:
+            assert (call.status_code, call.response_bytes) == (expected.status_code, expected.response_bytes)
+            assert call.request_bytes == expected.request_bytes
+            assert call.request_messages in (expected.request_messages, None)
+            assert call.response_messages in (expected.response_messages, None)
+        assert (call.is_aborted, call.is_lossy, call.calls) == (expected.is_aborted, False, 1)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -356,6 +424,57 @@ def test_resets_and_goaway_end_calls_as_aborted():
     ]
 
 
+def test_response_that_is_read_before_its_request():
+    """The directions are read apart: one of them may have to wait for a hole."""
+    ends = Ends()
+    requests = [
+        write_headers(stream, ends.request.encode([(b":method", b"GET"), (b":path", b"/%d" % stream)]), is_end=True)
+        for stream in (1, 3, 5, 7)
+    ]
+    ends.reply(1, b"201", is_end=True)
+    ends.reply(3, b"202")
+    ends.seen.say(SERVER, write_reset(5))
+    assert ends.seen.calls == []
+    for request in requests:
+        ends.seen.say(CLIENT, request)
+    ends.seen.say(SERVER, write_data(3, b"body", is_end=True))
+    assert [(call.stream, call.status_code, call.is_aborted, get_head(call).path) for call in ends.seen.calls] == [
+        (1, 201, False, "/1"),
+        (5, 0, True, "/5"),
+        (3, 202, False, "/3"),
+    ]
+    assert ends.seen.connection.open_streams == 1
+
+
+def test_rest_of_a_request_is_waited_for_so_long():
+    """A server may answer before it has read all; usually it resets the stream then (RFC 9113, section 8.1)."""
+    ends = Ends()
+    for stream in (1, 3, 5):
+        ends.ask(stream, is_end=False)
+        ends.reply(stream, b"413", is_end=True)
+    assert ends.seen.calls == []
+    ends.seen.say(SERVER, write_reset(1, 0))
+    ends.seen.say(CLIENT, write_data(3, b"rest", is_end=True))
+    ends.seen.connection.poll(ends.seen.time_ns + SECOND, SECOND, ends.seen.calls)
+    assert [
+        (call.stream, call.status_code, call.is_aborted, call.calls, call.is_final) for call in ends.seen.calls
+    ] == [(stream, 413, False, 1, True) for stream in (1, 3, 5)]
+    assert [call.ended_ns for call in ends.seen.calls] == [call.answered_ns for call in ends.seen.calls]
+
+
+def test_responses_without_requests_are_bounded_and_counted():
+    ends = Ends(is_joined=True)
+    for number in range(MAX_EARLY + 44):
+        ends.reply(2 * number + 1, is_end=True)
+    counts = ends.seen.connection.counts
+    assert counts.orphan_responses == 44
+    ends.ask(2 * MAX_EARLY + 1)
+    assert counts.orphan_responses == MAX_EARLY
+    assert ends.seen.only().status_code == 200
+    ends.seen.close()
+    assert (counts.orphan_responses, counts.told) == (MAX_EARLY + 43, 1)
+
+
 def test_reset_after_the_end_changes_nothing():
     ends = Ends()
     ends.ask(1)
@@ -462,7 +581,7 @@ def test_websocket_over_a_stream_is_counted():
     ends.seen.say(CLIENT, write_data(1, b"\x81\x85maskhello" * 2)).say(
         SERVER, write_data(1, b"\x81\x02hi", is_end=True)
     )
-    call = ends.seen.only()
+    (call,) = ends.seen.close()
     assert (get_head(call).path, call.request_messages, call.response_messages) == ("/chat", 2, 1)
 
 
