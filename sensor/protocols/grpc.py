@@ -19,8 +19,13 @@ from sensor.protocols.http1 import RequestHead
 PREFIX_BYTES: Final = 5
 MAX_STATUS: Final = 16  # UNAUTHENTICATED, the last of google.rpc.Code.
 # Flags of a message that is none: trailers of gRPC-Web, and the end of a stream of Connect.
+_TRAILERS_FLAG: Final = 0x80
 _END_FLAGS: Final = 0x82
 _KNOWN_FLAGS: Final = 0x83  # And compressed.
+
+# Trailers of gRPC-Web are read up to here; their status comes first or second, a message may follow.
+_TRAILERS_BYTES: Final = 4_096
+_TRAILERS_STATUS = re.compile(rb"(?:\A|\n)grpc-status:[ \t]*(\d{1,2})[ \t]*\r?(?:\n|\Z)", re.IGNORECASE)
 
 # Path = "/" Service-Name "/" {method name}; a proxy may have put a prefix before it. Names are those of protobuf.
 _PATH = re.compile(r"/([A-Za-z_][A-Za-z0-9_.]{0,254})/([A-Za-z_][A-Za-z0-9_]{0,254})\Z")
@@ -109,12 +114,17 @@ _KINDS: Final = {
 
 
 class EnvelopeCounter:
-    """Counts the messages of one body, cut anywhere. Bytes that were not copied are bridged within a message."""
+    """Counts the messages of one body, cut anywhere. Bytes that were not copied are bridged within a message.
 
-    __slots__ = ("_held", "_left", "messages")
+    Of the messages nothing is kept.
+    """
+
+    __slots__ = ("_held", "_left", "_trailers", "messages", "status")
 
     def __init__(self) -> None:
         self.messages: int | None = 0  # None once the place in the body was lost.
+        self.status: int | None = None  # `grpc-status` of the trailers that gRPC-Web puts into the body.
+        self._trailers: bytearray | None = None  # While they are read.
         self._held = b""  # Of a prefix.
         self._left = 0  # Bytes of a message to come.
 
@@ -127,6 +137,8 @@ class EnvelopeCounter:
             if self._left:
                 size = min(self._left, end - at)
                 self._left -= size
+                if self._trailers is not None:
+                    self._read_trailers(data[at : at + size])
                 at += size
                 continue
             if not self._held and end - at >= PREFIX_BYTES:
@@ -145,11 +157,21 @@ class EnvelopeCounter:
             if not prefix[0] & _END_FLAGS:
                 self.messages += 1
             self._left = int.from_bytes(prefix[1:])
+            self._trailers = bytearray() if prefix[0] == _TRAILERS_FLAG else None
+
+    def _read_trailers(self, data: bytes) -> None:
+        assert self._trailers is not None
+        self._trailers += data[: _TRAILERS_BYTES - len(self._trailers)]
+        if not self._left:
+            match = _TRAILERS_STATUS.search(self._trailers)
+            self.status = read_status(match[1]) if match is not None else None
+            self._trailers = None
 
     def skip(self, length: int) -> None:
         """`length` bytes of the body were not copied."""
         if length <= self._left:
             self._left -= length
+            self._trailers = None
         elif length:
             self.messages = None
 

@@ -144,6 +144,10 @@ class Stream:
             rpc = request.rpc
             if rpc is None and self.grpc_status is not None:
                 rpc = name_grpc(request.head)
+        grpc_status = self.grpc_status
+        counter = self.counters[RESPONSE] if self.counters is not None else None
+        if grpc_status is None and isinstance(counter, EnvelopeCounter):
+            grpc_status = counter.status
         sent, received = self._count_messages(REQUEST), self._count_messages(RESPONSE)
         calls = 0 if self.is_told else 1
         self.is_told = True
@@ -153,7 +157,7 @@ class Stream:
             self.status_code,
             self.content_type,
             rpc,
-            self.grpc_status,
+            grpc_status,
             infer_streaming(sent, received) if rpc is not None else StreamingKind.UNKNOWN,
             sent,
             received,

@@ -128,6 +128,27 @@ def test_ends_are_no_messages():
     assert counter.messages == 1
 
 
+@pytest.mark.parametrize(
+    ("trailers", "status"),
+    [
+        (b"grpc-status:0\r\n", 0),
+        (b"grpc-message: no\r\nGrpc-Status: 7\r\n", 7),
+        (b"grpc-status: 16", 16),
+        (b"x-grpc-status: 3\r\n", None),
+        (b"grpc-status: 99\r\n", None),
+        (b"", None),
+        (b"a: " + b"x" * 5_000 + b"\r\ngrpc-status: 5\r\n", None),
+    ],
+)
+def test_status_in_the_body_of_grpc_web(trailers, status):
+    data = write_messages([(0, b"grpc-status: 1\r\n")]) + b"\x80" + len(trailers).to_bytes(4) + trailers
+    for step in (len(data), 1, 7):
+        counter = EnvelopeCounter()
+        for at in range(0, len(data), step):
+            counter.feed(data[at : at + step])
+        assert (counter.messages, counter.status) == (1, status)
+
+
 def test_bytes_that_were_not_copied():
     inside, across, at_start = EnvelopeCounter(), EnvelopeCounter(), EnvelopeCounter()
     inside.feed(b"\0\0\0\0\x64ab")

@@ -557,6 +557,17 @@ def test_grpc_streams_and_statuses():
     ]
 
 
+def test_grpc_web_has_its_status_in_the_body():
+    ends = Ends()
+    ends.ask(1, b"/p.S/M", extra=[(b"content-type", b"application/grpc-web+proto")])
+    ends.reply(1, b"200", (b"content-type", b"application/grpc-web+proto"))
+    body = b"\0\0\0\0\1a\x80\0\0\0\x10grpc-status: 5\r\n"
+    ends.seen.say(SERVER, write_data(1, body, is_end=True), cuts=(20, 25))
+    call = ends.seen.only()
+    assert call.rpc is not None and call.rpc.protocol is RpcProtocol.GRPC_WEB
+    assert (call.grpc_status, call.response_messages) == (5, 1)
+
+
 def test_messages_that_were_not_copied_cannot_be_counted():
     ends = Ends()
     ends.ask(1, b"/p.S/M", is_end=False, extra=[(b"content-type", b"application/grpc")])

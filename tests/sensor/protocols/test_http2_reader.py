@@ -25,7 +25,14 @@ from sensor.protocols.http2_frames import (
     read_settings,
 )
 from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameEvent, FrameReader, Lost, Prefaced, State
-from sensor.protocols.http2_search import _CANDIDATE, MAX_CHAINS, MAX_KEPT_BYTES, MAX_STREAM, BoundarySearch
+from sensor.protocols.http2_search import (
+    _CANDIDATE,
+    MAX_CHAINS,
+    MAX_KEPT_BYTES,
+    MAX_STREAM,
+    BoundarySearch,
+    starts_like_frames,
+)
 from sensor.reassembly.stream import Chunk, Gap
 from tests.sensor.protocols.http2_wire import (
     write_data,
@@ -395,3 +402,25 @@ def test_search_looks_at_every_plausible_header():
         header = length.to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4)
         if is_plausible(header, MAX_STREAM):
             assert _CANDIDATE.match(header), header
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (write_headers(9, b"block", is_end=True), True),
+        (write_headers(9, b"block") + write_data(9, b"body", is_end=True), True),
+        (write_settings((3, 100)) + write_window_update(0), True),
+        (write_ping(), True),
+        (b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (PREFACE, False),
+        (bytes.fromhex("1603010200010001fc0303") + b"x" * 500, False),
+        (bytes.fromhex("1703030020") + b"x" * 32, False),
+        (b"*1\r\n$4\r\nPING\r\n", False),
+        (bytes(64), False),
+        (b"x" + write_ping(), False),
+        (b"", False),
+    ],
+)
+def test_what_looks_like_frames(data, expected):
+    assert starts_like_frames(data) is expected
