@@ -5,8 +5,8 @@ RFC 9113, section 8.3: method, path, host and status are pseudo-header fields an
 
 A decoder that joined late leaves placeholders. A head that has any says how many (`unknown_fields`): a credential may
 be among them. Where path, method or host themselves are not known, `unknown` holds the unknown fields at the places
-where pseudo-header fields may stand. Two requests of one connection whose heads are equal in it are equal in path,
-method and host: an unknown endpoint can be told from another, and no two are ever taken for one.
+where pseudo-header fields may stand. Two requests of one connection that are equal in it, and in what is known of
+method, path and host, are equal in all three: unknown endpoints are told apart, and no two are ever taken for one.
 
 Where only a field's name is unknown, its place and value can say which it is: before a pseudo-header field there are
 only such, and of their values only a path starts with a slash. What was read so says that it was `is_inferred`.
