@@ -174,7 +174,3 @@ class EnvelopeCounter:
             self._trailers = None
         elif length:
             self.messages = None
-
-    def lose(self) -> None:
-        """Bytes are missing, nobody knows how many."""
-        self.messages = None

@@ -13,6 +13,7 @@ are exact again, see `sensor.protocols.hpack.decoder`) and the open streams loss
 known, so those that stay silent are given up. The same happens to a connection that was joined late.
 """
 
+import itertools
 from typing import Final
 
 import msgspec
@@ -22,6 +23,7 @@ from sensor.protocols.hpack.field import HeaderBlock, Placeholder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, RequestHead
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
+from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_frames import (
     Frame,
     FrameFlag,
@@ -48,23 +50,6 @@ STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and c
 
 _END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
 _CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
-
-
-class Http2Counts(msgspec.Struct):
-    """Account of one connection, beside those of its readers."""
-
-    blocks: int = 0  # Header blocks that ended: decoded, broken or too long.
-    broken_blocks: int = 0  # Could not be decoded: the table is unknown from there.
-    long_blocks: int = 0
-    cut_blocks: int = 0  # Begun and not ended, or continued and not begun.
-    undirected_blocks: int = 0  # Of a side that is not known yet.
-    pushed_blocks: int = 0
-    losses: int = 0  # Times a direction's table became unknown.
-    requests: int = 0
-    orphan_responses: int = 0  # Of streams whose request was not seen, or was given up.
-    late_requests: int = 0  # Blocks of streams that had ended.
-    told: int = 0  # Calls, each once.
-    given_up: int = 0  # Of those, streams that were pushed out, or stayed silent after a loss.
 
 
 class _Part(msgspec.Struct):
@@ -95,6 +80,7 @@ class Http2Connection:
         "_is_complete",
         "_is_doubtful",
         "_is_lost",
+        "_losses",
         "_max_stream",
         "_parts",
         "_readers",
@@ -118,7 +104,8 @@ class Http2Connection:
         )
         self._decoders: list[HpackDecoder | None] = [None, None]
         self._parts: list[_Part | None] = [None, None]
-        self._streams: dict[int, Stream] = {}  # The oldest first.
+        self._streams: dict[int, Stream] = {}  # The oldest, lowest first.
+        self._losses = [0, 0]  # Of requests and responses.
         self._early: dict[int, Stream] = {}  # All above `_max_stream`, the oldest first.
         self._max_stream = 0
         self._is_doubtful = False
@@ -208,10 +195,8 @@ class Http2Connection:
         self.counts.losses += 1
         self._forget(direction)
         self._is_doubtful = bool(self._streams)
-        sides = (REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),)
-        for stream in (*self._streams.values(), *self._early.values()):
-            for side in sides:
-                stream.lose(side)
+        for side in (REQUEST, RESPONSE) if self._client is None else (int(direction != self._client),):
+            self._losses[side] += 1
 
     def _take_data(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         stream = self._streams.get(frame.stream) or self._early.get(frame.stream)
@@ -308,7 +293,7 @@ class Http2Connection:
             reader.max_stream = number
         if len(self._streams) >= MAX_STREAMS:
             self._give_up(next(iter(self._streams.values())), calls)
-        stream = self._early.pop(number, None) or Stream(number)
+        stream = self._early.pop(number, None) or Stream(number, self._losses)
         stream.begin(request, started_ns)
         self._streams[number] = stream
         if self._early:  # Streams are opened in order, so those before this one never will be.
@@ -339,7 +324,7 @@ class Http2Connection:
             if len(self._early) >= MAX_EARLY:
                 del self._early[next(iter(self._early))]
                 self.counts.orphan_responses += 1
-            stream = self._early[number] = Stream(number)
+            stream = self._early[number] = Stream(number, self._losses)
         return stream
 
     def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
@@ -360,12 +345,13 @@ class Http2Connection:
         if direction == self._client or frame.payload is None:
             return
         last, _ = read_goaway(frame.payload)
-        for stream in [stream for number, stream in self._streams.items() if number > last]:
-            self._end(stream, frame.time_ns, calls)
+        newest_first = itertools.takewhile(lambda number: number > last, reversed(self._streams))
+        for number in reversed(list(newest_first)):
+            self._end(self._streams[number], frame.time_ns, calls)
 
     def _give_up(self, stream: Stream, calls: list[StreamCall]) -> None:
         self.counts.given_up += 1
-        stream.is_lossy = True
+        stream.give_up()
         self._end(stream, stream.last_ns, calls)
 
     def _end_side(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:

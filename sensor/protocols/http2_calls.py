@@ -46,6 +46,10 @@ class Stream:
     """What is known of one open stream."""
 
     __slots__ = (
+        "_has_gone_by",
+        "_is_lossy",
+        "_losses",
+        "_losses_before",
         "answered_ns",
         "bytes",
         "content_type",
@@ -54,7 +58,6 @@ class Stream:
         "grpc_status",
         "is_aborted",
         "is_inferred",
-        "is_lossy",
         "is_request_ended",
         "is_status_known",
         "is_told",
@@ -65,8 +68,11 @@ class Stream:
         "status_code",
     )
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, losses: list[int]) -> None:
+        """`losses` counts those of both sides so far, and goes on counting: a loss hits all that is open."""
         self.number = number
+        self._losses = losses
+        self._losses_before = losses[REQUEST], losses[RESPONSE]
         self.request: StreamRequest | Malformed | None = None
         self.started_ns = self.last_ns = self.answered_ns = 0
         self.ended_ns = 0  # Of the response, while the request's end is not read yet.
@@ -77,7 +83,7 @@ class Stream:
         self.grpc_status: int | None = None
         self.bytes = [0, 0]
         self.is_told = self.is_aborted = False
-        self.is_lossy = self.is_inferred = False
+        self._is_lossy = self._has_gone_by = self.is_inferred = False
         self.counters: tuple[EnvelopeCounter, EnvelopeCounter] | tuple[WebSocketCounter, WebSocketCounter] | None = None
 
     def begin(self, request: StreamRequest | Malformed, started_ns: int) -> None:
@@ -87,14 +93,13 @@ class Stream:
         self.last_ns = max(self.last_ns, started_ns)
         if not isinstance(request, StreamRequest):
             return
-        self.is_lossy = self.is_lossy or bool(request.unknown_fields)
+        self._is_lossy = self._is_lossy or bool(request.unknown_fields)
         self.is_inferred = self.is_inferred or request.is_inferred
         if request.rpc is not None and request.rpc.is_enveloped:
             self.counters = EnvelopeCounter(), EnvelopeCounter()
         elif request.protocol == b"websocket":
             self.counters = WebSocketCounter(), WebSocketCounter()
-        if self.counters is not None and self.bytes[RESPONSE]:
-            self.counters[RESPONSE].lose()  # Some of it went by already.
+        self._has_gone_by = bool(self.bytes[RESPONSE])  # Some messages, uncounted.
 
     def take_data(self, side: int, frame: Frame) -> None:
         """A part of the request's or the response's body."""
@@ -115,7 +120,7 @@ class Stream:
         if not self.answered_ns or (response.has_status and not self.is_status_known):
             self._take_head(response, time_ns)
         if response.unknown_fields:
-            self.is_lossy = True
+            self._is_lossy = True
 
     def _take_head(self, response: StreamResponse, time_ns: int) -> None:
         status = response.status_code
@@ -127,13 +132,19 @@ class Stream:
         self.status_code, self.is_status_known = status, status != 0
         self.content_type = response.content_type
         if not status:  # Trailers whose head was lost, or a status that is not known.
-            self.is_lossy = True
+            self._is_lossy = True
 
-    def lose(self, side: int) -> None:
-        """Frames of one side may be missing."""
-        self.is_lossy = True
-        if self.counters is not None:
-            self.counters[side].lose()
+    @property
+    def is_lossy(self) -> bool:
+        """Frames may be missing, or fields are not known."""
+        return self._is_lossy or self._was_lost(REQUEST) or self._was_lost(RESPONSE)
+
+    def give_up(self) -> None:
+        """Nobody knows how it ended."""
+        self._is_lossy = True
+
+    def _was_lost(self, side: int) -> bool:
+        return self._losses[side] != self._losses_before[side]
 
     def tell(self, *, ended_ns: int, is_aborted: bool) -> StreamCall:
         """The call; `ended_ns` is 0 where it goes on."""
@@ -146,7 +157,7 @@ class Stream:
                 rpc = name_grpc(request.head)
         grpc_status = self.grpc_status
         counter = self.counters[RESPONSE] if self.counters is not None else None
-        if grpc_status is None and isinstance(counter, EnvelopeCounter):
+        if grpc_status is None and isinstance(counter, EnvelopeCounter) and not self._was_lost(RESPONSE):
             grpc_status = counter.status
         sent, received = self._count_messages(REQUEST), self._count_messages(RESPONSE)
         calls = 0 if self.is_told else 1
@@ -174,4 +185,6 @@ class Stream:
         )
 
     def _count_messages(self, side: int) -> int | None:
-        return self.counters[side].messages if self.counters is not None else None
+        if self.counters is None or self._was_lost(side) or (side == RESPONSE and self._has_gone_by):
+            return None
+        return self.counters[side].messages

@@ -40,6 +40,10 @@ from sensor.reassembly.stream import Chunk, Gap
 # unknown extensions: they are told without their payload.
 MAX_PAYLOAD_BYTES: Final = 256 << 10
 
+# Frames that are none, after which nothing is looked for any more: a peer ends the connection at the first, and more of
+# them could cost a search each. What the kernel cuts is still taken.
+MAX_FAULTS: Final = 64
+
 _DATA, _END_STREAM, _PADDED = int(FrameKind.DATA), int(FrameFlag.END_STREAM), int(FrameFlag.PADDED)
 _KINDS: Final = len(FrameKind)
 
@@ -344,6 +348,9 @@ class FrameReader:
         """Gives what is to be read as frames, once a frame was found."""
         assert self._position is not None
         search = self._search
+        if self.counts.faults >= MAX_FAULTS:
+            self.counts.skipped_bytes += len(data)
+            return b""
         if search is None:
             search = self._search = BoundarySearch(self._position - len(data), self.max_stream)
         self.counts.skipped_bytes += len(data)

@@ -82,10 +82,6 @@ class WebSocketCounter:
         else:
             self._pass(length)
 
-    def lose(self) -> None:
-        """Bytes are missing, nobody knows how many."""
-        self.counts.is_lost = True
-
     @property
     def messages(self) -> int | None:
         """Messages of the whole direction; None where the counts stopped early."""

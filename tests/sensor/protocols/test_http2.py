@@ -3,6 +3,7 @@
 import functools
 import itertools
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +30,7 @@ from tests.sensor.protocols.http2_wire import (
     write_ping,
     write_reset,
     write_settings,
+    write_window_update,
 )
 
 STRINGS = HuffmanStrings()
@@ -697,6 +699,31 @@ def test_streams_are_bounded_and_the_oldest_is_told():
 @functools.cache
 def converse_once(seed: int) -> Conversation:
     return converse(seed, 40, is_finished=False)
+
+
+@pytest.mark.parametrize(
+    ("direction", "frame"),
+    [
+        (CLIENT, write_headers(9_001, b"\xff\xff", is_end=True)),  # A block that is broken.
+        (CLIENT, write_window_update(0, 0)),  # A frame that is none.
+        (CLIENT, write_frame(FrameKind.CONTINUATION, 4, 1, b"\x82")),
+        (SERVER, write_goaway(0x7FFFFFFF)),
+        (SERVER, write_reset(9_001)),
+        (SERVER, write_headers(9_001, b"\x88")),
+        (SERVER, write_frame(FrameKind.PUSH_PROMISE, 4, 1, b"\0\0\0\2\x88")),
+    ],
+)
+def test_no_frame_costs_much_however_many_streams_are_open(direction, frame):
+    ends = Ends()
+    for number in range(3_000):
+        ends.ask(2 * number + 1)
+    data = frame * (30_000 // len(frame))
+    started = time.process_time()
+    ends.seen.say(direction, data)
+    assert (
+        time.process_time() - started < 3
+    )  # ~0.05 s where nothing else runs; seconds if streams were walked each time.
+    assert len(ends.seen.close()) == 3_000
 
 
 def test_no_text_of_a_message_is_in_a_repr():
