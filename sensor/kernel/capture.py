@@ -71,9 +71,17 @@ class Capture:
         self._is_closed = False
 
     @classmethod
-    def load(cls, *, cgroup_path: Path, ring_bytes: int, is_root_cgroup: bool, clock: Clock) -> "Capture":
-        """Compiles, loads and attaches. Raises sensor.kernel.loader.LoadError."""
-        program = load_program(cgroup_path, ring_bytes, is_root_cgroup)
+    def load(
+        cls,
+        *,
+        cgroup_path: Path,
+        ring_bytes: int,
+        is_root_cgroup: bool,
+        clock: Clock,
+        cache_directory: Path | None = None,
+    ) -> "Capture":
+        """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError."""
+        program = load_program(cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory)
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
         capture.attach()
         return capture

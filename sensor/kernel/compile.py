@@ -1,20 +1,19 @@
-"""The short-lived child that compiles and loads: `python -m sensor.kernel.compile FD RING_PAGES
-RECORDS_PAGES LOOPBACK_IS_LOCAL`.
+"""The short-lived child that compiles: `python -m sensor.kernel.compile RING_PAGES RECORDS_PAGES LOOPBACK_IS_LOCAL`.
 
-Takes the program from sensor/bpf, loads it with bcc, and passes the fds of programs and maps over the unix socket FD
-(SCM_RIGHTS), after one JSON line. LLVM's 130 MB stay here and end with the process. The only importer of bcc.
-
-The fd of the `programs` map must go along: the kernel empties a program array when its last user-space reference goes.
+Compiles the program of sensor/bpf with bcc and writes its image (sensor.kernel.image) to standard output. LLVM's 130 MB
+stay here and end with the process. The only importer of bcc.
 """
 
-import json
+import ctypes
 import os
 import re
-import socket
 import sys
 from pathlib import Path
 
-from sensor.kernel.machine import build_machine, defines
+import msgspec
+
+from sensor.kernel.image import Image, describe_map, describe_program
+from sensor.kernel.machine import defines
 
 BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
 # Order of `enum program` in bpf/conn.h.
@@ -53,33 +52,37 @@ def compile_flags(ring_pages: int, records_pages: int, is_loopback_local: bool) 
     ]
 
 
-def load(ring_pages: int, records_pages: int, is_loopback_local: bool) -> list[int]:
-    """Compiles, loads and wires the programs; gives the fds of ingress, egress and MAPS, in order. Raises what bcc
-    raises."""
+def compile_image(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Image:
+    """The whole kernel side. Raises what bcc raises."""
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
-    from bcc import BPF
+    from bcc import BPF, lib
 
     bpf = BPF(text=read_source(), cflags=compile_flags(ring_pages, records_pages, is_loopback_local))
-    functions = {name: bpf.load_func(name, BPF.CGROUP_SKB) for name in PROGRAMS}
-    machines = bpf["machines"]
-    machines[machines.Key(0)] = machines.Leaf.from_buffer_copy(build_machine().packed())
-    for number, name in enumerate(TAIL_CALLS):
-        bpf["programs"][number] = functions[name]
-    return [functions["ingress"].fd, functions["egress"].fd, *(bpf[name].map_fd for name in MAPS)]
+    lib.bpf_table_name.restype = ctypes.c_char_p
+    lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    names = [lib.bpf_table_name(bpf.module, number) for number in range(lib.bpf_num_tables(bpf.module))]
+    fds = [lib.bpf_table_fd(bpf.module, name) for name in names]
+    numbers = {fd: number for number, fd in enumerate(fds)}
+    return Image(
+        maps=[describe_map(name.decode(), fd) for name, fd in zip(names, fds, strict=True)],
+        programs=[describe_program(name, bpf.dump_func(name), numbers) for name in PROGRAMS],
+        tail_calls=list(TAIL_CALLS),
+    )
 
 
-def main() -> None:
-    """Answers on the socket: `{"ok": true}` with the fds, or `{"ok": false, "error": ...}`."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
+def main() -> int:
+    """Writes the image; where compiling fails, says why on standard error."""
     try:
-        fds = load(int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])))
+        image = compile_image(int(sys.argv[1]), int(sys.argv[2]), bool(int(sys.argv[3])))
     except Exception as error:  # bcc raises bare Exception; the parent turns it into one sentence.
-        channel.sendall(json.dumps({"ok": False, "error": str(error)}).encode())
-    else:
-        socket.send_fds(channel, [json.dumps({"ok": True}).encode()], fds)
-    # Skips bcc's clean-up, which walks all kprobes.
-    os._exit(0)
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    sys.stdout.buffer.write(msgspec.msgpack.encode(image))
+    sys.stdout.buffer.flush()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    # Skips bcc's clean-up, which walks all kprobes.
+    os._exit(main())

@@ -1,24 +1,26 @@
-"""Loads the kernel side in a child and attaches it to a cgroup by bpf_link.
+"""Loads the kernel side, compiled in a child or kept from an earlier start, and attaches it to a cgroup by bpf_link.
 
 Gives `LoadedProgram`: the fds of the two entry programs and of the maps. Nothing is pinned: when the sensor ends, by
 whatever means, the kernel takes everything down.
 """
 
-import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from sensor.kernel.compile import MAPS
-from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link
+from sensor.kernel.image import Image, ImageError, LoadedImage, load_image
+from sensor.kernel.image_cache import ImageCache, make_digest
+from sensor.kernel.machine import build_machine
+from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
 
 # A busy machine compiles in some 5 s; past this the child hangs.
 COMPILE_TIMEOUT_SECONDS = 60.0
-_ANSWER_BYTES = 1 << 16
 # The ring of records: 61,000 calls, half a second of a busy node.
 RECORDS_BYTES: Final = 8 << 20
 
@@ -64,67 +66,98 @@ class LoadedProgram:
         self.maps.clear()
 
 
-def _explain(error: str, stderr: str) -> str:
-    if "No module named 'bcc'" in error:
+def _explain(stderr: str) -> str:
+    if "No module named 'bcc'" in stderr:
         return (
             "the module bcc is missing: install the operating system's package python3-bpfcc "
             "(the index's package named bcc is another thing)"
         )
-    if "Operation not permitted" in error or "Permission denied" in error:
+    lines = stderr.strip().splitlines()
+    return _explain_refusal(lines[-1] if lines else "the compiler said nothing")
+
+
+def _explain_refusal(error: str) -> str:
+    if "Operation not permitted" in error:
         return f"the kernel refused the program ({error}): run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN"
-    last = stderr.strip().splitlines()[-1] if stderr.strip() else ""
-    return f"{error} {last}".strip()
+    return error
+
+
+def _compile(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Image:
+    command = [sys.executable, "-m", "sensor.kernel.compile"]
+    arguments = [str(ring_pages), str(records_pages), str(int(is_loopback_local))]
+    try:
+        done = subprocess.run(
+            [*command, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMPILE_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadError(
+            f"compiling the kernel side took over {COMPILE_TIMEOUT_SECONDS:.0f} s: the machine is too busy, try again"
+        ) from error
+    if done.returncode:
+        reason = _explain(done.stderr.decode("utf-8", "replace"))
+        raise LoadError(f"compiling the kernel side failed ({done.returncode}): {reason}")
+    return msgspec.msgpack.decode(done.stdout, type=Image)
+
+
+def _load(ring_pages: int, records_pages: int, is_loopback_local: bool, cache: ImageCache) -> LoadedImage:
+    """The programs and maps, wired. Raises LoadError."""
+    digest = make_digest(ring_pages, records_pages, is_loopback_local)
+    image = cache.find(digest)
+    if image is not None:
+        try:
+            return _wire(image)
+        except ImageError:
+            cache.drop(digest)
+    image = _compile(ring_pages, records_pages, is_loopback_local)
+    try:
+        loaded = _wire(image)
+    except ImageError as error:
+        raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
+    cache.keep(digest, image)
+    return loaded
+
+
+def _wire(image: Image) -> LoadedImage:
+    """Loads an image and fills what the programs need from the start: the HTTP/1 table, and each other."""
+    loaded = load_image(image)
+    update_map(loaded.maps["machines"], bytes(4), build_machine().packed())
+    for number, name in enumerate(image.tail_calls):
+        update_map(loaded.maps["programs"], number.to_bytes(4, "little"), loaded.programs[name].to_bytes(4, "little"))
+    return loaded
 
 
 def load_program(
-    cgroup_path: Path, ring_bytes: int, is_root_cgroup: bool, records_bytes: int = RECORDS_BYTES
+    cgroup_path: Path,
+    ring_bytes: int,
+    is_root_cgroup: bool,
+    records_bytes: int = RECORDS_BYTES,
+    cache_directory: Path | None = None,
 ) -> LoadedProgram:
-    """Compiles and loads (1-2 s, in a child); attaches nothing yet.
+    """Compiles (2-5 s, in a child; not where `cache_directory` holds the same) and loads (1-2 s); attaches nothing yet.
 
     `ring_bytes` (heads) and `records_bytes` are powers of two of at least a page. With `is_root_cgroup` every local
     server is seen, so the client end of a loopback connection is left out from the start. Raises LoadError.
     """
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        child = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "sensor.kernel.compile",
-                str(theirs.fileno()),
-                str(ring_bytes // os.sysconf("SC_PAGE_SIZE")),
-                str(records_bytes // os.sysconf("SC_PAGE_SIZE")),
-                str(int(is_root_cgroup)),
-            ],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        theirs.close()
-        ours.settimeout(COMPILE_TIMEOUT_SECONDS)
-        try:
-            answer, fds, _, _ = socket.recv_fds(ours, _ANSWER_BYTES, len(MAPS) + 2)
-            _, stderr = child.communicate(timeout=COMPILE_TIMEOUT_SECONDS)
-        except (TimeoutError, subprocess.TimeoutExpired) as error:
-            child.kill()
-            child.communicate()
-            raise LoadError(
-                f"compiling the kernel side took over {COMPILE_TIMEOUT_SECONDS:.0f} s: "
-                "the machine is too busy, try again"
-            ) from error
-    told = json.loads(answer) if answer else {"ok": False, "error": f"the compiler ended with {child.returncode}"}
-    if not told["ok"] or len(fds) != len(MAPS) + 2:
-        raise LoadError(f"loading the kernel side failed: {_explain(str(told.get('error', 'no fds')), stderr)}")
     try:
         cgroup = os.open(cgroup_path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        for fd in fds:
-            os.close(fd)
         raise LoadError(
             f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}; name the cgroup v2 mount"
         ) from error
+    page = os.sysconf("SC_PAGE_SIZE")
+    try:
+        loaded = _load(ring_bytes // page, records_bytes // page, is_root_cgroup, ImageCache(cache_directory))
+    except BaseException:
+        os.close(cgroup)
+        raise
+    ingress, egress = loaded.programs["ingress"], loaded.programs["egress"]
+    # The array of programs holds the others. It must stay open itself: the kernel empties it with its last user-space
+    # reference.
+    loaded.close(keep=(ingress, egress, *(loaded.maps[name] for name in MAPS)))
     return LoadedProgram(
-        ingress=fds[0], egress=fds[1], maps=dict(zip(MAPS, fds[2:], strict=True)), cgroup=cgroup, links=[]
+        ingress=ingress, egress=egress, maps={name: loaded.maps[name] for name in MAPS}, cgroup=cgroup, links=[]
     )

@@ -34,6 +34,11 @@ def _bpf(command: int, attributes: bytes) -> int:
     return result
 
 
+def create_object(command: int, attributes: bytes) -> int:
+    """A command that makes a map, program or BTF object; gives its fd. Raises OSError."""
+    return _bpf(command, attributes)
+
+
 def call_bpf(command: int, attributes: ctypes.Array[ctypes.c_char]) -> int:
     """The call with attributes that the kernel also writes to; gives the error number, 0 for none."""
     result = int(_libc.syscall(_SYSCALL_NUMBERS[platform.machine()], command, attributes, len(attributes)))

@@ -1,0 +1,192 @@
+"""The compiled kernel side as data: instructions of each program, attributes of each map, and how bpf(2) loads them.
+
+`sensor.kernel.compile` makes an image in a child, where LLVM's 130 MB and seconds end; this process loads it, now and
+at every later start. Map references in the instructions are places to fill in: a map's number in the image becomes its
+fd. Storage maps of sockets need a BTF type of their value's size, made by hand here. Sources:
+include/uapi/linux/bpf.h, Documentation/bpf/btf.rst.
+"""
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from sensor.kernel.syscalls import call_bpf, create_object
+
+MAP_CREATE: Final = 0
+PROG_LOAD: Final = 5
+OBJ_GET_INFO: Final = 15
+BTF_LOAD: Final = 18
+MAP_TYPE_SK_STORAGE: Final = 24
+PROG_TYPE_CGROUP_SKB: Final = 8
+INSTRUCTION_BYTES: Final = 8
+NAME_BYTES: Final = 15
+# bpf_ktime_get_ns() and others are for GPL-compatible programs; ours may be used under GPL-2.0.
+_LICENSE: Final = ctypes.create_string_buffer(b"GPL")
+# What the verifier says of a program it refuses; its last lines name the reason.
+_LOG_BYTES: Final = 1 << 22
+_LOG_LINES: Final = 3
+_BTF_KIND_INT: Final = 1 << 24
+_BTF_KIND_ARRAY: Final = 3 << 24
+
+
+class MapImage(msgspec.Struct, frozen=True):
+    """What BPF_MAP_CREATE is told of one map."""
+
+    name: str
+    kind: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+
+class ProgramImage(msgspec.Struct, frozen=True):
+    """One program. `maps`: (offset of an instruction in bytes, number of the map it names)."""
+
+    name: str
+    instructions: bytes
+    maps: list[tuple[int, int]]
+
+
+class Image(msgspec.Struct, frozen=True):
+    """Everything that is loaded. Programs named in `tail_calls` are wired into the first program array, in order."""
+
+    maps: list[MapImage]
+    programs: list[ProgramImage]
+    tail_calls: list[str]
+
+
+class ImageError(RuntimeError):
+    """The kernel refused a map or a program; the message says which and why."""
+
+
+class LoadedImage(msgspec.Struct):
+    """Open fds by name."""
+
+    programs: dict[str, int]
+    maps: dict[str, int]
+
+    def close(self, *, keep: Iterable[int] = ()) -> None:
+        """Closes all fds but those kept."""
+        kept = set(keep)
+        for fd in (*self.programs.values(), *self.maps.values()):
+            if fd not in kept:
+                os.close(fd)
+
+
+def load_image(image: Image) -> LoadedImage:
+    """Creates the maps and loads the programs, two at a time: the verifier takes most of a start. Raises ImageError."""
+    loaded = LoadedImage({}, {})
+    try:
+        for one in image.maps:
+            loaded.maps[one.name] = _create_map(one)
+        fds = list(loaded.maps.values())
+        with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+            outcomes = [pool.submit(_load_program, program, fds) for program in image.programs]
+            errors = [error for outcome in outcomes if (error := outcome.exception()) is not None]
+            for program, outcome in zip(image.programs, outcomes, strict=True):
+                if outcome.exception() is None:
+                    loaded.programs[program.name] = outcome.result()
+        if errors:
+            raise errors[0]
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _create(what: str, make: Callable[[], int]) -> int:
+    try:
+        return make()
+    except OSError as error:
+        raise ImageError(f"{what}: {error.strerror}") from error
+
+
+def _create_map(one: MapImage) -> int:
+    types = (0, 0, 0)
+    if one.kind == MAP_TYPE_SK_STORAGE:
+        types = (_create("the BTF of a map", lambda: _load_btf(one.value_size)), 1, 3)
+    name = one.name.encode()[:NAME_BYTES].ljust(NAME_BYTES + 1, b"\0")
+    sizes = struct.pack("<5I", one.kind, one.key_size, one.value_size, one.max_entries, one.flags)
+    attributes = sizes + struct.pack("<II16sIIII", 0, 0, name, 0, *types)
+    try:
+        return _create(f"map {one.name}", lambda: create_object(MAP_CREATE, attributes))
+    finally:
+        if types[0]:
+            os.close(types[0])
+
+
+def _load_btf(value_size: int) -> int:
+    """Three types: a 32-bit key, a byte, and an array of bytes as large as the value."""
+    strings = b"\0int\0u8\0"
+    types = struct.pack("<IIII", 1, _BTF_KIND_INT, 4, 32 | 1 << 24)
+    types += struct.pack("<IIII", 5, _BTF_KIND_INT, 1, 8)
+    types += struct.pack("<IIIIII", 0, _BTF_KIND_ARRAY, 0, 2, 1, value_size)
+    header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(types), len(types), len(strings))
+    blob = ctypes.create_string_buffer(header + types + strings, len(header + types + strings))
+    return create_object(BTF_LOAD, struct.pack("<QQIII", ctypes.addressof(blob), 0, len(blob), 0, 0))
+
+
+def _load_program(program: ProgramImage, map_fds: list[int]) -> int:
+    code = bytearray(program.instructions)
+    for offset, number in program.maps:
+        struct.pack_into("<i", code, offset + 4, map_fds[number])
+    instructions = ctypes.create_string_buffer(bytes(code), len(code))
+
+    def load(log: "ctypes.Array[ctypes.c_char] | None") -> int:
+        attributes = struct.pack(
+            "<IIQQIIQII16sII",
+            PROG_TYPE_CGROUP_SKB,
+            len(code) // INSTRUCTION_BYTES,
+            ctypes.addressof(instructions),
+            ctypes.addressof(_LICENSE),
+            0 if log is None else 1,
+            0 if log is None else len(log),
+            0 if log is None else ctypes.addressof(log),
+            0,
+            0,
+            program.name.encode()[:NAME_BYTES].ljust(NAME_BYTES + 1, b"\0"),
+            0,
+            0,
+        )
+        return create_object(PROG_LOAD, attributes)
+
+    try:
+        return load(None)
+    except OSError as error:
+        reason = error.strerror or errno.errorcode.get(error.errno or 0, "unknown")
+        if error.errno != errno.EPERM:
+            log = ctypes.create_string_buffer(_LOG_BYTES)
+            try:
+                return load(log)
+            except OSError:
+                lines = log.value.decode("utf-8", "replace").strip().splitlines()
+                reason = f"{reason}; {' '.join(lines[-_LOG_LINES:])}"
+        raise ImageError(f"program {program.name}: {reason}") from error
+
+
+def describe_map(name: str, map_fd: int) -> MapImage:
+    """What a map that exists was created with. Raises OSError."""
+    info = ctypes.create_string_buffer(80)
+    attributes = ctypes.create_string_buffer(struct.pack("<IIQ", map_fd, len(info), ctypes.addressof(info)), 16)
+    code = call_bpf(OBJ_GET_INFO, attributes)
+    if code:
+        raise OSError(code, os.strerror(code))
+    kind, _, key_size, value_size, max_entries, flags = struct.unpack_from("<6I", info.raw)
+    return MapImage(name, kind, key_size, value_size, max_entries, flags)
+
+
+def describe_program(name: str, instructions: bytes, maps: dict[int, int]) -> ProgramImage:
+    """A program as it was compiled against maps with these fds; `maps` gives each fd's number in the image."""
+    places = []
+    for offset in range(0, len(instructions), INSTRUCTION_BYTES):
+        code, registers, _, immediate = struct.unpack_from("<BBhi", instructions, offset)
+        if code == 0x18 and registers >> 4 == 1:  # BPF_LD | BPF_IMM | BPF_DW with BPF_PSEUDO_MAP_FD.
+            places.append((offset, maps[immediate]))
+    return ProgramImage(name, instructions, places)

@@ -1,0 +1,82 @@
+"""Images of the kernel side kept between starts: compiling takes seconds, reading one milliseconds.
+
+A file's name holds a digest of all that went into it: sources, stub headers, build constants, and the compiler's own
+file. Whoever may write to the directory may choose what is loaded into the kernel, so it is the sensor's state
+directory (0700, root) and a file that somebody else owns or may write to is not read. Only the last image is kept.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sensor.kernel.compile import BPF_DIRECTORY, compile_flags
+from sensor.kernel.image import Image
+
+logger = logging.getLogger(__name__)
+
+_SUFFIX: Final = ".image"
+
+
+class ImageCache:
+    """The images in one directory; None keeps nothing."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+
+    def find(self, digest: str) -> Image | None:
+        """The image of this digest, where one was kept and is whole."""
+        if self._directory is None:
+            return None
+        path = self._directory / (digest + _SUFFIX)
+        try:
+            with path.open("rb") as file:
+                status = os.fstat(file.fileno())
+                if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                    logger.warning("%s is not read: others may write to it", path)
+                    return None
+                return msgspec.msgpack.decode(file.read(), type=Image)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    def keep(self, digest: str, image: Image) -> None:
+        """Keeps this image and no other. A directory that cannot be written costs the next start some seconds."""
+        if self._directory is None:
+            return
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".part", delete=False) as file:
+                file.write(msgspec.msgpack.encode(image))
+            Path(file.name).replace(self._directory / (digest + _SUFFIX))
+            for other in self._directory.glob("*" + _SUFFIX):
+                if other.stem != digest:
+                    other.unlink()
+        except OSError as error:
+            logger.info("the compiled kernel side is not kept: %s", error)
+
+    def drop(self, digest: str) -> None:
+        """The kernel refused it: another kernel, or a damaged file."""
+        if self._directory is not None:
+            with contextlib.suppress(OSError):
+                (self._directory / (digest + _SUFFIX)).unlink()
+
+
+def make_digest(ring_pages: int, records_pages: int, is_loopback_local: bool) -> str:
+    """Of everything that decides what the compiler makes."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(BPF_DIRECTORY.rglob("*.[ch]")):
+        digest.update(str(path.relative_to(BPF_DIRECTORY)).encode() + b"\0" + path.read_bytes())
+    digest.update("\0".join(compile_flags(ring_pages, records_pages, is_loopback_local)).encode())
+    digest.update(f"{os.uname().release} {os.uname().machine} {_find_compiler()}".encode())
+    return digest.hexdigest()
+
+
+def _find_compiler() -> str:
+    """The bcc package's file and its age; importing it would load LLVM into this process."""
+    spec = importlib.util.find_spec("bcc")
+    return f"{spec.origin} {Path(spec.origin).stat().st_mtime_ns}" if spec is not None and spec.origin else ""

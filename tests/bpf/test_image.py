@@ -1,0 +1,61 @@
+"""A kept image loads without the compiler, and what the kernel refuses is compiled anew."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel import loader
+from sensor.kernel.image import Image, ImageError, MapImage, ProgramImage, load_image
+from sensor.kernel.loader import load_program
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def cgroup_mount() -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("loading needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None:
+        pytest.skip("no cgroup v2 mount")
+    return mount
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one each time the compiler runs."""
+    runs: list[int] = []
+    original: Callable[..., Image] = loader._compile
+
+    def compile_image(*arguments: int) -> Image:
+        runs.append(1)
+        return original(*arguments)
+
+    monkeypatch.setattr(loader, "_compile", compile_image)
+    return runs
+
+
+def test_a_second_start_does_not_compile(tmp_path: Path, cgroup_mount: Path, compiled: list[int]) -> None:
+    for _ in range(2):
+        program = load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path)
+        program.attach()
+        program.close()
+    assert len(compiled) == 1
+    kept = next(tmp_path.glob("*.image"))
+    kept.write_bytes(kept.read_bytes()[:-7])
+    load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path).close()
+    assert len(compiled) == 2
+
+
+def test_a_refused_program_is_named_with_the_verifiers_reason() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading needs root")
+    leave = bytes([0x95]) + bytes(7)  # `exit` without a value in r0.
+    with pytest.raises(ImageError, match=r"program bad: .*R0 !read_ok"):
+        load_image(Image(maps=[], programs=[ProgramImage("bad", leave, [])], tail_calls=[]))
+    with pytest.raises(ImageError, match="map odd: Invalid argument"):
+        load_image(Image(maps=[MapImage("odd", 2, 3, 8, 1, 0)], programs=[], tail_calls=[]))

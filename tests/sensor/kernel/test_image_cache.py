@@ -1,0 +1,57 @@
+"""Images of the kernel side are kept, and not read where somebody else could have written them."""
+
+from pathlib import Path
+
+import pytest
+
+from sensor.kernel.image import Image, MapImage, ProgramImage, describe_program
+from sensor.kernel.image_cache import ImageCache, make_digest
+
+IMAGE = Image(
+    maps=[MapImage("counters", 2, 4, 8, 32, 0)],
+    programs=[ProgramImage("walk", bytes(16), [(0, 0)])],
+    tail_calls=["walk"],
+)
+
+
+def test_an_image_is_kept_and_is_the_only_one(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path)
+    assert cache.find("a") is None
+    cache.keep("a", IMAGE)
+    cache.keep("b", IMAGE)
+    assert (cache.find("a"), cache.find("b")) == (None, IMAGE)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.image"]
+    assert (tmp_path / "b.image").stat().st_mode & 0o777 == 0o600
+    cache.drop("b")
+    assert cache.find("b") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00", b"not an image"])
+def test_a_damaged_file_is_none(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "a.image").write_bytes(damage)
+    assert ImageCache(tmp_path).find("a") is None
+
+
+def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path)
+    cache.keep("a", IMAGE)
+    (tmp_path / "a.image").chmod(0o620)
+    assert cache.find("a") is None
+
+
+def test_a_directory_that_is_not_there_costs_nothing_else(tmp_path: Path) -> None:
+    ImageCache(tmp_path / "none").keep("a", IMAGE)
+    assert ImageCache(tmp_path / "none").find("a") is None
+    ImageCache(None).keep("a", IMAGE)
+    assert ImageCache(None).find("a") is None
+
+
+def test_the_digest_is_of_what_is_compiled() -> None:
+    assert make_digest(64, 64, True) == make_digest(64, 64, True)
+    assert len({make_digest(64, 64, True), make_digest(128, 64, True), make_digest(64, 64, False)}) == 3
+
+
+def test_map_references_are_found() -> None:
+    load_map = bytes([0x18, 0x11, 0, 0, 7, 0, 0, 0]) + bytes(8)
+    load_number = bytes([0x18, 0x01, 0, 0, 7, 0, 0, 0]) + bytes(8)
+    assert describe_program("p", load_number + load_map, {7: 3}).maps == [(16, 3)]
