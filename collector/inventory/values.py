@@ -110,7 +110,7 @@ def _find_joining(
             union.absorb_copy(position.children[key])
     below = union.find_forms()
     counts = sorted(child.calls for _, child in words)
-    usual = 2 * counts[len(counts) * 9 // 10]
+    usual = 2.0 * counts[len(counts) * 9 // 10]
     limit = max(usual, counts[-1], rare_calls) if len(counts) >= MIN_POPULAR_WORDS else max(usual, rare_calls)
     named: list[Key] = []
     bare: list[Key] = []
@@ -177,7 +177,7 @@ def _find_strangers(children: _Children) -> set[Key]:
     }
 
 
-def _joins(child: Position, union: Position, below: set[str], limit: int) -> bool:
+def _joins(child: Position, union: Position, below: set[str], limit: float) -> bool:
     """Whether an API word is one more value of the set `union`: it has named things below it in common with the set, or
     it is called no more than the set's words are and has nothing that they lack."""
     own = child.find_forms()
