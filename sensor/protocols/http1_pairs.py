@@ -10,7 +10,6 @@ without an answer.
 import re
 from collections import deque
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Final
 
 from sensor.protocols.decoded_size import DecodedSize, make_decoded_size
@@ -91,10 +90,12 @@ class _Sink:
 class Http1Connection:
     """Mutable state of one connection."""
 
-    def __init__(self, *, has_decoded_sizes: bool = False) -> None:
-        """`has_decoded_sizes`: compressed bodies are decoded to know how long they are."""
-        self._requests = MessageReader(is_request=True, has_data=has_decoded_sizes)
-        self._responses = MessageReader(is_request=False, expect=self._expect, has_data=has_decoded_sizes)
+    def __init__(self, *, is_joined: bool = False, has_decoded_sizes: bool = False) -> None:
+        """`is_joined`: the beginning was missed. `has_decoded_sizes`: of compressed bodies, which costs decoding."""
+        self._requests = MessageReader(is_request=True, has_data=has_decoded_sizes, is_joined=is_joined)
+        self._responses = MessageReader(
+            is_request=False, expect=self._expect, has_data=has_decoded_sizes, is_joined=is_joined
+        )
         self._has_decoded_sizes = has_decoded_sizes
         self._queue: deque[Transaction] = deque()  # Not told yet, oldest first.
         self._request: Message | None = None  # Being read.
@@ -104,10 +105,11 @@ class Http1Connection:
         self._count = 0
         self._time_ns = 0  # Of the chunk being read, and what its sender had received.
         self._acknowledged = UNKNOWN_POSITION
+        self._ends = [0, 0]  # Position told so far, of responses and of requests.
         self._start = 0  # Position in the stream of what its reader calls 0.
         self._request_sink = _Sink(self._take_request_event)
         self._response_sink = _Sink(self._take_response_event)
-        self._has_response_loss = False
+        self._is_shaken = False  # Bytes were lost since a request and its answer were last matched for certain.
         self.heads_lost = 0  # Messages whose head was never whole.
 
     @property
@@ -133,6 +135,9 @@ class Http1Connection:
             self._time_ns, self._acknowledged = piece.time_ns, piece.acknowledged
             reader = self._requests if is_request else self._responses
             self._start = piece.position - reader.position
+            # Its sender had received more than was seen of the other direction (FIN counts as a byte).
+            self._is_shaken |= piece.acknowledged > self._ends[1 - is_request] + 1
+            self._ends[is_request] = piece.position + len(piece.data)
             feed = self._feed_request if is_request else self._feed_response
             feed(piece)
         return self._take_done()
@@ -153,10 +158,11 @@ class Http1Connection:
         hit = self._queue[-1] if is_request and self._request is not None and self._queue else self._answering
         if hit is not None:
             hit.is_lossy = True
+        self._is_shaken = True
+        self._ends[is_request] = gap.position + gap.length
         if is_request:
             self._requests.skip(gap.length, self._request_sink)
         else:
-            self._has_response_loss = True
             self._responses.skip(gap.length, self._response_sink)
 
     def _feed_request(self, chunk: Chunk) -> None:
@@ -189,11 +195,19 @@ class Http1Connection:
         if self._bare is not None or self._is_bare_next(chunk):
             self._take_bare(chunk)
             return
-        # A response without framing on a connection that goes on: the next one starts a segment.
-        is_waited_for = len(self._queue) > 1
-        if reader.state is State.CLOSE and is_waited_for and _RESPONSE_START.match(chunk.data):
+        if _RESPONSE_START.match(chunk.data) and self._is_next_due(reader.state, chunk.position):
             reader.interrupt(self._response_sink)
         reader.feed(chunk.data, self._response_sink)
+
+    def _is_next_due(self, state: State, position: int) -> bool:
+        """Whether a segment that starts like a response is one, although the response before has not ended."""
+        if state is State.CLOSE and len(self._queue) > 1:  # Without framing, on a connection that goes on.
+            return True
+        # An answer to a request that was not seen (perhaps HEAD, so without a body), which its client had in full.
+        is_doubtful = self._answering is not None and self._answering.request is None
+        return is_doubtful and any(
+            each.request is not None and each.request.acknowledged == position for each in self._queue
+        )
 
     def _is_bare_next(self, chunk: Chunk) -> bool:
         """HTTP/0.9 answers with a body alone."""
@@ -233,6 +247,7 @@ class Http1Connection:
                 self._request = None
             case Abandoned():
                 self.heads_lost += 1
+                self._is_shaken = True
                 self._request = None
             case Stopped():
                 pass
@@ -258,11 +273,10 @@ class Http1Connection:
             case End():
                 assert self._response is not None
                 self._response.finish(event, self._time_ns)
+                self._is_shaken |= not event.is_complete
                 self._response = self._answering = None
             case Abandoned():
-                self.heads_lost += 1
-                self._has_response_loss = True
-                self._response = None
+                self._lose_answer()
             case Stopped():
                 pass
 
@@ -270,24 +284,48 @@ class Http1Connection:
         response = self._response
         assert response is not None
         self._set_head(response, head)
-        self._drop_unanswerable(response)
+        if self._is_shaken:
+            self._match_again(response)
         waiting = self._find_waiting()
         if waiting is None:
             if head.framing.is_interim:
                 return
             waiting = Transaction(None)
-            waiting.is_lossy = self._has_response_loss
+            waiting.is_lossy = self._is_shaken
             # Before the requests that it does not answer.
             self._queue.appendleft(waiting)
         if head.framing.is_interim:
             waiting.interim.append(response)
             return
         waiting.response = response
+        waiting.is_lossy |= self._is_shaken
         self._answering = waiting
         if head.framing.is_upgrade:
             waiting.is_upgraded = True
             self._requests.interrupt(self._request_sink, State.OPAQUE)
-        self._has_response_loss = False
+
+    def _lose_answer(self) -> None:
+        """A response whose head was cut: it was the answer of the request that waits."""
+        self.heads_lost += 1
+        self._is_shaken = True
+        waiting = self._find_waiting()
+        if waiting is not None:
+            waiting.is_lossy = waiting.is_answer_lost = True
+        self._response = None
+
+    def _match_again(self, response: Message) -> None:
+        """After a loss: the request that was sent when all before this response had been received is answered by it.
+
+        Those before it were answered by what was lost. Where there is no such request (it was pipelined, or lost), the
+        order is all there is, and what it gives is told as lossy.
+        """
+        waiting = [each for each in self._queue if each.response is None and not each.is_answer_lost]
+        for place, each in enumerate(waiting):
+            if each.request is not None and each.request.acknowledged == response.position:
+                for earlier in waiting[:place]:
+                    earlier.is_lossy = earlier.is_answer_lost = True
+                self._is_shaken = False
+                return
 
     def _next_waiting(self) -> Transaction | None:
         """The oldest request whose final response may still come."""
@@ -302,18 +340,6 @@ class Http1Connection:
         # The client had received beyond this response's start before it sent the request.
         is_too_early = known != UNKNOWN_POSITION and known > response.position
         return None if is_too_early else waiting
-
-    def _drop_unanswerable(self, response: Message) -> None:
-        """After a loss: requests whose answers lie before this response, since the client went on after them."""
-        if not self._has_response_loss:
-            return
-        waiting = [each for each in self._queue if each.response is None and not each.is_answer_lost]
-        for each, following in pairwise(waiting):
-            assert each.request is not None and following.request is not None
-            known = following.request.acknowledged
-            if not each.request.acknowledged < known <= response.position:
-                return
-            each.is_lossy = each.is_answer_lost = True
 
     # ---- telling ---------------------------------------------------------------------------------------------------
 

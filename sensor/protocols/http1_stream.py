@@ -74,12 +74,14 @@ class MessageReader:
         is_strict: bool = False,
         expect: Callable[[StartLine], Expect] = _expect_normal,
         has_data: bool = False,
+        is_joined: bool = False,
     ) -> None:
         self._is_request = is_request
         self._is_strict = is_strict
         self._expect = expect
         self._has_data = has_data  # Whether `Data` is given; else bodies are only counted.
-        self.state = State.START
+        # Joined late: the first bytes may be of anything.
+        self.state = State.LOST if is_joined else State.START
         self.position = 0  # Bytes and gaps taken.
         self.fault: Fault | None = None  # That stopped the reading.
         self.unread_bytes = 0  # Of no message: lost, opaque, after a stop.

@@ -47,6 +47,7 @@ class TcpFlag(IntFlag):
 
 _FIN, _SYN, _RST, _ACK = int(TcpFlag.FIN), int(TcpFlag.SYN), int(TcpFlag.RST), int(TcpFlag.ACK)
 _MODULUS: Final = 1 << 32
+_NO_HOLE: Final = (-1, 0)
 
 
 class TcpPacket(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +70,7 @@ class Connection:
     __slots__ = (
         "_acknowledged",
         "_held",
-        "_hole_since",
+        "_holes",
         "_told",
         "first_ns",
         "is_joined_midstream",
@@ -83,11 +84,11 @@ class Connection:
     def __init__(self) -> None:
         self.streams = (StreamAssembler(), StreamAssembler())
         # By direction: pieces that wait for the other direction, with the number of the packet that brought them; the
-        # position told so far; what the other end acknowledged; the packet since which an acknowledged hole is known.
+        # position told so far; what the other end acknowledged; the hole that was acknowledged and since which packet.
         self._held: tuple[deque[tuple[Piece, int]], deque[tuple[Piece, int]]] = (deque(), deque())
         self._told = [0, 0]
         self._acknowledged = [UNKNOWN_POSITION, UNKNOWN_POSITION]
-        self._hole_since = [0, 0]
+        self._holes = [_NO_HOLE, _NO_HOLE]
         self.is_joined_midstream = False
         self.is_reset = False
         self.stray_resets = 0
@@ -118,6 +119,9 @@ class Connection:
             return []
         acknowledged = UNKNOWN_POSITION
         if flags & _ACK:
+            if not other.is_started:
+                # Its SYN was missed, or the capture joined later: what comes next of it starts here.
+                other.start((packet.acknowledgement - 1) % _MODULUS)
             acknowledged = other.find_position(packet.acknowledgement)
             if acknowledged > self._acknowledged[1 - direction]:
                 self._acknowledged[1 - direction] = acknowledged
@@ -150,13 +154,14 @@ class Connection:
     def _watch_hole(self, direction: Direction) -> None:
         """Gives up a hole that was acknowledged some packets ago."""
         stream, acknowledged = self.streams[direction], self._acknowledged[direction]
+        position, since = self._holes[direction]
         if not stream.is_hole_acknowledged(acknowledged):
-            self._hole_since[direction] = 0
-        elif not self._hole_since[direction]:
-            self._hole_since[direction] = self.packets
-        elif self.packets - self._hole_since[direction] >= PATIENCE_PACKETS:
+            self._holes[direction] = _NO_HOLE
+        elif position != stream.position:
+            self._holes[direction] = (stream.position, self.packets)
+        elif self.packets - since >= PATIENCE_PACKETS:
             self._hold(direction, stream.acknowledge(acknowledged))
-            self._hole_since[direction] = 0
+            self._holes[direction] = _NO_HOLE
 
     def _tell(self) -> list[DirectedPiece]:
         """Pieces whose senders had received no more than was told of the other direction, or who waited too long."""

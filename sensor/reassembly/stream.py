@@ -79,11 +79,10 @@ class StreamCounts(msgspec.Struct):
 class StreamAssembler:
     """Mutable state of one direction."""
 
-    __slots__ = ("_base", "_end", "_gaps", "_starts", "_waiting", "_waiting_bytes", "counts", "has_start", "position")
+    __slots__ = ("_base", "_end", "_gaps", "_starts", "_waiting", "_waiting_bytes", "counts", "position")
 
     def __init__(self) -> None:
         self._base: int | None = None  # Sequence number of position 0.
-        self.has_start = False  # SYN was seen: position 0 is the real start.
         self.position = 0  # Next to be given.
         self._end: int | None = None  # Position after the last byte, from FIN.
         self._waiting: dict[int, Chunk] = {}  # By position; never overlap, all behind `position`.
@@ -102,11 +101,15 @@ class StreamAssembler:
         """FIN was seen and every byte before it given."""
         return self._end is not None and self.position >= self._end
 
+    @property
+    def is_started(self) -> bool:
+        """Position 0 is known."""
+        return self._base is not None
+
     def start(self, sequence: int) -> None:
         """SYN: the first byte has the sequence number after it. A repeated SYN changes nothing."""
         if self._base is None:
             self._base = (sequence + 1) % _MODULUS
-            self.has_start = True
 
     def find_position(self, sequence: int) -> int:
         """Position of a sequence number near the current one; -1 while the stream's start is unknown."""

@@ -68,8 +68,11 @@ def recognize(data: bytes) -> tuple[Kind, bool] | None:
 class Conversation:
     """Mutable state of one."""
 
-    def __init__(self, strings: HuffmanStrings, *, has_decoded_sizes: bool = False, nesting: int = 0) -> None:
-        """`strings` may serve all conversations."""
+    def __init__(
+        self, strings: HuffmanStrings, *, is_joined: bool = False, has_decoded_sizes: bool = False, nesting: int = 0
+    ) -> None:
+        """`strings` may serve all conversations; `is_joined`: the beginning was missed."""
+        self._is_joined = is_joined
         self._strings = strings
         self._has_decoded_sizes = has_decoded_sizes
         self.kind = Kind.UNDECIDED
@@ -155,7 +158,7 @@ class Conversation:
         self.kind, self.client = kind, client
         waiting, self._undecided = self._undecided, []
         if kind is Kind.HTTP1:
-            self._http1 = Http1Connection(has_decoded_sizes=self._has_decoded_sizes)
+            self._http1 = Http1Connection(is_joined=self._is_joined, has_decoded_sizes=self._has_decoded_sizes)
         elif kind is Kind.HTTP2:
             # It was recognized by its preface, so nothing before it was missed.
             self._http2 = Http2Connection(self._strings, is_joined=False, client=client)

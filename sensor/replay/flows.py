@@ -86,7 +86,7 @@ class FlowTable:
         if flow is None:
             if not segment.length and not segment.flags & _SYN:
                 return
-            flow = self._open(key, source, destination)
+            flow = self._open(key, source, destination, is_joined=not segment.flags & _SYN)
             yield from self._make_room()
         if flow.is_done:
             self.counts.stray_segments += bool(segment.length)
@@ -107,9 +107,9 @@ class FlowTable:
         for flow in self._flows.values():
             yield from self._finish(flow)
 
-    def _open(self, key: _Key, first: Endpoint, second: Endpoint) -> _Flow:
+    def _open(self, key: _Key, first: Endpoint, second: Endpoint, *, is_joined: bool) -> _Flow:
         self.counts.flows += 1
-        conversation = Conversation(self._strings, has_decoded_sizes=self._has_decoded_sizes)
+        conversation = Conversation(self._strings, is_joined=is_joined, has_decoded_sizes=self._has_decoded_sizes)
         flow = self._flows[key] = _Flow(self.counts.flows, first, second, conversation)
         return flow
 

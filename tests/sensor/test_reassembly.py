@@ -252,7 +252,7 @@ def test_what_was_said_is_told_in_an_order_that_could_have_been(
 
 def test_joined_in_the_middle_starts_where_it_was_joined() -> None:
     connection = Connection()
-    assert connection.take(S, packet(MODULUS - 2, b"tail", ack=77)) == [(S, Chunk(0, b"tail", 0, -1))]
+    assert connection.take(S, packet(MODULUS - 2, b"tail", ack=77)) == [(S, Chunk(0, b"tail", 0, 0))]
     assert connection.take(C, packet(77, b"next", ack=2)) == [(C, Chunk(0, b"next", 0, 4))]
     assert connection.is_joined_midstream
 
