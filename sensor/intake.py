@@ -1,6 +1,7 @@
 """From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
 
-Called from the loop every 25 ms. What was sent up whole is read at once, records in batches, counters once a second.
+Called from the loop every 25 to 100 ms. What was sent up whole is read at once, records in batches, counters once a
+second.
 """
 
 import asyncio
@@ -43,8 +44,9 @@ class Intake:
         self._has_read_failed = False
         self._has_teaching_failed = False
 
-    async def read(self, *, is_all: bool = False) -> None:
-        """What has come; `is_all`: whatever is there, and what only counters say."""
+    async def read(self, *, is_all: bool = False) -> bool:
+        """What has come; `is_all`: whatever is there, and what only counters say. Says whether calls came whole, which
+        wait for the next turn to be learned."""
         try:
             exchanges = self._capture.read()
             for start in range(0, len(exchanges), SLICE_COUNT):
@@ -58,9 +60,10 @@ class Intake:
             if not self._has_read_failed:
                 logger.exception("reading the capture failed; told once until it works again")
             self._has_read_failed = True
-            return
+            return False
         self._has_read_failed = False
         self._teach()
+        return bool(exchanges)
 
     def read_records(self, *, is_all: bool) -> None:
         """Records, where it is time for a batch of them or `is_all` asks for them."""

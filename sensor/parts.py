@@ -8,8 +8,9 @@ from sensor.coverage import PortCount, PortCoverage
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
 from sensor.pipeline import Describer
+from sensor.recognition.actors import Records
 from sensor.recognition.mirror import KernelMaps
-from sensor.recognition.records import OverflowTotals, Records
+from sensor.recognition.records import OverflowTotals
 
 
 class Capture(KernelMaps, Protocol):

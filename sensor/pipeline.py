@@ -18,7 +18,8 @@ from sensor.columns import Calls
 from sensor.convert import BatchConverter, SerialisedBatch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
-from sensor.recognition.records import OverflowTotals, Records
+from sensor.recognition.actors import Records
+from sensor.recognition.records import OverflowTotals
 
 logger = logging.getLogger(__name__)
 

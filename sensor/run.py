@@ -1,8 +1,8 @@
 """The sensor's life: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
 
-Everything runs in one asyncio loop: every 25 ms it reads what capture has, describes and counts it in slices, and
-gives the spool what leaves; between slices the stream to the collector gets its turn. Only the control socket's
-thread and metrics' scrapes are outside, and they come in through the loop.
+Everything runs in one asyncio loop: every 25 ms (100 ms in quiet) it reads what capture has, describes and
+counts it in slices, and gives the spool what leaves; between slices the stream to the collector gets its turn. Only
+the control socket's thread and metrics' scrapes are outside, and they come in through the loop.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
+# The loop rests so many intervals at most while no call comes whole: records wait a quarter of a second anyway.
+QUIET_FACTOR: Final = 4
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
 # A command of the control socket waits so long for the loop.
@@ -168,12 +170,15 @@ class Sensor:
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
+        rest_seconds = self._settings.poll_interval_seconds
         while not self._stopping.is_set():
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
-            await self._turn()
+            is_busy = await self._turn()
+            interval = self._settings.poll_interval_seconds
+            rest_seconds = interval if is_busy else min(2 * rest_seconds, QUIET_FACTOR * interval)
             # Cheaper than to wait for the event with a timeout, which makes a task each time.
-            await asyncio.sleep(self._settings.poll_interval_seconds)
+            await asyncio.sleep(rest_seconds)
 
     async def _keep_refreshing(self) -> None:
         while True:
@@ -191,13 +196,15 @@ class Sensor:
             if self._describer is not None:
                 self._describer.check_services()
 
-    async def _turn(self) -> None:
+    async def _turn(self) -> bool:
+        """One reading; says whether the next one should follow soon."""
         assert self._pipeline is not None and self._intake is not None
         if self._clock.check():
             self._intake.read_records(is_all=True)
             self._send(self._pipeline.step_clock())
-        await self._intake.read()
+        is_busy = await self._intake.read()
         self._send(self._pipeline.poll())
+        return is_busy
 
     async def _end(self, uplink: Uplink) -> None:
         self._state = SensorState.STOPPING

@@ -68,20 +68,17 @@ class Learner:
 
     def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int) -> None:
         """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now."""
-        if exchange.is_request_head_truncated or exchange.is_lossy:
+        is_served = 200 <= exchange.status_code < 300
+        if not is_served or exchange.is_request_head_truncated or exchange.is_lossy:
             return
         head = read_plain_head(exchange.request_head)
         if head is None:
             return
-        is_served = 200 <= exchange.status_code < 300
-        if is_served and self._names.teach(head) is not Lesson.KNOWN:
+        if self._names.teach(head) is not Lesson.KNOWN:
             return  # The profile of this head does not stand for all of it.
         if not exchange.profile or not exchange.host:
             return
         key = _find_root_key(exchange, head)
-        if not is_served:
-            self._note_media_type(key, head, record)
-            return
         trace = self._trace(head, record)
         if trace is None:
             return
@@ -130,9 +127,9 @@ class Learner:
             elif known != root.nodes.get(step.node):
                 return self._contradict(root)
             node = known
-        return self._learn_leaf(root, node, record, trace, next_head_ns)
+        return self._learn_leaf(root, node, trace, next_head_ns)
 
-    def _learn_leaf(self, root: Root, node: int, record: CallRecord, trace: Trace, next_head_ns: int) -> bool:
+    def _learn_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int) -> bool:
         number = root.leaves.get((node, trace.key[1]))
         taught = self._mirror.routes.find(number) if number is not None else None
         if taught is None:
@@ -140,7 +137,6 @@ class Learner:
             self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns)
         elif taught.node is not trace.node:
             return self._contradict(root)
-        taught.media_types[record.status_code] = record.response_content_type
         return True
 
     def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
@@ -175,23 +171,6 @@ class Learner:
             return True
         self._mirror.evict_root(root)
         return False
-
-    def _note_media_type(self, key: RootKey, head: PlainHead, record: CallRecord) -> None:
-        """Of a call that was not served, at a path that is known: what such an answer holds."""
-        root = self._mirror.find_root(key)
-        if root is None:
-            return
-        node = root.node
-        for segment in head.segments:
-            exact = root.edges.get(EdgeKey(hash=self._hash(segment), node=node, shape=SegmentClass.EXACT))
-            child = exact or root.edges.get(EdgeKey(hash=0, node=node, shape=hashes.find_shape(segment)))
-            if child is None:
-                return
-            node = child
-        number = root.leaves.get((node, head.has_slash))
-        taught = self._mirror.routes.find(number) if number is not None else None
-        if taught is not None and taught.route is record.route:
-            taught.media_types[record.status_code] = record.response_content_type
 
     def _contradict(self, root: Root) -> bool:
         """What was taught is no longer so."""

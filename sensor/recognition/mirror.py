@@ -121,13 +121,12 @@ class Root:
 class TaughtRoute:
     """What a route number stands for."""
 
-    __slots__ = ("key", "media_types", "node", "root")
+    __slots__ = ("key", "node", "root")
 
     def __init__(self, root: Root, node: Node, key: tuple[str, bool]) -> None:
         self.root = root
         self.node = node
         self.key = key
-        self.media_types: dict[int, str] = {}  # Last content type of a response by status code.
 
     @property
     def route(self) -> Route:

@@ -14,10 +14,12 @@ from sensor.facts import Facts
 from sensor.health import Figure
 from sensor.kernel.abi import SETTINGS, Settings
 from sensor.keyed import KeyedHash
+from sensor.recognition.actors import Identity, Records
 from sensor.recognition.learning import Learner
+from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import KernelMaps, MapName, Mirror
 from sensor.recognition.name_table import NameTable
-from sensor.recognition.records import Identity, OverflowTotals, RecordConverter, Records
+from sensor.recognition.records import OverflowTotals, RecordConverter
 from sensor.templating import Templater
 
 _SETTINGS_KEY = bytes(4)
@@ -49,10 +51,12 @@ def build_recogniser(
     monotonic_ns: Callable[[], int],
 ) -> "Recogniser":
     """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it."""
+    media_types = MediaTypes()
     return Recogniser(
         settings=settings,
         mirror=mirror,
         names=names,
+        media_types=media_types,
         learner=Learner(
             mirror=mirror,
             names=names,
@@ -62,6 +66,7 @@ def build_recogniser(
         ),
         converter=RecordConverter(
             mirror=mirror,
+            media_types=media_types,
             facts=facts,
             identity=identity,
             route_other=templater.route_other,
@@ -82,6 +87,7 @@ class Recogniser:
         settings: RecognitionSettings,
         mirror: Mirror,
         names: NameTable,
+        media_types: MediaTypes,
         learner: Learner,
         converter: RecordConverter,
         secret: bytes,
@@ -91,6 +97,7 @@ class Recogniser:
         self._settings = settings
         self._mirror = mirror
         self._names = names
+        self._media_types = media_types
         self._learner = learner
         self._converter = converter
         self._secret = secret
@@ -100,6 +107,7 @@ class Recogniser:
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         """Takes one call of the slow path."""
         if self._settings.is_recognising:
+            self._media_types.note(record.route.route_id, record.status_code, record.response_content_type)
             next_head_ns = self._monotonic_ns() + self._settings.head_sample_ns
             self._learner.learn(exchange, record, next_head_ns=next_head_ns)
 

@@ -9,7 +9,7 @@ Cost: a few numpy passes and one dictionary look-up for each different route and
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,34 +19,20 @@ from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
 from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
-from sensor.recognition.mirror import Mirror, Profile
+from sensor.recognition.actors import ActorTable, Identity, Records, mix
+from sensor.recognition.media_types import MediaTypes
+from sensor.recognition.mirror import Mirror
 
-# Actors of records remembered; dropped whole when full.
-ACTORS_MAX: Final = 65_536
+# Server ends met in records; dropped whole when full.
+ENDS_MAX: Final = 16_384
 OTHER_METHOD: Final = "_OTHER"
 _CALLS_MAX: Final = 255  # Of one row of CALL.
 # Media types of one batch are looked up by route and status; three digits are a status.
 _STATUSES: Final = 1_000
-_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
-_HALF: Final = np.uint64(32)
-
-Records = npt.NDArray[np.void]
 
 
 # Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
 OverflowTotals = tuple[int, int, int, int]
-
-
-class Identity(Protocol):
-    """As `sensor.enrich.identity.NodeIdentity` answers."""
-
-    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
-
-    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
-
-    def is_one_workload(self, cgroup_id: int) -> bool:
-        """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
-        ...
 
 
 class RecordConverter:
@@ -56,9 +42,8 @@ class RecordConverter:
         "_actors",
         "_ends",
         "_facts",
-        "_find_client",
-        "_generation",
         "_identity",
+        "_media_types",
         "_mirror",
         "_name_remote",
         "_overflow",
@@ -72,6 +57,7 @@ class RecordConverter:
         self,
         *,
         mirror: Mirror,
+        media_types: MediaTypes,
         facts: Facts,
         identity: Identity,
         route_other: Callable[[Service, str], Route],
@@ -81,14 +67,13 @@ class RecordConverter:
         """`route_other`: the `other` route of a service and method; `name_remote`: the service at another node's end;
         `find_client`: the client's address by the hops of a profile and the peer's address."""
         self._mirror = mirror
+        self._media_types = media_types
         self._facts = facts
         self._identity = identity
         self._route_other = route_other
         self._name_remote = name_remote
-        self._find_client = find_client
-        self._actors: dict[int, int] = {}
+        self._actors = ActorTable(mirror=mirror, facts=facts, identity=identity, find_client=find_client)
         self._ends: dict[tuple[int, int], str] = {}  # Last local address by (cgroup, port).
-        self._generation = facts.generation
         self._overflow: dict[bytes, OverflowTotals] = {}
         self.overflow_calls = 0
         self.unlearned_calls = 0
@@ -105,7 +90,7 @@ class RecordConverter:
         unknown = self._fill_routes(records, calls)
         if unknown.any():
             self._fill_others(records, calls, np.flatnonzero(unknown))
-        calls["actor"] = self._find_actors(records)
+        calls["actor"] = self._actors.find(records)
         return calls
 
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
@@ -118,7 +103,8 @@ class RecordConverter:
         types = []
         for pair in pairs.tolist():
             one = taught[pair // _STATUSES]
-            types.append(self._facts.media_type(one.media_types.get(pair % _STATUSES, "") if one else ""))
+            text = self._media_types.find(one.route.route_id, pair % _STATUSES) if one else ""
+            types.append(self._facts.media_type(text))
         calls["response_type"] = self._take(types, pair_places)
         return np.array([one is None for one in taught], bool)[places]
 
@@ -134,9 +120,9 @@ class RecordConverter:
         self.forgotten_calls += int(some["calls"][~is_unlearned].sum())
         key = some["cgroup_id"]
         for name in ("local_port", "remote_port", "role"):
-            key = _mix(key, some[name])
+            key = mix(key, some[name])
         for name in ("object", "number"):  # The server's address, where it was not recognised.
-            key = _mix(key, np.where(is_unlearned, some[name], 0))
+            key = mix(key, np.where(is_unlearned, some[name], 0))
         _, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
         found = [self._find_other(some[first], bool(is_unlearned[first])) for first in firsts.tolist()]
         calls["route"][places] = self._take([self._facts.route(route) for route, _ in found], inverse)
@@ -159,7 +145,7 @@ class RecordConverter:
     def _find_other_at(self, cgroup_id: int, port: int, role: int, address: str) -> tuple[Route, Hop]:
         """The `other` route of the service at an end; without an address, at the one last met there."""
         if address:
-            if len(self._ends) >= ACTORS_MAX:
+            if len(self._ends) >= ENDS_MAX:
                 self._ends.clear()
             self._ends[cgroup_id, port] = address
         else:
@@ -170,57 +156,9 @@ class RecordConverter:
             service, hop = self._name_remote(address, port), Hop.UNSPECIFIED
         return self._route_other(service, OTHER_METHOD), hop
 
-    def _find_actors(self, records: Records) -> npt.NDArray[np.int64]:
-        """Index of each record's actor among the facts."""
-        is_server = records["role"] == Role.SERVER
-        cgroups = np.where(is_server, records["peer_cgroup_id"], records["cgroup_id"])
-        ports = np.where(is_server, records["remote_port"], records["local_port"])
-        key = records["actor"]
-        ids, id_places = np.unique(cgroups, return_inverse=True)
-        is_shared = np.array([bool(one) and not self._identity.is_one_workload(one) for one in ids.tolist()], bool)
-        if is_shared.any():  # Processes without a cgroup of their own: each connection may be another workload.
-            key = np.where(is_shared[id_places], _mix(key, ports), key)
-        keys, firsts, places = np.unique(key, return_index=True, return_inverse=True)
-        if len(self._actors) > ACTORS_MAX or self._generation != self._facts.generation:
-            self._generation = self._facts.generation
-            self._actors.clear()
-        actors, indexes = self._actors, []
-        for one, first in zip(keys.tolist(), firsts.tolist(), strict=True):
-            index = actors.get(one)
-            if index is None:
-                actor, is_certain = self._build_actor(records[first])
-                index = self._facts.actor(actor)
-                if is_certain:
-                    actors[one] = index
-            indexes.append(index)
-        return self._take(indexes, places)
-
     def forget_actors(self) -> None:
         """Who called may have another name now."""
-        self._actors.clear()
-
-    def _build_actor(self, record: Any) -> tuple[ActorFacts, bool]:
-        """The actor of one record, and whether its name will not be known better soon."""
-        address = name_address(int(record["family"]), record["client_address"].tobytes())
-        is_server = record["role"] == Role.SERVER
-        cgroup_id = int(record["peer_cgroup_id" if is_server else "cgroup_id"])
-        port = int(record["remote_port" if is_server else "local_port"])
-        workload = self._identity.client_workload(cgroup_id, address, port) if cgroup_id else ""
-        profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
-        if is_server and profile.hops:
-            address = self._find_client(profile.hops, address)
-        actor = ActorFacts(
-            principal=profile.principal,
-            principal_kind=profile.principal_kind,
-            credential=profile.credential,
-            is_credential_truncated=False,
-            client_address=address,
-            client_workload=workload,
-            authentication=profile.authentication,
-            protocol_version=profile.protocol_version,
-            request_content_type=profile.request_content_type,
-        )
-        return actor, bool(workload) or not cgroup_id
+        self._actors.forget()
 
     def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
         """Rows of what was only added up since the last time; who called, when exactly and for how long is not
@@ -254,13 +192,6 @@ def _split(calls: int) -> list[int]:
     return [_CALLS_MAX] * whole + [rest] * bool(rest)
 
 
-def _mix(key: npt.NDArray[np.uint64], part: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    """One more part of a combined key."""
-    mixed = (key ^ part.astype(np.uint64)) * _MULTIPLIER
-    return mixed ^ mixed >> _HALF
-
-
-_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.NONE, "", "", ())
 _NOBODY: Final = ActorFacts(
     principal=0,
     principal_kind=PrincipalKind.UNSPECIFIED,

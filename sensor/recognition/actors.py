@@ -1,0 +1,162 @@
+"""Who made the calls of a batch of records: the kernel's 64-bit `actor` to an actor of `sensor.facts`.
+
+The kernel's number stands for profile, client address and client cgroup. Where a cgroup names its workload, that is
+all. Processes of a shared one (the root, a slice, a login session) are told apart by their connections, so there the
+workload is looked up for each connection of the batch first, and is part of the key.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Service
+from sensor.exchange import name_address
+from sensor.facts import ActorFacts, Facts
+from sensor.recognition.mirror import Mirror, Profile
+
+# Actors and connections remembered, each; dropped whole when full.
+REMEMBERED_MAX: Final = 65_536
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
+_HALF: Final = np.uint64(32)
+
+Records = npt.NDArray[np.void]
+Keys = npt.NDArray[np.uint64]
+
+
+class Identity(Protocol):
+    """As `sensor.enrich.identity.NodeIdentity` answers."""
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
+
+    def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
+
+    def is_one_workload(self, cgroup_id: int) -> bool:
+        """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
+        ...
+
+
+class ActorTable:
+    """Actors of records met lately. Not thread-safe."""
+
+    __slots__ = (
+        "_actors",
+        "_connections",
+        "_facts",
+        "_find_client",
+        "_generation",
+        "_identity",
+        "_mirror",
+        "_numbers",
+        "_workloads",
+    )
+
+    def __init__(
+        self, *, mirror: Mirror, facts: Facts, identity: Identity, find_client: Callable[[Sequence[bytes], str], str]
+    ) -> None:
+        """`find_client`: the client's address by the hops of a profile and the peer's address."""
+        self._mirror = mirror
+        self._facts = facts
+        self._identity = identity
+        self._find_client = find_client
+        self._generation = facts.generation
+        self._actors: dict[int, int] = {}
+        self._connections: dict[int, int] = {}  # Number of its workload, by the key of a connection.
+        self._workloads: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def find(self, records: Records) -> npt.NDArray[np.int64]:
+        """Number of each record's actor among the facts. Cost: a look-up for each different one, and for each
+        connection of a shared cgroup."""
+        self._make_room()
+        is_server = records["role"] == Role.SERVER
+        cgroups = np.where(is_server, records["peer_cgroup_id"], records["cgroup_id"])
+        key: Keys = records["actor"]
+        workloads = np.full(len(records), -1)
+        ids, id_places = np.unique(cgroups, return_inverse=True)
+        is_shared = np.array([bool(one) and not self._identity.is_one_workload(one) for one in ids.tolist()], bool)
+        if is_shared.any():
+            places = np.flatnonzero(is_shared[id_places])
+            workloads[places] = self._find_workloads(records[places], cgroups[places], is_server[places])
+            key = np.where(workloads >= 0, mix(key, workloads), key)
+        keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        indexes = list(map(self._actors.get, keys.tolist()))
+        for place in [place for place, index in enumerate(indexes) if index is None]:
+            first = firsts[place]
+            actor = self._build(records[first], int(cgroups[first]), int(workloads[first]))
+            indexes[place] = self._actors[int(keys[place])] = self._facts.actor(actor)
+        return np.array(indexes, np.int64)[inverse]
+
+    def forget(self) -> None:
+        """Ports and addresses may have other owners now."""
+        self._actors.clear()
+        self._connections.clear()
+        self._workloads.clear()
+        self._numbers.clear()
+
+    def _make_room(self) -> None:
+        if self._generation != self._facts.generation:
+            self._generation = self._facts.generation
+            self._actors.clear()
+        if max(len(self._actors), len(self._connections)) > REMEMBERED_MAX:
+            self.forget()
+
+    def _find_workloads(
+        self, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        """Number of the workload at the client's end of each record."""
+        ports = np.where(is_server, records["remote_port"], records["local_port"])
+        words = np.ascontiguousarray(records["client_address"]).view(np.uint64)
+        key = mix(mix(mix(words[:, 0], words[:, 1]), ports), cgroups)
+        keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        numbers = list(map(self._connections.get, keys.tolist()))
+        for place in [place for place, number in enumerate(numbers) if number is None]:
+            first = firsts[place]
+            address = _name_client(records[first])
+            name = self._identity.client_workload(int(cgroups[first]), address, int(ports[first]))
+            numbers[place] = self._number(name)
+            if name:  # One that is not known yet may be next time.
+                self._connections[int(keys[place])] = self._number(name)
+        return np.array(numbers, np.int64)[inverse]
+
+    def _number(self, workload: str) -> int:
+        number = self._numbers.get(workload)
+        if number is None:
+            number = self._numbers[workload] = len(self._workloads)
+            self._workloads.append(workload)
+        return number
+
+    def _build(self, record: Any, cgroup_id: int, workload: int) -> ActorFacts:
+        address = _name_client(record)
+        if workload >= 0:
+            name = self._workloads[workload]
+        else:
+            name = self._identity.client_workload(cgroup_id, address, 0) if cgroup_id else ""
+        profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
+        if record["role"] == Role.SERVER and profile.hops:
+            address = self._find_client(profile.hops, address)
+        return ActorFacts(
+            principal=profile.principal,
+            principal_kind=profile.principal_kind,
+            credential=profile.credential,
+            is_credential_truncated=False,
+            client_address=address,
+            client_workload=name,
+            authentication=profile.authentication,
+            protocol_version=profile.protocol_version,
+            request_content_type=profile.request_content_type,
+        )
+
+
+def mix(key: Keys, part: npt.NDArray[Any]) -> Keys:
+    """One more part of a combined key."""
+    mixed = (key ^ part.astype(np.uint64)) * _MULTIPLIER
+    return mixed ^ mixed >> _HALF
+
+
+def _name_client(record: Any) -> str:
+    return name_address(int(record["family"]), record["client_address"].tobytes())
+
+
+_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.NONE, "", "", ())
