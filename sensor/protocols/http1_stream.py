@@ -30,19 +30,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from sensor.protocols.http1_cut import check_cut
 from sensor.protocols.http1_events import Abandoned, Data, End, EventSink, Head, Started, State, Stopped
 from sensor.protocols.http1_faults import RULES, Fault
 from sensor.protocols.http1_framing import Body, Expect, Fields, Framing
-from sensor.protocols.http1_grammar import (
-    StartLine,
-    read_chunk_line,
-    read_chunk_line_strictly,
-    read_request_line,
-    read_request_line_strictly,
-    read_status_line,
-    read_status_line_strictly,
-)
+from sensor.protocols.http1_grammar import StartLine
+from sensor.protocols.http1_lines import check_cut, read_chunk_size, read_start_line
 
 # Bytes of one head or trailer section. nginx takes 32 KiB, Apache 800 KiB, Node 16 KiB.
 MAX_HEAD_BYTES: Final = 256 << 10
@@ -167,7 +159,8 @@ class MessageReader:
     def _take_line(self, data: bytes, at: int, events: EventSink) -> int:
         """Takes up to the next line feed; gives where it ended."""
         if self.state is State.START and not self._head_bytes and not self._line:
-            at = self._skip_blank(data, at)
+            while at < len(data) and data[at] in b"\r\n":  # RFC 9112, section 2.2: empty lines are ignored here.
+                at += 1
             if at == len(data):
                 return at
             events.append(Started(self.position + at))
@@ -185,13 +178,6 @@ class MessageReader:
             self._line = b""
             self._end_line(line, events)
         return end
-
-    @staticmethod
-    def _skip_blank(data: bytes, at: int) -> int:
-        """RFC 9112, section 2.2: empty lines before a start line are ignored."""
-        while at < len(data) and data[at] in b"\r\n":
-            at += 1
-        return at
 
     def _end_line(self, raw: bytes, events: EventSink) -> None:
         has_cr = raw.endswith(b"\r\n")
@@ -218,17 +204,11 @@ class MessageReader:
                 self._end_chunk_line(line, events)
 
     def _end_start_line(self, line: bytes, events: EventSink) -> None:
-        if self._is_strict:
-            read = read_request_line_strictly if self._is_request else read_status_line_strictly
-            start = read(line)
-            assert start is not None
-            fault = start if isinstance(start, Fault) else None
-        else:
-            result = read_request_line(line) if self._is_request else read_status_line(line)
-            start, fault = result if isinstance(result, tuple) else (result, None)
-        if isinstance(start, Fault):
-            self._fail(start, events)
+        result = read_start_line(line, is_request=self._is_request, is_strict=self._is_strict)
+        if isinstance(result, Fault):
+            self._fail(result, events)
             return
+        start, fault = result
         self._start = start
         if fault is not None and self._note([fault], events):
             return
@@ -307,16 +287,11 @@ class MessageReader:
         return len(data)
 
     def _end_chunk_line(self, line: bytes, events: EventSink) -> None:
-        fault: Fault | None = None
-        if self._is_strict:
-            size = read_chunk_line_strictly(line)
-            assert size is not None
-        else:
-            result = read_chunk_line(line)
-            size, fault = result if isinstance(result, tuple) else (result, None)
-        if isinstance(size, Fault):
-            self._fail(size, events)
+        result = read_chunk_size(line, is_strict=self._is_strict)
+        if isinstance(result, Fault):
+            self._fail(result, events)
             return
+        size, fault = result
         if fault is not None and self._note([fault], events):
             return
         self._left = size
