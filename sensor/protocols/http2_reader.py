@@ -199,7 +199,10 @@ class FrameReader:
         while at < len(data):
             state = self.state
             if state is _IN_HEADER:
-                at = self._read_header(data, at, time_ns, events)
+                if not self._held:
+                    at = self._read_whole_frames(data, at, time_ns, events)
+                if at < len(data):
+                    at = self._read_header(data, at, time_ns, events)
             elif state is _IN_DATA:
                 at = self._read_data(data, at, time_ns, events)
             elif state is _IN_PAYLOAD:
@@ -228,6 +231,34 @@ class FrameReader:
             self._lose(ErrorCode.PROTOCOL_ERROR, events)
         return data
 
+    def _read_whole_frames(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
+        """Nearly all frames: those that lie whole in one segment. Stops at one that does not, or is none."""
+        assert self._position is not None
+        size = len(data)
+        base, most = self._position - size, self.max_frame_bytes
+        count = 0
+        while size - at >= HEADER_BYTES:
+            length, kind, flags, stream = unpack_header(data, at)
+            start = at + HEADER_BYTES
+            end = start + length
+            if end > size or check_header(kind, flags, stream, length, most):
+                break
+            payload: bytes | None = None
+            if kind == _DATA:
+                if flags & _PADDED:
+                    break
+                payload = data[start:end]
+            elif kind < _KINDS and length <= MAX_PAYLOAD_BYTES:
+                payload = data[start:end]
+                if check_payload(kind, flags, payload):
+                    break
+            body = length if kind == _DATA else 0
+            events.append(Frame(base + at, HEADER_BYTES + length, time_ns, kind, flags, stream, payload, body))
+            at = end
+            count += 1
+        self.counts.frames += count
+        return at
+
     def _read_header(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
         assert self._position is not None
         held = self._held
@@ -253,17 +284,12 @@ class FrameReader:
             return at
         self.counts.frames += 1
         self._left = self._data_left = length
-        end = at + length
-        if end <= len(data) and not self._pad_is_due:  # Whole, as nearly always.
-            stop = self._start + HEADER_BYTES + length
-            if kind == _DATA:
-                self._tell_data(length, length, data[at:end], time_ns, stop, events)
-            else:
-                self._left = 0
-                is_kept = kind < _KINDS and length <= MAX_PAYLOAD_BYTES
-                self._tell_payload(data[at:end] if is_kept else None, time_ns, stop, events)
-            return end
         self.state = _IN_DATA if kind == _DATA else _IN_PAYLOAD
+        if not length:
+            if kind == _DATA:
+                self._tell_data(0, 0, b"", time_ns, self._start + HEADER_BYTES, events)
+            else:
+                self._tell_payload(b"" if kind < _KINDS else None, time_ns, self._start + HEADER_BYTES, events)
         return at
 
     def _read_data(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
