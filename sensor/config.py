@@ -83,7 +83,7 @@ class SensorSettings(BaseSettings):
     is_recognising: bool = True
     head_sample_seconds: float = Field(default=10.0, ge=0.1, le=3600)
     heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
-    heads_burst_count: int = Field(default=10_000, ge=1, le=10_000_000)
+    heads_burst_count: int = Field(default=5_000, ge=1, le=10_000_000)
     floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
     capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
 

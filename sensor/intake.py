@@ -18,8 +18,8 @@ from sensor.recognition.governor import Governor
 
 logger = logging.getLogger(__name__)
 
-# Exchanges between two turns of the stream: some 10 ms of work.
-SLICE_COUNT: Final = 500
+# Readings of a turn, some 10 ms each; the stream has its turn between them.
+READS_COUNT: Final = 16
 # Full rings are read in less.
 LAST_READS_COUNT: Final = 64
 # The kernel's counters that metrics show.
@@ -47,11 +47,16 @@ class Intake:
     async def read(self, *, is_all: bool = False) -> bool:
         """What has come; `is_all`: whatever is there, and what only counters say. Says whether calls came whole, which
         wait for the next turn to be learned."""
+        is_busy = False
         try:
-            exchanges = self._capture.read()
-            for start in range(0, len(exchanges), SLICE_COUNT):
-                self._pipeline.take(exchanges[start : start + SLICE_COUNT])
+            for _ in range(READS_COUNT):
+                exchanges = self._capture.read()
+                is_busy |= bool(exchanges)
+                self._pipeline.take(exchanges)
+                self._teach()
                 await asyncio.sleep(0)
+                if not self._capture.has_events():
+                    break
             self.read_records(is_all=is_all)
             if is_all or self._governor.is_due(self._clock.monotonic_ns()):
                 self._read_counters()
@@ -62,8 +67,7 @@ class Intake:
             self._has_read_failed = True
             return False
         self._has_read_failed = False
-        self._teach()
-        return bool(exchanges)
+        return is_busy
 
     def read_records(self, *, is_all: bool) -> None:
         """Records, where it is time for a batch of them or `is_all` asks for them."""

@@ -20,6 +20,10 @@ class Capture(KernelMaps, Protocol):
         """Calls that were sent up whole."""
         ...
 
+    def has_events(self) -> bool:
+        """Whether `read` did not come to the end."""
+        ...
+
     def read_records(self, *, is_all: bool = False) -> Records:
         """Calls that were recognised, where it is time for a batch of them; valid until `release_records`."""
         ...

@@ -32,8 +32,10 @@ from sensor.kernel.loader import RECORDS_BYTES, LoadedProgram, load_program
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 
-# Records of one read: bounds the time between two turns of the sensor's loop to some 0.2 s.
-READ_LIMIT: Final = 20_000
+# Events of one read, some 10 ms of work: what they teach reaches the kernel before the next are read.
+READ_LIMIT: Final = 1_000
+# Records of one read: some 10 ms too.
+RECORDS_LIMIT: Final = 20_000
 # Records wait for more of them, as a batch costs little more than a record: so long, or until so much of their ring is
 # full.
 RECORDS_INTERVAL_NS: Final = 250_000_000
@@ -91,6 +93,10 @@ class Capture:
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT))
         return exchanges + self._assembler.poll(self._clock.monotonic_ns())
 
+    def has_events(self) -> bool:
+        """Whether the next `read` will find some."""
+        return self._ring.pending_bytes() > 0
+
     def read_records(self, *, is_all: bool = False) -> Records:
         """Records of calls that the kernel recognised or could not send up, where it is time for a batch of them or
         `is_all` asks for them.
@@ -102,7 +108,7 @@ class Capture:
         if not is_due and self._records.pending_bytes() < _RECORDS_DUE_BYTES:
             return _NO_RECORDS
         self._records_read_ns = now_ns
-        return self._records.read(READ_LIMIT)
+        return self._records.read(RECORDS_LIMIT)
 
     def release_records(self) -> None:
         """The last records are read."""

@@ -85,6 +85,9 @@ class FakeCapture:
         taken, self.waiting = self.waiting, []
         return taken
 
+    def has_events(self) -> bool:
+        return bool(self.waiting)
+
     def read_records(self, *, is_all: bool = False) -> np.ndarray:
         return self.records
 
