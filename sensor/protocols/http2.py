@@ -150,7 +150,10 @@ class Http2Connection:
                     take(self, direction, event, calls)
             elif type(event) is Lost:
                 self._lose(direction)
-            else:  # A server sends no header block before it has the client's preface.
+            elif self._client in (
+                None,
+                direction,
+            ):  # A server sends no header block before it has the client's preface.
                 self._client = direction
                 self._is_complete = [not lost for lost in self._is_lost]
         events.clear()

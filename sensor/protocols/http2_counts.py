@@ -3,6 +3,18 @@
 import msgspec
 
 
+class ReaderCounts(msgspec.Struct):
+    """Account of one direction."""
+
+    frames: int = 0
+    bridged_gaps: int = 0  # In payloads that are not needed.
+    losses: int = 0  # Of the place, by gaps.
+    faults: int = 0  # Of the place, by frames that are none.
+    resumed: int = 0  # Times it was found again.
+    skipped_bytes: int = 0  # While it was lost: seen and not read.
+    gap_bytes: int = 0
+
+
 class Http2Counts(msgspec.Struct):
     """Account of one connection, beside those of its readers."""
 

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from sensor.protocols.http2_counts import ReaderCounts
 from sensor.protocols.http2_frames import (
     DEFAULT_MAX_FRAME_BYTES,
     HEADER_BYTES,
@@ -68,18 +69,6 @@ class FrameSink(Protocol):
     def append(self, event: FrameEvent, /) -> None:
         """Takes the next."""
         ...
-
-
-class ReaderCounts(msgspec.Struct):
-    """Account of one direction."""
-
-    frames: int = 0
-    bridged_gaps: int = 0  # In payloads that are not needed.
-    losses: int = 0  # Of the place, by gaps.
-    faults: int = 0  # Of the place, by frames that are none.
-    resumed: int = 0  # Times it was found again.
-    skipped_bytes: int = 0  # While it was lost: seen and not read.
-    gap_bytes: int = 0
 
 
 class State(Enum):
@@ -169,6 +158,10 @@ class FrameReader:
             self._lose(ErrorCode.NO_ERROR, events)
             self._resume()
         self._position = frame.position + frame.wire_bytes
+        error = ErrorCode.NO_ERROR if frame.payload is None else check_payload(frame.kind, frame.flags, frame.payload)
+        if error:
+            self._lose(error, events)
+            return
         self.counts.frames += 1
         events.append(frame)
 

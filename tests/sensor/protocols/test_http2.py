@@ -701,6 +701,21 @@ def converse_once(seed: int) -> Conversation:
     return converse(seed, 40, is_finished=False)
 
 
+@pytest.mark.parametrize("client", [None, CLIENT])
+def test_side_that_is_known_stays_so_whatever_the_other_says(client):
+    """A preface of the server's would have its blocks read as requests, and those of the client as responses."""
+    ends = Ends(is_joined=True, client=client)
+    fields = [(b":method", b"GET"), (b":path", b"/")]
+    ends.seen.say(CLIENT, write_headers(101, ends.request.encode(fields), is_end=True))
+    ends.seen.say(CLIENT, write_headers(103, ends.request.encode(fields), is_end=True))
+    ends.seen.say(SERVER, PREFACE + write_settings())
+    ends.seen.say(CLIENT, write_headers(105, ends.request.encode(fields), is_end=True))
+    ends.reply(105, is_end=True)
+    assert ends.seen.connection.client is CLIENT
+    assert [call.stream for call in ends.seen.calls] == [105]
+    assert len(ends.seen.close()) == 3
+
+
 @pytest.mark.parametrize(
     ("direction", "frame"),
     [
@@ -774,6 +789,30 @@ def test_hostile_bytes_never_raise_and_every_request_is_told(seed, mutations, is
     counts = transcript.connection.counts
     assert sum(call.calls for call in transcript.calls) == counts.told == counts.requests
     assert transcript.connection.open_streams == 0
+
+
+KERNEL_FRAMES = st.tuples(
+    st.sampled_from(list(Direction)),
+    st.integers(0, 12),
+    st.sampled_from([0, 1, 4, 5, 8, 0x0C, 0x24, 0x2D, 0xFF]),
+    st.integers(0, 9),
+    st.none() | st.binary(max_size=30) | st.sampled_from([b"\x82\x84\x86", b"\x88", b"\xff\xff"]),
+    st.integers(0, 5),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(KERNEL_FRAMES, max_size=30), st.booleans(), st.sampled_from([None, CLIENT]))
+def test_frames_that_the_kernel_cut_never_raise(frames, is_joined, client):
+    """They come from the wire unchecked."""
+    transcript = Transcript(is_joined=is_joined, client=client)
+    for direction, kind, flags, stream, payload, missing in frames:
+        size = 9 + len(payload if payload is not None else b"x" * 20)
+        position = transcript.positions[direction] + missing * (missing > 3)
+        frame = Frame(position, size, SECOND, kind, flags, stream, payload, size - 9)
+        transcript.positions[direction] = position + size
+        transcript.connection.take(direction, frame, transcript.calls)
+    transcript.close()
 
 
 @settings(max_examples=200, deadline=None)
