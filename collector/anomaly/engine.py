@@ -82,7 +82,7 @@ class Engine:
     @property
     def held_back_count(self) -> int:
         """Crossings under the installation's bar."""
-        return sum(watch.rank.held_back_count for watch in self.watches)
+        return sum(watch.bar.held_back_count for watch in self.watches)
 
     def feed(self, batch: RowBatch, received_at: int) -> list[AlertSignal]:
         """Take one batch; `received_at` in unix seconds bounds how far a sensor's clock may run ahead."""

@@ -45,7 +45,7 @@ class Population:
 
     def learn(self, endpoints: Slots, levels: F64, values: F64) -> None:
         """Take the pairs of a closed window, before they are learnt: `levels` (0 = newcomer) and `values`."""
-        self._shift *= _SHIFT_FADE
+        self.fade()
         is_known = (levels > 0) & (endpoints >= 0)
         if not is_known.any():
             return
@@ -63,6 +63,10 @@ class Population:
         shift = np.bincount(where, rise, length)[touched] / count[touched]
         shift = np.where(count[touched] >= SHIFT_PEERS_MIN, shift, 0.0)
         self._shift[touched] = np.maximum(self._shift[touched], shift)
+
+    def fade(self) -> None:
+        """A window passed: what was shared is a little longer ago."""
+        self._shift *= _SHIFT_FADE
 
     def forget(self, endpoints: Slots) -> None:
         """Clear evicted endpoints."""

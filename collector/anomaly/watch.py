@@ -16,12 +16,13 @@ from collector.alerts.wording import is_scrape
 from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
 from collector.anomaly.detectors.season import SeasonDetector
-from collector.anomaly.population import Population
-from collector.anomaly.rank import EpisodeRank
+from collector.anomaly.installation import InstallationBar
+from collector.anomaly.population import PEERS_MIN, Population
 from collector.anomaly.slots import Slots, SlotTable, grow
 from collector.anomaly.windows import OpenWindows
 
 _RAISE = 0.25  # A crossing is told again within its window when the score grew by this share.
+_GAP_WINDOWS = 2  # A told episode goes on across so many calm ones.
 _CALLS_WEIGHT = 0.5  # Of a call; the rest needs an object the subject had not touched before.
 
 
@@ -54,7 +55,7 @@ class Watch:
         self.detector = detector
         self._finer = finer
         self.windows = OpenWindows(detector.window_seconds)
-        self.rank = EpisodeRank()
+        self.bar = InstallationBar()
         self.population = Population(detector.prior_level * 2 / 3) if isinstance(detector, BurstDetector) else None
         self.skipped_windows = 0
         self.last_scores: F64 = np.zeros(0)  # Of the window closed last, by slot; what tests.accuracy reads.
@@ -83,11 +84,20 @@ class Watch:
 
     def due_slots(self, window: int) -> Slots:
         """What `close` takes: every live subject of a dense watch, else those that were called."""
-        return self._table.live() if self.is_dense else self.windows.touched(window)
+        if self.is_dense:
+            return self._table.live()
+        return np.zeros(0, np.int64) if self.windows.is_empty(window) else self.windows.touched(window)
 
     def close(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
         """Judge, learn and clear the oldest open window; `parents` (endpoint slots, -1: none) and `floor` go with
         `slots`."""
+        self.bar.start(window * self.windows.window_seconds)
+        if not self.is_dense and self.windows.is_empty(window):  # Nothing to judge nor to learn.
+            self.last_scores[:] = 0
+            if self.population is not None:
+                self.population.fade()
+            self.windows.close(window)
+            return []
         calls, novel = self.windows.read(window, slots)
         crossings, verdict, observation = self._judge(window, slots, parents, floor, calls, novel, loss_ratio)
         self.last_scores[:] = 0
@@ -116,7 +126,7 @@ class Watch:
 
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
-        parts = {"detector": self.detector.dump(), "windows": self.windows.dump(), "rank": self.rank.dump()}
+        parts = {"detector": self.detector.dump(), "windows": self.windows.dump(), "bar": self.bar.dump()}
         parts["told"] = {
             "window": self._told_window,
             "score": self._told_score,
@@ -130,7 +140,7 @@ class Watch:
         """The inverse of `dump`."""
         self.detector.load(parts["detector"])
         self.windows.load(parts["windows"])
-        self.rank.load(parts["rank"])
+        self.bar.load(parts["bar"])
         self._told_window = parts["told"]["window"].astype(np.int64)
         self._told_score = parts["told"]["score"].astype(np.float64)
         self.skipped_windows = int(parts["told"]["skipped"][0])
@@ -141,16 +151,20 @@ class Watch:
     def _judge(
         self, window: int, slots: Slots, parents: Slots, floor: F64, calls: F64, novel: F64, loss_ratio: float
     ) -> tuple[list[Crossing], Verdict, Observation]:
-        values = calls
+        values = learnt = calls
         peers: F64 = np.zeros(len(slots))
         if isinstance(self.detector, BurstDetector) and self.population is not None:
-            values = _weigh(calls, novel)
+            values = learnt = _weigh(calls, novel)
             if self.kind is AlertKind.VOLUME_PAIR and len(slots):
                 is_placed = parents >= 0
                 common = self.population.floor(parents, self.detector.level(slots, window))
                 floor = np.where(is_placed, np.maximum(floor, common), floor)
                 peers = np.where(is_placed, self.population.peers[parents], 0.0)
             floor = np.maximum(floor, self._pending_level(window, slots))
+            # A newcomer whom no peers measure may call as steadily as it likes: what speaks against it is new objects.
+            is_alone = self.detector.is_new(slots) & (peers < PEERS_MIN)
+            mere = np.minimum(_CALLS_WEIGHT * calls, self.detector.prior_level)
+            values = np.where(is_alone, mere + values - _CALLS_WEIGHT * calls, values)
         observation = Observation(
             slots=slots,
             window=window,
@@ -160,17 +174,12 @@ class Watch:
             loss_ratio=loss_ratio,
         )
         verdict = self.detector.score(observation)
+        observation = replace(observation, values=learnt)
         if self._finer is not None:
             verdict = replace(verdict, score=np.where(self._finer.covers(slots), 0.0, verdict.score))
         crossings = []
-        for i in np.flatnonzero(verdict.score >= 1.0).tolist():
+        for i in self._find_told(window, slots, verdict, calls, novel):
             slot, score = int(slots[i]), float(verdict.score[i])
-            if self._told_window[slot] == window and score < self._told_score[slot] * (1 + _RAISE):
-                continue
-            self._told_window[slot], self._told_score[slot] = window, score
-            is_admitted = self.rank.admit(int(self._table.keys[slot]), score, window * self.windows.window_seconds)
-            if not is_admitted and not is_scrape(calls[i], novel[i]):
-                continue
             share = calls[i] / values[i] if values[i] else 1.0  # Evidence back to calls, for people.
             crossings.append(
                 Crossing(
@@ -189,6 +198,25 @@ class Watch:
                 )
             )
         return crossings, verdict, observation
+
+    def _find_told(self, window: int, slots: Slots, verdict: Verdict, calls: F64, novel: F64) -> list[int]:
+        """Rows that become signals: past the threshold and admitted, or a told episode that goes on."""
+        told = []
+        is_past = verdict.score >= 1.0
+        if verdict.is_ongoing is not None:
+            is_past |= verdict.is_ongoing & (self._told_window[slots] >= window - _GAP_WINDOWS)
+        for i in np.flatnonzero(is_past).tolist():
+            slot, score = int(slots[i]), float(verdict.score[i])
+            if self._told_window[slot] == window and score < self._told_score[slot] * (1 + _RAISE):
+                continue
+            time, key = window * self.windows.window_seconds, int(self._table.keys[slot])
+            is_admitted = score < 1.0 or self.bar.admit(key, score, time, len(self._table))
+            if self.is_dense and not is_admitted:
+                continue
+            self._told_window[slot], self._told_score[slot] = window, score
+            if is_admitted or is_scrape(calls[i], novel[i]):
+                told.append(i)
+        return told
 
     def _pending_level(self, window: int, slots: Slots) -> F64:
         """What windows of the grace period show that are not closed yet: they will be learnt, and clients are busy

@@ -22,6 +22,7 @@ class OpenWindows:
         self.window_seconds = window_seconds
         self.calls: F64 = np.zeros((_RING, 0))
         self.novel: F64 = np.zeros((_RING, 0))
+        self._has_rows = [False] * _RING
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
         self.first = -1  # The installation's first.
@@ -48,6 +49,7 @@ class OpenWindows:
         row = window % _RING
         np.add.at(self.calls[row], slots, calls)
         np.add.at(self.novel[row], slots, novel)
+        self._has_rows[row] = True
         self.newest = max(self.newest, window)
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
@@ -58,6 +60,10 @@ class OpenWindows:
     def touched(self, window: int) -> Slots:
         """Slots with calls in an open window, ascending."""
         return np.flatnonzero(self.calls[window % _RING])
+
+    def is_empty(self, window: int) -> bool:
+        """Whether an open window got no row."""
+        return not self._has_rows[window % _RING]
 
     def due(self, watermark: int) -> list[int]:
         """Windows that may close when the newest row starts at `watermark`, oldest first."""
@@ -76,8 +82,10 @@ class OpenWindows:
     def close(self, window: int) -> None:
         """Clear a window; it is the oldest open one."""
         row = window % _RING
-        self.calls[row] = 0
-        self.novel[row] = 0
+        if self._has_rows[row]:
+            self.calls[row] = 0
+            self.novel[row] = 0
+            self._has_rows[row] = False
         self.next_window = window + 1
 
     def forget(self, slots: Slots) -> None:
@@ -93,4 +101,5 @@ class OpenWindows:
         """The inverse of `dump`."""
         self.calls = state["calls"].astype(np.float64)
         self.novel = state["novel"].astype(np.float64)
+        self._has_rows = (self.calls.any(axis=1) | self.novel.any(axis=1)).tolist()
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])

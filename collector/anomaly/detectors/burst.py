@@ -20,6 +20,7 @@ from collector.anomaly.slots import Slots, grow
 
 GRACE_WINDOWS = 2  # Of the installation, not of a subject: a newcomer later on is judged by its peers and the prior.
 DOUBLINGS = 1.0  # Over the level is the threshold.
+NEWCOMER_WINDOWS = 3  # Of a subject: its first windows teach whole, for the first is rarely full.
 GRACE_CLIP = 3.5  # Times the prior: the most that the grace period may teach.
 _CREEP = 1.01  # What an alarming window may add to the level: twice in 70 windows, then it is the new normal.
 _LOSS_WIDTH = 2.0  # Doublings a lost share of 1 would add.
@@ -39,16 +40,22 @@ class BurstDetector:
         self._mean: F64 = np.zeros(0)
         self._weight: F64 = np.zeros(0)
         self._window: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._learnt: NDArray[np.int64] = np.zeros(0, np.int64)  # Windows.
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
         self._level, self._mean = grow(self._level, capacity), grow(self._mean, capacity)
         self._weight, self._window = grow(self._weight, capacity), grow(self._window, capacity)
+        self._learnt = grow(self._learnt, capacity)
 
     def level(self, slots: Slots, window: int) -> F64:
         """The customary burst of each, faded to `window`."""
         age = np.maximum(window - self._window[slots], 0)
         return self._level[slots] * np.exp2(-age / self._half_life)
+
+    def is_new(self, slots: Slots) -> NDArray[np.bool_]:
+        """Which were seen in few windows so far."""
+        return self._learnt[slots] < NEWCOMER_WINDOWS
 
     def mean(self, slots: Slots, window: int) -> F64:
         """Mean value a window since the subject was first seen, windows without calls included, over about a day."""
@@ -77,7 +84,7 @@ class BurstDetector:
         slots, window, values = observation.slots, observation.window, observation.values
         ordinary = self._ordinary(observation)
         limit = (ordinary + self._offset) * 2**DOUBLINGS - self._offset
-        learnt = np.where(values >= limit, ordinary * _CREEP, values)
+        learnt = np.where((values >= limit) & ~self.is_new(slots), ordinary * _CREEP, values)
         if observation.age < GRACE_WINDOWS:
             learnt = np.minimum(values, self.prior_level * GRACE_CLIP)
         fade = np.exp2(-np.maximum(window - self._window[slots], 0) / self._mean_half_life)
@@ -86,6 +93,7 @@ class BurstDetector:
         self._mean[slots] = self._mean[slots] * fade + values
         self._weight[slots] = self._weight[slots] * fade + elapsed
         self._window[slots] = window
+        self._learnt[slots] += 1
 
     def expect(self, slots: Slots, window: int, values: F64) -> None:
         """Make these values the customary burst."""
@@ -94,17 +102,26 @@ class BurstDetector:
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
-        for array in (self._level, self._mean, self._weight, self._window):
+        for array in (self._level, self._mean, self._weight):
             array[slots] = 0
+        self._window[slots] = 0
+        self._learnt[slots] = 0
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return {"level": self._level, "mean": self._mean, "weight": self._weight, "window": self._window}
+        return {
+            "level": self._level,
+            "mean": self._mean,
+            "weight": self._weight,
+            "window": self._window,
+            "learnt": self._learnt,
+        }
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         self._level, self._mean = state["level"].astype(np.float64), state["mean"].astype(np.float64)
         self._weight, self._window = state["weight"].astype(np.float64), state["window"].astype(np.int64)
+        self._learnt = state["learnt"].astype(np.int64)
 
     def _ordinary(self, observation: Observation) -> F64:
         own = self.level(observation.slots, observation.window)

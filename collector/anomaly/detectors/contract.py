@@ -38,6 +38,9 @@ class Verdict:
     is_above: NDArray[np.bool_]
     expected: F64  # In the unit of values.
     threshold: F64
+    is_ongoing: NDArray[np.bool_] | None = (
+        None  # Past the threshold, but told already; where a detector remembers that.
+    )
 
 
 class Detector(Protocol):

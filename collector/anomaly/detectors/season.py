@@ -1,224 +1,243 @@
 """Levels of busy subjects (endpoints): a window against what the last hours and this time of day lead one to expect,
 both ways.
 
-Counts are turned into y = 10 asinh(sqrt((x + 3/8) / 25)), on which Poisson noise of small counts and multiplicative
-noise of large ones have about the same width (the variance-stabilising transform of a gamma-Poisson with shape 25;
-Anscombe 1948). There, expectation = level + season: the level follows with a half-life of about an hour, clipped so
-that an outlier does not drag it; the season is the mean departure from the day's mean by hour of day, and of weekdays
-and weekends apart, shrunk to 0 while few days were seen. The noise is a clipped mean absolute residual, never less
-than Poisson's and 15 %.
+Counts are turned into y = 10 asinh(sqrt((x + 3/8) / 25)) (Anscombe 1948, for a gamma-Poisson of shape 25), where
+expectation = level + season: levels follow with half-lives of the plan, an outlier clipped; the season is
+detectors/profile.py. The noise is a clipped mean absolute residual, in units of sqrt(1 / (1 + x / 25) + a share of
+large counts), which is how the noise of clumped arrivals falls with the rate.
 
-Scored are the residual and its running means over about 4, 14 and 50 windows (`_PERSISTENCES`), which find what is
-not high but lasts; a running mean counts only while the window itself still departs the same way, so that what is
-over is not told. Each of the eight has its own tail: the height that this subject passes `_TAIL_DAILY` times a day,
-tracked by a stochastic quantile, one departure counting once. The score is the height over that tail, over the bar of
-THRESHOLDS.
+Of the residual in widths of that noise the measures of the plan are kept (detectors/plan.py), and of each measure the
+tail (detectors/tail.py). The score is the rarest measure's evidence over its bar. A subject that was told is told
+again only for much more, and less of that as hours pass: one happening is one crossing.
 """
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.detectors.contract import F64, Observation, State, Verdict
+from collector.anomaly.detectors.plan import PLANS, Plan, Statistic
+from collector.anomaly.detectors.profile import SeasonProfile
+from collector.anomaly.detectors.tail import BlockTail
 from collector.anomaly.slots import Slots, grow
 
 _SHAPE = 25.0
-_DAY_SECONDS = 86_400
-_BINS = 24
-_PROFILES = 3 * _BINS  # All days; weekdays' and weekends' departures from it.
 _GRACE_WINDOWS = 10  # Of a subject.
-_MATERIAL = 1.0  # y units: a factor of 1.22; what departs by less is never odd, however quiet the subject.
 _COVERED_CALLS = 10.0  # A window: with fewer, Poisson noise hides what a longer window would show.
-_LEVEL_HALF_LIFE_SECONDS = 3_600
-_LEVEL_HALF_LIFE_WINDOWS_MIN = 2.0
-_NOISE_WINDOWS = 1_000  # Memory of the noise, at most; two days at least.
-_NOISE_PRIOR = 2.0  # y units: 20 % of large counts.
-_FLOOR_RELATIVE = 0.15
-_SEASON_DAYS = 10  # Memory of the season.
-_SEASON_PRIOR_DAYS = 2.0  # Days at which a season counts half.
-_PERSISTENCES = np.array([0.75, 0.93, 0.98])[:, None]  # Running means over about 4, 14 and 50 windows.
-_ONGOING = 0.5  # A running mean counts while the window itself departs by at least this share of it.
-_PERSISTENCE_CLIP = 6.0
-
-# Height over the subject's own tail at which a window is odd, by window length in seconds.
-THRESHOLDS = {60: 1.2, 300: 1.2, 3_600: 1.15}
-
-_FLOATS = ("level", "mean", "noise", "age")
-# Tail trackers: (up, down) x (residual, drifts).
-_TAILS = 2 * (1 + len(_PERSISTENCES))
-_TAIL_PRIOR = 4.0  # Noise widths.
-_TAIL_MIN = 2.0
-_TAIL_GAIN = 0.15
-_TAIL_DAILY = 2.0  # Departures a day that are ordinary, on each side.
-_REFRACTORY_SECONDS = 1_800  # One departure teaches once.
-
-
-# By which a measure exceeds the mean departure it stands for, so that its width is that of one window's noise.
-_DRIFT_GAINS = np.sqrt((1 + _PERSISTENCES) / (1 - _PERSISTENCES))
-_GAINS = np.tile(np.concatenate([[[1.0]], _DRIFT_GAINS]), (2, 1))
+_LEVEL_GAIN_MAX = 0.3
+_NOISE_PRIOR = 3.0
+_LASTING_MAX = 30.0  # Windows' worth: silence beyond it is no odder.
+_LOSS_WIDTH = 2.0
+_TOLD_RISE = 2.0  # Times what was told, right after it was.
+_NEVER = -(1 << 40)  # Window of what was never told.
 
 
 class SeasonDetector:
-    """See the module. `window_seconds` is one of THRESHOLDS."""
+    """See the module. `window_seconds` is one of PLANS."""
 
     def __init__(self, *, window_seconds: int) -> None:
         self.window_seconds = window_seconds
-        self.bar = THRESHOLDS[window_seconds]
-        half_life = max(_LEVEL_HALF_LIFE_SECONDS / window_seconds, _LEVEL_HALF_LIFE_WINDOWS_MIN)
-        self._level_gain = 1 - 0.5 ** (1 / half_life)
-        self._mean_gain = 1 - 0.5 ** (window_seconds / (2 * _DAY_SECONDS))
-        self._noise_gain = 1 / max(_NOISE_WINDOWS, 50)
-        self._bin_share = min(1.0, window_seconds * _BINS / _DAY_SECONDS)
-        self._state: dict[str, F64] = {name: np.zeros(0) for name in _FLOATS}
-        self._drift: F64 = np.zeros((len(_PERSISTENCES), 0))
-        self._season: F64 = np.zeros((_PROFILES, 0))
-        self._days: F64 = np.zeros((_PROFILES, 0))
-        self._tail: F64 = np.zeros((_TAILS, 0))
-        self._rest: F64 = np.zeros((_TAILS, 0))
-        self._tail_rate = min(0.2, _TAIL_DAILY * window_seconds / _DAY_SECONDS)
+        self._plan: Plan = PLANS[window_seconds]
+        measures = self._plan.measures
+        half_lives = np.array(self._plan.half_lives_seconds)
+        self._level_gain = np.minimum(1 - 0.5 ** (window_seconds / half_lives), _LEVEL_GAIN_MAX)[:, None]
+        self._sign = np.array([1.0 if measure.is_above else -1.0 for measure in measures])[:, None]
+        self._bar = np.array([measure.bar for measure in measures])[:, None]
+        self._clip = np.array([measure.clip for measure in measures])[:, None]
+        self._of_level = np.array([measure.level for measure in measures])
+        self._rows = {
+            kind: np.array([i for i, m in enumerate(measures) if m.statistic is kind], np.int64) for kind in Statistic
+        }
+        self._span = np.array([measure.span for measure in measures])[:, None]
+        self._keep = 1 - 1 / np.maximum(self._span, 1.0)
+        self._gain = np.sqrt((1 + self._keep) / (1 - self._keep))
+        self._level: F64 = np.zeros((len(half_lives), 0))
+        self._noise: F64 = np.zeros((len(half_lives), 0))
+        self._running: F64 = np.zeros((len(measures), 0))
+        self._age: F64 = np.zeros(0)
+        self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
+        self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
+        self._judged: tuple[tuple[Slots, F64, int, float], tuple[F64, F64, F64, F64]] | None = None
+        self._profile = SeasonProfile(window_seconds, self._plan.season_days)
+        self._tail = BlockTail(self._plan, window_seconds)
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        for name in _FLOATS:
-            self._state[name] = grow(self._state[name], capacity)
-        self._drift = grow(self._drift, capacity)
-        self._season, self._days = grow(self._season, capacity), grow(self._days, capacity)
-        self._tail, self._rest = grow(self._tail, capacity, _TAIL_PRIOR), grow(self._rest, capacity)
+        self._level, self._noise = grow(self._level, capacity), grow(self._noise, capacity, _NOISE_PRIOR)
+        self._running, self._age = grow(self._running, capacity), grow(self._age, capacity)
+        self._told, self._told_at = grow(self._told, capacity), grow(self._told_at, capacity, _NEVER)
+        self._profile.grow(capacity)
+        self._tail.grow(capacity)
 
     def score(self, observation: Observation) -> Verdict:
         """Odd above and below; 0 for subjects younger than the grace period."""
         slots = observation.slots
-        predicted = self._predict(observation)
-        width = self._width(slots, predicted) * (1 + 2 * observation.loss_ratio)
-        residual = (_stabilise(observation.values) - predicted) / width
-        measures = self._measure(slots, residual)
-        material = measures * width / _GAINS / _MATERIAL
-        ratios = np.minimum(measures / self._tail[:, slots], material)
-        above, below = ratios[: _TAILS // 2].max(axis=0), ratios[_TAILS // 2 :].max(axis=0)
-        is_above = above >= below
-        score = np.where(self._state["age"][slots] < _GRACE_WINDOWS, 0.0, np.maximum(above, below) / self.bar)
-        tail = np.where(is_above, self._tail[0, slots], -self._tail[_TAILS // 2, slots])
-        threshold = _restore(predicted + tail * self.bar * width)
-        return Verdict(score=score, is_above=is_above, expected=_restore(predicted), threshold=threshold)
+        if not len(slots):
+            return Verdict(
+                score=np.zeros(0), is_above=np.zeros(0, np.bool_), expected=np.zeros(0), threshold=np.zeros(0)
+            )
+        predicted, width, _, ratios = self._judge(observation)
+        scores = ratios / self._need(slots, observation.window)
+        is_above = scores[0] >= scores[1]
+        is_young = self._age[slots] < _GRACE_WINDOWS
+        score = np.where(is_young, 0.0, np.maximum(scores.max(axis=0), 0.0))
+        return Verdict(
+            score=score,
+            is_above=is_above,
+            expected=_restore(predicted[0]),
+            threshold=self._find_threshold(slots, predicted[0], width[0], is_above),
+            is_ongoing=~is_young & (score < 1) & (np.where(is_above, ratios[0], ratios[1]) >= 1),
+        )
 
     def learn(self, observation: Observation) -> None:
         """Take one window; every live subject needs a row, zeros too."""
         slots = observation.slots
         if not len(slots):
             return
-        state, values = self._state, _stabilise(observation.values)
-        is_first = state["age"][slots] == 0
-        fresh = slots[is_first]
-        state["level"][fresh] = state["mean"][fresh] = values[is_first]
-        state["noise"][fresh] = _NOISE_PRIOR
-        predicted = self._predict(observation)
-        width = self._width(slots, predicted)
+        values, age = _stabilise(observation.values), self._age[slots]
+        self._level[:, self._fresh(slots)] = values[age == 0]
+        predicted, width, running, ratios = self._judge(replace(observation, loss_ratio=0.0))
+        self._judged = None
+        self._tell(slots, observation.window, ratios)
+        self._running[:, slots] = running
+        self._tail.learn(slots, self._measure(running), age)
         error = values - predicted
-        age = state["age"][slots]
-        self._learn_tail(slots, self._measure(slots, error / width))
-        self._drift[:, slots] = self._persist(slots, error / width)
-        state["level"][slots] += self._level_gain * np.clip(error, -3 * width, 3 * width)
-        noise_gain = np.maximum(self._noise_gain, 1 / (age + 10))
-        state["noise"][slots] += noise_gain * (1.4 * np.minimum(np.abs(error), 4 * width) - state["noise"][slots])
-        mild = np.clip(values, predicted - 5 * width, predicted + 5 * width)
-        state["mean"][slots] += np.maximum(self._mean_gain, 1 / (age + 1)) * (mild - state["mean"][slots])
-        self._learn_season(slots, observation.window, mild - state["mean"][slots])
-        state["age"][slots] += 1
+        gain = np.maximum(self._level_gain, 1 / (age + 1))
+        self._level[:, slots] += gain * np.clip(error, -3 * width, 3 * width)
+        unit = _unit(predicted, self._plan.relative_variance)
+        noise_gain = np.maximum(1 / self._plan.noise_windows, 1 / (age + 10))
+        self._noise[:, slots] += noise_gain * (
+            1.4 * np.minimum(np.abs(error), 4 * width) / unit - self._noise[:, slots]
+        )
+        mild = np.clip(values, predicted[0] - 5 * width[0], predicted[0] + 5 * width[0])
+        self._profile.learn(slots, observation.window, mild, age)
+        self._age[slots] += 1
 
     def covers(self, slots: Slots) -> NDArray[np.bool_]:
         """Which subjects these windows judge well enough for longer ones to stay silent: old and busy enough."""
-        is_old = self._state["age"][slots] >= _GRACE_WINDOWS
-        return is_old & (_restore(self._state["level"][slots]) >= _COVERED_CALLS)
+        return (self._age[slots] >= _GRACE_WINDOWS) & (_restore(self._level[0, slots]) >= _COVERED_CALLS)
 
     def has_season(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
-        return bool(np.max(self._days[:_BINS, slot]) >= _SEASON_PRIOR_DAYS)
+        return self._profile.is_known(slot)
 
     def expect(self, slots: Slots, window: int, values: F64) -> None:
         """Make these values the level."""
-        _, season = self._locate(slots, window)
-        self._state["level"][slots] = _stabilise(values) - season
-        self._drift[:, slots] = 0
+        self._judged = None
+        self._level[:, slots] = _stabilise(values) - self._profile.read(slots, window)
+        self._running[:, slots] = 0
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
-        for array in self._state.values():
-            array[slots] = 0
-        self._drift[:, slots] = 0
-        self._season[:, slots] = 0
-        self._days[:, slots] = 0
-        self._tail[:, slots] = _TAIL_PRIOR
-        self._rest[:, slots] = 0
+        self._judged = None
+        self._level[:, slots] = 0
+        self._noise[:, slots] = _NOISE_PRIOR
+        self._running[:, slots] = 0
+        self._age[slots] = 0
+        self._told[:, slots] = 0
+        self._told_at[:, slots] = _NEVER
+        self._profile.forget(slots)
+        self._tail.forget(slots)
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return {
-            **self._state,
-            "drift": self._drift,
-            "season": self._season,
-            "days": self._days,
-            "tail": self._tail,
-            "rest": self._rest,
-        }
+        own = {"level": self._level, "noise": self._noise, "running": self._running, "age": self._age}
+        told = {"told": self._told, "told_at": self._told_at}
+        return {**own, **told, **self._profile.dump(), **self._tail.dump()}
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._state = {name: state[name].astype(np.float64) for name in _FLOATS}
-        self._drift = state["drift"].astype(np.float64)
-        self._season, self._days = state["season"].astype(np.float64), state["days"].astype(np.float64)
-        self._tail, self._rest = state["tail"].astype(np.float64), state["rest"].astype(np.float64)
+        self._level, self._noise = state["level"].astype(np.float64), state["noise"].astype(np.float64)
+        self._running, self._age = state["running"].astype(np.float64), state["age"].astype(np.float64)
+        self._told, self._told_at = state["told"].astype(np.float64), state["told_at"].astype(np.int64)
+        self._profile.load(state)
+        self._tail.load(state)
 
-    def _predict(self, observation: Observation) -> F64:
-        _, season = self._locate(observation.slots, observation.window)
-        predicted: F64 = np.maximum(self._state["level"][observation.slots] + season, 0.0)
-        return predicted
+    def _judge(self, observation: Observation) -> tuple[F64, F64, F64, F64]:
+        """Expectation, width, running statistics and ratios; kept from `score` for the `learn` that follows."""
+        key = (observation.slots, observation.values, observation.window, observation.loss_ratio)
+        if self._judged is not None:
+            known, judged = self._judged
+            if known[0] is key[0] and known[1] is key[1] and known[2:] == key[2:] and not len(self._fresh(key[0])):
+                return judged
+        predicted, width = self._expect(observation)
+        width = width * (1 + _LOSS_WIDTH * observation.loss_ratio)
+        running = self._run(observation.slots, observation.values, predicted, width)
+        judged = (predicted, width, running, self._weigh(observation.slots, running))
+        self._judged = (key, judged)
+        return judged
 
-    def _width(self, slots: Slots, predicted: F64) -> F64:
-        poisson = 1 / np.sqrt(1 + _restore(predicted) / _SHAPE) + _FLOOR_RELATIVE
-        return np.maximum(poisson, self._state["noise"][slots])
+    def _fresh(self, slots: Slots) -> Slots:
+        fresh: Slots = slots[self._age[slots] == 0]
+        return fresh
 
-    def _persist(self, slots: Slots, residual: F64) -> F64:
-        clipped = np.clip(residual, -_PERSISTENCE_CLIP, _PERSISTENCE_CLIP)
-        persistent: F64 = _PERSISTENCES * self._drift[:, slots] + (1 - _PERSISTENCES) * clipped
-        return persistent
+    def _expect(self, observation: Observation) -> tuple[F64, F64]:
+        """Expectation and width of its noise, levels x n."""
+        slots = observation.slots
+        season = self._profile.read(slots, observation.window)
+        predicted = np.maximum(self._level[:, slots] + season, 0.0)
+        width = np.maximum(self._noise[:, slots], self._plan.noise_min)
+        return predicted, width * _unit(predicted, self._plan.relative_variance)
 
-    def _measure(self, slots: Slots, residual: F64) -> F64:
-        """Departures up, then down, of the residual and of the drifts: _TAILS x n, in noise widths."""
-        drift = self._persist(slots, residual)
-        drift = np.where(residual * np.sign(drift) >= _ONGOING * np.abs(drift), drift, 0.0)
-        both = np.concatenate([residual[None], drift * _DRIFT_GAINS])
-        return np.concatenate([both, -both])
+    def _run(self, slots: Slots, values: F64, predicted: F64, width: F64) -> F64:
+        """The running statistics with this window, measures x n."""
+        residual = (_stabilise(values) - predicted) / width
+        kept, rows = self._running[:, slots], self._rows
+        running = np.empty_like(kept)
+        own = rows[Statistic.MEAN]
+        here = residual[self._of_level[own]] * self._sign[own]
+        here = np.clip(here, -self._clip[own], self._clip[own])
+        running[own] = self._keep[own] * kept[own] + (1 - self._keep[own]) * here
+        own = rows[Statistic.LASTING]
+        if len(own):
+            ratio = np.log((values + 2) / (_restore(predicted) + 2))[self._of_level[own]] * self._sign[own]
+            taken = np.clip(ratio, -self._clip[own], self._clip[own]) - self._span[own]
+            running[own] = np.clip(kept[own] + taken, 0.0, _LASTING_MAX * self._clip[own])
+        return running
 
-    def _learn_tail(self, slots: Slots, measures: F64) -> None:
-        tail, rest = self._tail[:, slots], self._rest[:, slots]
-        is_past = (measures > tail) & (rest <= 0)
-        step = np.exp(_TAIL_GAIN * (is_past - self._tail_rate))
-        self._tail[:, slots] = np.maximum(tail * step, _TAIL_MIN)
-        self._rest[:, slots] = np.where(is_past, _REFRACTORY_SECONDS / self.window_seconds, np.maximum(rest - 1, 0))
+    def _measure(self, running: F64) -> F64:
+        """Heights of the running statistics, in noise widths of one window."""
+        heights = running.copy()
+        own = self._rows[Statistic.MEAN]
+        heights[own] *= self._gain[own]
+        return heights
 
-    def _locate(self, slots: Slots, window: int) -> tuple[tuple[tuple[int, float], ...], F64]:
-        """The two hours of day around the window's middle with their weights, and the season there."""
-        middle = (window + 0.5) * self.window_seconds
-        position = middle % _DAY_SECONDS / _DAY_SECONDS * _BINS - 0.5
-        left = int(np.floor(position))
-        weights = ((left % _BINS, 1 - (position - left)), ((left + 1) % _BINS, position - left))
-        part = _BINS * (2 if _is_weekend(middle) else 1)
-        season = np.zeros(len(slots))
-        for hour, weight in weights:
-            for row, prior in ((hour, _SEASON_PRIOR_DAYS), (part + hour, 2 * _SEASON_PRIOR_DAYS)):
-                days = self._days[row, slots]
-                season += weight * self._season[row, slots] * days / (days + prior)
-        return weights, season
+    def _weigh(self, slots: Slots, running: F64) -> F64:
+        """The rarest measure over its bar: above, below, x n."""
+        ratios = self._tail.weigh(slots, self._measure(running)) / self._bar
+        is_above = self._sign[:, 0] > 0
+        return np.stack([ratios[is_above].max(axis=0), ratios[~is_above].max(axis=0)])
 
-    def _learn_season(self, slots: Slots, window: int, departure: F64) -> None:
-        weights, _ = self._locate(slots, window)
-        hour = max(weights, key=lambda entry: entry[1])[0]
-        middle = (window + 0.5) * self.window_seconds
-        row = hour + _BINS * (2 if _is_weekend(middle) else 1)
-        share = self._bin_share
-        for place, target in ((hour, departure), (row, departure - self._season[hour, slots])):
-            gain = 1 - (1 - 1 / (np.minimum(self._days[place, slots], _SEASON_DAYS) + 1.0001)) ** share
-            self._season[place, slots] += gain * (target - self._season[place, slots])
-            self._days[place, slots] += share
+    def _need(self, slots: Slots, window: int) -> F64:
+        """What a ratio has to reach now that something was told: above, below, x n."""
+        seconds = (window - self._told_at[:, slots]) * float(self.window_seconds)
+        faded = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
+        need: F64 = 1 + np.maximum(self._told[:, slots] * _TOLD_RISE - 1, 0) * faded
+        return need
+
+    def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
+        """Remember what crossed in this window."""
+        is_told = (ratios >= self._need(slots, window)) & (self._age[slots] >= _GRACE_WINDOWS)
+        seconds = (window - self._told_at[:, slots]) * float(self.window_seconds)
+        faded = self._told[:, slots] * np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
+        self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told[:, slots])
+        self._told_at[:, slots] = np.where(is_told, window, self._told_at[:, slots])
+
+    def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: NDArray[np.bool_]) -> F64:
+        """What one window would have to show, by the first measure of its side; for people."""
+        heights = self._tail.invert(slots, np.broadcast_to(self._bar, (len(self._bar), len(slots))))
+        limits = []
+        for sign in (1.0, -1.0):
+            first = int(np.flatnonzero(self._sign[:, 0] == sign)[0])
+            if self._plan.measures[first].statistic is Statistic.LASTING:
+                limits.append(_restore(predicted) * np.exp(sign * self._span[first, 0]))
+                continue
+            kept = self._keep[first, 0] * self._running[first, slots]
+            departure = (heights[first] / self._gain[first, 0] - kept) / (1 - self._keep[first, 0])
+            limits.append(_restore(predicted + sign * np.maximum(departure, 0.0) * width))
+        threshold: F64 = np.where(is_above, limits[0], limits[1])
+        return threshold
 
 
 def _stabilise(values: F64) -> F64:
@@ -231,6 +250,8 @@ def _restore(stabilised: F64) -> F64:
     return restored
 
 
-def _is_weekend(time: float) -> bool:
-    """Saturday or Sunday in UTC; 1 January 1970 was a Thursday."""
-    return int(time // _DAY_SECONDS + 4) % 7 in (0, 6)
+def _unit(predicted: F64, relative_variance: float) -> F64:
+    """Noise of a window that expects this, against one that expects no call."""
+    expected = _SHAPE * np.sinh(np.clip(predicted, 0, 400) / 10) ** 2
+    unit: F64 = np.sqrt(1 / (1 + expected / _SHAPE) + relative_variance)
+    return unit

@@ -146,9 +146,24 @@ def test_slow_drift_does_not_alert() -> None:
     assert odd <= 3 * (days - 1) / 5  # One in five days and series at most.
 
 
-def test_sudden_rise_and_drop_to_zero_of_a_busy_endpoint_are_seen_at_once_and_named() -> None:
+def test_sudden_rise_of_a_busy_endpoint_is_seen_at_once_and_named() -> None:
     detector = make_trained(lambda: SeasonDetector(window_seconds=60), 1_500)
     verdict = detector.score(observe(np.array([0.0, 50.0, 250.0]), 1_500))
-    assert (verdict.score >= 1).tolist() == [True, False, True]
+    assert (verdict.score >= 1).tolist() == [False, False, True]
     assert verdict.is_above.tolist()[::2] == [False, True]
     assert verdict.threshold[0] < 50 < verdict.threshold[2]
+
+
+def test_silence_of_a_busy_endpoint_is_told_within_a_quarter_of_an_hour_and_then_goes_on() -> None:
+    detector = make_trained(lambda: SeasonDetector(window_seconds=60), 1_500)
+    told, ongoing = [], []
+    for minute in range(30):
+        seen = observe(np.array([0.0, 50.0, 50.0]), 1_500 + minute)
+        verdict = detector.score(seen)
+        assert verdict.is_ongoing is not None
+        assert (verdict.score[1:] < 1).all()
+        told += [minute] if verdict.score[0] >= 1 else []
+        ongoing += [minute] if verdict.is_ongoing[0] else []
+        detector.learn(seen)
+    assert len(told) <= 2 and 3 <= told[0] <= 15  # Told again when it has lasted about twice as long.
+    assert sorted(told + ongoing) == list(range(told[0], 30))

@@ -54,7 +54,7 @@ def test_scraper_is_told_at_every_demo_of_a_day_whatever_the_budget() -> None:
 def test_drop_to_zero_of_a_busy_endpoint_is_at_most_low() -> None:
     engine, random = Engine(), np.random.default_rng(5)
     signals = []
-    for minute in range(400):
+    for minute in range(420):
         at = START + 60 * minute
         calls = int(random.poisson(300)) if minute < 390 else 0
         rows = [

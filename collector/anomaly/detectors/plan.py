@@ -1,0 +1,110 @@
+"""What the level detector measures in windows of each length: levels, measures, and how fast it learns.
+
+A measure is one running statistic of the residual on one side. Its tail is learnt a subject (detectors/tail.py), so the
+bars here are in nats of rarity beyond the common maximum of a block of hours, not in units of the data.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Statistic(Enum):
+    """What a measure follows, in widths of the subject's noise unless said otherwise."""
+
+    MEAN = "running mean of the residual"
+    LASTING = "sum of log ratios to the expectation beyond a drift: how long it has been silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One statistic on one side. `span`: windows of the running mean; of LASTING the drift, a log ratio."""
+
+    statistic: Statistic
+    is_above: bool
+    bar: float  # Nats.
+    span: float
+    clip: float  # Of one window's residual: what one window may add.
+    level: int = 0  # Index of Plan.half_lives_seconds.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All measures of one window length."""
+
+    half_lives_seconds: tuple[float, ...]  # Of the levels that residuals are taken from.
+    measures: tuple[Measure, ...]
+    block_seconds: int  # Whose maxima the tails are fitted to.
+    memory_blocks: int
+    prior_blocks: int
+    prior_maximum: float  # Of a block, in noise widths.
+    spread_min: float
+    maximum_clip: float  # Nats: the most that a block teaches.
+    noise_windows: int
+    noise_min: float
+    season_days: int  # Memory of the season.
+    told_half_life_seconds: int  # A told subject is told again for twice as much, and for less as this passes.
+    relative_variance: float  # Against Poisson's at rest: the share of the noise that large counts keep.
+
+
+PLANS = {
+    60: Plan(
+        half_lives_seconds=(3_600.0, 1_500.0),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=20, clip=2.5),
+            Measure(statistic=Statistic.LASTING, is_above=False, bar=6.5, span=0.6, clip=1.0, level=1),
+        ),
+        block_seconds=3 * 3_600,
+        memory_blocks=240,
+        prior_blocks=8,
+        prior_maximum=3.0,
+        spread_min=0.2,
+        maximum_clip=5.0,
+        noise_windows=5_000,
+        noise_min=0.8,
+        relative_variance=0.17,
+        season_days=5,
+        told_half_life_seconds=3_600,
+    ),
+    300: Plan(
+        half_lives_seconds=(1_500.0, 5_400.0),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.07, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=2.95, span=4, clip=2.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.54, span=6, clip=1.5),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.69, span=12, clip=2.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=4, clip=2.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=4, clip=2.0, level=1),
+        ),
+        block_seconds=4 * 3_600,
+        memory_blocks=240,
+        prior_blocks=20,
+        prior_maximum=2.0,
+        spread_min=0.5,
+        maximum_clip=8.0,
+        noise_windows=3_000,
+        noise_min=0.3,
+        relative_variance=0.05,
+        season_days=5,
+        told_half_life_seconds=3_600,
+    ),
+    3_600: Plan(
+        half_lives_seconds=(3_600.0,),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.15, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.15, span=1, clip=50.0),
+        ),
+        block_seconds=12 * 3_600,
+        memory_blocks=240,
+        prior_blocks=20,
+        prior_maximum=3.0,
+        spread_min=0.8,
+        maximum_clip=8.0,
+        noise_windows=1_000,
+        noise_min=0.3,
+        relative_variance=0.05,
+        season_days=10,
+        told_half_life_seconds=6 * 3_600,
+    ),
+}
