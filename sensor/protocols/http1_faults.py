@@ -34,6 +34,7 @@ class Fault(StrEnum):
     FRAMING_FIELD_NAME = "framing_field_name"
     FIELD_VALUE = "field_value"
     HEAD_SIZE = "head_size"
+    HEAD_CUT = "head_cut"
     # Framing.
     CONTENT_LENGTH_INVALID = "content_length_invalid"
     CONTENT_LENGTH_OVERFLOW = "content_length_overflow"
@@ -84,6 +85,7 @@ RULES: Final = {
     Fault.FRAMING_FIELD_NAME: _AMBIGUOUS,  # `Content-Length :`, `Transfer-Encoding<0b>:`; section 5.1.
     Fault.FIELD_VALUE: Rule(),
     Fault.HEAD_SIZE: _FATAL,
+    Fault.HEAD_CUT: Rule(is_strict=False),  # The stream ended within it.
     Fault.CONTENT_LENGTH_INVALID: _AMBIGUOUS,  # Section 6.3, rule 5.
     Fault.CONTENT_LENGTH_OVERFLOW: _AMBIGUOUS,
     Fault.CONTENT_LENGTH_DUPLICATE: _AMBIGUOUS,

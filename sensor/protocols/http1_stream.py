@@ -1,7 +1,7 @@
 """One direction of an HTTP/1 connection as a stream: bytes and gaps in, the events of its messages out.
 
-Sans-io, and one machine for captured packets and decrypted TLS alike. It never raises on bytes: what is wrong becomes a
-`Fault` value (sensor.protocols.http1_faults). How the bytes are cut into feeds changes no event but the cuts of `Data`.
+Sans-io, for captured packets and decrypted TLS alike. It never raises on bytes: what is wrong becomes a `Fault` value
+(sensor.protocols.http1_faults). How the bytes are cut into feeds changes no event but the cuts of `Data`.
 
     state    reads                                then
     START    blank lines, the start line          LINES
@@ -18,9 +18,8 @@ Sans-io, and one machine for captured packets and decrypted TLS alike. It never 
 
 **Held.** After a request whose end two programs may see at different bytes (a fault that is `ambiguous`), nothing that
 came with it is taken for a request: a second one might be an invention. Its bytes count as of that request. Reading
-goes on with the first segment that the client sent after it had seen the answer, which is a request on either reading;
-who pairs requests with responses says when that is (`release`). So smuggled requests are never told as calls, and the
-next honest request on the connection is.
+goes on with the first segment that the client sent after it had seen the answer; who pairs requests with responses says
+when that is (`release`).
 
 **Lost.** A gap inside a body of known length is counted and bridged. Elsewhere the place is lost: what was begun ends
 incomplete, and reading goes on where a segment starts like a message.
@@ -40,7 +39,7 @@ from sensor.protocols.http1_lines import check_cut, read_chunk_size, read_start_
 MAX_HEAD_BYTES: Final = 256 << 10
 # Of a chunk's size line with extensions: hyper and nginx stop far earlier.
 MAX_CHUNK_LINE_BYTES: Final = 16 << 10
-# What a message starts with, at the start of a segment, once the place is lost.
+# How a segment starts that starts a message.
 _REQUEST_START = re.compile(rb"[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]")
 _RESPONSE_START = re.compile(rb"HTTP/1\.\d \d")
 
@@ -54,10 +53,8 @@ def _expect_normal(start: StartLine) -> Expect:
 
 
 class MessageReader:
-    """Mutable state of one direction. `expect` says, of a head read whole, what its framing owes to its request.
-
-    Events are appended as they come, before the next byte is read: so `expect` may depend on those before.
-    """
+    """Mutable state of one direction. `expect` says, of a head read whole, what its framing owes to its request; events
+    are appended before the next byte is read, so it may depend on them."""
 
     def __init__(
         self,
@@ -79,6 +76,8 @@ class MessageReader:
         self.unread_bytes = 0  # Of no message: lost, opaque, after a stop.
         self._has_read = False  # A head, so the stream is HTTP/1.
         self._line = b""  # Cut.
+        self._framing: Framing | None = None
+        self._gap_bytes = 0
         self._clear()
 
     @property
@@ -107,13 +106,13 @@ class MessageReader:
                 self._end_counted(events)
         elif state is State.CLOSE:
             self._count_gap(length)
-        elif state is State.HELD:
-            self._wire_bytes += length
-            self._gap_bytes += length
         elif state not in _SILENT:
             self._gap_bytes += length
-            self._abandon(events)
-            self.state = State.LOST
+            if state is State.HELD:
+                self._wire_bytes += length
+            else:
+                self._abandon(events)
+                self.state = State.LOST
 
     def release(self, events: EventSink) -> None:
         """The answer to a held request was seen by its sender: the next segment is no part of it."""
@@ -139,13 +138,17 @@ class MessageReader:
         elif self.state is State.HELD:
             self._end_held(events)
         elif self.state not in _SILENT:
+            if self.state is State.LINES and self._start and self._is_request and not self._is_strict:
+                self._faults.append(Fault.HEAD_CUT)  # The start line says what it was.
+                self._framing = Framing(Body.UNKNOWN)
+                events.append(Head(self._start, self._fields.lines, b"".join(self._head), self._framing))
             self._abandon(events)
         self.state = State.STOPPED
 
     def _clear(self) -> None:
         self._fields = Fields(is_request=self._is_request, is_strict=self._is_strict)
         self._start: StartLine | None = None
-        self._framing: Framing | None = None
+        self._framing = None
         self._head: list[bytes] = []
         self._head_bytes = 0
         self._faults: list[Fault] = []
@@ -274,7 +277,7 @@ class MessageReader:
                 self._count(data[at:], events)
             case State.HELD:
                 self._wire_bytes += here
-                if self._framing is not None and self._framing.body is Body.UNKNOWN:
+                if self._framing and self._framing.body is Body.UNKNOWN:
                     self._body_bytes += here
             case State.AFTER_LAST:
                 if self._is_strict and data[at:].strip(b"\r\n"):

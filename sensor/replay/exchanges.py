@@ -4,6 +4,7 @@ them."""
 from typing import Final
 
 from sensor.calls import Exchange, Role
+from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_pairs import Transaction
 from sensor.protocols.http2_calls import StreamCall
 from sensor.replay.flows import FlowTransaction, format_address
@@ -42,9 +43,9 @@ def build_stream_exchange(flow: FlowTransaction, call: StreamCall) -> Exchange:
 
 
 def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange | None:
-    """The exchange as seen at the server's end; None where no request head was seen."""
+    """The exchange as seen at the server's end; None where no whole request head was seen."""
     request, response = transaction.request, transaction.response
-    if request is None or request.head is None:
+    if request is None or request.head is None or Fault.HEAD_CUT in request.faults:
         return None
     raw = request.head.raw
     status_code, response_head, response_bytes = 0, b"", 0

@@ -26,6 +26,7 @@ from sensor.vocabulary import load_vocabulary
 
 _KEY_BYTES: Final = 16
 NO_REQUEST: Final = "request_not_seen"
+CUT_REQUEST: Final = "request_head_cut"
 
 
 class CaptureIdentity:
@@ -126,7 +127,9 @@ class Replay:
         call = flow.transaction
         if isinstance(call, Transaction):
             exchange = build_exchange(flow, call)
-            return Undescribed(NO_REQUEST) if exchange is None else self._describer.describe(exchange)
+            if exchange is None:
+                return Undescribed(NO_REQUEST if call.request is None else CUT_REQUEST)
+            return self._describer.describe(exchange)
         if isinstance(call.request, Malformed):
             return Undescribed(f"request_{call.request.reason}")
         exchange = build_stream_exchange(flow, call)

@@ -162,6 +162,15 @@ HTTP2_REQUEST = frame(1, 5, 1, b"\x82\x84\x86\x41\x05h.net")
 HTTP2_ANSWER = frame(4, 0, 0, b"") + frame(1, 4, 1, b"\x88") + frame(0, 1, 1, b"hello")
 
 
+def test_a_request_that_the_capture_ends_in_is_no_call_but_told_raw() -> None:
+    talk = Talk().open().ask(b"GET /cut HTTP/1.1\r\nHost: h\r\nUser-Ag")
+    (line,), replay = run(talk.packets)
+    assert (line["url.path"], line["http.request.header.host"]) == ("/cut", ["h"])
+    assert (line["apidae.untold"], line["apidae.request.faults"]) == ("request_head_cut", ["head_cut"])
+    assert run(talk.packets, is_raw=False)[0] == []
+    assert replay.counts.calls == 0
+
+
 def test_http2_is_read() -> None:
     talk = Talk().open().ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + HTTP2_REQUEST, size=9)
     (line,), replay = run(talk.answer(HTTP2_ANSWER).close().packets)
