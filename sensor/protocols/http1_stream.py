@@ -37,8 +37,7 @@ from sensor.protocols.http1_lines import check_cut, read_chunk_size, read_start_
 
 # Bytes of one head or trailer section. nginx takes 32 KiB, Apache 800 KiB, Node 16 KiB.
 MAX_HEAD_BYTES: Final = 256 << 10
-# Of a chunk's size line with extensions: hyper and nginx stop far earlier.
-MAX_CHUNK_LINE_BYTES: Final = 16 << 10
+MAX_CHUNK_LINE_BYTES: Final = 16 << 10  # Size and extensions; hyper and nginx stop far earlier.
 # How a segment starts that starts a message.
 _REQUEST_START = re.compile(rb"[A-Z][A-Z\-]{2,31} [/*hH]|CONNECT [^\x00-\x20]")
 _RESPONSE_START = re.compile(rb"HTTP/1\.\d \d")

@@ -9,6 +9,7 @@ values of the wire, but of header fields only those listed here: no credentials,
 import base64
 import binascii
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from sensor.calls import AuthenticationKind, CallRecord, Route, SegmentKind
@@ -56,8 +57,7 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
         "apidae.time_to_first_byte_seconds": record.time_to_first_byte_ns / _NS,
         "apidae.request.media_type": record.request_content_type,
         "apidae.response.media_type": record.response_content_type,
-        "apidae.authentication": [kind.name.lower() for kind in AuthenticationKind if kind & record.authentication
-                                  and kind.name],
+        "apidae.authentication": list(_name_kinds(record.authentication)),
         "apidae.principal.kind": record.principal_kind.name.lower() if record.principal_kind else "",
         "apidae.principal.hash": _format_hash(record.principal),
         "apidae.credential.hash": _format_hash(record.credential),
@@ -102,6 +102,11 @@ def _find_start(call: Call) -> int:
         return call.started_ns
     first = call.request or call.response
     return first.started_ns if first is not None else 0
+
+
+@lru_cache(maxsize=1_024)
+def _name_kinds(kinds: AuthenticationKind) -> tuple[str, ...]:
+    return tuple(kind.name.lower() for kind in AuthenticationKind if kind & kinds and kind.name)
 
 
 def _add_transaction(raw: Line, transaction: Transaction) -> None:
