@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 import uvicorn
@@ -28,6 +29,7 @@ from collector.config import CollectorSettings, ConfigError, is_loopback, join_a
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy
 from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService
+from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.metrics import Metrics
 from collector.store.base import StoreError
@@ -36,6 +38,9 @@ from collector.store.writer import run_writer
 
 FLUSH_SECONDS = 1.0
 CAP_SECONDS = 60.0
+# Routes are looked at among their siblings soon after they came, and all of them now and then, for calls tell more.
+GROUP_SECONDS = 10.0
+GROUP_ALL_SECONDS = 600.0
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
@@ -263,9 +268,10 @@ class _Life:
 
     async def _keep_house(self) -> None:
         """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
-        Each minute: disk cap, old segments.
+        Each minute: disk cap, old segments. Each ten seconds, new routes among their siblings.
         """
-        next_cap = 0.0
+        cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
+        group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(self._collector.flush_reports)
@@ -273,11 +279,12 @@ class _Life:
             await self._do(self._read_keys)
             if self._keys != self._ingest.keys:
                 self._ingest.change_keys(self._keys)
-            if time.monotonic() >= next_cap:
-                next_cap = time.monotonic() + CAP_SECONDS
+            if group.take():
+                await self._do(partial(self._collector.catalogue.group, is_all=group_all.take()))
+            if cap.take():
                 await self._do(self._enforce_cap)
 
-    async def _do(self, work: Callable[[], None]) -> None:
+    async def _do(self, work: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(work)
         except Exception as error:

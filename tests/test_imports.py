@@ -57,7 +57,7 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "config", "keys", "sensors"),
+        *("rows", "clock", "interval", "config", "keys", "sensors"),
         *("ingest", "store", "alerts", "inventory", "anomaly", "api", "ui", "app"),
         *("query_cli", "metrics", "compose", "run", "cli"),
     ),

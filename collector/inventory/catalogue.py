@@ -1,17 +1,26 @@
 """The mapping of routes to endpoints as the running collector holds it: brought up to date at the start, then kept so.
 
-It reads routes and revealed words from the store, has them named (collector/inventory/mapping.py), remembers what the
-detectors need of it, and asks the sensors for words that are still hidden.
+It reads routes and revealed words from the store, has them named, remembers what the detectors need of it, and asks
+the sensors for words that are still hidden. A new route is named by itself at once (collector/inventory/mapping.py);
+`group` then looks at it among its siblings, and again as more is seen of them (collector/inventory/grouping.py).
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
 from collector.ingest.reveal import RevealBook
-from collector.inventory.mapping import EndpointMapping, name_endpoint
+from collector.inventory.grouping import map_endpoints
+from collector.inventory.mapping import EndpointMapping, EndpointName, name_endpoint
+from collector.inventory.position import RouteEvidence
 from collector.rows import Route, Segment, Service
-from collector.store.base import Store
+from collector.store.base import Store, StoreError
+
+# Routes grouped in one pass; what is past them keeps the name of its own. 100,000 take some 3 s and 200 MB.
+ROUTES_LIMIT = 100_000
+
+Home = tuple[Service, str]  # Routes of one service and host are siblings.
 
 
 class Catalogue:
@@ -23,6 +32,7 @@ class Catalogue:
         self._mapping = mapping
         self._reveals = reveals
         self._lock = Lock()
+        self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
         self.changes = 1
         words = {int(word): str(text) for word, text in store.query("SELECT hash, text FROM revealed_words FINAL")}
@@ -32,8 +42,9 @@ class Catalogue:
             "OR arrayExists((k, t) -> k = 2 AND t = '', segment_kind, segment_text)",
             {},
         )
-        # What a crash left between a route or word and its mapping.
-        self._remember([r for r in unsure if name_endpoint(r, words).endpoint_id != self._endpoints.get(r.route_id)])
+        # What a crash left between a route or word and its mapping; the grouping mends what it has named itself.
+        self._remember([route for route in unsure if self._is_unnamed(route)])
+        self._grown.update((route.service, route.host) for route in unsure)
         self._reveals.add_routes(unsure)
         self._reveals.forget(words)
 
@@ -41,19 +52,86 @@ class Catalogue:
         """Name new routes, and ask for their hidden words. Raises StoreError."""
         with self._lock:
             self._remember(routes)
+            self._grown.update((route.service, route.host) for route in routes)
         self._reveals.add_routes(routes)
 
     def learn(self, words: Mapping[int, str]) -> None:
         """Name anew the routes in which these words were hidden. Raises StoreError."""
         routes = self._select_routes("hasAny(segment_hash, {hashes:Array(UInt64)})", {"hashes": list(words)})
         with self._lock:
+            # Those that were grouped are named by the next grouping.
+            own = [route for route in routes if self._is_named_alone(route)]
             self._mapping.learn_words(words)
-            self._remember(routes)
+            self._remember(own)
+            self._grown.update((route.service, route.host) for route in routes)
+
+    def group(self, *, is_all: bool = False) -> int:
+        """Names routes among their siblings: where some came since the last time, or everywhere, for with every call
+        more is known of them. Gives the number of routes that moved. Raises StoreError, and then looks again next time.
+        """
+        with self._lock:
+            homes, self._grown = self._grown, set()
+        if not homes and not is_all:
+            return 0
+        try:
+            siblings = self._select_siblings(None if is_all else homes)
+            calls = self._count_calls()
+        except StoreError:
+            with self._lock:
+                self._grown |= homes
+            raise
+        moved = 0
+        for routes in siblings.values():
+            evidence = [
+                RouteEvidence(route=route, calls=total, served_calls=served)
+                for route in routes
+                for total, served in (calls.get(route.route_id, (0, 0)),)
+            ]
+            moved += self._move(routes, map_endpoints(evidence, self._mapping.words))
+        return moved
+
+    def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
+        with self._lock:
+            named = [(route, names[route.route_id]) for route in routes]
+            moved = [one for one in named if self._endpoints.get(one[0].route_id) != one[1].endpoint_id]
+            if moved:
+                records = self._mapping.write(moved)
+                self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
+                self.changes += 1
+        return len(moved)
+
+    def _select_siblings(self, homes: set[Home] | None) -> dict[Home, list[Route]]:
+        """All routes of these homes, or of all."""
+        condition, parameters = "1", dict[str, Any]()
+        if homes is not None:
+            condition = "has({workloads:Array(String)}, workload) AND has({hosts:Array(String)}, host)"
+            parameters["workloads"] = sorted({service.workload for service, _ in homes})
+            parameters["hosts"] = sorted({host for _, host in homes})
+        siblings: dict[Home, list[Route]] = defaultdict(list)
+        for route in self._select_routes(condition, parameters):
+            home = (route.service, route.host)
+            if homes is None or home in homes:
+                siblings[home].append(route)
+        return siblings
+
+    def _count_calls(self) -> dict[int, tuple[int, int]]:
+        """(calls, those answered 2xx) by route, as far back as they are kept."""
+        rows = self._store.query("SELECT route_id, sum(calls), sum(success_calls) FROM routes_day GROUP BY route_id")
+        return {int(route_id): (int(calls), int(served)) for route_id, calls, served in rows}
 
     def list_endpoints(self) -> dict[int, str]:
         """Endpoint ids by route id."""
         with self._lock:
             return dict(self._endpoints)
+
+    def _is_unnamed(self, route: Route) -> bool:
+        """Whether a route has no name, or still the one it got when its words were hidden."""
+        named = self._endpoints.get(route.route_id)
+        hidden = name_endpoint(route, {}).endpoint_id
+        return named is None or (named == hidden and name_endpoint(route, self._mapping.words).endpoint_id != hidden)
+
+    def _is_named_alone(self, route: Route) -> bool:
+        return name_endpoint(route, self._mapping.words).endpoint_id == self._endpoints.get(route.route_id)
 
     def _remember(self, routes: Sequence[Route]) -> None:
         if routes:
@@ -65,7 +143,7 @@ class Catalogue:
         rows = self._store.query(
             "SELECT route_id, cluster, namespace, workload, workload_kind, host_name, port, host, method, "
             "segment_kind, segment_text, segment_hash, segment_length, has_trailing_slash "
-            f"FROM routes FINAL WHERE {condition} LIMIT 100000",
+            f"FROM routes FINAL WHERE {condition} ORDER BY route_id LIMIT {ROUTES_LIMIT}",
             parameters,
         )
         return [_read_route(row) for row in rows]

@@ -5,16 +5,13 @@ for known only once it has one. Naming itself is pure and elsewhere: this room w
 sensors for hidden words is ingest's (collector/ingest/reveal.py).
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from collector.inventory.endpoint import name_service
-from collector.inventory.naming import template
-from collector.rows import Route, Service
-
-ID_BYTES = 8  # 16 hex digits: two of a million endpoints collide once in 10^7 installations.
+from collector.inventory.naming import identify_endpoint, template
+from collector.rows import Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,24 +50,12 @@ class Writer(Protocol):
 
 
 def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
-    """The endpoint of a route: its template, and an id that every route with the same service, host, method and
+    """The endpoint of a route by itself, as long as nothing is known of its siblings (collector/inventory/grouping.py).
 
-    template shares.
+    A trailing slash does not make another endpoint.
     """
-    named = template(route.segments, route.has_trailing_slash, words)
-    service = route.service
-    parts = (
-        service.cluster,
-        service.namespace,
-        service.workload,
-        service.host_name,
-        str(service.port),
-        route.host,
-        route.method,
-        named,
-    )
-    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=ID_BYTES)
-    return EndpointName(endpoint_id=digest.hexdigest(), template=named)
+    named = template(route.segments, False, words)
+    return EndpointName(endpoint_id=identify_endpoint(route, named), template=named)
 
 
 class EndpointMapping:
@@ -89,18 +74,24 @@ class EndpointMapping:
         self._words.update(words)
 
     def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
-        """Name routes and write them; the same route again is a later version. Raises StoreError, and then nothing was
+        """Name routes by themselves and write that. Raises StoreError, and then nothing was written."""
+        return self.write([(route, name_endpoint(route, self._words)) for route in routes])
 
-        written.
-        """
+    def write(self, named: Sequence[tuple[Route, EndpointName]]) -> tuple[EndpointRouteRecord, ...]:
+        """Write names that were found; the same route again is a later version. Raises as map_routes does."""
         version = int(self._clock() * 1_000_000)
-        records = tuple(_record(route, name_endpoint(route, self._words), version) for route in routes)
+        records = tuple(_record(route, name, version) for route, name in named)
         self._writer.insert_records("endpoint_routes", records)
         return records
 
+    @property
+    def words(self) -> Mapping[int, str]:
+        """Revealed texts by hash."""
+        return self._words
+
 
 def _record(route: Route, name: EndpointName, version: int) -> EndpointRouteRecord:
-    service: Service = route.service
+    service = route.service
     return EndpointRouteRecord(
         route_id=route.route_id,
         version=version,

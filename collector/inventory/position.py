@@ -25,7 +25,6 @@ class RouteEvidence:
     route: Route
     calls: int
     served_calls: int  # 2xx.
-    consumers: int
 
 
 Key = tuple[int, str, int]

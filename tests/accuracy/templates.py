@@ -1,15 +1,17 @@
 """Task `templates`: paths in, the template that the inventory holds for each at the end out.
 
-A node per service, as in an installation; consumer n mod 50. After all input the collector asks to reveal what it would
-show as words, maps the routes to endpoints and drops endpoints that answered nothing but 404. The runner learns which
-route a line had from the sensor; the collector's code gets row batches only.
+A node per service, as in an installation; consumer n mod 50. After all input the collector asks to reveal the words
+it does not know, maps the routes to endpoints and drops endpoints that answered nothing but 404. The runner learns
+which route a line had from the sensor; the collector's code gets row batches only.
 """
 
 import json
 from collections import defaultdict
 from pathlib import Path
 
-from collector.inventory.grouping import RouteEvidence, find_candidates, map_endpoints
+from collector.inventory.grouping import map_endpoints
+from collector.inventory.naming import WORD
+from collector.inventory.position import RouteEvidence
 from collector.rows import Route, RowBatch
 from tests.accuracy.node import Node
 
@@ -25,7 +27,6 @@ class _Inventory:
         self._calls: dict[int, int] = defaultdict(int)
         self._served: dict[int, int] = defaultdict(int)
         self.found: dict[int, int] = defaultdict(int)  # Calls that were not answered 404.
-        self._consumers: dict[int, set[str]] = defaultdict(set)
 
     def add(self, batch: RowBatch) -> None:
         for route in batch.routes:
@@ -35,7 +36,6 @@ class _Inventory:
             self._calls[route_id] += calls
             self._served[route_id] += calls * (200 <= status < 300)
             self.found[route_id] += calls * (status != NOT_FOUND)
-            self._consumers[route_id].add(batch.strings[int(batch.client_address[row])])
 
     def evidence(self) -> list[RouteEvidence]:
         return [
@@ -43,7 +43,6 @@ class _Inventory:
                 route=route,
                 calls=self._calls[route_id],
                 served_calls=self._served[route_id],
-                consumers=len(self._consumers[route_id]),
             )
             for route_id, route in self.routes.items()
         ]
@@ -61,14 +60,14 @@ def infer(lines: list[tuple[int, dict[str, object]]], name: str) -> dict[int, st
     for batch in node.flush():
         inventory.add(batch)
     evidence = inventory.evidence()
-    words = node.templater.apply_reveal(find_candidates(evidence, {}))
-    mapped = map_endpoints(evidence, words).endpoints
+    hidden = {segment.hash for one in evidence for segment in one.route.segments if segment.kind == WORD}
+    mapped = map_endpoints(evidence, node.templater.apply_reveal(sorted(hidden)))
     found: dict[str, int] = defaultdict(int)
     for route_id, endpoint in mapped.items():
-        found[endpoint.url_template] += inventory.found[route_id]
+        found[endpoint.template] += inventory.found[route_id]
     templates: dict[int, str | None] = {}
     for number, route_id in seen.items():
-        template = mapped[route_id].url_template if route_id in mapped else None
+        template = mapped[route_id].template if route_id in mapped else None
         templates[number] = template if template is not None and found[template] else None
     return templates
 

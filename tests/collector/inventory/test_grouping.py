@@ -1,11 +1,13 @@
 """Names of templates and the merging of routes into endpoints."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from collector.inventory.grouping import RouteEvidence, map_endpoints
+from collector.inventory.grouping import map_endpoints
 from collector.inventory.naming import singularize, template
+from collector.inventory.position import RouteEvidence
 from collector.rows import Route, Segment, Service
 
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="n", port=80)
@@ -19,7 +21,7 @@ def _evidence(route_id: int, *segments: Segment, calls: int = 1, served: int = 1
     route = Route(
         route_id=route_id, service=SERVICE, host="h", method="GET", segments=segments, has_trailing_slash=False
     )
-    return RouteEvidence(route=route, calls=calls, served_calls=served, consumers=1)
+    return RouteEvidence(route=route, calls=calls, served_calls=served)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def test_an_open_set_of_words_is_a_parameter_and_order_does_not_matter():
     routes = [_evidence(n, _literal("users"), Segment(2, "", n + 1, 5)) for n in range(12)]
     routes.append(_evidence(99, _literal("users"), Segment(3, "", 0, 0), calls=5))
     mapped = map_endpoints(routes, {})
-    assert {endpoint.url_template for endpoint in mapped.endpoints.values()} == {"/users/{user_id}"}
+    assert {endpoint.template for endpoint in mapped.values()} == {"/users/{user_id}"}
     shuffled = random.Random(2).sample(routes, len(routes))
     assert map_endpoints(shuffled, {}) == mapped
 
@@ -53,13 +55,15 @@ def test_an_open_set_of_words_is_a_parameter_and_order_does_not_matter():
 def test_busy_words_stay_literals():
     routes = [_evidence(n, Segment(2, "", n + 1, 5), calls=100, served=90) for n in range(5)]
     mapped = map_endpoints(routes, {n + 1: f"word{'abcde'[n]}" for n in range(5)})
-    assert len({endpoint.url_template for endpoint in mapped.endpoints.values()}) == 5
+    assert len({endpoint.template for endpoint in mapped.values()}) == 5
 
 
-def test_version_changes_exactly_when_the_mapping_does():
-    routes = [_evidence(1, _literal("users"))]
-    assert map_endpoints(routes, {}).version == map_endpoints([*routes], {}).version
-    assert map_endpoints([*routes, _evidence(2, _literal("orders"))], {}).version != map_endpoints(routes, {}).version
+def test_a_trailing_slash_is_no_other_endpoint():
+    plain, slash = _evidence(1, _literal("users")), _evidence(2, _literal("users"))
+    slash = RouteEvidence(route=replace(slash.route, has_trailing_slash=True), calls=1, served_calls=1)
+    mapped = map_endpoints([plain, slash], {})
+    assert mapped[1] == mapped[2]
+    assert mapped[1].template == "/users"
 
 
 def _word(number: int) -> Segment:
@@ -72,8 +76,8 @@ INTEGER = Segment(3, "", 0, 0)
 def _map(routes: list[RouteEvidence]) -> list[str]:
     """Templates of the routes in their order; words are told as `w1`, `w2`."""
     words = {number: f"w{number}" for number in range(1, 100)}
-    endpoints = map_endpoints(routes, words).endpoints
-    return [endpoints[evidence.route.route_id].url_template for evidence in routes]
+    endpoints = map_endpoints(routes, words)
+    return [endpoints[evidence.route.route_id].template for evidence in routes]
 
 
 def test_api_words_with_the_same_names_below_are_values_of_the_set():

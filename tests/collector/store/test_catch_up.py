@@ -92,3 +92,36 @@ def test_a_word_kept_before_a_crash_names_its_routes_once(store: ClickHouseStore
     written = store.query("SELECT max(version) FROM endpoint_routes")
     start_catalogue(store)
     assert store.query("SELECT max(version) FROM endpoint_routes") == written
+
+
+def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_path: Path) -> None:
+    """Users by names of their own: words at first, one parameter once there are many, and that over a second start."""
+    users = Segment(1, "users", 0, 0)
+    names = [make_route(n, users, Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
+    catalogue, _ = start_catalogue(store)
+    for count in (1, 6):
+        new = names[:count] if count == 1 else names[1:]
+        store.insert_arrow("routes", build_routes([(route, NOW) for route in new]))
+        catalogue.map_routes(new)
+        call_routes(store, new)
+        moved = catalogue.group()
+        assert moved == (0 if count == 1 else 6)
+        assert set(list_templates(store).values()) == {"/users/{word}" if count == 1 else "/users/{user_name}"}
+        assert len(set(catalogue.list_endpoints().values())) == 1
+    assert catalogue.group() == 0
+    assert catalogue.group(is_all=True) == 0
+    again, _ = start_catalogue(store)
+    assert set(list_templates(store).values()) == {"/users/{user_name}"}
+    again.learn({1_001: "alice"})
+    assert again.group() == 0
+    assert set(list_templates(store).values()) == {"/users/{user_name}"}
+
+
+def call_routes(store: ClickHouseStore, routes: Sequence[Route]) -> None:
+    """One call of each, answered 2xx."""
+    for route in routes:
+        store.execute(
+            "INSERT INTO routes_day (role, route_id, time, last_seen, calls, success_calls) "
+            "VALUES (1, {route_id:UInt64}, toStartOfDay(now('UTC')), now('UTC'), 1, 1)",
+            {"route_id": route.route_id},
+        )
