@@ -152,9 +152,7 @@ class MessageReader:
         self._head_bytes = 0
         self._faults: list[Fault] = []
         self._left = 0
-        self._body_bytes = 0
-        self._wire_bytes = 0
-        self._gap_bytes = 0
+        self._body_bytes = self._wire_bytes = self._gap_bytes = 0
 
     # ---- lines -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
 from sensor.protocols.http1 import Malformed
+from sensor.protocols.http1_faults import name_smuggling
 from sensor.protocols.http1_pairs import Transaction
 from sensor.replay.capture_file import CapturedPacket
 from sensor.replay.exchanges import build_exchange, build_stream_exchange
@@ -60,7 +61,7 @@ class ReplayCounts:
     calls: int = 0  # That would leave the node.
     untold: Counter[str] = field(default_factory=Counter)
     lossy_calls: int = 0
-    smuggling: int = 0
+    smuggling: int = 0  # Requests with signs of it.
 
 
 class Replay:
@@ -107,6 +108,7 @@ class Replay:
     def _tell(self, flow: FlowTransaction) -> Iterator[Line]:
         counts = self.counts
         counts.transactions += 1
+        counts.smuggling += _has_smuggling(flow)
         record = self._describe(flow)
         line, reason = None, ""
         if isinstance(record, Undescribed):
@@ -117,9 +119,7 @@ class Replay:
             counts.lossy_calls += record.is_lossy
             line = build_line(record, server_address=format_address(flow.server[0]))
         if self._is_raw:
-            raw = build_raw_line(flow, line, reason=reason)
-            counts.smuggling += "http.request.smuggling" in raw
-            yield raw
+            yield build_raw_line(flow, line, reason=reason)
         elif line is not None:
             yield line
 
@@ -134,3 +134,8 @@ class Replay:
             return Undescribed(f"request_{call.request.reason}")
         exchange = build_stream_exchange(flow, call)
         return self._describer.describe_head(exchange, call.request.head, call.response_content_type)
+
+
+def _has_smuggling(flow: FlowTransaction) -> bool:
+    call = flow.transaction
+    return isinstance(call, Transaction) and call.request is not None and bool(name_smuggling(call.request.faults))

@@ -104,6 +104,9 @@ def test_smuggling_is_one_flagged_call_and_the_next_request_is_read(answer: byte
     assert [line["url.path"] for line in lines] == (["/", "/v1/users/17"] if answer else ["/"])
     assert lines[0]["http.request.smuggling"] == ["length_and_coding"]
     assert replay.counts.smuggling == 1
+    lines, replay = run(talk.packets, is_raw=False)
+    assert len(lines) == (2 if answer else 1)
+    assert "requests with signs of smuggling: 1" in summarize(replay, is_truncated=False)
 
 
 def test_a_gap_in_a_body_hits_one_call() -> None:
