@@ -3,7 +3,8 @@
     scripts/bench http2 [--calls 3000] [--rounds 5] [--stories DIRECTORY]
 
 The conversations are those of python-hyper's h2 with itself, written before the clock starts. `rpc` asks for eight
-methods by turns under one token, `rest` for a new path each time under one of 500 tokens. `--stories` names a directory
+methods by turns under one token, `rest` for a new path each time under one of 500 tokens; `_frames` are the same as
+frames that the kernel cut. `--stories` names a directory
 of HPACK stories (*.jsonl, also xz; the format of http2jp/hpack-test-case, a story a line): `block` is then the cost of
 one of their blocks with an empty cache for each story, `block_known` with one for all. Process time, the best of the
 rounds; on a machine that does other things compare two versions by their ratio, alternated in the same minute.
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
@@ -25,6 +27,9 @@ from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_connections import Http2Connections
+from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameKind
+from sensor.protocols.http2_reader import FrameEvent, FrameReader
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk
 
@@ -101,6 +106,41 @@ def measure_calls(said: Said, calls: int) -> float:
     return spent / calls / 1_000
 
 
+def cut_frames(said: Said) -> list[tuple[Direction, Frame]]:
+    """What the kernel would tell: frames whole, DATA counted; what is not read as what was passed over."""
+    readers = [FrameReader(is_client=way == Direction.FORWARD, is_joined=False) for way in Direction]
+    positions = [0, 0]
+    frames = []
+    for place, (direction, data) in enumerate(said):
+        events: list[FrameEvent] = []
+        readers[direction].take(Chunk(positions[direction], data, place), events)
+        positions[direction] += len(data)
+        for event in events:
+            if not isinstance(event, Frame):
+                continue
+            if event.kind in (FrameKind.WINDOW_UPDATE, FrameKind.PING):
+                event = msgspec.structs.replace(event, kind=PASSED_OVER, flags=0, stream=0, payload=None)
+            elif event.kind == FrameKind.DATA:
+                event = msgspec.structs.replace(event, payload=None)
+            frames.append((direction, event))
+    return frames
+
+
+def measure_frames(frames: list[tuple[Direction, Frame]], calls: int) -> float:
+    """Microseconds a call, through the registry of connections."""
+    connections = Http2Connections()
+    connections.open(1, is_joined=False, client=Direction.FORWARD)
+    told = 0
+    started = time.process_time_ns()
+    for direction, frame in frames:
+        told += len(connections.take(1, direction, frame))
+    spent = time.process_time_ns() - started
+    connection = connections.find(1)
+    if told != calls or connection is None or connection.counts.losses:
+        raise AssertionError(f"{calls} calls were made and {told} told")
+    return spent / calls / 1_000
+
+
 def read_stories(directory: Path) -> Iterator[list[bytes]]:
     """The blocks of each story."""
     for path in sorted(directory.rglob("*.jsonl*")):
@@ -133,6 +173,8 @@ def main() -> None:
     for name, write in (("rpc", write_rpc), ("rest", write_rest)):
         said = converse(write, arguments.calls)
         scenarios[name] = lambda said=said: measure_calls(said, arguments.calls)
+        frames = cut_frames(said)
+        scenarios[f"{name}_frames"] = lambda frames=frames: measure_frames(frames, arguments.calls)
     if arguments.stories is not None:
         stories = list(read_stories(arguments.stories))
         known = HuffmanStrings()

@@ -98,10 +98,11 @@ class Http2Connection:
         self._client = client
         self._is_complete = [not is_joined, not is_joined]  # No header block was missed.
         self._is_lost = [False, False]  # One may have been, by a loss.
-        self._readers = tuple(
+        forward, backward = (
             FrameReader(is_client=None if client is None else client == direction, is_joined=is_joined)
             for direction in Direction
         )
+        self._readers = forward, backward
         self._decoders: list[HpackDecoder | None] = [None, None]
         self._parts: list[_Part | None] = [None, None]
         self._streams: dict[int, Stream] = {}  # The oldest, lowest first.
@@ -118,7 +119,7 @@ class Http2Connection:
         return self._client
 
     @property
-    def readers(self) -> tuple[FrameReader, ...]:
+    def readers(self) -> tuple[FrameReader, FrameReader]:
         """Of the two directions, for their counts."""
         return self._readers
 
@@ -130,10 +131,15 @@ class Http2Connection:
     @property
     def held_bytes(self) -> int:
         """About what it holds of the connection; objects around it apart."""
-        total = (len(self._streams) + len(self._early)) * STREAM_BYTES
-        for reader, decoder, part in zip(self._readers, self._decoders, self._parts, strict=True):
-            total += reader.held_bytes + (decoder.held_bytes if decoder is not None else 0)
-            total += len(part.fragments) if part is not None else 0
+        # Written out: it is asked for after each piece.
+        forward, backward = self._readers
+        total = (len(self._streams) + len(self._early)) * STREAM_BYTES + forward.held_bytes + backward.held_bytes
+        for decoder in self._decoders:
+            if decoder is not None:
+                total += decoder.held_bytes
+        for part in self._parts:
+            if part is not None:
+                total += len(part.fragments)
         return total
 
     def take(self, direction: Direction, piece: Chunk | Gap | Frame, calls: list[StreamCall]) -> None:

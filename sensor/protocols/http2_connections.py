@@ -65,7 +65,7 @@ class Http2Connections:
         held = connection.held_bytes
         self._held_total += held - self._held[number]
         self._held[number] = held
-        told = [(number, call) for call in calls]
+        told = [(number, call) for call in calls] if calls else []
         while self._held_total > MAX_HELD_BYTES or len(self._connections) > MAX_CONNECTIONS:
             self.forgotten += 1
             told += self.close(next(iter(self._connections)), 0)

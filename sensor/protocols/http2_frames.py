@@ -39,6 +39,10 @@ class FrameKind(IntEnum):
     CONTINUATION = 9
 
 
+# A kind that nobody uses, for what the kernel passed over: frames that are not read, told as one without payload.
+PASSED_OVER: Final = 0xFF
+
+
 class FrameFlag(IntFlag):
     """Section 6; ACK (of SETTINGS and PING) has the bit of END_STREAM."""
 
@@ -66,6 +70,7 @@ class Setting(IntEnum):
 class Frame(msgspec.Struct, frozen=True, gc=False):
     """One frame, or a part of a DATA frame, or several DATA frames of one stream that were counted and not copied.
 
+    Frames of one direction leave no hole: what the kernel passes over it tells as `PASSED_OVER`. A hole is a loss.
     Padding and priority fields of HEADERS and PUSH_PROMISE are in `payload`; those of DATA are not.
     """
 

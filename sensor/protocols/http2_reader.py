@@ -149,19 +149,22 @@ class FrameReader:
             self._take_frame(piece, events)
 
     def _take_frame(self, frame: Frame, events: FrameSink) -> None:
-        """A frame that the kernel cut."""
-        if self.state is State.LOST:
-            self._resume()
-        elif self.state is State.START:
-            self.state = State.HEADER
-        elif self.state is not State.HEADER or self._held:
-            self._lose(ErrorCode.NO_ERROR, events)
-            self._resume()
+        """A frame that the kernel cut; padding and the like were not checked there."""
+        if self.state is not _IN_HEADER or self._held:
+            if self.state is State.LOST:
+                self._resume()
+            elif self.state is State.START:
+                self.state = State.HEADER
+            else:
+                self._lose(ErrorCode.NO_ERROR, events)
+                self._resume()
         self._position = frame.position + frame.wire_bytes
-        error = ErrorCode.NO_ERROR if frame.payload is None else check_payload(frame.kind, frame.flags, frame.payload)
-        if error:
-            self._lose(error, events)
-            return
+        payload = frame.payload
+        if payload is not None:
+            error = check_payload(frame.kind, frame.flags, payload)
+            if error:
+                self._lose(error, events)
+                return
         self.counts.frames += 1
         events.append(frame)
 

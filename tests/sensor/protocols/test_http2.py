@@ -15,7 +15,7 @@ from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head
 from sensor.protocols.http2 import DOUBTFUL_SILENCE_NS, MAX_BLOCK_BYTES, MAX_EARLY, MAX_STREAMS, Http2Connection
 from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind, unpack_header
+from sensor.protocols.http2_frames import PASSED_OVER, PREFACE, Frame, FrameKind, unpack_header
 from sensor.protocols.http2_heads import UNKNOWN_METHOD, UNKNOWN_PATH, StreamRequest
 from sensor.protocols.http2_order import PieceOrder
 from sensor.reassembly.connection import Direction
@@ -162,11 +162,13 @@ def walk(data: bytes, position: int, time_ns: int) -> list[Frame]:
         length, kind, flags, stream = unpack_header(data, at)
         size = 9 + length
         last = frames[-1] if frames else None
-        if kind != FrameKind.DATA:
+        if kind in (FrameKind.WINDOW_UPDATE, FrameKind.PING):
+            kind, flags, stream, payload, body = PASSED_OVER, 0, 0, None, 0
+        elif kind != FrameKind.DATA:
             payload, body = data[at + 9 : at + size], 0
         else:
             payload, body = None, length
-            is_run = last is not None and last.payload is None and last.stream == stream and not last.flags & 1
+            is_run = last is not None and last.kind == kind and last.stream == stream and not last.flags & 1
             if is_run and last is not None and last.position + last.wire_bytes == position + at:
                 frames.pop()
                 at, size, body = at - last.wire_bytes, size + last.wire_bytes, body + last.payload_bytes
