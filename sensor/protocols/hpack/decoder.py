@@ -48,7 +48,7 @@ ERROR_STRING: Final = "hpack_string"
 ERROR_SHORT: Final = "hpack_short"
 
 _FIRST_DYNAMIC: Final = len(STATIC_TABLE) + 1
-_MAX_INTEGER_BYTES: Final = 4  # After the prefix: up to 2**28, more than any length or size in use.
+_MAX_INTEGER_BYTES: Final = 5  # After the prefix: sizes of tables are 32 bits in SETTINGS.
 
 
 class _BrokenError(Exception):

@@ -211,6 +211,11 @@ def test_joined_decoder_is_complete_once_the_old_entries_are_gone():
     assert other.decode(b"\xbe").error == ERROR_INDEX
 
 
+def test_largest_table_size_is_read():
+    decoder = make_decoder()
+    assert decoder.decode(Encoder().resize((1 << 32) - 1) + b"\x82").fields == [(b":method", b"GET")]
+
+
 def test_own_bound_forgets_the_oldest_as_placeholders():
     encoder, decoder = Encoder(), make_decoder()
     decoder.decode(encoder.resize(1 << 20))
@@ -300,7 +305,7 @@ def test_hostile_bytes_never_raise_and_agree_with_another_decoder(blocks, is_com
             except hpack.HPACKError:
                 is_comparable = False
             else:
-                # Integers of any length are refused by us from 2**28 on.
+                # Integers of any length are read there, of up to six bytes here.
                 assert decoded.error == ERROR_INTEGER or decoded.fields == expected
 
 
