@@ -1,9 +1,12 @@
 """What capture costs and whether it loses: nginx answering a constant, under wrk, with and without the sensor in
 alternated rounds.
 
-    scripts/bench capture [--rounds 3] [--seconds 5]
+    scripts/bench capture [--rounds 3] [--seconds 5] [--scenarios fixed_rate ..]
 
-No two requests are equal: a random id in the path, one of 500 credentials, a request-id header that counts. Ratios of
+No two requests are equal: a random id in the path, one of 500 credentials, a request-id header that counts. Both sides
+are warm: two seconds of the same load go before what is measured. Two more scenarios show what that hides: `cold`, the
+first seconds of a sensor, in which everything is new to the kernel, and `unknown`, with a credential of its own in each
+request, so that no call is ever recognised and the budget of heads decides what is described. Ratios of
 CPU time are the figures to trust; calls a second depend on what else the machine does. Server CPU is read from
 schedstat of nginx's threads, wrk's from its rusage, the sensor's and the collector's from schedstat. The sensor runs
 in a memory cgroup of its own where one can be made, so that its maps and ring count; else its resident set is given,
@@ -35,6 +38,8 @@ from scripts.live.program import Program
 
 CONNECTIONS = 32
 CREDENTIALS = 500
+COUNTLESS = 1_000_000_000
+WARM_SECONDS = 2
 FIXED_RATE = 10_000  # Calls a second of the scenario that must lose nothing.
 SETTLE_SECONDS = 2.0  # The ring is read every 25 ms, totals follow.
 SERVER = "        default_type application/json;\n        location / { return 200 '{\"ok\": true}'; }"
@@ -148,28 +153,42 @@ def read_account(sensor: Sensor) -> tuple[int, int]:
     return int(seen), int(sum(float(v) for v in dropped))
 
 
-def run_wrk(port: int, seconds: int, pace: str) -> int:
-    """One run; returns the calls it made. `pace` is the pause between a connection's calls in milliseconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What wrk does."""
+
+    pace: str  # Pause between a connection's calls in milliseconds.
+    credentials: int = CREDENTIALS
+    warm_seconds: int = WARM_SECONDS
+
+
+def run_wrk(port: int, seconds: int, load: Load) -> int:
+    """One run; returns the calls it made."""
     wrk = shutil.which("wrk")
     if wrk is None:
         sys.exit("bench: wrk is not installed: apt-get install wrk")
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "capture.lua")]
     output = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}", "--", str(CREDENTIALS), pace], check=True, capture_output=True, text=True
+        [*command, f"http://127.0.0.1:{port}", "--", str(load.credentials), load.pace],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     match = re.search(r"(\d+) requests in", output)
     assert match, output
     return int(match[1])
 
 
-def run_round(nginx: Nginx, seconds: int, pace: str, sensor: Sensor | None) -> Round:
+def run_round(nginx: Nginx, seconds: int, load: Load, sensor: Sensor | None) -> Round:
     """One measured run of wrk."""
+    if load.warm_seconds:
+        run_wrk(nginx.port, load.warm_seconds, load)
     pids = [nginx.process.pid]
     mine = [sensor.program.pid] if sensor else []
     theirs = [sensor.collector.pid] if sensor else []
     seen, dropped = read_account(sensor) if sensor else (0, 0)
     before = [read_cpu_seconds(pids), read_client_seconds(), read_cpu_seconds(mine), read_cpu_seconds(theirs)]
-    made = run_wrk(nginx.port, seconds, pace)
+    made = run_wrk(nginx.port, seconds, load)
     if sensor:
         time.sleep(SETTLE_SECONDS)
     after = [read_cpu_seconds(pids), read_client_seconds(), read_cpu_seconds(mine), read_cpu_seconds(theirs)]
@@ -213,7 +232,7 @@ def summarise(scenario: str, plain: list[Round], watched: list[Round], memory_of
     }
 
 
-def run_scenario(name: str, pace: str, rounds: int, seconds: int, directory: Path) -> None:
+def run_scenario(name: str, load: Load, rounds: int, seconds: int, directory: Path) -> None:
     """Alternated rounds; prints the line."""
     nginx = Nginx(directory / f"nginx-{name}", SERVER)
     plain: list[Round] = []
@@ -221,10 +240,10 @@ def run_scenario(name: str, pace: str, rounds: int, seconds: int, directory: Pat
     memory_of = "process"
     try:
         for index in range(rounds):
-            plain.append(run_round(nginx, seconds, pace, None))
+            plain.append(run_round(nginx, seconds, load, None))
             with run_sensor(directory / f"{name}-{index}") as sensor:
                 memory_of = "cgroup" if sensor.cgroup else "process"
-                watched.append(run_round(nginx, seconds, pace, sensor))
+                watched.append(run_round(nginx, seconds, load, sensor))
     finally:
         nginx.stop()
     line = summarise(name, plain, watched, memory_of)
@@ -236,13 +255,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench capture")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--scenarios", nargs="*", choices=("fixed_rate", "saturation", "cold", "unknown"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="apidae-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         # Each of the connections sends at a fixed pace: 32 connections, one call each 3.2 ms, are 10,000 calls a
         # second.
-        run_scenario("fixed_rate", f"{1_000 * CONNECTIONS / FIXED_RATE}", options.rounds, options.seconds, directory)
-        run_scenario("saturation", "0", options.rounds, options.seconds, directory)
+        pace = f"{1_000 * CONNECTIONS / FIXED_RATE}"
+        loads = {
+            "fixed_rate": Load(pace=pace),
+            "saturation": Load(pace="0"),
+            "cold": Load(pace=pace, warm_seconds=0),
+            "unknown": Load(pace=pace, credentials=COUNTLESS),
+        }
+        for name in options.scenarios or loads:
+            run_scenario(name, loads[name], options.rounds, options.seconds, directory)
 
 
 if __name__ == "__main__":

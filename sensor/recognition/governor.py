@@ -2,8 +2,8 @@
 
 Each second it compares the processor time used with what the calls of that second allow. Above the budget, fewer heads
 a second go up for what the kernel does not recognise (such calls are then counted under their service's `other` route);
-well below it, more. Calls are counted in any case. Multiplicative both ways, down faster than up, so that it settles
-just below the budget.
+well below it, more. Calls are counted in any case. Down at once by what is too much, up step by step, so that it
+settles just below the budget.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Final
 INTERVAL_NS: Final = 1_000_000_000
 # A budget is given for so many calls a second; fewer than these have as much.
 BUDGET_CALLS: Final = 10_000
-_DOWN: Final = 0.5
+_LEAST_FACTOR: Final = 0.1
 _UP: Final = 1.25
 # Below this part of the budget there is room for more.
 _COMFORT: Final = 0.7
@@ -77,7 +77,8 @@ class Governor:
         limit, settings = self.heads_per_second, self._settings
         self._seconds_over = self._seconds_over + 1 if self.used_share > 1 else 0
         if self._seconds_over >= _PATIENCE and heads_rate >= _HEADS_PART * limit:
-            self.heads_per_second = max(settings.floor_heads_per_second, int(limit * _DOWN))
+            factor = max(_LEAST_FACTOR, 1 / self.used_share)
+            self.heads_per_second = max(settings.floor_heads_per_second, int(limit * factor))
         elif self.used_share < _COMFORT and limit < settings.heads_per_second:
             self.heads_per_second = min(settings.heads_per_second, int(limit * _UP) + 1)
         return self.heads_per_second != limit
