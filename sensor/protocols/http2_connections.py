@@ -47,7 +47,7 @@ class Http2Connections:
         return self._connections.get(number)
 
     def open(self, number: int, *, is_joined: bool, client: Direction | None) -> Http2Connection:
-        """A connection that begins, or is first met; see `Http2Connection`."""
+        """A connection that begins, or is first met; see `Http2Connection`. Its number is not in use."""
         connection = self._connections[number] = Http2Connection(self._strings, is_joined=is_joined, client=client)
         self._held_total -= self._held.get(number, 0)
         self._held[number] = 0
