@@ -14,9 +14,10 @@
 #define SEGMENTS_MAX 32
 /* Steps, which bound the verifier's work. A word of eight bytes takes one, the end of each part another. */
 #define LINE_STEPS 43
-#define FIELD_STEPS 128
+#define FIELD_STEPS 144
+#define ANSWER_STEPS 64
 #define PATH_STEPS 40
-#define QUERY_STEPS 40
+#define QUERY_STEPS 32
 
 #define GOLDEN 0x9E3779B97F4A7C15ULL
 #define LOWER_CASE REPEAT(0x20)
@@ -60,6 +61,8 @@ struct head {
   u8 has_slash;
   u8 flags;   /* P_*, as the machine's. */
   u8 is_suspicious;
+  u8 version; /* Its last digit. */
+  u8 is_recalled; /* The field lines are those of the request before. */
   u8 is_unknown; /* Some name is not in `names`, or a byte in the query needs user space. */
   u8 bytes[HEAD_MAX + 48];
 };
@@ -157,9 +160,13 @@ static __always_inline void read_line(struct head *h) {
   h->target_end = feed - 10;
   h->fields = feed + 1;
   u8 digit = version >> 56;
-  if ((start & 0xffff) != 0x2f20 /* " /" */ || (end & 0xff) != ' ' || (version & 0xffffffffffffffULL) != HTTP1_WORD ||
-      (digit != '0' && digit != '1') || (load(h, feed - 1) & 0xff) != '\r')
+  u64 letters = BETWEEN(word & M7F, 'A', 'Z') | equal_bytes(word, REPEAT('-'));
+  u64 others = (~letters | word) & MARKS & ((space & -space) - 1); /* Registered methods hold nothing else. */
+  u64 wrong = others | ((start & 0xffff) ^ 0x2f20 /* " /" */) | ((end & 0xff) ^ ' ') | ((version & 0xffffffffffffffULL) ^ HTTP1_WORD) |
+              ((digit & 0xfe) ^ '0') | ((load(h, feed - 1) & 0xff) ^ '\r');
+  if (wrong)
     refuse(h);
+  h->version = digit;
   h->profile = fold(0, digit);
 }
 
@@ -266,13 +273,16 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
   start_value(h, from, 0);
 }
 
+/* Marks LF, VT, FF and CR. */
+static __always_inline u64 line_ends(u64 word) { return BETWEEN(word & M7F, '\n', '\r') & ~word & MARKS; }
+
 /* The value, or whole line, in hand ends before `at`, where CR LF must be. */
 static __always_inline void end_hashed(struct head *h, u64 word, u32 at) {
   u32 length = at - V(h->from);
   u64 hash = sip_end(&h->sip, low_bytes(word, length & 7), length, 1, 3);
   u64 around = load(h, at - 1);
   u8 before = around;
-  if ((around >> 16 & 0xff) != '\n' || (h->is_host && (before == ' ' || before == '\t')))
+  if ((around >> 8 & 0xffff) != 0x0a0d || (h->is_host && (before == ' ' || before == '\t')))
     refuse(h);
   if (h->is_host)
     h->host = hash;
@@ -316,15 +326,15 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     return;
   }
   if (mode == H_HASHED) {
-    u64 returns = equal_bytes(word, REPEAT('\r'));
-    if (returns) {
-      end_hashed(h, word, at + first_byte(returns));
+    u64 ends = line_ends(word);
+    if (ends) {
+      end_hashed(h, word, at + first_byte(ends));
       return;
     }
     sip_word(&h->sip, word, 1);
     h->at = at + 8;
     word = load(h, at + 8);
-    if (!equal_bytes(word, REPEAT('\r'))) {
+    if (!line_ends(word)) {
       sip_word(&h->sip, word, 1);
       h->at = at + 16;
     }
@@ -373,6 +383,76 @@ static __always_inline void read_fields(struct head *h, const struct settings *s
   }
   if (V(h->verdict) != HEAD_DONE || !V(h->has_host))
     refuse(h);
+}
+
+/* ---- response heads ------------------------------------------------------------------------------------------------------------- */
+
+/* Only status and framing are wanted of them, so lines are skipped but for two names. Ends of lines and of the head are the machine's. */
+static __always_inline void answer_step(struct head *h) {
+  u32 at = V(h->at);
+  if (at >= V(h->end)) {
+    refuse(h);
+    return;
+  }
+  if (V(h->mode) == H_LINE) {
+    u64 first = load(h, at), second = load(h, at + 8);
+    u32 start = first & 0xffff;
+    if (start == 0x0a0d || (start & 0xff) == '\n') {
+      h->size = at + 1 + (start == 0x0a0d);
+      if (V(h->size) > V(h->end))
+        refuse(h);
+      else
+        accept(h);
+      return;
+    }
+    h->mode = H_SKIPPED;
+    if ((first | LOWER_CASE) == CONTENT_WORD && first >> 56 == '-' &&
+        ((second | LOWER_CASE) & 0xffffffffffffULL) == LENGTH_WORD && (second >> 48 & 0xff) == ':') {
+      read_length(h, at + 15);
+      return;
+    }
+    if ((first | LOWER_CASE) == TRANSFER_WORD && (second & 0xff) == '-' && (second | LOWER_CASE) == ENCODING_WORD) {
+      u32 third = load(h, at + 16);
+      if (((third | 0x20) & 0xff) == 'g' && (third >> 8 & 0xff) == ':') {
+        read_coding(h, at + 18);
+        return;
+      }
+    }
+  }
+#pragma unroll
+  for (u32 i = 0; i < 4; i++) {
+    u64 feeds = equal_bytes(load(h, at), REPEAT('\n'));
+    if (feeds) {
+      h->at = at + first_byte(feeds) + 1;
+      h->mode = H_LINE;
+      return;
+    }
+    at += 8;
+  }
+  h->at = at;
+}
+
+/* Gives the status; refused where the machine has to look. */
+static __always_inline u32 read_answer(struct head *h) {
+  u64 word = load(h, 0), digits = load(h, 8);
+  u32 marks = BETWEEN(digits & M7F, '0', '9') & ~digits & MARKS;
+  h->verdict = HEAD_GOES_ON;
+  h->flags = 0;
+  h->at = 12;
+  h->mode = H_SKIPPED;
+  u8 version = word >> 56;
+  /* A blank, three digits, and no fourth. */
+  if ((word & 0xffffffffffffffULL) != HTTP1_WORD || version - '0' > 9U || (digits & 0xff) != ' ' || marks != 0x80808000)
+    refuse(h);
+  u32 status = (digits >> 8 & 15) * 100 + (digits >> 16 & 15) * 10 + (digits >> 24 & 15);
+  if ((digits >> 32 & 0xff) - '0' <= 9U)
+    refuse(h);
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < ANSWER_STEPS && !V(h->verdict); i++)
+    answer_step(h);
+  if (V(h->verdict) != HEAD_DONE)
+    refuse(h);
+  return status;
 }
 
 /* ---- the path ------------------------------------------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #include "walk.h"
 #include "tell.h"
 #include "recognise.h"
+#include "answer.h"
 
 #define PASS 1
 
@@ -287,6 +288,10 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
       skb->cb[4] = 1;
       call_recognise(skb, is_deferred);
     }
+    if (!is_deferred && may_answer(c, f, direction)) {
+      skb->cb[4] = 1;
+      programs.call(skb, PROGRAM_ANSWER);
+    }
     call_walk(skb, is_deferred);
   } else if (is_closing) {
     call_finish(skb, is_deferred);
@@ -382,7 +387,7 @@ static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_
   struct scratch *s = take_scratch();
   struct recognised r;
   f->looks++;
-  int is_known = s && load_head(skb, &s->head, V(f->offset)) && look_up(skb, s, c, f, set, direction, now, &r);
+  int is_known = s && load_head(skb, &s->head, V(f->offset), HEAD_MAX) && look_up(skb, sk, s, c, f, set, direction, now, &r, is_deferred);
   if (is_known)
     take_call(skb, sk, c, f, s, &r, key, direction, now);
   if (s)
@@ -394,6 +399,32 @@ static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_
   if (V(f->offset) < skb->len && may_recognise(c, f, direction))
     call_recognise(skb, is_deferred);
   return leave_packet(skb, sk, c, f, is_deferred);
+}
+
+/* The packet's first message, which is a response. */
+int answer(struct __sk_buff *skb) {
+  u32 direction = (skb->cb[0] - 1) & 1;
+  u64 key = (u64)skb->cb[3] << 32 | skb->cb[2], now = bpf_ktime_get_ns();
+  struct bpf_sock *sk = skb->sk;
+  if (!sk)
+    return PASS;
+  sk = bpf_sk_fullsock(sk);
+  if (!sk)
+    return PASS;
+  struct conn *c = found_conn(skb, sk, 0);
+  const struct settings *set = find_settings();
+  if (!c || !set)
+    return PASS;
+  struct flow *f = &c->flow[direction];
+  struct scratch *s = take_scratch();
+  int is_read = s && load_head(skb, &s->head, V(f->offset), ANSWER_MAX) && take_answer(skb, sk, c, f, &s->head, key, direction, now);
+  if (s)
+    free_scratch(s);
+  if (!is_read)
+    call_walk(skb, 0);
+  else if (V(f->draft_kind))
+    tell(skb, sk, c, f, set, now);
+  return leave_packet(skb, sk, c, f, 0);
 }
 
 /* FIN or RST: a response without framing is complete with its connection; what else is outstanding was aborted. */

@@ -8,6 +8,7 @@
 
 #include "siphash.h"
 #include "head.h"
+#include "seen.h"
 
 #define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */
 #define RECOGNISED_MAX 8  /* Of one segment; each takes a tail call from those that `walk` may need. */
@@ -57,15 +58,15 @@ static __always_inline int may_recognise(const struct conn *c, const struct flow
          V(f->parse.state) == S_NONE;
 }
 
-/* 1: the head is in hand. */
-static __always_inline int load_head(struct __sk_buff *skb, struct head *h, u32 offset) {
+/* 1: the head is in hand, or its first `most` bytes, a power of two. */
+static __always_inline int load_head(struct __sk_buff *skb, struct head *h, u32 offset, const u32 most) {
   u32 n = skb->len - offset;
   if (offset >= skb->len)
     return 0;
-  if (n > HEAD_MAX)
-    n = HEAD_MAX;
+  if (n > most)
+    n = most;
   asm volatile("" : "+r"(n));
-  n = ((n - 1) & (HEAD_MAX - 1)) + 1;
+  n = ((n - 1) & (most - 1)) + 1;
   asm volatile("" : "+r"(n));
   if (bpf_skb_load_bytes(skb, offset, h->bytes, n) < 0)
     return 0;
@@ -103,13 +104,13 @@ struct recognised {
   u32 profile;
 };
 
-static __always_inline int look_up(struct __sk_buff *skb, struct scratch *s, const struct conn *c, struct flow *f,
-                                   const struct settings *set, u32 direction, u64 now, struct recognised *r) {
+static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
+                                   const struct settings *set, u32 direction, u64 now, struct recognised *r, const int is_deferred) {
   struct head *h = &s->head;
   read_line(h);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
-  read_fields(h, set);
+  find_fields(sk, c, h, set, is_deferred);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
   h->node = find_root(skb, s, c, direction);

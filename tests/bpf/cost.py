@@ -1,0 +1,137 @@
+"""What the kernel side takes of each call: `python -m tests.bpf.cost` (root), a line a case.
+
+Both ends of a connection are this process, so that only the time inside the programs is measured, as the kernel itself
+counts it (BPF_ENABLE_STATS). Programs behind tail calls count to the hook that was entered. The server end's two
+packets, the client end's two and their bare ACKs are all in the figure, which is the least of the rounds.
+"""
+
+import ctypes
+import functools
+import os
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.abi import NameKind
+from sensor.kernel.capture import Capture
+from sensor.kernel.loader import load_program
+from tests.bpf.recognised import own_cgroup_id
+from tests.bpf.reference import Teacher
+from tests.bpf.wire import request, response
+
+CALLS = 2_000
+ROUNDS = 9
+_ENABLE_STATS, _OBJ_GET_INFO_BY_FD = 32, 15
+# Offsets in struct bpf_prog_info (include/uapi/linux/bpf.h): run_time_ns, run_cnt.
+_INFO_BYTES, _RUN_TIME, _RUN_COUNT = 232, 192, 200
+_BROWSER = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari\r\n"
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
+    "Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en-GB,en;q=0.9,de;q=0.8\r\nConnection: keep-alive\r\n"
+)
+CASES = {
+    "small, 70 B": ("/users/1234", "User-Agent: c\r\n"),
+    "service, 250 B": (
+        "/v1/users/1234567/orders",
+        "User-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
+        "Connection: keep-alive\r\nX-Api-Key: 0123456789abcdef0123456789abcdef\r\nX-Request-Id: 0123456789\r\n",
+    ),
+    "uuid and token, 1.2 KB": (
+        "/v1/users/6f1c2d3e-4a5b-6c7d-8e9f-0a1b2c3d4e5f/orders/991?page=2",
+        _BROWSER + "Authorization: Bearer " + "e" * 700 + "\r\n",
+    ),
+    "browser with cookie, 1 KB": ("/api/items", _BROWSER + "Cookie: " + "c" * 500 + "\r\n"),
+}
+
+
+def _bpf(command: int, attributes: bytes) -> int:
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return int(ctypes.CDLL(None, use_errno=True).syscall(321, command, buffer, len(attributes)))
+
+
+def read_stats(program_fd: int) -> tuple[int, int]:
+    """(nanoseconds, runs) of a program since statistics are on."""
+    info = ctypes.create_string_buffer(_INFO_BYTES)
+    result = _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program_fd, _INFO_BYTES, ctypes.addressof(info)))
+    if result < 0:
+        raise OSError("BPF_OBJ_GET_INFO_BY_FD failed")
+    return struct.unpack_from("<Q", info.raw, _RUN_TIME)[0], struct.unpack_from("<Q", info.raw, _RUN_COUNT)[0]
+
+
+def _make_calls(sent: bytes, answer: bytes, count: int, ends: tuple[socket.socket, socket.socket]) -> None:
+    client, server = ends
+    for _ in range(count):
+        client.sendall(sent)
+        server.recv(65536)
+        server.sendall(answer)
+        client.recv(65536)
+
+
+def measure(capture: Capture, programs: tuple[int, int], run: Callable[[], None]) -> tuple[float, float]:
+    """Nanoseconds a call in ingress and in egress: the least of ROUNDS, each in a drained ring."""
+    best = [1e9, 1e9]
+    for _ in range(ROUNDS):
+        before = [read_stats(fd)[0] for fd in programs]
+        run()
+        for index, fd in enumerate(programs):
+            best[index] = min(best[index], (read_stats(fd)[0] - before[index]) / CALLS)
+        capture.read()
+        capture.read_records(is_all=True)
+        capture.release_records()
+    return best[0], best[1]
+
+
+def main() -> None:
+    """Prints the table."""
+    stats = _bpf(_ENABLE_STATS, struct.pack("<I", 0))
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    assert mount is not None
+    home = mount / f"apidae_cost_{os.getpid()}"
+    home.mkdir()
+    back = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    (home / "cgroup.procs").write_text("0")  # Only this process's packets are in the figures.
+    try:
+        program = load_program(home, 16 << 20, True)
+        capture = Capture(program=program, ring_bytes=16 << 20, clock=Clock())
+        capture.attach()
+        teacher = Teacher(capture)
+        teacher.name(True, b"page", NameKind.QUERY_IGNORED)
+        for field in (b"accept-language", b"connection"):
+            teacher.name(False, field, NameKind.HEADER_IGNORED)
+        for case, (target, headers) in CASES.items():
+            sent, answer = request("GET", target, headers), response(200, b"x" * 200, "Server: nginx\r\nDate: x\r\n")
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                port = listener.getsockname()[1]
+                for name, is_on, is_taught in (("off", 0, False), ("unknown", 1, False), ("known", 1, True)):
+                    teacher.set(is_recognising=is_on)
+                    if is_taught:
+                        segments = target.partition("?")[0].split("/")[1:]
+                        values = tuple(i for i, text in enumerate(segments) if text[:1].isdigit())
+                        teacher.profile(sent)
+                        teacher.path(sent, cgroup_id=own_cgroup_id(), port=port, values=values)
+                    with socket.create_connection(("127.0.0.1", port)) as client:
+                        server, _ = listener.accept()
+                        with server:
+                            for end in (client, server):
+                                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                            ends = (client, server)
+                            spent = measure(
+                                capture,
+                                (program.ingress, program.egress),
+                                functools.partial(_make_calls, sent, answer, CALLS, ends),
+                            )
+                    print(
+                        f"{case:26} {name:8} ingress {spent[0]:5.0f} egress {spent[1]:5.0f} both {sum(spent):5.0f} ns"
+                    )
+        capture.close()
+    finally:
+        (mount / back.lstrip("/") / "cgroup.procs").write_text("0")
+        home.rmdir()
+        os.close(stats)
+
+
+if __name__ == "__main__":
+    main()

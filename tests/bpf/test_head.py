@@ -1,0 +1,333 @@
+"""The kernel's head reader, compiled in user space: it agrees with the byte machine on where a head ends and how its
+body is framed, and with a plain Python reference on what the head says; what is not plain it refuses."""
+
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensor.kernel import hashes
+from sensor.kernel.abi import NameKind
+from sensor.kernel.compile import BPF_DIRECTORY
+from sensor.kernel.machine import STATE, Action, ParseFlag, build_machine, defines
+from tests.bpf.reference import Reference
+
+REFUSED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the reader made of a head."""
+
+    verdict: int
+    size: int
+    flags: int
+    length: int
+    profile: int
+    host: int
+    method: int
+    is_unknown: int
+    is_suspicious: int
+
+
+Reader = Callable[..., list[Read]]  # (heads, is_answer=False).
+Frame = Callable[..., tuple[int, ...]]  # (head, state="REQUEST"): done, state, action, status, flags, length.
+IGNORED = (b"accept", b"user-agent", b"x-request-id", b"content-type-x", b"a", b"accept-encoding")
+
+
+def _reference() -> Reference:
+    reference = Reference(key=bytes(range(16)), seed=0x1234_5678_9ABC_DEF0)
+    reference.names[False, b"host"] = NameKind.HEADER_HOST
+    for name in IGNORED:
+        reference.names[False, name] = NameKind.HEADER_IGNORED
+    for name in (b"page", b"q", b"a_long_parameter_name", b""):
+        reference.names[True, name] = NameKind.QUERY_IGNORED
+    reference.names[True, b"api_key"] = NameKind.QUERY_CREDENTIAL
+    return reference
+
+
+REFERENCE = _reference()
+
+
+def _build(directory: Path, name: str) -> Path:
+    compiler = shutil.which("cc") or shutil.which("clang-19") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    program = directory / name
+    source = Path(__file__).with_name(f"{name}.c")
+    flags = ["-O1", "-g", "-Wall", "-Werror", "-Wno-unknown-pragmas", f"-I{BPF_DIRECTORY}", *defines()]
+    subprocess.run([compiler, *flags, "-o", str(program), str(source)], check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    """Reads heads one after the other."""
+    program = _build(tmp_path_factory.mktemp("head"), "head_harness")
+    names = b"".join(
+        struct.pack(
+            "<Q",
+            (hashes.hash_parameter_name if is_parameter else hashes.hash_header_name)(REFERENCE.seed, name) & ~0xFF
+            | kind,
+        )
+        for (is_parameter, name), kind in REFERENCE.names.items()
+    )
+    start = REFERENCE.key + struct.pack("<QI", REFERENCE.seed, len(REFERENCE.names)) + names
+
+    def run(heads: list[bytes], is_answer: bool = False) -> list[Read]:
+        cases = b"".join(struct.pack("<I", len(head)) + head for head in heads)
+        output = subprocess.run(
+            [program, *["answer"] * is_answer], input=start + cases, capture_output=True, check=True
+        ).stdout
+        return [Read(*map(int, line.split())) for line in output.splitlines()]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> Frame:
+    """What the machine makes of a head."""
+    directory = tmp_path_factory.mktemp("machine")
+    program, table = _build(directory, "machine_harness"), directory / "table"
+    table.write_bytes(build_machine().packed())
+
+    def run(head: bytes, state: str = "REQUEST") -> tuple[int, ...]:
+        case = struct.pack("<3I", STATE[state], 128, len(head)) + head
+        output = subprocess.run([program, table], input=case, capture_output=True, check=True).stdout
+        return tuple(map(int, output.split()))
+
+    return run
+
+
+def _agree(head: bytes, told: Read, framed: tuple[int, ...]) -> None:
+    """Of a head that the reader took."""
+    done, _, action, _, flags, length = framed
+    assert action == Action.HEAD_END, head
+    assert told.size == done, head
+    method_flags = ParseFlag.CONFIRMED | ParseFlag.HEAD | ParseFlag.CONNECT
+    assert told.flags == flags & ~method_flags, head
+    if flags & ParseFlag.LENGTH:
+        assert told.length == length, head
+    assert (told.profile, told.host) == REFERENCE.profile_and_host(head[: told.size]), head
+    assert told.method == int.from_bytes(head.split(b" ", 1)[0][:8], "little")
+
+
+_token = st.text("abcXYZ019-_", min_size=1, max_size=20).map(str.encode)
+_value = st.binary(max_size=80).map(lambda v: bytes(b for b in v if b not in b"\r\n").strip(b" \t"))
+_line = st.one_of(
+    st.tuples(st.sampled_from(IGNORED) | _token, st.sampled_from([b":", b": ", b":\t ", b":  "]), _value).map(b"".join),
+    st.sampled_from(
+        [
+            *(b"Content-Length: 5", b"content-length:0", b"Content-Length: 123456789", b"Content-Length:12345678"),
+            *(b"CONTENT-LENGTH: 000000000000012", b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"),
+            *(b"Content-LengthX: 5", b"Transfer-Encodinh: chunked", b"Content\x0dLength: 4", b"Cookie: " + b"c" * 300),
+        ]
+    ),
+)
+_segment = st.text("abz019-_.~AZ", max_size=24).map(str.encode)
+_pair = st.one_of(
+    st.sampled_from([b"page=1", b"q=a%20b", b"api_key=secret", b"API_KEY=k", b"q", b"a_long_parameter_name=12345678"]),
+    st.tuples(_token, st.just(b"="), _token).map(b"".join),
+)
+
+
+@st.composite
+def plain_heads(draw: st.DrawFn) -> bytes:
+    """Heads of the form that is taught, whatever they say."""
+    method = draw(st.sampled_from([b"GET", b"POST", b"HEAD", b"PROPFIND", b"M", b"PATCH"]))
+    target = b"/" + b"/".join(draw(st.lists(_segment, max_size=5)))
+    pairs = draw(st.lists(_pair, max_size=4))
+    has_query: bool = draw(st.booleans())
+    if pairs or has_query:
+        target += b"?" + b"&".join(pairs)
+    lines = draw(st.lists(_line, max_size=8))
+    host = draw(st.sampled_from([b"Host: h", b"HOST:api.example.org:8080", b"host: \t x"]))
+    lines.insert(draw(st.integers(0, len(lines))), host)
+    version = draw(st.sampled_from([b"HTTP/1.1", b"HTTP/1.0"]))
+    return b"\r\n".join([b" ".join((method, target, version)), *lines, b"", b""])
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether the reader may not refuse it."""
+    lines = head.split(b"\r\n")[1:]
+    names = [line.partition(b":")[0].lower() for line in lines]
+    return (
+        names.count(b"host") == 1
+        and names.count(b"content-length") <= 1
+        and not re.search(rb"[\r\x0b\x0c]", head.replace(b"\r\n", b""))
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(heads=st.lists(plain_heads(), min_size=1, max_size=6), rest=st.binary(max_size=40))
+def test_plain_heads(read: Reader, frame: Frame, heads: list[bytes], rest: bytes) -> None:
+    for head, told in zip(heads, read([head + rest for head in heads]), strict=True):
+        if told.verdict != REFUSED:
+            _agree(head + rest, told, frame(head + rest))
+            assert told.size == len(head)
+        else:
+            assert not _is_plain(head), head
+
+
+@settings(max_examples=300, deadline=None)
+@given(heads=st.lists(plain_heads(), min_size=1, max_size=3), data=st.data())
+def test_damaged_heads_are_refused_or_read_alike(
+    read: Reader, frame: Frame, heads: list[bytes], data: st.DataObject
+) -> None:
+    damaged = []
+    for head in heads:
+        at = data.draw(st.integers(0, len(head) - 1))
+        new = data.draw(
+            st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b"/", b"?", b"\0", b"\xff", b"#"])
+        )
+        damaged.append(head[:at] + new + head[at + data.draw(st.integers(0, 2)) :])
+    for head, told in zip(damaged, read(damaged), strict=True):
+        target = re.split(rb"[ \n]", head)[1:2]
+        # A path that nobody would teach is never known, whatever else was read.
+        if told.verdict != REFUSED and not told.is_unknown and not re.search(rb"[\0-\x20\x7f]", b"".join(target)):
+            _agree(head, told, frame(head))
+
+
+@settings(max_examples=150, deadline=None)
+@given(heads=st.lists(plain_heads(), min_size=2, max_size=12))
+def test_profiles_part_what_differs_and_nothing_else(read: Reader, heads: list[bytes]) -> None:
+    """Two heads have one profile exactly where all that is read in them is equal."""
+    said: dict[int, object] = {}
+    for head, told in zip(heads, read(heads), strict=True):
+        if told.verdict == REFUSED or told.is_unknown:
+            continue
+        line, *lines = head[: told.size - 4].split(b"\r\n")
+        query = line.split(b" ")[1].partition(b"?")[2]
+        kept = (
+            line[-1:],
+            tuple(
+                one
+                for one in lines
+                if one.partition(b":")[0].lower() not in (*IGNORED, b"host", b"content-length", b"transfer-encoding")
+            ),
+            tuple(pair for pair in query.split(b"&") if pair.lower().startswith(b"api_key=")),
+        )
+        assert said.setdefault(told.profile, kept) == kept
+    assert len(set(said.values())) == len(said)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",  # No Host.
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\nHost: a\n\n",
+        b"GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a \r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nnocolon\r\nX: y\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1,1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: \r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1234567890123456\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET  /a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.1 \r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/1.2\r\nHost: a\r\n\r\n",
+        b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"BASELINE-CONTROL / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r",
+        b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + b"c" * 2_100 + b"\r\n\r\n",
+        b"",
+        b"G",
+    ],
+)
+def test_refused(read: Reader, head: bytes) -> None:
+    """After a head of the same length that was read, so that stale bytes lie behind it."""
+    filler = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" + b"\r\n\r\n" * 400
+    assert [told.verdict == REFUSED for told in read([filler, head])] == [False, True]
+
+
+def test_long_heads_are_read_whole(read: Reader) -> None:
+    """Some two thousand bytes, hashed or skipped, many short lines or one long one."""
+    base = b"GET /a/b/c HTTP/1.1\r\nHost: a\r\n"
+    heads = [
+        base + b"Cookie: " + b"c" * (2_040 - len(base) - 16) + b"\r\n\r\n",
+        base + b"Accept: " + b"c" * (2_040 - len(base) - 16) + b"\r\n\r\n",
+        base + b"".join(b"X-Line-%d: value %d\r\n" % (i, i) for i in range(35)) + b"\r\n",
+        base + b"".join(b"Accept: value %d\r\n" % i for i in range(50)) + b"\r\n",
+    ]
+    assert all(len(head) <= 2_048 for head in heads)
+    for head, told in zip(heads, read(heads), strict=True):
+        assert told.verdict != REFUSED, head[:80]
+        assert told.size == len(head)
+        assert (told.profile, told.host) == REFERENCE.profile_and_host(head)
+
+
+_answer_line = st.one_of(
+    st.tuples(_token, st.sampled_from([b":", b": "]), _value).map(b"".join),
+    st.sampled_from(
+        [
+            *(b"Content-Length: 5", b"content-length:0", b"Content-Length: 123456789012", b"Content-Length:  12345678"),
+            *(b"CONTENT-LENGTH: 000000000000012", b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"),
+            *(
+                b"Content-LengthX: 5",
+                b"Content-Length : 5",
+                b"Content-Length: 5, 5",
+                b"Content-Length: 5 ",
+                b"Content-Length:",
+            ),
+            *(
+                b"Transfer-Encoding: gzip",
+                b"Transfer-Encoding: gzip, chunked",
+                b"Transfer-Encoding : chunked",
+                b"nocolon",
+            ),
+            *(b" folded: 5", b"\tContent-Length: 7", b"content", b"transfer-", b"Content\rLength: 9", b"c", b"t"),
+        ]
+    ),
+)
+_status_line = st.sampled_from(
+    [
+        *(b"HTTP/1.1 200 OK", b"HTTP/1.0 404", b"HTTP/1.1 100 ", b"HTTP/1.1 999 x y z", b"HTTP/1.9 204\tq"),
+        *(b"HTTP/1.1 2000", b"HTTP/1.1  200 OK", b"HTTP/1.1 20 OK", b"HTTP/2 200 OK", b"http/1.1 200 OK"),
+        *(b"HTTP/1.1\t200", b"HTTP/1.1 2x0"),
+    ]
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    answers=st.lists(
+        st.tuples(
+            _status_line,
+            st.lists(_answer_line, max_size=7),
+            st.sampled_from([b"\r\n", b"\r\n", b"\n"]),
+            st.binary(max_size=30),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_response_heads(read: Reader, frame: Frame, answers: list[tuple[bytes, list[bytes], bytes, bytes]]) -> None:
+    """What is read is what the machine reads; what is plain is read."""
+    heads = [end.join([line, *lines, b"", b""]) + body for line, lines, end, body in answers]
+    for head, told, (line, lines, _, _) in zip(heads, read(heads, True), answers, strict=True):
+        done, _, action, status, flags, length = frame(head, "RESPONSE")
+        if told.verdict == REFUSED:
+            names = [one.lower() for one in lines if one.lower().startswith((b"content-length", b"transfer-encoding"))]
+            assert names or action != Action.HEAD_END or line not in (b"HTTP/1.1 200 OK", b"HTTP/1.0 404"), head
+            continue
+        assert action == Action.HEAD_END, head
+        assert (told.size, told.method) == (done, status), head
+        assert told.flags | ParseFlag.CONFIRMED == flags, head
+        if flags & ParseFlag.LENGTH:
+            assert told.length == length, head
