@@ -123,23 +123,21 @@ static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, s
   f->profile = V(h->profile);
   f->host = V(h->host);
   f->is_suspicious = V(h->is_suspicious);
-  if (!V(h->node) || V(h->is_unknown))
-    return 0;
-  u64 profile = V(h->profile);
-  u32 *number = profiles.lookup(&profile);
-  if (!number)
+  if (!V(h->node))
     return 0;
   s->leaf.node = V(h->node);
   s->leaf.has_slash = V(h->has_slash);
   struct leaf *leaf = leaves.lookup(&s->leaf);
   if (!leaf)
     return 0;
+  u64 profile = V(h->profile);
+  u32 *number = V(h->is_unknown) ? 0 : profiles.lookup(&profile);
   r->route = leaf->route;
-  r->profile = *number;
+  r->profile = number ? *number : 0; /* 0: beyond the budget of heads the call is told with its route, but not by whom it was made. */
   u32 is_due = V(leaf->next_head_ns) <= now;
   if (is_due)
     leaf->next_head_ns = now + set->head_sample_ns;
-  if ((is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, now)) {
+  if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, now)) {
     f->is_paid = 1;
     return 0;
   }

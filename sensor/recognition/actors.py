@@ -73,6 +73,11 @@ class ActorTable:
         is_server = records["role"] == Role.SERVER
         cgroups = np.where(is_server, records["peer_cgroup_id"], records["cgroup_id"])
         key: Keys = records["actor"]
+        is_nameless = records["profile"] == 0
+        if is_nameless.any():  # Nothing is known of their heads, which may all differ: address and cgroup are all.
+            places = np.flatnonzero(is_nameless)
+            key = key.copy()
+            key[places] = _mix_addresses(records[places], cgroups[places])
         workloads = np.full(len(records), -1)
         ids, id_places = np.unique(cgroups, return_inverse=True)
         is_shared = np.array([bool(one) and not self._identity.is_one_workload(one) for one in ids.tolist()], bool)
@@ -107,8 +112,7 @@ class ActorTable:
     ) -> npt.NDArray[np.int64]:
         """Number of the workload at the client's end of each record."""
         ports = np.where(is_server, records["remote_port"], records["local_port"])
-        words = np.ascontiguousarray(records["client_address"]).view(np.uint64)
-        key = mix(mix(mix(words[:, 0], words[:, 1]), ports), cgroups)
+        key = mix(_mix_addresses(records, cgroups), ports)
         keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
         numbers = list(map(self._connections.get, keys.tolist()))
         for place in [place for place, number in enumerate(numbers) if number is None]:
@@ -153,6 +157,12 @@ def mix(key: Keys, part: npt.NDArray[Any]) -> Keys:
     """One more part of a combined key."""
     mixed = (key ^ part.astype(np.uint64)) * _MULTIPLIER
     return mixed ^ mixed >> _HALF
+
+
+def _mix_addresses(records: Records, cgroups: npt.NDArray[Any]) -> Keys:
+    """A key of the client's address and cgroup."""
+    words = np.ascontiguousarray(records["client_address"]).view(np.uint64)
+    return mix(mix(words[:, 0], words[:, 1]), cgroups)
 
 
 def _name_client(record: Any) -> str:

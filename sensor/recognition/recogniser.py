@@ -158,6 +158,7 @@ class Recogniser:
             ("evicted_names", "Names forgotten because there were too many", self._names.evicted_count, True),
             ("contradictions", "Times a sample did not fit what was taught", self._learner.contradicted_count, True),
             ("unlearned_calls", "Calls beyond the budget of heads", converter.unlearned_calls, True),
+            ("nameless_calls", "Calls of known routes beyond the budget of heads", converter.nameless_calls, True),
             ("overflow_calls", "Calls that were only added up, as a ring was full", converter.overflow_calls, True),
             ("forgotten_calls", "Calls of routes forgotten long before they ended", converter.forgotten_calls, True),
         )

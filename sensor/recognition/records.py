@@ -1,9 +1,10 @@
 """Kernel records to CALL columns: numbers of routes and actors looked up once each a batch, the rest copied in bulk.
 
 A record says which route and profile the kernel recognised; what these are is in the `Mirror`. The actor (who called)
-is interned by the record's own 64-bit `actor`, from the first record that has it. What the kernel did not recognise
-and had no budget to send up goes to the service's `other` route, and so does what it could only sum because a ring was
-full; both are marked lossy: they are counted, not described.
+is interned by the record's own 64-bit `actor`, from the first record that has it. Of what the kernel did not recognise
+and had no budget to send up, a known path goes to its route without saying who called; the rest goes to the service's
+`other` route, and so does what could only be summed because a ring was full. All these are marked lossy: they are
+counted, not described.
 
 Cost: a few numpy passes and one dictionary look-up for each different route and actor of a batch.
 """
@@ -49,6 +50,7 @@ class RecordConverter:
         "_overflow",
         "_route_other",
         "forgotten_calls",
+        "nameless_calls",
         "overflow_calls",
         "unlearned_calls",
     )
@@ -77,6 +79,7 @@ class RecordConverter:
         self._overflow: dict[bytes, OverflowTotals] = {}
         self.overflow_calls = 0
         self.unlearned_calls = 0
+        self.nameless_calls = 0  # Of a known route, whose head was beyond the budget: nobody knows who made them.
         self.forgotten_calls = 0  # Of routes that were forgotten so long ago that nothing is known of them.
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
@@ -88,6 +91,10 @@ class RecordConverter:
         calls["number"] = records["number"].view(np.int64)
         calls["flags"] = records["flags"] & (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL)
         unknown = self._fill_routes(records, calls)
+        is_nameless = (records["profile"] == 0) & ~unknown
+        if is_nameless.any():
+            calls["flags"][is_nameless] |= int(CallFlag.LOSSY)
+            self.nameless_calls += int(records["calls"][is_nameless].sum())
         if unknown.any():
             self._fill_others(records, calls, np.flatnonzero(unknown))
         calls["actor"] = self._actors.find(records)

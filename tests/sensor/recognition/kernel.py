@@ -112,8 +112,12 @@ class Kernel:
                 profile = hashes.fold(profile, sip(line))
         found = self._walk(call, method, path, host, sip)
         number = self.maps[MapName.PROFILES].get(PROFILE_KEY.pack(profile))
-        if found is None or number is None or not is_known:
+        if found is None:
             return profile, host, None
+        if number is None or not is_known:
+            leaf_key, object_hash, object_number = found
+            route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])[1]
+            return profile, host, (route, 0, object_hash, object_number) if self.heads_left <= 0 else None
         leaf_key, object_hash, object_number = found
         next_head_ns, route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
         if next_head_ns <= call.time_ns:

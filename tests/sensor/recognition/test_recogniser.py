@@ -175,6 +175,22 @@ def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> No
     assert sensor.figure("unlearned_calls") == 1
 
 
+def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.kernel.heads_left = 0
+    for number in range(3):
+        call = make("/v1/orders/7007", f"Authorization: Bearer once{number}abcdefgh", peer_cgroup_id=7 + number // 2)
+        assert sensor.take(call) == "record"
+    rows = sensor.convert()
+    expected = sensor.describe(call)
+    for row, workload in zip(rows, ("client7", "client7", "client8"), strict=True):
+        route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
+        assert (route, int(row["object"])) == (expected.route, expected.object_hash)
+        assert (actor.principal, actor.client_address, actor.client_workload) == (0, "198.51.100.7", workload)
+        assert int(row["flags"]) & 1
+    assert (sensor.figure("nameless_calls"), sensor.figure("unlearned_calls")) == (3, 0)
+
+
 def test_a_revealed_word_is_told_at_once(sensor: Sensor) -> None:
     for number in range(3):
         teach(sensor, make("/zorbax", f"Authorization: Bearer token{number}abcdefgh"))
