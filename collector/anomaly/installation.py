@@ -9,8 +9,10 @@ a Pareto tail of the counts is exponential here). The height that `DAILY_TARGET`
     1 + mean excess * ln(rate / DAILY_TARGET)
 
 with rate and mean excess learnt over `MEMORY_DAYS`, on priors: a rate that grows with the number of live subjects, and
-a mean excess. An installation in which little crosses has a bar of 1. The order of firing does not matter, but for what
-the estimates have seen.
+a mean excess. The same is asked of the tail of the tail, the `_TOP` highest episodes over the lowest of them (as in
+Hill 1975), for deploys stand far out of the noise that crosses otherwise and are ordinary where there are many. An
+installation in which little crosses has a bar of 1. The order of firing does not matter, but for what the estimates
+have seen.
 """
 
 import math
@@ -28,6 +30,7 @@ _PRIOR_RATE_SUBJECT = 2e-4  # and of each live subject.
 _PRIOR_EPISODES = 3.0  # Weight of the prior excess.
 _PRIOR_EXCESS = 0.5
 _EXCESS_MAX = 20.0  # What one episode teaches.
+_TOP = 10
 _DAY_SECONDS = 86_400
 
 
@@ -41,6 +44,9 @@ class InstallationBar:
         self._excess = 0.0  # Sum.
         self._time = 0
         self._open: dict[int, tuple[int, float]] = {}  # Subject: when it crossed last, its excess.
+        self._highest: list[
+            tuple[float, int, int]
+        ] = []  # Excess, time and subject of the highest episodes, descending.
 
     def admit(self, subject: int, score: float, time: int, live_count: int) -> bool:
         """Whether this crossing may become a signal; remembers it either way. `score` >= 1, `time` in unix seconds."""
@@ -49,7 +55,14 @@ class InstallationBar:
         own = self._open.pop(subject, None)
         known = own[1] if own is not None else 0.0
         others, rest = self._episodes - (own is not None), self._excess - known
-        is_admitted = score >= self._bar(max(others, 0.0), max(rest, 0.0), live_count)
+        opened = own[0] if own is not None else time
+        self._highest = [
+            entry
+            for entry in self._highest
+            if entry[1] > time - MEMORY_DAYS * _DAY_SECONDS and (entry[1:] != (opened, subject) or own is None)
+        ]
+        is_admitted = score >= max(self._bar(max(others, 0.0), max(rest, 0.0), live_count), self._bar_of_top())
+        self._highest = sorted([*self._highest, (max(excess, known), time, subject)], reverse=True)[: 2 * _TOP]
         self._episodes += own is None
         self._excess += max(excess - known, 0.0)
         self._open[subject] = (time, max(excess, known))
@@ -63,6 +76,9 @@ class InstallationBar:
             "counts": np.array([self._time, self.held_back_count], np.int64),
             "subject": np.array(list(self._open), np.uint64),
             "crossed_at": np.array([time for time, _ in self._open.values()], np.int64),
+            "highest": np.array([excess for excess, _, _ in self._highest], np.float64),
+            "highest_at": np.array([time for _, time, _ in self._highest], np.int64),
+            "highest_subject": np.array([subject for _, _, subject in self._highest], np.uint64),
             "own_excess": np.array([excess for _, excess in self._open.values()], np.float64),
         }
 
@@ -72,6 +88,11 @@ class InstallationBar:
         self._time, self.held_back_count = (int(value) for value in state["counts"])
         rows = zip(state["subject"].tolist(), state["crossed_at"].tolist(), state["own_excess"].tolist(), strict=True)
         self._open = {int(subject): (int(time), float(excess)) for subject, time, excess in rows}
+
+        highest = (state[name].tolist() for name in ("highest", "highest_at", "highest_subject"))
+        self._highest = [
+            (float(excess), int(time), int(subject)) for excess, time, subject in zip(*highest, strict=True)
+        ]
 
     def start(self, time: int) -> None:
         """Exposure begins; later calls only let it grow."""
@@ -95,3 +116,11 @@ class InstallationBar:
         rate = (prior * _PRIOR_DAYS + episodes) / (_PRIOR_DAYS + self._days)
         mean = (_PRIOR_EXCESS * _PRIOR_EPISODES + excess) / (_PRIOR_EPISODES + episodes)
         return 1 + mean * math.log(max(1.0, rate / DAILY_TARGET))
+
+    def _bar_of_top(self) -> float:
+        top = [excess for excess, _, _ in self._highest[:_TOP]]
+        if len(top) < 3:
+            return 1.0
+        mean = (_PRIOR_EXCESS + sum(top) - len(top) * top[-1]) / len(top)
+        count = DAILY_TARGET * (_PRIOR_DAYS + min(self._days, MEMORY_DAYS))
+        return 1 + top[-1] + mean * math.log(max(1.0, len(top) / count))

@@ -8,8 +8,8 @@ calls on new objects in a window.
 
 Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no
 description, while the largest burst of the last days bounds the next within a factor whatever the distribution; how
-often the factor is crossed is measured over the whole installation (collector/anomaly/rank.py), which sets the final
-bar.
+often the factor is crossed is measured over the whole installation (collector/anomaly/installation.py), which sets the
+final bar.
 """
 
 import numpy as np

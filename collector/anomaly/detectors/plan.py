@@ -52,7 +52,7 @@ PLANS = {
         measures=(
             Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=1, clip=50.0),
             Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=20, clip=2.5),
-            Measure(statistic=Statistic.LASTING, is_above=False, bar=6.5, span=0.6, clip=1.0, level=1),
+            Measure(statistic=Statistic.LASTING, is_above=False, bar=6.9, span=0.6, clip=1.0, level=1),
         ),
         block_seconds=3 * 3_600,
         memory_blocks=240,
@@ -92,8 +92,8 @@ PLANS = {
     3_600: Plan(
         half_lives_seconds=(3_600.0,),
         measures=(
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.15, span=1, clip=50.0),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.15, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.25, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.25, span=1, clip=50.0),
         ),
         block_seconds=12 * 3_600,
         memory_blocks=240,

@@ -144,3 +144,30 @@ def test_expected_level_is_learnt_at_once() -> None:
     again = [Row(route=0, consumer=9, window=START + 70, calls=100, objects=tuple(range(1_001, 1_101)))]
     assert engine.feed(make_batch(again), START + 99) == []
     assert not engine.expect(AlertKind.VOLUME_PAIR, "nowhere", "principal:00", 1.0)
+
+
+@pytest.mark.parametrize("rate", [30, 50])
+@pytest.mark.parametrize("begin", [0, 300])
+@pytest.mark.parametrize("first_calls", [5, 150])
+def test_steady_client_alone_on_its_endpoint_raises_nothing(rate: int, begin: int, first_calls: int) -> None:
+    """Also from a cold start, and however little of its first window it fills."""
+    engine, random = Engine(), np.random.default_rng(rate)
+    signals = []
+    for second in range(0, 2_400, 10):
+        rows = [Row(route=5, consumer=50, window=START + second, calls=3)]
+        if second >= begin:
+            calls = first_calls if second == begin else int(random.poisson(10 * rate))
+            rows.append(Row(route=0, consumer=1, window=START + second, calls=calls, objects=(7,)))
+        signals += engine.feed(make_batch(rows), START + second + 11)
+    assert [signal for signal in signals if signal.consumer == f"principal:{1:016x}"] == []
+
+
+def test_newcomer_far_above_its_peers_is_flagged_without_new_objects() -> None:
+    engine = Engine()
+    signals = []
+    for second in range(0, 600, 10):
+        rows = [Row(route=0, consumer=1 + i, window=START + second, calls=20, objects=(7,)) for i in range(6)]
+        if second >= 400:
+            rows.append(Row(route=0, consumer=99, window=START + second, calls=600, objects=(7,)))
+        signals += engine.feed(make_batch(rows), START + second + 11)
+    assert {signal.consumer for signal in signals if signal.kind is AlertKind.VOLUME_PAIR} == {SCRAPER}
