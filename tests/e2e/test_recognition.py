@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 import pytest
@@ -96,11 +97,11 @@ def read_figures(url: str) -> dict[tuple[str, str], float]:
     return {(name, stage): float(value) for name, stage, value in found}
 
 
-def read_balanced(url: str) -> dict[tuple[str, str], float]:
+def read_balanced(url: str, calls: int = CALLS) -> dict[tuple[str, str], float]:
     """The metrics where every call that the kernel passed on has gone one way or the other; else empty."""
     figures = read_figures(url)
     told = figures["used", "recognise"] + figures["used", "exchange"]
-    return figures if told == figures["used", "kernel"] >= CALLS else {}
+    return figures if told == figures["used", "kernel"] >= calls else {}
 
 
 def read_consumers(inventory: Inventory) -> Counter[str]:
@@ -129,3 +130,21 @@ def test_every_stage_is_balanced(observed: Observed) -> None:
     assert figures["seen", "kernel"] == figures["used", "kernel"]
     for stage in ("recognise", "exchange", "describe", "aggregate"):
         assert figures["seen", stage] == figures["used", stage], stage
+
+
+def test_short_of_heads_calls_are_still_counted(product: Product, servers: Servers, tmp_path: Path) -> None:
+    """One head a second: hardly a call is described, and none is lost."""
+    config = tmp_path / "sensor.toml"
+    config.write_text("heads_per_second = 1\nheads_burst_count = 1\nfloor_heads_per_second = 1\n")
+    server = servers.start("nginx", "127.0.0.1")
+    _, address = product.start_collector()
+    port = take_port()
+    sensor = product.start_sensor(address, "--config", str(config), "--metrics-listen", f"127.0.0.1:{port}")
+    metrics = f"http://127.0.0.1:{port}/metrics"
+    with RawClient(server.address, server.port) as client:
+        for number in range(503):
+            client.call("GET", f"/orders/{number}", lines=(f"Authorization: Bearer token-{number}-abcdefgh",))
+    figures = wait_until(lambda: read_balanced(metrics, 503), ARRIVAL_SECONDS, "all calls counted, in balance")
+    assert figures["unlearned_calls", ""] + figures["nameless_calls", ""] > 400
+    assert sensor.stop() == 0, sensor.log_tail()
+    assert figures["seen", "kernel"] == figures["used", "kernel"] >= 503
