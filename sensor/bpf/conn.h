@@ -9,7 +9,8 @@
 #include "http_machine.h"
 
 #define QUEUE_INLINE 4  /* Outstanding requests kept in the connection itself; a power of two. */
-#define QUEUE_DEEP 256  /* More of them, in storage made on demand; a power of two. Past it calls are counted, not told. */
+#define QUEUE_DEEP 128  /* More of them, in storage made on demand (12 KB of a socket's 20 before Linux 6.8); a power of two. Past it
+                         * calls are counted, not told. */
 #define WAIT_MAX 40     /* Segments ignored while a missing one is awaited. */
 #define TRIES_MAX 8     /* Messages looked at before a connection is given up as not HTTP. */
 #define METHOD_MAX 32   /* The longest registered method has 17 letters. */

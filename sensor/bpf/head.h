@@ -162,7 +162,8 @@ static __always_inline void read_line(struct head *h) {
   u8 digit = version >> 56;
   u64 letters = BETWEEN(word & M7F, 'A', 'Z') | equal_bytes(word, REPEAT('-'));
   u64 others = (~letters | word) & MARKS & ((space & -space) - 1); /* Registered methods hold nothing else. */
-  u64 wrong = others | ((start & 0xffff) ^ 0x2f20 /* " /" */) | ((end & 0xff) ^ ' ') | ((version & 0xffffffffffffffULL) ^ HTTP1_WORD) |
+  u64 wrong = others | (size - 1) >> 31 /* No method. */ | ((start & 0xffff) ^ 0x2f20 /* " /" */) | ((end & 0xff) ^ ' ') |
+              ((version & 0xffffffffffffffULL) ^ HTTP1_WORD) |
               ((digit & 0xfe) ^ '0') | ((load(h, feed - 1) & 0xff) ^ '\r');
   if (wrong)
     refuse(h);

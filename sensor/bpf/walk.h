@@ -135,7 +135,8 @@ static __always_inline int is_local_client(struct __sk_buff *skb, u32 direction)
 static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c, struct flow *f, u64 key, u32 direction) {
   if (direction == EGRESS) {
     u64 cgroup_id = c->cgroup_id;
-    clients.update(&key, &cgroup_id);
+    if (!c->is_lookup_done) /* The server's end asks with its first request. */
+      clients.update(&key, &cgroup_id);
     if (!is_local_client(skb, direction))
       return 0;
     c->kind = K_LOCAL_CLIENT;

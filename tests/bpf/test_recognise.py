@@ -1,6 +1,7 @@
 """Calls that the kernel was taught go by one record each; others by their heads, with the hashes to teach them by."""
 
 import base64
+import random
 import socket
 import time
 
@@ -418,3 +419,60 @@ def test_numbers_are_the_last_values(watch: Watch) -> None:
         records, _ = watch.collect(port, 1)
     assert records["number"].tolist() == [NUMBER_NONE]
     assert records["object"].tolist() == [teacher.object_and_number([b"1234", UUID.encode()])[0]]
+
+
+def test_repeated_field_lines_are_remembered_exactly(watch: Watch) -> None:
+    """On one connection: the same lines again, one byte changed at either end or between, other sizes, versions,
+    bodies, and back."""
+    api = "X-Api-Key: " + "k" * 40
+    lines = [f"{api}1\r\n", f"{api}1\r\n", f"{api}1\r\n", f"{api}2\r\n", f"{api}2\r\n", f"{api}22\r\n", f"{api}1\r\n"]
+    heads = [request("GET", f"/m/{1000 + i}", line) for i, line in enumerate(lines)]
+    heads += [request("GET", "/m/2000", f"{api}1\r\n", version="1.0"), request("GET", "/m/2001", f"{api}1\r\n")]
+    heads += [request("PUT", "/m/3000", f"{api}1\r\n", b"x" * n) for n in (10, 10, 11, 2_000)]
+    heads += [request("GET", "/m/4000", f"{api}1\r\n"), request("GET", "/m/4001", f"{api}1\r\nX-More: z\r\n")]
+    heads += [request("GET", f"/m/{5000 + i}", f"X-Api-Key: {i:040d}\r\n") for i in range(12)]
+    heads += [request("GET", "/m/6000", f"X-Api-Key: {11:040d}\r\n")] * 2
+    profiles = [watch.teacher.profile(head) for head in heads]
+    with serving(answering([len(head) for head in heads], *[(response(200),)] * len(heads))) as port:
+        for head in (heads[0], heads[9]):
+            watch.teacher.path(head, cgroup_id=watch.cgroup_id, port=port, values=(1,))
+        with connected(port) as client:
+            for head in heads:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, len(heads))
+    assert exchanges == []
+    assert records["profile"].tolist() == profiles
+    assert records["request_bytes"].tolist() == [len(head) for head in heads]
+    assert len(set(profiles)) >= 17
+
+
+def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
+    """Names, values and sizes at random, many alike: what the kernel made of each on one connection."""
+    dice = random.Random(20261124)
+    names = ["X-Api-Key", "Cookie", "Authorization", "User-Agent", "Accept", "X-Request-Id", "x-odd", "If-None-Match"]
+    heads = []
+    for number in range(300):
+        if heads and dice.random() < 0.4:
+            old = dice.choice(heads)
+            heads.append(old.replace(b"/r/", b"/r/%d-" % number, 1))
+            continue
+        fields = "".join(
+            f"{name}:{' ' * dice.randrange(3)}{dice.choice('abz') * dice.choice((0, 1, 7, 8, 9, 15, 16, 40, 300))}\r\n"
+            for name in dice.sample(names, dice.randrange(len(names)))
+        )
+        heads.append(
+            request(dice.choice(("GET", "DELETE")), f"/r/{number}", fields, version=dice.choice(("1.1", "1.0")))
+        )
+    sizes = [len(head) for head in heads]
+    with serving(answering(sizes, *[(response(200),)] * len(heads))) as port, connected(port) as client:
+        for head in heads:
+            client.sendall(head)
+            receive_exactly(client, len(response(200)))
+        records, exchanges = watch.collect(port, 0, len(heads))
+    assert (len(records), len(exchanges)) == (0, len(heads))
+    reference = watch.teacher.reference
+    for head, exchange in zip(heads, exchanges, strict=True):
+        assert exchange.request_head == head
+        assert (exchange.profile, exchange.host) == reference.profile_and_host(head), head
+    assert len({one.profile for one in exchanges}) > 100
