@@ -451,7 +451,7 @@ def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
     """Names, values and sizes at random, many alike: what the kernel made of each on one connection."""
     dice = random.Random(20261124)
     names = ["X-Api-Key", "Cookie", "Authorization", "User-Agent", "Accept", "X-Request-Id", "x-odd", "If-None-Match"]
-    heads = []
+    heads: list[bytes] = []
     for number in range(300):
         if heads and dice.random() < 0.4:
             old = dice.choice(heads)
@@ -476,3 +476,18 @@ def test_random_heads_have_the_profile_of_the_reference(watch: Watch) -> None:
         assert exchange.request_head == head
         assert (exchange.profile, exchange.host) == reference.profile_and_host(head), head
     assert len({one.profile for one in exchanges}) > 100
+
+
+def test_a_known_path_of_an_unknown_caller_keeps_its_route_beyond_the_budget(watch: Watch) -> None:
+    taught, other = request("GET", "/x"), request("GET", "/x", "Authorization: Bearer new\r\n")
+    watch.teacher.profile(taught)
+    with serving(answering([len(other)] * 2, (response(200),), (response(200),))) as port, connected(port) as client:
+        route = watch.teacher.path(taught, cgroup_id=watch.cgroup_id, port=port)
+        client.sendall(other)
+        receive_exactly(client, len(response(200)))
+        watch.teacher.set(heads_per_second=1, heads_burst=0)
+        client.sendall(other)
+        receive_exactly(client, len(response(200)))
+        records, exchanges = watch.collect(port, 1, 1)
+    assert [one.request_head for one in exchanges] == [other]
+    assert [tuple(row) for row in records[["route", "profile", "flags"]].tolist()] == [(route, 0, FINAL)]
