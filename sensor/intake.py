@@ -53,7 +53,7 @@ class Intake:
                 exchanges = self._capture.read()
                 is_busy |= bool(exchanges)
                 self._pipeline.take(exchanges)
-                self._teach()
+                self.teach()
                 await asyncio.sleep(0)
                 if not self._capture.has_events():
                     break
@@ -90,7 +90,8 @@ class Intake:
         )
         self.describer.limit_heads(self._governor.heads_per_second)
 
-    def _teach(self) -> None:
+    def teach(self) -> None:
+        """What was learned since the last time, and before the first reading how to recognise at all."""
         try:
             self.describer.flush(self._capture)
         except OSError:

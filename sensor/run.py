@@ -162,6 +162,7 @@ class Sensor:
             governor=self._governor,
             clock=self._clock,
         )
+        self._intake.teach()
         await self._refresh_node()
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
