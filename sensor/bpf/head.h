@@ -14,10 +14,10 @@
 #define SEGMENTS_MAX 32
 /* Steps, which bound the verifier's work. A word of eight bytes takes one, the end of each part another. */
 #define LINE_STEPS 43
-#define FIELD_STEPS 144
+#define FIELD_STEPS 160
 #define ANSWER_STEPS 64
-#define PATH_STEPS 40
-#define QUERY_STEPS 32
+#define PATH_STEPS 48
+#define QUERY_STEPS 44
 
 #define GOLDEN 0x9E3779B97F4A7C15ULL
 #define LOWER_CASE REPEAT(0x20)
@@ -103,6 +103,9 @@ static __always_inline u64 decimal(u64 digits) {
 /* In each byte from `first` to `last`; other bits are noise. */
 #define BETWEEN(low, first, last) (AT_LEAST(low, first) & ~AT_LEAST(low, (last) + 1))
 #define MARKS REPEAT(0x80)
+
+/* Marks control characters and the space. */
+static __always_inline u64 blanks(u64 word) { return ~AT_LEAST(word & M7F, 0x21) & ~word & MARKS; }
 
 static __always_inline int refuse(struct head *h) {
   h->verdict = HEAD_REFUSED;
@@ -359,8 +362,8 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     h->name = set->seed;
     h->mode = H_NAME;
   }
-  u64 colons = equal_bytes(word, REPEAT(':')), feeds = equal_bytes(word, REPEAT('\n'));
-  if (feeds & ((colons & -colons) - 1)) { /* A line without a name. */
+  u64 colons = equal_bytes(word, REPEAT(':'));
+  if (blanks(word) & ((colons & -colons) - 1)) { /* No name: a line without a colon, or a byte that would pass for another. */
     refuse(h);
     return;
   }
@@ -664,7 +667,9 @@ static __always_inline void see_odd(struct head *h, u64 word) {
   } else if (byte == '"' || byte == '\'' || byte == '<' || byte == '>' || byte == ';' || (byte == '$' && next == '(') ||
              (byte == '{' && next == '{')) {
     h->is_suspicious = 1;
-  } else if (byte == '#' || byte <= ' ' || byte >= 0x7f) {
+  } else if (byte <= ' ' || byte == 0x7f) {
+    refuse(h);
+  } else if (byte == '#' || byte > 0x7f) {
     h->is_unknown = 1;
   }
 }
@@ -723,6 +728,10 @@ static __always_inline void query_step(struct head *h, const struct settings *se
     return;
   }
   ends |= equal_bytes(word, REPEAT('='));
+  if (blanks(word) & ((ends & -ends) - 1)) {
+    refuse(h);
+    return;
+  }
   if (!ends) {
     h->name = name_word(V(h->name), word);
     h->at = at + 8;

@@ -387,7 +387,7 @@ static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_
   struct scratch *s = take_scratch();
   struct recognised r;
   f->looks++;
-  int is_known = s && load_head(skb, &s->head, V(f->offset), HEAD_MAX) && look_up(skb, sk, s, c, f, set, direction, now, &r, is_deferred);
+  int is_known = s && load_head(skb, &s->head, V(f->offset), HEAD_MAX) && look_up(skb, sk, s, c, f, set, now, &r, is_deferred);
   if (is_known)
     take_call(skb, sk, c, f, s, &r, key, direction, now);
   if (s)

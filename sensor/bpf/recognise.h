@@ -82,7 +82,7 @@ static __always_inline u64 address_word(const u8 *address, u8 family) {
   return family == 4 ? words[0] : fold(words[0], words[1]);
 }
 
-static __always_inline u32 find_root(struct __sk_buff *skb, struct scratch *s, const struct conn *c, u32 direction) {
+static __always_inline u32 find_root(struct __sk_buff *skb, struct scratch *s, const struct conn *c) {
   struct root_key *key = &s->root;
   __builtin_memset(s->from, 0, sizeof(s->from));
   __builtin_memset(s->to, 0, sizeof(s->to));
@@ -91,8 +91,8 @@ static __always_inline u32 find_root(struct __sk_buff *skb, struct scratch *s, c
   key->host = V(s->head.host);
   key->method = V(s->head.method);
   key->address = address_word(s->to, family); /* A request goes to its server. */
-  key->port = direction == INGRESS ? c->local_port : c->remote_port;
-  key->role = direction == INGRESS ? ROLE_SERVER : ROLE_CLIENT;
+  key->port = is_egress(skb) ? c->remote_port : c->local_port;
+  key->role = ROLE_SERVER + is_egress(skb);
   key->family = family;
   u32 *node = roots.lookup(key);
   return node ? *node : 0;
@@ -105,7 +105,7 @@ struct recognised {
 };
 
 static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
-                                   const struct settings *set, u32 direction, u64 now, struct recognised *r, const int is_deferred) {
+                                   const struct settings *set, u64 now, struct recognised *r, const int is_deferred) {
   struct head *h = &s->head;
   read_line(h);
   if (V(h->verdict) == HEAD_REFUSED)
@@ -113,7 +113,7 @@ static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, s
   find_fields(sk, c, h, set, is_deferred);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
-  h->node = find_root(skb, s, c, direction);
+  h->node = find_root(skb, s, c);
   read_path(h, set);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
