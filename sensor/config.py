@@ -74,7 +74,7 @@ class SensorSettings(BaseSettings):
 
     # What it sees.
     cgroup_path: Path = Path("/sys/fs/cgroup")
-    ring_bytes: int = Field(default=16 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
+    ring_bytes: int = Field(default=8 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
     poll_interval_ms: int = Field(default=25, ge=5, le=1000)
 
     # What the kernel recognises goes up as one record a call; of the rest so many heads a second go up, for a cgroup
