@@ -74,6 +74,9 @@ def run_sensor(
     cluster: Annotated[str | None, typer.Option(help="Name of the cluster this node is in.")] = None,
     node: Annotated[str | None, typer.Option(help="Name of this node; the host name unless given.")] = None,
     state_dir: Annotated[Path | None, typer.Option(help="Keys, policy and spool.")] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Compiled kernel side; the state directory unless given.")
+    ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
     spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
     cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory whose traffic is seen.")] = None,

@@ -221,7 +221,7 @@ def _open_capture(settings: SensorSettings, cgroup_mount: Path, clock: Clock) ->
         ring_bytes=settings.ring_bytes,
         is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
         clock=clock,
-        cache_directory=settings.state_dir,
+        cache_directory=settings.cache_dir or settings.state_dir,
     )
 
 

@@ -69,6 +69,8 @@ class SensorSettings(BaseSettings):
 
     # Where it keeps keys, policy and spool, and where its lock and control socket are.
     state_dir: Path = Path("/var/lib/apidae/sensor")
+    # The compiled kernel side, for faster starts; None: in state_dir. Written by root only, or it is not read.
+    cache_dir: Path | None = None
     run_dir: Path = Path("/run/apidae")
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
 

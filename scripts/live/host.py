@@ -15,6 +15,8 @@ from scripts.live.program import Program
 COLLECTOR_READY_SECONDS = 60.0  # A store of many GB replays its WAL first.
 SENSOR_READY_SECONDS = 90.0  # It gives up by itself, in words, after 30 s for first contact and 60 s for compiling.
 APIDAE = str(Path(sys.executable).with_name("apidae"))
+# All sensors started from this checkout share what the first one compiled, whatever their state directories.
+CACHE_DIRECTORY = Path(".run/cache").absolute()
 
 
 class RootNeededError(Exception):
@@ -78,7 +80,7 @@ def start_sensor(
     of one run never reach the collector of another. Raises RootNeededError, or ProgramError with the end of its log.
     """
     command = [*prefix_for_root(), APIDAE, "sensor", "--collector", collector.grpc]
-    command += ["--state-dir", str(state_directory.absolute()), *extra]
+    command += ["--state-dir", str(state_directory.absolute()), "--cache-dir", str(CACHE_DIRECTORY), *extra]
     # Byte code that root writes into a user's checkout could not be removed by that user.
     environment = {"PYTHONDONTWRITEBYTECODE": "1"} if os.geteuid() else None
     program = Program("sensor", command, log_directory / "sensor.log", environment)

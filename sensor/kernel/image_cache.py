@@ -50,6 +50,7 @@ class ImageCache:
         if self._directory is None:
             return
         try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".part", delete=False) as file:
                 file.write(msgspec.msgpack.encode(image))
             Path(file.name).replace(self._directory / (digest + _SUFFIX))

@@ -39,9 +39,16 @@ def test_what_others_may_write_is_not_read(tmp_path: Path) -> None:
     assert cache.find("a") is None
 
 
-def test_a_directory_that_is_not_there_costs_nothing_else(tmp_path: Path) -> None:
-    ImageCache(tmp_path / "none").keep("a", IMAGE)
-    assert ImageCache(tmp_path / "none").find("a") is None
+def test_a_directory_is_made(tmp_path: Path) -> None:
+    ImageCache(tmp_path / "new").keep("a", IMAGE)
+    assert ImageCache(tmp_path / "new").find("a") == IMAGE
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_one_that_cannot_be_made_costs_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ImageCache(tmp_path / "file" / "below").keep("a", IMAGE)
+    assert ImageCache(tmp_path / "file" / "below").find("a") is None
     ImageCache(None).keep("a", IMAGE)
     assert ImageCache(None).find("a") is None
 
