@@ -136,7 +136,7 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 8);
+BPF_PROG_ARRAY(programs, 5);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
@@ -152,9 +152,7 @@ enum program {
   PROGRAM_WALK,
   PROGRAM_FINISH,
   PROGRAM_WALK_DEFERRED,
-  PROGRAM_FINISH_DEFERRED,
   PROGRAM_RECOGNISE,
-  PROGRAM_RECOGNISE_DEFERRED,
   PROGRAM_ANSWER,
 };
 

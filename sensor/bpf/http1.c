@@ -211,19 +211,9 @@ static __always_inline void call_walk(struct __sk_buff *skb, const int is_deferr
     programs.call(skb, PROGRAM_WALK);
 }
 
-static __always_inline void call_recognise(struct __sk_buff *skb, const int is_deferred) {
-  if (is_deferred)
-    programs.call(skb, PROGRAM_RECOGNISE_DEFERRED);
-  else
-    programs.call(skb, PROGRAM_RECOGNISE);
-}
+static __always_inline void call_recognise(struct __sk_buff *skb) { programs.call(skb, PROGRAM_RECOGNISE); }
 
-static __always_inline void call_finish(struct __sk_buff *skb, const int is_deferred) {
-  if (is_deferred)
-    programs.call(skb, PROGRAM_FINISH_DEFERRED);
-  else
-    programs.call(skb, PROGRAM_FINISH);
-}
+static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
 
 static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct packet p;
@@ -284,17 +274,17 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     f->is_tried = 0;
     f->looks = 0;
     const struct settings *set = find_settings();
-    if (set && V(set->is_recognising) && (is_first || may_recognise(c, f, direction))) {
+    if (!is_deferred && set && V(set->is_recognising) && (is_first || may_recognise(c, f, direction))) {
       skb->cb[4] = 1;
-      call_recognise(skb, is_deferred);
+      call_recognise(skb);
     }
     if (!is_deferred && may_answer(c, f, direction)) {
       skb->cb[4] = 1;
       programs.call(skb, PROGRAM_ANSWER);
     }
     call_walk(skb, is_deferred);
-  } else if (is_closing) {
-    call_finish(skb, is_deferred);
+  } else if (is_closing && !is_deferred) { /* Before its accept a connection has no answer to end. */
+    call_finish(skb);
   }
   return release(f);
 }
@@ -323,8 +313,8 @@ static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *
   }
   if (f->unflushed > PORT_FLUSH_BYTES && c->kind == K_HTTP)
     flush_port(c, f);
-  if (skb->cb[1])
-    call_finish(skb, is_deferred);
+  if (skb->cb[1] && !is_deferred)
+    call_finish(skb);
   return release(f);
 }
 
@@ -353,8 +343,8 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
       skb->cb[4] = 1;
       resume(skb, sk, c, f, now);
     }
-    if (!V(f->draft_kind) && V(set->is_recognising) && may_recognise(c, f, direction))
-      call_recognise(skb, is_deferred);
+    if (!V(f->draft_kind) && V(set->is_recognising) && may_recognise(c, f, direction) && !is_deferred)
+      call_recognise(skb);
     if (!V(f->draft_kind))
       step(skb, sk, c, f, m, key, direction, now);
     if (is_inside_head(c, f) && V(f->offset) >= skb->len) {
@@ -370,7 +360,7 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
 }
 
 /* The packet's next message, which is a request, where user space has taught it. */
-static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_deferred) {
+static __always_inline int recognise_packet(struct __sk_buff *skb) {
   u32 direction = (skb->cb[0] - 1) & 1;
   u64 key = (u64)skb->cb[3] << 32 | skb->cb[2], now = bpf_ktime_get_ns();
   struct bpf_sock *sk = skb->sk;
@@ -379,7 +369,7 @@ static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_
   sk = bpf_sk_fullsock(sk);
   if (!sk)
     return PASS;
-  struct conn *c = found_conn(skb, sk, is_deferred);
+  struct conn *c = found_conn(skb, sk, 0);
   const struct settings *set = find_settings();
   if (!c || !set)
     return PASS;
@@ -387,18 +377,18 @@ static __always_inline int recognise_packet(struct __sk_buff *skb, const int is_
   struct scratch *s = take_scratch();
   struct recognised r;
   f->looks++;
-  int is_known = s && load_head(skb, &s->head, V(f->offset), HEAD_MAX) && look_up(skb, sk, s, c, f, set, now, &r, is_deferred);
+  int is_known = s && load_head(skb, &s->head, V(f->offset), HEAD_MAX) && look_up(skb, sk, s, c, f, set, now, &r);
   if (is_known)
     take_call(skb, sk, c, f, s, &r, key, direction, now);
   if (s)
     free_scratch(s);
   if (!is_known) {
     f->is_tried = 1;
-    call_walk(skb, is_deferred);
+    call_walk(skb, 0);
   }
   if (V(f->offset) < skb->len && may_recognise(c, f, direction))
-    call_recognise(skb, is_deferred);
-  return leave_packet(skb, sk, c, f, is_deferred);
+    call_recognise(skb);
+  return leave_packet(skb, sk, c, f, 0);
 }
 
 /* The packet's first message, which is a response. */
@@ -428,7 +418,7 @@ int answer(struct __sk_buff *skb) {
 }
 
 /* FIN or RST: a response without framing is complete with its connection; what else is outstanding was aborted. */
-static __always_inline int finish_conn(struct __sk_buff *skb, const int is_deferred) {
+static __always_inline int finish_conn(struct __sk_buff *skb) {
   u32 direction = (skb->cb[0] - 1) & 1, closing = skb->cb[1];
   u64 now = bpf_ktime_get_ns();
   struct bpf_sock *sk = skb->sk;
@@ -437,7 +427,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
   sk = bpf_sk_fullsock(sk);
   if (!sk)
     return PASS;
-  struct conn *c = found_conn(skb, sk, is_deferred);
+  struct conn *c = found_conn(skb, sk, 0);
   const struct settings *set = find_settings();
   if (!c || !set)
     return PASS;
@@ -476,7 +466,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
   if (V(c->tail) != V(c->head)) {
     if (is_held)
       release(other);
-    call_finish(skb, is_deferred);
+    call_finish(skb);
     count(C_TAIL_FAILED);
     return release(f);
   }
@@ -502,7 +492,5 @@ static __always_inline int finish_conn(struct __sk_buff *skb, const int is_defer
 
 int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
-int finish(struct __sk_buff *skb) { return finish_conn(skb, 0); }
-int recognise(struct __sk_buff *skb) { return recognise_packet(skb, 0); }
-int recognise_deferred(struct __sk_buff *skb) { return recognise_packet(skb, 1); }
-int finish_deferred(struct __sk_buff *skb) { return finish_conn(skb, 1); }
+int finish(struct __sk_buff *skb) { return finish_conn(skb); }
+int recognise(struct __sk_buff *skb) { return recognise_packet(skb); }

@@ -105,12 +105,12 @@ struct recognised {
 };
 
 static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
-                                   const struct settings *set, u64 now, struct recognised *r, const int is_deferred) {
+                                   const struct settings *set, u64 now, struct recognised *r) {
   struct head *h = &s->head;
   read_line(h);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
-  find_fields(sk, c, h, set, is_deferred);
+  find_fields(sk, c, h, set);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
   h->node = find_root(skb, s, c);

@@ -100,10 +100,9 @@ static __always_inline void remember(const struct head *h, struct seen *s, const
 
 /* The field lines, read or remembered. The verifier shall not follow the reading once for each way of not remembering: nothing of them
  * is in hand meanwhile. */
-static __always_inline void find_fields(struct bpf_sock *sk, const struct conn *c, struct head *h, const struct settings *set,
-                                        const int is_deferred) {
+static __always_inline void find_fields(struct bpf_sock *sk, const struct conn *c, struct head *h, const struct settings *set) {
   h->is_recalled = 0;
-  if (!is_deferred && V(c->head)) {
+  if (V(c->head)) {
     struct seen *s = seens.sk_storage_get(sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
     if (s)
       h->is_recalled = recall(h, s, set);
@@ -111,7 +110,7 @@ static __always_inline void find_fields(struct bpf_sock *sk, const struct conn *
   if (V(h->is_recalled))
     return;
   read_fields(h, set);
-  if (is_deferred || !V(c->head) || V(h->verdict) != HEAD_DONE)
+  if (!V(c->head) || V(h->verdict) != HEAD_DONE)
     return;
   struct seen *s = seens.sk_storage_get(sk, 0, 0);
   if (s && s->misses < SEEN_MISSES)

@@ -17,7 +17,7 @@ from sensor.kernel.machine import defines
 
 BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
 # Order of `enum program` in bpf/conn.h.
-TAIL_CALLS = ("walk", "finish", "walk_deferred", "finish_deferred", "recognise", "recognise_deferred", "answer")
+TAIL_CALLS = ("walk", "finish", "walk_deferred", "recognise", "answer")
 PROGRAMS = ("ingress", "egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "counters", "ports", "listening", "programs"),
