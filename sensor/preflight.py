@@ -18,8 +18,8 @@ from rich.table import Table
 
 from sensor.environment import Environment, read_environment
 
-# The ring buffer (5.8) is the youngest thing that capture needs; cgroup links are of 5.7, socket storage of 5.2.
-MIN_KERNEL = (5, 8)
+# Atomic operations that give the old value (5.12) are the youngest thing that capture needs; the ring buffer is of 5.8.
+MIN_KERNEL = (5, 12)
 # From here BPF memory is charged to the cgroup and RLIMIT_MEMLOCK no longer matters (kernel commit 3ac1f01b43b6).
 MEMORY_CGROUP_KERNEL = (5, 11)
 MIN_MEMLOCK_BYTES = 128 << 20
@@ -123,7 +123,7 @@ def _check_kernel(environment: Environment) -> Check:
     if environment.system != "Linux":
         return _fail("kernel", observed, "The sensor reads the Linux kernel: run it on Linux.")
     if parse_kernel_release(environment.kernel_release) < MIN_KERNEL:
-        advice = "The BPF ring buffer needs Linux 5.8 or later: use a newer kernel (Debian 12, Ubuntu 22.04 or later)."
+        advice = "Capture needs Linux 5.12 or later: use a newer kernel (Debian 12, Ubuntu 22.04 or later)."
         return _fail("kernel", observed, advice)
     return _pass("kernel", observed)
 

@@ -82,8 +82,8 @@ def test_good_node_passes_every_check() -> None:
     ("broken", "name", "sentence"),
     [
         ({"system": "Darwin"}, "kernel", "run it on Linux"),
-        ({"kernel_release": "5.4.0-generic"}, "kernel", "needs Linux 5.8 or later"),
-        ({"kernel_release": "strange"}, "kernel", "needs Linux 5.8 or later"),
+        ({"kernel_release": "5.4.0-generic"}, "kernel", "needs Linux 5.12 or later"),
+        ({"kernel_release": "strange"}, "kernel", "needs Linux 5.12 or later"),
         ({"machine": "riscv64"}, "architecture", "x86_64 and aarch64 only"),
         ({"is_root": False, "capabilities": 0}, "capabilities", "Run the sensor as root"),
         ({"capabilities": NET_ADMIN_ONLY}, "capabilities", "Run the sensor as root"),
@@ -98,11 +98,6 @@ def test_good_node_passes_every_check() -> None:
         ({"bcc": Bcc(problem="absent: No module named 'bcc'", version="", path="")}, "bcc", "python3-bpfcc"),
         ({"bcc": Bcc(problem="broken: libbcc.so.0", version="", path="")}, "bcc", "python3-bpfcc"),
         ({"bcc": Bcc(problem="unrelated", version="", path="/v/bcc.py")}, "bcc", "pip uninstall bcc"),
-        (
-            {"kernel_release": "5.10.0", "capabilities": (1 << 41) - 1 - (1 << 24), "memlock_bytes": 65_536},
-            "memlock",
-            "LimitMEMLOCK=infinity",
-        ),
     ],
 )
 def test_broken_fact_fails_with_its_fix(broken: dict[str, Any], name: str, sentence: str) -> None:
@@ -127,13 +122,23 @@ def test_broken_fact_fails_with_its_fix(broken: dict[str, Any], name: str, sente
         (break_probe("kprobe", "ENOENT"), "kprobes", CheckStatus.INFORMATION),
         ({"lockdown": None}, "lockdown", CheckStatus.OK),
         ({"is_hybrid": True}, "cgroup v2", CheckStatus.OK),
-        ({"kernel_release": "5.10.0", "memlock_bytes": -1}, "memlock", CheckStatus.OK),
     ],
 )
 def test_what_capture_does_not_need_does_not_stop_it(broken: dict[str, Any], name: str, status: CheckStatus) -> None:
     checks = check_environment(dataclasses.replace(GOOD, **broken))
     assert [check.status for check in checks if check.name == name] == [status]
     assert is_capture_possible(checks)
+
+
+@pytest.mark.parametrize(("limit", "status"), [(65_536, CheckStatus.FAILED), (-1, CheckStatus.OK)])
+def test_locked_memory_counts_before_it_was_charged_to_cgroups(limit: int, status: CheckStatus) -> None:
+    """Linux 5.11; older kernels are refused for another reason, too, but told all that is wrong."""
+    old = {"kernel_release": "5.10.0", "capabilities": (1 << 41) - 1 - (1 << 24), "memlock_bytes": limit}
+    checks = check_environment(dataclasses.replace(GOOD, **old))
+    memlock = next(check for check in checks if check.name == "memlock")
+    assert memlock.status is status
+    assert ("LimitMEMLOCK=infinity" in memlock.advice) is (status is CheckStatus.FAILED)
+    assert not is_capture_possible(checks)
 
 
 def test_table_and_json_say_the_same() -> None:
