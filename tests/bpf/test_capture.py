@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from sensor.calls import Exchange
+from sensor.coverage import PortProtocol
+from sensor.kernel.capture import Capture
 from tests.bpf.wire import (
     chunked,
     connected,
@@ -351,3 +353,18 @@ def test_long_response_is_told_early_and_completed(collect: Collect) -> None:
         client.join()
         assert [(e.calls, e.is_final, e.response_bytes) for e in exchanges] == [(1, False, 0), (0, True, size)]
         assert exchanges[1].duration_ns >= 1_400_000_000
+
+
+def test_a_quiet_connection_is_covered_while_it_is_open(capture: Capture, collect: Collect) -> None:
+    sent, answer = request("GET", "/quiet"), response(200)
+    with serving(answering([len(sent), len(sent)], (answer,), (answer,))) as port, connected(port) as client:
+        for _ in range(2):
+            client.sendall(sent)
+            assert receive_exactly(client, len(answer)) == answer
+        collect(port, 2)
+        covered = [count for count in capture.coverage() if count.port == port]
+        assert [(count.kind, count.connections) for count in covered] == [(PortProtocol.HTTP, 1)]
+        assert covered[0].bytes > 0
+    time.sleep(0.1)
+    after = [count for count in capture.coverage() if count.port == port]
+    assert [(count.connections, count.bytes) for count in after] == [(1, 2 * (len(sent) + len(answer)))]
