@@ -33,6 +33,7 @@ from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
+LAST_WORD_SECONDS: Final = 0.1
 # The loop rests so many intervals at most while no call comes whole: records wait a quarter of a second anyway.
 QUIET_FACTOR: Final = 4
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
@@ -218,6 +219,8 @@ class Sensor:
         self._send(self._pipeline.flush())
         try:
             await asyncio.wait_for(uplink.drain(), self._settings.stop_seconds)
+            # A stream that is cancelled drops what its buffers still hold, and the last word says that this is a stop.
+            await asyncio.sleep(LAST_WORD_SECONDS)
         except TimeoutError:
             logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
 

@@ -433,7 +433,7 @@ def test_pause_and_resume(tmp_path: Path) -> None:
             assert life.capture.moves == ["detach", "attach"]
             await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_CAPTURING)
             await life.end()
-            assert collector.healths[-1].state == stream_pb2.SENSOR_STATE_STOPPING
+            await collector.wait_for(lambda: collector.healths[-1].state == stream_pb2.SENSOR_STATE_STOPPING)
 
     asyncio.run(main())
 
