@@ -136,13 +136,13 @@ BPF_TABLE("lru_hash", u64, u8, servers, 16384);
 /* What: the HTTP/1 table. Life: the program's, written once by the loader. Key: 0. */
 BPF_ARRAY(machines, struct machine, 1);
 /* What: programs for tail calls. Key: enum program. */
-BPF_PROG_ARRAY(programs, 5);
+BPF_PROG_ARRAY(programs, 16);
 /* What: events to the sensor. */
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 /* What: records of the calls that were recognised, and of those beyond the budget. */
 BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
 /* What: enum counter. */
-BPF_ARRAY(counters, u64, 32);
+BPF_ARRAY(counters, u64, 64);
 /* What: connections and bytes by listening port and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
