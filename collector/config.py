@@ -76,6 +76,14 @@ class CollectorSettings(BaseSettings):
 
     log_level: LogLevel = LogLevel.INFO
 
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _check_directory(cls, value: object) -> object:
+        """An empty variable would be the working directory."""
+        if value == "":
+            raise ValueError("must name a directory; name one, or leave it out for the default")
+        return value
+
     @field_validator("consumer_order", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:

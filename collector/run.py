@@ -219,8 +219,8 @@ class _Life:
         """Tokens made by this start to standard error, once; then the one line that programs wait for."""
         collector, settings = self._collector, self._settings
         for token, file, what in (
-            (collector.sensor_token, SENSOR_TOKEN_FILE, "Sensors"),
-            (collector.api_token, API_TOKEN_FILE, "The API"),
+            (collector.sensor_token, SENSOR_TOKEN_FILE, "Sensor"),
+            (collector.api_token, API_TOKEN_FILE, "API"),
         ):
             if token is not None and token.is_new:
                 print(f"{what} token (kept in {settings.data_dir / file}): {token.value}", file=sys.stderr, flush=True)

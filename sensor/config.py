@@ -101,6 +101,14 @@ class SensorSettings(BaseSettings):
     metrics_listen: str = ""
     log_level: LogLevel = LogLevel.INFO
 
+    @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", mode="before")
+    @classmethod
+    def _check_directory(cls, value: object) -> object:
+        """An empty variable would be the working directory."""
+        if value == "":
+            raise ValueError("must name a directory; name one, or leave it out for the default")
+        return value
+
     @field_validator("trusted_proxy_cidrs", "consumer_order", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:

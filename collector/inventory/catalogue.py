@@ -95,7 +95,7 @@ class Catalogue:
             named = [(route, names[route.route_id]) for route in routes]
             moved = [one for one in named if self._endpoints.get(one[0].route_id) != one[1].endpoint_id]
             if moved:
-                records = self._mapping.write(moved)
+                records = self._mapping.write(moved, self._endpoints)
                 self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
                 self.changes += 1
         return len(moved)
@@ -135,7 +135,7 @@ class Catalogue:
 
     def _remember(self, routes: Sequence[Route]) -> None:
         if routes:
-            records = self._mapping.map_routes(routes)
+            records = self._mapping.map_routes(routes, self._endpoints)
             self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
             self.changes += 1
 

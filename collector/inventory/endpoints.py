@@ -6,6 +6,7 @@ A page takes two statements. The first ranks every endpoint and gives the ids of
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from string import hexdigits
 from typing import Any
 
 from collector.inventory.authentication import count_by_kind
@@ -39,6 +40,13 @@ from collector.inventory.span import Span, series_span, series_step
 from collector.rows import Service
 
 MICROSECONDS_TO_MILLISECONDS = 0.001
+ROUTE_ID_LENGTH = 16  # In hexadecimal.
+# An alias goes before a route's id: both are 64 bits, and a chance equality is a matter of centuries.
+_PRESENT_ID = """
+SELECT endpoint_id FROM endpoint_routes FINAL
+WHERE route_id = coalesce(
+    (SELECT toNullable(route_id) FROM endpoint_aliases FINAL WHERE endpoint_id = {id:String} LIMIT 1), {route:UInt64})
+LIMIT 1"""
 RATE_SECONDS_MIN = 60  # One row: a rate over less would be guessed from a handful of calls.
 
 
@@ -76,8 +84,12 @@ class EndpointInventory:
         return EndpointPage(items=items, next_cursor=next_cursor, total=int(ranked[0]["total"]) if ranked else 0)
 
     def get_endpoint(self, endpoint_id: str, span: Span) -> EndpointDetail | None:
-        """One endpoint with its history, or None when it had no counted call in the span."""
+        """One endpoint with its history, or None when it had no counted call in the span. An id that the endpoint had
+        before, and that of one of its routes, are good too; the answer has the present one."""
         parameters = self._find_routes(span, [endpoint_id])
+        if not parameters["routes"]:
+            endpoint_id = self._find_present_id(endpoint_id)
+            parameters = self._find_routes(span, [endpoint_id])
         endpoint = self._measure(span, parameters).get(endpoint_id)
         if endpoint is None:
             return None
@@ -97,6 +109,13 @@ class EndpointInventory:
             },
             routes=tuple(_read_route(row) for row in select(self._reader, routes_behind(counted), parameters)),
         )
+
+    def _find_present_id(self, endpoint_id: str) -> str:
+        """The endpoint to which the route went that was last known under this id; empty where none was."""
+        is_hash = len(endpoint_id) == ROUTE_ID_LENGTH and set(endpoint_id) <= set(hexdigits)
+        parameters = {"id": endpoint_id, "route": int(endpoint_id, 16) if is_hash else 0}
+        found = select(self._reader, _PRESENT_ID, parameters)
+        return str(found[0]["endpoint_id"]) if found else ""
 
     def _find_routes(self, span: Span, ids: list[str]) -> dict[str, Any]:
         """The parameters of the statements about these endpoints."""

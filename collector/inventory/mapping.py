@@ -1,8 +1,8 @@
 """The mapping job: gives every route an endpoint, and names it anew when a word that its template hides is revealed.
 
 New routes come from the store's writer, which also brings a stored route again whose mapping failed: it takes a route
-for known only once it has one. Naming itself is pure and elsewhere: this room writes `endpoint_routes`. Asking the
-sensors for hidden words is ingest's (collector/ingest/reveal.py).
+for known only once it has one. Naming itself is pure and elsewhere: this room writes `endpoint_routes` and, where a
+route moves, `endpoint_aliases`. Asking the sensors for hidden words is ingest's (collector/ingest/reveal.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from collector.inventory.endpoint import name_service
 from collector.inventory.naming import identify_endpoint, template
 from collector.rows import Route
+
+_NOT_NAMED: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,15 @@ class EndpointRouteRecord:
     host: str
     method: str
     url_template: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointAliasRecord:
+    """One row of `endpoint_aliases`."""
+
+    endpoint_id: str
+    version: int
+    route_id: int
 
 
 class Writer(Protocol):
@@ -73,14 +84,26 @@ class EndpointMapping:
         """
         self._words.update(words)
 
-    def map_routes(self, routes: Sequence[Route]) -> tuple[EndpointRouteRecord, ...]:
-        """Name routes by themselves and write that. Raises StoreError, and then nothing was written."""
-        return self.write([(route, name_endpoint(route, self._words)) for route in routes])
+    def map_routes(
+        self, routes: Sequence[Route], former_ids: Mapping[int, str] = _NOT_NAMED
+    ) -> tuple[EndpointRouteRecord, ...]:
+        """Name routes by themselves and write that. Raises StoreError, and then no route was named."""
+        return self.write([(route, name_endpoint(route, self._words)) for route in routes], former_ids)
 
-    def write(self, named: Sequence[tuple[Route, EndpointName]]) -> tuple[EndpointRouteRecord, ...]:
-        """Write names that were found; the same route again is a later version. Raises as map_routes does."""
+    def write(
+        self, named: Sequence[tuple[Route, EndpointName]], former_ids: Mapping[int, str] = _NOT_NAMED
+    ) -> tuple[EndpointRouteRecord, ...]:
+        """Write names that were found; the same route again is a later version. `former_ids`: what routes that move
+        were called until now, by route id; these stay aliases. Raises as map_routes does."""
         version = int(self._clock() * 1_000_000)
         records = tuple(_record(route, name, version) for route, name in named)
+        aliases = {
+            former: EndpointAliasRecord(endpoint_id=former, version=version, route_id=record.route_id)
+            for record in records
+            if (former := former_ids.get(record.route_id, record.endpoint_id)) != record.endpoint_id
+        }
+        if aliases:  # First: an alias of an endpoint that still has routes is not looked at.
+            self._writer.insert_records("endpoint_aliases", list(aliases.values()))
         self._writer.insert_records("endpoint_routes", records)
         return records
 

@@ -5,7 +5,7 @@ The tables themselves are in collector/store/tables/, a file a room that writes 
 
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS
 from collector.store.tables.layout import Layout, Table
-from collector.store.tables.routes import ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
+from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.sensors import COVERAGE, EVICTIONS, SENSORS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
@@ -15,6 +15,7 @@ __all__ = ["TABLES", "Layout", "render_statements"]
 TABLES = (
     ROUTES,
     ENDPOINT_ROUTES,
+    ENDPOINT_ALIASES,
     ROWS_MINUTE,
     ROWS_HOUR,
     ROUTES_HOUR,

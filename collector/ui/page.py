@@ -137,7 +137,8 @@ class _Page:
         if detail is None:
             return render(self.templates, "missing.html", values, status=404)
         newest = self.alerts.list_alerts(state=None, kind=None, limit=RELATED_MAX, after=None)
-        related = [alert for alert in newest if alert.endpoint_id == endpoint_id]
+        ids = {endpoint_id, detail.endpoint.id}
+        related = [alert for alert in newest if alert.endpoint_id in ids]
         values |= {
             "detail": detail,
             "endpoint": detail.endpoint,

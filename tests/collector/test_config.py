@@ -31,6 +31,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({"http_listen": "0.0.0.0:1"}, {}, "http_listen is 0.0.0.0:1, off loopback"),
         ({"http_listen": "[::]:1", "no_auth": True}, {}, "no_auth works on loopback only"),
         ({"tls_cert_file": "/c.pem"}, {}, "belong together"),
+        ({}, {"APIDAE_COLLECTOR_DATA_DIR": ""}, "data_dir is ''.*must name a directory"),
         ({"log_level": "loud"}, {}, "log_level is 'loud'"),
         ({}, {"APIDAE_COLLECTOR_CONFIG": "/none.toml"}, "/none.toml cannot be read"),
     ],

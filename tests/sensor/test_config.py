@@ -65,6 +65,7 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
         ),
         ({"ring_bytes": 5000}, {}, "", r"ring_bytes is 5000 \(from --ring-bytes\): must be a power of two"),
         ({}, {}, "poll_interval_ms = 0", r"poll_interval_ms is 0 \(from the file .*\): input should be greater"),
+        ({}, {"APIDAE_SENSOR_STATE_DIR": ""}, "", "state_dir is ''.*must name a directory"),
         ({}, {}, "= broken", "is not TOML"),
         ({"trusted_proxy_cidrs": "10.0.0.1/8"}, {}, "", "trusted_proxy_cidrs"),
         ({"consumer_order": "principal,principal"}, {}, "", "none twice"),

@@ -43,6 +43,22 @@ SETTINGS {DURABLE}
 """,
 )
 
+# Ids under which an endpoint was known before its routes moved, each with the route that moved last: a link in an alert
+# that was sent stays good. Read with FINAL.
+ENDPOINT_ALIASES = Table(
+    name="endpoint_aliases",
+    shard_by="cityHash64(endpoint_id)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS endpoint_aliases{{write_table}}{{on_cluster}} (
+    endpoint_id String,
+    version UInt64,
+    route_id UInt64
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY endpoint_id
+SETTINGS {DURABLE}
+""",
+)
+
 # Words whose text the sensors may tell (docs/privacy.md). A word's hash is keyed, so each rotation has its own.
 REVEALED_WORDS = Table(
     name="revealed_words",

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.api.app import ApiSettings, build_app
+from collector.inventory.mapping import EndpointAliasRecord
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -40,6 +41,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     seed.calls(twin, 100, role=2)
     seed.calls(hostile, 1)
     seed.write(store)
+    store.insert_records("endpoint_aliases", [EndpointAliasRecord(endpoint_id="former", version=1, route_id=1)])
     write_watch(store)
     app = build_app(
         store=store,
@@ -112,6 +114,13 @@ def test_endpoint_detail(client: TestClient) -> None:
     assert detail["top_consumers"][0]["id"] == "principal:000000000000004d"
     assert detail["top_consumers"][0]["objects"] == 3
     assert detail["routes"][0]["shape"] == "/orders/{integer}"
+
+
+@pytest.mark.parametrize("other_id", [f"{1:016x}", "former"])
+def test_an_endpoint_is_found_by_a_former_id_and_by_a_route(client: TestClient, other_id: str) -> None:
+    by_other = client.get(f"/api/v1/endpoints/{other_id}", params={"since": "1h"}).json()
+    assert by_other == client.get("/api/v1/endpoints/ep0001", params={"since": "1h"}).json()
+    assert client.get("/api/v1/endpoints/zz", params={"since": "1h"}).status_code == 404
 
 
 def test_consumers(client: TestClient) -> None:

@@ -30,14 +30,14 @@ HIDDEN = Segment(WORD, "", 77, 7)
 
 
 class Table:
-    """The table `endpoint_routes`, as it was written."""
+    """The tables `endpoint_routes` and `endpoint_aliases`, as they were written."""
 
     def __init__(self) -> None:
         self.records: list[Any] = []
+        self.aliases: list[Any] = []
 
     def insert_records(self, table: str, records: Sequence[Any]) -> None:
-        assert table == "endpoint_routes"
-        self.records += records
+        {"endpoint_routes": self.records, "endpoint_aliases": self.aliases}[table].extend(records)
 
 
 def test_routes_with_one_template_are_one_endpoint():
@@ -86,3 +86,15 @@ def test_mapping_again_changes_nothing_but_the_version():
     (first,) = mapping.map_routes([make_route(1, ORDERS)])
     (second,) = mapping.map_routes([make_route(1, ORDERS)])
     assert replace(second, version=first.version) == first
+
+
+def test_a_route_that_moves_leaves_its_former_endpoint_as_an_alias():
+    table = Table()
+    mapping = EndpointMapping(writer=table, clock=lambda: 1_000.0)
+    route = make_route(1, ORDERS, HIDDEN)
+    (first,) = mapping.map_routes([route])
+    mapping.map_routes([route], {1: first.endpoint_id})
+    assert table.aliases == []
+    mapping.learn_words({77: "pending"})
+    mapping.map_routes([route], {1: first.endpoint_id})
+    assert [(alias.endpoint_id, alias.route_id) for alias in table.aliases] == [(first.endpoint_id, 1)]

@@ -99,6 +99,7 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
     users = Segment(1, "users", 0, 0)
     names = [make_route(n, users, Segment(2, "", 1_000 + n, 6)) for n in range(1, 7)]
     catalogue, _ = start_catalogue(store)
+    ids: set[str] = set()
     for count in (1, 6):
         new = names[:count] if count == 1 else names[1:]
         store.insert_arrow("routes", build_routes([(route, NOW) for route in new]))
@@ -108,6 +109,9 @@ def test_routes_are_grouped_as_more_is_seen_of_them(store: ClickHouseStore, tmp_
         assert moved == (0 if count == 1 else 6)
         assert set(list_templates(store).values()) == {"/users/{word}" if count == 1 else "/users/{user_name}"}
         assert len(set(catalogue.list_endpoints().values())) == 1
+        ids = ids | set(catalogue.list_endpoints().values())
+    aliases = store.query("SELECT endpoint_id, route_id FROM endpoint_aliases FINAL")
+    assert {endpoint_id for endpoint_id, _ in aliases} == ids - set(catalogue.list_endpoints().values()) != set()
     assert catalogue.group() == 0
     assert catalogue.group(is_all=True) == 0
     again, _ = start_catalogue(store)
