@@ -1,8 +1,8 @@
 """From an exchange to a call record: everything the sensor may tell of one call, and nothing else.
 
-The only room that sees head bytes and identity together. Takes an `Exchange`, asks `protocols`, `classify`,
-`templating` and the identity of both ends, gives a `CallRecord`, or `Undescribed` with the reason why the call is no
-HTTP/1 call. Never raises on bytes.
+The only room that sees head bytes and identity together. Takes an `Exchange` of HTTP/1 or a
+`StreamExchange` of HTTP/2, asks `protocols`, `classify`, `templating` and the identity of both ends, gives a
+`CallRecord`, or `Undescribed` with the reason why the call is none. Never raises on bytes.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ from sensor.protocols.http1 import (
     parse_request_head,
     read_response_content_type,
 )
+from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 
 # Methods of the IANA registry are always told; of others (the client chooses them) the first so many, then `_OTHER`,
@@ -75,7 +76,7 @@ class DescribeSettings:
 
 
 class Undescribed(msgspec.Struct, frozen=True):
-    """A call that is none of HTTP/1; `reason` is a fixed word for the stage's counters."""
+    """A call that is none of HTTP; `reason` is a fixed word for the stage's counters."""
 
     reason: str
 
@@ -106,15 +107,24 @@ class Describer:
         self._methods: set[str] = set()
         self._remotes: dict[tuple[str, int], Service] = {}
 
-    def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
+    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
         """The record of one call, or why there is none. Cost: scripts/bench describe."""
+        if type(exchange) is StreamExchange:
+            return self._describe_stream(exchange)
+        assert isinstance(exchange, Exchange)
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if isinstance(head, Malformed):
             return Undescribed(f"request_{head.reason}")
-        return self.describe_head(exchange, head, read_response_content_type(exchange.response_head))
+        return self._describe_head(exchange, head, read_response_content_type(exchange.response_head))
 
-    def describe_head(self, exchange: Exchange, head: RequestHead, response_content_type: str) -> CallRecord:
-        """The record of a call whose heads were read before: HTTP/2 has none in the form that `describe` reads."""
+    def _describe_stream(self, stream: StreamExchange) -> CallRecord | Undescribed:
+        """The record of a call of HTTP/2, whose heads were read before."""
+        request = stream.call.request
+        if isinstance(request, Malformed):
+            return Undescribed(f"request_{request.reason}")
+        return self._describe_head(stream.exchange, request.head, stream.call.response_content_type)
+
+    def _describe_head(self, exchange: Exchange, head: RequestHead, response_content_type: str) -> CallRecord:
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
         templated = self._templater.route(

@@ -11,12 +11,13 @@ from sensor.pipeline import Describer
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import KernelMaps
 from sensor.recognition.records import OverflowTotals
+from sensor.streams.exchange import StreamExchange
 
 
 class Capture(KernelMaps, Protocol):
     """What sees calls: `sensor.kernel.capture`, or a fake. All calls come from the loop's thread and do not block."""
 
-    def read(self) -> list[Exchange]:
+    def read(self) -> list[Exchange | StreamExchange]:
         """Calls that were sent up whole."""
         ...
 

@@ -20,6 +20,7 @@ from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
 from sensor.recognition.actors import Records
 from sensor.recognition.records import OverflowTotals
+from sensor.streams.exchange import StreamExchange
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ LOG_INTERVAL_NS: Final = 60 * 1_000_000_000
 class Describer(Protocol):
     """Calls to what may be told of them; `sensor.compose.NodeDescriber`, or a fake."""
 
-    def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
+    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
         """The record, or why there is none."""
         ...
 
@@ -76,7 +77,7 @@ class Pipeline:
         """The windows, for policy and connection to act on."""
         return self._aggregator
 
-    def take(self, exchanges: Iterable[Exchange]) -> None:
+    def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
         describe, learn = self._describer.describe, self._describer.learn
         add, counter = self._aggregator.add, self._counter
@@ -97,6 +98,9 @@ class Pipeline:
             except Exception:
                 self._aggregator.drop(FAILED)
                 self._log_failure("aggregating")
+            if type(exchange) is StreamExchange:  # The kernel is taught heads of HTTP/1 only.
+                continue
+            assert isinstance(exchange, Exchange)
             try:
                 learn(exchange, record)
             except Exception:

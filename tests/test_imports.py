@@ -22,7 +22,7 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
-        *("kernel", "exchange", "reassembly", "protocols", "classify"),
+        *("kernel", "exchange", "reassembly", "protocols", "streams", "classify"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal"),
         *(
             "allowance",

@@ -31,6 +31,7 @@ from sensor.kernel.abi import (
 from sensor.kernel.loader import RECORDS_BYTES, LoadedProgram, load_program
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.streams.exchange import StreamExchange
 
 # Events of one read, some 10 ms of work: what they teach reaches the kernel before the next are read.
 READ_LIMIT: Final = 1_000
@@ -88,10 +89,10 @@ class Capture:
         capture.attach()
         return capture
 
-    def read(self) -> list[Exchange]:
+    def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT))
-        return exchanges + self._assembler.poll(self._clock.monotonic_ns())
+        return [*exchanges, *self._assembler.poll(self._clock.monotonic_ns())]
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""

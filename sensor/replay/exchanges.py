@@ -1,4 +1,4 @@
-"""From a transaction on the wire to the `Exchange` that the sensor would describe, its heads cut as the kernel cuts
+"""From a transaction on the wire to the exchange that the sensor would describe, its heads cut as the kernel cuts
 them."""
 
 from typing import Final
@@ -8,18 +8,17 @@ from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_pairs import Transaction
 from sensor.protocols.http2_calls import StreamCall
 from sensor.replay.flows import FlowTransaction, format_address
+from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
 
 # bpf/conn.h, REQUEST_COPY and RESPONSE_COPY.
 REQUEST_HEAD_BYTES: Final = 8_192
 RESPONSE_HEAD_BYTES: Final = 1_024
 
 
-def build_stream_exchange(flow: FlowTransaction, call: StreamCall) -> Exchange:
+def build_flow_exchange(flow: FlowTransaction, call: StreamCall) -> StreamExchange:
     """The exchange of a call of HTTP/2, whose heads were read already."""
-    return Exchange(
-        time_unix_ns=call.started_ns,
+    ends = Ends(
         connection=flow.connection,
-        call=call.stream,
         role=Role.SERVER,
         cgroup_id=0,
         peer_cgroup_id=0,
@@ -27,19 +26,8 @@ def build_stream_exchange(flow: FlowTransaction, call: StreamCall) -> Exchange:
         local_port=flow.server[1],
         remote_address=format_address(flow.client[0]),
         remote_port=flow.client[1],
-        request_head=b"",
-        is_request_head_truncated=False,
-        response_head=b"",
-        status_code=call.status_code,
-        request_bytes=call.request_bytes,
-        response_bytes=call.response_bytes,
-        time_to_first_byte_ns=max(call.answered_ns - call.started_ns, 0) if call.answered_ns else 0,
-        duration_ns=max(call.ended_ns - call.started_ns, 0),
-        calls=call.calls,
-        is_final=call.is_final,
-        is_aborted=call.is_aborted,
-        is_lossy=call.is_lossy,
     )
+    return build_stream_exchange(ends, call, int)
 
 
 def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange | None:

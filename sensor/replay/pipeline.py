@@ -13,11 +13,10 @@ from typing import Final
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
-from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_faults import name_smuggling
 from sensor.protocols.http1_pairs import Transaction
 from sensor.replay.capture_file import CapturedPacket
-from sensor.replay.exchanges import build_exchange, build_stream_exchange
+from sensor.replay.exchanges import build_exchange, build_flow_exchange
 from sensor.replay.flows import FlowTable, FlowTransaction, format_address
 from sensor.replay.lines import Line, build_line, build_raw_line
 from sensor.replay.link import find_ip
@@ -130,10 +129,7 @@ class Replay:
             if exchange is None:
                 return Undescribed(NO_REQUEST if call.request is None else CUT_REQUEST)
             return self._describer.describe(exchange)
-        if isinstance(call.request, Malformed):
-            return Undescribed(f"request_{call.request.reason}")
-        exchange = build_stream_exchange(flow, call)
-        return self._describer.describe_head(exchange, call.request.head, call.response_content_type)
+        return self._describer.describe(build_flow_exchange(flow, call))
 
 
 def _has_smuggling(flow: FlowTransaction) -> bool:
