@@ -6,6 +6,8 @@
 #ifndef APIDAE_ANSWER_H
 #define APIDAE_ANSWER_H
 
+#include "response.h"
+
 #define ANSWER_MAX 1024 /* Bytes looked at: a longer head is left to the machine. */
 
 /* Is a response to be expected at the flow's place? */

@@ -7,7 +7,9 @@
 #define APIDAE_RECOGNISE_H
 
 #include "siphash.h"
-#include "head.h"
+#include "fields.h"
+#include "path.h"
+#include "query.h"
 #include "seen.h"
 
 #define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */

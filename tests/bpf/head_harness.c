@@ -15,7 +15,10 @@ typedef uint64_t u64;
 #include "events.h"
 #include "http_machine.h"
 #include "siphash.h"
-#include "head.h"
+#include "fields.h"
+#include "path.h"
+#include "query.h"
+#include "response.h"
 
 static u64 *names;
 static u32 names_count;

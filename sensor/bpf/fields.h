@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* A request head's field lines: names by their hashes, what frames the body, and the rest folded into the profile. */
+#ifndef APIDAE_FIELDS_H
+#define APIDAE_FIELDS_H
+
+#include "head.h"
+
+#define FIELD_STEPS 160
+
+#define CONTENT_WORD 0x2d746e65746e6f63ULL  /* "content-" */
+#define LENGTH_WORD 0x6874676e656cULL       /* "length" */
+#define TRANSFER_WORD 0x726566736e617274ULL /* "transfer" */
+#define ENCODING_WORD 0x6e69646f636e652dULL /* "-encodin" */
+#define CHUNKED_WORD 0x64656b6e756863ULL    /* "chunked" */
+
+/* Past blanks, of which there may be seven; refused where there are more. */
+static __always_inline u32 skip_blanks(struct head *h, u32 at) {
+  u64 word = load(h, at);
+  u64 other = ~(equal_bytes(word, REPEAT(' ')) | equal_bytes(word, REPEAT('\t'))) & MARKS;
+  if (!other)
+    refuse(h);
+  return at + first_byte(other | 1ULL << 63);
+}
+
+/* Of up to fifteen digits and nothing else, once. */
+static __always_inline void read_length(struct head *h, u32 at) {
+  at = skip_blanks(h, at);
+  u64 word = load(h, at), low = word & M7F;
+  u64 others = (~BETWEEN(low, '0', '9') | word) & MARKS;
+  u64 value = 0;
+  u32 size = 8;
+  if (others) {
+    size = first_byte(others);
+    if (!size || h->flags & P_LENGTH) {
+      refuse(h);
+      return;
+    }
+    value = decimal(word << (64 - 8 * size) & 0x0f0f0f0f0f0f0f0fULL);
+  } else {
+    u64 first = word;
+    word = load(h, at + 8);
+    low = word & M7F;
+    others = (~BETWEEN(low, '0', '9') | word) & MARKS;
+    if (!others || h->flags & P_LENGTH) {
+      refuse(h);
+      return;
+    }
+    u32 more = first_byte(others);
+    size += more;
+    /* All but the last eight, then these. */
+    value = decimal(load(h, at + more));
+    if (more)
+      value += decimal(first << (64 - 8 * more)) * 100000000;
+  }
+  if ((load(h, at + size) & 0xff) != '\r')
+    refuse(h);
+  h->length = value;
+  h->flags |= P_LENGTH;
+  h->at = at + size;
+  h->mode = H_SKIPPED;
+}
+
+static __always_inline void read_coding(struct head *h, u32 at) {
+  at = skip_blanks(h, at);
+  u64 word = load(h, at);
+  if (((word | LOWER_CASE) & 0xffffffffffffffULL) != CHUNKED_WORD || word >> 56 != '\r')
+    refuse(h);
+  h->flags |= P_CHUNKED;
+  h->at = at + 7;
+  h->mode = H_SKIPPED;
+}
+
+static __always_inline void start_value(struct head *h, u32 at, u8 is_host) {
+  h->from = at;
+  h->at = at;
+  h->is_host = is_host;
+  h->mode = H_HASHED;
+}
+
+/* The name in hand ends before the colon at `at`. */
+static __always_inline void end_name(struct head *h, const struct settings *set, u64 word, u32 at) {
+  u32 from = V(h->from), length = at - from;
+  u64 first = load(h, from), second = load(h, from + 8);
+  if (length == 14 && (first | LOWER_CASE) == CONTENT_WORD && first >> 56 == '-' &&
+      ((second | LOWER_CASE) & 0xffffffffffffULL) == LENGTH_WORD) {
+    read_length(h, at + 1);
+    return;
+  }
+  if (length == 17 && (first | LOWER_CASE) == TRANSFER_WORD && (second & 0xff) == '-' && (second | LOWER_CASE) == ENCODING_WORD &&
+      ((load(h, from + 16) | 0x20) & 0xff) == 'g') {
+    read_coding(h, at + 1);
+    return;
+  }
+  u32 kind = find_name(name_end(V(h->name), low_bytes(word, length & 7), length));
+  if (kind == N_HEADER_IGNORED) {
+    h->at = at;
+    h->mode = H_SKIPPED;
+    return;
+  }
+  sip_start(&h->sip, set->sip_key[0], set->sip_key[1]);
+  if (kind == N_HEADER_HOST) {
+    if (h->has_host)
+      refuse(h);
+    h->has_host = 1;
+    start_value(h, skip_blanks(h, at + 1), 1);
+    return;
+  }
+  start_value(h, from, 0);
+}
+
+/* Marks LF, VT, FF and CR. */
+static __always_inline u64 line_ends(u64 word) { return BETWEEN(word & M7F, '\n', '\r') & ~word & MARKS; }
+
+/* The value, or whole line, in hand ends before `at`, where CR LF must be. */
+static __always_inline void end_hashed(struct head *h, u64 word, u32 at) {
+  u32 length = at - V(h->from);
+  u64 hash = sip_end(&h->sip, low_bytes(word, length & 7), length, 1, 3);
+  u64 around = load(h, at - 1);
+  u8 before = around;
+  if ((around >> 8 & 0xffff) != 0x0a0d || (h->is_host && (before == ' ' || before == '\t')))
+    refuse(h);
+  if (h->is_host)
+    h->host = hash;
+  else
+    h->profile = fold(V(h->profile), hash);
+  h->at = at + 2;
+  h->mode = H_LINE;
+}
+
+static __always_inline void skip_step(struct head *h, u32 at, u64 word) {
+  u64 feeds = equal_bytes(word, REPEAT('\n'));
+  if (!feeds) {
+    at += 8;
+    feeds = equal_bytes(load(h, at), REPEAT('\n'));
+  }
+  if (!feeds) {
+    at += 8;
+    feeds = equal_bytes(load(h, at), REPEAT('\n'));
+  }
+  if (!feeds) {
+    h->at = at + 8;
+    return;
+  }
+  at += first_byte(feeds);
+  if ((load(h, at - 1) & 0xff) != '\r')
+    refuse(h);
+  h->at = at + 1;
+  h->mode = H_LINE;
+}
+
+static __always_inline void field_step(struct head *h, const struct settings *set) {
+  u32 at = V(h->at);
+  u8 mode = V(h->mode);
+  if (at >= V(h->end)) {
+    refuse(h);
+    return;
+  }
+  u64 word = load(h, at);
+  if (mode == H_SKIPPED) {
+    skip_step(h, at, word);
+    return;
+  }
+  if (mode == H_HASHED) {
+    u64 ends = line_ends(word);
+    if (ends) {
+      end_hashed(h, word, at + first_byte(ends));
+      return;
+    }
+    sip_word(&h->sip, word, 1);
+    h->at = at + 8;
+    word = load(h, at + 8);
+    if (!line_ends(word)) {
+      sip_word(&h->sip, word, 1);
+      h->at = at + 16;
+    }
+    return;
+  }
+  if (mode == H_LINE) {
+    u8 byte = word;
+    if (byte == '\r') {
+      h->size = at + 2;
+      if ((word >> 8 & 0xff) != '\n' || at + 2 > V(h->end))
+        refuse(h);
+      else
+        accept(h);
+      return;
+    }
+    if (byte == ' ' || byte == '\t') { /* A folded line. */
+      refuse(h);
+      return;
+    }
+    h->from = at;
+    h->name = set->seed;
+    h->mode = H_NAME;
+  }
+  u64 colons = equal_bytes(word, REPEAT(':'));
+  if (blanks(word) & ((colons & -colons) - 1)) { /* No name: a line without a colon, or a byte that would pass for another. */
+    refuse(h);
+    return;
+  }
+  if (colons) {
+    end_name(h, set, word, at + first_byte(colons));
+    return;
+  }
+  h->name = name_word(V(h->name), word);
+  h->at = at + 8;
+}
+
+static __always_inline void read_fields(struct head *h, const struct settings *set) {
+  h->at = V(h->fields);
+  h->mode = H_LINE;
+  h->verdict = HEAD_GOES_ON;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < FIELD_STEPS; i++) {
+    field_step(h, set);
+    if (V(h->verdict))
+      break;
+  }
+  if (V(h->verdict) != HEAD_DONE || !V(h->has_host))
+    refuse(h);
+}
+
+#endif

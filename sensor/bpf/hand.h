@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The packet in hand: a direction is held by `busy` from the entry to the end of its last tail call, because two CPUs do deliver segments of
+ * one socket at once; `skb->cb` carries the packet from one program to the next (0: direction + 1, 1: enum closing, 2 and 3: the connection's
+ * key, 4: its first message has begun).
+ */
+#ifndef APIDAE_HAND_H
+#define APIDAE_HAND_H
+
+#include "learned.h"
+#include "ports.h"
+#include "sockets.h"
+#include "walk.h"
+
+#define PASS 1
+
+/* Steps of waiting for the other CPU: some 50 us. */
+#define SPIN_MAX 2048
+
+static __always_inline int hold(struct flow *f) {
+  for (u32 i = 0; i < SPIN_MAX; i++)
+    if (!__sync_lock_test_and_set(&f->busy, 1))
+      return 1;
+  count(C_CONTENDED);
+  return 0;
+}
+
+static __always_inline int release(struct flow *f) {
+  __sync_lock_test_and_set(&f->busy, 0);
+  return PASS;
+}
+
+/* What a program behind a tail call works on. */
+struct hand {
+  struct bpf_sock *sk;
+  struct conn *c;
+  struct flow *f;
+  const struct settings *set;
+  u64 key;
+  u64 now;
+  u32 direction;
+};
+
+/* 0: the connection's state is gone. */
+static __always_inline int take_hand(struct __sk_buff *skb, struct hand *h, const int is_deferred) {
+  h->direction = (skb->cb[0] - 1) & 1;
+  h->key = (u64)skb->cb[3] << 32 | skb->cb[2];
+  h->now = bpf_ktime_get_ns();
+  h->sk = skb->sk;
+  if (!h->sk)
+    return 0;
+  h->sk = bpf_sk_fullsock(h->sk);
+  if (!h->sk)
+    return 0;
+  h->c = found_conn(skb, h->sk, is_deferred);
+  h->set = find_settings();
+  if (!h->c || !h->set)
+    return 0;
+  h->f = &h->c->flow[h->direction];
+  return 1;
+}
+
+static __always_inline void call_walk(struct __sk_buff *skb, const int is_deferred) {
+  if (is_deferred)
+    programs.call(skb, PROGRAM_WALK_DEFERRED);
+  else
+    programs.call(skb, PROGRAM_WALK);
+}
+
+static __always_inline void call_recognise(struct __sk_buff *skb) { programs.call(skb, PROGRAM_RECOGNISE); }
+
+static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
+
+/* On with what is left of the packet; else its end. */
+static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f,
+                                        const int is_deferred) {
+  if (V(c->kind) > K_HTTP) {
+    flush_port(c, f);
+    return release(f);
+  }
+  if (V(f->offset) < skb->len) {
+    call_walk(skb, is_deferred);
+    count(C_TAIL_FAILED);
+    lose_position(sk, c, f);
+  }
+  if (c->kind == K_HTTP && (!c->is_counted || f->unflushed > PORT_FLUSH_BYTES))
+    flush_port(c, f);
+  if (skb->cb[1] && !is_deferred)
+    call_finish(skb);
+  return release(f);
+}
+
+#endif
