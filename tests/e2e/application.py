@@ -1,11 +1,11 @@
-"""One small application over four servers (nginx, Python, Node, Go): starts one of them on a port of its own.
+"""One small application over six servers (nginx, Python, Node, Go, Java, Apache): starts one of them on a port of its
+own; and HAProxy and Apache as proxies in front of one.
 
 POST   /orders        201, a body          GET /orders/N   200, a body      GET /users/N  304, no body
 DELETE /orders/N      204, no body         HEAD /orders/N  200, no body     anything else 404, a body
-GET    /events        200 in chunks (not nginx)
+GET    /events        200 in chunks (not nginx, not Apache)
 """
 
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,9 +16,12 @@ import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
+from tests.e2e.daemon import Daemon, find_program
 
 HERE = Path(__file__).parent / "servers"
 KINDS = ("nginx", "python", "node", "go")
+ALL_KINDS = (*KINDS, "java", "apache")
+PROXIES = ("haproxy", "apache")
 READY_SECONDS = 20.0
 GO_BUILD_SECONDS = 300.0  # The first build compiles net/http, on a busy machine.
 NGINX = """
@@ -31,10 +34,44 @@ NGINX = """
         location /users/ { return 304; }
         location / { return 404 '{}'; }
 """
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
+APACHE = """
+ServerRoot {directory}
+ServerName shop.example
+PidFile {directory}/apache.pid
+ErrorLog {directory}/error.log
+Listen {address}:{port}
+KeepAlive On
+MaxKeepAliveRequests 0
+DefaultRuntimeDir {directory}
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+"""
+APACHE_ANSWERS = """
+LoadModule lua_module {modules}/mod_lua.so
+LuaMapHandler ^/ {script}
+"""
+APACHE_FORWARDS = """
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+ProxyPreserveHost On
+ProxyPass / http://{backend}/
+"""
+HAPROXY = """
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 60s
+    timeout server 60s
+    http-reuse always
+listen proxy
+    bind {address}:{port}
+    server backend {backend}
+"""
 
 
 class Stoppable(Protocol):
-    """Nginx or a Program."""
+    """Nginx, a Daemon or a Program."""
 
     def stop(self) -> object:
         """Ends it and waits."""
@@ -68,10 +105,27 @@ class Servers:
                 pytest.skip("nginx is not installed: apt-get install nginx-light")
             nginx = Nginx(directory, NGINX, addresses=(address,))
             server = Server(kind=kind, address=address, port=nginx.port, runner=nginx)
+        elif kind == "apache":
+            server = self._start_apache(directory, address, APACHE_ANSWERS)
         else:
             program = Program(kind, [*self._command(kind), address], directory / "server.log")
             port = int(program.wait_for("ready", READY_SECONDS)["port"])
             server = Server(kind=kind, address=address, port=port, runner=program)
+        self._running.append(server)
+        return server
+
+    def start_proxy(self, kind: str, backend: Server) -> Server:
+        """A proxy of `kind` on loopback, in front of `backend`."""
+        directory = self._directory / f"proxy-{kind}-{len(self._running)}"
+        directory.mkdir()
+        behind = f"{backend.address}:{backend.port}"
+        if kind == "apache":
+            server = self._start_apache(directory, "127.0.0.1", APACHE_FORWARDS, behind)
+        else:
+            path = directory / "haproxy.cfg"
+            command = [find_or_skip("haproxy", "haproxy"), "-db", "-f", str(path)]
+            daemon = Daemon(command, path, HAPROXY, address="127.0.0.1", backend=behind)
+            server = Server(kind=kind, address="127.0.0.1", port=daemon.port, runner=daemon)
         self._running.append(server)
         return server
 
@@ -80,11 +134,29 @@ class Servers:
         for server in self._running:
             server.runner.stop()
 
+    def _start_apache(self, directory: Path, address: str, what: str, backend: str = "") -> Server:
+        path = directory / "apache.conf"
+        command = [find_or_skip("apache2", "apache2-bin"), "-DFOREGROUND", "-f", str(path)]
+        daemon = Daemon(
+            command,
+            path,
+            APACHE + what,
+            address=address,
+            directory=str(directory),
+            modules=str(APACHE_MODULES),
+            script=str(HERE / "app.lua"),
+            backend=backend,
+        )
+        return Server(kind="apache", address=address, port=daemon.port, runner=daemon)
+
     def _command(self, kind: str) -> list[str]:
         if kind == "python":
             return [sys.executable, str(HERE / "app.py")]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
+        if kind == "java":
+            java = find_or_skip("java", "default-jdk-headless")
+            return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", str(HERE / "App.java")]
         return [str(self._build_go())]
 
     def _build_go(self) -> Path:
@@ -99,7 +171,7 @@ class Servers:
 
 def find_or_skip(program: str, package: str) -> str:
     """Its path; skips the test where it is not installed."""
-    path = shutil.which(program)
+    path = find_program(program)
     if path is None:
         pytest.skip(f"{program} is not installed: apt-get install {package}")
     return path

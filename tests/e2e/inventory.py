@@ -1,6 +1,7 @@
 """The inventory as a stranger reads it over HTTP: endpoints of one server's port, with what was counted."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ class Endpoint:
     status_codes: tuple[tuple[int, int], ...]  # (code, calls), codes ascending; 0 = ended before a response.
     request_bytes: int
     response_bytes: int
+    is_proxied: bool
+    consumers: tuple[tuple[str, int], ...]  # (kind:value, calls) of the busiest, most first.
 
 
 class Inventory:
@@ -54,12 +57,22 @@ class Inventory:
 
     def read_endpoints(self, port: int) -> list[Endpoint]:
         """Endpoints of the services that listen on `port`, ordered by template and method."""
-        found = [self._read(item) for item in self.list_items("/endpoints") if read_port(item) == port]
-        return sorted(found, key=lambda endpoint: (endpoint.template, endpoint.method))
+        return self.read_ports({port})[port]
 
-    def count_calls(self, port: int) -> int:
-        """Calls of all endpoints of `port`, without asking for details."""
-        return sum(item["calls"] for item in self.list_items("/endpoints") if read_port(item) == port)
+    def read_ports(self, ports: Collection[int]) -> dict[int, list[Endpoint]]:
+        """The same of each of `ports`, in one reading."""
+        found: dict[int, list[Endpoint]] = {port: [] for port in ports}
+        for item in self.list_items("/endpoints"):
+            if read_port(item) in found:
+                found[read_port(item)].append(self._read(item))
+        return {
+            port: sorted(endpoints, key=lambda endpoint: (endpoint.template, endpoint.method))
+            for port, endpoints in found.items()
+        }
+
+    def count_calls(self, *ports: int) -> int:
+        """Calls of all endpoints of `ports`, without asking for details."""
+        return sum(item["calls"] for item in self.list_items("/endpoints") if read_port(item) in ports)
 
     def _read(self, item: dict[str, Any]) -> Endpoint:
         detail = self.get(f"/endpoints/{item['id']}")
@@ -76,6 +89,8 @@ class Inventory:
             status_codes=tuple(sorted(codes.items())),
             request_bytes=item["request_bytes"],
             response_bytes=item["response_bytes"],
+            is_proxied=item["is_proxied"],
+            consumers=tuple((one["id"], one["calls"]) for one in detail["top_consumers"]),
         )
 
 

@@ -39,14 +39,22 @@ class Counts:
 Table = dict[tuple[str, str], tuple[int, int, int, tuple[tuple[int, int], ...]]]
 
 
+def read_key(call: Sent | Expected) -> tuple[str, str]:
+    """(method, template) of what was sent; numbers in paths become `{}`."""
+    target = call.target if isinstance(call, Sent) else call.path
+    return call.method, re.sub(r"/\d+", "/{}", target.partition("?")[0])
+
+
+def read_endpoint_key(endpoint: Endpoint) -> tuple[str, str]:
+    """(method, template) of what the inventory holds; whatever a parameter is called becomes `{}`."""
+    return endpoint.method, re.sub(r"\{[^}]*\}", "{}", endpoint.template)
+
+
 def expect(calls: Iterable[Sent | Expected]) -> Table:
-    """{(method, template): (calls, request bytes, response bytes, statuses)} of what was sent; numbers in paths
-    become `{}`.
-    """
+    """{(method, template): (calls, request bytes, response bytes, statuses)} of what was sent."""
     counts: dict[tuple[str, str], Counts] = defaultdict(Counts)
     for call in calls:
-        target = call.target if isinstance(call, Sent) else call.path
-        one = counts[call.method, re.sub(r"/\d+", "/{}", target.partition("?")[0])]
+        one = counts[read_key(call)]
         one.calls += 1
         one.request_bytes += call.request_bytes
         one.response_bytes += call.response_bytes
@@ -55,9 +63,9 @@ def expect(calls: Iterable[Sent | Expected]) -> Table:
 
 
 def observe(endpoints: Iterable[Endpoint]) -> Table:
-    """The same table of what the inventory holds; whatever a parameter is called becomes `{}`."""
+    """The same table of what the inventory holds."""
     return {
-        (endpoint.method, re.sub(r"\{[^}]*\}", "{}", endpoint.template)): (
+        read_endpoint_key(endpoint): (
             endpoint.calls,
             endpoint.request_bytes,
             endpoint.response_bytes,
