@@ -5,11 +5,9 @@ counts it (BPF_ENABLE_STATS). Programs behind tail calls count to the hook that 
 packets, the client end's two and their bare ACKs are all in the figure, which is the least of the rounds.
 """
 
-import ctypes
 import functools
 import os
 import socket
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,15 +16,13 @@ from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import NameKind
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import load_program
+from sensor.kernel.run_time import enable_statistics, read_run_time
 from tests.bpf.recognised import own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.wire import request, response
 
 CALLS = 2_000
 ROUNDS = 9
-_ENABLE_STATS, _OBJ_GET_INFO_BY_FD = 32, 15
-# Offsets in struct bpf_prog_info (include/uapi/linux/bpf.h): run_time_ns, run_cnt.
-_INFO_BYTES, _RUN_TIME, _RUN_COUNT = 232, 192, 200
 _BROWSER = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari\r\n"
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
@@ -47,20 +43,6 @@ CASES = {
 }
 
 
-def _bpf(command: int, attributes: bytes) -> int:
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return int(ctypes.CDLL(None, use_errno=True).syscall(321, command, buffer, len(attributes)))
-
-
-def read_stats(program_fd: int) -> tuple[int, int]:
-    """(nanoseconds, runs) of a program since statistics are on."""
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    result = _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("<IIQ", program_fd, _INFO_BYTES, ctypes.addressof(info)))
-    if result < 0:
-        raise OSError("BPF_OBJ_GET_INFO_BY_FD failed")
-    return struct.unpack_from("<Q", info.raw, _RUN_TIME)[0], struct.unpack_from("<Q", info.raw, _RUN_COUNT)[0]
-
-
 def _make_calls(sent: bytes, answer: bytes, count: int, ends: tuple[socket.socket, socket.socket]) -> None:
     client, server = ends
     for _ in range(count):
@@ -74,10 +56,10 @@ def measure(capture: Capture, programs: tuple[int, int], run: Callable[[], None]
     """Nanoseconds a call in ingress and in egress: the least of ROUNDS, each in a drained ring."""
     best = [1e9, 1e9]
     for _ in range(ROUNDS):
-        before = [read_stats(fd)[0] for fd in programs]
+        before = [read_run_time(fd).nanoseconds for fd in programs]
         run()
         for index, fd in enumerate(programs):
-            best[index] = min(best[index], (read_stats(fd)[0] - before[index]) / CALLS)
+            best[index] = min(best[index], (read_run_time(fd).nanoseconds - before[index]) / CALLS)
         capture.read()
         capture.read_records(is_all=True)
         capture.release_records()
@@ -86,7 +68,7 @@ def measure(capture: Capture, programs: tuple[int, int], run: Callable[[], None]
 
 def main() -> None:
     """Prints the table."""
-    stats = _bpf(_ENABLE_STATS, struct.pack("<I", 0))
+    stats = enable_statistics()
     mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
     assert mount is not None
     home = mount / f"apidae_cost_{os.getpid()}"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.bench_cases.capture import take_port
+from scripts.bench_cases.capturing.watchers import take_port
 
 ATTEMPTS = 5
 READY_SECONDS = 15.0

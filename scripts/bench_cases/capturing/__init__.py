@@ -1,0 +1,1 @@
+"""The parts of `scripts/bench capture`: servers, loads, what watches them, rounds, and what a round cost."""

@@ -1,0 +1,52 @@
+"""What the sensor keeps: idle, and with 10,000 routes and 50,000 consumers, maps and rings included."""
+
+import json
+import time
+from pathlib import Path
+from typing import Final
+
+from scripts.bench_cases.capturing.loads import NO_PAUSE, Wrk
+from scripts.bench_cases.capturing.servers import run_constant
+from scripts.bench_cases.capturing.watchers import run_product
+
+IDLE_SECONDS: Final = 12.0
+ROUTES, CONSUMERS = 10_000, 50_000
+LEARNING_TRIES: Final = 16
+LEARNING_SECONDS: Final = 6
+# Learning so much in a minute takes more heads than the budget allows; what is known afterwards takes as much memory.
+UNBOUNDED: Final = "heads_per_second = 100000\nheads_burst_count = 100000\ncapture_budget_core_share = 64\n"
+
+
+def measure_idle(name: str, directory: Path) -> None:
+    """Nothing but the sensor's own traffic, past its first windows."""
+    with run_product(directory / name) as product:
+        time.sleep(IDLE_SECONDS)
+        print(json.dumps({"scenario": name, "memory_bytes": product.read_memory()}), flush=True)
+
+
+def measure_large(name: str, directory: Path) -> None:
+    """Load until so much is known, or knowledge grows no more."""
+    load = Wrk(pace=NO_PAUSE, kind="cycle", credentials=CONSUMERS, routes=ROUTES)
+    with (
+        run_constant(directory / f"{name}-server") as server,
+        run_product(directory / name, settings=UNBOUNDED) as product,
+    ):
+        peak, made, routes, profiles = 0, 0, 0.0, 0.0
+        for _ in range(LEARNING_TRIES):
+            made += load.run(server.port, LEARNING_SECONDS)
+            peak = max(peak, product.read_memory())
+            before = routes, profiles
+            routes, profiles = product.read_figure("taught_routes"), product.read_figure("taught_profiles")
+            if (routes >= ROUTES and profiles >= CONSUMERS) or (routes, profiles) == before:
+                break
+        time.sleep(IDLE_SECONDS)
+        line = {
+            "scenario": name,
+            "memory_bytes": product.read_memory(),
+            "peak_memory_bytes": peak,
+            "taught_routes": int(routes),
+            "taught_profiles": int(profiles),
+            "made": made,
+            "dropped": product.read_dropped(),
+        }
+        print(json.dumps(line), flush=True)
