@@ -152,6 +152,7 @@ enum name_kind {
   N_HEADER_HOST = 2,
   N_QUERY_IGNORED = 3,
   N_QUERY_CREDENTIAL = 4, /* Part of the profile. */
+  N_QUERY_OBJECT = 5,     /* Part of the object, as a value of the path. */
 };
 
 #define NAME_BUCKETS 2048

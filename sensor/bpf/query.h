@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* A request's query: names by their hashes, credentials into the profile, and signs of an attack. */
+/* A request's query: names by their hashes, credentials into the profile, objects, and signs of an attack. */
 #ifndef APIDAE_QUERY_H
 #define APIDAE_QUERY_H
 
-#include "head.h"
+#include "path.h"
 
 #define QUERY_STEPS 44
 
@@ -49,6 +49,17 @@ static __always_inline void end_pair(struct head *h, const struct settings *set,
     h->verdict = HEAD_DONE;
 }
 
+/* The value of an object ends before `at`. */
+static __always_inline void end_object(struct head *h, u64 word, u32 at) {
+  u32 from = V(h->from), length = at - from;
+  if (!length)
+    return; /* Names nothing. */
+  u64 hash = sip_end(&h->sip, low_bytes(word, length & 7), length, 2, 4), object = V(h->object);
+  hash += !hash;
+  h->object = object ? fold(object, hash) : hash;
+  h->number = read_number(h, from, length);
+}
+
 static __always_inline void query_step(struct head *h, const struct settings *set) {
   u32 at = V(h->at), from = V(h->from), target_end = V(h->target_end);
   u8 mode = V(h->mode);
@@ -57,20 +68,28 @@ static __always_inline void query_step(struct head *h, const struct settings *se
     refuse(h);
     return;
   }
-  if (mode == H_SKIPPED) {
+  if (mode == H_SKIPPED || mode == H_OBJECT) {
     u64 dots = equal_bytes(word, REPEAT('.'));
     if (dots & equal_bytes(load(h, at + 1), REPEAT('.')) & equal_bytes(load(h, at + 2), REPEAT('/')))
       h->is_suspicious = 1;
     u64 odd = odd_bytes(word);
     if (!odd) {
+      if (mode == H_OBJECT)
+        sip_word(&h->sip, word, 2);
       h->at = at + 8;
       return;
     }
     at += first_byte(odd);
     u8 byte = load(h, at);
     if (byte == '&' || (byte == ' ' && at == target_end)) {
+      if (mode == H_OBJECT)
+        end_object(h, word, at);
       end_pair(h, set, at, byte);
       return;
+    }
+    if (mode == H_OBJECT) { /* Left to user space. */
+      h->is_unknown = 1;
+      h->mode = H_SKIPPED;
     }
     see_odd(h, load(h, at));
     h->at = at + 1;
@@ -113,9 +132,16 @@ static __always_inline void query_step(struct head *h, const struct settings *se
     h->mode = H_CREDENTIAL;
     return;
   }
-  if (kind != N_QUERY_IGNORED)
-    h->is_unknown = 1;
   u8 byte = load(h, at);
+  if (kind == N_QUERY_OBJECT && byte == '=') {
+    sip_start(&h->sip, set->sip_key[0], set->sip_key[1]);
+    h->at = at + 1;
+    h->from = at + 1;
+    h->mode = H_OBJECT;
+    return;
+  }
+  if (kind != N_QUERY_IGNORED && kind != N_QUERY_OBJECT)
+    h->is_unknown = 1;
   if (byte == ' ' && at != target_end)
     refuse(h);
   h->mode = H_SKIPPED;

@@ -179,6 +179,7 @@ class NameKind(IntEnum):
     HEADER_HOST = 2
     QUERY_IGNORED = 3
     QUERY_CREDENTIAL = 4
+    QUERY_OBJECT = 5
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.

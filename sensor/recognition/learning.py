@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from sensor.calls import CallRecord, Exchange, Role, SegmentKind, Service, WorkloadKind
+from sensor.classify.objects import read_objects
 from sensor.hosts import OTHER
 from sensor.kernel import hashes
 from sensor.kernel.abi import METHOD_BYTES, SegmentClass, TokenKind
@@ -96,6 +97,7 @@ class Learner:
         if trace is None or trace.route is not route:
             return None
         values = [segment for segment, step in zip(head.segments, trace.steps, strict=True) if step.node.is_parameter]
+        values += [value.encode("latin-1") for value in read_objects(head.query.decode("latin-1"))]
         object_hash = hashes.fold_all(self._hash(value) for value in values)
         return trace if object_hash == record.object_hash else None
 

@@ -1,9 +1,9 @@
 """What the name of a header or of a query parameter says by itself: whether its value can be skipped unread.
 
 The kernel reads heads by names only. A name may be ignored there only where Python would read nothing of it whatever
-its value and whatever else is in the head; a query name that announces a key has its value folded into the profile.
-Every other header line is part of the profile as a whole, and every other query name makes the call unknown. The
-answers come from `sensor.classify`, so that both ways of a call agree.
+its value and whatever else is in the head; a query name that announces a key has its value folded into the profile,
+and one that names an object into the object. Every other header line is part of the profile as a whole, and every other
+query name makes the call unknown. The answers come from `sensor.classify`, so that both ways of a call agree.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from typing import Final
 
 from sensor.classify.authentication import is_context_parameter, is_key_parameter, is_unread_header
 from sensor.classify.client_address import FORWARDING_HEADERS
+from sensor.classify.objects import names_object
 from sensor.kernel.abi import NameKind
 from sensor.protocols.http1 import UNREAD_NAMES
 
@@ -51,4 +52,6 @@ def judge_parameter(name: str) -> NameKind | None:
     """Kind of a query parameter by its name; None where it says nothing without the others, as a signature does."""
     if is_context_parameter(name):
         return None
-    return NameKind.QUERY_CREDENTIAL if is_key_parameter(name) else NameKind.QUERY_IGNORED
+    if is_key_parameter(name):
+        return NameKind.QUERY_CREDENTIAL
+    return NameKind.QUERY_OBJECT if names_object(name) else NameKind.QUERY_IGNORED

@@ -91,6 +91,18 @@ class Reference:
                 profile = hashes.fold(profile, hash_fast(self.key, pair))
         return profile, host
 
+    def query_object(self, head: bytes) -> tuple[int, int]:
+        """Object and number of the query of a whole head."""
+        target = head[: head.index(b"\r\n")].split(b" ", 1)[1].rsplit(b" ", 1)[0]
+        folded, number = 0, NUMBER_NONE
+        for pair in target.partition(b"?")[2].split(b"&"):
+            name, _, value = pair.partition(b"=")
+            if value and self.names.get((True, name.lower())) is NameKind.QUERY_OBJECT:
+                hashed = self.hash_segment(value)
+                folded = hashes.fold(folded, hashed) if folded else hashed
+                number = int(value) if value.isdigit() and len(value) <= 18 else NUMBER_NONE
+        return folded, number
+
     def hash_segment(self, segment: bytes) -> int:
         """Of a path segment."""
         return hash_siphash(self.key, segment) or 1

@@ -35,6 +35,8 @@ class Read:
     method: int
     is_unknown: int
     is_suspicious: int
+    object: int
+    number: int
 
 
 Reader = Callable[..., list[Read]]  # (heads, is_answer=False).
@@ -50,6 +52,8 @@ def _reference() -> Reference:
     for name in (b"page", b"q", b"a_long_parameter_name", b""):
         reference.names[True, name] = NameKind.QUERY_IGNORED
     reference.names[True, b"api_key"] = NameKind.QUERY_CREDENTIAL
+    for name in (b"report_id", b"email"):
+        reference.names[True, name] = NameKind.QUERY_OBJECT
     return reference
 
 
@@ -117,6 +121,8 @@ def _agree(head: bytes, told: Read, framed: tuple[int, ...]) -> None:
         assert told.length == length, head
     assert (told.profile, told.host) == REFERENCE.profile_and_host(head[: told.size]), head
     assert told.method == int.from_bytes(head.split(b" ", 1)[0][:8], "little")
+    if not told.is_unknown:
+        assert (told.object, told.number) == REFERENCE.query_object(head), head
 
 
 _token = st.text("abcXYZ019-_", min_size=1, max_size=20).map(str.encode)
@@ -134,6 +140,9 @@ _line = st.one_of(
 _segment = st.text("abz019-_.~AZ", max_size=24).map(str.encode)
 _pair = st.one_of(
     st.sampled_from([b"page=1", b"q=a%20b", b"api_key=secret", b"API_KEY=k", b"q", b"a_long_parameter_name=12345678"]),
+    st.sampled_from([b"report_id=27173", b"REPORT_ID=5", b"report_id=" + b"9" * 18, b"report_id=" + b"9" * 19]),
+    st.sampled_from([b"report_id=", b"report_id", b"report_id=a=b", b"email=a%40b.test", b"email=a@b.test"]),
+    st.tuples(st.just(b"report_id="), _token).map(b"".join),
     st.tuples(_token, st.just(b"="), _token).map(b"".join),
 )
 

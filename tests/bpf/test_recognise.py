@@ -197,6 +197,26 @@ def test_queries(watch: Watch) -> None:
     assert [(one.profile, one.host) for one in exchanges] == by_reference
 
 
+def test_objects_in_queries(watch: Watch) -> None:
+    """Values of the path and of the query are one object, in order; what is odd goes up."""
+    watch.teacher.name(True, b"report_id", NameKind.QUERY_OBJECT)
+    targets = ["/find?report_id=27173", "/find?REPORT_ID=27174", "/find?report_id=a-b", "/find?report_id=", "/find"]
+    odd = ["/find?report_id=a%20b", "/find?report_id=a=b"]
+    heads = [request("GET", target) for target in targets + odd]
+    with serving(answering([len(head) for head in heads], *[(response(200),)] * len(heads))) as port:
+        watch.teacher.path(heads[-1], cgroup_id=watch.cgroup_id, port=port)
+        watch.teacher.profile(heads[-1])
+        with connected(port) as client:
+            for head in heads:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, len(targets), len(odd))
+    hashed = watch.teacher.reference.hash_segment
+    assert records["object"].tolist() == [hashed(b"27173"), hashed(b"27174"), hashed(b"a-b"), 0, 0]
+    assert records["number"].tolist() == [27_173, 27_174, *[NUMBER_NONE] * 3]
+    assert [one.request_head for one in exchanges] == heads[len(targets) :]
+
+
 def test_suspicious_calls_beyond_the_budget_are_marked(watch: Watch) -> None:
     watch.teacher.name(True, b"q", NameKind.QUERY_IGNORED)
     watch.teacher.set(heads_per_second=1, heads_burst=0)

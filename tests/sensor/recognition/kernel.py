@@ -1,5 +1,6 @@
 """A kernel in Python: reads the maps as written and does what bpf/recognise.h does with a whole head, slowly."""
 
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -96,11 +97,15 @@ class Kernel:
             return 0, 0, None
         sip = lambda text: hash_siphash(settings.sip_key, text)  # noqa: E731
         profile, host, is_known = sip(version), 0, True
+        values: list[bytes] = []
         for pair in query.split(b"&") if query else ():
             name = pair.partition(b"=")[0]
             kind = self._find_name(hashes.hash_parameter_name(settings.seed, name))
             if kind == NameKind.QUERY_CREDENTIAL:
                 profile = hashes.fold(profile, sip(pair))
+            elif kind == NameKind.QUERY_OBJECT:
+                values += [pair.partition(b"=")[2]] if pair.partition(b"=")[2] else []
+                is_known &= not re.search(rb"[%=\"'<>;${}#]", pair.partition(b"=")[2])
             elif kind != NameKind.QUERY_IGNORED:
                 is_known = False
         for line in lines[1:]:
@@ -110,7 +115,7 @@ class Kernel:
                 host = sip(value.strip(b" \t"))
             elif kind != NameKind.HEADER_IGNORED:
                 profile = hashes.fold(profile, sip(line))
-        found = self._walk(call, method, path, host, sip)
+        found = _fold_query(self._walk(call, method, path, host, sip), values, sip)
         number = self.maps[MapName.PROFILES].get(PROFILE_KEY.pack(profile))
         if found is None:
             return profile, host, None
@@ -217,3 +222,14 @@ class Kernel:
             profile=profile,
             host=host,
         )
+
+
+def _fold_query(found, values: list[bytes], sip):
+    """What the path gave, with the objects of the query folded in."""
+    if found is None:
+        return None
+    leaf_key, object_hash, number = found
+    for value in values:
+        object_hash = hashes.fold(object_hash, sip(value)) if object_hash else sip(value)
+        number = int(value) if value.isdigit() and len(value) <= 18 else NUMBER_NONE
+    return leaf_key, object_hash, number

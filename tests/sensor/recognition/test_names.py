@@ -53,6 +53,7 @@ def test_forwarding_headers_are_read_where_networks_are_trusted(name: bytes) -> 
     [
         ("page", NameKind.QUERY_IGNORED), ("api_key", NameKind.QUERY_CREDENTIAL), ("KEY", NameKind.QUERY_CREDENTIAL),
         ("X-Amz-Date", None), ("sig", None), ("expires", None), ("page_token", NameKind.QUERY_IGNORED),
+        ("report_id", NameKind.QUERY_OBJECT), ("Email", NameKind.QUERY_OBJECT), ("page_id", NameKind.QUERY_IGNORED),
     ],
 )  # fmt: skip
 def test_parameters(name: str, kind: NameKind | None) -> None:

@@ -58,6 +58,8 @@ def make_random_call(source: random.Random, number: int) -> Call:
          f"/api/users/{uuid}", "/health", "/", f"/v1/orders/{source.randrange(12)}", f"/zorbax{number % 5}/list/",
          f"/files/{source.getrandbits(64):016x}", f"/files/{source.getrandbits(64):016X}/raw?page={number}",
          f"/search?q=x{number}&api_key=key{number % 7}a1b2c3d4", "/2.0/users/42", f"/8/orders/{number % 3}",
+         f"/v1/reports?report_id={source.randrange(10**4)}&page=1", f"/v1/orders/{number}?email=a{number % 9}@b.test",
+         f"/v1/find?userId=u{number % 40}&order_number={number}%20", f"/v1/find?userId=&page={number}",
          f"/v1/reports/2024-01-{1 + number % 28:02d}", f"/v1/orders/{number}.json", "/a%20b"]
     )  # fmt: skip
     lines = [f"X-Request-Id: {number}", "Accept: */*"]
