@@ -51,6 +51,8 @@ FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
 # Calls that wait for their second to end, 72 bytes each. Past it they are made rows at once, and triggers then see that
 # second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
+# Calls of earlier seconds, whose responses took long, go with those of the last one where they are at most this part.
+_LATE_PART: Final = 8
 _LARGEST_U32: Final = (1 << 32) - 1
 
 
@@ -237,7 +239,7 @@ class Aggregator:
                 self._novelty.find_new(rows)  # What is seen while nothing may leave early is no news later.
                 self._keep(window, rows)
                 continue
-            for second_calls in _split(window_calls, SECOND_NS):
+            for second_calls in _split_seconds(window_calls):
                 self._let_leave(window, self._group(second_calls, tick))
 
     def _leave_unknown(self, calls: Calls) -> Calls:
@@ -355,6 +357,16 @@ class Aggregator:
         leaving = (window for window, _, _ in self._leaving)
         windows = (*self._windows.values(), *self._merging.values(), *leaving)
         self._novelty.forget(self.facts.sweep(min((window.tick for window in windows), default=tick)))
+
+
+def _split_seconds(calls: Calls) -> Iterator[Calls]:
+    """Calls of each second, in order; a few late ones are not worth a pass of their own."""
+    times_ns = calls["time_unix_ns"]
+    last_ns = int(times_ns[-1]) // SECOND_NS * SECOND_NS
+    if int(times_ns.searchsorted(last_ns)) * _LATE_PART <= len(calls):
+        yield calls
+    else:
+        yield from _split(calls, SECOND_NS)
 
 
 def _sort_by_time(calls: Calls) -> Calls:

@@ -1,7 +1,7 @@
 """From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
 
-Called from the loop every 25 to 100 ms. What was sent up whole is read at once, records in batches, counters once a
-second.
+Called from the loop every 25 to 200 ms. What was sent up whole is read at once. Records are read when a second of unix
+time has ended, just before the aggregator makes rows of it, or when many wait; counters once a second.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from sensor.recognition.governor import Governor
 
 logger = logging.getLogger(__name__)
 
+SECOND_NS: Final = 1_000_000_000
 # Readings of a turn, some 10 ms each; the stream has its turn between them.
 READS_COUNT: Final = 16
 # Full rings are read in less.
@@ -41,6 +42,7 @@ class Intake:
         self.describer = describer
         self._governor = governor
         self._clock = clock
+        self._records_second = 0
         self._has_read_failed = False
         self._has_teaching_failed = False
 
@@ -57,7 +59,9 @@ class Intake:
                 await asyncio.sleep(0)
                 if not self._capture.has_events():
                     break
-            self.read_records(is_all=is_all)
+            second = self._clock.unix_ns() // SECOND_NS
+            self.read_records(is_all=is_all or second != self._records_second)
+            self._records_second = second
             if is_all or self._governor.is_due(self._clock.monotonic_ns()):
                 self._read_counters()
         except Exception:
@@ -70,7 +74,7 @@ class Intake:
         return is_busy
 
     def read_records(self, *, is_all: bool) -> None:
-        """Records, where it is time for a batch of them or `is_all` asks for them."""
+        """Records, where there is a batch of them or `is_all` asks for what there is."""
         records = self._capture.read_records(is_all=is_all)
         if len(records):
             self._pipeline.take_records(records)

@@ -1,6 +1,6 @@
 """The sensor's life: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
 
-Everything runs in one asyncio loop: every 25 ms (100 ms in quiet) it reads what capture has, describes and
+Everything runs in one asyncio loop: every 25 ms (200 ms in quiet) it reads what capture has, describes and
 counts it in slices, and gives the spool what leaves; between slices the stream to the collector gets its turn. Only
 the control socket's thread and metrics' scrapes are outside, and they come in through the loop.
 """
@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
 LAST_WORD_SECONDS: Final = 0.1
-# The loop rests so many intervals at most while no call comes whole: records wait a quarter of a second anyway.
-QUIET_FACTOR: Final = 4
+# The loop rests so many intervals at most while no call comes whole: records wait for their second to end anyway.
+QUIET_FACTOR: Final = 8
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
 # A command of the control socket waits so long for the loop.
@@ -179,8 +179,9 @@ class Sensor:
             is_busy = await self._turn()
             interval = self._settings.poll_interval_seconds
             rest_seconds = interval if is_busy else min(2 * rest_seconds, QUIET_FACTOR * interval)
-            # Cheaper than to wait for the event with a timeout, which makes a task each time.
-            await asyncio.sleep(rest_seconds)
+            # A second's records become rows right after it. Cheaper than to wait for the event with a timeout, which
+            # makes a task each time.
+            await asyncio.sleep(min(rest_seconds, _seconds_left(self._clock.unix_ns())))
 
     async def _keep_refreshing(self) -> None:
         while True:
@@ -367,3 +368,8 @@ class Sensor:
 def _read_memory() -> int:
     """Resident set in bytes (proc_pid_statm(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _seconds_left(unix_ns: int) -> float:
+    """To the end of the second of unix time, and a moment."""
+    return 1.001 - unix_ns % 1_000_000_000 / 1e9

@@ -1,4 +1,4 @@
-"""A limit on the time spent on a repeated reading: 5 % of a core in the long run, a second of it at once.
+"""A limit on the time spent on a repeated reading: a share of a core in the long run, a second of it at once.
 
 A limit by count would either starve a small host or stall a large one; the cost of a reading grows with the host. The
 saved-up second is for the moment when it matters: several services start together, and each is to be named at its first
@@ -7,16 +7,16 @@ call (a call that is not named in time is counted under the unknown service for 
 
 from collections.abc import Callable
 
-SHARE_OF_CORE = 0.05
 SAVED_SECONDS_MAX = 1.0
 
 
 class Budget:
     """Says when a reading may be made. Not thread-safe: its user holds a lock."""
 
-    def __init__(self, *, clock: Callable[[], float], minimum_rest_seconds: float) -> None:
+    def __init__(self, *, clock: Callable[[], float], minimum_rest_seconds: float, core_share: float) -> None:
         """`clock` gives monotonic seconds."""
         self._clock = clock
+        self._core_share = core_share
         self._minimum_rest_seconds = minimum_rest_seconds
         self._next = float("-inf")
         self._saved_seconds = SAVED_SECONDS_MAX
@@ -39,7 +39,7 @@ class Budget:
             self._saved_seconds -= end - start
 
     def _save(self, now: float) -> float:
-        earned = SHARE_OF_CORE * (now - self._saved_at)
+        earned = self._core_share * (now - self._saved_at)
         self._saved_seconds = min(SAVED_SECONDS_MAX, self._saved_seconds + earned)
         self._saved_at = now
         return self._saved_seconds

@@ -2,8 +2,9 @@
 login session).
 
 Takes one reading of all established sockets and their holders, and answers from it by (address, port). A connection
-that the reading does not have asks for a new one, within a budget of 5 % of one core; until then its client has no
-name, and one that has closed before the reading never gets one. Both are counted.
+that the reading does not have asks for a new one, within a budget of 1 % of one core; until then its client has no
+name, and one that has closed before the reading never gets one. Both are counted. Descriptors are read only where a
+socket is new since the last reading.
 """
 
 import threading
@@ -16,8 +17,12 @@ from sensor.enrich.sockets import NodeSockets
 
 # A reading holds every socket's holder: slower than the listeners' and less often needed.
 MIN_REST_SECONDS = 1.0
+# Less than for listeners: a connection that is not found has no client's name, a listener no service.
+CORE_SHARE = 0.01
 # Connections remembered as looked for in vain, until the next reading.
 MAX_ABSENT = 16_384
+# Of so many ends of a reading's life, one after which all descriptors are read again.
+FULL_READINGS = 6
 
 
 class ClientTable:
@@ -35,10 +40,13 @@ class ClientTable:
         self._name_process = name_process
         self._sockets = sockets
         self._processes = processes
-        self._budget = Budget(clock=clock, minimum_rest_seconds=MIN_REST_SECONDS)
+        self._budget = Budget(clock=clock, minimum_rest_seconds=MIN_REST_SECONDS, core_share=CORE_SHARE)
         self._lock = threading.Lock()
         self._by_end: dict[tuple[str, int], str] = {}
         self._absent: set[tuple[str, int]] = set()
+        self._names: dict[int, str] = {}  # By inode, of the last reading.
+        self._pids: tuple[int, ...] = ()  # Holders that the last search found.
+        self._forget_count = 0
         self.found_count = 0
         self.missed_count = 0
 
@@ -62,20 +70,34 @@ class ClientTable:
         return name
 
     def forget(self) -> None:
-        """Ends the life of the last reading: a port may since have another owner."""
+        """Ends the life of the last reading: a port may since have another owner. Every so often also of what is known
+        of sockets that are still there: a process may have moved."""
         with self._lock:
             self._by_end, self._absent = {}, set()
+            self._forget_count += 1
+            if self._forget_count % FULL_READINGS == 0:
+                self._names = {}
 
     def _read(self) -> None:
         reading = self._sockets.read(ESTABLISHED)
         sockets = [socket for namespace in reading.namespaces for socket in namespace.sockets if socket.inode]
-        scan = self._processes.find_owners(socket.inode for socket in sockets)
+        missing = {socket.inode for socket in sockets} - self._names.keys()
+        if missing:
+            self._names |= self._find_names(missing)
+        self._names = {socket.inode: self._names[socket.inode] for socket in sockets if socket.inode in self._names}
+        self._by_end = {
+            (socket.address, socket.port): self._names[socket.inode]
+            for socket in sockets
+            if socket.inode in self._names
+        }
+        self._absent = set()
+
+    def _find_names(self, inodes: set[int]) -> dict[int, str]:
+        """Workload of a holder of each socket that has one; who held the others is asked first."""
+        owners = self._processes.find_any_owners(inodes, first=self._pids)
+        self._pids = tuple(set(owners.values()))
         names: dict[int, str] = {}
-        by_end: dict[tuple[str, int], str] = {}
-        for socket in sockets:
-            for pid in scan.owners.get(socket.inode, ())[:1]:
-                if pid not in names:
-                    process = self._processes.process(pid)
-                    names[pid] = self._name_process(process) if process else ""
-                by_end[socket.address, socket.port] = names[pid]
-        self._by_end, self._absent = by_end, set()
+        for pid in self._pids:
+            process = self._processes.process(pid)
+            names[pid] = self._name_process(process) if process else ""
+        return {inode: names[pid] for inode, pid in owners.items()}

@@ -106,6 +106,21 @@ class ProcessTable:
             left_out_count=left_out,
         )
 
+    def find_any_owners(self, inodes: Iterable[int], *, first: Iterable[int]) -> dict[int, int]:
+        """A process that holds each of the sockets `inodes`, those `first` and then the youngest before the others;
+        ends when all are found.
+        """
+        wanted = set(inodes)
+        owners: dict[int, int] = {}
+        for pid in dict.fromkeys((*first, *reversed(self.pids()[-MAX_PROCESSES:]))):
+            if not wanted:
+                break
+            held = self._sockets(pid)
+            for inode in held[0] & wanted if held else ():
+                owners[inode] = pid
+            wanted -= owners.keys()
+        return owners
+
     def network_namespaces(self) -> dict[int, int]:
         """One process (the lowest pid) of each network namespace by the namespace's inode number. 3 us a process."""
         found: dict[int, int] = {}

@@ -37,9 +37,8 @@ from sensor.streams.exchange import StreamExchange
 READ_LIMIT: Final = 1_000
 # Records of one read: some 10 ms too.
 RECORDS_LIMIT: Final = 20_000
-# Records wait for more of them, as a batch costs little more than a record: so long, or until so much of their ring is
-# full.
-RECORDS_INTERVAL_NS: Final = 250_000_000
+# Records wait for more of them, as a batch costs little more than a record: until they are asked for, or until so much
+# of their ring is full.
 _RECORDS_DUE_BYTES: Final = RECORDS_BYTES // 4
 
 _PROTOCOLS = {
@@ -63,7 +62,6 @@ class Capture:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
-        self._records_read_ns = 0
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
@@ -99,16 +97,13 @@ class Capture:
         return self._ring.pending_bytes() > 0
 
     def read_records(self, *, is_all: bool = False) -> Records:
-        """Records of calls that the kernel recognised or could not send up, where it is time for a batch of them or
-        `is_all` asks for them.
+        """Records of calls that the kernel recognised or could not send up, where there is a batch of them or `is_all`
+        asks for what there is.
 
         They lie in the ring: call `release_records` when they are read, and keep none.
         """
-        now_ns = self._clock.monotonic_ns()
-        is_due = is_all or now_ns - self._records_read_ns >= RECORDS_INTERVAL_NS
-        if not is_due and self._records.pending_bytes() < _RECORDS_DUE_BYTES:
+        if not is_all and self._records.pending_bytes() < _RECORDS_DUE_BYTES:
             return _NO_RECORDS
-        self._records_read_ns = now_ns
         return self._records.read(RECORDS_LIMIT)
 
     def release_records(self) -> None:

@@ -1,8 +1,9 @@
 """Who made the calls of a batch of records: the kernel's 64-bit `actor` to an actor of `sensor.facts`.
 
-The kernel's number stands for profile, client address and client cgroup. Where a cgroup names its workload, that is
-all. Processes of a shared one (the root, a slice, a login session) are told apart by their connections, so there the
-workload is looked up for each connection of the batch first, and is part of the key.
+The kernel's number stands for profile, client address and client cgroup. The client's workload is part of the key too:
+where a cgroup names it, it is looked up once a batch; processes of a shared one (the root, a slice, a login session)
+are told apart by their connections, so there for each connection of the batch. So an actor stays true when names
+change.
 """
 
 from collections.abc import Callable, Sequence
@@ -78,39 +79,51 @@ class ActorTable:
             places = np.flatnonzero(is_nameless)
             key = key.copy()
             key[places] = _mix_addresses(records[places], cgroups[places])
-        workloads = np.full(len(records), -1)
-        ids, id_places = np.unique(cgroups, return_inverse=True)
-        is_shared = np.array([bool(one) and not self._identity.is_one_workload(one) for one in ids.tolist()], bool)
-        if is_shared.any():
-            places = np.flatnonzero(is_shared[id_places])
-            workloads[places] = self._find_workloads(records[places], cgroups[places], is_server[places])
-            key = np.where(workloads >= 0, mix(key, workloads), key)
+        workloads = self._name_workloads(records, cgroups, is_server)
+        key = mix(key, workloads)
         keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
         indexes = list(map(self._actors.get, keys.tolist()))
         for place in [place for place, index in enumerate(indexes) if index is None]:
             first = firsts[place]
-            actor = self._build(records[first], int(cgroups[first]), int(workloads[first]))
+            actor = self._build(records[first], self._workloads[workloads[first]])
             indexes[place] = self._actors[int(keys[place])] = self._facts.actor(actor)
         return np.array(indexes, np.int64)[inverse]
 
     def forget(self) -> None:
-        """Ports and addresses may have other owners now."""
-        self._actors.clear()
+        """Ports, addresses and cgroups may have other owners now."""
         self._connections.clear()
-        self._workloads.clear()
-        self._numbers.clear()
 
     def _make_room(self) -> None:
         if self._generation != self._facts.generation:
             self._generation = self._facts.generation
             self._actors.clear()
-        if max(len(self._actors), len(self._connections)) > REMEMBERED_MAX:
-            self.forget()
+        if max(len(self._actors), len(self._connections), len(self._workloads)) > REMEMBERED_MAX:
+            self._actors.clear()
+            self._connections.clear()
+            self._workloads.clear()
+            self._numbers.clear()
+
+    def _name_workloads(
+        self, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        """Number of the workload at the client's end of each record."""
+        ids, places = np.unique(cgroups, return_inverse=True)
+        workloads = np.array([self._number_cgroup(cgroup_id) for cgroup_id in ids.tolist()], np.int64)[places]
+        shared = np.flatnonzero(workloads < 0)
+        if len(shared):
+            workloads[shared] = self._find_workloads(records[shared], cgroups[shared], is_server[shared])
+        return workloads
+
+    def _number_cgroup(self, cgroup_id: int) -> int:
+        """Number of a cgroup's workload; -1 where its connections have to be asked for."""
+        if cgroup_id and not self._identity.is_one_workload(cgroup_id):
+            return -1
+        return self._number(self._identity.client_workload(cgroup_id, "", 0) if cgroup_id else "")
 
     def _find_workloads(
         self, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int64]:
-        """Number of the workload at the client's end of each record."""
+        """The same, by the connections of shared cgroups."""
         ports = np.where(is_server, records["remote_port"], records["local_port"])
         key = mix(_mix_addresses(records, cgroups), ports)
         keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
@@ -131,12 +144,8 @@ class ActorTable:
             self._workloads.append(workload)
         return number
 
-    def _build(self, record: Any, cgroup_id: int, workload: int) -> ActorFacts:
+    def _build(self, record: Any, workload: str) -> ActorFacts:
         address = _name_client(record)
-        if workload >= 0:
-            name = self._workloads[workload]
-        else:
-            name = self._identity.client_workload(cgroup_id, address, 0) if cgroup_id else ""
         profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
         if record["role"] == Role.SERVER and profile.hops:
             address = self._find_client(profile.hops, address)
@@ -146,7 +155,7 @@ class ActorTable:
             credential=profile.credential,
             is_credential_truncated=False,
             client_address=address,
-            client_workload=name,
+            client_workload=workload,
             authentication=profile.authentication,
             protocol_version=profile.protocol_version,
             request_content_type=profile.request_content_type,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.budget import SHARE_OF_CORE, Budget
+from sensor.enrich.budget import Budget
 from sensor.enrich.listeners import MIN_REST_SECONDS, ListenerTable
 from sensor.enrich.processes import ProcessTable
 from tests.sensor.enrich.fakes import FakeClock, FakeProc, FakeSockets, make_socket
@@ -114,7 +114,7 @@ def test_what_cannot_be_read_is_counted(node: Node) -> None:
 
 def test_budget_saves_a_second_and_earns_five_percent() -> None:
     clock = FakeClock()
-    budget = Budget(clock=clock, minimum_rest_seconds=0.2)
+    budget = Budget(clock=clock, minimum_rest_seconds=0.2, core_share=0.05)
 
     def read() -> None:
         clock.now += 0.5
@@ -127,5 +127,5 @@ def test_budget_saves_a_second_and_earns_five_percent() -> None:
     budget.run(read)
     clock.now += 0.2
     assert not budget.is_open  # A second and a half spent of one saved.
-    clock.now += 0.5 / SHARE_OF_CORE
+    clock.now += 0.5 / 0.05
     assert budget.is_open

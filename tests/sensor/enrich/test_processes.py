@@ -67,3 +67,11 @@ def test_one_process_a_namespace(proc: FakeProc) -> None:
 
 def test_absent_tree_is_empty(tmp_path: Path) -> None:
     assert ProcessTable(tmp_path / "absent").pids() == []
+
+
+def test_one_holder_of_each_socket_is_enough(proc: FakeProc) -> None:
+    proc.add(70, sockets=(501, 502))
+    proc.add(71, sockets=(501, 999))
+    table = ProcessTable(proc.root)
+    assert table.find_any_owners([501, 502, 503], first=()) == {501: 71, 502: 70}  # The youngest first.
+    assert table.find_any_owners([501], first=[70]) == {501: 70}
