@@ -143,7 +143,8 @@ class Aggregator:
             record.hop,
             record.is_lossy * CallFlag.LOSSY.value
             | record.is_aborted * CallFlag.ABORTED.value
-            | record.is_final * CallFlag.FINAL.value,
+            | record.is_final * CallFlag.FINAL.value
+            | record.is_ambiguous * CallFlag.AMBIGUOUS.value,
             record.calls,
         )
         self._make_room()

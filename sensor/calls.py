@@ -115,6 +115,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     # Hashes by which the kernel can be taught to recognise the like of it (sensor.recognition); 0: not computed.
     profile: int = 0
     host: int = 0
+    is_ambiguous: bool = False  # Programs may disagree where the request ends: a sign of smuggling.
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"
@@ -181,3 +182,4 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     object_hash: int  # Keyed hash of the path's parameter values, in order; 0 = the path has none.
     # The last parameter's value where it is a number of at most 18 digits. Never leaves the node as such.
     object_number: int | None
+    is_ambiguous: bool = False  # As in Exchange.

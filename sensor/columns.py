@@ -24,6 +24,7 @@ class CallFlag(IntFlag):
     LOSSY = 1  # Bytes were lost or the position in the stream was guessed.
     ABORTED = 2  # Ended before its response was complete.
     FINAL = 4  # Sizes and duration are complete.
+    AMBIGUOUS = 8  # Programs may disagree where the request ends.
 
 
 CALL: Final = np.dtype(

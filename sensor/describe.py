@@ -168,6 +168,7 @@ class Describer:
             exchange.is_lossy,
             object_hash,
             number,
+            exchange.is_ambiguous,
         )
 
     def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:

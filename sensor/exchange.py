@@ -18,7 +18,7 @@ from typing import Final
 
 from sensor.calls import Exchange, Role
 from sensor.health import StageCounter
-from sensor.kernel.abi import EVENT, EventFlag, EventKind, KernelEvent
+from sensor.kernel.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
 
 EARLY_AFTER_NS: Final = 1_000_000_000
 # Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up and told as unanswered.
@@ -32,6 +32,7 @@ DROP_HEAD_LOST: Final = "request_head_lost"
 _REQUEST, _FORGET = int(EventKind.REQUEST_HEAD), int(EventKind.FORGET)
 _FIRST, _LAST, _ENDED = int(EventFlag.FIRST), int(EventFlag.LAST), int(EventFlag.ENDED)
 _ABORTED, _LOSSY, _TRUNCATED = int(EventFlag.ABORTED), int(EventFlag.LOSSY), int(EventFlag.TRUNCATED)
+_AMBIGUOUS = int(EventMark.AMBIGUOUS)
 _ROLES = {int(role): role for role in Role}
 
 
@@ -226,4 +227,5 @@ class ExchangeAssembler:
             bool(event.flags & _LOSSY),
             head.profile,
             head.host,
+            bool((head.marks | event.marks) & _AMBIGUOUS),
         )

@@ -27,6 +27,7 @@ LAST_READS_COUNT: Final = 64
 _COUNTED: Final = (
     ("records", "Calls that came as one record", Counter.RECORDS),
     ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
+    ("ambiguous_requests", "Requests of which programs may disagree where they end", Counter.AMBIGUOUS),
     ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
 )
 

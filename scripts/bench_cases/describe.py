@@ -94,6 +94,7 @@ def make_events(heads: list[bytes]) -> list[memoryview]:
                 role=int(Role.SERVER),
                 flags=flags,
                 family=4,
+                marks=0,
                 profile=0,
                 host=0,
                 local_address=b"\x7f\x00\x00\x01" + bytes(12),

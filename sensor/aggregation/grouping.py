@@ -32,13 +32,14 @@ _FLAGS: Final = np.array(
         [
             (RowFlag.LOSSY if flags & CallFlag.LOSSY else 0)
             | (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
-            for flags in range(8)
+            | (RowFlag.AMBIGUOUS if flags & CallFlag.AMBIGUOUS else 0)
+            for flags in range(16)
         ]
         for is_unanswered in (False, True)
     ],
     np.uint32,
 )
-_TOLD_FLAGS: Final = CallFlag.LOSSY.value | CallFlag.ABORTED.value
+_TOLD_FLAGS: Final = CallFlag.LOSSY.value | CallFlag.ABORTED.value | CallFlag.AMBIGUOUS.value
 
 
 def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> Rows:
@@ -132,7 +133,7 @@ def _find_flags(calls: Calls, is_answered: NDArray[np.bool_], starts: Index) -> 
     flags, actors = calls["flags"], calls["actor"]
     if not (flags & _TOLD_FLAGS).any() and not get_truncated(actors).any():
         return np.zeros(len(starts), np.uint32)
-    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), flags & 7]
+    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), flags & 15]
     by_call |= get_truncated(actors) * np.uint32(RowFlag.CREDENTIAL_TRUNCATED)
     by_row: NDArray[np.uint32] = np.bitwise_or.reduceat(by_call, starts)
     return by_row

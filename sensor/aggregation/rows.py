@@ -42,6 +42,7 @@ class RowFlag(IntFlag):
     CREDENTIAL_TRUNCATED = 1 << 6
     ABORTED = 1 << 7
     OBJECTS_SKETCHED = 1 << 8
+    AMBIGUOUS = 1 << 10
 
 
 class Sum(IntEnum):

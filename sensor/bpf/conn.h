@@ -50,6 +50,7 @@ enum call_flag {
   CALL_RECORD = 8, /* No head went up: told by records. */
   CALL_SUSPICIOUS = 16,
   CALL_ANSWERED = 32, /* Its response's head went up: should its end be lost, user space tells the call nevertheless. */
+  CALL_AMBIGUOUS = 64,
 };
 
 /* Why a packet ends its connection. */

@@ -78,6 +78,20 @@ static __always_inline void end_response(struct bpf_sock *sk, struct conn *c, st
   end_flow(f);
 }
 
+/* Two programs that accept this request may end it at different bytes (sensor/protocols/http1_faults.py). Its call is flagged, and what
+ * follows is taken for a part of it until the answer is complete: only then the client's next words are its own for sure. */
+static __always_inline void hold_request(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f) {
+  u32 here = skb->len - V(f->offset);
+  struct call *s = slot(sk, c, V(c->head) - 1);
+  if (s && !f->is_untold)
+    s->flags |= CALL_AMBIGUOUS;
+  count(C_AMBIGUOUS);
+  f->offset = skb->len;
+  f->bytes += here;
+  end_request(sk, c, f);
+  f->parse.state = S_HELD;
+}
+
 static __always_inline void lose_position(struct bpf_sock *sk, struct conn *c, struct flow *f) {
   f->parse.state = S_LOST;
   count(C_RESYNC);

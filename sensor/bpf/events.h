@@ -23,6 +23,11 @@ enum event_flag {
   F_SUSPICIOUS = 128, /* The query holds bytes that attacks are made of. */
 };
 
+/* More flags. */
+enum event_mark {
+  M_AMBIGUOUS = 1, /* Programs may disagree where the request ends: a sign of smuggling. */
+};
+
 enum event_role { ROLE_SERVER = 1, ROLE_CLIENT = 2 };
 
 /* Common head of all events; `length` bytes of the message's head follow it. Times are CLOCK_MONOTONIC. */
@@ -46,7 +51,8 @@ struct http_event {
   u8 role;
   u8 flags;
   u8 family; /* 4 or 6. */
-  u8 _pad[2];
+  u8 marks;  /* enum event_mark. */
+  u8 _pad;
   u64 profile; /* Request heads: the hashes that user space teaches back in `profiles` and `roots`; 0: not computed. */
   u64 host;
   u8 local_address[16]; /* IPv4 in the first four bytes. */
@@ -60,6 +66,7 @@ enum record_flag {
   R_UNLEARNED = 8,   /* Neither recognised nor within the budget of heads: route and profile are 0. */
   R_SUSPICIOUS = 16, /* As F_SUSPICIOUS. */
   R_UPGRADED = 32,   /* As F_UPGRADED. */
+  R_AMBIGUOUS = 64,  /* As M_AMBIGUOUS. */
 };
 
 /* A call that needs no head in user space. Of a size of its own in a ring of its own, so that the reader takes an array.
@@ -217,6 +224,7 @@ enum counter {
   C_HEADS,               /* Heads sent up although recognition is on: unknown, or a sample. */
   C_UNLEARNED,           /* Calls beyond the budget of heads: records with R_UNLEARNED. */
   C_SCRATCH_BUSY,        /* Heads not looked at because all scratch was in use. */
+  C_AMBIGUOUS,           /* Requests of which programs may disagree where they end. */
   C_COUNT,
 };
 

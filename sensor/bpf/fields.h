@@ -31,7 +31,7 @@ static __always_inline void read_length(struct head *h, u32 at) {
   u32 size = 8;
   if (others) {
     size = first_byte(others);
-    if (!size || h->flags & P_LENGTH) {
+    if (!size || h->flags & (P_LENGTH | P_CODING)) {
       refuse(h);
       return;
     }
@@ -41,7 +41,7 @@ static __always_inline void read_length(struct head *h, u32 at) {
     word = load(h, at + 8);
     low = word & M7F;
     others = (~BETWEEN(low, '0', '9') | word) & MARKS;
-    if (!others || h->flags & P_LENGTH) {
+    if (!others || h->flags & (P_LENGTH | P_CODING)) {
       refuse(h);
       return;
     }
@@ -63,9 +63,9 @@ static __always_inline void read_length(struct head *h, u32 at) {
 static __always_inline void read_coding(struct head *h, u32 at) {
   at = skip_blanks(h, at);
   u64 word = load(h, at);
-  if (((word | LOWER_CASE) & 0xffffffffffffffULL) != CHUNKED_WORD || word >> 56 != '\r')
+  if (((word | LOWER_CASE) & 0xffffffffffffffULL) != CHUNKED_WORD || word >> 56 != '\r' || h->flags & (P_LENGTH | P_CODING))
     refuse(h);
-  h->flags |= P_CHUNKED;
+  h->flags |= P_CHUNKED | P_CODING;
   h->at = at + 7;
   h->mode = H_SKIPPED;
 }
@@ -128,23 +128,23 @@ static __always_inline void end_hashed(struct head *h, u64 word, u32 at) {
 }
 
 static __always_inline void skip_step(struct head *h, u32 at, u64 word) {
-  u64 feeds = equal_bytes(word, REPEAT('\n'));
-  if (!feeds) {
+  u64 ends = line_ends(word);
+  if (!ends) {
     at += 8;
-    feeds = equal_bytes(load(h, at), REPEAT('\n'));
+    ends = line_ends(load(h, at));
   }
-  if (!feeds) {
+  if (!ends) {
     at += 8;
-    feeds = equal_bytes(load(h, at), REPEAT('\n'));
+    ends = line_ends(load(h, at));
   }
-  if (!feeds) {
+  if (!ends) {
     h->at = at + 8;
     return;
   }
-  at += first_byte(feeds);
-  if ((load(h, at - 1) & 0xff) != '\r')
+  at += first_byte(ends);
+  if ((load(h, at) & 0xffff) != 0x0a0d)
     refuse(h);
-  h->at = at + 1;
+  h->at = at + 2;
   h->mode = H_LINE;
 }
 
@@ -185,7 +185,7 @@ static __always_inline void field_step(struct head *h, const struct settings *se
         accept(h);
       return;
     }
-    if (byte == ' ' || byte == '\t') { /* A folded line. */
+    if (byte == ' ' || byte == '\t' || byte == '"' || byte == '\'') { /* A folded line, or what some skip before a name. */
       refuse(h);
       return;
     }
@@ -216,7 +216,8 @@ static __always_inline void read_fields(struct head *h, const struct settings *s
     if (V(h->verdict))
       break;
   }
-  if (V(h->verdict) != HEAD_DONE || !V(h->has_host))
+  int is_old_coding = V(h->flags) & P_CODING && V(h->version) == '0';
+  if (V(h->verdict) != HEAD_DONE || !V(h->has_host) || is_old_coding)
     refuse(h);
 }
 

@@ -17,7 +17,8 @@ struct effect {
   u8 status_factor, status_mask;
   u8 flags;
   u8 is_stop;
-  u8 _pad[2];
+  u8 conflict; /* Flags that must not have been set before. */
+  u8 _pad;
 };
 
 struct machine {
@@ -71,9 +72,10 @@ static __always_inline void parse_start(struct parse *p, u8 state) {
  * 0: the window is used up. */
 static __always_inline int machine_step(const struct machine *m, struct parse *p, const u8 *bytes) {
   u32 at = V(p->at), state = V(p->state);
-  if (state - 1 < S_SKIPPING_LAST) { /* To the line feed, or seven on. */
-    u64 feeds = equal_bytes(*(const u64 *)(bytes + (at & (WINDOW - 1))), REPEAT('\n'));
-    p->at = at + first_byte(feeds | 1ULL << 63);
+  if (state - 1 < S_SKIPPING_LAST) { /* To the line's end, or seven on. */
+    u64 word = *(const u64 *)(bytes + (at & (WINDOW - 1)));
+    u64 ends = equal_bytes(word, REPEAT('\n')) | equal_bytes(word, REPEAT('\r'));
+    p->at = at + first_byte(ends | 1ULL << 63);
   }
   at = V(p->at);
   if (at >= V(p->end))
@@ -91,7 +93,8 @@ static __always_inline int machine_step(const struct machine *m, struct parse *p
   u64 is_full = ((length >> 56) + 255) >> 8; /* 1 from 2^56 on, without a branch. */
   p->length = (length * e->length_factor + (digit & e->length_mask)) | is_full << 60;
   p->status = V(p->status) * e->status_factor + (digit & e->status_mask);
-  p->flags = V(p->flags) | e->flags;
+  u32 flags = V(p->flags);
+  p->flags = flags | e->flags | (((flags & e->conflict) + 255) >> 8) * P_AMBIGUOUS;
   p->action = e->is_stop ? action : 0;
   return 1;
 }

@@ -16,7 +16,7 @@ static __always_inline void take_unseen(struct conn *c, struct flow *f, u32 n) {
     f->body += n;
     return;
   }
-  if (state != S_BODY_CLOSE && state != S_LOST) {
+  if (state != S_BODY_CLOSE && state != S_LOST && state != S_HELD) {
     f->parse.state = S_LOST;
     count(C_RESYNC);
   }
@@ -48,7 +48,7 @@ static __always_inline int order(struct conn *c, struct flow *f, const struct pa
     known = -ahead;
   } else if (ahead > 0) {
     u32 state = V(f->parse.state);
-    int is_countable = state == S_BODY_CLOSE || state == S_LOST ||
+    int is_countable = state == S_BODY_CLOSE || state == S_LOST || state == S_HELD ||
                        ((state == S_BODY_LENGTH || state == S_CHUNK_DATA) && V(f->left) >= (u32)ahead);
     count(C_GAPS);
     if (!is_countable && f->waiting < WAIT_MAX) {

@@ -156,7 +156,7 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
   f->parse.length = V(h->length);
   f->bytes += size;
   f->offset = V(f->offset) + size;
-  end_request_head(skb, sk, c, f, key, direction);
+  end_request_head(skb, sk, c, f, key, direction, 0);
   u8 is_told = f->draft_kind == E_REQUEST_HEAD;
   f->draft_kind = 0;
   f->is_told = 0;

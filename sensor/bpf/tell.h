@@ -140,6 +140,7 @@ static __always_inline void fill_record(struct __sk_buff *skb, struct conn *c, s
   }
   u32 flags = V(f->draft_flags), call_flags = V(s->flags);
   r->flags = MOVE_BIT(call_flags, CALL_LOSSY, R_LOSSY) | (call_flags & CALL_SUSPICIOUS) /* R_SUSPICIOUS */ |
+             (call_flags & CALL_AMBIGUOUS) /* R_AMBIGUOUS */ |
              (flags & F_ENDED) /* R_FINAL */ | MOVE_BIT(flags, F_ABORTED, R_ABORTED) | MOVE_BIT(flags, F_UPGRADED, R_UPGRADED);
   r->object = s->object;
   r->number = s->object_number;
@@ -206,6 +207,7 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
     e.response_bytes = s->response_bytes;
     e.status = s->status;
     e.flags |= (V(s->flags) & CALL_LOSSY) * (F_LOSSY / CALL_LOSSY);
+    e.marks = MOVE_BIT(V(s->flags), CALL_AMBIGUOUS, M_AMBIGUOUS);
   }
   e.position = V(f->copied);
   u32 size = V(f->draft_size), from = V(f->draft_from);

@@ -76,8 +76,9 @@ static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c
   return 0;
 }
 
+/* `may_be_ambiguous` is a constant: heads that are recognised are not. */
 static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key,
-                                             u32 direction) {
+                                             u32 direction, const int may_be_ambiguous) {
   if (c->kind == K_NEW) {
     c->kind = K_HTTP;
     c->request_direction = direction;
@@ -98,7 +99,9 @@ static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_s
     __sync_fetch_and_add(&c->overflow, 1);
   }
   f->left = V(f->parse.length);
-  if (flags & P_CHUNKED) {
+  if (may_be_ambiguous && (flags & P_AMBIGUOUS || f->left >= LENGTH_MAX)) {
+    hold_request(skb, sk, c, f);
+  } else if (flags & P_CHUNKED) {
     f->parse.state = S_CHUNK_SIZE;
   } else if (flags & P_LENGTH && f->left) {
     f->parse.state = S_BODY_LENGTH;
@@ -207,6 +210,10 @@ static __always_inline void skip_body(struct __sk_buff *skb, struct bpf_sock *sk
   if (state == S_BODY_LENGTH || state == S_CHUNK_DATA) {
     take = f->left < here ? f->left : here;
     f->left -= take;
+  } else if (state == S_HELD) {
+    struct call *s = slot(sk, c, V(c->head) - 1);
+    if (s && V(c->head) != V(c->tail))
+      s->request_bytes += take;
   }
   f->offset += take;
   f->bytes += take;
@@ -214,11 +221,11 @@ static __always_inline void skip_body(struct __sk_buff *skb, struct bpf_sock *sk
   if (state == S_BODY_LENGTH && !f->left)
     end_message(sk, c, f, now);
   else if (state == S_CHUNK_DATA && !f->left)
-    f->parse.state = S_CHUNK_SIZE;
+    f->parse.state = S_CHUNK_AFTER;
 }
 
 static __always_inline int is_body(u32 state) {
-  return state == S_BODY_LENGTH || state == S_CHUNK_DATA || state == S_BODY_CLOSE || state == S_LOST;
+  return state == S_BODY_LENGTH || state == S_CHUNK_DATA || state == S_BODY_CLOSE || state == S_LOST || state == S_HELD;
 }
 
 static __always_inline u32 consume(struct flow *f) {
@@ -257,6 +264,28 @@ static __always_inline void scan(struct __sk_buff *skb, struct flow *f, const st
   consume(f);
 }
 
+/* The end of a head or, within a message, of its trailer section. */
+static __always_inline void end_fields(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 key, u32 direction,
+                                       u64 now) {
+  if (f->is_active) {
+    if (!f->is_response && V(f->parse.flags) & P_AMBIGUOUS)
+      hold_request(skb, sk, c, f);
+    else
+      end_message(sk, c, f, now);
+  } else if (f->is_response) {
+    end_response_head(skb, sk, c, f, key, direction, now);
+  } else {
+    end_request_head(skb, sk, c, f, key, direction, 1);
+  }
+}
+
+static __always_inline void start_chunk(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f) {
+  f->left = V(f->parse.length);
+  f->parse.state = f->left ? S_CHUNK_DATA : S_LINE;
+  if (!f->is_response && (V(f->parse.flags) & P_AMBIGUOUS || f->left >= LENGTH_MAX))
+    hold_request(skb, sk, c, f);
+}
+
 static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, const struct machine *m,
                                  u64 key, u32 direction, u64 now) {
   u32 state = V(f->parse.state);
@@ -272,16 +301,12 @@ static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, str
   f->parse.at = f->parse.end = 0;
   scan(skb, f, m);
   u8 action = V(f->parse.action);
-  if (action == A_HEAD_END) {
-    if (f->is_response)
-      end_response_head(skb, sk, c, f, key, direction, now);
-    else
-      end_request_head(skb, sk, c, f, key, direction);
-  } else if (action == A_CHUNK_END) {
-    f->left = V(f->parse.length);
-    f->parse.state = f->left ? S_CHUNK_DATA : S_TRAILER;
-  } else if (action == A_MESSAGE_END) {
-    end_message(sk, c, f, now);
+  if (action == A_HEAD_END || action == A_HEAD_END_BARE) {
+    end_fields(skb, sk, c, f, key, direction, now);
+  } else if (action == A_CHUNK_END || action == A_CHUNK_END_BARE) {
+    start_chunk(skb, sk, c, f);
+  } else if (action == A_REJECT && f->is_active && !f->is_response) {
+    hold_request(skb, sk, c, f);
   } else if (action == A_REJECT || (V(f->parse.state) == S_METHOD && V(f->parse.head_bytes) > METHOD_MAX)) {
     reject(skb, sk, c, f);
   }
@@ -295,7 +320,7 @@ static __always_inline int is_known_method(u64 word) {
 }
 
 /* At the start of a segment: does a message start here although the one before did not come to its end? After a lost position, a body
- * without framing, or a request body that was promised (Expect: 100-continue), refused and never sent. */
+ * without framing, an ambiguous request, or a request body that was promised (Expect: 100-continue), refused and never sent. */
 static __always_inline void resume(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, u64 now) {
   u32 state = V(f->parse.state), offset = V(f->offset);
   if (!is_body(state) || state == S_CHUNK_DATA || skb->len - offset < 8)
@@ -309,7 +334,7 @@ static __always_inline void resume(struct __sk_buff *skb, struct bpf_sock *sk, s
     if (f->is_active)
       end_response(sk, c, f, now);
   } else {
-    if (state == S_BODY_CLOSE || !is_known_method(word))
+    if (state == S_BODY_CLOSE || (state == S_HELD && (depth || V(c->overflow))) || !is_known_method(word))
       return;
     struct call *s = slot(sk, c, head - 1);
     if (state == S_BODY_LENGTH && (f->body || !s || s->done != 1))

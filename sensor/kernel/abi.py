@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 # struct http_event, 144 bytes, without its data; see bpf/events.h for each field.
-EVENT = struct.Struct("<9Q3I3H4B2x2Q16s16s")
+EVENT = struct.Struct("<9Q3I3H5Bx2Q16s16s")
 
 
 class EventKind(IntEnum):
@@ -33,6 +33,12 @@ class EventFlag(IntFlag):
     SUSPICIOUS = 128
 
 
+class EventMark(IntFlag):
+    """`enum event_mark`: more flags."""
+
+    AMBIGUOUS = 1
+
+
 class KernelEvent(NamedTuple):
     """One event as unpacked by EVENT, field for field."""
 
@@ -55,6 +61,7 @@ class KernelEvent(NamedTuple):
     role: int
     flags: int
     family: int
+    marks: int
     profile: int
     host: int
     local_address: bytes
@@ -70,6 +77,7 @@ class RecordFlag(IntFlag):
     UNLEARNED = 8
     SUSPICIOUS = 16
     UPGRADED = 32
+    AMBIGUOUS = 64
 
 
 # struct call_record, 128 bytes. Of RecordFlag.UNLEARNED `object` and `number` are the 16 bytes of the server's address.
@@ -211,6 +219,7 @@ class Counter(IntEnum):
     HEADS = 17
     UNLEARNED = 18
     SCRATCH_BUSY = 19
+    AMBIGUOUS = 20
 
 
 COUNTERS_SIZE = 32

@@ -70,7 +70,7 @@ class Learner:
     def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int) -> None:
         """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now."""
         is_served = 200 <= exchange.status_code < 300
-        if not is_served or exchange.is_request_head_truncated or exchange.is_lossy:
+        if not is_served or exchange.is_request_head_truncated or exchange.is_lossy or exchange.is_ambiguous:
             return
         head = read_plain_head(exchange.request_head)
         if head is None:

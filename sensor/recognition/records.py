@@ -89,7 +89,9 @@ class RecordConverter:
         for name in ("status", "role", "calls", "request_bytes", "response_bytes", "ttfb_us", "duration_us", "object"):
             calls[name] = records[name]
         calls["number"] = records["number"].view(np.int64)
-        calls["flags"] = records["flags"] & (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL)
+        flags = records["flags"]
+        calls["flags"] = flags & (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL)
+        calls["flags"][(flags & RecordFlag.AMBIGUOUS) != 0] |= int(CallFlag.AMBIGUOUS)
         unknown = self._fill_routes(records, calls)
         is_nameless = (records["profile"] == 0) & ~unknown
         if is_nameless.any():

@@ -4,7 +4,7 @@ them."""
 from typing import Final
 
 from sensor.calls import Exchange, Role
-from sensor.protocols.http1_faults import Fault
+from sensor.protocols.http1_faults import RULES, Fault
 from sensor.protocols.http1_pairs import Transaction
 from sensor.protocols.http2_calls import StreamCall
 from sensor.replay.flows import FlowTransaction, format_address
@@ -67,4 +67,5 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         is_final=True,
         is_aborted=is_aborted and not transaction.is_lossy,
         is_lossy=transaction.is_lossy,
+        is_ambiguous=any(RULES[fault].is_ambiguous for fault in request.faults),
     )

@@ -3,9 +3,9 @@
 The kernel's side is the compiled machine (tests/bpf/test_machine.py) with the framing of bpf/walk.h said again here,
 for one direction. Both need to agree where both read on without a fault that leaves the end of a message open.
 
-What differs, and is not compared: the kernel does not know HTTP/0.9, nor a status that is no number; it takes a
-Transfer-Encoding that names chunked anywhere for chunked; after an ambiguous request (sensor.protocols.http1_faults) it
-reads on where the stream reader holds.
+What differs, and is not compared: the kernel does not know HTTP/0.9, nor a status that is no number; it takes two
+Content-Length fields for ambiguous also where they say the same; it takes a response's length where a coding is said
+besides.
 """
 
 import base64
@@ -28,9 +28,10 @@ __all__ = ["walk"]
 
 EVALUATION = os.environ.get("APIDAE_EVAL_DIR")
 LENGTH_MAX = 1 << 60
+CUT, REFUSED = -1, -2
 
 # Faults that do not touch framing, or that both read alike.
-HARMLESS = frozenset((Fault.FIELD_LINE, Fault.FIELD_VALUE, Fault.CONTENT_LENGTH_ZEROS, Fault.CONTENT_LENGTH_REPEATED))
+HARMLESS = frozenset((Fault.FIELD_LINE, Fault.FIELD_VALUE, Fault.CONTENT_LENGTH_ZEROS))
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Reading:
 
     bodies: list[int] = field(default_factory=list)
     is_refused: bool = False
+    is_held: bool = False  # At an ambiguous request: nothing is read behind it.
 
 
 def read_as_kernel(walk: Walk, data: bytes, *, is_request: bool) -> Reading:
@@ -48,7 +50,10 @@ def read_as_kernel(walk: Walk, data: bytes, *, is_request: bool) -> Reading:
         stop = walk("REQUEST" if is_request else "RESPONSE", data[at:], 128)
         at += stop.done
         reading.is_refused = stop.action == Action.REJECT
-        if stop.action != Action.HEAD_END:
+        if stop.action not in (Action.HEAD_END, Action.HEAD_END_BARE):
+            return reading
+        if is_request and (stop.flags & ParseFlag.AMBIGUOUS or stop.length >= LENGTH_MAX):
+            reading.is_held = True
             return reading
         is_chunked, has_length = bool(stop.flags & ParseFlag.CHUNKED), bool(stop.flags & ParseFlag.LENGTH)
         status = 0 if is_request else stop.status
@@ -58,9 +63,10 @@ def read_as_kernel(walk: Walk, data: bytes, *, is_request: bool) -> Reading:
         if not is_request and (status < 200 or status in (204, 304)):
             reading.bodies.append(0)
         elif is_chunked:
-            length, at = skip_chunks(walk, data, at)
-            if length < 0:
-                reading.is_refused = length == -2
+            length, at, is_ambiguous = skip_chunks(walk, data, at)
+            reading.is_held = is_request and (length == REFUSED or is_ambiguous)
+            reading.is_refused = not is_request and length == REFUSED
+            if length < 0 or reading.is_held:
                 return reading
             reading.bodies.append(length)
         elif has_length and (is_request or stop.length < LENGTH_MAX):
@@ -76,22 +82,27 @@ def read_as_kernel(walk: Walk, data: bytes, *, is_request: bool) -> Reading:
     return reading
 
 
-def skip_chunks(walk: Walk, data: bytes, at: int) -> tuple[int, int]:
-    """(length, where they end); -1: cut, -2: refused."""
-    total = 0
+def skip_chunks(walk: Walk, data: bytes, at: int) -> tuple[int, int, bool]:
+    """(length, where they end, whether something in them is ambiguous); CUT or REFUSED for the length."""
+    total, state, is_ambiguous = 0, "CHUNK_SIZE", False
     while True:
-        stop = walk("CHUNK_SIZE", data[at:], 128)
+        stop = walk(state, data[at:], 128)
         at += stop.done
-        if stop.action != Action.CHUNK_END:
-            return (-2 if stop.action == Action.REJECT else -1), at
+        is_ambiguous |= bool(stop.flags & ParseFlag.AMBIGUOUS) or stop.length >= LENGTH_MAX
+        if stop.action not in (Action.CHUNK_END, Action.CHUNK_END_BARE):
+            return (REFUSED if stop.action == Action.REJECT else CUT), at, is_ambiguous
         if not stop.length:
             break
         total += stop.length
         at += stop.length
         if at > len(data):
-            return -1, at
-    stop = walk("TRAILER", data[at:], 128)
-    return (total if stop.action == Action.MESSAGE_END else -1), at + stop.done
+            return CUT, at, is_ambiguous
+        state = "CHUNK_AFTER"
+    stop = walk("LINE", data[at:], 128)
+    is_whole = stop.action in (Action.HEAD_END, Action.HEAD_END_BARE)
+    is_framed = bool(stop.flags & (ParseFlag.LENGTH | ParseFlag.CODING))  # Beside the coding of the head.
+    is_ambiguous |= is_framed or bool(stop.flags & ParseFlag.AMBIGUOUS)
+    return (total if is_whole else CUT), at + stop.done, is_ambiguous
 
 
 def read_as_stream(data: bytes, *, is_request: bool) -> tuple[Reading, list[Fault]]:

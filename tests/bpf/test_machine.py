@@ -62,23 +62,39 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     return run
 
 
+CODED = ParseFlag.CHUNKED | ParseFlag.CODING
+UNKNOWN_CODING = ParseFlag.CODING | ParseFlag.AMBIGUOUS
 REQUESTS = [
     # Head, flags, Content-Length.
     (b"GET / HTTP/1.1\r\n\r\n", 0, 0),
-    (b"\r\nGET / HTTP/1.1\n\n", 0, 0),
-    (b"HEAD /x?y=z HTTP/1.0\r\nHost: h\r\n\r\n", ParseFlag.HEAD, 0),
+    (b"\r\nGET / HTTP/1.1\n\n", ParseFlag.AMBIGUOUS, 0),
+    (b"GET / HTTP/1.1\r\nA: b\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"GET / HTTP/1.1\r\nA: b\r\n\n", ParseFlag.AMBIGUOUS, 0),
+    (b"GET / HTTP/1.1\r\nA: b\rc\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"GET / HTTP/1.1\r\nA: b\r\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"HEAD /x?y=z HTTP/1.0\r\nHost: h\r\n\r\n", ParseFlag.HEAD | ParseFlag.OLD, 0),
     (b"HEADER / HTTP/1.1\r\n\r\n", 0, 0),
     (b"HEA / HTTP/1.1\r\n\r\n", 0, 0),
     (b"CONNECT a:1 HTTP/1.1\r\n\r\n", ParseFlag.CONNECT, 0),
     (b"M-SEARCH * HTTP/1.1\r\n\r\n", 0, 0),
     (b"GET /a b c HTTP/1.1\r\n\r\n", 0, 0),
     (b"POST / HTTP/1.1\r\ncontent-LENGTH:  0123 \r\n\r\n", ParseFlag.LENGTH, 123),
-    (b"POST / HTTP/1.1\r\nX-Content-Length: 9\r\nContent-Lengthy: 8\r\nContent-Length : 7\r\n\r\n", 0, 0),
-    (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n", ParseFlag.LENGTH, 7),
-    (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, CHUNKED\r\n\r\n", ParseFlag.CHUNKED, 0),
-    (b"POST / HTTP/1.1\r\nTransfer-Encoding: cchunked\r\n\r\n", ParseFlag.CHUNKED, 0),
+    (b"POST / HTTP/1.1\r\nX-Content-Length: 9\r\nContent-Lengthy: 8\r\nContent_Length: 7\r\n\r\n", 0, 0),
+    (b"POST / HTTP/1.1\r\nContent-Length : 7\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"POST / HTTP/1.1\r\nContent-Length\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"POST / HTTP/1.1\r\nContent-Length:\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
+    (b"POST / HTTP/1.1\r\nContent-Length: 5 6\r\n\r\n", ParseFlag.LENGTH | ParseFlag.AMBIGUOUS, 5),
+    (b"POST / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 7\r\n\r\n", ParseFlag.LENGTH | ParseFlag.AMBIGUOUS, 7),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, CHUNKED \r\n\r\n", CODED, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\n\r\n", CODED | ParseFlag.AMBIGUOUS, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked, gzip\r\n\r\n", UNKNOWN_CODING, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: cchunked\r\n\r\n", UNKNOWN_CODING, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunkedx\r\n\r\n", UNKNOWN_CODING, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked x\r\n\r\n", UNKNOWN_CODING, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", UNKNOWN_CODING, 0),
+    (b"POST / HTTP/1.1\r\nTransfer-Encoding:\r\n\r\n", UNKNOWN_CODING, 0),
     (b"POST / HTTP/1.1\r\nTE: chunked\r\nX: Transfer-Encoding: chunked\r\n\r\n", 0, 0),
-    (b"POST / HTTP/1.1\r\nX: a\r\n Content-Length: 4\r\n\r\n", 0, 0),
+    (b"POST / HTTP/1.1\r\nX: a\r\n Content-Length: 4\r\n\r\n", ParseFlag.AMBIGUOUS, 0),
     (b"GET / HTTP/1.1\r\nX: \xff\x00\x80\r\nY:\r\n\r\n", 0, 0),
 ]
 
@@ -87,7 +103,7 @@ REQUESTS = [
 @pytest.mark.parametrize(("head", "flags", "length"), REQUESTS)
 def test_request_heads(walk: Walk, head: bytes, flags: int, length: int, size: int) -> None:
     stop = walk("REQUEST", head + b"trailing \r\n\r\n data", size)
-    assert (stop.done, stop.action) == (len(head), Action.HEAD_END)
+    assert (stop.done, stop.action) == (len(head), Action.HEAD_END_BARE if head.endswith(b"\n\n") else Action.HEAD_END)
     assert (stop.flags, stop.length) == (flags | ParseFlag.CONFIRMED, length)
 
 
@@ -127,11 +143,28 @@ def test_other_status_lines_are_rejected(walk: Walk, data: bytes) -> None:
 @pytest.mark.parametrize("size", [1, 2, 8, 128])
 @pytest.mark.parametrize(
     ("line", "length"),
-    [(b"5\r\n", 5), (b'\r\n00aF;name="v"\r\n', 0xAF), (b"0\n", 0), (b"\r\n1000000 \r\n", 0x1000000)],
+    [(b"\r\n5\r\n", 5), (b'\r\n00aF;name="v"\r\n', 0xAF), (b"\r\n0\r\n", 0), (b"\r\n1000000\r\n", 0x1000000)],
 )
 def test_chunk_sizes(walk: Walk, line: bytes, length: int, size: int) -> None:
-    stop = walk("CHUNK_SIZE", line + b"abc", size)
-    assert (stop.done, stop.action, stop.length) == (len(line), Action.CHUNK_END, length)
+    for state, data in (("CHUNK_AFTER", line), ("CHUNK_SIZE", line[2:])):
+        stop = walk(state, data + b"abc", size)
+        assert (stop.done, stop.action, stop.length, stop.flags) == (len(data), Action.CHUNK_END, length, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [(b"\n5\r\n", 5), (b"\r\n5\n", 5), (b"\r\n10 \r\n", 16), (b"\r\n 7;x\r\n", 7), (b"\r\n3;a=\x00\r\n", 3),
+     (b"\r\n3; a\r\n", 3), (b"\r\n3\rx\r\n", 3)],
+)  # fmt: skip
+def test_odd_chunk_sizes_are_ambiguous(walk: Walk, data: bytes, length: int) -> None:
+    stop = walk("CHUNK_AFTER", data + b"abc", 128)
+    assert (stop.done, stop.length, stop.flags) == (len(data), length, ParseFlag.AMBIGUOUS)
+    assert stop.action in (Action.CHUNK_END, Action.CHUNK_END_BARE)
+
+
+@pytest.mark.parametrize("data", [b"5\r\n", b"\r5\r\n", b"\r\n\r\n", b"\r\n0x5\r\n", b"\r\nX\r\n", b"\r\n5 6\r\n"])
+def test_what_is_no_chunk_size(walk: Walk, data: bytes) -> None:
+    assert walk("CHUNK_AFTER", data, 128).action == Action.REJECT
 
 
 def test_nonsense_lengths_saturate(walk: Walk) -> None:
@@ -141,9 +174,9 @@ def test_nonsense_lengths_saturate(walk: Walk) -> None:
 
 
 def test_trailers(walk: Walk) -> None:
-    for trailer in (b"\r\n", b"\n", b"X: y\r\nContent-Length: 3\r\n\r\n"):
-        stop = walk("TRAILER", trailer + b"GET", 128)
-        assert (stop.done, stop.action) == (len(trailer), Action.MESSAGE_END)
+    for trailer in (b"\r\n", b"X: y\r\nZ: 3\r\n\r\n"):
+        stop = walk("LINE", trailer + b"GET", 128)
+        assert (stop.done, stop.action, stop.flags) == (len(trailer), Action.HEAD_END, 0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -166,7 +199,7 @@ def test_trailers(walk: Walk) -> None:
         | st.binary(max_size=12),
         max_size=40,
     ).map(b"".join),
-    state=st.sampled_from(["REQUEST", "RESPONSE", "LINE", "CHUNK_SIZE", "TRAILER"]),
+    state=st.sampled_from(["REQUEST", "RESPONSE", "LINE", "CHUNK_SIZE", "CHUNK_AFTER"]),
     size=st.integers(1, 128),
 )
 def test_any_cut_gives_the_same(walk: Walk, data: bytes, state: str, size: int) -> None:

@@ -106,6 +106,7 @@ def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
         calls=draw(st.sampled_from([1, 1, 1, 0])),
         is_final=draw(st.booleans()),
         is_lossy=draw(st.booleans()),
+        is_ambiguous=draw(st.booleans()),
         object_hash=object_hash,
         object_number=draw(st.one_of(st.none(), st.integers(0, 2**63 - 1))) if object_hash else None,
     )

@@ -324,6 +324,8 @@ def test_flags_of_calls() -> None:
     assert not aborted.duration
     (lossy,) = run(Aggregator(), [make_record(is_lossy=True, is_credential_truncated=True, is_aborted=True)])
     assert lossy.flags == RowFlag.LOSSY | RowFlag.CREDENTIAL_TRUNCATED
+    (ambiguous,) = run(Aggregator(), [make_record(), make_record(is_ambiguous=True)])
+    assert ambiguous.flags == RowFlag.AMBIGUOUS
 
 
 def test_a_sketched_set_is_flagged() -> None:

@@ -37,7 +37,7 @@ def _exchange(**fields) -> Exchange:
         "local_address": "192.0.2.1", "local_port": 80, "remote_address": "10.0.0.1", "remote_port": 5000,
         "request_head": REQUEST, "is_request_head_truncated": False, "response_head": RESPONSE, "status_code": 201,
         "request_bytes": 12, "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1,
-        "is_final": True, "is_aborted": False, "is_lossy": True,
+        "is_final": True, "is_aborted": False, "is_lossy": True, "is_ambiguous": True,
     }  # fmt: skip
     return Exchange(**{**values, **fields})
 
@@ -55,6 +55,7 @@ def test_every_field_of_a_record():
         "request_content_type": "application/json", "response_content_type": "text/plain", "request_bytes": 12,
         "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1, "is_final": True,
         "is_aborted": False, "is_lossy": True, "object_hash": keyed_hash(b"42"), "object_number": 42,
+        "is_ambiguous": True,
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]

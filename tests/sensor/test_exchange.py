@@ -41,6 +41,7 @@ def event(
         role=1,
         flags=flags,
         family=4,
+        marks=fields.get("marks", 0),
         profile=21,
         host=22,
         local_address=b"\x7f\x00\x00\x01" + bytes(12),
@@ -95,6 +96,18 @@ def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter)
     assert assembler.pending_count == 0
     assert (stage.count().seen, stage.count().used) == (1, 1)
     assert b"GET" not in repr(exchange).encode()
+
+
+@pytest.mark.parametrize("marks", [(1, 0), (0, 1), (0, 0)])
+def test_a_mark_of_the_head_or_of_the_end_counts(assembler: ExchangeAssembler, marks: tuple[int, int]) -> None:
+    """Where a request has no certain end is known with its head, or with its chunks."""
+    (exchange,) = assembler.take(
+        [
+            event(EventKind.REQUEST_HEAD, WHOLE, b"POST / HTTP/1.1\r\n\r\n", marks=marks[0]),
+            event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n", marks=marks[1]),
+        ]
+    )
+    assert exchange.is_ambiguous is any(marks)
 
 
 def test_parts_are_joined_and_a_first_part_starts_over(assembler: ExchangeAssembler) -> None:

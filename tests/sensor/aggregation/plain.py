@@ -140,6 +140,8 @@ def _tell_flags(record: CallRecord) -> RowFlag:
     flags = RowFlag.LOSSY if record.is_lossy else RowFlag.NONE
     if record.is_credential_truncated:
         flags |= RowFlag.CREDENTIAL_TRUNCATED
+    if record.is_ambiguous:
+        flags |= RowFlag.AMBIGUOUS
     if record.is_aborted and not record.status_code:
         flags |= RowFlag.ABORTED
     return flags

@@ -5,7 +5,8 @@ import random
 import pytest
 
 from sensor.calls import Role
-from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, Settings
+from sensor.columns import CallFlag
+from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
 from sensor.recognition.mirror import MapName
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.recognition.kernel import Call
@@ -175,6 +176,17 @@ def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> No
     assert (actor.client_address, actor.principal) == ("2001:db8::6", 0)
     assert (int(row["flags"]) & 1, int(row["object"]), int(row["number"])) == (1, 0, -1)
     assert sensor.figure("unlearned_calls") == 1
+
+
+def test_an_ambiguous_request_beyond_the_budget_is_flagged(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.kernel.heads_left = 0
+    for path in ("/never/seen", "/never/met"):
+        assert sensor.take(make(path)) == "unlearned"
+    _, records = sensor.kernel.drain()
+    records["flags"][0] |= RecordFlag.AMBIGUOUS
+    rows = sensor.recogniser.convert(records, offset_ns=0)
+    assert [bool(flags & CallFlag.AMBIGUOUS) for flags in rows["flags"]] == [True, False]
 
 
 def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:

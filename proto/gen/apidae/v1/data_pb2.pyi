@@ -85,6 +85,7 @@ class RowFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROW_FLAG_ABORTED: _ClassVar[RowFlag]
     ROW_FLAG_OBJECTS_SKETCHED: _ClassVar[RowFlag]
     ROW_FLAG_ESTIMATED: _ClassVar[RowFlag]
+    ROW_FLAG_AMBIGUOUS: _ClassVar[RowFlag]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -143,6 +144,7 @@ ROW_FLAG_CREDENTIAL_TRUNCATED: RowFlag
 ROW_FLAG_ABORTED: RowFlag
 ROW_FLAG_OBJECTS_SKETCHED: RowFlag
 ROW_FLAG_ESTIMATED: RowFlag
+ROW_FLAG_AMBIGUOUS: RowFlag
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
