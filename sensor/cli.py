@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 from sensor.compose import VERSION, compose_sensor
-from sensor.config import ConfigError, SensorSettings, load_settings, split_address
+from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.health import serve_metrics
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
@@ -79,6 +79,7 @@ def run_sensor(
     ] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
     spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
+    capture: Annotated[str | None, typer.Option(help="auto, cgroup_skb (packets) or syscalls.")] = None,
     cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory whose traffic is seen.")] = None,
     ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
     poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
@@ -112,6 +113,7 @@ class _PreflightSettings:
     """What the preflight alone needs; the rest of the settings may be missing or wrong."""
 
     cgroup_path: Path
+    capture: CaptureWay = CaptureWay.AUTO
 
 
 def preflight(

@@ -12,6 +12,7 @@ from typing import Final
 from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
+from sensor.attach import open_capture
 from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
@@ -20,7 +21,6 @@ from sensor.describe import Describer, DescribeSettings
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.enrich.node import build_identity
 from sensor.health import Figure
-from sensor.kernel.capture import Capture
 from sensor.keyed import KeyedHash
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
@@ -29,7 +29,7 @@ from sensor.recognition.mirror import Mirror
 from sensor.recognition.name_table import NameTable
 from sensor.recognition.names import NameJudge
 from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
-from sensor.run import RunSettings, Sensor, StartError
+from sensor.run import RunSettings, Sensor
 from sensor.spool import Spool
 from sensor.templating import Templater
 from sensor.uplink.client import Uplink, UplinkSettings, parse_target
@@ -44,7 +44,7 @@ MOUNTS_PATH: Final = Path("/proc/mounts")
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
-    def __init__(self, settings: SensorSettings, cgroup_mount: Path) -> None:
+    def __init__(self, settings: SensorSettings, cgroup_mount: Path | None) -> None:
         self.identity, self._listeners = build_identity(
             cluster=settings.cluster, node=settings.node, cgroup_mount=cgroup_mount
         )
@@ -158,7 +158,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     boot_id = uuid4().hex
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
-    cgroup_mount = _find_cgroup_mount(settings)
+    cgroup_mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
     node = Node(settings, cgroup_mount)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator)
@@ -170,7 +170,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(_open_capture, settings, cgroup_mount, clock),
+        open_capture=partial(open_capture, settings, cgroup_mount, clock),
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator),
         node=node,
@@ -203,26 +203,6 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         random_source=random.SystemRandom().random,
     )
     return sensor, uplink
-
-
-def _find_cgroup_mount(settings: SensorSettings) -> Path:
-    mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
-    if mount is None:
-        raise StartError(
-            f"no cgroup v2 is mounted at or below {settings.cgroup_path}; mount one or correct --cgroup-path"
-        )
-    return mount
-
-
-def _open_capture(settings: SensorSettings, cgroup_mount: Path, clock: Clock) -> Capture:
-    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
-    return Capture.load(
-        cgroup_path=cgroup_mount,
-        ring_bytes=settings.ring_bytes,
-        is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
-        clock=clock,
-        cache_directory=settings.cache_dir or settings.state_dir,
-    )
 
 
 def _make_aggregator(settings: SensorSettings) -> Aggregator:

@@ -40,6 +40,14 @@ class ConsumerColumn(StrEnum):
     CLIENT_WORKLOAD = "client_workload"
 
 
+class CaptureWay(StrEnum):
+    """How calls are seen (docs/kernels.md)."""
+
+    AUTO = "auto"  # By packets where the kernel lets us, else by system calls.
+    CGROUP_SKB = "cgroup_skb"
+    SYSCALLS = "syscalls"
+
+
 class LogLevel(StrEnum):
     """The least that is logged."""
 
@@ -74,7 +82,8 @@ class SensorSettings(BaseSettings):
     run_dir: Path = Path("/run/apidae")
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
 
-    # What it sees.
+    # What it sees, and how.
+    capture: CaptureWay = CaptureWay.AUTO
     cgroup_path: Path = Path("/sys/fs/cgroup")
     ring_bytes: int = Field(default=8 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
     poll_interval_ms: int = Field(default=25, ge=5, le=1000)

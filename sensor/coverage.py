@@ -7,7 +7,7 @@ the sum of what the kernel counted.
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sensor.calls import Service, WorkloadKind
 from sensor.enrich.listeners import Listener
@@ -96,6 +96,16 @@ def cover_ports(
             silent = PortCount(port=port.service.port, kind=PortProtocol.SILENT, connections=0, bytes=0)
             _add(rows, _build_row(silent, [port], unknown_service))
     return _bound(sorted(rows.values(), key=_order), unknown_service)
+
+
+def note_limitation(rows: Sequence[PortCoverage], limitation: str) -> Sequence[PortCoverage]:
+    """The report with what the way of capture does not see at each port that is read; rows as they are without any."""
+    if not limitation:
+        return rows
+    return [
+        replace(row, reason=f"{limitation} {row.reason}".strip()) if row.protocol is PortProtocol.HTTP else row
+        for row in rows
+    ]
 
 
 def _group_listeners(

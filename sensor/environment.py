@@ -17,7 +17,7 @@ from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, find_cgroup2_mount
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
 TRIAL_TIMEOUT_SECONDS = 30.0
-TRIED_PROBES = ("cgroup_skb", "ring", "uprobe", "kprobe", "tracepoint")
+TRIED_PROBES = ("cgroup_skb", "ring", "raw_tracepoint", "uprobe", "kprobe", "tracepoint")
 _LOCKDOWN = re.compile(r"\[(\w+)\]")
 
 

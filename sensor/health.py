@@ -83,6 +83,16 @@ class Figure:
     is_total: bool  # Only grows; else it is what is at the moment.
 
 
+def tell_way(*, is_fallback: bool) -> Figure:
+    """Which way of capture is in use."""
+    return Figure(
+        name="capture_by_system_calls",
+        documentation="1 where packets cannot be captured and system calls are (docs/kernels.md)",
+        value=int(is_fallback),
+        is_total=False,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
     """What the sensor tells of itself every 5 s; totals since its start."""

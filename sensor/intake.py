@@ -134,4 +134,4 @@ class Intake:
             Figure(name=name, documentation=documentation, value=counters[counter], is_total=True)
             for name, documentation, counter in _COUNTED
         )
-        return (*governed, *counted, *self.describer.figures())
+        return (*governed, *counted, *self._capture.figures(), *self.describer.figures())

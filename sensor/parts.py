@@ -15,7 +15,13 @@ from sensor.streams.exchange import StreamExchange
 
 
 class Capture(KernelMaps, Protocol):
-    """What sees calls: `sensor.kernel.capture`, or a fake. All calls come from the loop's thread and do not block."""
+    """What sees calls: `sensor.kernel.capture`, `sensor.kernel.syscall_capture`, or a fake. All calls come from the
+    loop's thread and do not block."""
+
+    @property
+    def limitation(self) -> str:
+        """What it does not see of the ports that are read, in a sentence; empty where there is no such thing."""
+        ...
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Calls that were sent up whole."""
@@ -49,6 +55,10 @@ class Capture(KernelMaps, Protocol):
 
     def coverage(self) -> Sequence[PortCount]:
         """Connections and bytes by port and protocol."""
+        ...
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Which way of capture this is, and what it alone counts; for metrics."""
         ...
 
     def set_listening(self, ports: Iterable[int]) -> None:

@@ -9,17 +9,20 @@ import enum
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.table import Table
 
+from sensor.config import CaptureWay
 from sensor.environment import Environment, read_environment
 
-# Atomic operations that give the old value (5.12) are the youngest thing that capture needs; the ring buffer is of 5.8.
+# Atomic operations that give the old value (5.12) are the youngest thing that capture by packets needs; by system calls
+# it is the ring buffer (docs/kernels.md).
 MIN_KERNEL = (5, 12)
+MIN_FALLBACK_KERNEL = (5, 8)
 # From here BPF memory is charged to the cgroup and RLIMIT_MEMLOCK no longer matters (kernel commit 3ac1f01b43b6).
 MEMORY_CGROUP_KERNEL = (5, 11)
 MIN_MEMLOCK_BYTES = 128 << 20
@@ -54,17 +57,27 @@ class PreflightSettings(Protocol):
     @property
     def cgroup_path(self) -> Path: ...
 
+    @property
+    def capture(self) -> CaptureWay: ...
+
 
 def run_preflight(
     settings: PreflightSettings, *, read: Callable[[Path], Environment] = read_environment
 ) -> list[Check]:
     """The checks of this node, in the order of the table. 0.3 s; never raises."""
-    return check_environment(read(settings.cgroup_path))
+    return check_environment(read(settings.cgroup_path), settings.capture)
 
 
-def check_environment(environment: Environment) -> list[Check]:
-    """The checks of an environment. Pure."""
-    return [check(environment) for check in _CHECKS]
+def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUTO) -> list[Check]:
+    """The checks of an environment. Pure. What only packets need does not fail where system calls may be used."""
+    checks = [check(environment) for check in _CHECKS]
+    fallback = _check_fallback(environment)
+    if way is not CaptureWay.CGROUP_SKB and fallback.status is CheckStatus.OK:
+        checks = [_excuse(check) if check.name in _OF_PACKETS else check for check in checks]
+    if way is CaptureWay.SYSCALLS and fallback.status is not CheckStatus.OK:
+        fallback = replace(fallback, status=CheckStatus.FAILED)
+    place = 1 + next(place for place, check in enumerate(checks) if check.name == _PACKETS)
+    return [*checks[:place], fallback, *checks[place:]]
 
 
 def is_capture_possible(checks: Sequence[Check]) -> bool:
@@ -89,8 +102,15 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
         colour = _COLOURS[check.status]
         table.add_row(check.name, f"[{colour}]{check.status.value}[/]", _plain(check.observed), _plain(check.advice))
     console.print(table)
-    works = is_capture_possible(checks)
-    console.print("Plaintext capture works here." if works else "Plaintext capture does not work here.", style="bold")
+    console.print(_judge(checks), style="bold")
+
+
+def _judge(checks: Sequence[Check]) -> str:
+    if not is_capture_possible(checks):
+        return "Plaintext capture does not work here."
+    if any(check.status is CheckStatus.WARNING and check.advice.endswith(_EXCUSE) for check in checks):
+        return "Plaintext capture works here, by system calls: at several times the cost (docs/kernels.md)."
+    return "Plaintext capture works here."
 
 
 def format_json(checks: Sequence[Check]) -> str:
@@ -178,8 +198,8 @@ def _check_cgroup(environment: Environment) -> Check:
 def _check_capture(environment: Environment) -> Check:
     problem = environment.probes["cgroup_skb"]
     if not problem:
-        return _pass("plaintext capture (cgroup_skb)", "attached and detached")
-    return _fail("plaintext capture (cgroup_skb)", problem, _advise_capture(problem))
+        return _pass(_PACKETS, "attached and detached")
+    return _fail(_PACKETS, problem, _advise_capture(problem))
 
 
 def _advise_capture(problem: str) -> str:
@@ -203,6 +223,35 @@ _CAPTURE_ADVICE = (
     (r"EINVAL", "The kernel lacks cgroup programs or links: it needs CONFIG_CGROUP_BPF and Linux 5.7 or later."),
     (r"not mounted", "Mount cgroup v2, see above."),
 )
+
+
+# What capture by system calls does without.
+_PACKETS = "plaintext capture (cgroup_skb)"
+_OF_PACKETS = ("kernel", "cgroup v2", _PACKETS)
+_EXCUSE = "Until then calls are captured by system calls (docs/kernels.md)."
+
+
+def _excuse(check: Check) -> Check:
+    """A failure that the fallback makes good."""
+    if check.status is not CheckStatus.FAILED:
+        return check
+    return replace(check, status=CheckStatus.WARNING, advice=f"{check.advice} {_EXCUSE}")
+
+
+def _check_fallback(environment: Environment) -> Check:
+    """Whether calls could be captured by system calls; needed only where packets cannot be."""
+    name, problem = "fallback (system calls)", environment.probes["raw_tracepoint"]
+    if environment.system != "Linux" or parse_kernel_release(environment.kernel_release) < MIN_FALLBACK_KERNEL:
+        return _inform(name, f"{environment.system} {environment.kernel_release}", "It needs Linux 5.8 or later.")
+    if environment.machine != "x86_64":
+        return _inform(name, environment.machine, "It is written for x86_64 only.")
+    if problem:
+        return _inform(name, problem, "It needs CONFIG_FTRACE_SYSCALLS and the right to use BPF.")
+    if not environment.has_btf:
+        return _inform(name, "no BTF", "It needs the kernel's types: CONFIG_DEBUG_INFO_BTF.")
+    if environment.lockdown == "confidentiality":
+        return _inform(name, "lockdown is confidentiality", "Programs may not read kernel memory then, which it needs.")
+    return _pass(name, "attached and detached")
 
 
 def _check_ring(environment: Environment) -> Check:

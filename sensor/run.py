@@ -17,7 +17,7 @@ from typing import Final
 
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
-from sensor.coverage import PortCoverage
+from sensor.coverage import PortCoverage, note_limitation
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
 from sensor.parts import Capture, NodeDescriber, NodeView
@@ -352,7 +352,9 @@ class Sensor:
 
     def read_coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them; nothing before capture runs."""
-        return self._node.cover(self._capture.coverage()) if self._capture is not None else ()
+        if self._capture is None:
+            return ()
+        return note_limitation(self._node.cover(self._capture.coverage()), self._capture.limitation)
 
     def _count_stages(self) -> tuple[StageCount, ...]:
         capture = tuple(self._capture.counts()) if self._capture is not None else ()

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 _SYSCALLS = {"x86_64": (321, 298), "aarch64": (280, 241)}  # (bpf, perf_event_open) of the architecture.
-_MAP_CREATE, _PROG_LOAD, _LINK_CREATE = 0, 5, 28
+_MAP_CREATE, _PROG_LOAD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 0, 5, 17, 28
 _RINGBUF = 27
-_CGROUP_SKB = 8
+_CGROUP_SKB, _RAW_TRACEPOINT = 8, 17
 _INGRESS, _EGRESS = 0, 1
 # r0 = 1; exit
 _PASS = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)
@@ -32,14 +32,17 @@ _DISABLED = 1
 _PT_LOAD = 1
 _KPROBE_SYMBOL = b"tcp_close"
 _TRACEPOINT_EVENT = "sched/sched_process_exit"
+# Of the fallback that captures by system calls (bpf/syscalls.c).
+_RAW_TRACEPOINTS = (b"sys_exit", b"inet_sock_set_state")
 
 
 def main(arguments: list[str]) -> None:
-    """Prints {"cgroup_skb", "ring", "kprobe", "uprobe", "tracepoint", "bcc", "bcc_version", "bcc_path"}."""
+    """Prints the answers by name: what `sensor.environment` calls probes, and "bcc", "bcc_version", "bcc_path"."""
     mount = arguments[0] if arguments else ""
     told = {
         "cgroup_skb": _try(lambda: _attach_cgroup_skb(mount)) if mount else "cgroup v2 is not mounted",
         "ring": _try(_create_ring),
+        "raw_tracepoint": _try(_open_raw_tracepoints),
         "kprobe": _try(_open_kprobe),
         "uprobe": _try(_open_uprobe),
         "tracepoint": _try(_open_tracepoint),
@@ -59,19 +62,32 @@ def _try(attempt: Callable[[], None]) -> str:
 
 def _attach_cgroup_skb(mount: str) -> None:
     """Loads, and attaches to both directions. The error's file name is the step that failed."""
-    instructions = ctypes.create_string_buffer(_PASS, len(_PASS))
-    license_text = ctypes.create_string_buffer(b"Dual BSD/GPL")
     target = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
     for direction in (_INGRESS, _EGRESS):
-        attributes = struct.pack(
-            "=IIQQ", _CGROUP_SKB, len(_PASS) // 8, ctypes.addressof(instructions), ctypes.addressof(license_text)
-        )
-        # The log and the flags are zero; then prog_name, prog_ifindex, expected_attach_type.
-        attributes = attributes.ljust(48, b"\0") + struct.pack("=16sII", PROGRAM_NAME, 0, direction)
-        program = _bpf(_PROG_LOAD, attributes, "load")
+        program = _load_program(_CGROUP_SKB, direction)
         os.close(_bpf(_LINK_CREATE, struct.pack("=IIII", program, target, direction, 0), "attach"))
         os.close(program)
     os.close(target)
+
+
+def _load_program(kind: int, attach_type: int) -> int:
+    instructions = ctypes.create_string_buffer(_PASS, len(_PASS))
+    license_text = ctypes.create_string_buffer(b"Dual BSD/GPL")
+    attributes = struct.pack(
+        "=IIQQ", kind, len(_PASS) // 8, ctypes.addressof(instructions), ctypes.addressof(license_text)
+    )
+    # The log and the flags are zero; then prog_name, prog_ifindex, expected_attach_type.
+    attributes = attributes.ljust(48, b"\0") + struct.pack("=16sII", PROGRAM_NAME, 0, attach_type)
+    return _bpf(_PROG_LOAD, attributes, "load")
+
+
+def _open_raw_tracepoints() -> None:
+    program = _load_program(_RAW_TRACEPOINT, 0)
+    for tracepoint in _RAW_TRACEPOINTS:
+        name = ctypes.create_string_buffer(tracepoint)
+        attributes = struct.pack("=QII", ctypes.addressof(name), program, 0)
+        os.close(_bpf(_RAW_TRACEPOINT_OPEN, attributes, f"attach to {tracepoint.decode()}"))
+    os.close(program)
 
 
 def _create_ring() -> None:

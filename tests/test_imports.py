@@ -22,7 +22,7 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
-        *("kernel", "exchange", "reassembly", "protocols", "streams", "classify"),
+        *("kernel", "exchange", "reassembly", "protocols", "streams", "conversations", "classify"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal"),
         *(
             "allowance",
@@ -51,6 +51,7 @@ ROOMS = {
             "parts",
             "intake",
             "run",
+            "attach",
             "compose",
             "replay",
             "cli",
@@ -65,6 +66,7 @@ ROOMS = {
 # Modules that put several rooms together and so stand after all of them, whatever their folder.
 COMPOSERS = {
     "sensor.kernel.capture": "sensor.capture",  # The kernel's events through exchange, as one object.
+    "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
     "collector.api.app": "collector.app",  # The API and the page in one web application.
 }
 # Gathers the commands that both sides register, so it may import neither.

@@ -48,13 +48,13 @@ class CgroupTree:
 
     def __init__(
         self,
-        mount: Path,
+        mount: Path | None,
         *,
         clock: Callable[[], float],
         min_walk_seconds: float = MIN_WALK_SECONDS,
         max_cgroups: int = MAX_CGROUPS,
     ) -> None:
-        """`clock` gives monotonic seconds."""
+        """`clock` gives monotonic seconds; without a mount every id is unknown."""
         self._mount = mount
         self._clock = clock
         self._min_walk_seconds = min_walk_seconds
@@ -69,6 +69,8 @@ class CgroupTree:
         known = self._paths.get(cgroup_id)
         if known is not None:
             return known
+        if self._mount is None:
+            return None
         found = _path_by_handle(self._mount, cgroup_id)
         if found is not None:
             with self._lock:
@@ -80,6 +82,8 @@ class CgroupTree:
 
     def walk(self) -> None:
         """Reads the tree anew and forgets the cgroups that are gone. 10-20 us a cgroup."""
+        if self._mount is None:
+            return
         paths: dict[int, str] = {}
         left_out = 0
         root = str(self._mount)

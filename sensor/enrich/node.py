@@ -26,15 +26,15 @@ def build_identity(
     *,
     cluster: str,
     node: str,
-    cgroup_mount: Path,
+    cgroup_mount: Path | None,
     proc: Path = Path("/proc"),
     host_root: Path = Path("/"),
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[NodeIdentity, ListenerTable]:
     """The identity, and the listeners it asks (for the coverage). Nothing is read yet: call `refresh` or start a timer.
 
-    `cgroup_mount` is `find_cgroup2_mount`'s; `host_root` is where the host's files are mounted, for names of
-    containers.
+    `cgroup_mount` is `find_cgroup2_mount`'s, None where there is none; `host_root` is where the host's files are
+    mounted, for names of containers.
     """
     processes = ProcessTable(proc)
     sockets = KernelSockets(processes, root=proc)

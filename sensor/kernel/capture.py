@@ -15,7 +15,7 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.coverage import PortCount, PortProtocol
 from sensor.exchange import ExchangeAssembler
-from sensor.health import StageCount, StageCounter
+from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import (
     COUNTERS_SIZE,
     OVERFLOW_COUNT,
@@ -55,6 +55,21 @@ Records = npt.NDArray[np.void]
 _NO_RECORDS: Final = np.empty(0, RECORD)
 
 
+def read_port_counts(map_fd: int) -> list[PortCount]:
+    """The map `ports`: connections and bytes by listening port and what was spoken on it."""
+    totals: dict[tuple[int, PortProtocol], tuple[int, int]] = {}
+    for key, value in read_batch(map_fd, PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
+        port, kind = PORT_KEY.unpack(key)
+        connections, size = PORT_COUNT.unpack(value)
+        protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
+        before = totals.get((port, protocol), (0, 0))
+        totals[port, protocol] = (before[0] + connections, before[1] + size)
+    return [
+        PortCount(port=port, kind=protocol, connections=connections, bytes=size)
+        for (port, protocol), (connections, size) in sorted(totals.items())
+    ]
+
+
 class Capture:
     """The kernel side, attached to a cgroup. Not thread-safe."""
 
@@ -86,6 +101,8 @@ class Capture:
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
         capture.attach()
         return capture
+
+    limitation: Final = ""
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
@@ -143,17 +160,11 @@ class Capture:
         """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
         if self._is_closed:
             return self._last_coverage
-        totals: dict[tuple[int, PortProtocol], tuple[int, int]] = {}
-        for key, value in read_batch(self._program.maps["ports"], PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
-            port, kind = PORT_KEY.unpack(key)
-            connections, size = PORT_COUNT.unpack(value)
-            protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
-            before = totals.get((port, protocol), (0, 0))
-            totals[port, protocol] = (before[0] + connections, before[1] + size)
-        return [
-            PortCount(port=port, kind=protocol, connections=connections, bytes=size)
-            for (port, protocol), (connections, size) in sorted(totals.items())
-        ]
+        return read_port_counts(self._program.maps["ports"])
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        return (tell_way(is_fallback=False),)
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""

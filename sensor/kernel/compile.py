@@ -1,7 +1,7 @@
-"""The short-lived child that compiles: `python -m sensor.kernel.compile RING_PAGES RECORDS_PAGES LOOPBACK_IS_LOCAL`.
+"""The short-lived child that compiles: `python -m sensor.kernel.compile`.
 
-Compiles the program of sensor/bpf with bcc and writes its image (sensor.kernel.image) to standard output. LLVM's 130 MB
-stay here and end with the process. The only importer of bcc.
+Reads a `Build` from standard input, compiles that source of sensor/bpf with bcc and writes its image
+(sensor.kernel.image) to standard output. LLVM's 130 MB stay here and end with the process. The only importer of bcc.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sensor.kernel.image import Image, describe_map, describe_program
+from sensor.kernel.image import PROG_TYPE_CGROUP_SKB, Image, describe_map, describe_program
 from sensor.kernel.machine import defines
 
 BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
@@ -24,6 +24,15 @@ MAPS = (
     # What user space teaches (conn.h, learned.h).
     *("settings", "names", "roots", "edges", "leaves", "profiles", "overflow"),
 )
+
+
+class Build(msgspec.Struct, frozen=True):
+    """All that decides what the compiler makes."""
+
+    source: str  # A file of sensor/bpf.
+    flags: list[str]
+    programs: dict[str, int]  # Type by name (`enum bpf_prog_type`).
+    tail_calls: list[str] = []  # Of them, in the order of the program array.
 
 
 def read_source(name: str = "http1.c", seen: set[str] | None = None) -> str:
@@ -52,12 +61,22 @@ def compile_flags(ring_pages: int, records_pages: int, is_loopback_local: bool) 
     ]
 
 
-def compile_image(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Image:
+def build_http1(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Build:
+    """The programs on a cgroup's packets."""
+    return Build(
+        source="http1.c",
+        flags=compile_flags(ring_pages, records_pages, is_loopback_local),
+        programs=dict.fromkeys(PROGRAMS, PROG_TYPE_CGROUP_SKB),
+        tail_calls=list(TAIL_CALLS),
+    )
+
+
+def compile_image(build: Build) -> Image:
     """The whole kernel side. Raises what bcc raises."""
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
     from bcc import BPF, lib
 
-    bpf = BPF(text=read_source(), cflags=compile_flags(ring_pages, records_pages, is_loopback_local))
+    bpf = BPF(text=read_source(build.source), cflags=build.flags)
     lib.bpf_table_name.restype = ctypes.c_char_p
     lib.bpf_table_name.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
     lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
@@ -66,15 +85,15 @@ def compile_image(ring_pages: int, records_pages: int, is_loopback_local: bool) 
     numbers = {fd: number for number, fd in enumerate(fds)}
     return Image(
         maps=[describe_map(name.decode(), fd) for name, fd in zip(names, fds, strict=True)],
-        programs=[describe_program(name, bpf.dump_func(name), numbers) for name in PROGRAMS],
-        tail_calls=list(TAIL_CALLS),
+        programs=[describe_program(name, bpf.dump_func(name), numbers, kind) for name, kind in build.programs.items()],
+        tail_calls=build.tail_calls,
     )
 
 
 def main() -> int:
     """Writes the image; where compiling fails, says why on standard error."""
     try:
-        image = compile_image(int(sys.argv[1]), int(sys.argv[2]), bool(int(sys.argv[3])))
+        image = compile_image(msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Build))
     except Exception as error:  # bcc raises bare Exception; the parent turns it into one sentence.
         print(error, file=sys.stderr, flush=True)
         return 1

@@ -24,6 +24,7 @@ OBJ_GET_INFO: Final = 15
 BTF_LOAD: Final = 18
 MAP_TYPE_SK_STORAGE: Final = 24
 PROG_TYPE_CGROUP_SKB: Final = 8
+PROG_TYPE_RAW_TRACEPOINT: Final = 17
 INSTRUCTION_BYTES: Final = 8
 NAME_BYTES: Final = 15
 # bpf_ktime_get_ns() and others are for GPL-compatible programs; ours may be used under GPL-2.0.
@@ -52,6 +53,7 @@ class ProgramImage(msgspec.Struct, frozen=True):
     name: str
     instructions: bytes
     maps: list[tuple[int, int]]
+    kind: int = PROG_TYPE_CGROUP_SKB  # `enum bpf_prog_type`.
 
 
 class Image(msgspec.Struct, frozen=True):
@@ -142,7 +144,7 @@ def _load_program(program: ProgramImage, map_fds: list[int]) -> int:
     def load(log: "ctypes.Array[ctypes.c_char] | None") -> int:
         attributes = struct.pack(
             "<IIQQIIQII16sII",
-            PROG_TYPE_CGROUP_SKB,
+            program.kind,
             len(code) // INSTRUCTION_BYTES,
             ctypes.addressof(instructions),
             ctypes.addressof(_LICENSE),
@@ -182,11 +184,13 @@ def describe_map(name: str, map_fd: int) -> MapImage:
     return MapImage(name, kind, key_size, value_size, max_entries, flags)
 
 
-def describe_program(name: str, instructions: bytes, maps: dict[int, int]) -> ProgramImage:
+def describe_program(
+    name: str, instructions: bytes, maps: dict[int, int], kind: int = PROG_TYPE_CGROUP_SKB
+) -> ProgramImage:
     """A program as it was compiled against maps with these fds; `maps` gives each fd's number in the image."""
     places = []
     for offset in range(0, len(instructions), INSTRUCTION_BYTES):
         code, registers, _, immediate = struct.unpack_from("<BBhi", instructions, offset)
         if code == 0x18 and registers >> 4 == 1:  # BPF_LD | BPF_IMM | BPF_DW with BPF_PSEUDO_MAP_FD.
             places.append((offset, maps[immediate]))
-    return ProgramImage(name, instructions, places)
+    return ProgramImage(name, instructions, places, kind)

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from sensor.kernel.compile import BPF_DIRECTORY, compile_flags
+from sensor.kernel.compile import BPF_DIRECTORY, Build
 from sensor.kernel.image import Image
 
 logger = logging.getLogger(__name__)
@@ -67,12 +67,12 @@ class ImageCache:
                 (self._directory / (digest + _SUFFIX)).unlink()
 
 
-def make_digest(ring_pages: int, records_pages: int, is_loopback_local: bool) -> str:
+def make_digest(build: Build) -> str:
     """Of everything that decides what the compiler makes."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(BPF_DIRECTORY.rglob("*.[ch]")):
         digest.update(str(path.relative_to(BPF_DIRECTORY)).encode() + b"\0" + path.read_bytes())
-    digest.update("\0".join(compile_flags(ring_pages, records_pages, is_loopback_local)).encode())
+    digest.update(msgspec.msgpack.encode(build))
     digest.update(f"{os.uname().release} {os.uname().machine} {_find_compiler()}".encode())
     return digest.hexdigest()
 

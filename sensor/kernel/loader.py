@@ -7,13 +7,14 @@ whatever means, the kernel takes everything down.
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from sensor.kernel.compile import MAPS
+from sensor.kernel.compile import MAPS, Build, build_http1
 from sensor.kernel.image import Image, ImageError, LoadedImage, load_image
 from sensor.kernel.image_cache import ImageCache, make_digest
 from sensor.kernel.machine import build_machine
@@ -82,13 +83,12 @@ def _explain_refusal(error: str) -> str:
     return error
 
 
-def _compile(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Image:
+def _compile(build: Build) -> Image:
     command = [sys.executable, "-m", "sensor.kernel.compile"]
-    arguments = [str(ring_pages), str(records_pages), str(int(is_loopback_local))]
     try:
         done = subprocess.run(
-            [*command, *arguments],
-            stdin=subprocess.DEVNULL,
+            command,
+            input=msgspec.msgpack.encode(build),
             capture_output=True,
             timeout=COMPILE_TIMEOUT_SECONDS,
             check=False,
@@ -103,18 +103,21 @@ def _compile(ring_pages: int, records_pages: int, is_loopback_local: bool) -> Im
     return msgspec.msgpack.decode(done.stdout, type=Image)
 
 
-def _load(ring_pages: int, records_pages: int, is_loopback_local: bool, cache: ImageCache) -> LoadedImage:
-    """The programs and maps, wired. Raises LoadError."""
-    digest = make_digest(ring_pages, records_pages, is_loopback_local)
+def load_build(
+    build: Build, cache_directory: Path | None, wire: Callable[[Image], LoadedImage] = load_image
+) -> LoadedImage:
+    """The programs and maps of a build, compiled or from the cache; `wire` loads an image and fills what its programs
+    need from the start. Raises LoadError."""
+    digest, cache = make_digest(build), ImageCache(cache_directory)
     image = cache.find(digest)
     if image is not None:
         try:
-            return _wire(image)
+            return wire(image)
         except ImageError:
             cache.drop(digest)
-    image = _compile(ring_pages, records_pages, is_loopback_local)
+    image = _compile(build)
     try:
-        loaded = _wire(image)
+        loaded = wire(image)
     except ImageError as error:
         raise LoadError(f"loading the kernel side failed: {_explain_refusal(str(error))}") from error
     cache.keep(digest, image)
@@ -150,7 +153,8 @@ def load_program(
         ) from error
     page = os.sysconf("SC_PAGE_SIZE")
     try:
-        loaded = _load(ring_bytes // page, records_bytes // page, is_root_cgroup, ImageCache(cache_directory))
+        build = build_http1(ring_bytes // page, records_bytes // page, is_root_cgroup)
+        loaded = load_build(build, cache_directory, _wire)
     except BaseException:
         os.close(cgroup)
         raise

@@ -16,6 +16,7 @@ _MAP_UPDATE_ELEM = 2
 _MAP_DELETE_ELEM = 3
 _MAP_LOOKUP_BATCH = 24
 _MAP_UPDATE_BATCH = 26
+_RAW_TRACEPOINT_OPEN = 17
 _LINK_CREATE = 28
 
 CGROUP_INET_INGRESS = 0
@@ -49,6 +50,12 @@ def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """Attaches a program to a cgroup; gives the link's fd. The kernel detaches when the last copy of it is closed,
     kill -9 included."""
     return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
+
+
+def open_raw_tracepoint(name: str, program_fd: int) -> int:
+    """Attaches a program to a tracepoint; gives the fd that holds it there (Linux 4.17)."""
+    text = ctypes.create_string_buffer(name.encode())
+    return _bpf(_RAW_TRACEPOINT_OPEN, struct.pack("<QII", ctypes.addressof(text), program_fd, 0))
 
 
 def update_map(map_fd: int, key: bytes, value: bytes) -> None:

@@ -123,6 +123,11 @@ class Http1Connection:
         return self._requests.fault, self._responses.fault
 
     @property
+    def answering(self) -> Transaction | None:
+        """Whose final response is being read; its head is there."""
+        return self._answering
+
+    @property
     def is_upgraded(self) -> bool:
         """What follows is another protocol."""
         return self._responses.state is State.OPAQUE

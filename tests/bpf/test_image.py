@@ -8,6 +8,7 @@ import pytest
 
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel import loader
+from sensor.kernel.compile import Build
 from sensor.kernel.image import Image, ImageError, MapImage, ProgramImage, load_image
 from sensor.kernel.loader import load_program
 
@@ -29,11 +30,11 @@ def cgroup_mount() -> Path:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one each time the compiler runs."""
     runs: list[int] = []
-    original: Callable[..., Image] = loader._compile
+    original: Callable[[Build], Image] = loader._compile
 
-    def compile_image(*arguments: int) -> Image:
+    def compile_image(build: Build) -> Image:
         runs.append(1)
-        return original(*arguments)
+        return original(build)
 
     monkeypatch.setattr(loader, "_compile", compile_image)
     return runs

@@ -60,13 +60,15 @@ def start_or_note(observed: Observed, servers: Servers, name: str, kind: str, ad
     return server
 
 
-@pytest.fixture(scope="module")
-def observed(product: Product, servers: Servers, cgroup_root: str) -> Iterator[Observed]:
-    """Runs all workloads and gives what came of them."""
+@pytest.fixture(scope="module", params=["cgroup_skb", "syscalls"])
+def observed(
+    product: Product, servers: Servers, cgroup_root: str, request: pytest.FixtureRequest
+) -> Iterator[Observed]:
+    """Runs all workloads under one way of capture and gives what came of them."""
     result = Observed()
     old_connections = open_old_connections(result, servers)
     _, address = product.start_collector()
-    sensor = product.start_sensor(address)
+    sensor = product.start_sensor(address, "--capture", request.param)
     inventory = product.open_inventory(address)
     run_mixes(result, servers)
     run_framing(result, servers)

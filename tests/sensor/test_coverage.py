@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.calls import Service, WorkloadKind
-from sensor.coverage import MAX_ROWS, PortCount, PortCoverage, PortProtocol, cover_ports
+from sensor.coverage import MAX_ROWS, PortCount, PortCoverage, PortProtocol, cover_ports, note_limitation
 from sensor.enrich.listeners import Listener
 
 UNKNOWN = Service(
@@ -53,6 +53,12 @@ def test_http_is_read_and_needs_no_reason() -> None:
         address="0.0.0.0",
         reason="",
     )
+
+
+def test_what_a_way_of_capture_misses_is_said_of_ports_that_are_read() -> None:
+    rows = cover([count(80), count(443, PortProtocol.ENCRYPTED)], [make_listener(80), make_listener(443)])
+    assert note_limitation(rows, "") is rows
+    assert [row.reason for row in note_limitation(rows, "Not all.")] == ["Not all.", rows[1].reason]
 
 
 def test_every_other_protocol_says_why() -> None:

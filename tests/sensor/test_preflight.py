@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from sensor.config import CaptureWay
 from sensor.environment import (
     TRIED_PROBES,
     Bcc,
@@ -65,10 +66,27 @@ class Settings:
     """The part of the sensor's settings that the preflight takes."""
 
     cgroup_path: Path
+    capture: CaptureWay = CaptureWay.AUTO
 
 
 def break_probe(name: str, problem: str) -> dict[str, Any]:
     return {"probes": {**GOOD.probes, name: problem}}
+
+
+# What only capture by packets needs, each broken.
+NO_PACKETS: tuple[dict[str, Any], ...] = (
+    {"kernel_release": "5.10.0"},
+    {"cgroup_mount": None},
+    break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"),
+)
+# What only capture by system calls needs, each broken.
+NO_FALLBACK: tuple[dict[str, Any], ...] = (
+    {"kernel_release": "5.7.0"},
+    {"machine": "aarch64"},
+    break_probe("raw_tracepoint", "attach to sys_exit: No such file or directory (ENOENT)"),
+    {"has_btf": False},
+    {"lockdown": "confidentiality"},
+)
 
 
 def test_good_node_passes_every_check() -> None:
@@ -101,13 +119,42 @@ def test_good_node_passes_every_check() -> None:
     ],
 )
 def test_broken_fact_fails_with_its_fix(broken: dict[str, Any], name: str, sentence: str) -> None:
-    checks = check_environment(dataclasses.replace(GOOD, **broken))
+    checks = check_environment(dataclasses.replace(GOOD, **broken), CaptureWay.CGROUP_SKB)
     failed = [check for check in checks if check.status is CheckStatus.FAILED]
     assert len(failed) == 1
     assert failed[0].name.startswith(name)
     assert sentence in failed[0].advice
     assert not is_capture_possible(checks)
     assert explain_failure(checks).startswith(f"{failed[0].name} is {failed[0].observed}. ")
+
+
+@pytest.mark.parametrize("broken", NO_PACKETS)
+def test_system_calls_stand_in_for_packets(broken: dict[str, Any]) -> None:
+    checks = check_environment(dataclasses.replace(GOOD, **broken))
+    assert is_capture_possible(checks)
+    (excused,) = (check for check in checks if check.status is CheckStatus.WARNING)
+    assert excused.advice.endswith("calls are captured by system calls (docs/kernels.md).")
+    console = Console(file=io.StringIO(), width=400)
+    print_checks(checks, console)
+    assert isinstance(console.file, io.StringIO)
+    assert "works here, by system calls" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("fallback", NO_FALLBACK)
+def test_nothing_stands_in_where_the_fallback_does_not_work(fallback: dict[str, Any]) -> None:
+    both = {**fallback, "cgroup_mount": None}
+    assert is_capture_possible(check_environment(dataclasses.replace(GOOD, **both))) is False
+    if "kernel_release" not in fallback:
+        assert is_capture_possible(check_environment(dataclasses.replace(GOOD, **fallback)))
+    checks = check_environment(dataclasses.replace(GOOD, **fallback), CaptureWay.SYSCALLS)
+    assert "fallback (system calls)" in [check.name for check in checks if check.status is CheckStatus.FAILED]
+
+
+def test_packets_are_not_needed_where_system_calls_are_asked_for() -> None:
+    for broken in NO_PACKETS:
+        environment = dataclasses.replace(GOOD, **broken)
+        assert is_capture_possible(check_environment(environment, CaptureWay.SYSCALLS))
+        assert not is_capture_possible(check_environment(environment, CaptureWay.CGROUP_SKB))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +181,7 @@ def test_what_capture_does_not_need_does_not_stop_it(broken: dict[str, Any], nam
 def test_locked_memory_counts_before_it_was_charged_to_cgroups(limit: int, status: CheckStatus) -> None:
     """Linux 5.11; older kernels are refused for another reason, too, but told all that is wrong."""
     old = {"kernel_release": "5.10.0", "capabilities": (1 << 41) - 1 - (1 << 24), "memlock_bytes": limit}
-    checks = check_environment(dataclasses.replace(GOOD, **old))
+    checks = check_environment(dataclasses.replace(GOOD, **old), CaptureWay.CGROUP_SKB)
     memlock = next(check for check in checks if check.name == "memlock")
     assert memlock.status is status
     assert ("LimitMEMLOCK=infinity" in memlock.advice) is (status is CheckStatus.FAILED)
@@ -142,7 +189,7 @@ def test_locked_memory_counts_before_it_was_charged_to_cgroups(limit: int, statu
 
 
 def test_table_and_json_say_the_same() -> None:
-    checks = check_environment(dataclasses.replace(GOOD, cgroup_mount=None, lockdown="[odd]"))
+    checks = check_environment(dataclasses.replace(GOOD, cgroup_mount=None, has_btf=False, lockdown="[odd]"))
     console = Console(file=io.StringIO(), width=400)
     print_checks(checks, console)
     assert isinstance(console.file, io.StringIO)

@@ -18,7 +18,7 @@ from sensor.convert import BatchConverter
 from sensor.coverage import PortCount, PortCoverage
 from sensor.describe import Undescribed
 from sensor.facts import Facts
-from sensor.health import Figure, StageCount
+from sensor.health import Figure, StageCount, tell_way
 from sensor.kernel.abi import RECORD, Counter
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
@@ -66,6 +66,8 @@ def make_exchange(path: bytes = b"/users") -> Exchange:
 
 class FakeCapture:
     """Gives what a test put in; `read` raises what it put in instead."""
+
+    limitation = ""
 
     def __init__(self) -> None:
         self.waiting: list[Exchange] = []
@@ -117,6 +119,9 @@ class FakeCapture:
 
     def coverage(self) -> Sequence[PortCount]:
         return ()
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (tell_way(is_fallback=False),)
 
     def set_listening(self, ports: Iterable[int]) -> None:
         self.listening = set(ports)

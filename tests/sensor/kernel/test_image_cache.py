@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from sensor.kernel.compile import build_http1
 from sensor.kernel.image import Image, MapImage, ProgramImage, describe_program
 from sensor.kernel.image_cache import ImageCache, make_digest
 
@@ -54,8 +56,10 @@ def test_one_that_cannot_be_made_costs_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_of_what_is_compiled() -> None:
-    assert make_digest(64, 64, True) == make_digest(64, 64, True)
-    assert len({make_digest(64, 64, True), make_digest(128, 64, True), make_digest(64, 64, False)}) == 3
+    build = build_http1(64, 64, True)
+    others = (build_http1(128, 64, True), build_http1(64, 64, False), msgspec.structs.replace(build, source="other.c"))
+    assert make_digest(build) == make_digest(build_http1(64, 64, True))
+    assert len({make_digest(each) for each in (build, *others)}) == 4
 
 
 def test_map_references_are_found() -> None:

@@ -1,0 +1,66 @@
+"""Opens the capture that this node allows: packets of cgroup v2, or else system calls.
+
+`capture: auto` takes packets wherever the kernel lets it; the fallback costs more and sees less (docs/kernels.md), so
+it is told in one line of the log, in the coverage and in the metrics.
+"""
+
+import logging
+from pathlib import Path
+
+from sensor.clock import Clock
+from sensor.config import CaptureWay, SensorSettings
+from sensor.kernel.capture import Capture
+from sensor.kernel.loader import LoadError
+from sensor.kernel.syscall_capture import SyscallCapture
+from sensor.parts import Capture as AnyCapture
+from sensor.run import StartError
+
+logger = logging.getLogger(__name__)
+
+
+def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clock) -> AnyCapture:
+    """Loaded and attached. Raises LoadError, or StartError where the settings ask for what is not there."""
+    if settings.capture is CaptureWay.SYSCALLS:
+        return _open_syscalls(settings, clock)
+    if cgroup_mount is None:
+        why = f"no cgroup v2 is mounted at or below {settings.cgroup_path}"
+        if settings.capture is CaptureWay.CGROUP_SKB:
+            raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
+        return _fall_back(settings, clock, why)
+    try:
+        return _open_packets(settings, cgroup_mount, clock)
+    except LoadError as error:
+        if settings.capture is CaptureWay.CGROUP_SKB:
+            raise
+        try:
+            return _fall_back(settings, clock, str(error))
+        except LoadError:
+            # What keeps the one from loading keeps the other (no bcc, no right): the first says it best.
+            raise error from None
+
+
+def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock) -> Capture:
+    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
+    return Capture.load(
+        cgroup_path=cgroup_mount,
+        ring_bytes=settings.ring_bytes,
+        is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
+        clock=clock,
+        cache_directory=settings.cache_dir or settings.state_dir,
+    )
+
+
+def _open_syscalls(settings: SensorSettings, clock: Clock) -> SyscallCapture:
+    return SyscallCapture.load(
+        ring_bytes=settings.ring_bytes, clock=clock, cache_directory=settings.cache_dir or settings.state_dir
+    )
+
+
+def _fall_back(settings: SensorSettings, clock: Clock, why: str) -> SyscallCapture:
+    capture = _open_syscalls(settings, clock)
+    logger.warning(
+        "capturing by system calls, because packets cannot be: %s. This costs several times as much and does not see "
+        "what io_uring moves (docs/kernels.md)",
+        why,
+    )
+    return capture

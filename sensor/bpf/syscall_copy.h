@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Copies the first bytes that a system call moved out of the process's memory into an event, and sends it.
+ */
+#ifndef APIDAE_SYSCALL_COPY_H
+#define APIDAE_SYSCALL_COPY_H
+
+#define COPY_MAX 15360 /* Bytes of one call that go up. With PART_MAX and the event's head they must fit the 32 KiB of a per-CPU value. */
+#define PART_MAX 16384 /* What the verifier is told of a part's size; a power of two. */
+#define VECTORS_MAX 64 /* Pieces of one call's memory that are looked at. */
+#define PEEKS_MAX 4    /* Of them, for the first byte. */
+#define NO_WAKEUP 1    /* BPF_RB_NO_WAKEUP: the sensor reads on a timer. */
+
+/* How a system call names its memory. */
+enum way {
+  WAY_BUFFER,
+  WAY_VECTOR,
+  WAY_MESSAGE,
+  WAY_UNSEEN, /* sendfile, splice: not at all. */
+};
+
+#define V(x) (*(volatile typeof(x) *)&(x))
+
+/* The bytes of one call. */
+struct message {
+  u64 memory;
+  u64 count; /* Of vectors. */
+  u32 size;
+  u8 way;
+};
+
+struct vector {
+  u64 base, size;
+};
+
+struct scratch {
+  u32 done, left; /* Of the copy in hand. Here, for in registers each outcome would be another state to the verifier. */
+  struct vector vector;
+  struct syscall_event event;
+  u8 data[COPY_MAX + PART_MAX];
+};
+
+/* What: an event in the making. Life: one call of a program, which nothing interrupts. */
+BPF_PERCPU_ARRAY(scratches, struct scratch, 1);
+/* What: events to the sensor. */
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+/* What: enum syscall_counter. */
+BPF_ARRAY(counters, u64, 16);
+
+static __always_inline void count(u32 counter, u64 amount) {
+  u64 *value = counters.lookup(&counter);
+  if (value)
+    __sync_fetch_and_add(value, amount);
+}
+
+/* Where the message's vectors are, and how many. */
+static __always_inline void find_vectors(struct message *m) {
+  if (m->way != WAY_MESSAGE)
+    return;
+  u64 header[4] = {}; /* struct user_msghdr: name, its length, iov, their count. */
+  bpf_probe_read_user(header, sizeof(header), (void *)m->memory);
+  m->memory = header[2];
+  m->count = header[3];
+  m->way = WAY_VECTOR;
+}
+
+/* The first bytes of a message, 8 at most; gives how many. */
+static __always_inline u32 peek(struct message *m, u64 *word) {
+  struct vector v = {.base = m->memory, .size = m->size};
+  find_vectors(m);
+  if (m->way == WAY_UNSEEN)
+    return 0;
+  for (u32 i = 0; i < PEEKS_MAX; i++) {
+    if (m->way == WAY_VECTOR) {
+      if (i >= m->count || bpf_probe_read_user(&v, sizeof(v), (void *)(m->memory + i * sizeof(v))))
+        return 0;
+    }
+    if (v.size)
+      break;
+  }
+  u32 size = v.size > 8 ? 8 : v.size;
+  if (size > m->size)
+    size = m->size;
+  *word = 0;
+  if (!size || bpf_probe_read_user(word, 8, (void *)v.base)) {
+    size &= 7;
+    bpf_probe_read_user(word, size, (void *)v.base);
+  }
+  if (size < 8)
+    *word &= (1ULL << 8 * size) - 1;
+  return size;
+}
+
+/* Copies up to COPY_MAX bytes behind the event; gives how many. */
+static __always_inline u32 copy(struct message *m, struct scratch *s) {
+  s->done = 0;
+  s->left = m->size > COPY_MAX ? COPY_MAX : m->size;
+  s->vector.base = m->memory;
+  s->vector.size = m->size;
+  find_vectors(m);
+  u32 parts = m->way == WAY_UNSEEN ? 0 : m->way == WAY_VECTOR ? m->count > VECTORS_MAX ? VECTORS_MAX : m->count : 1;
+#pragma clang loop unroll(disable)
+  for (u32 i = 0; i < VECTORS_MAX; i++) {
+    if (i >= parts)
+      break;
+    if (m->way == WAY_VECTOR && bpf_probe_read_user(&s->vector, sizeof(s->vector), (void *)(m->memory + i * sizeof(s->vector))))
+      break;
+    u64 size = V(s->vector.size);
+    u32 left = V(s->left), at = V(s->done);
+    u32 part = size > left ? left : size, bound = part - 1;
+    if (!part)
+      continue;
+    asm volatile("" : "+r"(at), "+r"(bound)); /* Else clang leaves out what the verifier has to be told. */
+    if (at >= COPY_MAX)
+      break;
+    bound &= PART_MAX - 1;
+    asm volatile("" : "+r"(bound));
+    if (bpf_probe_read_user(s->data + at, bound + 1, (void *)V(s->vector.base))) {
+      count(Z_UNREADABLE, 1);
+      break;
+    }
+    V(s->done) = at + part;
+    V(s->left) = left - part;
+    if (left == part)
+      break;
+  }
+  return V(s->done);
+}
+
+static __always_inline void fill(struct syscall_event *e, struct tcp_end *end, u64 cgroup_id, u8 kind) {
+  e->time_ns = bpf_ktime_get_ns();
+  e->socket = end->socket;
+  e->cgroup_id = cgroup_id;
+  e->hash = end->hash;
+  e->local_port = end->local_port;
+  e->remote_port = end->remote_port;
+  e->kind = kind;
+  e->family = end->family;
+  __builtin_memcpy(e->local_address, end->local_address, 16);
+  __builtin_memcpy(e->remote_address, end->remote_address, 16);
+}
+
+static __always_inline void submit(void *event, u32 length, u32 size) {
+  asm volatile("" : "+r"(length));
+  length &= PART_MAX - 1;
+  asm volatile("" : "+r"(length));
+  if (events.ringbuf_output(event, sizeof(struct syscall_event) + length, NO_WAKEUP)) {
+    count(Z_EVENTS_LOST, 1);
+    count(Z_BYTES_LOST, size);
+  } else {
+    count(Z_EVENTS, 1);
+  }
+}
+
+/* Tells that an end has nothing more to say. May come in the middle of `send`, so not by its scratch. */
+static __always_inline void send_state(struct tcp_end *end, u64 cgroup_id, u8 kind) {
+  struct syscall_event e = {.sequence = end->write_next, .other = end->read_next};
+  fill(&e, end, cgroup_id, kind);
+  submit(&e, 0, 0);
+}
+
+/* Tells of bytes that moved. */
+static __always_inline void send(struct message *m, struct tcp_end *end, u64 cgroup_id, u8 kind) {
+  u32 zero = 0, is_write = kind == S_WRITE;
+  struct scratch *s = scratches.lookup(&zero);
+  if (!s)
+    return;
+  struct syscall_event *e = &s->event;
+  fill(e, end, cgroup_id, kind);
+  e->sequence = (is_write ? end->write_next : end->read_next) - m->size;
+  e->other = is_write ? end->read_next : end->write_next;
+  e->size = m->size;
+  u32 length = copy(m, s);
+  e->length = length;
+  if (length < m->size)
+    count(Z_UNCOPIED, m->size - length);
+  submit(e, length, m->size);
+}
+
+#endif

@@ -1,0 +1,318 @@
+"""From bytes that processes read and wrote to exchanges: what capture by system calls does where the kernel matches no
+calls.
+
+Takes events of bpf/syscalls.c in ring order, gives `Exchange`s. Each connection has a reader of HTTP/1
+(`sensor.protocols.http1_pairs`); TCP's own numbers place what each call moved, so bytes that nobody saw (sendfile, what
+is past an event's limit, a full ring, io_uring) are gaps of known size.
+
+An event is made when its call returns, so those of two threads on one connection may come in another order than the
+bytes: a read waits until what its end had written by then is told, for `PATIENCE_NS` at most.
+
+Account: `seen` = calls told here, or dropped because their request head was never whole.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Final
+
+from sensor.calls import Exchange, Role
+from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, name_address
+from sensor.health import StageCounter
+from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.protocols.http1_faults import Fault
+from sensor.protocols.http1_pairs import Http1Connection, Transaction
+from sensor.reassembly.stream import Chunk, Gap
+
+# As many as the kernel's program remembers is far above what a node has busy at once; some 3 KB each.
+MAX_CONNECTIONS: Final = 16_384
+PATIENCE_NS: Final = 50_000_000
+# Reads that wait for what was written before them, of one connection; one is the rule.
+MAX_WAITING: Final = 64
+# As capture by packets cuts them (bpf/conn.h, REQUEST_COPY and RESPONSE_COPY).
+REQUEST_HEAD_BYTES: Final = 8_192
+RESPONSE_HEAD_BYTES: Final = 1_024
+# What the cgroup of the root is called everywhere: it names nobody, so a local client is found by its socket.
+_ROOT_CGROUP_ID: Final = 1
+_RESPONSE_START: Final = b"HTTP/1."
+
+_READ, _WRITE = int(SyscallKind.READ), int(SyscallKind.WRITE)
+_EOF, _SHUT = int(SyscallKind.EOF), int(SyscallKind.SHUT)
+_HALF, _MODULUS = 1 << 31, 1 << 32
+
+
+class Verdict(Enum):
+    """Why the kernel need not send more of a connection."""
+
+    OTHER = "other"
+    UPGRADED = "upgraded"
+
+
+class _Side:
+    """One direction: where it is in TCP's numbers and in its stream."""
+
+    __slots__ = ("begun", "position", "sequence")
+
+    def __init__(self, sequence: int) -> None:
+        self.sequence = sequence  # Of the next byte.
+        self.position = 0
+        self.begun = b""  # The first bytes, until they say which end is the client.
+
+    def locate(self, sequence: int) -> int:
+        """Position of a number near the current one."""
+        return self.position + (sequence - self.sequence + _HALF) % _MODULUS - _HALF
+
+
+class _Connection:
+    """One connection as one end sees it."""
+
+    __slots__ = ("calls", "event", "http1", "request_kind", "sides", "told", "undecided", "waiting")
+
+    def __init__(self, event: SyscallEvent) -> None:
+        self.event = event  # The first, for its addresses.
+        self.http1 = Http1Connection()
+        # By kind of event: this one's, and the one that it tells of.
+        self.sides = {event.kind: _Side(event.sequence), _READ + _WRITE - event.kind: _Side(event.other)}
+        self.request_kind = 0  # READ at a server, WRITE at a client; 0: not known yet.
+        self.undecided: list[tuple[SyscallEvent, bytes]] = []  # Until it is.
+        self.waiting: deque[tuple[SyscallEvent, bytes]] = deque()  # Reads.
+        self.calls = 0
+        self.told: Transaction | None = None  # Told before its end.
+
+
+class Conversations:
+    """Mutable state between events. `to_unix_ns` turns kernel time into unix time; `refuse` tells the kernel."""
+
+    def __init__(
+        self,
+        *,
+        to_unix_ns: Callable[[int], int],
+        stage: StageCounter,
+        refuse: Callable[[SyscallEvent, Verdict], None],
+    ) -> None:
+        self._to_unix_ns = to_unix_ns
+        self._stage = stage
+        self._refuse = refuse
+        self._connections: OrderedDict[int, _Connection] = OrderedDict()  # By socket, least recent first.
+        self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
+        self._holding: set[int] = set()
+        self.evicted = 0
+        self.gap_bytes = 0
+
+    def take(self, records: Iterable[memoryview]) -> list[Exchange]:
+        """Exchanges that these records completed, in order."""
+        out: list[Exchange] = []
+        size = SYSCALL_EVENT.size
+        for record in records:
+            event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
+            self._take(event, bytes(record[size : size + event.length]), out)
+        return out
+
+    def poll(self, now_ns: int) -> list[Exchange]:
+        """What waited too long, and early halves of calls whose answer has lasted over a second at kernel time."""
+        out: list[Exchange] = []
+        for socket in list(self._holding):
+            connection = self._connections[socket]
+            if now_ns - connection.waiting[0][0].time_ns > PATIENCE_NS:
+                self._tell_waiting(connection, None, out)
+        for socket, started_ns in list(self._open.items()):
+            if now_ns - started_ns >= EARLY_AFTER_NS:
+                del self._open[socket]
+                self._tell_early(self._connections[socket], out)
+        return out
+
+    def _take(self, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+        connection = self._find(event, out)
+        if event.kind > _WRITE:
+            if connection is not None:
+                self._end(connection, event, out)
+            return
+        if connection is None:
+            connection = self._connections[event.socket] = _Connection(event)
+        self._connections.move_to_end(event.socket)
+        if event.kind == _WRITE:
+            if connection.waiting:
+                # What was written between a read and this is lost: writes are told in their order.
+                self._tell_waiting(connection, connection.sides[_WRITE].locate(event.sequence), out)
+            self._read(connection, event, data, out)
+            if connection.waiting:
+                self._tell_waiting(connection, connection.sides[_WRITE].position, out)
+        elif connection.waiting or self._must_wait(connection, event):
+            connection.waiting.append((event, data))
+            self._holding.add(event.socket)
+            if len(connection.waiting) > MAX_WAITING:
+                self._tell_waiting(connection, None, out)
+        else:
+            self._read(connection, event, data, out)
+
+    def _find(self, event: SyscallEvent, out: list[Exchange]) -> _Connection | None:
+        """The connection of an event. A socket's number is used again once it is closed."""
+        connection = self._connections.get(event.socket)
+        if connection is None:
+            while len(self._connections) >= MAX_CONNECTIONS:
+                self.evicted += 1
+                self._finish(next(iter(self._connections.values())), out, is_closed=False)
+            return None
+        first = connection.event
+        if first.remote_port == event.remote_port and first.remote_address == event.remote_address:
+            return connection
+        self._finish(connection, out, is_closed=False)
+        return None
+
+    @staticmethod
+    def _must_wait(connection: _Connection, event: SyscallEvent) -> bool:
+        """Whether this end had written more than was told when it read this."""
+        written = connection.sides[_WRITE]
+        return event.kind == _READ and written.locate(event.other) > written.position
+
+    def _tell_waiting(self, connection: _Connection, written: int | None, out: list[Exchange]) -> None:
+        """The reads that waited for what was written up to here; None: all."""
+        waiting, side = connection.waiting, connection.sides[_WRITE]
+        while waiting and (written is None or side.locate(waiting[0][0].other) <= written):
+            self._read(connection, *waiting.popleft(), out)
+        if not waiting:
+            self._holding.discard(connection.event.socket)
+
+    def _read(self, connection: _Connection, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+        side = connection.sides[event.kind]
+        if not connection.request_kind:
+            side.begun += data[: len(_RESPONSE_START)]
+            self._find_client(connection, event.kind, side.begun)
+            connection.undecided.append((event, data))
+            if connection.request_kind:
+                undecided, connection.undecided = connection.undecided, []
+                for each in undecided:
+                    self._read_located(connection, *each, out)
+            return
+        self._read_located(connection, event, data, out)
+
+    def _read_located(self, connection: _Connection, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+        side = connection.sides[event.kind]
+        missing = (event.sequence - side.sequence + _HALF) % _MODULUS - _HALF
+        if missing < 0 and side.position:  # Two threads at one direction: what came late was told as a gap.
+            data, missing = data[-missing:], 0
+        elif missing < 0:  # It was under way when the first event of the other direction was made.
+            side.sequence, missing = event.sequence, 0
+        done: list[Transaction] = []
+        is_request = event.kind == connection.request_kind
+        take = connection.http1.take
+        if missing:
+            self.gap_bytes += missing
+            done += take(Gap(side.position, missing), is_request=is_request)
+            side.position += missing
+        if data:
+            # Of a read it is not what its sender had received but no more than that: what answers it comes later.
+            received = connection.sides[_READ + _WRITE - event.kind].locate(event.other)
+            chunk = Chunk(side.position, data, event.time_ns, received)
+            done += take(chunk, is_request=is_request)
+            side.position += len(data)
+        side.sequence = (event.sequence + len(data)) % _MODULUS
+        rest = event.size - event.length
+        if rest > 0:
+            self.gap_bytes += rest
+            done += take(Gap(side.position, rest), is_request=is_request)
+            side.position += rest
+            side.sequence = (side.sequence + rest) % _MODULUS
+        self._tell(connection, done, out)
+
+    @staticmethod
+    def _find_client(connection: _Connection, kind: int, begun: bytes) -> None:
+        """The kernel sends what starts like a message: a response, or else a request."""
+        if begun[: len(_RESPONSE_START)] == _RESPONSE_START:
+            connection.request_kind = _READ + _WRITE - kind
+        elif not _RESPONSE_START.startswith(begun):
+            connection.request_kind = kind
+
+    def _tell(self, connection: _Connection, done: list[Transaction], out: list[Exchange]) -> None:
+        for transaction in done:
+            exchange = self._build(connection, transaction, is_final=True)
+            if exchange is not None:
+                out.append(exchange)
+        http1, socket = connection.http1, connection.event.socket
+        answering = http1.answering
+        if answering is not None and answering is not connection.told and answering.response is not None:
+            self._open[socket] = answering.response.started_ns
+        elif self._open:
+            self._open.pop(socket, None)
+        if http1.is_upgraded:
+            self._refuse(connection.event, Verdict.UPGRADED)
+        elif not connection.calls and all(http1.stopped):
+            self._refuse(connection.event, Verdict.OTHER)
+
+    def _tell_early(self, connection: _Connection, out: list[Exchange]) -> None:
+        answering = connection.http1.answering
+        if answering is not None and answering.request is not None:
+            exchange = self._build(connection, answering, is_final=False)
+            if exchange is not None:
+                connection.told = answering
+                out.append(exchange)
+
+    def _end(self, connection: _Connection, event: SyscallEvent, out: list[Exchange]) -> None:
+        """A side said its last. The server's ends a response without framing; the socket's end ends all."""
+        if connection.waiting:
+            self._tell_waiting(connection, None, out)
+        is_server = connection.request_kind == _READ
+        if event.kind == (_SHUT if is_server else _EOF):
+            self._finish(connection, out, is_closed=True)
+        elif event.kind > _SHUT:
+            self._finish(connection, out, is_closed=False)
+
+    def _finish(self, connection: _Connection, out: list[Exchange], *, is_closed: bool) -> None:
+        socket = connection.event.socket
+        self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
+        del self._connections[socket]
+        self._open.pop(socket, None)
+        self._holding.discard(socket)
+
+    def _build(self, connection: _Connection, transaction: Transaction, *, is_final: bool) -> Exchange | None:
+        """The exchange of a transaction; None where no whole request head was seen, which is counted."""
+        request, response = transaction.request, transaction.response
+        is_rest = transaction is connection.told
+        if is_final:
+            self._stage.see()
+        if request is None or request.head is None or Fault.HEAD_CUT in request.faults:
+            if is_final:
+                self._stage.drop(DROP_HEAD_LOST)
+            return None
+        if is_final:
+            self._stage.use()
+        connection.calls += not is_rest
+        event, raw = connection.event, request.head.raw
+        status_code, response_head, response_bytes = 0, b"", 0
+        first_ns = last_ns = request.started_ns
+        if response is not None:
+            if response.head is not None:
+                status_code, response_head = response.head.start.status_code, response.head.raw[:RESPONSE_HEAD_BYTES]
+            response_bytes = response.wire_bytes + sum(interim.wire_bytes for interim in transaction.interim)
+            first_ns, last_ns = response.started_ns, max(response.ended_ns, request.ended_ns)
+        is_complete = response is not None and (response.is_complete or not is_final)
+        remote_address = name_address(event.family, event.remote_address)
+        # By position: 0.2 us instead of 3. The order is that of sensor.calls, held by tests/sensor/test_conversations.
+        return Exchange(
+            self._to_unix_ns(request.started_ns),
+            event.socket,
+            connection.calls - 1,
+            Role.SERVER if connection.request_kind == _READ else Role.CLIENT,
+            event.cgroup_id,
+            _ROOT_CGROUP_ID if _is_loopback(remote_address) else 0,
+            name_address(event.family, event.local_address),
+            event.local_port,
+            remote_address,
+            event.remote_port,
+            raw[:REQUEST_HEAD_BYTES],
+            len(raw) > REQUEST_HEAD_BYTES,
+            response_head,
+            status_code,
+            request.wire_bytes if is_final else 0,
+            response_bytes if is_final else 0,
+            max(first_ns - request.started_ns, 0),
+            max(last_ns - request.started_ns, 0) if is_final else 0,
+            0 if is_rest else 1,
+            is_final,
+            not is_complete and not transaction.is_lossy,
+            transaction.is_lossy,
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address == "::1"

@@ -1,0 +1,54 @@
+"""Twins of bpf/syscall_events.h. tests/bpf/test_syscall_abi.py holds the two together."""
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+# struct syscall_event, 88 bytes, without its data; see bpf/syscall_events.h for each field.
+SYSCALL_EVENT = struct.Struct("<3Q5I2H2B6x16s16s")
+# struct syscall_conn, 40 bytes.
+SYSCALL_CONN = struct.Struct("<3QI2B5B5x")
+SYSCALL_COUNTERS_SIZE = 16
+
+
+class SyscallKind(IntEnum):
+    """`enum syscall_event_kind`."""
+
+    READ = 1
+    WRITE = 2
+    EOF = 3
+    SHUT = 4
+    CLOSED = 5
+
+
+class SyscallEvent(NamedTuple):
+    """One event as unpacked by SYSCALL_EVENT, field for field."""
+
+    time_ns: int
+    socket: int
+    cgroup_id: int
+    sequence: int
+    other: int
+    size: int
+    length: int
+    hash: int
+    local_port: int
+    remote_port: int
+    kind: int
+    family: int
+    local_address: bytes
+    remote_address: bytes
+
+
+class SyscallCounter(IntEnum):
+    """`enum syscall_counter`."""
+
+    EVENTS = 0
+    EVENTS_LOST = 1
+    BYTES_LOST = 2
+    UNREADABLE = 3
+    REFUSED = 4
+    UNCOPIED = 5
+    REJECTED = 6
+    LOCAL_CLIENTS = 7
+    PORTS_FULL = 8

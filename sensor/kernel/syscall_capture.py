@@ -1,0 +1,180 @@
+"""Capture by system calls, as the rest of the sensor sees it: the fallback where cgroup v2 cannot be used.
+
+The same methods as `sensor.kernel.capture.Capture`. It recognises nothing, so every call comes whole (heads and
+figures); docs/kernels.md has what it sees and what it does not.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.conversations import Conversations, Verdict
+from sensor.coverage import PortCount
+from sensor.health import Figure, StageCount, StageCounter, tell_way
+from sensor.kernel.abi import RECORD, ConnectionKind, Counter
+from sensor.kernel.capture import READ_LIMIT, Records, read_port_counts
+from sensor.kernel.ring import Ring
+from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
+from sensor.kernel.syscalls import read_batch, update_batch, update_map
+from sensor.kernel.tracepoints import TracepointProgram, load_tracepoints
+from sensor.streams.exchange import StreamExchange
+
+_NO_RECORDS: Final = np.empty(0, RECORD)
+_KINDS: Final = {Verdict.OTHER: ConnectionKind.OTHER, Verdict.UPGRADED: ConnectionKind.UPGRADED}
+
+
+class SyscallCapture:
+    """The kernel side, attached to tracepoints. Not thread-safe."""
+
+    def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock) -> None:
+        self._program = program
+        self._ring = Ring(program.maps["events"], ring_bytes)
+        self._clock = clock
+        self._stage = StageCounter("exchange")
+        self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
+        self._listening: set[int] = set()
+        self._last_counters: dict[SyscallCounter, int] = {}
+        self._last_coverage: list[PortCount] = []
+        self._is_closed = False
+
+    @classmethod
+    def load(
+        cls, *, ring_bytes: int, clock: Clock, is_loopback_local: bool = True, cache_directory: Path | None = None
+    ) -> "SyscallCapture":
+        """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError."""
+        program = load_tracepoints(ring_bytes, is_loopback_local=is_loopback_local, cache_directory=cache_directory)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
+        try:
+            capture.attach()
+        except BaseException:
+            capture.close()
+            raise
+        return capture
+
+    limitation: Final = "Captured by system calls: what io_uring moves is not seen."
+
+    def read(self) -> list[Exchange | StreamExchange]:
+        """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
+        exchanges: list[Exchange | StreamExchange] = []
+        exchanges += self._conversations.take(self._ring.read(READ_LIMIT))
+        return exchanges + self._conversations.poll(self._clock.monotonic_ns())
+
+    def has_events(self) -> bool:
+        """Whether the next `read` will find some."""
+        return self._ring.pending_bytes() > 0
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """None: this capture recognises no calls."""
+        return _NO_RECORDS
+
+    def release_records(self) -> None:
+        """Nothing to release."""
+
+    def overflow(self) -> dict[bytes, tuple[int, int, int, int]]:
+        """Empty: what finds the ring full is counted as dropped."""
+        return {}
+
+    def pending_bytes(self) -> int:
+        """Bytes in the ring that the next read will find."""
+        return self._ring.pending_bytes()
+
+    def syscall_counters(self) -> dict[SyscallCounter, int]:
+        """The kernel's totals since the load; after `close` the last ones."""
+        if self._is_closed:
+            return self._last_counters
+        rows = read_batch(self._program.maps["counters"], 4, 8, SYSCALL_COUNTERS_SIZE)
+        return {counter: int.from_bytes(rows[counter][1], "little") for counter in SyscallCounter}
+
+    def counters(self) -> dict[Counter, int]:
+        """As the counters of capture by packets, where there is the like: every call is one that came by its head."""
+        told, seen = self.syscall_counters(), self._stage.count().seen
+        known = {
+            Counter.CALLS: seen + told[SyscallCounter.EVENTS_LOST],
+            Counter.HEADS: seen,
+            Counter.EVENTS: told[SyscallCounter.EVENTS],
+            Counter.EVENTS_LOST: told[SyscallCounter.EVENTS_LOST],
+            Counter.DROPPED_RING: told[SyscallCounter.EVENTS_LOST],
+            Counter.REJECTED: told[SyscallCounter.REJECTED],
+            Counter.LOCAL_CLIENTS: told[SyscallCounter.LOCAL_CLIENTS],
+            Counter.PORTS_FULL: told[SyscallCounter.PORTS_FULL],
+        }
+        return {counter: known.get(counter, 0) for counter in Counter}
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
+        count, lost = self._stage.count(), self.syscall_counters()[SyscallCounter.EVENTS_LOST]
+        kernel = StageCount(stage="kernel", seen=count.seen + lost, used=count.seen, dropped=(("ring_full", lost),))
+        return (kernel, count)
+
+    def coverage(self) -> list[PortCount]:
+        """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
+        return self._last_coverage if self._is_closed else read_port_counts(self._program.maps["ports"])
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        totals = self.syscall_counters()
+        conversations = self._conversations
+        rows = (
+            ("uncopied_bytes", "Bytes that moved and were only counted", totals[SyscallCounter.UNCOPIED]),
+            ("unreadable_events", "System calls whose memory could not be read", totals[SyscallCounter.UNREADABLE]),
+            ("gap_bytes", "Bytes of connections that are read which no event brought", conversations.gap_bytes),
+            ("evicted_connections", "Connections given up because there were too many", conversations.evicted),
+        )
+        told = (
+            Figure(name=f"syscall_{name}", documentation=documentation, value=value, is_total=True)
+            for name, documentation, value in rows
+        )
+        return (tell_way(is_fallback=True), *told)
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        """Nothing is taught: every call comes whole."""
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        """Nothing was taught."""
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Tells the kernel which ports are worth counting; others are client ends."""
+        if self._is_closed:
+            return
+        wanted = set(ports)
+        update_batch(
+            self._program.maps["listening"],
+            {port.to_bytes(4, "little"): bytes([port in wanted]) for port in wanted ^ self._listening},
+        )
+        self._listening = wanted
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether system calls are being looked at."""
+        return bool(self._program.links)
+
+    def attach(self) -> None:
+        """Starts looking at system calls. Raises sensor.kernel.loader.LoadError."""
+        self._program.attach()
+
+    def detach(self) -> None:
+        """Stops at once; what is in the ring can still be read."""
+        self._program.detach()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self._last_counters, self._last_coverage = self.syscall_counters(), self.coverage()
+        self._is_closed = True
+        self._program.close()
+        self._ring.close()
+
+    def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
+        """Tells the kernel that this connection is not, or no longer, HTTP/1, of this socket."""
+        if self._is_closed:
+            return
+        update_map(
+            self._program.maps["conns"],
+            event.socket.to_bytes(8, "little"),
+            SYSCALL_CONN.pack(
+                *(0, 0, event.cgroup_id, event.hash, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED)
+            ),
+        )

@@ -1,0 +1,77 @@
+"""Loads bpf/syscalls.c and attaches it to raw tracepoints (BPF_RAW_TRACEPOINT_OPEN, Linux 4.17): no cgroup, no tracefs.
+
+Nothing is pinned: when the sensor ends, by whatever means, the kernel takes everything down.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sensor.kernel.btf import Btf, BtfError
+from sensor.kernel.compile import Build
+from sensor.kernel.image import PROG_TYPE_RAW_TRACEPOINT
+from sensor.kernel.loader import LoadError, load_build
+from sensor.kernel.syscall_offsets import syscall_flags
+from sensor.kernel.syscalls import open_raw_tracepoint
+
+# Programs of bpf/syscalls.c, named as the tracepoints they are for.
+TRACEPOINTS: Final = ("inet_sock_set_state", "sys_exit")
+
+
+@dataclass(slots=True, kw_only=True)
+class TracepointProgram:
+    """Open fds of what was loaded. `links` is empty while detached."""
+
+    programs: dict[str, int]
+    maps: dict[str, int]
+    links: list[int]
+
+    def attach(self) -> None:
+        """Starts capture. Raises LoadError where the kernel refuses."""
+        if self.links:
+            return
+        try:
+            for name in TRACEPOINTS:
+                self.links.append(open_raw_tracepoint(name, self.programs[name]))
+        except OSError as error:
+            self.detach()
+            raise LoadError(
+                f"attaching to the tracepoint {name} failed: {error.strerror}; it needs CONFIG_FTRACE_SYSCALLS, "
+                "CAP_BPF and CAP_PERFMON"
+            ) from error
+
+    def detach(self) -> None:
+        """Stops capture at once; attach() starts it again."""
+        while self.links:
+            os.close(self.links.pop())
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self.detach()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.programs.clear()
+        self.maps.clear()
+
+
+def build_syscalls(ring_bytes: int, *, is_loopback_local: bool) -> Build:
+    """The programs on system calls, for the running kernel. Raises LoadError where its types are not told."""
+    try:
+        flags = syscall_flags(
+            Btf.read(), ring_pages=ring_bytes // os.sysconf("SC_PAGE_SIZE"), is_loopback_local=is_loopback_local
+        )
+    except BtfError as error:
+        raise LoadError(f"capture by system calls is not possible here: {error}") from error
+    return Build(source="syscalls.c", flags=flags, programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT))
+
+
+def load_tracepoints(
+    ring_bytes: int, *, is_loopback_local: bool = True, cache_directory: Path | None = None
+) -> TracepointProgram:
+    """Compiles (or finds in the cache) and loads; attaches nothing. `ring_bytes`: a power of two of at least a page.
+
+    With `is_loopback_local` the client end of a loopback connection is left to its server end. Raises LoadError.
+    """
+    loaded = load_build(build_syscalls(ring_bytes, is_loopback_local=is_loopback_local), cache_directory)
+    return TracepointProgram(programs=loaded.programs, maps=loaded.maps, links=[])

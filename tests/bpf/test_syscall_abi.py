@@ -1,0 +1,119 @@
+"""What crosses from bpf/syscalls.c equals its twin, and its programs pass the verifier with room to spare."""
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sensor.kernel import syscall_abi
+from sensor.kernel.btf import Btf, BtfError
+from sensor.kernel.compile import BPF_DIRECTORY
+from sensor.kernel.syscall_offsets import syscall_flags
+from sensor.kernel.tracepoints import TRACEPOINTS, load_tracepoints
+from tests.bpf.test_verifier import STEPS_MAX
+
+PRELUDE = """#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t u64;
+#include "syscall_events.h"
+int main(void) {
+"""
+CONN_FIELDS = ["begun", "cgroup_id", "hash", "begun_size", "kind", "tries", "last", "is_server", "is_counted"]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """What the C compiler says of the structs."""
+    compiler = shutil.which("cc") or shutil.which("clang-19") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    names = {"syscall_event": syscall_abi.SyscallEvent._fields, "syscall_conn": tuple(CONN_FIELDS)}
+    lines = [f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in names]
+    lines += [
+        f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));'
+        for name, fields in names.items()
+        for field in fields
+    ]
+    directory = tmp_path_factory.mktemp("abi")
+    source, program = directory / "abi.c", directory / "abi"
+    source.write_text(PRELUDE + "\n".join(lines) + "\nreturn 0;\n}\n")
+    subprocess.run([compiler, f"-I{BPF_DIRECTORY}", "-o", str(program), str(source)], check=True)
+    output = subprocess.run([program], capture_output=True, check=True, text=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in output.splitlines())}
+
+
+def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> None:
+    assert told["syscall_event"] == syscall_abi.SYSCALL_EVENT.size
+    for index, name in enumerate(syscall_abi.SyscallEvent._fields):
+        probe = bytearray(syscall_abi.SYSCALL_EVENT.size)
+        probe[told[f"syscall_event.{name}"]] = 1
+        values = syscall_abi.SYSCALL_EVENT.unpack(bytes(probe))
+        assert [i for i, value in enumerate(values) if value not in (0, bytes(16))] == [index], name
+
+
+def test_connection_fields_are_where_the_twin_writes_them(told: dict[str, int]) -> None:
+    """The twin packs the two words of `begun` and the two bytes of `begun_size` one by one."""
+    assert told["syscall_conn"] == syscall_abi.SYSCALL_CONN.size
+    packed = syscall_abi.SYSCALL_CONN.pack(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    values = [struct.unpack_from("<Q", packed, told["syscall_conn.begun"] + 8 * index)[0] for index in (0, 1)]
+    values += [*struct.unpack_from("<QI", packed, told["syscall_conn.cgroup_id"])]
+    values += [packed[told["syscall_conn.begun_size"] + index] for index in (0, 1)]
+    values += [packed[told[f"syscall_conn.{name}"]] for name in CONN_FIELDS[4:]]
+    assert values == list(range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("enum", "prefix", "twin"),
+    [
+        ("syscall_event_kind", "S_", syscall_abi.SyscallKind),
+        ("syscall_counter", "Z_", syscall_abi.SyscallCounter),
+    ],
+)
+def test_enums(enum: str, prefix: str, twin: type[syscall_abi.SyscallCounter]) -> None:
+    text = re.sub(r"/\*.*?\*/", "", (BPF_DIRECTORY / "syscall_events.h").read_text(), flags=re.S)
+    body = re.search(rf"enum {enum} {{(.*?)}};", text, re.S)
+    assert body is not None
+    members: dict[str, int] = {}
+    for item in filter(None, (part.strip() for part in body[1].split(","))):
+        member, _, value = (part.strip() for part in item.partition("="))
+        members[member.removeprefix(prefix)] = int(value) if value else len(members)
+    members.pop("COUNT", None)
+    assert members == {member.name: member.value for member in twin}
+
+
+@pytest.mark.kernel
+def test_programs_load_and_stay_below_the_limit() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("loading needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    program = load_tracepoints(1 << 16)
+    try:
+        steps = {}
+        for name, fd in program.programs.items():
+            told = Path(f"/proc/self/fdinfo/{fd}").read_text()
+            steps[name] = int(dict(re.findall(r"(\w+):\s*(\d+)", told))["verified_insns"])
+        assert set(steps) == set(TRACEPOINTS)
+        assert all(0 < count <= STEPS_MAX for count in steps.values()), steps
+    finally:
+        program.close()
+
+
+def test_offsets_are_those_of_the_running_kernel() -> None:
+    """Fields whose places never changed, so that a walk of the wrong type would show."""
+    try:
+        btf = Btf.read()
+    except BtfError as error:
+        pytest.skip(str(error))
+    assert btf.find("sock", "__sk_common.skc_daddr") == (0, 4)
+    assert btf.find("sock", "__sk_common.skc_v6_daddr")[1] == 16
+    assert btf.find("fdtable", "max_fds") == (0, 4)
+    assert btf.find("fdtable", "fd") == (8, 8)
+    with pytest.raises(BtfError, match="struct sock has no field sk_nothing"):
+        btf.find("sock", "sk_nothing")
+    flags = syscall_flags(btf, ring_pages=16, is_loopback_local=True)
+    assert "-DO_TABLE_FILES=8" in flags and "-DRING_PAGES=16" in flags

@@ -1,0 +1,83 @@
+"""Which way of capture is taken: packets where they can be, system calls where not, and one clear line about it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensor import attach
+from sensor.clock import Clock
+from sensor.config import CaptureWay, SensorSettings
+from sensor.kernel.loader import LoadError
+from sensor.run import StartError
+
+PACKETS, SYSCALLS = object(), object()
+MOUNT = Path("/sys/fs/cgroup")
+REFUSED = "attaching to the cgroup failed: Operation not permitted"
+
+
+class Kernel:
+    """What it lets be loaded."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.packets: object = PACKETS
+        self.syscalls: object = SYSCALLS
+        monkeypatch.setattr(attach.Capture, "load", lambda **_: self._give(self.packets))
+        monkeypatch.setattr(attach.SyscallCapture, "load", lambda **_: self._give(self.syscalls))
+
+    @staticmethod
+    def _give(what: object) -> Any:
+        if isinstance(what, Exception):
+            raise what
+        return what
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def open_capture(way: CaptureWay = CaptureWay.AUTO, mount: Path | None = MOUNT) -> object:
+    settings = SensorSettings(collector="127.0.0.1:1", capture=way)
+    return attach.open_capture(settings, mount, Clock())
+
+
+def test_packets_where_the_kernel_lets_us(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    assert open_capture() is open_capture(CaptureWay.CGROUP_SKB) is PACKETS
+    assert not caplog.records
+
+
+def test_system_calls_without_cgroup_v2(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert open_capture(mount=None) is SYSCALLS
+    (line,) = caplog.messages
+    assert "by system calls" in line and "no cgroup v2 is mounted at or below /sys/fs/cgroup" in line
+
+
+def test_system_calls_where_the_hook_is_refused(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    kernel.packets = LoadError(REFUSED)
+    with caplog.at_level(logging.WARNING):
+        assert open_capture() is SYSCALLS
+    assert REFUSED in caplog.text
+
+
+def test_system_calls_where_they_are_asked_for(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
+    assert open_capture(CaptureWay.SYSCALLS) is SYSCALLS
+    assert not caplog.records
+
+
+def test_packets_alone_where_they_are_asked_for(kernel: Kernel) -> None:
+    kernel.packets = LoadError(REFUSED)
+    with pytest.raises(LoadError, match=REFUSED):
+        open_capture(CaptureWay.CGROUP_SKB)
+    with pytest.raises(StartError, match="mount one, correct --cgroup-path, or set capture to auto"):
+        open_capture(CaptureWay.CGROUP_SKB, mount=None)
+
+
+def test_where_neither_works_the_first_reason_is_told(kernel: Kernel) -> None:
+    kernel.packets, kernel.syscalls = LoadError("the module bcc is missing"), LoadError("no types")
+    with pytest.raises(LoadError, match="bcc is missing"):
+        open_capture()
+    with pytest.raises(LoadError, match="no types"):
+        open_capture(mount=None)
