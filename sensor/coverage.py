@@ -32,7 +32,7 @@ class PortProtocol(enum.IntEnum):
 REASONS: dict[PortProtocol, str] = {
     PortProtocol.HTTP: "",
     PortProtocol.ENCRYPTED: "TLS: encrypted where the sensor reads, so calls are not seen.",
-    PortProtocol.HTTP2: "HTTP/2 in the clear: connections and bytes are counted, calls are not read yet.",
+    PortProtocol.HTTP2: "",
     PortProtocol.OTHER: "The first bytes are not HTTP.",
     PortProtocol.SILENT: "No connection since the sensor started.",
 }

@@ -28,6 +28,10 @@ _COUNTED: Final = (
     ("records", "Calls that came as one record", Counter.RECORDS),
     ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
     ("ambiguous_requests", "Requests of which programs may disagree where they end", Counter.AMBIGUOUS),
+    ("http2_events", "Events of HTTP/2", Counter.FRAMES),
+    ("http2_events_lost", "Of those, for which the ring had no room", Counter.FRAMES_LOST),
+    ("http2_raw_bytes", "Bytes of HTTP/2 sent up as they are, around holes", Counter.RAW_BYTES),
+    ("http2_raw_refused_bytes", "Bytes that could not be followed, beyond what may go up", Counter.RAW_REFUSED),
     ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
 )
 

@@ -20,12 +20,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from scripts.bench_cases.capturing.loads import NO_PAUSE, Wrk
+from scripts.bench_cases.capturing.loads import NO_PAUSE, GrpcCalls, H2load, UnavailableError, Wrk
 from scripts.bench_cases.capturing.memory import UNBOUNDED, measure_idle, measure_large
 from scripts.bench_cases.capturing.neighbour import measure_neighbour
 from scripts.bench_cases.capturing.rivals import run_empty_hooks
 from scripts.bench_cases.capturing.rounds import Scenario, run_rounds
-from scripts.bench_cases.capturing.servers import UnavailableError, run_file, run_go
+from scripts.bench_cases.capturing.servers import run_file, run_go, run_grpc, run_http2
 from scripts.bench_cases.capturing.suricata import run_suricata
 from scripts.bench_cases.capturing.watchers import run_product
 
@@ -54,6 +54,8 @@ SCENARIOS = {
     ),
     "consumers_1": Scenario(load=Wrk(kind="cycle", credentials=1, warm_seconds=4), open_watcher=_LEARNED),
     "consumers_50000": Scenario(load=Wrk(kind="cycle", credentials=50_000, warm_seconds=14), open_watcher=_LEARNED),
+    "http2": Scenario(load=H2load(), open_server=run_http2),
+    "grpc": Scenario(load=GrpcCalls(), open_server=run_grpc),
     "suricata": Scenario(load=Wrk(), open_watcher=run_suricata),
 }
 MEASURES: dict[str, Callable[[str, Path], None]] = {

@@ -86,6 +86,7 @@ struct flow {
   u8 looks;     /* Heads of this packet that `recognise` has looked at. */
   u8 draft_role;
   u8 is_due;    /* A record for the response in hand, if it does not end within the packet. */
+  u8 preface;   /* Bytes of HTTP/2's preface that were in the packets before. */
   u64 is_counted; /* The call in the draft is counted by an earlier record. */
   u64 profile;
   u64 host;
@@ -114,6 +115,9 @@ struct conn {
   u8 is_counted;     /* In `ports`. */
   u8 is_lookup_done; /* The other end was looked for on this node. */
   u8 is_closed;
+  u8 stream_flags; /* HTTP/2: enum stream_flag. */
+  u8 frame_looks;  /* Packets that were looked at for frames. */
+  u8 frame_signs;  /* Of those, that could have been one. */
   struct call calls[QUEUE_INLINE];
 };
 
@@ -146,6 +150,10 @@ BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
 BPF_ARRAY(counters, u64, 64);
 /* What: connections and bytes by listening port and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
+#define FRAMES_PAGES ((4 << 20) / PAGE_SIZE) /* As FRAMES_BYTES of sensor/kernel/loader.py. */
+
+/* What: HTTP/2, to the sensor. */
+BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
 BPF_ARRAY(listening, u8, 65536);
 
@@ -155,6 +163,8 @@ enum program {
   PROGRAM_WALK_DEFERRED,
   PROGRAM_RECOGNISE,
   PROGRAM_ANSWER,
+  PROGRAM_FOLLOW_FRAMES,
+  PROGRAM_COPY_FRAMES,
 };
 
 static __always_inline void count(u32 counter) {

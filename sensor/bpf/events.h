@@ -10,6 +10,10 @@ enum event_kind {
   E_RESPONSE_HEAD = 2, /* A part of a response head; with F_ENDED also the call's figures. */
   E_CALL_END = 3,      /* The call's figures. */
   E_FORGET = 4,        /* The connection's calls are told by its server end on this node. */
+  E_FRAMES = 16,       /* HTTP/2, struct frames_event: frames of one direction, in order. */
+  E_BYTES = 17,        /* The same as plain bytes, where the kernel does not follow them: around holes, in any order. */
+  E_END = 18,          /* The direction ended: S_RESET or in good order. */
+  E_LEAVE = 19,        /* As E_FORGET. */
 };
 
 enum event_flag {
@@ -58,6 +62,42 @@ struct http_event {
   u8 local_address[16]; /* IPv4 in the first four bytes. */
   u8 remote_address[16];
 };
+
+/* Of struct frames_event. */
+enum stream_flag {
+  S_JOINED = 1,         /* What was said before was missed. */
+  S_UPGRADED = 2,       /* Began as HTTP/1.1: the upgrading request is stream 1. */
+  S_CLIENT_INGRESS = 4, /* The client sends in this direction. Neither: it is not known. */
+  S_CLIENT_EGRESS = 8,
+  S_RESET = 16,
+};
+
+/*
+ * HTTP/2 of one direction. E_FRAMES: `length` bytes of frames follow, each with its header. Payloads follow only of those that are read
+ * (HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION) and not marked FRAME_UNCOPIED in their kind; DATA is its header alone
+ * and told when its last byte was seen; all others are left out, but `covered` has them. The payload that one event ends in goes on in the
+ * next, whose `left` says how much of it is to come. Events of one direction leave no hole in `sequence`; a hole is a loss.
+ */
+struct frames_event {
+  u64 time_ns;
+  u64 connection; /* As of struct http_event. */
+  u32 sequence;   /* TCP's, of the first byte that is covered. */
+  u32 covered;    /* Bytes of the stream. */
+  u32 length;
+  u32 left;
+  u8 kind;
+  u8 direction;
+  u8 flags;
+  u8 family;
+  u16 local_port;
+  u16 remote_port;
+  u64 cgroup_id;
+  u64 peer_cgroup_id;
+  u8 local_address[16];
+  u8 remote_address[16];
+};
+
+#define FRAME_UNCOPIED 0x80
 
 enum record_flag {
   R_LOSSY = 1,       /* As F_LOSSY. */
@@ -225,6 +265,11 @@ enum counter {
   C_UNLEARNED,           /* Calls beyond the budget of heads: records with R_UNLEARNED. */
   C_SCRATCH_BUSY,        /* Heads not looked at because all scratch was in use. */
   C_AMBIGUOUS,           /* Requests of which programs may disagree where they end. */
+  C_FRAMES,              /* Events of HTTP/2 submitted. */
+  C_FRAMES_LOST,         /* Those that found their ring full. */
+  C_STREAMS_LOST,        /* Streams that began in them: calls. */
+  C_RAW_BYTES,           /* Bytes of HTTP/2 sent up as they are. */
+  C_RAW_REFUSED,         /* Bytes that the kernel could not follow, beyond what may go up. */
   C_COUNT,
 };
 

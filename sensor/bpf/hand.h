@@ -7,6 +7,7 @@
 #ifndef APIDAE_HAND_H
 #define APIDAE_HAND_H
 
+#include "http2_start.h"
 #include "learned.h"
 #include "ports.h"
 #include "sockets.h"
@@ -76,7 +77,10 @@ static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *
                                         const int is_deferred) {
   if (V(c->kind) > K_HTTP) {
     flush_port(c, f);
-    return release(f);
+    release(f);
+    if (V(c->kind) == K_UPGRADED && V(f->offset) < skb->len && !is_deferred)
+      call_frames(skb, f->next - (skb->len - V(f->offset)), V(f->offset), (skb->cb[0] - 1) & 1, skb->cb[1], AFTER_UPGRADE);
+    return PASS;
   }
   if (V(f->offset) < skb->len) {
     call_walk(skb, is_deferred);

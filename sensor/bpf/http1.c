@@ -22,14 +22,13 @@
 #include "recognise.h"
 #include "answer.h"
 #include "finish.h"
+#include "http2_start.h"
+#include "http2_frames.h"
 
-/* Encrypted, HTTP/2: told by the first bytes of a connection, once and for all. */
-static __always_inline void classify_start(struct conn *c, struct flow *f, u64 word) {
-  if ((word & 0xffff) == 0x0316 || (word & 0xffffff) == 0x030317) {
+/* Encrypted: told by the first bytes of a connection, once and for all. */
+static __always_inline void classify_start(struct conn *c, u64 word) {
+  if ((word & 0xffff) == 0x0316 || (word & 0xffffff) == 0x030317)
     c->kind = K_ENCRYPTED; /* TLS handshake, or application data of a connection opened before the start. */
-  } else if (word == 0x54482f2a20495250ULL /* "PRI * HT"TP/2.0 */) {
-    c->kind = K_HTTP2;
-  }
 }
 
 static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
@@ -48,8 +47,12 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct flow *f = &c->flow[direction];
   f->unflushed += p.length;
   if (c->kind > K_HTTP) {
+    if (c->kind == K_UPGRADED && p.length)
+      find_upgrade(skb, c, p.offset, direction);
     if (f->unflushed > PORT_FLUSH_BYTES || (p.flags & (TCP_FIN | TCP_RST)))
       flush_port(c, f);
+    if (c->kind == K_HTTP2)
+      enter_http2(skb, sk, c, &p, direction);
     return PASS;
   }
   if (!hold(f))
@@ -73,6 +76,14 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     int is_flip = c->last_direction != direction + 1;
     c->last_direction = direction + 1;
     u32 state = V(f->parse.state), is_first = 0;
+    if (c->kind == K_NEW && find_http2(skb, sk, c, f, &p, direction)) {
+      release(f);
+      if (c->kind == K_HTTP2) {
+        flush_port(c, f);
+        enter_http2(skb, sk, c, &p, direction);
+      }
+      return PASS;
+    }
     if (c->kind == K_NEW && state == S_NONE) {
       if (!is_flip && !is_closing)
         return release(f); /* In the middle of something older than the sensor. */
@@ -81,7 +92,7 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
         bpf_skb_load_bytes(skb, f->offset, &word, 8);
       else
         bpf_skb_load_bytes(skb, f->offset, &word, 1);
-      classify_start(c, f, word);
+      classify_start(c, word);
       is_first = is_known_method(word) && !is_local_client(skb, direction);
     }
     if (c->kind > K_HTTP) {
@@ -189,3 +200,5 @@ int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
 int finish(struct __sk_buff *skb) { return finish_conn(skb); }
 int recognise(struct __sk_buff *skb) { return recognise_packet(skb); }
+int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
+int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }

@@ -9,6 +9,9 @@ import numpy as np
 
 # struct http_event, 144 bytes, without its data; see bpf/events.h for each field.
 EVENT = struct.Struct("<9Q3I3H5Bx2Q16s16s")
+# struct frames_event, 88 bytes, without its data; and what of it is read of every event.
+FRAMES_EVENT = struct.Struct("<2Q4I4B2H2Q16s16s")
+FRAMES_HEAD = struct.Struct("<2Q4I4B")
 
 
 class EventKind(IntEnum):
@@ -18,6 +21,10 @@ class EventKind(IntEnum):
     RESPONSE_HEAD = 2
     CALL_END = 3
     FORGET = 4
+    FRAMES = 16
+    BYTES = 17
+    END = 18
+    LEAVE = 19
 
 
 class EventFlag(IntFlag):
@@ -37,6 +44,16 @@ class EventMark(IntFlag):
     """`enum event_mark`: more flags."""
 
     AMBIGUOUS = 1
+
+
+class StreamFlag(IntFlag):
+    """`enum stream_flag`."""
+
+    JOINED = 1
+    UPGRADED = 2
+    CLIENT_INGRESS = 4
+    CLIENT_EGRESS = 8
+    RESET = 16
 
 
 class KernelEvent(NamedTuple):
@@ -220,6 +237,11 @@ class Counter(IntEnum):
     UNLEARNED = 18
     SCRATCH_BUSY = 19
     AMBIGUOUS = 20
+    FRAMES = 21
+    FRAMES_LOST = 22
+    STREAMS_LOST = 23
+    RAW_BYTES = 24
+    RAW_REFUSED = 25
 
 
 COUNTERS_SIZE = 32

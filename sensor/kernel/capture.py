@@ -28,9 +28,10 @@ from sensor.kernel.abi import (
     ConnectionKind,
     Counter,
 )
-from sensor.kernel.loader import RECORDS_BYTES, LoadedProgram, load_program
+from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
 
 # Events of one read, some 10 ms of work: what they teach reaches the kernel before the next are read.
@@ -77,9 +78,11 @@ class Capture:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
+        self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
+        self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._listening: set[int] = set()
         self._last_counters: dict[Counter, int] = {}
         self._last_counts: tuple[StageCount, ...] = ()
@@ -106,12 +109,14 @@ class Capture:
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
-        exchanges = self._assembler.take(self._ring.read(READ_LIMIT))
-        return [*exchanges, *self._assembler.poll(self._clock.monotonic_ns())]
+        now_ns = self._clock.monotonic_ns()
+        exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
+        told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
+        return [*told, *self._streams.take(self._frames.read(READ_LIMIT)), *self._streams.poll(now_ns)]
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
-        return self._ring.pending_bytes() > 0
+        return self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
 
     def read_records(self, *, is_all: bool = False) -> Records:
         """Records of calls that the kernel recognised or could not send up, where there is a batch of them or `is_all`
@@ -129,7 +134,7 @@ class Capture:
 
     def pending_bytes(self) -> int:
         """Bytes in the rings that the next read will find."""
-        return self._ring.pending_bytes() + self._records.pending_bytes()
+        return self._ring.pending_bytes() + self._records.pending_bytes() + self._frames.pending_bytes()
 
     def counters(self) -> dict[Counter, int]:
         """The kernel's totals since the load; after `close` the last ones."""
@@ -147,10 +152,11 @@ class Capture:
             return self._last_counts
         counters = self.counters()
         dropped = {
-            "ring_full": counters[Counter.DROPPED_RING],
+            "ring_full": counters[Counter.DROPPED_RING] + counters[Counter.STREAMS_LOST],
             "pipeline_too_deep": counters[Counter.DROPPED_DEPTH],
         }
-        seen = counters[Counter.CALLS]
+        # Streams are calls that the kernel does not count, but for those that its ring had no room for.
+        seen = counters[Counter.CALLS] + self._streams.calls + counters[Counter.STREAMS_LOST]
         kernel = StageCount(
             stage="kernel", seen=seen, used=seen - sum(dropped.values()), dropped=tuple(sorted(dropped.items()))
         )
@@ -212,4 +218,5 @@ class Capture:
         self._is_closed = True
         self._program.close()
         self._ring.close()
+        self._frames.close()
         self._records.close()

@@ -56,12 +56,27 @@ class Http2Connections:
     def take(self, number: int, direction: Direction, piece: Chunk | Gap | Frame) -> list[NumberedCall]:
         """What comes next of a connection; one that is not known is joined. Gives the calls that ended."""
         calls: list[StreamCall] = []
+        connection = self._use(number)
+        connection.take(direction, piece, calls)
+        return self._account(number, connection, calls)
+
+    def take_frames(
+        self, number: int, direction: Direction, frames: list[Frame], start: int, end: int
+    ) -> list[NumberedCall]:
+        """The same for frames that the kernel cut; see `Http2Connection.take_frames`."""
+        calls: list[StreamCall] = []
+        connection = self._use(number)
+        connection.take_frames(direction, frames, start, end, calls)
+        return self._account(number, connection, calls)
+
+    def _use(self, number: int) -> Http2Connection:
         connection = self._connections.pop(number, None)
         if connection is None:
-            connection = self.open(number, is_joined=True, client=None)
-        else:
-            self._connections[number] = connection  # Used last.
-        connection.take(direction, piece, calls)
+            return self.open(number, is_joined=True, client=None)
+        self._connections[number] = connection  # Used last.
+        return connection
+
+    def _account(self, number: int, connection: Http2Connection, calls: list[StreamCall]) -> list[NumberedCall]:
         held = connection.held_bytes
         self._held_total += held - self._held[number]
         self._held[number] = held

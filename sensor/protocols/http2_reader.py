@@ -46,6 +46,8 @@ MAX_PAYLOAD_BYTES: Final = 256 << 10
 MAX_FAULTS: Final = 64
 
 _DATA, _END_STREAM, _PADDED = int(FrameKind.DATA), int(FrameFlag.END_STREAM), int(FrameFlag.PADDED)
+_HEADERS, _PUSH_PROMISE = int(FrameKind.HEADERS), int(FrameKind.PUSH_PROMISE)
+_EXTRA: Final = int(FrameFlag.PADDED | FrameFlag.PRIORITY)  # Of HEADERS: there is more than the fragment.
 _KINDS: Final = len(FrameKind)
 
 
@@ -147,6 +149,20 @@ class FrameReader:
                 self._skip(length, events)
         elif missing >= 0:
             self._take_frame(piece, events)
+
+    def follow(self, frames: list[Frame], start: int, end: int) -> bool:
+        """Whether frames that the kernel cut are just what comes next, from `start` on; then `end` is read. What lies
+        between them is passed over. Else nothing is done, and they are to be taken one by one."""
+        if self.state is not _IN_HEADER or self._held or self._position != start:
+            return False
+        for frame in frames:
+            kind, payload = frame.kind, frame.payload
+            is_checked = kind == _PUSH_PROMISE or (kind == _HEADERS and frame.flags & _EXTRA)
+            if is_checked and payload is not None and check_payload(kind, frame.flags, payload):
+                return False
+        self._position = end
+        self.counts.frames += len(frames)
+        return True
 
     def _take_frame(self, frame: Frame, events: FrameSink) -> None:
         """A frame that the kernel cut; padding and the like were not checked there."""

@@ -39,13 +39,16 @@ def collect(capture: Capture) -> Collect:
     capture.read()
 
     def wait(port: int, count: int) -> list[Exchange]:
+        def read() -> list[Exchange]:
+            return [one for one in capture.read() if isinstance(one, Exchange) and one.local_port == port]
+
         found: list[Exchange] = []
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline and len(found) < count:
-            found += [exchange for exchange in capture.read() if exchange.local_port == port]
+            found += read()
             time.sleep(0.01)
         time.sleep(0.05)
-        return found + [exchange for exchange in capture.read() if exchange.local_port == port]
+        return found + read()
 
     return wait
 

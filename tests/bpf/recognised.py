@@ -55,7 +55,8 @@ class Watch:
             found.append(view[(view["local_port"] == port) | (view["remote_port"] == port)].copy())
             del view
             self.capture.release_records()
-            told += [one for one in self.capture.read() if port in (one.local_port, one.remote_port)]
+            read = [one for one in self.capture.read() if isinstance(one, Exchange)]
+            told += [one for one in read if port in (one.local_port, one.remote_port)]
             if is_last:
                 return np.concatenate(found), told
             is_last = (sum(map(len, found)) >= records and len(told) >= exchanges) or time.monotonic() > deadline

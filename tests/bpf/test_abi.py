@@ -26,6 +26,11 @@ int main(void) {
 # Fields in the order in which the twin packs them.
 TWINS: dict[str, tuple[str, struct.Struct]] = {
     "port_key": ("port kind", abi.PORT_KEY),
+    "frames_event": (
+        "time_ns connection sequence covered length left kind direction flags family local_port remote_port cgroup_id "
+        "peer_cgroup_id local_address remote_address",
+        abi.FRAMES_EVENT,
+    ),
     "port_count": ("connections bytes", abi.PORT_COUNT),
     "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B6s16sQ")),
     "root_key": ("cgroup_id host method address port role family", abi.ROOT_KEY),
@@ -124,6 +129,7 @@ def _enum(text: str, name: str) -> dict[str, int]:
     [
         ("event_kind", "E_", abi.EventKind),
         ("event_flag", "F_", abi.EventFlag),
+        ("stream_flag", "S_", abi.StreamFlag),
         ("record_flag", "R_", abi.RecordFlag),
         ("edge_flag", "E_", abi.EdgeFlag),
         ("segment_class", "SEGMENT_", abi.SegmentClass),

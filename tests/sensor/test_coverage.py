@@ -1,6 +1,7 @@
 """The report of listening ports: what is read, what is not and why, and that its totals are the kernel's."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,11 +44,15 @@ def brief(rows: list[PortCoverage]) -> list[tuple[str, int, PortProtocol, int]]:
     return [(row.service.workload, row.service.port, row.protocol, row.connections) for row in rows]
 
 
-def test_http_is_read_and_needs_no_reason() -> None:
-    (row,) = cover([count(80)], [make_listener(80)])
+READ = (PortProtocol.HTTP, PortProtocol.HTTP2)
+
+
+@pytest.mark.parametrize("protocol", READ)
+def test_what_is_read_needs_no_reason(protocol: PortProtocol) -> None:
+    (row,) = cover([count(80, protocol)], [make_listener(80)])
     assert row == PortCoverage(
         service=name_service(make_listener(80)),
-        protocol=PortProtocol.HTTP,
+        protocol=protocol,
         connections=3,
         bytes=300,
         address="0.0.0.0",
@@ -62,9 +67,9 @@ def test_what_a_way_of_capture_misses_is_said_of_ports_that_are_read() -> None:
 
 
 def test_every_other_protocol_says_why() -> None:
-    rows = cover([count(80, kind) for kind in PortProtocol if kind is not PortProtocol.HTTP], [make_listener(80)])
+    rows = cover([count(80, kind) for kind in PortProtocol if kind not in READ], [make_listener(80)])
     assert all(row.reason for row in rows)
-    assert len({row.reason for row in rows}) == len(PortProtocol) - 1
+    assert len({row.reason for row in rows}) == len(PortProtocol) - len(READ)
 
 
 def test_silent_port_is_listed() -> None:

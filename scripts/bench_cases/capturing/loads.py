@@ -20,6 +20,11 @@ NO_PAUSE = 0.0
 _SCRIPT = Path(__file__).parent.parent / "capture.lua"
 _WORDS = Path(__file__).parents[3] / "sensor/words/api.txt"
 _WORDS_COUNT = 100
+GRPC_MODULE = "scripts.bench_cases.capturing.grpc_echo"
+
+
+class UnavailableError(Exception):
+    """A scenario cannot run here; one sentence why."""
 
 
 class Load(Protocol):
@@ -65,6 +70,51 @@ class Wrk:
         if match is None:
             sys.exit(f"bench: wrk did not say how many requests it made: {output[-300:]}")
         return int(match[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class H2load:
+    """h2load: HTTP/2 in the clear, each connection at a fixed rate."""
+
+    connections: int = 8
+    streams: int = 4  # Of a connection at once.
+    calls_per_second: int = FIXED_RATE
+    path: str = "/orders/1"
+    warm_seconds: int = 2
+
+    def warm(self, port: int) -> int:
+        """The same before anything is measured; returns the calls it made."""
+        return self.run(port, self.warm_seconds)
+
+    def run(self, port: int, seconds: int) -> int:
+        """One run; returns the calls that were answered."""
+        program = shutil.which("h2load")
+        if program is None:
+            raise UnavailableError("h2load is not installed: apt-get install nghttp2-client")
+        options = [f"-D{seconds}", f"-c{self.connections}", f"-m{self.streams}"]
+        options.append(f"--rps={self.calls_per_second / self.connections}")
+        command = [program, *options, f"http://127.0.0.1:{port}{self.path}"]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        match = re.search(r"(\d+) succeeded", output)
+        if match is None:
+            sys.exit(f"bench: h2load did not say how many requests were answered: {output[-300:]}")
+        return int(match[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcCalls:
+    """Unary calls of grpcio, as many as its client makes; see grpc_echo.py."""
+
+    warm_seconds: int = 2
+
+    def warm(self, port: int) -> int:
+        """The same before anything is measured; returns the calls it made."""
+        return self.run(port, self.warm_seconds)
+
+    def run(self, port: int, seconds: int) -> int:
+        """One run; returns the calls that were answered."""
+        command = [sys.executable, "-m", GRPC_MODULE, "call", str(port), str(seconds)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def find_wrk() -> str:

@@ -14,8 +14,8 @@ from typing import Final
 
 import httpx
 
-from scripts.bench_cases.capturing.loads import NO_PAUSE, Wrk
-from scripts.bench_cases.capturing.servers import UnavailableError, run_constant
+from scripts.bench_cases.capturing.loads import NO_PAUSE, UnavailableError, Wrk
+from scripts.bench_cases.capturing.servers import run_constant
 from scripts.bench_cases.capturing.watchers import Product, read_port, run_product
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 

@@ -3,13 +3,16 @@
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.bench_cases.capturing.loads import GRPC_MODULE, UnavailableError
 from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx
 
@@ -44,10 +47,6 @@ func main() {
 _READY_SECONDS = 10.0
 
 
-class UnavailableError(Exception):
-    """A scenario cannot run here; one sentence why."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """A running server."""
@@ -64,6 +63,26 @@ def run_constant(directory: Path) -> Iterator[Server]:
     """nginx answering a constant."""
     with _run_nginx(directory, _CONSTANT) as server:
         yield server
+
+
+@contextlib.contextmanager
+def run_http2(directory: Path) -> Iterator[Server]:
+    """nginx answering a constant, over HTTP/2 in the clear too."""
+    with _run_nginx(directory, "        http2 on;\n" + _CONSTANT) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def run_grpc(directory: Path) -> Iterator[Server]:
+    """A gRPC service of grpcio that echoes."""
+    port = take_port()
+    process = subprocess.Popen([sys.executable, "-m", GRPC_MODULE, "serve", str(port)])
+    try:
+        _wait_listening(port)
+        yield Server(port=port, pid=process.pid)
+    finally:
+        process.terminate()
+        process.wait(10)
 
 
 @contextlib.contextmanager
@@ -105,3 +124,12 @@ def run_go(directory: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(_READY_SECONDS)
+
+
+def _wait_listening(port: int) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise UnavailableError(f"nothing listens on port {port} after {_READY_SECONDS:.0f} s")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.bench_cases.capturing.loads import UnavailableError
 from scripts.bench_cases.capturing.memory_cgroup import read_memory
-from scripts.bench_cases.capturing.servers import UnavailableError
 
 _READY_SECONDS: Final = 60.0
 _CONFIGURATION: Final = """%YAML 1.1

@@ -1,0 +1,268 @@
+"""HTTP/2 of the whole node: the kernel's frame events in, calls out.
+
+A connection begins with its first event, whatever that is, and ends when both directions have, when the server's has,
+or with a reset. All is bounded by `sensor.protocols.http2_connections`; whoever is forgotten there is joined anew.
+
+Account, in the exchange stage: a call is seen and used when it is told. What the ring had no room for the kernel counts
+(`C_STREAMS_LOST`).
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from sensor.calls import Exchange, Role
+from sensor.exchange import name_address
+from sensor.health import Figure, StageCounter
+from sensor.kernel.abi import FRAMES_EVENT, FRAMES_HEAD, EventKind, StreamFlag
+from sensor.protocols.http1 import Malformed, parse_request_head
+from sensor.protocols.http2_connections import Http2Connections, NumberedCall
+from sensor.reassembly.connection import Direction
+from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.streams.flow import FrameFlow, Piece
+
+# A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
+UPGRADE_PATIENCE_NS: Final = 2_000_000_000
+MAX_UPGRADES: Final = 1_024
+# All connections are looked at so often for what waits.
+POLL_INTERVAL_NS: Final = 100_000_000
+_SWITCHING_PROTOCOLS: Final = 101
+_H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*\r\n", re.IGNORECASE)
+
+_FRAMES, _BYTES, _LEAVE = int(EventKind.FRAMES), int(EventKind.BYTES), int(EventKind.LEAVE)
+_JOINED, _UPGRADED, _RESET = int(StreamFlag.JOINED), int(StreamFlag.UPGRADED), int(StreamFlag.RESET)
+_CLIENT_INGRESS, _CLIENT_EGRESS = int(StreamFlag.CLIENT_INGRESS), int(StreamFlag.CLIENT_EGRESS)
+_DIRECTIONS: Final = tuple(Direction)  # The kernel's ingress and egress.
+
+
+class _Connection:
+    """What is known of one beside its frames."""
+
+    __slots__ = ("client", "ended", "ends", "flows", "is_joined", "is_upgraded", "packed", "time_ns")
+
+    def __init__(self, packed: tuple[int, ...], client: Direction | None, is_joined: bool, is_upgraded: bool) -> None:
+        self.packed = packed  # Of FRAMES_EVENT, for its ends.
+        self.client = client
+        self.is_joined = is_joined
+        self.is_upgraded = is_upgraded  # And stream 1 was counted with HTTP/1.
+        self.flows = FrameFlow(), FrameFlow()
+        self.ends: Ends | None = None
+        self.ended = [False, False]
+        self.time_ns = 0
+
+    def name_ends(self, number: int, client: Direction | None) -> Ends:
+        """Textual addresses, and who of both is the server."""
+        if self.ends is None:
+            *_, family, local_port, remote_port, cgroup_id, peer_cgroup_id, local, remote = self.packed
+            role = Role.CLIENT if client is Direction.BACKWARD else Role.SERVER
+            self.ends = Ends(
+                number,
+                role,
+                cgroup_id,
+                peer_cgroup_id,
+                name_address(family, local),
+                local_port,
+                name_address(family, remote),
+                remote_port,
+            )
+        return self.ends
+
+
+class StreamAssembler:
+    """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
+
+    def __init__(self, *, to_unix_ns: Callable[[int], int], stage: StageCounter) -> None:
+        self._to_unix_ns = to_unix_ns
+        self._stage = stage
+        self._streams = Http2Connections()
+        self._connections: dict[int, _Connection] = {}
+        self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
+        self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
+        self._polled_ns = -POLL_INTERVAL_NS
+        self.calls = 0  # Told and not counted by the kernel.
+        self.lost_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._connections)
+
+    def take(self, records: Iterable[memoryview]) -> list[StreamExchange]:
+        """Calls that these events completed, in order."""
+        out: list[StreamExchange] = []
+        unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
+        find, take_frames = self._connections.get, self._streams.take_frames
+        for record in records:
+            time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
+            connection = find(number) or self._begin(number, way, flags, record)
+            if flags & _JOINED == 0 and connection.is_joined:
+                self._correct(number, connection, flags)
+            flow = connection.flows[way]
+            connection.time_ns = time_ns
+            if kind == _FRAMES:
+                data = bytes(record[size : size + length])
+                frames, start, end = flow.follow(sequence, covered, left, data, time_ns)
+                if end:
+                    told = take_frames(number, _DIRECTIONS[way], frames, start, end)
+                    if told:
+                        self._tell(told, out)
+                    continue
+                pieces = flow.take_frames(sequence, covered, left, data, time_ns)
+            elif kind == _BYTES:
+                pieces = flow.take_bytes(sequence, bytes(record[size : size + length]), time_ns)
+                self._waiting.add(number)
+            elif kind == _LEAVE:
+                self._streams.close(number, time_ns)
+                self._forget(number)
+                continue
+            else:
+                self._end(number, connection, way, flags, out)
+                continue
+            self._feed(number, way, pieces, out)
+        return out
+
+    def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
+        """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
+        if exchange.status_code != _SWITCHING_PROTOCOLS or not _H2C.search(exchange.request_head):
+            return False
+        if len(self._upgrades) >= MAX_UPGRADES:
+            return False
+        self._upgrades[exchange.connection] = exchange, now_ns
+        connection = self._connections.get(exchange.connection)
+        if connection is not None:
+            self._open_upgraded(exchange.connection, connection)
+        return True
+
+    def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
+        """What waited long enough: early halves of calls, holes, 101s that nothing followed."""
+        out: list[StreamExchange] = []
+        if now_ns - self._polled_ns < POLL_INTERVAL_NS:
+            return []
+        self._polled_ns = now_ns
+        for number in list(self._waiting):
+            self._poll_waiting(number, now_ns, out)
+        self._tell(self._streams.poll(now_ns), out)
+        late: list[Exchange | StreamExchange] = []
+        while self._upgrades:
+            number = next(iter(self._upgrades))
+            exchange, since_ns = self._upgrades[number]
+            if now_ns - since_ns < UPGRADE_PATIENCE_NS:
+                break
+            del self._upgrades[number]
+            late.append(exchange)
+        return [*out, *late]
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        return (
+            Figure(
+                name="http2_connections",
+                documentation="HTTP/2 connections that are followed",
+                value=len(self._connections),
+                is_total=False,
+            ),
+            Figure(
+                name="http2_forgotten_connections",
+                documentation="HTTP/2 connections given up for room",
+                value=self._streams.forgotten,
+                is_total=True,
+            ),
+            Figure(
+                name="http2_lost_bytes",
+                documentation="Bytes of HTTP/2 between events, for which the ring had no room",
+                value=self.lost_bytes,
+                is_total=True,
+            ),
+        )
+
+    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> _Connection:
+        client = _find_client(flags)
+        connection = _Connection(
+            FRAMES_EVENT.unpack_from(record), client, bool(flags & _JOINED), bool(flags & _UPGRADED)
+        )
+        self._connections[number] = connection
+        self._streams.open(number, is_joined=connection.is_joined, client=client)
+        if connection.is_upgraded:
+            self._open_upgraded(number, connection)
+        return connection
+
+    def _correct(self, number: int, connection: _Connection, flags: int) -> None:
+        """The client's preface came after the server's first frames."""
+        connection.is_joined = False
+        client, streams = _find_client(flags), self._streams.find(number)
+        if client is not None and streams is not None:
+            streams.begin(client)
+
+    def _open_upgraded(self, number: int, connection: _Connection) -> None:
+        exchange, _ = self._upgrades.pop(number, (None, 0))
+        streams = self._streams.find(number)
+        if exchange is None or streams is None:
+            return
+        head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
+        if not isinstance(head, Malformed):
+            started_ns = exchange.time_unix_ns - self._to_unix_ns(0)
+            streams.open_upgraded(head, started_ns=started_ns, request_bytes=exchange.request_bytes)
+
+    def _feed(self, number: int, way: int, pieces: Sequence[Piece], out: list[StreamExchange]) -> None:
+        direction, take = _DIRECTIONS[way], self._streams.take
+        for piece in pieces:
+            told = take(number, direction, piece)
+            if told:
+                self._tell(told, out)
+
+    def _end(self, number: int, connection: _Connection, way: int, flags: int, out: list[StreamExchange]) -> None:
+        connection.ended[way] = True
+        streams = self._streams.find(number)
+        client = streams.client if streams is not None else connection.client
+        is_over = flags & _RESET or all(connection.ended) or (client is not None and way != client)
+        if not is_over and streams is not None and streams.open_streams:
+            return
+        if any(flow.is_waiting for flow in connection.flows):
+            connection.ended = [True, True]
+            self._waiting.add(number)
+            return
+        self._close(number, connection, out)
+
+    def _close(self, number: int, connection: _Connection, out: list[StreamExchange]) -> None:
+        for way in (0, 1):
+            self._feed(number, way, connection.flows[way].finish(), out)
+        self._tell(self._streams.close(number, connection.time_ns), out)
+        self._forget(number)
+
+    def _poll_waiting(self, number: int, now_ns: int, out: list[StreamExchange]) -> None:
+        connection = self._connections.get(number)
+        if connection is None:
+            self._waiting.discard(number)
+            return
+        for way in (0, 1):
+            self._feed(number, way, connection.flows[way].poll(now_ns), out)
+        if not any(flow.is_waiting for flow in connection.flows):
+            self._waiting.discard(number)
+            if all(connection.ended):
+                self._close(number, connection, out)
+
+    def _tell(self, told: Iterable[NumberedCall], out: list[StreamExchange]) -> None:
+        for number, call in told:
+            connection = self._connections.get(number)
+            if connection is None:
+                continue
+            streams = self._streams.find(number)
+            client = streams.client if streams is not None else connection.client
+            if call.calls and not (connection.is_upgraded and call.stream == 1):
+                self.calls += 1
+                self._stage.see()
+                self._stage.use()
+            out.append(build_stream_exchange(connection.name_ends(number, client), call, self._to_unix_ns))
+        if len(self._connections) > len(self._streams):
+            for number in [number for number in self._connections if self._streams.find(number) is None]:
+                self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        connection = self._connections.pop(number, None)
+        self._waiting.discard(number)
+        if connection is not None:
+            self.lost_bytes += sum(flow.lost_bytes for flow in connection.flows)
+
+
+def _find_client(flags: int) -> Direction | None:
+    if flags & _CLIENT_INGRESS:
+        return Direction.FORWARD
+    return Direction.BACKWARD if flags & _CLIENT_EGRESS else None

@@ -1,0 +1,175 @@
+"""One direction of HTTP/2 as the kernel tells it: frame events and plain bytes in, pieces in the order of the stream
+out.
+
+`struct frames_event` (bpf/events.h) says what an event holds. Its sequence numbers are TCP's and wrap; here they become
+positions. Frames that the kernel followed are in order among themselves. Around what it could not follow they and plain
+bytes go through `PieceOrder`, which waits for holes; where only frames came, a hole is what the ring had no room for,
+and nothing is waited for.
+"""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, Frame, FrameKind
+from sensor.protocols.http2_order import PieceOrder
+from sensor.reassembly.stream import Chunk, Gap
+
+Piece = Chunk | Gap | Frame
+
+# As FRAME_UNCOPIED in bpf/events.h.
+UNCOPIED: Final = 0x80
+_FIRST_POSITION: Final = 1 << 32  # What came before the first event may still come.
+_HEADER: Final = struct.Struct(">HBBBI").unpack_from  # Of a frame: its length in two parts, kind, flags, stream.
+_STREAM: Final = (1 << 31) - 1
+_DATA: Final = int(FrameKind.DATA)
+
+
+class FrameFlow:
+    """Mutable state of one direction."""
+
+    __slots__ = ("_end", "_held", "_is_plain", "_order", "lost_bytes")
+
+    def __init__(self) -> None:
+        self._order: PieceOrder | None = None  # Where plain bytes came.
+        self._end: int | None = None  # Position behind the last frames.
+        self._held = b""  # Of a frame that goes on in the next event; the last bytes before `_end`.
+        self._is_plain = False  # Plain bytes came since the last frames.
+        self.lost_bytes = 0  # That the ring had no room for.
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits for a hole to be filled."""
+        return self._order is not None and bool(self._order.holes)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits."""
+        return len(self._held) + (self._order.waiting_bytes if self._order is not None else 0)
+
+    def follow(self, sequence: int, covered: int, left: int, data: bytes, time_ns: int) -> tuple[list[Frame], int, int]:
+        """Frames that are just what comes next, and the positions from and up to which they tell; `take_frames` where
+        the end is 0. Nearly all events."""
+        start = self._end
+        if self._order is not None or start is None or (sequence - start) & 0xFFFFFFFF or (left and not self._held):
+            return [], 0, 0
+        self._end = end = start + covered
+        if self._held:
+            start -= len(self._held)
+            data = self._held + data
+        return self._cut(start, end, data, time_ns), start, end - len(self._held)
+
+    def take_frames(self, sequence: int, covered: int, left: int, data: bytes, time_ns: int) -> list[Piece]:
+        """Frames that the kernel followed."""
+        start = self._find_position(sequence)
+        end = start + covered
+        pieces: list[Piece] = []
+        if self._end is not None and start != self._end:
+            self._release_held(pieces)
+            if start > self._end and not self._is_plain:
+                self._give_up(start, pieces)
+        self._is_plain = False
+        self._end = end
+        if self._held:
+            start -= len(self._held)
+            data = self._held + data
+            self._held = b""
+        elif left:  # Of a frame whose beginning was lost.
+            skipped = min(left, len(data))
+            self._add(Gap(start, skipped), pieces)
+            start += skipped
+            data = data[skipped:]
+        frames = self._cut(start, end, data, time_ns)
+        reached = frames[-1].position + frames[-1].wire_bytes if frames else start
+        passed_over = end - len(self._held) - reached
+        if passed_over > 0:
+            frames.append(Frame(reached, passed_over, time_ns, PASSED_OVER, 0, 0, None, 0))
+        for frame in frames:
+            self._add(frame, pieces)
+        if self._order is not None and not self._order.holes:
+            self._order = None
+        return pieces
+
+    def take_bytes(self, sequence: int, data: bytes, time_ns: int) -> list[Piece]:
+        """Bytes that it did not."""
+        start = self._find_position(sequence)
+        pieces: list[Piece] = []
+        if self._order is None:
+            self._order = PieceOrder(start if self._end is None else self._end - len(self._held))
+        if self._end is None:
+            self._end = start
+        self._release_held(pieces)
+        self._is_plain = True
+        self._add(Chunk(start, data, time_ns), pieces)
+        return pieces
+
+    def poll(self, now_ns: int) -> list[Piece]:
+        """What has waited too long for a hole."""
+        return list(self._order.poll(now_ns)) if self._order is not None else []
+
+    def finish(self) -> list[Piece]:
+        """Nothing more comes."""
+        pieces: list[Piece] = []
+        self._release_held(pieces)
+        if self._order is not None:
+            pieces += self._order.finish()
+        return pieces
+
+    def _find_position(self, sequence: int) -> int:
+        if self._end is None:
+            return _FIRST_POSITION + sequence
+        ahead = (sequence - self._end) & 0xFFFFFFFF
+        return self._end + (ahead - (1 << 32) if ahead >> 31 else ahead)
+
+    def _add(self, piece: Piece, pieces: list[Piece]) -> None:
+        if self._order is None or isinstance(piece, Gap):
+            pieces.append(piece)
+        else:
+            pieces += self._order.add(piece)
+
+    def _release_held(self, pieces: list[Piece]) -> None:
+        """The frame does not go on as one: its bytes are read plainly."""
+        if self._held and self._end is not None:
+            self._add(Chunk(self._end - len(self._held), self._held, 0), pieces)
+            self._held = b""
+
+    def _give_up(self, start: int, pieces: list[Piece]) -> None:
+        """The ring had no room for what lies before `start`."""
+        assert self._end is not None
+        self.lost_bytes += start - self._end
+        if self._order is not None:
+            pieces += self._order.finish()
+            self._order = None
+        pieces.append(Gap(self._end, start - self._end))
+
+    def _cut(self, start: int, end: int, data: bytes, time_ns: int) -> list[Frame]:
+        """Frames of `data`, which stands for the stream from `start` to `end`."""
+        frames: list[Frame] = []
+        at, size = 0, len(data)
+        while size - at >= HEADER_BYTES:
+            high, low, kind, flags, stream = _HEADER(data, at)
+            length = high << 8 | low
+            first = at + HEADER_BYTES
+            payload: bytes | None = None
+            body_bytes = 0
+            if kind == _DATA:
+                body_bytes, at = length, first
+            elif kind & UNCOPIED:
+                kind &= ~UNCOPIED
+                at = first
+            elif first + length > size:
+                break
+            else:
+                at = first + length
+                payload = data[first:at]
+            frames.append(
+                Frame(start, HEADER_BYTES + length, time_ns, kind, flags, stream & _STREAM, payload, body_bytes)
+            )
+            start += HEADER_BYTES + length
+        self._held = data[at:]
+        excess = start - end + len(self._held)
+        if excess > 0 and frames:  # A frame that was cut short: its rest takes the place of its last bytes.
+            last = frames[-1]
+            frames[-1] = msgspec.structs.replace(last, wire_bytes=last.wire_bytes - excess)
+        return frames

@@ -1,0 +1,54 @@
+"""A gRPC server of grpcio: /shop.v1.Orders/Get (unary), List (a stream of five), Put (a stream to one), Watch (both
+ways), Fail (NOT_FOUND).
+
+Arguments: ADDRESS.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+
+
+def get(request: bytes, context: grpc.ServicerContext) -> bytes:
+    return request
+
+
+def list_orders(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+    for _ in range(5):
+        yield request
+
+
+def put(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+    return b"".join(requests)
+
+
+def watch(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    yield from requests
+
+
+def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
+    context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
+
+
+server = grpc.server(ThreadPoolExecutor(8))
+server.add_generic_rpc_handlers(
+    (
+        grpc.method_handlers_generic_handler(
+            "shop.v1.Orders",
+            {
+                "Get": grpc.unary_unary_rpc_method_handler(get),
+                "List": grpc.unary_stream_rpc_method_handler(list_orders),
+                "Put": grpc.stream_unary_rpc_method_handler(put),
+                "Watch": grpc.stream_stream_rpc_method_handler(watch),
+                "Fail": grpc.unary_unary_rpc_method_handler(fail),
+            },
+        ),
+    )
+)
+port = server.add_insecure_port(f"{sys.argv[1]}:0")
+server.start()
+print(json.dumps({"event": "ready", "port": port}), flush=True)
+server.wait_for_termination()

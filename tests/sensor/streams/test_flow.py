@@ -1,0 +1,139 @@
+"""A direction as the kernel tells it: positions over wrapping sequence numbers, frames cut by events, plain bytes
+around holes, and what the ring lost."""
+
+import struct
+
+from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameKind
+from sensor.reassembly.stream import Chunk, Gap
+from sensor.streams.flow import UNCOPIED, FrameFlow
+from tests.sensor.protocols.http2_wire import write_data, write_frame, write_headers
+
+HEADERS = write_headers(1, b"\x82" * 20)
+DATA = write_data(1, b"x" * 50, is_end=True)
+
+
+def elide(data: bytes) -> bytes:
+    """A DATA frame as its event has it."""
+    return data[:9]
+
+
+def shapes(pieces):
+    """(class, position, bytes covered, kind) of each."""
+    found = []
+    for piece in pieces:
+        match piece:
+            case Frame():
+                found.append(("frame", piece.position, piece.wire_bytes, piece.kind))
+            case Chunk():
+                found.append(("bytes", piece.position, len(piece.data), 0))
+            case Gap():
+                found.append(("gap", piece.position, piece.length, 0))
+    return found
+
+
+def test_frames_stand_where_they_were() -> None:
+    flow = FrameFlow()
+    pieces = flow.take_frames(100, len(HEADERS) + len(DATA) + 13, 0, HEADERS + elide(DATA), 7)
+    start = pieces[0].position
+    assert shapes(pieces) == [
+        ("frame", start, len(HEADERS), FrameKind.HEADERS),
+        ("frame", start + len(HEADERS), len(DATA), FrameKind.DATA),
+        ("frame", start + len(HEADERS) + len(DATA), 13, PASSED_OVER),
+    ]
+    headers, data, _ = pieces
+    assert isinstance(headers, Frame) and headers.payload == b"\x82" * 20
+    assert isinstance(data, Frame) and (data.payload, data.payload_bytes, data.flags) == (None, 50, 1)
+
+
+def test_sequence_numbers_wrap() -> None:
+    flow = FrameFlow()
+    first = flow.take_frames(0xFFFFFFF0, 0x20, 0, b"", 1)
+    second = flow.take_frames(0x10, len(HEADERS), 0, HEADERS, 2)
+    assert second[0].position == first[0].position + 0x20
+
+
+def test_a_frame_over_several_events_is_one() -> None:
+    block = bytes(range(0x80, 0x100)) * 20
+    frame = write_headers(3, block)
+    flow, at = FrameFlow(), 500
+    pieces = []
+    for part in (frame[:1000], frame[1000:2000], frame[2000:]):
+        left = 0 if at == 500 else len(frame) - (at - 500)
+        pieces += flow.take_frames(at, len(part), left, part, 1)
+        at += len(part)
+    assert [piece.payload for piece in pieces if isinstance(piece, Frame)] == [block]
+    assert shapes(pieces)[0][2] == len(frame)
+
+
+def test_what_the_ring_had_no_room_for_is_a_gap_at_once() -> None:
+    flow = FrameFlow()
+    start = flow.take_frames(0, len(HEADERS), 0, HEADERS, 1)[0].position
+    lost = 333
+    pieces = flow.take_frames(len(HEADERS) + lost, len(HEADERS), 0, HEADERS, 2)
+    assert shapes(pieces) == [
+        ("gap", start + len(HEADERS), lost, 0),
+        ("frame", start + len(HEADERS) + lost, len(HEADERS), FrameKind.HEADERS),
+    ]
+    assert flow.lost_bytes == lost
+    assert not flow.is_waiting
+
+
+def test_an_event_that_begins_inside_a_lost_frame_leaves_its_rest_out() -> None:
+    flow = FrameFlow()
+    flow.take_frames(0, len(HEADERS), 0, HEADERS, 1)
+    rest = b"\x99" * 40
+    pieces = flow.take_frames(1_000, len(rest) + len(HEADERS), len(rest), rest + HEADERS, 2)
+    assert [kind for kind, *_ in shapes(pieces)] == ["gap", "gap", "frame"]
+    assert isinstance(pieces[-1], Frame) and pieces[-1].payload == b"\x82" * 20
+
+
+def test_bytes_fill_the_hole_that_frames_wait_for() -> None:
+    flow = FrameFlow()
+    size = len(HEADERS)
+    start = flow.take_frames(0, size, 0, HEADERS, 1)[0].position
+    assert flow.take_bytes(2 * size, HEADERS, 2) == []
+    assert flow.is_waiting
+    assert flow.take_frames(3 * size, size, 0, HEADERS, 3) == []
+    pieces = flow.take_bytes(size, HEADERS, 4)
+    assert [(kind, at) for kind, at, *_ in shapes(pieces)] == [
+        ("bytes", start + size),
+        ("bytes", start + 2 * size),
+        ("frame", start + 3 * size),
+    ]
+    assert not flow.is_waiting
+
+
+def test_a_frame_that_does_not_go_on_is_read_plainly() -> None:
+    flow = FrameFlow()
+    start = flow.take_frames(0, 15, 0, HEADERS[:15], 1)
+    assert start == []
+    pieces = flow.take_bytes(15, HEADERS[15:], 2)
+    assert b"".join(piece.data for piece in pieces if isinstance(piece, Chunk)) == HEADERS
+
+
+def test_a_frame_cut_short_covers_only_what_was_seen() -> None:
+    """The kernel cuts a DATA frame at a hole: its rest has a header of its own, in place of its last nine bytes."""
+    seen = 30
+    header = struct.pack(">I", seen)[1:] + bytes([0, 0, 0, 0, 0, 1])
+    flow = FrameFlow()
+    (piece,) = flow.take_frames(0, seen, 0, header, 1)
+    assert isinstance(piece, Frame)
+    assert (piece.wire_bytes, piece.payload_bytes) == (seen, seen)
+
+
+def test_a_payload_that_was_not_copied_is_none() -> None:
+    header = write_frame(FrameKind.HEADERS, 4, 5, b"")[:3] + bytes([FrameKind.HEADERS | UNCOPIED, 4, 0, 0, 0, 5])
+    flow = FrameFlow()
+    (piece,) = flow.take_frames(0, 9, 0, header, 1)
+    assert isinstance(piece, Frame)
+    assert (piece.kind, piece.payload) == (FrameKind.HEADERS, None)
+
+
+def test_finishing_gives_what_is_held_and_what_waits() -> None:
+    flow = FrameFlow()
+    flow.take_frames(0, 15, 0, HEADERS[:15], 1)
+    assert shapes(flow.finish())[0][2] == 15
+    flow = FrameFlow()
+    flow.take_bytes(0, HEADERS, 1)
+    flow.take_bytes(1_000, HEADERS, 1)
+    assert [kind for kind, *_ in shapes(flow.finish())] == ["gap", "bytes"]
