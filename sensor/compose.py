@@ -16,11 +16,14 @@ from sensor.attach import open_capture
 from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
-from sensor.coverage import PortCount, PortCoverage, cover_ports
+from sensor.coverage.hidden import Hidden, UnixPort
+from sensor.coverage.report import PortMemory, cover_ports
+from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Describer, DescribeSettings
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.enrich.node import build_identity
+from sensor.enrich.node import build_node
 from sensor.health import Figure
+from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
@@ -45,13 +48,19 @@ class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
     def __init__(self, settings: SensorSettings, cgroup_mount: Path | None) -> None:
-        self.identity, self._listeners = build_identity(
-            cluster=settings.cluster, node=settings.node, cgroup_mount=cgroup_mount
+        tables = build_node(
+            cluster=settings.cluster,
+            node=settings.node,
+            cgroup_mount=cgroup_mount,
+            count_sockmaps=count_sockmap_programs,
         )
+        self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
+        self._memory = PortMemory()
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
         self.identity.refresh()
+        self._hidden.refresh()
 
     def ports(self) -> list[int]:
         """Ports on which somebody listens."""
@@ -63,7 +72,26 @@ class Node:
             counts,
             self._listeners.all(),
             name_service=self.identity.listener_service,
+            name_client=self.identity.client_service,
             unknown_service=self.identity.unknown_service,
+            hidden=self._read_hidden(),
+            memory=self._memory,
+        )
+
+    def _read_hidden(self) -> Hidden:
+        reading = self._hidden.reading
+        return Hidden(
+            unix_ports=tuple(
+                UnixPort(
+                    service=self.identity.process_service(process),
+                    path=listener.path,
+                    open_connections=listener.open_connections,
+                )
+                for listener, process in reading.unix
+            ),
+            datagram_listeners=reading.datagrams,
+            kernel_tls=dict(reading.kernel_tls),
+            sockmap_programs=reading.sockmap_programs,
         )
 
 

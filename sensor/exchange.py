@@ -30,6 +30,7 @@ DROP_HEAD_LOST: Final = "request_head_lost"
 
 # Plain ints: comparing with enum members costs as much as the rest of the bookkeeping.
 _REQUEST, _FORGET = int(EventKind.REQUEST_HEAD), int(EventKind.FORGET)
+_FIRST_BYTES = range(EventKind.CLIENT_HELLO, EventKind.SERVER_HELLO + 1)
 _FIRST, _LAST, _ENDED = int(EventFlag.FIRST), int(EventFlag.LAST), int(EventFlag.ENDED)
 _ABORTED, _LOSSY, _TRUNCATED = int(EventFlag.ABORTED), int(EventFlag.LOSSY), int(EventFlag.TRUNCATED)
 _AMBIGUOUS = int(EventMark.AMBIGUOUS)
@@ -65,7 +66,15 @@ class _Pending:
 class ExchangeAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
-    def __init__(self, *, to_unix_ns: Callable[[int], int], stage: StageCounter) -> None:
+    def __init__(
+        self,
+        *,
+        to_unix_ns: Callable[[int], int],
+        stage: StageCounter,
+        take_first_bytes: Callable[[KernelEvent, bytes], None],
+    ) -> None:
+        """`take_first_bytes` is told of connections that are no HTTP/1."""
+        self._take_first_bytes = take_first_bytes
         self._to_unix_ns = to_unix_ns
         self._stage = stage
         self._pending: dict[_Key, _Pending] = {}  # Insertion order is age: the first is the oldest.
@@ -91,6 +100,8 @@ class ExchangeAssembler:
             elif event.kind == _FORGET:
                 for call in list(self._calls.get(event.connection, ())):
                     self._remove((event.connection, call))
+            elif event.kind in _FIRST_BYTES:
+                self._take_first_bytes(event, data)
             else:
                 self._take_answer(event, data, out)
         return out

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sensor.calls import Exchange
-from sensor.coverage import PortCount, PortCoverage
+from sensor.coverage.row import PortCount, PortCoverage
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
 from sensor.pipeline import Describer

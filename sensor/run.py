@@ -17,7 +17,8 @@ from typing import Final
 
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
-from sensor.coverage import PortCoverage, note_limitation
+from sensor.coverage.report import note_limitation
+from sensor.coverage.row import PortCoverage
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
 from sensor.parts import Capture, NodeDescriber, NodeView

@@ -66,6 +66,7 @@ ROOMS = {
 # Modules that put several rooms together and so stand after all of them, whatever their folder.
 COMPOSERS = {
     "sensor.kernel.capture": "sensor.capture",  # The kernel's events through exchange, as one object.
+    "sensor.kernel.port_counts": "sensor.capture",  # And the maps of the coverage.
     "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
     "collector.api.app": "collector.app",  # The API and the page in one web application.
 }

@@ -17,6 +17,8 @@
 #define REQUEST_COPY 8192
 #define RESPONSE_COPY 1024
 #define PORT_FLUSH_BYTES 65536
+#define PORT_FLUSH_CALLS 16
+#define NO_PREALLOC 1 /* BPF_F_NO_PREALLOC: memory only for what is there. */
 
 /* What a draft becomes where its call goes by records; beside enum event_kind. */
 enum record_kind { E_RECORD = 5, E_RECORD_HEAD = 6 };
@@ -118,6 +120,17 @@ struct conn {
   u8 stream_flags; /* HTTP/2: enum stream_flag. */
   u8 frame_looks;  /* Packets that were looked at for frames. */
   u8 frame_signs;  /* Of those, that could have been one. */
+  u8 is_late;        /* Was open before its first packet was seen. */
+  /* Encrypted connections (encrypted.h). Each is set by one direction only. */
+  u8 is_client_known; /* The client's hello was seen: `request_direction` holds. */
+  u8 is_hello_told;
+  u8 is_answered;    /* The server's hello was seen. */
+  u8 tls_flags;      /* enum tls_flag. */
+  u8 is_pending;     /* The client has asked, the server has not spoken since. */
+  u32 calls_counted; /* Of `tail`, those in `ports`. */
+  u32 untold;        /* Calls past the queue that ended. */
+  u32 untold_counted;
+  u64 exchanges;     /* Not yet in `ports`. */
   struct call calls[QUEUE_INLINE];
 };
 
@@ -148,12 +161,14 @@ BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
 /* What: enum counter. */
 BPF_ARRAY(counters, u64, 64);
-/* What: connections and bytes by listening port and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
+/* What: what was seen of each listening port, by cgroup and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
 #define FRAMES_PAGES ((4 << 20) / PAGE_SIZE) /* As FRAMES_BYTES of sensor/kernel/loader.py. */
 
 /* What: HTTP/2, to the sensor. */
 BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);
+/* What: what was seen of each other host that is called encrypted. Life: the program's; past its size counted in C_PEERS_FULL. */
+BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
 BPF_ARRAY(listening, u8, 65536);
 
@@ -165,6 +180,8 @@ enum program {
   PROGRAM_ANSWER,
   PROGRAM_FOLLOW_FRAMES,
   PROGRAM_COPY_FRAMES,
+  PROGRAM_ENCRYPTED,
+  PROGRAM_DATAGRAM,
 };
 
 static __always_inline void count(u32 counter) {

@@ -59,6 +59,7 @@ static __always_inline void end_response(struct bpf_sock *sk, struct conn *c, st
   u32 number = V(c->tail);
   if (f->is_untold) {
     __sync_fetch_and_add(&c->overflow, -1);
+    c->untold++;
     count(C_CALLS);
     count(C_DROPPED_DEPTH);
     end_flow(f);

@@ -14,6 +14,8 @@ enum event_kind {
   E_BYTES = 17,        /* The same as plain bytes, where the kernel does not follow them: around holes, in any order. */
   E_END = 18,          /* The direction ended: S_RESET or in good order. */
   E_LEAVE = 19,        /* As E_FORGET. */
+  E_CLIENT_HELLO = 24, /* First bytes of an encrypted connection, of its client. */
+  E_SERVER_HELLO = 25, /* And of its server: only after the client's. */
 };
 
 enum event_flag {
@@ -270,6 +272,10 @@ enum counter {
   C_STREAMS_LOST,        /* Streams that began in them: calls. */
   C_RAW_BYTES,           /* Bytes of HTTP/2 sent up as they are. */
   C_RAW_REFUSED,         /* Bytes that the kernel could not follow, beyond what may go up. */
+  C_PEERS_FULL,          /* Connections to other hosts that found `peers` full. */
+  C_HELLOS,              /* Handshakes of encrypted connections sent up. */
+  C_HELLOS_REFUSED,      /* Those beyond the budget of heads. */
+  C_FLOWS_EVICTED,       /* QUIC flows that could not be remembered. */
   C_COUNT,
 };
 
@@ -282,17 +288,34 @@ enum conn_kind {
   K_OTHER = 4,
   K_UPGRADED = 5, /* Was HTTP/1 until 101 or CONNECT. */
   K_LOCAL_CLIENT = 6,
+  K_QUIC = 7, /* Of flows of datagrams; no connection has it. */
 };
 
+/* What is told of a listening port. */
 struct port_key {
+  u64 cgroup_id; /* Of the listener. */
   u16 port;
   u8 kind;
-  u8 _pad;
+  u8 _pad[5];
+};
+
+/* What is told of another host that is called encrypted. */
+struct peer_key {
+  u64 cgroup_id;  /* Of the client. */
+  u8 address[16]; /* IPv4 in the first four bytes. */
+  u16 port;       /* The server's. */
+  u8 family;
+  u8 kind;
+  u8 _pad[4];
 };
 
 struct port_count {
   u64 connections;
-  u64 bytes;
+  u64 bytes;     /* Of both directions. */
+  u64 late;      /* Connections that were open before the first packet of theirs was seen. */
+  u64 calls;     /* Calls that ended. */
+  u64 lost;      /* Calls that were counted and not told. */
+  u64 exchanges; /* Encrypted: times that the server spoke after the client had asked. An estimate of the calls. */
 };
 
 #endif

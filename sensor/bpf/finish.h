@@ -54,6 +54,7 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
     return release(h.f);
   }
   h.c->overflow = 0;
+  h.c->untold += untold;
   if (untold) {
     u32 calls = C_CALLS, dropped = C_DROPPED_DEPTH;
     u64 *value = counters.lookup(&calls);

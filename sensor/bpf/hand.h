@@ -87,7 +87,7 @@ static __always_inline int leave_packet(struct __sk_buff *skb, struct bpf_sock *
     count(C_TAIL_FAILED);
     lose_position(sk, c, f);
   }
-  if (c->kind == K_HTTP && (!c->is_counted || f->unflushed > PORT_FLUSH_BYTES))
+  if (c->kind == K_HTTP && is_flush_due(c, f))
     flush_port(c, f);
   if (skb->cb[1] && !is_deferred)
     call_finish(skb);

@@ -24,6 +24,8 @@
 #include "finish.h"
 #include "http2_start.h"
 #include "http2_frames.h"
+#include "encrypted.h"
+#include "quic.h"
 
 /* Encrypted: told by the first bytes of a connection, once and for all. */
 static __always_inline void classify_start(struct conn *c, u64 word) {
@@ -33,7 +35,12 @@ static __always_inline void classify_start(struct conn *c, u64 word) {
 
 static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct packet p;
-  if (!parse_packet(skb, &p, direction) || (!p.length && !(p.flags & (TCP_FIN | TCP_RST))))
+  if (!parse_packet(skb, &p, direction)) {
+    if (p.protocol == PROTOCOL_UDP)
+      call_datagram(skb, direction);
+    return PASS;
+  }
+  if (!p.length && !(p.flags & (TCP_FIN | TCP_RST)))
     return PASS;
   struct bpf_sock *sk = skb->sk;
   if (!sk)
@@ -46,11 +53,18 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     return PASS;
   struct flow *f = &c->flow[direction];
   f->unflushed += p.length;
+  if (c->kind == K_ENCRYPTED) {
+    if (is_encrypted_due(c, f, &p, direction))
+      call_encrypted(skb, &p, direction);
+    return PASS;
+  }
   if (c->kind > K_HTTP) {
     if (c->kind == K_UPGRADED && p.length)
       find_upgrade(skb, c, p.offset, direction);
     if (f->unflushed > PORT_FLUSH_BYTES || (p.flags & (TCP_FIN | TCP_RST)))
       flush_port(c, f);
+    if (p.flags & TCP_RST)
+      flush_port(c, &c->flow[!direction]);
     if (c->kind == K_HTTP2)
       enter_http2(skb, sk, c, &p, direction);
     return PASS;
@@ -94,6 +108,12 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
         bpf_skb_load_bytes(skb, f->offset, &word, 1);
       classify_start(c, word);
       is_first = is_known_method(word) && !is_local_client(skb, direction);
+    }
+    if (c->kind == K_ENCRYPTED) {
+      release(f);
+      if (!is_deferred)
+        call_encrypted(skb, &p, direction);
+      return PASS;
     }
     if (c->kind > K_HTTP) {
       flush_port(c, f);
@@ -202,3 +222,5 @@ int finish(struct __sk_buff *skb) { return finish_conn(skb); }
 int recognise(struct __sk_buff *skb) { return recognise_packet(skb); }
 int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
 int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }
+int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }
+int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }

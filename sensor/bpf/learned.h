@@ -7,8 +7,6 @@
 
 #include "events.h"
 
-#define NO_PREALLOC 1 /* BPF_F_NO_PREALLOC: memory only for what is taught. */
-
 /* What: how to recognise, and whether. Life: the program's. Key: 0. */
 BPF_ARRAY(settings, struct settings, 1);
 /* What: names of header fields and query parameters. Life: until user space puts another in its place. Key: find_bucket(). */

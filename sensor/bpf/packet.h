@@ -6,6 +6,7 @@
 #define TCP_FIN 1
 #define TCP_RST 4
 #define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
 #define EXTENSIONS_MAX 6 /* RFC 8200 4.1 knows no more than six before the upper layer, each once (destination options twice). */
 
 struct packet {
@@ -16,6 +17,7 @@ struct packet {
   u16 source_port, destination_port;
   u8 flags;
   u8 family;
+  u8 protocol; /* As the IP header says, extension headers apart. */
 };
 
 static __always_inline u64 mix(u64 hash, u64 word) {
@@ -54,10 +56,12 @@ static __always_inline u32 ipv6_tcp_offset(struct __sk_buff *skb, u8 protocol) {
 static __always_inline int parse_packet(struct __sk_buff *skb, struct packet *p, const u32 direction) {
   u64 ip[5], from, to;
   u8 *bytes = (u8 *)ip, tcp[20];
+  p->protocol = 0;
   if (bpf_skb_load_bytes(skb, 0, ip, 40) < 0)
     return 0;
   u32 offset = 0;
   u64 source_high, source_low, destination_high, destination_low;
+  p->protocol = bytes[0] >> 4 == 4 ? bytes[9] : bytes[6];
   if (bytes[0] >> 4 == 4) {
     if (bytes[9] != PROTOCOL_TCP || ((bytes[6] & 0x1f) | bytes[7]))
       return 0;

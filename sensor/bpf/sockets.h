@@ -53,6 +53,8 @@ static __always_inline struct conn *find_conn(struct __sk_buff *skb, struct bpf_
     return c;
   }
   start_conn(skb, c, p, direction, bpf_get_socket_cookie(skb));
+  struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+  c->is_late = tcp && (tcp->bytes_received || tcp->bytes_acked > 1 /* SYN */);
   return c;
 }
 

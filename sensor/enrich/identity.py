@@ -123,6 +123,16 @@ class NodeIdentity:
         known = self._servers.get(end)
         return known[0] if known else self._build_service(end, self._resolve(end, listener))
 
+    def client_service(self, cgroup_id: int) -> Service:
+        """The workload of a client's cgroup as a service of port 0; for the coverage of calls that leave the node."""
+        owner = own_path(self._cgroups.path(cgroup_id) or "")
+        name = _UNKNOWN if owner.kind is OwnerKind.NONE else self._name_owner(owner, None, is_from_process=False)
+        return self._build_service((cgroup_id, 0, ""), name)
+
+    def process_service(self, process: Process | None) -> Service:
+        """The service of a process that is not called by port, of port 0."""
+        return self._build_service((0, 0, ""), _UNKNOWN if process is None else self._name_process(process))
+
     @property
     def unknown_service(self) -> Service:
         """What stands for a service that nothing names, of port 0; for the coverage."""

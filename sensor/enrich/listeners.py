@@ -134,14 +134,14 @@ class ListenerTable:
         inodes = {socket.inode for namespace in reading.namespaces for socket in namespace.sockets}
         missing = inodes - keep.keys()
         scan = self._processes.find_owners(missing) if missing else None
-        owners = {inode: self._choose_owner(pids) for inode, pids in scan.owners.items()} if scan else {}
+        owners = {inode: choose_owner(self._processes, pids) for inode, pids in scan.owners.items()} if scan else {}
         by_port: dict[int, list[Listener]] = {}
         for namespace in reading.namespaces:
             for socket in namespace.sockets:
                 kept = keep.get(socket.inode)
                 process = kept.process if kept else owners.get(socket.inode)
                 holders = kept.holder_count if kept else len(scan.owners.get(socket.inode, ()) if scan else ())
-                by_port.setdefault(socket.port, []).append(_build_listener(socket, namespace, process, holders))
+                by_port.setdefault(socket.port, []).append(build_listener(socket, namespace, process, holders))
         self._snapshot = _Snapshot(
             by_port={port: tuple(listeners) for port, listeners in by_port.items()},
             addresses={namespace.namespace: namespace.addresses for namespace in reading.namespaces},
@@ -152,18 +152,20 @@ class ListenerTable:
             left_out_count=scan.left_out_count if scan else self.loss.left_out_count,
         )
 
-    def _choose_owner(self, pids: tuple[int, ...]) -> Process | None:
-        """Of the holders of one socket the one that serves: not who opened it for others, and the parent before its
-        workers.
-        """
-        holders = [process for pid in pids[:MAX_HOLDERS] if (process := self._processes.process(pid))]
-        serving = [process for process in holders if process.executable not in SOCKET_OPENERS] or holders
-        return min(serving, default=None, key=lambda process: (process.start_ticks, process.pid))
+
+def choose_owner(processes: ProcessTable, pids: tuple[int, ...]) -> Process | None:
+    """Of the holders of one socket the one that serves: not who opened it for others, and the parent before its
+    workers.
+    """
+    holders = [process for pid in pids[:MAX_HOLDERS] if (process := processes.process(pid))]
+    serving = [process for process in holders if process.executable not in SOCKET_OPENERS] or holders
+    return min(serving, default=None, key=lambda process: (process.start_ticks, process.pid))
 
 
-def _build_listener(
+def build_listener(
     socket: TcpSocket, namespace: NamespaceSockets, process: Process | None, holder_count: int
 ) -> Listener:
+    """The listener of a socket."""
     return Listener(
         address=socket.address,
         port=socket.port,

@@ -1,17 +1,19 @@
 """Puts the identity of this node together and keeps it fresh: what the sensor's composition root asks for.
 
-`build_identity` wires the tables to the running kernel; `RefreshTimer` reads them anew in a thread, so that the hot
+`build_node` wires the tables to the running kernel; `RefreshTimer` reads them anew in a thread, so that the hot
 path never waits for more than a first sight.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.container_names import name_container
+from sensor.enrich.hidden import HiddenTable
 from sensor.enrich.identity import NodeIdentity
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.processes import ProcessTable
@@ -22,7 +24,16 @@ from sensor.enrich.sockets import KernelSockets
 REFRESH_SECONDS = 15.0
 
 
-def build_identity(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTables:
+    """What is known of the node. Nothing is read yet: call `refresh` of each."""
+
+    identity: NodeIdentity
+    listeners: ListenerTable
+    hidden: HiddenTable
+
+
+def build_node(
     *,
     cluster: str,
     node: str,
@@ -30,8 +41,9 @@ def build_identity(
     proc: Path = Path("/proc"),
     host_root: Path = Path("/"),
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[NodeIdentity, ListenerTable]:
-    """The identity, and the listeners it asks (for the coverage). Nothing is read yet: call `refresh` or start a timer.
+    count_sockmaps: Callable[[], int] = lambda: 0,
+) -> NodeTables:
+    """The identity, the listeners it asks, and what only the coverage needs.
 
     `cgroup_mount` is `find_cgroup2_mount`'s, None where there is none; `host_root` is where the host's files are
     mounted, for names of containers.
@@ -49,7 +61,8 @@ def build_identity(
         name_container=partial(name_container, root=host_root),
         clock=clock,
     )
-    return identity, listeners
+    hidden = HiddenTable(processes, clock=clock, count_sockmaps=count_sockmaps, root=proc)
+    return NodeTables(identity=identity, listeners=listeners, hidden=hidden)
 
 
 class RefreshTimer:

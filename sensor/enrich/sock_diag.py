@@ -1,4 +1,4 @@
-"""TCP sockets of one network namespace, asked of the kernel by sock_diag(7).
+"""TCP and UDP sockets of one network namespace, asked of the kernel by sock_diag(7).
 
 Builds a NETLINK_SOCK_DIAG dump request and reads its answer (include/uapi/linux/inet_diag.h, stable since Linux 3.3;
 the cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are pure; `dump_sockets` and
@@ -8,6 +8,8 @@ the cgroup id of a socket since 5.7). `parse_sockets` and `parse_addresses` are 
 import ipaddress
 import socket
 import struct
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,10 +20,14 @@ _RTM_NEWADDR = 20
 _NLMSG_ERROR = 2
 _NLMSG_DONE = 3
 _NLM_F_REQUEST_DUMP = 0x301
+_INET_DIAG_ULP_INFO = 19
 _INET_DIAG_CGROUP_ID = 21
+_INET_ULP_INFO_NAME = 1
+_KERNEL_TLS = b"tls\0"
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
 ESTABLISHED = 1 << 1
+UNCONNECTED = 1 << 7  # TCP_CLOSE: a datagram socket that is bound and talks to anybody.
 LISTEN = 1 << 10
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: len, type, flags, seq, pid
@@ -63,14 +69,36 @@ def dump_sockets(states: int) -> list[TcpSocket]:
 
     Raises OSError where the kernel has no inet_diag. 15 us a hundred sockets in the kernel, 6 us a socket here.
     """
-    found: list[TcpSocket] = []
+    return _dump_sockets(socket.IPPROTO_TCP, states)
+
+
+def dump_datagram_sockets() -> list[TcpSocket]:
+    """As `dump_sockets`, the UDP sockets that are bound to a port and not connected. Raises OSError."""
+    return [found for found in _dump_sockets(socket.IPPROTO_UDP, UNCONNECTED) if found.port and not found.remote_port]
+
+
+def count_kernel_tls() -> Counter[tuple[int, int]]:
+    """Open connections that the kernel encrypts (kTLS), by (cgroup id, local port). Raises OSError."""
+    found: Counter[tuple[int, int]] = Counter()
+    for message in _dump_messages(socket.IPPROTO_TCP, ESTABLISHED):
+        if _KERNEL_TLS in message:  # Most nodes have none, and then nothing is parsed.
+            found.update(parse_kernel_tls(message))
+    return found
+
+
+def _dump_messages(protocol: int, states: int) -> Iterator[bytes]:
     with _connect(NETLINK_SOCK_DIAG) as channel:
         for family in (socket.AF_INET, socket.AF_INET6):
-            body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, states, bytes(48))
-            for message in _dump(channel, SOCK_DIAG_BY_FAMILY, body):
-                found.extend(parse_sockets(message))
-                if len(found) >= MAX_SOCKETS:
-                    return found[:MAX_SOCKETS]
+            body = _REQUEST.pack(family, protocol, 0, 0, states, bytes(48))
+            yield from _dump(channel, SOCK_DIAG_BY_FAMILY, body)
+
+
+def _dump_sockets(protocol: int, states: int) -> list[TcpSocket]:
+    found: list[TcpSocket] = []
+    for message in _dump_messages(protocol, states):
+        found.extend(parse_sockets(message))
+        if len(found) >= MAX_SOCKETS:
+            return found[:MAX_SOCKETS]
     return found
 
 
@@ -91,7 +119,7 @@ def parse_sockets(message: bytes) -> Iterator[TcpSocket]:
         family, *_ = _SOCKET_HEAD.unpack_from(body)
         port, remote_port = _SOCKET_PORTS.unpack_from(body, 4)
         _, cookie, *_, inode = _SOCKET_TAIL.unpack_from(body, 40)
-        cgroup = _attributes(body[_SOCKET_BYTES:]).get(_INET_DIAG_CGROUP_ID, b"")
+        attributes = _attributes(body[_SOCKET_BYTES:])
         yield TcpSocket(
             address=_format_address(family, body[8:24]),
             port=port,
@@ -99,8 +127,23 @@ def parse_sockets(message: bytes) -> Iterator[TcpSocket]:
             remote_port=remote_port,
             inode=inode,
             cookie=cookie,
-            cgroup_id=int.from_bytes(cgroup, "little" if struct.pack("=H", 1) == b"\x01\x00" else "big"),
+            cgroup_id=_read_cgroup_id(attributes),
         )
+
+
+def parse_kernel_tls(message: bytes) -> Iterator[tuple[int, int]]:
+    """(cgroup id, local port) of the sockets of one message whose upper layer is TLS (INET_DIAG_ULP_INFO)."""
+    for kind, body in _parts(message):
+        if kind != SOCK_DIAG_BY_FAMILY or len(body) < _SOCKET_BYTES:
+            continue
+        attributes = _attributes(body[_SOCKET_BYTES:])
+        layer = _attributes(attributes.get(_INET_DIAG_ULP_INFO, b""))
+        if layer.get(_INET_ULP_INFO_NAME) == _KERNEL_TLS:
+            yield _read_cgroup_id(attributes), _SOCKET_PORTS.unpack_from(body, 4)[0]
+
+
+def _read_cgroup_id(attributes: dict[int, bytes]) -> int:
+    return int.from_bytes(attributes.get(_INET_DIAG_CGROUP_ID, b""), sys.byteorder)
 
 
 def parse_addresses(message: bytes) -> Iterator[str]:

@@ -25,6 +25,8 @@ class EventKind(IntEnum):
     BYTES = 17
     END = 18
     LEAVE = 19
+    CLIENT_HELLO = 24
+    SERVER_HELLO = 25
 
 
 class EventFlag(IntFlag):
@@ -242,6 +244,10 @@ class Counter(IntEnum):
     STREAMS_LOST = 23
     RAW_BYTES = 24
     RAW_REFUSED = 25
+    PEERS_FULL = 26
+    HELLOS = 27
+    HELLOS_REFUSED = 28
+    FLOWS_EVICTED = 29
 
 
 COUNTERS_SIZE = 32
@@ -257,9 +263,12 @@ class ConnectionKind(IntEnum):
     OTHER = 4
     UPGRADED = 5
     LOCAL_CLIENT = 6
+    QUIC = 7
 
 
-# struct port_key and struct port_count.
-PORT_KEY = struct.Struct("<HBx")
-PORT_COUNT = struct.Struct("<QQ")
-PORTS_SIZE = 8192
+# struct port_key, struct peer_key and struct port_count: keys and values of `ports` and `peers`.
+PORT_KEY = struct.Struct("<QHB5x")  # cgroup_id, port, kind.
+PEER_KEY = struct.Struct("<Q16sH2B4x")  # cgroup_id, address, port, family, kind.
+PORT_COUNT = struct.Struct("<6Q")  # connections, bytes, late, calls, lost, exchanges.
+PORTS_SIZE: Final = 8_192
+PEERS_SIZE: Final = 8_192

@@ -5,6 +5,7 @@ tests replace it by anything with the same methods.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.coverage import PortCount, PortProtocol
+from sensor.coverage.handshakes import HandshakeTable
+from sensor.coverage.row import PortCount
 from sensor.exchange import ExchangeAssembler
 from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import (
@@ -21,14 +23,11 @@ from sensor.kernel.abi import (
     OVERFLOW_COUNT,
     OVERFLOW_KEY,
     OVERFLOW_SIZE,
-    PORT_COUNT,
-    PORT_KEY,
-    PORTS_SIZE,
     RECORD,
-    ConnectionKind,
     Counter,
 )
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
+from sensor.kernel.port_counts import read_port_counts, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 from sensor.streams.assembler import StreamAssembler
@@ -42,33 +41,8 @@ RECORDS_LIMIT: Final = 20_000
 # of their ring is full.
 _RECORDS_DUE_BYTES: Final = RECORDS_BYTES // 4
 
-_PROTOCOLS = {
-    ConnectionKind.HTTP: PortProtocol.HTTP,
-    ConnectionKind.UPGRADED: PortProtocol.HTTP,
-    ConnectionKind.ENCRYPTED: PortProtocol.ENCRYPTED,
-    ConnectionKind.HTTP2: PortProtocol.HTTP2,
-    ConnectionKind.OTHER: PortProtocol.OTHER,
-    ConnectionKind.NEW: PortProtocol.OTHER,
-}
-
-
 Records = npt.NDArray[np.void]
 _NO_RECORDS: Final = np.empty(0, RECORD)
-
-
-def read_port_counts(map_fd: int) -> list[PortCount]:
-    """The map `ports`: connections and bytes by listening port and what was spoken on it."""
-    totals: dict[tuple[int, PortProtocol], tuple[int, int]] = {}
-    for key, value in read_batch(map_fd, PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
-        port, kind = PORT_KEY.unpack(key)
-        connections, size = PORT_COUNT.unpack(value)
-        protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
-        before = totals.get((port, protocol), (0, 0))
-        totals[port, protocol] = (before[0] + connections, before[1] + size)
-    return [
-        PortCount(port=port, kind=protocol, connections=connections, bytes=size)
-        for (port, protocol), (connections, size) in sorted(totals.items())
-    ]
 
 
 class Capture:
@@ -81,8 +55,11 @@ class Capture:
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self._clock = clock
         self._stage = StageCounter("exchange")
-        self._assembler = ExchangeAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
+        self._handshakes = HandshakeTable()
+        self._assembler = ExchangeAssembler(
+            to_unix_ns=clock.to_unix_ns, stage=self._stage, take_first_bytes=partial(take_first_bytes, self._handshakes)
+        )
         self._listening: set[int] = set()
         self._last_counters: dict[Counter, int] = {}
         self._last_counts: tuple[StageCount, ...] = ()
@@ -163,10 +140,13 @@ class Capture:
         return (kernel, self._stage.count())
 
     def coverage(self) -> list[PortCount]:
-        """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
+        """What was seen of each listening port, and of each host that is called encrypted; after `close` the last
+        totals.
+        """
         if self._is_closed:
             return self._last_coverage
-        return read_port_counts(self._program.maps["ports"])
+        maps = self._program.maps
+        return read_port_counts(maps["ports"], maps["peers"], self._handshakes)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -17,10 +17,13 @@ from sensor.kernel.machine import defines
 
 BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
 # Order of `enum program` in bpf/conn.h.
-TAIL_CALLS = ("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames")
+TAIL_CALLS = (
+    *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
+    *("encrypted", "datagram"),
+)
 PROGRAMS = ("ingress", "egress", *TAIL_CALLS)
 MAPS = (
-    *("events", "records", "frames", "counters", "ports", "listening", "programs"),
+    *("events", "records", "frames", "counters", "ports", "peers", "listening", "programs"),
     # What user space teaches (conn.h, learned.h).
     *("settings", "names", "roots", "edges", "leaves", "profiles", "overflow"),
 )

@@ -13,10 +13,11 @@ import numpy as np
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.conversations import Conversations, Verdict
-from sensor.coverage import PortCount
+from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
-from sensor.kernel.capture import READ_LIMIT, Records, read_port_counts
+from sensor.kernel.capture import READ_LIMIT, Records
+from sensor.kernel.port_counts import read_port_counts
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_batch, update_batch, update_map

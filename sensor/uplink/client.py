@@ -29,7 +29,7 @@ import grpc.aio
 
 from sensor.clock import Clock
 from sensor.config import split_address
-from sensor.coverage import PortCoverage
+from sensor.coverage.row import PortCoverage
 from sensor.health import HealthReport
 from sensor.spool import Spool, SpoolEntry
 from sensor.uplink.backoff import Backoff

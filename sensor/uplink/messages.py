@@ -12,7 +12,7 @@ from apidae.v1 import data_pb2, stream_pb2
 
 from sensor.aggregate import Triggers
 from sensor.calls import Service
-from sensor.coverage import PortCoverage
+from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.health import HealthReport
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.state import KEYS_LIMIT, InstallationKey
@@ -106,21 +106,42 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
 def write_coverage(ports: Sequence[PortCoverage], *, time_unix_ns: int) -> stream_pb2.ConnectRequest:
     """The coverage message."""
     return stream_pb2.ConnectRequest(
-        coverage=stream_pb2.Coverage(
-            time_unix_ns=time_unix_ns,
-            ports=[
-                stream_pb2.PortCoverage(
-                    service=write_service(port.service),
-                    protocol=f"PORT_PROTOCOL_{port.protocol.name}",
-                    connections=port.connections,
-                    bytes=port.bytes,
-                    address=port.address,
-                    reason=port.reason,
-                )
-                for port in ports
-            ],
-        )
+        coverage=stream_pb2.Coverage(time_unix_ns=time_unix_ns, ports=[_write_port(port) for port in ports])
     )
+
+
+def _write_port(port: PortCoverage) -> stream_pb2.PortCoverage:
+    return stream_pb2.PortCoverage(
+        service=write_service(port.service),
+        protocol=f"PORT_PROTOCOL_{port.protocol.name}",
+        connections=port.connections,
+        bytes=port.bytes,
+        address=port.address,
+        reason=port.reason,
+        role=f"COVERAGE_ROLE_{port.role.name}",
+        is_http_like=port.is_http_like,
+        joined_late=port.joined_late,
+        calls=port.calls,
+        lost_calls=port.lost_calls,
+        estimated_calls=port.estimated_calls,
+        handshakes=_write_handshakes(port.handshakes) if port.handshakes.count else None,
+    )
+
+
+def _write_handshakes(handshakes: Handshakes) -> stream_pb2.Handshakes:
+    return stream_pb2.Handshakes(
+        count=handshakes.count,
+        server_names=_write_texts(handshakes.server_names),
+        protocols=_write_texts(handshakes.protocols),
+        versions=_write_texts(handshakes.versions),
+        cipher_suites=_write_texts(handshakes.cipher_suites),
+        weaknesses=_write_texts(handshakes.weaknesses),
+        peers=_write_texts(handshakes.peers),
+    )
+
+
+def _write_texts(texts: Sequence[tuple[str, int]]) -> list[stream_pb2.CountedText]:
+    return [stream_pb2.CountedText(text=text, count=count) for text, count in texts]
 
 
 def write_service(service: Service) -> data_pb2.Service:

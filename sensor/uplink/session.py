@@ -17,7 +17,7 @@ import grpc.aio
 from apidae.v1 import stream_pb2
 
 from sensor.clock import Clock
-from sensor.coverage import PortCoverage
+from sensor.coverage.row import PortCoverage
 from sensor.health import HealthReport
 from sensor.spool import BatchKey, Spool, SpoolEntry
 from sensor.uplink import messages

@@ -25,13 +25,14 @@ int main(void) {
 
 # Fields in the order in which the twin packs them.
 TWINS: dict[str, tuple[str, struct.Struct]] = {
-    "port_key": ("port kind", abi.PORT_KEY),
     "frames_event": (
         "time_ns connection sequence covered length left kind direction flags family local_port remote_port cgroup_id "
         "peer_cgroup_id local_address remote_address",
         abi.FRAMES_EVENT,
     ),
-    "port_count": ("connections bytes", abi.PORT_COUNT),
+    "port_key": ("cgroup_id port kind", abi.PORT_KEY),
+    "peer_key": ("cgroup_id address port family kind", abi.PEER_KEY),
+    "port_count": ("connections bytes late calls lost exchanges", abi.PORT_COUNT),
     "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B6s16sQ")),
     "root_key": ("cgroup_id host method address port role family", abi.ROOT_KEY),
     "edge_key": ("node shape hash", abi.EDGE_KEY),

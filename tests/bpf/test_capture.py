@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from sensor.calls import Exchange
-from sensor.coverage import PortProtocol
+from sensor.coverage.row import PortProtocol
 from sensor.kernel.capture import Capture
 from tests.bpf.wire import (
     chunked,

@@ -57,7 +57,9 @@ def stage() -> StageCounter:
 
 @pytest.fixture
 def assembler(stage: StageCounter) -> ExchangeAssembler:
-    return ExchangeAssembler(to_unix_ns=lambda ns: ns + SECOND_NS, stage=stage)
+    return ExchangeAssembler(
+        to_unix_ns=lambda ns: ns + SECOND_NS, stage=stage, take_first_bytes=lambda event, data: None
+    )
 
 
 def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter) -> None:
@@ -232,7 +234,7 @@ def _streams(draw: st.DrawFn) -> Iterable[memoryview]:
 @given(records=_streams())
 def test_any_events_keep_the_account(records: Iterable[memoryview]) -> None:
     stage = StageCounter("exchange")
-    assembler = ExchangeAssembler(to_unix_ns=lambda ns: ns, stage=stage)
+    assembler = ExchangeAssembler(to_unix_ns=lambda ns: ns, stage=stage, take_first_bytes=lambda event, data: None)
     final = [exchange for exchange in assembler.take(records) if exchange.is_final]
     ended = sum(
         1

@@ -15,7 +15,7 @@ from sensor.aggregate import Aggregator
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
 from sensor.convert import BatchConverter
-from sensor.coverage import PortCount, PortCoverage
+from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
 from sensor.facts import Facts
 from sensor.health import Figure, StageCount, tell_way

@@ -4,20 +4,20 @@ import threading
 from pathlib import Path
 
 from sensor.calls import WorkloadKind
-from sensor.enrich.node import RefreshTimer, build_identity
+from sensor.enrich.node import RefreshTimer, build_node
 from tests.sensor.enrich.fakes import FakeClock
 
 
 def test_identity_is_built_over_given_trees(tmp_path: Path) -> None:
     (tmp_path / "cgroup/system.slice/orders.service").mkdir(parents=True)
     (tmp_path / "proc").mkdir()
-    identity, listeners = build_identity(
+    tables = build_node(
         cluster="c", node="host-1", cgroup_mount=tmp_path / "cgroup", proc=tmp_path / "proc", clock=FakeClock()
     )
     cgroup_id = (tmp_path / "cgroup/system.slice/orders.service").stat().st_ino
-    service = identity.service(cgroup_id, 80, "10.0.0.5")
+    service = tables.identity.service(cgroup_id, 80, "10.0.0.5")
     assert (service.workload, service.workload_kind) == ("orders.service", WorkloadKind.SYSTEMD_UNIT)
-    assert all(listener.process is None for listener in listeners.all())
+    assert all(listener.process is None for listener in tables.listeners.all())
 
 
 def test_timer_goes_on_after_a_failure_and_stops() -> None:

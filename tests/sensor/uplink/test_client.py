@@ -11,7 +11,7 @@ from apidae.v1 import data_pb2, stream_pb2
 
 from sensor.aggregate import Triggers
 from sensor.clock import Clock
-from sensor.coverage import PortCoverage, PortProtocol
+from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.spool import Spool
 from sensor.uplink.client import Target, Uplink, UplinkRejectedError, UplinkSettings, parse_target

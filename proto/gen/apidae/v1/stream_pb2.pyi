@@ -32,6 +32,16 @@ class PortProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PORT_PROTOCOL_HTTP2: _ClassVar[PortProtocol]
     PORT_PROTOCOL_OTHER: _ClassVar[PortProtocol]
     PORT_PROTOCOL_SILENT: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_UNIX: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_QUIC: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_SOCKMAP: _ClassVar[PortProtocol]
+
+class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COVERAGE_ROLE_UNSPECIFIED: _ClassVar[CoverageRole]
+    COVERAGE_ROLE_LISTENING: _ClassVar[CoverageRole]
+    COVERAGE_ROLE_OUTBOUND: _ClassVar[CoverageRole]
+    COVERAGE_ROLE_NODE: _ClassVar[CoverageRole]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -48,6 +58,13 @@ PORT_PROTOCOL_ENCRYPTED: PortProtocol
 PORT_PROTOCOL_HTTP2: PortProtocol
 PORT_PROTOCOL_OTHER: PortProtocol
 PORT_PROTOCOL_SILENT: PortProtocol
+PORT_PROTOCOL_UNIX: PortProtocol
+PORT_PROTOCOL_QUIC: PortProtocol
+PORT_PROTOCOL_SOCKMAP: PortProtocol
+COVERAGE_ROLE_UNSPECIFIED: CoverageRole
+COVERAGE_ROLE_LISTENING: CoverageRole
+COVERAGE_ROLE_OUTBOUND: CoverageRole
+COVERAGE_ROLE_NODE: CoverageRole
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed")
@@ -221,21 +238,61 @@ class Health(_message.Message):
     reason: str
     def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class CountedText(_message.Message):
+    __slots__ = ("text", "count")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    count: int
+    def __init__(self, text: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class Handshakes(_message.Message):
+    __slots__ = ("count", "server_names", "protocols", "versions", "cipher_suites", "weaknesses", "peers")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SERVER_NAMES_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_SUITES_FIELD_NUMBER: _ClassVar[int]
+    WEAKNESSES_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    server_names: _containers.RepeatedCompositeFieldContainer[CountedText]
+    protocols: _containers.RepeatedCompositeFieldContainer[CountedText]
+    versions: _containers.RepeatedCompositeFieldContainer[CountedText]
+    cipher_suites: _containers.RepeatedCompositeFieldContainer[CountedText]
+    weaknesses: _containers.RepeatedCompositeFieldContainer[CountedText]
+    peers: _containers.RepeatedCompositeFieldContainer[CountedText]
+    def __init__(self, count: _Optional[int] = ..., server_names: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., protocols: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., cipher_suites: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weaknesses: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ...) -> None: ...
+
 class PortCoverage(_message.Message):
-    __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason")
+    __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason", "role", "is_http_like", "joined_late", "calls", "lost_calls", "estimated_calls", "handshakes")
     SERVICE_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    IS_HTTP_LIKE_FIELD_NUMBER: _ClassVar[int]
+    JOINED_LATE_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    LOST_CALLS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_CALLS_FIELD_NUMBER: _ClassVar[int]
+    HANDSHAKES_FIELD_NUMBER: _ClassVar[int]
     service: _data_pb2.Service
     protocol: PortProtocol
     connections: int
     bytes: int
     address: str
     reason: str
-    def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    role: CoverageRole
+    is_http_like: bool
+    joined_late: int
+    calls: int
+    lost_calls: int
+    estimated_calls: int
+    handshakes: Handshakes
+    def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[_Union[CoverageRole, str]] = ..., is_http_like: _Optional[bool] = ..., joined_late: _Optional[int] = ..., calls: _Optional[int] = ..., lost_calls: _Optional[int] = ..., estimated_calls: _Optional[int] = ..., handshakes: _Optional[_Union[Handshakes, _Mapping]] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("time_unix_ns", "ports")

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.calls import Service, WorkloadKind
-from sensor.coverage import MAX_ROWS, PortCount, PortCoverage, PortProtocol, cover_ports, note_limitation
+from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden, UnixPort
+from sensor.coverage.report import MAX_ROWS, PortMemory, cover_ports, note_limitation
+from sensor.coverage.row import CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
 
 UNKNOWN = Service(
@@ -32,8 +34,21 @@ def name_service(listener: Listener) -> Service:
     return msgspec.structs.replace(UNKNOWN, workload=f"service-{listener.cgroup_id}", port=listener.port)
 
 
-def cover(counts: list[PortCount], listeners: list[Listener]) -> list[PortCoverage]:
-    return cover_ports(counts, listeners, name_service=name_service, unknown_service=UNKNOWN)
+def cover(
+    counts: list[PortCount],
+    listeners: list[Listener],
+    hidden: Hidden = NOTHING_HIDDEN,
+    memory: PortMemory | None = None,
+) -> list[PortCoverage]:
+    return cover_ports(
+        counts,
+        listeners,
+        name_service=name_service,
+        name_client=lambda cgroup_id: msgspec.structs.replace(UNKNOWN, workload=f"client-{cgroup_id}"),
+        unknown_service=UNKNOWN,
+        hidden=hidden,
+        memory=memory,
+    )
 
 
 def count(port: int, kind: PortProtocol = PortProtocol.HTTP, *, cgroup_id: int = 0, connections: int = 3) -> PortCount:
@@ -57,6 +72,7 @@ def test_what_is_read_needs_no_reason(protocol: PortProtocol) -> None:
         bytes=300,
         address="0.0.0.0",
         reason="",
+        is_http_like=True,
     )
 
 
@@ -119,6 +135,88 @@ def test_report_is_bounded_and_keeps_its_totals() -> None:
     rows = cover(counts, [])
     assert len(rows) <= MAX_ROWS
     assert sum(row.connections for row in rows) == sum(c.connections for c in counts)
+
+
+def test_service_that_came_back_in_another_cgroup_is_one_row() -> None:
+    memory = PortMemory()
+    cover([count(80, cgroup_id=7)], [make_listener(80, cgroup_id=7)], memory=memory)
+    restarted = msgspec.structs.replace(name_service(make_listener(80, cgroup_id=7)))
+    rows = cover_ports(
+        [count(80, cgroup_id=7), count(80, cgroup_id=8)],
+        [make_listener(80, cgroup_id=8)],
+        name_service=lambda _: restarted,
+        name_client=lambda _: UNKNOWN,
+        unknown_service=UNKNOWN,
+        memory=memory,
+    )
+    assert brief(rows) == [("service-7", 80, PortProtocol.HTTP, 6)]
+    assert rows[0].reason == ""
+
+
+def test_service_that_has_gone_keeps_its_name() -> None:
+    memory = PortMemory()
+    cover([count(80, cgroup_id=7)], [make_listener(80, cgroup_id=7)], memory=memory)
+    (row,) = cover([count(80, cgroup_id=7)], [], memory=memory)
+    assert row.service.workload == "service-7"
+    assert "Nothing listens here any more" in row.reason
+
+
+def test_encrypted_says_what_was_heard_and_what_may_be_http() -> None:
+    heard = Handshakes(count=2, protocols=(("h2", 2),), versions=(("TLS 1.3", 2),))
+    other = Handshakes(count=1, protocols=(("mqtt", 1),))
+    counts = [
+        PortCount(port=9000, kind=PortProtocol.ENCRYPTED, connections=2, bytes=9, exchanges=5, handshakes=heard),
+        PortCount(port=443, kind=PortProtocol.ENCRYPTED, connections=2, bytes=9, handshakes=other),
+        count(8443, PortProtocol.ENCRYPTED),
+        count(9999, PortProtocol.ENCRYPTED),
+    ]
+    rows = {row.service.port: row for row in cover(counts, [])}
+    assert {port: row.is_http_like for port, row in rows.items()} == {9000: True, 443: False, 8443: True, 9999: False}
+    assert "Mostly TLS 1.3, h2." in rows[9000].reason
+    assert (rows[9000].estimated_calls, rows[9000].handshakes) == (5, heard)
+
+
+def test_called_hosts_are_rows_of_their_own() -> None:
+    called = PortCount(
+        port=443,
+        kind=PortProtocol.ENCRYPTED,
+        connections=2,
+        bytes=9,
+        cgroup_id=5,
+        role=CoverageRole.OUTBOUND,
+        address="192.0.2.1",
+    )
+    rows = cover([called, count(443, PortProtocol.ENCRYPTED, cgroup_id=1)], [make_listener(443)])
+    assert [(row.role, row.service.workload, row.address) for row in rows] == [
+        (CoverageRole.LISTENING, "service-1", "0.0.0.0"),
+        (CoverageRole.OUTBOUND, "client-5", "192.0.2.1"),
+    ]
+
+
+def test_what_no_hook_sees_is_listed() -> None:
+    hidden = Hidden(
+        unix_ports=(UnixPort(service=UNKNOWN, path="/run/app.sock", open_connections=3),),
+        datagram_listeners=(make_listener(443), make_listener(53, inode=2)),
+        kernel_tls={(1, 443): 4},
+        sockmap_programs=2,
+    )
+    rows = cover([count(443, PortProtocol.ENCRYPTED, cgroup_id=1)], [make_listener(443)], hidden)
+    assert brief(rows) == [
+        ("unknown", 0, PortProtocol.UNIX, 3),
+        ("service-1", 443, PortProtocol.ENCRYPTED, 3),
+        ("service-1", 443, PortProtocol.QUIC, 0),
+        ("node", 0, PortProtocol.SOCKMAP, 0),
+    ]
+    assert "4 open connections are encrypted by the kernel" in rows[1].reason
+
+
+def test_datagrams_are_of_the_socket_that_is_bound() -> None:
+    hidden = Hidden(datagram_listeners=(make_listener(4433, cgroup_id=2),))
+    rows = cover([count(4433, PortProtocol.QUIC, cgroup_id=2)], [make_listener(4433)], hidden)
+    assert brief(rows) == [
+        ("service-1", 4433, PortProtocol.SILENT, 0),
+        ("service-2", 4433, PortProtocol.QUIC, 3),
+    ]
 
 
 COUNTS = st.builds(

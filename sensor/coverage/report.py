@@ -1,0 +1,254 @@
+"""The report: one `PortCoverage` a (service, address, protocol), silent ports, unix sockets and called hosts included.
+
+Takes the kernel's counts and the node's listeners. Pure. Counts are never split and never dropped: the sum over the
+rows is the sum of what the kernel counted.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from sensor.calls import Service, WorkloadKind
+from sensor.coverage.handshakes import add_handshakes
+from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden
+from sensor.coverage.likeness import PORT_HTTPS, is_http_like
+from sensor.coverage.reasons import CLOSED, FOLDED, KERNEL_TLS, REASONS, SHARED, describe_encryption
+from sensor.coverage.row import CoverageRole, PortCount, PortCoverage, PortProtocol
+from sensor.enrich.listeners import Listener
+
+# Rows of one report; a node has some dozens. Past it the rows of least bytes are added together, so that totals stay
+# exact.
+MAX_ROWS = 4_096
+# Ports remembered for counts whose service has gone.
+MEMORY_MAX = 16_384
+OTHER_WORKLOAD = "other"
+NODE_WORKLOAD = "node"
+
+Rows = dict[tuple[Service, str, PortProtocol, CoverageRole], PortCoverage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Port:
+    """The listeners of one port that are one service."""
+
+    service: Service
+    addresses: tuple[str, ...]
+    cgroup_ids: frozenset[int]
+
+
+class PortMemory:
+    """Whose a count was: its service may have gone, or have come back in another cgroup."""
+
+    def __init__(self) -> None:
+        self._ports: dict[tuple[int, int, bool], _Port] = {}
+
+    def recall(self, count: PortCount, fitting: list[_Port]) -> list[_Port]:
+        """Those that fit now; where none does, the one that did."""
+        key = (count.cgroup_id, count.port, count.kind is PortProtocol.QUIC)
+        if len(fitting) == 1 and count.cgroup_id:
+            if len(self._ports) >= MEMORY_MAX:
+                self._ports.clear()
+            self._ports[key] = fitting[0]
+        return fitting if fitting or key not in self._ports else [self._ports[key]]
+
+
+def cover_ports(
+    counts: Iterable[PortCount],
+    listeners: Sequence[Listener],
+    *,
+    name_service: Callable[[Listener], Service],
+    name_client: Callable[[int], Service],
+    unknown_service: Service,
+    hidden: Hidden = NOTHING_HIDDEN,
+    memory: PortMemory | None = None,
+) -> list[PortCoverage]:
+    """The report, by role, port, service and protocol.
+
+    `name_service` is `NodeIdentity.listener_service`, `name_client` its `client_service`; `unknown_service` stands for
+    a port on which nothing listens now, or several services at once (its port is replaced). At most `MAX_ROWS`.
+    """
+    ports = _group_listeners(listeners, name_service)
+    datagram_ports = _group_listeners(hidden.datagram_listeners, name_service)
+    rows: Rows = {}
+    called: set[tuple[PortProtocol, Service, tuple[str, ...]]] = set()
+    for count in counts:
+        if count.role is CoverageRole.OUTBOUND:
+            _add(rows, _build_outbound(count, name_client))
+            continue
+        is_datagram = count.kind is PortProtocol.QUIC
+        present = (datagram_ports if is_datagram else ports).get(count.port, ())
+        fitting = _find_fitting(present, count)
+        if memory is not None:
+            fitting = memory.recall(count, fitting)
+        silenced = PortProtocol.QUIC if is_datagram else PortProtocol.SILENT
+        called.update((silenced, port.service, port.addresses) for port in fitting)
+        is_open = any(
+            (port.service, port.addresses) == (one.service, one.addresses) for port in present for one in fitting
+        )
+        _add(rows, _build_row(count, fitting, unknown_service, hidden, is_open=is_open))
+    _add_silent(rows, called, ports, PortProtocol.SILENT, unknown_service, hidden)
+    quic = {PORT_HTTPS: datagram_ports[PORT_HTTPS]} if PORT_HTTPS in datagram_ports else {}
+    _add_silent(rows, called, quic, PortProtocol.QUIC, unknown_service, hidden)
+    for row in _list_hidden(hidden, unknown_service):
+        _add(rows, row)
+    return _bound(sorted(rows.values(), key=_order), unknown_service)
+
+
+def note_limitation(rows: Sequence[PortCoverage], limitation: str) -> Sequence[PortCoverage]:
+    """The report with what the way of capture does not see at each port that is read; rows as they are without any."""
+    if not limitation:
+        return rows
+    return [
+        replace(row, reason=f"{limitation} {row.reason}".strip()) if row.protocol is PortProtocol.HTTP else row
+        for row in rows
+    ]
+
+
+def _group_listeners(
+    listeners: Sequence[Listener], name_service: Callable[[Listener], Service]
+) -> dict[int, list[_Port]]:
+    """By port, the listeners of one service together: IPv4 and IPv6, SO_REUSEPORT."""
+    groups: dict[tuple[int, Service], list[Listener]] = {}
+    for listener in listeners:
+        groups.setdefault((listener.port, name_service(listener)), []).append(listener)
+    ports: dict[int, list[_Port]] = {}
+    for (number, service), members in groups.items():
+        port = _Port(
+            service=service,
+            addresses=tuple(sorted({listener.address for listener in members})),
+            cgroup_ids=frozenset(listener.cgroup_id for listener in members),
+        )
+        ports.setdefault(number, []).append(port)
+    return ports
+
+
+def _find_fitting(ports: Sequence[_Port], count: PortCount) -> list[_Port]:
+    """The services that a count may be of: those of its cgroup, else those whose cgroup is not known."""
+    if not count.cgroup_id:
+        return list(ports)
+    exact = [port for port in ports if count.cgroup_id in port.cgroup_ids]
+    return exact or [port for port in ports if 0 in port.cgroup_ids]
+
+
+def _add_silent(
+    rows: Rows,
+    called: set[tuple[PortProtocol, Service, tuple[str, ...]]],
+    ports: dict[int, list[_Port]],
+    protocol: PortProtocol,
+    unknown_service: Service,
+    hidden: Hidden,
+) -> None:
+    for port in (port for group in ports.values() for port in group):
+        if (protocol, port.service, port.addresses) not in called:
+            silent = PortCount(port=port.service.port, kind=protocol, connections=0, bytes=0)
+            _add(rows, _build_row(silent, [port], unknown_service, hidden, is_open=True))
+
+
+def _build_row(
+    count: PortCount, fitting: Sequence[_Port], unknown_service: Service, hidden: Hidden, *, is_open: bool
+) -> PortCoverage:
+    reasons = [REASONS[count.kind]]
+    if count.kind is PortProtocol.ENCRYPTED:
+        kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
+        reasons.append(describe_encryption(count.handshakes))
+        reasons.append(KERNEL_TLS.format(count=kernel_tls) if kernel_tls else "")
+    if len(fitting) == 1:
+        service, addresses = fitting[0].service, fitting[0].addresses
+    else:
+        service = msgspec.structs.replace(unknown_service, port=count.port)
+        addresses = tuple(sorted({address for port in fitting for address in port.addresses}))
+        reasons.append(SHARED.format(count=len(fitting)) if fitting else "")
+    reasons.append("" if is_open else CLOSED)
+    return _tell(count, service, ", ".join(addresses), " ".join(reason for reason in reasons if reason))
+
+
+def _build_outbound(count: PortCount, name_client: Callable[[int], Service]) -> PortCoverage:
+    service = msgspec.structs.replace(name_client(count.cgroup_id), port=count.port)
+    reason = f"{REASONS[count.kind]} {describe_encryption(count.handshakes)}".strip()
+    return _tell(count, service, count.address, reason)
+
+
+def _tell(count: PortCount, service: Service, address: str, reason: str) -> PortCoverage:
+    return PortCoverage(
+        service=service,
+        protocol=count.kind,
+        role=count.role,
+        address=address,
+        reason=reason,
+        is_http_like=is_http_like(count.kind, count.port, count.handshakes),
+        connections=count.connections,
+        bytes=count.bytes,
+        joined_late=count.joined_late,
+        calls=count.calls,
+        lost_calls=count.lost_calls,
+        estimated_calls=count.exchanges,
+        handshakes=count.handshakes,
+    )
+
+
+def _list_hidden(hidden: Hidden, unknown_service: Service) -> Iterable[PortCoverage]:
+    for port in hidden.unix_ports:
+        yield PortCoverage(
+            service=port.service,
+            protocol=PortProtocol.UNIX,
+            connections=port.open_connections,
+            bytes=0,
+            address=port.path,
+            reason=REASONS[PortProtocol.UNIX],
+        )
+    if hidden.sockmap_programs:
+        yield PortCoverage(
+            service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+            protocol=PortProtocol.SOCKMAP,
+            role=CoverageRole.NODE,
+            connections=0,
+            bytes=0,
+            address=f"{hidden.sockmap_programs} programs",
+            reason=REASONS[PortProtocol.SOCKMAP],
+        )
+
+
+def _add(rows: Rows, row: PortCoverage) -> None:
+    """Puts the row into the report, or its figures into the row of the same service, address and protocol."""
+    rows[row.key] = _sum(rows[row.key], row) if row.key in rows else row
+
+
+def _sum(row: PortCoverage, more: PortCoverage) -> PortCoverage:
+    return replace(
+        row,
+        connections=row.connections + more.connections,
+        bytes=row.bytes + more.bytes,
+        joined_late=row.joined_late + more.joined_late,
+        calls=row.calls + more.calls,
+        lost_calls=row.lost_calls + more.lost_calls,
+        estimated_calls=row.estimated_calls + more.estimated_calls,
+        is_http_like=row.is_http_like or more.is_http_like,
+        handshakes=add_handshakes(row.handshakes, more.handshakes),
+    )
+
+
+def _bound(rows: list[PortCoverage], unknown_service: Service) -> list[PortCoverage]:
+    """At most `MAX_ROWS`: the rest is one row a protocol, role and likeness, of port 0."""
+    if len(rows) <= MAX_ROWS:
+        return rows
+    reserve = 2 * len(PortProtocol) * len(CoverageRole)
+    by_bytes = sorted(rows, key=lambda row: -row.bytes)
+    kept, folded = by_bytes[: MAX_ROWS - reserve], by_bytes[MAX_ROWS - reserve :]
+    other: Rows = {}
+    for row in folded:
+        service = Service(
+            cluster=unknown_service.cluster,
+            namespace="",
+            workload=OTHER_WORKLOAD,
+            workload_kind=WorkloadKind.UNSPECIFIED,
+            host_name=unknown_service.host_name,
+            port=0,
+        )
+        address = "like HTTP" if row.is_http_like else ""
+        _add(other, replace(row, service=service, address=address, reason=FOLDED.format(limit=MAX_ROWS)))
+    return sorted([*kept, *other.values()], key=_order)
+
+
+def _order(row: PortCoverage) -> tuple[int, int, str, int, str]:
+    return row.role, row.service.port, row.service.workload, row.protocol, row.address

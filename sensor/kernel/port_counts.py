@@ -1,0 +1,91 @@
+"""Reads the maps of the coverage: what was seen of each listening port, and of each host that is called encrypted."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sensor.calls import Role
+from sensor.coverage.handshakes import End, HandshakeTable
+from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortProtocol
+from sensor.exchange import name_address
+from sensor.kernel.abi import (
+    PEER_KEY,
+    PEERS_SIZE,
+    PORT_COUNT,
+    PORT_KEY,
+    PORTS_SIZE,
+    ConnectionKind,
+    EventKind,
+    KernelEvent,
+)
+from sensor.kernel.syscalls import read_batch
+
+_PROTOCOLS: Final = {
+    ConnectionKind.HTTP: PortProtocol.HTTP,
+    ConnectionKind.UPGRADED: PortProtocol.HTTP,
+    ConnectionKind.ENCRYPTED: PortProtocol.ENCRYPTED,
+    ConnectionKind.HTTP2: PortProtocol.HTTP2,
+    ConnectionKind.OTHER: PortProtocol.OTHER,
+    ConnectionKind.NEW: PortProtocol.OTHER,
+    ConnectionKind.QUIC: PortProtocol.QUIC,
+}
+_NO_COUNT: Final = (0,) * 6  # Fields of PORT_COUNT.
+
+_Count = tuple[End, int, bytes]  # Of whom, ConnectionKind, a PORT_COUNT.
+
+
+def read_port_counts(
+    ports_fd: int, peers_fd: int | None = None, handshakes: HandshakeTable | None = None
+) -> list[PortCount]:
+    """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes."""
+    totals: dict[tuple[PortProtocol, End], tuple[int, ...]] = {}
+    for end, kind, value in [*_read_ports(ports_fd), *(_read_peers(peers_fd) if peers_fd is not None else ())]:
+        protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
+        before = totals.get((protocol, end), _NO_COUNT)
+        totals[protocol, end] = tuple(map(sum, zip(before, PORT_COUNT.unpack(value), strict=True)))
+    return [_build(protocol, end, count, handshakes) for (protocol, end), count in sorted(totals.items())]
+
+
+def _read_ports(map_fd: int) -> Iterator[_Count]:
+    for key, value in read_batch(map_fd, PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE):
+        cgroup_id, port, kind = PORT_KEY.unpack(key)
+        yield (cgroup_id, CoverageRole.LISTENING, port, ""), kind, value
+
+
+def _read_peers(map_fd: int) -> Iterator[_Count]:
+    for key, value in read_batch(map_fd, PEER_KEY.size, PORT_COUNT.size, PEERS_SIZE):
+        cgroup_id, address, port, family, kind = PEER_KEY.unpack(key)
+        yield (cgroup_id, CoverageRole.OUTBOUND, port, name_address(family, address)), kind, value
+
+
+def _build(protocol: PortProtocol, end: End, count: Sequence[int], handshakes: HandshakeTable | None) -> PortCount:
+    cgroup_id, role, port, address = end
+    connections, size, late, calls, lost, exchanges = count
+    heard = NO_HANDSHAKES
+    if handshakes is not None and protocol is PortProtocol.ENCRYPTED:
+        heard = handshakes.find(end)
+    return PortCount(
+        port=port,
+        kind=protocol,
+        connections=connections,
+        bytes=size,
+        cgroup_id=cgroup_id,
+        role=role,
+        address=address,
+        joined_late=late,
+        calls=calls,
+        lost_calls=lost,
+        exchanges=exchanges,
+        handshakes=heard,
+    )
+
+
+def take_first_bytes(handshakes: HandshakeTable, event: KernelEvent, data: bytes) -> None:
+    """Puts the first bytes of an encrypted connection to what was heard of its end."""
+    remote = name_address(event.family, event.remote_address)
+    end: End = (event.cgroup_id, CoverageRole.LISTENING, event.local_port, "")
+    if event.role == Role.CLIENT:
+        end = (event.cgroup_id, CoverageRole.OUTBOUND, event.remote_port, remote)
+    if event.kind == EventKind.SERVER_HELLO:
+        handshakes.take_server(end, data)
+    else:
+        handshakes.take_client(end, remote if event.role == Role.SERVER else "", data)
