@@ -62,6 +62,7 @@ ENDPOINT_COLUMNS = _columns(
     ("consumers", "consumers", 1),
     ("tier", "tier", 6),
     ("last_seen", "last_seen", 7),
+    ("protocols", "protocols", 5),
 )
 CONSUMER_COLUMNS = _columns(
     ("consumer", "id", 0),
@@ -127,6 +128,7 @@ def register(app: typer.Typer) -> None:
         host: str = "",
         tier: str = "",
         auth: str = "",
+        protocol: Annotated[str, typer.Option(help="http/1.1, http/2, grpc, websocket, ..")] = "",
         sort: str = "calls",
         since: SinceOption = "24h",
         limit: LimitOption = 50,
@@ -136,7 +138,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the endpoints of the inventory."""
         filters = {"q": query, "method": method, "service": service, "host": host, "tier": tier, "auth": auth}
-        asked = {**filters, "sort": sort, "since": since, "limit": str(limit)}
+        asked = {**filters, "protocol": protocol, "sort": sort, "since": since, "limit": str(limit)}
         _print(fetch(url, token, "endpoints", asked)["items"], ENDPOINT_COLUMNS, output)
 
     @app.command("consumers")
@@ -259,11 +261,11 @@ def choose_columns(widths: Sequence[int], ranks: Sequence[int], width: int) -> l
 
 
 def pick(item: Mapping[str, Any], place: str) -> Any:
-    """The value at a dotted place; None where it is not there."""
+    """The value at a dotted place, several in one text; None where it is not there."""
     value: Any = item
     for name in place.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def write_cell(value: Any) -> Any:

@@ -14,6 +14,9 @@ U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
 
 
+UNKNOWN_PATH = "<unknown>"
+
+
 class ConsumerColumn(StrEnum):
     """A column that may name the consumer; the order here is the default one, as in the sensor's settings."""
 
@@ -58,6 +61,11 @@ class Route:
     method: str
     segments: tuple[Segment, ...]
     has_trailing_slash: bool
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the path of its calls is not known (HTTP/2 joined late); no path that is known has such a literal."""
+        return len(self.segments) == 1 and self.segments[0].text == UNKNOWN_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +122,14 @@ class RowBatch:
     object_numeric_calls: U64
     object_monotonic_steps: U64
     object_numeric_span: U64
+    kind: U32
+    rpc_status: U32
+    ended_later: U64
+    streams: U64
+    stream_duration_sum_us: U64
+    counted_messages_calls: U64
+    request_messages: U64
+    response_messages: U64
 
     def __len__(self) -> int:
         return len(self.route)

@@ -25,7 +25,7 @@ from sensor.aggregation.rows import RowColumns, RowFlag, Rows, Sum, join_rows, m
 from sensor.aggregation.waiting import WaitingCalls
 from sensor.aggregation.window import Bounds, Window, flag_other
 from sensor.calls import CallRecord
-from sensor.columns import NO_NUMBER, STATUS_CODE_LIMIT, CallFlag, Calls
+from sensor.columns import NO_NUMBER, RPC_STATUS_LIMIT, STATUS_CODE_LIMIT, Calls, tell_flags
 from sensor.config import ConsumerColumn
 from sensor.facts import (
     DEFAULT_CONSUMER_ORDER,
@@ -48,12 +48,20 @@ WINDOW_GRACE_NS: Final = SECOND_NS
 OPEN_WINDOWS_LIMIT: Final = 8
 # A window that begins later than this after now can only come from a clock that was set back: it closes at once.
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
-# Calls that wait for their second to end, 72 bytes each. Past it they are made rows at once, and triggers then see that
+# Calls that wait for their second to end, 80 bytes each. Past it they are made rows at once, and triggers then see that
 # second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
 # Calls of earlier seconds, whose responses took long, go with those of the last one where they are at most this part.
 _LATE_PART: Final = 8
 _LARGEST_U32: Final = (1 << 32) - 1
+# Columns of calls and what their values stay below: places in the key of a row.
+_BOUNDS: Final = (
+    ("route", ROUTES_LIMIT),
+    ("status", STATUS_CODE_LIMIT),
+    ("rpc_status", RPC_STATUS_LIMIT),
+    ("role", 4),
+    ("hop", 4),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +121,8 @@ class Aggregator:
         self._seen_count += 1
         if not 0 <= record.status_code < STATUS_CODE_LIMIT:
             raise ValueError(f"status code is {record.status_code}; it has three digits")
+        if record.rpc_status is not None and not 0 <= record.rpc_status < RPC_STATUS_LIMIT - 1:
+            raise ValueError(f"RPC status is {record.rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
         facts = self.facts
         number = record.object_number
         call = (
@@ -134,6 +144,7 @@ class Aggregator:
                     record.authentication,
                     record.protocol_version,
                     record.request_content_type,
+                    record.kind,
                 )
             ),
             min(record.time_to_first_byte_ns // 1000, _LARGEST_U32),
@@ -141,11 +152,11 @@ class Aggregator:
             facts.media_type(record.response_content_type),
             record.role,
             record.hop,
-            record.is_lossy * CallFlag.LOSSY.value
-            | record.is_aborted * CallFlag.ABORTED.value
-            | record.is_final * CallFlag.FINAL.value
-            | record.is_ambiguous * CallFlag.AMBIGUOUS.value,
+            tell_flags(record),
+            0 if record.rpc_status is None else record.rpc_status + 1,
             record.calls,
+            min(record.request_messages or 0, _LARGEST_U32),
+            min(record.response_messages or 0, _LARGEST_U32),
         )
         self._make_room()
         self._waiting.append(call)
@@ -153,7 +164,7 @@ class Aggregator:
     def add_calls(self, calls: Calls) -> None:
         """Count calls; the array is copied. Raises ValueError, and takes none, where a column is out of its bounds."""
         self._seen_count += len(calls)
-        for name, limit in (("route", ROUTES_LIMIT), ("status", STATUS_CODE_LIMIT), ("role", 4), ("hop", 4)):
+        for name, limit in _BOUNDS:
             largest = int(calls[name].max(initial=0))
             if largest >= limit:
                 raise ValueError(f"column {name} of the calls has {largest}; it stays below {limit}")

@@ -7,6 +7,7 @@ collector, since nothing in them can point back.
 """
 
 from enum import IntEnum, IntFlag
+from typing import Final
 
 import msgspec
 
@@ -64,6 +65,19 @@ class PrincipalKind(IntEnum):
     TOKEN = 7
 
 
+class CallKind(IntEnum):
+    """What a call is besides HTTP; values are those of the wire."""
+
+    HTTP = 0
+    GRPC = 1
+    GRPC_WEB = 2
+    CONNECT = 3
+    WEBSOCKET = 4
+
+
+RPC_KINDS: Final = frozenset((CallKind.GRPC, CallKind.GRPC_WEB, CallKind.CONNECT))
+
+
 class AuthenticationKind(IntFlag):
     """Credentials a request carried; a bit is 1 << number of the wire's enum."""
 
@@ -85,6 +99,8 @@ class AuthenticationKind(IntFlag):
     NEGOTIATE = 1 << 15
     MTLS_FORWARDED = 1 << 16
     OTHER = 1 << 17
+    # Alone: nobody could see whether there were any, as parts of the head were not known.
+    UNKNOWN = 1 << 18
 
 
 class Exchange(msgspec.Struct, frozen=True, gc=False):
@@ -183,3 +199,11 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     # The last parameter's value where it is a number of at most 18 digits. Never leaves the node as such.
     object_number: int | None
     is_ambiguous: bool = False  # As in Exchange.
+    kind: CallKind = CallKind.HTTP
+    rpc_status: int | None = None  # google.rpc.Code; None: of no RPC, not sent yet, or not known.
+    # Of RPCs and WebSockets, whole in the last part; None where they could not be counted.
+    request_messages: int | None = None
+    response_messages: int | None = None
+    is_stream: bool = False  # How long it took says how long somebody listened: its duration is no latency.
+    has_unknown_fields: bool = False  # Of a head of HTTP/2: what they say (a credential, too) could not be seen.
+    is_inferred: bool = False  # Path, method or status follow from other evidence than their own bytes.

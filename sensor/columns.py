@@ -1,7 +1,7 @@
 """Calls as columns: one row of `CALL` for each call, or for the closing part of a call already counted (`calls` = 0).
 
 Recognition fills them from the kernel's records and the slow path from `CallRecord`s; aggregation sums them. `route`,
-`actor` and `response_type` are indexes of `sensor.facts.Facts`. 72 bytes a row.
+`actor` and `response_type` are indexes of `sensor.facts.Facts`. 80 bytes a row.
 """
 
 from enum import IntFlag
@@ -10,11 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sensor.calls import CallRecord
+
 # `object` where the path has no parameter, and `number` where the object is no integer.
 NO_OBJECT: Final = 0
 NO_NUMBER: Final = -1
 # A status code stays below: three digits.
 STATUS_CODE_LIMIT: Final = 1_000
+# `rpc_status` stays below: google.rpc.Code and one more, 0 where there is none.
+RPC_STATUS_LIMIT: Final = 18
 
 
 class CallFlag(IntFlag):
@@ -25,6 +29,10 @@ class CallFlag(IntFlag):
     ABORTED = 2  # Ended before its response was complete.
     FINAL = 4  # Sizes and duration are complete.
     AMBIGUOUS = 8  # Programs may disagree where the request ends.
+    UNKNOWN_FIELDS = 16  # Parts of a head could not be read, a credential perhaps among them.
+    INFERRED = 32  # Path, method or status follow from other evidence than their own bytes.
+    STREAM = 64  # Its duration is no latency.
+    COUNTED = 128  # The messages are known.
 
 
 CALL: Final = np.dtype(
@@ -43,7 +51,10 @@ CALL: Final = np.dtype(
         ("role", "u1"),  # sensor.calls.Role.
         ("hop", "u1"),  # sensor.calls.Hop.
         ("flags", "u1"),
+        ("rpc_status", "u1"),  # google.rpc.Code and one more; 0 where there is none.
         ("calls", "<u4"),
+        ("request_messages", "<u4"),  # Of RPCs and WebSockets; 0 unless COUNTED.
+        ("response_messages", "<u4"),
     ],
     align=True,
 )
@@ -54,3 +65,18 @@ Calls = NDArray[np.void]
 def make_calls(count: int) -> Calls:
     """`count` calls whose every column is 0."""
     return np.zeros(count, CALL)
+
+
+def tell_flags(record: CallRecord) -> int:
+    """CallFlags of a call."""
+    is_counted = record.is_final and record.request_messages is not None and record.response_messages is not None
+    return (
+        record.is_lossy * CallFlag.LOSSY.value
+        | record.is_aborted * CallFlag.ABORTED.value
+        | record.is_final * CallFlag.FINAL.value
+        | record.has_unknown_fields * CallFlag.UNKNOWN_FIELDS.value
+        | record.is_inferred * CallFlag.INFERRED.value
+        | record.is_ambiguous * CallFlag.AMBIGUOUS.value
+        | record.is_stream * CallFlag.STREAM.value
+        | is_counted * CallFlag.COUNTED.value
+    )

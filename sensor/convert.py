@@ -223,6 +223,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> Ser
         "response_content_type": dictionaries.index_media_types(rows.response_types),
         "flags": rows.flags,
         **_list_figures(rows),
+        **_list_rare(rows, facts.kind[identities]),
     }
     dictionaries.write_strings()
     fixed: dict[str, NDArray[np.uint64]] = {
@@ -264,6 +265,21 @@ def _list_figures(rows: Rows) -> dict[str, NDArray[Any]]:
         "object_monotonic_steps": rows.sums[Sum.STEPS],
         "object_numeric_span": span * has_numbers,
     }
+
+
+def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Columns of which plain HTTP has nothing but zeros, which are left out."""
+    columns: dict[str, NDArray[Any]] = {
+        "kind": kinds,
+        "rpc_status": rows.rpc_statuses,
+        "ended_later": rows.sums[Sum.ENDED_LATER],
+        "streams": rows.sums[Sum.STREAMS],
+        "stream_duration_sum_us": rows.sums[Sum.STREAM_US],
+        "counted_messages_calls": rows.sums[Sum.COUNTED],
+        "request_messages": rows.sums[Sum.REQUEST_MESSAGES],
+        "response_messages": rows.sums[Sum.RESPONSE_MESSAGES],
+    }
+    return {name: column for name, column in columns.items() if column.any()}
 
 
 def _estimate_route(route: Route) -> int:

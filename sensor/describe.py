@@ -11,17 +11,19 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sensor.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Principals
 from sensor.keyed import KeyedHash
+from sensor.kinds import CallFacts, read_exchange, read_stream
 from sensor.protocols.http1 import (
     Malformed,
     RequestHead,
     parse_request_head,
     read_response_content_type,
 )
+from sensor.protocols.rpc_status import find_outcome
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 
@@ -118,26 +120,38 @@ class Describer:
         head = parse_request_head(exchange.request_head, exchange.is_request_head_truncated)
         if isinstance(head, Malformed):
             return Undescribed(f"request_{head.reason}")
-        return self._describe_head(exchange, head, read_response_content_type(exchange.response_head))
+        response_content_type = read_response_content_type(exchange.response_head)
+        facts = read_exchange(exchange, head, response_content_type)
+        return self._describe_head(exchange, head, response_content_type, facts)
 
     def _describe_stream(self, stream: StreamExchange) -> CallRecord | Undescribed:
         """The record of a call of HTTP/2, whose heads were read before."""
-        request = stream.call.request
+        call = stream.call
+        request = call.request
         if isinstance(request, Malformed):
             return Undescribed(f"request_{request.reason}")
-        return self._describe_head(stream.exchange, request.head, stream.call.response_content_type)
+        facts = read_stream(stream.exchange.connection, call, request)
+        return self._describe_head(stream.exchange, request.head, call.response_content_type, facts)
 
-    def _describe_head(self, exchange: Exchange, head: RequestHead, response_content_type: str) -> CallRecord:
+    def _describe_head(
+        self, exchange: Exchange, head: RequestHead, response_content_type: str, facts: CallFacts
+    ) -> CallRecord:
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
-        templated = self._templater.route(
-            service,
-            head.host,
-            head.method if head.method in _REGISTERED else self._name_method(head.method),
-            head.path,
-            exchange.status_code,
-            self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload),
-        )
+        method = head.method if head.method in _REGISTERED else self._name_method(head.method)
+        outcome = find_outcome(exchange.status_code, facts.rpc_status)
+        if facts.unknown:
+            templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
+        else:
+            templated = self._templater.route(
+                service,
+                head.host,
+                method,
+                head.path,
+                outcome,
+                self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload),
+                is_named=facts.is_named,
+            )
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
@@ -155,7 +169,7 @@ class Describer:
             credentials.is_truncated,
             client_address,
             client_workload,
-            credentials.kinds,
+            credentials.kinds or _find_unseen(head, facts),
             head.content_type,
             response_content_type,
             exchange.request_bytes,
@@ -169,6 +183,13 @@ class Describer:
             object_hash,
             number,
             exchange.is_ambiguous,
+            facts.kind,
+            facts.rpc_status,
+            facts.request_messages,
+            facts.response_messages,
+            facts.is_stream,
+            facts.has_unknown_fields,
+            facts.is_inferred,
         )
 
     def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:
@@ -226,6 +247,12 @@ class Describer:
             self._methods.add(method)
             return method
         return OTHER_METHOD
+
+
+def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:
+    """Of a head in which no credential was seen: whether there may have been one."""
+    is_unseen = facts.is_request_unknown or head.is_last_header_cut
+    return AuthenticationKind.UNKNOWN if is_unseen else AuthenticationKind.NONE
 
 
 def _make_consumer_finder(order: tuple[str, ...]) -> Callable[[int, int, str, str], int]:

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sensor.calls import AuthenticationKind, PrincipalKind, Route
+from sensor.calls import AuthenticationKind, CallKind, PrincipalKind, Route
 from sensor.config import ConsumerColumn
 
 NO_ROUTE: Final = 0
@@ -29,11 +29,13 @@ NO_MEDIA_TYPE: Final = 0
 ROUTES_LIMIT: Final = 1 << 16
 IDENTITIES_LIMIT: Final = 1 << 16
 MEDIA_TYPES_LIMIT: Final = 1 << 14
-# Identities kept free for those of `other`: combinations of authentication kinds and version.
+# Identities kept free for those of `other`: combinations of authentication kinds, version and kind of call.
 _OTHERS_LIMIT: Final = 1 << 11
 # A table is swept when so much of it is taken, and then down to half.
 _SWEEP_RATIO: Final = 0.75
 _KEPT_RATIO: Final = 0.5
+# What `other` keeps of credentials at least.
+_LEAST: Final = (int(AuthenticationKind.NONE), int(AuthenticationKind.UNKNOWN), int(AuthenticationKind.OTHER))
 _MASK: Final = (1 << 64) - 1
 _IDENTITY_BITS: Final = 16
 _IDENTITY_MASK: Final = (1 << _IDENTITY_BITS) - 1
@@ -55,12 +57,14 @@ class ActorFacts(msgspec.Struct, frozen=True):
     authentication: AuthenticationKind
     protocol_version: str  # `1.0` or `1.1`.
     request_content_type: str  # Media type, lower case, no parameters.
+    kind: CallKind = CallKind.HTTP
 
     def __repr__(self) -> str:
         return "ActorFacts(redacted)"
 
 
-# (principal, credential, client address, client workload, version, authentication << 8 | principal kind, is other).
+# (principal, credential, client address, client workload, version, packed, is other); packed is authentication << 16 |
+# kind << 8 | principal kind.
 _Identity = tuple[int, int, str, str, str, int, bool]
 _NOBODY: Final[_Identity] = (0, 0, "", "", "", 0, True)
 _COLUMN_PLACES: Final = {
@@ -129,6 +133,7 @@ class IdentityColumns:
     protocol_version: NDArray[np.uint32]
     authentication: NDArray[np.uint32]
     principal_kind: NDArray[np.uint8]
+    kind: NDArray[np.uint8]
     is_other: NDArray[np.bool_]
     other: NDArray[np.uint16]  # The identity of `other` that takes its calls; of `other`, the one that tells less.
     consumer: NDArray[np.uint64]  # Tells consumers apart on this node; 0 = nothing known.
@@ -191,7 +196,7 @@ class Facts:
             actor.client_workload,
             actor.protocol_version,
             # Integers on purpose: hashing an enum's member is a call into Python.
-            actor.authentication << 8 | actor.principal_kind,
+            actor.authentication << 16 | actor.kind << 8 | actor.principal_kind,
             False,
         )
         identity = self._identities.numbers.get(key)
@@ -227,9 +232,10 @@ class Facts:
             bool(number >> _TRUNCATED_SHIFT),
             client_address,
             client_workload,
-            AuthenticationKind(packed >> 8),
+            AuthenticationKind(packed >> 16),
             protocol_version,
             self.find_media_type(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
+            CallKind(packed >> 8 & 0xFF),
         )
 
     def begin_tick(self) -> int:
@@ -275,7 +281,7 @@ class Facts:
         self._texts.forget(numbers[~is_used[numbers]])
 
     def _add_identity(self, key: _Identity) -> int:
-        other = self._find_other(key[4], key[5] >> 8)
+        other = self._find_other(key[4], key[5] >> 8 & 0xFF, key[5] >> 16)
         if len(self._identities.numbers) >= IDENTITIES_LIMIT - _OTHERS_LIMIT:
             return other
         number = self._identities.add(key, self._tick)
@@ -284,14 +290,14 @@ class Facts:
         self._fill_identity(number, key, other)
         return number
 
-    def _find_other(self, protocol_version: str, authentication: int) -> int:
-        """The identity of `other` of a version and kinds of credentials."""
-        key = (0, 0, "", "", protocol_version, authentication << 8, True)
+    def _find_other(self, protocol_version: str, kind: int, authentication: int) -> int:
+        """The identity of `other` of a version, a kind of call and kinds of credentials."""
+        key = (0, 0, "", "", protocol_version, authentication << 16 | kind << 8, True)
         number = self._identities.numbers.get(key)
         if number is None:
-            # Which kinds of credentials is lost, whether there were any is not.
-            reduced = int(AuthenticationKind.OTHER) if authentication else 0
-            less = self._find_other(protocol_version, reduced) if authentication != reduced else None
+            # Which kinds of credentials is lost, whether there were any, or nobody knows, is not.
+            reduced = authentication if authentication in _LEAST else int(AuthenticationKind.OTHER)
+            less = self._find_other(protocol_version, kind, reduced) if authentication != reduced else None
             number = self._identities.add(key, self._tick)
             if number is None:
                 return less or 0
@@ -304,7 +310,8 @@ class Facts:
         columns.client_address[number] = self._number_text(key[2])
         columns.client_workload[number] = self._number_text(key[3])
         columns.protocol_version[number] = self._number_text(key[4])
-        columns.authentication[number], columns.principal_kind[number] = key[5] >> 8, key[5] & 0xFF
+        columns.authentication[number], columns.principal_kind[number] = key[5] >> 16, key[5] & 0xFF
+        columns.kind[number] = key[5] >> 8 & 0xFF
         columns.is_other[number], columns.other[number] = key[6], other
         columns.consumer[number] = self._name_consumer(key)
 
@@ -347,6 +354,7 @@ def _make_columns() -> IdentityColumns:
         protocol_version=np.zeros(n, np.uint32),
         authentication=np.zeros(n, np.uint32),
         principal_kind=np.zeros(n, np.uint8),
+        kind=np.zeros(n, np.uint8),
         is_other=np.zeros(n, np.bool_),
         other=np.zeros(n, np.uint16),
         consumer=np.zeros(n, np.uint64),

@@ -15,7 +15,7 @@ Index = NDArray[np.int64]
 def find_order(codes: NDArray[Any], bits: int) -> Index:
     """Places of integers below 2^bits in ascending order, equal ones in the order in which they stand."""
     places_bits = max(1, (len(codes) - 1).bit_length())
-    if bits + places_bits > 64:
+    if bits + places_bits > 64 and int(np.max(codes)).bit_length() + places_bits > 64:
         return np.argsort(codes, kind="stable")
     packed = codes.astype(np.uint64) << np.uint64(places_bits)
     packed |= np.arange(len(codes), dtype=np.uint64)

@@ -16,10 +16,12 @@ from sensor.hosts import OTHER
 from sensor.kernel.hashes import fold
 from sensor.keyed import PUBLIC_KEY, KeyedHash, hash_siphash
 from sensor.reveal import Reveal
-from sensor.shapes import Shape, classify_segment, is_mount, is_release
+from sensor.schema_names import is_schema_name
+from sensor.shapes import Shape, classify_segment, is_mount
 from sensor.tables import ServiceTable, ServiceTables, TableLimits
 from sensor.trace import Trace, trace_path
 from sensor.trie import Node, Slot
+from sensor.versions import MAX_VERSION_DIGITS, VERSION_DEPTH, is_version_here
 from sensor.vocabulary import Vocabulary
 
 # Deeper paths are cut there and end in a parameter; the deepest development document has 17 segments.
@@ -27,16 +29,15 @@ MAX_SEGMENTS: Final = 32
 # `other` routes kept, one for each (service, method) that needs one; dropped whole when full, their ids stay.
 MAX_OTHERS: Final = 4_096
 _SHAPE_CACHE_ENTRIES: Final = 32_768
-# Where an API's version stands: /2.0/users, /api/3/users.
-VERSION_DEPTH: Final = 2
-# Longer ones (`1.2-` and a name) are values.
-MAX_VERSION_CHARACTERS: Final = 24
 # Longer ones may not fit 63 bits; the kernel counts so too.
 MAX_NUMBER_DIGITS: Final = 18
 
+_RPC_NAMES: Final = 2  # Service and method.
+# A path that is not known. No path leads to it: its key has a slash, and `<` is in no literal.
+_UNKNOWN_SEGMENT: Final = Segment(SegmentKind.LITERAL, "<unknown>")
+_UNKNOWN_KEY: Final = "/<unknown>"
 _PARAMETER_SEGMENT: Final = Segment(SegmentKind.PARAMETER)
 _INTEGER_KEY: Final = (SegmentKind.INTEGER, "")
-MAX_VERSION_DIGITS: Final = 2  # Whole numbers with more are no versions (shapes.is_release).
 
 
 class Templated(msgspec.Struct, frozen=True, gc=False):
@@ -117,22 +118,71 @@ class Templater:
         """Services forgotten because there were too many."""
         return self._tables.evicted_services
 
-    def route(self, service: Service, host: str, method: str, path: str, status_code: int, consumer: int) -> Templated:
+    def route(
+        self,
+        service: Service,
+        host: str,
+        method: str,
+        path: str,
+        status_code: int,
+        consumer: int,
+        *,
+        is_named: bool = False,
+    ) -> Templated:
         """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
-        only.
+        only. `is_named`: the path ends in the names of an RPC's service and method, which are no values.
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
         is_served = 200 <= status_code < 300
         table = self._tables.find(service)
+        name, root = self._find_root(table, host, is_served)
+        if root is None:
+            return self._other(service, method, is_served)
+        texts, has_trailing_slash = _split(path)
+        if is_named:
+            self._name_rpc(table, root, texts, is_served)
+        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer)
+
+    def route_unknown(
+        self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
+    ) -> Templated:
+        """Route of a call whose path is not known: one for all of a host and method. Its object is `placeholder`, so
+        that unknown endpoints are told apart, and as bounded as objects are."""
+        is_served = 200 <= status_code < 300
+        table = self._tables.find(service)
+        name, root = self._find_root(table, host, is_served)
+        if root is None:
+            return self._other(service, method, is_served)
+        node = root.children.get(_UNKNOWN_KEY)
+        if node is None:
+            node = self._add_child(table, root, _UNKNOWN_KEY, _UNKNOWN_SEGMENT, Slot.LITERAL, is_served)
+        elif is_served and not node.is_served:
+            table.serve_node(node, root)
+        route = self._find_route(table, name, node, (method, False), is_served) if node is not None else None
+        if route is None:
+            return self._other(service, method, is_served)
+        return Templated(route, self._hash(placeholder), None)
+
+    def _find_root(self, table: ServiceTable, host: str, is_served: bool) -> tuple[str, Node | None]:
+        """The name told for a host, and its trie; None where there is no room for one."""
         name, root = host, table.roots.get(host)
         if root is None or (is_served and not root.is_served):
             name, root = table.admit(host, is_served)
             self.folded_calls += name is OTHER
-            if root is None:
-                return self._other(service, method, is_served)
-        texts, has_trailing_slash = _split(path)
-        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer)
+        return name, root
+
+    def _name_rpc(self, table: ServiceTable, node: Node, texts: list[str], is_served: bool) -> None:
+        """Makes the last two segments literals of the trie, where they are new to it, readable and there is room."""
+        for depth, text in enumerate(texts):
+            child = node.children.get(text)
+            if child is None and depth >= len(texts) - _RPC_NAMES:
+                if not is_schema_name(text, self._vocabulary) or not node.has_room(Slot.LITERAL, is_served):
+                    return
+                child = self._add_child(table, node, text, Segment(SegmentKind.LITERAL, text), Slot.LITERAL, is_served)
+            if child is None:
+                return
+            node = child
 
     def _walk(
         self,
@@ -176,16 +226,22 @@ class Templater:
                     number = int(value) if is_number and len(value) <= MAX_NUMBER_DIGITS else None
                     hashed = self._hash.compute(value.encode("utf-8", "replace"))
                 object_hash = fold(object_hash, hashed) if object_hash else hashed
-        key = (method, has_trailing_slash)
+        route = self._find_route(table, host, node, (method, has_trailing_slash), is_served)
+        if route is None:
+            return self._other(table.service, method, is_served)
+        return Templated(route, object_hash, number)
+
+    def _find_route(
+        self, table: ServiceTable, host: str, node: Node, key: tuple[str, bool], is_served: bool
+    ) -> Route | None:
+        """The route that ends at `node`; None where there is no room for it."""
         route = node.routes.get(key)
         if route is None:
-            route = self._add_route(table, host, node, key, is_served)
-            if route is None:
-                return self._other(table.service, method, is_served)
-        elif is_served and node.unserved and key in node.unserved and table.budget.routes.take():
+            return self._add_route(table, host, node, key, is_served)
+        if is_served and node.unserved and key in node.unserved and table.budget.routes.take():
             table.budget.unserved_routes.give_back(1)
             node.unserved.discard(key)
-        return Templated(route, object_hash, number)
+        return route
 
     def trace(self, service: Service, host: str, method: str, path: str) -> Trace | None:
         """The way that `route` takes for a path it has just taken, and nothing is changed by it; None where it ends in
@@ -301,41 +357,7 @@ def _split(path: str) -> tuple[list[str], bool]:
     return texts, False
 
 
-def is_version_here(node: Node, depth: int, text: str) -> bool:
-    """Whether a number stands where versions stand: dotted ones near the start, whole ones and dates where an API
-
-    begins.
-    """
-    if len(text) > MAX_VERSION_CHARACTERS or not is_release(text):
-        return False
-    return (depth < VERSION_DEPTH and _begins_api(node, depth)) or (text.count(".") == 1 and len(text) <= 4)
-
-
-def _begins_api(node: Node, depth: int) -> bool:
-    """Whether a version may stand after this prefix: at the root, or after /api and the like."""
-    return depth == 0 or (
-        node.segments[-1].kind is SegmentKind.LITERAL and node.segments[-1].text.lower() in _API_ROOTS
-    )
-
-
 _SHAPE_SEGMENTS: Final = {kind: Segment(kind) for kind in SegmentKind}
-_API_ROOTS: Final = frozenset(
-    (
-        "api",
-        "rest",
-        "apis",
-        "services",
-        "service",
-        "v",
-        "version",
-        "ws",
-        "public",
-        "odata",
-        "json",
-        "data",
-        "public-api",
-    )
-)
 
 
 def _make_route(

@@ -23,7 +23,7 @@ ROOMS = {
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
         *("kernel", "exchange", "reassembly", "protocols", "streams", "conversations", "classify"),
-        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal"),
+        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "versions"),
         *(
             "allowance",
             "tables",
@@ -31,6 +31,7 @@ ROOMS = {
             "enrich",
             "coverage",
             "capture",
+            "kinds",
             "describe",
             "recognition",
             "packed",
@@ -58,7 +59,7 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "interval", "config", "keys", "sensors"),
+        *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
         *("ingest", "store", "alerts", "inventory", "anomaly", "api", "ui", "app"),
         *("query_cli", "metrics", "compose", "run", "cli"),
     ),

@@ -151,7 +151,9 @@ class Roster:
         for the set."""
         offsets = batch.objects.offsets
         first, length = offsets[chosen], offsets[chosen + 1] - offsets[chosen]
-        length = np.where(pair >= 0, length, 0)
+        # Of a path that is not known the objects tell unknown endpoints apart: no objects that a consumer took.
+        is_unknown = np.array([route.is_unknown for route in batch.routes], np.bool_)[batch.route[chosen]]
+        length = np.where((pair >= 0) & ~is_unknown, length, 0)
         row = np.repeat(np.arange(len(chosen)), length)
         within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
         hashes = batch.objects.values[np.repeat(first, length) + within]

@@ -13,8 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from collector.alerts.alert import AlertKind, AlertState, Severity
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.coverage import PortProtocol
-from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Tier
+from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
 from collector.inventory.sensor import SensorState
+from collector.protocols import Protocol
 
 
 def _read_time(value: Any) -> Any:
@@ -72,12 +73,42 @@ class AuthenticationModel(Model):
     """Credentials seen on the calls."""
 
     coverage: Ratio | None = Field(
-        description="Share of the 2xx calls that carried credentials; null without a 2xx call."
+        description="Share of the 2xx calls that carried credentials, of those that could be judged; null without any."
+    )
+    unseen_calls: int = Field(
+        description="2xx calls of which nobody could see whether they carried credentials; they are in no other figure."
     )
     level: AuthenticationLevel
     kinds: dict[str, int] = Field(
         description="2xx calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
     )
+
+
+class RpcModel(Model):
+    """The method of an RPC, with OpenTelemetry's names (rpc.system.name, rpc.method)."""
+
+    system_name: str = Field(examples=["grpc"])
+    service: str = Field(description="With its package.", examples=["shop.v1.Orders"])
+    method: str = Field(description="Fully qualified.", examples=["shop.v1.Orders/Get"])
+    streaming: Streaming = Field(description="By the messages of the widest call: a lower bound.")
+    status_codes: dict[str, int] = Field(
+        description="Calls by the RPC's own status, rpc.response.status_code.", examples=[{"OK": 91, "NOT_FOUND": 2}]
+    )
+
+
+class MessagesModel(Model):
+    """Messages of RPCs and WebSockets, of the calls of which they are known."""
+
+    calls: int
+    request: int
+    response: int
+
+
+class StreamsModel(Model):
+    """WebSockets, server-sent events and streaming RPCs that ended."""
+
+    calls: int
+    open_seconds: float = Field(description="Mean time from the request to the end.")
 
 
 class EndpointModel(Model):
@@ -92,9 +123,16 @@ class EndpointModel(Model):
     calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
     first_seen: Time = Field(description="Within retention, not only within the span.")
     last_seen: Time
-    status: StatusModel
-    latency_ms: PercentilesModel | None = Field(description="From the first request byte to the last response byte.")
+    status: StatusModel = Field(description="Of RPCs by their own status, mapped as google.rpc.Code is to HTTP.")
+    protocols: tuple[Protocol, ...]
+    rpc: RpcModel | None
+    streams: StreamsModel | None
+    messages: MessagesModel | None
+    latency_ms: PercentilesModel | None = Field(
+        description="From the first request byte to the last response byte; without streams."
+    )
     latency_max_ms: float
+    time_to_first_byte_ms: float = Field(description="Mean, streams included.")
     request_bytes: int = Field(description="Heads and bodies as on the wire.")
     response_bytes: int
     response_size_bytes: PercentilesModel | None
@@ -106,6 +144,10 @@ class EndpointModel(Model):
     seen_at: SeenAt = Field(description="`client`: outbound or third party, no sensor saw the server.")
     is_proxied: bool
     is_lossy: bool
+    has_unknown_fields: bool = Field(
+        description="Of some calls parts of the head were not known: their HTTP/2 connection was joined late."
+    )
+    is_inferred: bool = Field(description="Some calls were named by other evidence than their own bytes.")
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]

@@ -21,6 +21,7 @@ from collector.inventory.question import (
     Order,
 )
 from collector.inventory.span import Since, span_since
+from collector.protocols import Protocol
 
 MUTE_SECONDS_MAX = 90 * 86_400  # Longer than that is `expected`.
 ACTOR_CHARACTERS_MAX = 200
@@ -75,6 +76,7 @@ class EndpointParameters(SpanParameters):
         description="A level of coverage (none, partial, full, unknown) or a kind of credential.",
         examples=["none"],
     )
+    protocol: Protocol | None = Field(default=None, description="Spoken by some of the calls.")
     sort: EndpointSort = EndpointSort.CALLS
     order: Order | None = Field(
         default=None, description="Default: names A to Z, coverage least first, all else most first."
@@ -93,6 +95,7 @@ class EndpointParameters(SpanParameters):
             host=self.host.lower(),
             tier=self.tier,
             authentication=self.auth,
+            protocol=self.protocol,
             sort=self.sort,
             order=self.order or NATURAL_ORDER[self.sort],
             limit=self.limit,

@@ -31,6 +31,7 @@ AGE_LIMIT_SECONDS: Final = 7 * 86_400
 FUTURE_LIMIT_SECONDS: Final = 86_400
 WINDOW_LIMIT_SECONDS: Final = 3_600
 STATUS_CODE_LIMIT: Final = 1_000
+RPC_STATUS_LIMIT: Final = 256  # Codes past those of google.rpc are kept, as other unknown values are.
 # Of one row: sums over a year of rows then stay far below 2**64.
 CALLS_LIMIT: Final = 2**40
 SUM_LIMIT: Final = 2**56
@@ -66,7 +67,18 @@ _PER_ROW = (
     "object_monotonic_steps",
     "object_numeric_span",
 )
-_OPTIONAL_PER_ROW = ("records_returned", "records_basis", "sampled_of")
+# Left out where they would hold nothing but zeros.
+_RARE_PER_ROW = (
+    "kind",
+    "rpc_status",
+    "ended_later",
+    "streams",
+    "stream_duration_sum_us",
+    "counted_messages_calls",
+    "request_messages",
+    "response_messages",
+)
+_OPTIONAL_PER_ROW = ("records_returned", "records_basis", "sampled_of", *_RARE_PER_ROW)
 _STRING_INDEXES = (
     "client_address",
     "client_workload",
@@ -87,6 +99,13 @@ _BOUNDS = (
     ("duration_sum_us", SUM_LIMIT),
     ("duration_max_us", SUM_LIMIT),
     ("object_numeric_span", 2**63),
+    ("rpc_status", RPC_STATUS_LIMIT),
+    ("ended_later", CALLS_LIMIT),
+    ("streams", CALLS_LIMIT),
+    ("stream_duration_sum_us", SUM_LIMIT),
+    ("counted_messages_calls", CALLS_LIMIT),
+    ("request_messages", SUM_LIMIT),
+    ("response_messages", SUM_LIMIT),
 )
 _WIDE = frozenset(
     (
@@ -102,6 +121,7 @@ _WIDE = frozenset(
         "object_numeric_calls",
         "object_monotonic_steps",
         "object_numeric_span",
+        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status")),
     )
 )
 
@@ -160,6 +180,7 @@ def count_unknown(batch: data_pb2.Batch) -> UnknownCounts:
         ("role", data_pb2.Role),
         ("hop", data_pb2.Hop),
         ("principal_kind", data_pb2.PrincipalKind),
+        ("kind", data_pb2.CallKind),
     ):
         values += int(np.count_nonzero(_copy_column(batch.rows, column) > max(enum.values())))
     return UnknownCounts(fields=fields, values=values)
@@ -174,6 +195,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     n = len(rows.route)
     _check_lengths(rows, n)
     columns = {name: _copy_column(rows, name) for name in _PER_ROW}
+    columns |= {name: _copy_rare(rows, name, n) for name in _RARE_PER_ROW}
     _check_below("route", columns["route"], len(routes))
     for name in _STRING_INDEXES:
         _check_below(name, columns[name], len(strings))
@@ -208,11 +230,11 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
         duration=duration,
         response_size=response_size,
         objects=objects,
-        **{name: columns[name] for name in _PER_ROW if name in _COPIED},
+        **{name: columns[name] for name in (*_PER_ROW, *_RARE_PER_ROW) if name in _COPIED},
     )
 
 
-_COPIED = frozenset(_PER_ROW) & frozenset(RowBatch.__dataclass_fields__)
+_COPIED = frozenset((*_PER_ROW, *_RARE_PER_ROW)) & frozenset(RowBatch.__dataclass_fields__)
 
 
 def _check_head(batch: data_pb2.Batch) -> None:
@@ -310,6 +332,12 @@ def _check_lengths(rows: data_pb2.Rows, n: int) -> None:
 def _copy_column(rows: data_pb2.Rows, name: str) -> NDArray[Any]:
     """A column as its own array; an empty field gives an empty array of the right type."""
     return np.array(getattr(rows, name), dtype=np.uint64 if name in _WIDE else np.uint32)
+
+
+def _copy_rare(rows: data_pb2.Rows, name: str, n: int) -> NDArray[Any]:
+    """A column that may have been left out."""
+    column = _copy_column(rows, name)
+    return column if len(column) else np.zeros(n, column.dtype)
 
 
 def _check_below(name: str, column: NDArray[Any], bound: int) -> None:

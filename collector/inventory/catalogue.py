@@ -14,6 +14,7 @@ from collector.ingest.reveal import RevealBook
 from collector.inventory.grouping import map_endpoints
 from collector.inventory.mapping import EndpointMapping, EndpointName, name_endpoint
 from collector.inventory.position import RouteEvidence
+from collector.protocols import RPC_BITS
 from collector.rows import Route, Segment, Service
 from collector.store.base import Store, StoreError
 
@@ -83,9 +84,9 @@ class Catalogue:
         moved = 0
         for routes in siblings.values():
             evidence = [
-                RouteEvidence(route=route, calls=total, served_calls=served)
+                RouteEvidence(route=route, calls=total, served_calls=served, is_rpc=bool(protocols & RPC_BITS))
                 for route in routes
-                for total, served in (calls.get(route.route_id, (0, 0)),)
+                for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
             ]
             moved += self._move(routes, map_endpoints(evidence, self._mapping.words))
         return moved
@@ -114,10 +115,12 @@ class Catalogue:
                 siblings[home].append(route)
         return siblings
 
-    def _count_calls(self) -> dict[int, tuple[int, int]]:
-        """(calls, those answered 2xx) by route, as far back as they are kept."""
-        rows = self._store.query("SELECT route_id, sum(calls), sum(success_calls) FROM routes_day GROUP BY route_id")
-        return {int(route_id): (int(calls), int(served)) for route_id, calls, served in rows}
+    def _count_calls(self) -> dict[int, tuple[int, int, int]]:
+        """(calls, those answered 2xx, bits of their protocols) by route, as far back as they are kept."""
+        rows = self._store.query(
+            "SELECT route_id, sum(calls), sum(success_calls), groupBitOr(protocols) FROM routes_day GROUP BY route_id"
+        )
+        return {int(row[0]): (int(row[1]), int(row[2]), int(row[3])) for row in rows}
 
     def list_endpoints(self) -> dict[int, str]:
         """Endpoint ids by route id."""

@@ -14,7 +14,7 @@ from collector.inventory.consumer import (
     ConsumerName,
     parse_consumer,
 )
-from collector.inventory.counted import ERROR, NAMES, ConsumerSql, counted_rows, objects_count, span_parameters
+from collector.inventory.counted import ERROR, NAMES, OUTCOME, ConsumerSql, counted_rows, objects_count, span_parameters
 from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
@@ -149,7 +149,7 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
     return f"""
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
-    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, r.status_code IN (401, 403)) AS denied,
+    sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen

@@ -11,10 +11,17 @@ from typing import Any
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.span import Rollup, Span
+from collector.outcomes import find_outcome, is_authenticated, is_client_error, is_error, is_judged, is_success
+from collector.protocols import find_bit
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
 HOP_PROXY = 2  # proto Hop.
-FLAG_LOSSY = 1 << 5  # proto RowFlag.
+# proto RowFlag.
+FLAG_LOSSY = 1 << 5
+FLAG_UNKNOWN_FIELDS = 1 << 11
+FLAG_INFERRED = 1 << 12
+FLAG_CLIENT_STREAMING = 1 << 13
+FLAG_SERVER_STREAMING = 1 << 14
 
 
 _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS service, m.cluster AS cluster,
@@ -32,9 +39,13 @@ NAMES_OF_ROUTES = f"""names AS (
     )"""
 IN_SPAN = "r.time >= toDateTime({start:UInt32}, 'UTC') AND r.time < toDateTime({end:UInt32}, 'UTC')"
 
-SUCCESS = "r.status_code BETWEEN 200 AND 299"
-CLIENT_ERROR = "r.status_code BETWEEN 400 AND 499"
-ERROR = "(r.status_code >= 500 OR r.status_code = 0)"
+OUTCOME = find_outcome("r")
+SUCCESS = is_success("r")
+CLIENT_ERROR = is_client_error("r")
+ERROR = is_error("r")
+JUDGED = is_judged("r")  # Served, and it could be seen whether there were credentials.
+AUTHENTICATED = is_authenticated("r")
+PROTOCOL_BIT = find_bit("r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from collector.inventory.histogram import Percentiles
+from collector.protocols import Protocol
 from collector.rows import Service
 
 WORKLOAD_KINDS: dict[int, str] = {0: "unknown", 1: "systemd_unit", 2: "container", 3: "process", 4: "kubernetes"}
@@ -31,7 +32,7 @@ class AuthenticationLevel(StrEnum):
     NONE = "none"  # 0 % of the 2xx calls.
     PARTIAL = "partial"
     FULL = "full"  # At least FULL_COVERAGE of them.
-    UNKNOWN = "unknown"  # No 2xx call to judge by.
+    UNKNOWN = "unknown"  # No 2xx call to judge by, or none that could be judged.
 
 
 FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions; docs/api.md.
@@ -39,7 +40,8 @@ FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions;
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusMix:
-    """Calls by class of status code; `aborted` ended before a response head."""
+    """Calls by class of status code, or of the status that an RPC's own is mapped to; `aborted` ended before a
+    response head."""
 
     informational: int
     success: int
@@ -56,11 +58,14 @@ class StatusMix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authentication:
-    """Credentials on 2xx calls: a refused call proves nothing of what is accepted. `coverage` is the share of them
-    that carried some, None without any; `kinds` counts them, most first, a call with two credentials under both."""
+    """Credentials on 2xx calls: a refused call proves nothing of what is accepted. `coverage` is the share of those
+    that could be judged that carried some, None without any; `kinds` counts them, most first, a call with two
+    credentials under both. Of `unseen_calls` nobody could see whether they carried some: only counted, their heads
+    beyond the budget, or HTTP/2 joined late."""
 
     coverage: float | None
     kinds: dict[str, int]
+    unseen_calls: int
 
     @property
     def level(self) -> AuthenticationLevel:
@@ -70,6 +75,45 @@ class Authentication:
         if self.coverage >= FULL_COVERAGE:
             return AuthenticationLevel.FULL
         return AuthenticationLevel.PARTIAL if self.coverage > 0 else AuthenticationLevel.NONE
+
+
+class Streaming(StrEnum):
+    """How many messages go each way, by the widest call: a lower bound, for a stream may hold one message or none."""
+
+    UNKNOWN = "unknown"  # The messages of no call were counted.
+    UNARY = "unary"
+    CLIENT = "client_streaming"
+    SERVER = "server_streaming"
+    BIDIRECTIONAL = "bidirectional_streaming"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rpc:
+    """What an endpoint is as a method of an RPC; the names are OpenTelemetry's."""
+
+    system_name: str  # `grpc`, also over gRPC-Web, or `connectrpc`.
+    service: str  # With its package; empty where the path does not end in the two names.
+    method: str  # As rpc.method: `service/method`, fully qualified.
+    streaming: Streaming
+    # Ends by name of the status; of a call that was counted before it ended, also the end that came later.
+    status_codes: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Messages:
+    """Messages each way of the RPCs and WebSockets of which they are known."""
+
+    calls: int
+    request: int
+    response: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Streams that ended: WebSockets, server-sent events, streaming RPCs. Their durations are in no latency."""
+
+    calls: int
+    open_seconds: float  # Mean.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +131,13 @@ class Endpoint:
     first_seen: int  # Ever, within retention.
     last_seen: int
     status: StatusMix
+    protocols: tuple[Protocol, ...]
+    rpc: Rpc | None
+    streams: Streams | None
+    messages: Messages | None
     latency_ms: Percentiles | None
     latency_max_ms: float
+    time_to_first_byte_ms: float  # Mean, of streams too.
     request_bytes: int
     response_bytes: int
     response_size_bytes: Percentiles | None
@@ -98,6 +147,8 @@ class Endpoint:
     seen_at: SeenAt
     is_proxied: bool  # Some calls were seen at a proxy in front of it.
     is_lossy: bool  # Some calls had lost bytes or truncated heads.
+    has_unknown_fields: bool  # Of some calls parts of the head were not known: HTTP/2 joined late.
+    is_inferred: bool  # Path, method or status of some calls follow from other evidence than their own bytes.
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]

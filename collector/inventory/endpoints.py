@@ -10,7 +10,14 @@ from string import hexdigits
 from typing import Any
 
 from collector.inventory.authentication import count_by_kind
-from collector.inventory.counted import FLAG_LOSSY, ConsumerSql, counted_rows_of_routes, span_parameters
+from collector.inventory.counted import (
+    FLAG_INFERRED,
+    FLAG_LOSSY,
+    FLAG_UNKNOWN_FIELDS,
+    ConsumerSql,
+    counted_rows_of_routes,
+    span_parameters,
+)
 from collector.inventory.cursor import Cursor, read_cursor, write_cursor
 from collector.inventory.endpoint import (
     Authentication,
@@ -35,8 +42,10 @@ from collector.inventory.outbound import find_routes
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.ranking import SORTS, rank
 from collector.inventory.reader import Reader, select
+from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
+from collector.protocols import name_protocols
 from collector.rows import Service
 
 MICROSECONDS_TO_MILLISECONDS = 0.001
@@ -142,6 +151,8 @@ def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
     )
     latency = compute_percentiles(*row["duration"])
     bits, calls_by_bits = row["authentication"]
+    judged, flags = int(row["judged"]), int(row["flags"])
+    protocols = name_protocols(int(row["protocols"]))
     return Endpoint(
         id=row["id"],
         service=Service(
@@ -160,20 +171,28 @@ def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),
         status=status,
+        protocols=protocols,
+        rpc=read_rpc(row, protocols),
+        streams=read_streams(row),
+        messages=read_messages(row),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
+        time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / int(row["calls"]) * MICROSECONDS_TO_MILLISECONDS,
         request_bytes=int(row["request_bytes"]),
         response_bytes=int(row["response_bytes"]),
         response_size_bytes=compute_percentiles(*row["response_size"]),
         authentication=Authentication(
-            coverage=int(row["authenticated"]) / status.success if status.success else None,
+            coverage=int(row["authenticated"]) / judged if judged else None,
             kinds=count_by_kind(dict(zip(bits, calls_by_bits, strict=True))),
+            unseen_calls=status.success - judged,
         ),
         consumers=int(row["consumers"]),
         tier=decide_tier(status),
         seen_at=_decide_seen_at(bool(row["at_server"]), bool(row["at_client"])),
         is_proxied=bool(row["is_proxied"]),
-        is_lossy=bool(int(row["flags"]) & FLAG_LOSSY),
+        is_lossy=bool(flags & FLAG_LOSSY),
+        has_unknown_fields=bool(flags & FLAG_UNKNOWN_FIELDS),
+        is_inferred=bool(flags & FLAG_INFERRED),
         protocol_versions=_read_names(row["protocol_versions"]),
         request_content_types=_read_names(row["request_content_types"]),
         response_content_types=_read_names(row["response_content_types"]),

@@ -7,7 +7,7 @@ order, and mapping it again changes nothing.
 
 from collections.abc import Iterable, Mapping
 
-from collector.inventory.mapping import EndpointName
+from collector.inventory.mapping import EndpointName, name_endpoint
 from collector.inventory.naming import LITERAL, WORD, identify_endpoint, template
 from collector.inventory.position import PARAMETER, VALUE, Position, RouteEvidence
 from collector.inventory.values import RARE_SHARE, find_values
@@ -56,8 +56,14 @@ def map_endpoints(routes: Iterable[RouteEvidence], words: Mapping[int, str]) -> 
     texts by hash.
 
     Deterministic, independent of the order of `routes`. Cost: some 20 us a route. A trailing slash does not make
-    another endpoint.
+    another endpoint. The names of an RPC are never values: its routes are named by themselves.
     """
     found: dict[int, EndpointName] = {}
-    _name(_build(sorted(routes, key=lambda evidence: evidence.route.route_id)), (), words, found)
+    plain = []
+    for evidence in sorted(routes, key=lambda evidence: evidence.route.route_id):
+        if evidence.is_rpc:
+            found[evidence.route.route_id] = name_endpoint(evidence.route, words)
+        else:
+            plain.append(evidence)
+    _name(_build(plain), (), words, found)
     return found

@@ -25,6 +25,7 @@ class RouteEvidence:
     route: Route
     calls: int
     served_calls: int  # 2xx.
+    is_rpc: bool = False  # The path ends in the names of a service and a method.
 
 
 Key = tuple[int, str, int]

@@ -6,6 +6,7 @@ from enum import StrEnum
 from collector.inventory.cursor import digest_question
 from collector.inventory.endpoint import AuthenticationLevel, Tier
 from collector.inventory.span import Span
+from collector.protocols import Protocol
 
 LIMIT_DEFAULT = 50
 LIMIT_MAX = 500  # One page of the API; more is paged.
@@ -60,6 +61,7 @@ class EndpointQuestion:
     host: str = ""
     tier: Tier | None = None
     authentication: AuthenticationLevel | str = ""
+    protocol: Protocol | None = None
     sort: EndpointSort = EndpointSort.CALLS
     order: Order = Order.DESCENDING
     limit: int = LIMIT_DEFAULT
@@ -83,6 +85,7 @@ class EndpointQuestion:
             self.host,
             self.tier or "",
             self.authentication,
+            self.protocol or "",
             self.sort,
             self.order,
         )

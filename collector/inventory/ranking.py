@@ -12,9 +12,12 @@ from typing import Any
 
 from collector.inventory.authentication import NUMBERS
 from collector.inventory.counted import (
+    AUTHENTICATED,
     CLIENT_ERROR,
     ERROR,
     IN_SPAN,
+    JUDGED,
+    PROTOCOL_BIT,
     SUCCESS,
     ConsumerSql,
     rows_table,
@@ -26,6 +29,7 @@ from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.question import EndpointQuestion, EndpointSort, Order
 from collector.inventory.span import Rollup, Span
+from collector.protocols import BITS
 
 # Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
 _LATENCY = "quantileExactWeightedArrayState(0.95)(r.duration.1, r.duration.2)"
@@ -34,8 +38,10 @@ _OF_ROWS: Mapping[str, str] = {
     "success": f"sumIf(r.calls, {SUCCESS})",
     "client_error": f"sumIf(r.calls, {CLIENT_ERROR})",
     "error": f"sumIf(r.calls, {ERROR})",
-    "authenticated": f"sumIf(r.calls, {SUCCESS} AND r.authentication != 0)",
-    "authentication": f"groupBitOrIf(r.authentication, {SUCCESS})",
+    "judged": f"sumIf(r.calls, {JUDGED})",
+    "authenticated": f"sumIf(r.calls, {AUTHENTICATED})",
+    "authentication": f"groupBitOrIf(r.authentication, {JUDGED})",
+    "protocols": f"groupBitOr({PROTOCOL_BIT})",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
 }
@@ -44,8 +50,10 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "success": "sum(r.success_calls)",
     "client_error": "sum(r.client_error_calls)",
     "error": "sum(r.error_calls)",
+    "judged": "sum(r.judged_calls)",
     "authenticated": "sum(r.authenticated_calls)",
     "authentication": "groupBitOr(r.authentication)",
+    "protocols": "groupBitOr(r.protocols)",
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
 }
@@ -56,8 +64,10 @@ _MERGED: Mapping[str, str] = {
     "success": "sum(a.success)",
     "client_error": "sum(a.client_error)",
     "error": "sum(a.error)",
+    "judged": "sum(a.judged)",
     "authenticated": "sum(a.authenticated)",
     "authentication": "groupBitOr(a.authentication)",
+    "protocols": "groupBitOr(a.protocols)",
     "last_seen": "max(a.last_seen)",
     "latency": "quantileExactWeightedArrayMerge(0.95)(a.latency)",
     "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
@@ -76,7 +86,7 @@ class SortKey:
     value_type: type[float] | type[str]
 
 
-_COVERAGE = f"({_MERGED['authenticated']} / {_MERGED['success']})"
+_COVERAGE = f"({_MERGED['authenticated']} / {_MERGED['judged']})"
 
 
 def _key(expression: str, *needs: str) -> SortKey:
@@ -92,8 +102,8 @@ SORTS: Mapping[EndpointSort, SortKey] = {
     ),
     EndpointSort.P95: _key(_MERGED["latency"], "latency"),
     EndpointSort.ERRORS: _key(_MERGED["error"], "error"),
-    # Without a 2xx call there is nothing to judge: after everything that can be.
-    EndpointSort.AUTHENTICATION: _key(f"if({_MERGED['success']} = 0, 2., {_COVERAGE})", "success", "authenticated"),
+    # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
+    EndpointSort.AUTHENTICATION: _key(f"if({_MERGED['judged']} = 0, 2., {_COVERAGE})", "judged", "authenticated"),
     EndpointSort.CONSUMERS: _key(_MERGED["consumers"], "consumers"),
 }
 
@@ -101,10 +111,10 @@ _TIERS = f"""multiIf({_MERGED["success"]} > 0, 'confirmed',
         {_MERGED["calls"]} > 0 AND {_MERGED["client_error"]} = {_MERGED["calls"]}, 'probed', 'unconfirmed')"""
 
 _LEVELS: Mapping[str, str] = {
-    AuthenticationLevel.NONE: f"{_MERGED['success']} > 0 AND {_MERGED['authenticated']} = 0",
+    AuthenticationLevel.NONE: f"{_MERGED['judged']} > 0 AND {_MERGED['authenticated']} = 0",
     AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
-    AuthenticationLevel.FULL: f"{_MERGED['success']} > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
-    AuthenticationLevel.UNKNOWN: f"{_MERGED['success']} = 0",
+    AuthenticationLevel.FULL: f"{_MERGED['judged']} > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
+    AuthenticationLevel.UNKNOWN: f"{_MERGED['judged']} = 0",
 }
 
 _SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload)"
@@ -172,11 +182,15 @@ def _read_filters(question: EndpointQuestion) -> _Conditions:
         asked.parameters["tier"] = question.tier.value
     if question.authentication in _LEVELS:
         asked.figures.append(_LEVELS[question.authentication])
-        asked.needs |= {"success", "authenticated"}
+        asked.needs |= {"judged", "authenticated"}
     elif question.authentication:
         asked.figures.append(f"bitAnd({_MERGED['authentication']}, {{bits:UInt32}}) != 0")
         asked.needs.add("authentication")
         asked.parameters["bits"] = 1 << NUMBERS[question.authentication]
+    if question.protocol is not None:
+        asked.figures.append(f"bitAnd({_MERGED['protocols']}, {{protocol:UInt32}}) != 0")
+        asked.needs.add("protocols")
+        asked.parameters["protocol"] = BITS[question.protocol]
     return asked
 
 

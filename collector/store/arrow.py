@@ -25,12 +25,20 @@ _SUMS = (
     "object_numeric_calls",
     "object_monotonic_steps",
     "object_numeric_span",
+    "ended_later",
+    "streams",
+    "stream_duration_sum_us",
+    "counted_messages_calls",
+    "request_messages",
+    "response_messages",
 )
 _NARROW: tuple[tuple[str, Any], ...] = (
     ("principal_kind", np.uint8),
     ("status_code", np.uint16),
     ("role", np.uint8),
     ("hop", np.uint8),
+    ("kind", np.uint8),
+    ("rpc_status", np.uint8),
 )
 
 

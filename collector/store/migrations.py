@@ -3,8 +3,10 @@
 The tables themselves are in collector/store/tables/, a file a room that writes them.
 """
 
+from collections.abc import Iterator, Mapping
+
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS
-from collector.store.tables.layout import Layout, Table
+from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.sensors import COVERAGE, EVICTIONS, SENSORS
@@ -41,9 +43,32 @@ def render_statements(layout: Layout) -> list[str]:
         "write_table": layout.write_table,
     }
     statements = [table.ddl.format(**variables).strip() for table in TABLES]
+    statements += [
+        _render_added(table.name, layout.write_table, layout, added) for table in TABLES for added in table.added
+    ]
     if layout.cluster:
         statements += [_render_distributed(table, layout) for table in TABLES]
-    return statements + [view.format(**variables).strip() for view in VIEWS]
+        # The one in front has the columns too, and no key.
+        statements += [
+            _render_added(table.name, "", layout, Added(columns=added.columns))
+            for table in TABLES
+            for added in table.added
+        ]
+    return [*statements, *(text for view in VIEWS for text in _render_view(view, layout, variables))]
+
+
+def _render_added(name: str, suffix: str, layout: Layout, added: Added) -> str:
+    columns = ", ".join(f"ADD COLUMN IF NOT EXISTS {column} {kind}" for column, kind in added.columns.items())
+    order = f", MODIFY ORDER BY ({added.order})" if added.order else ""
+    return f"ALTER TABLE {name}{suffix}{layout.on_cluster} {columns}{order}"
+
+
+def _render_view(view: View, layout: Layout, variables: Mapping[str, str]) -> Iterator[str]:
+    """The view, and its query anew where an older one is there: changed in place, so that no insert goes past it."""
+    query = view.query.format(**variables).strip()
+    into = f"{view.target}{layout.write_table}"
+    yield f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view.name}{layout.on_cluster} TO {into} AS\n{query}"
+    yield f"ALTER TABLE {view.name}{layout.on_cluster} MODIFY QUERY\n{query}"
 
 
 def _render_distributed(table: Table, layout: Layout) -> str:

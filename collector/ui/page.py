@@ -24,6 +24,7 @@ from collector.inventory.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.span import Since, series_span, span_since
 from collector.inventory.watch import Watch
+from collector.protocols import Protocol
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.rendering import build_templates, render
@@ -101,7 +102,7 @@ class _Page:
         sensors = self.watch.list_sensors()
         coverage = self.watch.read_coverage()
         alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = ("q", "method", "service", "host", "tier", "auth")
+        filters = ("q", "method", "service", "host", "tier", "auth", "protocol")
         return {
             "question": question,
             "page": page,
@@ -118,6 +119,7 @@ class _Page:
             "coverage": coverage,
             "tiers": tuple(Tier),
             "authentications": AUTHENTICATIONS,
+            "protocols": tuple(Protocol),
             "spans": tuple(Since),
         }
 

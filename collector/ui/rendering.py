@@ -31,6 +31,8 @@ def build_templates() -> Environment:
         kinds=wording.word_kinds,
         main_kind=wording.word_main_kind,
         kind_shares=wording.word_kind_shares,
+        protocol_name=wording.word_protocol,
+        protocol_meaning=wording.word_protocol_meaning,
         service_name=name_service,
     )
     return templates

@@ -27,6 +27,27 @@ LABELS: dict[str, str] = {
     "none": "No credentials",
 }
 
+PROTOCOLS: dict[str, tuple[str, str]] = {
+    "http/1.0": ("HTTP/1.0", "Plain HTTP/1.0"),
+    "http/1.1": ("HTTP/1.1", "Plain HTTP/1.1"),
+    "http/2": ("HTTP/2", "Plain HTTP/2"),
+    "grpc": ("gRPC", "A method of gRPC; errors are by its own status"),
+    "grpc-web": ("gRPC-Web", "A method of gRPC, called from a browser"),
+    "connect": ("Connect", "A method of a Connect RPC"),
+    "websocket": ("WebSocket", "Connections with messages both ways; how long they are open is no latency"),
+    "server-sent events": ("SSE", "Answers that last as long as somebody listens; how long is no latency"),
+}
+
+
+def word_protocol(protocol: str) -> str:
+    """A protocol in a few characters."""
+    return PROTOCOLS.get(protocol, (protocol, ""))[0]
+
+
+def word_protocol_meaning(protocol: str) -> str:
+    """What it is, in one line."""
+    return PROTOCOLS.get(protocol, ("", protocol))[1]
+
 
 def word_count(count: float) -> str:
     """`999`, `1.2k`, `34M`."""

@@ -100,7 +100,8 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         duration=empty, response_size=empty,
         objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
         objects_count=lengths.astype(np.uint64), object_numeric_calls=wide, object_monotonic_steps=wide,
-        object_numeric_span=wide,
+        object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide, streams=wide,
+        stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide, response_messages=wide,
     )  # fmt: skip
 
 

@@ -33,18 +33,41 @@ _FLAGS: Final = np.array(
             (RowFlag.LOSSY if flags & CallFlag.LOSSY else 0)
             | (RowFlag.ABORTED if flags & CallFlag.ABORTED and is_unanswered else 0)
             | (RowFlag.AMBIGUOUS if flags & CallFlag.AMBIGUOUS else 0)
-            for flags in range(16)
+            | (RowFlag.UNKNOWN_FIELDS if flags & CallFlag.UNKNOWN_FIELDS else 0)
+            | (RowFlag.INFERRED if flags & CallFlag.INFERRED else 0)
+            for flags in range(256)
         ]
         for is_unanswered in (False, True)
     ],
     np.uint32,
 )
-_TOLD_FLAGS: Final = CallFlag.LOSSY.value | CallFlag.ABORTED.value | CallFlag.AMBIGUOUS.value
+_TOLD_FLAGS: Final = (
+    CallFlag.LOSSY.value
+    | CallFlag.ABORTED.value
+    | CallFlag.AMBIGUOUS.value
+    | CallFlag.UNKNOWN_FIELDS.value
+    | CallFlag.INFERRED.value
+    | CallFlag.COUNTED.value
+)
+# More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
+_STREAMING: Final = (
+    ("request_messages", RowFlag.CLIENT_STREAMING),
+    ("response_messages", RowFlag.SERVER_STREAMING),
+)
+# Calls with these are few, and most seconds have none of them.
+_RARE_FLAGS: Final = CallFlag.STREAM.value | CallFlag.COUNTED.value
 
 
 def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> Rows:
     """The rows of some calls, which stand in order of time; by key. `calls` is not empty. Cost: 0.15 us a call."""
-    keys = pack_keys(calls["route"], get_identities(calls["actor"]), calls["status"], calls["role"], calls["hop"])
+    keys = pack_keys(
+        calls["route"],
+        get_identities(calls["actor"]),
+        calls["status"],
+        calls["rpc_status"],
+        calls["role"],
+        calls["hop"],
+    )
     places = find_order(keys, KEY_BITS)
     keys = keys[places]
     starts = find_runs(keys)
@@ -55,10 +78,11 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     is_call = counts > 0
     is_answered = calls["status"] > 0
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
+    is_timed = is_final & (calls["flags"] & CallFlag.STREAM.value == 0)
     has_object = (calls["object"] > 0) & is_call
     sums = np.zeros((len(Sum), len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
-    durations_us = _clear(calls["duration_us"], is_final)
+    durations_us = _clear(calls["duration_us"], is_timed)
     for place, values in (
         (Sum.CALLS, counts),
         (Sum.REQUEST_BYTES, calls["request_bytes"]),
@@ -68,6 +92,8 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     sums[Sum.RECORDS] = measure_runs(starts, len(calls))
+    if not is_call.all() or (calls["flags"] & _RARE_FLAGS).any():
+        _sum_streams(sums, calls, is_final, is_call, starts)
     np.maximum.reduceat(durations_us, starts, out=peaks[Peak.DURATION_US])
     is_numeric = has_object & (calls["number"] >= 0)
     if is_numeric.any():
@@ -78,7 +104,8 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     objects, is_cut = unite_objects(object_rows, hashes, len(starts))
     flags = _find_flags(calls, is_answered, starts)
     flags[is_cut] |= RowFlag.OBJECTS_SKETCHED.value
-    final_rows, durations_us, response_bytes = _pick(is_final, rows, durations_us, calls["response_bytes"])
+    final_rows, response_bytes = _pick(is_final, rows, calls["response_bytes"])
+    timed_rows, durations_us = _pick(is_timed, rows, durations_us)
     return Rows(
         keys=keys,
         sums=sums,
@@ -86,7 +113,7 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         flags=flags,
         request_types=find_last(get_media_types(calls["actor"]).astype(np.uint16), starts),
         response_types=find_last(calls["response_type"], starts),
-        durations=count_values(final_rows, durations_us, len(starts)),
+        durations=count_values(timed_rows, durations_us, len(starts)),
         sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
     )
@@ -129,11 +156,33 @@ def _sum_numbers(
     peaks[Peak.NUMBER_BELOW, numeric_rows] = (LARGEST_NUMBER - smallest).astype(np.uint64)
 
 
+def _sum_streams(
+    sums: NDArray[np.uint64], calls: Calls, is_final: NDArray[np.bool_], is_call: NDArray[np.bool_], starts: Index
+) -> None:
+    """Write what is told of calls that ended after they were counted, of streams, and of messages."""
+    flags = calls["flags"]
+    is_stream = is_final & (flags & CallFlag.STREAM.value > 0)
+    is_counted = flags & CallFlag.COUNTED.value > 0
+    for place, values in (
+        (Sum.ENDED_LATER, is_final & ~is_call),
+        (Sum.STREAMS, is_stream),
+        (Sum.STREAM_US, calls["duration_us"] * is_stream),
+        (Sum.COUNTED, is_counted),
+        (Sum.REQUEST_MESSAGES, calls["request_messages"] * is_counted),
+        (Sum.RESPONSE_MESSAGES, calls["response_messages"] * is_counted),
+    ):
+        np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
+
+
 def _find_flags(calls: Calls, is_answered: NDArray[np.bool_], starts: Index) -> NDArray[np.uint32]:
     flags, actors = calls["flags"], calls["actor"]
     if not (flags & _TOLD_FLAGS).any() and not get_truncated(actors).any():
         return np.zeros(len(starts), np.uint32)
-    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), flags & 15]
+    by_call: NDArray[Any] = _FLAGS[(~is_answered).astype(np.intp), flags]
+    is_counted = flags & CallFlag.COUNTED.value > 0
+    if is_counted.any():
+        for name, flag in _STREAMING:
+            by_call |= (is_counted & (calls[name] > 1)) * np.uint32(flag)
     by_call |= get_truncated(actors) * np.uint32(RowFlag.CREDENTIAL_TRUNCATED)
     by_row: NDArray[np.uint32] = np.bitwise_or.reduceat(by_call, starts)
     return by_row

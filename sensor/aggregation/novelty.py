@@ -33,7 +33,7 @@ class Novelty:
 
     def _find_new_classes(self, rows: Rows) -> NDArray[np.bool_]:
         is_new = np.zeros(len(rows), np.bool_)
-        routes, classes = rows.routes, rows.statuses // 100
+        routes, classes = rows.routes, rows.outcomes // 100
         places = np.flatnonzero(self._classes[routes] >> classes & 1 == 0)
         if len(places):
             codes = routes[places] << _CLASS_BITS | classes[places]

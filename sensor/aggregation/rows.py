@@ -1,6 +1,7 @@
 """Rows as a struct of arrays: a merge monoid. Two rows of one key add up to one, so a row may come in parts.
 
-A key is (route, identity, status, role, hop) in 46 bits; routes and identities are numbers of `sensor.facts`.
+A key is (route, identity, status, RPC status, role, hop) in 51 bits; routes and identities are numbers of
+`sensor.facts`.
 """
 
 from collections.abc import Sequence
@@ -13,18 +14,22 @@ from numpy.typing import NDArray
 
 from sensor import ragged
 from sensor.facts import Facts
+from sensor.protocols.rpc_status import RPC_STATUSES
 from sensor.ragged import Ragged
 from sensor.runs import Index, find_order, find_runs, number_runs
 from sensor.sketches import estimate_objects, merge_histograms, unite_objects
 
 ROLE_SHIFT: Final = np.uint64(2)
-STATUS_SHIFT: Final = np.uint64(4)
-IDENTITY_SHIFT: Final = np.uint64(14)
-ROUTE_SHIFT: Final = np.uint64(30)
-KEY_BITS: Final = 46
+RPC_STATUS_SHIFT: Final = np.uint64(4)
+STATUS_SHIFT: Final = np.uint64(9)
+IDENTITY_SHIFT: Final = np.uint64(19)
+ROUTE_SHIFT: Final = np.uint64(35)
+KEY_BITS: Final = 51
+_OUTCOMES: Final = np.array([0, *(status.http for status in RPC_STATUSES)])
 _TWO_BITS: Final = np.uint64(0x3)
+_RPC_STATUS_MASK: Final = np.uint64(0x1F)
 _STATUS_MASK: Final = np.uint64(0x3FF)
-_IDENTITY_MASK: Final = np.uint64(0xFFFF << 14)
+_IDENTITY_MASK: Final = np.uint64(0xFFFF << 19)
 LARGEST_NUMBER: Final = (1 << 63) - 1
 
 Keys = NDArray[np.uint64]
@@ -43,6 +48,10 @@ class RowFlag(IntFlag):
     ABORTED = 1 << 7
     OBJECTS_SKETCHED = 1 << 8
     AMBIGUOUS = 1 << 10
+    UNKNOWN_FIELDS = 1 << 11
+    INFERRED = 1 << 12
+    CLIENT_STREAMING = 1 << 13
+    SERVER_STREAMING = 1 << 14
 
 
 class Sum(IntEnum):
@@ -56,6 +65,12 @@ class Sum(IntEnum):
     DURATION_US = 5
     NUMERIC_CALLS = 6  # Whose object is an integer.
     STEPS = 7  # Of those, one more or one less than the consumer's previous one.
+    ENDED_LATER = 8  # Closing parts: ends of calls that were counted before.
+    STREAMS = 9  # That ended; how long each was open is no latency.
+    STREAM_US = 10
+    COUNTED = 11  # Ends whose messages are known,
+    REQUEST_MESSAGES = 12
+    RESPONSE_MESSAGES = 13  # and how many these were.
 
 
 class Peak(IntEnum):
@@ -132,6 +147,17 @@ class Rows:
         return (self.keys >> STATUS_SHIFT & _STATUS_MASK).astype(np.int64)
 
     @property
+    def rpc_statuses(self) -> Index:
+        """RPC status of each row and one more; 0 where there is none."""
+        return (self.keys >> RPC_STATUS_SHIFT & _RPC_STATUS_MASK).astype(np.int64)
+
+    @property
+    def outcomes(self) -> Index:
+        """The status that says how the calls of each row ended: of RPCs, that which their own is mapped to."""
+        rpc_statuses = self.rpc_statuses
+        return np.where(rpc_statuses > 0, _OUTCOMES[rpc_statuses], self.statuses)
+
+    @property
     def roles(self) -> Index:
         """Role of each row."""
         return (self.keys >> ROLE_SHIFT & _TWO_BITS).astype(np.int64)
@@ -193,11 +219,17 @@ def make_no_rows() -> Rows:
 
 
 def pack_keys(
-    routes: NDArray[Any], identities: NDArray[Any], statuses: NDArray[Any], roles: NDArray[Any], hops: NDArray[Any]
+    routes: NDArray[Any],
+    identities: NDArray[Any],
+    statuses: NDArray[Any],
+    rpc_statuses: NDArray[Any],
+    roles: NDArray[Any],
+    hops: NDArray[Any],
 ) -> Keys:
-    """Keys of rows. Routes and identities are below 2^16, status codes below 1,000, roles and hops below 4."""
+    """Keys of rows. Routes and identities are below 2^16, status codes below 1,000, those of RPCs below 18, roles and
+    hops below 4."""
     keys = routes.astype(np.uint64)
-    for values, bits in ((identities, 16), (statuses, 10), (roles, 2), (hops, 2)):
+    for values, bits in ((identities, 16), (statuses, 10), (rpc_statuses, 5), (roles, 2), (hops, 2)):
         keys <<= np.uint64(bits)
         keys |= values
     return keys

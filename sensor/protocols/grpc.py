@@ -17,6 +17,8 @@ import msgspec
 from sensor.protocols.http1 import RequestHead
 
 PREFIX_BYTES: Final = 5
+# What answers of gRPC are usually of; a request's type may have any suffix.
+GRPC_TYPES: Final = frozenset(("application/grpc", "application/grpc+proto", "application/grpc+json"))
 MAX_STATUS: Final = 16  # UNAUTHENTICATED, the last of google.rpc.Code.
 # Flags of a message that is none: trailers of gRPC-Web, and the end of a stream of Connect.
 _TRAILERS_FLAG: Final = 0x80
@@ -27,8 +29,12 @@ _KNOWN_FLAGS: Final = 0x83  # And compressed.
 _TRAILERS_BYTES: Final = 4_096
 _TRAILERS_STATUS = re.compile(rb"(?:\A|\n)grpc-status:[ \t]*(\d{1,2})[ \t]*\r?(?:\n|\Z)", re.IGNORECASE)
 
+_HEAD_STATUS = re.compile(rb"\ngrpc-status:[ \t]*(\d{1,2})[ \t]*\r?\n", re.IGNORECASE)
+
 # Path = "/" Service-Name "/" {method name}; a proxy may have put a prefix before it. Names are those of protobuf.
 _PATH = re.compile(r"/([A-Za-z_][A-Za-z0-9_.]{0,254})/([A-Za-z_][A-Za-z0-9_]{0,254})\Z")
+CONNECT_VERSION_HEADER: Final = b"connect-protocol-version"
+CONNECT_PARAMETER: Final = "connect"
 _CONNECT_QUERY = re.compile(r"(?:^|&)connect=v1(?:&|\Z)")
 
 
@@ -71,7 +77,7 @@ def recognise_rpc(head: RequestHead) -> Rpc | None:
         return None
     if content_type.startswith("application/connect+"):
         return _make(RpcProtocol.CONNECT, head, True)
-    if head.get(b"connect-protocol-version") or (head.query and _CONNECT_QUERY.search(head.query)):
+    if head.get(CONNECT_VERSION_HEADER) or ("connect=v1" in head.query and _CONNECT_QUERY.search(head.query)):
         return _make(RpcProtocol.CONNECT, head, False)
     return None
 
@@ -93,6 +99,12 @@ def read_status(value: bytes) -> int | None:
         return None
     status = int(value)
     return status if status <= MAX_STATUS else None
+
+
+def read_response_status(head: bytes) -> int | None:
+    """`grpc-status` in a response head of HTTP/1, where a call of gRPC-Web that fails at once has it; else None."""
+    match = _HEAD_STATUS.search(head)
+    return read_status(match[1]) if match is not None else None
 
 
 def infer_streaming(request_messages: int | None, response_messages: int | None) -> StreamingKind:

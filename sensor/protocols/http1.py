@@ -45,6 +45,9 @@ _CONTENT_TYPE = re.compile(rb"\ncontent-type[ \t]*:([^\r\n]*)", re.IGNORECASE)
 _MEDIA_TYPE_BYTES: Final = 128
 _MEDIA_TYPE = re.compile(rb"[a-z]{1,20}/[a-z0-9.+\-]{1,64}\Z")
 
+# Server-sent events (HTML standard, section 9.2).
+EVENT_STREAM: Final = "text/event-stream"
+
 _DEFAULT_PORTS: Final = frozenset((b"80", b"443", b""))
 _VERSIONS: Final = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 METHODS: Final = {

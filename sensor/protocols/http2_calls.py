@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from sensor.protocols.grpc import EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
+from sensor.protocols.grpc import GRPC_TYPES, EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http2_frames import Frame
 from sensor.protocols.http2_heads import StreamRequest, StreamResponse
@@ -35,7 +35,8 @@ class StreamCall(msgspec.Struct, frozen=True, gc=False):
     calls: int  # 1; 0 in the closing part of a call already told.
     is_final: bool
     is_aborted: bool  # Reset, or closed before the response was complete.
-    is_lossy: bool  # Frames may be missing, or fields are not known.
+    is_lossy: bool  # Frames may be missing, or the status is not known.
+    has_unknown_fields: bool  # Of a head: a credential may be among them, or what the answer was.
     is_inferred: bool  # Path, method or status follow from the place of a field whose name is not known.
 
     def __repr__(self) -> str:
@@ -56,6 +57,7 @@ class Stream:
         "counters",
         "ended_ns",
         "grpc_status",
+        "has_unknown_fields",
         "is_aborted",
         "is_inferred",
         "is_request_ended",
@@ -83,7 +85,7 @@ class Stream:
         self.grpc_status: int | None = None
         self.bytes = [0, 0]
         self.is_told = self.is_aborted = False
-        self._is_lossy = self._has_gone_by = self.is_inferred = False
+        self._is_lossy = self._has_gone_by = self.has_unknown_fields = self.is_inferred = False
         self.counters: tuple[EnvelopeCounter, EnvelopeCounter] | tuple[WebSocketCounter, WebSocketCounter] | None = None
 
     def begin(self, request: StreamRequest | Malformed, started_ns: int) -> None:
@@ -93,7 +95,7 @@ class Stream:
         self.last_ns = max(self.last_ns, started_ns)
         if not isinstance(request, StreamRequest):
             return
-        self._is_lossy = self._is_lossy or bool(request.unknown_fields)
+        self.has_unknown_fields = self.has_unknown_fields or bool(request.unknown_fields)
         self.is_inferred = self.is_inferred or request.is_inferred
         if request.rpc is not None and request.rpc.is_enveloped:
             self.counters = EnvelopeCounter(), EnvelopeCounter()
@@ -120,7 +122,7 @@ class Stream:
         if not self.answered_ns or (response.has_status and not self.is_status_known):
             self._take_head(response, time_ns)
         if response.unknown_fields:
-            self._is_lossy = True
+            self.has_unknown_fields = True
 
     def _take_head(self, response: StreamResponse, time_ns: int) -> None:
         status = response.status_code
@@ -136,7 +138,7 @@ class Stream:
 
     @property
     def is_lossy(self) -> bool:
-        """Frames may be missing, or fields are not known."""
+        """Frames may be missing, or the status is not known."""
         return self._is_lossy or self._was_lost(REQUEST) or self._was_lost(RESPONSE)
 
     def give_up(self) -> None:
@@ -153,7 +155,7 @@ class Stream:
         assert request is not None
         if isinstance(request, StreamRequest):
             rpc = request.rpc
-            if rpc is None and self.grpc_status is not None:
+            if rpc is None and (self.grpc_status is not None or self.content_type in GRPC_TYPES):
                 rpc = name_grpc(request.head)
         grpc_status = self.grpc_status
         counter = self.counters[RESPONSE] if self.counters is not None else None
@@ -181,6 +183,7 @@ class Stream:
             is_final,
             is_aborted,
             self.is_lossy,
+            self.has_unknown_fields,
             self.is_inferred,
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Service
+from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Service
 from sensor.exchange import name_address
 from sensor.facts import ActorFacts, Facts
 from sensor.recognition.mirror import Mirror, Profile
@@ -159,6 +159,7 @@ class ActorTable:
             authentication=profile.authentication,
             protocol_version=profile.protocol_version,
             request_content_type=profile.request_content_type,
+            kind=profile.kind,
         )
 
 
@@ -178,4 +179,5 @@ def _name_client(record: Any) -> str:
     return name_address(int(record["family"]), record["client_address"].tobytes())
 
 
-_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.NONE, "", "", ())
+# Of heads that were beyond the budget: nobody saw whether they carried credentials.
+_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.UNKNOWN, "", "", CallKind.HTTP, ())

@@ -19,8 +19,8 @@ from sensor.recognition.heads import PlainHead, read_plain_head
 from sensor.recognition.mirror import EdgeKey, Mirror, Profile, Root, RootKey, TaughtRoute
 from sensor.recognition.name_table import Lesson, NameTable
 from sensor.shapes import MAX_SEGMENT_CHARACTERS
-from sensor.templating import MAX_VERSION_DIGITS, VERSION_DEPTH
 from sensor.trace import Step, Trace
+from sensor.versions import MAX_VERSION_DIGITS, VERSION_DEPTH
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
@@ -149,6 +149,7 @@ class Learner:
             record.authentication,
             record.protocol_version,
             record.request_content_type,
+            record.kind,
             self._read_hops(exchange.request_head),
         )
         known = self._mirror.find_profile(exchange.profile)

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Route, Service
+from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Route, Service
 from sensor.kernel.abi import (
     EDGE,
     EDGE_KEY,
@@ -143,6 +143,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     authentication: AuthenticationKind
     protocol_version: str
     request_content_type: str
+    kind: CallKind
     hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never told.
 
     def __repr__(self) -> str:

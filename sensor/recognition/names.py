@@ -14,10 +14,11 @@ from sensor.classify.authentication import is_context_parameter, is_key_paramete
 from sensor.classify.client_address import FORWARDING_HEADERS
 from sensor.classify.objects import names_object
 from sensor.kernel.abi import NameKind
+from sensor.protocols.grpc import CONNECT_PARAMETER, CONNECT_VERSION_HEADER
 from sensor.protocols.http1 import UNREAD_NAMES
 
-# Read by `sensor.protocols.http1` itself.
-_PARSED: Final = frozenset((b"host", b"content-type"))
+# Read by `sensor.protocols` itself.
+_PARSED: Final = frozenset((b"host", b"content-type", b"upgrade", CONNECT_VERSION_HEADER))
 _CACHE_ENTRIES: Final = 4_096
 
 
@@ -50,7 +51,7 @@ class NameJudge:
 @lru_cache(maxsize=_CACHE_ENTRIES)
 def judge_parameter(name: str) -> NameKind | None:
     """Kind of a query parameter by its name; None where it says nothing without the others, as a signature does."""
-    if is_context_parameter(name):
+    if is_context_parameter(name) or name == CONNECT_PARAMETER:
         return None
     if is_key_parameter(name):
         return NameKind.QUERY_CREDENTIAL

@@ -4,7 +4,8 @@ A record says which route and profile the kernel recognised; what these are is i
 is interned by the record's own 64-bit `actor`, from the first record that has it. Of what the kernel did not recognise
 and had no budget to send up, a known path goes to its route without saying who called; the rest goes to the service's
 `other` route, and so does what could only be summed because a ring was full. All these are marked lossy: they are
-counted, not described.
+counted, not described. Whether they carried credentials nobody could see, and that is what they say
+(`AuthenticationKind.UNKNOWN`).
 
 Cost: a few numpy passes and one dictionary look-up for each different route and actor of a batch.
 """
@@ -20,6 +21,7 @@ from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
 from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.protocols.http1 import EVENT_STREAM
 from sensor.recognition.actors import ActorTable, Identity, Records, mix
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import Mirror
@@ -100,6 +102,8 @@ class RecordConverter:
         if unknown.any():
             self._fill_others(records, calls, np.flatnonzero(unknown))
         calls["actor"] = self._actors.find(records)
+        is_event_stream = calls["response_type"] == self._facts.media_type(EVENT_STREAM)
+        calls["flags"] |= is_event_stream * np.uint8(CallFlag.STREAM)
         return calls
 
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
@@ -208,7 +212,7 @@ _NOBODY: Final = ActorFacts(
     is_credential_truncated=False,
     client_address="",
     client_workload="",
-    authentication=AuthenticationKind.NONE,
+    authentication=AuthenticationKind.UNKNOWN,
     protocol_version="",
     request_content_type="",
 )

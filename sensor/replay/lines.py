@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from sensor.calls import AuthenticationKind, CallRecord, Route, SegmentKind
+from sensor.calls import RPC_KINDS, AuthenticationKind, CallKind, CallRecord, Route, SegmentKind
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_events import Head
 from sensor.protocols.http1_faults import name_smuggling
 from sensor.protocols.http1_pairs import Message, Transaction
 from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.rpc_status import RPC_STATUSES
 from sensor.replay.conversation import Call
 from sensor.replay.flows import FlowTransaction, format_address
 
@@ -64,9 +65,30 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
         "apidae.object.hash": _format_hash(record.object_hash),
         "apidae.aborted": record.is_aborted,
         "apidae.lossy": record.is_lossy,
+        "apidae.stream": record.is_stream,
+        "apidae.unknown_fields": record.has_unknown_fields,
+        "apidae.inferred": record.is_inferred,
+        **_name_kind(record),
     }  # fmt: skip
-    sized = ("http.request.size", "http.response.size")
+    sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages")
     return {name: value for name, value in line.items() if value or name in sized}
+
+
+def _name_kind(record: CallRecord) -> Line:
+    """What the call is besides HTTP."""
+    line: Line = {"apidae.kind": record.kind.name.lower()} if record.kind is not CallKind.HTTP else {}
+    if record.kind in RPC_KINDS:
+        line |= {"rpc.system.name": "connectrpc" if record.kind is CallKind.CONNECT else "grpc"}
+        names = [segment.text for segment in record.route.segments[-2:]]
+        if len(names) == 2 and all(names):
+            line["rpc.method"] = "/".join(names)
+    if record.rpc_status is not None:
+        line["rpc.response.status_code"] = RPC_STATUSES[record.rpc_status].name
+    if record.request_messages is not None:
+        line["apidae.request.messages"] = record.request_messages
+    if record.response_messages is not None:
+        line["apidae.response.messages"] = record.response_messages
+    return line
 
 
 def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> Line:
@@ -134,14 +156,8 @@ def _add_stream(raw: Line, call: StreamCall) -> None:
             raw["url.query"] = head.query
         if call.request.unknown_fields:
             raw["apidae.request.unknown_fields"] = call.request.unknown_fields
-    if call.rpc is not None:
-        raw |= {"rpc.system.name": call.rpc.protocol.value, "rpc.method": f"{call.rpc.service}/{call.rpc.method}"}
-    counts: Line = {
-        "rpc.response.status_code": call.grpc_status,
-        "apidae.request.messages": call.request_messages,
-        "apidae.response.messages": call.response_messages,
-    }
-    raw |= {name: value for name, value in counts.items() if value is not None}
+    if call.rpc is not None and call.rpc.method:
+        raw["rpc.method"] = f"{call.rpc.service}/{call.rpc.method}"
 
 
 def _add_request(raw: Line, request: Message, head: Head) -> None:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from sensor.calls import (
     AuthenticationKind,
+    CallKind,
     CallRecord,
     Hop,
     PrincipalKind,
@@ -85,6 +86,21 @@ routes = st.sampled_from([make_route(1), make_route(2, workload="api"), make_rou
 hashes = st.integers(min_value=1, max_value=2**64 - 1)
 
 
+messages = st.one_of(st.none(), st.integers(0, 3))
+# What a call is besides HTTP, and what of it is not known.
+rare = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(CallKind),
+        "rpc_status": st.one_of(st.none(), st.integers(0, 16)),
+        "request_messages": messages,
+        "response_messages": messages,
+        "is_stream": st.booleans(),
+        "has_unknown_fields": st.booleans(),
+        "is_inferred": st.booleans(),
+    }
+)
+
+
 @st.composite
 def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
     """Any record: closing parts, aborted calls, several consumers, times out of order."""
@@ -109,4 +125,5 @@ def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
         is_ambiguous=draw(st.booleans()),
         object_hash=object_hash,
         object_number=draw(st.one_of(st.none(), st.integers(0, 2**63 - 1))) if object_hash else None,
+        **draw(st.one_of(st.just({}), rare)),
     )

@@ -8,7 +8,7 @@ from math import isqrt
 from typing import NamedTuple
 
 from sensor.aggregation.rows import Peak, RowColumns, RowFlag, Sum
-from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route
+from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role, Route
 from sensor.ragged import Ragged
 
 OBJECTS_LIMIT = 256
@@ -91,6 +91,14 @@ class Row:
     object_numeric_calls: int
     object_monotonic_steps: int
     object_numeric_span: int
+    kind: CallKind
+    rpc_status: int | None
+    ended_later: int
+    streams: int
+    stream_duration_sum_us: int
+    counted: int
+    request_messages: int
+    response_messages: int
 
 
 def split(lists: Ragged) -> list[list[int]]:
@@ -153,6 +161,14 @@ def read_rows(columns: RowColumns) -> list[Row]:
                 object_numeric_calls=sums[Sum.NUMERIC_CALLS],
                 object_monotonic_steps=sums[Sum.STEPS],
                 object_numeric_span=peaks[Peak.NUMBER] - (2**63 - 1 - peaks[Peak.NUMBER_BELOW]) if has_numbers else 0,
+                kind=actor.kind,
+                rpc_status=int(rows.rpc_statuses[i]) - 1 if rows.rpc_statuses[i] else None,
+                ended_later=sums[Sum.ENDED_LATER],
+                streams=sums[Sum.STREAMS],
+                stream_duration_sum_us=sums[Sum.STREAM_US],
+                counted=sums[Sum.COUNTED],
+                request_messages=sums[Sum.REQUEST_MESSAGES],
+                response_messages=sums[Sum.RESPONSE_MESSAGES],
             )
         )
     return found

@@ -50,9 +50,10 @@ def sum_records(stream: Iterable[CallRecord]) -> Counter[tuple[object, ...]]:
             sums[name, "time_to_first_byte_sum_us"] += record.time_to_first_byte_ns // 1000
             sums[name, "object_numeric_calls"] += record.object_hash != 0 and record.object_number is not None
         if record.is_final and record.status_code:
-            sums[name, "duration_sum_us"] += record.duration_ns // 1000
-            for column, value in (("duration", record.duration_ns // 1000), ("response_size", record.response_bytes)):
-                sums[name, column, find_bucket(value)] += 1
+            sums[name, "response_size", find_bucket(record.response_bytes)] += 1
+            if not record.is_stream:
+                sums[name, "duration_sum_us"] += record.duration_ns // 1000
+                sums[name, "duration", find_bucket(record.duration_ns // 1000)] += 1
     return +sums
 
 

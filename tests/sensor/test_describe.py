@@ -2,7 +2,17 @@
 
 import pytest
 
-from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, PrincipalKind, Role, Service, WorkloadKind
+from sensor.calls import (
+    AuthenticationKind,
+    CallKind,
+    CallRecord,
+    Exchange,
+    Hop,
+    PrincipalKind,
+    Role,
+    Service,
+    WorkloadKind,
+)
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
 from sensor.templating import Templater
@@ -56,6 +66,8 @@ def test_every_field_of_a_record():
         "response_bytes": 13, "time_to_first_byte_ns": 14, "duration_ns": 15, "calls": 1, "is_final": True,
         "is_aborted": False, "is_lossy": True, "object_hash": keyed_hash(b"42"), "object_number": 42,
         "is_ambiguous": True,
+        "kind": CallKind.HTTP, "rpc_status": None, "request_messages": None, "response_messages": None,
+        "is_stream": False, "has_unknown_fields": False, "is_inferred": False,
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]

@@ -6,6 +6,7 @@ where a Distributed table without the suffix stands in front of each. Readers an
 suffix.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # An hour of minute rows is what the disk cap drops at a time; 48 of them live at once.
@@ -49,9 +50,28 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """Columns that came to a table after its first version, by name with type and default; `order` is the table's key
+    where they are part of it. Added together or not at all."""
+
+    columns: Mapping[str, str]
+    order: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """One table: its statement and, on a cluster, the expression by which rows find their shard."""
 
     name: str
     ddl: str
     shard_by: str
+    added: tuple[Added, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What fills one table, `target`, from the rows that are inserted into another."""
+
+    name: str
+    target: str
+    query: str

@@ -8,7 +8,14 @@ through a view, measured with the histogram). Before a merge one key may have se
 `uniqCombined64Merge(12)(objects_state)`.
 """
 
-from collector.store.tables.layout import DEDUPLICATE, HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS, Table
+from collector.store.tables.layout import (
+    DEDUPLICATE,
+    HOUR_RETENTION_DAYS,
+    MINUTE_RETENTION_HOURS,
+    Added,
+    Table,
+    View,
+)
 
 # The key of rows_minute and rows_hour, ordered so that the rows of one endpoint, and of one pair, are neighbours.
 ROW_KEY = (
@@ -24,6 +31,8 @@ ROW_KEY = (
     "role",
     "hop",
     "protocol_version",
+    "kind",
+    "rpc_status",
 )
 
 _KEY_COLUMNS = """
@@ -38,7 +47,9 @@ _KEY_COLUMNS = """
     status_code UInt16,
     role UInt8,
     hop UInt8,
-    protocol_version LowCardinality(String)"""
+    protocol_version LowCardinality(String),
+    kind UInt8,
+    rpc_status UInt8"""
 
 # What minute and hour rows share. Content types take the greatest, which forgets the empty one and the order. A row's
 # hashes are all of one installation key, `key_id`; a row without hashes may be of two.
@@ -60,9 +71,30 @@ _VALUE_COLUMNS = """
     objects_count SimpleAggregateFunction(max, UInt64),
     object_numeric_calls SimpleAggregateFunction(sum, UInt64),
     object_monotonic_steps SimpleAggregateFunction(sum, UInt64),
-    object_numeric_span SimpleAggregateFunction(max, UInt64)"""
+    object_numeric_span SimpleAggregateFunction(max, UInt64),
+    ended_later SimpleAggregateFunction(sum, UInt64),
+    streams SimpleAggregateFunction(sum, UInt64),
+    stream_duration_sum_us SimpleAggregateFunction(sum, UInt64),
+    counted_messages_calls SimpleAggregateFunction(sum, UInt64),
+    request_messages SimpleAggregateFunction(sum, UInt64),
+    response_messages SimpleAggregateFunction(sum, UInt64)"""
 
 _ORDER = ", ".join(ROW_KEY)
+
+# What the tables of 0.1.0 did not have. A column may join the key only in the statement that adds it, and only without
+# a default; a table that has it is not touched.
+_ADDED_SUMS = (
+    "ended_later",
+    "streams",
+    "stream_duration_sum_us",
+    "counted_messages_calls",
+    "request_messages",
+    "response_messages",
+)
+_ADDED = (
+    Added(columns={"kind": "UInt8", "rpc_status": "UInt8"}, order=_ORDER),
+    Added(columns=dict.fromkeys(_ADDED_SUMS, "SimpleAggregateFunction(sum, UInt64)")),
+)
 
 # Rows are wide, and one page or endpoint needs those of a few routes: less is read with small granules in small blocks
 # (the rows of 50 of 100,000 endpoints: 106 ms of process time against 191 with blocks of 64 KiB, for 8 % more disk).
@@ -72,6 +104,7 @@ _GRANULES = "index_granularity = 1024, min_compress_block_size = 8192, max_compr
 ROWS_MINUTE = Table(
     name="rows_minute",
     shard_by="route_id",
+    added=_ADDED,
     ddl=f"""
 CREATE TABLE IF NOT EXISTS rows_minute{{write_table}}{{on_cluster}} ({_KEY_COLUMNS},{_VALUE_COLUMNS},
     objects SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64))
@@ -87,6 +120,7 @@ SETTINGS {DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}
 ROWS_HOUR = Table(
     name="rows_hour",
     shard_by="route_id",
+    added=_ADDED,
     ddl=f"""
 CREATE TABLE IF NOT EXISTS rows_hour{{write_table}}{{on_cluster}} ({_KEY_COLUMNS},{_VALUE_COLUMNS},
     objects_state AggregateFunction(uniqCombined64(12), UInt64)
@@ -98,8 +132,10 @@ SETTINGS {DEDUPLICATE}, ttl_only_drop_parts = 1, {_GRANULES}
 """,
 )
 
-ROWS_HOUR_VIEW = f"""
-CREATE MATERIALIZED VIEW IF NOT EXISTS rows_hour_view{{on_cluster}} TO rows_hour{{write_table}} AS
+ROWS_HOUR_VIEW = View(
+    name="rows_hour_view",
+    target="rows_hour",
+    query=f"""
 SELECT
     toStartOfHour(m.time) AS time,
     {", ".join(f"m.{column} AS {column}" for column in ROW_KEY if column != "time")},
@@ -121,7 +157,9 @@ SELECT
     sum(m.object_numeric_calls) AS object_numeric_calls,
     sum(m.object_monotonic_steps) AS object_monotonic_steps,
     max(m.object_numeric_span) AS object_numeric_span,
+    {", ".join(f"sum(m.{column}) AS {column}" for column in _ADDED_SUMS)},
     uniqCombined64ArrayState(12)(m.objects) AS objects_state
 FROM rows_minute{{write_table}} AS m
 GROUP BY {", ".join("time" if column == "time" else f"m.{column}" for column in ROW_KEY)}
-"""
+""",
+)

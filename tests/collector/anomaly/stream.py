@@ -97,6 +97,14 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         object_numeric_calls=wide,
         object_monotonic_steps=wide,
         object_numeric_span=wide,
+        kind=zeros,
+        rpc_status=zeros,
+        ended_later=wide,
+        streams=wide,
+        stream_duration_sum_us=wide,
+        counted_messages_calls=wide,
+        request_messages=wide,
+        response_messages=wide,
     )
 
 

@@ -52,6 +52,14 @@ ROWS_SCHEMA = pa.schema(
         ("object_numeric_calls", pa.uint64()),
         ("object_monotonic_steps", pa.uint64()),
         ("object_numeric_span", pa.uint64()),
+        ("kind", pa.uint8()),
+        ("rpc_status", pa.uint8()),
+        ("ended_later", pa.uint64()),
+        ("streams", pa.uint64()),
+        ("stream_duration_sum_us", pa.uint64()),
+        ("counted_messages_calls", pa.uint64()),
+        ("request_messages", pa.uint64()),
+        ("response_messages", pa.uint64()),
         ("objects", pa.list_(pa.uint64())),
     ]
 )

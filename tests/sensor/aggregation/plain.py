@@ -28,6 +28,12 @@ class Figures:
     objects: Objects = field(default_factory=Objects)
     object_numeric_calls: int = 0
     object_monotonic_steps: int = 0
+    ended_later: int = 0
+    streams: int = 0
+    stream_duration_sum_us: int = 0
+    counted: int = 0
+    request_messages: int = 0
+    response_messages: int = 0
     flags: RowFlag = RowFlag.NONE
 
 
@@ -43,6 +49,8 @@ def tell_key(row: Row) -> Key:
         row.role,
         row.hop,
         row.protocol_version,
+        row.kind,
+        row.rpc_status,
     )
 
 
@@ -65,6 +73,12 @@ def add_up(rows: Iterable[Row]) -> dict[Key, Figures]:
             objects=unite(one.objects, row.objects),
             object_numeric_calls=one.object_numeric_calls + row.object_numeric_calls,
             object_monotonic_steps=one.object_monotonic_steps + row.object_monotonic_steps,
+            ended_later=one.ended_later + row.ended_later,
+            streams=one.streams + row.streams,
+            stream_duration_sum_us=one.stream_duration_sum_us + row.stream_duration_sum_us,
+            counted=one.counted + row.counted,
+            request_messages=one.request_messages + row.request_messages,
+            response_messages=one.response_messages + row.response_messages,
             flags=one.flags | row.flags & ~(RowFlag.EARLY | RowFlag.OBJECTS_SKETCHED),
         )
     return dict(added)
@@ -87,13 +101,26 @@ def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
                 one.objects = unite(one.objects, make_objects([record.object_hash]))
                 _count_number(one, record, last)
         if record.is_final and record.status_code:
-            duration_us = record.duration_ns // 1000
-            one.duration_sum_us += duration_us
-            one.duration_max_us = max(one.duration_max_us, duration_us)
-            one.duration[find_bucket(duration_us)] += 1
-            one.response_size[find_bucket(record.response_bytes)] += 1
+            _count_end(one, record)
+        if record.is_final and record.request_messages is not None and record.response_messages is not None:
+            one.counted += 1
+            one.request_messages += record.request_messages
+            one.response_messages += record.response_messages
         one.flags |= _tell_flags(record)
     return dict(added)
+
+
+def _count_end(one: Figures, record: CallRecord) -> None:
+    duration_us = record.duration_ns // 1000
+    one.response_size[find_bucket(record.response_bytes)] += 1
+    one.ended_later += not record.calls
+    if record.is_stream:
+        one.streams += 1
+        one.stream_duration_sum_us += duration_us
+    else:
+        one.duration_sum_us += duration_us
+        one.duration_max_us = max(one.duration_max_us, duration_us)
+        one.duration[find_bucket(duration_us)] += 1
 
 
 def without_steps(figures: dict[Key, Figures]) -> dict[Key, Figures]:
@@ -133,6 +160,8 @@ def _name(record: CallRecord) -> Key:
         record.role,
         record.hop,
         record.protocol_version,
+        record.kind,
+        record.rpc_status,
     )
 
 
@@ -144,4 +173,11 @@ def _tell_flags(record: CallRecord) -> RowFlag:
         flags |= RowFlag.AMBIGUOUS
     if record.is_aborted and not record.status_code:
         flags |= RowFlag.ABORTED
+    if record.has_unknown_fields:
+        flags |= RowFlag.UNKNOWN_FIELDS
+    if record.is_inferred:
+        flags |= RowFlag.INFERRED
+    if record.is_final and record.request_messages is not None and record.response_messages is not None:
+        flags |= RowFlag.CLIENT_STREAMING if record.request_messages > 1 else RowFlag.NONE
+        flags |= RowFlag.SERVER_STREAMING if record.response_messages > 1 else RowFlag.NONE
     return flags

@@ -38,6 +38,7 @@ def make_call(*, started_ns: int = 100, answered_ns: int = 105, ended_ns: int = 
         is_final=True,
         is_aborted=False,
         is_lossy=True,
+        has_unknown_fields=False,
         is_inferred=False,
     )
 

@@ -72,6 +72,15 @@ class AuthenticationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUTHENTICATION_KIND_NEGOTIATE: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_MTLS_FORWARDED: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_OTHER: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_UNKNOWN: _ClassVar[AuthenticationKind]
+
+class CallKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CALL_KIND_UNSPECIFIED: _ClassVar[CallKind]
+    CALL_KIND_GRPC: _ClassVar[CallKind]
+    CALL_KIND_GRPC_WEB: _ClassVar[CallKind]
+    CALL_KIND_CONNECT: _ClassVar[CallKind]
+    CALL_KIND_WEBSOCKET: _ClassVar[CallKind]
 
 class RowFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -86,6 +95,10 @@ class RowFlag(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ROW_FLAG_OBJECTS_SKETCHED: _ClassVar[RowFlag]
     ROW_FLAG_ESTIMATED: _ClassVar[RowFlag]
     ROW_FLAG_AMBIGUOUS: _ClassVar[RowFlag]
+    ROW_FLAG_UNKNOWN_FIELDS: _ClassVar[RowFlag]
+    ROW_FLAG_INFERRED: _ClassVar[RowFlag]
+    ROW_FLAG_CLIENT_STREAMING: _ClassVar[RowFlag]
+    ROW_FLAG_SERVER_STREAMING: _ClassVar[RowFlag]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -134,6 +147,12 @@ AUTHENTICATION_KIND_OAUTH1: AuthenticationKind
 AUTHENTICATION_KIND_NEGOTIATE: AuthenticationKind
 AUTHENTICATION_KIND_MTLS_FORWARDED: AuthenticationKind
 AUTHENTICATION_KIND_OTHER: AuthenticationKind
+AUTHENTICATION_KIND_UNKNOWN: AuthenticationKind
+CALL_KIND_UNSPECIFIED: CallKind
+CALL_KIND_GRPC: CallKind
+CALL_KIND_GRPC_WEB: CallKind
+CALL_KIND_CONNECT: CallKind
+CALL_KIND_WEBSOCKET: CallKind
 ROW_FLAG_UNSPECIFIED: RowFlag
 ROW_FLAG_OTHER: RowFlag
 ROW_FLAG_EARLY: RowFlag
@@ -145,6 +164,10 @@ ROW_FLAG_ABORTED: RowFlag
 ROW_FLAG_OBJECTS_SKETCHED: RowFlag
 ROW_FLAG_ESTIMATED: RowFlag
 ROW_FLAG_AMBIGUOUS: RowFlag
+ROW_FLAG_UNKNOWN_FIELDS: RowFlag
+ROW_FLAG_INFERRED: RowFlag
+ROW_FLAG_CLIENT_STREAMING: RowFlag
+ROW_FLAG_SERVER_STREAMING: RowFlag
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
@@ -191,7 +214,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -229,6 +252,14 @@ class Rows(_message.Message):
     RECORDS_RETURNED_FIELD_NUMBER: _ClassVar[int]
     RECORDS_BASIS_FIELD_NUMBER: _ClassVar[int]
     SAMPLED_OF_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    RPC_STATUS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_LATER_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
+    STREAM_DURATION_SUM_US_FIELD_NUMBER: _ClassVar[int]
+    COUNTED_MESSAGES_CALLS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_MESSAGES_FIELD_NUMBER: _ClassVar[int]
     route: _containers.RepeatedScalarFieldContainer[int]
     window_offset_seconds: _containers.RepeatedScalarFieldContainer[int]
     window_length_seconds: _containers.RepeatedScalarFieldContainer[int]
@@ -266,7 +297,15 @@ class Rows(_message.Message):
     records_returned: _containers.RepeatedScalarFieldContainer[int]
     records_basis: _containers.RepeatedScalarFieldContainer[int]
     sampled_of: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ...) -> None: ...
+    kind: _containers.RepeatedScalarFieldContainer[int]
+    rpc_status: _containers.RepeatedScalarFieldContainer[int]
+    ended_later: _containers.RepeatedScalarFieldContainer[int]
+    streams: _containers.RepeatedScalarFieldContainer[int]
+    stream_duration_sum_us: _containers.RepeatedScalarFieldContainer[int]
+    counted_messages_calls: _containers.RepeatedScalarFieldContainer[int]
+    request_messages: _containers.RepeatedScalarFieldContainer[int]
+    response_messages: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls")
