@@ -1,5 +1,5 @@
 """A gRPC server of grpcio: /shop.v1.Orders/Get (unary), List (a stream of five), Put (a stream to one), Watch (both
-ways), Fail (NOT_FOUND).
+ways), Fail (NOT_FOUND), Break (INTERNAL).
 
 Arguments: ADDRESS.
 """
@@ -33,6 +33,10 @@ def fail(request: bytes, context: grpc.ServicerContext) -> bytes:
     context.abort(grpc.StatusCode.NOT_FOUND, "no such order")
 
 
+def break_down(request: bytes, context: grpc.ServicerContext) -> bytes:
+    context.abort(grpc.StatusCode.INTERNAL, "out of order")
+
+
 server = grpc.server(ThreadPoolExecutor(8))
 server.add_generic_rpc_handlers(
     (
@@ -44,6 +48,7 @@ server.add_generic_rpc_handlers(
                 "Put": grpc.stream_unary_rpc_method_handler(put),
                 "Watch": grpc.stream_stream_rpc_method_handler(watch),
                 "Fail": grpc.unary_unary_rpc_method_handler(fail),
+                "Break": grpc.unary_unary_rpc_method_handler(break_down),
             },
         ),
     )

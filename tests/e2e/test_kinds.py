@@ -1,0 +1,134 @@
+"""What calls are, from real servers to the inventory: gRPC with its statuses, server-sent events, WebSockets."""
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from scripts.live.program import Program
+from tests.e2e.application import HERE, READY_SECONDS
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import read_port
+from tests.e2e.polling import wait_until, wait_until_still
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ADDRESS = "127.0.0.1"
+ARRIVAL_SECONDS = 30.0
+STILL_SECONDS = 3.0
+TIMEOUT_SECONDS = 20.0
+SERVICE = "/shop.v1.Orders"
+GETS, NOT_FOUND, INTERNAL = 23, 7, 5
+EVENTS = 3
+CHATS = 2
+OPEN_SECONDS = 1.7
+TOKEN = (("authorization", "Bearer abcdefgh12345678"),)
+
+
+def call_grpc(port: int) -> None:
+    """All of them with credentials."""
+    with grpc.insecure_channel(f"{ADDRESS}:{port}") as channel:
+        for name, count, status in (
+            ("Get", GETS, grpc.StatusCode.OK),
+            ("Fail", NOT_FOUND, grpc.StatusCode.NOT_FOUND),
+            ("Break", INTERNAL, grpc.StatusCode.INTERNAL),
+        ):
+            method = channel.unary_unary(f"{SERVICE}/{name}")
+            for _ in range(count):
+                try:
+                    method.with_call(b"m" * 40, timeout=TIMEOUT_SECONDS, metadata=TOKEN)
+                    assert status is grpc.StatusCode.OK
+                except grpc.RpcError as error:
+                    assert error.code() is status
+
+
+def connect(port: int, path: bytes, *fields: bytes) -> socket.socket:
+    client = socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS)
+    client.sendall(b"GET %s HTTP/1.1\r\nHost: live.test\r\n%s\r\n" % (path, b"".join(f + b"\r\n" for f in fields)))
+    return client
+
+
+def listen_to_events(port: int) -> None:
+    with connect(port, b"/events", b"Accept: text/event-stream") as client:
+        data = b""
+        while not data.endswith(b"0\r\n\r\n"):
+            data += client.recv(4_096)
+
+
+def chat(port: int) -> None:
+    with connect(port, b"/chat", b"Upgrade: websocket", b"Connection: Upgrade") as client:
+        assert client.recv(4_096).startswith(b"HTTP/1.1 101")
+        for _ in range(3):
+            client.sendall(b"\x81\x85mask" + b"hello")
+            assert client.recv(4_096)
+        time.sleep(OPEN_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Endpoints of both servers by template."""
+    directory = tmp_path_factory.mktemp("kinds")
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for name in ("app_grpc", "app_streams"):
+            command = [sys.executable, str(HERE / f"{name}.py"), ADDRESS]
+            program = Program(name, command, directory / f"{name}.log")
+            stack.callback(program.stop)
+            ports.append(int(program.wait_for("ready", READY_SECONDS)["port"]))
+        _, address = product.start_collector()
+        sensor = product.start_sensor(address)
+        inventory = product.open_inventory(address)
+        call_grpc(ports[0])
+        for _ in range(EVENTS):
+            listen_to_events(ports[1])
+        for _ in range(CHATS):
+            chat(ports[1])
+        assert sensor.stop() == 0, sensor.log_tail()
+        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: inventory.count_calls(*ports) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
+        wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+        items = [item for item in inventory.list_items("/endpoints") if read_port(item) in ports]
+        by_template = {item["template"]: item for item in items}
+        assert len(by_template) == len(items)
+        yield by_template
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "count", "shown"),
+    [("Get", "OK", GETS, "2xx"), ("Fail", "NOT_FOUND", NOT_FOUND, "4xx"), ("Break", "INTERNAL", INTERNAL, "5xx")],
+)
+def test_a_method_shows_its_status_and_counts_by_it(
+    found: dict[str, Any], name: str, status: str, count: int, shown: str
+) -> None:
+    item = found[f"{SERVICE}/{name}"]
+    assert item["protocols"] == ["grpc"]
+    assert (item["rpc"]["system_name"], item["rpc"]["service"]) == ("grpc", "shop.v1.Orders")
+    assert item["rpc"]["method"] == f"shop.v1.Orders/{name}"
+    assert item["rpc"]["status_codes"] == {status: count}
+    assert (item["calls"], item["status"][shown]) == (count, count)
+
+
+def test_credentials_of_grpc_are_seen(found: dict[str, Any]) -> None:
+    authentication = found[f"{SERVICE}/Get"]["authentication"]
+    assert (authentication["coverage"], authentication["unseen_calls"]) == (1, 0)
+
+
+def test_events_end_and_their_time_is_no_latency(found: dict[str, Any]) -> None:
+    item = found["/events"]
+    assert (item["calls"], item["protocols"]) == (EVENTS, ["server-sent events"])
+    assert item["streams"]["calls"] == EVENTS
+    assert item["streams"]["open_seconds"] == pytest.approx(2.5, abs=0.5)
+    assert item["latency_ms"] is None
+    assert item["time_to_first_byte_ms"] < 1_000
+
+
+def test_a_websocket_is_a_kind_of_its_own(found: dict[str, Any]) -> None:
+    item = found["/chat"]
+    assert (item["calls"], item["protocols"]) == (CHATS, ["websocket"])
+    assert item["latency_ms"] is None
