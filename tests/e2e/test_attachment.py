@@ -23,10 +23,7 @@ PAUSE_SECONDS = 2.0
 def wait_for_none_new(before: Attachments) -> None:
     """Fails unless the links, programs and maps that came since `before` go.
 
-    Programs and maps are listed once, after a pause. bpftool opens each map it lists, and those of each program;
-    doing so while the kernel empties a program array queues that work twice but takes it back once
-    (kernel/bpf/arraymap.c, prog_array_map_clear), and the map stays until the next boot: seen on 6.18 when this loop
-    polled them.
+    Programs and maps are listed once, after a pause (scripts/live/kernel_objects.py says why).
     """
     wait_until(lambda: list_ids("link") <= before.links, CLEANUP_SECONDS, f"no link beyond those before: {before}")
     time.sleep(PAUSE_SECONDS)
