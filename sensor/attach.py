@@ -12,6 +12,7 @@ from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import LoadError
 from sensor.kernel.syscall_capture import SyscallCapture
+from sensor.kernel.tracepoints import TracepointSettings
 from sensor.parts import Capture as AnyCapture
 from sensor.run import StartError
 
@@ -52,7 +53,13 @@ def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock) ->
 
 def _open_syscalls(settings: SensorSettings, clock: Clock) -> SyscallCapture:
     return SyscallCapture.load(
-        ring_bytes=settings.ring_bytes, clock=clock, cache_directory=settings.cache_dir or settings.state_dir
+        TracepointSettings(
+            ring_bytes=settings.ring_bytes,
+            calls_per_second=settings.heads_per_second,
+            calls_burst=settings.heads_burst_count,
+        ),
+        clock=clock,
+        cache_directory=settings.cache_dir or settings.state_dir,
     )
 
 

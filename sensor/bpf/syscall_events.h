@@ -38,7 +38,7 @@ enum syscall_counter {
   Z_EVENTS_LOST,  /* The ring was full. */
   Z_BYTES_LOST,   /* Of those. */
   Z_UNREADABLE,   /* Events whose bytes the kernel could not read from the process. */
-  Z_REFUSED,      /* Events beyond the budget of copied bytes: their sizes went up, nothing else. */
+  Z_REFUSED,      /* Calls beyond the budget: nothing of them went up. */
   Z_UNCOPIED,     /* Bytes that moved without being seen: sendfile, splice, and what is past the limit of an event. */
   Z_REJECTED,     /* Connections tried and found not to be HTTP/1. */
   Z_LOCAL_CLIENTS,/* Client ends left to their server end on this node. */
@@ -57,7 +57,8 @@ struct syscall_conn {
   u8 last;      /* Direction of the last message, 1 + enum. */
   u8 is_server; /* Where it is HTTP: requests come in. */
   u8 is_counted;
-  u8 _pad[5];
+  u8 is_muted;  /* The call in hand is beyond the budget. */
+  u8 _pad[4];
 };
 
 #endif

@@ -15,6 +15,7 @@
 #include "syscall_events.h"
 #include "syscall_socket.h"
 #include "syscall_copy.h"
+#include "syscall_budget.h"
 
 /* What: connections by socket. Life: the socket's; the least recent is evicted. Key: address of the sock. */
 BPF_TABLE("lru_hash", u64, struct syscall_conn, conns, 65536);
@@ -123,6 +124,20 @@ static __always_inline int recognise(struct syscall_conn *c, struct tcp_end *end
   return 0;
 }
 
+/* Whether what this call moved may go up: where it begins a request, its process's budget is asked for the whole call. */
+static __always_inline int is_granted(struct syscall_conn *c, struct message *m, u32 direction) {
+  if (c->is_server == (direction == 0)) {
+    u64 word = 0;
+    u32 size = peek(m, &word);
+    if (judge(word, size) == 1) {
+      c->is_muted = !take_call();
+      if (c->is_muted)
+        count(Z_REFUSED, 1);
+    }
+  }
+  return !c->is_muted;
+}
+
 static __always_inline struct syscall_conn *find_conn(struct tcp_end *end) {
   struct syscall_conn *c = conns.lookup(&end->socket);
   if (c && c->hash == end->hash)
@@ -154,7 +169,7 @@ static __always_inline void see(struct message *m, u32 fd, u32 other_fd, u8 kind
     may_be = recognise(c, &end, m, direction);
   if (c->kind != K_NEW && c->kind != K_LOCAL_CLIENT)
     count_port(c, end.local_port, m->size);
-  if (may_be)
+  if (may_be && (c->kind != K_HTTP || is_granted(c, m, direction)))
     send(m, &end, c->cgroup_id, kind);
 }
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 # struct syscall_event, 88 bytes, without its data; see bpf/syscall_events.h for each field.
 SYSCALL_EVENT = struct.Struct("<3Q5I2H2B6x16s16s")
 # struct syscall_conn, 40 bytes.
-SYSCALL_CONN = struct.Struct("<3QI2B5B5x")
+SYSCALL_CONN = struct.Struct("<3QI2B6B4x")
 SYSCALL_COUNTERS_SIZE = 16
 
 

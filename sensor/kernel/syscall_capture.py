@@ -21,7 +21,7 @@ from sensor.kernel.port_counts import read_port_counts
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_batch, update_batch, update_map
-from sensor.kernel.tracepoints import TracepointProgram, load_tracepoints
+from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
 from sensor.streams.exchange import StreamExchange
 
 _NO_RECORDS: Final = np.empty(0, RECORD)
@@ -44,11 +44,11 @@ class SyscallCapture:
 
     @classmethod
     def load(
-        cls, *, ring_bytes: int, clock: Clock, is_loopback_local: bool = True, cache_directory: Path | None = None
+        cls, settings: TracepointSettings, *, clock: Clock, cache_directory: Path | None = None
     ) -> "SyscallCapture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError."""
-        program = load_tracepoints(ring_bytes, is_loopback_local=is_loopback_local, cache_directory=cache_directory)
-        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
+        program = load_tracepoints(settings, cache_directory)
+        capture = cls(program=program, ring_bytes=settings.ring_bytes, clock=clock)
         try:
             capture.attach()
         except BaseException:
@@ -94,7 +94,7 @@ class SyscallCapture:
         """As the counters of capture by packets, where there is the like: every call is one that came by its head."""
         told, seen = self.syscall_counters(), self._stage.count().seen
         known = {
-            Counter.CALLS: seen + told[SyscallCounter.EVENTS_LOST],
+            Counter.CALLS: seen + told[SyscallCounter.EVENTS_LOST] + told[SyscallCounter.REFUSED],
             Counter.HEADS: seen,
             Counter.EVENTS: told[SyscallCounter.EVENTS],
             Counter.EVENTS_LOST: told[SyscallCounter.EVENTS_LOST],
@@ -107,9 +107,10 @@ class SyscallCapture:
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
-        count, lost = self._stage.count(), self.syscall_counters()[SyscallCounter.EVENTS_LOST]
-        kernel = StageCount(stage="kernel", seen=count.seen + lost, used=count.seen, dropped=(("ring_full", lost),))
-        return (kernel, count)
+        told, count = self.syscall_counters(), self._stage.count()
+        dropped = {"over_budget": told[SyscallCounter.REFUSED], "ring_full": told[SyscallCounter.EVENTS_LOST]}
+        seen = count.seen + sum(dropped.values())
+        return (StageCount(stage="kernel", seen=seen, used=count.seen, dropped=tuple(dropped.items())), count)
 
     def coverage(self) -> list[PortCount]:
         """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
@@ -176,6 +177,6 @@ class SyscallCapture:
             self._program.maps["conns"],
             event.socket.to_bytes(8, "little"),
             SYSCALL_CONN.pack(
-                *(0, 0, event.cgroup_id, event.hash, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED)
+                *(0, 0, event.cgroup_id, event.hash, 0, 0, _KINDS[verdict], 0, 0, 0, verdict is Verdict.UPGRADED, 0)
             ),
         )

@@ -47,7 +47,7 @@ _X86_64: Final = {
 }
 
 
-def syscall_flags(btf: Btf, *, ring_pages: int, is_loopback_local: bool) -> list[str]:
+def syscall_flags(btf: Btf) -> list[str]:
     """-D flags for this kernel. Raises BtfError, which names what it lacks."""
     if platform.machine() != "x86_64":
         raise BtfError(f"capture by system calls is written for x86_64 only, and this is {platform.machine()}")
@@ -60,5 +60,5 @@ def syscall_flags(btf: Btf, *, ring_pages: int, is_loopback_local: bool) -> list
     constants = {name: offset for name, (offset, _) in places.items()}
     # A bit field of 8 bits before 5.6.
     constants["PROTOCOL_IS_BYTE"] = int(places["O_SOCK_PROTOCOL"][1] != 2)
-    constants |= {"RING_PAGES": ring_pages, "LOOPBACK_IS_LOCAL": int(is_loopback_local), **_X86_64}
-    return [f"-D{name}={value}" for name, value in sorted(constants.items())] + ["-Wno-everything"]
+    constants |= _X86_64
+    return [f"-D{name}={value}" for name, value in sorted(constants.items())]

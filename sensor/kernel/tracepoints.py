@@ -55,23 +55,35 @@ class TracepointProgram:
         self.maps.clear()
 
 
-def build_syscalls(ring_bytes: int, *, is_loopback_local: bool) -> Build:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracepointSettings:
+    """What is built into the programs."""
+
+    ring_bytes: int  # A power of two of at least a page.
+    is_loopback_local: bool = True  # The client end of a loopback connection is left to its server end.
+    calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
+    calls_burst: int = 5_000
+
+
+def build_syscalls(settings: TracepointSettings) -> Build:
     """The programs on system calls, for the running kernel. Raises LoadError where its types are not told."""
     try:
-        flags = syscall_flags(
-            Btf.read(), ring_pages=ring_bytes // os.sysconf("SC_PAGE_SIZE"), is_loopback_local=is_loopback_local
-        )
+        offsets = syscall_flags(Btf.read())
     except BtfError as error:
         raise LoadError(f"capture by system calls is not possible here: {error}") from error
-    return Build(source="syscalls.c", flags=flags, programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT))
+    flags = [
+        f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
+        f"-DLOOPBACK_IS_LOCAL={int(settings.is_loopback_local)}",
+        f"-DCALLS_PER_SECOND={settings.calls_per_second}",
+        f"-DCALLS_BURST={settings.calls_burst}",
+        "-Wno-everything",
+    ]
+    return Build(
+        source="syscalls.c", flags=[*offsets, *flags], programs=dict.fromkeys(TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)
+    )
 
 
-def load_tracepoints(
-    ring_bytes: int, *, is_loopback_local: bool = True, cache_directory: Path | None = None
-) -> TracepointProgram:
-    """Compiles (or finds in the cache) and loads; attaches nothing. `ring_bytes`: a power of two of at least a page.
-
-    With `is_loopback_local` the client end of a loopback connection is left to its server end. Raises LoadError.
-    """
-    loaded = load_build(build_syscalls(ring_bytes, is_loopback_local=is_loopback_local), cache_directory)
+def load_tracepoints(settings: TracepointSettings, cache_directory: Path | None = None) -> TracepointProgram:
+    """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
+    loaded = load_build(build_syscalls(settings), cache_directory)
     return TracepointProgram(programs=loaded.programs, maps=loaded.maps, links=[])

@@ -13,7 +13,7 @@ from sensor.kernel import syscall_abi
 from sensor.kernel.btf import Btf, BtfError
 from sensor.kernel.compile import BPF_DIRECTORY
 from sensor.kernel.syscall_offsets import syscall_flags
-from sensor.kernel.tracepoints import TRACEPOINTS, load_tracepoints
+from sensor.kernel.tracepoints import TRACEPOINTS, TracepointSettings, load_tracepoints
 from tests.bpf.test_verifier import STEPS_MAX
 
 PRELUDE = """#include <stddef.h>
@@ -23,7 +23,18 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t
 #include "syscall_events.h"
 int main(void) {
 """
-CONN_FIELDS = ["begun", "cgroup_id", "hash", "begun_size", "kind", "tries", "last", "is_server", "is_counted"]
+CONN_FIELDS = [
+    "begun",
+    "cgroup_id",
+    "hash",
+    "begun_size",
+    "kind",
+    "tries",
+    "last",
+    "is_server",
+    "is_counted",
+    "is_muted",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +70,12 @@ def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> Non
 def test_connection_fields_are_where_the_twin_writes_them(told: dict[str, int]) -> None:
     """The twin packs the two words of `begun` and the two bytes of `begun_size` one by one."""
     assert told["syscall_conn"] == syscall_abi.SYSCALL_CONN.size
-    packed = syscall_abi.SYSCALL_CONN.pack(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+    packed = syscall_abi.SYSCALL_CONN.pack(*range(1, 13))
     values = [struct.unpack_from("<Q", packed, told["syscall_conn.begun"] + 8 * index)[0] for index in (0, 1)]
     values += [*struct.unpack_from("<QI", packed, told["syscall_conn.cgroup_id"])]
     values += [packed[told["syscall_conn.begun_size"] + index] for index in (0, 1)]
     values += [packed[told[f"syscall_conn.{name}"]] for name in CONN_FIELDS[4:]]
-    assert values == list(range(1, 12))
+    assert values == list(range(1, 13))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,7 @@ def test_programs_load_and_stay_below_the_limit() -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(1 << 16)
+    program = load_tracepoints(TracepointSettings(ring_bytes=1 << 16))
     try:
         steps = {}
         for name, fd in program.programs.items():
@@ -115,5 +126,5 @@ def test_offsets_are_those_of_the_running_kernel() -> None:
     assert btf.find("fdtable", "fd") == (8, 8)
     with pytest.raises(BtfError, match="struct sock has no field sk_nothing"):
         btf.find("sock", "sk_nothing")
-    flags = syscall_flags(btf, ring_pages=16, is_loopback_local=True)
-    assert "-DO_TABLE_FILES=8" in flags and "-DRING_PAGES=16" in flags
+    flags = syscall_flags(btf)
+    assert "-DO_TABLE_FILES=8" in flags and "-DNR_SPLICE=275" in flags

@@ -23,8 +23,8 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.packets: object = PACKETS
         self.syscalls: object = SYSCALLS
-        monkeypatch.setattr(attach.Capture, "load", lambda **_: self._give(self.packets))
-        monkeypatch.setattr(attach.SyscallCapture, "load", lambda **_: self._give(self.syscalls))
+        monkeypatch.setattr(attach.Capture, "load", lambda *_, **__: self._give(self.packets))
+        monkeypatch.setattr(attach.SyscallCapture, "load", lambda *_, **__: self._give(self.syscalls))
 
     @staticmethod
     def _give(what: object) -> Any:

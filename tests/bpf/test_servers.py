@@ -1,0 +1,77 @@
+"""23 calls of real servers, straight from each way of capture: what a kernel that is new to us has to show."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.capture import Capture
+from sensor.kernel.syscall_capture import SyscallCapture
+from sensor.kernel.tracepoints import TracepointSettings
+from tests.e2e.application import Server, Servers
+from tests.e2e.traffic import MIX, send_mix
+from tests.e2e.wire import RawClient
+
+pytestmark = pytest.mark.kernel
+
+# An emulated machine takes its time.
+WAIT_SECONDS = 20.0
+RING_BYTES = 1 << 21
+
+
+@pytest.fixture(scope="module", params=["cgroup_skb", "syscalls"])
+def way(request: pytest.FixtureRequest) -> Iterator[Capture | SyscallCapture]:
+    """One way of capture, loaded and attached."""
+    if os.geteuid() != 0:
+        pytest.skip("capture needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    capture: Capture | SyscallCapture
+    if request.param == "syscalls":
+        capture = SyscallCapture.load(TracepointSettings(ring_bytes=RING_BYTES), clock=Clock())
+    else:
+        mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+        if mount is None:
+            pytest.skip("no cgroup v2 mount")
+        capture = Capture.load(cgroup_path=mount, ring_bytes=RING_BYTES, is_root_cgroup=True, clock=Clock())
+    yield capture
+    capture.close()
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Started by the tests; all end with the module."""
+    running = Servers(tmp_path_factory.mktemp("servers"))
+    yield running
+    running.stop()
+
+
+def wait_for(capture: Capture | SyscallCapture, server: Server, count: int) -> list[Exchange]:
+    """The exchanges of a server, once `count` are there (and a moment longer: none may come after)."""
+    found: list[Exchange] = []
+    deadline = time.monotonic() + WAIT_SECONDS
+    is_last = False
+    while not is_last:
+        is_last = len(found) >= count or time.monotonic() > deadline
+        time.sleep(0.1)
+        found += [each for each in capture.read() if isinstance(each, Exchange) and each.local_port == server.port]
+    return found
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("kind", ["nginx", "python"])
+def test_23_requests_are_23_calls(way: Capture | SyscallCapture, servers: Servers, kind: str, address: str) -> None:
+    server = servers.start(kind, address)
+    with RawClient(address, server.port) as client:
+        send_mix(client)
+    found = wait_for(way, server, len(MIX))
+    assert Counter((each.status_code, each.request_bytes, each.response_bytes) for each in found) == Counter(
+        (each.status, each.request_bytes, each.response_bytes) for each in client.calls
+    )
+    assert [each.call for each in found] == list(range(len(MIX)))
+    assert not any(each.is_lossy or each.is_aborted for each in found)
