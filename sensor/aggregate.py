@@ -48,8 +48,8 @@ WINDOW_GRACE_NS: Final = SECOND_NS
 OPEN_WINDOWS_LIMIT: Final = 8
 # A window that begins later than this after now can only come from a clock that was set back: it closes at once.
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
-# Calls that wait for their second to end, 80 bytes each. Past it they are made rows at once, and triggers then see that
-# second in parts.
+# Calls that wait for their second to end, 104 bytes each. Past it they are made rows at once, and triggers then see
+# that second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
 # Calls of earlier seconds, whose responses took long, go with those of the last one where they are at most this part.
 _LATE_PART: Final = 8
@@ -124,7 +124,7 @@ class Aggregator:
         if record.rpc_status is not None and not 0 <= record.rpc_status < RPC_STATUS_LIMIT - 1:
             raise ValueError(f"RPC status is {record.rpc_status}; it stays below {RPC_STATUS_LIMIT - 1}")
         facts = self.facts
-        number = record.object_number
+        number, body = record.object_number, record.body
         call = (
             record.time_unix_ns,
             record.request_bytes,
@@ -157,6 +157,7 @@ class Aggregator:
             record.calls,
             min(record.request_messages or 0, _LARGEST_U32),
             min(record.response_messages or 0, _LARGEST_U32),
+            *((0, 0, 0) if body is None else (min(body.records, _LARGEST_U32), body.data, body.flags.value)),
         )
         self._make_room()
         self._waiting.append(call)

@@ -14,13 +14,16 @@ from sensor.kernel.loader import LoadError
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.parts import Capture as AnyCapture
+from sensor.pieces import Pieces
 from sensor.run import StartError
 
 logger = logging.getLogger(__name__)
 
 
-def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clock) -> AnyCapture:
-    """Loaded and attached. Raises LoadError, or StartError where the settings ask for what is not there."""
+def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clock, pieces: Pieces) -> AnyCapture:
+    """Loaded and attached; `pieces` takes the bodies.
+
+    Raises LoadError, or StartError where the settings ask for what is not there."""
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, clock)
     if cgroup_mount is None:
@@ -29,7 +32,7 @@ def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clo
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, clock, why)
     try:
-        return _open_packets(settings, cgroup_mount, clock)
+        return _open_packets(settings, cgroup_mount, clock, pieces)
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise
@@ -40,7 +43,7 @@ def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clo
             raise error from None
 
 
-def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock) -> Capture:
+def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock, pieces: Pieces) -> Capture:
     # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
     return Capture.load(
         cgroup_path=cgroup_mount,
@@ -48,6 +51,7 @@ def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock) ->
         is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
+        pieces=pieces,
     )
 
 

@@ -103,6 +103,36 @@ class AuthenticationKind(IntFlag):
     UNKNOWN = 1 << 18
 
 
+class BodyFlag(IntFlag):
+    """What is known of a call by its bodies."""
+
+    NONE = 0
+    REQUEST_READ = 1  # The request's body was classified.
+    RESPONSE_READ = 2
+    MEASURED = 4  # The records returned were counted.
+    ESTIMATED = 8  # They were estimated, from the response's size or from the part of it that was read.
+
+
+class BodyFacts(msgspec.Struct, frozen=True, gc=False):
+    """What may be told of a call's bodies: no value, no name of a field."""
+
+    records: int  # Returned; 0 where `flags` say that nothing is known.
+    data: int  # Bits of sensor.classify.sensitive.kinds: kinds found in the request, and in the response.
+    flags: BodyFlag
+
+
+class RawBodies(msgspec.Struct, frozen=True, gc=False):
+    """Bytes behind the heads of a call, as on the wire, up to the first hole. Private to the node; ends in
+    `sensor.bodies`."""
+
+    request: bytes
+    response: bytes
+    response_head: bytes = b""  # Where no event brought it: of a call that a record tells.
+
+    def __repr__(self) -> str:
+        return f"RawBodies({len(self.request)} and {len(self.response)} bytes, redacted)"
+
+
 class Exchange(msgspec.Struct, frozen=True, gc=False):
     """One request and its response as the kernel matched them, heads still in bytes. Private to the node."""
 
@@ -132,6 +162,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     profile: int = 0
     host: int = 0
     is_ambiguous: bool = False  # Programs may disagree where the request ends: a sign of smuggling.
+    bodies: RawBodies | None = None  # Of a sampled call that is final.
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"
@@ -207,3 +238,4 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     is_stream: bool = False  # How long it took says how long somebody listened: its duration is no latency.
     has_unknown_fields: bool = False  # Of a head of HTTP/2: what they say (a credential, too) could not be seen.
     is_inferred: bool = False  # Path, method or status follow from other evidence than their own bytes.
+    body: BodyFacts | None = None

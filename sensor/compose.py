@@ -13,6 +13,8 @@ from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
 from sensor.attach import open_capture
+from sensor.bodies.reader import BodyReader
+from sensor.bodies.sampling import SampleRule
 from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
@@ -25,8 +27,10 @@ from sensor.enrich.node import build_node
 from sensor.health import Figure
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
+from sensor.pieces import Pieces
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
+from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.governor import Governor, GovernorSettings
 from sensor.recognition.mirror import Mirror
 from sensor.recognition.name_table import NameTable
@@ -113,6 +117,15 @@ class Knowledge:
             head_sample_ns=int(settings.head_sample_seconds * 1e9),
             heads_per_second=settings.heads_per_second,
             heads_burst=settings.heads_burst_count,
+            body_bytes_per_second=settings.body_bytes_per_second if settings.is_reading_bodies else 0,
+            body_sample_ns=int(settings.body_sample_seconds * 1e9),
+            body_first_samples=settings.body_first_samples_count,
+        )
+        self.pieces = Pieces()
+        self.bodies = BodyReader(
+            SampleRule(
+                first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
+            )
         )
 
 
@@ -132,7 +145,9 @@ class NodeDescriber:
                 trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
                 consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
+            knowledge.bodies,
         )
+        self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
         self._recogniser = build_recogniser(
             settings=knowledge.settings,
             mirror=knowledge.mirror,
@@ -144,6 +159,7 @@ class NodeDescriber:
             keyed_hash=keyed_hash,
             secret=key.secret,
             monotonic_ns=knowledge.monotonic_ns,
+            bodies=RecordBodies(mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies),
         )
         # Bound here: called once for every call.
         self.describe = describer.describe
@@ -151,7 +167,7 @@ class NodeDescriber:
         self.convert = self._recogniser.convert
         self.convert_overflow = self._recogniser.convert_overflow
         self.flush = self._recogniser.flush
-        self.limit_heads = self._recogniser.limit_heads
+        self.limit = self._recogniser.limit
         self.forget = self._recogniser.forget
 
     def check_services(self) -> None:
@@ -173,6 +189,13 @@ class NodeDescriber:
         )
         return (
             *self._recogniser.figures(),
+            *self._bodies.figures(),
+            Figure(
+                name="bodies_given_up",
+                documentation="Calls whose bodies came and whose end did not",
+                value=self._pieces.given_up,
+                is_total=True,
+            ),
             *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
         )
 
@@ -198,7 +221,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(open_capture, settings, cgroup_mount, clock),
+        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces),
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator),
         node=node,
@@ -207,6 +230,10 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
                 core_share=settings.capture_budget_core_share,
                 heads_per_second=settings.heads_per_second,
                 floor_heads_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
+                body_bytes_per_second=knowledge.settings.body_bytes_per_second,
+                floor_body_bytes_per_second=min(
+                    settings.floor_body_bytes_per_second, knowledge.settings.body_bytes_per_second
+                ),
             )
         ),
         on_capturing=on_capturing,

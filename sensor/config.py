@@ -97,6 +97,13 @@ class SensorSettings(BaseSettings):
     heads_burst_count: int = Field(default=5_000, ge=1, le=10_000_000)
     floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
     capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
+    # Bodies of samples: read on this node for kinds of data and numbers of records, and never kept. Bytes are those of
+    # one cgroup, the node has twice as many; the first calls of a route are all samples, then one in each interval.
+    is_reading_bodies: bool = True
+    body_bytes_per_second: int = Field(default=1024 * 1024, ge=1, le=1024**3)
+    floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
+    body_sample_seconds: float = Field(default=1.0, ge=0.1, le=3600)
+    body_first_samples_count: int = Field(default=20, ge=0, le=1_000)
 
     # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()

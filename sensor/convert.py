@@ -264,6 +264,7 @@ def _list_figures(rows: Rows) -> dict[str, NDArray[Any]]:
         "object_numeric_calls": rows.sums[Sum.NUMERIC_CALLS],
         "object_monotonic_steps": rows.sums[Sum.STEPS],
         "object_numeric_span": span * has_numbers,
+        **_list_bodies(rows),
     }
 
 
@@ -280,6 +281,29 @@ def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         "response_messages": rows.sums[Sum.RESPONSE_MESSAGES],
     }
     return {name: column for name, column in columns.items() if column.any()}
+
+
+def _list_bodies(rows: Rows) -> dict[str, NDArray[Any]]:
+    """What bodies told; nothing where they told nothing of any row."""
+    sums = rows.sums
+    returned, measured = sums[Sum.RETURNED], sums[Sum.RETURNED_MEASURED]
+    columns: dict[str, NDArray[Any]] = {}
+    if sums[Sum.RETURNED_CALLS].any():
+        is_estimated = sums[Sum.RETURNED_ESTIMATED] > 0
+        columns["records_returned"] = returned
+        columns["records_measured"] = measured
+        columns["records_basis"] = (sums[Sum.RETURNED_CALLS] > 0) * np.where(
+            is_estimated, data_pb2.RECORDS_BASIS_ESTIMATED, data_pb2.RECORDS_BASIS_MEASURED
+        )
+    if sums[Sum.REQUESTS_READ].any() or sums[Sum.RESPONSES_READ].any():
+        columns |= {
+            "request_bodies_read": sums[Sum.REQUESTS_READ],
+            "response_bodies_read": sums[Sum.RESPONSES_READ],
+            "data_len": rows.data.lengths,
+            "data_kind": rows.data.values,
+            "data_count": rows.data.get_counts(),
+        }
+    return columns
 
 
 def _estimate_route(route: Route) -> int:

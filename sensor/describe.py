@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.bodies.reader import BodyCall, BodyReader
+from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Principals
@@ -89,6 +90,7 @@ class Describer:
 
     __slots__ = (
         "_addresses",
+        "_bodies",
         "_find_consumer",
         "_hash",
         "_identity",
@@ -100,8 +102,15 @@ class Describer:
     )
 
     def __init__(
-        self, templater: Templater, identity: Identity, keyed_hash: KeyedHash, settings: DescribeSettings
+        self,
+        templater: Templater,
+        identity: Identity,
+        keyed_hash: KeyedHash,
+        settings: DescribeSettings,
+        bodies: BodyReader | None = None,
     ) -> None:
+        """Without `bodies` nothing is told of bodies."""
+        self._bodies = bodies
         self._templater = templater
         self._identity = identity
         self._hash = keyed_hash.compute
@@ -190,6 +199,27 @@ class Describer:
             facts.is_stream,
             facts.has_unknown_fields,
             facts.is_inferred,
+            self._read_bodies(exchange, templated.route.route_id),
+        )
+
+    def _read_bodies(self, exchange: Exchange, route_id: int) -> BodyFacts | None:
+        """What the bodies of a call tell, or those of others of its route."""
+        reader = self._bodies
+        if reader is None or not exchange.is_final:
+            return None
+        if exchange.bodies is None:
+            return reader.estimate(route_id, exchange.status_code, exchange.response_bytes)
+        return reader.read(
+            BodyCall(
+                route_id,
+                exchange.status_code,
+                exchange.request_head,
+                exchange.response_head,
+                exchange.request_bytes,
+                exchange.response_bytes,
+                exchange.time_unix_ns,
+                exchange.bodies,
+            )
         )
 
     def read_hops(self, request_head: bytes) -> tuple[bytes, ...]:

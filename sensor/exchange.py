@@ -19,6 +19,7 @@ from typing import Final
 from sensor.calls import Exchange, Role
 from sensor.health import StageCounter
 from sensor.kernel.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
+from sensor.pieces import Pieces
 
 EARLY_AFTER_NS: Final = 1_000_000_000
 # Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up and told as unanswered.
@@ -31,6 +32,7 @@ DROP_HEAD_LOST: Final = "request_head_lost"
 # Plain ints: comparing with enum members costs as much as the rest of the bookkeeping.
 _REQUEST, _FORGET = int(EventKind.REQUEST_HEAD), int(EventKind.FORGET)
 _FIRST_BYTES = range(EventKind.CLIENT_HELLO, EventKind.SERVER_HELLO + 1)
+_BODIES = frozenset((int(EventKind.REQUEST_BODY), int(EventKind.RESPONSE_BODY)))
 _FIRST, _LAST, _ENDED = int(EventFlag.FIRST), int(EventFlag.LAST), int(EventFlag.ENDED)
 _ABORTED, _LOSSY, _TRUNCATED = int(EventFlag.ABORTED), int(EventFlag.LOSSY), int(EventFlag.TRUNCATED)
 _AMBIGUOUS = int(EventMark.AMBIGUOUS)
@@ -72,10 +74,13 @@ class ExchangeAssembler:
         to_unix_ns: Callable[[int], int],
         stage: StageCounter,
         take_first_bytes: Callable[[KernelEvent, bytes], None],
+        pieces: Pieces | None = None,
     ) -> None:
-        """`take_first_bytes` is told of connections that are no HTTP/1."""
+        """`take_first_bytes` is told of connections that are no HTTP/1; `pieces` keeps the bodies of calls that go on,
+        and of those that a record will tell."""
         self._take_first_bytes = take_first_bytes
         self._to_unix_ns = to_unix_ns
+        self._pieces = pieces or Pieces()
         self._stage = stage
         self._pending: dict[_Key, _Pending] = {}  # Insertion order is age: the first is the oldest.
         self._pending_bytes = 0
@@ -97,6 +102,8 @@ class ExchangeAssembler:
             data = bytes(record[size : size + length]) if length else b""
             if event.kind == _REQUEST:
                 self._take_request(event, data, out)
+            elif event.kind in _BODIES:
+                self._pieces.take(event, data)
             elif event.kind == _FORGET:
                 for call in list(self._calls.get(event.connection, ())):
                     self._remove((event.connection, call))
@@ -239,4 +246,5 @@ class ExchangeAssembler:
             head.profile,
             head.host,
             bool((head.marks | event.marks) & _AMBIGUOUS),
+            self._pieces.pop(event.connection, event.call) if is_final else None,
         )

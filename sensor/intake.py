@@ -11,7 +11,7 @@ from typing import Final
 
 from sensor.clock import Clock
 from sensor.health import Figure
-from sensor.kernel.abi import Counter
+from sensor.kernel.abi import Counter, RecordFlag
 from sensor.parts import Capture, NodeDescriber
 from sensor.pipeline import Pipeline
 from sensor.recognition.governor import Governor
@@ -33,6 +33,10 @@ _COUNTED: Final = (
     ("http2_raw_bytes", "Bytes of HTTP/2 sent up as they are, around holes", Counter.RAW_BYTES),
     ("http2_raw_refused_bytes", "Bytes that could not be followed, beyond what may go up", Counter.RAW_REFUSED),
     ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
+    ("bodies", "Bodies of samples that were copied, from their beginning", Counter.BODIES),
+    ("body_bytes", "Bytes of bodies that were copied", Counter.BODY_BYTES),
+    ("bodies_refused", "Bodies that ended early or never began: budget, or ring half full", Counter.BODIES_REFUSED),
+    ("bodies_lost", "Pieces of bodies that found the ring full", Counter.BODIES_LOST),
 )
 
 
@@ -82,6 +86,9 @@ class Intake:
         """Records, where there is a batch of them or `is_all` asks for what there is."""
         records = self._capture.read_records(is_all=is_all)
         if len(records):
+            if (records["flags"] & RecordFlag.BODY).any():
+                # Their bodies went into the other ring before them, perhaps after it was read last.
+                self._pipeline.take(self._capture.read())
             self._pipeline.take_records(records)
             self._capture.release_records()
 
@@ -96,8 +103,12 @@ class Intake:
             cpu_ns=time.process_time_ns(),
             calls=counters[Counter.CALLS],
             heads=counters[Counter.HEADS],
+            body_bytes=counters[Counter.BODY_BYTES],
         )
-        self.describer.limit_heads(self._governor.heads_per_second)
+        self.describer.limit(
+            heads_per_second=self._governor.heads_per_second,
+            body_bytes_per_second=self._governor.body_bytes_per_second,
+        )
 
     def teach(self) -> None:
         """What was learned since the last time, and before the first reading how to recognise at all."""
@@ -130,6 +141,12 @@ class Intake:
                 name="budget_used_ratio",
                 documentation="Processor time of the last second against its budget",
                 value=self._governor.used_share,
+                is_total=False,
+            ),
+            Figure(
+                name="body_bytes_per_second_limit",
+                documentation="Bytes of bodies a second of one cgroup that may go up, as governed",
+                value=self._governor.body_bytes_per_second,
                 is_total=False,
             ),
         )

@@ -99,8 +99,8 @@ class NodeDescriber(Describer, Protocol):
         """Tell the kernel what was learned."""
         ...
 
-    def limit_heads(self, heads_per_second: int) -> None:
-        """How many heads a second may go up."""
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        """How many heads and bytes of bodies may go up a second."""
         ...
 
     def check_services(self) -> None:

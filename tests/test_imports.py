@@ -22,7 +22,7 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
-        *("kernel", "exchange", "reassembly", "protocols", "streams", "conversations", "classify"),
+        *("kernel", "pieces", "exchange", "reassembly", "protocols", "streams", "conversations", "classify", "bodies"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "versions"),
         *(
             "allowance",

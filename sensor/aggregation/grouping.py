@@ -21,10 +21,12 @@ from sensor.aggregation.rows import (
     find_routes,
     pack_keys,
 )
+from sensor.calls import BodyFlag
 from sensor.columns import CallFlag, Calls
 from sensor.facts import Facts, get_identities, get_media_types, get_truncated
+from sensor.ragged import Ragged
 from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs
-from sensor.sketches import count_values, unite_objects
+from sensor.sketches import count_bits, count_values, unite_objects
 
 # Row flags by the flags of a call that had a response, and of one that had none.
 _FLAGS: Final = np.array(
@@ -116,7 +118,28 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         durations=count_values(timed_rows, durations_us, len(starts)),
         sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
+        data=_sum_bodies(sums, calls, rows, starts),
     )
+
+
+def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index) -> Ragged:
+    """Write what bodies told; gives the kinds of data found."""
+    known = calls["body"]
+    if not known.any():
+        return Ragged(np.zeros(len(starts), np.int32), np.empty(0, np.uint16), np.empty(0, np.uint32))
+    is_measured = known & BodyFlag.MEASURED.value > 0
+    is_estimated = known & BodyFlag.ESTIMATED.value > 0
+    for place, values in (
+        (Sum.RETURNED, calls["records"]),
+        (Sum.RETURNED_MEASURED, calls["records"] * is_measured),
+        (Sum.RETURNED_CALLS, is_measured | is_estimated),
+        (Sum.RETURNED_ESTIMATED, is_estimated),
+        (Sum.REQUESTS_READ, known & BodyFlag.REQUEST_READ.value > 0),
+        (Sum.RESPONSES_READ, known & BodyFlag.RESPONSE_READ.value > 0),
+    ):
+        np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
+    places = np.flatnonzero(calls["data"])
+    return count_bits(rows[places], calls["data"][places], len(starts))
 
 
 def _clear(values: NDArray[Any], is_kept: NDArray[np.bool_]) -> NDArray[Any]:

@@ -71,6 +71,12 @@ class Sum(IntEnum):
     COUNTED = 11  # Ends whose messages are known,
     REQUEST_MESSAGES = 12
     RESPONSE_MESSAGES = 13  # and how many these were.
+    RETURNED = 14  # Records that responses returned, measured or estimated.
+    RETURNED_MEASURED = 15  # Of those, counted in bodies.
+    RETURNED_CALLS = 16  # Calls whose records are known.
+    RETURNED_ESTIMATED = 17  # Of those, by an estimate.
+    REQUESTS_READ = 18  # Calls whose request body was classified.
+    RESPONSES_READ = 19
 
 
 class Peak(IntEnum):
@@ -94,6 +100,7 @@ class Rows:
     durations: Ragged  # Microseconds, of calls whose response is complete.
     sizes: Ragged  # Bytes, of the same calls.
     objects: Ragged
+    data: Ragged  # Kinds of data found in bodies (sensor.classify.sensitive.kinds), and calls that held them.
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -111,6 +118,7 @@ class Rows:
             durations=self.durations.select(is_taken),
             sizes=self.sizes.select(is_taken),
             objects=self.objects.select(is_taken),
+            data=self.data.select(is_taken),
         )
 
     def take(self, places: Index) -> "Rows":
@@ -125,6 +133,7 @@ class Rows:
             durations=self.durations.take(places),
             sizes=self.sizes.take(places),
             objects=self.objects.take(places),
+            data=self.data.take(places),
         )
 
     def rename(self, keys: Keys) -> "Rows":
@@ -181,7 +190,7 @@ class Rows:
     def size_bytes(self) -> int:
         """Memory held."""
         parts = (self.keys, self.sums, self.peaks, self.flags, self.request_types, self.response_types)
-        lists = (self.durations, self.sizes, self.objects)
+        lists = (self.durations, self.sizes, self.objects, self.data)
         return sum(part.nbytes for part in parts) + sum(part.size_bytes for part in lists)
 
 
@@ -215,6 +224,7 @@ def make_no_rows() -> Rows:
         durations=histogram,
         sizes=histogram,
         objects=Ragged(no_lengths, np.empty(0, np.uint64)),
+        data=histogram,
     )
 
 
@@ -264,6 +274,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         durations=ragged.join([part.durations for part in parts]),
         sizes=ragged.join([part.sizes for part in parts]),
         objects=ragged.join([part.objects for part in parts]),
+        data=ragged.join([part.data for part in parts]),
     )
 
 
@@ -291,6 +302,7 @@ def merge_rows(rows: Rows) -> Rows:
         durations=merge_histograms(targets, rows.durations, count),
         sizes=merge_histograms(targets, rows.sizes, count),
         objects=objects,
+        data=merge_histograms(targets, rows.data, count),
     )
 
 

@@ -9,7 +9,7 @@
 #include "http_machine.h"
 
 #define QUEUE_INLINE 4  /* Outstanding requests kept in the connection itself; a power of two. */
-#define QUEUE_DEEP 128  /* More of them, in storage made on demand (12 KB of a socket's 20 before Linux 6.8); a power of two. Past it
+#define QUEUE_DEEP 128  /* More of them, in storage made on demand (15 KB of a socket's 20 before Linux 6.8); a power of two. Past it
                          * calls are counted, not told. */
 #define WAIT_MAX 40     /* Segments ignored while a missing one is awaited. */
 #define TRIES_MAX 8     /* Messages looked at before a connection is given up as not HTTP. */
@@ -37,6 +37,9 @@ struct call {
   u64 actor;   /* From here as in struct call_record, where it was recognised. */
   u64 object;
   u64 object_number;
+  u64 unseen;  /* Of its leaf: bits of body_class() whose bodies are wanted at once. */
+  u32 leaf_node;
+  u32 leaf_has_slash;
   u32 route;
   u32 profile;
   u32 number;
@@ -53,6 +56,7 @@ enum call_flag {
   CALL_SUSPICIOUS = 16,
   CALL_ANSWERED = 32, /* Its response's head went up: should its end be lost, user space tells the call nevertheless. */
   CALL_AMBIGUOUS = 64,
+  CALL_BODY = 128,    /* Its bodies may go up; of CALL_RECORD: its response's did. */
 };
 
 /* Why a packet ends its connection. */
@@ -95,6 +99,19 @@ struct flow {
   u32 draft_call;
   u32 draft_from; /* Packet offset of its data. */
   u32 draft_size;
+  /* Of the message in hand, where its body goes up (bodies.h). */
+  u64 body_route;    /* Of a recognised call. */
+  u32 body_call;
+  u32 body_from;     /* Where the body begins in the packet of its head. */
+  u32 body_sequence; /* The same as a sequence number. */
+  u32 piece_from;    /* What is to be copied of the packet in hand. */
+  u32 piece_size;
+  u32 piece_position;
+  u8 is_wanted;      /* The head in hand is to be followed by its body. */
+  u8 is_copied;      /* More of it goes up with the next packet. */
+  u8 is_begun;       /* One began in this packet: each takes tail calls from those that `walk` may need. */
+  u8 is_noted;       /* It was counted, and so was its class. */
+  u8 body_class;
   u8 window[WINDOW + 8];
 };
 
@@ -182,13 +199,16 @@ enum program {
   PROGRAM_COPY_FRAMES,
   PROGRAM_ENCRYPTED,
   PROGRAM_DATAGRAM,
+  PROGRAM_BODY,
 };
 
-static __always_inline void count(u32 counter) {
+static __always_inline void count_many(u32 counter, u64 n) {
   u64 *value = counters.lookup(&counter);
   if (value)
-    __sync_fetch_and_add(value, 1);
+    __sync_fetch_and_add(value, n);
 }
+
+static __always_inline void count(u32 counter) { count_many(counter, 1); }
 
 /* The slot of call `number`; 0 where there is none. */
 static __always_inline struct call *slot(struct bpf_sock *sk, struct conn *c, u32 number) {

@@ -32,6 +32,7 @@ static __always_inline void draft_head(struct flow *f, u32 end) {
 }
 
 static __always_inline void end_flow(struct flow *f) {
+  f->is_copied = 0;
   f->parse.state = S_NONE;
   f->bytes = 0;
   f->is_active = 0;

@@ -16,6 +16,8 @@ enum event_kind {
   E_LEAVE = 19,        /* As E_FORGET. */
   E_CLIENT_HELLO = 24, /* First bytes of an encrypted connection, of its client. */
   E_SERVER_HELLO = 25, /* And of its server: only after the client's. */
+  E_REQUEST_BODY = 20, /* Bytes that followed the head of a sampled call's request, chunk framing included. */
+  E_RESPONSE_BODY = 21,/* The same of its response. */
 };
 
 enum event_flag {
@@ -36,7 +38,9 @@ enum event_mark {
 
 enum event_role { ROLE_SERVER = 1, ROLE_CLIENT = 2 };
 
-/* Common head of all events; `length` bytes of the message's head follow it. Times are CLOCK_MONOTONIC. */
+/* Common head of all events; `length` bytes of the message's head follow it, or of its body. Times are CLOCK_MONOTONIC.
+ * Of a body `position` counts from the end of the head, and is negative where the head comes with it: then `profile` is the route of the
+ * call, which is told by a record with R_BODY. */
 struct http_event {
   u64 time_ns;
   u64 connection; /* Socket cookie, or a random number where the socket did not exist yet (deferred accept). */
@@ -109,6 +113,7 @@ enum record_flag {
   R_SUSPICIOUS = 16, /* As F_SUSPICIOUS. */
   R_UPGRADED = 32,   /* As F_UPGRADED. */
   R_AMBIGUOUS = 64,  /* As M_AMBIGUOUS. */
+  R_BODY = 128,      /* Its response went up, as E_RESPONSE_BODY before this record. */
 };
 
 /* A call that needs no head in user space. Of a size of its own in a ring of its own, so that the reader takes an array.
@@ -136,7 +141,8 @@ struct call_record {
   u8 calls;
   u8 _pad[6];
   u8 client_address[16]; /* Of the client's end, whichever end this is. IPv4 in the first four bytes. */
-  u64 _reserved;
+  u32 call; /* As in struct http_event. */
+  u32 _reserved;
 };
 
 #define NUMBER_NONE (~0ULL)
@@ -176,9 +182,10 @@ struct leaf_key {
 };
 
 struct leaf {
-  u64 next_head_ns; /* From this time on the next call's head goes up, as a sample. */
+  u64 next_head_ns; /* From this time on the next call's head goes up, as a sample, and its bodies with it. */
   u32 route;        /* Never 0, never used twice. */
-  u32 _pad;
+  u32 first;        /* Samples that follow each other at once. */
+  u64 classes;      /* Bits of body_class() of the responses whose bodies went up; those of others go up at once. */
 };
 
 /* Shape of a segment: class | length << 8 (of hex and tokens) | kinds of bytes << 24 (of tokens). */
@@ -220,6 +227,8 @@ struct settings {
   u64 heads_burst;
   u64 node_heads_per_second; /* By all cgroups together. */
   u64 node_heads_burst;
+  u64 body_bytes_per_second; /* Of bodies, by cgroup; 0: none go up. */
+  u64 node_body_bytes_per_second;
 };
 
 /* Of a cgroup, and under key 0 of the node: when its heads so far would be paid for (GCRA, a leaky bucket). */
@@ -276,6 +285,10 @@ enum counter {
   C_HELLOS,              /* Handshakes of encrypted connections sent up. */
   C_HELLOS_REFUSED,      /* Those beyond the budget of heads. */
   C_FLOWS_EVICTED,       /* QUIC flows that could not be remembered. */
+  C_BODIES,              /* Bodies that began to go up. */
+  C_BODY_BYTES,          /* Their bytes. */
+  C_BODIES_REFUSED,      /* Bodies that ended early, or never began, for the budget or a ring half full. */
+  C_BODIES_LOST,         /* Pieces of bodies that found the ring full. */
   C_COUNT,
 };
 

@@ -56,13 +56,8 @@ static __always_inline int finish_conn(struct __sk_buff *skb) {
   h.c->overflow = 0;
   h.c->untold += untold;
   if (untold) {
-    u32 calls = C_CALLS, dropped = C_DROPPED_DEPTH;
-    u64 *value = counters.lookup(&calls);
-    if (value)
-      __sync_fetch_and_add(value, untold);
-    value = counters.lookup(&dropped);
-    if (value)
-      __sync_fetch_and_add(value, untold);
+    count_many(C_CALLS, untold);
+    count_many(C_DROPPED_DEPTH, untold);
   }
   requests->is_active = 0;
   requests->parse.state = S_LOST;

@@ -70,6 +70,8 @@ static __always_inline void call_walk(struct __sk_buff *skb, const int is_deferr
 
 static __always_inline void call_recognise(struct __sk_buff *skb) { programs.call(skb, PROGRAM_RECOGNISE); }
 
+static __always_inline void call_body(struct __sk_buff *skb) { programs.call(skb, PROGRAM_BODY); }
+
 static __always_inline void call_finish(struct __sk_buff *skb) { programs.call(skb, PROGRAM_FINISH); }
 
 /* On with what is left of the packet; else its end. */

@@ -8,7 +8,8 @@
  *
  * Path of a packet: ingress()/egress() find the connection (sockets.h) and put the segment in order (order.h). By tail calls, because one
  * program would pass the verifier's million steps: recognise() and answer() read the plain heads of requests and responses, walk() follows
- * all other messages and tells of heads and ends (again for each MESSAGES steps), finish() ends what a FIN or RST leaves.
+ * all other messages and tells of heads and ends (again for each MESSAGES steps), body() copies the bodies of samples, finish() ends what
+ * a FIN or RST leaves.
  *
  * Always returns 1: nothing is ever blocked here.
  */
@@ -21,6 +22,7 @@
 #include "tell.h"
 #include "recognise.h"
 #include "answer.h"
+#include "bodies.h"
 #include "finish.h"
 #include "http2_start.h"
 #include "http2_frames.h"
@@ -121,6 +123,9 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     }
     f->is_tried = 0;
     f->looks = 0;
+    f->is_begun = 0;
+    if (V(f->is_copied) && !is_deferred)
+      call_body(skb);
     const struct settings *set = find_settings();
     if (!is_deferred && set && V(set->is_recognising) && (is_first || may_recognise(c, f, direction))) {
       skb->cb[4] = 1;
@@ -171,8 +176,13 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
     }
     if (V(h.f->is_due) && !V(h.f->draft_kind) && V(h.f->offset) >= skb->len)
       draft(h.f, E_RESPONSE_HEAD, F_LAST, h.c->tail);
+    /* A body before what tells the end of its call, but after its request's head. */
+    if (!is_deferred && V(h.f->is_response) && may_begin(h.f, h.set))
+      call_body(skb);
     if (V(h.f->draft_kind))
       tell(skb, h.sk, h.c, h.f, h.set, h.now);
+    if (!is_deferred && may_begin(h.f, h.set))
+      call_body(skb);
   }
   return leave_packet(skb, h.sk, h.c, h.f, is_deferred);
 }
@@ -211,7 +221,9 @@ int answer(struct __sk_buff *skb) {
     free_scratch(s);
   if (!is_read)
     call_walk(skb, 0);
-  else if (V(h.f->draft_kind))
+  else if (may_begin(h.f, h.set))
+    call_body(skb);
+  if (V(h.f->draft_kind))
     tell(skb, h.sk, h.c, h.f, h.set, h.now);
   return leave_packet(skb, h.sk, h.c, h.f, 0);
 }
@@ -224,3 +236,4 @@ int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
 int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }
 int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }
 int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }
+int body(struct __sk_buff *skb) { return take_body(skb); }

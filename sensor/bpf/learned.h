@@ -21,6 +21,8 @@ BPF_F_TABLE("hash", struct leaf_key, struct leaf, leaves, 65536, NO_PREALLOC);
 BPF_F_TABLE("hash", u64, u32, profiles, 131072, NO_PREALLOC);
 /* What: heads sent up so far. Life: the least recent is evicted, and then begins with a full budget. Key: cgroup; 0: the node. */
 BPF_TABLE("lru_hash", u64, struct budget, budgets, 4096);
+/* What: body bytes copied so far. Life and key: as `budgets`. */
+BPF_TABLE("lru_hash", u64, struct budget, body_budgets, 4096);
 /* What: sums of calls that found a ring full. Life: the program's; past its size counted in C_DROPPED_RING. */
 BPF_TABLE("hash", struct overflow_key, struct overflow_count, overflow, 8192);
 

@@ -19,6 +19,7 @@ struct scratch {
   u64 busy;
   struct root_key root;
   struct leaf_key leaf;
+  u64 unseen; /* Of the leaf, as in struct call. */
   u8 from[16], to[16]; /* Addresses of the packet. */
   struct head head;
 };
@@ -106,6 +107,15 @@ struct recognised {
   u32 profile;
 };
 
+/* From a sample to the next: none while `first` lasts. */
+static __always_inline u64 next_wait(const struct settings *set, struct leaf *leaf) {
+  u64 is_first = V(leaf->first);
+  is_first = -is_first >> 63;
+  asm volatile("" : "+r"(is_first)); /* No branch: the verifier would follow all that comes twice. */
+  leaf->first -= is_first;
+  return set->head_sample_ns * (1 - is_first);
+}
+
 static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
                                    const struct settings *set, u64 now, struct recognised *r) {
   struct head *h = &s->head;
@@ -136,9 +146,10 @@ static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, s
   u32 *number = V(h->is_unknown) ? 0 : profiles.lookup(&profile);
   r->route = leaf->route;
   r->profile = number ? *number : 0; /* 0: beyond the budget of heads the call is told with its route, but not by whom it was made. */
+  s->unseen = ~V(leaf->classes);
   u32 is_due = V(leaf->next_head_ns) <= now;
   if (is_due)
-    leaf->next_head_ns = now + set->head_sample_ns;
+    leaf->next_head_ns = now + next_wait(set, leaf);
   if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, now)) {
     f->is_paid = 1;
     return 0;
@@ -161,6 +172,7 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
   f->draft_kind = 0;
   f->is_told = 0;
   f->is_suspicious = 0;
+  f->is_wanted = 0;
   f->profile = 0;
   f->host = 0;
   if (!is_told)
@@ -175,7 +187,10 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
   call->object_number = V(h->number);
   call->route = r->route;
   call->profile = r->profile;
-  call->flags |= CALL_RECORD | (V(h->is_suspicious) ? CALL_SUSPICIOUS : 0);
+  call->unseen = V(s->unseen);
+  call->leaf_node = V(s->leaf.node);
+  call->leaf_has_slash = V(s->leaf.has_slash);
+  call->flags = (call->flags & ~CALL_BODY) | CALL_RECORD | (V(h->is_suspicious) ? CALL_SUSPICIOUS : 0);
   u32 state = V(f->parse.state);
   if (state == S_BODY_LENGTH && V(f->offset) < skb->len)
     skip_body(skb, sk, c, f, state, now);

@@ -140,10 +140,11 @@ static __always_inline void fill_record(struct __sk_buff *skb, struct conn *c, s
   }
   u32 flags = V(f->draft_flags), call_flags = V(s->flags);
   r->flags = MOVE_BIT(call_flags, CALL_LOSSY, R_LOSSY) | (call_flags & CALL_SUSPICIOUS) /* R_SUSPICIOUS */ |
-             (call_flags & CALL_AMBIGUOUS) /* R_AMBIGUOUS */ |
+             (call_flags & (CALL_AMBIGUOUS | CALL_BODY)) /* R_AMBIGUOUS, R_BODY */ |
              (flags & F_ENDED) /* R_FINAL */ | MOVE_BIT(flags, F_ABORTED, R_ABORTED) | MOVE_BIT(flags, F_UPGRADED, R_UPGRADED);
   r->object = s->object;
   r->number = s->object_number;
+  r->call = s->number;
   u8 server[16] = {};
   int is_from_client = is_egress(skb) == (V(f->draft_role) == ROLE_CLIENT);
   if (is_from_client)
@@ -240,7 +241,7 @@ static __always_inline void end_head(struct flow *f, struct call *s) {
   if (!(V(f->draft_flags) & F_LAST))
     return;
   if (s && V(f->is_muted))
-    s->flags |= CALL_RECORD | f->is_suspicious * CALL_SUSPICIOUS;
+    s->flags = (s->flags & ~CALL_BODY) | CALL_RECORD | f->is_suspicious * CALL_SUSPICIOUS;
   f->is_muted = f->is_suspicious = 0;
   f->profile = f->host = 0;
 }

@@ -7,6 +7,7 @@
 #define APIDAE_WALK_H
 
 #include "ends.h"
+#include "wanted.h"
 
 #define HTTP1_WORD 0x2e312f50545448ULL /* "HTTP/1." in the low seven bytes. */
 #define LOOPBACK_IFINDEX 1             /* In every network namespace (net/core/dev.c: the loopback device comes first). */
@@ -23,6 +24,7 @@ static __always_inline void start_message(struct __sk_buff *skb, struct conn *c,
   f->body = 0;
   f->copied = 0;
   f->is_told = 0;
+  f->is_wanted = 0;
   f->head_from = f->offset;
   parse_start(&f->parse, is_response ? S_RESPONSE : S_REQUEST);
 }
@@ -91,7 +93,7 @@ static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_s
   u8 flags = V(f->parse.flags);
   if (s) {
     s->request_time_ns = f->first_ns;
-    s->flags = (flags & P_HEAD ? CALL_NO_BODY : 0) | (flags & P_CONNECT ? CALL_CONNECT : 0);
+    s->flags = (flags & P_HEAD ? CALL_NO_BODY : 0) | (flags & P_CONNECT ? CALL_CONNECT : 0) | CALL_BODY;
     draft(f, E_REQUEST_HEAD, F_LAST, s->number);
     draft_head(f, V(f->offset));
     c->head = s->number + 1;
@@ -99,6 +101,8 @@ static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_s
     __sync_fetch_and_add(&c->overflow, 1);
   }
   f->left = V(f->parse.length);
+  f->body_from = V(f->offset);
+  f->is_wanted = !f->is_untold;
   if (may_be_ambiguous && (flags & P_AMBIGUOUS || f->left >= LENGTH_MAX)) {
     hold_request(skb, sk, c, f);
   } else if (flags & P_CHUNKED) {
@@ -106,6 +110,7 @@ static __always_inline void end_request_head(struct __sk_buff *skb, struct bpf_s
   } else if (flags & P_LENGTH && f->left) {
     f->parse.state = S_BODY_LENGTH;
   } else {
+    f->is_wanted = 0;
     if (s) {
       s->request_bytes = f->bytes;
       s->done = 1; /* The response cannot have come yet. */
@@ -155,6 +160,7 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     s->response_time_ns = f->first_ns;
     draft(f, E_RESPONSE_HEAD, F_LAST | (is_upgrade ? F_UPGRADED : 0), number);
     draft_head(f, V(f->offset));
+    want_body(f, s, status);
   }
   f->left = flags & P_LENGTH ? V(f->parse.length) : 0;
   if (is_upgrade || call_flags & CALL_NO_BODY || status == 204 || status == 304)

@@ -27,6 +27,8 @@ class EventKind(IntEnum):
     LEAVE = 19
     CLIENT_HELLO = 24
     SERVER_HELLO = 25
+    REQUEST_BODY = 20
+    RESPONSE_BODY = 21
 
 
 class EventFlag(IntFlag):
@@ -97,6 +99,7 @@ class RecordFlag(IntFlag):
     SUSPICIOUS = 16
     UPGRADED = 32
     AMBIGUOUS = 64
+    BODY = 128
 
 
 # struct call_record, 128 bytes. Of RecordFlag.UNLEARNED `object` and `number` are the 16 bytes of the server's address.
@@ -124,7 +127,8 @@ RECORD: Final = np.dtype(
         ("calls", "u1"),
         ("_pad", "u1", (6,)),
         ("client_address", "u1", (16,)),
-        ("_reserved", "<u8"),
+        ("call", "<u4"),
+        ("_reserved", "<u4"),
     ]
 )
 NUMBER_NONE: Final = (1 << 64) - 1
@@ -137,13 +141,13 @@ NODE_NUMBER = struct.Struct("<I")
 EDGE_KEY = struct.Struct("<2IQ")  # node, shape, hash.
 EDGE = struct.Struct("<2I")  # node, flags.
 LEAF_KEY = struct.Struct("<2I")  # node, has_slash.
-LEAF = struct.Struct("<QI4x")  # next_head_ns, route.
+LEAF = struct.Struct("<Q2IQ")  # next_head_ns, route, first, classes.
 PROFILE_KEY = struct.Struct("<Q")
 PROFILE = struct.Struct("<I")
 NAME_BUCKETS: Final = 2_048
 NAME_WAYS: Final = 4
 NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")
-SETTINGS = struct.Struct("<16s7Q")
+SETTINGS = struct.Struct("<16s9Q")
 # The sizes of those that are hash tables.
 ROOTS_SIZE: Final = 65_536
 EDGES_SIZE: Final = 262_144
@@ -165,6 +169,8 @@ class Settings(NamedTuple):
     heads_burst: int
     node_heads_per_second: int
     node_heads_burst: int
+    body_bytes_per_second: int
+    node_body_bytes_per_second: int
 
     def __repr__(self) -> str:
         return "Settings(redacted)"
@@ -248,9 +254,13 @@ class Counter(IntEnum):
     HELLOS = 27
     HELLOS_REFUSED = 28
     FLOWS_EVICTED = 29
+    BODIES = 30
+    BODY_BYTES = 31
+    BODIES_REFUSED = 32
+    BODIES_LOST = 33
 
 
-COUNTERS_SIZE = 32
+COUNTERS_SIZE = 64
 
 
 class ConnectionKind(IntEnum):

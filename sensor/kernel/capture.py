@@ -30,6 +30,7 @@ from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, loa
 from sensor.kernel.port_counts import read_port_counts, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.pieces import Pieces
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
 
@@ -48,17 +49,21 @@ _NO_RECORDS: Final = np.empty(0, RECORD)
 class Capture:
     """The kernel side, attached to a cgroup. Not thread-safe."""
 
-    def __init__(self, *, program: LoadedProgram, ring_bytes: int, clock: Clock) -> None:
+    def __init__(self, *, program: LoadedProgram, ring_bytes: int, clock: Clock, pieces: Pieces | None = None) -> None:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self._clock = clock
         self._stage = StageCounter("exchange")
+        self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._handshakes = HandshakeTable()
         self._assembler = ExchangeAssembler(
-            to_unix_ns=clock.to_unix_ns, stage=self._stage, take_first_bytes=partial(take_first_bytes, self._handshakes)
+            to_unix_ns=clock.to_unix_ns,
+            stage=self._stage,
+            take_first_bytes=partial(take_first_bytes, self._handshakes),
+            pieces=self.pieces,
         )
         self._listening: set[int] = set()
         self._last_counters: dict[Counter, int] = {}
@@ -75,10 +80,13 @@ class Capture:
         is_root_cgroup: bool,
         clock: Clock,
         cache_directory: Path | None = None,
+        pieces: Pieces | None = None,
     ) -> "Capture":
-        """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError."""
+        """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError.
+
+        `pieces`: where the bodies of recognised calls wait for their records."""
         program = load_program(cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory)
-        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces)
         capture.attach()
         return capture
 

@@ -1,9 +1,9 @@
-"""Keeps the sensor's processor time within its budget by the one thing that can be had for less: heads sent up.
+"""Keeps the sensor's processor time within its budget by what can be had for less: bodies first, then heads sent up.
 
-Each second it compares the processor time used with what the calls of that second allow. Above the budget, fewer heads
-a second go up for what the kernel does not recognise (such calls are then counted under their service's `other` route);
-well below it, more. Calls are counted in any case. Down at once by what is too much, up step by step, so that it
-settles just below the budget.
+Each second it compares the processor time used with what the calls of that second allow. Above the budget, fewer bytes
+of bodies are copied; where that is not enough, fewer heads a second go up for what the kernel does not recognise (such
+calls are then counted under their service's `other` route). Well below it, more: heads first, then bodies. Calls are
+counted in any case. Down at once by what is too much, up step by step, so that it settles just below the budget.
 """
 
 from dataclasses import dataclass
@@ -29,56 +29,76 @@ class GovernorSettings:
     core_share: float
     heads_per_second: int
     floor_heads_per_second: int
+    body_bytes_per_second: int = 0  # 0: no bodies.
+    floor_body_bytes_per_second: int = 0
 
 
 class Governor:
-    """Decides on heads a second. Pure: figures come in with `observe`."""
+    """Decides on heads and bytes of bodies a second. Pure: figures come in with `observe`."""
 
     __slots__ = (
+        "_body_bytes",
         "_calls",
         "_cpu_ns",
         "_heads",
         "_seconds_over",
         "_settings",
         "_time_ns",
+        "body_bytes_per_second",
         "heads_per_second",
         "used_share",
     )
 
     def __init__(self, settings: GovernorSettings) -> None:
         self._settings = settings
-        self._time_ns = self._cpu_ns = self._calls = self._heads = -1
+        self._time_ns = self._cpu_ns = self._calls = self._heads = self._body_bytes = -1
         self._seconds_over = 0
         self.heads_per_second = settings.heads_per_second
+        self.body_bytes_per_second = settings.body_bytes_per_second
         self.used_share = 0.0  # Of the budget, in the last second.
 
     @property
     def is_holding_back(self) -> bool:
-        """Whether fewer heads go up than the settings allow."""
-        return self.heads_per_second < self._settings.heads_per_second
+        """Whether less goes up than the settings allow."""
+        settings = self._settings
+        return (
+            self.heads_per_second < settings.heads_per_second
+            or self.body_bytes_per_second < settings.body_bytes_per_second
+        )
 
     def is_due(self, now_ns: int) -> bool:
         """Whether a second has passed since the last `observe`."""
         return now_ns - self._time_ns >= INTERVAL_NS
 
-    def observe(self, *, now_ns: int, cpu_ns: int, calls: int, heads: int) -> bool:
-        """Takes totals since the start: processor time, calls, heads sent up. Says whether the limit changed."""
-        before = self._time_ns, self._cpu_ns, self._calls, self._heads
-        self._time_ns, self._cpu_ns, self._calls, self._heads = now_ns, cpu_ns, calls, heads
+    def observe(self, *, now_ns: int, cpu_ns: int, calls: int, heads: int, body_bytes: int = 0) -> bool:
+        """Takes totals since the start: processor time, calls, heads and bytes of bodies sent up. Says whether a limit
+        changed."""
+        before = self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes
+        self._time_ns, self._cpu_ns, self._calls, self._heads, self._body_bytes = (
+            now_ns, cpu_ns, calls, heads, body_bytes,
+        )  # fmt: skip
         seconds = (now_ns - before[0]) / 1e9
         if before[0] < 0 or seconds <= 0:
             return False
         share = (cpu_ns - before[1]) / 1e9 / seconds
         rate = (calls - before[2]) / seconds
         self.used_share = share / (self._settings.core_share * max(rate / BUDGET_CALLS, 1.0))
-        return self._steer((heads - before[3]) / seconds)
+        return self._steer((heads - before[3]) / seconds, (body_bytes - before[4]) / seconds)
 
-    def _steer(self, heads_rate: float) -> bool:
-        limit, settings = self.heads_per_second, self._settings
+    def _steer(self, heads_rate: float, body_rate: float) -> bool:
+        limits, settings = (self.heads_per_second, self.body_bytes_per_second), self._settings
+        heads, body_bytes = limits
         self._seconds_over = self._seconds_over + 1 if self.used_share > 1 else 0
-        if self._seconds_over >= _PATIENCE and heads_rate >= _HEADS_PART * limit:
+        if self._seconds_over >= _PATIENCE:
             factor = max(_LEAST_FACTOR, 1 / self.used_share)
-            self.heads_per_second = max(settings.floor_heads_per_second, int(limit * factor))
-        elif self.used_share < _COMFORT and limit < settings.heads_per_second:
-            self.heads_per_second = min(settings.heads_per_second, int(limit * _UP) + 1)
-        return self.heads_per_second != limit
+            if min(body_rate, body_bytes) > settings.floor_body_bytes_per_second:
+                lower = int(min(body_rate, body_bytes) * factor)
+                self.body_bytes_per_second = max(settings.floor_body_bytes_per_second, lower)
+            elif heads_rate >= _HEADS_PART * heads:
+                self.heads_per_second = max(settings.floor_heads_per_second, int(heads * factor))
+        elif self.used_share < _COMFORT:
+            if heads < settings.heads_per_second:
+                self.heads_per_second = min(settings.heads_per_second, int(heads * _UP) + 1)
+            elif body_bytes < settings.body_bytes_per_second:
+                self.body_bytes_per_second = min(settings.body_bytes_per_second, int(body_bytes * _UP) + 1)
+        return (self.heads_per_second, self.body_bytes_per_second) != limits

@@ -67,8 +67,9 @@ class Learner:
         self._read_hops = read_hops
         self.contradicted_count = 0  # Of what was taught.
 
-    def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int) -> None:
-        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now."""
+    def learn(self, exchange: Exchange, record: CallRecord, *, next_head_ns: int, first_samples: int = 0) -> None:
+        """Takes one call of the slow path. `next_head_ns`: when the kernel may sample what is taught now, and then so
+        many calls in a row."""
         is_served = 200 <= exchange.status_code < 300
         if not is_served or exchange.is_request_head_truncated or exchange.is_lossy or exchange.is_ambiguous:
             return
@@ -83,7 +84,7 @@ class Learner:
         trace = self._trace(head, record)
         if trace is None:
             return
-        if self._learn_path(key, exchange, record, head, trace, next_head_ns):
+        if self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples):
             self._learn_profile(exchange, record)
 
     def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
@@ -102,7 +103,14 @@ class Learner:
         return trace if object_hash == record.object_hash else None
 
     def _learn_path(
-        self, key: RootKey, exchange: Exchange, record: CallRecord, head: PlainHead, trace: Trace, next_head_ns: int
+        self,
+        key: RootKey,
+        exchange: Exchange,
+        record: CallRecord,
+        head: PlainHead,
+        trace: Trace,
+        next_head_ns: int,
+        first_samples: int,
     ) -> bool:
         """Whether the kernel now knows the path; False also where it knew another way."""
         mirror = self._mirror
@@ -129,14 +137,14 @@ class Learner:
             elif known != root.nodes.get(step.node):
                 return self._contradict(root)
             node = known
-        return self._learn_leaf(root, node, trace, next_head_ns)
+        return self._learn_leaf(root, node, trace, next_head_ns, first_samples)
 
-    def _learn_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int) -> bool:
+    def _learn_leaf(self, root: Root, node: int, trace: Trace, next_head_ns: int, first_samples: int) -> bool:
         number = root.leaves.get((node, trace.key[1]))
         taught = self._mirror.routes.find(number) if number is not None else None
         if taught is None:
             taught = TaughtRoute(root, trace.node, trace.key)
-            self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns)
+            self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns, first_samples=first_samples)
         elif taught.node is not trace.node:
             return self._contradict(root)
         return True

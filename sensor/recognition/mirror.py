@@ -29,6 +29,7 @@ from sensor.recognition.issued import Issued
 from sensor.trie import Node
 
 # The share that goes when a bound is reached, so that eviction is paid once for many.
+_NO_CLASSES: Final = 0  # Of bodies, that the kernel has seen.
 _EVICTED_PART: Final = 8
 
 
@@ -222,12 +223,23 @@ class Mirror:
         self._put(MapName.EDGES, EDGE_KEY.pack(*key), EDGE.pack(number, EdgeFlag.PARAMETER if is_parameter else 0))
         return number
 
-    def add_leaf(self, root: Root, node: int, taught: TaughtRoute, *, next_head_ns: int) -> int:
-        """Gives the route its number."""
+    def add_leaf(self, root: Root, node: int, taught: TaughtRoute, *, next_head_ns: int, first_samples: int = 0) -> int:
+        """Gives the route its number. From `next_head_ns` on its calls are sampled, the first ones all."""
         number = self.routes.add(taught)
         root.leaves[node, taught.key[1]] = number
-        self._put(MapName.LEAVES, LEAF_KEY.pack(node, taught.key[1]), LEAF.pack(next_head_ns, number))
+        leaf = LEAF.pack(next_head_ns, number, first_samples, _NO_CLASSES)
+        self._put(MapName.LEAVES, LEAF_KEY.pack(node, taught.key[1]), leaf)
         return number
+
+    def sample_next(self, number: int) -> None:
+        """Has the next call of a route go up as a sample, and bodies of every class be looked at anew."""
+        taught = self.routes.find(number)
+        if taught is None:
+            return
+        root, has_slash = taught.root, taught.key[1]
+        node = root.nodes.get(taught.node)
+        if node is not None and root.leaves.get((node, has_slash)) == number:
+            self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, 0, _NO_CLASSES))
 
     def add_profile(self, profile_hash: int, profile: Profile) -> int:
         """Teaches a profile, or another in its place."""

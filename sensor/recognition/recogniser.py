@@ -15,6 +15,7 @@ from sensor.health import Figure
 from sensor.kernel.abi import SETTINGS, Settings
 from sensor.keyed import KeyedHash
 from sensor.recognition.actors import Identity, Records
+from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.learning import Learner
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import KernelMaps, MapName, Mirror
@@ -35,6 +36,14 @@ class RecognitionSettings:
     head_sample_ns: int = 10_000_000_000
     heads_per_second: int = 2_000
     heads_burst: int = 10_000
+    body_bytes_per_second: int = 0  # Of one cgroup; 0: no bodies.
+    body_sample_ns: int = 1_000_000_000
+    body_first_samples: int = 20  # Of a route, in a row.
+
+    @property
+    def sample_ns(self) -> int:
+        """Between two samples of a route: with its head go its bodies."""
+        return min(self.head_sample_ns, self.body_sample_ns) if self.body_bytes_per_second else self.head_sample_ns
 
 
 def build_recogniser(
@@ -49,6 +58,7 @@ def build_recogniser(
     keyed_hash: KeyedHash,
     secret: bytes,
     monotonic_ns: Callable[[], int],
+    bodies: RecordBodies | None = None,
 ) -> "Recogniser":
     """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it."""
     media_types = MediaTypes()
@@ -72,6 +82,7 @@ def build_recogniser(
             route_other=templater.route_other,
             name_remote=describer.name_remote,
             find_client=describer.find_client,
+            bodies=bodies,
         ),
         secret=secret,
         monotonic_ns=monotonic_ns,
@@ -108,8 +119,11 @@ class Recogniser:
         """Takes one call of the slow path."""
         if self._settings.is_recognising:
             self._media_types.note(record.route.route_id, record.status_code, record.response_content_type)
-            next_head_ns = self._monotonic_ns() + self._settings.head_sample_ns
-            self._learner.learn(exchange, record, next_head_ns=next_head_ns)
+            if self._settings.body_bytes_per_second:
+                next_head_ns, first_samples = 0, self._settings.body_first_samples
+            else:
+                next_head_ns, first_samples = self._monotonic_ns() + self._settings.head_sample_ns, 0
+            self._learner.learn(exchange, record, next_head_ns=next_head_ns, first_samples=first_samples)
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
         """Rows of what the kernel recognised."""
@@ -119,10 +133,13 @@ class Recogniser:
         """Rows of what the kernel could only add up since the last time, from its totals since the load."""
         return self._converter.convert_overflow(totals, time_unix_ns=time_unix_ns)
 
-    def limit_heads(self, heads_per_second: int) -> None:
-        """The governor's word on heads a second."""
-        if heads_per_second != self._settings.heads_per_second:
-            self._settings = replace(self._settings, heads_per_second=heads_per_second)
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        """The governor's word on what goes up."""
+        settings = replace(
+            self._settings, heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second
+        )
+        if settings != self._settings:
+            self._settings = settings
             self._write_settings()
 
     def check_services(self, find_server: Callable[[int, int, str], tuple[Service, Hop]]) -> None:
@@ -174,11 +191,13 @@ class Recogniser:
                 sip_key=self._secret,
                 seed=self._names.seed,
                 is_recognising=int(settings.is_recognising),
-                head_sample_ns=settings.head_sample_ns,
+                head_sample_ns=settings.sample_ns,
                 heads_per_second=settings.heads_per_second,
                 heads_burst=settings.heads_burst,
                 node_heads_per_second=_NODE_FACTOR * settings.heads_per_second,
                 node_heads_burst=_NODE_FACTOR * settings.heads_burst,
+                body_bytes_per_second=settings.body_bytes_per_second,
+                node_body_bytes_per_second=_NODE_FACTOR * settings.body_bytes_per_second,
             )
         )
         self._mirror.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})

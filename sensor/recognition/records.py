@@ -23,6 +23,7 @@ from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
 from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
 from sensor.protocols.http1 import EVENT_STREAM
 from sensor.recognition.actors import ActorTable, Identity, Records, mix
+from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import Mirror
 
@@ -43,6 +44,7 @@ class RecordConverter:
 
     __slots__ = (
         "_actors",
+        "_bodies",
         "_ends",
         "_facts",
         "_identity",
@@ -67,10 +69,12 @@ class RecordConverter:
         route_other: Callable[[Service, str], Route],
         name_remote: Callable[[str, int], Service],
         find_client: Callable[[Sequence[bytes], str], str],
+        bodies: RecordBodies | None = None,
     ) -> None:
         """`route_other`: the `other` route of a service and method; `name_remote`: the service at another node's end;
         `find_client`: the client's address by the hops of a profile and the peer's address."""
         self._mirror = mirror
+        self._bodies = bodies
         self._media_types = media_types
         self._facts = facts
         self._identity = identity
@@ -119,6 +123,8 @@ class RecordConverter:
             text = self._media_types.find(one.route.route_id, pair % _STATUSES) if one else ""
             types.append(self._facts.media_type(text))
         calls["response_type"] = self._take(types, pair_places)
+        if self._bodies is not None:
+            self._bodies.fill(records, calls, numbers, taught, places)
         return np.array([one is None for one in taught], bool)[places]
 
     @staticmethod

@@ -133,6 +133,8 @@ class Teacher:
             "heads_burst": 1_000_000,
             "node_heads_per_second": 1_000_000,
             "node_heads_burst": 1_000_000,
+            "body_bytes_per_second": 0,
+            "node_body_bytes_per_second": 0,
         } | settings
         packed = Settings(sip_key=self.reference.key, seed=self.reference.seed, **values)
         self._capture.update("settings", {bytes(4): SETTINGS.pack(*packed)})
@@ -185,6 +187,8 @@ class Teacher:
         values: tuple[int, ...] = (),
         is_exact: bool = False,
         next_head_ns: int = FAR_NS,
+        first: int = 0,
+        classes: int = (1 << 64) - 1,
     ) -> int:
         """Teaches the way of a head's path; segments at `values` are parameters, by class unless `is_exact`. Gives the
         route's number."""
@@ -220,7 +224,7 @@ class Teacher:
         route = self._nodes.get(b"leaf" + leaf)
         if route is None:
             route = self._nodes[b"leaf" + leaf] = self._number()
-        self._write("leaves", leaf, LEAF.pack(next_head_ns, route))
+        self._write("leaves", leaf, LEAF.pack(next_head_ns, route, first, classes))
         return route
 
     def object_and_number(self, values: list[bytes]) -> tuple[int, int]:

@@ -33,12 +33,12 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "port_key": ("cgroup_id port kind", abi.PORT_KEY),
     "peer_key": ("cgroup_id address port family kind", abi.PEER_KEY),
     "port_count": ("connections bytes late calls lost exchanges", abi.PORT_COUNT),
-    "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B6s16sQ")),
+    "call_record": (" ".join(abi.RECORD.names or ()), struct.Struct("<7Q2I2Q2I3H2B2B6s16s2I")),
     "root_key": ("cgroup_id host method address port role family", abi.ROOT_KEY),
     "edge_key": ("node shape hash", abi.EDGE_KEY),
     "edge": ("node flags", abi.EDGE),
     "leaf_key": ("node has_slash", abi.LEAF_KEY),
-    "leaf": ("next_head_ns route", abi.LEAF),
+    "leaf": ("next_head_ns route first classes", abi.LEAF),
     "name_bucket": ("entries", struct.Struct(f"<{abi.NAME_BUCKET.size}s")),
     "settings": (" ".join(abi.Settings._fields), abi.SETTINGS),
     "overflow_key": ("cgroup_id port role status_class", abi.OVERFLOW_KEY),
@@ -102,7 +102,7 @@ def test_record_array(told: dict[str, int]) -> None:
 
 def test_sizes(told: dict[str, int]) -> None:
     assert told["machine"] == len(build_machine().packed())
-    assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 256
+    assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 512
     sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "learned.h").read_text()))
     assert {name: int(size) for name, size in sizes.items()} == {
         "settings": 1,
@@ -111,6 +111,7 @@ def test_sizes(told: dict[str, int]) -> None:
         "leaves": abi.LEAVES_SIZE,
         "profiles": abi.PROFILES_SIZE,
         "budgets": 4_096,
+        "body_budgets": 4_096,
         "overflow": abi.OVERFLOW_SIZE,
     }
 

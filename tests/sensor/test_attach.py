@@ -10,6 +10,7 @@ from sensor import attach
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.loader import LoadError
+from sensor.pieces import Pieces
 from sensor.run import StartError
 
 PACKETS, SYSCALLS = object(), object()
@@ -40,7 +41,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 def open_capture(way: CaptureWay = CaptureWay.AUTO, mount: Path | None = MOUNT) -> object:
     settings = SensorSettings(collector="127.0.0.1:1", capture=way)
-    return attach.open_capture(settings, mount, Clock())
+    return attach.open_capture(settings, mount, Clock(), Pieces())
 
 
 def test_packets_where_the_kernel_lets_us(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:

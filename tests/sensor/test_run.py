@@ -189,7 +189,7 @@ class FakeDescriber:
     def flush(self, maps: KernelMaps) -> None:
         maps.update(MapName.SETTINGS, {b"k": b"v"})
 
-    def limit_heads(self, heads_per_second: int) -> None:
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
         self.heads_per_second = heads_per_second
 
     def check_services(self) -> None: ...

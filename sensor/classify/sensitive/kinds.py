@@ -1,5 +1,6 @@
 """The kinds of sensitive data, and the class of each (personal, financial, credential, network)."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
@@ -58,3 +59,16 @@ DATA_CLASSES: Final = {
     DataKind.SLACK_TOKEN: DataClass.CREDENTIAL,
     DataKind.STRIPE_KEY: DataClass.CREDENTIAL,
 }
+
+# Numbers of the wire (apidae.v1.DataKind), never used twice.
+DATA_KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(DataKind, 1)}
+# Kinds of a request and of a response, as bits of one number: 1 << number, and that shifted.
+RESPONSE_SHIFT: Final = 32
+
+
+def pack_kinds(kinds: Iterable[DataKind]) -> int:
+    """Bits of some kinds."""
+    bits = 0
+    for kind in kinds:
+        bits |= 1 << DATA_KIND_NUMBERS[kind]
+    return bits

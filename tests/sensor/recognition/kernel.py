@@ -124,9 +124,11 @@ class Kernel:
             route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])[1]
             return profile, host, (route, 0, object_hash, object_number) if self.heads_left <= 0 else None
         leaf_key, object_hash, object_number = found
-        next_head_ns, route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
+        next_head_ns, route, first, classes = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
         if next_head_ns <= call.time_ns:
-            self.maps[MapName.LEAVES][leaf_key] = LEAF.pack(call.time_ns + settings.head_sample_ns, route)
+            wait_ns = 0 if first else settings.head_sample_ns
+            leaf = LEAF.pack(call.time_ns + wait_ns, route, max(0, first - 1), classes)
+            self.maps[MapName.LEAVES][leaf_key] = leaf
             return profile, host, None
         return profile, host, (route, PROFILE.unpack(number)[0], object_hash, object_number)
 

@@ -228,7 +228,7 @@ def test_media_types_are_those_of_the_last_slow_answer(sensor: Sensor) -> None:
 
 
 def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
-    sensor.recogniser.limit_heads(123)
+    sensor.recogniser.limit(heads_per_second=123, body_bytes_per_second=456)
     sensor.flush()
     settings = Settings(*SETTINGS.unpack(sensor.kernel.maps[MapName.SETTINGS][bytes(4)]))
     assert (settings.heads_per_second, settings.node_heads_per_second, settings.is_recognising) == (123, 246, 1)

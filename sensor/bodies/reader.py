@@ -1,0 +1,161 @@
+"""From the raw bodies of a call to what may be told of them: framing, coding, document, classifier, in this order.
+
+The one place where body values meet the classifier, and where they end. Whatever cannot be read is counted by a fixed
+word; nothing raises.
+"""
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from sensor.bodies.decoding import decode
+from sensor.bodies.documents import Document, read_document
+from sensor.bodies.estimates import RecordEstimates
+from sensor.bodies.framing import Payload, read_payload
+from sensor.bodies.sampling import BodySampler, SampleRule
+from sensor.calls import BodyFacts, BodyFlag, RawBodies
+from sensor.classify.sensitive.document import find_sensitive
+from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, pack_kinds
+from sensor.health import Figure
+from sensor.protocols.http1 import read_media_type
+
+_MEDIA_TYPE_BYTES: Final = 128
+_WORDS: Final = (
+    ("coding_unknown", "Bodies in a content coding that is not read"),
+    ("coding_broken", "Bodies that their content coding does not decode"),
+    ("decoded_limit", "Bodies of which only a beginning was looked at: they are too long, or a bomb"),
+    ("not_its_type", "Bodies that are not what their media type says"),
+    ("type_not_read", "Bodies of media types that are not read"),
+)
+
+
+class BodyCall(msgspec.Struct, frozen=True, gc=False):
+    """What the reader is told of a call whose bodies came. Private to the node."""
+
+    route_id: int
+    status_code: int
+    request_head: bytes
+    response_head: bytes
+    request_bytes: int  # Heads and bodies as on the wire.
+    response_bytes: int
+    time_ns: int
+    bodies: RawBodies
+
+    def __repr__(self) -> str:
+        return f"BodyCall(status_code={self.status_code}, redacted)"
+
+
+class _Read(msgspec.Struct, frozen=True, gc=False):
+    """One body that was read."""
+
+    document: Document
+    data: int
+    is_complete: bool
+
+
+class BodyReader:
+    """Reads what is due; estimates the rest. Not thread-safe."""
+
+    def __init__(self, rule: SampleRule) -> None:
+        self._sampler = BodySampler(rule)
+        self.estimates = RecordEstimates()
+        self.read_count = 0  # Bodies classified.
+        self.unread: Counter[str] = Counter()  # Bodies by why they were not.
+
+    def read(self, call: BodyCall) -> BodyFacts | None:
+        """Facts of a call whose bodies came."""
+        bodies = call.bodies
+        head = call.response_head or bodies.response_head
+        answer = self._unframe(head, bodies.response, call.response_bytes, is_request=False)
+        media_type = _read_type(answer)
+        if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
+            return self.estimate(call.route_id, call.status_code, call.response_bytes)
+        question = self._unframe(call.request_head, bodies.request, call.request_bytes, is_request=True)
+        asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
+        data, flags, records = 0, BodyFlag.NONE, 0
+        if asked is not None:
+            flags |= BodyFlag.REQUEST_READ
+            data |= asked.data
+        if told is not None:
+            flags |= BodyFlag.RESPONSE_READ
+            data |= told.data << RESPONSE_SHIFT
+            records, known = self._count(call, told, len(head))
+            flags |= known
+        if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
+            estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
+            if estimated is not None:
+                records, flags = estimated.records, flags | estimated.flags
+        return BodyFacts(records, data, flags) if flags else None
+
+    def estimate(self, route_id: int, status_code: int, response_bytes: int) -> BodyFacts | None:
+        """Facts of a call whose bodies were not read, where others of its route were."""
+        if not is_counted(status_code):
+            return None
+        estimate = self.estimates.find(route_id)
+        if estimate is None:
+            return None
+        return BodyFacts(estimate.count(response_bytes), 0, BodyFlag.ESTIMATED)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What was read, and what could not be."""
+        values = (
+            ("bodies_read", "Bodies that were classified", self.read_count),
+            *((f"bodies_{word}", text, self.unread[word]) for word, text in _WORDS),
+        )
+        return tuple(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in values)
+
+    def _unframe(self, head: bytes, raw: bytes, wire_bytes: int, *, is_request: bool) -> Payload | None:
+        if not raw or not head:
+            return None
+        is_whole = len(head) + len(raw) >= wire_bytes
+        return read_payload(head, raw, is_request=is_request, is_whole=is_whole)
+
+    def _classify(self, payload: Payload | None, media_type: str) -> _Read | None:
+        if payload is None or not payload.data:
+            return None
+        decoded = decode(payload.data, payload.content_encoding, is_complete=payload.is_complete)
+        if decoded.fault:
+            self.unread[decoded.fault] += 1
+        if not decoded.data:
+            return None
+        try:
+            document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
+        except ValueError:
+            self.unread["not_its_type"] += 1
+            return None
+        if document is None:
+            self.unread["type_not_read"] += 1
+            return None
+        self.read_count += 1
+        data = pack_kinds({finding.kind for finding in find_sensitive(document.values)})
+        return _Read(document, data, decoded.is_complete)
+
+    def _count(self, call: BodyCall, told: _Read, head_bytes: int) -> tuple[int, BodyFlag]:
+        """Records returned; of a body that was cut, as many as the rest would hold at this rate."""
+        records = told.document.records
+        if records is None or not is_counted(call.status_code):
+            return 0, BodyFlag.NONE
+        known = BodyFlag.MEASURED
+        body_bytes = call.response_bytes - head_bytes
+        if not told.is_complete:
+            known = BodyFlag.ESTIMATED
+            if told.document.is_list and call.bodies.response:
+                records = round(records * max(1.0, body_bytes / len(call.bodies.response)))
+        self.estimates.learn(
+            call.route_id,
+            records=records,
+            response_bytes=call.response_bytes,
+            head_bytes=head_bytes,
+            is_list=told.document.is_list,
+        )
+        return records, known
+
+
+def is_counted(status_code: int) -> bool:
+    """Only what was served returns records."""
+    return 200 <= status_code < 300
+
+
+def _read_type(payload: Payload | None) -> str:
+    return "" if payload is None else read_media_type(payload.content_type[:_MEDIA_TYPE_BYTES])

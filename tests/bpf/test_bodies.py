@@ -1,0 +1,219 @@
+"""Bodies of samples as the kernel copies them: every byte in its place, of chosen calls only, within the budget."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.abi import Counter, RecordFlag
+from sensor.kernel.capture import Capture
+from sensor.pieces import BODY_BYTES_MAX, Pieces
+from tests.bpf.conftest import Collect
+from tests.bpf.recognised import Watch
+from tests.bpf.reference import Teacher
+from tests.bpf.wire import Answer, chunked, receive_exactly, request, response, send_parts, serving, talk
+
+pytestmark = pytest.mark.kernel
+
+RATE = 64 << 20
+BODIES = {"body_bytes_per_second": RATE, "node_body_bytes_per_second": RATE}
+TEXT = bytes(i % 251 for i in range(200_000))
+
+
+@pytest.fixture(scope="module")
+def capture() -> Iterator[Capture]:
+    """The kernel side on a cgroup of this process alone: bodies of others would take from the budget and the ring."""
+    if os.geteuid() != 0:
+        pytest.skip("capture needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None:
+        pytest.skip("no cgroup v2 mount")
+    home = mount / f"apidae_bodies_{os.getpid()}"
+    before = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    home.mkdir()
+    (home / "cgroup.procs").write_text("0")
+    capture = Capture.load(cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
+    yield capture
+    capture.close()
+    (mount / before.lstrip("/") / "cgroup.procs").write_text("0")
+    home.rmdir()
+
+
+@pytest.fixture
+def pieces(capture: Capture) -> Pieces:
+    return capture.pieces
+
+
+def _answer_with(*parts: bytes, head_bytes: int = 0) -> Answer:
+    """Reads a request of `head_bytes` and whatever comes with it, answers in segments."""
+
+    def answer(connection: socket.socket) -> None:
+        if head_bytes:
+            receive_exactly(connection, head_bytes)
+        else:
+            connection.recv(65536)
+        send_parts(connection, *parts)
+        connection.recv(1)
+
+    return answer
+
+
+def _call(collect: Collect, sent: tuple[bytes, ...], *answer: bytes) -> Exchange:
+    with serving(_answer_with(*answer, head_bytes=sum(map(len, sent)))) as port:
+        talk(port, sent, sum(map(len, answer)))
+        (exchange,) = collect(port, 1)
+    return exchange
+
+
+def _response_body(exchange: Exchange) -> bytes:
+    assert exchange.bodies is not None
+    return exchange.bodies.response
+
+
+def test_both_bodies_of_a_call_go_up_with_their_heads(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    exchange = _call(collect, (request("POST", "/a", body=b"q" * 700),), response(200, b"r" * 900))
+    assert exchange.bodies is not None
+    assert (exchange.bodies.request, exchange.bodies.response) == (b"q" * 700, b"r" * 900)
+
+
+def test_without_a_budget_none_does(teacher: Teacher, collect: Collect) -> None:
+    exchange = _call(collect, (request("POST", "/a", body=b"q" * 700),), response(200, b"r" * 900))
+    assert exchange.bodies is None
+
+
+@pytest.mark.parametrize("cut", [1, 30, 70, 5_000, 9_000, 60_000])
+def test_segments_may_be_cut_anywhere(teacher: Teacher, collect: Collect, cut: int) -> None:
+    teacher.set(**BODIES)
+    asked, told = request("PUT", "/a", body=TEXT[:61_000]), response(200, TEXT[:62_000])
+    exchange = _call(collect, (asked[:cut], asked[cut:]), told[:cut], told[cut:])
+    assert exchange.bodies is not None
+    assert exchange.bodies.request == TEXT[:61_000]
+    assert exchange.bodies.response == TEXT[:62_000]
+
+
+def test_no_more_than_the_limit_goes_up(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    exchange = _call(collect, (request("GET", "/a"),), response(200, TEXT))
+    assert _response_body(exchange) == TEXT[:BODY_BYTES_MAX]
+
+
+def test_chunks_go_up_as_they_are(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    told = chunked(200, b"x" * 300, b"y" * 5_000, trailer="X-T: 1\r\n")
+    body = told[told.index(b"\r\n\r\n") + 4 :]
+    at = len(told) - 3_000
+    assert _response_body(_call(collect, (request("GET", "/a"),), told[:at], told[at:])) == body
+
+
+def test_a_body_without_framing(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        send_parts(connection, b"HTTP/1.0 200 OK\r\n\r\n", b"a" * 100, b"b" * 200)
+
+    with serving(answer) as port:
+        talk(port, (request("GET", "/a"),), 1_000)
+        (exchange,) = collect(port, 1)
+    assert _response_body(exchange) == b"a" * 100 + b"b" * 200
+
+
+def test_pipelined_answers_do_not_mix(teacher: Teacher, collect: Collect) -> None:
+    """Of several bodies in one packet the first goes up; what is copied of it ends with it."""
+    teacher.set(**BODIES)
+    told = b"".join(response(200, bytes([65 + i]) * (10 + i)) for i in range(6))
+
+    def answer(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(told)
+        connection.recv(1)
+
+    with serving(answer) as port:
+        talk(port, (b"".join(request("GET", f"/{i}") for i in range(6)),), len(told))
+        exchanges = collect(port, 6)
+    assert [one.status_code for one in exchanges] == [200] * 6
+    bodies = [one.bodies.response for one in exchanges if one.bodies is not None]
+    assert bodies[0] == b"A" * 10
+    assert all(len(set(body)) == 1 for body in bodies)
+
+
+def test_a_known_call_sends_none_unless_its_class_is_new(teacher: Teacher, watch: Watch, pieces: Pieces) -> None:
+    """The response of a new class goes up with its head; the record says so; then the class is known."""
+    teacher.set(**BODIES)
+    sent, small, large = request("GET", "/users/1234567"), response(200, b"s" * 100), response(200, TEXT[:20_000])
+    answers = [small, small, large, large, response(404, b"n" * 100)]
+
+    def answer(connection: socket.socket) -> None:
+        for told in answers:
+            receive_exactly(connection, len(sent))
+            connection.sendall(told)
+        connection.recv(1)
+
+    with serving(answer) as port:
+        teacher.profile(sent)
+        teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,), classes=0)
+        watch.restart()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for told in answers:
+                client.sendall(sent)
+                receive_exactly(client, len(told))
+        records, exchanges = watch.collect(port, 5)
+    assert exchanges == []
+    assert [bool(flags & RecordFlag.BODY) for flags in records["flags"]] == [True, False, True, False, True]
+    assert records["call"].tolist() == [0, 1, 2, 3, 4]
+    connection = int(records["connection"][0])
+    found = [pieces.pop(connection, call) for call in range(5)]
+    assert [one and (one.response_head + one.response) for one in found] == [small, None, large, None, answers[4]]
+    assert found[2] is not None
+    assert found[2].response == TEXT[:20_000]
+    assert watch.counted(Counter.BODIES) == 3
+
+
+def test_the_first_samples_follow_each_other(teacher: Teacher, watch: Watch) -> None:
+    """Then one in each interval; all with their bodies."""
+    teacher.set(**BODIES, head_sample_ns=3_600 * 10**9)
+    sent, told = request("GET", "/users/1234567"), response(200, b"s" * 100)
+
+    def answer(connection: socket.socket) -> None:
+        for _ in range(8):
+            receive_exactly(connection, len(sent))
+            connection.sendall(told)
+        connection.recv(1)
+
+    with serving(answer) as port:
+        teacher.profile(sent)
+        teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,), next_head_ns=0, first=4)
+        watch.restart()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            for _ in range(8):
+                client.sendall(sent)
+                receive_exactly(client, len(told))
+        records, exchanges = watch.collect(port, 3, 5)
+    assert (len(exchanges), len(records)) == (5, 3)
+    assert [_response_body(one) for one in exchanges] == [b"s" * 100] * 5
+
+
+def test_a_spent_budget_is_counted_and_cuts(teacher: Teacher, watch: Watch, collect: Collect) -> None:
+    """One second's worth, and one packet: the next body waits for its bytes."""
+    teacher.set(body_bytes_per_second=10_000, node_body_bytes_per_second=RATE)
+    watch.restart()
+    told = response(200, TEXT[:60_000])
+    first = _call(collect, (request("GET", "/a"),), told)
+    second = _call(collect, (request("GET", "/a"),), told)
+    assert len(_response_body(first)) > 10_000
+    assert second.bodies is None
+    assert second.response_bytes == len(told)
+    assert watch.counted(Counter.BODIES_REFUSED) >= 1
+
+
+def test_head_has_no_body(teacher: Teacher, collect: Collect) -> None:
+    teacher.set(**BODIES)
+    told = response(200, b"x" * 100)[:-100]
+    assert _call(collect, (request("HEAD", "/a"),), told).bodies is None
