@@ -20,12 +20,15 @@ from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
 from collector.config import CollectorSettings
 from collector.ingest.convert import check_protobuf
+from collector.ingest.coverage import CoverageRecord
 from collector.ingest.reader import WalReader
-from collector.ingest.reports import CoverageRecord, RevealedWord
+from collector.ingest.reports import RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
 from collector.inventory.catalogue import Catalogue
+from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.mapping import EndpointMapping
+from collector.inventory.watch import Watch
 from collector.keys import (
     API_TOKEN_FILE,
     KEYS_FILE,
@@ -90,11 +93,24 @@ class Collector:
         coverage, self.coverage = self.coverage, []
         words = list(self.words)
         self.store.insert_records("sensors", self.sensors.take_changed())
-        self.store.insert_records("coverage", coverage)
+        self.store.insert_records("coverage_rows", coverage)
         if words:
             self.store.insert_records("revealed_words", words)
             self.catalogue.learn({word.hash: word.text for word in words})
             del self.words[: len(words)]
+
+    def read_share(self) -> dict[str, float]:
+        """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics. Raises
+        StoreError.
+        """
+        coverage = CoverageInventory(reader=self.store, watch=Watch(reader=self.store, clock=time.time))
+        share = coverage.read_coverage().cluster.share
+        return {
+            "coverage_http_connections": share.connections,
+            "coverage_http_read_connections": share.read_connections,
+            "coverage_http_bytes": share.bytes,
+            "coverage_http_read_bytes": share.read_bytes,
+        }
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""

@@ -84,14 +84,42 @@ ALERT_COLUMNS = _columns(
     ("expected_rate", "expected_rate", 4),
 )
 PORT_COLUMNS = _columns(
-    ("node", "node", 2),
+    ("node", "node", 3),
+    ("role", "role", 8),
     ("port", "service.port", 0),
     ("service", "service.workload", 0),
+    ("address", "address", 7),
     ("protocol", "protocol", 0),
-    ("read", "is_read", 0),
-    ("connections", "connections", 3),
+    ("reading", "reading", 0),
+    ("connections", "connections", 2),
     ("bytes", "bytes", 4),
+    ("calls", "calls", 5),
+    ("estimated_calls", "estimated_calls", 5),
+    ("joined_late", "joined_late", 9),
+    ("lost_calls", "lost_calls", 9),
+    ("first_seen", "first_seen", 10),
+    ("reason", "reason", 1),
+)
+NODE_COLUMNS = _columns(
+    ("node", "node", 0),
+    ("read_connections", "share.read_connections_ratio", 0),
+    ("read_bytes", "share.read_bytes_ratio", 0),
+    ("ports", "ports", 1),
+    ("read_ports", "read_ports", 1),
+    ("unreadable_ports", "unreadable_ports", 2),
+    ("unseen_ports", "unseen_ports", 3),
+    ("outbound_hosts", "outbound_hosts", 3),
+    ("estimated_calls", "estimated_calls", 4),
+    ("joined_late", "joined_late", 5),
+    ("lost_calls", "lost_calls", 0),
+)
+LOSS_COLUMNS = _columns(
+    ("node", "node", 0),
+    ("stage", "stage", 1),
     ("reason", "reason", 0),
+    ("count", "count", 0),
+    ("meaning", "meaning", 0),
+    ("advice", "advice", 0),
 )
 SENSOR_COLUMNS = _columns(
     ("node", "node", 0),
@@ -168,9 +196,31 @@ def register(app: typer.Typer) -> None:
         _print(fetch(url, token, "alerts", asked)["items"], ALERT_COLUMNS, output)
 
     @app.command("coverage")
-    def coverage(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List every listening port and what is spoken there."""
-        _print(fetch(url, token, "coverage", {})["ports"], PORT_COLUMNS, output)
+    def coverage(
+        query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
+        node: str = "",
+        service: str = "",
+        protocol: str = "",
+        reading: Annotated[str, typer.Option(help="read, unreadable, unseen, not_http or silent.")] = "",
+        role: Annotated[str, typer.Option(help="listening, outbound or node.")] = "",
+        sort: str = "bytes",
+        is_by_node: Annotated[bool, typer.Option("--nodes", help="The share that is read, of each node.")] = False,
+        is_losses: Annotated[bool, typer.Option("--losses", help="What was lost, and what may be done.")] = False,
+        limit: LimitOption = 50,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List every listening port and called host: what is spoken, whether it is read, and why not."""
+        if is_by_node:
+            found = fetch(url, token, "coverage", {})
+            _print([{**found["cluster"], "node": "(all)"}, *found["nodes"]], NODE_COLUMNS, output)
+        elif is_losses:
+            _print(fetch(url, token, "coverage", {})["losses"], LOSS_COLUMNS, output)
+        else:
+            filters = {"q": query, "node": node, "service": service, "protocol": protocol, "reading": reading}
+            asked = {**filters, "role": role, "sort": sort, "limit": str(limit)}
+            _print(fetch(url, token, "coverage/ports", asked)["items"], PORT_COLUMNS, output)
 
     @app.command("sensors")
     def sensors(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:

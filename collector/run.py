@@ -345,6 +345,7 @@ class _Life:
             "streams": self._ingest.streams,
             "sensors": len(self._collector.sensors.list_statuses()),
             "wal_bytes": self._collector.wal.size_bytes,
+            **self._collector.read_share(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
 

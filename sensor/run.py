@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
 from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
+from sensor.coverage.share import tell_share
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
 from sensor.parts import Capture, NodeDescriber, NodeView
@@ -343,10 +344,12 @@ class Sensor:
 
     def read_health_from_thread(self) -> HealthReport:
         """The same for a thread outside the loop (metrics): the loop makes it."""
-        if self._loop is None:
-            return self.read_health()
 
         async def read() -> HealthReport:
+            report = self.read_health()
+            return replace(report, figures=(*report.figures, *tell_share(self.read_coverage())))
+
+        if self._loop is None:
             return self.read_health()
 
         return asyncio.run_coroutine_threadsafe(read(), self._loop).result(COMMAND_TIMEOUT_SECONDS)

@@ -16,11 +16,13 @@ from collector.api.models import ProblemModel
 from collector.api.problem import MEDIA_TYPE, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.consumers import build_consumer_routes
+from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
+from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
@@ -83,6 +85,7 @@ def build_app(
     endpoints = EndpointInventory(reader=store, who=who)
     consumers = ConsumerInventory(reader=store, who=who)
     watch = Watch(reader=store, clock=clock)
+    coverage = CoverageInventory(reader=store, watch=watch)
     gate = Gate(token=settings.token, clock=clock)
     app = FastAPI(
         title="Apidae",
@@ -107,6 +110,7 @@ def build_app(
     inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
+    inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_watch_routes(watch=watch))
     inside.include_router(measured)
     inside.include_router(_build_openapi_route(app))
@@ -120,6 +124,7 @@ def build_app(
             endpoints=endpoints,
             consumers=consumers,
             watch=watch,
+            coverage=coverage,
             alerts=alerts,
             gate=gate,
             token=settings.token,

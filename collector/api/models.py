@@ -12,7 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
 from collector.inventory.consumer import ConsumerKind
-from collector.inventory.coverage import PortProtocol
 from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
 from collector.inventory.sensor import SensorState
 from collector.protocols import Protocol
@@ -296,38 +295,6 @@ class AlertPageModel(Model):
 
     items: tuple[AlertModel, ...]
     next_cursor: str | None
-
-
-class PortModel(Model):
-    """One listening port of a node and what is spoken there; totals since the sensor's start."""
-
-    node: str
-    service: ServiceModel
-    address: str
-    protocol: PortProtocol
-    is_read: bool = Field(description="Whether the calls on this port are in the inventory.")
-    connections: int
-    bytes: int
-    reason: str = Field(description="Why it is not read; empty where it is.")
-    updated_at: Time
-
-
-class LossModel(Model):
-    """What one sensor did not see or keep."""
-
-    node: str
-    stage: str
-    reason: str
-    count: int
-
-
-class CoverageModel(Model):
-    """Every listening port of every node, and every loss: what is not listed here is not missing."""
-
-    read_bytes_ratio: Ratio | None
-    read_connections_ratio: Ratio | None
-    ports: tuple[PortModel, ...]
-    losses: tuple[LossModel, ...]
 
 
 class StageCountModel(Model):

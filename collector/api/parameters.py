@@ -9,6 +9,8 @@ from collector.alerts.alert import AlertKind, AlertState
 from collector.inventory.authentication import NUMBERS
 from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind
 from collector.inventory.consumers import ConsumerQuestion, ConsumerSort
+from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
+from collector.inventory.coverage_question import PORT_NATURAL_ORDER, PortQuestion, PortSort
 from collector.inventory.cursor import CURSOR_CHARACTERS_MAX
 from collector.inventory.endpoint import AuthenticationLevel, Tier
 from collector.inventory.question import (
@@ -129,6 +131,48 @@ class ConsumerParameters(SpanParameters):
             limit=self.limit,
             cursor=self.cursor,
         )
+
+
+class PortParameters(Parameters):
+    """Filters, sort and page of the list of ports."""
+
+    q: Text = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in node, service, port, address, reason or what handshakes said.",
+    )
+    node: Text = Field(default="", max_length=300, description="Exactly this node.")
+    service: Text = Field(default="", max_length=300, description="A workload, or `workload:port`.")
+    protocol: PortProtocol | None = None
+    reading: Reading | None = Field(default=None, description="Whether its calls are in the inventory.")
+    role: CoverageRole | None = None
+    http_like: bool | None = Field(default=None, description="Whether it counts to the share that is read.")
+    sort: PortSort = PortSort.BYTES
+    order: Order | None = Field(default=None, description="Default: names and ports A to Z, all else most first.")
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+    def question(self) -> PortQuestion:
+        """As the inventory takes it."""
+        return PortQuestion(
+            search=self.q,
+            node=self.node,
+            service=self.service,
+            protocol=self.protocol,
+            reading=self.reading,
+            role=self.role,
+            is_http_like=self.http_like,
+            sort=self.sort,
+            order=self.order or PORT_NATURAL_ORDER[self.sort],
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+
+class CoverageHistoryParameters(SpanParameters):
+    """Of which node, and how far back."""
+
+    node: Text = Field(default="", max_length=300, description="Exactly this node; default all.")
 
 
 class AlertParameters(Parameters):

@@ -1,5 +1,6 @@
 """From the domain to the API's models, where they differ by more than an attribute's name."""
 
+from collector.api.coverage_models import PortModel, PortPageModel
 from collector.api.models import (
     ConsumerDetailModel,
     ConsumerEndpointModel,
@@ -11,6 +12,7 @@ from collector.api.models import (
 )
 from collector.inventory.consumer import Consumer, ConsumerDetail
 from collector.inventory.consumers import ConsumerPage
+from collector.inventory.coverage_reader import PortPage
 from collector.inventory.endpoint import EndpointDetail
 from collector.inventory.endpoints import EndpointPage
 
@@ -49,6 +51,12 @@ def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
             "calls_by_workload": detail.workloads,
         }
     )
+
+
+def view_port_page(page: PortPage) -> PortPageModel:
+    """A page; no next page is null."""
+    items = tuple(PortModel.model_validate(item) for item in page.items)
+    return PortPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)
 
 
 def _flatten(consumer: Consumer) -> dict[str, object]:

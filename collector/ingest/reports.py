@@ -1,4 +1,4 @@
-"""What a sensor tells besides its rows: hello, health, coverage, revealed words. Bounded, never raises."""
+"""What a sensor tells besides its rows: hello, health, revealed words. Bounded, never raises."""
 
 import json
 from dataclasses import dataclass
@@ -7,14 +7,13 @@ from typing import Any
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES, Refusal, convert_service
+from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES, Refusal
 from collector.sensors import HealthReport
 
 PROTOCOL_VERSION = 1
 STAGE_LIMIT = 64
 FEATURE_LIMIT = 64
 REASON_LIMIT = 64  # Of one stage.
-PORT_LIMIT = 10_000
 REVEAL_LIMIT = 1_000
 FIRST_STAGE = "kernel"  # Where every call enters (sensor/kernel/capture.py); the later stages see what it passed on.
 _COUNT_LIMIT = 2**63
@@ -40,25 +39,6 @@ class PolicyResult:
 
     epoch: int
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoverageRecord:
-    """One row of `coverage`."""
-
-    node: str
-    cluster: str
-    namespace: str
-    workload: str
-    workload_kind: int
-    host_name: str
-    port: int
-    protocol: int
-    address: str
-    connections: int
-    bytes: int
-    reason: str
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,32 +106,6 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
         lost_calls=min(sum(sum(stage["dropped"].values()) for stage in stages), _COUNT_LIMIT),
         stages=json.dumps(stages),
     )
-
-
-def convert_coverage(coverage: stream_pb2.Coverage, node: str, now_unix_seconds: float) -> list[CoverageRecord]:
-    """Ports of a node; the time is the collector's, for a sensor's clock may be wrong."""
-    now = datetime.fromtimestamp(int(now_unix_seconds), UTC)
-    records = []
-    for port in coverage.ports[:PORT_LIMIT]:
-        service = convert_service(port.service)
-        records.append(
-            CoverageRecord(
-                node=node,
-                cluster=service.cluster,
-                namespace=service.namespace,
-                workload=service.workload,
-                workload_kind=min(max(service.workload_kind, 0), 255),
-                host_name=service.host_name,
-                port=service.port,
-                protocol=min(max(port.protocol, 0), 255),
-                address=port.address[:NAME_LIMIT_BYTES],
-                connections=port.connections,
-                bytes=port.bytes,
-                reason=port.reason[:TEXT_LIMIT_BYTES],
-                time=now,
-            )
-        )
-    return records
 
 
 def convert_revealed(revealed: stream_pb2.Revealed, now_unix_seconds: float) -> list[RevealedWord] | Refusal:

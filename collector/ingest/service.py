@@ -18,14 +18,13 @@ from google.protobuf.message import DecodeError
 
 from collector.ingest.commit import Committed, GroupCommit, Outcome
 from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
+from collector.ingest.coverage import CoverageRecord, convert_coverage
 from collector.ingest.policy import TriggerPolicy, write_policy
 from collector.ingest.reports import (
     PROTOCOL_VERSION,
-    CoverageRecord,
     Greeting,
     PolicyResult,
     RevealedWord,
-    convert_coverage,
     convert_health,
     convert_hello,
     convert_policy_result,
@@ -222,6 +221,12 @@ class _Stream:
         message = reading.result() if reading.done() else None
         return message if isinstance(message, bytes) else None
 
+    def _read_coverage(self, coverage: stream_pb2.Coverage) -> list[CoverageRecord]:
+        greeting = self._greeting
+        return convert_coverage(
+            coverage, node=greeting.node, boot_id=greeting.boot_id, now_unix_seconds=self._context.clock()
+        )
+
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
         counts, context, node = self._service.counts, self._context, self._greeting.node
@@ -238,7 +243,7 @@ class _Stream:
             case "health":
                 context.sensors.record_health(node, convert_health(request.health))
             case "coverage":
-                context.on_coverage(convert_coverage(request.coverage, node, context.clock()))
+                context.on_coverage(self._read_coverage(request.coverage))
             case "revealed":
                 words = convert_revealed(request.revealed, context.clock())
                 if isinstance(words, Refusal):

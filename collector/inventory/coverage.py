@@ -1,4 +1,4 @@
-"""Coverage: every listening port of every node, what is spoken there, and why it is not read where it is not."""
+"""Coverage: what is read of every listening port and called host of every node, and why it is not where it is not."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,53 +14,169 @@ class PortProtocol(StrEnum):
     HTTP2 = "http2"
     OTHER = "other"
     SILENT = "silent"  # Listens, nothing seen yet.
+    UNIX = "unix"
+    QUIC = "quic"  # HTTP/3's transport.
+    SOCKMAP = "sockmap"
     UNKNOWN = "unknown"
+
+
+class CoverageRole(StrEnum):
+    """Which end of its connections a row is about."""
+
+    LISTENING = "listening"
+    OUTBOUND = "outbound"  # A host that is called encrypted.
+    NODE = "node"  # Of the node as a whole.
+    UNKNOWN = "unknown"
+
+
+class Reading(StrEnum):
+    """Whether the calls are in the inventory."""
+
+    READ = "read"
+    UNREADABLE = "unreadable"  # Counted, and encrypted where the sensor reads.
+    UNSEEN = "unseen"  # Its bytes pass the sensor by.
+    NOT_HTTP = "not_http"
+    SILENT = "silent"
+
+
+READINGS: dict[PortProtocol, Reading] = {
+    PortProtocol.HTTP: Reading.READ,
+    PortProtocol.HTTP2: Reading.READ,
+    PortProtocol.ENCRYPTED: Reading.UNREADABLE,
+    PortProtocol.QUIC: Reading.UNREADABLE,
+    PortProtocol.UNIX: Reading.UNSEEN,
+    PortProtocol.SOCKMAP: Reading.UNSEEN,
+    PortProtocol.OTHER: Reading.NOT_HTTP,
+    PortProtocol.SILENT: Reading.SILENT,
+    PortProtocol.UNKNOWN: Reading.NOT_HTTP,
+}
+
+# The wire's numbers.
+PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
+    1: PortProtocol.HTTP,
+    2: PortProtocol.ENCRYPTED,
+    3: PortProtocol.HTTP2,
+    4: PortProtocol.OTHER,
+    5: PortProtocol.SILENT,
+    6: PortProtocol.UNIX,
+    7: PortProtocol.QUIC,
+    8: PortProtocol.SOCKMAP,
+}
+ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handshakes:
+    """What samples of handshakes said: at most one a second of each port or host. Counts by text, most first."""
+
+    count: int
+    server_names: dict[str, int]
+    protocols: dict[str, int]  # ALPN, as offered.
+    versions: dict[str, int]  # Chosen, like the cipher suites.
+    cipher_suites: dict[str, int]
+    weaknesses: dict[str, int]
+    peers: dict[str, int]  # Addresses of the clients.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """Totals of one (listening port, protocol) since its sensor's start."""
+    """Totals of one (listening port, protocol), or of a host that is called, since its sensor's start."""
 
+    id: str
     node: str
-    service: Service
+    role: CoverageRole
+    service: Service  # Which listens, or which calls.
     address: str
     protocol: PortProtocol
+    is_http_like: bool
     connections: int
     bytes: int
+    joined_late: int
+    calls: int
+    lost_calls: int
+    estimated_calls: int
+    handshakes: Handshakes | None
     reason: str  # Why it is not read, or why no service is named.
+    first_seen: float  # Start of the first hour in which it was reported.
     updated_at: float
 
     @property
+    def reading(self) -> Reading:
+        """Whether its calls are in the inventory."""
+        return READINGS[self.protocol]
+
+    @property
     def is_read(self) -> bool:
-        """Whether the calls on this port are in the inventory."""
-        return self.protocol is PortProtocol.HTTP
+        """The same, yes or no."""
+        return self.reading is Reading.READ
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """How much of what is like HTTP is read, of listening ports. Definition: docs/coverage.md."""
+
+    connections: int
+    bytes: int
+    read_connections: int
+    read_bytes: int
+
+    @property
+    def read_connections_ratio(self) -> float | None:
+        """Connections that are read of those that are like HTTP; None before any."""
+        return self.read_connections / self.connections if self.connections else None
+
+    @property
+    def read_bytes_ratio(self) -> float | None:
+        """The same of bytes."""
+        return self.read_bytes / self.bytes if self.bytes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeCoverage:
+    """One node, or all of them together (`node` is empty): totals since the sensors' starts."""
+
+    node: str
+    share: Share
+    ports: int
+    read_ports: int
+    unreadable_ports: int
+    unseen_ports: int
+    outbound_hosts: int
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int
+    updated_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
-    """What one sensor knows it did not see or keep, by stage and reason."""
+    """What one sensor knows it did not see or keep, by stage and reason, and what may be done."""
 
     node: str
     stage: str
     reason: str
     count: int
+    meaning: str
+    advice: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """All ports and all losses, with the share of traffic that is read."""
+    """The whole installation, each node, and all losses."""
 
-    ports: tuple[Port, ...]
+    cluster: NodeCoverage
+    nodes: tuple[NodeCoverage, ...]
     losses: tuple[Loss, ...]
 
-    @property
-    def read_bytes_ratio(self) -> float | None:
-        """Bytes on ports that are read of bytes on all ports; None before any traffic."""
-        total = sum(port.bytes for port in self.ports)
-        return sum(port.bytes for port in self.ports if port.is_read) / total if total else None
 
-    @property
-    def read_connections_ratio(self) -> float | None:
-        """The same of connections."""
-        total = sum(port.connections for port in self.ports)
-        return sum(port.connections for port in self.ports if port.is_read) / total if total else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveragePoint:
+    """What one step of time added, of listening ports."""
+
+    time: int
+    share: Share
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int

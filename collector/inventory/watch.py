@@ -1,25 +1,15 @@
-"""The watch kept on the nodes: sensors, listening ports and losses out of the store."""
+"""The watch kept on the nodes: the sensors out of the store."""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from collector.inventory.coverage import Coverage, Loss, Port, PortProtocol
 from collector.inventory.reader import Reader, select
 from collector.inventory.sensor import SILENCE_SECONDS, Sensor, SensorState, StageCount
-from collector.rows import Service
 
-PORTS_MAX = 10_000  # Of one answer; a node has tens.
 SENSORS_MAX = 10_000  # The paper design's installation.
 
 _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPPING}  # proto SensorState.
-_PROTOCOLS = {  # proto PortProtocol.
-    1: PortProtocol.HTTP,
-    2: PortProtocol.ENCRYPTED,
-    3: PortProtocol.HTTP2,
-    4: PortProtocol.OTHER,
-    5: PortProtocol.SILENT,
-}
 
 _SENSORS = f"""
 SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
@@ -29,17 +19,9 @@ FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
 
-_PORTS = f"""
-SELECT node, cluster, namespace, workload, workload_kind, host_name, port, protocol, address, connections, bytes,
-reason,
-    toUnixTimestamp(time) AS updated_at
-FROM coverage FINAL
-ORDER BY node, port, address, protocol, workload
-LIMIT {PORTS_MAX}"""
-
 
 class Watch:
-    """Answers questions about sensors and coverage from the store."""
+    """Answers questions about sensors from the store."""
 
     def __init__(self, *, reader: Reader, clock: Callable[[], float]) -> None:
         self._reader = reader
@@ -49,32 +31,6 @@ class Watch:
         """Every sensor heard of, by node."""
         now = self._clock()
         return tuple(_read_sensor(row, now) for row in select(self._reader, _SENSORS))
-
-    def read_coverage(self) -> Coverage:
-        """Every listening port of every node, and what the sensors know they lost."""
-        ports = _keep_last_report(tuple(_read_port(row) for row in select(self._reader, _PORTS)))
-        return Coverage(ports=ports, losses=list_losses(self.list_sensors()))
-
-
-def _keep_last_report(ports: tuple[Port, ...]) -> tuple[Port, ...]:
-    """A report has every port, at one time: an older row is one that was called since, or changed its service."""
-    last: dict[str, float] = {}
-    for port in ports:
-        last[port.node] = max(port.updated_at, last.get(port.node, 0.0))
-    return tuple(port for port in ports if port.updated_at == last[port.node])
-
-
-def list_losses(sensors: tuple[Sensor, ...]) -> tuple[Loss, ...]:
-    """What every stage of every sensor dropped, by reason; an account that does not add up is a loss without a name."""
-    losses = []
-    for sensor in sensors:
-        for stage in sensor.stages:
-            named = [(reason, count) for reason, count in sorted(stage.dropped.items()) if count]
-            unexplained = stage.seen - stage.used - stage.dropped_total
-            if unexplained > 0:
-                named.append(("unexplained", unexplained))
-            losses += [Loss(node=sensor.node, stage=stage.stage, reason=reason, count=count) for reason, count in named]
-    return tuple(losses)
 
 
 def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
@@ -115,24 +71,4 @@ def _read_stages(text: str) -> tuple[StageCount, ...]:
             dropped={reason: int(count) for reason, count in stage["dropped"].items()},
         )
         for stage in (json.loads(text) if text else ())
-    )
-
-
-def _read_port(row: Mapping[str, Any]) -> Port:
-    return Port(
-        node=row["node"],
-        service=Service(
-            cluster=row["cluster"],
-            namespace=row["namespace"],
-            workload=row["workload"],
-            workload_kind=int(row["workload_kind"]),
-            host_name=row["host_name"],
-            port=int(row["port"]),
-        ),
-        address=row["address"],
-        protocol=_PROTOCOLS.get(int(row["protocol"]), PortProtocol.UNKNOWN),
-        connections=int(row["connections"]),
-        bytes=int(row["bytes"]),
-        reason=row["reason"],
-        updated_at=float(row["updated_at"]),
     )

@@ -6,10 +6,11 @@ The tables themselves are in collector/store/tables/, a file a room that writes 
 from collections.abc import Iterator, Mapping
 
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS
+from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
 from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
-from collector.store.tables.sensors import COVERAGE, EVICTIONS, SENSORS
+from collector.store.tables.sensors import EVICTIONS, SENSORS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
 __all__ = ["TABLES", "Layout", "render_statements"]
@@ -26,13 +27,14 @@ TABLES = (
     ALERT_ACTIONS,
     ALERT_MUTES,
     SENSORS,
-    COVERAGE,
+    COVERAGE_ROWS,
+    COVERAGE_HOURS,
     REVEALED_WORDS,
     EVICTIONS,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.
-VIEWS = (ROWS_HOUR_VIEW, ROUTES_HOUR_VIEW, ROUTES_DAY_VIEW)
+VIEWS = (ROWS_HOUR_VIEW, ROUTES_HOUR_VIEW, ROUTES_DAY_VIEW, COVERAGE_HOURS_VIEW)
 
 
 def render_statements(layout: Layout) -> list[str]:

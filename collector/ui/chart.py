@@ -5,7 +5,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
+from collector.inventory.coverage import CoveragePoint
 from collector.inventory.endpoint import SeriesPoint, StatusMix
 from collector.inventory.span import DAY_SECONDS, Span
 from collector.ui.wording import word_count, word_milliseconds
@@ -14,6 +16,8 @@ WIDTH = 720  # Units of the SVG's view box.
 HEIGHT = 140
 BARS_MAX = 96
 LABELS = 4
+
+Point = TypeVar("Point", SeriesPoint, CoveragePoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,15 @@ def draw_latency(series: Sequence[SeriesPoint], span: Span) -> Chart:
     return _draw(series, span, lambda step, point: _raise_to(step, point.p95_ms or 0.0), word_milliseconds, "p95", "")
 
 
+def draw_share(points: Sequence[CoveragePoint], span: Span) -> Chart:
+    """Connections like HTTP over the span, those that are not read marked."""
+
+    def merge(step: _Step, point: CoveragePoint) -> None:
+        _add(step, point.share.connections, point.share.connections - point.share.read_connections)
+
+    return _draw(points, span, merge, word_count, "connections", "not read")
+
+
 def split_status(status: StatusMix) -> tuple[Share, ...]:
     """The status mix as parts of a bar."""
     parts = (
@@ -102,9 +115,9 @@ def _raise_to(step: _Step, value: float) -> None:
 
 
 def _draw(
-    series: Sequence[SeriesPoint],
+    series: Sequence[Point],
     span: Span,
-    merge: Callable[[_Step, SeriesPoint], None],
+    merge: Callable[[_Step, Point], None],
     word: Callable[[float], str],
     name: str,
     marked_name: str,

@@ -48,9 +48,14 @@ _OTHER = {Order.ASCENDING: Order.DESCENDING, Order.DESCENDING: Order.ASCENDING}
 def link_to(query: Mapping[str, str], **changes: str) -> str:
     """The page with some of its query changed; an empty value drops a parameter, and another question starts at its
     first page."""
+    return link_at("/", query, **changes)
+
+
+def link_at(path: str, query: Mapping[str, str], **changes: str) -> str:
+    """The same of another list's page."""
     merged = {**{name: value for name, value in query.items() if name != "cursor"}, **changes}
     text = urlencode({name: value for name, value in merged.items() if value})
-    return f"/?{text}" if text else "/"
+    return f"{path}?{text}" if text else path
 
 
 def build_headings(question: EndpointQuestion, query: Mapping[str, str]) -> tuple[Heading, ...]:

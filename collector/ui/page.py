@@ -18,6 +18,7 @@ from collector.api.credential import COOKIE_NAME, SESSION_SECONDS, is_token, mak
 from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
 from collector.api.problem import Problem, describe_validation
 from collector.inventory.consumers import ConsumerInventory
+from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.cursor import CursorError
 from collector.inventory.endpoint import Tier
 from collector.inventory.endpoints import EndpointInventory, EndpointPage
@@ -27,6 +28,7 @@ from collector.inventory.watch import Watch
 from collector.protocols import Protocol
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
+from collector.ui.coverage_view import build_coverage_values
 from collector.ui.rendering import build_templates, render
 from collector.ui.summary import summarise
 
@@ -51,6 +53,7 @@ class _Page:
         *,
         endpoints: EndpointInventory,
         watch: Watch,
+        coverage: CoverageInventory,
         alerts: AlertRepository,
         gate: Gate,
         version: str,
@@ -59,6 +62,7 @@ class _Page:
     ) -> None:
         self.endpoints = endpoints
         self.watch = watch
+        self.coverage = coverage
         self.alerts = alerts
         self.gate = gate
         self.version = version
@@ -100,7 +104,7 @@ class _Page:
     ) -> dict[str, Any]:
         """The table, the alerts and the strip."""
         sensors = self.watch.list_sensors()
-        coverage = self.watch.read_coverage()
+        covered = self.coverage.read_coverage().cluster
         alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
         filters = ("q", "method", "service", "host", "tier", "auth", "protocol")
         return {
@@ -114,9 +118,8 @@ class _Page:
             "here": link_to(query, cursor=question.cursor),
             "is_filtered": any(query.get(name) for name in filters),
             "alerts": [alert for alert in alerts if not self._is_quiet(alert.muted_until, alert.is_expected)],
-            "summary": summarise(sensors, coverage),
+            "summary": summarise(sensors, covered),
             "sensors": sensors,
-            "coverage": coverage,
             "tiers": tuple(Tier),
             "authentications": AUTHENTICATIONS,
             "protocols": tuple(Protocol),
@@ -151,12 +154,21 @@ class _Page:
         }
         return render(self.templates, "endpoint.html", values)
 
+    def show_coverage(self, request: Request) -> Response:
+        """What is read, what is not and why; as the inventory, a query that cannot be is told in a sentence."""
+        query = {name: value for name, value in request.query_params.items() if value}
+        values, is_refused = build_coverage_values(self.coverage, query, self.clock())
+        return render(
+            self.templates, "coverage.html", {**self.values(request), **values}, status=422 if is_refused else 200
+        )
+
 
 def build_page_routes(
     *,
     endpoints: EndpointInventory,
     consumers: ConsumerInventory,
     watch: Watch,
+    coverage: CoverageInventory,
     alerts: AlertRepository,
     gate: Gate,
     token: str | None,
@@ -168,6 +180,7 @@ def build_page_routes(
     page = _Page(
         endpoints=endpoints,
         watch=watch,
+        coverage=coverage,
         alerts=alerts,
         gate=gate,
         version=version,
@@ -188,6 +201,10 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
     @router.get("/")
     def show_inventory(request: Request) -> Response:
         return _to_login(request) if page.gate.refusal(request) else page.show_inventory(request)
+
+    @router.get("/coverage")
+    def show_coverage(request: Request) -> Response:
+        return _to_login(request) if page.gate.refusal(request) else page.show_coverage(request)
 
     @router.get("/endpoints/{endpoint_id}")
     def show_endpoint(request: Request, endpoint_id: str) -> Response:

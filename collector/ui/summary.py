@@ -4,7 +4,7 @@ words out."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from collector.inventory.coverage import Coverage, PortProtocol
+from collector.inventory.coverage import NodeCoverage
 from collector.inventory.sensor import Sensor, SensorState
 
 LOSS_RATIO_SHOWN = 0.01  # Above it a sensor's loss is an alert (issue: silence is an alert).
@@ -18,28 +18,23 @@ class Summary:
     capturing: int
     ports: int
     read_ports: int
-    encrypted_ports: int
+    unreadable_ports: int
+    read_connections_ratio: float | None
     read_bytes_ratio: float | None
     lost_calls: int
     trouble: tuple[str, ...]
 
 
-def summarise(sensors: Sequence[Sensor], coverage: Coverage) -> Summary:
-    """The strip's figures. A port counts once, whatever protocols were seen on it."""
-    by_port: dict[tuple[str, str, int], set[PortProtocol]] = {}
-    read: set[tuple[str, str, int]] = set()
-    for port in coverage.ports:
-        key = (port.node, port.address, port.service.port)
-        by_port.setdefault(key, set()).add(port.protocol)
-        if port.is_read:
-            read.add(key)
+def summarise(sensors: Sequence[Sensor], covered: NodeCoverage) -> Summary:
+    """The strip's figures; `covered` is of all nodes together."""
     return Summary(
         sensors=len(sensors),
         capturing=sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
-        ports=len(by_port),
-        read_ports=len(read),
-        encrypted_ports=sum(PortProtocol.ENCRYPTED in protocols for protocols in by_port.values()),
-        read_bytes_ratio=coverage.read_bytes_ratio,
+        ports=covered.ports,
+        read_ports=covered.read_ports,
+        unreadable_ports=covered.unreadable_ports,
+        read_connections_ratio=covered.share.read_connections_ratio,
+        read_bytes_ratio=covered.share.read_bytes_ratio,
         lost_calls=sum(sensor.lost_calls for sensor in sensors),
         trouble=tuple(sentence for sensor in sensors if (sentence := describe_trouble(sensor))),
     )

@@ -124,7 +124,7 @@ def test_no_cell_of_the_csv_is_a_formula(apidae):
     [
         ("consumers", "consumer", {"address:10.0.0.9", "address:10.0.0.7"}),
         ("alerts", "id", {"a1"}),
-        ("coverage", "port", {"80", "443", "22", "8080"}),
+        ("coverage", "port", {"80", "443", "22", "8080", "0"}),
         ("sensors", "loss_ratio", {"0.015"}),
     ],
 )

@@ -1,10 +1,10 @@
-"""/coverage and /sensors: what is watched, how well, and what is not."""
+"""/sensors: who watches, and how well."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.models import CoverageModel, SensorListModel, SensorModel
+from collector.api.models import SensorListModel, SensorModel
 from collector.api.parameters import NoParameters
 from collector.inventory.watch import Watch
 
@@ -12,12 +12,6 @@ from collector.inventory.watch import Watch
 def build_watch_routes(*, watch: Watch) -> APIRouter:
     """Routes that read the state of the sensors."""
     router = APIRouter(tags=["coverage"])
-
-    @router.get("/coverage", summary="Show coverage")
-    def get_coverage(_: Annotated[NoParameters, Query()]) -> CoverageModel:
-        """Every listening port of every node with what is spoken there and why it is not read, and every loss by
-        stage and reason."""
-        return CoverageModel.model_validate(watch.read_coverage())
 
     @router.get("/sensors", summary="List sensors")
     def list_sensors(_: Annotated[NoParameters, Query()]) -> SensorListModel:

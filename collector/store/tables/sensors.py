@@ -1,6 +1,6 @@
-"""The tables of the watch: sensors, listening ports, and what the disk cap removed."""
+"""The tables of the watch: sensors, and what the disk cap removed."""
 
-from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table
+from collector.store.tables.layout import DURABLE, Table
 
 # The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON:
 # [{stage, seen, used, dropped: {reason: count}}]. Read with FINAL.
@@ -34,26 +34,6 @@ CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
     row_version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(row_version)
 ORDER BY node
-SETTINGS {DURABLE}
-""",
-)
-
-# The newest count of each (listening port, protocol) of a node; `protocol` is the wire's PortProtocol. Read with FINAL.
-COVERAGE = Table(
-    name="coverage",
-    shard_by="cityHash64(node)",
-    ddl=f"""
-CREATE TABLE IF NOT EXISTS coverage{{write_table}}{{on_cluster}} (
-    node String,{SERVICE_COLUMNS},
-    protocol UInt8,
-    address String,
-    connections UInt64,
-    bytes UInt64,
-    reason String,
-    time DateTime('UTC')
-) ENGINE = {{engine_prefix}}ReplacingMergeTree(time)
-ORDER BY (node, cluster, namespace, workload, workload_kind, host_name, port, protocol, address)
-TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
 )

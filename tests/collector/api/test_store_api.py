@@ -131,12 +131,7 @@ def test_consumers(client: TestClient) -> None:
         assert found["calls"] == item["calls"] == sum(touched["calls"] for touched in found["touched"])
 
 
-def test_coverage_and_sensors(client: TestClient) -> None:
-    coverage = client.get("/api/v1/coverage").json()
-    read = {(port["service"]["port"], port["service"]["workload"]): port["is_read"] for port in coverage["ports"]}
-    assert read == {(80, "nginx"): True, (443, "nginx"): False, (22, "sshd"): False, (8080, "unknown"): True}
-    assert len(coverage["ports"]) == 4
-    assert {loss["reason"]: loss["count"] for loss in coverage["losses"]} == {"ring_full": 10, "malformed": 5}
+def test_sensors(client: TestClient) -> None:
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert all(stage["is_balanced"] for stage in sensor["stages"])
     assert sensor["loss_ratio"] == 0.015

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.ingest.convert import Refusal
+from collector.ingest.coverage import convert_coverage
 from collector.ingest.reports import (
     RevealedWord,
-    convert_coverage,
     convert_health,
     convert_hello,
     convert_revealed,
@@ -43,9 +43,23 @@ def test_coverage_is_of_the_node_that_speaks() -> None:
     service = data_pb2.Service(workload="nginx", host_name="h", port=70_000, workload_kind=3)
     coverage = stream_pb2.Coverage()
     coverage.ports.add(service=service, protocol=2, connections=3, bytes=4, address="::", reason="x" * 2_000)
-    (record,) = convert_coverage(coverage, "node-a", NOW)
+    (record,) = convert_coverage(coverage, node="node-a", boot_id="b", now_unix_seconds=NOW)
     assert (record.node, record.port, record.protocol, record.connections) == ("node-a", 65_535, 2, 3)
     assert len(record.reason) == 1_024 and record.time.timestamp() == NOW
+    assert (record.role, record.is_http_like, record.handshakes) == (1, 0, "")  # An older sensor says none of it.
+
+
+def test_coverage_keeps_what_was_heard_within_bounds() -> None:
+    coverage = stream_pb2.Coverage()
+    port = coverage.ports.add(protocol=2, role=2, is_http_like=True, estimated_calls=2**64 - 1)
+    port.handshakes.count = 3
+    for number in range(40):
+        port.handshakes.server_names.add(text="n" * 999, count=number)
+    (record,) = convert_coverage(coverage, node="n", boot_id="b", now_unix_seconds=NOW)
+    assert (record.role, record.is_http_like, record.estimated_calls) == (2, 1, 2**63)
+    heard = json.loads(record.handshakes)
+    assert heard["count"] == 3 and len(heard["server_names"]) == 16
+    assert len(heard["server_names"][0][0]) == 253
 
 
 @pytest.mark.parametrize(
@@ -105,7 +119,7 @@ def test_arbitrary_messages_never_raise(payload: bytes) -> None:
             case stream_pb2.Health():
                 json.loads(convert_health(message).stages)
             case stream_pb2.Coverage():
-                convert_coverage(message, "n", NOW)
+                convert_coverage(message, node="n", boot_id="b", now_unix_seconds=NOW)
             case stream_pb2.Revealed():
                 words = convert_revealed(message, NOW)
                 assert isinstance(words, Refusal) or all(isinstance(word, RevealedWord) for word in words)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from collector.ingest.coverage import CoverageRecord
 from collector.store.base import Store
 
 # The engine drops minute rows older than 48 h by its own clock, so the present is real; but half past the hour, far
@@ -128,25 +129,6 @@ class SensorRecord:
     lost_calls: int
     stages: str
     updated_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoverageRecord:
-    """One row of `coverage`."""
-
-    node: str
-    cluster: str = ""
-    namespace: str = ""
-    workload: str
-    workload_kind: int = 1
-    host_name: str
-    port: int
-    protocol: int
-    address: str = "0.0.0.0"
-    connections: int
-    bytes: int
-    reason: str
-    time: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,30 +249,79 @@ def write_watch(store: Store, *, silent_node: bool = False) -> None:
     if silent_node:
         sensors.append(_sensor("node-2", NOW - 600, "[]"))
     store.insert_records("sensors", sensors)
+    # (workload, port, role, protocol, address, like HTTP, connections, bytes, reason, age in seconds)
     ports = [
-        ("nginx", 80, 1, 100, 900_000, "", 5),
-        ("nginx", 443, 2, 300, 90_000, "TLS: the bytes are encrypted", 5),
-        ("sshd", 22, 5, 0, 0, "nothing seen yet", 5),
-        ("unknown", 8080, 1, 2, 10_000, "Nothing listens here any more", 5),
-        ("nginx", 80, 5, 0, 0, "nothing seen yet", 65),  # Of an older report: it was called since.
-        ("shop", 8080, 1, 2, 10_000, "", 65),  # The same: it has ended since.
+        ("nginx", 80, 1, 1, "0.0.0.0", 1, 100, 900_000, "", 5),
+        ("nginx", 443, 1, 2, "0.0.0.0", 1, 300, 90_000, "TLS: the bytes are encrypted", 5),
+        ("sshd", 22, 1, 5, "0.0.0.0", 0, 0, 0, "nothing seen yet", 5),
+        ("unknown", 8080, 1, 1, "", 1, 2, 10_000, "Nothing listens here any more", 5),
+        ("php", 0, 1, 6, "/run/php.sock", 0, 3, 0, "Unix socket", 5),
+        ("nginx", 443, 1, 7, "0.0.0.0", 1, 100, 10_000, "QUIC", 5),
+        ("shop", 443, 2, 2, "192.0.2.9", 1, 9, 50_000, "TLS", 5),
+        ("nginx", 80, 1, 5, "0.0.0.0", 0, 0, 0, "nothing seen yet", 65),  # Of an older report: it was called since.
+        ("shop", 8080, 1, 1, "0.0.0.0", 1, 2, 10_000, "", 65),  # The same: it has ended since.
     ]
-    store.insert_records(
-        "coverage",
-        [
-            CoverageRecord(
-                node="node-1",
-                workload=workload,
-                host_name="node-1",
-                port=port,
-                protocol=protocol,
-                connections=connections,
-                bytes=size,
-                reason=reason,
-                time=datetime.fromtimestamp(NOW - age_seconds, UTC),
-            )
-            for workload, port, protocol, connections, size, reason, age_seconds in ports
-        ],
+    encrypted = HandshakeCounts(server_names={"shop.example": 2}, weaknesses={"TLS 1.0 is deprecated (RFC 8996)": 1})
+    store.insert_records("coverage_rows", [make_coverage(*port, handshakes=encrypted) for port in ports])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeCounts:
+    """What a sensor heard at each encrypted port."""
+
+    server_names: dict[str, int]
+    weaknesses: dict[str, int]
+
+    def write(self) -> str:
+        """As collector/ingest/coverage.py writes it."""
+        empty: list[list[object]] = []
+        names = [list(item) for item in self.server_names.items()]
+        weak = [list(item) for item in self.weaknesses.items()]
+        versions = [["TLS 1.2", 2]]
+        found = {"server_names": names, "protocols": empty, "versions": versions, "cipher_suites": empty}
+        return json.dumps({"count": 2, **found, "weaknesses": weak, "peers": empty})
+
+
+def make_coverage(
+    workload: str,
+    port: int,
+    role: int,
+    protocol: int,
+    address: str,
+    is_http_like: int,
+    connections: int,
+    size: int,
+    reason: str,
+    age_seconds: float,
+    *,
+    handshakes: HandshakeCounts | None = None,
+    node: str = "node-1",
+    boot_id: str = "boot-1",
+) -> CoverageRecord:
+    """One row of a report."""
+    is_encrypted = protocol == 2
+    return CoverageRecord(
+        node=node,
+        boot_id=boot_id,
+        cluster="",
+        namespace="",
+        workload=workload,
+        workload_kind=1,
+        host_name=node,
+        port=port,
+        role=role,
+        protocol=protocol,
+        address=address,
+        is_http_like=is_http_like,
+        connections=connections,
+        bytes=size,
+        joined_late=connections // 50,
+        calls=connections * 2 if protocol == 1 else 0,
+        lost_calls=0,
+        estimated_calls=connections * 3 if is_encrypted else 0,
+        reason=reason,
+        handshakes=handshakes.write() if handshakes is not None and is_encrypted else "",
+        time=datetime.fromtimestamp(NOW - age_seconds, UTC),
     )
 
 

@@ -1,0 +1,119 @@
+"""What the API answers about coverage, as pydantic models (collector/api/models.py)."""
+
+from pydantic import Field
+
+from collector.api.models import Model, Ratio, ServiceModel, Time
+from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
+
+
+class HandshakesModel(Model):
+    """What samples of handshakes said: at most one a second of each port or host. Handshakes by text, most first."""
+
+    count: int = Field(description="Handshakes that were looked at.")
+    server_names: dict[str, int] = Field(examples=[{"api.example.com": 12}])
+    protocols: dict[str, int] = Field(
+        description="ALPN, as the clients offered.", examples=[{"h2": 12, "http/1.1": 12}]
+    )
+    versions: dict[str, int] = Field(description="As the servers chose.", examples=[{"TLS 1.3": 12}])
+    cipher_suites: dict[str, int]
+    weaknesses: dict[str, int] = Field(description="What is weak about what the servers chose, with its source.")
+    peers: dict[str, int] = Field(description="Addresses of the clients.")
+
+
+class PortModel(Model):
+    """One listening port and protocol, or a host that is called encrypted; totals since the sensor's start."""
+
+    id: str
+    node: str
+    role: CoverageRole
+    service: ServiceModel = Field(description="Which listens; of `outbound`, which calls, with the host's port.")
+    address: str = Field(description="Where it listens, the path of a unix socket, or the host that is called.")
+    protocol: PortProtocol
+    reading: Reading
+    is_read: bool = Field(description="Whether its calls are in the inventory.")
+    is_http_like: bool = Field(description="Whether it counts to the share that is read.")
+    connections: int
+    bytes: int
+    joined_late: int = Field(description="Connections that were open before the sensor saw them.")
+    calls: int = Field(description="HTTP/1 calls that ended.")
+    lost_calls: int = Field(description="Calls that were counted and not told.")
+    estimated_calls: int = Field(
+        description="Encrypted: how often the server spoke after the client had asked. An estimate."
+    )
+    handshakes: HandshakesModel | None
+    reason: str = Field(description="Why it is not read; empty where it is.")
+    first_seen: Time = Field(description="Start of the first hour in which it was reported, up to 90 days back.")
+    updated_at: Time
+
+
+class PortPageModel(Model):
+    """One page of ports."""
+
+    items: tuple[PortModel, ...]
+    next_cursor: str | None
+    total: int = Field(description="Ports that match, on all pages.")
+
+
+class ShareModel(Model):
+    """How much of what is like HTTP is read, of listening ports."""
+
+    connections: int = Field(description="Like HTTP, read or not.")
+    bytes: int
+    read_connections: int
+    read_bytes: int
+    read_connections_ratio: Ratio | None
+    read_bytes_ratio: Ratio | None
+
+
+class NodeCoverageModel(Model):
+    """One node, or all together; totals since the sensors' starts."""
+
+    node: str = Field(description="Empty for all together.")
+    share: ShareModel
+    ports: int
+    read_ports: int
+    unreadable_ports: int
+    unseen_ports: int = Field(description="Whose bytes pass the sensor by: unix sockets, sockmaps.")
+    outbound_hosts: int = Field(description="Hosts that are called encrypted.")
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int
+    updated_at: Time
+
+
+class LossModel(Model):
+    """What one sensor did not see or keep, and what may be done."""
+
+    node: str
+    stage: str
+    reason: str
+    count: int
+    meaning: str
+    advice: str
+
+
+class CoverageModel(Model):
+    """How much is read, and every loss. The ports behind it: /coverage/ports."""
+
+    cluster: NodeCoverageModel
+    nodes: tuple[NodeCoverageModel, ...]
+    losses: tuple[LossModel, ...]
+
+
+class CoveragePointModel(Model):
+    """What one step of time added, of listening ports."""
+
+    time: Time
+    share: ShareModel
+    calls: int
+    estimated_calls: int
+    joined_late: int
+    lost_calls: int
+
+
+class CoverageHistoryModel(Model):
+    """Coverage over time; steps without a report are absent."""
+
+    step_seconds: int
+    points: tuple[CoveragePointModel, ...]
