@@ -116,8 +116,8 @@ class Aggregator:
             facts=self.facts, start_unix_seconds=no_time, length_seconds=no_time, rows=make_no_rows()
         )
 
-    def add(self, record: CallRecord) -> None:
-        """Count one call that was described in Python. Cost: 3 us."""
+    def add(self, record: CallRecord) -> tuple[int, ...]:
+        """Count one call that was described in Python; gives its columns. Cost: 3 us."""
         self._seen_count += 1
         if not 0 <= record.status_code < STATUS_CODE_LIMIT:
             raise ValueError(f"status code is {record.status_code}; it has three digits")
@@ -159,6 +159,13 @@ class Aggregator:
             min(record.response_messages or 0, _LARGEST_U32),
             *((0, 0, 0) if body is None else (min(body.records, _LARGEST_U32), body.data, body.flags.value)),
         )
+        self._make_room()
+        self._waiting.append(call)
+        return call
+
+    def add_row(self, call: tuple[int, ...]) -> None:
+        """Count one call by its columns, which are those of one that `add` gave but for its times and sizes."""
+        self._seen_count += 1
         self._make_room()
         self._waiting.append(call)
 

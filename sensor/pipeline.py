@@ -21,6 +21,7 @@ from sensor.health import StageCount, StageCounter
 from sensor.recognition.actors import Records
 from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
+from sensor.streams.repeats import Repeats
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Pipeline:
         self._key_id = key_id
         self._counter = StageCounter("describe")
         self._recognised = StageCounter("recognise")
+        self._repeats = Repeats()
         self._overflow_calls = 0
         self._segment = clock.segment
         self._logged_ns = -LOG_INTERVAL_NS
@@ -79,32 +81,42 @@ class Pipeline:
 
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
-        describe, learn = self._describer.describe, self._describer.learn
-        add, counter = self._aggregator.add, self._counter
+        aggregator, repeats = self._aggregator, self._repeats
+        repeats.begin(self._clock.monotonic_ns(), aggregator.facts.generation)
         for exchange in exchanges:
-            counter.see()
-            try:
-                record = describe(exchange)
-            except Exception:
-                counter.drop(FAILED)
-                self._log_failure("describing")
-                continue
-            if isinstance(record, Undescribed):
-                counter.drop(record.reason)
-                continue
-            counter.use()
-            try:
-                add(record)
-            except Exception:
-                self._aggregator.drop(FAILED)
-                self._log_failure("aggregating")
-            if type(exchange) is StreamExchange:  # The kernel is taught heads of HTTP/1 only.
-                continue
-            assert isinstance(exchange, Exchange)
-            try:
-                learn(exchange, record)
-            except Exception:
-                self._log_failure("learning from")
+            if type(exchange) is StreamExchange and (row := repeats.find(exchange)) is not None:
+                self._counter.see()
+                self._counter.use()
+                aggregator.add_row(row)
+            else:
+                self._take_one(exchange)
+
+    def _take_one(self, exchange: Exchange | StreamExchange) -> None:
+        self._counter.see()
+        try:
+            record = self._describer.describe(exchange)
+        except Exception:
+            self._counter.drop(FAILED)
+            self._log_failure("describing")
+            return
+        if isinstance(record, Undescribed):
+            self._counter.drop(record.reason)
+            return
+        self._counter.use()
+        try:
+            row = self._aggregator.add(record)
+        except Exception:
+            self._aggregator.drop(FAILED)
+            self._log_failure("aggregating")
+            row = ()
+        if isinstance(exchange, StreamExchange):  # The kernel is taught heads of HTTP/1 only.
+            if row:
+                self._repeats.keep(exchange, row)
+            return
+        try:
+            self._describer.learn(exchange, record)
+        except Exception:
+            self._log_failure("learning from")
 
     def take_records(self, records: Records) -> None:
         """Count calls that the kernel recognised, or knew no more of than its counters say. The records are copied."""
@@ -153,6 +165,7 @@ class Pipeline:
     def change_key(self, describer: Describer, key_id: int) -> list[SerialisedBatch]:
         """Another installation key from now on: what was counted leaves under the old one."""
         batches = self.flush()
+        self._repeats.forget()
         self._describer = describer
         self._key_id = key_id
         return batches

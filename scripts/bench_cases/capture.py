@@ -56,6 +56,8 @@ SCENARIOS = {
     "consumers_50000": Scenario(load=Wrk(kind="cycle", credentials=50_000, warm_seconds=14), open_watcher=_LEARNED),
     "http2": Scenario(load=H2load(), open_server=run_http2),
     "grpc": Scenario(load=GrpcCalls(), open_server=run_grpc),
+    # More tokens than a table of HPACK holds: no head is the same twice.
+    "grpc_tokens": Scenario(load=GrpcCalls(tokens=67), open_server=run_grpc),
     "suricata": Scenario(load=Wrk(), open_watcher=run_suricata),
 }
 MEASURES: dict[str, Callable[[str, Path], None]] = {

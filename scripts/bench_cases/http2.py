@@ -4,7 +4,8 @@
 
 The conversations are those of python-hyper's h2 with itself, written before the clock starts. `rpc` asks for eight
 methods by turns under one token, `rest` for a new path each time under one of 500 tokens; `_frames` are the same as
-frames that the kernel cut. `--stories` names a directory
+frames that the kernel cut, `_events` the same as the events that it sends, through all that the sensor does with a call
+up to its place among the rows. `--stories` names a directory
 of HPACK stories (*.jsonl, also xz; the format of http2jp/hpack-test-case, a story a line): `block` is then the cost of
 one of their blocks with an empty cache for each story, `block_known` with one for all. Process time, the best of the
 rounds; on a machine that does other things compare two versions by their ratio, alternated in the same minute.
@@ -16,24 +17,41 @@ import json
 import lzma
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from sensor.aggregate import Aggregator, WindowLimits
+from sensor.calls import CallRecord, Exchange
+from sensor.clock import Clock
+from sensor.columns import Calls, make_calls
+from sensor.convert import BatchConverter
+from sensor.describe import Describer, DescribeSettings
+from sensor.health import StageCounter
+from sensor.kernel.abi import FRAMES_EVENT, EventKind, StreamFlag
+from sensor.keyed import KeyedHash
+from sensor.pipeline import Pipeline
 from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections
-from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameKind
+from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, PREFACE, Frame, FrameFlag, FrameKind, unpack_header
 from sensor.protocols.http2_reader import FrameEvent, FrameReader
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk
+from sensor.recognition.actors import Records
+from sensor.recognition.records import OverflowTotals
+from sensor.replay.pipeline import CaptureIdentity
+from sensor.streams.assembler import StreamAssembler
+from sensor.templating import Templater
+from sensor.vocabulary import load_vocabulary
 
 TOKENS = 500
+EVENTS_READ = 1_000  # As the sensor reads them at once.
 Said = list[tuple[Direction, bytes]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -141,6 +159,71 @@ def measure_frames(frames: list[tuple[Direction, Frame]], calls: int) -> float:
     return spent / calls / 1_000
 
 
+def write_events(said: Said) -> list[bytes]:
+    """The kernel's events (bpf/http2_follow.h) of one connection of these segments, one or none for each."""
+    events, sequence, covered = [], [0, 0], [0, 0]
+    for place, (direction, data) in enumerate(said):
+        parts, is_due = [], False
+        at = len(PREFACE) if data.startswith(PREFACE) else 0
+        covered[direction] += len(data)
+        while at < len(data):
+            length, kind, flags, _ = unpack_header(data, at)
+            if kind == FrameKind.DATA:
+                parts.append(data[at : at + HEADER_BYTES])
+                is_due |= bool(flags & FrameFlag.END_STREAM)
+            elif kind not in (FrameKind.WINDOW_UPDATE, FrameKind.PING, FrameKind.PRIORITY):
+                parts.append(data[at : at + HEADER_BYTES + length])
+                is_due = True
+            at += HEADER_BYTES + length
+        body = b"".join(parts)
+        if is_due:
+            head = (place * 1_000, 1, sequence[direction], covered[direction], len(body), 0)
+            ends = (4, 80, 50_000, 1, 2, bytes(16), bytes(16))
+            flags = StreamFlag.CLIENT_INGRESS
+            events.append(FRAMES_EVENT.pack(*head, EventKind.FRAMES, direction, flags, *ends) + body)
+            sequence[direction] += covered[direction]
+            covered[direction] = 0
+    return events
+
+
+def measure_events(events: list[bytes], calls: int) -> float:
+    """Microseconds a call, from the kernel's events to rows in the making."""
+    clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
+    templater = Templater(load_vocabulary(), keyed_hash)
+    pipeline = Pipeline(
+        describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
+        aggregator=Aggregator(limits=WindowLimits()),
+        converter=BatchConverter(node="bench", boot_id="bench"),
+        clock=clock,
+        key_id=1,
+    )
+    assembler = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=StageCounter("exchange"))
+    records = list(map(memoryview, events))
+    started = time.process_time_ns()
+    for at in range(0, len(records), EVENTS_READ):
+        pipeline.take(assembler.take(records[at : at + EVENTS_READ]))
+    spent = time.process_time_ns() - started
+    used = pipeline.counts()[1].used
+    if used != calls:
+        raise AssertionError(f"{calls} calls were made and {used} described")
+    return spent / calls / 1_000
+
+
+class ReplayDescriber(Describer):
+    """Has no kernel to teach."""
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        """Nothing."""
+
+    def convert(self, records: Records, *, offset_ns: int) -> Calls:
+        """There are none."""
+        return make_calls(0)
+
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """There are none."""
+        return make_calls(0)
+
+
 def read_stories(directory: Path) -> Iterator[list[bytes]]:
     """The blocks of each story."""
     for path in sorted(directory.rglob("*.jsonl*")):
@@ -175,6 +258,8 @@ def main() -> None:
         scenarios[name] = lambda said=said: measure_calls(said, arguments.calls)
         frames = cut_frames(said)
         scenarios[f"{name}_frames"] = lambda frames=frames: measure_frames(frames, arguments.calls)
+        events = write_events(said)
+        scenarios[f"{name}_events"] = lambda events=events: measure_events(events, arguments.calls)
     if arguments.stories is not None:
         stories = list(read_stories(arguments.stories))
         known = HuffmanStrings()

@@ -35,6 +35,7 @@ from sensor.protocols.http2_frames import (
     read_settings,
 )
 from sensor.protocols.http2_heads import StreamRequest, is_request, read_request, read_response
+from sensor.protocols.http2_plans import MAX_FRAMES, PLAN_HELD_BYTES, Plan, find_plan, keep_plan
 from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameEvent, FrameReader, Lost
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
@@ -84,7 +85,9 @@ class Http2Connection:
         "_losses",
         "_max_stream",
         "_parts",
+        "_plans",
         "_readers",
+        "_revisions",
         "_streams",
         "_strings",
         "counts",
@@ -106,6 +109,8 @@ class Http2Connection:
         self._readers = forward, backward
         self._decoders: list[HpackDecoder | None] = [None, None]
         self._parts: list[_Part | None] = [None, None]
+        self._plans: tuple[dict[bytes, Plan], dict[bytes, Plan]] = {}, {}
+        self._revisions = [0, 0]  # Of the tables when a plan was last thought of.
         self._streams: dict[int, Stream] = {}  # The oldest, lowest first.
         self._losses = [0, 0]  # Of requests and responses.
         self._early: dict[int, Stream] = {}  # All above `_max_stream`, the oldest first.
@@ -135,6 +140,7 @@ class Http2Connection:
         # Written out: it is asked for after each piece.
         forward, backward = self._readers
         total = (len(self._streams) + len(self._early)) * STREAM_BYTES + forward.held_bytes + backward.held_bytes
+        total += (len(self._plans[0]) + len(self._plans[1])) * PLAN_HELD_BYTES
         for decoder in self._decoders:
             if decoder is not None:
                 total += decoder.held_bytes
@@ -170,6 +176,56 @@ class Http2Connection:
             self.take(direction, frame, calls)
         if start < end:
             self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
+
+    def take_repeated(
+        self, direction: Direction, data: bytes, start: int, end: int, time_ns: int, calls: list[StreamCall]
+    ) -> bool:
+        """Whether frames that the kernel cut are a whole request, or response, that was met before on another stream;
+        then they are taken. Else nothing is done."""
+        decoder = self._decoders[direction]
+        plans = self._plans[direction]
+        if decoder is None or not plans or self._parts[direction] is not None:
+            return False
+        plan = find_plan(plans, data, decoder.revision)
+        if plan is None:
+            return False
+        number = int.from_bytes(data[5:9]) & 0x7FFFFFFF
+        if plan.request is not None:
+            if number <= self._max_stream or self._early or len(self._streams) >= MAX_STREAMS:
+                return False
+            if not self._readers[direction].follow([], start, end):
+                return False
+            stream = self._open(number, plan.request, time_ns, calls)
+            self._take_plan(stream, REQUEST, plan)
+            self.counts.requests += 1
+            stream.is_request_ended = True
+            if stream.is_aborted:
+                self._end_side(stream, REQUEST, time_ns, calls)
+            return True
+        found = self._streams.get(number)
+        if found is None or found.answered_ns or not self._readers[direction].follow([], start, end):
+            return False
+        self._take_plan(found, RESPONSE, plan)
+        for response in plan.responses:
+            found.take_response(response, time_ns)
+        self._end_side(found, RESPONSE, time_ns, calls)
+        return True
+
+    def _take_plan(self, stream: Stream, side: int, plan: Plan) -> None:
+        self.counts.blocks += len(plan.responses) or 1
+        stream.bytes[side] += plan.wire_bytes
+        if stream.counters is not None and plan.body_bytes:
+            stream.counters[side].skip(plan.body_bytes)
+
+    def remember(self, direction: Direction, data: bytes, frames: list[Frame]) -> None:
+        """These frames, of these bytes, were taken just now: their like may come again on other streams."""
+        decoder = self._decoders[direction]
+        if decoder is None or self._client is None or len(frames) > MAX_FRAMES:
+            return
+        if decoder.revision == self._revisions[direction]:
+            keep_plan(self._plans[direction], data, frames, decoder, is_request=direction == self._client)
+        else:
+            self._revisions[direction] = decoder.revision
 
     def _take_frame(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         if self._parts[direction] is not None and frame.kind != _CONTINUATION:

@@ -61,13 +61,26 @@ class Http2Connections:
         return self._account(number, connection, calls)
 
     def take_frames(
-        self, number: int, direction: Direction, frames: list[Frame], start: int, end: int
+        self, number: int, direction: Direction, frames: list[Frame], start: int, end: int, data: bytes = b""
     ) -> list[NumberedCall]:
-        """The same for frames that the kernel cut; see `Http2Connection.take_frames`."""
+        """The same for frames that the kernel cut, out of `data` where that begins with the first and ends with the
+        last; see `Http2Connection.take_frames`."""
         calls: list[StreamCall] = []
         connection = self._use(number)
         connection.take_frames(direction, frames, start, end, calls)
+        if data and frames:
+            connection.remember(direction, data, frames)
         return self._account(number, connection, calls)
+
+    def take_repeated(
+        self, number: int, direction: Direction, data: bytes, start: int, end: int, time_ns: int
+    ) -> list[NumberedCall] | None:
+        """The same where they were met before; see `Http2Connection.take_repeated`. None: nothing was done."""
+        connection = self._connections.get(number)
+        calls: list[StreamCall] = []
+        if connection is None or not connection.take_repeated(direction, data, start, end, time_ns, calls):
+            return None
+        return [(number, call) for call in calls] if calls else []
 
     def _use(self, number: int) -> Http2Connection:
         connection = self._connections.pop(number, None)

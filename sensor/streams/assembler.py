@@ -90,6 +90,7 @@ class StreamAssembler:
         out: list[StreamExchange] = []
         unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
         find, take_frames = self._connections.get, self._streams.take_frames
+        take_repeated = self._streams.take_repeated
         for record in records:
             time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
@@ -99,9 +100,18 @@ class StreamAssembler:
             connection.time_ns = time_ns
             if kind == _FRAMES:
                 data = bytes(record[size : size + length])
+                start = flow.find_start(sequence, left)
+                if start >= 0:
+                    found = take_repeated(number, _DIRECTIONS[way], data, start, start + covered, time_ns)
+                    if found is not None:
+                        flow.skip_to(start + covered)
+                        if found:
+                            self._tell(found, out)
+                        continue
+                is_whole = start >= 0
                 frames, start, end = flow.follow(sequence, covered, left, data, time_ns)
                 if end:
-                    told = take_frames(number, _DIRECTIONS[way], frames, start, end)
+                    told = take_frames(number, _DIRECTIONS[way], frames, start, end, data if is_whole else b"")
                     if told:
                         self._tell(told, out)
                     continue

@@ -48,6 +48,17 @@ class FrameFlow:
         """What waits."""
         return len(self._held) + (self._order.waiting_bytes if self._order is not None else 0)
 
+    def find_start(self, sequence: int, left: int) -> int:
+        """The position of an event that is just what comes next and begins with a frame; else -1."""
+        end = self._end
+        if end is None or left or self._held or self._order is not None or (sequence - end) & 0xFFFFFFFF:
+            return -1
+        return end
+
+    def skip_to(self, end: int) -> None:
+        """An event that `find_start` was asked for was taken otherwise."""
+        self._end = end
+
     def follow(self, sequence: int, covered: int, left: int, data: bytes, time_ns: int) -> tuple[list[Frame], int, int]:
         """Frames that are just what comes next, and the positions from and up to which they tell; `take_frames` where
         the end is 0. Nearly all events."""

@@ -1,7 +1,7 @@
 """A gRPC service that echoes, and its client: `python -m scripts.bench_cases.capturing.grpc_echo serve PORT`, or
-`call PORT SECONDS`, which prints how many unary calls were answered.
+`call PORT SECONDS TOKENS`, which prints how many unary calls were answered.
 
-Three channels with eight calls each at a time; every tenth call asks another method, half carry one of 50 tokens.
+Three channels with eight calls each at a time, of ten methods by turns; each call carries one of so many tokens.
 """
 
 import sys
@@ -14,7 +14,6 @@ import grpc
 CHANNELS = 3
 AT_ONCE = 8
 METHODS = 10
-TOKENS = 50
 SERVICE = "bench.v1.Echo"
 MESSAGE = b"m" * 40
 
@@ -30,7 +29,7 @@ def serve(port: int) -> None:
     server.wait_for_termination()
 
 
-def call(port: int, seconds: float) -> int:
+def call(port: int, seconds: float, tokens: int) -> int:
     """Calls answered."""
     until = time.monotonic() + seconds
     counts: list[int] = []
@@ -41,9 +40,9 @@ def call(port: int, seconds: float) -> int:
             methods = [channel.unary_unary(f"/{SERVICE}/Say{number}") for number in range(METHODS)]
             count = 0
             while time.monotonic() < until:
-                metadata = ((("authorization", f"Bearer token-{count % TOKENS}-abcdefgh"),),) if count % 2 else (None,)
+                metadata = (("authorization", f"Bearer token-{count // AT_ONCE % tokens}-abcdefgh"),)
                 method = methods[count // AT_ONCE % METHODS]
-                pending = [method.future(MESSAGE, metadata=metadata[0]) for _ in range(AT_ONCE)]
+                pending = [method.future(MESSAGE, metadata=metadata) for _ in range(AT_ONCE)]
                 count += sum(one.result() == MESSAGE for one in pending)
             counts.append(count)
 
@@ -59,4 +58,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     else:
-        print(call(int(sys.argv[2]), float(sys.argv[3])), flush=True)
+        print(call(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])), flush=True)

@@ -105,6 +105,7 @@ class H2load:
 class GrpcCalls:
     """Unary calls of grpcio, as many as its client makes; see grpc_echo.py."""
 
+    tokens: int = 1
     warm_seconds: int = 2
 
     def warm(self, port: int) -> int:
@@ -113,7 +114,7 @@ class GrpcCalls:
 
     def run(self, port: int, seconds: int) -> int:
         """One run; returns the calls that were answered."""
-        command = [sys.executable, "-m", GRPC_MODULE, "call", str(port), str(seconds)]
+        command = [sys.executable, "-m", GRPC_MODULE, "call", str(port), str(seconds), str(self.tokens)]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

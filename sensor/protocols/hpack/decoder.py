@@ -84,6 +84,7 @@ class HpackDecoder:
         "_strings",
         "epoch",
         "is_complete",
+        "revision",
         "table_bytes",
     )
 
@@ -99,6 +100,7 @@ class HpackDecoder:
         self._memo: dict[bytes, HeaderBlock] = {}
         self.is_complete = is_complete
         self.epoch = 0  # Losses so far.
+        self.revision = 0  # Changes of the table so far: equal blocks mean the same while it stands still.
 
     def forget(self) -> None:
         """A block may have been missed: all entries become unknown."""
@@ -109,6 +111,7 @@ class HpackDecoder:
         self._capacity, self._limit = -1, MAX_TABLE_BYTES
         self.is_complete = False
         self.epoch += 1
+        self.revision += 1
 
     def decode(self, block: bytes) -> HeaderBlock:
         """Fields of one whole block (all fragments joined), in order. Costs: docs/http2.md."""
@@ -210,6 +213,7 @@ class HpackDecoder:
         """Section 4.4; an entry of unknown name counts without it, so that eviction here is never early."""
         if self._memo:
             self._memo.clear()
+        self.revision += 1
         size = len(value) + ENTRY_OVERHEAD_BYTES
         if type(name) is bytes:
             size += len(name)
@@ -222,6 +226,7 @@ class HpackDecoder:
 
     def _resize(self, size: int) -> None:
         self._memo.clear()
+        self.revision += 1
         self._capacity = size
         self._limit = min(size, MAX_TABLE_BYTES)
         if self.table_bytes > self._limit:
