@@ -163,6 +163,9 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     host: int = 0
     is_ambiguous: bool = False  # Programs may disagree where the request ends: a sign of smuggling.
     bodies: RawBodies | None = None  # Of a sampled call that is final.
+    # Of a WebSocket that ended; None where they could not be counted.
+    request_messages: int | None = None
+    response_messages: int | None = None
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"

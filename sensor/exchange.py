@@ -20,6 +20,7 @@ from sensor.calls import Exchange, Role
 from sensor.health import StageCounter
 from sensor.kernel.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
 from sensor.pieces import Pieces
+from sensor.upgrades import Upgrades
 
 EARLY_AFTER_NS: Final = 1_000_000_000
 # Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up and told as unanswered.
@@ -31,6 +32,7 @@ DROP_HEAD_LOST: Final = "request_head_lost"
 
 # Plain ints: comparing with enum members costs as much as the rest of the bookkeeping.
 _REQUEST, _FORGET = int(EventKind.REQUEST_HEAD), int(EventKind.FORGET)
+_UPGRADE_END, _UPGRADED = int(EventKind.UPGRADE_END), int(EventFlag.UPGRADED)
 _FIRST_BYTES = range(EventKind.CLIENT_HELLO, EventKind.SERVER_HELLO + 1)
 _BODIES = frozenset((int(EventKind.REQUEST_BODY), int(EventKind.RESPONSE_BODY)))
 _FIRST, _LAST, _ENDED = int(EventFlag.FIRST), int(EventFlag.LAST), int(EventFlag.ENDED)
@@ -85,6 +87,7 @@ class ExchangeAssembler:
         self._pending: dict[_Key, _Pending] = {}  # Insertion order is age: the first is the oldest.
         self._pending_bytes = 0
         self._calls: dict[int, list[int]] = {}  # Pending calls of each connection, ascending.
+        self.upgrades = Upgrades()
         self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
 
     @property
@@ -107,6 +110,10 @@ class ExchangeAssembler:
             elif event.kind == _FORGET:
                 for call in list(self._calls.get(event.connection, ())):
                     self._remove((event.connection, call))
+            elif event.kind == _UPGRADE_END:
+                ended = self.upgrades.end(event, self._to_unix_ns(event.end_time_ns))
+                if ended is not None:
+                    out.append(ended)
             elif event.kind in _FIRST_BYTES:
                 self._take_first_bytes(event, data)
             else:
@@ -164,7 +171,8 @@ class ExchangeAssembler:
             self._stage.drop(DROP_HEAD_LOST)
         else:
             self._stage.use()
-            out.append(self._build(pending, event, calls=0 if pending.was_told else 1, is_final=True))
+            exchange = self._build(pending, event, calls=0 if pending.was_told else 1, is_final=True)
+            out.append(self.upgrades.begin(exchange) if event.flags & _UPGRADED else exchange)
         self._forget_through(event.connection, event.call, out)
 
     def _make_room(self, out: list[Exchange]) -> None:

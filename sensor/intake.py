@@ -32,6 +32,7 @@ _COUNTED: Final = (
     ("http2_events_lost", "Of those, for which the ring had no room", Counter.FRAMES_LOST),
     ("http2_raw_bytes", "Bytes of HTTP/2 sent up as they are, around holes", Counter.RAW_BYTES),
     ("http2_raw_refused_bytes", "Bytes that could not be followed, beyond what may go up", Counter.RAW_REFUSED),
+    ("upgrades_untold", "Ends of WebSockets that found the ring full", Counter.UPGRADES_UNTOLD),
     ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
     ("bodies", "Bodies of samples that were copied, from their beginning", Counter.BODIES),
     ("body_bytes", "Bytes of bodies that were copied", Counter.BODY_BYTES),

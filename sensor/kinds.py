@@ -62,7 +62,12 @@ def read_exchange(exchange: Exchange, head: RequestHead, response_content_type: 
             is_stream=not exchange.calls,
         )
     if exchange.status_code == _SWITCHING_PROTOCOLS and _WEBSOCKET in head.get(b"upgrade").lower():
-        return CallFacts(kind=CallKind.WEBSOCKET, is_stream=True)
+        return CallFacts(
+            kind=CallKind.WEBSOCKET,
+            request_messages=exchange.request_messages,
+            response_messages=exchange.response_messages,
+            is_stream=True,
+        )
     return _EVENTS if response_content_type == EVENT_STREAM else _PLAIN
 
 

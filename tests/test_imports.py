@@ -22,7 +22,8 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
-        *("kernel", "pieces", "exchange", "reassembly", "protocols", "streams", "conversations", "classify", "bodies"),
+        *("kernel", "pieces", "upgrades", "exchange", "reassembly", "protocols", "streams", "conversations"),
+        *("classify", "bodies"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "versions"),
         *(
             "allowance",

@@ -200,6 +200,7 @@ enum program {
   PROGRAM_ENCRYPTED,
   PROGRAM_DATAGRAM,
   PROGRAM_BODY,
+  PROGRAM_UPGRADED,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

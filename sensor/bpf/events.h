@@ -18,6 +18,8 @@ enum event_kind {
   E_SERVER_HELLO = 25, /* And of its server: only after the client's. */
   E_REQUEST_BODY = 20, /* Bytes that followed the head of a sampled call's request, chunk framing included. */
   E_RESPONSE_BODY = 21,/* The same of its response. */
+  E_UPGRADE_END = 28,  /* An upgraded connection ended: bytes since its 101; as `profile` and `host` the messages of client and server,
+                        * ~0 where they are not known. */
 };
 
 enum event_flag {
@@ -289,6 +291,7 @@ enum counter {
   C_BODY_BYTES,          /* Their bytes. */
   C_BODIES_REFUSED,      /* Bodies that ended early, or never began, for the budget or a ring half full. */
   C_BODIES_LOST,         /* Pieces of bodies that found the ring full. */
+  C_UPGRADES_UNTOLD,     /* Ends of upgraded connections that found the ring full: their bytes are in `ports` only. */
   C_COUNT,
 };
 

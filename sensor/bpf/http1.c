@@ -25,6 +25,7 @@
 #include "bodies.h"
 #include "finish.h"
 #include "http2_start.h"
+#include "upgraded.h"
 #include "http2_frames.h"
 #include "encrypted.h"
 #include "quic.h"
@@ -69,6 +70,8 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
       flush_port(c, &c->flow[!direction]);
     if (c->kind == K_HTTP2)
       enter_http2(skb, sk, c, &p, direction);
+    else if (c->kind == K_UPGRADED && sk->state != BPF_TCP_LISTEN)
+      enter_upgraded(skb, &p, direction);
     return PASS;
   }
   if (!hold(f))
@@ -237,3 +240,4 @@ int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }
 int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }
 int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }
 int body(struct __sk_buff *skb) { return take_body(skb); }
+int upgraded(struct __sk_buff *skb) { return upgraded_packet(skb); }

@@ -8,6 +8,7 @@
 #define APIDAE_HTTP2_FRAMES_H
 
 #include "http2_follow.h"
+#include "upgraded.h"
 
 #define COPY_UNHELD 0xffffffff /* Another CPU is in this direction and follows it. */
 #define COPY_STEPS 6           /* Of 16 KiB: a segment of offload's largest size. */
@@ -59,8 +60,10 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
   struct flow *base = &c->flow[direction];
   if (skb->cb[4] == AFTER_UPGRADE) {
     find_upgrade(skb, c, skb->cb[3], direction);
-    if (c->kind != K_HTTP2)
+    if (c->kind != K_HTTP2) {
+      call_upgraded(skb, skb->cb[2], skb->cb[3], direction, closing, AFTER_UPGRADE);
       return PASS;
+    }
     skb->cb[4] = 0;
   }
   if (!skb->cb[4]) {

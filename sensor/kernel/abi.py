@@ -29,6 +29,7 @@ class EventKind(IntEnum):
     SERVER_HELLO = 25
     REQUEST_BODY = 20
     RESPONSE_BODY = 21
+    UPGRADE_END = 28
 
 
 class EventFlag(IntFlag):
@@ -258,6 +259,7 @@ class Counter(IntEnum):
     BODY_BYTES = 31
     BODIES_REFUSED = 32
     BODIES_LOST = 33
+    UPGRADES_UNTOLD = 34
 
 
 COUNTERS_SIZE = 64

@@ -26,6 +26,7 @@ SERVICE = "/shop.v1.Orders"
 GETS, NOT_FOUND, INTERNAL = 23, 7, 5
 EVENTS = 3
 CHATS = 2
+MESSAGES = 3
 OPEN_SECONDS = 1.7
 TOKEN = (("authorization", "Bearer abcdefgh12345678"),)
 
@@ -63,7 +64,7 @@ def listen_to_events(port: int) -> None:
 def chat(port: int) -> None:
     with connect(port, b"/chat", b"Upgrade: websocket", b"Connection: Upgrade") as client:
         assert client.recv(4_096).startswith(b"HTTP/1.1 101")
-        for _ in range(3):
+        for _ in range(MESSAGES):
             client.sendall(b"\x81\x85mask" + b"hello")
             assert client.recv(4_096)
         time.sleep(OPEN_SECONDS)
@@ -132,3 +133,7 @@ def test_a_websocket_is_a_kind_of_its_own(found: dict[str, Any]) -> None:
     item = found["/chat"]
     assert (item["calls"], item["protocols"]) == (CHATS, ["websocket"])
     assert item["latency_ms"] is None
+    assert item["streams"]["calls"] == CHATS
+    assert item["streams"]["open_seconds"] == pytest.approx(OPEN_SECONDS, abs=0.5)
+    assert item["messages"] == {"calls": CHATS, "request": CHATS * MESSAGES, "response": CHATS * MESSAGES}
+    assert item["request_bytes"] > CHATS * MESSAGES * 11

@@ -1,4 +1,4 @@
-"""A server of what lasts: GET /events (server-sent events for 2.5 s), GET /chat (a WebSocket that echoes).
+"""A server of what lasts: GET /events (server-sent events for 2.5 s), GET /chat (a WebSocket that answers).
 
 Arguments: ADDRESS. HTTP/1.1 by hand, a connection a call.
 """
@@ -36,8 +36,8 @@ class Handler(socketserver.BaseRequestHandler):
 
     def chat(self) -> None:
         self.request.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-        while data := self.request.recv(4_096):
-            self.request.sendall(data)
+        while self.request.recv(4_096):
+            self.request.sendall(b"\x81\x05hello")
 
 
 class Server(socketserver.ThreadingTCPServer):

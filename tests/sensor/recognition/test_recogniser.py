@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from sensor.calls import Role
+from sensor.calls import AuthenticationKind, CallKind, Role
 from sensor.columns import CallFlag
 from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
 from sensor.recognition.mirror import MapName
@@ -174,6 +174,7 @@ def test_what_is_beyond_the_budget_goes_to_the_other_route(sensor: Sensor) -> No
     route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
     assert (route.service.workload, route.host, route.method) == ("shop8080", "other", "_OTHER")
     assert (actor.client_address, actor.principal) == ("2001:db8::6", 0)
+    assert actor.authentication is AuthenticationKind.UNKNOWN
     assert (int(row["flags"]) & 1, int(row["object"]), int(row["number"])) == (1, 0, -1)
     assert sensor.figure("unlearned_calls") == 1
 
@@ -201,6 +202,7 @@ def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
         route, actor = sensor.facts.find_route(int(row["route"])), sensor.facts.find_actor(int(row["actor"]))
         assert (route, int(row["object"])) == (expected.route, expected.object_hash)
         assert (actor.principal, actor.client_address, actor.client_workload) == (0, "198.51.100.7", workload)
+        assert actor.authentication is AuthenticationKind.UNKNOWN
         assert int(row["flags"]) & 1
     assert (sensor.figure("nameless_calls"), sensor.figure("unlearned_calls")) == (3, 0)
 
@@ -225,6 +227,29 @@ def test_media_types_are_those_of_the_last_slow_answer(sensor: Sensor) -> None:
         assert sensor.take(make(status=status)) == "record"
     types = [sensor.facts.find_media_type(int(row["response_type"])) for row in sensor.convert()]
     assert types == ["application/json", "application/problem+json", ""]
+
+
+def test_an_event_stream_by_records_is_a_stream(sensor: Sensor) -> None:
+    events = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    call = make("/v1/events", "Accept: text/event-stream", response=events)
+    teach(sensor, call)
+    teach(sensor, make())
+    for one in (call, make()):
+        assert sensor.take(one) == "record"
+    assert [bool(row["flags"] & CallFlag.STREAM) for row in sensor.convert()] == [True, False]
+
+
+def test_a_call_of_connect_is_recognised_as_one(sensor: Sensor) -> None:
+    """The field that says so belongs to the profile, so that none without it is taken for one."""
+    lines = ("Content-Type: application/json", "Connect-Protocol-Version: 1")
+    for given in (lines, lines[:1]):
+        call = make("/shop.v1.Orders/Lookup", *given, method="POST")
+        teach(sensor, call)
+        assert sensor.take(call) == "record"
+        (row,) = sensor.convert()
+        assert sensor.told(row) == tell(sensor.describe(call))
+        actor = sensor.facts.find_actor(int(row["actor"]))
+        assert actor.kind is (CallKind.CONNECT if given is lines else CallKind.HTTP)
 
 
 def test_heads_are_limited_by_the_governors_word(sensor: Sensor) -> None:
