@@ -27,6 +27,8 @@ LAST_READS_COUNT: Final = 64
 _COUNTED: Final = (
     ("records", "Calls that came as one record", Counter.RECORDS),
     ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
+    ("long_segments", "Segments with more messages than the kernel reads of one", Counter.TAIL_FAILED),
+    ("lost_positions", "Directions of connections in which the place was lost", Counter.RESYNC),
     ("ambiguous_requests", "Requests of which programs may disagree where they end", Counter.AMBIGUOUS),
     ("http2_events", "Events of HTTP/2", Counter.FRAMES),
     ("http2_events_lost", "Of those, for which the ring had no room", Counter.FRAMES_LOST),

@@ -19,6 +19,7 @@ from sensor.replay.flows import FlowTable
 from sensor.replay.lines import build_raw_line
 from sensor.replay.link import find_ip
 from sensor.replay.network import NetworkReader, TcpSegment
+from tests.fuzz import described, streams
 
 
 def fuzz_http1_head(data: bytes) -> None:
@@ -151,4 +152,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "connection": fuzz_connection,
     "capture_file": fuzz_capture_file,
     "conversation": fuzz_conversation,
+    **streams.TARGETS,
+    **described.TARGETS,
 }
