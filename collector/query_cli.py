@@ -63,6 +63,8 @@ ENDPOINT_COLUMNS = _columns(
     ("tier", "tier", 6),
     ("last_seen", "last_seen", 7),
     ("protocols", "protocols", 5),
+    ("data", "bodies.data_classes", 3),
+    ("records", "bodies.records_returned", 6),
 )
 CONSUMER_COLUMNS = _columns(
     ("consumer", "id", 0),

@@ -130,6 +130,11 @@ class RowBatch:
     counted_messages_calls: U64
     request_messages: U64
     response_messages: U64
+    records_returned: U64
+    records_measured: U64  # Of those, counted in bodies.
+    request_bodies_read: U64  # Calls.
+    response_bodies_read: U64
+    data: Ragged  # Kinds of data in bodies, of responses + 32, and the calls that carried them.
 
     def __len__(self) -> int:
         return len(self.route)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
 from collector.inventory.sensor import SensorState
@@ -110,6 +111,28 @@ class StreamsModel(Model):
     open_seconds: float = Field(description="Mean time from the request to the end.")
 
 
+class DataFoundModel(Model):
+    """One kind of data in bodies."""
+
+    kind: str = Field(examples=["email"])
+    data_class: DataClass
+    side: BodySide
+    calls: int = Field(description="Sampled calls whose body held it.")
+    share: Ratio = Field(description="Of the bodies of that side that were read.")
+
+
+class BodiesModel(Model):
+    """What the bodies of sampled calls hold (docs/bodies.md). Values never leave the node."""
+
+    requests_read: int = Field(description="Calls whose request body was read.")
+    responses_read: int
+    records_returned: int = Field(description="Records in responses, of all calls of which they are known.")
+    records_measured: int = Field(description="Of those, counted in bodies; the others follow from sizes.")
+    records_basis: RecordsBasis
+    data_classes: tuple[DataClass, ...]
+    data: tuple[DataFoundModel, ...]
+
+
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -127,6 +150,7 @@ class EndpointModel(Model):
     rpc: RpcModel | None
     streams: StreamsModel | None
     messages: MessagesModel | None
+    bodies: BodiesModel | None = Field(description="Null where no body was read.")
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )

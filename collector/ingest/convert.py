@@ -77,8 +77,13 @@ _RARE_PER_ROW = (
     "counted_messages_calls",
     "request_messages",
     "response_messages",
+    "records_returned",
+    "records_measured",
+    "request_bodies_read",
+    "response_bodies_read",
+    "data_len",
 )
-_OPTIONAL_PER_ROW = ("records_returned", "records_basis", "sampled_of", *_RARE_PER_ROW)
+_OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
 _STRING_INDEXES = (
     "client_address",
     "client_workload",
@@ -106,6 +111,10 @@ _BOUNDS = (
     ("counted_messages_calls", CALLS_LIMIT),
     ("request_messages", SUM_LIMIT),
     ("response_messages", SUM_LIMIT),
+    ("records_returned", SUM_LIMIT),
+    ("records_measured", SUM_LIMIT),
+    ("request_bodies_read", CALLS_LIMIT),
+    ("response_bodies_read", CALLS_LIMIT),
 )
 _WIDE = frozenset(
     (
@@ -121,7 +130,7 @@ _WIDE = frozenset(
         "object_numeric_calls",
         "object_monotonic_steps",
         "object_numeric_span",
-        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status")),
+        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status", "data_len")),
     )
 )
 
@@ -206,6 +215,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     response_size = _convert_ragged(
         rows, "response_size", columns["response_size_len"], "response_size_bucket", "response_size_count"
     )
+    data = _convert_ragged(rows, "data", columns["data_len"], "data_kind", "data_count")
     objects = _convert_ragged(rows, "objects", columns["objects_len"], "objects_hash", "")
     if n and int(columns["objects_len"].max()) > OBJECT_LIMIT:
         raise _RefusalError(
@@ -230,6 +240,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
         duration=duration,
         response_size=response_size,
         objects=objects,
+        data=data,
         **{name: columns[name] for name in (*_PER_ROW, *_RARE_PER_ROW) if name in _COPIED},
     )
 

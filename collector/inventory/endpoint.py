@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from collector.inventory.bodies import Bodies
 from collector.inventory.histogram import Percentiles
 from collector.protocols import Protocol
 from collector.rows import Service
@@ -135,6 +136,7 @@ class Endpoint:
     rpc: Rpc | None
     streams: Streams | None
     messages: Messages | None
+    bodies: Bodies | None
     latency_ms: Percentiles | None
     latency_max_ms: float
     time_to_first_byte_ms: float  # Mean, of streams too.

@@ -10,6 +10,7 @@ from string import hexdigits
 from typing import Any
 
 from collector.inventory.authentication import count_by_kind
+from collector.inventory.bodies import read_bodies
 from collector.inventory.counted import (
     FLAG_INFERRED,
     FLAG_LOSSY,
@@ -175,6 +176,7 @@ def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
         rpc=read_rpc(row, protocols),
         streams=read_streams(row),
         messages=read_messages(row),
+        bodies=read_bodies(row),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
         time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / int(row["calls"]) * MICROSECONDS_TO_MILLISECONDS,

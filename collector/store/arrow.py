@@ -31,6 +31,10 @@ _SUMS = (
     "counted_messages_calls",
     "request_messages",
     "response_messages",
+    "records_returned",
+    "records_measured",
+    "request_bodies_read",
+    "response_bodies_read",
 )
 _NARROW: tuple[tuple[str, Any], ...] = (
     ("principal_kind", np.uint8),
@@ -99,6 +103,7 @@ def _build_batch(batch: RowBatch) -> pa.Table:
         columns[name] = strings.take(pa.array(getattr(batch, name)))
     columns["duration"] = _build_histogram(batch.duration)
     columns["response_size"] = _build_histogram(batch.response_size)
+    columns["data"] = _build_histogram(batch.data)
     columns["objects"] = _build_list(batch.objects, batch.objects.values)
     return pa.table(columns)
 

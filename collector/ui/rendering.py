@@ -33,6 +33,7 @@ def build_templates() -> Environment:
         kind_shares=wording.word_kind_shares,
         protocol_name=wording.word_protocol,
         protocol_meaning=wording.word_protocol_meaning,
+        data_kind=wording.word_data_kind,
         service_name=name_service,
     )
     return templates

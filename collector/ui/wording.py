@@ -39,6 +39,31 @@ PROTOCOLS: dict[str, tuple[str, str]] = {
 }
 
 
+# Where the wire's name with blanks would not do.
+DATA_KINDS: dict[str, str] = {
+    "email": "E-mail address",
+    "phone": "Phone number",
+    "person_name": "Person's name",
+    "ssn": "US social security number",
+    "aadhaar": "Aadhaar number",
+    "cpf": "CPF number",
+    "iban": "IBAN",
+    "credit_card": "Card number",
+    "ip_address": "IP address",
+    "jwt": "JWT",
+    "aws_key": "AWS key",
+    "google_api_key": "Google API key",
+    "github_token": "GitHub token",
+    "slack_token": "Slack token",
+    "stripe_key": "Stripe key",
+}
+
+
+def word_data_kind(kind: str) -> str:
+    """A kind of data in words."""
+    return DATA_KINDS.get(kind, kind.replace("_", " ").capitalize())
+
+
 def word_protocol(protocol: str) -> str:
     """A protocol in a few characters."""
     return PROTOCOLS.get(protocol, (protocol, ""))[0]

@@ -102,6 +102,7 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         objects_count=lengths.astype(np.uint64), object_numeric_calls=wide, object_monotonic_steps=wide,
         object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide, streams=wide,
         stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide, response_messages=wide,
+        records_returned=wide, records_measured=wide, request_bodies_read=wide, response_bodies_read=wide, data=empty,
     )  # fmt: skip
 
 

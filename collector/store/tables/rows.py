@@ -77,7 +77,12 @@ _VALUE_COLUMNS = """
     stream_duration_sum_us SimpleAggregateFunction(sum, UInt64),
     counted_messages_calls SimpleAggregateFunction(sum, UInt64),
     request_messages SimpleAggregateFunction(sum, UInt64),
-    response_messages SimpleAggregateFunction(sum, UInt64)"""
+    response_messages SimpleAggregateFunction(sum, UInt64),
+    records_returned SimpleAggregateFunction(sum, UInt64),
+    records_measured SimpleAggregateFunction(sum, UInt64),
+    request_bodies_read SimpleAggregateFunction(sum, UInt64),
+    response_bodies_read SimpleAggregateFunction(sum, UInt64),
+    data SimpleAggregateFunction(sumMap, Tuple(Array(UInt16), Array(UInt64)))"""
 
 _ORDER = ", ".join(ROW_KEY)
 
@@ -90,10 +95,15 @@ _ADDED_SUMS = (
     "counted_messages_calls",
     "request_messages",
     "response_messages",
+    "records_returned",
+    "records_measured",
+    "request_bodies_read",
+    "response_bodies_read",
 )
 _ADDED = (
     Added(columns={"kind": "UInt8", "rpc_status": "UInt8"}, order=_ORDER),
     Added(columns=dict.fromkeys(_ADDED_SUMS, "SimpleAggregateFunction(sum, UInt64)")),
+    Added(columns={"data": "SimpleAggregateFunction(sumMap, Tuple(Array(UInt16), Array(UInt64)))"}),
 )
 
 # Rows are wide, and one page or endpoint needs those of a few routes: less is read with small granules in small blocks
@@ -158,6 +168,7 @@ SELECT
     sum(m.object_monotonic_steps) AS object_monotonic_steps,
     max(m.object_numeric_span) AS object_numeric_span,
     {", ".join(f"sum(m.{column}) AS {column}" for column in _ADDED_SUMS)},
+    sumMap(m.data) AS data,
     uniqCombined64ArrayState(12)(m.objects) AS objects_state
 FROM rows_minute{{write_table}} AS m
 GROUP BY {", ".join("time" if column == "time" else f"m.{column}" for column in ROW_KEY)}

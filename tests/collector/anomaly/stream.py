@@ -105,6 +105,11 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         counted_messages_calls=wide,
         request_messages=wide,
         response_messages=wide,
+        records_returned=wide,
+        records_measured=wide,
+        request_bodies_read=wide,
+        response_bodies_read=wide,
+        data=empty,
     )
 
 

@@ -183,3 +183,27 @@ def test_any_column_may_hold_anything(name: str, values: list[int]) -> None:
     del getattr(batch.rows, name)[:]
     getattr(batch.rows, name).extend(values)
     assert isinstance(convert_batch(batch, NOW), RowBatch | Refusal)
+
+
+def test_what_bodies_told_is_optional_and_checked() -> None:
+    batch = make_batch()
+    plain = convert_batch(batch, NOW)
+    assert isinstance(plain, RowBatch)
+    assert plain.records_returned.tolist() == [0, 0, 0]
+    assert (plain.data.offsets.tolist(), plain.data.values.tolist()) == ([0, 0, 0, 0], [])
+    batch.rows.records_returned.extend((5, 0, 70))
+    batch.rows.records_measured.extend((5, 0, 20))
+    batch.rows.records_basis.extend((1, 0, 2))
+    batch.rows.response_bodies_read.extend((1, 0, 2))
+    batch.rows.request_bodies_read.extend((0, 0, 1))
+    batch.rows.data_len.extend((1, 0, 2))
+    batch.rows.data_kind.extend((33, 12, 33))
+    batch.rows.data_count.extend((1, 1, 2))
+    told = convert_batch(batch, NOW)
+    assert isinstance(told, RowBatch)
+    assert told.records_measured.tolist() == [5, 0, 20]
+    assert (told.data.offsets.tolist(), told.data.counts.tolist()) == ([0, 1, 1, 3], [1, 1, 2])
+    batch.rows.data_kind[1] = 40
+    refused = convert_batch(batch, NOW)
+    assert isinstance(refused, Refusal)
+    assert "data_kind" in refused.reason

@@ -61,6 +61,11 @@ ROWS_SCHEMA = pa.schema(
         ("counted_messages_calls", pa.uint64()),
         ("request_messages", pa.uint64()),
         ("response_messages", pa.uint64()),
+        ("records_returned", pa.uint64()),
+        ("records_measured", pa.uint64()),
+        ("request_bodies_read", pa.uint64()),
+        ("response_bodies_read", pa.uint64()),
+        ("data", pa.struct([("1", pa.list_(pa.uint16())), ("2", pa.list_(pa.uint64()))])),
         ("objects", pa.list_(pa.uint64())),
     ]
 )
@@ -187,6 +192,7 @@ class Seed:
             "duration_max_us": 9_000,
             "duration": {"1": [103], "2": [calls]},  # (7,512 us, 8,192 us]
             "response_size": {"1": [79], "2": [calls]},  # (939, 1,024]
+            "data": {"1": [], "2": []},
             "objects": [],
         }
         row |= columns
