@@ -10,6 +10,14 @@ class AlertKind(StrEnum):
     VOLUME_ENDPOINT = "volume_endpoint"  # One endpoint is called far more (or less) than it was.
     VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
     VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
+    ENUMERATION = "enumeration"  # A consumer takes many different objects of one endpoint (API1:2023).
+    OBJECT_PROBING = "object_probing"  # A consumer reads objects of many others (API1:2023).
+    CREDENTIAL_STUFFING = "credential_stuffing"  # Logins are tried and refused (API2:2023).
+    CODE_GUESSING = "code_guessing"  # One-time codes are tried and refused (API2:2023).
+    CREDENTIAL_SHARING = "credential_sharing"  # A credential is used from many networks (API2:2023).
+    RESOURCE_EXHAUSTION = "resource_exhaustion"  # A consumer goes on past the server's limit (API4:2023).
+    FUNCTION_PROBING = "function_probing"  # A consumer tries functions its peers do not call (API5:2023).
+    SCANNING = "scanning"  # An address looks for what is not there (API9:2023).
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"
     SENSOR_LAG = "sensor_lag"

@@ -9,7 +9,7 @@ from collector.alerts.alert import Alert, AlertKind, AlertState
 from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
 from collector.alerts.report import Report, name_subject, report_signal
 from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
-from collector.alerts.signal import AlertSignal
+from collector.alerts.signal import Signal
 
 _DAY_SECONDS = 86_400.0
 
@@ -48,7 +48,7 @@ class AlertDesk:
         with self._lock:
             self._lifecycle.restore(self._table.list_restorable(now - max(_DAY_SECONDS, FLAP_SECONDS)), muted, expected)
 
-    def take_signals(self, signals: Sequence[AlertSignal]) -> None:
+    def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order."""
         self.take_reports([report_signal(signal) for signal in signals])
 

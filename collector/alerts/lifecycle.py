@@ -25,7 +25,21 @@ _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
 _SUPPRESSED_MAX = 10_000
 _CLOSED_MAX = 1_000
 _RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
-_SPECIFICITY = {AlertKind.VOLUME_ENDPOINT: 0, AlertKind.VOLUME_CONSUMER: 1, AlertKind.VOLUME_PAIR: 2}
+# Of what detectors find; the most specific names an alert that several belong to.
+_SPECIFICITY = {
+    AlertKind.VOLUME_ENDPOINT: 0,
+    AlertKind.VOLUME_CONSUMER: 1,
+    AlertKind.VOLUME_PAIR: 2,
+    AlertKind.RESOURCE_EXHAUSTION: 3,
+    AlertKind.SCANNING: 3,
+    AlertKind.CREDENTIAL_SHARING: 4,
+    AlertKind.FUNCTION_PROBING: 4,
+    AlertKind.CODE_GUESSING: 4,
+    AlertKind.CREDENTIAL_STUFFING: 4,
+    AlertKind.ENUMERATION: 5,
+    AlertKind.OBJECT_PROBING: 6,
+}
+_VOLUME = frozenset({AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR})
 
 
 @dataclass(slots=True)
@@ -165,18 +179,21 @@ class Lifecycle:
         life.last_report_at = now
         life.calm_seconds = max(life.calm_seconds, report.calm_seconds)
         is_new = report.subject not in life.subjects
-        rises = _RANKS[report.severity] > _RANKS[life.alert.severity]
+        # That an endpoint is called more says nothing of whom an alert names.
+        severity = life.alert.severity if life.alert.consumer and not report.consumer else report.severity
+        rises = _RANKS[severity] > _RANKS[life.alert.severity]
         is_own = report.subject == name_subject(
             life.alert.kind, life.alert.endpoint_id, life.alert.consumer, life.alert.node
         )
-        names_it = is_new and _specificity(report.kind) > _specificity(life.alert.kind)
+        is_grave = _RANKS[report.severity] >= _RANKS[life.alert.severity]  # A notice names nobody in a graver alert.
+        names_it = is_new and is_grave and _specificity(report.kind) > _specificity(life.alert.kind)
         if is_new:
             life.subjects.add(report.subject)
             life.evidence.append(life.alert.title if names_it else report.title)
             del life.evidence[_EVIDENCE_MAX:]
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
             return None
-        severity = max(report.severity, life.alert.severity, key=_RANKS.__getitem__)
+        severity = max(severity, life.alert.severity, key=_RANKS.__getitem__)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
@@ -237,4 +254,6 @@ def _is_same_happening(life: _Life, report: Report) -> bool:
         return False
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer
+    if report.kind not in _VOLUME and alert.kind not in _VOLUME and report.consumer != alert.consumer:
+        return False  # A crowd is another happening than one of its members.
     return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from collector.alerts.abuse import explain_abuse, grade_abuse, title_abuse
 from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.signal import AlertSignal, Direction
+from collector.alerts.signal import AbuseSignal, AlertSignal, Direction, Signal
 from collector.alerts.wording import explain_signal, grade_signal, title_signal
 
 _CALM_SECONDS_MIN = 120
 _CALM_WINDOWS = 3
+_CALM_SECONDS_ABUSE = 600  # A signal comes at the crossing and when the count grew by half: not in every window.
+_CALM_SECONDS_MAX = 3_600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +47,33 @@ def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) ->
     return "|".join((kind.value, endpoint_id, consumer, node))
 
 
-def report_signal(signal: AlertSignal) -> Report:
+def report_signal(signal: Signal) -> Report:
     """A detector's signal as a report."""
+    return _report_abuse(signal) if isinstance(signal, AbuseSignal) else _report_volume(signal)
+
+
+def _report_abuse(signal: AbuseSignal) -> Report:
+    return Report(
+        kind=signal.kind,
+        severity=grade_abuse(signal),
+        title=title_abuse(signal),
+        why=explain_abuse(signal),
+        calm_seconds=max(_CALM_SECONDS_ABUSE, min(signal.seconds, _CALM_SECONDS_MAX)),
+        window_start=signal.time - signal.seconds,
+        window_end=signal.time,
+        endpoint_id=signal.endpoint_id,
+        route_ids=signal.route_ids,
+        consumer=signal.consumer,
+        observed_rate=signal.count / signal.seconds,
+        expected_rate=signal.ceiling / signal.seconds,
+        threshold_rate=signal.ceiling / signal.seconds,
+        score=1 - 0.5 ** (signal.count / max(signal.ceiling, 1)),
+        calls=signal.calls,
+        loss_ratio=signal.loss_ratio,
+    )
+
+
+def _report_volume(signal: AlertSignal) -> Report:
     return Report(
         kind=signal.kind,
         severity=grade_signal(signal),

@@ -27,7 +27,7 @@ class Basis(StrEnum):
     SEASON = "season"  # Its own history at this time of day.
 
 
-class AlertSignal(msgspec.Struct, frozen=True, kw_only=True):
+class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One subject in one window, as the detectors judged it. Times are unix seconds, rates calls a second."""
 
     kind: AlertKind
@@ -53,3 +53,25 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True):
     def subject(self) -> tuple[str, str, str]:
         """What stays the same while the alert is open."""
         return (self.kind.value, self.endpoint_id, self.consumer)
+
+
+class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """One subject that did too much of what its kind counts (docs/detection.md). Times are unix seconds."""
+
+    kind: AlertKind
+    endpoint_id: str  # Empty for what concerns no single endpoint.
+    endpoint_label: str
+    route_ids: tuple[int, ...]
+    consumer: str  # `kind:value`; empty where many took part.
+    time: int
+    seconds: int  # The horizon over which it was counted; what is older weighs less.
+    count: int
+    ceiling: int
+    calls: int  # Of the rows that made it too much.
+    basis: Basis
+    is_notice: bool  # The installation, or what calls from inside, is too young to accuse anybody.
+    sources: tuple[str, ...]  # Addresses that took part, where they are many.
+    loss_ratio: float
+
+
+Signal = AlertSignal | AbuseSignal

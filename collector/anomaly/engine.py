@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Direction
+from collector.alerts.signal import AlertSignal, Direction, Signal
+from collector.anomaly.abuse.engine import AbuseEngine
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
@@ -53,6 +54,7 @@ class Engine:
             consumers_max=consumers_max,
             pairs_max=pairs_max,
         )
+        self.abuse = AbuseEngine()
         self.loss = LossMeter()
         self.watermark = 0
         self.used_calls = 0
@@ -84,14 +86,14 @@ class Engine:
         """Crossings under the installation's bar."""
         return sum(watch.bar.held_back_count for watch in self.watches)
 
-    def feed(self, batch: RowBatch, received_at: int) -> list[AlertSignal]:
+    def feed(self, batch: RowBatch, received_at: int) -> list[Signal]:
         """Take one batch; `received_at` in unix seconds bounds how far a sensor's clock may run ahead."""
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
         newest = int(np.max(batch.window_start[chosen]))
         self.loss.add(newest, batch.seen_calls, batch.lost_calls)
-        signals = self.advance(newest)  # First, so that rows of one batch do not fall out of the ring.
+        signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
         placed = self.roster.place(batch, chosen, self.watermark)
         self._make_room(placed)
         start = batch.window_start[chosen].astype(np.int64)
@@ -106,6 +108,8 @@ class Engine:
             for watch in watches:
                 for window, rows in _add(watch, start, length, slots, calls, placed.novel):
                     signals += self._judge(watch, window, np.unique(slots[rows]))
+        loss_ratio = self.loss.ratio(self.watermark)
+        signals += self.abuse.take(batch, chosen, placed, self.roster, time=newest, loss_ratio=loss_ratio)
         self.used_calls += int(calls[used].sum())
         self.dropped_calls["late"] += int(calls[~used].sum())
         return signals
@@ -126,11 +130,14 @@ class Engine:
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
         """A person marked a level as expected: the detectors of that subject learn it at once. False when it is
         unknown."""
-        watches, subjects = {
+        volume = {
             AlertKind.VOLUME_PAIR: (self.pair_watches, self.roster.pairs),
             AlertKind.VOLUME_CONSUMER: (self.consumer_watches, self.roster.consumers),
             AlertKind.VOLUME_ENDPOINT: (self.endpoint_watches, self.roster.endpoints),
-        }[kind]
+        }
+        if kind not in volume:
+            return self.abuse.expect(kind, endpoint_id, consumer, self.roster)
+        watches, subjects = volume[kind]
         slot = subjects.find(endpoint_id, consumer)
         if slot < 0:
             return False
@@ -142,6 +149,7 @@ class Engine:
         """State for a checkpoint, by part."""
         counts = np.array([self.watermark, self.used_calls, *self.dropped_calls.values()])
         parts: dict[str, State] = {"engine": {"counts": counts}, "loss": self.loss.dump(), **self.roster.dump()}
+        parts |= self.abuse.dump()
         for index, watch in enumerate(self.watches):
             parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
         return parts
@@ -152,6 +160,7 @@ class Engine:
         self.dropped_calls = dict(zip(self.dropped_calls, dropped, strict=True))
         self.loss.load(parts["loss"])
         self.roster.load(parts)
+        self.abuse.load(parts)
         for index, watch in enumerate(self.watches):
             prefix = f"watch{index}."
             own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from collector.alerts.alert import Alert, AlertKind
-from collector.alerts.signal import AlertSignal
+from collector.alerts.signal import Signal
 from collector.anomaly.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -52,7 +52,7 @@ class Told(msgspec.Struct, frozen=True, tag=True):
     """Child to parent: signals numbered from `first`."""
 
     first: int
-    signals: tuple[AlertSignal, ...]
+    signals: tuple[Signal, ...]
 
 
 class Counts(msgspec.Struct, frozen=True, tag=True):
@@ -179,7 +179,7 @@ class DetectorProcess:
         *,
         wal_directory: Path,
         checkpoint_path: Path,
-        take: Callable[[Sequence[AlertSignal]], None],
+        take: Callable[[Sequence[Signal]], None],
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -10,7 +10,7 @@ from collector.ingest.convert import convert_bytes
 from collector.rows import RowBatch
 from sensor.aggregate import Aggregator
 from sensor.aggregation.rows import RowColumns
-from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
+from sensor.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.convert import BatchConverter
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
@@ -42,6 +42,14 @@ class OneService:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the runner knows of a call that a node saw; no part of the wire."""
+
+    time_ns: int
+    consumer: str  # As the collector names it; empty where the call has none.
+
+
 class Node:
     """A sensor that sees one service, and what a collector makes of its batches."""
 
@@ -57,7 +65,9 @@ class Node:
     def see(self, head: bytes, status_code: int, client: int) -> Iterator[RowBatch]:
         """One call from client number `client`; gives the batches that leave because of it."""
         time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
-        record = self._describer.describe(_exchange(head, status_code, client, self._calls, time_ns))
+        address = f"198.51.100.{client % 250 + 1}"
+        exchange = _exchange(head, status_code, address, self._calls, time_ns, response_bytes=200)
+        record = self._describer.describe(exchange)
         self._calls += 1
         if isinstance(record, Undescribed):
             self.last_route_id = 0
@@ -67,40 +77,61 @@ class Node:
         if self._calls % CALLS_PER_SECOND == 0:
             yield from self._send(self._aggregator.poll(time_ns))
 
-    def flush(self) -> Iterator[RowBatch]:
-        """What is left when the sensor stops."""
-        yield from self._send(self._aggregator.flush())
+    def see_at(self, head: bytes, *, status_code: int, address: str, time_ns: int, response_bytes: int) -> Seen:
+        """One call from a client at a time; what leaves because of it comes with `poll`."""
+        exchange = _exchange(head, status_code, address, self._calls, time_ns, response_bytes)
+        record = self._describer.describe(exchange)
+        self._calls += 1
+        if isinstance(record, Undescribed):
+            return Seen(time_ns, "")
+        self._aggregator.add(record)
+        return Seen(time_ns, name_consumer(record))
 
-    def _send(self, rows: RowColumns) -> Iterator[RowBatch]:
+    def poll(self, time_ns: int) -> Iterator[RowBatch]:
+        """What leaves by a time."""
+        yield from self._send(self._aggregator.poll(time_ns), time_ns // 10**9)
+
+    def flush(self, time_ns: int | None = None) -> Iterator[RowBatch]:
+        """What is left when the sensor stops."""
+        yield from self._send(self._aggregator.flush(), None if time_ns is None else time_ns // 10**9)
+
+    def _send(self, rows: RowColumns, time: int | None = None) -> Iterator[RowBatch]:
         batches = self._converter.convert(
             rows, key_id=1, policy_epoch=0, clock_segment=0, lost_calls_total=0, seen_calls_total=self._calls
         )
         for batch in batches:
-            now = START_SECONDS + self._calls // CALLS_PER_SECOND + 10
-            received = convert_bytes(batch.payload, now)
+            now = START_SECONDS + self._calls // CALLS_PER_SECOND if time is None else time
+            received = convert_bytes(batch.payload, now + 10)
             if not isinstance(received, RowBatch):
                 raise AssertionError(f"the collector refused a batch of its own sensor: {received}")
             yield received
 
 
-def _exchange(head: bytes, status_code: int, client: int, call: int, time_ns: int) -> Exchange:
+def name_consumer(record: CallRecord) -> str:
+    """The consumer of a call in the default order, as the collector names it."""
+    hashes = (("principal", record.principal), ("credential", record.credential))
+    known = [f"{kind}:{value:016x}" for kind, value in hashes if value]
+    return known[0] if known else f"address:{record.client_address}"
+
+
+def _exchange(head: bytes, status_code: int, address: str, call: int, time_ns: int, response_bytes: int) -> Exchange:
     return Exchange(
         time_unix_ns=time_ns,
-        connection=client + 1,
+        connection=call + 1,
         call=call,
         role=Role.SERVER,
         cgroup_id=1,
         peer_cgroup_id=0,
         local_address="192.0.2.1",
         local_port=80,
-        remote_address=f"198.51.100.{client % 250 + 1}",
+        remote_address=address,
         remote_port=40_000,
         request_head=head,
         is_request_head_truncated=False,
         response_head=f"HTTP/1.1 {status_code} X\r\nContent-Type: application/json\r\n\r\n".encode(),
         status_code=status_code,
         request_bytes=len(head),
-        response_bytes=200,
+        response_bytes=response_bytes,
         time_to_first_byte_ns=1_000_000,
         duration_ns=2_000_000,
         calls=1,

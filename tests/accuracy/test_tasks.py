@@ -3,12 +3,14 @@
 import json
 import lzma
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.accuracy import abuse
 from tests.accuracy.__main__ import main
 
 EVALUATION = os.environ.get("APIDAE_EVAL_DIR")
@@ -38,6 +40,34 @@ def test_hpack_stories_are_read_whole(tmp_path):
                 [list(pair) for headers in case["headers"] for pair in headers.items()] for case in story["cases"]
             ]
             assert [case["headers"] for case in answer["cases"]] == expected, story["story"]
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_abuse_is_found_and_nobody_else_accused(tmp_path, monkeypatch):
+    """A day of 305 honest actors and 24 attacks; rows leave every 30 s, which is a third of the work."""
+    monkeypatch.setattr(abuse, "POLL_NS", 30 * 10**9)
+    gold, source, target = tmp_path / "gold", tmp_path / "in", tmp_path / "out"
+    directory = Path(str(EVALUATION))
+    (stored,) = (directory / "abuse").glob("*.jsonl.xz")
+    shutil.copy(stored.with_suffix("").with_name(stored.stem + ".truth.json"), tmp_path / "gold.truth.json")
+    with (
+        lzma.open(stored, "rt", encoding="utf-8", newline="\n") as lines,
+        gold.open("w", encoding="utf-8") as labelled,
+        source.open("w", encoding="utf-8") as plain,
+    ):
+        for line in lines:
+            labelled.write(line)
+            call = json.loads(line)
+            plain.write(json.dumps({name: call[name] for name in call if name not in ("label", "actor")}) + "\n")
+    assert main(["abuse", str(source), str(target)]) == 0
+    score = [sys.executable, "abusescore.py", str(gold), str(target)]
+    answer = json.loads(subprocess.run(score, cwd=directory, check=True, capture_output=True, text=True).stdout)
+    assert answer["recall"] >= 0.92
+    with gold.open(encoding="utf-8", newline="\n") as lines:
+        calls = [json.loads(line) for line in lines]
+    attackers = {actor for call in calls if call["label"] for actor in (call["ip"], call["tok"])}
+    accused = [json.loads(line) for line in target.read_text("utf-8").split("\n") if line]
+    assert {alert["tok"] or alert["ip"] for alert in accused} <= attackers
 
 
 @pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")

@@ -27,20 +27,32 @@ class Row:
     hop: int = 1
     flags: int = 0
     credential: int = 0
+    status: int = 200
+    authentication: int = 0  # Bits.
+    method: str = "GET"
 
 
-def make_route(number: int) -> Route:
+def make_route(number: int, method: str = "GET") -> Route:
     """`GET /things<number>/{integer}`."""
     service = Service(cluster="", namespace="", workload="shop", workload_kind=3, host_name="h", port=8000)
     segments = (Segment(1, f"things{number}", 0, 0), Segment(3, "", 0, 0))
     return Route(
-        route_id=number + 1, service=service, host="h", method="GET", segments=segments, has_trailing_slash=False
+        route_id=_identify(number, method),
+        service=service,
+        host="h",
+        method=method,
+        segments=segments,
+        has_trailing_slash=False,
     )
+
+
+def _identify(number: int, method: str) -> int:
+    return number + 1 if method == "GET" else number + 1_000_001
 
 
 def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch:
     """A batch that convert could have given."""
-    routes = sorted({row.route for row in rows})
+    routes = sorted({(row.route, row.method) for row in rows})
     strings = ("", *sorted({row.address for row in rows} - {""}))
     n = len(rows)
 
@@ -66,9 +78,9 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         lost_calls=lost,
         seen_calls=sum(row.calls for row in rows),
         strings=strings,
-        routes=tuple(make_route(number) for number in routes),
-        route=np.array([routes.index(row.route) for row in rows], np.uint32),
-        route_id=np.array([row.route + 1 for row in rows], np.uint64),
+        routes=tuple(make_route(*route) for route in routes),
+        route=np.array([routes.index((row.route, row.method)) for row in rows], np.uint32),
+        route_id=np.array([_identify(row.route, row.method) for row in rows], np.uint64),
         window_start=column("window"),
         window_length=column("length"),
         principal=column("consumer", np.uint64),
@@ -76,8 +88,8 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         credential=column("credential", np.uint64),
         client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
         client_workload=zeros,
-        authentication=zeros,
-        status_code=zeros + 200,
+        authentication=column("authentication"),
+        status_code=column("status"),
         role=column("role"),
         hop=column("hop"),
         protocol_version=zeros,

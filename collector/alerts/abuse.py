@@ -1,0 +1,108 @@
+"""Abuse in words: a title and a clear sentence or two of a signal, and how soon to look."""
+
+from dataclasses import dataclass
+
+from collector.alerts.alert import AlertKind, Severity
+from collector.alerts.signal import AbuseSignal, Basis
+from collector.alerts.wording import format_span, format_time
+
+_BASES = {
+    Basis.PRIOR: "what is ordinary for one nobody knows",
+    Basis.PEERS: "what nearly all of its peers stay below",
+    Basis.HISTORY: "what it did on past days",
+    Basis.SEASON: "what it did on past days",
+}
+_SOURCES_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """Of one kind. `{count}` and `{where}` are filled in."""
+
+    title: str
+    count: str  # What was counted, after its number.
+    risk: str  # OWASP API Security Top 10.
+    advice: str
+
+
+_WORDS = {
+    AlertKind.ENUMERATION: _Words(
+        title="reads {count} different objects of {where}",
+        count="objects it had not touched before",
+        risk="API1:2023",
+        advice="Check that the caller may see these objects; revoke its credential if not.",
+    ),
+    AlertKind.OBJECT_PROBING: _Words(
+        title="reads objects of {count} others, such as {where}",
+        count="owners of the objects it read, who alone read them until then",
+        risk="API1:2023",
+        advice="Check that the API asks whose an object is before it answers.",
+    ),
+    AlertKind.CREDENTIAL_STUFFING: _Words(
+        title="was refused {count} logins at {where}",
+        count="refused logins",
+        risk="API2:2023",
+        advice="Block the addresses, and look at logins from them that succeeded.",
+    ),
+    AlertKind.CODE_GUESSING: _Words(
+        title="guessed {count} codes at {where}",
+        count="refused codes",
+        risk="API2:2023",
+        advice="Limit the attempts of an account and make its code invalid.",
+    ),
+    AlertKind.CREDENTIAL_SHARING: _Words(
+        title="calls from {count} new networks",
+        count="networks (/24, /48) it had not come from before",
+        risk="API2:2023",
+        advice="Revoke the credential unless its owner knows these places.",
+    ),
+    AlertKind.RESOURCE_EXHAUSTION: _Words(
+        title="goes on after {count} calls were turned away",
+        count="calls answered 429 or 503",
+        risk="API4:2023",
+        advice="Block the caller, or ask its owner to heed Retry-After.",
+    ),
+    AlertKind.FUNCTION_PROBING: _Words(
+        title="tries functions that others do not call, such as {where}",
+        count="refused calls of functions that hardly anybody else calls",
+        risk="API5:2023",
+        advice="Look at what it called and was not refused.",
+    ),
+    AlertKind.SCANNING: _Words(
+        title="looks for {count} paths that do not exist",
+        count="paths it had not asked for before, none of which exists",
+        risk="API9:2023",
+        advice="Block the address, and look at what it found.",
+    ),
+}
+
+
+def grade_abuse(signal: AbuseSignal) -> Severity:
+    """A notice is low, one subject high; a crowd may be one that nobody told us of."""
+    if signal.is_notice:
+        return Severity.LOW
+    return Severity.MEDIUM if signal.kind is AlertKind.ENUMERATION and not signal.consumer else Severity.HIGH
+
+
+def title_abuse(signal: AbuseSignal) -> str:
+    """One line: who does what where."""
+    words = _WORDS[signal.kind]
+    who = signal.consumer or "A crowd of callers"
+    return f"{who} {words.title.format(count=f'{signal.count:,}', where=signal.endpoint_label or 'the API')}"
+
+
+def explain_abuse(signal: AbuseSignal) -> str:
+    """Observed, the ceiling and where it comes from, the risk, what to do, the loss."""
+    words = _WORDS[signal.kind]
+    sentence = (
+        f"{signal.count:,} {words.count} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
+        f"{signal.ceiling:,} is the most by {_BASES[signal.basis]} (OWASP {words.risk}). {words.advice}"
+    )
+    if signal.sources and not signal.consumer:
+        named = ", ".join(source.partition(":")[2] for source in signal.sources[:_SOURCES_NAMED])
+        sentence += f" The busiest addresses: {named}."
+    if signal.is_notice:
+        sentence += " A notice only: too little is known yet of what is ordinary here."
+    if signal.loss_ratio > 0:
+        sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so there were probably more."
+    return sentence

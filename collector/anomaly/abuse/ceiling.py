@@ -1,0 +1,184 @@
+"""How much of something is too much: a subject's fading sums against a ceiling for each horizon.
+
+The ceiling is the highest of three: what the plan states, less where peers or past days are known; FACTOR times the
+subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of its peers reached. What a subject does
+makes no ceiling before a whole day has passed, and never one of more than twice the present: an attack over midnight,
+or one that grows day by day, is still found.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.alerts.signal import Basis
+from collector.anomaly.abuse.fading import FadingSums
+from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.slots import Slots, grow
+
+FACTOR = 1.6
+RARE_SHARE = 0.03
+PEERS_MIN = 10  # Fewer say nothing.
+_LEARN_MAX = 2.0  # Of a ceiling: what a day above it teaches at most.
+_DAY_SECONDS = 86_400
+_FADE_A_DAY = 0.9  # Of what past days teach.
+_KNOWN_DAYS = 2  # After them what a subject does on its days is known, if it is nothing.
+_RAISE = 1.5  # A subject above its ceiling is told again when its sum grew by this.
+_CALM = 0.8  # Of a ceiling: below it a subject is told anew when it crosses again.
+_REFRESH_SECONDS = 60
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizon:
+    """One horizon of a plan, and the sums that are ordinary whatever is known."""
+
+    seconds: int
+    prior: float  # Where neither peers nor past days say more.
+    floor: float  # Where they are known: they raise it.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excess:
+    """Subjects above a ceiling that are to be told, n of them."""
+
+    slots: Slots
+    sums: F64
+    ceilings: F64
+    horizon: Ints  # Index into the plan.
+    basis: tuple[Basis, ...]
+
+
+class Ceiling:
+    """Sums, days and peers of one measure. A group is what makes subjects peers: an endpoint, or 0 for all."""
+
+    def __init__(self, plan: tuple[Horizon, ...]) -> None:
+        self.plan = plan
+        self._priors: F64 = np.array([horizon.prior for horizon in plan])[:, None]
+        self._floors: F64 = np.array([horizon.floor for horizon in plan])[:, None]
+        self._sums = FadingSums(tuple(horizon.seconds for horizon in plan))
+        self._today: F64 = np.zeros((len(plan), 0))
+        self._yesterday: F64 = np.zeros((len(plan), 0))
+        self._past: F64 = np.zeros((len(plan), 0))
+        self._common: F64 = np.zeros((len(plan), 1))  # By group.
+        self._peers: Ints = np.zeros(1, np.int64)
+        self._born: Ints = np.zeros(0, np.int64)  # Day of its first sum; 0: it has none.
+        # Sum over ceiling when a subject was told, while it stays above; 0: it was not.
+        self._told: F64 = np.zeros((len(plan), 0))
+        self._day = 0
+        self._refreshed_at = 0
+
+    def grow(self, capacity: int, groups: int) -> None:
+        """Make room for slots below `capacity` and groups below `groups`."""
+        self._sums.grow(capacity)
+        self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
+        self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
+        self._told = grow(self._told, capacity)
+        self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
+
+    def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
+        """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none)."""
+        self._turn_day(time)
+        sums = self._sums.add(slots, amounts, time)
+        past = self._past[:, slots]
+        own = FACTOR * past
+        peers = np.where(groups >= 0, FACTOR * self._common[:, groups], 0.0)
+        self._born[slots] = np.where(self._born[slots] == 0, self._day, self._born[slots])
+        is_known = (self._born[slots] <= self._day - _KNOWN_DAYS) | ((groups >= 0) & (self._peers[groups] >= PEERS_MIN))
+        ceilings = np.maximum(np.maximum(own, peers), np.where(is_known, self._floors, self._priors))
+        self._today[:, slots] = np.maximum(self._today[:, slots], np.minimum(sums, _LEARN_MAX * ceilings))
+        ratios = sums / ceilings
+        told = self._told[:, slots]
+        is_told = (ratios > 1.0) & (amounts > 0) & (ratios >= _RAISE * told)
+        self._told[:, slots] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
+        horizon = np.where(is_told, ratios, 0.0).argmax(axis=0)
+        chosen = np.flatnonzero(is_told.any(axis=0))
+        where = horizon[chosen], chosen
+        return Excess(
+            slots=slots[chosen],
+            sums=sums[where],
+            ceilings=ceilings[where],
+            horizon=where[0],
+            basis=tuple(_name_basis(*values) for values in zip(own[where], peers[where], ceilings[where], strict=True)),
+        )
+
+    def is_told(self, slots: Slots) -> NDArray[np.bool_]:
+        """Whether `slots` are above their ceilings and told."""
+        told: NDArray[np.bool_] = (self._told[:, slots] > 0).any(axis=0)
+        return told
+
+    def sums(self, slots: Slots, time: int) -> F64:
+        """Of `slots` now, a row a horizon of the plan."""
+        return self._sums.read(slots, time)
+
+    def is_refresh_due(self, time: int) -> bool:
+        """Whether peers are to be compared anew."""
+        return time >= self._refreshed_at + _REFRESH_SECONDS
+
+    def refresh(self, live: Slots, groups: Slots, time: int) -> None:
+        """Learn what is common among the peers of each group: `groups` goes with `live`, -1 is none."""
+        self._refreshed_at = time
+        live, groups = live[groups >= 0], groups[groups >= 0]
+        count = self._common.shape[1]
+        peers = self._peers = np.bincount(groups, minlength=count)
+        rank = np.maximum((RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher: one never speaks for all.
+        for row in range(len(self.plan)):
+            late = np.maximum(self._today[row, live], self._yesterday[row, live])
+            peaks = np.maximum(late, self._past[row, live])
+            # A level below the prior makes no difference, and few are above.
+            high = np.flatnonzero(peaks * FACTOR > self._floors[row, 0])
+            order = high[np.lexsort((-peaks[high], groups[high]))]
+            own = groups[order]
+            first = np.searchsorted(own, np.arange(count))
+            place = first + rank
+            has = (peers >= PEERS_MIN) & (place < len(order))
+            has[has] &= own[place[has]] == np.flatnonzero(has)
+            self._common[row] = 0.0
+            self._common[row, has] = peaks[order[place[has]]]
+
+    def expect(self, slot: int) -> None:
+        """A person says that what the subject does is ordinary: the highest so far is its own past."""
+        late = np.maximum(self._yesterday[:, slot], self._today[:, slot])
+        self._past[:, slot] = np.maximum(self._past[:, slot], late)
+        self._told[:, slot] = 0
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+        self._sums.forget(slots)
+        for part in (self._today, self._yesterday, self._past, self._told):
+            part[:, slots] = 0
+        self._born[slots] = 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        clock = np.array([self._day, self._refreshed_at])
+        own: State = {"today": self._today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
+        own |= {"common": self._common, "peers": self._peers, "born": self._born, "clock": clock}
+        return own | {f"sums.{name}": array for name, array in self._sums.dump().items()}
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        self._today, self._yesterday = state["today"].astype(np.float64), state["yesterday"].astype(np.float64)
+        self._past = state["past"].astype(np.float64)
+        self._common, self._told = state["common"].astype(np.float64), state["told"].astype(np.float64)
+        self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int64)
+        self._day, self._refreshed_at = (int(value) for value in state["clock"])
+        self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})
+
+    def _turn_day(self, time: int) -> None:
+        day = time // _DAY_SECONDS
+        if day <= self._day:
+            return
+        passed = day - self._day if self._day else 1
+        ended = self._yesterday if passed == 1 else np.maximum(self._yesterday, self._today)
+        self._past = np.maximum(self._past * _FADE_A_DAY**passed, ended)
+        self._yesterday = self._today if passed == 1 else np.zeros_like(self._today)
+        self._today = np.zeros_like(self._today)
+        self._day = day
+
+
+def _name_basis(own: float, peers: float, ceiling: float) -> Basis:
+    if own >= ceiling:
+        return Basis.HISTORY
+    return Basis.PEERS if peers >= ceiling else Basis.PRIOR

@@ -1,0 +1,91 @@
+"""All abuse detectors behind the volume engine's roster: rows of a batch in, signals out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.alerts.signal import AbuseSignal
+from collector.anomaly.abuse.contract import AbuseDetector, Finding
+from collector.anomaly.abuse.events import read_events
+from collector.anomaly.abuse.functions import FunctionDetector
+from collector.anomaly.abuse.guesses import GuessDetector
+from collector.anomaly.abuse.missing import MissingDetector
+from collector.anomaly.abuse.objects import ObjectDetector
+from collector.anomaly.abuse.overload import OverloadDetector
+from collector.anomaly.abuse.owners import OwnerDetector
+from collector.anomaly.abuse.rarity import Rarity
+from collector.anomaly.abuse.sharing import SharingDetector
+from collector.anomaly.detectors.contract import State
+from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.slots import Slots
+from collector.rows import RowBatch
+
+YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
+INTERNAL_YOUNG_SECONDS = 2 * 86_400  # The same of who calls from inside: nightly jobs and exports show in two days.
+
+
+class AbuseEngine:
+    """One roster's worth of them."""
+
+    def __init__(self) -> None:
+        self._rarity = Rarity()
+        self.detectors: tuple[AbuseDetector, ...] = (
+            ObjectDetector(),
+            GuessDetector(),
+            MissingDetector(),
+            SharingDetector(),
+            OverloadDetector(),
+            FunctionDetector(self._rarity),
+            OwnerDetector(self._rarity),
+        )
+        self._first_time = 0
+
+    def take(
+        self, batch: RowBatch, rows: Slots, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
+    ) -> Sequence[AbuseSignal]:
+        """Judge the rows `rows` of a batch; `time` is the newest row's, unix seconds."""
+        self._first_time = self._first_time or time
+        events = read_events(batch, rows, placed)
+        self._rarity.take(events, placed, roster, time)
+        return [
+            self._tell(finding, time, loss_ratio)
+            for detector in self.detectors
+            for finding in detector.take(events, placed, roster, time)
+        ]
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
+        """A person says that this is ordinary; False where it is not known."""
+        return any(detector.expect(kind, endpoint_id, consumer, roster) for detector in self.detectors)
+
+    def dump(self) -> dict[str, State]:
+        """State for a checkpoint, by part."""
+        own = {f"abuse.{detector.name}": detector.dump() for detector in self.detectors}
+        return own | {"abuse": {"first_time": np.array([self._first_time])}, "abuse.rarity": self._rarity.dump()}
+
+    def load(self, parts: dict[str, State]) -> None:
+        """The inverse of `dump`."""
+        self._first_time = int(parts["abuse"]["first_time"][0])
+        self._rarity.load(parts["abuse.rarity"])
+        for detector in self.detectors:
+            detector.load(parts[f"abuse.{detector.name}"])
+
+    def _tell(self, finding: Finding, time: int, loss_ratio: float) -> AbuseSignal:
+        age = time - self._first_time
+        is_young = age < (INTERNAL_YOUNG_SECONDS if finding.is_internal else YOUNG_SECONDS)
+        return AbuseSignal(
+            kind=finding.kind,
+            endpoint_id=finding.subject.endpoint_id,
+            endpoint_label=finding.subject.label,
+            route_ids=finding.subject.route_ids,
+            consumer=finding.subject.consumer,
+            time=time,
+            seconds=finding.seconds,
+            count=round(finding.count),
+            ceiling=round(finding.ceiling),
+            calls=round(finding.calls),
+            basis=finding.basis,
+            is_notice=is_young or finding.is_notice,
+            sources=finding.sources,
+            loss_ratio=loss_ratio,
+        )

@@ -1,0 +1,71 @@
+"""Rows as the abuse detectors see them: who, from where, on what, with which outcome."""
+
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.anomaly.actors import hash_text
+from collector.anomaly.detectors.contract import F64
+from collector.anomaly.roster import Placed
+from collector.anomaly.slots import Slots
+from collector.rows import RowBatch
+
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+_NETWORK_BITS = {4: 24, 6: 48}  # Of one site: an address more of the same site is no other place.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Events:
+    """n rows of one batch that count. Slots are -1 where there is no such subject."""
+
+    batch: RowBatch
+    rows: Slots  # Indexes into the batch.
+    endpoint: Slots
+    consumer: Slots
+    pair: Slots
+    calls: F64
+    novel: F64  # Objects that the pair had not touched before.
+    status: NDArray[np.int64]
+    is_anonymous: Bools
+    is_writing: Bools  # POST, PUT, PATCH.
+    address: U64  # Hash of the client address; 0 where it is not known.
+    network: U64  # The same of its /24 or /48.
+    is_internal: Bools  # Private, loopback or not known.
+
+
+def read_events(batch: RowBatch, rows: Slots, placed: Placed) -> Events:
+    """The rows `rows` of a batch, with the subjects that the roster gave them."""
+    places = [_read_address(text) for text in batch.strings]
+    address = batch.client_address[rows]
+    methods = np.array([route.method in ("POST", "PUT", "PATCH") for route in batch.routes], np.bool_)
+    return Events(
+        batch=batch,
+        rows=rows,
+        endpoint=placed.endpoint,
+        consumer=placed.consumer,
+        pair=placed.pair,
+        calls=batch.calls[rows].astype(np.float64),
+        novel=placed.novel,
+        status=batch.status_code[rows].astype(np.int64),
+        is_anonymous=batch.authentication[rows] == 0,
+        is_writing=methods[batch.route[rows]],
+        address=np.array([place[0] for place in places], np.uint64)[address],
+        network=np.array([place[1] for place in places], np.uint64)[address],
+        is_internal=np.array([place[2] for place in places], np.bool_)[address],
+    )
+
+
+@lru_cache(maxsize=65_536)
+def _read_address(text: str) -> tuple[int, int, bool]:
+    """Hash of an address, of its network, and whether it is internal."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # Another string of the batch.
+        return 0, 0, True
+    network = ipaddress.ip_network((address, _NETWORK_BITS[address.version]), strict=False)
+    return hash_text(text), hash_text(str(network)), address.is_private or address.is_loopback

@@ -1,0 +1,92 @@
+"""Who looks for what is not there: scanning, forced browsing (OWASP API9:2023).
+
+Counted are routes that an address asked for in vain and had not asked for before: a client that polls one dead link a
+thousand times is no scanner.
+"""
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.ceiling import Ceiling, Horizon
+from collector.anomaly.abuse.contract import Finding
+from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
+from collector.anomaly.abuse.sums import find, sum_by_slot
+from collector.anomaly.detectors.contract import State
+from collector.anomaly.novelty import NoveltyBitmap
+from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.subjects import SubjectName, Subjects
+
+PLAN = (
+    Horizon(seconds=60, prior=20, floor=15),
+    Horizon(seconds=600, prior=30, floor=25),
+    Horizon(seconds=3_600, prior=60, floor=40),
+)
+SOURCES_MAX = 50_000
+_MISSES = (404, 405, 410, 501)
+
+
+class MissingDetector:
+    """See the module."""
+
+    name = "missing"
+
+    def __init__(self) -> None:
+        self._sources = Subjects(SOURCES_MAX)
+        self._asked = NoveltyBitmap()  # Routes of each address.
+        self._ceiling = Ceiling(PLAN)
+
+    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
+        """As the contract says."""
+        rows = np.flatnonzero(np.isin(events.status, _MISSES) & (events.address != 0))
+        if not len(rows):
+            return []
+        distinct, first, inverse = np.unique(events.address[rows], return_index=True, return_inverse=True)
+
+        def name(index: int) -> SubjectName:
+            row = int(rows[first[index]])
+            return SubjectName(
+                consumer=f"address:{events.batch.strings[events.batch.client_address[events.rows[row]]]}"
+            )
+
+        found, evicted = self._sources.touch(distinct, time, name)
+        self._ceiling.grow(self._sources.table.capacity, 1)
+        self._asked.grow(self._sources.table.capacity)
+        self._ceiling.forget(evicted)
+        if len(evicted):
+            self._asked.forget(evicted)
+        if self._ceiling.is_refresh_due(time):
+            live = self._sources.table.live()
+            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        source = found[inverse]
+        new = self._asked.count_novel(source, events.batch.route_id[events.rows[rows]])
+        slots, amounts = sum_by_slot(source, new.astype(np.float64))
+        excess = self._ceiling.add(slots, amounts, np.zeros(len(slots), np.int64), time)
+        return find(
+            lambda _: AlertKind.SCANNING,
+            self._ceiling,
+            excess,
+            self._sources.name,
+            source,
+            events.calls[rows],
+            events.is_internal[rows],
+        )
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
+        """As the contract says."""
+        slot = self._sources.find("", consumer) if kind is AlertKind.SCANNING else -1
+        if slot >= 0:
+            self._ceiling.expect(slot)
+        return slot >= 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        sources = dump_subjects(self._sources)
+        return join({"sources": sources, "asked": self._asked.dump(), "own": self._ceiling.dump()})
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        parts = split(state)
+        load_subjects(self._sources, parts["sources"])
+        self._asked.load(parts["asked"])
+        self._ceiling.load(parts["own"])

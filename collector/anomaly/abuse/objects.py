@@ -1,0 +1,114 @@
+"""Who takes many different objects of one endpoint: enumeration, scraping, objects of others (OWASP API1:2023).
+
+Counted are objects that the pair of consumer and endpoint had not touched before, so that reading the same ones again
+costs nothing. Peers are the endpoint's other consumers. Many consumers who each take a little are seen at the endpoint:
+there count the objects that are new to consumers who have called it for some time, so that a crowd of newcomers (a
+campaign, a launch) is none.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.ceiling import Ceiling, Horizon
+from collector.anomaly.abuse.contract import Finding
+from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.state import join, split
+from collector.anomaly.abuse.sums import find, sum_by_slot
+from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.slots import Slots, grow
+
+PLAN = (
+    Horizon(seconds=60, prior=120, floor=40),
+    Horizon(seconds=600, prior=300, floor=45),
+    Horizon(seconds=3_600, prior=600, floor=60),
+    Horizon(seconds=86_400, prior=1_000, floor=240),
+    Horizon(seconds=604_800, prior=2_000, floor=800),
+)
+
+
+ENDPOINT_PLAN = (
+    Horizon(seconds=60, prior=2_000, floor=300),
+    Horizon(seconds=600, prior=10_000, floor=1_500),
+    Horizon(seconds=3_600, prior=40_000, floor=6_000),
+)
+KNOWN_SECONDS = 3_600  # After its first call a pair is no newcomer.
+
+
+class ObjectDetector:
+    """See the module."""
+
+    name = "objects"
+
+    def __init__(self) -> None:
+        self._ceiling = Ceiling(PLAN)
+        self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
+        self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.
+
+    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
+        """As the contract says."""
+        pairs = roster.pairs.table
+        self._ceiling.grow(pairs.capacity, roster.endpoints.table.capacity)
+        self._ceiling.forget(placed.evicted_pairs)
+        self._first = grow(self._first, pairs.capacity)
+        self._first[placed.evicted_pairs] = 0
+        if self._ceiling.is_refresh_due(time):
+            live = pairs.live()
+            self._ceiling.refresh(live, roster.pair_endpoint[live], time)
+        slots, amounts = sum_by_slot(events.pair, events.novel)
+        self._first[slots] = np.where(self._first[slots] == 0, time, self._first[slots])
+        pairs_touched, taken = slots, amounts
+        slots, amounts = slots[amounts > 0], amounts[amounts > 0]
+        excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
+        found = find(
+            lambda _: AlertKind.ENUMERATION,
+            self._ceiling,
+            excess,
+            roster.pairs.name,
+            events.pair,
+            events.calls,
+            events.is_internal,
+        )
+        return found + self._judge_endpoints(events, placed, roster, pairs_touched, taken, time)
+
+    def _judge_endpoints(
+        self, events: Events, placed: Placed, roster: Roster, pairs: Slots, amounts: F64, time: int
+    ) -> list[Finding]:
+        """What pairs that are no newcomers took together; who is told by itself is no part of a crowd."""
+        self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
+        self._endpoint_ceiling.forget(placed.evicted_endpoints)
+        is_counted = (self._first[pairs] <= time - KNOWN_SECONDS) & ~self._ceiling.is_told(pairs)
+        slots, sums = sum_by_slot(roster.pair_endpoint[pairs], np.where(is_counted, amounts, 0.0))
+        excess = self._endpoint_ceiling.add(slots, sums, np.full(len(slots), -1, np.int64), time)
+        return find(
+            lambda _: AlertKind.ENUMERATION,
+            self._endpoint_ceiling,
+            excess,
+            roster.endpoints.name,
+            events.endpoint,
+            events.calls,
+            events.is_internal,
+        )
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
+        """As the contract says."""
+        if kind is not AlertKind.ENUMERATION:
+            return False
+        part, ceiling = (roster.pairs, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
+        slot = part.find(endpoint_id, consumer)
+        if slot >= 0:
+            ceiling.expect(slot)
+        return slot >= 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        first: State = {"first": self._first}
+        return join({"own": self._ceiling.dump(), "endpoints": self._endpoint_ceiling.dump(), "pairs": first})
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        parts = split(state)
+        self._ceiling.load(parts["own"])
+        self._endpoint_ceiling.load(parts["endpoints"])
+        self._first = parts["pairs"]["first"].astype(np.int64)

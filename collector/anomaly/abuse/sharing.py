@@ -1,0 +1,78 @@
+"""A credential that is used from many places: stolen or shared tokens and keys (OWASP API2:2023).
+
+Counted are networks (/24, /48) outside that the credential had not come from before. A telephone has a few a day; a
+service's key that a fleet uses has had them before.
+"""
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.ceiling import Ceiling, Horizon
+from collector.anomaly.abuse.contract import Finding
+from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.state import join, split
+from collector.anomaly.abuse.sums import find, sum_by_slot
+from collector.anomaly.detectors.contract import State
+from collector.anomaly.novelty import NoveltyBitmap
+from collector.anomaly.roster import Placed, Roster
+
+PLAN = (
+    Horizon(seconds=600, prior=8, floor=8),
+    Horizon(seconds=3_600, prior=12, floor=12),
+    Horizon(seconds=86_400, prior=30, floor=30),
+)
+
+
+class SharingDetector:
+    """See the module."""
+
+    name = "sharing"
+
+    def __init__(self) -> None:
+        self._networks = NoveltyBitmap()
+        self._ceiling = Ceiling(PLAN)
+
+    def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
+        """As the contract says."""
+        consumers = roster.consumers.table
+        self._ceiling.grow(consumers.capacity, 1)
+        self._networks.grow(consumers.capacity)
+        self._ceiling.forget(placed.evicted_consumers)
+        if len(placed.evicted_consumers):
+            self._networks.forget(placed.evicted_consumers)
+        rows = np.flatnonzero((events.consumer >= 0) & ~events.is_anonymous & ~events.is_internal)
+        if not len(rows):
+            return []
+        if self._ceiling.is_refresh_due(time):
+            live = consumers.live()
+            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        new = self._networks.count_novel(events.consumer[rows], events.network[rows])
+        slots, amounts = sum_by_slot(events.consumer[rows], new.astype(np.float64))
+        slots, amounts = slots[amounts > 0], amounts[amounts > 0]
+        excess = self._ceiling.add(slots, amounts, np.zeros(len(slots), np.int64), time)
+        return find(
+            lambda _: AlertKind.CREDENTIAL_SHARING,
+            self._ceiling,
+            excess,
+            roster.consumers.name,
+            events.consumer,
+            events.calls,
+            events.is_internal,
+        )
+
+    def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
+        """As the contract says."""
+        slot = roster.consumers.find("", consumer) if kind is AlertKind.CREDENTIAL_SHARING else -1
+        if slot >= 0:
+            self._ceiling.expect(slot)
+        return slot >= 0
+
+    def dump(self) -> State:
+        """State for a checkpoint."""
+        return join({"networks": self._networks.dump(), "own": self._ceiling.dump()})
+
+    def load(self, state: State) -> None:
+        """The inverse of `dump`."""
+        parts = split(state)
+        self._networks.load(parts["networks"])
+        self._ceiling.load(parts["own"])

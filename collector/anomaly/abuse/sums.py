@@ -1,0 +1,51 @@
+"""Sums of rows by slot, and the findings that a ceiling makes of them: what the detectors have in common."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.ceiling import Ceiling, Excess
+from collector.anomaly.abuse.contract import Finding
+from collector.anomaly.abuse.events import Bools
+from collector.anomaly.detectors.contract import F64
+from collector.anomaly.slots import Slots
+from collector.anomaly.subjects import SubjectName
+
+
+def sum_by_slot(slots: Slots, amounts: F64) -> tuple[Slots, F64]:
+    """Distinct slots (those of -1 left out) and the sum of each one's amounts, 0 too."""
+    known = slots >= 0
+    distinct, inverse = np.unique(slots[known], return_inverse=True)
+    return distinct, np.bincount(inverse, amounts[known], len(distinct)).astype(np.float64)
+
+
+def find(
+    kind: Callable[[int], AlertKind],
+    ceiling: Ceiling,
+    excess: Excess,
+    name: Callable[[int], SubjectName],
+    slots: Slots,
+    calls: F64,
+    is_internal: Bools,
+    is_notice: Callable[[int], bool] = lambda _: False,
+) -> list[Finding]:
+    """Findings of an excess. `slots`, `calls` and `is_internal` are the rows'; `kind`, `name` and
+    `is_notice` are asked by slot."""
+    findings = []
+    for index, slot in enumerate(excess.slots.tolist()):
+        own = slots == slot
+        findings.append(
+            Finding(
+                kind=kind(slot),
+                subject=name(slot),
+                count=float(excess.sums[index]),
+                ceiling=float(excess.ceilings[index]),
+                seconds=ceiling.plan[int(excess.horizon[index])].seconds,
+                basis=excess.basis[index],
+                calls=float(calls[own].sum()),
+                is_internal=bool(is_internal[own].all()),
+                is_notice=is_notice(slot),
+            )
+        )
+    return findings

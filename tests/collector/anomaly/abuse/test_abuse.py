@@ -1,0 +1,217 @@
+"""Abuse through the whole engine: each kind is found where it is, and what looks like it and is honest is not."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from collector.alerts.alert import AlertKind, Severity
+from collector.alerts.report import report_signal
+from collector.alerts.signal import AbuseSignal
+from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.engine import Engine
+from collector.ingest.segment import Position
+from tests.collector.anomaly.stream import START, Row, make_batch
+
+BEARER = 1 << 3
+DAY = 86_400
+LATER = START + 4 * DAY  # Past the time in which nobody is accused.
+
+
+class Scene:
+    """An engine that has seen four days of thirty honest consumers, each with three objects of its own, some public
+    ones, and a login that now and then fails."""
+
+    def __init__(self, users: int = 30) -> None:
+        self.engine = Engine()
+        self.users = users
+        for hour in range(0, 96, 4):
+            self.feed(
+                START + hour * 3_600,
+                [row for user in range(1, users + 1) for row in self.honest(user, hour)],
+            )
+
+    @staticmethod
+    def honest(user: int, hour: int) -> Iterable[Row]:
+        address = f"81.1.{user}.1"
+        known = {"consumer": user, "address": address, "authentication": BEARER}
+        yield Row(route=0, calls=3, objects=tuple(user * 10 + n for n in range(3)), **known)
+        yield Row(route=1, calls=2, objects=(5_000 + (user + hour) % 7, 5_100 + hour % 5), **known)
+        yield Row(route=9, method="POST", address=address, status=401 if (user + hour) % 9 == 0 else 200)
+
+    def feed(self, time: int, rows: Iterable[Row]) -> list[AbuseSignal]:
+        timed = [Row(**{name: getattr(row, name) for name in Row.__slots__} | {"window": time}) for row in rows]
+        signals = self.engine.feed(make_batch(timed), time + 11)
+        return [signal for signal in signals if isinstance(signal, AbuseSignal)]
+
+    def run(self, steps: Iterable[list[Row]], start: int = LATER, step: int = 10) -> list[AbuseSignal]:
+        return [signal for n, rows in enumerate(steps) for signal in self.feed(start + n * step, rows)]
+
+
+@pytest.fixture(scope="module")
+def history() -> bytes:
+    scene = Scene()
+    return encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1))
+
+
+@pytest.fixture
+def scene(history: bytes) -> Scene:
+    made = Scene.__new__(Scene)
+    made.engine, made.users = Engine(), 30
+    decode_state(history, made.engine)
+    return made
+
+
+def user(number: int, **fields: object) -> Row:
+    return Row(**{"route": 0, "consumer": number, "address": f"81.1.{number}.1", "authentication": BEARER, **fields})  # type: ignore[arg-type]
+
+
+def kinds(signals: list[AbuseSignal]) -> set[AlertKind]:
+    return {signal.kind for signal in signals}
+
+
+def test_honest_days_raise_nothing() -> None:
+    scene = Scene.__new__(Scene)
+    scene.engine, scene.users = Engine(), 30
+    signals = [
+        signal
+        for hour in range(96)
+        for signal in scene.feed(START + hour * 3_600, [r for u in range(1, 31) for r in Scene.honest(u, hour)])
+    ]
+    assert signals == []
+
+
+def test_enumeration_is_told_within_seconds_and_repetition_is_not(scene: Scene) -> None:
+    walk = [[user(99, calls=20, objects=tuple(10_000 + n * 20 + i for i in range(20)))] for n in range(6)]
+    first = scene.run(walk)[0]
+    assert (first.kind, first.consumer) == (AlertKind.ENUMERATION, f"principal:{99:016x}")
+    assert first.time - LATER <= 20 and first.count <= 60 and not first.is_notice
+    assert report_signal(first).severity is Severity.HIGH
+    again = [[user(98, calls=20, objects=tuple(range(30_000, 30_020)))] for _ in range(60)]
+    assert scene.run(again, start=LATER + 3_600) == []
+
+
+def test_a_slow_walk_is_told_within_a_day(scene: Scene) -> None:
+    """One object in ten seconds: under every rate."""
+    signals = scene.run([user(99, objects=(40_000 + n,))] for n in range(300))
+    assert AlertKind.ENUMERATION in kinds(signals)
+    assert min(signal.count for signal in signals) <= 250
+
+
+def test_a_walk_in_the_first_hour_is_a_notice() -> None:
+    engine = Scene.__new__(Scene)
+    engine.engine = Engine()
+    walk = [[user(99, calls=100, objects=tuple(n * 100 + i for i in range(100)))] for n in range(4)]
+    signals = engine.run(walk, start=START)
+    assert signals and all(signal.is_notice for signal in signals)
+    assert {report_signal(signal).severity for signal in signals} == {Severity.LOW}
+
+
+def test_a_crowd_with_histories_is_seen_at_the_endpoint(scene: Scene) -> None:
+    """Every consumer takes a little that is new to it; none crosses a ceiling of its own."""
+    steps = [
+        [user(one, calls=4, objects=tuple(70_000 + one * 1_000 + n * 4 + i for i in range(4))) for one in range(1, 31)]
+        for n in range(9)
+    ]
+    signals = [signal for signal in scene.run(steps) if signal.kind is AlertKind.ENUMERATION]
+    assert [(signal.consumer, signal.endpoint_label) for signal in signals[:1]] == [("", "GET /things0/{things0_id}")]
+    assert report_signal(signals[0]).severity is Severity.MEDIUM
+
+
+def login(address: str, status: int = 401, calls: int = 1, **fields: int) -> Row:
+    return Row(route=9, method="POST", address=address, status=status, calls=calls, **fields)
+
+
+def test_stuffing_is_told_and_a_busy_office_is_not(scene: Scene) -> None:
+    attack = scene.run([[login("45.1.1.1", calls=8)] for _ in range(6)])
+    assert kinds(attack) == {AlertKind.CREDENTIAL_STUFFING}
+    assert attack[0].consumer == "address:45.1.1.1" and attack[0].count <= 32
+    office = [[login("46.1.1.1", calls=3), login("46.1.1.1", status=200, calls=20)] for _ in range(60)]
+    assert scene.run(office, start=LATER + DAY) == []
+
+
+def test_a_crowd_of_guessers_is_told_with_its_busiest(scene: Scene) -> None:
+    steps = [[login(f"45.2.{n % 60}.1", calls=1) for n in range(k * 6, k * 6 + 6)] for k in range(60)]
+    signals = [signal for signal in scene.run(steps) if not signal.consumer]
+    assert kinds(signals) == {AlertKind.CREDENTIAL_STUFFING}
+    assert any(source.startswith("address:45.2.") for signal in signals for source in signal.sources)
+
+
+def test_guessed_credentials_count_and_an_expired_one_does_not(scene: Scene) -> None:
+    expired = [
+        [Row(route=0, address="45.3.1.1", status=401, calls=10, credential=7, authentication=1)] for _ in range(60)
+    ]
+    assert scene.run(expired) == []
+    guesses = [
+        [Row(route=0, address="45.4.1.1", status=401, credential=100 * n + i, authentication=1) for i in range(8)]
+        for n in range(10)
+    ]
+    assert kinds(scene.run(guesses, start=LATER + DAY)) == {AlertKind.CREDENTIAL_STUFFING}
+
+
+def test_a_scanner_is_told_and_a_dead_link_is_not(scene: Scene) -> None:
+    dead = [[Row(route=700, address="45.5.1.1", status=404, calls=50)] for _ in range(100)]
+    assert scene.run(dead) == []
+    scan = [[Row(route=800 + n * 5 + i, address="45.6.1.1", status=404) for i in range(5)] for n in range(6)]
+    signals = scene.run(scan, start=LATER + DAY)
+    assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.6.1.1")}
+
+
+def test_a_stolen_key_is_told_and_a_telephone_is_not(scene: Scene) -> None:
+    telephone = [[user(1, address=f"90.{n % 5}.1.{n}", objects=(10,))] for n in range(60)]
+    assert scene.run(telephone) == []
+    stolen = [[user(2, address=f"91.{n}.1.1", objects=(20,))] for n in range(12)]
+    assert kinds(scene.run(stolen, start=LATER + DAY)) == {AlertKind.CREDENTIAL_SHARING}
+    fleet = [[user(3, address=f"10.0.{n}.1", objects=(30,))] for n in range(40)]
+    assert scene.run(fleet, start=LATER + 2 * DAY) == []
+
+
+def test_one_who_goes_on_past_the_limit_is_told(scene: Scene) -> None:
+    flood = [[user(4, status=429, calls=25), user(4, calls=5, objects=(40,))] for _ in range(6)]
+    assert kinds(scene.run(flood)) == {AlertKind.RESOURCE_EXHAUSTION}
+
+
+def test_probing_functions_of_few_is_told_and_those_who_have_them_are_not(scene: Scene) -> None:
+    staff = [[user(one, route=50, objects=())] for one in (11, 12)]
+    assert scene.run(staff) == []
+    probe = [[user(5, route=50, status=403), user(5, route=51, status=403)], [user(5, route=52, status=401)]]
+    signals = scene.run(probe, start=LATER + 100)
+    assert {(signal.kind, signal.consumer) for signal in signals} == {
+        (AlertKind.FUNCTION_PROBING, f"principal:{5:016x}")
+    }
+
+
+def test_reading_objects_of_many_owners_is_told(scene: Scene) -> None:
+    """One object in half an hour, of another owner each time."""
+    signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), step=1_800)
+    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert signals[0].consumer == f"principal:{99:016x}" and signals[0].time <= LATER + 3 * 3_600
+
+
+def test_a_renewed_token_and_public_objects_are_no_probing(scene: Scene) -> None:
+    renewed = [[user(200, objects=tuple(10 * 10 + n for n in range(3)))] for _ in range(20)]
+    assert scene.run(renewed) == []
+    public = [[user(201, route=1, objects=(5_000 + n % 7, 5_100 + n % 5))] for n in range(40)]
+    assert scene.run(public, start=LATER + DAY) == []
+
+
+def test_staff_that_reads_for_others_is_a_notice(scene: Scene) -> None:
+    scene.run([[user(99, route=60)]])
+    signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), start=LATER + 60, step=60)
+    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert all(signal.is_notice for signal in signals)
+
+
+def test_what_a_person_expects_is_told_no_more(scene: Scene) -> None:
+    walk = [[user(99, calls=20, objects=tuple(10_000 + n * 20 + i for i in range(20)))] for n in range(30)]
+    first = scene.run(walk[:6])[0]
+    assert scene.engine.expect(first.kind, first.endpoint_id, first.consumer, 0.0)
+    assert not scene.engine.expect(first.kind, "nowhere", first.consumer, 0.0)
+    assert scene.run(walk[6:7], start=LATER + 60) == []
+
+
+def test_every_kind_has_words(scene: Scene) -> None:
+    signals = scene.run([[login("45.1.1.1", calls=30)], [user(4, status=429, calls=90)]])
+    assert len(signals) == 2
+    for signal in signals:
+        report = report_signal(signal)
+        assert "{" not in report.title.replace("{things", "") and "OWASP API" in report.why
