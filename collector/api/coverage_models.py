@@ -35,7 +35,7 @@ class PortModel(Model):
     connections: int
     bytes: int
     joined_late: int = Field(description="Connections that were open before the sensor saw them.")
-    calls: int = Field(description="HTTP/1 calls that ended.")
+    calls: int = Field(description="Calls that ended, of what is read.")
     lost_calls: int = Field(description="Calls that were counted and not told.")
     estimated_calls: int = Field(
         description="Encrypted: how often the server spoke after the client had asked. An estimate."

@@ -27,7 +27,7 @@ from sensor.kernel.abi import (
     Counter,
 )
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
-from sensor.kernel.port_counts import read_port_counts, take_first_bytes
+from sensor.kernel.port_counts import StreamCalls, read_port_counts, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 from sensor.pieces import Pieces
@@ -59,6 +59,7 @@ class Capture:
         self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
         self._handshakes = HandshakeTable()
+        self._stream_calls = StreamCalls()
         self._assembler = ExchangeAssembler(
             to_unix_ns=clock.to_unix_ns,
             stage=self._stage,
@@ -97,7 +98,9 @@ class Capture:
         now_ns = self._clock.monotonic_ns()
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
-        return [*told, *self._streams.take(self._frames.read(READ_LIMIT)), *self._streams.poll(now_ns)]
+        streams = [*self._streams.take(self._frames.read(READ_LIMIT)), *self._streams.poll(now_ns)]
+        self._stream_calls.add(streams)
+        return [*told, *streams]
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
@@ -154,7 +157,7 @@ class Capture:
         if self._is_closed:
             return self._last_coverage
         maps = self._program.maps
-        return read_port_counts(maps["ports"], maps["peers"], self._handshakes)
+        return read_port_counts(maps["ports"], maps["peers"], self._handshakes, self._stream_calls)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -1,9 +1,9 @@
 """Reads the maps of the coverage: what was seen of each listening port, and of each host that is called encrypted."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from sensor.calls import Role
+from sensor.calls import Exchange, Role
 from sensor.coverage.handshakes import End, HandshakeTable
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortProtocol
 from sensor.exchange import name_address
@@ -18,6 +18,7 @@ from sensor.kernel.abi import (
     KernelEvent,
 )
 from sensor.kernel.syscalls import read_batch
+from sensor.streams.exchange import StreamExchange
 
 _PROTOCOLS: Final = {
     ConnectionKind.HTTP: PortProtocol.HTTP,
@@ -34,15 +35,20 @@ _Count = tuple[End, int, bytes]  # Of whom, ConnectionKind, a PORT_COUNT.
 
 
 def read_port_counts(
-    ports_fd: int, peers_fd: int | None = None, handshakes: HandshakeTable | None = None
+    ports_fd: int,
+    peers_fd: int | None = None,
+    handshakes: HandshakeTable | None = None,
+    streams: "StreamCalls | None" = None,
 ) -> list[PortCount]:
-    """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes."""
+    """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes, and the calls
+    of HTTP/2, which the kernel does not count.
+    """
     totals: dict[tuple[PortProtocol, End], tuple[int, ...]] = {}
     for end, kind, value in [*_read_ports(ports_fd), *(_read_peers(peers_fd) if peers_fd is not None else ())]:
         protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
         before = totals.get((protocol, end), _NO_COUNT)
         totals[protocol, end] = tuple(map(sum, zip(before, PORT_COUNT.unpack(value), strict=True)))
-    return [_build(protocol, end, count, handshakes) for (protocol, end), count in sorted(totals.items())]
+    return [_build(protocol, end, count, handshakes, streams) for (protocol, end), count in sorted(totals.items())]
 
 
 def _read_ports(map_fd: int) -> Iterator[_Count]:
@@ -57,9 +63,17 @@ def _read_peers(map_fd: int) -> Iterator[_Count]:
         yield (cgroup_id, CoverageRole.OUTBOUND, port, name_address(family, address)), kind, value
 
 
-def _build(protocol: PortProtocol, end: End, count: Sequence[int], handshakes: HandshakeTable | None) -> PortCount:
+def _build(
+    protocol: PortProtocol,
+    end: End,
+    count: Sequence[int],
+    handshakes: HandshakeTable | None,
+    streams: "StreamCalls | None",
+) -> PortCount:
     cgroup_id, role, port, address = end
     connections, size, late, calls, lost, exchanges = count
+    if streams is not None and protocol is PortProtocol.HTTP2:
+        calls += streams.count(cgroup_id, port)
     heard = NO_HANDSHAKES
     if handshakes is not None and protocol is PortProtocol.ENCRYPTED:
         heard = handshakes.find(end)
@@ -77,6 +91,24 @@ def _build(protocol: PortProtocol, end: End, count: Sequence[int], handshakes: H
         exchanges=exchanges,
         handshakes=heard,
     )
+
+
+class StreamCalls:
+    """Calls of HTTP/2 by the port of the server's end, as they are told. Mutable, and bounded as the map `ports`."""
+
+    def __init__(self) -> None:
+        self._calls: dict[tuple[int, int], int] = {}
+
+    def add(self, told: Iterable[Exchange | StreamExchange]) -> None:
+        """Counts those of server ends."""
+        for exchange in (one.exchange for one in told if isinstance(one, StreamExchange)):
+            key = (exchange.cgroup_id, exchange.local_port)
+            if exchange.role is Role.SERVER and (key in self._calls or len(self._calls) < PORTS_SIZE):
+                self._calls[key] = self._calls.get(key, 0) + exchange.calls
+
+    def count(self, cgroup_id: int, port: int) -> int:
+        """Calls so far."""
+        return self._calls.get((cgroup_id, port), 0)
 
 
 def take_first_bytes(handshakes: HandshakeTable, event: KernelEvent, data: bytes) -> None:

@@ -66,6 +66,53 @@ def measure(capture: Capture, programs: tuple[int, int], run: Callable[[], None]
     return best[0], best[1]
 
 
+def _talk_first(client: socket.socket, server: socket.socket, first: tuple[bytes, bytes]) -> None:
+    """The first words of a connection, which decide what it is."""
+    for sender, receiver, data in ((client, server, first[0]), (server, client, first[1])):
+        sender.sendall(data)
+        receiver.recv(65536)
+
+
+def _send_datagrams(payload: bytes, count: int, ends: tuple[socket.socket, socket.socket]) -> None:
+    client, server = ends
+    for _ in range(count):
+        client.send(payload)
+        server.recv(65536)
+
+
+def measure_unread(capture: Capture, programs: tuple[int, int]) -> None:
+    """What is only counted: exchanges of connections that are not HTTP, and datagrams."""
+    asked, answered = b"\x17\x03\x03\x00\x64" + b"x" * 100, b"\x17\x03\x03\x01\x2c" + b"x" * 300
+    hellos = (b"\x16\x03\x01\x00\x28\x01" + b"x" * 39, b"\x16\x03\x03\x00\x28\x02" + b"x" * 39)
+    for case, first in (("encrypted", hellos), ("other", (b"\0" * 40, b"\0" * 40))):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname()) as client,
+        ):
+            server, _ = listener.accept()
+            with server:
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for _ in range(10):
+                    _talk_first(client, server, first)
+                run = functools.partial(_make_calls, asked, answered, CALLS, (client, server))
+                _print(case, "", measure(capture, programs, run))
+    datagrams = {"dns": b"\x12\x34\x01\x00" + b"d" * 40, "quic": b"\xc3\x00\x00\x00\x01" + b"q" * 1195}
+    for case, payload in datagrams.items():
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
+        ):
+            server.bind(("127.0.0.1", 0))
+            client.connect(server.getsockname())
+            run = functools.partial(_send_datagrams, payload, CALLS, (client, server))
+            _print(case, "", measure(capture, programs, run))
+
+
+def _print(case: str, name: str, spent: tuple[float, float]) -> None:
+    print(f"{case:26} {name:8} ingress {spent[0]:5.0f} egress {spent[1]:5.0f} both {sum(spent):5.0f} ns")
+
+
 def main() -> None:
     """Prints the table."""
     stats = enable_statistics()
@@ -105,9 +152,8 @@ def main() -> None:
                                 (program.ingress, program.egress),
                                 functools.partial(_make_calls, sent, answer, CALLS, ends),
                             )
-                    print(
-                        f"{case:26} {name:8} ingress {spent[0]:5.0f} egress {spent[1]:5.0f} both {sum(spent):5.0f} ns"
-                    )
+                    _print(case, name, spent)
+        measure_unread(capture, (program.ingress, program.egress))
         capture.close()
     finally:
         (mount / back.lstrip("/") / "cgroup.procs").write_text("0")

@@ -164,7 +164,7 @@ def read(seen: Seen, inventory: Inventory) -> bool:
     return (
         seen.rows_of("plain").get("http", {}).get("calls", 0) >= PLAIN_CALLS
         and seen.rows_of("tls").get("encrypted", {}).get("estimated_calls", 0) >= TLS_CALLS * TLS_CONNECTIONS
-        and seen.rows_of("http2").get("http2", {}).get("connections", 0) >= 1
+        and seen.rows_of("http2").get("http2", {}).get("calls", 0) >= HTTP2_CALLS
         and seen.rows_of("quic").get("quic", {}).get("connections", 0) >= FLOWS
     )
 
@@ -190,6 +190,7 @@ def test_https_says_what_it_is_and_how_much(seen: Seen) -> None:
 
 def test_http2_in_the_clear_is_read(seen: Seen) -> None:
     row = seen.rows_of("http2")["http2"]
+    assert (row["connections"], row["calls"]) == (1, HTTP2_CALLS)
     assert (row["reading"], row["is_http_like"], row["reason"]) == ("read", True, "")
 
 

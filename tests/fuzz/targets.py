@@ -9,9 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from sensor.coverage.handshakes import HandshakeTable
+from sensor.coverage.row import CoverageRole
 from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head, read_response_content_type
 from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State
 from sensor.protocols.http1_stream import MessageReader
+from sensor.protocols.tls import (
+    NAME_CHARACTERS_MAX,
+    PROTOCOLS_MAX,
+    VERSIONS_MAX,
+    list_weaknesses,
+    parse_client_hello,
+    parse_server_hello,
+)
 from sensor.reassembly.connection import Connection, Direction, TcpPacket
 from sensor.reassembly.stream import MAX_WAITING_BYTES, Chunk, Piece, Segment, StreamAssembler
 from sensor.replay.capture_file import CaptureFile, CaptureFileError
@@ -144,6 +154,27 @@ def fuzz_conversation(data: bytes) -> None:
     assert sum(table.counts.unread_bytes.values()) <= table.counts.stream_bytes
 
 
+def fuzz_tls_hello(data: bytes) -> None:
+    """The first bytes of an encrypted connection, cut anywhere: what is read of them is bounded text of the names' own
+    alphabets, and of a cut nothing is read that the whole does not say.
+    """
+    hello, answer = parse_client_hello(data), parse_server_hello(data)
+    assert hello is None or answer is None
+    if hello is not None:
+        assert len(hello.server_name) <= NAME_CHARACTERS_MAX and hello.server_name.isascii()
+        assert len(hello.protocols) <= PROTOCOLS_MAX and all(name.isprintable() for name in hello.protocols)
+        assert len(hello.versions) <= VERSIONS_MAX
+        for size in range(0, len(data), max(1, len(data) // 16)):
+            cut = parse_client_hello(data[:size])
+            assert cut is None or cut.server_name in ("", hello.server_name)
+    if answer is not None:
+        list_weaknesses(answer.version, answer.cipher_suite)
+    table = HandshakeTable()
+    table.take_client((0, CoverageRole.LISTENING, 443, ""), "::", data)
+    table.take_server((0, CoverageRole.LISTENING, 443, ""), data)
+    assert table.find((0, CoverageRole.LISTENING, 443, "")).count == 1
+
+
 _FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "http1_head": fuzz_http1_head,
@@ -152,6 +183,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "connection": fuzz_connection,
     "capture_file": fuzz_capture_file,
     "conversation": fuzz_conversation,
+    "tls_hello": fuzz_tls_hello,
     **streams.TARGETS,
     **described.TARGETS,
 }
