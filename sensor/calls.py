@@ -161,6 +161,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     # Hashes by which the kernel can be taught to recognise the like of it (sensor.recognition); 0: not computed.
     profile: int = 0
     host: int = 0
+    credential: int = 0  # Hash of a value that says who calls, as the kernel told it; 0: none.
     is_ambiguous: bool = False  # Programs may disagree where the request ends: a sign of smuggling.
     bodies: RawBodies | None = None  # Of a sampled call that is final.
     # Of a WebSocket that ended; None where they could not be counted.

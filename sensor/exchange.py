@@ -253,6 +253,7 @@ class ExchangeAssembler:
             bool(event.flags & _LOSSY),
             head.profile,
             head.host,
+            head.credential,
             bool((head.marks | event.marks) & _AMBIGUOUS),
             self._pieces.pop(event.connection, event.call) if is_final else None,
         )

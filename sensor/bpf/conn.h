@@ -40,6 +40,7 @@ struct call {
   u64 unseen;  /* Of its leaf: bits of body_class() whose bodies are wanted at once. */
   u32 leaf_node;
   u32 leaf_has_slash;
+  u64 credential;
   u32 route;
   u32 profile;
   u32 number;
@@ -96,6 +97,7 @@ struct flow {
   u64 is_counted; /* The call in the draft is counted by an earlier record. */
   u64 profile;
   u64 host;
+  u64 credential;
   u32 draft_call;
   u32 draft_from; /* Packet offset of its data. */
   u32 draft_size;
@@ -201,6 +203,7 @@ enum program {
   PROGRAM_DATAGRAM,
   PROGRAM_BODY,
   PROGRAM_UPGRADED,
+  PROGRAM_ROUTE,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

@@ -67,6 +67,7 @@ struct http_event {
   u8 _pad;
   u64 profile; /* Request heads: the hashes that user space teaches back in `profiles` and `roots`; 0: not computed. */
   u64 host;
+  u64 credential; /* As in struct call_record. */
   u8 local_address[16]; /* IPv4 in the first four bytes. */
   u8 remote_address[16];
 };
@@ -125,7 +126,7 @@ struct call_record {
   u64 connection;
   u64 cgroup_id;
   u64 peer_cgroup_id;
-  u64 actor;  /* Profile, client address and client cgroup, folded. */
+  u64 actor;  /* Profile, credential, client address and client cgroup, folded. */
   u64 object; /* Values of the path, hashed; 0: none. R_UNLEARNED: `object` and `number` are the server's address. */
   u64 number; /* The last value of the path as a number; NUMBER_NONE. */
   u32 route;  /* Of struct leaf. */
@@ -141,10 +142,10 @@ struct call_record {
   u8 flags;
   u8 family;
   u8 calls;
-  u8 _pad[6];
-  u8 client_address[16]; /* Of the client's end, whichever end this is. IPv4 in the first four bytes. */
+  u8 _pad[2];
   u32 call; /* As in struct http_event. */
-  u32 _reserved;
+  u8 client_address[16]; /* Of the client's end, whichever end this is. IPv4 in the first four bytes. */
+  u64 credential; /* Hash of a value that by itself says who calls, and that is not in the profile (told.h); 0: none. */
 };
 
 #define NUMBER_NONE (~0ULL)
@@ -211,6 +212,9 @@ enum name_kind {
   N_QUERY_IGNORED = 3,
   N_QUERY_CREDENTIAL = 4, /* Part of the profile. */
   N_QUERY_OBJECT = 5,     /* Part of the object, as a value of the path. */
+  N_HEADER_AUTHORIZATION = 6, /* Told, cut or part of the profile, by its scheme (told.h). */
+  N_HEADER_KEY = 7,           /* A key: told, unless it may be a JWT. */
+  N_HEADER_PRESENT = 8,       /* A signature of the request: only that there is one is part of the profile. */
 };
 
 #define NAME_BUCKETS 2048

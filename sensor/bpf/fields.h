@@ -4,6 +4,7 @@
 #define APIDAE_FIELDS_H
 
 #include "head.h"
+#include "told.h"
 
 #define FIELD_STEPS 160
 
@@ -91,10 +92,13 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
     read_coding(h, at + 1);
     return;
   }
-  u32 kind = find_name(name_end(V(h->name), low_bytes(word, length & 7), length));
-  if (kind == N_HEADER_IGNORED) {
+  u64 name = name_end(V(h->name), low_bytes(word, length & 7), length);
+  u32 kind = find_name(name);
+  if (kind == N_HEADER_IGNORED || kind == N_HEADER_PRESENT) {
     h->at = at;
     h->mode = H_SKIPPED;
+    if (kind == N_HEADER_PRESENT)
+      h->profile = fold(V(h->profile), name ^ ((load(h, skip_blanks(h, at + 1)) & 0xff) == '\r'));
     return;
   }
   sip_start(&h->sip, set->sip_key[0], set->sip_key[1]);
@@ -106,25 +110,31 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
     return;
   }
   start_value(h, from, 0);
+  if (kind == N_HEADER_KEY || kind == N_HEADER_AUTHORIZATION) {
+    h->name = name;
+    h->to = at + 1;
+    h->mode = kind == N_HEADER_KEY ? H_KEY : H_VALUE;
+  }
 }
 
 /* Marks LF, VT, FF and CR. */
 static __always_inline u64 line_ends(u64 word) { return BETWEEN(word & M7F, '\n', '\r') & ~word & MARKS; }
 
-/* The value, or whole line, in hand ends before `at`, where CR LF must be. */
+/* The value, or whole line, in hand ends before `at`, where CR LF must be, or the comma of what is signed. */
 static __always_inline void end_hashed(struct head *h, u64 word, u32 at) {
   u32 length = at - V(h->from);
   u64 hash = sip_end(&h->sip, low_bytes(word, length & 7), length, 1, 3);
   u64 around = load(h, at - 1);
   u8 before = around;
-  if ((around >> 8 & 0xffff) != 0x0a0d || (h->is_host && (before == ' ' || before == '\t')))
+  int is_comma = (around >> 8 & 0xff) == ',';
+  if ((!is_comma && (around >> 8 & 0xffff) != 0x0a0d) || (h->is_host && (before == ' ' || before == '\t')))
     refuse(h);
   if (h->is_host)
     h->host = hash;
   else
     h->profile = fold(V(h->profile), hash);
-  h->at = at + 2;
-  h->mode = H_LINE;
+  h->at = is_comma ? at : at + 2;
+  h->mode = is_comma ? H_SKIPPED : H_LINE;
 }
 
 static __always_inline void skip_step(struct head *h, u32 at, u64 word) {
@@ -160,8 +170,17 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     skip_step(h, at, word);
     return;
   }
-  if (mode == H_HASHED) {
-    u64 ends = line_ends(word);
+  if (mode == H_VALUE || mode == H_KEY) {
+    start_told(h, skip_blanks(h, V(h->to)), mode == H_KEY);
+    return;
+  }
+  if (mode == H_TOLD) {
+    told_step(h, set, at, word);
+    return;
+  }
+  if (mode == H_HASHED || mode == H_SIGNED) {
+    u64 is_comma_end = -(u64)(mode == H_SIGNED);
+    u64 ends = line_ends(word) | (equal_bytes(word, REPEAT(',')) & is_comma_end);
     if (ends) {
       end_hashed(h, word, at + first_byte(ends));
       return;
@@ -169,7 +188,7 @@ static __always_inline void field_step(struct head *h, const struct settings *se
     sip_word(&h->sip, word, 1);
     h->at = at + 8;
     word = load(h, at + 8);
-    if (!line_ends(word)) {
+    if (!(line_ends(word) | (equal_bytes(word, REPEAT(',')) & is_comma_end))) {
       sip_word(&h->sip, word, 1);
       h->at = at + 16;
     }

@@ -18,7 +18,7 @@
 #define GOLDEN 0x9E3779B97F4A7C15ULL
 #define LOWER_CASE REPEAT(0x20)
 
-enum head_mode { H_LINE, H_NAME, H_SKIPPED, H_HASHED, H_SEGMENT, H_CLASS, H_CREDENTIAL, H_OBJECT };
+enum head_mode { H_LINE, H_NAME, H_SKIPPED, H_HASHED, H_SIGNED, H_VALUE, H_KEY, H_TOLD, H_SEGMENT, H_CLASS, H_CREDENTIAL, H_OBJECT };
 enum head_verdict { HEAD_GOES_ON, HEAD_DONE, HEAD_REFUSED };
 
 /* Which bytes a segment holds: any mark in a word says that there is one. */
@@ -34,6 +34,7 @@ struct head {
   u64 name; /* Hash of the name in hand. */
   u64 profile;
   u64 host;
+  u64 credential; /* Of struct call_record. */
   u64 object;
   u64 number;
   u64 length; /* Content-Length. */

@@ -7,8 +7,8 @@
  * (GSO). Ingress therefore sees losses, reordering and duplicates; egress sees duplicates only.
  *
  * Path of a packet: ingress()/egress() find the connection (sockets.h) and put the segment in order (order.h). By tail calls, because one
- * program would pass the verifier's million steps: recognise() and answer() read the plain heads of requests and responses, walk() follows
- * all other messages and tells of heads and ends (again for each MESSAGES steps), body() copies the bodies of samples, finish() ends what
+ * program would pass the verifier's million steps: recognise() with route() and answer() read the plain heads of requests and responses,
+ * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), body() copies the bodies of samples, finish() ends what
  * a FIN or RST leaves.
  *
  * Always returns 1: nothing is ever blocked here.
@@ -190,19 +190,41 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
   return leave_packet(skb, h.sk, h.c, h.f, is_deferred);
 }
 
-/* The packet's next message, which is a request, where user space has taught it. */
-static __always_inline int recognise_packet(struct __sk_buff *skb) {
+/* The packet's next message, which is a request, where user space may have taught it. */
+int recognise(struct __sk_buff *skb) {
   struct hand h;
   if (!take_hand(skb, &h, 0))
     return PASS;
   struct scratch *s = take_scratch();
-  struct recognised r;
   h.f->looks++;
-  int is_known = s && load_head(skb, &s->head, V(h.f->offset), HEAD_MAX) && look_up(skb, h.sk, s, h.c, h.f, h.set, h.now, &r);
-  if (is_known)
-    take_call(skb, h.sk, h.c, h.f, s, &r, h.key, h.direction, h.now);
+  if (s && load_head(skb, &s->head, V(h.f->offset), HEAD_MAX) && read_lines(h.sk, s, h.c, h.set)) {
+    pass_scratch(skb, s);
+    programs.call(skb, PROGRAM_ROUTE);
+    skb->cb[4] = 1;
+    count(C_TAIL_FAILED);
+  }
   if (s)
     free_scratch(s);
+  h.f->is_tried = 1;
+  call_walk(skb, 0);
+  return leave_packet(skb, h.sk, h.c, h.f, 0);
+}
+
+/* The second half of `recognise`. */
+int route(struct __sk_buff *skb) {
+  struct scratch *s = passed_scratch(skb);
+  if (!s)
+    return PASS;
+  struct hand h;
+  if (!take_hand(skb, &h, 0)) {
+    free_scratch(s);
+    return PASS;
+  }
+  struct recognised r;
+  int is_known = find_route(skb, s, h.c, h.f, h.set, h.now, &r);
+  if (is_known)
+    take_call(skb, h.sk, h.c, h.f, s, &r, h.key, h.direction, h.now);
+  free_scratch(s);
   if (!is_known) {
     h.f->is_tried = 1;
     call_walk(skb, 0);
@@ -234,7 +256,6 @@ int answer(struct __sk_buff *skb) {
 int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
 int finish(struct __sk_buff *skb) { return finish_conn(skb); }
-int recognise(struct __sk_buff *skb) { return recognise_packet(skb); }
 int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
 int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }
 int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }

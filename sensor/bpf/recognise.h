@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The program before `walk` at the start of a request: a call that user space has taught (its service, host, method, path and everything
- * else that is read in its head) goes by a record, and its head is not looked at again. All others go on to `walk`.
+ * The programs before `walk` at the start of a request: a call that user space has taught (its service, host, method, path and everything
+ * else that is read in its head) goes by a record, and its head is not looked at again. All others go on to `walk`. `recognise` reads the
+ * request line and the field lines, `route` path and query: together they would pass the verifier's million steps. The scratch with the
+ * head goes from one to the other, its number in skb->cb[4].
  */
 #ifndef APIDAE_RECOGNISE_H
 #define APIDAE_RECOGNISE_H
@@ -13,10 +15,11 @@
 #include "seen.h"
 
 #define SCRATCHES 4       /* Softirq on top of process context on top of preempted others. */
-#define RECOGNISED_MAX 8  /* Of one segment; each takes a tail call from those that `walk` may need. */
+#define RECOGNISED_MAX 3  /* Of one segment; each takes two tail calls from those that `walk` may need. */
 
 struct scratch {
   u64 busy;
+  u64 number; /* Of this scratch. */
   struct root_key root;
   struct leaf_key leaf;
   u64 unseen; /* Of the leaf, as in struct call. */
@@ -46,11 +49,22 @@ static __always_inline struct scratch *take_scratch(void) {
   for (u32 i = 0; i < SCRATCHES; i++) {
     u32 key = i;
     struct scratch *s = scratches.lookup(&key);
-    if (s && !__sync_lock_test_and_set(&s->busy, 1))
+    if (s && !__sync_lock_test_and_set(&s->busy, 1)) {
+      s->number = i;
       return s;
+    }
   }
   count(C_SCRATCH_BUSY);
   return 0;
+}
+
+/* To the program that is called next. */
+static __always_inline void pass_scratch(struct __sk_buff *skb, struct scratch *s) { skb->cb[4] = 2 + V(s->number); }
+
+static __always_inline struct scratch *passed_scratch(struct __sk_buff *skb) {
+  u32 key = skb->cb[4] - 2;
+  skb->cb[4] = 1;
+  return scratches.lookup(&key);
 }
 
 static __always_inline void free_scratch(struct scratch *s) { __sync_lock_test_and_set(&s->busy, 0); }
@@ -75,7 +89,7 @@ static __always_inline int load_head(struct __sk_buff *skb, struct head *h, u32 
     return 0;
   h->end = n;
   h->size = h->node = h->depth = 0;
-  h->object = h->host = h->length = 0;
+  h->object = h->host = h->credential = h->length = 0;
   h->has_host = h->has_slash = h->flags = h->is_suspicious = h->is_unknown = 0;
   return 1;
 }
@@ -116,15 +130,19 @@ static __always_inline u64 next_wait(const struct settings *set, struct leaf *le
   return set->head_sample_ns * (1 - is_first);
 }
 
-static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
-                                   const struct settings *set, u64 now, struct recognised *r) {
+/* 1: request line and field lines are plain. */
+static __always_inline int read_lines(struct bpf_sock *sk, struct scratch *s, const struct conn *c, const struct settings *set) {
   struct head *h = &s->head;
   read_line(h);
   if (V(h->verdict) == HEAD_REFUSED)
     return 0;
   find_fields(sk, c, h, set);
-  if (V(h->verdict) == HEAD_REFUSED)
-    return 0;
+  return V(h->verdict) != HEAD_REFUSED;
+}
+
+static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, const struct conn *c, struct flow *f,
+                                      const struct settings *set, u64 now, struct recognised *r) {
+  struct head *h = &s->head;
   h->node = find_root(skb, s, c);
   read_path(h, set);
   if (V(h->verdict) == HEAD_REFUSED)
@@ -134,6 +152,7 @@ static __always_inline int look_up(struct __sk_buff *skb, struct bpf_sock *sk, s
     return 0;
   f->profile = V(h->profile);
   f->host = V(h->host);
+  f->credential = V(h->credential);
   f->is_suspicious = V(h->is_suspicious);
   if (!V(h->node))
     return 0;
@@ -175,6 +194,7 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
   f->is_wanted = 0;
   f->profile = 0;
   f->host = 0;
+  f->credential = 0;
   if (!is_told)
     return; /* A client end that is left to its server, or a call past the queue. */
   struct call *call = slot(sk, c, V(f->draft_call));
@@ -182,7 +202,9 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
     return;
   u8 role = s->root.role, family = s->root.family;
   u64 client_cgroup = role == ROLE_SERVER ? c->peer_cgroup_id : c->cgroup_id;
-  call->actor = fold(fold(V(h->profile), address_word(s->from, family)), client_cgroup);
+  u64 credential = V(h->credential), profile = credential ? fold(V(h->profile), credential) : V(h->profile);
+  call->actor = fold(fold(profile, address_word(s->from, family)), client_cgroup);
+  call->credential = credential;
   call->object = V(h->object);
   call->object_number = V(h->number);
   call->route = r->route;

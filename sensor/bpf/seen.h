@@ -16,6 +16,7 @@ struct seen {
   u64 key; /* Of what `settings` it was read by. */
   u64 profile;
   u64 host;
+  u64 credential;
   u64 length;
   u32 size;
   u8 flags;
@@ -70,6 +71,7 @@ static __always_inline int recall(struct head *h, struct seen *s, const struct s
   s->misses = 0;
   h->profile = s->profile;
   h->host = s->host;
+  h->credential = s->credential;
   h->length = s->length;
   h->flags = s->flags;
   h->size = V(h->fields) + V(s->size);
@@ -94,6 +96,7 @@ static __always_inline void remember(const struct head *h, struct seen *s, const
   s->version = V(h->version);
   s->profile = V(h->profile);
   s->host = V(h->host);
+  s->credential = V(h->credential);
   s->length = V(h->length);
   s->flags = V(h->flags);
 }

@@ -145,6 +145,7 @@ static __always_inline void fill_record(struct __sk_buff *skb, struct conn *c, s
   r->object = s->object;
   r->number = s->object_number;
   r->call = s->number;
+  r->credential = s->credential;
   u8 server[16] = {};
   int is_from_client = is_egress(skb) == (V(f->draft_role) == ROLE_CLIENT);
   if (is_from_client)
@@ -220,6 +221,7 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
       e.family = read_addresses(skb, e.remote_address, e.local_address);
     e.profile = f->profile;
     e.host = f->host;
+    e.credential = f->credential;
     e.flags |= f->is_suspicious * F_SUSPICIOUS;
   }
   int is_put = put(skb, &e, from, size);
@@ -243,7 +245,7 @@ static __always_inline void end_head(struct flow *f, struct call *s) {
   if (s && V(f->is_muted))
     s->flags = (s->flags & ~CALL_BODY) | CALL_RECORD | f->is_suspicious * CALL_SUSPICIOUS;
   f->is_muted = f->is_suspicious = 0;
-  f->profile = f->host = 0;
+  f->profile = f->host = f->credential = 0;
 }
 
 /* The draft's event found the ring full. */

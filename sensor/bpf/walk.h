@@ -203,6 +203,7 @@ static __always_inline void reject(struct __sk_buff *skb, struct bpf_sock *sk, s
   end_flow(f);
   f->profile = 0;
   f->host = 0;
+  f->credential = 0;
   f->offset = skb->len;
   if (++c->tries >= TRIES_MAX) {
     c->kind = K_OTHER;

@@ -121,6 +121,23 @@ def is_unread_header(name: bytes) -> bool:
     return name == b"proxy-authorization" or _classify_name(name).is_ignored
 
 
+def is_signature_header(name: bytes) -> bool:
+    """Whether a header of this name (lower case) is a signature of its request whatever its value, if it has one."""
+    return (
+        name not in _READ_OTHERWISE
+        and name != b"proxy-authorization"
+        and _classify_name(name).kind is Kind.HMAC_SIGNATURE
+    )
+
+
+def is_key_header(name: bytes) -> bool:
+    """Whether each value of `KEY_BYTES` or more in a header of this name (lower case) is a key, unless it is a JWT."""
+    if name in _READ_OTHERWISE or name in (b"signature", b"proxy-authorization"):
+        return False
+    role = _classify_name(name)
+    return role.is_key and not role.is_ignored and role.kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER)
+
+
 class Authenticator:
     """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
 

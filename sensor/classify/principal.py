@@ -1,9 +1,10 @@
 """Who a request came from: `Evidence` in, keyed hashes of principal and credential out. No value passes this file.
 
 The *credential* is the whole value presented, the *principal* is who it speaks for: a refreshed JWT is a new credential
-of the same principal. Where a request carries several credentials the strongest names the caller, in the order of
-`_STRENGTH`. A credential that the copy limit may have cut is `truncated` and never hashed: JWTs of one issuer share
-their first bytes, and two callers would become one.
+of the same principal. A request that is signed anew each time presents its key, not its signature; a signature that
+names no key (`_UNNAMED`) says that somebody signed, and not who. Where a request carries several credentials the
+strongest names the caller, in the order of `_STRENGTH`. A credential that the copy limit may have cut is `truncated`
+and never hashed: JWTs of one issuer share their first bytes, and two callers would become one.
 """
 
 import re
@@ -39,7 +40,12 @@ _STRENGTH: Final = (
 # By plain number: an operation on members of a flag costs 1 us, on their numbers 0.03.
 _RANK: Final = {kind.value: rank for rank, kind in enumerate(_STRENGTH)}
 
-# Where the name of the key, not the signature, is the principal: every signature differs.
+# Every signature differs, so the key that it names is the credential too; and where it names none, nobody is named.
+_SIGNED: Final = frozenset(
+    kind.value for kind in (Kind.AWS_SIGV4, Kind.AWS_SIGV4_QUERY, Kind.DIGEST, Kind.OAUTH1, Kind.HTTP_MESSAGE_SIGNATURE)
+)
+_UNNAMED: Final = Kind.HMAC_SIGNATURE.value
+# Where the name of the key, not the signature, is the principal.
 _SIGV4_KEY = re.compile(rb"Credential=([^/,%\s&]+)", re.IGNORECASE)
 _DIGEST_USER = re.compile(rb'username="?([^",]+)')
 _OAUTH1_KEY = re.compile(rb'oauth_(?:token|consumer_key)="?([^",&]+)')
@@ -123,6 +129,12 @@ class Principals:
         kinds = _combine(bits)
         if best.is_cut:
             return Credentials(kinds, 0, PrincipalKind.UNSPECIFIED, 0, True)
+        if best.kind.value == _UNNAMED:
+            return Credentials(kinds, 0, PrincipalKind.UNSPECIFIED, 0, False)
+        if best.kind.value in _SIGNED:
+            named, text = identify(best)
+            key = self._hash(text)
+            return Credentials(kinds, key, named, key, False)
         # The carrier's name is part of it: the same text under two names is two credentials only where the server reads
         # both.
         credential = self._hash(best.value)

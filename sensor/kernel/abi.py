@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-# struct http_event, 144 bytes, without its data; see bpf/events.h for each field.
-EVENT = struct.Struct("<9Q3I3H5Bx2Q16s16s")
+# struct http_event, 152 bytes, without its data; see bpf/events.h for each field.
+EVENT = struct.Struct("<9Q3I3H5Bx3Q16s16s")
 # struct frames_event, 88 bytes, without its data; and what of it is read of every event.
 FRAMES_EVENT = struct.Struct("<2Q4I4B2H2Q16s16s")
 FRAMES_HEAD = struct.Struct("<2Q4I4B")
@@ -86,6 +86,7 @@ class KernelEvent(NamedTuple):
     marks: int
     profile: int
     host: int
+    credential: int
     local_address: bytes
     remote_address: bytes
 
@@ -126,10 +127,10 @@ RECORD: Final = np.dtype(
         ("flags", "u1"),
         ("family", "u1"),
         ("calls", "u1"),
-        ("_pad", "u1", (6,)),
-        ("client_address", "u1", (16,)),
+        ("_pad", "u1", (2,)),
         ("call", "<u4"),
-        ("_reserved", "<u4"),
+        ("client_address", "u1", (16,)),
+        ("credential", "<u8"),
     ]
 )
 NUMBER_NONE: Final = (1 << 64) - 1
@@ -214,6 +215,9 @@ class NameKind(IntEnum):
     QUERY_IGNORED = 3
     QUERY_CREDENTIAL = 4
     QUERY_OBJECT = 5
+    HEADER_AUTHORIZATION = 6
+    HEADER_KEY = 7
+    HEADER_PRESENT = 8
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.

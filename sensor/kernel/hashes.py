@@ -112,6 +112,8 @@ def fold_address(packed: bytes) -> int:
     return fold(int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little"))
 
 
-def fold_actor(profile: int, client_address: bytes, client_cgroup_id: int) -> int:
-    """`actor` of a record, from the profile's hash, the packed address and the cgroup of the client (0: unknown)."""
-    return fold(fold(profile, fold_address(client_address)), client_cgroup_id)
+def fold_actor(profile: int, credential: int, client_address: bytes, client_cgroup_id: int) -> int:
+    """`actor` of a record, from the profile's hash, the credential's (0: none), and the packed address and the cgroup
+    (0: unknown) of the client."""
+    own = fold(profile, credential) if credential else profile
+    return fold(fold(own, fold_address(client_address)), client_cgroup_id)

@@ -1,9 +1,9 @@
 """Who made the calls of a batch of records: the kernel's 64-bit `actor` to an actor of `sensor.facts`.
 
-The kernel's number stands for profile, client address and client cgroup. The client's workload is part of the key too:
-where a cgroup names it, it is looked up once a batch; processes of a shared one (the root, a slice, a login session)
-are told apart by their connections, so there for each connection of the batch. So an actor stays true when names
-change.
+The kernel's number stands for profile, credential, client address and client cgroup. The client's workload is part of
+the key too: where a cgroup names it, it is looked up once a batch; processes of a shared one (the root, a slice, a
+login session) are told apart by their connections, so there for each connection of the batch. So an actor stays true
+when names change.
 """
 
 from collections.abc import Callable, Sequence
@@ -147,12 +147,13 @@ class ActorTable:
     def _build(self, record: Any, workload: str) -> ActorFacts:
         address = _name_client(record)
         profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
+        told = int(record["credential"]) if profile.is_told else 0
         if record["role"] == Role.SERVER and profile.hops:
             address = self._find_client(profile.hops, address)
         return ActorFacts(
-            principal=profile.principal,
+            principal=told or profile.principal,
             principal_kind=profile.principal_kind,
-            credential=profile.credential,
+            credential=told or profile.credential,
             is_credential_truncated=False,
             client_address=address,
             client_workload=workload,
@@ -180,4 +181,6 @@ def _name_client(record: Any) -> str:
 
 
 # Of heads that were beyond the budget: nobody saw whether they carried credentials.
-_NO_PROFILE: Final = Profile(0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.UNKNOWN, "", "", CallKind.HTTP, ())
+_NO_PROFILE: Final = Profile(
+    0, PrincipalKind.UNSPECIFIED, 0, AuthenticationKind.UNKNOWN, "", "", CallKind.HTTP, False, ()
+)

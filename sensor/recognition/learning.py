@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, Protocol
 
-from sensor.calls import CallRecord, Exchange, Role, SegmentKind, Service, WorkloadKind
+from sensor.calls import CallRecord, Exchange, Role, Route, SegmentKind, Service, WorkloadKind
 from sensor.classify.objects import read_objects
 from sensor.hosts import OTHER
 from sensor.kernel import hashes
@@ -24,6 +24,9 @@ from sensor.versions import MAX_VERSION_DIGITS, VERSION_DEPTH
 
 # Edges by values of no class that one root may have: names, dates, slugs. Past them the root starts anew.
 VALUE_EDGES_MAX: Final = 8_192
+# Heads that go up at once of a route with a word that is hashed: whether it may be told depends on how many consumers
+# were served (sensor.reveal), and records do not say that.
+WORD_HEADS: Final = 8
 # Where Python's own rule asks for nothing but the class (`is_decided` says what else).
 CLASSES: Final = {
     SegmentKind.INTEGER: frozenset((SegmentClass.DIGITS,)),
@@ -144,20 +147,25 @@ class Learner:
         taught = self._mirror.routes.find(number) if number is not None else None
         if taught is None:
             taught = TaughtRoute(root, trace.node, trace.key)
+            if _has_word(trace.route):
+                next_head_ns, first_samples = 0, max(first_samples, WORD_HEADS)
             self._mirror.add_leaf(root, node, taught, next_head_ns=next_head_ns, first_samples=first_samples)
         elif taught.node is not trace.node:
             return self._contradict(root)
         return True
 
     def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
+        told = exchange.credential
+        is_told = bool(told) and told == record.principal == record.credential
         profile = Profile(
-            record.principal,
+            0 if is_told else record.principal,
             record.principal_kind,
-            record.credential,
+            0 if is_told else record.credential,
             record.authentication,
             record.protocol_version,
             record.request_content_type,
             record.kind,
+            is_told,
             self._read_hops(exchange.request_head),
         )
         known = self._mirror.find_profile(exchange.profile)
@@ -203,6 +211,10 @@ def is_decided(shape: int, depth: int, segment: bytes) -> bool:
             is_uuid = length == _UUID_CHARACTERS and bool(kinds & TokenKind.DASH)
             return depth > 0 and not is_uuid and kinds & _BOTH_CASES == _BOTH_CASES
     return True
+
+
+def _has_word(route: Route) -> bool:
+    return any(segment.kind is SegmentKind.WORD for segment in route.segments)
 
 
 @lru_cache(maxsize=_ADDRESSES)

@@ -145,6 +145,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     protocol_version: str
     request_content_type: str
     kind: CallKind
+    is_told: bool  # Principal and credential are the record's `credential`, and 0 here.
     hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never told.
 
     def __repr__(self) -> str:

@@ -1,16 +1,23 @@
-"""What the name of a header or of a query parameter says by itself: whether its value can be skipped unread.
+"""What the name of a header or of a query parameter says by itself: whether its value can be skipped unread, or told.
 
 The kernel reads heads by names only. A name may be ignored there only where Python would read nothing of it whatever
 its value and whatever else is in the head; a query name that announces a key has its value folded into the profile,
-and one that names an object into the object. Every other header line is part of the profile as a whole, and every other
-query name makes the call unknown. The answers come from `sensor.classify`, so that both ways of a call agree.
+and one that names an object into the object. Of headers that carry keys and signatures the kernel tells or skips the
+value (bpf/told.h). Every other header line is part of the profile as a whole, and every other query name makes the call
+unknown. The answers come from `sensor.classify`, so that both ways of a call agree.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from sensor.classify.authentication import is_context_parameter, is_key_parameter, is_unread_header
+from sensor.classify.authentication import (
+    is_context_parameter,
+    is_key_header,
+    is_key_parameter,
+    is_signature_header,
+    is_unread_header,
+)
 from sensor.classify.client_address import FORWARDING_HEADERS
 from sensor.classify.objects import names_object
 from sensor.kernel.abi import NameKind
@@ -38,11 +45,15 @@ class NameJudge:
             return None
         if name in UNREAD_NAMES or is_unread_header(name):
             return NameKind.HEADER_IGNORED
-        return None
+        if name == b"authorization":
+            return NameKind.HEADER_AUTHORIZATION
+        if is_signature_header(name):
+            return NameKind.HEADER_PRESENT
+        return NameKind.HEADER_KEY if is_key_header(name) else None
 
     def initial_headers(self) -> Iterator[tuple[bytes, NameKind]]:
         """Names that are told before the first call."""
-        for name in sorted({b"host", *UNREAD_NAMES, *FORWARDING_HEADERS}):
+        for name in sorted({b"host", b"authorization", b"x-api-key", *UNREAD_NAMES, *FORWARDING_HEADERS}):
             kind = self.judge_header(name)
             if kind is not None:
                 yield name, kind

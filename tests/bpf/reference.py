@@ -24,6 +24,7 @@ from sensor.kernel.abi import (
 )
 from sensor.kernel.capture import Capture
 from sensor.keyed import hash_siphash
+from tests.bpf.told import read_line
 
 _MASK = (1 << 64) - 1
 FAR_NS = 1 << 62  # A time that never comes: no samples.
@@ -73,9 +74,13 @@ class Reference:
 
     def profile_and_host(self, head: bytes) -> tuple[int, int]:
         """Of a whole head."""
+        return self.read(head)[:2]
+
+    def read(self, head: bytes) -> tuple[int, int, int]:
+        """Profile, host and credential of a whole head."""
         lines = head[: head.index(b"\r\n\r\n")].split(b"\r\n")
         target, version = lines[0].split(b" ", 1)[1].rsplit(b" ", 1)
-        profile, host = hashes.fold(0, version[-1]), 0
+        profile, host, credential = hashes.fold(0, version[-1]), 0, 0
         for line in lines[1:]:
             name, _, value = line.partition(b":")
             if name.lower() in (b"content-length", b"transfer-encoding"):
@@ -84,12 +89,20 @@ class Reference:
             if kind is NameKind.HEADER_HOST:
                 host = hash_fast(self.key, value.strip(b" \t"))
             elif kind is not NameKind.HEADER_IGNORED:
-                profile = hashes.fold(profile, hash_fast(self.key, line))
+                profile, credential = read_line(
+                    kind or 0,
+                    line,
+                    profile,
+                    credential,
+                    name_hash=hashes.hash_header_name(self.seed, name),
+                    hash_line=lambda part: hash_fast(self.key, part),
+                    hash_value=self.hash_segment,
+                )
         query = target.partition(b"?")[2]
         for pair in query.split(b"&") if query else ():
             if self.names.get((True, pair.partition(b"=")[0].lower())) is NameKind.QUERY_CREDENTIAL:
                 profile = hashes.fold(profile, hash_fast(self.key, pair))
-        return profile, host
+        return profile, host, credential
 
     def query_object(self, head: bytes) -> tuple[int, int]:
         """Object and number of the query of a whole head."""

@@ -44,6 +44,7 @@ def event(
         marks=fields.get("marks", 0),
         profile=21,
         host=22,
+        credential=23,
         local_address=b"\x7f\x00\x00\x01" + bytes(12),
         remote_address=b"\x0a\x01\x02\x03" + bytes(12),
     )
@@ -94,6 +95,7 @@ def test_a_call_in_two_events(assembler: ExchangeAssembler, stage: StageCounter)
         is_lossy=False,
         profile=21,
         host=22,
+        credential=23,
     )
     assert assembler.pending_count == 0
     assert (stage.count().seen, stage.count().used) == (1, 1)

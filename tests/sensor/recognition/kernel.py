@@ -30,6 +30,7 @@ from sensor.kernel.abi import (
 )
 from sensor.keyed import hash_siphash
 from sensor.recognition.mirror import MapName
+from tests.bpf.told import read_line
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
@@ -70,15 +71,15 @@ class Kernel:
     def take(self, call: Call) -> str:
         """Which way the call went: `record`, `head` or `unlearned`."""
         settings = Settings(*SETTINGS.unpack(self.maps[MapName.SETTINGS][bytes(4)]))
-        profile, host, found = self._recognise(call, settings)
+        profile, host, credential, found = self._recognise(call, settings)
         if found is not None:
-            self.records.append(self._make_record(call, profile, *found))
+            self.records.append(self._make_record(call, profile, credential, *found))
             return "record"
         if self.heads_left <= 0:
             self.records.append(self._make_unlearned(call))
             return "unlearned"
         self.heads_left -= 1
-        self.exchanges.append(self.make_exchange(call, profile, host))
+        self.exchanges.append(self.make_exchange(call, profile, host, credential))
         return "head"
 
     def drain(self) -> tuple[list[Exchange], np.ndarray]:
@@ -94,9 +95,9 @@ class Kernel:
         method, target, version = lines[0].split(b" ")
         path, _, query = target.partition(b"?")
         if any(byte in path for byte in b"%#;") or not path.startswith(b"/"):
-            return 0, 0, None
+            return 0, 0, 0, None
         sip = lambda text: hash_siphash(settings.sip_key, text)  # noqa: E731
-        profile, host, is_known = sip(version), 0, True
+        profile, host, credential, is_known = sip(version), 0, 0, True
         values: list[bytes] = []
         for pair in query.split(b"&") if query else ():
             name = pair.partition(b"=")[0]
@@ -114,23 +115,31 @@ class Kernel:
             if kind == NameKind.HEADER_HOST:
                 host = sip(value.strip(b" \t"))
             elif kind != NameKind.HEADER_IGNORED:
-                profile = hashes.fold(profile, sip(line))
+                profile, credential = read_line(
+                    kind,
+                    line,
+                    profile,
+                    credential,
+                    name_hash=hashes.hash_header_name(settings.seed, name),
+                    hash_line=sip,
+                    hash_value=sip,
+                )
         found = _fold_query(self._walk(call, method, path, host, sip), values, sip)
         number = self.maps[MapName.PROFILES].get(PROFILE_KEY.pack(profile))
         if found is None:
-            return profile, host, None
+            return profile, host, credential, None
         if number is None or not is_known:
             leaf_key, object_hash, object_number = found
             route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])[1]
-            return profile, host, (route, 0, object_hash, object_number) if self.heads_left <= 0 else None
+            return profile, host, credential, (route, 0, object_hash, object_number) if self.heads_left <= 0 else None
         leaf_key, object_hash, object_number = found
         next_head_ns, route, first, classes = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
         if next_head_ns <= call.time_ns:
             wait_ns = 0 if first else settings.head_sample_ns
             leaf = LEAF.pack(call.time_ns + wait_ns, route, max(0, first - 1), classes)
             self.maps[MapName.LEAVES][leaf_key] = leaf
-            return profile, host, None
-        return profile, host, (route, PROFILE.unpack(number)[0], object_hash, object_number)
+            return profile, host, credential, None
+        return profile, host, credential, (route, PROFILE.unpack(number)[0], object_hash, object_number)
 
     def _walk(self, call: Call, method: bytes, path: bytes, host: int, sip):
         is_server = call.role is Role.SERVER
@@ -170,7 +179,9 @@ class Kernel:
                 return entry & 0xFF
         return 0
 
-    def _make_record(self, call: Call, profile: int, route: int, number: int, object_hash: int, object_number: int):
+    def _make_record(
+        self, call: Call, profile: int, credential: int, route: int, number: int, object_hash: int, object_number: int
+    ):
         record = np.zeros((), RECORD)
         is_server = call.role is Role.SERVER
         address = hashes.pack_address(call.remote_address if is_server else call.local_address)
@@ -180,8 +191,8 @@ class Kernel:
         record["family"] = 4 if len(address) == 4 else 6
         record["client_address"] = np.frombuffer(address.ljust(16, b"\0"), np.uint8)
         client = call.peer_cgroup_id if is_server else call.cgroup_id
-        record["actor"] = hashes.fold_actor(profile, address, client)
-        record["route"], record["profile"] = route, number
+        record["actor"] = hashes.fold_actor(profile, credential, address, client)
+        record["route"], record["profile"], record["credential"] = route, number, credential
         record["object"], record["number"] = object_hash, object_number
         record["flags"] = RecordFlag.FINAL
         record["request_bytes"], record["response_bytes"] = len(call.head), len(call.response)
@@ -189,14 +200,14 @@ class Kernel:
         return record[()]
 
     def _make_unlearned(self, call: Call):
-        record = self._make_record(call, 0, 0, 0, 0, 0)
+        record = self._make_record(call, 0, 0, 0, 0, 0, 0)
         address = hashes.pack_address(call.local_address if call.role is Role.SERVER else call.remote_address)
         record["object"], record["number"] = struct.unpack("<2Q", address.ljust(16, b"\0"))
         record["flags"] |= RecordFlag.UNLEARNED
         return record
 
     @staticmethod
-    def make_exchange(call: Call, profile: int = 0, host: int = 0) -> Exchange:
+    def make_exchange(call: Call, profile: int = 0, host: int = 0, credential: int = 0) -> Exchange:
         """The same call on the slow path."""
         return Exchange(
             time_unix_ns=call.time_ns,
@@ -223,6 +234,7 @@ class Kernel:
             is_lossy=False,
             profile=profile,
             host=host,
+            credential=credential,
         )
 
 

@@ -65,7 +65,7 @@ def test_full_tables_forget_the_roots_that_were_longest_unused(limits: MirrorLim
 
 def test_full_profiles_forget_the_oldest() -> None:
     sensor = Sensor(limits=MirrorLimits(profiles=16))
-    calls = [make("/v1/orders/1001", f"Authorization: Bearer token{number}abcdefgh") for number in range(40)]
+    calls = [make("/v1/orders/1001", f"Authorization: Basic dXNlcj{number:02}abcdefgh") for number in range(40)]
     for call in calls:
         teach(sensor, call)
     check_agreement(sensor)

@@ -33,8 +33,9 @@ VALUES = [
     [
         (b"host", HOST), (b"content-length", IGNORED), (b"user-agent", IGNORED), (b"x-request-id", IGNORED),
         (b"proxy-authorization", IGNORED), (b"x-b3-traceid", IGNORED), (b"sec-websocket-key", IGNORED),
-        (b"authorization", None), (b"cookie", None), (b"content-type", None), (b"signature-input", None),
-        (b"signature", None), (b"x-api-key", None), (b"x-unknown", None), (b"x-ssl-client-verify", None),
+        (b"authorization", NameKind.HEADER_AUTHORIZATION), (b"cookie", None), (b"content-type", None),
+        (b"signature-input", None), (b"signature", None), (b"x-api-key", NameKind.HEADER_KEY), (b"x-unknown", None),
+        (b"x-hub-signature", NameKind.HEADER_PRESENT), (b"x-ssl-client-verify", None),
         (b"x-forwarded-client-cert", None),
     ],
 )  # fmt: skip

@@ -1,12 +1,14 @@
 """Both ways of a call tell the same: a kernel in Python, taught by real descriptions, against the slow path alone."""
 
 import random
+from base64 import urlsafe_b64encode
 
 import pytest
 
 from sensor.calls import AuthenticationKind, CallKind, Role
 from sensor.columns import CallFlag
 from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
+from sensor.recognition.learning import WORD_HEADS
 from sensor.recognition.mirror import MapName
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
 from tests.sensor.recognition.kernel import Call
@@ -18,8 +20,8 @@ def make(path: str = "/v1/orders/1717", *lines: str, method: str = "GET", host: 
 
 
 def teach(sensor: Sensor, call: Call) -> None:
-    """Twice: names first, then the path."""
-    for _ in range(3):
+    """Until it is known: names first, then the path, and what has a hashed word goes up some times more."""
+    for _ in range(WORD_HEADS + 4):
         if sensor.take(call) == "record":
             sensor.kernel.records.clear()
             return
@@ -40,7 +42,7 @@ def test_random_calls_are_told_alike(sensor: Sensor) -> None:
     source = random.Random(7)
     told, expected = [], []
     ways = {"head": 0, "record": 0}
-    for number in range(3_000):
+    for number in range(5_000):
         call = make_random_call(source, number)
         way = sensor.take(call)
         ways[way] += 1
@@ -65,7 +67,9 @@ def make_random_call(source: random.Random, number: int) -> Call:
     )  # fmt: skip
     lines = [f"X-Request-Id: {number}", "Accept: */*"]
     if credential := source.randrange(30):
-        lines.insert(source.randrange(3), f"Authorization: Bearer token{credential}abcdefgh")
+        lines.insert(source.randrange(3), make_credential(source, credential))
+    if source.random() < 0.1:
+        lines.insert(source.randrange(3), f"X-Hub-Signature: sha1={source.getrandbits(64):016x}")
     if source.random() < 0.3:
         lines.append("Content-Type: application/json; charset=utf-8")
     role = Role.CLIENT if source.random() < 0.2 else Role.SERVER
@@ -83,6 +87,58 @@ def make_random_call(source: random.Random, number: int) -> Call:
         remote_address=source.choice(["198.51.100.7", "198.51.100.8"]),
         role=role,
     )
+
+
+def make_credential(source: random.Random, number: int) -> str:
+    """One of a caller: tokens and keys are told, of signed ones the key counts, all else is part of the profile."""
+    claims = urlsafe_b64encode(f'{{"sub":"user{number}"}}'.encode()).decode().rstrip("=")
+    once = f"{source.getrandbits(128):032x}"
+    return (
+        f"Authorization: Bearer token{number}abcdefgh",
+        f"Authorization: bearer token{number}abcdefgh",
+        f"authorization: Bearer eyJhbGciOiJIUzI1NiJ9.{claims}.c2ln",
+        f"Authorization: Basic dXNlcj{number:02}",
+        f"X-Api-Key: key{number:03}",
+        f"X-API-Key: {number:03}",  # Too short for a key.
+        f"X-Api-Key:  key{number:03}  ",
+        f"X-Api-Key: two words {number}",
+        f"X-Api-Key: Bearer key{number:03}",
+        f"X-Api-Key: eyJhbGciOiJIUzI1NiJ9.{claims}.c2ln",
+        f"Authorization: AWS4-HMAC-SHA256 Credential=AKIA{number:04}/d/r/s/aws4_request, Signature={once}",
+        f"Authorization: AWS4-HMAC-SHA256 SignedHeaders=host, Credential=AKIA{number:04}/d/r/s, Signature={once}",
+        f'Authorization: Digest username="user{number}", nonce="{once}"',
+        f'Authorization: Digest realm="x", username="user{number}", nonce="n"',
+        f'Authorization: Signature keyId="key{number}",signature="{once}"',
+        f"Authorization: Bearer {once}",
+    )[source.randrange(16)]
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("Authorization: Bearer {once}", None),
+        ("X-Api-Key: {once}", None),
+        ("Authorization: AWS4-HMAC-SHA256 Credential={key}/d/r/s/aws4_request, Signature={once}", True),
+        ('Authorization: Digest username="{key}", nonce="{once}"', True),
+        ('Authorization: Signature keyId="{key}",signature="{once}"', True),
+        ("X-Hub-Signature: {once}", None),
+        ("Authorization: Bearer token1abcdefgh\r\nX-Signature: {once}", None),
+    ],
+)
+def test_what_changes_with_each_request_needs_no_head(sensor: Sensor, line: str, other: bool | None) -> None:
+    source = random.Random(5)
+
+    def call(number: int, key: str = "AKIA1") -> Call:
+        once = f"a{source.getrandbits(120):030x}"
+        return make(f"/v1/orders/{1_000 + number}", *line.format(key=key, once=once).split("\r\n"))
+
+    teach(sensor, call(0))
+    for number in range(1, 40):
+        made = call(number)
+        assert sensor.take(made) == "record"
+        (row,) = sensor.convert()
+        assert sensor.told(row) == tell(sensor.describe(made))
+    assert other is None or sensor.take(call(99, key="AKIA2")) == "head"  # Another key is somebody else.
 
 
 @pytest.mark.parametrize("status", [301, 404, 500, 0])
@@ -209,7 +265,8 @@ def test_a_known_path_beyond_the_budget_keeps_its_route(sensor: Sensor) -> None:
 
 def test_a_revealed_word_is_told_at_once(sensor: Sensor) -> None:
     for number in range(3):
-        teach(sensor, make("/zorbax", f"Authorization: Bearer token{number}abcdefgh"))
+        sensor.take(make("/zorbax", f"Authorization: Bearer token{number}abcdefgh"))
+    teach(sensor, make("/zorbax", "Authorization: Bearer token1abcdefgh"))
     sensor.take(make("/zorbax", "Authorization: Bearer token1abcdefgh"))
     (row,) = sensor.convert()
     hashed = sensor.facts.find_route(int(row["route"])).segments[0].hash
