@@ -17,7 +17,7 @@ from sensor.spool import Spool
 from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings, parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.certificates import Certificate, make_certificate
-from tests.sensor.uplink.test_client import BOOT, IDENTITY, Listener
+from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener
 
 pytestmark = pytest.mark.store
 

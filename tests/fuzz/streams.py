@@ -1,4 +1,4 @@
-"""What is fuzzed of the protocols above HTTP/1 heads: HPACK, HTTP/2, gRPC, WebSocket, compressed bodies, TLS hellos."""
+"""What is fuzzed of the protocols above HTTP/1 heads: HPACK, HTTP/2, gRPC, WebSocket, compressed bodies."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -9,7 +9,6 @@ from sensor.protocols.hpack.decoder import MAX_TABLE_BYTES, HpackDecoder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
-from sensor.protocols.tls import parse_client_hello, parse_server_hello
 from sensor.protocols.websocket import WebSocketCounter
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
@@ -111,20 +110,10 @@ def fuzz_decoded_size(data: bytes) -> None:
     assert size.size_bytes is None or 0 <= size.size_bytes <= MAX_DECODED_BYTES
 
 
-def fuzz_tls(data: bytes) -> None:
-    """Hellos are read or are none; what is told of them is printable."""
-    for parse in (parse_client_hello, parse_server_hello):
-        repr(parse(data))
-    hello = parse_client_hello(data)
-    if hello is not None:
-        assert hello.server_name.isprintable()
-
-
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "hpack": fuzz_hpack,
     "http2": fuzz_http2,
     "grpc": fuzz_grpc,
     "websocket": fuzz_websocket,
     "decoded_size": fuzz_decoded_size,
-    "tls": fuzz_tls,
 }

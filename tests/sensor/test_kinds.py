@@ -10,8 +10,8 @@ from sensor.streams.exchange import Ends as Endpoints
 from sensor.streams.exchange import build_stream_exchange
 from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
+from tests.sensor.protocols.http2_talk import CLIENT, SECOND, SERVER, Ends
 from tests.sensor.protocols.http2_wire import write_data, write_headers
-from tests.sensor.protocols.test_http2 import CLIENT, SECOND, SERVER, Ends
 from tests.sensor.test_describe import _exchange, _Identity
 
 NAMES = [Segment(SegmentKind.LITERAL, "shop.v1.Orders"), Segment(SegmentKind.LITERAL, "Lookup")]

@@ -2,142 +2,17 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
 from sensor.aggregate import Triggers
-from sensor.clock import Clock
-from sensor.coverage.row import PortCoverage, PortProtocol
-from sensor.health import HealthReport, SensorState, StageCount
 from sensor.spool import Spool
-from sensor.uplink.client import Target, Uplink, UplinkRejectedError, UplinkSettings, parse_target
-from sensor.uplink.messages import SensorIdentity, Welcome
-from sensor.uplink.policy import Policy, PolicyResult, PolicyUpdate, apply_update
-from sensor.uplink.session import SessionTimes
-from tests.sensor.records import make_service
+from sensor.uplink.client import Target, UplinkRejectedError, parse_target
+from sensor.uplink.policy import Policy
 from tests.sensor.uplink.collector import FakeCollector, accept
-
-BOOT = "0123456789abcdef0123456789abcdef"
-IDENTITY = SensorIdentity(cluster="test", node="node-1", boot_id=BOOT, version="1.2.3", kernel_release="6.18")
-
-
-class Listener:
-    """The rest of a sensor."""
-
-    def __init__(self) -> None:
-        self.key_id = 0
-        self.policy = Policy()
-        self.welcomes: list[Welcome] = []
-        self.connections: list[bool] = []
-        self.asked: list[tuple[int, ...]] = []
-
-    @property
-    def policy_epoch(self) -> int:
-        return self.policy.epoch
-
-    def on_welcome(self, welcome: Welcome) -> None:
-        self.welcomes.append(welcome)
-        self.key_id = welcome.keys[0].key_id
-
-    def on_connection(self, is_connected: bool) -> None:
-        self.connections.append(is_connected)
-
-    def on_policy(self, update: PolicyUpdate) -> PolicyResult:
-        result = apply_update(self.policy, update)
-        self.policy = result.policy
-        return result
-
-    def on_reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
-        self.asked.append(tuple(hashes))
-        return {hashes[0]: "users"}
-
-    def read_health(self) -> HealthReport:
-        return HealthReport(
-            time_unix_ns=5,
-            state=SensorState.CAPTURING,
-            stages=(StageCount(stage="spool", seen=5, used=3, dropped=(("refused", 2),)),),
-            lag_ms=1,
-            spool_bytes=2,
-            memory_bytes=3,
-            cpu_ns=4,
-            reason="",
-        )
-
-    def read_coverage(self) -> Sequence[PortCoverage]:
-        return [
-            PortCoverage(
-                service=make_service(),
-                protocol=PortProtocol.HTTP,
-                connections=1,
-                bytes=2,
-                address="0.0.0.0",
-                reason="",
-            )
-        ]
-
-
-class Sender:
-    """An uplink over a spool, and a counter of sequences."""
-
-    def __init__(
-        self, directory: Path, port: int, *, token: Callable[[], str] = str, ca_file: Path | None = None
-    ) -> None:
-        self.listener = Listener()
-        self.spool = Spool(directory, boot_id=BOOT)
-        self.sequence = 0
-        self.uplink = Uplink(
-            settings=UplinkSettings(
-                target=Target(host="127.0.0.1", port=port),
-                identity=IDENTITY,
-                token=token,
-                ca_file=ca_file,
-                server_name="localhost" if ca_file else "",
-                first_backoff_seconds=0.01,
-                longest_backoff_seconds=0.05,
-                times=SessionTimes(health_interval_seconds=0.05, coverage_interval_seconds=0.05),
-            ),
-            spool=self.spool,
-            clock=Clock(),
-            listener=self.listener,
-            random_source=lambda: 0.5,
-        )
-
-    def send(self, count: int = 1) -> None:
-        for _ in range(count):
-            self.sequence += 1
-            batch = data_pb2.Batch(node="node-1", boot_id=BOOT, sequence=self.sequence)
-            self.uplink.send(sequence=self.sequence, payload=batch.SerializeToString(), calls=10)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator["Sender"]:
-        task = asyncio.create_task(self.uplink.run())
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            self.spool.close()
-
-    async def drain(self) -> None:
-        async with asyncio.timeout(10):
-            await self.uplink.wait_welcome()
-            while self.spool.waiting():
-                await self.uplink.drain()
-                await asyncio.sleep(0.001)
-
-
-def with_sender(directory: Path, test: Callable[[Sender, FakeCollector], object]) -> None:
-    """Run an async test with a collector and a sender that talks to it."""
-
-    async def main() -> None:
-        async with FakeCollector().serve() as collector, Sender(directory, collector.port).running() as sender:
-            await test(sender, collector)  # type: ignore[misc]
-
-    asyncio.run(main())
+from tests.sensor.uplink.sending import BOOT, Sender, with_sender
 
 
 def test_batches_are_acknowledged_and_forgotten(tmp_path: Path) -> None:

@@ -1,0 +1,283 @@
+"""A whole sensor in the test's loop: a fake capture below it, a fake collector above."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sensor.aggregate import Aggregator
+from sensor.calls import CallRecord, Exchange, Role
+from sensor.columns import Calls, make_calls
+from sensor.convert import BatchConverter
+from sensor.coverage.row import PortCount, PortCoverage
+from sensor.describe import Undescribed
+from sensor.facts import Facts
+from sensor.health import Figure, StageCount, tell_way
+from sensor.kernel.abi import RECORD, Counter
+from sensor.pipeline import Describer, Pipeline
+from sensor.recognition.governor import Governor, GovernorSettings
+from sensor.recognition.mirror import KernelMaps, MapName
+from sensor.run import RunSettings, Sensor
+from sensor.spool import Spool
+from sensor.uplink.client import Target, Uplink, UplinkSettings
+from sensor.uplink.messages import SensorIdentity
+from sensor.uplink.session import SessionTimes
+from sensor.uplink.state import InstallationKey, StateDirectory
+from tests.sensor.clocks import FakeClock
+from tests.sensor.records import make_record, make_route
+from tests.sensor.uplink.collector import FakeCollector
+
+BOOT = "c" * 32
+
+
+def make_exchange(path: bytes = b"/users") -> Exchange:
+    return Exchange(
+        time_unix_ns=0,
+        connection=1,
+        call=0,
+        role=Role.SERVER,
+        cgroup_id=1,
+        peer_cgroup_id=0,
+        local_address="127.0.0.1",
+        local_port=80,
+        remote_address="127.0.0.1",
+        remote_port=1,
+        request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n",
+        is_request_head_truncated=False,
+        response_head=b"",
+        status_code=200,
+        request_bytes=1,
+        response_bytes=1,
+        time_to_first_byte_ns=1,
+        duration_ns=1,
+        calls=1,
+        is_final=True,
+        is_aborted=False,
+        is_lossy=False,
+    )
+
+
+class FakeCapture:
+    """Gives what a test put in; `read` raises what it put in instead."""
+
+    limitation = ""
+
+    def __init__(self) -> None:
+        self.waiting: list[Exchange] = []
+        self.records = np.empty(0, RECORD)
+        self.sums: dict[bytes, tuple[int, int, int, int]] = {}
+        self.totals = dict.fromkeys(Counter, 0)
+        self.refusal: OSError | None = None
+        self.taught: dict[str, dict[bytes, bytes]] = {}
+        self.error: Exception | None = None
+        self.moves: list[str] = []
+        self.listening: set[int] = set()
+
+    def read(self) -> list[Exchange]:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def has_events(self) -> bool:
+        return bool(self.waiting)
+
+    def read_records(self, *, is_all: bool = False) -> np.ndarray:
+        return self.records
+
+    def release_records(self) -> None:
+        self.records = np.empty(0, RECORD)
+
+    def overflow(self) -> Mapping[bytes, tuple[int, int, int, int]]:
+        return self.sums
+
+    def pending_bytes(self) -> int:
+        return len(self.waiting) + len(self.records)
+
+    def counters(self) -> Mapping[Counter, int]:
+        return self.totals
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.taught.setdefault(name, {}).update(elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.taught.get(name, {}).pop(key, None)
+
+    def counts(self) -> Sequence[StageCount]:
+        return (StageCount(stage="kernel", seen=10, used=7, dropped=(("ring_full", 3),)),)
+
+    def coverage(self) -> Sequence[PortCount]:
+        return ()
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (tell_way(is_fallback=False),)
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        self.listening = set(ports)
+
+    def detach(self) -> None:
+        self.moves.append("detach")
+
+    def attach(self) -> None:
+        self.moves.append("attach")
+
+    def close(self) -> None:
+        self.moves.append("close")
+
+
+class FakeNode:
+    def refresh(self) -> None: ...
+
+    def ports(self) -> Iterable[int]:
+        return [80]
+
+    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
+        return ()
+
+
+class FakeDescriber:
+    """Fails on /bug, tells nothing of /none."""
+
+    def __init__(self, clock: FakeClock, key: InstallationKey, facts: Facts) -> None:
+        self._clock = clock
+        self.key = key
+        self._facts = facts
+        self.learned: list[Exchange] = []
+        self.heads_per_second = 0
+        self.forgotten_count = 0
+
+    def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
+        if b"/bug" in exchange.request_head:
+            raise RuntimeError("a bug")
+        if b"/none" in exchange.request_head:
+            return Undescribed("request_method")
+        # A record that the aggregator cannot take: it has no number where one belongs.
+        time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
+        return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id)
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        if b"/dull" in exchange.request_head:
+            raise RuntimeError("a bug")
+        self.learned.append(exchange)
+
+    def convert(self, records: np.ndarray, *, offset_ns: int) -> Calls:
+        if (records["status"] == 999).any():
+            raise RuntimeError("a bug")
+        calls = make_calls(len(records))
+        calls["time_unix_ns"] = self._clock.unix_ns()
+        calls["route"] = self._facts.route(make_route())
+        calls["status"], calls["calls"] = 200, records["calls"]
+        return calls
+
+    def convert_overflow(self, totals: Mapping[bytes, tuple[int, int, int, int]], *, time_unix_ns: int) -> Calls:
+        calls = make_calls(len(totals))
+        calls["time_unix_ns"], calls["route"] = time_unix_ns, self._facts.route(make_route())
+        calls["calls"] = [total[0] for total in totals.values()]
+        return calls
+
+    def flush(self, maps: KernelMaps) -> None:
+        maps.update(MapName.SETTINGS, {b"k": b"v"})
+
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        self.heads_per_second = heads_per_second
+
+    def check_services(self) -> None: ...
+
+    def forget(self) -> None:
+        self.forgotten_count += 1
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (Figure(name="taught_roots", documentation="Roots", value=3, is_total=False),)
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        return dict.fromkeys(hashes, "word")
+
+
+@dataclass
+class Life:
+    """A sensor, what is around it, and its task."""
+
+    sensor: Sensor
+    uplink: Uplink
+    capture: FakeCapture
+    clock: FakeClock
+    spool: Spool
+    capturing: asyncio.Event
+    task: asyncio.Task[None]
+    describers: list[FakeDescriber]
+
+    async def end(self) -> None:
+        self.sensor.stop()
+        async with asyncio.timeout(10):
+            await self.task
+
+
+@asynccontextmanager
+async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
+    clock, capture, capturing = FakeClock(), FakeCapture(), asyncio.Event()
+    aggregator = Aggregator()
+    describers: list[FakeDescriber] = []
+
+    def make_describer(key: InstallationKey) -> FakeDescriber:
+        describers.append(FakeDescriber(clock, key, aggregator.facts))
+        return describers[-1]
+
+    spool = Spool(directory / "spool", boot_id=BOOT)
+
+    def make_pipeline(describer: Describer, key_id: int) -> Pipeline:
+        converter = BatchConverter(node="node-1", boot_id=BOOT)
+        return Pipeline(describer=describer, aggregator=aggregator, converter=converter, clock=clock, key_id=key_id)
+
+    sensor = Sensor(
+        settings=RunSettings(
+            poll_interval_seconds=0.005,
+            first_contact_timeout_seconds=first_contact,
+            refresh_seconds=0.01,
+            stop_seconds=5,
+        ),
+        clock=clock,
+        state=StateDirectory(directory),
+        spool=spool,
+        open_capture=lambda: capture,
+        make_describer=make_describer,
+        make_pipeline=make_pipeline,
+        node=FakeNode(),
+        governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
+        on_capturing=capturing.set,
+    )
+    uplink = Uplink(
+        settings=UplinkSettings(
+            target=Target(host="127.0.0.1", port=port),
+            identity=SensorIdentity(cluster="", node="node-1", boot_id=BOOT, version="1", kernel_release="6"),
+            token=lambda: token,
+            first_backoff_seconds=0.01,
+            longest_backoff_seconds=0.02,
+            times=SessionTimes(health_interval_seconds=0.02, coverage_interval_seconds=0.02),
+        ),
+        spool=spool,
+        clock=clock,
+        listener=sensor,
+        random_source=lambda: 0.5,
+    )
+    task = asyncio.create_task(sensor.run(uplink))
+    try:
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers)
+    finally:
+        sensor.stop()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def wait_capturing(life: Life) -> None:
+    async with asyncio.timeout(10):
+        await life.capturing.wait()
+
+
+def count_calls(collector: FakeCollector) -> int:
+    return sum(sum(batch.rows.calls) for batch in collector.batches)
