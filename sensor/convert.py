@@ -15,7 +15,7 @@ import numpy as np
 from apidae.v1 import data_pb2
 from numpy.typing import NDArray
 
-from sensor.aggregation.rows import LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
+from sensor.aggregation.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
 from sensor.calls import Route, Service
 from sensor.facts import Facts
 from sensor.packed import encode_columns, encode_field
@@ -273,19 +273,27 @@ def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
     columns: dict[str, NDArray[Any]] = {
         "kind": kinds,
         "rpc_status": rows.rpc_statuses,
-        "ended_later": rows.sums[Sum.ENDED_LATER],
-        "streams": rows.sums[Sum.STREAMS],
-        "stream_duration_sum_us": rows.sums[Sum.STREAM_US],
-        "counted_messages_calls": rows.sums[Sum.COUNTED],
-        "request_messages": rows.sums[Sum.REQUEST_MESSAGES],
-        "response_messages": rows.sums[Sum.RESPONSE_MESSAGES],
+        "ended_later": rows.get_sum(Sum.ENDED_LATER),
+        "streams": rows.get_sum(Sum.STREAMS),
+        "stream_duration_sum_us": rows.get_sum(Sum.STREAM_US),
+        "counted_messages_calls": rows.get_sum(Sum.COUNTED),
+        "request_messages": rows.get_sum(Sum.REQUEST_MESSAGES),
+        "response_messages": rows.get_sum(Sum.RESPONSE_MESSAGES),
     }
     return {name: column for name, column in columns.items() if column.any()}
 
 
+_BODY_SUMS: Final = (
+    *(Sum.RETURNED, Sum.RETURNED_MEASURED, Sum.RETURNED_CALLS),
+    *(Sum.RETURNED_ESTIMATED, Sum.REQUESTS_READ, Sum.RESPONSES_READ),
+)
+
+
 def _list_bodies(rows: Rows) -> dict[str, NDArray[Any]]:
     """What bodies told; nothing where they told nothing of any row."""
-    sums = rows.sums
+    if len(rows.sums) == COMMON_SUMS:
+        return {}
+    sums = {place: rows.get_sum(place) for place in _BODY_SUMS}
     returned, measured = sums[Sum.RETURNED], sums[Sum.RETURNED_MEASURED]
     columns: dict[str, NDArray[Any]] = {}
     if sums[Sum.RETURNED_CALLS].any():

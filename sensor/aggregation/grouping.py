@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sensor.aggregation.numbers import NumberMemory, name_pairs
 from sensor.aggregation.rows import (
+    COMMON_SUMS,
     KEY_BITS,
     LARGEST_NUMBER,
     Peak,
@@ -82,7 +83,8 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
     is_timed = is_final & (calls["flags"] & CallFlag.STREAM.value == 0)
     has_object = (calls["object"] > 0) & is_call
-    sums = np.zeros((len(Sum), len(starts)), np.uint64)
+    has_rare = not is_call.all() or bool((calls["flags"] & _RARE_FLAGS).any() or calls["body"].any())
+    sums = np.zeros((len(Sum) if has_rare else COMMON_SUMS, len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
     durations_us = _clear(calls["duration_us"], is_timed)
     for place, values in (
@@ -94,7 +96,7 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     sums[Sum.RECORDS] = measure_runs(starts, len(calls))
-    if not is_call.all() or (calls["flags"] & _RARE_FLAGS).any():
+    if has_rare:
         _sum_streams(sums, calls, is_final, is_call, starts)
     np.maximum.reduceat(durations_us, starts, out=peaks[Peak.DURATION_US])
     is_numeric = has_object & (calls["number"] >= 0)

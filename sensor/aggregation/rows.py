@@ -55,7 +55,7 @@ class RowFlag(IntFlag):
 
 
 class Sum(IntEnum):
-    """Places in `Rows.sums`."""
+    """Places in `Rows.sums`; those past `COMMON_SUMS` are left out of an array in which they would all be 0."""
 
     CALLS = 0
     RECORDS = 1  # Rows of CALL: calls and closing parts.
@@ -79,6 +79,10 @@ class Sum(IntEnum):
     RESPONSES_READ = 19
 
 
+# Plain HTTP without bodies has no more, and what is not there need not be added up.
+COMMON_SUMS: Final = int(Sum.ENDED_LATER)
+
+
 class Peak(IntEnum):
     """Places in `Rows.peaks`, of which the larger one counts."""
 
@@ -89,7 +93,7 @@ class Peak(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """n rows. `keys`, `flags` and the types are [n], `sums` [len(Sum), n], `peaks` [len(Peak), n]."""
+    """n rows. `keys`, `flags` and the types are [n], `sums` [COMMON_SUMS or len(Sum), n], `peaks` [len(Peak), n]."""
 
     keys: Keys
     sums: NDArray[np.uint64]
@@ -139,6 +143,10 @@ class Rows:
     def rename(self, keys: Keys) -> "Rows":
         """The same rows under other keys."""
         return replace(self, keys=keys)
+
+    def get_sum(self, place: Sum) -> NDArray[np.uint64]:
+        """One sum of each row, whether it is held or not."""
+        return self.sums[place] if place < len(self.sums) else np.zeros(len(self), np.uint64)
 
     @property
     def routes(self) -> Index:
@@ -216,7 +224,7 @@ def make_no_rows() -> Rows:
     histogram = Ragged(no_lengths, np.empty(0, np.uint16), np.empty(0, np.uint32))
     return Rows(
         keys=np.empty(0, np.uint64),
-        sums=np.empty((len(Sum), 0), np.uint64),
+        sums=np.empty((COMMON_SUMS, 0), np.uint64),
         peaks=np.empty((len(Peak), 0), np.uint64),
         flags=np.empty(0, np.uint32),
         request_types=np.empty(0, np.uint16),
@@ -266,7 +274,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         return parts[0]
     return Rows(
         keys=np.concatenate([part.keys for part in parts]),
-        sums=np.concatenate([part.sums for part in parts], axis=1),
+        sums=_join_sums([part.sums for part in parts]),
         peaks=np.concatenate([part.peaks for part in parts], axis=1),
         flags=np.concatenate([part.flags for part in parts]),
         request_types=np.concatenate([part.request_types for part in parts]),
@@ -276,6 +284,13 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         objects=ragged.join([part.objects for part in parts]),
         data=ragged.join([part.data for part in parts]),
     )
+
+
+def _join_sums(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    height = max(len(part) for part in parts)
+    if all(len(part) == height for part in parts):
+        return np.concatenate(parts, axis=1)
+    return np.concatenate([np.pad(part, ((0, height - len(part)), (0, 0))) for part in parts], axis=1)
 
 
 def merge_rows(rows: Rows) -> Rows:

@@ -130,7 +130,7 @@ def read_rows(columns: RowColumns) -> list[Row]:
     for i in range(len(columns)):
         actor = facts.find_actor(int(rows.identities[i]))
         flags = RowFlag(int(rows.flags[i]))
-        sums, peaks = rows.sums[:, i].tolist(), rows.peaks[:, i].tolist()
+        sums, peaks = [int(rows.get_sum(place)[i]) for place in Sum], rows.peaks[:, i].tolist()
         has_numbers = sums[Sum.NUMERIC_CALLS] > 0
         found.append(
             Row(
