@@ -203,7 +203,7 @@ def register(app: typer.Typer) -> None:
         node: str = "",
         service: str = "",
         protocol: str = "",
-        reading: Annotated[str, typer.Option(help="read, unreadable, unseen, not_http or silent.")] = "",
+        reading: Annotated[str, typer.Option(help="read, unreadable, unseen, not_http, silent or lost.")] = "",
         role: Annotated[str, typer.Option(help="listening, outbound or node.")] = "",
         sort: str = "bytes",
         is_by_node: Annotated[bool, typer.Option("--nodes", help="The share that is read, of each node.")] = False,

@@ -19,12 +19,14 @@ from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
 from sensor.coverage.hidden import Hidden, UnixPort
+from sensor.coverage.limits import list_limits
 from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Describer, DescribeSettings
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.enrich.node import build_node
 from sensor.health import Figure
+from sensor.kernel.abi import Counter
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
 from sensor.pieces import Pieces
@@ -70,17 +72,19 @@ class Node:
         """Ports on which somebody listens."""
         return [listener.port for listener in self._listeners.all()]
 
-    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
-        """Every port, with what is read of it."""
-        return cover_ports(
+    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
+        """Every port, with what is read of it, and what the kernel side missed."""
+        unknown_service = self.identity.unknown_service
+        rows = cover_ports(
             counts,
             self._listeners.all(),
             name_service=self.identity.listener_service,
             name_client=self.identity.client_service,
-            unknown_service=self.identity.unknown_service,
+            unknown_service=unknown_service,
             hidden=self._read_hidden(),
             memory=self._memory,
         )
+        return [*rows, *list_limits(counters, unknown_service)]
 
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading

@@ -39,6 +39,11 @@ _COUNTED: Final = (
     ("bodies", "Bodies of samples that were copied, from their beginning", Counter.BODIES),
     ("body_bytes", "Bytes of bodies that were copied", Counter.BODY_BYTES),
     ("bodies_refused", "Bodies that ended early or never began: budget, or ring half full", Counter.BODIES_REFUSED),
+    ("orphan_responses", "Responses without a request: joined in the middle of a call", Counter.ORPHANS),
+    ("handshakes", "Handshakes of encrypted connections that were looked at", Counter.HELLOS),
+    ("handshakes_refused", "Those beyond the budget of heads", Counter.HELLOS_REFUSED),
+    ("ports_full", "Counts of ports that found their table full", Counter.PORTS_FULL),
+    ("peers_full", "Counts of called hosts that found their table full", Counter.PEERS_FULL),
     ("bodies_lost", "Pieces of bodies that found the ring full", Counter.BODIES_LOST),
 )
 

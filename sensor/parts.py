@@ -85,8 +85,8 @@ class NodeView(Protocol):
         """Ports on which somebody listens."""
         ...
 
-    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
-        """What is read of each port and what is not."""
+    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
+        """What is read of each port and what is not, and what the kernel side missed."""
         ...
 
 

@@ -358,7 +358,9 @@ class Sensor:
         """Ports and what is read of them; nothing before capture runs."""
         if self._capture is None:
             return ()
-        return note_limitation(self._node.cover(self._capture.coverage()), self._capture.limitation)
+        return note_limitation(
+            self._node.cover(self._capture.coverage(), self._capture.counters()), self._capture.limitation
+        )
 
     def _count_stages(self) -> tuple[StageCount, ...]:
         capture = tuple(self._capture.counts()) if self._capture is not None else ()

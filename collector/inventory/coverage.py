@@ -17,6 +17,7 @@ class PortProtocol(StrEnum):
     UNIX = "unix"
     QUIC = "quic"  # HTTP/3's transport.
     SOCKMAP = "sockmap"
+    MISSED = "missed"  # What the sensor knows that it missed.
     UNKNOWN = "unknown"
 
 
@@ -37,6 +38,7 @@ class Reading(StrEnum):
     UNSEEN = "unseen"  # Its bytes pass the sensor by.
     NOT_HTTP = "not_http"
     SILENT = "silent"
+    LOST = "lost"  # `address` says what, `connections` how often.
 
 
 READINGS: dict[PortProtocol, Reading] = {
@@ -48,6 +50,7 @@ READINGS: dict[PortProtocol, Reading] = {
     PortProtocol.SOCKMAP: Reading.UNSEEN,
     PortProtocol.OTHER: Reading.NOT_HTTP,
     PortProtocol.SILENT: Reading.SILENT,
+    PortProtocol.MISSED: Reading.LOST,
     PortProtocol.UNKNOWN: Reading.NOT_HTTP,
 }
 
@@ -61,6 +64,7 @@ PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     6: PortProtocol.UNIX,
     7: PortProtocol.QUIC,
     8: PortProtocol.SOCKMAP,
+    9: PortProtocol.MISSED,
 }
 ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
 

@@ -13,6 +13,7 @@ from sensor.calls import Service, WorkloadKind
 from sensor.coverage.handshakes import add_handshakes
 from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden
 from sensor.coverage.likeness import PORT_HTTPS, is_http_like
+from sensor.coverage.limits import NODE_WORKLOAD
 from sensor.coverage.reasons import CLOSED, FOLDED, KERNEL_TLS, REASONS, SHARED, describe_encryption
 from sensor.coverage.row import CoverageRole, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
@@ -23,7 +24,6 @@ MAX_ROWS = 4_096
 # Ports remembered for counts whose service has gone.
 MEMORY_MAX = 16_384
 OTHER_WORKLOAD = "other"
-NODE_WORKLOAD = "node"
 
 Rows = dict[tuple[Service, str, PortProtocol, CoverageRole], PortCoverage]
 

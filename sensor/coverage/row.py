@@ -17,6 +17,7 @@ class PortProtocol(enum.IntEnum):
     UNIX = 6
     QUIC = 7
     SOCKMAP = 8
+    MISSED = 9
 
 
 class CoverageRole(enum.IntEnum):

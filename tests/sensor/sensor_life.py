@@ -138,7 +138,7 @@ class FakeNode:
     def ports(self) -> Iterable[int]:
         return [80]
 
-    def cover(self, counts: Sequence[PortCount]) -> Sequence[PortCoverage]:
+    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
         return ()
 
 

@@ -35,6 +35,7 @@ class PortProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PORT_PROTOCOL_UNIX: _ClassVar[PortProtocol]
     PORT_PROTOCOL_QUIC: _ClassVar[PortProtocol]
     PORT_PROTOCOL_SOCKMAP: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_MISSED: _ClassVar[PortProtocol]
 
 class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -61,6 +62,7 @@ PORT_PROTOCOL_SILENT: PortProtocol
 PORT_PROTOCOL_UNIX: PortProtocol
 PORT_PROTOCOL_QUIC: PortProtocol
 PORT_PROTOCOL_SOCKMAP: PortProtocol
+PORT_PROTOCOL_MISSED: PortProtocol
 COVERAGE_ROLE_UNSPECIFIED: CoverageRole
 COVERAGE_ROLE_LISTENING: CoverageRole
 COVERAGE_ROLE_OUTBOUND: CoverageRole

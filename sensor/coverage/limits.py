@@ -1,0 +1,101 @@
+"""What the kernel side knows that it missed, in words: one row a cause, with what may be done about it. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from sensor.calls import Service
+from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.kernel.abi import Counter
+
+NODE_WORKLOAD: Final = "node"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    counter: Counter
+    name: str
+    meaning: str
+    advice: str
+
+
+_MORE_CPU: Final = "Give the sensor more CPU (capture_budget_core_share) or a larger ring (ring_bytes)."
+_LIMITS: Final = (
+    _Limit(
+        counter=Counter.ORPHANS,
+        name="responses without a request",
+        meaning="Joined in the middle of a call, or a server that speaks unasked (408): no call is told.",
+        advice="Right after a start it is normal.",
+    ),
+    _Limit(
+        counter=Counter.RESYNC,
+        name="positions lost",
+        meaning="Bytes of a connection were missed where a message may have ended: its call is marked lossy.",
+        advice="Look for packet loss and offloads that reorder.",
+    ),
+    _Limit(
+        counter=Counter.EVENTS_LOST,
+        name="heads lost at the ring",
+        meaning="Heads or ends of calls found the ring full: such calls are added up, without their path.",
+        advice=_MORE_CPU,
+    ),
+    _Limit(
+        counter=Counter.FRAMES_LOST,
+        name="HTTP/2 events lost at the ring",
+        meaning="Frames found their ring full: streams among them are lost, others lossy.",
+        advice=_MORE_CPU,
+    ),
+    _Limit(
+        counter=Counter.CONTENDED,
+        name="segments held too long",
+        meaning="Two CPUs had one connection at once for too long; the segment was not read.",
+        advice="Nothing, unless it grows: then report it.",
+    ),
+    _Limit(
+        counter=Counter.TAIL_FAILED,
+        name="segments with too many messages",
+        meaning="A segment had more messages than the kernel lets a program follow.",
+        advice="Nothing: a client that pipelines so deep is rare.",
+    ),
+    _Limit(
+        counter=Counter.STORAGE_FAILED,
+        name="connections without memory",
+        meaning="The kernel gave no memory for the state of a connection: nothing of it is read.",
+        advice="Look at the memory limit of the sensor's cgroup.",
+    ),
+    _Limit(
+        counter=Counter.PORTS_FULL,
+        name="counts past the table of ports",
+        meaning="More listening ports than the table holds: their traffic is in no row.",
+        advice="Look who listens on so many ports.",
+    ),
+    _Limit(
+        counter=Counter.PEERS_FULL,
+        name="counts past the table of called hosts",
+        meaning="More hosts are called encrypted than the table holds: the others are in no row.",
+        advice="Nothing: the hosts that came first are listed.",
+    ),
+    _Limit(
+        counter=Counter.HELLOS_REFUSED,
+        name="handshakes past the budget",
+        meaning="Handshakes were not looked at because their cgroup's budget of heads was spent.",
+        advice="Raise heads_per_second.",
+    ),
+)
+
+
+def list_limits(counters: Mapping[Counter, int], unknown_service: Service) -> Iterator[PortCoverage]:
+    """Rows of what was missed at all; `connections` is how often."""
+    for limit in _LIMITS:
+        if counters.get(limit.counter, 0):
+            yield PortCoverage(
+                service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+                protocol=PortProtocol.MISSED,
+                role=CoverageRole.NODE,
+                connections=counters[limit.counter],
+                bytes=0,
+                address=limit.name,
+                reason=f"{limit.meaning} {limit.advice}",
+            )

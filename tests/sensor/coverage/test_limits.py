@@ -1,0 +1,22 @@
+"""What the kernel side missed, as rows."""
+
+from sensor.coverage.limits import list_limits
+from sensor.coverage.row import CoverageRole, PortProtocol
+from sensor.kernel.abi import Counter
+from tests.sensor.coverage.test_report import UNKNOWN
+
+
+def test_only_what_was_missed_is_told_with_advice() -> None:
+    counters = dict.fromkeys(Counter, 0) | {Counter.ORPHANS: 3, Counter.CALLS: 99, Counter.EVENTS_LOST: 2}
+    rows = {row.address: row for row in list_limits(counters, UNKNOWN)}
+    assert {name: row.connections for name, row in rows.items()} == {
+        "responses without a request": 3,
+        "heads lost at the ring": 2,
+    }
+    assert "ring_bytes" in rows["heads lost at the ring"].reason
+    for row in rows.values():
+        assert (row.protocol, row.role, row.is_http_like) == (PortProtocol.MISSED, CoverageRole.NODE, False)
+
+
+def test_nothing_missed_is_no_row() -> None:
+    assert list(list_limits({}, UNKNOWN)) == []
