@@ -18,6 +18,7 @@ from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_framing import Expect
 from sensor.protocols.http1_grammar import StartLine
 from sensor.protocols.http1_stream import MessageReader
+from sensor.protocols.websocket import WebSocket
 from sensor.reassembly.stream import UNKNOWN_POSITION, Chunk, Gap, Piece
 
 # Unanswered requests kept. Browsers and proxies pipeline some tens; the oldest is told unanswered.
@@ -60,7 +61,7 @@ class Message:
 class Transaction:
     """One request and its response; either may be missing."""
 
-    __slots__ = ("interim", "is_answer_lost", "is_lossy", "is_upgraded", "number", "request", "response")
+    __slots__ = ("interim", "is_answer_lost", "is_lossy", "is_upgraded", "number", "request", "response", "socket")
 
     def __init__(self, request: Message | None) -> None:
         self.request = request
@@ -70,6 +71,7 @@ class Transaction:
         self.is_answer_lost = False  # It was sent and not seen.
         self.is_upgraded = False
         self.number = 0  # 0, 1, 2 .. within the connection.
+        self.socket: WebSocket | None = None  # What it was upgraded to, where somebody followed that.
 
     @property
     def is_tunnel(self) -> bool:

@@ -125,3 +125,27 @@ class WebSocketCounter:
                 counts.messages += 1
                 counts.text_messages += self._is_text
         self._left = length
+
+
+class WebSocket:
+    """Both directions of one, and when it was last heard of."""
+
+    __slots__ = ("bytes", "counters", "last_ns")
+
+    def __init__(self) -> None:
+        self.counters = WebSocketCounter(), WebSocketCounter()  # Of the client and the server.
+        self.bytes = [0, 0]  # As on the wire.
+        self.last_ns = 0
+
+    def feed(self, data: bytes, time_ns: int, *, is_request: bool) -> None:
+        """Bytes of one direction."""
+        side = 0 if is_request else 1
+        self.bytes[side] += len(data)
+        self.last_ns = max(self.last_ns, time_ns)
+        self.counters[side].feed(data)
+
+    def skip(self, length: int, *, is_request: bool) -> None:
+        """Bytes that were not seen."""
+        side = 0 if is_request else 1
+        self.bytes[side] += length
+        self.counters[side].skip(length)

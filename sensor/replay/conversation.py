@@ -16,6 +16,7 @@ from sensor.protocols.http1 import Malformed, parse_request_head
 from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.websocket import WebSocket
 from sensor.reassembly.connection import DirectedPiece, Direction
 from sensor.reassembly.stream import Chunk, Piece
 
@@ -42,6 +43,7 @@ class Kind(StrEnum):
 
     HTTP1 = "http1"
     HTTP2 = "http2"
+    WEBSOCKET = "websocket"
     TLS = "tls"
     OTHER = "other_protocol"
     UPGRADED = "upgraded"
@@ -80,6 +82,8 @@ class Conversation:
         self._http1: Http1Connection | None = None
         self._http2: Http2Connection | None = None
         self._nested: Conversation | None = None
+        self._socket: WebSocket | None = None
+        self._opener: Transaction | None = None  # The call that became it.
         self._nesting = nesting
         self._undecided: list[DirectedPiece] = []
         self._undecided_bytes = 0
@@ -95,6 +99,9 @@ class Conversation:
             calls: list[StreamCall] = []
             self._http2.take(direction, piece, calls)
             return list(calls)
+        if self._socket is not None:
+            self._take_socket(self._socket, direction, piece)
+            return []
         if self.kind is not Kind.UNDECIDED:
             self._count(piece)
             return []
@@ -121,6 +128,8 @@ class Conversation:
             self._http2.close(time_ns, calls)
             done += calls
             self._unread[Kind.HTTP2] += sum(reader.counts.skipped_bytes for reader in self._http2.readers)
+        elif self._opener is not None:
+            done.append(self._opener)
         elif self.kind is Kind.UNDECIDED:
             for _, piece in self._undecided:
                 self._count(piece)
@@ -185,11 +194,18 @@ class Conversation:
         return done
 
     def _upgrade(self, nested: "Conversation", call: Call) -> bool:
-        """Whether this call goes on as the first stream of HTTP/2 (RFC 7540, section 3.2), which tells it."""
+        """Whether this call goes on: as the first stream of HTTP/2 (RFC 7540, section 3.2), which tells it, or as a
+        WebSocket, at whose end it is told."""
         request = call.request if isinstance(call, Transaction) and call.is_upgraded else None
         if not isinstance(request, Message) or request.head is None:
             return False
-        if (request.head.get(b"upgrade") or b"").strip().lower() != b"h2c":
+        protocol = (request.head.get(b"upgrade") or b"").strip().lower()
+        if protocol == b"websocket" and isinstance(call, Transaction):
+            nested.kind, nested.client = Kind.WEBSOCKET, self.client
+            nested._opener, nested._socket = call, WebSocket()
+            call.socket = nested._socket
+            return True
+        if protocol != b"h2c":
             return False
         head = parse_request_head(request.head.raw, False)
         if isinstance(head, Malformed):
@@ -198,6 +214,13 @@ class Conversation:
         assert nested._http2 is not None
         nested._http2.open_upgraded(head, started_ns=request.started_ns, request_bytes=request.wire_bytes)
         return True
+
+    def _take_socket(self, socket: WebSocket, direction: Direction, piece: Piece) -> None:
+        is_request = direction == self.client
+        if isinstance(piece, Chunk):
+            socket.feed(piece.data, piece.time_ns, is_request=is_request)
+        else:
+            socket.skip(piece.length, is_request=is_request)
 
     def _count(self, piece: Piece) -> None:
         if isinstance(piece, Chunk):

@@ -44,6 +44,13 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         response_bytes = response.wire_bytes + sum(interim.wire_bytes for interim in transaction.interim)
         first_ns, last_ns = response.started_ns, max(response.ended_ns, request.ended_ns)
     is_aborted = response is None or not response.is_complete
+    request_bytes, socket = request.wire_bytes, transaction.socket
+    messages: tuple[int | None, int | None] = (None, None)
+    if socket is not None:
+        request_bytes += socket.bytes[0]
+        response_bytes += socket.bytes[1]
+        last_ns = max(last_ns, socket.last_ns)
+        messages = socket.counters[0].messages, socket.counters[1].messages
     return Exchange(
         time_unix_ns=request.started_ns,
         connection=flow.connection,
@@ -59,7 +66,7 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         is_request_head_truncated=len(raw) > REQUEST_HEAD_BYTES,
         response_head=response_head,
         status_code=status_code,
-        request_bytes=request.wire_bytes,
+        request_bytes=request_bytes,
         response_bytes=response_bytes,
         time_to_first_byte_ns=max(first_ns - request.started_ns, 0),
         duration_ns=max(last_ns - request.started_ns, 0),
@@ -68,4 +75,6 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         is_aborted=is_aborted and not transaction.is_lossy,
         is_lossy=transaction.is_lossy,
         is_ambiguous=any(RULES[fault].is_ambiguous for fault in request.faults),
+        request_messages=messages[0],
+        response_messages=messages[1],
     )
