@@ -16,7 +16,7 @@ from pydantic_core import from_json
 from sensor.bodies.records import find_records
 
 # Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
-CLASSIFIED_RECORDS_MAX: Final = 64
+CLASSIFIED_RECORDS_MAX: Final = 8
 FORM_FIELDS_MAX: Final = 512
 CSV_COLUMNS_MAX: Final = 256
 _BLANKS: Final = b" \t\r\n"

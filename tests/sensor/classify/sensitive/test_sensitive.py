@@ -118,3 +118,10 @@ def test_number_like_text_never_raises(text):
     assert find_sensitive(json.loads(json.dumps({"x": text}))) == sorted(
         Finding("$.x", kind) for kind in find_kinds(text)
     )
+
+
+def test_of_one_field_few_values_are_enough() -> None:
+    rows = [{"note": "x", "mail": f"u{i}@example.org"} for i in range(50)]
+    asked = find_sensitive(rows, max_values=3)
+    assert asked == find_sensitive(rows) == [Finding("$[].mail", DataKind.EMAIL)]
+    assert find_sensitive(rows, max_nodes=1) == []
