@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from sensor.calls import (
     AuthenticationKind,
+    BodyFacts,
+    BodyFlag,
     CallKind,
     CallRecord,
     Hop,
@@ -101,6 +103,26 @@ rare = st.fixed_dictionaries(
 )
 
 
+def _make_body(flags: int, records: int, data: int) -> BodyFacts:
+    """Nothing is found in a body that was not read, and no records are told that are not known."""
+    known = BodyFlag(flags)
+    data &= (BodyFlag.REQUEST_READ in known) * 0xFFFFFFFF | (BodyFlag.RESPONSE_READ in known) * 0xFFFFFFFF << 32
+    return BodyFacts(records if known & (BodyFlag.MEASURED | BodyFlag.ESTIMATED) else 0, data, known)
+
+
+# What bodies told: counted or estimated, not both.
+bodies = st.one_of(
+    st.none(),
+    st.none(),
+    st.builds(
+        _make_body,
+        st.sampled_from([0, 1, 2, 3, 4, 8, 6, 10, 7, 11]),
+        st.integers(0, 10**6),
+        st.integers(0, 2**20).map(lambda bits: bits << 1 | bits << 33),
+    ),
+)
+
+
 @st.composite
 def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
     """Any record: closing parts, aborted calls, several consumers, times out of order."""
@@ -125,5 +147,6 @@ def records(draw: st.DrawFn, *, span_seconds: int = 150) -> CallRecord:
         is_ambiguous=draw(st.booleans()),
         object_hash=object_hash,
         object_number=draw(st.one_of(st.none(), st.integers(0, 2**63 - 1))) if object_hash else None,
+        body=draw(bodies),
         **draw(st.one_of(st.just({}), rare)),
     )

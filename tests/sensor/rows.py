@@ -99,6 +99,13 @@ class Row:
     counted: int
     request_messages: int
     response_messages: int
+    returned: int
+    returned_measured: int
+    returned_calls: int
+    returned_estimated: int
+    requests_read: int
+    responses_read: int
+    data: Counter[int]
 
 
 def split(lists: Ragged) -> list[list[int]]:
@@ -124,6 +131,7 @@ def read_rows(columns: RowColumns) -> list[Row]:
     """Every row with its facts looked up."""
     rows, facts = columns.rows, columns.facts
     durations, sizes = split_histograms(rows.durations), split_histograms(rows.sizes)
+    data = split_histograms(rows.data)
     objects = split(rows.objects)
     assert all(row == sorted(set(row)) for row in objects)
     found = []
@@ -169,6 +177,13 @@ def read_rows(columns: RowColumns) -> list[Row]:
                 counted=sums[Sum.COUNTED],
                 request_messages=sums[Sum.REQUEST_MESSAGES],
                 response_messages=sums[Sum.RESPONSE_MESSAGES],
+                returned=sums[Sum.RETURNED],
+                returned_measured=sums[Sum.RETURNED_MEASURED],
+                returned_calls=sums[Sum.RETURNED_CALLS],
+                returned_estimated=sums[Sum.RETURNED_ESTIMATED],
+                requests_read=sums[Sum.REQUESTS_READ],
+                responses_read=sums[Sum.RESPONSES_READ],
+                data=data[i],
             )
         )
     return found

@@ -88,6 +88,45 @@ def read_rows(batch: data_pb2.Batch) -> list[tuple[object, ...]]:
     return read
 
 
+def read_bodies(rows: data_pb2.Rows) -> list[tuple[object, ...]]:
+    """What bodies told of each row; columns that were left out hold zeros."""
+    n = len(rows.route)
+    columns = [
+        list(getattr(rows, name)) or [0] * n
+        for name in ("records_returned", "records_measured", "records_basis", "request_bodies_read",
+                     "response_bodies_read", "data_len")
+    ]  # fmt: skip
+    ends = list(accumulate(columns[-1]))
+    pairs = list(zip(rows.data_kind, rows.data_count, strict=True))
+    return [
+        (*values[:-1], pairs[end - values[-1] : end])
+        for values, end in zip(zip(*columns, strict=True), ends, strict=True)
+    ]
+
+
+@settings(max_examples=50)
+@given(st.lists(records(), max_size=40))
+def test_what_bodies_told_survives_the_wire(stream: list[CallRecord]) -> None:
+    columns = make_rows(stream)
+    read = [row for batch in convert_rows(columns) for row in read_bodies(batch.rows)]
+    told = [
+        (
+            *(row.returned, row.returned_measured, 1 + bool(row.returned_estimated) if row.returned_calls else 0),
+            *(row.requests_read, row.responses_read, sorted(row.data.items())),
+        )
+        for row in read_columns(columns)
+    ]
+    is_any_read = any(row[3] or row[4] for row in told)
+    assert sorted(read, key=repr) == sorted(told if is_any_read else [(*row[:5], []) for row in told], key=repr)
+
+
+def test_rows_without_bodies_have_no_columns_for_them() -> None:
+    (batch,) = convert_rows(make_rows([make_record()]))
+    assert not batch.rows.records_returned
+    assert not batch.rows.response_bodies_read
+    assert not batch.rows.data_len
+
+
 def tell_row(row: Row) -> tuple[object, ...]:
     """The same of a window row."""
     return (

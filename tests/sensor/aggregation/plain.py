@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from sensor.aggregation.rows import RowFlag
-from sensor.calls import CallRecord
+from sensor.calls import BodyFacts, BodyFlag, CallRecord
 from tests.sensor.rows import Objects, Row, find_bucket, make_objects, unite
 
 Key = tuple[object, ...]
@@ -34,6 +34,13 @@ class Figures:
     counted: int = 0
     request_messages: int = 0
     response_messages: int = 0
+    returned: int = 0
+    returned_measured: int = 0
+    returned_calls: int = 0
+    returned_estimated: int = 0
+    requests_read: int = 0
+    responses_read: int = 0
+    data: Counter[int] = field(default_factory=Counter)
     flags: RowFlag = RowFlag.NONE
 
 
@@ -79,6 +86,13 @@ def add_up(rows: Iterable[Row]) -> dict[Key, Figures]:
             counted=one.counted + row.counted,
             request_messages=one.request_messages + row.request_messages,
             response_messages=one.response_messages + row.response_messages,
+            returned=one.returned + row.returned,
+            returned_measured=one.returned_measured + row.returned_measured,
+            returned_calls=one.returned_calls + row.returned_calls,
+            returned_estimated=one.returned_estimated + row.returned_estimated,
+            requests_read=one.requests_read + row.requests_read,
+            responses_read=one.responses_read + row.responses_read,
+            data=one.data + row.data,
             flags=one.flags | row.flags & ~(RowFlag.EARLY | RowFlag.OBJECTS_SKETCHED),
         )
     return dict(added)
@@ -106,8 +120,20 @@ def sum_records(records: Iterable[CallRecord]) -> dict[Key, Figures]:
             one.counted += 1
             one.request_messages += record.request_messages
             one.response_messages += record.response_messages
+        if record.body is not None:
+            _count_body(one, record.body)
         one.flags |= _tell_flags(record)
     return dict(added)
+
+
+def _count_body(one: Figures, body: BodyFacts) -> None:
+    one.returned += body.records
+    one.returned_measured += body.records * (BodyFlag.MEASURED in body.flags)
+    one.returned_calls += bool(body.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED))
+    one.returned_estimated += BodyFlag.ESTIMATED in body.flags
+    one.requests_read += BodyFlag.REQUEST_READ in body.flags
+    one.responses_read += BodyFlag.RESPONSE_READ in body.flags
+    one.data.update(bit for bit in range(64) if body.data >> bit & 1)
 
 
 def _count_end(one: Figures, record: CallRecord) -> None:

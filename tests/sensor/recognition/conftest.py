@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sensor.bodies.reader import BodyReader
+from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings
 from sensor.facts import ActorFacts, Facts
 from sensor.keyed import KeyedHash
+from sensor.pieces import Pieces
+from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.mirror import Mirror, MirrorLimits
 from sensor.recognition.name_table import NameTable
 from sensor.recognition.names import NameJudge
@@ -56,8 +60,10 @@ class Sensor:
         self.mirror = Mirror(limits or MirrorLimits())
         keyed_hash = KeyedHash(1, SECRET)
         self.templater = Templater(load_vocabulary(), keyed_hash)
+        self.pieces = Pieces()
+        self.bodies = BodyReader(SampleRule())
         self.describer = Describer(
-            self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks)
+            self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks), self.bodies
         )
         self.recogniser: Recogniser = build_recogniser(
             settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
@@ -70,6 +76,7 @@ class Sensor:
             keyed_hash=keyed_hash,
             secret=SECRET,
             monotonic_ns=lambda: self.now_ns,
+            bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies),
         )
         self.flush()
 

@@ -63,3 +63,39 @@ def test_one_busy_second_is_a_burst(load: Load) -> None:
 def test_it_is_due_after_a_second(load: Load) -> None:
     assert not load.governor.is_due(load.totals[0] + SECOND_NS - 1)
     assert load.governor.is_due(load.totals[0] + SECOND_NS)
+
+
+def test_bodies_give_way_first_and_come_back_last() -> None:
+    governor = Governor(
+        GovernorSettings(
+            core_share=0.03,
+            heads_per_second=1_000,
+            floor_heads_per_second=100,
+            body_bytes_per_second=1_000_000,
+            floor_body_bytes_per_second=10_000,
+        )
+    )
+    totals = [0, 0, 0, 0]
+    governor.observe(now_ns=0, cpu_ns=0, calls=0, heads=0, body_bytes=0)
+    limits = []
+
+    def step(share: float, heads: int, body_bytes: int) -> None:
+        for place, value in enumerate((SECOND_NS, int(share * SECOND_NS), heads, body_bytes)):
+            totals[place] += value
+        now_ns, cpu_ns, all_heads, all_bytes = totals
+        governor.observe(now_ns=now_ns, cpu_ns=cpu_ns, calls=0, heads=all_heads, body_bytes=all_bytes)
+        limits.append((governor.heads_per_second, governor.body_bytes_per_second))
+
+    for body_bytes in (400_000, 400_000, 200_000, 10_000, 10_000):
+        step(0.06, 1_000, body_bytes)
+    assert limits == [(1_000, 1_000_000), (1_000, 200_000), (1_000, 100_000), (500, 100_000), (250, 100_000)]
+    assert governor.is_holding_back
+    step(0.06, 250, 90_000)
+    assert limits[-1] == (250, 45_000)
+    for _ in range(8):
+        step(0.01, 100, 1_000)
+    assert limits[-1][0] == 1_000
+    for _ in range(20):
+        step(0.01, 100, 1_000)
+    assert limits[-1] == (1_000, 1_000_000)
+    assert not governor.is_holding_back
