@@ -30,7 +30,7 @@ static __always_inline void count_port(struct syscall_conn *c, u32 port, u64 byt
   u8 *is_listening = listening.lookup(&port);
   if (!(c->kind == K_HTTP && c->is_server) && (!is_listening || !*is_listening))
     return;
-  struct port_key key = {.port = port, .kind = c->kind};
+  struct port_key key = {.cgroup_id = c->cgroup_id, .port = port, .kind = c->kind};
   struct port_count *value = ports.lookup(&key);
   if (!value) {
     struct port_count zero = {};
@@ -76,7 +76,7 @@ static __always_inline u8 name_other(u64 word, u32 size) {
   if (size >= 3 && (word & 0xffff) == 0x0316 && ((word >> 16) & 0xff) <= 4)
     return K_ENCRYPTED;
   if (size >= 8 && word == 0x5448202a20495250) /* PRI * HT */
-    return K_HTTP2;
+    return K_OTHER; /* HTTP/2 is not read here. */
   return K_NEW;
 }
 

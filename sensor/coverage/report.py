@@ -24,6 +24,8 @@ MAX_ROWS = 4_096
 # Ports remembered for counts whose service has gone.
 MEMORY_MAX = 16_384
 OTHER_WORKLOAD = "other"
+# Of which a way of capture may miss a part.
+_LIMITED = (PortProtocol.HTTP, PortProtocol.OTHER)
 
 Rows = dict[tuple[Service, str, PortProtocol, CoverageRole], PortCoverage]
 
@@ -96,12 +98,12 @@ def cover_ports(
 
 
 def note_limitation(rows: Sequence[PortCoverage], limitation: str) -> Sequence[PortCoverage]:
-    """The report with what the way of capture does not see at each port that is read; rows as they are without any."""
+    """The report with what the way of capture does not see at each port that is read or not recognised; rows as they
+    are without any."""
     if not limitation:
         return rows
     return [
-        replace(row, reason=f"{limitation} {row.reason}".strip()) if row.protocol is PortProtocol.HTTP else row
-        for row in rows
+        replace(row, reason=f"{limitation} {row.reason}".strip()) if row.protocol in _LIMITED else row for row in rows
     ]
 
 

@@ -67,13 +67,13 @@ class ImageCache:
                 (self._directory / (digest + _SUFFIX)).unlink()
 
 
-def make_digest(build: Build) -> str:
-    """Of everything that decides what the compiler makes."""
+def make_digest(build: Build, release: str = "") -> str:
+    """Of everything that decides what the compiler makes; `release`: of another kernel than the running one."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(BPF_DIRECTORY.rglob("*.[ch]")):
         digest.update(str(path.relative_to(BPF_DIRECTORY)).encode() + b"\0" + path.read_bytes())
     digest.update(msgspec.msgpack.encode(build))
-    digest.update(f"{os.uname().release} {os.uname().machine} {_find_compiler()}".encode())
+    digest.update(f"{release or os.uname().release} {os.uname().machine} {_find_compiler()}".encode())
     return digest.hexdigest()
 
 

@@ -85,7 +85,8 @@ def _explain_refusal(error: str) -> str:
     return error
 
 
-def _compile(build: Build) -> Image:
+def compile_build(build: Build) -> Image:
+    """The image, made in a child. Raises LoadError."""
     command = [sys.executable, "-m", "sensor.kernel.compile"]
     try:
         done = subprocess.run(
@@ -117,7 +118,7 @@ def load_build(
             return wire(image)
         except ImageError:
             cache.drop(digest)
-    image = _compile(build)
+    image = compile_build(build)
     try:
         loaded = wire(image)
     except ImageError as error:

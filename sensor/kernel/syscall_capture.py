@@ -56,7 +56,7 @@ class SyscallCapture:
             raise
         return capture
 
-    limitation: Final = "Captured by system calls: what io_uring moves is not seen."
+    limitation: Final = "Captured by system calls: HTTP/2 and what io_uring moves are not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""

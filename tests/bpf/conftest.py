@@ -7,14 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel import loader
 from sensor.kernel.capture import Capture
 from tests.bpf.recognised import Watch
 from tests.bpf.reference import Teacher
+from tests.e2e import application
 
 WAIT_SECONDS = 5.0
+# An emulated machine (scripts.vm) takes minutes to compile and to start a server.
+if find_images() is not None:
+    loader.COMPILE_TIMEOUT_SECONDS = application.READY_SECONDS = 600.0
 
 Collect = Callable[[int, int], list[Exchange]]
 
@@ -28,7 +34,13 @@ def capture() -> Iterator[Capture]:
     mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
     if mount is None:
         pytest.skip("no cgroup v2 mount")
-    capture = Capture.load(cgroup_path=mount, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
+    capture = Capture.load(
+        cgroup_path=mount,
+        ring_bytes=RING_BYTES,
+        is_root_cgroup=True,
+        clock=Clock(),
+        cache_directory=find_images(),
+    )
     yield capture
     capture.close()
 

@@ -30,13 +30,13 @@ def cgroup_mount() -> Path:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one each time the compiler runs."""
     runs: list[int] = []
-    original: Callable[[Build], Image] = loader._compile
+    original: Callable[[Build], Image] = loader.compile_build
 
     def compile_image(build: Build) -> Image:
         runs.append(1)
         return original(build)
 
-    monkeypatch.setattr(loader, "_compile", compile_image)
+    monkeypatch.setattr(loader, "compile_build", compile_image)
     return runs
 
 

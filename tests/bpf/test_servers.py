@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import RING_BYTES, find_images, find_tracepoint_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
@@ -22,7 +23,6 @@ pytestmark = pytest.mark.kernel
 
 # An emulated machine takes its time.
 WAIT_SECONDS = 20.0
-RING_BYTES = 1 << 21
 
 
 @pytest.fixture(scope="module", params=["cgroup_skb", "syscalls"])
@@ -33,12 +33,20 @@ def way(request: pytest.FixtureRequest) -> Iterator[Capture | SyscallCapture]:
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
     capture: Capture | SyscallCapture
     if request.param == "syscalls":
-        capture = SyscallCapture.load(TracepointSettings(ring_bytes=RING_BYTES), clock=Clock())
+        capture = SyscallCapture.load(
+            TracepointSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_tracepoint_images()
+        )
     else:
         mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
         if mount is None:
             pytest.skip("no cgroup v2 mount")
-        capture = Capture.load(cgroup_path=mount, ring_bytes=RING_BYTES, is_root_cgroup=True, clock=Clock())
+        capture = Capture.load(
+            cgroup_path=mount,
+            ring_bytes=RING_BYTES,
+            is_root_cgroup=True,
+            clock=Clock(),
+            cache_directory=find_images(),
+        )
     yield capture
     capture.close()
 

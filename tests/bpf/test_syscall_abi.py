@@ -5,16 +5,16 @@ import re
 import shutil
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import RING_BYTES, find_tracepoint_images
 from sensor.kernel import syscall_abi
 from sensor.kernel.btf import Btf, BtfError
 from sensor.kernel.compile import BPF_DIRECTORY
 from sensor.kernel.syscall_offsets import syscall_flags
 from sensor.kernel.tracepoints import TRACEPOINTS, TracepointSettings, load_tracepoints
-from tests.bpf.test_verifier import STEPS_MAX
+from tests.bpf.test_verifier import check_steps, read_steps
 
 PRELUDE = """#include <stddef.h>
 #include <stdint.h>
@@ -102,14 +102,9 @@ def test_programs_load_and_stay_below_the_limit() -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(TracepointSettings(ring_bytes=1 << 16))
+    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES), find_tracepoint_images())
     try:
-        steps = {}
-        for name, fd in program.programs.items():
-            told = Path(f"/proc/self/fdinfo/{fd}").read_text()
-            steps[name] = int(dict(re.findall(r"(\w+):\s*(\d+)", told))["verified_insns"])
-        assert set(steps) == set(TRACEPOINTS)
-        assert all(0 < count <= STEPS_MAX for count in steps.values()), steps
+        check_steps(read_steps(program.programs), TRACEPOINTS)
     finally:
         program.close()
 

@@ -1,0 +1,39 @@
+"""The kernel side compiled here for the machine, where LLVM would take a minute and more."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from sensor.kernel.compile import Build, build_http1
+from sensor.kernel.image_cache import ImageCache, make_digest
+from sensor.kernel.loader import RECORDS_BYTES, compile_build
+
+# Names the directory to the tests in the machine; unset everywhere else.
+VARIABLE: Final = "APIDAE_TEST_IMAGES"
+RING_BYTES: Final = 8 << 20
+
+
+def describe_build() -> Build:
+    """What the tests of the kernel side load."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    return build_http1(RING_BYTES // page, RECORDS_BYTES // page, True)
+
+
+def find_images() -> Path | None:
+    """The directory of images that tests may take instead of compiling; None where there is none."""
+    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+
+
+def find_tracepoint_images() -> Path | None:
+    """The same for the programs on system calls, which are made there: they depend on that kernel's types. A directory
+    of their own, for each keeps one image."""
+    images = find_images()
+    return images / "tracepoints" if images is not None else None
+
+
+def keep_image(directory: Path, release: str) -> None:
+    """Compiles for the kernel of that release. Raises LoadError."""
+    build = describe_build()
+    cache, digest = ImageCache(directory), make_digest(build, release)
+    if cache.find(digest) is None:
+        cache.keep(digest, compile_build(build))
