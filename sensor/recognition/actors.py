@@ -6,7 +6,7 @@ login session) are told apart by their connections, so there for each connection
 when names change.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -81,12 +81,14 @@ class ActorTable:
             key[places] = _mix_addresses(records[places], cgroups[places])
         workloads = self._name_workloads(records, cgroups, is_server)
         key = mix(key, workloads)
-        keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
-        indexes = list(map(self._actors.get, keys.tolist()))
-        for place in [place for place, index in enumerate(indexes) if index is None]:
-            first = firsts[place]
-            actor = self._build(records[first], self._workloads[workloads[first]])
-            indexes[place] = self._actors[int(keys[place])] = self._facts.actor(actor)
+        distinct, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        keys = distinct.tolist()
+        indexes = list(map(self._actors.get, keys))
+        missing = [place for place, index in enumerate(indexes) if index is None]
+        if missing:
+            places = firsts[missing]
+            for place, actor in zip(missing, self._build(records[places], workloads[places]), strict=True):
+                indexes[place] = self._actors[keys[place]] = self._facts.actor(actor)
         return np.array(indexes, np.int64)[inverse]
 
     def forget(self) -> None:
@@ -144,24 +146,30 @@ class ActorTable:
             self._workloads.append(workload)
         return number
 
-    def _build(self, record: Any, workload: str) -> ActorFacts:
-        address = _name_client(record)
-        profile = self._mirror.profiles.find(int(record["profile"])) or _NO_PROFILE
-        told = int(record["credential"]) if profile.is_told else 0
-        if record["role"] == Role.SERVER and profile.hops:
-            address = self._find_client(profile.hops, address)
-        return ActorFacts(
-            principal=told or profile.principal,
-            principal_kind=profile.principal_kind,
-            credential=told or profile.credential,
-            is_credential_truncated=False,
-            client_address=address,
-            client_workload=workload,
-            authentication=profile.authentication,
-            protocol_version=profile.protocol_version,
-            request_content_type=profile.request_content_type,
-            kind=profile.kind,
-        )
+    def _build(self, records: Records, workloads: npt.NDArray[np.int64]) -> Iterator[ActorFacts]:
+        """Actors of records. Cost: 3 us each: a crowd of new consumers comes here."""
+        packed = np.ascontiguousarray(records["client_address"]).tobytes()
+        columns = [records[name].tolist() for name in ("family", "profile", "credential", "role")]
+        rows = zip(*columns, workloads.tolist(), strict=True)
+        for place, (family, number, credential, role, workload) in enumerate(rows):
+            profile = self._mirror.profiles.find(number) or _NO_PROFILE
+            address = name_address(family, packed[16 * place : 16 * place + 16])
+            if profile.hops and role == Role.SERVER:
+                address = self._find_client(profile.hops, address)
+            told = credential if profile.is_told else 0
+            # By position, in the order of sensor.facts: a keyword each would double the cost.
+            yield ActorFacts(
+                told or profile.principal,
+                profile.principal_kind,
+                told or profile.credential,
+                False,
+                address,
+                self._workloads[workload],
+                profile.authentication,
+                profile.protocol_version,
+                profile.request_content_type,
+                profile.kind,
+            )
 
 
 def mix(key: Keys, part: npt.NDArray[Any]) -> Keys:
