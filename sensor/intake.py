@@ -108,7 +108,7 @@ class Intake:
             self._pipeline.take_overflow(self._capture.overflow())
         self._governor.observe(
             now_ns=self._clock.monotonic_ns(),
-            cpu_ns=time.process_time_ns(),
+            cpu_ns=time.process_time_ns() + self._capture.program_ns(calls=counters[Counter.CALLS]),
             calls=counters[Counter.CALLS],
             heads=counters[Counter.HEADS],
             body_bytes=counters[Counter.BODY_BYTES],
@@ -147,7 +147,7 @@ class Intake:
             ),
             Figure(
                 name="budget_used_ratio",
-                documentation="Processor time of the last second against its budget",
+                documentation="Processor time of the last second against its budget, the kernel's programs included",
                 value=self._governor.used_share,
                 is_total=False,
             ),

@@ -49,6 +49,10 @@ class Capture(KernelMaps, Protocol):
         """The kernel's totals since the load."""
         ...
 
+    def program_ns(self, *, calls: int) -> int:
+        """Time in the kernel's programs so far, estimated; `calls` is the counter's."""
+        ...
+
     def counts(self) -> Sequence[StageCount]:
         """The accounts of its stages, in calls."""
         ...

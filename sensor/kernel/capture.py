@@ -29,6 +29,7 @@ from sensor.kernel.abi import (
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
 from sensor.kernel.port_counts import StreamCalls, read_port_counts, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
+from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 from sensor.pieces import Pieces
 from sensor.streams.assembler import StreamAssembler
@@ -55,6 +56,7 @@ class Capture:
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self._clock = clock
+        self._meter = RunTimeMeter((program.ingress, program.egress))
         self._stage = StageCounter("exchange")
         self.pieces = pieces or Pieces()
         self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
@@ -131,6 +133,10 @@ class Capture:
         rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
         return {counter: int.from_bytes(rows[counter][1], "little") for counter in Counter}
 
+    def program_ns(self, *, calls: int) -> int:
+        """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
+        return self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=calls)
+
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`.
 
@@ -161,7 +167,13 @@ class Capture:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        return (tell_way(is_fallback=False),)
+        per_call = Figure(
+            name="program_ns_per_call",
+            documentation="Time in the kernel's programs a call, as last counted",
+            value=round(self._meter.ns_per_call),
+            is_total=False,
+        )
+        return (tell_way(is_fallback=False), per_call)
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""
@@ -207,6 +219,7 @@ class Capture:
         self._last_counters = self.counters()
         self._last_counts, self._last_coverage = self.counts(), self.coverage()
         self._is_closed = True
+        self._meter.stop()
         self._program.close()
         self._ring.close()
         self._frames.close()

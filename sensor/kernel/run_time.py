@@ -8,6 +8,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,3 +46,67 @@ def read_run_time(program_fd: int) -> RunTime:
         nanoseconds=struct.unpack_from("<Q", info.raw, _RUN_TIME_OFFSET)[0],
         runs=struct.unpack_from("<Q", info.raw, _RUN_COUNT_OFFSET)[0],
     )
+
+
+# Of each minute one second is counted; the others are estimated by what a call took in it.
+COUNTED_NS: Final = 1_000_000_000
+INTERVAL_NS: Final = 60_000_000_000
+# Until something was counted, and where nothing may be: tests/bpf/cost.py, both ends of a call.
+UNKNOWN_NS_PER_CALL: Final = 2_500
+# A second with fewer calls says little: packets that are no calls cost time too.
+_CALLS_MIN: Final = 100
+
+
+class RunTimeMeter:
+    """Estimates how long programs have run in all, from the calls they saw. Not thread-safe."""
+
+    def __init__(
+        self,
+        program_fds: Sequence[int],
+        *,
+        enable: Callable[[], int] = enable_statistics,
+        read: Callable[[int], RunTime] = read_run_time,
+        close: Callable[[int], None] = os.close,
+    ) -> None:
+        self._program_fds = program_fds
+        self._enable, self._read, self._close = enable, read, close
+        self._statistics_fd = -1  # Open while a second is counted.
+        self._started = (0, 0, 0)  # Of that second: time, nanoseconds, calls.
+        self._next_ns = 0
+        self._calls = 0
+        self._total_ns = 0.0
+        self.ns_per_call = float(UNKNOWN_NS_PER_CALL)
+
+    def observe(self, *, now_ns: int, calls: int) -> int:
+        """Takes the calls so far; gives nanoseconds so far. Call it about once a second."""
+        self._total_ns += max(0, calls - self._calls) * self.ns_per_call
+        self._calls = calls
+        if self._statistics_fd >= 0:
+            if now_ns - self._started[0] >= COUNTED_NS:
+                self._end(calls)
+        elif now_ns >= self._next_ns:
+            self._next_ns = now_ns + INTERVAL_NS
+            try:
+                self._statistics_fd = self._enable()
+                self._started = now_ns, self._sum(), calls
+            except OSError:
+                self.stop()  # Not allowed, or not known: the estimate stays.
+        return int(self._total_ns)
+
+    def stop(self) -> None:
+        """Counts no more for now."""
+        if self._statistics_fd >= 0:
+            self._close(self._statistics_fd)
+            self._statistics_fd = -1
+
+    def _end(self, calls: int) -> None:
+        _, nanoseconds, before = self._started
+        try:
+            if calls - before >= _CALLS_MIN:
+                self.ns_per_call = (self._sum() - nanoseconds) / (calls - before)
+        except OSError:
+            pass  # As if nothing had been counted.
+        self.stop()
+
+    def _sum(self) -> int:
+        return sum(self._read(fd).nanoseconds for fd in self._program_fds)

@@ -19,6 +19,7 @@ from sensor.kernel.abi import RECORD, ConnectionKind, Counter
 from sensor.kernel.capture import READ_LIMIT, Records
 from sensor.kernel.port_counts import read_port_counts
 from sensor.kernel.ring import Ring
+from sensor.kernel.run_time import UNKNOWN_NS_PER_CALL
 from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_batch, update_batch, update_map
 from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
@@ -104,6 +105,10 @@ class SyscallCapture:
             Counter.PORTS_FULL: told[SyscallCounter.PORTS_FULL],
         }
         return {counter: known.get(counter, 0) for counter in Counter}
+
+    def program_ns(self, *, calls: int) -> int:
+        """Time in the kernel's programs so far, by what a call is known to take."""
+        return calls * UNKNOWN_NS_PER_CALL
 
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""

@@ -1,9 +1,10 @@
 """Keeps the sensor's processor time within its budget by what can be had for less: bodies first, then heads sent up.
 
-Each second it compares the processor time used with what the calls of that second allow. Above the budget, fewer bytes
-of bodies are copied; where that is not enough, fewer heads a second go up for what the kernel does not recognise (such
-calls are then counted under their service's `other` route). Well below it, more: heads first, then bodies. Calls are
-counted in any case. Down at once by what is too much, up step by step, so that it settles just below the budget.
+Each second it compares the processor time used, the kernel's programs included, with what the calls of that second
+allow. Above the budget, fewer bytes of bodies are copied; where that is not enough, fewer heads a second go up for what
+the kernel does not recognise (such calls are then counted under their service's `other` route). Well below it, more:
+heads first, then bodies. Calls are counted in any case. Down at once by what is too much, up step by step, so that it
+settles just below the budget.
 """
 
 from dataclasses import dataclass

@@ -101,6 +101,9 @@ class FakeCapture:
     def counters(self) -> Mapping[Counter, int]:
         return self.totals
 
+    def program_ns(self, *, calls: int) -> int:
+        return 0
+
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         if self.refusal:
             raise self.refusal
