@@ -1,9 +1,9 @@
 """How much of something is too much: a subject's fading sums against a ceiling for each horizon.
 
 The ceiling is the highest of three: what the plan states, less where peers or past days are known; FACTOR times the
-subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of its peers reached. What a subject does
-makes no ceiling before a whole day has passed, and never one of more than twice the present: an attack over midnight,
-or one that grows day by day, is still found.
+subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of its peers reached, lately or in their
+first days, for newcomers look around. What a subject does makes no ceiling before a whole day has passed, and never one
+of more than twice the present: an attack over midnight, or one that grows day by day, is still found.
 """
 
 from dataclasses import dataclass
@@ -49,6 +49,16 @@ class Excess:
     horizon: Ints  # Index into the plan.
     basis: tuple[Basis, ...]
 
+    def choose(self, chosen: NDArray[np.bool_]) -> "Excess":
+        """Some of them."""
+        return Excess(
+            slots=self.slots[chosen],
+            sums=self.sums[chosen],
+            ceilings=self.ceilings[chosen],
+            horizon=self.horizon[chosen],
+            basis=tuple(basis for basis, is_chosen in zip(self.basis, chosen.tolist(), strict=True) if is_chosen),
+        )
+
 
 class Ceiling:
     """Sums, days and peers of one measure. A group is what makes subjects peers: an endpoint, or 0 for all."""
@@ -61,6 +71,7 @@ class Ceiling:
         self._today: F64 = np.zeros((len(plan), 0))
         self._yesterday: F64 = np.zeros((len(plan), 0))
         self._past: F64 = np.zeros((len(plan), 0))
+        self._begun: F64 = np.zeros((len(plan), 0))  # Highest sum of a subject's first days.
         self._common: F64 = np.zeros((len(plan), 1))  # By group.
         self._peers: Ints = np.zeros(1, np.int64)
         self._born: Ints = np.zeros(0, np.int64)  # Day of its first sum; 0: it has none.
@@ -74,6 +85,7 @@ class Ceiling:
         self._sums.grow(capacity)
         self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
         self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
+        self._begun = grow(self._begun, capacity)
         self._told = grow(self._told, capacity)
         self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
 
@@ -87,7 +99,10 @@ class Ceiling:
         self._born[slots] = np.where(self._born[slots] == 0, self._day, self._born[slots])
         is_known = (self._born[slots] <= self._day - _KNOWN_DAYS) | ((groups >= 0) & (self._peers[groups] >= PEERS_MIN))
         ceilings = np.maximum(np.maximum(own, peers), np.where(is_known, self._floors, self._priors))
-        self._today[:, slots] = np.maximum(self._today[:, slots], np.minimum(sums, _LEARN_MAX * ceilings))
+        taught = np.minimum(sums, _LEARN_MAX * ceilings)
+        self._today[:, slots] = np.maximum(self._today[:, slots], taught)
+        is_new = self._born[slots] > self._day - _KNOWN_DAYS
+        self._begun[:, slots] = np.maximum(self._begun[:, slots], np.where(is_new, taught, 0.0))
         ratios = sums / ceilings
         told = self._told[:, slots]
         is_told = (ratios > 1.0) & (amounts > 0) & (ratios >= _RAISE * told)
@@ -125,7 +140,7 @@ class Ceiling:
         rank = np.maximum((RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher: one never speaks for all.
         for row in range(len(self.plan)):
             late = np.maximum(self._today[row, live], self._yesterday[row, live])
-            peaks = np.maximum(late, self._past[row, live])
+            peaks = np.maximum(np.maximum(late, self._past[row, live]), self._begun[row, live])
             # A level below the prior makes no difference, and few are above.
             high = np.flatnonzero(peaks * FACTOR > self._floors[row, 0])
             order = high[np.lexsort((-peaks[high], groups[high]))]
@@ -146,7 +161,7 @@ class Ceiling:
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
         self._sums.forget(slots)
-        for part in (self._today, self._yesterday, self._past, self._told):
+        for part in (self._today, self._yesterday, self._past, self._begun, self._told):
             part[:, slots] = 0
         self._born[slots] = 0
 
@@ -154,7 +169,8 @@ class Ceiling:
         """State for a checkpoint."""
         clock = np.array([self._day, self._refreshed_at])
         own: State = {"today": self._today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
-        own |= {"common": self._common, "peers": self._peers, "born": self._born, "clock": clock}
+        own |= {"common": self._common, "peers": self._peers, "clock": clock}
+        own |= {"born": self._born, "begun": self._begun}
         return own | {f"sums.{name}": array for name, array in self._sums.dump().items()}
 
     def load(self, state: State) -> None:
@@ -162,6 +178,7 @@ class Ceiling:
         self._today, self._yesterday = state["today"].astype(np.float64), state["yesterday"].astype(np.float64)
         self._past = state["past"].astype(np.float64)
         self._common, self._told = state["common"].astype(np.float64), state["told"].astype(np.float64)
+        self._begun = state["begun"].astype(np.float64)
         self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int64)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])
         self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})

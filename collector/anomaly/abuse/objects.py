@@ -1,7 +1,8 @@
 """Who takes many different objects of one endpoint: enumeration, scraping, objects of others (OWASP API1:2023).
 
 Counted are objects that the pair of consumer and endpoint had not touched before, so that reading the same ones again
-costs nothing. Peers are the endpoint's other consumers. Many consumers who each take a little are seen at the endpoint:
+costs nothing; and of a walker most calls do: one who mostly comes back to what it knows is told by the volume detectors
+if at all. Peers are the endpoint's other consumers. Many consumers who each take a little are seen at the endpoint:
 there count the objects that are new to consumers who have called it for some time, so that a crowd of newcomers (a
 campaign, a launch) is none.
 """
@@ -13,6 +14,7 @@ from collector.alerts.alert import AlertKind
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import F64, State
@@ -22,7 +24,7 @@ from collector.anomaly.slots import Slots, grow
 PLAN = (
     Horizon(seconds=60, prior=120, floor=40),
     Horizon(seconds=600, prior=300, floor=45),
-    Horizon(seconds=3_600, prior=600, floor=60),
+    Horizon(seconds=3_600, prior=600, floor=100),
     Horizon(seconds=86_400, prior=1_000, floor=240),
     Horizon(seconds=604_800, prior=2_000, floor=800),
 )
@@ -33,6 +35,7 @@ ENDPOINT_PLAN = (
     Horizon(seconds=600, prior=10_000, floor=1_500),
     Horizon(seconds=3_600, prior=40_000, floor=6_000),
 )
+NOVEL_SHARE = 0.5  # Of a walker's calls.
 KNOWN_SECONDS = 3_600  # After its first call a pair is no newcomer.
 
 
@@ -43,6 +46,7 @@ class ObjectDetector:
 
     def __init__(self) -> None:
         self._ceiling = Ceiling(PLAN)
+        self._calls = FadingSums(tuple(horizon.seconds for horizon in PLAN))
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
         self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.
 
@@ -51,6 +55,8 @@ class ObjectDetector:
         pairs = roster.pairs.table
         self._ceiling.grow(pairs.capacity, roster.endpoints.table.capacity)
         self._ceiling.forget(placed.evicted_pairs)
+        self._calls.grow(pairs.capacity)
+        self._calls.forget(placed.evicted_pairs)
         self._first = grow(self._first, pairs.capacity)
         self._first[placed.evicted_pairs] = 0
         if self._ceiling.is_refresh_due(time):
@@ -58,9 +64,13 @@ class ObjectDetector:
             self._ceiling.refresh(live, roster.pair_endpoint[live], time)
         slots, amounts = sum_by_slot(events.pair, events.novel)
         self._first[slots] = np.where(self._first[slots] == 0, time, self._first[slots])
+        _, calls = sum_by_slot(events.pair, events.calls)
+        self._calls.add(slots, calls, time)
         pairs_touched, taken = slots, amounts
         slots, amounts = slots[amounts > 0], amounts[amounts > 0]
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
+        made = self._calls.read(excess.slots, time)[excess.horizon, np.arange(len(excess.slots))]
+        excess = excess.choose(excess.sums >= NOVEL_SHARE * made)
         found = find(
             lambda _: AlertKind.ENUMERATION,
             self._ceiling,
@@ -104,11 +114,13 @@ class ObjectDetector:
     def dump(self) -> State:
         """State for a checkpoint."""
         first: State = {"first": self._first}
-        return join({"own": self._ceiling.dump(), "endpoints": self._endpoint_ceiling.dump(), "pairs": first})
+        parts = {"own": self._ceiling.dump(), "endpoints": self._endpoint_ceiling.dump(), "pairs": first}
+        return join({**parts, "calls": self._calls.dump()})
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         parts = split(state)
         self._ceiling.load(parts["own"])
         self._endpoint_ceiling.load(parts["endpoints"])
+        self._calls.load(parts["calls"])
         self._first = parts["pairs"]["first"].astype(np.int64)
