@@ -26,6 +26,7 @@ SERVICE = "/shop.v1.Orders"
 GETS, NOT_FOUND, INTERNAL = 23, 7, 5
 EVENTS = 3
 CHATS = 2
+OLD = (11, 4)  # Of a connection that the sensor joined late.
 MESSAGES = 3
 OPEN_SECONDS = 1.7
 TOKEN = (("authorization", "Bearer abcdefgh12345678"),)
@@ -33,7 +34,8 @@ TOKEN = (("authorization", "Bearer abcdefgh12345678"),)
 
 def call_grpc(port: int) -> None:
     """All of them with credentials."""
-    with grpc.insecure_channel(f"{ADDRESS}:{port}") as channel:
+    options = [("grpc.use_local_subchannel_pool", 1)]  # Else the connection is shared with the old channel.
+    with grpc.insecure_channel(f"{ADDRESS}:{port}", options=options) as channel:
         for name, count, status in (
             ("Get", GETS, grpc.StatusCode.OK),
             ("Fail", NOT_FOUND, grpc.StatusCode.NOT_FOUND),
@@ -46,6 +48,23 @@ def call_grpc(port: int) -> None:
                     assert status is grpc.StatusCode.OK
                 except grpc.RpcError as error:
                     assert error.code() is status
+
+
+class OldChannel:
+    """A client that has said all its headers before the sensor starts; grpcio never says them again."""
+
+    def __init__(self, port: int) -> None:
+        self._channel = grpc.insecure_channel(f"{ADDRESS}:{port}")
+
+    def call(self, gets: int, failures: int) -> None:
+        for name, count in (("Get", gets), ("Fail", failures)):
+            method = self._channel.unary_unary(f"{SERVICE}/{name}")
+            for _ in range(count):
+                with contextlib.suppress(grpc.RpcError):
+                    method(b"m" * 40, timeout=TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        self._channel.close()
 
 
 def connect(port: int, path: bytes, *fields: bytes) -> socket.socket:
@@ -81,16 +100,20 @@ def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             program = Program(name, command, directory / f"{name}.log")
             stack.callback(program.stop)
             ports.append(int(program.wait_for("ready", READY_SECONDS)["port"]))
+        old = OldChannel(ports[0])
+        stack.callback(old.close)
+        old.call(2, 2)
         _, address = product.start_collector()
         sensor = product.start_sensor(address)
         inventory = product.open_inventory(address)
         call_grpc(ports[0])
+        old.call(*OLD)
         for _ in range(EVENTS):
             listen_to_events(ports[1])
         for _ in range(CHATS):
             chat(ports[1])
         assert sensor.stop() == 0, sensor.log_tail()
-        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS
+        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum(OLD)
         with contextlib.suppress(AssertionError):
             wait_until(lambda: inventory.count_calls(*ports) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
         wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
@@ -118,6 +141,15 @@ def test_a_method_shows_its_status_and_counts_by_it(
 def test_credentials_of_grpc_are_seen(found: dict[str, Any]) -> None:
     authentication = found[f"{SERVICE}/Get"]["authentication"]
     assert (authentication["coverage"], authentication["unseen_calls"]) == (1, 0)
+
+
+def test_calls_of_a_connection_joined_late_are_counted_and_hide_nothing(found: dict[str, Any]) -> None:
+    item = found["/<unknown>"]
+    assert item["calls"] == sum(OLD)
+    assert item["has_unknown_fields"] and not item["is_lossy"]
+    assert item["authentication"]["unseen_calls"] == item["status"]["2xx"]
+    assert item["authentication"]["coverage"] is None
+    assert found[f"{SERVICE}/Get"]["calls"] == GETS  # None is taken for one that is known.
 
 
 def test_events_end_and_their_time_is_no_latency(found: dict[str, Any]) -> None:
