@@ -171,6 +171,8 @@ static __always_inline int upgraded_packet(struct __sk_buff *skb) {
   if (!run || run == AFTER_UPGRADE) {
     if (!hold(base)) { /* Another CPU reads this direction. */
       f->is_lost = 1;
+      if (closing)
+        tell_upgraded(skb, c, u);
       return PASS;
     }
     is_new = order_upgraded(skb, f, base);

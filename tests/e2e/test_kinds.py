@@ -87,6 +87,9 @@ def chat(port: int) -> None:
             client.sendall(b"\x81\x85mask" + b"hello")
             assert client.recv(4_096)
         time.sleep(OPEN_SECONDS)
+        client.shutdown(socket.SHUT_WR)
+        while client.recv(4_096):  # Until the server has seen the end, and so the sensor.
+            pass
 
 
 @pytest.fixture(scope="module")
