@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from collector.store.base import Store
 
 # What goes, in this order, each with the summaries of the same partitions.
-_TABLES = (("rows_minute",), ("rows_hour", "routes_hour", "routes_day"))
+_TABLES = (("rows_minute",), ("rows_hour", "routes_hour", "routes_day"), ("coverage_hours",))
 _SIZE = "SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()"
 _PARTITIONS = """
 SELECT partition_id, any(partition), sum(rows), sum(bytes_on_disk) FROM system.parts

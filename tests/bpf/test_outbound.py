@@ -1,0 +1,105 @@
+"""Hosts that are called encrypted: seen where their own end is not on this node, which a sensor of one cgroup alone
+shows: its client is in the cgroup, the server is not.
+"""
+
+import contextlib
+import os
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor.clock import Clock
+from sensor.coverage.row import CoverageRole, PortProtocol
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.capture import Capture
+from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
+from tests.bpf.tls import make_certificate, serving_https
+
+pytestmark = pytest.mark.kernel
+
+CALLS = 7
+CLIENT = """
+import socket, sys
+from pathlib import Path
+from tests.bpf.tls import client_context
+cgroup, port, calls = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+Path(cgroup, "cgroup.procs").write_text("0")
+with socket.create_connection(("127.0.0.1", port)) as plain:
+    with client_context().wrap_socket(plain, server_hostname="pay.example") as client:
+        for _ in range(calls):
+            client.sendall(b"GET /5 HTTP/1.1\\r\\nHost: pay.example\\r\\n\\r\\n")
+            while not client.recv(4096).endswith(b"xxxxx"):
+                pass
+"""
+DATAGRAM_CLIENT = """
+import socket, sys
+from pathlib import Path
+Path(sys.argv[1], "cgroup.procs").write_text("0")
+client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+client.connect(("127.0.0.1", int(sys.argv[2])))
+client.settimeout(5)
+for _ in range(2):
+    client.send(bytes.fromhex(sys.argv[3]))
+    client.recv(4096)
+"""
+
+
+@pytest.fixture(scope="module")
+def cgroup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cgroup of its own, empty again at the end."""
+    if os.geteuid() != 0:
+        pytest.skip("capture needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None:
+        pytest.skip("no cgroup v2 mount")
+    home = mount / f"apidae_outbound_{os.getpid()}"
+    home.mkdir()
+    yield home
+    home.rmdir()
+
+
+@pytest.fixture(scope="module")
+def narrow(cgroup: Path) -> Iterator[Capture]:
+    """A capture of that cgroup alone."""
+    capture = Capture.load(cgroup_path=cgroup, ring_bytes=1 << 20, is_root_cgroup=False, clock=Clock())
+    yield capture
+    capture.close()
+
+
+def run_client(script: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_called_host_is_a_row_with_its_name(narrow: Capture, cgroup: Path, tmp_path: Path) -> None:
+    with serving_https(make_certificate(tmp_path), ssl.TLSVersion.TLSv1_3) as port:
+        run_client(CLIENT, str(cgroup), str(port), str(CALLS))
+        (count,) = find(narrow, port, lambda counts: sum(each.exchanges for each in counts) >= CALLS)
+    assert (count.role, count.kind, count.address) == (CoverageRole.OUTBOUND, PortProtocol.ENCRYPTED, "127.0.0.1")
+    assert (count.cgroup_id, count.connections, count.exchanges) == (cgroup.stat().st_ino, 1, CALLS)
+    assert count.handshakes.server_names == (("pay.example", 1),)
+    assert count.handshakes.versions == (("TLS 1.3", 1),)
+    assert count.handshakes.peers == ()  # The peer is the row's address.
+
+
+def test_a_host_called_by_quic_is_a_row(narrow: Capture, cgroup: Path) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(20)
+        port = server.getsockname()[1]
+        client = subprocess.Popen([sys.executable, "-c", DATAGRAM_CLIENT, str(cgroup), str(port), QUIC_INITIAL.hex()])
+        with contextlib.closing(server):
+            for _ in range(2):
+                _, peer = server.recvfrom(2_000)
+                server.sendto(QUIC_INITIAL, peer)
+            assert client.wait(20) == 0
+            (count,) = find(narrow, port, has_connections(1))
+    assert (count.role, count.kind, count.connections) == (CoverageRole.OUTBOUND, PortProtocol.QUIC, 1)
+    # The first datagram of a flow counts with its answer only.
+    assert count.bytes == 3 * len(QUIC_INITIAL)
