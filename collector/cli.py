@@ -68,7 +68,8 @@ def run(
     os.umask(0o077)
     # Here, not above: the engine and its arrays cost the other commands a second each.
     from collector.keys import KeyFileError
-    from collector.run import StartError, run_collector
+    from collector.listeners import StartError
+    from collector.run import run_collector
     from collector.store.base import StoreError
 
     try:

@@ -6,13 +6,11 @@ the detectors' own process, which is spawned: a fork of the embedded store would
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -25,12 +23,13 @@ import uvicorn
 from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
 from collector.compose import Collector, compose_collector
-from collector.config import CollectorSettings, ConfigError, is_loopback, join_address, split_address
+from collector.config import CollectorSettings, ConfigError, join_address, split_address
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy
 from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService
 from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
+from collector.listeners import StartError, bind, check_certificate
 from collector.metrics import Metrics
 from collector.store.base import StoreError
 from collector.store.retention import enforce_cap, measure_bytes
@@ -50,10 +49,6 @@ POLICY_FILE = "policy.json"
 logger = logging.getLogger(__name__)
 
 
-class StartError(Exception):
-    """The collector cannot start; one sentence."""
-
-
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: this module has them."""
 
@@ -66,8 +61,8 @@ async def run_collector(settings: CollectorSettings, reload: Callable[[], Collec
     """Run until SIGTERM or SIGINT; at SIGHUP take up what `reload` gives of the policy. Raises StartError, StoreError,
     KeyFileError, OSError, ValueError before it is ready.
     """
-    _check_certificate(settings)
-    http_socket = _bind(settings.http_listen, "http_listen")
+    check_certificate(settings)
+    http_socket = bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(compose_collector, settings)
     except BaseException:
@@ -183,7 +178,7 @@ class _Life:
                 port = server.add_insecure_port(settings.grpc_listen)
         except (RuntimeError, OSError) as error:
             # gRPC does not say why; a socket of our own does.
-            _bind(settings.grpc_listen, "grpc_listen").close()
+            bind(settings.grpc_listen, "grpc_listen").close()
             raise StartError(f"grpc_listen {settings.grpc_listen} cannot be listened on; choose another.") from error
         return server, port
 
@@ -348,57 +343,6 @@ class _Life:
             **self._collector.read_share(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
-
-
-def _check_certificate(settings: CollectorSettings) -> None:
-    """That both listeners will take the pair of files; gRPC would only say that it cannot listen. Raises StartError."""
-    certificate, key = settings.tls_cert_file, settings.tls_key_file
-    if certificate is None or key is None:
-        return
-    for name, path in (("tls_cert_file", certificate), ("tls_key_file", key)):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise StartError(
-                f"{name} {path} cannot be read ({error.strerror}); correct it or give this user the right."
-            ) from error
-    try:
-        # An encrypted key would ask the terminal for its password; the empty one is wrong, and says so.
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, ValueError) as error:
-        raise StartError(
-            f"tls_cert_file {certificate} and tls_key_file {key} are no certificate in PEM and its unencrypted key "
-            f"({getattr(error, 'reason', None) or 'they cannot be parsed'}); correct them."
-        ) from error
-
-
-def _bind(listen: str, name: str) -> socket.socket:
-    """A listening address of ours. Raises StartError."""
-    host, port = split_address(listen)
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(address)
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        raise StartError(f"{name} {listen} cannot be listened on ({error.strerror}); {_advise(error)}") from error
-    # A name like `localhost` was taken on trust; what it resolved to must be what was allowed.
-    if is_loopback(host) and not is_loopback(bound.getsockname()[0]):
-        bound.close()
-        raise StartError(f"{name} {listen} is not this machine's loopback; use 127.0.0.1.")
-    return bound
-
-
-def _advise(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return "use an address of this machine, as 127.0.0.1."
-    if error.errno == errno.EACCES:
-        return "use a port from 1024 on, or give this user the right."
-    return "is the port in use? Choose another, or 0 for a free one."
 
 
 def _first_line(error: BaseException) -> str:

@@ -62,7 +62,7 @@ ROOMS = {
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
         *("ingest", "store", "alerts", "inventory", "anomaly", "api", "ui", "app"),
-        *("query_cli", "metrics", "compose", "run", "cli"),
+        *("query_cli", "metrics", "listeners", "compose", "run", "cli"),
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.

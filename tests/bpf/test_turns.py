@@ -58,7 +58,9 @@ def test_frames_in_the_segment_of_the_switch_are_not_http(collect: Collect) -> N
     switch = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"
     with serving(answering([len(sent)], (switch + OK,))) as port:
         talk(port, (sent,), len(switch + OK))
-        assert rows(collect(port, 1)) == [("GET /ws", 101, len(sent), len(switch))]
+        exchanges = collect(port, 2)  # Told at once, and with its bytes at its end.
+        assert [(exchange.calls, exchange.status_code) for exchange in exchanges] == [(1, 101), (0, 101)]
+        assert rows(exchanges)[1] == ("GET /ws", 101, len(sent), len(switch + OK))
 
 
 def test_an_answer_before_the_last_chunk_waits_for_it(collect: Collect) -> None:

@@ -13,8 +13,8 @@ import atheris
 ROOT = Path(__file__).parent.parent.parent
 # Imported under the fuzzer's eyes.
 _ROOMS = (
-    "sensor.protocols", "sensor.reassembly", "sensor.replay", "sensor.classify", "sensor.spool", "sensor.uplink",
-    "collector.ingest.convert",
+    "sensor.protocols", "sensor.reassembly", "sensor.replay", "sensor.classify", "sensor.bodies", "sensor.spool",
+    "sensor.uplink", "collector.ingest.convert",
 )  # fmt: skip
 
 

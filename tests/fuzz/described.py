@@ -11,6 +11,9 @@ from google.protobuf.message import DecodeError
 
 from collector.ingest.convert import Refusal, convert_bytes
 from collector.rows import RowBatch
+from sensor.bodies.decoding import DECODED_BYTES_MAX, decode
+from sensor.bodies.documents import read_document
+from sensor.bodies.framing import read_payload
 from sensor.calls import AuthenticationKind
 from sensor.classify.client_address import ClientAddresses, read_networks
 from sensor.classify.principal import Principals
@@ -26,6 +29,11 @@ _HASH: Final = KeyedHash(1, b"0123456789abcdef")
 _PRINCIPALS: Final = Principals(_HASH)
 _ADDRESSES: Final = ClientAddresses(("10.0.0.0/8", "fd00::/8"))
 NOW: Final = 1_800_000_000
+CODINGS: Final = (b"", b"gzip", b"deflate", b"br", b"zstd", b"gzip, br", b"x")
+MEDIA_TYPES: Final = (
+    "application/json", "application/x-ndjson", "text/csv", "application/x-www-form-urlencoded", "", "text/plain",
+    "application/problem+json", "text/html",
+)  # fmt: skip
 
 
 def fuzz_sensitive(data: bytes) -> None:
@@ -36,6 +44,25 @@ def fuzz_sensitive(data: bytes) -> None:
         return
     found = find_sensitive(document)
     assert found == sorted(found) and len(found) <= 16 * MAX_NODES
+
+
+def fuzz_body(data: bytes) -> None:
+    """A body of any coding and type, whole or cut: decoded within its bound, read or refused, and classified."""
+    if len(data) < 2:
+        return
+    coding, media_type = CODINGS[data[0] % len(CODINGS)], MEDIA_TYPES[data[1] % len(MEDIA_TYPES)]
+    is_complete, data = data[0] < 128, data[2:]
+    head, _, raw = data.partition(b"\r\n\r\n")
+    read_payload(head, raw, is_request=is_complete, is_whole=is_complete)
+    decoded = decode(data, coding, is_complete=is_complete)
+    assert len(decoded.data) <= DECODED_BYTES_MAX
+    try:
+        document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
+    except ValueError:
+        return
+    if document is not None:
+        assert document.records is None or document.records >= 0
+        find_sensitive(document.values)
 
 
 def fuzz_credentials(data: bytes) -> None:
@@ -85,6 +112,7 @@ def fuzz_spool(data: bytes) -> None:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "sensitive": fuzz_sensitive,
+    "body": fuzz_body,
     "credentials": fuzz_credentials,
     "batch": fuzz_batch,
     "orders": fuzz_orders,
