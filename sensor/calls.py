@@ -128,6 +128,8 @@ class RawBodies(msgspec.Struct, frozen=True, gc=False):
     request: bytes
     response: bytes
     response_head: bytes = b""  # Where no event brought it: of a call that a record tells.
+    # Where chunk framing was undone before: whether all of the request and of the response is here.
+    whole: tuple[bool, bool] | None = None
 
     def __repr__(self) -> str:
         return f"RawBodies({len(self.request)} and {len(self.response)} bytes, redacted)"

@@ -22,10 +22,13 @@ class Payload(msgspec.Struct, frozen=True, gc=False):
         return f"Payload({len(self.data)} bytes, is_complete={self.is_complete})"
 
 
-def read_payload(head: bytes, raw: bytes, *, is_request: bool, is_whole: bool) -> Payload | None:
+def read_payload(
+    head: bytes, raw: bytes, *, is_request: bool, is_whole: bool, is_unframed: bool = False
+) -> Payload | None:
     """None where the head is none, or says that no body follows.
 
-    `is_whole`: `raw` is all that came, so that a body without framing ends with it. Raises nothing.
+    `is_whole`: `raw` is all that came, so that a body without framing ends with it. `is_unframed`: chunks were undone
+    before. Raises nothing.
     """
     events: list[Event] = []
     reader = MessageReader(is_request=is_request, has_data=True, expect=lambda start: Expect.NORMAL)
@@ -33,6 +36,9 @@ def read_payload(head: bytes, raw: bytes, *, is_request: bool, is_whole: bool) -
     found = next((event for event in events if isinstance(event, Head)), None)
     if found is None or found.framing.body in (Body.NONE, Body.UNKNOWN):
         return None
+    content = found.get(b"content-type") or b"", found.get(b"content-encoding") or b""
+    if is_unframed:
+        return Payload(raw, is_whole, *content)
     events.clear()
     reader.feed(raw, events)
     reader.finish(events, is_closed=is_whole)
@@ -44,6 +50,4 @@ def read_payload(head: bytes, raw: bytes, *, is_request: bool, is_whole: bool) -
         elif isinstance(event, End):
             is_complete = event.is_complete
             break
-    return Payload(
-        b"".join(parts), is_complete, found.get(b"content-type") or b"", found.get(b"content-encoding") or b""
-    )
+    return Payload(b"".join(parts), is_complete, *content)

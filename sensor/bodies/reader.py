@@ -71,11 +71,11 @@ class BodyReader:
         """Facts of a call whose bodies came."""
         bodies = call.bodies
         head = call.response_head or bodies.response_head
-        answer = self._unframe(head, bodies.response, call.response_bytes, is_request=False)
+        answer = _unframe(head, bodies.response, call.response_bytes, bodies.whole, is_request=False)
         media_type = _read_type(answer)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
-        question = self._unframe(call.request_head, bodies.request, call.request_bytes, is_request=True)
+        question = _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
         data, flags, records = 0, BodyFlag.NONE, 0
         if asked is not None:
@@ -108,12 +108,6 @@ class BodyReader:
             *((f"bodies_{word}", text, self.unread[word]) for word, text in _WORDS),
         )
         return tuple(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in values)
-
-    def _unframe(self, head: bytes, raw: bytes, wire_bytes: int, *, is_request: bool) -> Payload | None:
-        if not raw or not head:
-            return None
-        is_whole = len(head) + len(raw) >= wire_bytes
-        return read_payload(head, raw, is_request=is_request, is_whole=is_whole)
 
     def _classify(self, payload: Payload | None, media_type: str) -> _Read | None:
         if payload is None or not payload.data:
@@ -156,6 +150,15 @@ class BodyReader:
             is_list=told.document.is_list,
         )
         return records, known
+
+
+def _unframe(
+    head: bytes, raw: bytes, wire_bytes: int, whole: tuple[bool, bool] | None, *, is_request: bool
+) -> Payload | None:
+    if not raw or not head:
+        return None
+    is_whole = len(head) + len(raw) >= wire_bytes if whole is None else whole[not is_request]
+    return read_payload(head, raw, is_request=is_request, is_whole=is_whole, is_unframed=whole is not None)
 
 
 def is_counted(status_code: int) -> bool:

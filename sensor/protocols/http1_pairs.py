@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sensor.protocols.decoded_size import DecodedSize, make_decoded_size
+from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http1_events import Abandoned, Data, End, Event, Head, Started, State, Stopped
 from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_framing import Expect
@@ -31,8 +32,8 @@ _REQUEST_START = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE
 class Message:
     """One side of a transaction. Private to the node: its head holds values."""
 
-    __slots__ = ("acknowledged", "decoded", "end", "ended_ns", "faults", "head", "is_complete", "position",
-                 "started_ns", "wire_bytes")  # fmt: skip
+    __slots__ = ("acknowledged", "body", "decoded", "end", "ended_ns", "faults", "has_gap", "head", "is_complete",
+                 "position", "started_ns", "wire_bytes")  # fmt: skip
 
     def __init__(self, position: int, started_ns: int, acknowledged: int) -> None:
         self.position = position
@@ -42,8 +43,10 @@ class Message:
         self.head: Head | None = None  # None: a body without head, HTTP/0.9.
         self.end: End | None = None
         self.decoded: DecodedSize | None = None  # Where asked for, and the body is compressed.
+        self.body = bytearray()  # Its beginning without chunk framing, where asked for.
         self.wire_bytes = 0
         self.is_complete = False
+        self.has_gap = False  # Bytes of it were lost: what comes does not follow on what came.
         self.faults: list[Fault] = []
 
     @property
@@ -92,12 +95,15 @@ class _Sink:
 class Http1Connection:
     """Mutable state of one connection."""
 
-    def __init__(self, *, is_joined: bool = False, has_decoded_sizes: bool = False) -> None:
-        """`is_joined`: the beginning was missed. `has_decoded_sizes`: of compressed bodies, which costs decoding."""
-        self._requests = MessageReader(is_request=True, has_data=has_decoded_sizes, is_joined=is_joined)
-        self._responses = MessageReader(
-            is_request=False, expect=self._expect, has_data=has_decoded_sizes, is_joined=is_joined
-        )
+    def __init__(
+        self, *, is_joined: bool = False, has_decoded_sizes: bool = False, bodies: BodyRoom | None = None
+    ) -> None:
+        """`is_joined`: the beginning was missed. `has_decoded_sizes`: of compressed bodies, which costs decoding.
+        `bodies`: where the beginnings of bodies find room; without it none is kept."""
+        has_data = has_decoded_sizes or bodies is not None
+        self._requests = MessageReader(is_request=True, has_data=has_data, is_joined=is_joined)
+        self._responses = MessageReader(is_request=False, expect=self._expect, has_data=has_data, is_joined=is_joined)
+        self._bodies = bodies
         self._has_decoded_sizes = has_decoded_sizes
         self._queue: deque[Transaction] = deque()  # Not told yet, oldest first.
         self._request: Message | None = None  # Being read.
@@ -166,6 +172,9 @@ class Http1Connection:
         if hit is not None:
             hit.is_lossy = True
         self._is_shaken = True
+        message = self._request if is_request else self._response
+        if message is not None:
+            message.has_gap = True
         self._ends[is_request] = gap.position + gap.length
         if is_request:
             self._requests.skip(gap.length, self._request_sink)
@@ -247,7 +256,7 @@ class Http1Connection:
                 self._set_head(self._request, event)
                 self._queue.append(Transaction(self._request))
             case Data():
-                self._decode(self._request, event.data)
+                self._take_data(self._request, event.data)
             case End():
                 assert self._request is not None
                 self._request.finish(event, self._time_ns)
@@ -276,7 +285,7 @@ class Http1Connection:
             case Head():
                 self._start_answer(event)
             case Data():
-                self._decode(self._response, event.data)
+                self._take_data(self._response, event.data)
             case End():
                 assert self._response is not None
                 self._response.finish(event, self._time_ns)
@@ -368,6 +377,9 @@ class Http1Connection:
     def _number(self, each: Transaction) -> Transaction:
         each.number = self._count
         self._count += 1
+        for message in (each.request, each.response):
+            if message is not None and self._bodies is not None:
+                self._bodies.release(message.body)
         return each
 
     def _set_head(self, message: Message, head: Head) -> None:
@@ -375,7 +387,10 @@ class Http1Connection:
         if self._has_decoded_sizes:
             message.decoded = make_decoded_size(head.get(b"content-encoding"))
 
-    @staticmethod
-    def _decode(message: Message | None, data: bytes) -> None:
-        if message is not None and message.decoded is not None:
+    def _take_data(self, message: Message | None, data: bytes) -> None:
+        if message is None:
+            return
+        if message.decoded is not None:
             message.decoded.feed(data)
+        if self._bodies is not None and not message.has_gap:
+            self._bodies.add(message.body, data)

@@ -13,6 +13,7 @@ from typing import Final
 
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, parse_request_head
+from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
@@ -71,12 +72,19 @@ class Conversation:
     """Mutable state of one."""
 
     def __init__(
-        self, strings: HuffmanStrings, *, is_joined: bool = False, has_decoded_sizes: bool = False, nesting: int = 0
+        self,
+        strings: HuffmanStrings,
+        *,
+        is_joined: bool = False,
+        has_decoded_sizes: bool = False,
+        bodies: BodyRoom | None = None,
+        nesting: int = 0,
     ) -> None:
-        """`strings` may serve all conversations; `is_joined`: the beginning was missed."""
+        """`strings` and `bodies` may serve all conversations; `is_joined`: the beginning was missed."""
         self._is_joined = is_joined
         self._strings = strings
         self._has_decoded_sizes = has_decoded_sizes
+        self._bodies = bodies
         self.kind = Kind.UNDECIDED
         self.client = Direction.FORWARD  # The direction that requests travel in, once known.
         self._http1: Http1Connection | None = None
@@ -167,7 +175,9 @@ class Conversation:
         self.kind, self.client = kind, client
         waiting, self._undecided = self._undecided, []
         if kind is Kind.HTTP1:
-            self._http1 = Http1Connection(is_joined=self._is_joined, has_decoded_sizes=self._has_decoded_sizes)
+            self._http1 = Http1Connection(
+                is_joined=self._is_joined, has_decoded_sizes=self._has_decoded_sizes, bodies=self._bodies
+            )
         elif kind is Kind.HTTP2:
             # It was recognized by its preface, so nothing before it was missed.
             self._http2 = Http2Connection(self._strings, is_joined=False, client=client)
@@ -183,7 +193,9 @@ class Conversation:
         done: list[Call] = list(http1.take(piece, is_request=direction == self.client))
         if not http1.is_upgraded or self._nesting >= MAX_NESTING:
             return done
-        self._nested = Conversation(self._strings, has_decoded_sizes=self._has_decoded_sizes, nesting=self._nesting + 1)
+        self._nested = Conversation(
+            self._strings, has_decoded_sizes=self._has_decoded_sizes, bodies=self._bodies, nesting=self._nesting + 1
+        )
         done = [each for each in done if not self._upgrade(self._nested, each)]
         rest = http1.unread_bytes - before
         if rest and isinstance(piece, Chunk):

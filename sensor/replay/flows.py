@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sensor.protocols.hpack.huffman import HuffmanStrings
+from sensor.protocols.http1_bodies import BodyRoom
 from sensor.reassembly.connection import Connection, DirectedPiece, Direction, TcpFlag, TcpPacket
 from sensor.replay.conversation import Call, Conversation, Kind
 from sensor.replay.network import TcpSegment
@@ -70,6 +71,7 @@ class FlowTable:
 
     def __init__(self, *, has_decoded_sizes: bool = False) -> None:
         self._has_decoded_sizes = has_decoded_sizes
+        self._bodies = BodyRoom()
         self._strings = HuffmanStrings()
         self._flows: OrderedDict[_Key, _Flow] = OrderedDict()
         self.counts = FlowCounts()
@@ -109,7 +111,9 @@ class FlowTable:
 
     def _open(self, key: _Key, first: Endpoint, second: Endpoint, *, is_joined: bool) -> _Flow:
         self.counts.flows += 1
-        conversation = Conversation(self._strings, is_joined=is_joined, has_decoded_sizes=self._has_decoded_sizes)
+        conversation = Conversation(
+            self._strings, is_joined=is_joined, has_decoded_sizes=self._has_decoded_sizes, bodies=self._bodies
+        )
         flow = self._flows[key] = _Flow(self.counts.flows, first, second, conversation)
         return flow
 

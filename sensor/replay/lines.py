@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from sensor.calls import RPC_KINDS, AuthenticationKind, CallKind, CallRecord, Route, SegmentKind
+from sensor.calls import RPC_KINDS, AuthenticationKind, BodyFacts, BodyFlag, CallKind, CallRecord, Route, SegmentKind
+from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, unpack_kinds
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_events import Head
 from sensor.protocols.http1_faults import name_smuggling
@@ -69,9 +70,28 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
         "apidae.unknown_fields": record.has_unknown_fields,
         "apidae.inferred": record.is_inferred,
         **_name_kind(record),
+        **_tell_bodies(record.body),
     }  # fmt: skip
-    sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages")
+    sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages",
+             "apidae.response.records")  # fmt: skip
     return {name: value for name, value in line.items() if value or name in sized}
+
+
+def _tell_bodies(body: BodyFacts | None) -> Line:
+    """Kinds of data in both bodies and the number of records returned."""
+    if body is None:
+        return {}
+    line: Line = {}
+    for name, flag, bits in (
+        ("request", BodyFlag.REQUEST_READ, body.data),
+        ("response", BodyFlag.RESPONSE_READ, body.data >> RESPONSE_SHIFT),
+    ):
+        if body.flags & flag:
+            line[f"apidae.{name}.body.data_kinds"] = [kind.value.lower() for kind in unpack_kinds(bits)]
+    if body.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
+        line["apidae.response.records"] = body.records
+        line["apidae.response.records_basis"] = "measured" if body.flags & BodyFlag.MEASURED else "estimated"
+    return line
 
 
 def _name_kind(record: CallRecord) -> Line:

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from sensor.bodies.reader import BodyReader
+from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
@@ -25,6 +27,7 @@ from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
 
 _KEY_BYTES: Final = 16
+_ALL: Final = 1 << 62  # Bodies are read of every call.
 NO_REQUEST: Final = "request_not_seen"
 CUT_REQUEST: Final = "request_head_cut"
 
@@ -70,7 +73,11 @@ class Replay:
         """`ports`: only connections with one of them; empty: all."""
         keyed_hash = KeyedHash(1, secrets.token_bytes(_KEY_BYTES))
         self._describer = Describer(
-            Templater(load_vocabulary(), keyed_hash), CaptureIdentity(), keyed_hash, DescribeSettings()
+            Templater(load_vocabulary(), keyed_hash),
+            CaptureIdentity(),
+            keyed_hash,
+            DescribeSettings(),
+            BodyReader(SampleRule(first_count=_ALL)),
         )
         self._network = NetworkReader()
         self._ports = frozenset(ports)

@@ -72,3 +72,8 @@ def pack_kinds(kinds: Iterable[DataKind]) -> int:
     for kind in kinds:
         bits |= 1 << DATA_KIND_NUMBERS[kind]
     return bits
+
+
+def unpack_kinds(bits: int) -> list[DataKind]:
+    """Kinds of some bits, in the order of DataKind; those of a request alone."""
+    return [kind for kind, number in DATA_KIND_NUMBERS.items() if bits >> number & 1]
