@@ -33,6 +33,7 @@ ROOMS = {
             "coverage",
             "capture",
             "kinds",
+            "siblings",
             "describe",
             "recognition",
             "packed",
