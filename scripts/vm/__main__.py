@@ -19,6 +19,7 @@ from typing import Final
 from scripts.vm.images import VARIABLE, keep_image
 from scripts.vm.initramfs import END, build_initramfs
 from scripts.vm.package import Kernel, NoKernelError, fetch_kernel
+from sensor.kernel import loader
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DIRECTORY: Final = ROOT / ".run" / "vm"
@@ -31,6 +32,7 @@ PYTEST: Final = (
     *("-v", "-ra", "-s", "--color=no", "--tb=short", "--assert=plain", "--basetemp=/tmp/machine/files"),
     *("-p", "no:cacheprovider", "-p", "no:hypothesispytest"),
 )
+COMPILE_SECONDS: Final = 600.0
 TIMEOUT_SECONDS: Final = 1_200.0
 
 
@@ -42,6 +44,7 @@ def main() -> int:
         "--without-cgroup2", action="store_true", help="boot without cgroup v2: only the fallback works"
     )
     options, tests = parser.parse_known_args()
+    loader.COMPILE_TIMEOUT_SECONDS = COMPILE_SECONDS
     try:
         if shutil.which(EMULATOR) is None:
             raise NoKernelError(f"{EMULATOR} is missing: apt-get install qemu-system-x86")
@@ -57,8 +60,7 @@ def run_machine(kernel: Kernel, tests: list[str], *, has_cgroup2: bool) -> int:
     arguments = [*PYTEST, *tests]
     environment = "HOME=/tmp/machine TMPDIR=/tmp/machine PYTHONDONTWRITEBYTECODE=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin"
     packages = f"PYTHONPATH={ROOT}:{ROOT / 'proto' / 'gen'}"
-    keep_image(DIRECTORY / "images" / kernel.release, kernel.release)
-    images = f"{VARIABLE}={DIRECTORY / 'images' / kernel.release}"
+    images = f"{VARIABLE}={keep_image(DIRECTORY / 'images', kernel.release)}"
     python = f"{environment} {packages} {images} .venv/bin/python -B -m pytest"
     command = f"cd {ROOT} && uname -r && {python} {shlex.join(arguments)}"
     started = time.monotonic()

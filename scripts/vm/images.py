@@ -31,9 +31,14 @@ def find_tracepoint_images() -> Path | None:
     return images / "tracepoints" if images is not None else None
 
 
-def keep_image(directory: Path, release: str) -> None:
-    """Compiles for the kernel of that release. Raises LoadError."""
+def keep_image(directory: Path, release: str) -> Path:
+    """Compiles once for all kernels, and keeps it as made for the kernel of that release. Gives the directory to name
+    in `VARIABLE`. Raises LoadError."""
     build = describe_build()
-    cache, digest = ImageCache(directory), make_digest(build, release)
-    if cache.find(digest) is None:
-        cache.keep(digest, compile_build(build))
+    common, own = ImageCache(directory / "common"), directory / release
+    image = common.find(make_digest(build))
+    if image is None:
+        image = compile_build(build)
+        common.keep(make_digest(build), image)
+    ImageCache(own).keep(make_digest(build, release), image)
+    return own

@@ -87,4 +87,8 @@ def _find_modules(kernel: Kernel) -> list[Path]:
 
 
 def _read_module(path: Path) -> bytes:
+    if path.suffix == ".zst":
+        if shutil.which("zstd") is None:
+            raise NoKernelError("this kernel's modules are compressed by zstd, which is missing: apt-get install zstd")
+        return subprocess.run(["zstd", "-dc", str(path)], check=True, capture_output=True).stdout
     return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
