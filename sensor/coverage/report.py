@@ -15,12 +15,14 @@ from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden
 from sensor.coverage.likeness import PORT_HTTPS, is_http_like
 from sensor.coverage.limits import NODE_WORKLOAD
 from sensor.coverage.reasons import CLOSED, FOLDED, KERNEL_TLS, REASONS, SHARED, describe_encryption
-from sensor.coverage.row import CoverageRole, PortCount, PortCoverage, PortProtocol
+from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
 
 # Rows of one report; a node has some dozens. Past it the rows of least bytes are added together, so that totals stay
 # exact.
 MAX_ROWS = 4_096
+# Rows that say what was heard of handshakes, up to 6 KB each: those of most connections. A report is one message.
+MAX_HANDSHAKE_ROWS = 256
 # Ports remembered for counts whose service has gone.
 MEMORY_MAX = 16_384
 OTHER_WORKLOAD = "other"
@@ -94,7 +96,7 @@ def cover_ports(
     _add_silent(rows, called, quic, PortProtocol.QUIC, unknown_service, hidden)
     for row in _list_hidden(hidden, unknown_service):
         _add(rows, row)
-    return _bound(sorted(rows.values(), key=_order), unknown_service)
+    return _bound(_bound_handshakes(sorted(rows.values(), key=_order)), unknown_service)
 
 
 def note_limitation(rows: Sequence[PortCoverage], limitation: str) -> Sequence[PortCoverage]:
@@ -228,6 +230,13 @@ def _sum(row: PortCoverage, more: PortCoverage) -> PortCoverage:
         is_http_like=row.is_http_like or more.is_http_like,
         handshakes=add_handshakes(row.handshakes, more.handshakes),
     )
+
+
+def _bound_handshakes(rows: list[PortCoverage]) -> list[PortCoverage]:
+    """At most `MAX_HANDSHAKE_ROWS` with what was heard; the others keep all else."""
+    heard = sorted((row for row in rows if row.handshakes.count), key=lambda row: -row.connections)
+    silenced = {row.key for row in heard[MAX_HANDSHAKE_ROWS:]}
+    return [replace(row, handshakes=NO_HANDSHAKES) if row.key in silenced else row for row in rows]
 
 
 def _bound(rows: list[PortCoverage], unknown_service: Service) -> list[PortCoverage]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sensor.calls import Service, WorkloadKind
 from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden, UnixPort
-from sensor.coverage.report import MAX_ROWS, PortMemory, cover_ports, note_limitation
+from sensor.coverage.report import MAX_HANDSHAKE_ROWS, MAX_ROWS, PortMemory, cover_ports, note_limitation
 from sensor.coverage.row import CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
 
@@ -217,6 +217,18 @@ def test_datagrams_are_of_the_socket_that_is_bound() -> None:
         ("service-1", 4433, PortProtocol.SILENT, 0),
         ("service-2", 4433, PortProtocol.QUIC, 3),
     ]
+
+
+def test_a_report_of_many_handshakes_is_bounded() -> None:
+    heard = Handshakes(count=1, versions=(("TLS 1.3", 1),))
+    counts = [
+        PortCount(port=port, kind=PortProtocol.ENCRYPTED, connections=port, bytes=1, handshakes=heard)
+        for port in range(1, MAX_HANDSHAKE_ROWS + 50)
+    ]
+    rows = cover(counts, [])
+    told = [row.connections for row in rows if row.handshakes.count]
+    assert len(rows) == len(counts)
+    assert (len(told), min(told)) == (MAX_HANDSHAKE_ROWS, 50)
 
 
 COUNTS = st.builds(

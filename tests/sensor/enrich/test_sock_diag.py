@@ -6,7 +6,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.enrich.sock_diag import TcpSocket, parse_addresses, parse_sockets
+from sensor.enrich.sock_diag import TcpSocket, parse_addresses, parse_kernel_tls, parse_sockets
 
 
 def message(kind: int, body: bytes) -> bytes:
@@ -74,3 +74,13 @@ def test_cut_answer_gives_whole_sockets_only(length: int) -> None:
 def test_never_raises(answer: bytes) -> None:
     assert all(0 <= found.port < 65_536 for found in parse_sockets(answer))
     assert all(list(parse_addresses(answer)))
+
+
+def test_kernel_tls_is_known_by_its_upper_layer() -> None:
+    """As tcp_diag_put_ulp() lays it out: INET_DIAG_ULP_INFO (19) with INET_ULP_INFO_NAME (1)."""
+    layer = attribute(19, attribute(1, b"tls\0") + attribute(2, bytes(8)))
+    other = attribute(19, attribute(1, b"mptcp\0"))
+    body = socket_body(socket.AF_INET, "10.0.0.5", 8443, 501, 4_242)
+    answer = message(20, body + layer) + message(20, body + other) + message(20, body) + message(3, bytes(4))
+    assert list(parse_kernel_tls(answer)) == [(4_242, 8443)]
+    assert list(parse_kernel_tls(answer[:60])) == []
