@@ -33,6 +33,7 @@ _LEARNED = partial(run_product, settings=UNBOUNDED)
 SCENARIOS = {
     "fixed_rate": Scenario(load=Wrk()),
     "saturation": Scenario(load=Wrk(pace=NO_PAUSE)),
+    "no_bodies": Scenario(load=Wrk(), open_watcher=partial(run_product, settings="is_reading_bodies = false\n")),
     # The first seconds of a sensor, in which everything is new to the kernel.
     "cold": Scenario(load=Wrk(warm_seconds=0)),
     "empty_hooks": Scenario(load=Wrk(), open_watcher=run_empty_hooks),
