@@ -133,6 +133,20 @@ def test_every_command_answers(apidae, command, column, values):
     assert {row[column] for row in rows} == values
 
 
+def test_coverage_by_node_and_what_was_lost(apidae):
+    nodes = list(csv.DictReader(io.StringIO(apidae("coverage", "--nodes", "-o", "csv").stdout)))
+    assert [row["node"] for row in nodes] == ["(all)", "node-1"]
+    assert {round(float(row["read_connections"]), 3) for row in nodes} == {round(102 / 502, 3)}
+    losses = list(csv.DictReader(io.StringIO(apidae("coverage", "--losses", "-o", "csv").stdout)))
+    assert {row["reason"] for row in losses} == {"ring_full", "malformed"}
+    assert all(row["meaning"] and row["advice"] for row in losses)
+
+
+def test_coverage_is_filtered(apidae):
+    rows = list(csv.DictReader(io.StringIO(apidae("coverage", "--reading", "unseen", "-o", "csv").stdout)))
+    assert [(row["service"], row["address"]) for row in rows] == [("php", "/run/php.sock")]
+
+
 @pytest.mark.parametrize(
     ("words", "token", "sentence"),
     [
