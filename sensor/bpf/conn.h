@@ -182,7 +182,7 @@ BPF_RINGBUF_OUTPUT(records, RECORDS_PAGES);
 BPF_ARRAY(counters, u64, 64);
 /* What: what was seen of each listening port, by cgroup and kind. Life: the program's; past its size counted in C_PORTS_FULL. */
 BPF_HASH(ports, struct port_key, struct port_count, 8192);
-#define FRAMES_PAGES ((4 << 20) / PAGE_SIZE) /* As FRAMES_BYTES of sensor/kernel/loader.py. */
+#define FRAMES_PAGES ((8 << 20) / PAGE_SIZE) /* As FRAMES_BYTES of sensor/kernel/loader.py. */
 
 /* What: HTTP/2, to the sensor. */
 BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);

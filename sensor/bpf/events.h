@@ -296,6 +296,7 @@ enum counter {
   C_BODIES_REFUSED,      /* Bodies that ended early, or never began, for the budget or a ring half full. */
   C_BODIES_LOST,         /* Pieces of bodies that found the ring full. */
   C_UPGRADES_UNTOLD,     /* Ends of upgraded connections that found the ring full: their bytes are in `ports` only. */
+  C_BLOCKS_REFUSED,      /* Header blocks of HTTP/2 that stayed down: their ring was half full and their cgroup had had its share. */
   C_COUNT,
 };
 

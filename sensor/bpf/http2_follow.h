@@ -140,6 +140,28 @@ static __always_inline void add_header(struct frame_flow *f, u32 length, u8 kind
   f->out_size = at + FRAME_HEADER;
 }
 
+/* ---- a full ring ---------------------------------------------------------------------------------------------------------------- */
+
+#define USED_BYTES 0 /* BPF_RB_AVAIL_DATA */
+#define FRAMES_BYTES (FRAMES_PAGES * PAGE_SIZE)
+/* Header blocks of a cgroup, once the reader is so far behind that the ring is half full. */
+#define BLOCKS_SECOND 1000
+#define BLOCKS_BURST 1000
+#define BLOCKS_KEY (1ULL << 63) /* Cgroups are numbered from 1. */
+
+static __always_inline u64 used_bytes(void) { return frames.ringbuf_query(USED_BYTES); }
+
+/* 0: this cgroup has had its share of what is left, and others are to have theirs. */
+static __always_inline int may_send_block(u64 cgroup_id, u64 now) {
+  if (used_bytes() < FRAMES_BYTES / 2)
+    return 1;
+  struct budget *b = find_budget(cgroup_id | BLOCKS_KEY, now);
+  if (b && take_from(&b->next_ns, SECOND_NS / BLOCKS_SECOND, BLOCKS_BURST, now))
+    return 1;
+  count(C_BLOCKS_REFUSED);
+  return 0;
+}
+
 /* ---- frames --------------------------------------------------------------------------------------------------------------------- */
 
 static __always_inline void end_frame(struct frame_flow *f) {
@@ -158,7 +180,10 @@ static __always_inline void advance(struct frame_flow *f, u32 n) {
   f->at = V(f->at) + n;
 }
 
-static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction) {
+#define BLOCK_KINDS (1 << FRAME_HEADERS | 1 << FRAME_PUSH_PROMISE | 1 << FRAME_CONTINUATION)
+
+static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction,
+                                              u64 now) {
   u32 have = V(f->have) & 15, n = FRAME_HEADER - have, here = skb->len - V(f->offset);
   if (n > here)
     n = here;
@@ -186,6 +211,8 @@ static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn
   f->left = f->length = h.length;
   u32 is_read = h.kind < FRAME_KINDS && COPIED_KINDS >> (h.kind & 15) & 1;
   f->is_copied = is_read && h.length <= COPIED_MAX;
+  if (V(f->is_copied) && BLOCK_KINDS >> (h.kind & 15) & 1 && !may_send_block(c->cgroup_id, now))
+    f->is_copied = 0;
   if (is_read)
     add_header(f, h.length, V(f->is_copied) ? h.kind : h.kind | FRAME_UNCOPIED, h.flags);
   if (h.kind == FRAME_HEADERS && h.stream > V(s->max_stream)) {

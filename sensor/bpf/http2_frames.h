@@ -13,11 +13,12 @@
 #define COPY_UNHELD 0xffffffff /* Another CPU is in this direction and follows it. */
 #define COPY_STEPS 6           /* Of 16 KiB: a segment of offload's largest size. */
 
-static __always_inline void take_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction) {
+static __always_inline void take_frame(struct __sk_buff *skb, struct conn *c, struct streams *s, struct frame_flow *f, u32 direction,
+                                       u64 now) {
   if (V(f->left))
     take_frame_payload(skb, f);
   else
-    take_frame_header(skb, c, s, f, direction);
+    take_frame_header(skb, c, s, f, direction, now);
 }
 
 /* The packet is read to its end. 1: there is more to be told. */
@@ -104,7 +105,7 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
       if (V(f->is_broken))
         f->turn = TURN_CUT;
       else
-        take_frame(skb, c, s, f, direction);
+        take_frame(skb, c, s, f, direction, now);
     } else if (!end_packet(f, closing, skb->cb[2] + (skb->len - skb->cb[3]))) {
       break;
     }

@@ -11,7 +11,7 @@
 
 #define FRAME_LOOKS_MAX 16 /* Packets of a connection that are looked at for frames. */
 #define AFTER_UPGRADE 0xfffffffe /* A run: what lies behind a 101 in its packet may be HTTP/2. */
-#define SIGNS_ENOUGH 2     /* Packets of one whole frame each. */
+#define SIGNS_ENOUGH 2     /* Packets of one whole frame each; of HEADERS one is enough. */
 
 /* Bytes of the connection that lie between its first and this packet, which is the first seen of it; 0 also where the sensor came late.
  * `*is_fresh`: nothing was received before. */
@@ -86,7 +86,7 @@ static __always_inline int find_http2(struct __sk_buff *skb, struct bpf_sock *sk
   int is_fresh = 0;
   u32 missing = direction == INGRESS ? find_missing(sk, p->sequence, &is_fresh) : 0;
   c->frame_signs++;
-  if (sign == SIGN_CHAIN || missing || c->frame_signs >= SIGNS_ENOUGH)
+  if (sign == SIGN_CHAIN || kind == FRAME_HEADERS || missing || c->frame_signs >= SIGNS_ENOUGH)
     begin_streams(skb, c, guess_client(c) | (is_fresh && missing ? 0 : S_JOINED), p->key, direction);
   return 1;
 }

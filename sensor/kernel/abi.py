@@ -264,6 +264,7 @@ class Counter(IntEnum):
     BODIES_REFUSED = 32
     BODIES_LOST = 33
     UPGRADES_UNTOLD = 34
+    BLOCKS_REFUSED = 35
 
 
 COUNTERS_SIZE = 64

@@ -24,8 +24,8 @@ from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, crea
 COMPILE_TIMEOUT_SECONDS = 60.0
 # The ring of records: 61,000 calls, half a second of a busy node.
 RECORDS_BYTES: Final = 8 << 20
-# The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 16,000 events, half a second of 10,000 calls a second.
-FRAMES_BYTES: Final = 4 << 20
+# The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 40,000 events, two seconds of 10,000 calls a second.
+FRAMES_BYTES: Final = 8 << 20
 
 
 class LoadError(RuntimeError):

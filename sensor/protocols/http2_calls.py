@@ -6,7 +6,7 @@ import msgspec
 
 from sensor.protocols.grpc import GRPC_TYPES, EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
 from sensor.protocols.http1 import Malformed
-from sensor.protocols.http2_frames import Frame
+from sensor.protocols.http2_frames import HEADER_BYTES, Frame
 from sensor.protocols.http2_heads import StreamRequest, StreamResponse
 from sensor.protocols.websocket import WebSocketCounter
 
@@ -113,6 +113,13 @@ class Stream:
                 self.counters[side].skip(frame.payload_bytes)
             else:
                 self.counters[side].feed(frame.payload)
+
+    def pass_data(self, side: int, wire_bytes: int, time_ns: int) -> None:
+        """A part of a body that was not copied."""
+        self.bytes[side] += wire_bytes
+        self.last_ns = time_ns
+        if self.counters is not None and wire_bytes > HEADER_BYTES:
+            self.counters[side].skip(wire_bytes - HEADER_BYTES)
 
     def take_response(self, response: StreamResponse, time_ns: int) -> None:
         """A response's head, an interim one's, or trailers."""

@@ -164,6 +164,15 @@ class FrameReader:
         self.counts.frames += len(frames)
         return True
 
+    def is_at(self, position: int) -> bool:
+        """Whether the next frame is due at `position`."""
+        return self.state is _IN_HEADER and not self._held and self._position == position
+
+    def pass_frames(self, count: int, position: int) -> None:
+        """So many frames were read otherwise; the next is due at `position`."""
+        self.counts.frames += count
+        self._position = position
+
     def _take_frame(self, frame: Frame, events: FrameSink) -> None:
         """A frame that the kernel cut; padding and the like were not checked there."""
         if self.state is not _IN_HEADER or self._held:

@@ -90,7 +90,7 @@ class StreamAssembler:
         out: list[StreamExchange] = []
         unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
         find, take_frames = self._connections.get, self._streams.take_frames
-        take_repeated = self._streams.take_repeated
+        take_known = self._streams.take_known
         for record in records:
             time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
@@ -102,18 +102,15 @@ class StreamAssembler:
                 data = bytes(record[size : size + length])
                 start = flow.find_start(sequence, left)
                 if start >= 0:
-                    found = take_repeated(number, _DIRECTIONS[way], data, start, start + covered, time_ns)
-                    if found is not None:
-                        flow.skip_to(start + covered)
-                        if found:
-                            self._tell(found, out)
-                        continue
-                is_whole = start >= 0
-                frames, start, end = flow.follow(sequence, covered, left, data, time_ns)
-                if end:
-                    told = take_frames(number, _DIRECTIONS[way], frames, start, end, data if is_whole else b"")
+                    direction, end = _DIRECTIONS[way], start + covered
+                    taken, at, told = take_known(number, direction, data, start, end, time_ns)
                     if told:
                         self._tell(told, out)
+                    frames, told_to = flow.follow(at, end, data[taken:], time_ns)
+                    if frames or at < told_to:
+                        told = take_frames(number, direction, frames, at, told_to)
+                        if told:
+                            self._tell(told, out)
                     continue
                 pieces = flow.take_frames(sequence, covered, left, data, time_ns)
             elif kind == _BYTES:

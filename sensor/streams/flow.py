@@ -49,27 +49,17 @@ class FrameFlow:
         return len(self._held) + (self._order.waiting_bytes if self._order is not None else 0)
 
     def find_start(self, sequence: int, left: int) -> int:
-        """The position of an event that is just what comes next and begins with a frame; else -1."""
+        """The position of an event that is just what comes next and begins with a frame, as nearly all are; else -1."""
         end = self._end
         if end is None or left or self._held or self._order is not None or (sequence - end) & 0xFFFFFFFF:
             return -1
         return end
 
-    def skip_to(self, end: int) -> None:
-        """An event that `find_start` was asked for was taken otherwise."""
+    def follow(self, start: int, end: int, data: bytes, time_ns: int) -> tuple[list[Frame], int]:
+        """Frames of such an event, or of its rest from `start` to `end`, and the position up to which they tell."""
         self._end = end
-
-    def follow(self, sequence: int, covered: int, left: int, data: bytes, time_ns: int) -> tuple[list[Frame], int, int]:
-        """Frames that are just what comes next, and the positions from and up to which they tell; `take_frames` where
-        the end is 0. Nearly all events."""
-        start = self._end
-        if self._order is not None or start is None or (sequence - start) & 0xFFFFFFFF or (left and not self._held):
-            return [], 0, 0
-        self._end = end = start + covered
-        if self._held:
-            start -= len(self._held)
-            data = self._held + data
-        return self._cut(start, end, data, time_ns), start, end - len(self._held)
+        frames = self._cut(start, end, data, time_ns) if data else []
+        return frames, end - len(self._held)
 
     def take_frames(self, sequence: int, covered: int, left: int, data: bytes, time_ns: int) -> list[Piece]:
         """Frames that the kernel followed."""

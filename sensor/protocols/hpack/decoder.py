@@ -35,7 +35,7 @@ MAX_UNKNOWN_DEPTH: Final = MAX_TABLE_BYTES // 32
 ENTRY_OVERHEAD_BYTES: Final = 32  # Section 4.1.
 
 # Blocks that name entries only are the same bytes for the same call while the table stands still.
-_MEMO_ENTRIES: Final = 32
+_MEMO_ENTRIES: Final = 64
 _MEMO_BLOCK_BYTES: Final = 256
 _MEMO_FIELDS: Final = 64
 # What Python needs for an entry beside its text, and for a block that is kept with what was read of it: measured.
@@ -84,7 +84,6 @@ class HpackDecoder:
         "_strings",
         "epoch",
         "is_complete",
-        "revision",
         "table_bytes",
     )
 
@@ -100,7 +99,6 @@ class HpackDecoder:
         self._memo: dict[bytes, HeaderBlock] = {}
         self.is_complete = is_complete
         self.epoch = 0  # Losses so far.
-        self.revision = 0  # Changes of the table so far: equal blocks mean the same while it stands still.
 
     def forget(self) -> None:
         """A block may have been missed: all entries become unknown."""
@@ -111,7 +109,6 @@ class HpackDecoder:
         self._capacity, self._limit = -1, MAX_TABLE_BYTES
         self.is_complete = False
         self.epoch += 1
-        self.revision += 1
 
     def decode(self, block: bytes) -> HeaderBlock:
         """Fields of one whole block (all fragments joined), in order. Costs: docs/http2.md."""
@@ -134,6 +131,11 @@ class HpackDecoder:
                 self._memo.clear()
             self._memo[block] = decoded
         return decoded
+
+    @property
+    def known(self) -> dict[bytes, HeaderBlock]:
+        """Blocks that mean what they meant when they were decoded, as long as they are here."""
+        return self._memo
 
     @property
     def held_bytes(self) -> int:
@@ -213,7 +215,6 @@ class HpackDecoder:
         """Section 4.4; an entry of unknown name counts without it, so that eviction here is never early."""
         if self._memo:
             self._memo.clear()
-        self.revision += 1
         size = len(value) + ENTRY_OVERHEAD_BYTES
         if type(name) is bytes:
             size += len(name)
@@ -226,7 +227,6 @@ class HpackDecoder:
 
     def _resize(self, size: int) -> None:
         self._memo.clear()
-        self.revision += 1
         self._capacity = size
         self._limit = min(size, MAX_TABLE_BYTES)
         if self.table_bytes > self._limit:

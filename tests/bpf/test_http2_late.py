@@ -1,0 +1,106 @@
+"""HTTP/2 that the sensor did not see from its beginning, and more of it than is read: counted, and never wrong."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sensor.clock import Clock
+from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.abi import Counter
+from sensor.kernel.capture import Capture
+from sensor.kernel.loader import FRAMES_BYTES
+from sensor.protocols.http2_frames import PREFACE
+from sensor.protocols.http2_heads import UNKNOWN_PATH
+from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole
+from tests.bpf.wire import receive_exactly
+from tests.sensor.protocols.http2_wire import write_settings
+
+pytestmark = pytest.mark.kernel
+
+BLOCKS = 211  # Of one segment.
+
+
+@contextmanager
+def detached(capture: Capture) -> Iterator[None]:
+    """What is said meanwhile is not seen."""
+    capture.detach()
+    try:
+        yield
+    finally:
+        capture.attach()
+
+
+@pytest.mark.parametrize("is_listened", [True, False])
+def test_a_connection_older_than_the_sensor(capture: Capture, is_listened: bool) -> None:
+    """Paths that were put into the table before are unknown, each of them another; new ones are known."""
+    client = Client()
+    with connect() as (first, second, port):
+        ends = first, second
+        with detached(capture):
+            play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], ends, whole)
+            play([(FORWARD, client.ask(1, b"/old")), (BACKWARD, client.answer(1))], ends, whole)
+        capture.set_listening([port] if is_listened else [])
+        for stream, path in ((3, b"/old"), (5, b"/new"), (7, b"/old"), (9, b"/new")):
+            play([(FORWARD, client.ask(stream, path)), (BACKWARD, client.answer(stream))], ends, whole)
+        told = collect(capture, port, 4)
+    capture.set_listening([])
+    assert rows(told) == [("GET", "/new", 200)] * 2 + [("GET", UNKNOWN_PATH, 200)] * 2
+    unknown = {one.call.request.unknown for one in told if one.call.request.head.path == UNKNOWN_PATH}  # type: ignore[union-attr]
+    assert len(unknown) == 1
+
+
+def test_what_was_not_seen_in_between(capture: Capture) -> None:
+    """The sensor pauses in the middle of a connection: nothing is lost but what was said meanwhile."""
+    client = Client()
+    with connect() as (first, second, port):
+        ends = first, second
+        play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], ends, whole)
+        play([(FORWARD, client.ask(1, b"/before")), (BACKWARD, client.answer(1))], ends, whole)
+        with detached(capture):
+            play([(FORWARD, client.ask(3, b"/meanwhile")), (BACKWARD, client.answer(3))], ends, whole)
+        for stream in range(5, 25, 2):
+            play([(FORWARD, client.ask(stream, b"/after")), (BACKWARD, client.answer(stream))], ends, every(50))
+        told = collect(capture, port, 11)
+    found = [path for _, path, _ in rows(told)]
+    assert len(found) == 11
+    assert set(found) <= {"/before", "/after", UNKNOWN_PATH}
+    assert found.count("/before") == 1
+
+
+@pytest.fixture
+def unread() -> Iterator[Capture]:
+    """A capture of its own, which nobody reads."""
+    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
+    if mount is None:
+        pytest.skip("no cgroup v2 mount")
+    capture = Capture.load(cgroup_path=mount, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock())
+    yield capture
+    capture.close()
+
+
+def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
+    """Every request that was sent came up, was kept down for its cgroup's share, or is counted as lost."""
+    client, path, requests = Client(), b"/" + b"f" * 400, 0
+    with connect() as (first, second, _):
+        play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], (first, second), whole)
+        while not unread.counters()[Counter.STREAMS_LOST] and requests < 100_000:
+            data = b"".join(client.ask(1 + 2 * (requests + n), path + b"%d" % (requests + n)) for n in range(BLOCKS))
+            first.sendall(data)
+            assert receive_exactly(second, len(data)) == data
+            requests += BLOCKS
+        counters = unread.counters()
+        assert unread.pending_bytes() > FRAMES_BYTES / 2
+        assert counters[Counter.BLOCKS_REFUSED] > 0
+        while unread.has_events():
+            unread.read()
+        (number,) = unread._streams._connections
+        streams = unread._streams._streams.find(number)
+        assert streams is not None
+        read = streams.counts.requests + streams.counts.long_blocks
+    lost = counters[Counter.STREAMS_LOST]
+    assert lost > 0
+    assert unread.counts()[0].dropped_total >= lost
+    # One more may be in the event that was being made when the ring was full, or cut by what was lost.
+    assert abs(read + lost - requests) <= 2 + streams.counts.cut_blocks, (read, lost, requests)
