@@ -169,7 +169,7 @@ static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, 
   u32 is_due = V(leaf->next_head_ns) <= now;
   if (is_due)
     leaf->next_head_ns = now + next_wait(set, leaf);
-  if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, now)) {
+  if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, V(h->size), now)) {
     f->is_paid = 1;
     return 0;
   }

@@ -24,10 +24,10 @@ static __always_inline struct budget *find_budget(u64 key, u64 now) {
 }
 
 /* The generic cell rate algorithm: each head moves `next_ns` on by its price; it may be ahead of the clock by a burst. */
-static __always_inline int take_from(u64 *next_ns, u64 price_ns, u64 burst, u64 now) {
+static __always_inline int take_from(u64 *next_ns, u64 price_ns, u64 burst_ns, u64 now) {
   for (u32 i = 0; i < BUDGET_TRIES; i++) {
     u64 seen = V(*next_ns), from = seen > now ? seen : now;
-    if (from + price_ns > now + price_ns * burst)
+    if (from + price_ns > now + burst_ns)
       return 0;
     if (__sync_val_compare_and_swap(next_ns, seen, from + price_ns) == seen)
       return 1;
@@ -35,18 +35,21 @@ static __always_inline int take_from(u64 *next_ns, u64 price_ns, u64 burst, u64 
   return 0;
 }
 
-/* 1: one more head of this cgroup may go up. The cgroup is asked first: what it has not got, it does not take from the node. */
-static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u64 now) {
+/* 1: one more head of this cgroup, of so many bytes, may go up: each 1,024 bytes cost as much as a head, so that a burst of large ones does
+ * not fill the ring for all. The cgroup is asked first: what it has not got, it does not take from the node. */
+static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u64 now) {
   u64 rate = set->heads_per_second, node_rate = set->node_heads_per_second;
   if (!rate || !node_rate)
     return 0;
-  u64 price = SECOND_NS / rate, node_price = SECOND_NS / node_rate;
+  u64 units = 1 + (bytes >> 10), price = SECOND_NS / rate, node_price = SECOND_NS / node_rate;
   struct budget *own = find_budget(cgroup_id, now), *node = find_budget(0, now);
-  if (!own || !node || !take_from(&own->next_ns, price, set->heads_burst, now))
+  if (!own || !node || !take_from(&own->next_ns, price * units, price * set->heads_burst, now))
     return 0;
-  if (take_from(&node->next_ns, node_price, set->node_heads_burst, now) ||
-      take_from(&own->reserve_ns, node_price * RESERVE_RATE_PART, set->heads_burst / RESERVE_BURST_PART, now))
+  if (take_from(&node->next_ns, node_price * units, node_price * set->node_heads_burst, now) ||
+      take_from(&own->reserve_ns, node_price * units * RESERVE_RATE_PART,
+                node_price * RESERVE_RATE_PART * (set->heads_burst / RESERVE_BURST_PART), now))
     return 1;
+  price *= units;
   __sync_fetch_and_add(&own->next_ns, -price);
   return 0;
 }
@@ -233,7 +236,9 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
 static __always_inline void begin_head(const struct conn *c, struct flow *f, const struct settings *set, u64 now) {
   if (!(V(f->draft_flags) & F_FIRST) || !V(set->is_recognising))
     return;
-  f->is_muted = !V(f->is_paid) && !take_head(set, c->cgroup_id, now);
+  /* What comes in parts is paid for as the most that may come. */
+  u32 is_part = !(V(f->draft_flags) & F_LAST), bytes = V(f->draft_size) + is_part * REQUEST_COPY;
+  f->is_muted = !V(f->is_paid) && !take_head(set, c->cgroup_id, bytes, now);
   f->is_paid = 0;
   if (!V(f->is_muted))
     count(C_HEADS);

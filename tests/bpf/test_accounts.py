@@ -167,6 +167,25 @@ def test_split_heads_keep_to_the_budget_too(watch: Watch) -> None:
     assert [tuple(row) for row in records[["calls", "request_bytes", "status"]].tolist()] == [(1, len(sent), 200)]
 
 
+@pytest.mark.parametrize(("size", "least", "most"), [(0, 9, 12), (4_200, 1, 3), (7_900, 1, 2)])
+def test_large_heads_cost_what_they_take(watch: Watch, size: int, least: int, most: int) -> None:
+    """Each KiB of a head costs as much as a head: a burst of large ones fills no more of the ring."""
+    sent, answer = request("GET", "/large", "X-Filler: " + "f" * size + "\r\n"), response(404)
+    with _in_cgroup(f"large{size}"):
+        served = serving(answering([len(sent)] * 20, *[(answer,)] * 20))
+        port = served.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(served.__exit__)
+        watch.teacher.set(heads_per_second=1, heads_burst=10)
+        with connected(port) as client:
+            for _ in range(20):
+                client.sendall(sent)
+                receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 20 - most, least)
+    assert len(records) + len(exchanges) == 20
+    assert least <= len(exchanges) <= most
+
+
 def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> None:
     watch.teacher.set(heads_per_second=1, heads_burst=40, node_heads_per_second=1, node_heads_burst=40)
     sent, answer = request("GET", "/flood"), response(200)
