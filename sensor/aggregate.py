@@ -55,13 +55,13 @@ WAITING_CALLS_LIMIT: Final = 32_768
 _LATE_PART: Final = 8
 _LARGEST_U32: Final = (1 << 32) - 1
 # Columns of calls and what their values stay below: places in the key of a row.
-_BOUNDS: Final = (
-    ("route", ROUTES_LIMIT),
-    ("status", STATUS_CODE_LIMIT),
-    ("rpc_status", RPC_STATUS_LIMIT),
-    ("role", 4),
-    ("hop", 4),
-)
+_BOUNDS: Final = {
+    "route": ROUTES_LIMIT,
+    "status": STATUS_CODE_LIMIT,
+    "rpc_status": RPC_STATUS_LIMIT,
+    "role": 4,
+    "hop": 4,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,7 @@ class Aggregator:
     def add_calls(self, calls: Calls) -> None:
         """Count calls; the array is copied. Raises ValueError, and takes none, where a column is out of its bounds."""
         self._seen_count += len(calls)
-        for name, limit in _BOUNDS:
+        for name, limit in _BOUNDS.items():
             largest = int(calls[name].max(initial=0))
             if largest >= limit:
                 raise ValueError(f"column {name} of the calls has {largest}; it stays below {limit}")

@@ -69,19 +69,9 @@ _PER_ROW = (
 )
 # Left out where they would hold nothing but zeros.
 _RARE_PER_ROW = (
-    "kind",
-    "rpc_status",
-    "ended_later",
-    "streams",
-    "stream_duration_sum_us",
-    "counted_messages_calls",
-    "request_messages",
-    "response_messages",
-    "records_returned",
-    "records_measured",
-    "request_bodies_read",
-    "response_bodies_read",
-    "data_len",
+    *("kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls"),
+    *("request_messages", "response_messages", "records_returned", "records_measured"),
+    *("request_bodies_read", "response_bodies_read", "data_len"),
 )
 _OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
 _STRING_INDEXES = (
