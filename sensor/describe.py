@@ -12,12 +12,12 @@ from typing import Final, Protocol
 import msgspec
 
 from sensor.bodies.reader import BodyCall, BodyReader
-from sensor.calls import AuthenticationKind, BodyFacts, CallKind, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Principals
 from sensor.keyed import KeyedHash
-from sensor.kinds import CallFacts, infer_grpc, read_exchange, read_stream
+from sensor.kinds import CallFacts, read_exchange, read_stream
 from sensor.protocols.http1 import (
     Malformed,
     RequestHead,
@@ -25,7 +25,6 @@ from sensor.protocols.http1 import (
     read_response_content_type,
 )
 from sensor.protocols.rpc_status import find_outcome
-from sensor.siblings import Siblings
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 
@@ -99,7 +98,6 @@ class Describer:
         "_principals",
         "_remotes",
         "_settings",
-        "_siblings",
         "_templater",
     )
 
@@ -120,7 +118,6 @@ class Describer:
         self._settings = settings
         self._addresses = ClientAddresses(settings.trusted_networks)
         self._find_consumer = _make_consumer_finder(settings.consumer_order)
-        self._siblings = Siblings()
         self._methods: set[str] = set()
         self._remotes: dict[tuple[str, int], Service] = {}
 
@@ -152,23 +149,23 @@ class Describer:
         credentials = self._principals.read(head)
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
         outcome = find_outcome(exchange.status_code, facts.rpc_status)
-        host, path = head.host, head.path
         if facts.unknown:
-            named = self._siblings.infer(exchange, head.method, facts, client_workload, service)
-            if named is not None:
-                host, path, facts = named.host, named.path, infer_grpc(facts)
-        if facts.unknown:
-            templated = self._templater.route_unknown(service, host, method, facts.unknown, outcome)
+            templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
         else:
-            consumer = self._find_consumer(
-                credentials.principal, credentials.credential, client_address, client_workload
+            templated = self._templater.route(
+                service,
+                head.host,
+                method,
+                head.path,
+                outcome,
+                self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload),
+                is_named=facts.is_named,
             )
-            templated = self._templater.route(service, host, method, path, outcome, consumer, is_named=facts.is_named)
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
-        record = CallRecord(
+        return CallRecord(
             exchange.time_unix_ns,
             templated.route,
             exchange.role,
@@ -204,9 +201,6 @@ class Describer:
             facts.is_inferred,
             self._read_bodies(exchange, templated.route.route_id),
         )
-        if facts.kind is CallKind.GRPC and not facts.is_inferred:
-            self._siblings.see(exchange, head, facts, record)
-        return record
 
     def _read_bodies(self, exchange: Exchange, route_id: int) -> BodyFacts | None:
         """What the bodies of a call tell, or those of others of its route."""

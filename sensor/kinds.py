@@ -95,11 +95,6 @@ def read_stream(connection: int, call: StreamCall, request: StreamRequest) -> Ca
     )
 
 
-def infer_grpc(facts: CallFacts) -> CallFacts:
-    """Facts of a call whose path was not known and follows from others (sensor.siblings)."""
-    return msgspec.structs.replace(facts, kind=CallKind.GRPC, is_named=True, is_inferred=True, unknown=b"")
-
-
 def _find_rpc_status(rpc: Rpc, status_code: int, status: int | None) -> int | None:
     """A unary call of Connect succeeds with 200 and nothing else; the code of one that fails is in its body."""
     if rpc.protocol is RpcProtocol.CONNECT:

@@ -33,7 +33,6 @@ ROOMS = {
             "coverage",
             "capture",
             "kinds",
-            "siblings",
             "describe",
             "recognition",
             "packed",
