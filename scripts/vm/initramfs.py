@@ -38,21 +38,23 @@ for each in proc sys dev; do /busybox mount --move /$each /root/$each; done
 /busybox mount -t tmpfs tmpfs /root/dev/shm
 HIERARCHY
 /busybox ip link set lo up
-/busybox chroot /root /bin/sh -c 'SCRIPT'
+/busybox cp /script /root/tmp/machine/script
+/busybox chroot /root /bin/sh /tmp/machine/script
 echo "END $?"
 /busybox poweroff -f
 """
 
 
 def build_initramfs(kernel: Kernel, script: str, *, has_cgroup2: bool) -> bytes:
-    """The archive; `script` is run by sh with the host's files as its root, without a quotation mark in it."""
+    """The archive; `script` is run by sh with the host's files as its root."""
     if not _BUSYBOX.exists():
         raise NoKernelError("busybox is missing: apt-get install busybox-static")
     hierarchy = "/busybox mount -t cgroup2 none /root/sys/fs/cgroup/unified" if has_cgroup2 else ""
-    init = _INIT.replace("HIERARCHY", hierarchy).replace("SCRIPT", script).replace("END", END)
+    init = _INIT.replace("HIERARCHY", hierarchy).replace("END", END)
     archive = b"".join(_entry(name, _DIRECTORY) for name in ("proc", "sys", "dev", "lower", "upper", "root", "modules"))
     archive += _entry("dev/console", _DEVICE, device=(5, 1))
     archive += _entry("busybox", _FILE, _BUSYBOX.read_bytes()) + _entry("init", _FILE, init.encode())
+    archive += _entry("script", _FILE, script.encode())
     order = []
     for path in _find_modules(kernel):
         name = path.name.partition(".ko")[0] + ".ko"

@@ -4,7 +4,9 @@ Gives `LoadedProgram`: the fds of the two entry programs and of the maps. Nothin
 whatever means, the kernel takes everything down.
 """
 
+import contextlib
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,11 +108,18 @@ def compile_build(build: Build) -> Image:
     return msgspec.msgpack.decode(done.stdout, type=Image)
 
 
+def _lift_memory_limit() -> None:
+    """Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, whose default is 64 KiB."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
 def load_build(
     build: Build, cache_directory: Path | None, wire: Callable[[Image], LoadedImage] = load_image
 ) -> LoadedImage:
     """The programs and maps of a build, compiled or from the cache; `wire` loads an image and fills what its programs
     need from the start. Raises LoadError."""
+    _lift_memory_limit()
     digest, cache = make_digest(build), ImageCache(cache_directory)
     image = cache.find(digest)
     if image is not None:
