@@ -19,10 +19,9 @@ from rich.table import Table
 from sensor.config import CaptureWay
 from sensor.environment import Environment, read_environment
 
-# Atomic operations that give the old value (5.12) are the youngest thing that capture by packets needs; by system calls
-# it is the ring buffer (docs/kernels.md).
+# Atomic operations that give the old value (5.12) are the youngest thing that both ways of capture need, as LLVM
+# compiles them (docs/kernels.md).
 MIN_KERNEL = (5, 12)
-MIN_FALLBACK_KERNEL = (5, 8)
 # From here BPF memory is charged to the cgroup and RLIMIT_MEMLOCK no longer matters (kernel commit 3ac1f01b43b6).
 MEMORY_CGROUP_KERNEL = (5, 11)
 MIN_MEMLOCK_BYTES = 128 << 20
@@ -227,7 +226,7 @@ _CAPTURE_ADVICE = (
 
 # What capture by system calls does without.
 _PACKETS = "plaintext capture (cgroup_skb)"
-_OF_PACKETS = ("kernel", "cgroup v2", _PACKETS)
+_OF_PACKETS = ("cgroup v2", _PACKETS)
 _EXCUSE = "Until then calls are captured by system calls (docs/kernels.md)."
 
 
@@ -241,8 +240,8 @@ def _excuse(check: Check) -> Check:
 def _check_fallback(environment: Environment) -> Check:
     """Whether calls could be captured by system calls; needed only where packets cannot be."""
     name, problem = "fallback (system calls)", environment.probes["raw_tracepoint"]
-    if environment.system != "Linux" or parse_kernel_release(environment.kernel_release) < MIN_FALLBACK_KERNEL:
-        return _inform(name, f"{environment.system} {environment.kernel_release}", "It needs Linux 5.8 or later.")
+    if environment.system != "Linux" or parse_kernel_release(environment.kernel_release) < MIN_KERNEL:
+        return _inform(name, f"{environment.system} {environment.kernel_release}", "It needs Linux 5.12 or later.")
     if environment.machine != "x86_64":
         return _inform(name, environment.machine, "It is written for x86_64 only.")
     if problem:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * How many calls may go up whole: a second by each process, and twice as many by the node. Two CPUs may take from one budget at once and then
- * pay once: kernels before 5.12, which have no atomic exchange, use this too, and a budget need not be exact.
+ * pay once: a budget need not be exact.
  */
 #ifndef APIDAE_SYSCALL_BUDGET_H
 #define APIDAE_SYSCALL_BUDGET_H

@@ -7,7 +7,7 @@
 
 #define COPY_MAX 15360 /* Bytes of one call that go up. With PART_MAX and the event's head they must fit the 32 KiB of a per-CPU value. */
 #define PART_MAX 16384 /* What the verifier is told of a part's size; a power of two. */
-#define VECTORS_MAX 64 /* Pieces of one call's memory that are looked at. */
+#define VECTORS_MAX 32 /* Pieces of one call's memory that are looked at. */
 #define PEEKS_MAX 4    /* Of them, for the first byte. */
 #define NO_WAKEUP 1    /* BPF_RB_NO_WAKEUP: the sensor reads on a timer. */
 

@@ -75,13 +75,12 @@ def break_probe(name: str, problem: str) -> dict[str, Any]:
 
 # What only capture by packets needs, each broken.
 NO_PACKETS: tuple[dict[str, Any], ...] = (
-    {"kernel_release": "5.10.0"},
     {"cgroup_mount": None},
     break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"),
 )
 # What only capture by system calls needs, each broken.
 NO_FALLBACK: tuple[dict[str, Any], ...] = (
-    {"kernel_release": "5.7.0"},
+    {"kernel_release": "5.10.0"},
     {"machine": "aarch64"},
     break_probe("raw_tracepoint", "attach to sys_exit: No such file or directory (ENOENT)"),
     {"has_btf": False},
