@@ -72,7 +72,7 @@ static __always_inline void end_told(struct head *h, const struct settings *set,
 }
 
 static __always_inline void told_step(struct head *h, const struct settings *set, u32 at, u64 word) {
-  u64 ends = blanks(word) | (word & MARKS);
+  u64 ends = blanks(word) | (word & MARKS) | equal_bytes(word, REPEAT(0x7f));
   if (ends) {
     end_told(h, set, word, at + first_byte(ends));
     return;

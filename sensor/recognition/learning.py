@@ -157,6 +157,8 @@ class Learner:
     def _learn_profile(self, exchange: Exchange, record: CallRecord) -> None:
         told = exchange.credential
         is_told = bool(told) and told == record.principal == record.credential
+        if told and not is_told and (not record.principal or told in (record.principal, record.credential)):
+            return  # What is told is not in the profile's hash: who else has it would be taken for this caller.
         profile = Profile(
             0 if is_told else record.principal,
             record.principal_kind,
