@@ -119,5 +119,7 @@ _CSR_ELEMENTS = {
     "response_size_bucket",
     "response_size_count",
     "objects_hash",
+    "data_kind",
+    "data_count",
 }
 _OPTIONAL = {"records_returned", "records_basis", "sampled_of"}
