@@ -165,7 +165,8 @@ def test_machine_without_avx2(tmp_path: Path) -> None:
 def test_old_kernel_and_no_cgroup(tmp_path: Path, capture_host: None) -> None:
     sentence = refuse("sensor", "--collector", "127.0.0.1:1", before=("setarch", "--uname-2.6"))
     assert "kernel is Linux 2.6" in sentence and "5.12 or later" in sentence
-    sentence = refuse("sensor", "--collector", "127.0.0.1:1", "--cgroup-path", str(tmp_path))
+    packets = ("--capture", "cgroup_skb", "--cgroup-path", str(tmp_path))
+    sentence = refuse("sensor", "--collector", "127.0.0.1:1", *packets)
     assert f"cgroup v2 is not mounted at or below {tmp_path}" in sentence and "cgroup_path" in sentence
 
 

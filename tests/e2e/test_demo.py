@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 ROOT = Path(__file__).parent.parent.parent
 DEMO_SECONDS = 50
 FLAGGED_SECONDS_MAX = 15.0
-START_SECONDS_MAX = 5.0
+START_SECONDS_MAX = 10.0  # Some 6 on two idle cores: the verifier reads a dozen programs, two at a time.
 
 
 def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:
