@@ -1,13 +1,10 @@
 """The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
 
-| state  | event                                             | becomes | and |
-|--------|---------------------------------------------------|---------|--------------------------------------------------|
-| -      | report, budget left or high or a sensor's         | open    | new id | | -      | report, daily budget
-spent, not high              | -       | counted as suppressed, once an episode | | -      | report on what is marked
-expected                 | -       | nothing | | open   | report of its subject                             | open
-| updated, at most once in UPDATE_SECONDS | | open   | report of the same happening on another level     | open    |
-joined as evidence; the most specific names it   | | open   | no report for calm_seconds                        |
-closed  | | | closed | report within FLAP_SECONDS                        | open    | same id |
+- Nothing yet: a report opens an alert while the daily budget lasts, or where it is high or a sensor's. Past the budget
+  it is counted as suppressed, once an episode; on what is marked expected it is nothing.
+- Open: a report of its subject updates it, at most once in UPDATE_SECONDS; one of the same happening on another level
+  joins as evidence, and the most specific names the alert. Without a report for calm_seconds it closes.
+- Closed: a report within FLAP_SECONDS opens the same alert again.
 """
 
 from collections.abc import Callable, Iterable

@@ -53,6 +53,7 @@ def report_signal(signal: Signal) -> Report:
 
 
 def _report_abuse(signal: AbuseSignal) -> Report:
+    """Without rates, which are of calls: what was counted is in the words."""
     return Report(
         kind=signal.kind,
         severity=grade_abuse(signal),
@@ -64,9 +65,6 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         endpoint_id=signal.endpoint_id,
         route_ids=signal.route_ids,
         consumer=signal.consumer,
-        observed_rate=signal.count / signal.seconds,
-        expected_rate=signal.ceiling / signal.seconds,
-        threshold_rate=signal.ceiling / signal.seconds,
         score=1 - 0.5 ** (signal.count / max(signal.ceiling, 1)),
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,

@@ -2,7 +2,8 @@
 no clock.
 
 Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
-up. Gives: AlertSignals of endpoints, consumers and pairs. The theory is in docs/detection.md.
+up. Gives: AlertSignals of endpoints, consumers and pairs, AbuseSignals of
+collector/anomaly/abuse. The theory is in docs/detection.md.
 """
 
 from collections.abc import Iterator, Mapping

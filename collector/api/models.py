@@ -302,7 +302,7 @@ class AlertModel(Model):
     closed_at: Time | None
     window_start: Time
     window_end: Time
-    observed_rate: float = Field(description="Calls a second over the window.")
+    observed_rate: float = Field(description="Calls a second over the window; 0 where something else was counted.")
     expected_rate: float
     threshold_rate: float
     score: float = Field(description="0..1, higher is odder.")

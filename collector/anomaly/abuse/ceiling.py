@@ -6,6 +6,7 @@ first days, for newcomers look around. What a subject does makes no ceiling befo
 of more than twice the present: an attack over midnight, or one that grows day by day, is still found.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,13 +128,14 @@ class Ceiling:
         """Of `slots` now, a row a horizon of the plan."""
         return self._sums.read(slots, time)
 
-    def is_refresh_due(self, time: int) -> bool:
-        """Whether peers are to be compared anew."""
-        return time >= self._refreshed_at + _REFRESH_SECONDS
-
-    def refresh(self, live: Slots, groups: Slots, time: int) -> None:
-        """Learn what is common among the peers of each group: `groups` goes with `live`, -1 is none."""
+    def refresh(self, list_live: Callable[[], Slots], group_of: Slots | None, time: int) -> None:
+        """Learn, once a minute, what is common among the peers of each group. `group_of` is by slot, -1 is none;
+        without it all are peers."""
+        if time < self._refreshed_at + _REFRESH_SECONDS:
+            return
         self._refreshed_at = time
+        live = list_live()
+        groups = np.zeros(len(live), np.int64) if group_of is None else group_of[live]
         live, groups = live[groups >= 0], groups[groups >= 0]
         count = self._common.shape[1]
         peers = self._peers = np.bincount(groups, minlength=count)
@@ -152,11 +154,14 @@ class Ceiling:
             self._common[row] = 0.0
             self._common[row, has] = peaks[order[place[has]]]
 
-    def expect(self, slot: int) -> None:
-        """A person says that what the subject does is ordinary: the highest so far is its own past."""
+    def expect(self, slot: int) -> bool:
+        """A person says that what the subject does is ordinary: the highest so far is its own past. False for -1."""
+        if slot < 0:
+            return False
         late = np.maximum(self._yesterday[:, slot], self._today[:, slot])
         self._past[:, slot] = np.maximum(self._past[:, slot], late)
         self._told[:, slot] = 0
+        return True
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""

@@ -85,10 +85,7 @@ class GuessDetector:
         if kind not in (AlertKind.CREDENTIAL_STUFFING, AlertKind.CODE_GUESSING):
             return False
         part, ceiling = (self._sources, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
-        slot = part.find(endpoint_id, consumer)
-        if slot >= 0:
-            ceiling.expect(slot)
-        return slot >= 0
+        return ceiling.expect(part.find(endpoint_id, consumer))
 
     def dump(self) -> State:
         """State for a checkpoint; which addresses took part lately is not kept."""
@@ -135,9 +132,7 @@ class GuessDetector:
         return guesses
 
     def _judge(self, events: Events, source: Slots, amounts: F64, time: int) -> list[Finding]:
-        if self._ceiling.is_refresh_due(time):
-            live = self._sources.table.live()
-            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        self._ceiling.refresh(self._sources.table.live, None, time)
         slots, sums = sum_by_slot(source, amounts)
         excess = self._ceiling.add(slots, sums, np.zeros(len(slots), np.int64), time)
         names = self._sources.name

@@ -55,9 +55,7 @@ class MissingDetector:
         self._ceiling.forget(evicted)
         if len(evicted):
             self._asked.forget(evicted)
-        if self._ceiling.is_refresh_due(time):
-            live = self._sources.table.live()
-            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        self._ceiling.refresh(self._sources.table.live, None, time)
         source = found[inverse]
         new = self._asked.count_novel(source, events.batch.route_id[events.rows[rows]])
         slots, amounts = sum_by_slot(source, new.astype(np.float64))
@@ -74,10 +72,7 @@ class MissingDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        slot = self._sources.find("", consumer) if kind is AlertKind.SCANNING else -1
-        if slot >= 0:
-            self._ceiling.expect(slot)
-        return slot >= 0
+        return kind is AlertKind.SCANNING and self._ceiling.expect(self._sources.find("", consumer))
 
     def dump(self) -> State:
         """State for a checkpoint."""

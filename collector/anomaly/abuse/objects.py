@@ -59,9 +59,7 @@ class ObjectDetector:
         self._calls.forget(placed.evicted_pairs)
         self._first = grow(self._first, pairs.capacity)
         self._first[placed.evicted_pairs] = 0
-        if self._ceiling.is_refresh_due(time):
-            live = pairs.live()
-            self._ceiling.refresh(live, roster.pair_endpoint[live], time)
+        self._ceiling.refresh(pairs.live, roster.pair_endpoint, time)
         slots, amounts = sum_by_slot(events.pair, events.novel)
         self._first[slots] = np.where(self._first[slots] == 0, time, self._first[slots])
         _, calls = sum_by_slot(events.pair, events.calls)
@@ -106,10 +104,7 @@ class ObjectDetector:
         if kind is not AlertKind.ENUMERATION:
             return False
         part, ceiling = (roster.pairs, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
-        slot = part.find(endpoint_id, consumer)
-        if slot >= 0:
-            ceiling.expect(slot)
-        return slot >= 0
+        return ceiling.expect(part.find(endpoint_id, consumer))
 
     def dump(self) -> State:
         """State for a checkpoint."""

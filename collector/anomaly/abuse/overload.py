@@ -33,9 +33,7 @@ class OverloadDetector:
         rows = np.flatnonzero((events.consumer >= 0) & np.isin(events.status, _LIMITED))
         if not len(rows):
             return []
-        if self._ceiling.is_refresh_due(time):
-            live = consumers.live()
-            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        self._ceiling.refresh(consumers.live, None, time)
         slots, amounts = sum_by_slot(events.consumer[rows], events.calls[rows])
         excess = self._ceiling.add(slots, amounts, np.zeros(len(slots), np.int64), time)
         return find(
@@ -50,10 +48,7 @@ class OverloadDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        slot = roster.consumers.find("", consumer) if kind is AlertKind.RESOURCE_EXHAUSTION else -1
-        if slot >= 0:
-            self._ceiling.expect(slot)
-        return slot >= 0
+        return kind is AlertKind.RESOURCE_EXHAUSTION and self._ceiling.expect(roster.consumers.find("", consumer))
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -83,10 +83,7 @@ class OwnerDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        slot = roster.consumers.find("", consumer) if kind is AlertKind.OBJECT_PROBING else -1
-        if slot >= 0:
-            self._ceiling.expect(slot)
-        return slot >= 0
+        return kind is AlertKind.OBJECT_PROBING and self._ceiling.expect(roster.consumers.find("", consumer))
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -43,9 +43,7 @@ class SharingDetector:
         rows = np.flatnonzero((events.consumer >= 0) & ~events.is_anonymous & ~events.is_internal)
         if not len(rows):
             return []
-        if self._ceiling.is_refresh_due(time):
-            live = consumers.live()
-            self._ceiling.refresh(live, np.zeros(len(live), np.int64), time)
+        self._ceiling.refresh(consumers.live, None, time)
         new = self._networks.count_novel(events.consumer[rows], events.network[rows])
         slots, amounts = sum_by_slot(events.consumer[rows], new.astype(np.float64))
         slots, amounts = slots[amounts > 0], amounts[amounts > 0]
@@ -62,10 +60,7 @@ class SharingDetector:
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        slot = roster.consumers.find("", consumer) if kind is AlertKind.CREDENTIAL_SHARING else -1
-        if slot >= 0:
-            self._ceiling.expect(slot)
-        return slot >= 0
+        return kind is AlertKind.CREDENTIAL_SHARING and self._ceiling.expect(roster.consumers.find("", consumer))
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -70,7 +70,7 @@ def test_what_most_peers_do_is_a_ceiling_and_one_of_them_is_not() -> None:
     slots = np.arange(40)
     ceiling.add(slots, np.full(40, 60.0), np.zeros(40, np.int64), START)
     ceiling.add(np.array([0]), np.array([30.0]), np.array([0]), START)
-    ceiling.refresh(slots, np.zeros(40, np.int64), START)
+    ceiling.refresh(lambda: slots, None, START)
     assert add(ceiling, 50, FACTOR * 60 - 1, START, group=0) == []
     assert add(ceiling, 50, 2, START, group=0) == [(FACTOR * 60, Basis.PEERS)]
     assert add(ceiling, 51, 101, START, group=1) == [(100, Basis.PRIOR)]  # Another group.
@@ -80,7 +80,7 @@ def test_few_peers_say_nothing() -> None:
     ceiling = make()
     slots = np.arange(PEERS_MIN - 1)
     ceiling.add(slots, np.full(len(slots), 1.0), np.zeros(len(slots), np.int64), START)
-    ceiling.refresh(slots, np.zeros(len(slots), np.int64), START)
+    ceiling.refresh(lambda: slots, None, START)
     assert add(ceiling, 50, 99, START, group=0) == []
     assert add(ceiling, 50, 2, START, group=0) == [(100, Basis.PRIOR)]
 
@@ -88,7 +88,7 @@ def test_few_peers_say_nothing() -> None:
 def test_what_a_person_expects_is_past_at_once() -> None:
     ceiling = make()
     assert add(ceiling, 0, 150, START)
-    ceiling.expect(0)
+    assert ceiling.expect(0) and not ceiling.expect(-1)
     assert add(ceiling, 0, 80, START) == []
     assert add(ceiling, 0, 20, START)
 
