@@ -346,10 +346,10 @@ class _Handler(BaseHTTPRequestHandler):
                     objects.changed.wait(max(0.0, min(rests)))
                     continue
                 # All up to here is told, whatever of it the selector let through.
-                revision = objects.revision
+                revision, asked = objects.revision, api._bookmarks
             yield from tell_changes(changes, kind, namespace, selector)
-            if api._bookmarks != bookmarks or is_bookmark_due:
-                bookmarks, next_bookmark = api._bookmarks, time.monotonic() + api.bookmark_seconds
+            if asked != bookmarks or is_bookmark_due:
+                bookmarks, next_bookmark = asked, time.monotonic() + api.bookmark_seconds
                 if allows_bookmarks:
                     metadata = {"resourceVersion": str(revision), "creationTimestamp": None}
                     mark = {"kind": kind.kind, "apiVersion": kind.group_version, "metadata": metadata}
