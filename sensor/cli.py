@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sensor.compose import VERSION, compose_sensor
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
-from sensor.health import serve_metrics
+from sensor.exporter import serve
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
@@ -160,14 +160,16 @@ async def _live(settings: SensorSettings) -> None:
         if settings.metrics_listen:
             host, port = split_address(settings.metrics_listen)
             try:
-                metrics = serve_metrics(host=host, port=port, read_health=sensor.read_health_from_thread)
+                exporter = serve(
+                    host=host, port=port, read_health=sensor.read_health_from_thread, is_ready=sensor.is_ready
+                )
             except OSError as error:
                 raise StartError(
                     f"metrics_listen {settings.metrics_listen} cannot be listened on ({error.strerror}); "
                     "choose a free port of an address of this machine"
                 ) from error
-            closers.append(metrics.close)
-            logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, metrics.port)
+            closers.append(exporter.close)
+            logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, exporter.port)
         await sensor.run(uplink)
     finally:
         for close in closers:
@@ -177,6 +179,10 @@ async def _live(settings: SensorSettings) -> None:
 
 def _check_node(settings: SensorSettings) -> None:
     """Preflight; raises `StartError` with its first failure."""
+    if not (settings.proc_path / "1" / "stat").exists():
+        raise StartError(
+            f"proc_path {settings.proc_path} shows no processes; mount the node's /proc there, or leave it out"
+        )
     checks = run_preflight(settings)
     if not is_capture_possible(checks):
         print_checks(checks, Console(stderr=True))

@@ -58,6 +58,7 @@ class Node:
             cluster=settings.cluster,
             node=settings.node,
             cgroup_mount=cgroup_mount,
+            proc=settings.proc_path,
             count_sockmaps=count_sockmap_programs,
         )
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden

@@ -85,6 +85,8 @@ class SensorSettings(BaseSettings):
     # What it sees, and how.
     capture: CaptureWay = CaptureWay.AUTO
     cgroup_path: Path = Path("/sys/fs/cgroup")
+    # The node's processes. In a container that is not in the node's PID namespace: where the node's /proc is mounted.
+    proc_path: Path = Path("/proc")
     ring_bytes: int = Field(default=8 * 1024 * 1024, ge=PAGE_BYTES, le=1024**3)
     poll_interval_ms: int = Field(default=25, ge=5, le=1000)
 
@@ -117,7 +119,7 @@ class SensorSettings(BaseSettings):
     metrics_listen: str = ""
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", mode="before")
+    @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", "proc_path", mode="before")
     @classmethod
     def _check_directory(cls, value: object) -> object:
         """An empty variable would be the working directory."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -142,26 +141,3 @@ def _collect_stages(stages: Sequence[StageCount]) -> Iterable[Metric]:
         for reason, count in stage.dropped:
             dropped.add_metric([stage.stage, reason], count)
     return (seen, used, dropped)
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsServer:
-    """A running exporter: the port it got, and how to end it."""
-
-    port: int
-    close: Callable[[], None]
-
-
-def serve_metrics(*, host: str, port: int, read_health: Callable[[], HealthReport]) -> MetricsServer:
-    """Answer scrapes on `host:port` (0 = any) from a daemon thread. Raises OSError when the port is taken or not
-    allowed."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(MetricsCollector(read_health))
-    server, thread = start_http_server(port, addr=host, registry=registry)
-
-    def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return MetricsServer(port=server.server_port, close=close)

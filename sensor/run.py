@@ -354,6 +354,10 @@ class Sensor:
 
         return asyncio.run_coroutine_threadsafe(read(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
 
+    def is_ready(self) -> bool:
+        """Whether it does what it was last told to: captures, or is paused. From any thread."""
+        return self._state is SensorState.PAUSED or (self._state is SensorState.CAPTURING and self._capture is not None)
+
     def read_coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them; nothing before capture runs."""
         if self._capture is None:

@@ -55,6 +55,7 @@ ROOMS = {
             "run",
             "attach",
             "compose",
+            "exporter",
             "replay",
             "cli",
         ),

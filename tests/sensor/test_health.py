@@ -1,12 +1,10 @@
 """Accounts: seen = used + dropped at every moment, and metrics that say the same."""
 
-import urllib.request
-
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from sensor.health import Figure, HealthReport, MetricsCollector, SensorState, StageCount, StageCounter, serve_metrics
+from sensor.health import Figure, HealthReport, MetricsCollector, SensorState, StageCount, StageCounter
 
 moves = st.lists(st.tuples(st.sampled_from(["use", "full", "late"]), st.integers(0, 1000)), max_size=30)
 
@@ -71,13 +69,3 @@ def test_metrics_say_what_health_says() -> None:
     }
     samples = {(s.name, s.value, tuple(s.labels.values())) for family in registry.collect() for s in family.samples}
     assert samples == expected
-
-
-def test_metrics_are_served_on_request() -> None:
-    server = serve_metrics(host="127.0.0.1", port=0, read_health=make_report)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as response:
-            text = response.read().decode()
-    finally:
-        server.close()
-    assert 'apidae_sensor_dropped_total{reason="spool_full",stage="spool"} 3.0' in text
