@@ -2,9 +2,9 @@
 
 Windows are 10 s on unix time. A row normally leaves when its window has ended. What came of it in one second leaves
 right after that second when it is new to this sensor (its route, its consumer or its status class at the route) or
-crosses a trigger that policy sets (calls or distinct objects within the second); what left is then no longer in the
-window, so the rows of a window always add up to its calls. While the collector is away, windows merge to 60 s and
-nothing leaves early.
+crosses a trigger that policy sets (calls or distinct objects within the second) and has not done so for long
+(`aggregation.habits`); what left is then no longer in the window, so the rows of a window always add up to its calls.
+While the collector is away, windows merge to 60 s and nothing leaves early.
 
 Calls wait as columns until their second has ended; then one pass makes them rows, which are added up at the window's
 end (`scripts/bench aggregate` says what that costs). Bounds: calls waiting, rows per endpoint and window, rows per
@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 
 from sensor.aggregation.grouping import group_calls
+from sensor.aggregation.habits import Habits
 from sensor.aggregation.novelty import Novelty
 from sensor.aggregation.numbers import NumberMemory
 from sensor.aggregation.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
@@ -100,6 +101,7 @@ class Aggregator:
         self._merged_ns = limits.merged_window_seconds * SECOND_NS
         self._triggers = triggers
         self._novelty = Novelty(self.facts)
+        self._habits = Habits()
         self._numbers = NumberMemory()
         self._waiting = WaitingCalls(WAITING_CALLS_LIMIT)
         self._windows: dict[int, Window] = {}
@@ -260,7 +262,8 @@ class Aggregator:
                 self._keep(window, rows)
                 continue
             for second_calls in _split_seconds(window_calls):
-                self._let_leave(window, self._group(second_calls, tick))
+                second = int(second_calls["time_unix_ns"][-1]) // SECOND_NS
+                self._let_leave(window, self._group(second_calls, tick), second)
 
     def _leave_unknown(self, calls: Calls) -> Calls:
         is_known = calls["route"] != NO_ROUTE
@@ -274,14 +277,17 @@ class Aggregator:
         self.facts.mark_used(rows.routes, rows.identities, rows.request_types, rows.response_types)
         return rows
 
-    def _let_leave(self, window: Window, rows: Rows) -> None:
-        """Send those rows of one second that are new or cross a trigger; keep the others in the window."""
-        is_new = window.admit_early(self._novelty.find_new(rows), rows.routes)
-        is_leaving = (
-            is_new
-            | (rows.sums[Sum.CALLS] >= self._triggers.calls_per_second)
+    def _let_leave(self, window: Window, rows: Rows, second: int) -> None:
+        """Send those rows of one second that are new, or cross a trigger and have not long done so; keep the others in
+        the window."""
+        is_leaving = window.admit_early(self._novelty.find_new(rows), rows.routes)
+        calls = rows.sums[Sum.CALLS].astype(np.int64)
+        crossing = np.flatnonzero(
+            (calls >= self._triggers.calls_per_second)
             | (rows.objects.lengths >= self._triggers.distinct_objects_per_second)
         )
+        if len(crossing):
+            is_leaving[crossing] |= self._habits.find_news(rows.keys[crossing], calls[crossing], second)
         if is_leaving.all():
             left = rows
         else:
@@ -376,7 +382,9 @@ class Aggregator:
         )
         leaving = (window for window, _, _ in self._leaving)
         windows = (*self._windows.values(), *self._merging.values(), *leaving)
-        self._novelty.forget(self.facts.sweep(min((window.tick for window in windows), default=tick)))
+        freed = self.facts.sweep(min((window.tick for window in windows), default=tick))
+        self._novelty.forget(freed)
+        self._habits.forget(freed)
 
 
 def _split_seconds(calls: Calls) -> Iterator[Calls]:

@@ -219,6 +219,19 @@ class TestEarly:
         spread = [make_record(time_unix_ns=START_NS + number * SECOND_NS // 15) for number in range(60)]
         assert not self.feed_known(spread)
 
+    def test_what_crosses_for_long_leaves_with_its_window(self) -> None:
+        """Ten seconds of early rows, then one a window; nothing of it is missing."""
+        aggregator = Aggregator()
+        rows: list[Row] = []
+        for second in range(30):
+            for _ in range(25):
+                aggregator.add(make_record(time_unix_ns=START_NS + second * SECOND_NS))
+            rows += poll(aggregator, START_NS + (second + 1) * SECOND_NS)
+        rows += read_rows(aggregator.flush())
+        assert [row.calls for row in rows if row.flags & RowFlag.EARLY] == [25] * 10
+        assert sum(row.calls for row in rows) == 30 * 25
+        assert len(rows) == 10 + 2
+
     def test_policy_changes_the_trigger(self) -> None:
         triggers = Triggers(calls_per_second=3)
         assert self.feed_known([make_record() for _ in range(3)], triggers)
