@@ -120,6 +120,7 @@ class Knowledge:
         self.settings = RecognitionSettings(
             is_recognising=settings.is_recognising,
             head_sample_ns=int(settings.head_sample_seconds * 1e9),
+            samples_per_second=settings.samples_per_second,
             heads_per_second=settings.heads_per_second,
             heads_burst=settings.heads_burst_count,
             body_bytes_per_second=settings.body_bytes_per_second if settings.is_reading_bodies else 0,

@@ -92,11 +92,12 @@ class SensorSettings(BaseSettings):
 
     # What the kernel recognises goes up as one record a call; of the rest so many heads a second go up, for a cgroup
     # and (twice as many) for the node. Heads give way where the sensor takes more of a core than the budget, which is
-    # for 10,000 calls a second.
+    # for 10,000 calls a second. Each known route is sampled now and then, all routes together so often.
     is_recognising: bool = True
     head_sample_seconds: float = Field(default=10.0, ge=0.1, le=3600)
+    samples_per_second: int = Field(default=30, ge=1, le=100_000)
     heads_per_second: int = Field(default=2_000, ge=1, le=1_000_000)
-    heads_burst_count: int = Field(default=5_000, ge=1, le=10_000_000)
+    heads_burst_count: int = Field(default=5_000, ge=1, le=1_000_000)
     floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
     capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
     # Bodies of samples: read on this node for kinds of data and numbers of records, and never kept. Bytes are those of

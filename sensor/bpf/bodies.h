@@ -35,41 +35,28 @@ static __always_inline int put_piece(struct __sk_buff *skb, const struct http_ev
 
 /* ---- the budget of bytes -------------------------------------------------------------------------------------------------------- */
 
-/* As take_from(): it may be ahead of the clock by a second's worth, and by one packet. */
-static __always_inline int take_bytes(u64 *next_ns, u64 price_ns, u64 now) {
-#pragma clang loop unroll(disable)
-  for (u32 i = 0; i < BUDGET_TRIES; i++) {
-    u64 seen = V(*next_ns), from = seen > now ? seen : now;
-    if (from > now + SECOND_NS)
-      return 0;
-    if (__sync_val_compare_and_swap(next_ns, seen, from + price_ns) == seen)
-      return 1;
-  }
-  return 0;
-}
-
-static __always_inline struct budget *find_body_budget(u64 key, u64 now) {
+static __always_inline struct budget *find_body_budget(u64 key) {
   struct budget *b = body_budgets.lookup(&key);
   if (b)
     return b;
-  struct budget fresh = {.next_ns = now, .reserve_ns = now};
+  struct budget fresh = {};
   body_budgets.insert(&key, &fresh);
   return body_budgets.lookup(&key);
 }
 
-/* 1: so many bytes of this cgroup may go up. Shared as the heads are (tell.h). */
+/* 1: so many bytes of this cgroup may go up. Shared as the heads are (budget.h); what is owed may be a second's worth and one packet. */
 static __always_inline int take_body_bytes(const struct settings *set, u64 cgroup_id, u32 size, u64 now) {
   u64 rate = set->body_bytes_per_second, node_rate = set->node_body_bytes_per_second;
-  if (!rate || !node_rate || ring_used() > RING_BYTES / 2)
+  if (!rate || ring_used() > RING_BYTES / 2)
     return 0;
-  u64 price = size * SECOND_NS / rate, node_price = size * SECOND_NS / node_rate;
-  struct budget *own = find_body_budget(cgroup_id, now), *node = find_body_budget(0, now);
-  if (!own || !node || !take_bytes(&own->next_ns, price, now))
-    return 0;
-  if (take_bytes(&node->next_ns, node_price, now) || take_bytes(&own->reserve_ns, node_price * RESERVE_RATE_PART, now))
-    return 1;
-  __sync_fetch_and_add(&own->next_ns, -price);
-  return 0;
+  struct allowance a = {
+      .rate = rate,
+      .most = rate + size,
+      .node_rate = node_rate,
+      .node_most = node_rate + size,
+      .reserve_most = node_rate / RESERVE_RATE_PART + size,
+  };
+  return take_shared(find_body_budget(cgroup_id), find_body_budget(NODE_KEY), &a, size, now);
 }
 
 /* ---- pieces --------------------------------------------------------------------------------------------------------------------- */

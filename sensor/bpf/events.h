@@ -235,12 +235,13 @@ struct settings {
   u64 node_heads_burst;
   u64 body_bytes_per_second; /* Of bodies, by cgroup; 0: none go up. */
   u64 node_body_bytes_per_second;
+  u64 samples_per_second; /* Calls of known routes whose heads go up as samples, by the node. */
 };
 
-/* Of a cgroup, and under key 0 of the node: when its heads so far would be paid for (GCRA, a leaky bucket). */
+/* Of a cgroup, and under key 0 of the node: what it owes for the heads so far (budget.h). */
 struct budget {
-  u64 next_ns;    /* At the rate of `settings`. */
-  u64 reserve_ns; /* At a cgroup's share of the node's rate: what it has when others take all. */
+  u64 bucket;  /* At the rate of `settings`. */
+  u64 reserve; /* At a cgroup's share of the node's rate: what it has when others take all. */
 };
 
 /* Calls that found the ring full. */

@@ -146,8 +146,6 @@ static __always_inline void add_header(struct frame_flow *f, u32 length, u8 kind
 #define FRAMES_BYTES (FRAMES_PAGES * PAGE_SIZE)
 /* Header blocks of a cgroup, once the reader is so far behind that the ring is half full. */
 #define BLOCKS_SECOND 1000
-#define BLOCKS_BURST 1000
-#define BLOCKS_KEY (1ULL << 63) /* Cgroups are numbered from 1. */
 
 static __always_inline u64 used_bytes(void) { return frames.ringbuf_query(USED_BYTES); }
 
@@ -155,8 +153,8 @@ static __always_inline u64 used_bytes(void) { return frames.ringbuf_query(USED_B
 static __always_inline int may_send_block(u64 cgroup_id, u64 now) {
   if (used_bytes() < FRAMES_BYTES / 2)
     return 1;
-  struct budget *b = find_budget(cgroup_id | BLOCKS_KEY, now);
-  if (b && take_from(&b->next_ns, SECOND_NS / BLOCKS_SECOND, BLOCKS_BURST, now))
+  struct budget *b = find_budget(cgroup_id | BLOCKS_KEY);
+  if (b && take_from(&b->bucket, 1, BLOCKS_SECOND, BLOCKS_SECOND, now))
     return 1;
   count(C_BLOCKS_REFUSED);
   return 0;

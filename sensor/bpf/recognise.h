@@ -121,6 +121,8 @@ struct recognised {
   u32 profile;
 };
 
+#define SAMPLE_RETRY_NS (SECOND_NS / 8) /* A route that is due and could not be a sample is not looked at again for so long. */
+
 /* From a sample to the next: none while `first` lasts. */
 static __always_inline u64 next_wait(const struct settings *set, struct leaf *leaf) {
   u64 is_first = V(leaf->first);
@@ -167,8 +169,10 @@ static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, 
   r->profile = number ? *number : 0; /* 0: beyond the budget of heads the call is told with its route, but not by whom it was made. */
   s->unseen = ~V(leaf->classes);
   u32 is_due = V(leaf->next_head_ns) <= now;
-  if (is_due)
-    leaf->next_head_ns = now + next_wait(set, leaf);
+  if (is_due) {
+    is_due = take_sample(set, c->cgroup_id, now);
+    leaf->next_head_ns = now + (is_due ? next_wait(set, leaf) : SAMPLE_RETRY_NS);
+  }
   if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, V(h->size), now)) {
     f->is_paid = 1;
     return 0;

@@ -6,53 +6,7 @@
 #ifndef APIDAE_TELL_H
 #define APIDAE_TELL_H
 
-/* ---- the budget of heads -------------------------------------------------------------------------------------------------------- */
-
-#define BUDGET_TRIES 4 /* Other CPUs may take from the same budget; past so many the head stays down. */
-#define SECOND_NS 1000000000ULL
-/* When the node's budget is spent, a cgroup still has this part of the node's rate, and this part of its own burst at first. */
-#define RESERVE_RATE_PART 16
-#define RESERVE_BURST_PART 4
-
-static __always_inline struct budget *find_budget(u64 key, u64 now) {
-  struct budget *b = budgets.lookup(&key);
-  if (b)
-    return b;
-  struct budget fresh = {.next_ns = now, .reserve_ns = now};
-  budgets.insert(&key, &fresh);
-  return budgets.lookup(&key);
-}
-
-/* The generic cell rate algorithm: each head moves `next_ns` on by its price; it may be ahead of the clock by a burst. */
-static __always_inline int take_from(u64 *next_ns, u64 price_ns, u64 burst_ns, u64 now) {
-  for (u32 i = 0; i < BUDGET_TRIES; i++) {
-    u64 seen = V(*next_ns), from = seen > now ? seen : now;
-    if (from + price_ns > now + burst_ns)
-      return 0;
-    if (__sync_val_compare_and_swap(next_ns, seen, from + price_ns) == seen)
-      return 1;
-  }
-  return 0;
-}
-
-/* 1: one more head of this cgroup, of so many bytes, may go up: each 1,024 bytes cost as much as a head, so that a burst of large ones does
- * not fill the ring for all. The cgroup is asked first: what it has not got, it does not take from the node. */
-static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u64 now) {
-  u64 rate = set->heads_per_second, node_rate = set->node_heads_per_second;
-  if (!rate || !node_rate)
-    return 0;
-  u64 units = 1 + (bytes >> 10), price = SECOND_NS / rate, node_price = SECOND_NS / node_rate;
-  struct budget *own = find_budget(cgroup_id, now), *node = find_budget(0, now);
-  if (!own || !node || !take_from(&own->next_ns, price * units, price * set->heads_burst, now))
-    return 0;
-  if (take_from(&node->next_ns, node_price * units, node_price * set->node_heads_burst, now) ||
-      take_from(&own->reserve_ns, node_price * units * RESERVE_RATE_PART,
-                node_price * RESERVE_RATE_PART * (set->heads_burst / RESERVE_BURST_PART), now))
-    return 1;
-  price *= units;
-  __sync_fetch_and_add(&own->next_ns, -price);
-  return 0;
-}
+#include "budget.h"
 
 /* ---- addresses ------------------------------------------------------------------------------------------------------------------ */
 

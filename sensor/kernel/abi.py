@@ -149,7 +149,7 @@ PROFILE = struct.Struct("<I")
 NAME_BUCKETS: Final = 2_048
 NAME_WAYS: Final = 4
 NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")
-SETTINGS = struct.Struct("<16s9Q")
+SETTINGS = struct.Struct("<16s10Q")
 # The sizes of those that are hash tables.
 ROOTS_SIZE: Final = 65_536
 EDGES_SIZE: Final = 262_144
@@ -173,6 +173,7 @@ class Settings(NamedTuple):
     node_heads_burst: int
     body_bytes_per_second: int
     node_body_bytes_per_second: int
+    samples_per_second: int
 
     def __repr__(self) -> str:
         return "Settings(redacted)"

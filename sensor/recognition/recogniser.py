@@ -34,6 +34,7 @@ class RecognitionSettings:
 
     is_recognising: bool = True
     head_sample_ns: int = 10_000_000_000
+    samples_per_second: int = 30  # Of all routes together.
     heads_per_second: int = 2_000
     heads_burst: int = 10_000
     body_bytes_per_second: int = 0  # Of one cgroup; 0: no bodies.
@@ -198,6 +199,7 @@ class Recogniser:
                 node_heads_burst=_NODE_FACTOR * settings.heads_burst,
                 body_bytes_per_second=settings.body_bytes_per_second,
                 node_body_bytes_per_second=_NODE_FACTOR * settings.body_bytes_per_second,
+                samples_per_second=settings.samples_per_second,
             )
         )
         self._mirror.write(MapName.SETTINGS, {_SETTINGS_KEY: packed})

@@ -148,6 +148,7 @@ class Teacher:
             "node_heads_burst": 1_000_000,
             "body_bytes_per_second": 0,
             "node_body_bytes_per_second": 0,
+            "samples_per_second": 70_000,
         } | settings
         packed = Settings(sip_key=self.reference.key, seed=self.reference.seed, **values)
         self._capture.update("settings", {bytes(4): SETTINGS.pack(*packed)})

@@ -185,6 +185,21 @@ def test_a_leaf_that_is_due_gives_a_sample(watch: Watch) -> None:
     assert (exchanges[0].profile, exchanges[0].host) == watch.teacher.reference.profile_and_host(sent)
 
 
+def test_samples_of_all_routes_together_have_a_budget(watch: Watch) -> None:
+    """A route that is due and gets none goes by its record, and is asked again later."""
+    sent, answer = request("GET", "/often"), response(200)
+    watch.teacher.set(head_sample_ns=0, samples_per_second=1)  # Of which 30 seconds' worth may go at once.
+    watch.teacher.profile(sent)
+    with serving(answering([len(sent)] * 40, *[(answer,)] * 40)) as port, connected(port) as client:
+        watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, next_head_ns=time.monotonic_ns())
+        for _ in range(40):
+            client.sendall(sent)
+            receive_exactly(client, len(answer))
+        records, exchanges = watch.collect(port, 10, 20)
+    assert len(records) + len(exchanges) == 40
+    assert 25 <= len(exchanges) <= 30  # What samples before this test owe counts too.
+
+
 def test_off_means_off(watch: Watch) -> None:
     sent, answer = request("GET", "/off"), response(200)
     watch.teacher.profile(sent)
@@ -210,3 +225,21 @@ def test_a_known_path_of_an_unknown_caller_keeps_its_route_beyond_the_budget(wat
         records, exchanges = watch.collect(port, 1, 1)
     assert [one.request_head for one in exchanges] == [other]
     assert [tuple(row) for row in records[["route", "profile", "flags"]].tolist()] == [(route, 0, FINAL)]
+
+
+def test_a_rate_that_is_lifted_again_leaves_no_debt(watch: Watch) -> None:
+    """What went up while a governor held back is not paid for at the slow rate."""
+    heads = [request("GET", f"/debt/{number}") for number in range(11)]
+    with (
+        serving(answering([len(heads[0])] * 10 + [len(heads[10])], *[(response(200),)] * 11)) as port,
+        connected(port) as client,
+    ):
+        watch.teacher.set(heads_per_second=1, heads_burst=100)
+        for head in heads[:10]:
+            client.sendall(head)
+            receive_exactly(client, len(response(200)))
+        watch.teacher.set(heads_per_second=2_000, heads_burst=20)
+        client.sendall(heads[10])
+        receive_exactly(client, len(response(200)))
+        records, exchanges = watch.collect(port, 0, 11)
+    assert (len(records), [one.request_head for one in exchanges]) == (0, heads)
