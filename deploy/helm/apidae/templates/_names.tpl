@@ -1,5 +1,11 @@
 {{- define "apidae.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}
+{{- end -}}
 {{- end }}
 
 {{- define "apidae.selector" -}}
@@ -15,10 +21,36 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* The image of one side: (list $ "sensor"). */ -}}
 {{- define "apidae.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $root := index . 0 }}{{ $side := index . 1 }}
+{{- with index $root.Values $side "image" }}{{ . }}{{ else -}}
+{{ required "image.repository is not set: build the images (images/README.md), push them, and set image.repository=registry.example/team/apidae" $root.Values.image.repository }}-{{ $side }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}
+{{- end }}
 {{- end }}
 
-{{- define "apidae.secret" -}}
+{{- define "apidae.tokens" -}}
 {{ .Values.auth.existingSecret | default (printf "%s-tokens" (include "apidae.name" .)) }}
+{{- end }}
+
+{{- define "apidae.tlsSource" -}}
+{{ if .Values.tls.existingSecret }}existingSecret{{ else }}{{ .Values.tls.source }}{{ end }}
+{{- end }}
+
+{{- define "apidae.tlsSecret" -}}
+{{ .Values.tls.existingSecret | default (printf "%s-collector-tls" (include "apidae.name" .)) }}
+{{- end }}
+
+{{- define "apidae.collectorHost" -}}
+{{ include "apidae.name" . }}-collector.{{ .Release.Namespace }}.svc
+{{- end }}
+
+{{- /* Names in the collector's certificate, as a JSON list. */ -}}
+{{- define "apidae.certificateNames" -}}
+{{- $service := printf "%s-collector" (include "apidae.name" .) }}
+{{- $names := list (include "apidae.collectorHost" .) $service (printf "%s.%s" $service .Release.Namespace) "localhost" }}
+{{- $names = concat $names .Values.tls.extraNames }}
+{{- if .Values.ingress.enabled }}{{ $names = append $names .Values.ingress.host }}{{ end }}
+{{- if .Values.gateway.enabled }}{{ $names = concat $names .Values.gateway.hostnames }}{{ end }}
+{{- $names | uniq | toJson }}
 {{- end }}

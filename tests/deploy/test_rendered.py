@@ -1,0 +1,200 @@
+"""The chart as real Helm renders it: the same in Helm 3 and 4 and as it is kept, valid in four versions of Kubernetes,
+with no more rights than it says."""
+
+import functools
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate import utils
+
+from scripts.helm.render import RENDERED, list_examples, render_example, rendered_path, run_helm
+from scripts.helm.settings_schema import CHART
+from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
+from tests.deploy.discovery import serve
+
+EXAMPLES = [path.name.removesuffix("-values.yaml") for path in list_examples()]
+KUBERNETES = ("1.29.0", "1.31.0", "1.34.0", "1.37.0")
+# Kinds of others, of which kubernetes-validate has no schema.
+FOREIGN = {"Certificate", "HTTPRoute", "BackendTLSPolicy", "ServiceMonitor", "SecurityContextConstraints"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_rendered_as_kept(example: str, version: int) -> None:
+    need_helm(version)
+    path = next(path for path in list_examples() if path.name == f"{example}-values.yaml")
+    assert render_example(version, path) == rendered_path(path).read_text(), "run scripts/chart, and look at the diff"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lint(version: int) -> None:
+    need_helm(version)
+    for path in list_examples():
+        done = run_helm(version, "lint", "--strict", str(CHART), "--values", str(path))
+        assert done.status == 0, done.text + done.errors
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_valid_in_kubernetes(kubernetes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_helm()
+    # It reads its files for each document; they are megabytes.
+    monkeypatch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+    seen = set()
+    for example in EXAMPLES:
+        for document in documents(example, kubernetes=kubernetes):
+            seen.add(document["kind"])
+            if document["kind"] not in FOREIGN:
+                assert kubernetes.startswith(kubernetes_validate.validate(document, kubernetes, strict=True))
+    assert seen >= FOREIGN
+
+
+def test_app_armor_is_said_as_the_version_knows_it() -> None:
+    need_helm()
+    for kubernetes, is_field in (("1.29.0", False), ("1.30.0", True)):
+        template = find(documents("smallest", kubernetes=kubernetes), "DaemonSet")["spec"]["template"]
+        annotation = "container.apparmor.security.beta.kubernetes.io/sensor"
+        assert (annotation in template["metadata"]["annotations"]) != is_field
+        assert ("appArmorProfile" in template["spec"]["containers"][0]["securityContext"]) == is_field
+
+
+def test_the_sensor_has_the_rights_it_says_and_no_others() -> None:
+    need_helm()
+    pod = find(documents("smallest"), "DaemonSet")["spec"]["template"]["spec"]
+    security = container(documents("smallest"), "sensor")["securityContext"]
+    assert (pod["hostPID"], pod["hostNetwork"], pod.get("hostIPC")) == (False, False, None)
+    assert (security["privileged"], security["allowPrivilegeEscalation"]) == (False, False)
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert security["capabilities"]["drop"] == ["ALL"]
+    table = (CHART.parents[2] / "docs" / "kubernetes-install.md").read_text()
+    for name in security["capabilities"]["add"]:
+        assert f"| `{name}` |" in table, f"docs/kubernetes-install.md does not say what {name} is for"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_only_values_make_it_privileged(example: str) -> None:
+    need_helm()
+    rendered = documents(example)
+    is_privileged = container(rendered, "sensor")["securityContext"].get("privileged", False)
+    assert is_privileged == (example == "privileged")
+    collector = container(rendered, "collector")["securityContext"]
+    assert collector["capabilities"] == {"drop": ["ALL"]} and not collector["allowPrivilegeEscalation"]
+    assert collector["readOnlyRootFilesystem"]
+    pod = find(rendered, "StatefulSet")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] and "hostPID" not in pod and "hostNetwork" not in pod
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_mounts_of_the_node_are_read_only_but_two(example: str) -> None:
+    need_helm()
+    pod = find(documents(example), "DaemonSet")["spec"]["template"]["spec"]
+    of_node = {volume["name"] for volume in pod["volumes"] if "hostPath" in volume}
+    written = {
+        mount["name"]
+        for mount in container(documents(example), "sensor")["volumeMounts"]
+        if mount["name"] in of_node and not mount.get("readOnly")
+    }
+    assert written == {"state", "run"}
+
+
+def test_roles_are_to_read_only() -> None:
+    need_helm()
+    granted = {
+        document["metadata"]["labels"]["app.kubernetes.io/component"]: {
+            (resource, verb) for rule in document["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+        }
+        for document in documents("smallest")
+        if document["kind"] == "ClusterRole"
+    }
+    assert granted["sensor"] == {("pods", "list"), ("pods", "watch"), ("nodes", "get")}
+    assert {verb for _, verb in granted["collector"]} == {"list", "watch"}
+    assert not any(resource in ("secrets", "*") for side in granted.values() for resource, _ in side)
+
+
+def test_network_policy_follows_where_sensors_come_from() -> None:
+    need_helm()
+    policy = find(documents("everything"), "NetworkPolicy", "collector")["spec"]["ingress"]
+    grpc = next(rule for rule in policy if rule["ports"] == [{"port": "grpc"}])
+    assert {"ipBlock": {"cidr": "192.0.2.0/24"}} in grpc["from"]
+    assert any("podSelector" in peer for peer in grpc["from"])
+    assert not [document for document in documents("existing") if document["kind"] == "NetworkPolicy"]
+
+
+# Fields that Kubernetes lets nobody change.
+FIXED = {
+    "DaemonSet": [("spec", "selector")],
+    "StatefulSet": [("spec", "selector"), ("spec", "serviceName"), ("spec", "volumeClaimTemplates")],
+    "Secret": [("type",)],
+}
+
+
+def test_upgrade_from_the_chart_before_changes_nothing_that_is_fixed() -> None:
+    need_helm()
+    old = tuple(d for d in yaml.safe_load_all((RENDERED / "chart-0.1.0.yaml").read_text()) if d)
+    new = {(d["kind"], d["metadata"]["name"]): d for d in documents("smallest")}
+    compared = 0
+    for document in old:
+        successor = new.get((document["kind"], document["metadata"]["name"]))
+        assert successor is not None, f"{document['kind']} {document['metadata']['name']} goes"
+        for path in FIXED.get(document["kind"], []):
+            compared += 1
+            assert _at(document, path) == _at(successor, path), path
+    assert compared == 5
+    # Where keys, spool and lock lie on the node, and data in the volume: else an upgrade would begin anew.
+    places = [{v["name"]: v["hostPath"] for v in _pod(d)["volumes"] if "hostPath" in v} for d in (_set(old), new[KEY])]
+    assert places[0].items() <= places[1].items()
+    grace = [_pod(d)["terminationGracePeriodSeconds"] for d in (_set(old), new[KEY])]
+    assert grace[0] == grace[1]
+
+
+KEY = ("DaemonSet", "apidae-sensor")
+
+
+def _set(old: tuple[Document, ...]) -> Document:
+    return find(old, "DaemonSet")
+
+
+def _pod(document: Document) -> Document:
+    pod: Document = document["spec"]["template"]["spec"]
+    return pod
+
+
+def _at(document: Document, path: tuple[str, ...]) -> Any:
+    for name in path:
+        document = document[name]
+    return document
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_notes_name_what_there_is(version: int) -> None:
+    need_helm(version)
+    values = ("--set", "image.repository=registry.example/apidae")
+    with serve({}) as address:
+        where = (
+            "--namespace",
+            "watch",
+            "--dry-run=client",
+            "--kube-apiserver",
+            address,
+            "--disable-openapi-validation",
+        )
+        done = run_helm(version, "install", "one", str(CHART), *where, *values)
+    assert done.status == 0, done.errors
+    manifests, _, notes = done.text.partition("\nNOTES:\n")
+    names = set(re.findall(r"(?:ds|svc|secret)[/ ]([a-z0-9-]+)", notes))
+    assert names == {"one-apidae-sensor", "one-apidae-collector", "one-apidae-tokens"}
+    for name in names:
+        assert f"name: {name}\n" in manifests
+    assert "exec one-apidae-collector-0 -- sh -c" in notes
+
+
+def test_scripts_of_the_notes_are_shell(tmp_path: Path) -> None:
+    need_helm()
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    script = re.search(r"sh -c '(.+)'", notes)
+    assert script and subprocess.run(["sh", "-n", "-c", script[1]], check=False).returncode == 0

@@ -1,0 +1,196 @@
+"""The chart's values: what is refused, that each is explained, used and tried, and that each setting of the programs is
+among them."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from collector.config import load_settings as load_collector
+from scripts.helm.render import EXAMPLES, render
+from scripts.helm.settings_schema import CHART, SCHEMA, SIDES, format_schema, insert_settings
+from sensor.config import load_settings as load_sensor
+from tests.deploy.chart import container, default_values, documents, find, look_up, need_helm, walk_leaves
+
+LOAD = {"sensor": load_sensor, "collector": load_collector}
+# Settings whose defaults are none, or that must fit to one another.
+SAMPLES: dict[str, Any] = {
+    "collector": "collector.example:7443",
+    "node": "node-7",
+    "metrics_listen": "127.0.0.1:9464",
+    "grpc_listen": "127.0.0.1:7443",
+    "http_listen": "127.0.0.1:8443",
+    "trusted_proxy_cidrs": ["10.0.0.0/8"],
+}
+
+
+def read_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA.read_text())
+    return schema
+
+
+def settings_of(side: str) -> dict[str, Any]:
+    properties: dict[str, Any] = read_schema()["definitions"][f"{side}Settings"]["properties"]
+    return properties
+
+
+def sample(side: str, name: str, told: dict[str, Any]) -> Any:
+    """A value that the program takes: its default, where that is one."""
+    if name in SAMPLES:
+        return SAMPLES[name]
+    default = SIDES[side].model_fields[name].default
+    if isinstance(default, bool | int | float):
+        return default
+    if isinstance(default, tuple) and default:
+        return [str(getattr(item, "value", item)) for item in default]
+    if isinstance(default, str | Path) and str(default):
+        return str(getattr(default, "value", default))
+    return {"string": "/some/where" if name.endswith(("_file", "_dir")) else "told", "array": []}.get(
+        told.get("type", "string"), 1
+    )
+
+
+def test_every_setting_of_the_programs_is_a_value() -> None:
+    schema = read_schema()
+    assert format_schema(insert_settings(schema)) == SCHEMA.read_text(), (
+        "settings of a program are not in the chart as they are in the program; run scripts/chart and commit the result"
+    )
+    for side, settings in SIDES.items():
+        secret = schema["definitions"][f"{side}SettingsFromSecrets"]["properties"]
+        assert set(settings_of(side)) | set(secret) == set(settings.model_fields)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
+    need_helm()
+    given = {name: sample(side, name, told) for name, told in settings_of(side).items()}
+    values = {"image": {"repository": "registry.example/apidae"}, side: {"settings": given}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    done = render(4, "--values", str(tmp_path / "values.yaml"))
+    assert done.status == 0, done.errors
+    rendered = tuple(document for document in yaml.safe_load_all(done.text) if document)
+    text = find(rendered, "ConfigMap", side)["data"][f"{side}.toml"]
+    (tmp_path / "settings.toml").write_text(text)
+    told = tomllib.loads(text)
+    # A token and its file exclude each other; the chart leaves out the file where the token comes from a Secret.
+    assert told == given
+    settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment={})
+    for name, value in given.items():
+        seen = getattr(settings, name)
+        shown = [str(getattr(item, "value", item)) for item in seen] if isinstance(seen, tuple) else seen
+        assert shown == value or str(getattr(shown, "value", shown)) == str(value), name
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("example", ["smallest", "existing", "everything", "privileged"])
+def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_path: Path) -> None:
+    need_helm()
+    rendered = documents(example)
+    (tmp_path / "settings.toml").write_text(find(rendered, "ConfigMap", side)["data"][f"{side}.toml"])
+    variables = {
+        entry["name"]: entry.get("value", "https://from-a-secret.example")
+        for entry in container(rendered, side)["env"]
+        if (entry["name"].startswith("APIDAE_") and not entry["name"].endswith(("_CONFIG", "_URL")))
+        or entry["name"].endswith("_WEBHOOK_URL")
+    }
+    settings = LOAD[side]({}, config_path=tmp_path / "settings.toml", environment=variables)
+    mounts = {mount["mountPath"]: mount for mount in container(rendered, side)["volumeMounts"]}
+    for name, value in settings:
+        if not isinstance(value, Path) or (name, str(value)) == ("proc_path", "/proc"):
+            continue
+        place = str(value.parent) if name.endswith("_file") else str(value)
+        assert place in mounts, f"{name} is {value}, and nothing is mounted at {place}"
+        is_written = name.endswith("_dir")
+        assert bool(mounts[place].get("readOnly")) != is_written, name
+
+
+def test_each_value_is_explained() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    # What every chart has and Kubernetes explains, and groups that their members explain.
+    known = re.compile(
+        r"^(image|auth|rbac|sensor|collector|tls|networkPolicy|serviceMonitor|ingress|gateway|openshift"
+        r"|storage|service|certManager|updateStrategy|podDisruptionBudget|issuerRef|name|kind|group|type|localhostProfile"
+        r"|enabled|pullPolicy|resources|requests|limits|nodeSelector|tolerations|affinity|podLabels|podAnnotations"
+        r"|priorityClassName|grpcPort|httpPort|annotations|interval|className|host|hostnames|validityDays|settings)$"
+    )
+    previous = ""
+    for line in lines:
+        match = re.match(r"^ *([A-Za-z]+):", line)
+        if match and not known.match(match[1]):
+            assert previous.lstrip().startswith("#") or "# " in line, f"{match[1]} has no comment"
+        previous = line
+
+
+def test_each_value_is_tried_by_an_example_and_used_by_a_template() -> None:
+    defaults = default_values()
+    examples = [yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("*-values.yaml"))]
+    templates = "".join(path.read_text() for path in (CHART / "templates").iterdir())
+    templates = templates.replace("$sensor.", ".Values.sensor.").replace("$collector.", ".Values.collector.")
+    templates = templates.replace("$policy.", ".Values.networkPolicy.").replace("$root.Values", ".Values")
+    templates = templates.replace('index .Values $side "image"', ".Values.sensor.image .Values.collector.image")
+    for path, value in walk_leaves(defaults):
+        tried = [look_up(example, path) for example in examples]
+        assert any(other is not None and other != value for other in tried), f"no example sets {'.'.join(path)}"
+        used = [".Values." + ".".join(path[:length]) for length in range(len(path), 0, -1)]
+        whole = {".Values.sensor", ".Values.collector", ".Values.networkPolicy", ".Values.tls"}
+        assert any(re.search(re.escape(name) + r"(?![\w.])", templates) for name in used if name not in whole), path
+
+
+WRONG = [
+    ({"image": {"repositry": "x"}}, "repositry"),
+    ({"sensr": {}}, "sensr"),
+    ({"sensor": {"settings": {"spool_byte": 1}}}, "spool_byte"),
+    ({"sensor": {"settings": {"spool_bytes": "many"}}}, "many"),
+    ({"sensor": {"settings": {"spool_bytes": 1}}}, "1048576"),
+    ({"sensor": {"settings": {"capture": "magic"}}}, "magic"),
+    ({"sensor": {"settings": {"consumer_order": ["nobody"]}}}, "nobody"),
+    ({"sensor": {"settings": {"token": "secret"}}}, "token"),
+    ({"sensor": {"settingsFromSecrets": {"token": {"name": "a"}}}}, "key"),
+    ({"sensor": {"capabilities": ["ALL"]}}, "ALL"),
+    ({"sensor": {"stateDir": "relative"}}, "relative"),
+    ({"sensor": {"hostPID": "yes"}}, "yes"),
+    ({"sensor": {"metricsPort": 70000}}, "70000"),
+    ({"sensor": {"updateStrategy": {"maxUnavailable": "some"}}}, "some"),
+    ({"sensor": {"seccompProfile": {"type": "None"}}}, "None"),
+    ({"collector": {"settings": {"store_url": "https://user:secret@host"}}}, "store_url"),
+    ({"collector": {"storage": {"size": "20"}}}, "20"),
+    ({"collector": {"service": {"type": "ExternalName"}}}, "ExternalName"),
+    ({"collector": {"resources": {"limit": {}}}}, "limit"),
+    ({"tls": {"source": "letsencrypt"}}, "letsencrypt"),
+    ({"listenAddress": "10.0.0.1"}, "10.0.0.1"),
+    ({"ingress": {"host": "Has Spaces"}}, "Has Spaces"),
+    ({"serviceMonitor": {"interval": 30}}, "30"),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), WRONG, ids=[told for _, told in WRONG])
+def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
+    validator = jsonschema.Draft7Validator(read_schema())
+    validator.validate(default_values())
+    faults = [fault.message for fault in validator.iter_errors({"image": {}, **values})]
+    assert faults and any(told in fault for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "image.repository is not set"),
+        (("--set", "sensor.settings.ring_bytes=large"), "ring_bytes"),
+        (("--set", "sensor.settings.ring_bits=1"), "ring_bits"),
+        (("--set", "image.repository=x,tls.source=certManager"), "issuerRef.name is not set"),
+        (("--set", "image.repository=x,tls.source=existingSecret"), "name the Secret, or set tls.source"),
+        (("--set", "image.repository=x,ingress.enabled=true"), "ingress.host is not set"),
+        (("--set", "image.repository=x,gateway.enabled=true"), "gateway.parentRefs is empty"),
+        (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),
+    ],
+)
+def test_helm_says_what_is_wrong(arguments: tuple[str, ...], sentence: str) -> None:
+    need_helm()
+    done = render(4, *arguments)
+    assert done.status != 0
+    assert sentence in done.errors
