@@ -62,7 +62,7 @@ ROOMS = {
     ),
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
-        *("ingest", "store", "alerts", "inventory", "anomaly", "api", "ui", "app"),
+        *("ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
         *("query_cli", "metrics", "listeners", "compose", "run", "cli"),
     ),
 }

@@ -1,0 +1,149 @@
+"""The address book: who held which address when. Pods as they come and go, nodes and Services at each look. Pure.
+
+Addresses of Pods are given away again, so that a call must be named by the time it was made. A Pod's interval begins
+when its node accepted it and ends when the API server says that it has ended or is gone, which is never too short:
+where two Pods' intervals of one address meet, a call between them is nobody's rather than the wrong one's.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from collector.kubernetes.peer import Peer, PeerKind
+from collector.kubernetes.pod import Pod
+from collector.kubernetes.state import ClusterState
+from collector.kubernetes.targets import Targets
+from collector.kubernetes.timestamp import read_time
+
+_NO_ADDRESS = frozenset({"", "None"})
+_Holding = tuple[str, int, str, str, str]
+
+
+class AddressBook:
+    """One thread at a time."""
+
+    def __init__(self, cluster: str, open_peers: Iterable[Peer] = ()) -> None:
+        """`open_peers`: what the store holds as current, so that a restart begins no interval anew."""
+        self._cluster = cluster
+        self._open = {peer.holding: peer for peer in open_peers}
+        self._changed: dict[tuple[_Holding, int], Peer] = {}
+
+    def follow(self, before: Pod | None, after: Pod | None, now: float) -> None:
+        """A Pod came, changed or went."""
+        old = {peer.holding for peer in self._list_pod(before, now)} if before else set()
+        new = {peer.holding: peer for peer in self._list_pod(after, now)} if after else {}
+        is_another = bool(before and after and before.uid != after.uid)
+        for holding in old if is_another else old - new.keys():
+            self._end(holding, now)
+        for holding, peer in new.items():
+            if holding not in self._open:
+                self._put(peer)
+
+    def refresh(self, state: ClusterState, targets: Targets, now: float) -> None:
+        """Nodes, Services and what leads to Pods, as they are now. To be called once the lists are complete."""
+        fixed = {peer.holding: peer for peer in (*self._list_services(state, targets, now), *_list_nodes(state))}
+        pods = {peer.holding: pod for pod in state.pods.values() for peer in self._list_pod(pod, now)}
+        for holding, peer in list(self._open.items()):
+            if holding in pods:
+                services = targets.list_services(pods[holding].key)
+                if services and services != peer.services:
+                    self._put(replace(peer, services=services))
+            elif holding not in fixed:
+                self._end(holding, now)
+        for holding, peer in fixed.items():
+            known = self._open.get(holding)
+            if known is None:
+                self._put(replace(peer, cluster=self._cluster))
+            elif known.workloads != peer.workloads:
+                self._put(replace(known, workloads=peer.workloads))
+
+    def take_changed(self, now: float) -> list[Peer]:
+        """What began, changed or ended since the last time, as rows for the store."""
+        version = int(now * 1_000_000)
+        changed, self._changed = self._changed, {}
+        return [replace(peer, version=version) for peer in changed.values()]
+
+    def give_back(self, peers: Iterable[Peer]) -> None:
+        """Rows that could not be stored: they come again, unless something newer is known."""
+        self._changed = {(peer.holding, peer.since): peer for peer in peers} | self._changed
+
+    def _put(self, peer: Peer) -> None:
+        self._open[peer.holding] = peer
+        self._changed[peer.holding, peer.since] = peer
+
+    def _end(self, holding: _Holding, now: float) -> None:
+        peer = self._open.pop(holding, None)
+        if peer is not None:
+            self._changed[holding, peer.since] = replace(peer, until=max(int(now) + 1, peer.since + 1))
+
+    def _list_pod(self, pod: Pod, now: float) -> Iterator[Peer]:
+        """What a Pod holds: its own addresses, and ports of its node. On its node's network it has none of its own."""
+        held = [] if pod.is_host_network else [(address, 0) for address in pod.addresses]
+        if pod.addresses:
+            ports = {port.host_port for port in pod.ports if port.host_port}
+            held += [(address, port) for address in pod.node_addresses for port in sorted(ports)]
+        for address, port in held:
+            yield Peer(
+                cluster=self._cluster,
+                address=address,
+                port=port,
+                since=pod.started_at or int(now),
+                until=0,
+                kind=PeerKind.POD.value,
+                namespace=pod.namespace,
+                name=pod.name,
+                workload=pod.workload.name,
+                workload_kind=pod.workload.kind,
+                node=pod.node,
+                services=(),
+                workloads=(),
+                version=0,
+            )
+
+    def _list_services(self, state: ClusterState, targets: Targets, now: float) -> Iterator[Peer]:
+        for service in state.services.values():
+            spec = service.spec
+            balancer = service.status.load_balancer
+            balanced = [one.ip for one in (balancer.ingress or ())] if balancer else []
+            addresses = {spec.cluster_ip, *(spec.cluster_ips or ()), *(spec.external_ips or ()), *balanced}
+            since = read_time(service.metadata.creation_timestamp) or int(now)
+            namespace, name = service.key
+            everything = tuple(map(str, targets.find_all(service)))
+            for address in sorted(addresses - _NO_ADDRESS):
+                yield _fixed(PeerKind.SERVICE, address, 0, since, namespace, name, everything)
+            for port in spec.ports or ():
+                if port.node_port:
+                    led = tuple(map(str, targets.find(service, port)))
+                    yield _fixed(PeerKind.SERVICE, "", port.node_port, since, namespace, name, led)
+
+
+def _list_nodes(state: ClusterState) -> Iterator[Peer]:
+    """Nodes by their Pods: a node without any is called by nobody. It is as old as its oldest Pod."""
+    since: dict[tuple[str, str], int] = {}
+    for pod in state.pods.values():
+        for address in pod.node_addresses:
+            if pod.node:
+                at = (address, pod.node)
+                since[at] = min(since.get(at, pod.started_at), pod.started_at)
+    for (address, node), started_at in since.items():
+        yield replace(_fixed(PeerKind.NODE, address, 0, started_at, "", node, ()), node=node)
+
+
+def _fixed(
+    kind: PeerKind, address: str, port: int, since: int, namespace: str, name: str, workloads: tuple[str, ...]
+) -> Peer:
+    return Peer(
+        cluster="",
+        address=address,
+        port=port,
+        since=since,
+        until=0,
+        kind=kind.value,
+        namespace=namespace,
+        name=name,
+        workload="",
+        workload_kind="",
+        node="",
+        services=(),
+        workloads=workloads,
+        version=0,
+    )

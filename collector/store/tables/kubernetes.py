@@ -1,0 +1,49 @@
+"""The tables of what Kubernetes API servers said: who held which address when, and what led to a workload's ports."""
+
+from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, Table
+
+# collector.kubernetes.peer.Peer, field by field; an interval's latest version holds. Times are unix seconds, `until` 0
+# while it goes on. Read with FINAL.
+PEER_ADDRESSES = Table(
+    name="peer_addresses",
+    shard_by="cityHash64(address)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS peer_addresses{{write_table}}{{on_cluster}} (
+    cluster LowCardinality(String),
+    address String,
+    port UInt16,
+    since UInt32,
+    until UInt32,
+    kind LowCardinality(String),
+    namespace LowCardinality(String),
+    name String,
+    workload String,
+    workload_kind LowCardinality(String),
+    node LowCardinality(String),
+    services Array(String),
+    workloads Array(String),
+    version UInt64
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY (address, port, cluster, since, kind, namespace, name)
+TTL toDateTime(until) + INTERVAL {HOUR_RETENTION_DAYS} DAY DELETE WHERE until > 0
+SETTINGS {DURABLE}
+""",
+)
+
+# collector.kubernetes.exposure.Exposure: a row a change, so that the newest is what is so and the others are history.
+EXPOSURES = Table(
+    name="exposures",
+    shard_by="cityHash64(cluster, namespace, workload)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS exposures{{write_table}}{{on_cluster}} (
+    cluster LowCardinality(String),
+    namespace LowCardinality(String),
+    workload String,
+    port UInt16,
+    time UInt32,
+    facts String
+) ENGINE = {{engine_prefix}}ReplacingMergeTree
+ORDER BY (cluster, namespace, workload, port, time)
+SETTINGS {DURABLE}
+""",
+)

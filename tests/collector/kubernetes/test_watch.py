@@ -1,0 +1,182 @@
+"""The watch of one cluster against a strict API server, with everything that goes wrong."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.kubernetes import watch, watcher
+from collector.kubernetes.access import AccessError, open_client
+from collector.kubernetes.watcher import ClusterWatcher
+from collector.store.base import StoreError
+from tests.cluster.api_server import ApiServer
+from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
+
+KIND_COUNT = 8
+
+
+class MemoryStore:
+    """What was inserted, by table; reads find nothing."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[Any]] = {"peer_addresses": [], "exposures": []}
+        self.is_broken = False
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return []
+
+    def insert_records(self, table: str, records: Sequence[Any]) -> None:
+        if self.is_broken:
+            raise StoreError("the disk is full")
+        self.rows[table] += records
+
+    def find(self, address: str) -> Any:
+        """The newest row of an address, or None."""
+        return next((row for row in reversed(self.rows["peer_addresses"]) if row.address == address), None)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    monkeypatch.setattr(watcher, "FLUSH_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "FIRST_REST_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "MAX_REST_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "_ABSENT_REST_SECONDS", 0.1)
+    monkeypatch.setattr(watch, "PAGE_OBJECTS", 2)
+    with ApiServer() as server:
+        for manifest in (make_pod("orders-1"), make_service(), make_slice("orders", {"orders-1": "10.1.0.5"})):
+            server.put(manifest)
+        yield server
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def running(api: ApiServer, store: MemoryStore, tmp_path: Path) -> Iterator[ClusterWatcher]:
+    kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+    started = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
+    started.start()
+    yield started
+    started.stop()
+
+
+def wait(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within 5 s"
+        time.sleep(0.005)
+
+
+def test_lists_come_in_pages_and_changes_as_they_happen(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher
+) -> None:
+    for number in range(5):
+        api.put(make_pod(f"more-{number}", addresses=(f"10.1.1.{number}",)))
+    wait(lambda: running.status.is_current and running.status.pods == 6, "the list")
+    wait(lambda: store.find("10.1.1.4") and store.rows["exposures"], "rows")
+    assert store.find("10.96.0.10").name == "orders"
+    api.put(make_pod("late", addresses=("10.1.2.1",)))
+    api.delete(make_pod("late"))
+    wait(lambda: store.find("10.1.2.1") and store.find("10.1.2.1").until, "the end of a Pod")
+    api.put(make_ingress("web", make_path("/api")))
+    wait(lambda: "ingress" in store.rows["exposures"][-1].facts, "the new exposure")
+
+
+@pytest.mark.parametrize("break_off", [ApiServer.disconnect, ApiServer.end_watches])
+def test_a_watch_that_ends_goes_on_where_it_was(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher, break_off: Callable[[ApiServer], None]
+) -> None:
+    wait(lambda: running.status.is_current, "the list")
+    api.wait_watches(KIND_COUNT)
+    lists = running.counts.lists
+    break_off(api)
+    api.put(make_pod("meanwhile", addresses=("10.1.2.2",)))
+    wait(lambda: store.find("10.1.2.2"), "the Pod that came meanwhile")
+    assert running.counts.lists == lists
+    wait(lambda: running.status.is_current and not running.status.reason, "the end of the trouble")
+
+
+@pytest.mark.parametrize("is_status", [False, True])
+def test_history_that_is_gone_is_listed_anew(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher, is_status: bool
+) -> None:
+    wait(lambda: running.status.is_current, "the list")
+    api.wait_watches(KIND_COUNT)
+    api.is_410_a_status = is_status
+    lists = running.counts.lists
+    api.refuse(503, 2 * KIND_COUNT)  # What happens meanwhile no watch can tell.
+    api.disconnect()
+    api.delete(make_pod("orders-1"))
+    api.put(make_pod("orders-2", addresses=("10.1.0.6",)))
+    api.compact()
+    wait(lambda: running.counts.lists == lists + KIND_COUNT, "the lists")
+    wait(lambda: store.find("10.1.0.5").until and store.find("10.1.0.6"), "the end of what is not in the list")
+
+
+def test_a_bookmark_saves_the_list(api: ApiServer, store: MemoryStore, running: ClusterWatcher) -> None:
+    wait(lambda: running.status.is_current, "the list")
+    api.wait_watches(KIND_COUNT)
+    lists, events = running.counts.lists, running.counts.events
+    for number in range(3):  # Of another kind: a watch of Namespaces hears nothing of it but the bookmark.
+        api.put(make_pod(f"more-{number}", addresses=(f"10.1.1.{number}",)))
+    wait(lambda: store.find("10.1.1.2"), "the Pods")
+    api.compact()
+    api.bookmark()
+    wait(lambda: running.counts.events >= events + 3 + KIND_COUNT, "bookmarks")
+    api.disconnect()
+    api.put(make_pod("after", addresses=("10.1.2.3",)))
+    wait(lambda: store.find("10.1.2.3"), "the next Pod")
+    assert running.counts.lists == lists
+
+
+def test_a_server_that_refuses_is_asked_again(api: ApiServer, store: MemoryStore, tmp_path: Path) -> None:
+    api.refuse(503, KIND_COUNT)
+    kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+    started = ClusterWatcher(cluster="", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
+    started.start()
+    try:
+        wait(lambda: started.counts.failures == KIND_COUNT, "failures")
+        wait(lambda: started.status.is_current and store.find("10.1.0.5"), "the list")
+    finally:
+        started.stop()
+
+
+def test_a_missing_right_is_named_and_nothing_is_judged(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher
+) -> None:
+    api.forbidden.add("services")
+    api.disconnect()
+    running.stop()
+    other = ClusterWatcher(cluster="", kubeconfig=running._kubeconfig, store=store)  # type: ignore[arg-type]
+    store.rows["exposures"].clear()
+    other.start()
+    try:
+        wait(lambda: "403" in other.status.reason, "the refusal")
+        assert "give the collector's service account list and watch of it" in other.status.reason
+        assert not other.status.is_current and not store.rows["exposures"]
+        api.forbidden.clear()
+        wait(lambda: other.status.is_current and store.rows["exposures"], "the right")
+    finally:
+        other.stop()
+
+
+def test_rows_wait_for_a_store_that_is_away(api: ApiServer, store: MemoryStore, running: ClusterWatcher) -> None:
+    wait(lambda: running.status.is_current, "the list")
+    store.is_broken = True
+    api.put(make_pod("waiting", addresses=("10.1.2.4",)))
+    wait(lambda: "the disk is full" in running.status.reason, "the complaint")
+    store.is_broken = False
+    wait(lambda: store.find("10.1.2.4") and not running.status.reason, "the rows")
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match=r"The kubeconfig .*missing cannot be used"):
+        open_client(tmp_path / "missing")
+    broken = tmp_path / "broken"
+    broken.write_text("clusters: 7")
+    with pytest.raises(AccessError, match=r"The kubeconfig .*broken"):
+        open_client(broken)
