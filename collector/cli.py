@@ -38,6 +38,9 @@ def run(
     tls_cert_file: Annotated[Path | None, typer.Option(help="PEM certificates of both listeners.")] = None,
     tls_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="No tokens; loopback only.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Name of the Kubernetes cluster that is watched.")] = None,
+    kubernetes: Annotated[str | None, typer.Option(help="auto, on or off: whether its API server is asked.")] = None,
+    kubeconfig: Annotated[Path | None, typer.Option(help="How to reach it from outside.")] = None,
     disk_limit_bytes: Annotated[int | None, typer.Option(help="The tables stay below this.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
@@ -49,6 +52,9 @@ def run(
         "tls_cert_file": tls_cert_file,
         "tls_key_file": tls_key_file,
         "no_auth": no_auth,
+        "cluster": cluster,
+        "kubernetes": kubernetes,
+        "kubeconfig": kubeconfig,
         "disk_limit_bytes": disk_limit_bytes,
         "log_level": log_level,
     }

@@ -18,7 +18,7 @@ from collector.alerts.repository import AlertTable
 from collector.alerts.webhook import Webhook, WebhookSettings
 from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
-from collector.config import CollectorSettings
+from collector.config import CollectorSettings, KubernetesUse
 from collector.ingest.convert import check_protobuf
 from collector.ingest.coverage import CoverageRecord
 from collector.ingest.reader import WalReader
@@ -39,6 +39,8 @@ from collector.keys import (
     load_token,
     read_token,
 )
+from collector.kubernetes.access import is_in_cluster
+from collector.kubernetes.watcher import ClusterWatcher
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
@@ -71,6 +73,7 @@ class Collector:
     detectors: DetectorProcess
     webhook: Webhook | None
     catalogue: Catalogue
+    clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     words: list[RevealedWord] = field(default_factory=list)
     coverage_dropped: int = 0
@@ -180,7 +183,21 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         detectors=detectors,
         webhook=webhook,
         catalogue=catalogue,
+        clusters=_compose_clusters(settings, store),
     )
+
+
+def _compose_clusters(settings: CollectorSettings, store: ClickHouseStore) -> tuple[ClusterWatcher, ...]:
+    """A watch for each cluster that is to be watched."""
+    if settings.kubernetes is KubernetesUse.OFF:
+        return ()
+    watched: list[tuple[str, Path | None]] = []
+    if settings.kubernetes is KubernetesUse.ON or settings.kubeconfig is not None or is_in_cluster():
+        watched.append((settings.cluster, settings.kubeconfig))
+    for other in settings.other_clusters:
+        name, _, file = other.partition("=")
+        watched.append((name, Path(file)))
+    return tuple(ClusterWatcher(cluster=name, kubeconfig=file, store=store) for name, file in watched)
 
 
 def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> Token | None:

@@ -38,6 +38,15 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class KubernetesUse(StrEnum):
+    """Whether the API server of Kubernetes is asked what leads to services and who holds which address
+    (docs/kubernetes.md)."""
+
+    AUTO = "auto"  # In a Pod yes, elsewhere where a kubeconfig is given.
+    ON = "on"
+    OFF = "off"
+
+
 class CollectorSettings(BaseSettings):
     """All of them."""
 
@@ -71,6 +80,13 @@ class CollectorSettings(BaseSettings):
     # Who the consumer of a call is: the first of these columns that is known. Give the sensors the same.
     consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
 
+    # Kubernetes: the cluster in which the collector runs, or that of the kubeconfig, under the name that its sensors
+    # give; and other clusters that send here, each as CLUSTER=KUBECONFIG.
+    kubernetes: KubernetesUse = KubernetesUse.AUTO
+    cluster: str = Field(default="", max_length=253)
+    kubeconfig: Path | None = None
+    other_clusters: tuple[str, ...] = ()
+
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None
 
@@ -84,7 +100,7 @@ class CollectorSettings(BaseSettings):
             raise ValueError("must name a directory; name one, or leave it out for the default")
         return value
 
-    @field_validator("consumer_order", mode="before")
+    @field_validator("consumer_order", "other_clusters", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         """The environment gives a list as text with commas."""
@@ -99,6 +115,14 @@ class CollectorSettings(BaseSettings):
             raise ValueError("must name at least one column and none twice")
         return value
 
+    @field_validator("other_clusters")
+    @classmethod
+    def _check_clusters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        named = [one.partition("=") for one in value]
+        if not all(name and file for name, _, file in named) or len({name for name, _, _ in named}) != len(named):
+            raise ValueError("must be CLUSTER=KUBECONFIG, as in west=/etc/apidae/west.yaml, and no cluster twice")
+        return value
+
     @field_validator("grpc_listen", "http_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
@@ -107,6 +131,8 @@ class CollectorSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> "CollectorSettings":
+        if self.cluster in [one.partition("=")[0] for one in self.other_clusters]:
+            raise ValueError(f"other_clusters names {self.cluster}, which is this cluster; give each its own name")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together; set both or none")
         for name in ("grpc_listen", "http_listen"):

@@ -65,6 +65,7 @@ ENDPOINT_COLUMNS = _columns(
     ("protocols", "protocols", 5),
     ("data", "bodies.data_classes", 3),
     ("records", "bodies.records_returned", 6),
+    ("exposure", "exposure.level", 4),
 )
 CONSUMER_COLUMNS = _columns(
     ("consumer", "id", 0),
@@ -73,7 +74,17 @@ CONSUMER_COLUMNS = _columns(
     ("errors", "errors", 1),
     ("denied", "denied", 1),
     ("objects", "objects", 0),
+    ("held_by", "holders.label", 3),
     ("last_seen", "last_seen", 2),
+)
+EXPOSURE_COLUMNS = _columns(
+    ("cluster", "cluster", 4),
+    ("namespace", "namespace", 0),
+    ("workload", "workload", 0),
+    ("port", "port", 0),
+    ("exposure", "exposure.level", 0),
+    ("reasons", "exposure.reasons", 1),
+    ("since", "exposure.since", 3),
 )
 ALERT_COLUMNS = _columns(
     ("id", "id", 6),
@@ -183,6 +194,22 @@ def register(app: typer.Typer) -> None:
         """List who calls."""
         asked = {"q": query, "since": since, "limit": str(limit)}
         _print(fetch(url, token, "consumers", asked)["items"], CONSUMER_COLUMNS, output)
+
+    @app.command("exposure")
+    def exposure(
+        query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
+        level: Annotated[str, typer.Option(help="external or internal.")] = "",
+        limit: LimitOption = 50,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List what leads to the workloads of watched Kubernetes clusters."""
+        found = fetch(url, token, "exposure", {"q": query, "level": level, "limit": str(limit)})
+        for cluster in found["clusters"]:
+            if cluster["reason"]:
+                typer.echo(f"Cluster {cluster['cluster'] or '(unnamed)'}: {cluster['reason']}", err=True)
+        _print(found["items"], EXPOSURE_COLUMNS, output)
 
     @app.command("alerts")
     def alerts(
@@ -316,7 +343,10 @@ def pick(item: Mapping[str, Any], place: str) -> Any:
     """The value at a dotted place, several in one text; None where it is not there."""
     value: Any = item
     for name in place.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
+        if isinstance(value, list):
+            value = [one.get(name) for one in value if isinstance(one, Mapping)]
+        else:
+            value = value.get(name) if isinstance(value, Mapping) else None
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 

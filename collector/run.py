@@ -29,6 +29,7 @@ from collector.ingest.policy import load_policy
 from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService
 from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
+from collector.kubernetes.watcher import count_watches, measure_watches
 from collector.listeners import StartError, bind, check_certificate
 from collector.metrics import Metrics
 from collector.store.base import StoreError
@@ -129,6 +130,8 @@ class _Life:
             thread.start()
         if collector.webhook:
             collector.webhook.start()
+        for cluster in collector.clusters:
+            cluster.start()
         commit = asyncio.create_task(self._commit.run())
         housekeeping = asyncio.create_task(self._keep_house())
         server = self._build_http()
@@ -151,6 +154,8 @@ class _Life:
             housekeeping.cancel()
             await asyncio.gather(commit, http, housekeeping, return_exceptions=True)
             self._is_ending.set()
+            for cluster in collector.clusters:
+                await asyncio.to_thread(cluster.stop)
             for thread in threads:
                 await asyncio.to_thread(thread.join)
             with contextlib.suppress(StoreError):
@@ -196,6 +201,7 @@ class _Life:
             clock=time.time,
             readiness=lambda: self._writer_error,
             metrics=metrics.render,
+            clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         config = uvicorn.Config(
             app,
@@ -333,6 +339,7 @@ class _Life:
             "coverage_dropped": self._collector.coverage_dropped,
             "alerts_suppressed": self._collector.desk.suppressed_count,
             "detector_restarts": self._collector.detectors.restart_count,
+            **count_watches(self._collector.clusters),
         }
 
     def _read_gauges(self) -> dict[str, float]:
@@ -341,6 +348,7 @@ class _Life:
             "sensors": len(self._collector.sensors.list_statuses()),
             "wal_bytes": self._collector.wal.size_bytes,
             **self._collector.read_share(),
+            **measure_watches(self._collector.clusters),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
 

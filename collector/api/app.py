@@ -18,12 +18,14 @@ from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.endpoints import build_endpoint_routes
+from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.exposures import ExposureInventory
 from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
@@ -75,17 +77,19 @@ def build_app(
     clock: Callable[[], float],
     readiness: Readiness,
     metrics: Metrics,
+    clusters: Clusters = lambda: (),
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text.
+    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who)
     consumers = ConsumerInventory(reader=store, who=who)
     watch = Watch(reader=store, clock=clock)
     coverage = CoverageInventory(reader=store, watch=watch)
+    exposures = ExposureInventory(reader=store)
     gate = Gate(token=settings.token, clock=clock)
     app = FastAPI(
         title="Apidae",
@@ -108,6 +112,9 @@ def build_app(
     measured = build_metrics_routes(metrics=metrics)
     inside = APIRouter(dependencies=[Depends(gate.require)], responses=PROBLEMS)  # type: ignore[arg-type]
     inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
+    inside.include_router(
+        build_exposure_routes(endpoints=endpoints, exposures=exposures, clusters=clusters, clock=clock)
+    )
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
@@ -125,6 +132,7 @@ def build_app(
             consumers=consumers,
             watch=watch,
             coverage=coverage,
+            exposures=exposures,
             alerts=alerts,
             gate=gate,
             token=settings.token,

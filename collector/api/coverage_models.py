@@ -2,7 +2,9 @@
 
 from pydantic import Field
 
-from collector.api.models import Model, Ratio, ServiceModel, Time
+from collector.api.base_model import Model, Ratio, Time
+from collector.api.exposure_models import HolderModel
+from collector.api.models import ServiceModel
 from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 
 
@@ -44,6 +46,7 @@ class PortModel(Model):
     reason: str = Field(description="Why it is not read; empty where it is.")
     first_seen: Time = Field(description="Start of the first hour in which it was reported, up to 90 days back.")
     updated_at: Time
+    called: tuple[HolderModel, ...] = Field(description="Of `outbound`: who was at the address, where it is known.")
 
 
 class PortPageModel(Model):

@@ -5,12 +5,13 @@ Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an 
 it.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.api.base_model import Model, Ratio, Time
+from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
@@ -18,24 +19,9 @@ from collector.inventory.sensor import SensorState
 from collector.protocols import Protocol
 
 
-def _read_time(value: Any) -> Any:
-    """Unix seconds as a UTC time; anything else as it is."""
-    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else value
-
-
 def _read_workload_kind(value: Any) -> Any:
     """The wire's number as a name."""
     return WORKLOAD_KINDS.get(value, "unknown") if isinstance(value, int) else value
-
-
-Time = Annotated[datetime, BeforeValidator(_read_time)]
-Ratio = Annotated[float, Field(ge=0, le=1)]
-
-
-class Model(BaseModel):
-    """Reads the domain's objects by attribute."""
-
-    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
 
 
 class ServiceModel(Model):
@@ -174,6 +160,10 @@ class EndpointModel(Model):
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]
+    exposure: ExposureModel
+    called: tuple[HolderModel, ...] = Field(
+        description="Of an endpoint known by its address only: who was there, one unless it was given away meanwhile."
+    )
 
 
 class EndpointPageModel(Model):
@@ -207,6 +197,7 @@ class EndpointConsumerModel(Model):
     objects: int = Field(description="Distinct objects: values of the template's parameters.")
     first_seen: Time
     last_seen: Time
+    holders: tuple[HolderModel, ...] = Field(description="Who held an address while it called.")
 
 
 class EndpointRouteModel(Model):
@@ -253,6 +244,17 @@ class ConsumerModel(Model):
     response_bytes: int
     first_seen: Time
     last_seen: Time
+    holders: tuple[HolderModel, ...] = Field(
+        description="Who held an address while it called; one unless it was given away meanwhile."
+    )
+
+
+class CallerModel(Model):
+    """Calls from one Pod, node or Service; `holder` null: from addresses that several held at the time, or nobody."""
+
+    holder: HolderModel | None
+    addresses: tuple[str, ...]
+    calls: int
 
 
 class ConsumerPageModel(Model):
@@ -283,6 +285,7 @@ class ConsumerDetailModel(ConsumerModel):
     touched: tuple[ConsumerEndpointModel, ...]
     calls_by_address: dict[str, int]
     calls_by_workload: dict[str, int]
+    callers: tuple[CallerModel, ...] = Field(description="Who called by what Kubernetes knows; empty without it.")
 
 
 class AlertModel(Model):

@@ -13,6 +13,8 @@ from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage_question import PORT_NATURAL_ORDER, PortQuestion, PortSort
 from collector.inventory.cursor import CURSOR_CHARACTERS_MAX
 from collector.inventory.endpoint import AuthenticationLevel, Tier
+from collector.inventory.exposure import ExposureLevel
+from collector.inventory.exposures import ExposureQuestion
 from collector.inventory.question import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -173,6 +175,23 @@ class CoverageHistoryParameters(SpanParameters):
     """Of which node, and how far back."""
 
     node: Text = Field(default="", max_length=300, description="Exactly this node; default all.")
+
+
+class ExposureParameters(Parameters):
+    """Filters and page of the list of exposures."""
+
+    q: Text = Field(
+        default="",
+        max_length=SEARCH_CHARACTERS_MAX,
+        description="Words that must all occur in cluster, namespace or workload.",
+    )
+    level: ExposureLevel | None = Field(default=None, description="external or internal; default both.")
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+    def question(self) -> ExposureQuestion:
+        """As the inventory takes it."""
+        return ExposureQuestion(search=self.q, level=self.level, limit=self.limit, cursor=self.cursor)
 
 
 class AlertParameters(Parameters):

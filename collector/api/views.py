@@ -2,6 +2,7 @@
 
 from collector.api.coverage_models import PortModel, PortPageModel
 from collector.api.models import (
+    CallerModel,
     ConsumerDetailModel,
     ConsumerEndpointModel,
     ConsumerModel,
@@ -49,6 +50,7 @@ def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
             "touched": tuple(ConsumerEndpointModel.model_validate(item) for item in detail.endpoints),
             "calls_by_address": detail.addresses,
             "calls_by_workload": detail.workloads,
+            "callers": tuple(CallerModel.model_validate(caller) for caller in detail.callers),
         }
     )
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from collector.inventory.peers import Holder
+
 CONSUMER_VALUE_CHARACTERS_MAX = 512
 
 
@@ -71,6 +73,17 @@ class Consumer:
     response_bytes: int
     first_seen: int
     last_seen: int
+    holders: tuple[Holder, ...]  # Of an address, while it called.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Calls of a consumer from one Pod, node or Service; without a `holder` from addresses that several held at the
+    time, or nobody that is known."""
+
+    holder: Holder | None
+    addresses: tuple[str, ...]
+    calls: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +109,7 @@ class ConsumerDetail:
     endpoints: tuple[ConsumerEndpoint, ...]
     addresses: dict[str, int]
     workloads: dict[str, int]
+    callers: tuple[Caller, ...]
 
 
 PRINCIPAL_KINDS: dict[int, str] = {

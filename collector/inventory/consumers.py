@@ -1,12 +1,13 @@
 """Consumers out of the store: who calls, how much, and how many distinct objects they touched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from collector.inventory.consumer import (
     PRINCIPAL_KINDS,
+    Caller,
     Consumer,
     ConsumerDetail,
     ConsumerEndpoint,
@@ -16,12 +17,14 @@ from collector.inventory.consumer import (
 )
 from collector.inventory.counted import ERROR, NAMES, OUTCOME, ConsumerSql, counted_rows, objects_count, span_parameters
 from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
+from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
 from collector.inventory.span import Span
 
 CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
+CALLER_ROWS_MAX = 20_000
 
 
 class ConsumerSort(StrEnum):
@@ -111,7 +114,7 @@ LIMIT {{rows:UInt32}}"""
             last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["consumer"])
             next_cursor = write_cursor(last, question.fingerprint)
         return ConsumerPage(
-            items=tuple(_read_consumer(row, question.span) for row in shown),
+            items=self._read_consumers(shown, question.span),
             next_cursor=next_cursor,
             total=int(rows[0]["total"]) if rows else 0,
         )
@@ -126,11 +129,43 @@ LIMIT {{rows:UInt32}}"""
             return None
         counted = counted_rows(span) + where
         return ConsumerDetail(
-            consumer=_read_consumer(rows[0], span),
+            consumer=self._read_consumers(rows[:1], span)[0],
             endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
             addresses=self._count_places("client_address", counted, parameters),
             workloads=self._count_places("client_workload", counted, parameters),
+            callers=self._find_callers(counted, parameters),
         )
+
+    def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:
+        """With who held their addresses."""
+        calls = [
+            call_of(row["consumer"], int(row["first_seen"]), int(row["last_seen"]), _find_cluster(row["clusters"]))
+            for row in rows
+        ]
+        book = read_address_book(self._reader, calls)
+        return tuple(_read_consumer(row, span, book.find(call)) for row, call in zip(rows, calls, strict=True))
+
+    def _find_callers(self, counted: str, parameters: Mapping[str, Any]) -> tuple[Caller, ...]:
+        """Who called, by the time of each row: an address that was given away meanwhile is two callers."""
+        rows = select(self._reader, _rows_by_address(counted), parameters)
+        calls = [
+            Call(address=row["address"], start=int(row["start"]), end=int(row["end"]), cluster=row["cluster"])
+            for row in rows
+        ]
+        book = read_address_book(self._reader, calls)
+        found: dict[Holder | None, tuple[set[str], int]] = {}
+        for row, call in zip(rows, calls, strict=True):
+            holders = book.find(call)
+            holder = holders[0] if len(holders) == 1 else None
+            addresses, total = found.get(holder, (set(), 0))
+            found[holder] = (addresses | {call.address}, total + int(row["total"]))
+        callers = [
+            Caller(holder=holder, addresses=tuple(sorted(addresses))[:CONSUMER_PLACES_MAX], calls=total)
+            for holder, (addresses, total) in found.items()
+        ]
+        # Where nobody is known, as on plain hosts, the addresses say all.
+        named = any(caller.holder for caller in callers)
+        return tuple(sorted(callers, key=lambda caller: -caller.calls)[:CONSUMER_PLACES_MAX]) if named else ()
 
     def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
         """Calls by where the consumer called from, most first; `column` is one of our own names."""
@@ -150,12 +185,30 @@ def _figures(span: Span, where: str, who: ConsumerSql) -> str:
 SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_id) AS key_id,
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
+    groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted_rows(span)}{where}
 GROUP BY consumer
 HAVING sum(r.calls) > 0"""
+
+
+def _find_cluster(clusters: Sequence[str]) -> str | None:
+    """Where the same address may be somebody else in each cluster, all are told."""
+    return clusters[0] if len(clusters) == 1 else None
+
+
+def _rows_by_address(counted: str) -> str:
+    """Calls of one consumer by address and time, busiest first."""
+    return f"""
+WITH {NAMES}
+SELECT r.client_address AS address, n.cluster AS cluster, toUnixTimestamp(r.first_seen) AS start,
+    toUnixTimestamp(r.last_seen) AS end, sum(r.calls) AS total
+{counted} AND r.client_address != ''
+GROUP BY address, cluster, start, end
+ORDER BY total DESC
+LIMIT {CALLER_ROWS_MAX}"""
 
 
 def _endpoints(counted: str, span: Span) -> str:
@@ -172,7 +225,7 @@ ORDER BY calls DESC, id
 LIMIT {CONSUMER_ENDPOINTS_MAX}"""
 
 
-def _read_consumer(row: Mapping[str, Any], span: Span) -> Consumer:
+def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ...]) -> Consumer:
     name = parse_consumer(row["consumer"])
     return Consumer(
         name=name,
@@ -191,6 +244,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span) -> Consumer:
         response_bytes=int(row["response_bytes"]),
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),
+        holders=holders,
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from collector.inventory.peers import Holder
 from collector.rows import Service
 
 
@@ -103,6 +104,7 @@ class Port:
     reason: str  # Why it is not read, or why no service is named.
     first_seen: float  # Start of the first hour in which it was reported.
     updated_at: float
+    called: tuple[Holder, ...] = ()  # Who was at the address that is called.
 
     @property
     def reading(self) -> Reading:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from collector.inventory.coverage import (
@@ -29,6 +29,7 @@ from collector.inventory.coverage_sql import (
 )
 from collector.inventory.cursor import Cursor, read_cursor, write_cursor
 from collector.inventory.losses import list_losses
+from collector.inventory.peers import Call, read_address_book
 from collector.inventory.reader import Reader, select
 from collector.inventory.span import HOUR_SECONDS, Span
 from collector.inventory.watch import Watch
@@ -79,7 +80,9 @@ class CoverageInventory:
             next_cursor = write_cursor(last, question.fingerprint)
         (total,) = select(self._reader, *count_ports(question))
         first_seen = self._find_first_seen(shown)
-        items = tuple(_read_port(row, first_seen.get(row["id"], float(row["updated_at"]))) for row in shown)
+        ports = [_read_port(row, first_seen.get(row["id"], float(row["updated_at"]))) for row in shown]
+        book = read_address_book(self._reader, [call for port in ports if (call := _find_call(port))])
+        items = tuple(replace(port, called=book.find(call)) if (call := _find_call(port)) else port for port in ports)
         return PortPage(items=items, next_cursor=next_cursor, total=int(total["total"]))
 
     def read_history(self, span: Span, node: str = ALL_NODES) -> CoverageHistory:
@@ -156,6 +159,19 @@ def _read_port(row: Mapping[str, Any], first_seen: float) -> Port:
         reason=row["reason"],
         first_seen=first_seen,
         updated_at=float(row["updated_at"]),
+    )
+
+
+def _find_call(port: Port) -> Call | None:
+    """What is called, of a row of called hosts."""
+    if port.role is not CoverageRole.OUTBOUND:
+        return None
+    return Call(
+        address=port.address,
+        port=port.service.port,
+        cluster=port.service.cluster,
+        start=int(port.first_seen),
+        end=int(port.updated_at),
     )
 
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from collector.inventory.bodies import Bodies
+from collector.inventory.exposure import Exposure
 from collector.inventory.histogram import Percentiles
+from collector.inventory.peers import Holder
 from collector.protocols import Protocol
 from collector.rows import Service
 
@@ -154,6 +156,9 @@ class Endpoint:
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]
+    exposure: Exposure
+    # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
+    called: tuple[Holder, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,7 @@ class EndpointConsumer:
     objects: int
     first_seen: int
     last_seen: int
+    holders: tuple[Holder, ...] = ()  # Of an address, while it called.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

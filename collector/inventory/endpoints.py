@@ -5,7 +5,7 @@ A page takes two statements. The first ranks every endpoint and gives the ids of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import hexdigits
 from typing import Any
 
@@ -31,6 +31,8 @@ from collector.inventory.endpoint import (
     StatusMix,
     decide_tier,
 )
+from collector.inventory.exposure import Exposure, Observed
+from collector.inventory.exposures import ExposureInventory
 from collector.inventory.histogram import compute_percentiles
 from collector.inventory.measures import (
     measures,
@@ -40,6 +42,7 @@ from collector.inventory.measures import (
     top_consumers,
 )
 from collector.inventory.outbound import find_routes
+from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.ranking import SORTS, rank
 from collector.inventory.reader import Reader, select
@@ -75,6 +78,7 @@ class EndpointInventory:
     def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
         self._reader = reader
         self._who = who
+        self._exposures = ExposureInventory(reader=reader)
 
     def list_endpoints(self, question: EndpointQuestion) -> EndpointPage:
         """One page; raises CursorError when the cursor is not of this question."""
@@ -112,13 +116,22 @@ class EndpointInventory:
             endpoint=endpoint,
             series_step_seconds=step,
             series=tuple(_read_point(row) for row in select(self._reader, points, {**parameters, "step": step})),
-            top_consumers=tuple(_read_consumer(row) for row in select(self._reader, consumers, parameters)),
+            top_consumers=self._name_consumers(
+                [_read_consumer(row) for row in select(self._reader, consumers, parameters)],
+                endpoint.service.cluster,
+            ),
             status_codes={
                 str(row["status_code"] or "aborted"): int(row["total"])
                 for row in select(self._reader, status_codes(counted), parameters)
             },
             routes=tuple(_read_route(row) for row in select(self._reader, routes_behind(counted), parameters)),
         )
+
+    def _name_consumers(self, consumers: list[EndpointConsumer], cluster: str) -> tuple[EndpointConsumer, ...]:
+        """With who held the addresses among them."""
+        calls = [call_of(one.id, one.first_seen, one.last_seen, cluster) for one in consumers]
+        book = read_address_book(self._reader, calls)
+        return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
 
     def _find_present_id(self, endpoint_id: str) -> str:
         """The endpoint to which the route went that was last known under this id; empty where none was."""
@@ -135,12 +148,56 @@ class EndpointInventory:
 
     def _measure(self, span: Span, parameters: Mapping[str, Any]) -> dict[str, Endpoint]:
         """Every figure of the endpoints of some routes, by their ids."""
+        rows = select(self._reader, measures(span, self._who), parameters)
+        services = {row["id"]: _read_service(row) for row in rows}
+        known = self._exposures.read_known(services.values())
+        calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
+        book = read_address_book(self._reader, calls.values())
         return {
-            row["id"]: _read_endpoint(row, span) for row in select(self._reader, measures(span, self._who), parameters)
+            row["id"]: _read_endpoint(
+                row,
+                span,
+                services[row["id"]],
+                known.judge(services[row["id"]], _read_observed(row), row["url_template"], row["method"]),
+                book.find(calls[row["id"]]) if row["id"] in calls else (),
+            )
+            for row in rows
         }
 
 
-def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
+def _read_service(row: Mapping[str, Any]) -> Service:
+    return Service(
+        cluster=row["cluster"],
+        namespace=row["namespace"],
+        workload=row["workload"],
+        workload_kind=int(row["workload_kind"]),
+        host_name=row["host_name"],
+        port=int(row["port"]),
+    )
+
+
+def _find_called(service: Service, row: Mapping[str, Any]) -> Call:
+    """What was called, of an endpoint seen at its clients only: its service is named by its address."""
+    return Call(
+        address=service.workload,
+        port=service.port,
+        cluster=service.cluster,
+        start=int(row["first_seen"]),
+        end=int(row["last_seen"]),
+    )
+
+
+def _read_observed(row: Mapping[str, Any]) -> Observed:
+    return Observed(
+        calls=int(row["addressed_calls"]),
+        public_calls=int(row["public_calls"]),
+        public_address=row["public_address"],
+    )
+
+
+def _read_endpoint(
+    row: Mapping[str, Any], span: Span, service: Service, exposure: Exposure, called: tuple[Holder, ...]
+) -> Endpoint:
     """An Endpoint of one row of `_measures`."""
     status = StatusMix(
         informational=int(row["informational"]),
@@ -156,14 +213,7 @@ def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
     protocols = name_protocols(int(row["protocols"]))
     return Endpoint(
         id=row["id"],
-        service=Service(
-            cluster=row["cluster"],
-            namespace=row["namespace"],
-            workload=row["workload"],
-            workload_kind=int(row["workload_kind"]),
-            host_name=row["host_name"],
-            port=int(row["port"]),
-        ),
+        service=service,
         host=row["host"],
         method=row["method"],
         template=row["url_template"],
@@ -198,6 +248,8 @@ def _read_endpoint(row: Mapping[str, Any], span: Span) -> Endpoint:
         protocol_versions=_read_names(row["protocol_versions"]),
         request_content_types=_read_names(row["request_content_types"]),
         response_content_types=_read_names(row["response_content_types"]),
+        exposure=exposure,
+        called=called,
     )
 
 

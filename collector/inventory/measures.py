@@ -18,11 +18,14 @@ from collector.inventory.counted import (
     objects_count,
 )
 from collector.inventory.outbound import ROLE_CLIENT, ROLE_SERVER
+from collector.inventory.public_address import is_public
 from collector.inventory.span import Span
 
 TOP_CONSUMERS = 20
 ROUTES_MAX = 100
 CONTENT_TYPES_MAX = 8
+_AT_SERVER = f"r.role = {ROLE_SERVER} AND r.client_address != ''"
+_PUBLIC = is_public("r.client_address")
 
 
 def measures(span: Span, who: ConsumerSql) -> str:
@@ -66,6 +69,9 @@ SELECT
     sumMap(r.response_size) AS response_size,
     {who.count} AS consumers,
     groupBitOr(r.flags) AS flags,
+    sumIf(r.calls, {_AT_SERVER}) AS addressed_calls,
+    sumIf(r.calls, {_AT_SERVER} AND {_PUBLIC}) AS public_calls,
+    anyIf(r.client_address, {_AT_SERVER} AND {_PUBLIC}) AS public_address,
     max(r.hop = {HOP_PROXY}) AS is_proxied,
     max(r.role = {ROLE_SERVER}) AS at_server,
     max(r.role = {ROLE_CLIENT}) AS at_client,

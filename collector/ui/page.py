@@ -22,6 +22,7 @@ from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.cursor import CursorError
 from collector.inventory.endpoint import Tier
 from collector.inventory.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.exposures import ExposureInventory
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.span import Since, series_span, span_since
 from collector.inventory.watch import Watch
@@ -37,6 +38,7 @@ STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
 CACHE = {"cache-control": "public, max-age=3600"}
 FORM_BYTES_MAX = 4_096
 ALERTS_SHOWN = 20
+EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
 MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
@@ -54,6 +56,7 @@ class _Page:
         endpoints: EndpointInventory,
         watch: Watch,
         coverage: CoverageInventory,
+        exposures: ExposureInventory,
         alerts: AlertRepository,
         gate: Gate,
         version: str,
@@ -63,6 +66,7 @@ class _Page:
         self.endpoints = endpoints
         self.watch = watch
         self.coverage = coverage
+        self.exposures = exposures
         self.alerts = alerts
         self.gate = gate
         self.version = version
@@ -147,6 +151,7 @@ class _Page:
         values |= {
             "detail": detail,
             "endpoint": detail.endpoint,
+            "exposure_changes": self.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
@@ -169,6 +174,7 @@ def build_page_routes(
     consumers: ConsumerInventory,
     watch: Watch,
     coverage: CoverageInventory,
+    exposures: ExposureInventory,
     alerts: AlertRepository,
     gate: Gate,
     token: str | None,
@@ -181,6 +187,7 @@ def build_page_routes(
         endpoints=endpoints,
         watch=watch,
         coverage=coverage,
+        exposures=exposures,
         alerts=alerts,
         gate=gate,
         version=version,

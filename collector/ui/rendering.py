@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from collector.inventory.endpoint import name_service
+from collector.inventory.exposure import describe
 from collector.ui import wording
 
 
@@ -35,6 +36,7 @@ def build_templates() -> Environment:
         protocol_meaning=wording.word_protocol_meaning,
         data_kind=wording.word_data_kind,
         service_name=name_service,
+        exposure_fact=describe,
     )
     return templates
 

@@ -10,6 +10,7 @@ from collector.api.parameters import EndpointParameters, SpanParameters
 from collector.api.problem import Problem, show
 from collector.api.views import view_endpoint_detail, view_endpoint_page
 from collector.inventory.cursor import CursorError
+from collector.inventory.endpoint import EndpointDetail
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.span import span_since
 
@@ -30,16 +31,23 @@ def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], f
     @router.get("/{endpoint_id}", summary="Show one endpoint")
     def get_endpoint(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointDetailModel:
         """One endpoint with its time series, busiest consumers, status codes and the routes behind it."""
-        detail = endpoints.get_endpoint(endpoint_id, span_since(parameters.since, clock()))
-        if detail is None:
-            raise Problem(
-                404,
-                f"No call to an endpoint {show(endpoint_id)} in the last {parameters.since}; "
-                "look it up in /api/v1/endpoints or ask with a longer since.",
-            )
-        return view_endpoint_detail(detail)
+        return view_endpoint_detail(find_endpoint(endpoints, endpoint_id, parameters, clock()))
 
     return router
+
+
+def find_endpoint(
+    endpoints: EndpointInventory, endpoint_id: str, parameters: SpanParameters, now: float
+) -> EndpointDetail:
+    """The endpoint, or the refusal of an id that no call had."""
+    detail = endpoints.get_endpoint(endpoint_id, span_since(parameters.since, now))
+    if detail is None:
+        raise Problem(
+            404,
+            f"No call to an endpoint {show(endpoint_id)} in the last {parameters.since}; "
+            "look it up in /api/v1/endpoints or ask with a longer since.",
+        )
+    return detail
 
 
 def refuse_cursor(cursor: str, error: CursorError) -> Problem:

@@ -25,6 +25,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "tls_key_file" "/etc/apidae/tls/tls.key"
   "sensor_token_file" "/etc/apidae/tokens/sensor-token"
   "api_token_file" "/etc/apidae/tokens/api-token" }}
+{{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- mergeOverwrite $own (deepCopy .Values.collector.settings) | toJson }}
 {{- end }}
 

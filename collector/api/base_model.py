@@ -1,0 +1,23 @@
+"""What every model of the API is made of."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _read_time(value: Any) -> Any:
+    """Unix seconds as a UTC time; anything else as it is."""
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else value
+
+
+Time = Annotated[datetime, BeforeValidator(_read_time)]
+# Unix seconds, of which 0 stands for none.
+OptionalTime = Annotated[datetime | None, BeforeValidator(lambda value: _read_time(value) if value else None)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(BaseModel):
+    """Reads the domain's objects by attribute."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)

@@ -1,0 +1,96 @@
+"""What the API answers about exposure and about who holds an address, as pydantic models."""
+
+from pydantic import Field
+
+from collector.api.base_model import Model, OptionalTime, Time
+from collector.inventory.exposure import ExposureLevel
+from collector.kubernetes.fact import FactKind
+from collector.kubernetes.peer import PeerKind
+
+
+class HolderModel(Model):
+    """Who held an address, by what the API server of its cluster said."""
+
+    cluster: str
+    kind: PeerKind
+    namespace: str
+    name: str = Field(description="Of the Pod, node or Service.", examples=["orders-5d4f8b9c7d-x7x9z"])
+    label: str = Field(description="Namespace and workload, or the node.", examples=["shop/orders"])
+    workload: str = Field(description="Of a Pod.", examples=["orders"])
+    workload_kind: str = Field(examples=["Deployment"])
+    node: str
+    services: tuple[str, ...] = Field(description="Services that lead to the Pod.", examples=[["shop/orders"]])
+    workloads: tuple[str, ...] = Field(description="What a Service leads to.", examples=[["shop/orders:8080"]])
+    since: Time
+    until: OptionalTime = Field(description="Null: still.")
+
+
+class FactModel(Model):
+    """One thing that leads to a workload's port, or holds back who comes."""
+
+    kind: FactKind
+    source: str = Field(description="The object that says so, namespace/name.", examples=["shop/web"])
+    host: str = Field(description="`*` is any.", examples=["shop.example"])
+    path: str = Field(examples=["/api"])
+    path_type: str = Field(description="Exact, Prefix or Pattern.")
+    method: str
+    port: int = Field(description="Of the Service, node or load balancer.")
+    addresses: tuple[str, ...]
+    is_external: bool = Field(description="It leads in from outside the cluster.")
+    is_tls: bool
+    is_rewritten: bool = Field(description="The workload sees another path.")
+    note: str
+
+
+class ExposureModel(Model):
+    """From where something is reached, and why we say so."""
+
+    level: ExposureLevel
+    reasons: tuple[str, ...] = Field(examples=[["Ingress shop/web: shop.example/api*"]])
+    facts: tuple[FactModel, ...]
+    since: OptionalTime = Field(description="When the facts became so; null where none are known.")
+
+
+class ServiceExposureModel(Model):
+    """One port of a workload, by what Kubernetes says alone; port 0: none is known."""
+
+    cluster: str
+    namespace: str
+    workload: str
+    port: int
+    exposure: ExposureModel
+
+
+class ClusterStatusModel(Model):
+    """The watch of one cluster."""
+
+    cluster: str
+    is_current: bool
+    reason: str = Field(description="What does not work; empty where all does.")
+    pods: int
+    services: int
+
+
+class ExposurePageModel(Model):
+    """One page of workload ports, and the clusters that are watched."""
+
+    items: tuple[ServiceExposureModel, ...]
+    next_cursor: str | None
+    total: int
+    clusters: tuple[ClusterStatusModel, ...]
+
+
+class ExposureChangeModel(Model):
+    """From `time` on these facts held; port 0: of all ports of the workload."""
+
+    time: Time
+    port: int
+    facts: tuple[FactModel, ...]
+
+
+class EndpointExposureModel(Model):
+    """The exposure of one endpoint now, and how what leads to its port changed, newest first."""
+
+    endpoint_id: str
+    exposure: ExposureModel
+    history: tuple[ExposureChangeModel, ...]

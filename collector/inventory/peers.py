@@ -1,0 +1,120 @@
+"""Who was at an address at a time: addresses of calls in, Pods, nodes and Services out of the store's address book.
+
+Asked at query time, so that a cluster that is watched later names earlier calls too. An address that was given away
+within the time of the calls has several holders: then none is named as the one.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.inventory.reader import Reader, select
+from collector.kubernetes.peer import PeerKind
+
+HOLDERS_SHOWN = 4
+_ADDRESSES_MAX = 10_000
+
+_HOLDERS = """
+SELECT cluster, address, port, since, until, kind, namespace, name, workload, workload_kind, node, services, workloads
+FROM peer_addresses FINAL
+WHERE (address IN {addresses:Array(String)} OR (address = '' AND port IN {ports:Array(UInt16)}))
+    AND since < {end:UInt32} AND (until = 0 OR until >= {start:UInt32})
+ORDER BY address, port, since, cluster, kind, namespace, name"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who held an address, of a Pod with what it belongs to. Times are unix seconds; `until` 0: still."""
+
+    cluster: str
+    kind: PeerKind
+    namespace: str
+    name: str
+    workload: str
+    workload_kind: str
+    node: str
+    services: tuple[str, ...]
+    workloads: tuple[str, ...]
+    since: int
+    until: int
+
+    @property
+    def label(self) -> str:
+        """In a few characters: `shop/orders` of a Pod (its workload) or Service, the name of a node."""
+        return f"{self.namespace}/{self.workload or self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is asked: an end of calls. `port` 0: any; `cluster` None: whichever. Times are unix seconds."""
+
+    address: str
+    start: int
+    end: int
+    port: int = 0
+    cluster: str | None = None
+
+
+def call_of(consumer: str, start: int, end: int, cluster: str | None = None) -> Call:
+    """The calls of a consumer, `kind:value`, which may be an address; of another kind nothing is asked."""
+    kind, _, value = consumer.partition(":")
+    return Call(address=value if kind == "address" else "", start=start, end=end, cluster=cluster)
+
+
+class AddressBook:
+    """The holders of some addresses, as far as they matter for some calls."""
+
+    def __init__(self, holders: Mapping[tuple[str, int], list[Holder]]) -> None:
+        self._holders = holders
+
+    def find(self, call: Call) -> tuple[Holder, ...]:
+        """Everybody who held the end while the calls were made, earliest first; at most HOLDERS_SHOWN."""
+        if not call.address:
+            return ()
+        exact = self._select(call, call.address, call.port) if call.port else ()
+        anyone = self._select(call, call.address, 0)
+        if not exact and call.port and any(holder.kind is PeerKind.NODE for holder in anyone):
+            exact = self._select(call, "", call.port)  # The port of every node.
+        return (exact or anyone)[:HOLDERS_SHOWN]
+
+    def _select(self, call: Call, address: str, port: int) -> tuple[Holder, ...]:
+        return tuple(
+            holder
+            for holder in self._holders.get((address, port), ())
+            if holder.since <= call.end
+            and (not holder.until or holder.until > call.start)
+            and call.cluster in (None, holder.cluster)
+        )
+
+
+def read_address_book(reader: Reader, calls: Iterable[Call]) -> AddressBook:
+    """What the store knows of these ends; one statement, none where nothing is asked. Raises StoreError."""
+    asked = [call for call in calls if call.address]
+    holders: dict[tuple[str, int], list[Holder]] = defaultdict(list)
+    if asked:
+        parameters = {
+            "addresses": sorted({call.address for call in asked})[:_ADDRESSES_MAX],
+            "ports": sorted({call.port for call in asked if call.port}),
+            "start": max(0, min(call.start for call in asked)),
+            "end": max(call.end for call in asked) + 1,
+        }
+        for row in select(reader, _HOLDERS, parameters):
+            holders[row["address"], int(row["port"])].append(_read_holder(row))
+    return AddressBook(holders)
+
+
+def _read_holder(row: Mapping[str, Any]) -> Holder:
+    return Holder(
+        cluster=row["cluster"],
+        kind=PeerKind(row["kind"]),
+        namespace=row["namespace"],
+        name=row["name"],
+        workload=row["workload"],
+        workload_kind=row["workload_kind"],
+        node=row["node"],
+        services=tuple(row["services"]),
+        workloads=tuple(row["workloads"]),
+        since=int(row["since"]),
+        until=int(row["until"]),
+    )
