@@ -7,6 +7,7 @@ it is told in one line of the log, in the coverage and in the metrics.
 import logging
 from pathlib import Path
 
+from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
@@ -15,13 +16,16 @@ from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 
 logger = logging.getLogger(__name__)
 
 
-def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clock, pieces: Pieces) -> AnyCapture:
-    """Loaded and attached; `pieces` takes the bodies.
+def open_capture(
+    settings: SensorSettings, cgroup_mount: Path | None, clock: Clock, pieces: Pieces, alike: AlikeCalls[Exchange]
+) -> AnyCapture:
+    """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     if settings.capture is CaptureWay.SYSCALLS:
@@ -32,7 +36,7 @@ def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clo
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, clock, why)
     try:
-        return _open_packets(settings, cgroup_mount, clock, pieces)
+        return _open_packets(settings, cgroup_mount, clock, pieces, alike)
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise
@@ -43,7 +47,9 @@ def open_capture(settings: SensorSettings, cgroup_mount: Path | None, clock: Clo
             raise error from None
 
 
-def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock, pieces: Pieces) -> Capture:
+def _open_packets(
+    settings: SensorSettings, cgroup_mount: Path, clock: Clock, pieces: Pieces, alike: AlikeCalls[Exchange]
+) -> Capture:
     # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
     return Capture.load(
         cgroup_path=cgroup_mount,
@@ -52,6 +58,7 @@ def _open_packets(settings: SensorSettings, cgroup_mount: Path, clock: Clock, pi
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
         pieces=pieces,
+        alike=alike,
     )
 
 

@@ -15,6 +15,7 @@ from sensor.aggregate import Aggregator, WindowLimits
 from sensor.attach import open_capture
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
+from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
@@ -32,6 +33,7 @@ from sensor.keyed import KeyedHash
 from sensor.pieces import Pieces
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.governor import Governor, GovernorSettings
 from sensor.recognition.mirror import Mirror
@@ -128,6 +130,7 @@ class Knowledge:
             body_first_samples=settings.body_first_samples_count,
         )
         self.pieces = Pieces()
+        self.alike = AlikeCalls[Exchange]()
         self.bodies = BodyReader(
             SampleRule(
                 first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
@@ -227,9 +230,9 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces),
+        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces, knowledge.alike),
         make_describer=partial(NodeDescriber, settings, node, knowledge),
-        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
         node=node,
         governor=Governor(
             GovernorSettings(
@@ -281,6 +284,7 @@ def _make_pipeline(
     boot_id: str,
     clock: Clock,
     aggregator: Aggregator,
+    alike: AlikeCalls[Exchange],
     describer: PipelineDescriber,
     key_id: int,
 ) -> Pipeline:
@@ -290,4 +294,5 @@ def _make_pipeline(
         converter=BatchConverter(node=settings.node, boot_id=boot_id),
         clock=clock,
         key_id=key_id,
+        alike=alike,
     )

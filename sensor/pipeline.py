@@ -18,6 +18,7 @@ from sensor.columns import Calls
 from sensor.convert import BatchConverter, SerialisedBatch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.recognition.actors import Records
 from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
@@ -53,8 +54,16 @@ class Pipeline:
     """One sensor's describe, aggregate and convert. `describer` may be replaced when the installation key changes."""
 
     def __init__(
-        self, *, describer: Describer, aggregator: Aggregator, converter: BatchConverter, clock: Clock, key_id: int
+        self,
+        *,
+        describer: Describer,
+        aggregator: Aggregator,
+        converter: BatchConverter,
+        clock: Clock,
+        key_id: int,
+        alike: AlikeCalls[Exchange] | None = None,
     ) -> None:
+        """`alike` is where capture puts calls of HTTP/2 that are like one described before."""
         self._describer = describer
         self._aggregator = aggregator
         self._converter = converter
@@ -62,7 +71,7 @@ class Pipeline:
         self._key_id = key_id
         self._counter = StageCounter("describe")
         self._recognised = StageCounter("recognise")
-        self._repeats = Repeats()
+        self._repeats = Repeats(alike)
         self._overflow_calls = 0
         self._segment = clock.segment
         self._logged_ns = -LOG_INTERVAL_NS
@@ -82,6 +91,7 @@ class Pipeline:
     def take(self, exchanges: Iterable[Exchange | StreamExchange]) -> None:
         """Describe and count exchanges."""
         aggregator, repeats = self._aggregator, self._repeats
+        self._take_repeats()
         repeats.begin(self._clock.monotonic_ns(), aggregator.facts.generation)
         for exchange in exchanges:
             if type(exchange) is StreamExchange and (row := repeats.find(exchange)) is not None:
@@ -90,6 +100,18 @@ class Pipeline:
                 aggregator.add_row(row)
             else:
                 self._take_one(exchange)
+
+    def _take_repeats(self) -> None:
+        calls = self._repeats.collect(self._clock.to_unix_ns(0))
+        if not len(calls):
+            return
+        self._counter.see(len(calls))
+        self._counter.use(len(calls))
+        try:
+            self._aggregator.add_calls(calls)
+        except Exception:
+            self._aggregator.drop(FAILED, len(calls))
+            self._log_failure("aggregating")
 
     def _take_one(self, exchange: Exchange | StreamExchange) -> None:
         self._counter.see()
@@ -149,7 +171,11 @@ class Pipeline:
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
-        return self.convert(self._aggregator.poll(self._clock.unix_ns()))
+        self._take_repeats()
+        rows = self._aggregator.poll(self._clock.unix_ns())
+        # It may have given numbers of facts to others: no row that holds them may be used again.
+        self._repeats.begin(self._clock.monotonic_ns(), self._aggregator.facts.generation)
+        return self.convert(rows)
 
     def flush(self) -> list[SerialisedBatch]:
         """Everything leaves."""
@@ -164,6 +190,7 @@ class Pipeline:
 
     def change_key(self, describer: Describer, key_id: int) -> list[SerialisedBatch]:
         """Another installation key from now on: what was counted leaves under the old one."""
+        self._take_repeats()
         batches = self.flush()
         self._repeats.forget()
         self._describer = describer

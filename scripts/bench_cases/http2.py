@@ -37,6 +37,7 @@ from sensor.pipeline import Pipeline
 from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections
 from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, PREFACE, Frame, FrameFlag, FrameKind, unpack_header
@@ -189,19 +190,21 @@ def write_events(said: Said) -> list[bytes]:
 def measure_events(events: list[bytes], calls: int) -> float:
     """Microseconds a call, from the kernel's events to rows in the making."""
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
-    templater = Templater(load_vocabulary(), keyed_hash)
+    templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
         describer=ReplayDescriber(templater, CaptureIdentity(), keyed_hash, DescribeSettings()),
         aggregator=Aggregator(limits=WindowLimits()),
         converter=BatchConverter(node="bench", boot_id="bench"),
         clock=clock,
         key_id=1,
+        alike=alike,
     )
-    assembler = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=StageCounter("exchange"))
+    assembler = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=StageCounter("exchange"), alike=alike)
     records = list(map(memoryview, events))
     started = time.process_time_ns()
     for at in range(0, len(records), EVENTS_READ):
         pipeline.take(assembler.take(records[at : at + EVENTS_READ]))
+    pipeline.take(())
     spent = time.process_time_ns() - started
     used = pipeline.counts()[1].used
     if used != calls:

@@ -32,6 +32,7 @@ from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
 from sensor.pieces import Pieces
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
 
@@ -50,7 +51,15 @@ _NO_RECORDS: Final = np.empty(0, RECORD)
 class Capture:
     """The kernel side, attached to a cgroup. Not thread-safe."""
 
-    def __init__(self, *, program: LoadedProgram, ring_bytes: int, clock: Clock, pieces: Pieces | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        program: LoadedProgram,
+        ring_bytes: int,
+        clock: Clock,
+        pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
+    ) -> None:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
@@ -59,7 +68,7 @@ class Capture:
         self._meter = RunTimeMeter((program.ingress, program.egress))
         self._stage = StageCounter("exchange")
         self.pieces = pieces or Pieces()
-        self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage)
+        self._streams = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=self._stage, alike=alike)
         self._handshakes = HandshakeTable()
         self._stream_calls = StreamCalls()
         self._assembler = ExchangeAssembler(
@@ -84,12 +93,14 @@ class Capture:
         clock: Clock,
         cache_directory: Path | None = None,
         pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
     ) -> "Capture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError.
 
-        `pieces`: where the bodies of recognised calls wait for their records."""
+        `pieces`: where the bodies of recognised calls wait for their records; `alike`: takes calls of HTTP/2 that are
+        like one that was numbered, which `read` then does not give."""
         program = load_program(cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory)
-        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
         capture.attach()
         return capture
 
@@ -102,6 +113,7 @@ class Capture:
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
         streams = [*self._streams.take(self._frames.read(READ_LIMIT)), *self._streams.poll(now_ns)]
         self._stream_calls.add(streams)
+        self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
 
     def has_events(self) -> bool:

@@ -1,6 +1,6 @@
 """One stream of HTTP/2 as a call: what is gathered of it while it is open, and what is told once it ends."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -38,6 +38,7 @@ class StreamCall(msgspec.Struct, frozen=True, gc=False):
     is_lossy: bool  # Frames may be missing, or the status is not known.
     has_unknown_fields: bool  # Of a head: a credential may be among them, or what the answer was.
     is_inferred: bool  # Path, method or status follow from the place of a field whose name is not known.
+    pattern: Any = None  # The CallPattern (http2_alike.py) of calls that are like it.
 
     def __repr__(self) -> str:
         return f"StreamCall(stream={self.stream}, status_code={self.status_code}, heads redacted)"
@@ -70,11 +71,12 @@ class Stream:
         "status_code",
     )
 
-    def __init__(self, number: int, losses: list[int]) -> None:
-        """`losses` counts those of both sides so far, and goes on counting: a loss hits all that is open."""
+    def __init__(self, number: int, losses: list[int], losses_before: tuple[int, int] | None = None) -> None:
+        """`losses` counts those of both sides so far, and goes on counting: a loss hits all that is open. Where it
+        began some time ago, `losses_before` is what they were then."""
         self.number = number
         self._losses = losses
-        self._losses_before = losses[REQUEST], losses[RESPONSE]
+        self._losses_before = losses_before or (losses[REQUEST], losses[RESPONSE])
         self.request: StreamRequest | Malformed | None = None
         self.started_ns = self.last_ns = self.answered_ns = 0
         self.ended_ns = 0  # Of the response, while the request's end is not read yet.

@@ -17,8 +17,6 @@ from sensor.reassembly.stream import Chunk, Gap
 MAX_CONNECTIONS: Final = 16_384
 # What all of them hold: tables, kept blocks, parts of frames, open calls. A usual one holds 5 to 15 KB.
 MAX_HELD_BYTES: Final = 64 << 20
-# What a connection holds is measured so seldom while nothing new is read of it.
-ACCOUNT_EVERY: Final = 16
 DEFAULT_EARLY_AFTER_NS: Final = 1_000_000_000
 
 NumberedCall = tuple[int, StreamCall]  # (connection, call).
@@ -27,14 +25,13 @@ NumberedCall = tuple[int, StreamCall]  # (connection, call).
 class Http2Connections:
     """Mutable state. `strings` is shared by all decoders."""
 
-    __slots__ = ("_connections", "_held", "_held_total", "_strings", "_turn", "forgotten")
+    __slots__ = ("_connections", "_held", "_held_total", "_strings", "forgotten")
 
     def __init__(self) -> None:
         self._strings = HuffmanStrings()
         self._connections: dict[int, Http2Connection] = {}  # The longest unused first.
         self._held: dict[int, int] = {}
         self._held_total = 0
-        self._turn = 0
         self.forgotten = 0  # Connections given up for room; their open calls were told.
 
     def __len__(self) -> int:
@@ -72,17 +69,15 @@ class Http2Connections:
         connection.take_frames(direction, frames, start, end, calls)
         return self._account(number, connection, calls)
 
-    def take_known(
-        self, number: int, direction: Direction, data: bytes, start: int, end: int, time_ns: int
-    ) -> tuple[int, int, list[NumberedCall]]:
-        """What needs no reading, and the calls that it ended; see `Http2Connection.take_known`."""
-        calls: list[StreamCall] = []
-        connection = self._use(number)
-        taken, at = connection.take_known(direction, data, start, end, time_ns, calls)
-        self._turn += 1
-        if not self._turn % ACCOUNT_EVERY:
-            return taken, at, self._account(number, connection, calls)
-        return taken, at, [(number, call) for call in calls] if calls else []
+    def use(self, number: int) -> Http2Connection:
+        """A connection that becomes the one used last; one that is not known is joined. For its `take_known`, after
+        which `account` is due, once for any number of times."""
+        return self._use(number)
+
+    def account(self, number: int) -> list[NumberedCall]:
+        """Measures what a connection holds; gives the calls of those that had to be forgotten."""
+        connection = self._connections.get(number)
+        return self._account(number, connection, []) if connection is not None else []
 
     def _use(self, number: int) -> Http2Connection:
         connection = self._connections.pop(number, None)

@@ -11,11 +11,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import numpy as np
+
 from sensor.calls import Exchange, Role
 from sensor.exchange import name_address
 from sensor.health import Figure, StageCounter
 from sensor.kernel.abi import FRAMES_EVENT, FRAMES_HEAD, EventKind, StreamFlag
 from sensor.protocols.http1 import Malformed, parse_request_head
+from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_alike import FIGURES, AlikeCalls
+from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections, NumberedCall
 from sensor.reassembly.connection import Direction
 from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
@@ -71,9 +76,14 @@ class _Connection:
 class StreamAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
-    def __init__(self, *, to_unix_ns: Callable[[int], int], stage: StageCounter) -> None:
+    def __init__(
+        self, *, to_unix_ns: Callable[[int], int], stage: StageCounter, alike: AlikeCalls[Exchange] | None = None
+    ) -> None:
+        """`alike` takes the figures of calls whose patterns somebody has numbered; they are told nowhere else."""
         self._to_unix_ns = to_unix_ns
         self._stage = stage
+        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
+        self._alike_counts: list[tuple[Exchange, int]] = []
         self._streams = Http2Connections()
         self._connections: dict[int, _Connection] = {}
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
@@ -88,29 +98,40 @@ class StreamAssembler:
     def take(self, records: Iterable[memoryview]) -> list[StreamExchange]:
         """Calls that these events completed, in order."""
         out: list[StreamExchange] = []
+        calls: list[StreamCall] = []
+        used: dict[int, Http2Connection] = {}
+        alike, gathered = self._alike, len(self._alike.figures)
+        forgotten = self._streams.forgotten
         unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
-        find, take_frames = self._connections.get, self._streams.take_frames
-        take_known = self._streams.take_known
+        find = self._connections.get
         for record in records:
             time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
-            if flags & _JOINED == 0 and connection.is_joined:
+            if connection.is_joined and flags & _JOINED == 0:
                 self._correct(number, connection, flags)
             flow = connection.flows[way]
             connection.time_ns = time_ns
             if kind == _FRAMES:
                 data = bytes(record[size : size + length])
                 start = flow.find_start(sequence, left)
-                if start >= 0:
-                    direction, end = _DIRECTIONS[way], start + covered
-                    taken, at, told = take_known(number, direction, data, start, end, time_ns)
-                    if told:
-                        self._tell(told, out)
-                    frames, told_to = flow.follow(at, end, data[taken:], time_ns)
-                    if frames or at < told_to:
-                        told = take_frames(number, direction, frames, at, told_to)
-                        if told:
-                            self._tell(told, out)
+                if start >= 0:  # Just what comes next. Written out: nearly all events are.
+                    streams = used.get(number)
+                    if streams is None:
+                        streams = used[number] = self._streams.use(number)
+                    end = start + covered
+                    taken, at = streams.take_known(_DIRECTIONS[way], data, start, end, time_ns, calls, alike)
+                    if calls:
+                        self._tell([(number, call) for call in calls], out)
+                        calls.clear()
+                    if taken == length:
+                        flow.end = end
+                    else:
+                        frames, told_to = flow.follow(at, end, data[taken:], time_ns)
+                        if frames or at < told_to:
+                            self._tell(self._streams.take_frames(number, _DIRECTIONS[way], frames, at, told_to), out)
+                        if self._streams.forgotten != forgotten:
+                            forgotten = self._streams.forgotten
+                            used.clear()
                     continue
                 pieces = flow.take_frames(sequence, covered, left, data, time_ns)
             elif kind == _BYTES:
@@ -119,12 +140,34 @@ class StreamAssembler:
             elif kind == _LEAVE:
                 self._streams.close(number, time_ns)
                 self._forget(number)
+                used.pop(number, None)
                 continue
             else:
                 self._end(number, connection, way, flags, out)
+                used.pop(number, None)
                 continue
+            used.clear()  # What comes of it may have any of them forgotten.
             self._feed(number, way, pieces, out)
+        for number in used:
+            self._tell(self._streams.account(number), out)
+        if len(alike.figures) > gathered:
+            self._count_alike(gathered)
         return out
+
+    def pop_alike_counts(self) -> list[tuple[Exchange, int]]:
+        """How many calls went to `alike` since the last time, by a call that they are like."""
+        counts, self._alike_counts = self._alike_counts, []
+        return counts
+
+    def _count_alike(self, first: int) -> None:
+        """Of those whose figures lie from `first` on."""
+        counts = np.bincount(np.frombuffer(self._alike.figures[first::FIGURES], np.int64))
+        owners = self._alike.owners
+        self._alike_counts += [(owners[place], int(counts[place])) for place in np.flatnonzero(counts)]
+        total = int(counts.sum())
+        self.calls += total
+        self._stage.see(total)
+        self._stage.use(total)
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
         """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""

@@ -29,12 +29,12 @@ _DATA: Final = int(FrameKind.DATA)
 class FrameFlow:
     """Mutable state of one direction."""
 
-    __slots__ = ("_end", "_held", "_is_plain", "_order", "lost_bytes")
+    __slots__ = ("_held", "_is_plain", "_order", "end", "lost_bytes")
 
     def __init__(self) -> None:
         self._order: PieceOrder | None = None  # Where plain bytes came.
-        self._end: int | None = None  # Position behind the last frames.
-        self._held = b""  # Of a frame that goes on in the next event; the last bytes before `_end`.
+        self.end: int | None = None  # Position behind the last frames.
+        self._held = b""  # Of a frame that goes on in the next event; the last bytes before `end`.
         self._is_plain = False  # Plain bytes came since the last frames.
         self.lost_bytes = 0  # That the ring had no room for.
 
@@ -50,14 +50,14 @@ class FrameFlow:
 
     def find_start(self, sequence: int, left: int) -> int:
         """The position of an event that is just what comes next and begins with a frame, as nearly all are; else -1."""
-        end = self._end
+        end = self.end
         if end is None or left or self._held or self._order is not None or (sequence - end) & 0xFFFFFFFF:
             return -1
         return end
 
     def follow(self, start: int, end: int, data: bytes, time_ns: int) -> tuple[list[Frame], int]:
         """Frames of such an event, or of its rest from `start` to `end`, and the position up to which they tell."""
-        self._end = end
+        self.end = end
         frames = self._cut(start, end, data, time_ns) if data else []
         return frames, end - len(self._held)
 
@@ -66,12 +66,12 @@ class FrameFlow:
         start = self._find_position(sequence)
         end = start + covered
         pieces: list[Piece] = []
-        if self._end is not None and start != self._end:
+        if self.end is not None and start != self.end:
             self._release_held(pieces)
-            if start > self._end and not self._is_plain:
+            if start > self.end and not self._is_plain:
                 self._give_up(start, pieces)
         self._is_plain = False
-        self._end = end
+        self.end = end
         if self._held:
             start -= len(self._held)
             data = self._held + data
@@ -97,9 +97,9 @@ class FrameFlow:
         start = self._find_position(sequence)
         pieces: list[Piece] = []
         if self._order is None:
-            self._order = PieceOrder(start if self._end is None else self._end - len(self._held))
-        if self._end is None:
-            self._end = start
+            self._order = PieceOrder(start if self.end is None else self.end - len(self._held))
+        if self.end is None:
+            self.end = start
         self._release_held(pieces)
         self._is_plain = True
         self._add(Chunk(start, data, time_ns), pieces)
@@ -118,10 +118,10 @@ class FrameFlow:
         return pieces
 
     def _find_position(self, sequence: int) -> int:
-        if self._end is None:
+        if self.end is None:
             return _FIRST_POSITION + sequence
-        ahead = (sequence - self._end) & 0xFFFFFFFF
-        return self._end + (ahead - (1 << 32) if ahead >> 31 else ahead)
+        ahead = (sequence - self.end) & 0xFFFFFFFF
+        return self.end + (ahead - (1 << 32) if ahead >> 31 else ahead)
 
     def _add(self, piece: Piece, pieces: list[Piece]) -> None:
         if self._order is None or isinstance(piece, Gap):
@@ -131,18 +131,18 @@ class FrameFlow:
 
     def _release_held(self, pieces: list[Piece]) -> None:
         """The frame does not go on as one: its bytes are read plainly."""
-        if self._held and self._end is not None:
-            self._add(Chunk(self._end - len(self._held), self._held, 0), pieces)
+        if self._held and self.end is not None:
+            self._add(Chunk(self.end - len(self._held), self._held, 0), pieces)
             self._held = b""
 
     def _give_up(self, start: int, pieces: list[Piece]) -> None:
         """The ring had no room for what lies before `start`."""
-        assert self._end is not None
-        self.lost_bytes += start - self._end
+        assert self.end is not None
+        self.lost_bytes += start - self.end
         if self._order is not None:
             pieces += self._order.finish()
             self._order = None
-        pieces.append(Gap(self._end, start - self._end))
+        pieces.append(Gap(self.end, start - self.end))
 
     def _cut(self, start: int, end: int, data: bytes, time_ns: int) -> list[Frame]:
         """Frames of `data`, which stands for the stream from `start` to `end`."""

@@ -3,13 +3,19 @@
 Programs that talk to each other repeat their heads to the byte, and the decoder gives the same object for the same
 bytes; so most calls need no description of their own. What may differ between two calls that are alike is time and
 size. A description is good for two seconds: then services may have been named, paths become parameters.
+
+Most of them have a pattern (sensor.protocols.http2_alike). It is numbered with the place of the row, and from then on
+their figures come as an array, which becomes rows without a step a call.
 """
 
 from typing import Final
 
+import numpy as np
+
 from sensor.calls import Exchange
-from sensor.columns import CALL
+from sensor.columns import CALL, Calls, make_calls
 from sensor.protocols.http1 import Malformed
+from sensor.protocols.http2_alike import FIGURES, AlikeCalls, CallPattern
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import StreamExchange
@@ -29,41 +35,66 @@ _TTFB: Final = _NAMES.index("ttfb_us")
 _BODY: Final = _NAMES.index("body")  # What is told of bodies may be estimated from their size.
 assert _NAMES[:_HEAD_END] == _OWN[:_HEAD_END]
 _LARGEST_U32: Final = (1 << 32) - 1
+_FIRST_ROWS: Final = 64
+_NO_CALLS: Final = make_calls(0)
 
 
 class Repeats:
     """Mutable state: rows of what was described lately."""
 
-    __slots__ = ("_generation", "_kept", "_until_ns", "found")
+    __slots__ = ("_alike", "_generation", "_kept", "_rows", "_until_ns", "found")
 
-    def __init__(self) -> None:
+    def __init__(self, alike: AlikeCalls[Exchange] | None = None) -> None:
+        """`alike` is where the figures of calls whose patterns are numbered here come from."""
+        self._alike = alike if alike is not None else AlikeCalls[Exchange]()
         # The request is kept with the row, so that its identity stays its own.
         self._kept: dict[_Key, tuple[StreamRequest | Malformed, Row]] = {}
+        self._rows = make_calls(_FIRST_ROWS)  # Of patterns.
         self._until_ns = 0
         self._generation = 0
         self.found = 0
 
     def begin(self, now_ns: int, generation: int) -> None:
-        """A batch of calls begins; `generation` is that of the facts, whose numbers the rows hold."""
-        if now_ns >= self._until_ns or generation != self._generation or len(self._kept) > MAX_KEPT:
-            self._kept.clear()
+        """A batch of calls begins; `generation` is that of the facts, whose numbers the rows hold. Collect before."""
+        is_full = len(self._kept) > MAX_KEPT or len(self._alike.owners) > MAX_KEPT
+        if now_ns >= self._until_ns or generation != self._generation or is_full:
+            self.forget()
             self._until_ns = now_ns + LIFE_NS
             self._generation = generation
 
     def forget(self) -> None:
-        """Nothing that was described is true any more."""
+        """Nothing that was described is true any more. Collect before."""
         self._kept.clear()
+        self._alike.forget()
+
+    def collect(self, offset_ns: int) -> Calls:
+        """Rows of the calls that were gathered; `offset_ns` turns their times into unix time."""
+        if not len(self._alike):
+            return _NO_CALLS
+        figures = np.frombuffer(self._alike.pop(), np.int64).reshape(-1, FIGURES)
+        places, started, answered, ended, request_bytes, response_bytes = figures.T
+        calls = self._rows[places]
+        calls["time_unix_ns"] = started + offset_ns
+        calls["request_bytes"] = request_bytes
+        calls["response_bytes"] = response_bytes
+        calls["duration_us"] = np.maximum(ended - started, 0) // 1000
+        calls["ttfb_us"] = np.minimum(np.maximum(answered - started, 0) // 1000, _LARGEST_U32)
+        self.found += len(calls)
+        return calls
 
     def find(self, exchange: StreamExchange) -> Row | None:
         """The row of a call by one that it is like."""
         call = exchange.call
         if not call.is_final or call.is_aborted or call.is_lossy:
             return None
-        kept = self._kept.get(_make_key(exchange.exchange.connection, call))
-        if kept is None:
+        pattern: CallPattern | None = call.pattern
+        if pattern is not None:
+            row = tuple(self._rows[pattern.place].tolist()) if pattern.turn == self._alike.turn else None
+        else:
+            row = self._kept.get(_make_key(exchange.exchange.connection, call), (None, None))[1]
+        if row is None:
             return None
         self.found += 1
-        row = kept[1]
         own: Exchange = exchange.exchange
         return (
             own.time_unix_ns,
@@ -78,8 +109,16 @@ class Repeats:
     def keep(self, exchange: StreamExchange, row: Row) -> None:
         """What a call was described as."""
         call = exchange.call
-        if call.is_final and not call.is_aborted and not call.is_lossy and not row[_BODY]:
+        if not call.is_final or call.is_aborted or call.is_lossy or row[_BODY]:
+            return
+        pattern: CallPattern | None = call.pattern
+        if pattern is None:
             self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row
+        elif pattern.turn != self._alike.turn:
+            place = self._alike.number(pattern, exchange.exchange)
+            if place == len(self._rows):
+                self._rows = np.concatenate((self._rows, make_calls(place)))
+            self._rows[place] = row
 
 
 def _make_key(connection: int, call: StreamCall) -> _Key:

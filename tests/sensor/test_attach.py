@@ -11,6 +11,7 @@ from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.loader import LoadError
 from sensor.pieces import Pieces
+from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 
 PACKETS, SYSCALLS = object(), object()
@@ -41,7 +42,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 def open_capture(way: CaptureWay = CaptureWay.AUTO, mount: Path | None = MOUNT) -> object:
     settings = SensorSettings(collector="127.0.0.1:1", capture=way)
-    return attach.open_capture(settings, mount, Clock(), Pieces())
+    return attach.open_capture(settings, mount, Clock(), Pieces(), AlikeCalls())
 
 
 def test_packets_where_the_kernel_lets_us(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:

@@ -23,11 +23,13 @@ Field = tuple[Text, Text]
 
 
 class HeaderBlock(msgspec.Struct, gc=False):
-    """One decoded block. Shared between equal blocks while the table stands still; nobody changes it but `reading`."""
+    """One decoded block. Shared between equal blocks while the table stands still; nobody changes it but what is
+    kept of its reading."""
 
     fields: list[Field]
     error: str = ""  # Why it could not be decoded, a fixed word; then `fields` is empty.
     reading: Any = None
+    is_plain: bool | None = None  # Whether it begins a request or a response as most do; None: not looked at.
 
     def __repr__(self) -> str:
         return f"HeaderBlock({len(self.fields)} fields, error={self.error!r})"

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor.protocols.hpack.field import Placeholder
-from sensor.protocols.http2 import DOUBTFUL_SILENCE_NS, MAX_STREAMS
 from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
 from sensor.protocols.http2_heads import UNKNOWN_PATH, StreamRequest
+from sensor.protocols.http2_open import DOUBTFUL_SILENCE_NS, MAX_STREAMS
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk
 from tests.sensor.protocols.http2_conversation import Conversation, converse

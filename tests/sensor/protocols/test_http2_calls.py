@@ -4,8 +4,8 @@ import itertools
 
 from sensor.protocols.grpc import RpcProtocol, StreamingKind
 from sensor.protocols.http1 import RequestHead, parse_request_head
-from sensor.protocols.http2 import MAX_EARLY
 from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
+from sensor.protocols.http2_open import MAX_EARLY
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_talk import CLIENT, SECOND, SERVER, Ends, Transcript, get_head
 from tests.sensor.protocols.http2_wire import (

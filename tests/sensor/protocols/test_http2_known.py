@@ -22,7 +22,9 @@ def tell(events: list[bytes]):
         request = one.call.request
         assert isinstance(request, StreamRequest)
         headers = [(header.name, header.value) for header in request.head.headers]
-        fields = [getattr(one.call, name) for name in one.call.__struct_fields__ if name not in ("request", "rpc")]
+        fields = [
+            getattr(one.call, name) for name in one.call.__struct_fields__ if name not in ("request", "rpc", "pattern")
+        ]
         calls.append((one.exchange, request.head.method, request.head.path, headers, fields))
     return calls, connection.counts, [reader.counts for reader in connection.readers]
 

@@ -1,0 +1,91 @@
+"""Calls of a connection that are alike: the same header blocks both ways, and only times and sizes of their own.
+
+Programs that talk to each other repeat their heads to the byte, so most calls of HTTP/2 are like one that was told
+before. Each such kind is a `CallPattern`; whoever has made something of a call of it may number it, and from then on
+its calls are only figures, which are gathered here until somebody collects them.
+"""
+
+from array import array
+from typing import Final, Generic, TypeVar
+
+from sensor.protocols.hpack.field import HeaderBlock
+from sensor.protocols.http2_calls import StreamCall
+
+# Numbers of a call in `AlikeCalls.figures`: place of its pattern, started, answered, ended (ns), bytes of request and
+# response.
+FIGURES: Final = 6
+
+Owner = TypeVar("Owner")
+
+
+class CallPattern:
+    """What calls of one connection have in common that are the same header blocks. Private to the node: holds heads."""
+
+    __slots__ = ("_blocks", "_call", "place", "turn")
+
+    def __init__(self, call: StreamCall, blocks: tuple[HeaderBlock | None, ...]) -> None:
+        """`call` is the first of them; `blocks` are kept so that their identities stay their own."""
+        self._call = call
+        self._blocks = blocks
+        self.place = 0  # Where whoever numbered it keeps what they made of it.
+        self.turn = 0  # When it was numbered; `place` holds as long as `AlikeCalls.turn` is the same.
+
+    def tell(
+        self, stream: int, started_ns: int, answered_ns: int, ended_ns: int, request_bytes: int, response_bytes: int
+    ) -> StreamCall:
+        """One of them as a call."""
+        of = self._call
+        return StreamCall(
+            stream,
+            of.request,
+            of.status_code,
+            of.response_content_type,
+            of.rpc,
+            of.grpc_status,
+            of.streaming,
+            of.request_messages,
+            of.response_messages,
+            request_bytes,
+            response_bytes,
+            started_ns,
+            answered_ns,
+            ended_ns,
+            1,
+            True,
+            False,
+            False,
+            of.has_unknown_fields,
+            of.is_inferred,
+            self,
+        )
+
+
+class AlikeCalls(Generic[Owner]):
+    """Mutable state: figures of calls whose patterns are numbered. `Owner` is what their numberer knows them by."""
+
+    __slots__ = ("figures", "owners", "turn")
+
+    def __init__(self) -> None:
+        self.turn = 1  # No pattern has it from the start.
+        self.figures = array("q")
+        self.owners: list[Owner] = []  # By place.
+
+    def __len__(self) -> int:
+        return len(self.figures) // FIGURES
+
+    def forget(self) -> None:
+        """No number holds any more; what was gathered under them is to be collected before."""
+        assert not self.figures
+        self.turn += 1
+        self.owners.clear()
+
+    def number(self, pattern: CallPattern, owner: Owner) -> int:
+        """The place of a pattern from now on."""
+        pattern.place, pattern.turn = len(self.owners), self.turn
+        self.owners.append(owner)
+        return pattern.place
+
+    def pop(self) -> "array[int]":
+        """All that was gathered."""
+        figures, self.figures = self.figures, array("q")
+        return figures

@@ -1,0 +1,215 @@
+"""The open streams of one HTTP/2 connection: their heads and DATA in, their calls out once they end.
+
+The directions are read apart and one may wait for a hole: then a response comes before its request, and waits for it.
+
+Most calls open and end with header blocks that were met before. Such a stream is an `OpenedStream`, a few numbers and
+its blocks; as soon as anything else happens to it, it becomes a `Stream`, which knows all that may.
+"""
+
+import itertools
+from typing import Final
+
+import msgspec
+
+from sensor.protocols.hpack.field import HeaderBlock
+from sensor.protocols.http1 import Malformed
+from sensor.protocols.http2_alike import CallPattern
+from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
+from sensor.protocols.http2_counts import Http2Counts
+from sensor.protocols.http2_heads import StreamRequest, read_request, read_response
+
+# Open at once; servers allow 100 to 250 as a rule, some any number. The oldest is given up.
+MAX_STREAMS: Final = 4_096
+# Responses that were read before their requests.
+MAX_EARLY: Final = 256
+# Streams that a loss left in doubt and that were silent for so long are given up.
+DOUBTFUL_SILENCE_NS: Final = 60_000_000_000
+STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and counters.
+# Kinds of calls that are alike; past them all are forgotten. What one holds beside its blocks: measured.
+MAX_PATTERNS: Final = 128
+PATTERN_BYTES: Final = 600
+
+
+class OpenedStream(msgspec.Struct, gc=False):
+    """A stream of which only known blocks and DATA were seen. Private to the node: holds a head."""
+
+    number: int
+    request: HeaderBlock
+    started_ns: int
+    last_ns: int
+    request_bytes: int  # On the wire.
+    request_data: int  # Of them, payload of DATA.
+    is_request_ended: bool
+    losses: tuple[int, int]  # Of both sides when it began.
+    head: HeaderBlock | None = None  # Of its response.
+    trailers: HeaderBlock | None = None
+    answered_ns: int = 0
+    response_bytes: int = 0
+    response_data: int = 0
+
+    def __repr__(self) -> str:
+        return f"OpenedStream({self.number}, redacted)"
+
+
+class OpenStreams:
+    """Mutable state of one connection."""
+
+    __slots__ = ("_is_doubtful", "_losses", "_patterns", "counts", "early", "losses", "max_stream", "streams")
+
+    def __init__(self, counts: Http2Counts) -> None:
+        self.streams: dict[int, Stream | OpenedStream] = {}  # The oldest, lowest first.
+        self.early: dict[int, Stream] = {}  # All above `max_stream`, the oldest first.
+        self.max_stream = 0
+        self._losses = [0, 0]  # Of requests and responses, for full streams to look at.
+        self.losses = 0, 0  # The same; another object after each.
+        self.counts = counts
+        self._is_doubtful = False
+        self._patterns: dict[tuple[int, int, int, int], CallPattern] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """About what it holds."""
+        return (len(self.streams) + len(self.early)) * STREAM_BYTES + len(self._patterns) * PATTERN_BYTES
+
+    def find(self, number: int) -> Stream | None:
+        """An open stream whose request was read, as one that knows all that may happen to it."""
+        stream = self.streams.get(number)
+        return self.unfold(stream) if type(stream) is OpenedStream else stream  # type: ignore[return-value]
+
+    def find_any(self, number: int) -> Stream | None:
+        """The same, or one that was answered before its request was read."""
+        return self.find(number) or self.early.get(number)
+
+    def find_early(self, number: int) -> Stream | None:
+        """A stream whose request was not read yet; None where it was, or none is to come."""
+        if not number & 1:
+            self.counts.pushed_blocks += 1
+            return None
+        if number <= self.max_stream:
+            self.counts.orphan_responses += 1
+            return None
+        stream = self.early.get(number)
+        if stream is None:
+            if len(self.early) >= MAX_EARLY:
+                del self.early[next(iter(self.early))]
+                self.counts.orphan_responses += 1
+            stream = self.early[number] = Stream(number, self._losses)
+        return stream
+
+    def open(self, number: int, request: StreamRequest | Malformed, started_ns: int, calls: list[StreamCall]) -> Stream:
+        """A new one; the oldest goes where there are too many."""
+        self.max_stream = number
+        if len(self.streams) >= MAX_STREAMS:
+            self._give_up(next(iter(self.streams)), calls)
+        stream = self.early.pop(number, None) or Stream(number, self._losses)
+        stream.begin(request, started_ns)
+        self.streams[number] = stream
+        if self.early:  # Streams are opened in order, so those before this one never will be.
+            for passed in [early for early in self.early if early < number]:
+                del self.early[passed]
+                self.counts.orphan_responses += 1
+        return stream
+
+    def end_side(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:
+        """END_STREAM of one side."""
+        if side == RESPONSE:
+            stream.ended_ns = stream.ended_ns or time_ns
+        else:
+            stream.is_request_ended = True
+        if stream.ended_ns and stream.is_request_ended:
+            self.end(stream, stream.ended_ns, calls)
+
+    def end(self, stream: Stream, time_ns: int, calls: list[StreamCall]) -> None:
+        """Nothing more comes of it: aborted, unless its response was whole."""
+        if not stream.ended_ns:
+            stream.ended_ns, stream.is_aborted = time_ns, True
+        if stream.request is None:  # It is told once its request is read.
+            return
+        del self.streams[stream.number]
+        self.counts.told += not stream.is_told
+        calls.append(stream.tell(ended_ns=stream.ended_ns, is_aborted=stream.is_aborted))
+
+    def end_above(self, last: int, time_ns: int, calls: list[StreamCall]) -> None:
+        """The server handles none of those above `last`."""
+        newest_first = itertools.takewhile(lambda number: number > last, reversed(self.streams))
+        for number in reversed(list(newest_first)):
+            self._end_numbered(number, time_ns, calls)
+
+    def doubt(self, sides: tuple[int, ...]) -> None:
+        """Frames of these sides may have been missed."""
+        self._is_doubtful = bool(self.streams)
+        for side in sides:
+            self._losses[side] += 1
+        self.losses = self._losses[REQUEST], self._losses[RESPONSE]
+
+    def poll(self, now_ns: int, early_after_ns: int, calls: list[StreamCall]) -> None:
+        """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
+        for stream in list(self.streams.values()):
+            if type(stream) is OpenedStream:
+                is_due = stream.answered_ns and now_ns - stream.answered_ns >= early_after_ns
+                if not is_due and stream.losses is self.losses:
+                    continue
+                stream = self.unfold(stream)
+            assert isinstance(stream, Stream)
+            if stream.ended_ns and now_ns - stream.ended_ns >= early_after_ns:
+                self.end(stream, now_ns, calls)
+            elif self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
+                self._give_up(stream.number, calls)
+            elif stream.answered_ns and not stream.is_told and now_ns - stream.answered_ns >= early_after_ns:
+                self.counts.told += 1
+                calls.append(stream.tell(ended_ns=0, is_aborted=False))
+
+    def close(self, time_ns: int, calls: list[StreamCall]) -> None:
+        """The connection ended (0: when each stream was last heard of), and with it all that is open."""
+        for number in list(self.streams):
+            self._end_numbered(number, time_ns, calls)
+        self.counts.orphan_responses += len(self.early)
+        self.early.clear()
+
+    def find_pattern(self, opened: OpenedStream) -> CallPattern | None:
+        """What a stream whose response is whole is like; None where it is the first of its kind."""
+        has_data = (opened.request_data > 0) | (opened.response_data > 0) << 1
+        return self._patterns.get((id(opened.request), id(opened.head), id(opened.trailers), has_data))
+
+    def learn_pattern(self, opened: OpenedStream, time_ns: int, calls: list[StreamCall]) -> None:
+        """Ends the first of its kind at `time_ns` and appends its call."""
+        stream = self.unfold(opened)
+        self.end_side(stream, RESPONSE, time_ns, calls)
+        if stream.is_lossy or stream.is_aborted:
+            return
+        call = calls.pop()
+        pattern = CallPattern(call, (opened.request, opened.head, opened.trailers))
+        if len(self._patterns) >= MAX_PATTERNS:
+            self._patterns.clear()
+        has_data = (opened.request_data > 0) | (opened.response_data > 0) << 1
+        self._patterns[id(opened.request), id(opened.head), id(opened.trailers), has_data] = pattern
+        calls.append(msgspec.structs.replace(call, pattern=pattern))
+
+    def unfold(self, opened: OpenedStream) -> Stream:
+        """The same stream as one that knows all that may happen to it; it takes its place."""
+        stream = Stream(opened.number, self._losses, opened.losses)
+        stream.begin(read_request(opened.request), opened.started_ns)
+        stream.bytes[REQUEST], stream.bytes[RESPONSE] = opened.request_bytes, opened.response_bytes
+        stream.is_request_ended = opened.is_request_ended
+        for block in (opened.head, opened.trailers):
+            if block is not None:
+                stream.take_response(read_response(block), opened.answered_ns)
+        if stream.counters is not None:
+            for side, size in ((REQUEST, opened.request_data), (RESPONSE, opened.response_data)):
+                if size:
+                    stream.counters[side].skip(size)
+        stream.last_ns = opened.last_ns
+        self.streams[opened.number] = stream
+        return stream
+
+    def _end_numbered(self, number: int, time_ns: int, calls: list[StreamCall]) -> None:
+        stream = self.find(number)
+        if stream is not None:
+            self.end(stream, time_ns or stream.last_ns, calls)
+
+    def _give_up(self, number: int, calls: list[StreamCall]) -> None:
+        stream = self.find(number)
+        if stream is not None:
+            self.counts.given_up += 1
+            stream.give_up()
+            self.end(stream, stream.last_ns, calls)
