@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector import query_cli
+from collector import query_cli, trust_cli
 from collector.config import ConfigError, load_settings
 
 
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     )
     keys.command(name="rotate", help="Make a new key; the running collector hands it to its sensors.")(rotate_key)
     app.add_typer(keys, name="keys")
+    trust_cli.register(app)
     query_cli.register(app)
 
 
@@ -37,6 +38,12 @@ def run(
     http_listen: Annotated[str | None, typer.Option(help="HOST:PORT for people; port 0 takes a free one.")] = None,
     tls_cert_file: Annotated[Path | None, typer.Option(help="PEM certificates of both listeners.")] = None,
     tls_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    tls_server_names: Annotated[
+        str | None, typer.Option(help="Names for the certificate that the collector makes, with commas.")
+    ] = None,
+    ca_cert_file: Annotated[Path | None, typer.Option(help="PEM authority of sensors' certificates.")] = None,
+    ca_key_file: Annotated[Path | None, typer.Option(help="PEM key of the authority.")] = None,
+    sensor_auth: Annotated[str | None, typer.Option(help="auto, certificate, token or any.")] = None,
     no_auth: Annotated[bool | None, typer.Option("--no-auth", help="No tokens; loopback only.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Name of the Kubernetes cluster that is watched.")] = None,
     kubernetes: Annotated[str | None, typer.Option(help="auto, on or off: whether its API server is asked.")] = None,
@@ -51,6 +58,10 @@ def run(
         "http_listen": http_listen,
         "tls_cert_file": tls_cert_file,
         "tls_key_file": tls_key_file,
+        "tls_server_names": tls_server_names,
+        "ca_cert_file": ca_cert_file,
+        "ca_key_file": ca_key_file,
+        "sensor_auth": sensor_auth,
         "no_auth": no_auth,
         "cluster": cluster,
         "kubernetes": kubernetes,

@@ -131,7 +131,9 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     lock = lock_directory(directory)
     clock = time.time
     keys = load_installation_keys(directory / KEYS_FILE, clock())
-    sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
+    sensor_token = None
+    if settings.takes_tokens:
+        sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
     api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
     webhook = _compose_webhook(settings)
     wal_directory = directory / "wal"

@@ -8,6 +8,7 @@ setting is an error that names it.
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -22,6 +23,8 @@ from collector.rows import CONSUMER_ORDER, ConsumerColumn
 ENVIRONMENT_PREFIX: Final = "APIDAE_COLLECTOR_"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"  # Names the file, so it cannot be in it.
 DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/collector.toml")
+_SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z|[0-9a-fA-F:.]+\Z")
+_ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*\Z")
 _SECRETS: Final = frozenset({"store_url", "webhook_url"})
 
 
@@ -47,6 +50,15 @@ class KubernetesUse(StrEnum):
     OFF = "off"
 
 
+class SensorAuth(StrEnum):
+    """How a sensor shows who it is (docs/security.md)."""
+
+    AUTO = "auto"  # By certificate off loopback, by token on it.
+    CERTIFICATE = "certificate"
+    TOKEN = "token"
+    ANY = "any"  # Either one, while sensors move from tokens to certificates.
+
+
 class CollectorSettings(BaseSettings):
     """All of them."""
 
@@ -55,12 +67,25 @@ class CollectorSettings(BaseSettings):
     # Where everything is kept: log, embedded store, tokens, keys.
     data_dir: Path = Path("/var/lib/apidae/collector")
 
-    # Where sensors and people come in. Off loopback only with TLS; port 0 takes a free one.
+    # Where sensors and people come in. Off loopback always by TLS; port 0 takes a free one.
     grpc_listen: str = "127.0.0.1:7443"
     http_listen: str = "127.0.0.1:8080"
+    # Certificate of both listeners. Without, the collector's authority makes one, for this machine's names and these.
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    tls_server_names: tuple[str, ...] = ()
+    # The authority of sensors' certificates; without files, one of our own in data_dir. Without its key it verifies
+    # certificates and makes none. Further certificates in the file are trusted too.
+    ca_cert_file: Path | None = None
+    ca_key_file: Path | None = None
     no_auth: bool = False
+    # How sensors show who they are, and how long a certificate that they are given is good for.
+    sensor_auth: SensorAuth = SensorAuth.AUTO
+    sensor_certificate_seconds: int = Field(default=30 * 86_400, ge=60, le=366 * 86_400)
+    # Service accounts (NAMESPACE/NAME) whose Pods' tokens for this audience let a sensor in; none: one-time tokens.
+    kubernetes_enrollment_accounts: tuple[str, ...] = ()
+    kubernetes_enrollment_audience: str = Field(default="apidae", min_length=1)
+    kubernetes_account_dir: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     # Tokens of the operator's making, from files that others may not read; without them the first start makes its own
     # in data_dir.
     sensor_token_file: Path | None = None
@@ -92,7 +117,7 @@ class CollectorSettings(BaseSettings):
 
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("data_dir", mode="before")
+    @field_validator("data_dir", "kubernetes_account_dir", mode="before")
     @classmethod
     def _check_directory(cls, value: object) -> object:
         """An empty variable would be the working directory."""
@@ -100,7 +125,9 @@ class CollectorSettings(BaseSettings):
             raise ValueError("must name a directory; name one, or leave it out for the default")
         return value
 
-    @field_validator("consumer_order", "other_clusters", mode="before")
+    @field_validator(
+        "consumer_order", "other_clusters", "tls_server_names", "kubernetes_enrollment_accounts", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         """The environment gives a list as text with commas."""
@@ -123,6 +150,22 @@ class CollectorSettings(BaseSettings):
             raise ValueError("must be CLUSTER=KUBECONFIG, as in west=/etc/apidae/west.yaml, and no cluster twice")
         return value
 
+    @field_validator("tls_server_names")
+    @classmethod
+    def _check_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not _SERVER_NAME.match(name):
+                raise ValueError(f"has {name!r}, which is no host name or address; use ASCII, as in collector.example")
+        return value
+
+    @field_validator("kubernetes_enrollment_accounts")
+    @classmethod
+    def _check_accounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for account in value:
+            if not _ACCOUNT.match(account):
+                raise ValueError(f"has {account!r}; each must be NAMESPACE/SERVICEACCOUNT, as in apidae/apidae-sensor")
+        return value
+
     @field_validator("grpc_listen", "http_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
@@ -135,19 +178,48 @@ class CollectorSettings(BaseSettings):
             raise ValueError(f"other_clusters names {self.cluster}, which is this cluster; give each its own name")
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file belong together; set both or none")
-        for name in ("grpc_listen", "http_listen"):
+        if self.ca_cert_file is None and self.ca_key_file is not None:
+            raise ValueError("ca_key_file needs ca_cert_file; set both")
+        if self.ca_cert_file is not None and self.ca_key_file is None and self.tls_cert_file is None:
+            raise ValueError(
+                "ca_cert_file alone makes no certificate; set ca_key_file, or tls_cert_file and tls_key_file"
+            )
+        for name in ("grpc_listen", "http_listen") if self.no_auth else ():
             value = getattr(self, name)
-            if is_loopback(split_address(value)[0]):
-                continue
-            if self.no_auth:
+            if not is_loopback(split_address(value)[0]):
                 raise ValueError(
                     f"no_auth works on loopback only, but {name} is {value}; use 127.0.0.1 or drop --no-auth"
                 )
-            if self.tls_cert_file is None:
-                raise ValueError(
-                    f"{name} is {value}, off loopback, which needs TLS; set tls_cert_file and tls_key_file"
-                )
+        if self.no_auth and self.sensor_auth is not SensorAuth.AUTO:
+            raise ValueError(f"no_auth and sensor_auth {self.sensor_auth.value} contradict each other; keep one")
         return self
+
+    @property
+    def is_grpc_secure(self) -> bool:
+        """Whether sensors come in by TLS."""
+        is_given = self.tls_cert_file is not None or self.ca_cert_file is not None
+        return is_given or self.takes_certificates or not is_loopback(split_address(self.grpc_listen)[0])
+
+    @property
+    def is_http_secure(self) -> bool:
+        """Whether people come in by TLS."""
+        return self.tls_cert_file is not None or not is_loopback(split_address(self.http_listen)[0])
+
+    @property
+    def takes_certificates(self) -> bool:
+        """Whether a certificate lets a sensor in."""
+        if self.sensor_auth is SensorAuth.AUTO:
+            return not is_loopback(split_address(self.grpc_listen)[0])
+        return self.sensor_auth is not SensorAuth.TOKEN
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the sensors' token lets a sensor in."""
+        if self.no_auth:
+            return False
+        if self.sensor_auth is SensorAuth.AUTO:
+            return not self.takes_certificates
+        return self.sensor_auth is not SensorAuth.CERTIFICATE
 
     @classmethod
     def settings_customise_sources(

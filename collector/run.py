@@ -17,20 +17,20 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import grpc
 import uvicorn
 
 from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
 from collector.compose import Collector, compose_collector
 from collector.config import CollectorSettings, ConfigError, join_address, split_address
+from collector.entrance import Entrance
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy
-from collector.ingest.service import GRPC_LIMIT_BYTES, IngestContext, IngestService
+from collector.ingest.service import IngestContext, IngestService
 from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.kubernetes.watcher import count_watches, measure_watches
-from collector.listeners import StartError, bind, check_certificate
+from collector.listeners import bind, check_certificate
 from collector.metrics import Metrics
 from collector.store.base import StoreError
 from collector.store.retention import enforce_cap, measure_bytes
@@ -70,7 +70,11 @@ async def run_collector(settings: CollectorSettings, reload: Callable[[], Collec
         http_socket.close()
         raise
     try:
-        await _Life(collector, http_socket, reload).run()
+        entrance = await asyncio.to_thread(Entrance, settings, collector.sensor_token)
+        try:
+            await _Life(collector, entrance, http_socket, reload).run()
+        finally:
+            entrance.close()
     finally:
         http_socket.close()
         await asyncio.to_thread(collector.close)
@@ -80,9 +84,14 @@ class _Life:
     """The running parts of one collector."""
 
     def __init__(
-        self, collector: Collector, http_socket: socket.socket, reload: Callable[[], CollectorSettings]
+        self,
+        collector: Collector,
+        entrance: Entrance,
+        http_socket: socket.socket,
+        reload: Callable[[], CollectorSettings],
     ) -> None:
         self._collector = collector
+        self._entrance = entrance
         self._settings = collector.settings
         self._http_socket = http_socket
         self._reload = reload
@@ -106,7 +115,8 @@ class _Life:
                 sensors=collector.sensors,
                 keys=collector.keys,
                 policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
-                token=collector.sensor_token,
+                admission=entrance.admission,
+                authorities=lambda: entrance.authorities,
                 clock=time.time,
                 reveals=collector.reveals,
                 on_coverage=collector.add_coverage,
@@ -120,8 +130,7 @@ class _Life:
         if replayed:
             logger.info("Stored %d batches that a crash had interrupted.", replayed)
         await asyncio.to_thread(collector.desk.restore)
-        grpc_server, grpc_port = self._build_grpc()
-        await grpc_server.start()
+        grpc_port = await self._entrance.start(self._ingest)
         threads = [
             threading.Thread(target=self._write, name="writer"),
             threading.Thread(target=self._detect, name="detectors"),
@@ -148,7 +157,7 @@ class _Life:
             await asyncio.wait({stopped, http, commit, housekeeping}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
         finally:
-            await grpc_server.stop(GRACE_SECONDS)
+            await self._entrance.stop(GRACE_SECONDS)
             self._commit.stop()
             server.should_exit = True
             housekeeping.cancel()
@@ -162,30 +171,6 @@ class _Life:
                 await asyncio.to_thread(collector.flush_reports)
             if collector.webhook:
                 await asyncio.to_thread(collector.webhook.stop)
-
-    def _build_grpc(self) -> tuple[grpc.aio.Server, int]:
-        settings = self._settings
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", GRPC_LIMIT_BYTES),
-                ("grpc.so_reuseport", 0),  # Else a second collector would share the port instead of failing.
-                ("grpc.keepalive_time_ms", 20_000),
-                ("grpc.keepalive_timeout_ms", 10_000),
-                ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ]
-        )
-        server.add_generic_rpc_handlers((self._ingest.build_handler(),))
-        try:
-            if settings.tls_cert_file and settings.tls_key_file:
-                pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-                port = server.add_secure_port(settings.grpc_listen, grpc.ssl_server_credentials([pair]))
-            else:
-                port = server.add_insecure_port(settings.grpc_listen)
-        except (RuntimeError, OSError) as error:
-            # gRPC does not say why; a socket of our own does.
-            bind(settings.grpc_listen, "grpc_listen").close()
-            raise StartError(f"grpc_listen {settings.grpc_listen} cannot be listened on; choose another.") from error
-        return server, port
 
     def _build_http(self) -> uvicorn.Server:
         collector, settings = self._collector, self._settings
@@ -203,6 +188,7 @@ class _Life:
             metrics=metrics.render,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
+        files = self._entrance.server_files if settings.is_http_secure else None
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -211,9 +197,12 @@ class _Life:
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=int(GRACE_SECONDS),
-            ssl_certfile=str(settings.tls_cert_file) if settings.tls_cert_file else None,
-            ssl_keyfile=str(settings.tls_key_file) if settings.tls_key_file else None,
+            ssl_certfile=files[0] if files else None,
+            ssl_keyfile=files[1] if files else None,
         )
+        config.load()
+        if config.ssl is not None:
+            self._entrance.keep_current(config.ssl)
         return _Server(config)
 
     def _announce(self, grpc_port: int) -> None:
@@ -278,6 +267,8 @@ class _Life:
             await self._do(self._collector.flush_reports)
             await self._do(self._watch_sensors)
             await self._do(self._read_keys)
+            await self._do(self._entrance.look)
+            self._entrance.apply(self._ingest)
             if self._keys != self._ingest.keys:
                 self._ingest.change_keys(self._keys)
             if group.take():
@@ -330,6 +321,7 @@ class _Life:
         return {
             **{f"ingest_{name}": count for name, count in self._ingest.counts.items()},
             **self._error_counts,
+            **self._entrance.read_counters(),
             "writer_batches_seen": writer.batches_seen,
             "writer_batches_stored": writer.batches_stored,
             "writer_batches_refused": writer.batches_refused,
@@ -349,6 +341,7 @@ class _Life:
             "wal_bytes": self._collector.wal.size_bytes,
             **self._collector.read_share(),
             **measure_watches(self._collector.clusters),
+            **self._entrance.read_gauges(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
 

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from sensor.compose import VERSION, compose_sensor
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
+from sensor.enroll_command import enroll
 from sensor.exporter import serve
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
@@ -53,6 +54,7 @@ RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its con
 def register(app: typer.Typer) -> None:
     """Add the sensor's commands."""
     app.command(name="sensor", help="See this node's HTTP calls and stream them to a collector.")(run_sensor)
+    app.command(name="enroll", help="Get this node's certificate from a collector, with a one-time token.")(enroll)
     app.command(name="preflight", help="Tell what works on this node; exit 0 only if plaintext capture does.")(
         preflight
     )
@@ -68,6 +70,11 @@ def run_sensor(
         Path | None, typer.Option(help="PEM authorities of the collector's certificate.")
     ] = None,
     collector_server_name: Annotated[str | None, typer.Option(help="Name in the collector's certificate.")] = None,
+    client_cert_file: Annotated[Path | None, typer.Option(help="PEM certificate of this sensor.")] = None,
+    client_key_file: Annotated[Path | None, typer.Option(help="PEM key of the certificate.")] = None,
+    enrollment_token_file: Annotated[
+        Path | None, typer.Option(help="File with a token that gets a certificate where there is none.")
+    ] = None,
     first_contact_timeout_seconds: Annotated[
         float | None, typer.Option(help="How long a first start waits for a collector.")
     ] = None,

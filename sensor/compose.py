@@ -43,9 +43,12 @@ from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
 from sensor.run import RunSettings, Sensor
 from sensor.spool import Spool
 from sensor.templating import Templater
-from sensor.uplink.client import Uplink, UplinkSettings, parse_target
+from sensor.uplink.certificates import CertificateFiles
+from sensor.uplink.client import Uplink, UplinkSettings
+from sensor.uplink.keeper import CertificateKeeper, KeeperSettings
 from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.state import InstallationKey, StateDirectory
+from sensor.uplink.target import parse_target
 from sensor.vocabulary import load_vocabulary
 
 VERSION: Final = version("apidae")
@@ -247,9 +250,10 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         ),
         on_capturing=on_capturing,
     )
+    target = parse_target(settings.collector)
     uplink = Uplink(
         settings=UplinkSettings(
-            target=parse_target(settings.collector),
+            target=target,
             identity=SensorIdentity(
                 cluster=settings.cluster,
                 node=settings.node,
@@ -258,8 +262,17 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
                 kernel_release=os.uname().release,
             ),
             token=settings.read_token,
-            ca_file=settings.collector_ca_file,
-            server_name=settings.collector_server_name,
+        ),
+        keeper=CertificateKeeper(
+            KeeperSettings(
+                target=target,
+                cluster=settings.cluster,
+                node=settings.node,
+                server_name=settings.collector_server_name,
+                token_file=settings.enrollment_token_file,
+            ),
+            open_certificates(settings, state),
+            clock,
         ),
         spool=spool,
         clock=clock,
@@ -267,6 +280,16 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         random_source=random.SystemRandom().random,
     )
     return sensor, uplink
+
+
+def open_certificates(settings: SensorSettings, state: StateDirectory) -> CertificateFiles:
+    """The sensor's certificate and what it trusts, where the settings say they are."""
+    return CertificateFiles(
+        state,
+        ca_file=settings.collector_ca_file,
+        cert_file=settings.client_cert_file,
+        key_file=settings.client_key_file,
+    )
 
 
 def _make_aggregator(settings: SensorSettings) -> Aggregator:

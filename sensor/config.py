@@ -68,6 +68,11 @@ class SensorSettings(BaseSettings):
     token_file: Path | None = None
     collector_ca_file: Path | None = None
     collector_server_name: str = ""
+    # What shows who this sensor is: a certificate of the operator's making, or one that it gets by enrolment and keeps
+    # in state_dir; it enrols itself where it has none and is given a token, one-time or a Kubernetes service account's.
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    enrollment_token_file: Path | None = None
     # How long the first start, which has no installation key yet, waits for a collector.
     first_contact_timeout_seconds: float = Field(default=30.0, gt=0, le=3600)
 
@@ -162,6 +167,8 @@ class SensorSettings(BaseSettings):
     def _check_together(self) -> "SensorSettings":
         if self.token is not None and self.token_file is not None:
             raise ValueError("token and token_file are both set; keep one")
+        if (self.client_cert_file is None) != (self.client_key_file is None):
+            raise ValueError("client_cert_file and client_key_file belong together; set both or none")
         if self.merged_window_seconds % self.window_seconds:
             raise ValueError(
                 f"merged_window_seconds is {self.merged_window_seconds}; "

@@ -26,9 +26,21 @@ class Side:
 
 
 SIDES: Final = {
-    "sensor": Side(commands=("sensor", "preflight", "pause", "resume", "replay"), modules=frozenset({"siphash24"})),
+    "sensor": Side(
+        commands=("sensor", "enroll", "preflight", "pause", "resume", "replay"), modules=frozenset({"siphash24"})
+    ),
     "collector": Side(
-        commands=("collector", "keys", "endpoints", "consumers", "alerts", "coverage", "sensors"),
+        commands=(
+            "collector",
+            "keys",
+            "enrollment",
+            "certificates",
+            "endpoints",
+            "consumers",
+            "alerts",
+            "coverage",
+            "sensors",
+        ),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
     ),
 }

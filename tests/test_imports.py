@@ -57,13 +57,14 @@ ROOMS = {
             "compose",
             "exporter",
             "replay",
+            "enroll_command",
             "cli",
         ),
     ),
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
-        *("ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
-        *("query_cli", "metrics", "listeners", "compose", "run", "cli"),
+        *("trust", "ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
+        *("query_cli", "trust_cli", "metrics", "listeners", "entrance", "compose", "run", "cli"),
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.
@@ -79,7 +80,8 @@ NEUTRAL = {"sensor.main"}
 # Packages that reach outside, and the only rooms that may import them.
 EDGES = {
     "bcc": {"sensor.kernel", "sensor.trial"},
-    "grpc": {"sensor.uplink", "collector.ingest", "collector.run"},
+    "grpc": {"sensor.uplink", "collector.ingest", "collector.entrance"},
+    "cryptography": {"sensor.uplink", "collector.trust"},
     "chdb": {"collector.store"},
     "clickhouse_connect": {"collector.store"},
     "pyarrow": {"collector.store"},

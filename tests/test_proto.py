@@ -15,8 +15,12 @@ from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).parent.parent
 PROTO = ROOT / "proto"
-FILES = ("apidae/v1/data.proto", "apidae/v1/stream.proto")
-GENERATED = ("data_pb2.py", "data_pb2.pyi", "stream_pb2.py", "stream_pb2.pyi", "stream_pb2_grpc.py")
+FILES = ("apidae/v1/data.proto", "apidae/v1/enroll.proto", "apidae/v1/stream.proto")
+GENERATED = (
+    *("data_pb2.py", "data_pb2.pyi"),
+    *("enroll_pb2.py", "enroll_pb2.pyi", "enroll_pb2_grpc.py"),
+    *("stream_pb2.py", "stream_pb2.pyi", "stream_pb2_grpc.py"),
+)
 LOWER_SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*\Z")
 PASCAL = re.compile(r"([A-Z][a-z0-9]*)+\Z")
 # A quantity says its unit. Names that end so need one of the suffixes.
@@ -100,7 +104,7 @@ def test_enums(descriptors: dict[str, descriptor_pb2.FileDescriptorProto], name:
 
 def test_services(descriptors: dict[str, descriptor_pb2.FileDescriptorProto]) -> None:
     assert not descriptors["apidae/v1/data.proto"].service, "the service is apart from the data"
-    for service in descriptors["apidae/v1/stream.proto"].service:
+    for service in (service for file in descriptors.values() for service in file.service):
         assert service.name.endswith("Service"), f"SERVICE_SUFFIX: {service.name}"
         for method in service.method:
             assert PASCAL.match(method.name), f"RPC_PASCAL_CASE: {method.name}"

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from collector.ingest.commit import Committed, GroupCommit, Outcome
 from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
 from collector.ingest.coverage import CoverageRecord, convert_coverage
+from collector.ingest.enrollment_service import tell_status
 from collector.ingest.policy import TriggerPolicy, write_policy
 from collector.ingest.reports import (
     PROTOCOL_VERSION,
@@ -32,8 +33,10 @@ from collector.ingest.reports import (
 )
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Append
-from collector.keys import InstallationKey, Token
+from collector.keys import InstallationKey
 from collector.sensors import SensorRegistry
+from collector.trust.admission import Admission, Refused
+from collector.trust.identity import SensorCertificate
 
 SERVICE_NAME = "apidae.v1.CollectorService"
 METHOD_NAME = "Connect"
@@ -63,7 +66,8 @@ class IngestContext:
     sensors: SensorRegistry
     keys: Sequence[InstallationKey]
     policy: TriggerPolicy
-    token: Token | None  # None: no authentication, on loopback only.
+    admission: Admission
+    authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
     clock: Callable[[], float]
     reveals: RevealBook
     on_coverage: Callable[[list[CoverageRecord]], None]
@@ -100,6 +104,16 @@ class IngestService:
         for stream in tuple(self._streams) if is_rotated else ():
             stream.end()
 
+    def end_streams(self) -> None:
+        """Have all sensors dial again: there is something new for them in the welcome. Called in the event loop."""
+        for stream in tuple(self._streams):
+            stream.end()
+
+    def check_certificates(self) -> None:
+        """End the streams whose certificate is revoked or has expired. Called in the event loop, every second."""
+        for stream in tuple(self._streams):
+            stream.check_certificate()
+
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """For `grpc.aio.Server.add_generic_rpc_handlers`."""
         method = grpc.stream_stream_rpc_method_handler(
@@ -111,26 +125,20 @@ class IngestService:
 
     async def connect(self, requests: Any, call: Any) -> None:
         """One stream, from Hello to its end."""
-        if not self._is_authorized(call.invocation_metadata()):
+        admitted = self.context.admission.admit(call)
+        if isinstance(admitted, Refused):
             self.counts["unauthenticated"] += 1
-            await call.abort(grpc.StatusCode.UNAUTHENTICATED, "The sensor's token is wrong or missing; set token_file.")
-        greeting = await self._greet(call)
-        stream = _Stream(self, call, greeting)
+            await call.abort(tell_status(admitted), admitted.sentence)
+        assert not isinstance(admitted, Refused)
+        greeting = await self._greet(call, admitted)
+        stream = _Stream(self, call, greeting, admitted)
         self._streams.add(stream)
         try:
             await stream.run()
         finally:
             self._streams.discard(stream)
 
-    def _is_authorized(self, metadata: Any) -> bool:
-        token = self.context.token
-        if token is None:
-            return True
-        header = next((value for key, value in metadata or () if key == "authorization"), "")
-        scheme, _, candidate = str(header).partition(" ")
-        return scheme.lower() == "bearer" and token.accepts(candidate.strip())
-
-    async def _greet(self, call: Any) -> Greeting:
+    async def _greet(self, call: Any, certificate: SensorCertificate | None) -> Greeting:
         try:
             first = await asyncio.wait_for(call.read(), HELLO_TIMEOUT_SECONDS)
         except TimeoutError:
@@ -145,6 +153,10 @@ class IngestService:
             await call.abort(grpc.StatusCode.FAILED_PRECONDITION, greeting.reason)
         assert isinstance(greeting, Greeting)
         context = self.context
+        refused = context.admission.check_node(call, certificate, cluster=greeting.cluster, node=greeting.node)
+        if refused is not None:
+            self.counts["hello_refused"] += 1
+            await call.abort(tell_status(refused), refused.sentence)
         context.sensors.record_hello(
             greeting.node,
             cluster=greeting.cluster,
@@ -162,6 +174,7 @@ class IngestService:
                     policy_epoch=self.policy.epoch,
                     server_time_unix_ns=int(context.clock() * 1e9),
                     keys=[stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in self.keys],
+                    authorities=context.authorities(),
                 )
             )
         )
@@ -171,7 +184,11 @@ class IngestService:
 class _Stream:
     """The conversation with one sensor after its Hello."""
 
-    def __init__(self, service: IngestService, call: Any, greeting: Greeting) -> None:
+    def __init__(
+        self, service: IngestService, call: Any, greeting: Greeting, certificate: SensorCertificate | None
+    ) -> None:
+        self._certificate = certificate
+        self._end_reason = ""
         self._service = service
         self._context = service.context
         self._call = call
@@ -191,10 +208,12 @@ class _Stream:
         beside = [asyncio.create_task(work) for work in (self._push_policies(), self._ask_words())]
         ended = asyncio.create_task(self._is_ended.wait())
         try:
-            while (message := await self._read_or_end(ended)) is not None:
+            while not self._end_reason and (message := await self._read_or_end(ended)) is not None:
                 await self._take(message)
             if self._tasks:
                 await asyncio.wait(self._tasks)
+            if self._end_reason:
+                await self._call.abort(grpc.StatusCode.PERMISSION_DENIED, self._end_reason)
         finally:
             ended.cancel()
             for work in beside:
@@ -209,6 +228,17 @@ class _Stream:
     def end(self) -> None:
         """End the stream in order; its sensor dials again."""
         self._is_ended.set()
+
+    def check_certificate(self) -> None:
+        """End the stream with words where its certificate does not hold any more."""
+        if self._certificate is None or self._end_reason:
+            return
+        reason = self._context.admission.find_end(self._certificate)
+        if reason:
+            logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.node, reason)
+            self._service.counts["streams_ended_by_certificate"] += 1
+            self._end_reason = f"The stream ends, for {reason}; enrol this sensor again."
+            self.end()
 
     async def _read_or_end(self, ended: "asyncio.Task[bool]") -> bytes | None:
         """The next message; None at the end of the stream."""

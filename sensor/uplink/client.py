@@ -10,32 +10,33 @@ It runs in the sensor's one asyncio loop (grpc.aio) and not in threads: the capt
 the acknowledgements then need no locks, and one turn of the loop is bounded (`sensor.run` yields between slices of
 exchanges), so acknowledgements wait milliseconds. gRPC's own work happens in its C core without the interpreter lock.
 
-Off loopback the stream is always TLS, with the installation's CA file or the system's; on loopback it is clear unless a
-CA is given.
+Off loopback the stream is always TLS (sensor/uplink/target.py), with the certificate that the keeper has at that
+moment.
 """
 
 import asyncio
-import ipaddress
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Protocol
 
 import grpc
-import grpc.aio
 
 from sensor.clock import Clock
-from sensor.config import split_address
 from sensor.coverage.row import PortCoverage
 from sensor.health import HealthReport
 from sensor.spool import Spool, SpoolEntry
 from sensor.uplink.backoff import Backoff
+from sensor.uplink.certificates import CredentialError
+from sensor.uplink.enroll import EnrollmentError
+from sensor.uplink.explain import explain_dial
+from sensor.uplink.keeper import CertificateKeeper
 from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.session import RedirectError, Session, SessionError, SessionTimes, StatusError
+from sensor.uplink.state import StateError
+from sensor.uplink.target import Credentials, Target, open_channel, parse_target
 
 logger = logging.getLogger(__name__)
 
@@ -56,75 +57,23 @@ class UplinkRejectedError(Exception):
     """The collector does not want this sensor, or the way to it is set wrongly; the message says what to change."""
 
 
-class CredentialError(Exception):
-    """A token or an authority's file cannot be used; one sentence."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """Where a collector listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def parse_target(text: str) -> Target:
-    """HOST:PORT, an IPv6 address in brackets. Raises ValueError with a sentence."""
-    host, port = split_address(text)
-    if not port:
-        raise ValueError(f"{text!r} has port 0; give the port on which the collector listens")
-    return Target(host=host, port=port)
-
-
-def _read_authorities(path: Path) -> bytes:
-    """The PEM certificates in a file. Raises OSError, CredentialError."""
-    content = path.read_bytes()
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise CredentialError(f"{path} holds no certificates in PEM; correct --collector-ca-file") from error
-    return content
-
-
-# What gRPC's core says of a dial that failed, and the fix; the first one that is in its text is told.
-_DIAL_FAULTS: Final = (
-    ("WRONG_VERSION_NUMBER", "it does not speak TLS", "give the collector a certificate or drop --collector-ca-file"),
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "its certificate is not from an authority that --collector-ca-file or the system knows",
-        "correct --collector-ca-file",
-    ),
-    ("Hostname Verification", "its certificate has another name", "correct --collector or --collector-server-name"),
-    ("not match", "its certificate has another name", "correct --collector or --collector-server-name"),
-    ("Expected SETTINGS frame", "it does not speak gRPC in the clear", "name the gRPC port, and TLS if it has it"),
-    ("Connection refused", "connection refused", "start it or correct --collector"),
-    ("lookup", "no such host", "correct --collector"),
+# What of a rejection's words says which fix.
+_REJECTION_FIXES: Final = (
+    ("token", "give it the collector's sensor token with --token-file"),
+    ("certificate", "enrol this sensor with `apidae enroll` and a token of `apidae enrollment create`"),
 )
 
 
-def _tell_status(target: Target, error: StatusError) -> str:
-    """One sentence: what went wrong at the collector, or on the way to it."""
-    if error.code is not grpc.StatusCode.UNAVAILABLE:
-        return f"the collector at {target} answered {error}"
-    for mark, reason, fix in _DIAL_FAULTS:
-        if mark in error.details:
-            return f"the collector at {target} cannot be reached (UNAVAILABLE: {reason}); {fix}"
-    return (
-        f"the collector at {target} cannot be reached (UNAVAILABLE: {error.details}); start it or correct --collector"
-    )
+def _tell_rejection(target: Target, error: StatusError) -> str:
+    """One sentence: why the collector does not want this sensor, and the fix."""
+    reason, _, advice = error.details.rstrip(".").partition(";")
+    fix = advice.strip() or "install one version on both"
+    if error.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        is_other_node = "says it is" in reason
+        fix = fix if is_other_node else next((fix for mark, fix in _REJECTION_FIXES if mark in reason), fix)
+    elif error.code is not grpc.StatusCode.UNAVAILABLE:
+        fix = "install one version on both"
+    return f"the collector at {target} rejects this sensor ({error.code.name}: {reason.rstrip('.')}); {fix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +83,6 @@ class UplinkSettings:
     target: Target
     identity: SensorIdentity
     token: Callable[[], str]  # Read at every dial, so that a rotated file is taken up; empty = none. May raise OSError.
-    ca_file: Path | None = None
-    server_name: str = ""  # Name in the collector's certificate where it is not the target's host.
     first_backoff_seconds: float = 0.5
     longest_backoff_seconds: float = 30.0
     times: SessionTimes = field(default_factory=SessionTimes)
@@ -170,12 +117,15 @@ class Uplink:
         self,
         *,
         settings: UplinkSettings,
+        keeper: CertificateKeeper,
         spool: Spool,
         clock: Clock,
         listener: UplinkListener,
         random_source: Callable[[], float],
     ) -> None:
         self._settings = settings
+        self._keeper = keeper
+        self._credentials: Credentials | None = None  # Those of the last dial.
         self._target = settings.target
         self._spool = spool
         self._clock = clock
@@ -226,29 +176,56 @@ class Uplink:
     async def run(self) -> None:
         """Dial, again and again, until cancelled. Returns only when rejected before the first welcome (`wait_welcome`
         raises then)."""
-        while True:
-            try:
-                await self._run_session()
-                self._note_error(f"the collector at {self._target} ended the stream")
-            except RedirectError as redirect:
-                self._redirect(redirect.target)
-            except StatusError as error:
-                self._note_error(_tell_status(self._target, error))
-                if error.code in REJECTING_CODES and not self.sessions_count:
-                    self._reject(error)
-                    return
-            except SessionError as error:
-                self._note_error(f"{error} ({self._target})")
-            except OSError as error:
-                self._note_error(
-                    f"{error.filename} cannot be read ({error.strerror}); correct --token-file or --collector-ca-file"
-                )
-            except CredentialError as error:
-                self._note_error(str(error))
+        watching = asyncio.create_task(self._keeper.watch(self._find_dialled, self._redial))
+        try:
+            while self._rejection is None:
+                await self._dial()
+        finally:
+            watching.cancel()
+
+    async def _dial(self) -> None:
+        """One session, and the wait after it."""
+        try:
+            self._credentials = await self._keeper.prepare()
+            if await self._run_session(self._credentials):
+                return  # At once, with another certificate.
+            self._note_error(f"the collector at {self._target} ended the stream")
+        except RedirectError as redirect:
+            self._redirect(redirect.target)
+        except StatusError as error:
+            await self._take_status(error)
+        except SessionError as error:
+            self._note_error(f"{error} ({self._target})")
+        except EnrollmentError as error:
+            self._note_error(str(error))
+            if error.is_final and not self.sessions_count:
+                self._reject(str(error))
+        except OSError as error:
+            self._note_error(
+                f"{error.filename} cannot be read ({error.strerror}); correct --token-file, --collector-ca-file, "
+                "--client-cert-file or --enrollment-token-file"
+            )
+        except (CredentialError, StateError) as error:
+            self._note_error(str(error))
+        if self._rejection is None:
             await asyncio.sleep(self._backoff.next_seconds())
 
-    async def _run_session(self) -> None:
-        async with self._open_channel() as channel:
+    async def _take_status(self, error: StatusError) -> None:
+        if error.code is grpc.StatusCode.UNAVAILABLE:
+            assert self._credentials is not None
+            self._note_error(await explain_dial(self._target, self._credentials, error.details))
+            return
+        if error.code not in REJECTING_CODES:
+            self._note_error(f"the collector at {self._target} answered {error}")
+            return
+        sentence = _tell_rejection(self._target, error)
+        self._note_error(sentence)
+        if not self.sessions_count:
+            self._reject(sentence)
+
+    async def _run_session(self, credentials: Credentials) -> bool:
+        """Whether it ended because there is another certificate."""
+        async with open_channel(self._target, credentials) as channel:
             session = Session(
                 channel=channel,
                 metadata=self._make_metadata(),
@@ -262,11 +239,12 @@ class Uplink:
             try:
                 await session.begin()
                 self.sessions_count += 1
+                self._keep_authorities(session.authorities)
                 self._session = session
                 self.last_error = ""
                 self._welcomed.set()
                 self._listener.on_connection(True)
-                await session.run()
+                return await session.run()
             finally:
                 if self._session is not None:
                     self._session = None
@@ -274,26 +252,6 @@ class Uplink:
                 if session.acknowledged_count:
                     self._backoff.reset()
                 session.end()
-
-    def _open_channel(self) -> grpc.aio.Channel:
-        options: list[tuple[str, int | str]] = [
-            # A half-open connection is found within 15 s, before a minute of rows waits for nothing.
-            ("grpc.keepalive_time_ms", 10_000),
-            ("grpc.keepalive_timeout_ms", 5_000),
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.max_send_message_length", -1),
-            # Without it, channels to one address share a connection and its backoff, and ours would come on top.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.enable_retries", 0),
-        ]
-        if self._target.is_loopback:
-            options.append(("grpc.enable_http_proxy", 0))
-            if self._settings.ca_file is None:
-                return grpc.aio.insecure_channel(str(self._target), options=options)
-        ca = _read_authorities(self._settings.ca_file) if self._settings.ca_file else None
-        if self._settings.server_name:
-            options.append(("grpc.ssl_target_name_override", self._settings.server_name))
-        return grpc.aio.secure_channel(str(self._target), grpc.ssl_channel_credentials(ca), options=options)
 
     def _make_metadata(self) -> tuple[tuple[str, str], ...]:
         token = self._settings.token()
@@ -317,12 +275,25 @@ class Uplink:
             return
         logger.info("the collector redirects to %s", self._target)
 
-    def _reject(self, error: StatusError) -> None:
-        is_token = error.code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-        fix = "give it the collector's sensor token with --token-file" if is_token else "install one version on both"
-        reason = f"{error.code.name}: {error.details.split(';')[0].rstrip('.')}"
-        self._rejection = UplinkRejectedError(f"the collector at {self._target} rejects this sensor ({reason}); {fix}")
+    def _reject(self, sentence: str) -> None:
+        self._rejection = UplinkRejectedError(sentence)
         self._welcomed.set()
+
+    def _keep_authorities(self, authorities: bytes) -> None:
+        """Those that a welcome over TLS brought: the collector rotates its authority."""
+        try:
+            if self._credentials is not None and self._credentials.chain is not None:
+                self._keeper.files.save_authorities(authorities)
+        except StateError as error:
+            logger.error("the collector's authorities are not kept: %s", error)
+
+    def _find_dialled(self) -> Credentials | None:
+        """What the stream that is open was dialled with."""
+        return self._credentials if self._session is not None else None
+
+    def _redial(self) -> None:
+        if self._session is not None:
+            self._session.leave()
 
     def _count_refusal(self, reason: str) -> None:
         is_known = reason in self.refusal_reasons or len(self.refusal_reasons) < REFUSAL_REASONS_LIMIT

@@ -43,6 +43,7 @@ class Welcome:
     policy_epoch: int
     server_time_unix_ns: int
     keys: tuple[InstallationKey, ...]  # Valid ones only, newest first.
+    authorities: bytes = b""  # PEM, by which the collector is known from now on; empty = as until now.
 
 
 def write_hello(
@@ -178,6 +179,7 @@ def read_welcome(message: stream_pb2.Welcome) -> Welcome:
         policy_epoch=message.policy_epoch,
         server_time_unix_ns=message.server_time_unix_ns,
         keys=tuple(key for key in keys if key.is_valid),
+        authorities=message.authorities,
     )
 
 

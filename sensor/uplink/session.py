@@ -124,8 +124,10 @@ class Session:
         self._coverage_due = asyncio.Event()
         self._progress = asyncio.Event()
         self._told = asyncio.Event()
+        self._left = asyncio.Event()
         self._told.set()
         self.acknowledged_count = 0
+        self.authorities = b""  # Of the welcome.
 
     async def begin(self) -> None:
         """Hello and welcome. Raises `SessionError` or grpc's error."""
@@ -156,12 +158,14 @@ class Session:
             )
         if not welcome.keys and not self._listener.key_id:
             raise SessionError("the collector's welcome has no usable installation key (16 bytes under an id)")
+        self.authorities = welcome.authorities
         self._listener.on_welcome(welcome)
         for entry in self._spool.waiting():
             self.offer(entry)
 
-    async def run(self) -> None:
-        """Send and receive until the collector ends the stream (returns) or something fails (raises)."""
+    async def run(self) -> bool:
+        """Send and receive until the collector ends the stream (returns) or something fails (raises). Whether it was
+        `leave` that ended it."""
         tasks = [
             asyncio.create_task(coroutine)
             for coroutine in (
@@ -169,6 +173,7 @@ class Session:
                 self._send_batches(),
                 self._send_health(),
                 self._send_coverage(),
+                self._left.wait(),
             )
         ]
         try:
@@ -183,6 +188,11 @@ class Session:
                 # A write to a stream that has ended says little; the status says why it ended.
                 await self._raise_status()
                 raise outcome
+        return self._left.is_set()
+
+    def leave(self) -> None:
+        """End `run` soon: what has no acknowledgement is sent again on the next stream."""
+        self._left.set()
 
     def end(self) -> None:
         """Leave the stream at once."""

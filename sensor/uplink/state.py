@@ -1,5 +1,5 @@
-"""What the sensor keeps on disk between starts: the installation keys and the last good policy, each a 0600 file
-written whole.
+"""What the sensor keeps on disk between starts: the installation keys, the last good policy, its certificate, each a
+0600 file written whole.
 
 The directory (`state_dir`) is 0700 and also holds the spool, which is `sensor.spool`'s. Values of keys never appear in
 an error.
@@ -71,6 +71,33 @@ class StateDirectory:
             return ()
         return tuple(key for key in keys if key.is_valid)
 
+    def read_bytes(self, name: str) -> bytes | None:
+        """A file's content; None where there is none. Raises `StateError` where it cannot be read."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateError(
+                f"{self.path / name} cannot be read ({error.strerror}); give this user the right"
+            ) from error
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """A 0600 file, whole or not at all. Raises `StateError` where the disk refuses."""
+        path = self.path / name
+        temporary = path.with_suffix(".new")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise StateError(
+                f"{path} cannot be written ({error.strerror}); free space on its disk or choose another --state-dir"
+            ) from error
+
     def save_keys(self, keys: tuple[InstallationKey, ...]) -> None:
         """Remember the keys. Raises `StateError` where the disk refuses."""
         items = [{"key_id": key.key_id, "secret": key.secret.hex()} for key in keys]
@@ -105,16 +132,4 @@ class StateDirectory:
             return None
 
     def _write(self, name: str, content: dict[str, object]) -> None:
-        path = self.path / name
-        temporary = path.with_suffix(".new")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            raise StateError(
-                f"{path} cannot be written ({error.strerror}); free space on its disk or choose another --state-dir"
-            ) from error
+        self.write_bytes(name, json.dumps(content).encode())

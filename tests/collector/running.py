@@ -42,7 +42,8 @@ class RunningCollector:
     def _collect_errors(self) -> None:
         assert self.process.stderr is not None
         with self.process.stderr as stream:
-            self.errors += list(stream)
+            for line in stream:
+                self.errors.append(line)
 
     def kill(self) -> None:
         """kill -9, as a crash."""

@@ -28,7 +28,11 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
             {"APIDAE_COLLECTOR_GRPC_LISTEN": "nine"},
             "grpc_listen is 'nine' .*APIDAE_COLLECTOR_GRPC_LISTEN.*HOST:PORT",
         ),
-        ({"http_listen": "0.0.0.0:1"}, {}, "http_listen is 0.0.0.0:1, off loopback"),
+        ({"ca_key_file": "/k.pem"}, {}, "ca_key_file needs ca_cert_file"),
+        ({"ca_cert_file": "/c.pem"}, {}, "ca_cert_file alone makes no certificate; set ca_key_file"),
+        ({"no_auth": True, "sensor_auth": "token"}, {}, "no_auth and sensor_auth token contradict"),
+        ({"tls_server_names": "a b"}, {}, "tls_server_names .*'a b', which is no host name or address"),
+        ({"kubernetes_enrollment_accounts": "sensor"}, {}, "has 'sensor'; each must be NAMESPACE/SERVICEACCOUNT"),
         ({"http_listen": "[::]:1", "no_auth": True}, {}, "no_auth works on loopback only"),
         ({"tls_cert_file": "/c.pem"}, {}, "belong together"),
         ({}, {"APIDAE_COLLECTOR_DATA_DIR": ""}, "data_dir is ''.*must name a directory"),
@@ -42,6 +46,28 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
 def test_wrong_setting_is_named(flags: dict[str, object], environment: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_settings(flags, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_grpc_secure", "is_http_secure", "takes_certificates", "takes_tokens"),
+    [
+        ({}, False, False, False, True),
+        ({"no_auth": True}, False, False, False, False),
+        ({"tls_cert_file": "/c.pem", "tls_key_file": "/k.pem"}, True, True, False, True),
+        ({"grpc_listen": "0.0.0.0:1"}, True, False, True, False),
+        ({"http_listen": "0.0.0.0:1"}, False, True, False, True),
+        ({"grpc_listen": "0.0.0.0:1", "sensor_auth": "token"}, True, False, False, True),
+        ({"grpc_listen": "0.0.0.0:1", "sensor_auth": "any"}, True, False, True, True),
+        ({"sensor_auth": "certificate"}, True, False, True, False),
+        ({"ca_cert_file": "/c.pem", "ca_key_file": "/k.pem"}, True, False, False, True),
+    ],
+)
+def test_who_gets_in(
+    flags: dict[str, object], is_grpc_secure: bool, is_http_secure: bool, takes_certificates: bool, takes_tokens: bool
+) -> None:
+    settings = load_settings(flags, environment={})
+    assert (settings.is_grpc_secure, settings.is_http_secure) == (is_grpc_secure, is_http_secure)
+    assert (settings.takes_certificates, settings.takes_tokens) == (takes_certificates, takes_tokens)
 
 
 def test_off_loopback_with_tls_is_fine() -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from sensor.clock import Clock
 from sensor.spool import Spool
-from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings, parse_target
+from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings
+from sensor.uplink.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.certificates import Certificate, make_certificate
-from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener
+from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
 
 pytestmark = pytest.mark.store
 
@@ -51,9 +52,8 @@ def greet(address: str, directory: Path, *, token: str, ca_file: Path | None, se
                 target=parse_target(address),
                 identity=IDENTITY,
                 token=lambda: token,
-                ca_file=ca_file,
-                server_name=server_name,
             ),
+            keeper=make_keeper(directory, parse_target(address), ca_file=ca_file, server_name=server_name),
             spool=spool,
             clock=Clock(),
             listener=Listener(),

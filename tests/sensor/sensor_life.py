@@ -22,13 +22,15 @@ from sensor.recognition.governor import Governor, GovernorSettings
 from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.run import RunSettings, Sensor
 from sensor.spool import Spool
-from sensor.uplink.client import Target, Uplink, UplinkSettings
+from sensor.uplink.client import Uplink, UplinkSettings
 from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.session import SessionTimes
 from sensor.uplink.state import InstallationKey, StateDirectory
+from sensor.uplink.target import Target
 from tests.sensor.clocks import FakeClock
 from tests.sensor.records import make_record, make_route
 from tests.sensor.uplink.collector import FakeCollector
+from tests.sensor.uplink.sending import make_keeper
 
 BOOT = "c" * 32
 
@@ -264,6 +266,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
             longest_backoff_seconds=0.02,
             times=SessionTimes(health_interval_seconds=0.02, coverage_interval_seconds=0.02),
         ),
+        keeper=make_keeper(directory, Target(host="127.0.0.1", port=port)),
         spool=spool,
         clock=clock,
         listener=sensor,

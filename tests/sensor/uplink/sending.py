@@ -11,10 +11,14 @@ from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.spool import Spool
-from sensor.uplink.client import Target, Uplink, UplinkSettings
+from sensor.uplink.certificates import CertificateFiles
+from sensor.uplink.client import Uplink, UplinkSettings
+from sensor.uplink.keeper import CertificateKeeper, KeeperSettings
 from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import Policy, PolicyResult, PolicyUpdate, apply_update
 from sensor.uplink.session import SessionTimes
+from sensor.uplink.state import StateDirectory
+from sensor.uplink.target import Target
 from tests.sensor.records import make_service
 from tests.sensor.uplink.collector import FakeCollector
 
@@ -77,6 +81,33 @@ class Listener:
         ]
 
 
+def make_keeper(
+    directory: Path,
+    target: Target,
+    *,
+    ca_file: Path | None = None,
+    cert_file: Path | None = None,
+    key_file: Path | None = None,
+    server_name: str = "",
+    token_file: Path | None = None,
+    look_seconds: float = 0.05,
+) -> CertificateKeeper:
+    """Of IDENTITY's node."""
+    state = StateDirectory(directory / "state")
+    return CertificateKeeper(
+        KeeperSettings(
+            target=target,
+            cluster=IDENTITY.cluster,
+            node=IDENTITY.node,
+            server_name=server_name,
+            token_file=token_file,
+            look_seconds=look_seconds,
+        ),
+        CertificateFiles(state, ca_file=ca_file, cert_file=cert_file, key_file=key_file),
+        Clock(),
+    )
+
+
 class Sender:
     """An uplink over a spool, and a counter of sequences."""
 
@@ -86,17 +117,17 @@ class Sender:
         self.listener = Listener()
         self.spool = Spool(directory, boot_id=BOOT)
         self.sequence = 0
+        target = Target(host="127.0.0.1", port=port)
         self.uplink = Uplink(
             settings=UplinkSettings(
-                target=Target(host="127.0.0.1", port=port),
+                target=target,
                 identity=IDENTITY,
                 token=token,
-                ca_file=ca_file,
-                server_name="localhost" if ca_file else "",
                 first_backoff_seconds=0.01,
                 longest_backoff_seconds=0.05,
                 times=SessionTimes(health_interval_seconds=0.05, coverage_interval_seconds=0.05),
             ),
+            keeper=make_keeper(directory, target, ca_file=ca_file, server_name="localhost" if ca_file else ""),
             spool=self.spool,
             clock=Clock(),
             listener=self.listener,

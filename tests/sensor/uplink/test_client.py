@@ -9,8 +9,9 @@ from apidae.v1 import data_pb2, stream_pb2
 
 from sensor.aggregate import Triggers
 from sensor.spool import Spool
-from sensor.uplink.client import Target, UplinkRejectedError, parse_target
+from sensor.uplink.client import UplinkRejectedError
 from sensor.uplink.policy import Policy
+from sensor.uplink.target import Target, parse_target
 from tests.sensor.uplink.collector import FakeCollector, accept
 from tests.sensor.uplink.sending import BOOT, Sender, with_sender
 

@@ -23,6 +23,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "http_listen" (printf "%s:8443" .Values.listenAddress)
   "tls_cert_file" "/etc/apidae/tls/tls.crt"
   "tls_key_file" "/etc/apidae/tls/tls.key"
+  "sensor_auth" "token"
   "sensor_token_file" "/etc/apidae/tokens/sensor-token"
   "api_token_file" "/etc/apidae/tokens/api-token" }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}

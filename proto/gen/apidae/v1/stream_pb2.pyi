@@ -123,18 +123,20 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., cluster: _Optional[str] = ..., node: _Optional[str] = ..., boot_id: _Optional[str] = ..., key_id: _Optional[int] = ..., monotonic_ns: _Optional[int] = ..., time_unix_ns: _Optional[int] = ..., version: _Optional[str] = ..., kernel_release: _Optional[str] = ..., policy_epoch: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "features", "policy_epoch", "server_time_unix_ns", "keys")
+    __slots__ = ("protocol", "features", "policy_epoch", "server_time_unix_ns", "keys", "authorities")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     policy_epoch: int
     server_time_unix_ns: int
     keys: _containers.RepeatedCompositeFieldContainer[InstallationKey]
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., policy_epoch: _Optional[int] = ..., server_time_unix_ns: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[InstallationKey, _Mapping]]] = ...) -> None: ...
+    authorities: bytes
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., policy_epoch: _Optional[int] = ..., server_time_unix_ns: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[InstallationKey, _Mapping]]] = ..., authorities: _Optional[bytes] = ...) -> None: ...
 
 class InstallationKey(_message.Message):
     __slots__ = ("key_id", "secret")

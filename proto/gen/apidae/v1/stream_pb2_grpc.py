@@ -45,7 +45,8 @@ class CollectorServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Connect(self, request_iterator, context):
-        """The first message is Hello, answered by Welcome or a status. Metadata `authorization: Bearer TOKEN`.
+        """The first message is Hello, answered by Welcome or a status. Who speaks is shown by a client certificate, or by
+        metadata `authorization: Bearer TOKEN`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,208 @@
+"""How sensors come in: the gRPC server, in the clear on loopback, else behind the gate that ends TLS.
+
+Puts together what is trusted (`trust`), who is let in (`Admission`), who gets a certificate (`Enroller`) and the two
+services; `look` and `apply`, every second, take up other certificates, authorities and revocations while it runs.
+"""
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+
+import grpc
+
+from collector.config import CollectorSettings, split_address
+from collector.ingest.enrollment_service import EnrollmentService
+from collector.ingest.service import GRPC_LIMIT_BYTES, IngestService
+from collector.keys import KeyFileError, Token
+from collector.listeners import StartError, bind
+from collector.trust.admission import Admission
+from collector.trust.enroller import Enroller
+from collector.trust.gate import Gate
+from collector.trust.issued import ISSUED_FILE, forget_expired
+from collector.trust.keeper import Trust, TrustError
+from collector.trust.names import list_own_names
+from collector.trust.refusal import RefusalLog
+from collector.trust.revocation import Revocations
+from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+
+_INNER_LISTEN = "127.0.0.1:0"
+_OPTIONS = (
+    ("grpc.max_receive_message_length", GRPC_LIMIT_BYTES),
+    ("grpc.so_reuseport", 0),  # Else a second collector would share the port instead of failing.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Entrance:
+    """Made in a thread (it reads and writes files), started and stopped in the event loop."""
+
+    def __init__(self, settings: CollectorSettings, token: Token | None) -> None:
+        """`token` is the sensors', where it is taken. Raises StartError."""
+        self._settings = settings
+        self._refusals = RefusalLog(time.monotonic)
+        self._trust = _open_trust(settings)
+        self._gate: Gate | None = None
+        if settings.is_grpc_secure:
+            assert self._trust is not None
+            trust = self._trust
+            listener = bind(settings.grpc_listen, "grpc_listen")
+            self._gate = Gate(listener, find_context=lambda: trust.context, refusals=self._refusals)
+        self.admission = Admission(
+            token=token,
+            takes_certificates=settings.takes_certificates,
+            find_peer=self._gate.find_peer if self._gate is not None else None,
+            find_revocations=lambda: self._trust.revocations if self._trust is not None else Revocations(),
+            refusals=self._refusals,
+            clock=time.time,
+        )
+        self._enrollment: EnrollmentService | None = None
+        self._server: grpc.aio.Server | None = None
+        self._gate_task: asyncio.Task[None] | None = None
+        self._http_context: ssl.SSLContext | None = None
+        self._version, self._bundle = (self._trust.version, self._trust.bundle) if self._trust is not None else (0, b"")
+        self._error = ""
+        self._error_count = 0
+
+    @property
+    def authorities(self) -> bytes:
+        """PEM by which sensors know this collector; empty where they know it otherwise."""
+        return self._trust.bundle if self._trust is not None else b""
+
+    @property
+    def server_files(self) -> tuple[str, str] | None:
+        """Certificate and key of the listeners, where TLS is spoken."""
+        if self._trust is None:
+            return None
+        certificate, key = self._trust.server_files
+        return str(certificate), str(key)
+
+    async def start(self, ingest: IngestService) -> int:
+        """Take sensors from now on; the port. Raises StartError."""
+        server = grpc.aio.server(options=list(_OPTIONS))
+        server.add_generic_rpc_handlers((ingest.build_handler(),))
+        if self._gate is not None and self._trust is not None and self._settings.takes_certificates:
+            enroller = Enroller(
+                trust=self._trust,
+                reviewer=_open_reviewer(self._settings),
+                certificate_seconds=self._settings.sensor_certificate_seconds,
+            )
+            self._enrollment = EnrollmentService(enroller, self.admission, self._trust)
+            server.add_generic_rpc_handlers((self._enrollment.build_handler(),))
+        listen = self._settings.grpc_listen if self._gate is None else _INNER_LISTEN
+        try:
+            port = server.add_insecure_port(listen)
+        except RuntimeError as error:
+            # gRPC does not say why; a socket of our own does.
+            bind(listen, "grpc_listen").close()
+            raise StartError(f"grpc_listen {listen} cannot be listened on; choose another.") from error
+        await server.start()
+        self._server = server
+        if self._gate is None:
+            return port
+        self._gate_task = asyncio.create_task(self._gate.serve(port))
+        return self._gate.port
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End all streams in order, then the connections."""
+        if self._server is not None:
+            await self._server.stop(grace_seconds)
+        if self._gate_task is not None:
+            self._gate_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._gate_task
+
+    def close(self) -> None:
+        """Of one that was never started: give the port back."""
+        if self._gate is not None:
+            self._gate.close()
+
+    def keep_current(self, context: ssl.SSLContext) -> None:
+        """The people's listener: its context gets each new certificate too."""
+        self._http_context = context
+
+    def look(self) -> None:
+        """Read files that changed; blocks. What cannot be read leaves in use what was, and is told once."""
+        if self._trust is None:
+            return
+        try:
+            self._trust.refresh()
+            self._error = ""
+        except (TrustError, KeyFileError) as error:
+            self._error_count += 1
+            if str(error) != self._error:
+                logger.error("What was read before stays in use: %s", error)
+            self._error = str(error)
+
+    def apply(self, ingest: IngestService) -> None:
+        """Let what changed take effect. Called in the event loop, every second."""
+        if self._trust is None:
+            return
+        ingest.check_certificates()
+        if self._version == self._trust.version:
+            return
+        self._version = self._trust.version
+        logger.info("Connections see other certificates or authorities from now on.")
+        if self._http_context is not None:
+            try:
+                self._trust.load_server_pair(self._http_context)
+            except TrustError as error:
+                # Replaced a second time since it was looked at: the next look takes it.
+                logger.error("The people's listener keeps its certificate: %s", error)
+        if self._bundle != self._trust.bundle:
+            # It comes with the welcome, so sensors dial again.
+            self._bundle = self._trust.bundle
+            ingest.end_streams()
+
+    def read_counters(self) -> dict[str, float]:
+        """For metrics."""
+        counts: dict[str, float] = {f"refused_{reason}": count for reason, count in self._refusals.counts.items()}
+        if self._gate is not None:
+            counts["tls_connections_seen"] = self._gate.connections_seen
+            counts["trust_errors"] = self._error_count
+        if self._enrollment is not None:
+            counts.update({f"sensors_{name}": count for name, count in self._enrollment.counts.items()})
+        return counts
+
+    def read_gauges(self) -> dict[str, float]:
+        """For metrics."""
+        if self._trust is None:
+            return {}
+        gauges: dict[str, float] = {"tls_certificate_left_seconds": self._trust.server_not_after - time.time()}
+        if self._gate is not None:
+            gauges["tls_connections"] = self._gate.connections
+        return gauges
+
+
+def _open_trust(settings: CollectorSettings) -> Trust | None:
+    if not (settings.is_grpc_secure or settings.is_http_secure):
+        return None
+    listens = [split_address(listen)[0] for listen in (settings.grpc_listen, settings.http_listen)]
+    trust = Trust(settings, list_own_names(listens, settings.tls_server_names), time.time)
+    try:
+        trust.refresh()
+        forget_expired(trust.directory / ISSUED_FILE, time.time())
+    except (TrustError, KeyFileError) as error:
+        raise StartError(str(error)) from error
+    return trust
+
+
+def _open_reviewer(settings: CollectorSettings) -> TokenReviewer | None:
+    if not settings.kubernetes_enrollment_accounts:
+        return None
+    try:
+        return TokenReviewer(
+            ReviewSettings(
+                url=find_api(),
+                account_dir=settings.kubernetes_account_dir,
+                audience=settings.kubernetes_enrollment_audience,
+                accounts=settings.kubernetes_enrollment_accounts,
+            )
+        )
+    except ReviewError as error:
+        raise StartError(str(error)) from error

@@ -1,0 +1,151 @@
+"""Gives sensors their certificates: to a one-time token, to a Kubernetes service account's token, or to the certificate
+in use.
+
+Takes a request for a certificate and what shows the right to one; gives the chain, or an `EnrollmentRefusedError` whose
+sentence the sensor prints. What is written (the token that is used up, the line of the certificate) is written before
+the answer, in a thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from collector.trust.allowance import FailureAllowance
+from collector.trust.authority import AuthorityError, issue_sensor_certificate
+from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, TOKEN_PREFIX, EnrollmentRefusedError, take_enrollment
+from collector.trust.identity import SensorCertificate
+from collector.trust.issued import ISSUED_FILE, IssuedCertificate, record_issued
+from collector.trust.keeper import Trust
+from collector.trust.token_review import TokenReviewer
+
+NAME_LIMIT: Final = 253
+REQUEST_LIMIT_BYTES: Final = 16 * 1024
+# Questions to the Kubernetes API at once: a whole cluster may start its sensors in one minute.
+REVIEWS_LIMIT: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What a sensor asks with."""
+
+    host: str  # Address it comes from.
+    cluster: str
+    node: str
+    request: bytes  # PKCS #10, DER.
+    token: str = ""
+
+
+class Enroller:
+    """One for the collector. Used in the event loop."""
+
+    def __init__(
+        self,
+        *,
+        trust: Trust,
+        reviewer: TokenReviewer | None,
+        certificate_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`reviewer` is None where Kubernetes lets nobody in."""
+        self._trust = trust
+        self._reviewer = reviewer
+        self._seconds = certificate_seconds
+        self._clock = clock
+        self._allowance = FailureAllowance(time.monotonic)
+        self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
+        self.issued_count = 0
+
+    async def enroll(self, application: Application) -> bytes:
+        """A first certificate. Raises EnrollmentRefusedError, ReviewError, KeyFileError."""
+        wait = self._allowance.find_wait(application.host)
+        if wait > 0:
+            raise EnrollmentRefusedError(
+                "rate", f"Too many enrolments of {application.host} failed; try again in {wait:.0f} s."
+            )
+        try:
+            _check(application)
+            if application.token.startswith(f"{TOKEN_PREFIX}."):
+                return await asyncio.to_thread(self._enroll_by_token, application)
+            return await self._enroll_by_kubernetes(application)
+        except EnrollmentRefusedError:
+            self._allowance.spend(application.host)
+            raise
+
+    async def renew(self, certificate: SensorCertificate, request: bytes, *, cluster: str, node: str) -> bytes:
+        """The next certificate of the same node. Raises EnrollmentRefusedError, KeyFileError."""
+        application = Application(host="", cluster=cluster, node=node, request=request)
+        _check(application)
+        return await asyncio.to_thread(self._issue, application, f"renewal of {certificate.serial_text}")
+
+    def _enroll_by_token(self, application: Application) -> bytes:
+        directory = self._trust.directory / ENROLLMENTS_DIRECTORY
+        taken = take_enrollment(
+            directory, application.token, now=self._clock(), node=application.node, cluster=application.cluster
+        )
+        return self._issue(application, f"token {taken.number}")
+
+    async def _enroll_by_kubernetes(self, application: Application) -> bytes:
+        if self._reviewer is None:
+            raise EnrollmentRefusedError(
+                "unknown",
+                "The enrolment token is no one-time token, and this collector takes none of Kubernetes.",
+            )
+        cluster, node = application.cluster, application.node
+        async with self._reviews:
+            found = await self._reviewer.find_node(application.token)
+        if found != node:
+            raise EnrollmentRefusedError(
+                "other_node", f"The service account token is of a Pod on node {found}, not on {node}; correct --node."
+            )
+        if self._trust.revocations.is_node_revoked(cluster=cluster, node=node):
+            raise EnrollmentRefusedError(
+                "revoked", f"Node {node} is revoked; allow it with `apidae certificates allow` on the collector."
+            )
+        return await asyncio.to_thread(self._issue, application, "kubernetes")
+
+    def _issue(self, application: Application, way: str) -> bytes:
+        now = self._clock()
+        try:
+            chain = issue_sensor_certificate(
+                self._trust.authority,
+                application.request,
+                cluster=application.cluster,
+                node=application.node,
+                now=now,
+                seconds=self._seconds,
+            )
+        except AuthorityError as error:
+            raise EnrollmentRefusedError("request", f"No certificate can be made: {error}.") from error
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+        record_issued(
+            self._path,
+            IssuedCertificate(
+                serial=f"{leaf.serial_number:x}",
+                cluster=application.cluster,
+                node=application.node,
+                issued_at=now,
+                not_after=leaf.not_valid_after_utc.timestamp(),
+                way=way,
+            ),
+        )
+        self.issued_count += 1
+        return chain
+
+    @property
+    def _path(self) -> Path:
+        return self._trust.directory / ISSUED_FILE
+
+
+def _check(application: Application) -> None:
+    for what, text, least in (("node", application.node, 1), ("cluster", application.cluster, 0)):
+        if not least <= len(text) <= NAME_LIMIT or not text.isprintable():
+            raise EnrollmentRefusedError(
+                "request", f"The {what} has {len(text)} characters; it needs {least} to {NAME_LIMIT}, all printable."
+            )
+    if len(application.request) > REQUEST_LIMIT_BYTES:
+        raise EnrollmentRefusedError("request", f"The certificate request has {len(application.request)} bytes.")

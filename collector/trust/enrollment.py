@@ -1,0 +1,165 @@
+"""One-time enrolment tokens: a file each, named by the token's number, with the hash of its secret and never the
+secret.
+
+A token is `apidae1.NUMBER.SECRET.FINGERPRINT`: 256 random bits, and the SHA-256 of the public key by which the sensor
+knows the collector before it says anything (`-` where the sensor must know its authority already). Taking one renames
+its file, which only one can do: so it is used once, also by two at a time and over a crash.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from collector.keys import KeyFileError
+from collector.trust.files import read_private, write_private
+
+ENROLLMENTS_DIRECTORY: Final = "enrollments"
+TOKEN_PREFIX: Final = "apidae1"
+SECRET_BYTES: Final = 32
+NUMBER_BYTES: Final = 8
+# How long used and expired ones are kept, so that who uses one again is told so.
+KEPT_SECONDS: Final = 7 * 86_400
+ENROLLMENTS_LIMIT: Final = 10_000
+_NUMBER: Final = re.compile(r"[0-9a-f]{16}\Z")
+_USED: Final = ".used"
+
+
+class EnrollmentRefusedError(Exception):
+    """The token lets nobody in; a sentence for the sensor, `reason` for the counter."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrollment:
+    """A token without its secret; times are unix seconds. An empty node or cluster is left to the sensor."""
+
+    number: str
+    node: str
+    cluster: str
+    made_at: float
+    expires_at: float
+    used_at: float = 0.0
+    used_by: str = ""
+
+
+def make_enrollment(
+    directory: Path, *, now: float, ttl_seconds: float, node: str, cluster: str, pin: str
+) -> tuple[Enrollment, str]:
+    """Make a token; it is in the second value and nowhere else. Raises KeyFileError."""
+    _forget_old(directory, now)
+    if len(list_enrollments(directory)) >= ENROLLMENTS_LIMIT:
+        raise KeyFileError(f"There are {ENROLLMENTS_LIMIT} enrolment tokens in {directory}; use or remove some first.")
+    number, secret = secrets.token_hex(NUMBER_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+    enrollment = Enrollment(number=number, node=node, cluster=cluster, made_at=now, expires_at=now + ttl_seconds)
+    write_private(directory / f"{number}.json", _write(enrollment, _hash(secret)), is_new=True)
+    return enrollment, f"{TOKEN_PREFIX}.{number}.{secret}.{pin}"
+
+
+def take_enrollment(directory: Path, token: str, *, now: float, node: str, cluster: str) -> Enrollment:
+    """Use up a token for a node. Raises EnrollmentRefusedError, KeyFileError."""
+    parts = token.split(".")
+    if len(parts) != 4 or parts[0] != TOKEN_PREFIX or not _NUMBER.match(parts[1]):
+        raise EnrollmentRefusedError("unknown", "The enrolment token is none of this collector's; make one there.")
+    path = directory / f"{parts[1]}.json"
+    found = _read(path)
+    if found is None:
+        used = _read(path.with_suffix(_USED))
+        if used is not None and hmac.compare_digest(used[1], _hash(parts[2])):
+            raise EnrollmentRefusedError(
+                "used", f"The enrolment token was used already, by {used[0].used_by}; make another one."
+            )
+    if found is None or not hmac.compare_digest(found[1], _hash(parts[2])):
+        raise EnrollmentRefusedError("unknown", "The enrolment token is none of this collector's; make one there.")
+    enrollment = found[0]
+    if now >= enrollment.expires_at:
+        late = now - enrollment.expires_at
+        raise EnrollmentRefusedError("expired", f"The enrolment token expired {late:.0f} s ago; make another one.")
+    for what, wanted, said in (("node", enrollment.node, node), ("cluster", enrollment.cluster, cluster)):
+        if wanted and wanted != said:
+            raise EnrollmentRefusedError(
+                "other_node", f"The enrolment token is for {what} {wanted}, not for {said or 'none'}; correct --{what}."
+            )
+    try:
+        path.rename(path.with_suffix(_USED))
+    except FileNotFoundError:
+        raise EnrollmentRefusedError("used", "The enrolment token was used already; make another one.") from None
+    used_by = f"node {node}" if not cluster else f"node {node} of cluster {cluster}"
+    taken = Enrollment(
+        number=enrollment.number,
+        node=node,
+        cluster=cluster,
+        made_at=enrollment.made_at,
+        expires_at=enrollment.expires_at,
+        used_at=now,
+        used_by=used_by,
+    )
+    write_private(path.with_suffix(_USED), _write(taken, found[1]))
+    return taken
+
+
+def list_enrollments(directory: Path) -> list[Enrollment]:
+    """All that are remembered, used ones too, the newest first. Raises KeyFileError."""
+    found = [_read(path) for path in _list_files(directory)]
+    return sorted((item[0] for item in found if item is not None), key=lambda item: item.made_at, reverse=True)
+
+
+def _list_files(directory: Path) -> list[Path]:
+    try:
+        return [path for path in directory.iterdir() if path.suffix in (".json", _USED) and _NUMBER.match(path.stem)]
+    except FileNotFoundError:
+        return []
+
+
+def _forget_old(directory: Path, now: float) -> None:
+    for path in _list_files(directory):
+        found = _read(path)
+        if found is not None and now > found[0].expires_at + KEPT_SECONDS:
+            path.unlink(missing_ok=True)
+
+
+def _hash(secret: str) -> str:
+    # Plain SHA-256: the secret is 256 random bits, so there is nothing to guess.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _write(enrollment: Enrollment, secret_hash: str) -> bytes:
+    content = {
+        "node": enrollment.node,
+        "cluster": enrollment.cluster,
+        "made_at": enrollment.made_at,
+        "expires_at": enrollment.expires_at,
+        "used_at": enrollment.used_at,
+        "used_by": enrollment.used_by,
+        "secret_sha256": secret_hash,
+    }
+    return (json.dumps(content) + "\n").encode()
+
+
+def _read(path: Path) -> tuple[Enrollment, str] | None:
+    """A token's file; None where there is none."""
+    content = read_private(path)
+    if content is None:
+        return None
+    try:
+        found: Any = json.loads(content)
+        enrollment = Enrollment(
+            number=os.fspath(path.stem),
+            node=str(found["node"]),
+            cluster=str(found["cluster"]),
+            made_at=float(found["made_at"]),
+            expires_at=float(found["expires_at"]),
+            used_at=float(found["used_at"]),
+            used_by=str(found["used_by"]),
+        )
+        return enrollment, str(found["secret_sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise KeyFileError(f"The enrolment token in {path} is damaged; remove the file.") from None

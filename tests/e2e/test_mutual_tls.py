@@ -1,0 +1,365 @@
+"""Sensors known by certificates: who is let in, and the exact words on both sides for who is not.
+
+The sensor's own uplink against the real collector; no capture, so no root.
+"""
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from collector.trust.authority_file import read_own_authority
+from collector.trust.identity import read_certificate
+from sensor.clock import Clock
+from sensor.enroll_command import TOKEN_VARIABLE
+from sensor.main import build_app
+from sensor.spool import Spool
+from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings
+from sensor.uplink.keeper import CertificateKeeper
+from sensor.uplink.target import parse_target
+from tests.collector.running import RunningCollector
+from tests.e2e.authority import DAY, make_pair
+from tests.e2e.certificates import make_certificate
+from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
+
+pytestmark = pytest.mark.store
+NODE = ("--node", IDENTITY.node, "--cluster", IDENTITY.cluster)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def collector(data: Path) -> Iterator[RunningCollector]:
+    running = RunningCollector(data, "--sensor-auth", "certificate")
+    yield running
+    assert running.stop() == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a command said, and its exit code."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments: str, token: str = "") -> Done:
+    """A command in this process: another one would take seconds to start."""
+    result = CliRunner().invoke(build_app(), list(arguments), input=token, env={TOKEN_VARIABLE: ""})
+    return Done(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+
+def command(data: Path, *arguments: str) -> str:
+    done = run(*arguments, "--data-dir", str(data))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def enroll(address: str, state: Path, token: str, *extra: str) -> Done:
+    return run("enroll", "--collector", address, "--state-dir", str(state), *NODE, *extra, token=token)
+
+
+@asynccontextmanager
+async def dialling(address: str, directory: Path, keeper: CertificateKeeper) -> AsyncIterator[Uplink]:
+    spool = Spool(directory / f"spool-{random.random()}", boot_id=BOOT, limit_bytes=1 << 20)
+    uplink = Uplink(
+        settings=UplinkSettings(
+            target=parse_target(address),
+            identity=IDENTITY,
+            token=str,
+            first_backoff_seconds=0.05,
+            longest_backoff_seconds=0.1,
+        ),
+        keeper=keeper,
+        spool=spool,
+        clock=Clock(),
+        listener=Listener(),
+        random_source=lambda: 0.5,
+    )
+    running = asyncio.create_task(uplink.run())
+    try:
+        yield uplink
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        spool.close()
+
+
+def greet(address: str, directory: Path, **files: object) -> str:
+    """One sensor's dial: "" when it was welcomed, else what it says of the failure."""
+    keeper = make_keeper(directory, parse_target(address), **files)  # type: ignore[arg-type]
+
+    async def dial() -> str:
+        async with dialling(address, directory, keeper) as uplink:
+            welcome = asyncio.create_task(uplink.wait_welcome())
+            try:
+                async with asyncio.timeout(30):
+                    while not welcome.done() and "UNAVAILABLE" not in uplink.last_error:
+                        await asyncio.sleep(0.01)
+                if welcome.done():
+                    welcome.result()
+                return uplink.last_error
+            except UplinkRejectedError as error:
+                return str(error)
+            finally:
+                welcome.cancel()
+                await asyncio.gather(welcome, return_exceptions=True)
+
+    return asyncio.run(dial())
+
+
+def wait_for_line(collector: RunningCollector, pattern: str) -> str:
+    """The first line of the collector's log that matches."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for line in collector.errors:
+            if re.search(pattern, line):
+                return line
+        time.sleep(0.02)
+    raise AssertionError(f"no line matches {pattern!r} in {''.join(collector.errors)}")
+
+
+def read_counter(data: Path, collector: RunningCollector, name: str) -> float:
+    token = (data / "api.token").read_text().strip()
+    found = re.search(
+        rf"^apidae_collector_{name}_total ([0-9.]+)$", collector.get("/metrics", token).text, re.MULTILINE
+    )
+    return float(found.group(1)) if found else 0.0
+
+
+@pytest.fixture(scope="module")
+def authority_file(collector: RunningCollector, data: Path) -> Path:
+    return data / "tls" / "ca.crt"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory, collector: RunningCollector, data: Path) -> Path:
+    """The state directory of a sensor that was enrolled as a person would."""
+    directory = tmp_path_factory.mktemp("enrolled")
+    token = command(data, "enrollment", "create", "--node", IDENTITY.node)
+    done = enroll(collector.ready["grpc"], directory / "state", token)
+    assert done.returncode == 0, done.stderr
+    event = json.loads(done.stdout)
+    assert event["event"] == "enrolled" and event["node"] == IDENTITY.node
+    assert (directory / "state" / "certificate.pem").stat().st_mode & 0o777 == 0o600
+    assert token not in done.stderr + done.stdout
+    (made,) = (data / "tls" / "enrollments").iterdir()
+    assert token.split(".")[2] not in made.read_text()
+    return directory
+
+
+def test_an_enrolled_sensor_is_welcome(collector: RunningCollector, state: Path) -> None:
+    assert greet(collector.ready["grpc"], state) == ""
+
+
+def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
+    address = collector.ready["grpc"]
+    token = command(data, "enrollment", "create")
+    assert enroll(address, tmp_path / "first", token).returncode == 0
+    again = enroll(address, tmp_path / "second", token)
+    assert again.returncode == 1
+    assert again.stderr.strip() == (
+        f"apidae: the collector at {address} refuses to enrol this sensor (PERMISSION_DENIED): the enrolment token was "
+        "used already, by node node-1 of cluster test; make another one"
+    )
+    line = wait_for_line(collector, "enrolment of the sensor at .* used already")
+    assert "The enrolment of the sensor at 127.0.0.1:" in line and "is refused: The enrolment token was used" in line
+    assert token not in "".join(collector.errors)
+    assert read_counter(data, collector, "refused_enrollment_used") == 1
+
+
+def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
+    address = collector.ready["grpc"]
+    token = command(data, "enrollment", "create", "--ttl", "1")
+    time.sleep(1.0)
+    done = enroll(address, tmp_path / "state", token)
+    assert done.returncode == 1
+    assert re.search(
+        r"\(PERMISSION_DENIED\): the enrolment token expired \d+ s ago; make another one$", done.stderr.strip()
+    ), done.stderr
+    wait_for_line(collector, r"is refused: The enrolment token expired \d+ s ago; make another one\.")
+
+
+def test_a_token_of_another_node_or_another_collector(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
+    address = collector.ready["grpc"]
+    token = command(data, "enrollment", "create", "--node", "node-2")
+    done = enroll(address, tmp_path / "state", token)
+    assert "the enrolment token is for node node-2, not for node-1; correct --node" in done.stderr
+    number, secret = token.split(".")[1:3]
+    done = enroll(address, tmp_path / "state", f"apidae1.{number}.{secret}.{'0' * 64}")
+    assert f"{address} is not the collector that made the enrolment token" in done.stderr and done.returncode == 1
+    done = enroll(address, tmp_path / "state", token.replace(secret, "A" * 43))
+    assert "the enrolment token is none of this collector's; make one there" in done.stderr
+    done = enroll(address, tmp_path / "state", token[:-9])
+    assert "the enrolment token is not whole" in done.stderr
+    assert not (tmp_path / "state" / "certificate.pem").exists()
+    # None of it used the token up.
+    assert enroll(address, tmp_path / "state", token, "--node", "node-2").returncode == 0
+
+
+def test_a_sensor_without_a_certificate(
+    collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
+) -> None:
+    address = collector.ready["grpc"]
+    assert greet(address, tmp_path, ca_file=authority_file) == (
+        f"the collector at {address} rejects this sensor (UNAUTHENTICATED: The sensor has no certificate); enrol this "
+        "sensor with `apidae enroll` and a token of `apidae enrollment create`"
+    )
+    wait_for_line(collector, r"The sensor at 127\.0\.0\.1:\d+ is refused: The sensor has no certificate; enrol it\.")
+    assert read_counter(data, collector, "refused_no_certificate") == 1
+
+
+def test_a_certificate_of_another_authority(collector: RunningCollector, tmp_path: Path, authority_file: Path) -> None:
+    pair = make_pair(tmp_path)
+    said = greet(
+        collector.ready["grpc"], tmp_path, ca_file=authority_file, cert_file=pair.certificate, key_file=pair.key
+    )
+    assert "it does not know the authority of this sensor's certificate, which is good from" in said
+    assert said.endswith("; enrol this sensor with `apidae enroll`")
+    wait_for_line(
+        collector, r"is refused: its certificate is from an authority that this collector does not know; enrol it\."
+    )
+
+
+@pytest.mark.parametrize(
+    ("starts", "seconds", "told", "logged"),
+    [
+        (
+            -2 * DAY,
+            DAY,
+            "this sensor's certificate has expired, by the collector's clock, which is good from ",
+            r"is refused: its certificate has expired; enrol it again\.",
+        ),
+        (
+            DAY,
+            2 * DAY,
+            "it does not take this sensor's certificate, which is good from ",
+            r"is refused: its certificate is not valid yet; is one of the two clocks wrong\?",
+        ),
+    ],
+)
+def test_a_certificate_out_of_its_time(
+    collector: RunningCollector,
+    data: Path,
+    tmp_path: Path,
+    authority_file: Path,
+    starts: float,
+    seconds: float,
+    told: str,
+    logged: str,
+) -> None:
+    authority = read_own_authority(data / "tls" / "authority.pem")
+    pair = make_pair(tmp_path, authority, starts=starts, seconds=seconds)
+    said = greet(
+        collector.ready["grpc"], tmp_path, ca_file=authority_file, cert_file=pair.certificate, key_file=pair.key
+    )
+    assert told in said, said
+    wait_for_line(collector, logged)
+
+
+def test_a_certificate_of_another_node(
+    collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
+) -> None:
+    address = collector.ready["grpc"]
+    pair = make_pair(tmp_path, read_own_authority(data / "tls" / "authority.pem"), node="node-2")
+    said = greet(address, tmp_path, ca_file=authority_file, cert_file=pair.certificate, key_file=pair.key)
+    assert said == (
+        f"the collector at {address} rejects this sensor (PERMISSION_DENIED: The certificate is for node node-2 of "
+        "cluster test, and the sensor says it is node node-1 of cluster test); correct --node and --cluster, or enrol "
+        "it again"
+    )
+    wait_for_line(collector, r"is refused: The certificate is for node node-2 of cluster test, and the sensor says it")
+
+
+def test_a_server_that_is_not_trusted_or_has_another_name(
+    collector: RunningCollector, state: Path, tmp_path: Path, authority_file: Path
+) -> None:
+    other = make_certificate(tmp_path, "other", "IP:127.0.0.1")
+    assert "not from an authority" in greet(collector.ready["grpc"], tmp_path, ca_file=other.authority)
+    wait_for_line(collector, "it ended the handshake.*; it may not trust this collector's certificate")
+    said = greet(collector.ready["grpc"], state, server_name="other.test")
+    assert "its certificate has another name" in said and "--collector-server-name" in said
+
+
+def test_tls_and_clear_text_do_not_meet(
+    collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
+) -> None:
+    said = greet(collector.ready["grpc"], tmp_path)
+    assert "it speaks TLS and this sensor does not); give --collector-ca-file, or enrol this sensor" in said
+    wait_for_line(collector, "is refused: it speaks no TLS; give it this collector's authority, or enrol it")
+    # The people's listener of this collector is on loopback, in the clear.
+    said = greet(collector.ready["http"], tmp_path, ca_file=authority_file)
+    assert "it does not speak TLS" in said
+
+
+def test_revocation_ends_a_stream_within_seconds(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
+    address = collector.ready["grpc"]
+    token = command(data, "enrollment", "create")
+    assert enroll(address, tmp_path / "state", token).returncode == 0
+    keeper = make_keeper(tmp_path, parse_target(address))
+
+    async def main() -> float:
+        async with dialling(address, tmp_path, keeper) as uplink, asyncio.timeout(30):
+            await uplink.wait_welcome()
+            serial = read_serial(tmp_path / "state" / "certificate.pem")
+            await asyncio.to_thread(command, data, "certificates", "revoke", "--serial", serial)
+            begin = time.monotonic()
+            while not uplink.last_error:
+                await asyncio.sleep(0.01)
+            ended = time.monotonic() - begin
+            assert f"PERMISSION_DENIED: The stream ends, for certificate {serial} is revoked" in uplink.last_error
+            assert "enrol this sensor with `apidae enroll`" in uplink.last_error
+            while f"PERMISSION_DENIED: Certificate {serial} is revoked" not in uplink.last_error:
+                await asyncio.sleep(0.01)
+            return ended
+
+    assert asyncio.run(main()) < 5.0
+    wait_for_line(collector, r"is refused: Certificate [0-9a-f]+ is revoked; enrol this sensor again\.")
+    listed = [json.loads(line) for line in command(data, "certificates", "list").splitlines()]
+    assert sum(item["is_revoked"] for item in listed) == 1
+
+
+def read_serial(path: Path) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    content = path.read_bytes()
+    leaf = x509.load_pem_x509_certificates(content)[0]
+    return read_certificate(leaf.public_bytes(Encoding.DER)).serial_text
+
+
+def test_who_dials_beside_the_gate_is_refused(collector: RunningCollector, tmp_path: Path) -> None:
+    """gRPC's own port on loopback takes no sensor, whatever it says."""
+    inner = find_inner_port(collector)
+    assert "Dial the collector's own port" in greet(f"127.0.0.1:{inner}", tmp_path)
+    wait_for_line(collector, r"The sensor at this machine is refused: Dial the collector's own port\.")
+
+
+def find_inner_port(collector: RunningCollector) -> int:
+    """The port on which the collector listens besides those it told."""
+    sockets = {str(entry.readlink()) for entry in Path(f"/proc/{collector.process.pid}/fd").iterdir()}
+    told = {int(collector.ready[name].rpartition(":")[2]) for name in ("grpc", "http")}
+    lines = [line for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    for line in lines:
+        fields = line.split()
+        port = int(fields[1].partition(":")[2], 16)
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets and port not in told:
+            return port
+    raise AssertionError("no other port is listened on")
+
+
+def test_clear_words_where_the_people_come_in(collector: RunningCollector) -> None:
+    assert httpx.get(f"http://{collector.ready['http']}/healthz", timeout=30).status_code == 200
