@@ -39,6 +39,7 @@ SIDES: Final = {
             "consumers",
             "alerts",
             "coverage",
+            "exposure",
             "sensors",
         ),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
