@@ -4,33 +4,36 @@ Reads a path inside the cgroup tree (v2, or a v1 hierarchy on hybrid hosts) and 
 the work, one pattern a row with the place it comes from: what a runtime calls a container's cgroup, and which units
 are too short-lived or too general to name a service.
 
-The order of precedence on a plain host is unit, then container: a container that a unit of its own runs (podman
+A Pod's cgroup names the Pod by its uid, which is known before its containers are. The order of precedence on a plain
+host is unit, then container: a container that a unit of its own runs (podman
 quadlet) is named by that unit, which outlives the container. The units of the runtimes themselves (docker.service)
 name nothing that runs inside them.
 """
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class OwnerKind(enum.Enum):
     """What a cgroup path says about its processes."""
 
     CONTAINER = "container"
+    POD = "pod"  # A Pod's cgroup, in no container of it that the path tells.
     UNIT = "unit"
     NONE = "none"  # The root, a slice, a login session: the process itself has to be asked.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupOwner:
-    """The owner of one cgroup. `name` is a full container id or a unit name; empty for NONE."""
+    """The owner of one cgroup. `name` is a full container id or a unit name; empty for NONE and POD."""
 
     kind: OwnerKind
     name: str = ""
     runtime: str = (
         ""  # Of a container: docker, containerd, cri-o, podman, lxc, nspawn, or empty where the path does not tell.
     )
+    pod_uid: str = ""  # Of the Pod in which the container runs, as the kubelet knows it.
 
 
 NOBODY = CgroupOwner(kind=OwnerKind.NONE)
@@ -72,6 +75,14 @@ CONTAINER_PATTERNS: tuple[ContainerPattern, ...] = (
     _pattern(
         "", r"(?P<id>[0-9a-f]{32}-[0-9]{5,20})", "Amazon ECS agent, task metadata v4: <task id>-<container number>"
     ),
+)
+
+# kubernetes pkg/kubelet/cm: a Pod's cgroup is `pod<uid>` (pod_container_manager_linux.go); the systemd driver makes a
+# slice of it with all its parents' names in front and writes `-` as `_` (cgroup_manager_linux.go). The uid of a static
+# Pod is a hash of its file.
+_POD = re.compile(
+    r"pod(?P<uid>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})"
+    r"|([^/]+-)?pod(?P<escaped>[0-9a-f]{8}(_[0-9a-f]{4}){3}_[0-9a-f]{12}|[0-9a-f]{32})\.slice(:[^/]*)?"
 )
 
 # A bare id says its runtime only by its parent.
@@ -144,6 +155,11 @@ def own_path(path: str) -> CgroupOwner:
     parts = path.removesuffix(_DELETED).split("/")
     components = [part.removeprefix("_") for part in parts if part not in ("", "..")]
     container, depth = _find_container(components)
+    pod_uid = _find_pod(components)
+    if pod_uid:  # Units above a Pod are the kubelet's or the runtime's.
+        if container is None:
+            return CgroupOwner(kind=OwnerKind.POD, pod_uid=pod_uid)
+        return replace(container, pod_uid=pod_uid)
     unit = _find_unit(components[:depth])
     if unit and not (container and unit in RUNTIME_UNITS):
         return CgroupOwner(kind=OwnerKind.UNIT, name=unit)
@@ -167,6 +183,15 @@ def _find_container(components: list[str]) -> tuple[CgroupOwner | None, int]:
     if found is None and len(components) > 1 and components[0] == "lxc":
         return CgroupOwner(kind=OwnerKind.CONTAINER, name=components[1], runtime="lxc"), 0
     return found, depth
+
+
+def _find_pod(components: list[str]) -> str:
+    """The uid of the innermost Pod; empty where there is none."""
+    for component in reversed(components):
+        match = _POD.fullmatch(component)
+        if match:
+            return match["uid"] or match["escaped"].replace("_", "-")
+    return ""
 
 
 def _find_unit(components: list[str]) -> str:

@@ -4,7 +4,9 @@ Reads the mounted tree (an id is the inode number of the cgroup's directory: ker
 Documentation/admin-guide/cgroup-v2.rst and kernfs_id) and gives paths from its root. A cgroup younger than the index
 is found by file handle, which costs one system call (open_by_handle_at(2) with a kernfs handle, as systemd's
 cg_path_from_cgroupid does); where that is not permitted the tree is walked again, at most once in `min_walk_seconds`,
-so that a storm of unknown ids costs nothing.
+so that a storm of unknown ids costs nothing. A cgroup that is gone keeps its path for a while, and `add` takes those
+that somebody else saw come (`sensor.enrich.cgroup_watch`): of a container that lived for a tenth of a second the calls
+are read when it is gone. An id is never used again (kernfs counts its upper half up).
 """
 
 import contextlib
@@ -20,6 +22,9 @@ from pathlib import Path
 # kubelet allow.
 MAX_CGROUPS = 65_536
 MIN_WALK_SECONDS = 1.0
+# Longer than a call waits anywhere before it is named.
+KEEP_SECONDS = 300.0
+MAX_GONE = 16_384
 DEFAULT_CGROUP_PATH = Path("/sys/fs/cgroup")
 # proc_pid_mounts(5): space, tab, newline and backslash of a path are octal escapes.
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -60,6 +65,7 @@ class CgroupTree:
         self._min_walk_seconds = min_walk_seconds
         self._max_cgroups = max_cgroups
         self._paths: dict[int, str] = {}
+        self._gone: dict[int, tuple[str, float]] = {}  # Path, and when it was missed first; in this order.
         self._next_walk = float("-inf")
         self._lock = threading.Lock()
         self.left_out_count = 0  # Cgroups of the last walk past `max_cgroups`.
@@ -69,6 +75,9 @@ class CgroupTree:
         known = self._paths.get(cgroup_id)
         if known is not None:
             return known
+        gone = self._gone.get(cgroup_id)
+        if gone is not None:
+            return gone[0]
         if self._mount is None:
             return None
         found = _path_by_handle(self._mount, cgroup_id)
@@ -81,7 +90,7 @@ class CgroupTree:
         return self._paths.get(cgroup_id)
 
     def walk(self) -> None:
-        """Reads the tree anew and forgets the cgroups that are gone. 10-20 us a cgroup."""
+        """Reads the tree anew; cgroups that are gone are forgotten later. 10-20 us a cgroup."""
         if self._mount is None:
             return
         paths: dict[int, str] = {}
@@ -92,9 +101,25 @@ class CgroupTree:
                 left_out += 1
                 continue
             paths[inode] = directory[len(root) :] or "/"
+        now = self._clock()
         with self._lock:
+            gone = self._gone | {
+                cgroup_id: (path, now) for cgroup_id, path in self._paths.items() if cgroup_id not in paths
+            }
+            excess = len(gone) - MAX_GONE
+            self._gone = {
+                cgroup_id: (path, since)
+                for place, (cgroup_id, (path, since)) in enumerate(gone.items())
+                if place >= excess and since > now - KEEP_SECONDS and cgroup_id not in paths
+            }
             self._paths = paths
             self.left_out_count = left_out
+
+    def add(self, cgroup_id: int, path: str) -> None:
+        """A cgroup that was just made."""
+        with self._lock:
+            if len(self._paths) < self._max_cgroups:
+                self._paths[cgroup_id] = path
 
     def _walk_if_due(self) -> None:
         with self._lock:

@@ -8,11 +8,18 @@ from sensor.enrich.cgroup import CONTAINER_PATTERNS, NOBODY, CgroupOwner, OwnerK
 
 ID = "0123456789abcdef" * 4
 OTHER_ID = "fedcba9876543210" * 4
-POD = "pod1b2c3d4e-0000-1111-2222-333344445555"
+UID = "1b2c3d4e-0000-1111-2222-333344445555"
+POD = f"pod{UID}"
+SLICE = f"pod{UID.replace('-', '_')}.slice"  # As the systemd driver writes it.
+STATIC = "0123456789abcdef" * 2
 
 
-def container(container_id: str, runtime: str) -> CgroupOwner:
-    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime)
+def container(container_id: str, runtime: str, pod_uid: str = "") -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime, pod_uid=pod_uid)
+
+
+def pod(uid: str = UID) -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.POD, pod_uid=uid)
 
 
 def unit(name: str) -> CgroupOwner:
@@ -24,8 +31,8 @@ def unit(name: str) -> CgroupOwner:
     [
         # Containers, cgroupfs driver.
         (f"/docker/{ID}", container(ID, "docker")),
-        (f"/kubepods/burstable/{POD}/{ID}", container(ID, "")),
-        (f"/kubepods/besteffort/{POD}/crio-{ID}", container(ID, "cri-o")),
+        (f"/kubepods/burstable/{POD}/{ID}", container(ID, "", UID)),
+        (f"/kubepods/besteffort/{POD}/crio-{ID}", container(ID, "cri-o", UID)),
         (f"/libpod_parent/libpod-{ID}", container(ID, "podman")),
         (f"/default/{ID}", container(ID, "containerd")),
         (f"/ecs/b1946ac92492d2347c6235b4d2611184/{ID}", container(ID, "")),
@@ -39,20 +46,20 @@ def unit(name: str) -> CgroupOwner:
         (f"/system.slice/docker-{ID}.scope", container(ID, "docker")),
         (f"/system.slice/nerdctl-{ID}.scope", container(ID, "containerd")),
         (
-            f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{POD}.slice/cri-containerd-{ID}.scope",
-            container(ID, "containerd"),
+            f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope",
+            container(ID, "containerd", UID),
         ),
-        (f"/kubepods.slice/kubepods-{POD}.slice/crio-{ID}.scope/container", container(ID, "cri-o")),
+        (f"/kubepods.slice/kubepods-{SLICE}/crio-{ID}.scope/container", container(ID, "cri-o", UID)),
         (f"/machine.slice/libpod-{ID}.scope/container", container(ID, "podman")),
         (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", container(ID, "podman")),
         ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", container("web", "nspawn")),
         # Nested: the innermost container, and systemd inside a container is not the host's.
-        (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, "")),
+        (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, "", UID)),
         (f"/system.slice/docker-{ID}.scope/system.slice/nginx.service", container(ID, "docker")),
         # The runtime's own unit names nothing that runs in it.
         (
-            f"/system.slice/containerd.service/kubepods-burstable-{POD}.slice:cri-containerd:{ID}",
-            container(ID, "containerd"),
+            f"/system.slice/containerd.service/kubepods-burstable-{SLICE}:cri-containerd:{ID}",
+            container(ID, "containerd", UID),
         ),
         # A unit that runs one container (podman quadlet) outlives it.
         (f"/system.slice/web.service/libpod-payload-{ID}", unit("web.service")),
@@ -68,6 +75,23 @@ def unit(name: str) -> CgroupOwner:
         ("/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service", unit("syncthing.service")),
         ("/system.slice/system-echo.slice/echo@7-10.0.0.1:80-10.0.0.9:41234.service", unit("echo@.service")),
         ("/system.slice/system-echo.slice/echo@12-4711-1000.service", unit("echo@.service")),
+        # Pods: of a sandbox or a process that is in none of their containers, static ones, in kind's node container, in
+        # minikube's, under k3s, with docker in a Pod.
+        (f"/kubepods/{POD}", pod()),
+        (f"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-{SLICE}", pod()),
+        (f"/kubepods/burstable/pod{STATIC}/{ID}", container(ID, "", STATIC)),
+        (f"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{STATIC}.slice", pod(STATIC)),
+        (
+            f"/system.slice/docker-{OTHER_ID}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice"
+            f"/kubelet-kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope",
+            container(ID, "containerd", UID),
+        ),
+        (f"/docker/{OTHER_ID}/kubelet/kubepods/{POD}/{ID}", container(ID, "", UID)),
+        (f"/system.slice/k3s.service/kubepods/burstable/{POD}/{ID}", container(ID, "", UID)),
+        (f"/kubepods/{POD}/{ID}/docker/{OTHER_ID}", container(OTHER_ID, "docker", UID)),
+        (f"/kubepods.slice/kubepods-{SLICE}/docker-{ID}.scope", container(ID, "docker", UID)),
+        (f"/../../kubepods-burstable-{SLICE}/cri-containerd-{ID}.scope", container(ID, "containerd", UID)),
+        (f"/podman/pod{UID[:-1]}", NOBODY),
         # Nobody in particular.
         ("/", NOBODY),
         ("", NOBODY),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.cgroup_tree import CgroupTree, find_cgroup2_mount
+from sensor.enrich.cgroup_tree import KEEP_SECONDS, MAX_GONE, CgroupTree, find_cgroup2_mount
 from tests.sensor.enrich.fakes import FakeClock
 
 HYBRID = """tmpfs /sys/fs/cgroup tmpfs rw 0 0
@@ -59,14 +59,29 @@ def test_index_is_bounded_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
     assert tree.left_out_count == 2
 
 
-def test_removed_cgroup_is_forgotten_at_the_next_walk(tmp_path: Path) -> None:
+def test_removed_cgroup_keeps_its_path_for_a_while(tmp_path: Path) -> None:
+    """Its last calls are named after it."""
     (tmp_path / "a").mkdir()
     inode = (tmp_path / "a").stat().st_ino
-    tree = CgroupTree(tmp_path, clock=FakeClock())
+    clock = FakeClock()
+    tree = CgroupTree(tmp_path, clock=clock)
     assert tree.path(inode) == "/a"
     (tmp_path / "a").rmdir()
     tree.walk()
+    clock.now += KEEP_SECONDS - 1
+    tree.walk()
+    assert tree.path(inode) == "/a"
+    clock.now += 2
+    tree.walk()
     assert tree.path(inode) is None
+
+
+def test_removed_cgroups_are_bounded(tmp_path: Path) -> None:
+    tree = CgroupTree(tmp_path, clock=FakeClock(), min_walk_seconds=1e9)
+    for inode in range(1, MAX_GONE + 3):
+        tree.add(inode, f"/{inode}")
+    tree.walk()
+    assert [tree.path(inode) for inode in (1, 2, 3)] == [None, None, "/3"]
 
 
 def test_tree_that_is_gone_has_no_paths(tmp_path: Path) -> None:
