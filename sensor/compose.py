@@ -15,33 +15,40 @@ from sensor.aggregate import Aggregator, WindowLimits
 from sensor.attach import open_capture
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
-from sensor.calls import Exchange
+from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
+from sensor.columns import Calls
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
 from sensor.coverage.hidden import Hidden, UnixPort
 from sensor.coverage.limits import list_limits
 from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
-from sensor.describe import Describer, DescribeSettings
+from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
-from sensor.kernel.abi import Counter
+from sensor.kernel.abi import OVERFLOW_KEY, Counter
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
+from sensor.left_out.account import Account, LeftOut
+from sensor.left_out.gate import Gate
 from sensor.pieces import Pieces
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
 from sensor.protocols.http2_alike import AlikeCalls
+from sensor.recognition.actors import Records
 from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.governor import Governor, GovernorSettings
 from sensor.recognition.mirror import Mirror
 from sensor.recognition.name_table import NameTable
 from sensor.recognition.names import NameJudge
 from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
+from sensor.recognition.records import OverflowTotals
 from sensor.run import RunSettings, Sensor
 from sensor.spool import Spool
+from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 from sensor.uplink.certificates import CertificateFiles
 from sensor.uplink.client import Uplink, UplinkSettings
@@ -53,21 +60,61 @@ from sensor.vocabulary import load_vocabulary
 
 VERSION: Final = version("apidae")
 MOUNTS_PATH: Final = Path("/proc/mounts")
+# At most so long a start waits for the Pods of this node: longer than an API server takes, shorter than a restart may
+# leave calls unseen.
+FIRST_LIST_SECONDS: Final = 3.0
 
 
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
     def __init__(self, settings: SensorSettings, cgroup_mount: Path | None) -> None:
+        self._cluster = open_cluster(settings, os.environ)
         tables = build_node(
             cluster=settings.cluster,
             node=settings.node,
             cgroup_mount=cgroup_mount,
             proc=settings.proc_path,
             count_sockmaps=count_sockmap_programs,
+            pods=self._cluster,
         )
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
+        self._cgroup_watch = tables.cgroup_watch
         self._memory = PortMemory()
+        self.left_out = Account()
+
+    def start(self) -> None:
+        """Follow cgroups and Pods; a first call is named where the API answers within seconds."""
+        if self._cgroup_watch is not None:
+            self._cgroup_watch.start()
+        if self._cluster is not None:
+            self._cluster.start(wait_seconds=FIRST_LIST_SECONDS)
+
+    def stop(self) -> None:
+        """No longer."""
+        if self._cgroup_watch is not None:
+            self._cgroup_watch.stop()
+        if self._cluster is not None:
+            self._cluster.stop()
+
+    @property
+    def degradation(self) -> str:
+        """What Kubernetes does not tell now."""
+        return self._cluster.degradation if self._cluster is not None else ""
+
+    def rename(self) -> bool:
+        """Take up what Kubernetes told."""
+        return self.identity.rename()
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Of Kubernetes, and of what is left out."""
+        left_out = Figure(
+            name="left_out_calls",
+            documentation="Calls seen and not told, by choice: switched off, or probes",
+            value=self.left_out.calls,
+            is_total=True,
+        )
+        return (left_out, *(self._cluster.figures() if self._cluster is not None else ()))
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
@@ -90,7 +137,7 @@ class Node:
             hidden=self._read_hidden(),
             memory=self._memory,
         )
-        return [*rows, *list_limits(counters, unknown_service)]
+        return [*rows, *list_limits(counters, unknown_service), *self.left_out.cover(unknown_service)]
 
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading
@@ -112,7 +159,13 @@ class Node:
 class Knowledge:
     """What the kernel is taught, for the whole life of the sensor: under whichever installation key."""
 
-    def __init__(self, settings: SensorSettings, clock: Clock, aggregator: Aggregator) -> None:
+    def __init__(self, settings: SensorSettings, clock: Clock, aggregator: Aggregator, node: Node) -> None:
+        self.gate = Gate(
+            node.identity,
+            node.left_out,
+            unpack_overflow=OVERFLOW_KEY.unpack,
+            is_telling_probes=settings.is_telling_probes,
+        )
         self.mirror = Mirror()
         # A secret of this process: who knew it could make names that are taken for others.
         self.names = NameTable(
@@ -148,6 +201,7 @@ class NodeDescriber:
         keyed_hash = KeyedHash(key.key_id, key.secret)
         self._identity = node.identity
         self._templater = Templater(load_vocabulary(), keyed_hash)
+        self._gate = knowledge.gate
         describer = Describer(
             self._templater,
             node.identity,
@@ -171,16 +225,28 @@ class NodeDescriber:
             keyed_hash=keyed_hash,
             secret=key.secret,
             monotonic_ns=knowledge.monotonic_ns,
+            is_probed=knowledge.gate.is_probed,
             bodies=RecordBodies(mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies),
         )
+        knowledge.gate.tell_probed(self._recogniser.forget_service)
         # Bound here: called once for every call.
-        self.describe = describer.describe
+        self._describe, self._judge = describer.describe, knowledge.gate.judge
         self.learn = self._recogniser.learn
-        self.convert = self._recogniser.convert
-        self.convert_overflow = self._recogniser.convert_overflow
         self.flush = self._recogniser.flush
         self.limit = self._recogniser.limit
         self.forget = self._recogniser.forget
+
+    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
+        """The record, or why there is none."""
+        return self._judge(exchange) or self._describe(exchange)
+
+    def convert(self, records: Records, *, offset_ns: int) -> Calls:
+        """Rows of what the kernel recognised and is told."""
+        return self._recogniser.convert(self._gate.filter_records(records), offset_ns=offset_ns)
+
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """Rows of what the kernel only added up and is told."""
+        return self._recogniser.convert_overflow(self._gate.filter_overflow(totals), time_unix_ns=time_unix_ns)
 
     def check_services(self) -> None:
         """The node was read anew."""
@@ -224,7 +290,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     cgroup_mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
     node = Node(settings, cgroup_mount)
     aggregator = _make_aggregator(settings)
-    knowledge = Knowledge(settings, clock, aggregator)
+    knowledge = Knowledge(settings, clock, aggregator, node)
     sensor = Sensor(
         settings=RunSettings(
             poll_interval_seconds=settings.poll_interval_ms / 1000,

@@ -8,6 +8,7 @@ setting, in the file or in the environment, is an error that names it: a typing 
 import difflib
 import ipaddress
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ ENVIRONMENT_PREFIX: Final = "APIDAE_SENSOR_"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
 DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/sensor.toml")
 PAGE_BYTES: Final = 4096
+# A namespace's glob, or a namespace's and a workload's.
+_WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0-9.*?-]*)?")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -46,6 +49,14 @@ class CaptureWay(StrEnum):
     AUTO = "auto"  # By packets where the kernel lets us, else by system calls.
     CGROUP_SKB = "cgroup_skb"
     SYSCALLS = "syscalls"
+
+
+class KubernetesUse(StrEnum):
+    """Whether the API server of Kubernetes is asked who the Pods of this node are (docs/kubernetes.md)."""
+
+    AUTO = "auto"  # In a Pod yes, elsewhere where a kubeconfig is given.
+    ON = "on"
+    OFF = "off"
 
 
 class LogLevel(StrEnum):
@@ -79,6 +90,24 @@ class SensorSettings(BaseSettings):
     # Who this is.
     cluster: str = Field(default="", max_length=253)
     node: str = Field(default_factory=socket.gethostname, min_length=1, max_length=253)
+
+    # Kubernetes: the Pods of `node`, which must be its name there. The zone is the node's label's unless it is given;
+    # of Pods, only these labels are told.
+    kubernetes: KubernetesUse = KubernetesUse.AUTO
+    kubeconfig: Path | None = None
+    zone: str = Field(default="", max_length=63)
+    pod_labels: tuple[str, ...] = (
+        "app.kubernetes.io/name",
+        "app.kubernetes.io/component",
+        "app.kubernetes.io/part-of",
+        "app.kubernetes.io/version",
+    )
+    # Which Pods are watched, by NAMESPACE or NAMESPACE/WORKLOAD with * and ?. These go before annotations and labels.
+    excluded_workloads: tuple[str, ...] = ()
+    included_workloads: tuple[str, ...] = ()
+    is_watching_system_namespaces: bool = False
+    # Calls of kubelets, scrapers and load balancers that only ask whether a service lives, in the inventory too.
+    is_telling_probes: bool = False
 
     # Where it keeps keys, policy and spool, and where its lock and control socket are.
     state_dir: Path = Path("/var/lib/apidae/sensor")
@@ -133,13 +162,30 @@ class SensorSettings(BaseSettings):
             raise ValueError("must name a directory; name one, or leave it out for the default")
         return value
 
-    @field_validator("trusted_proxy_cidrs", "consumer_order", mode="before")
+    @field_validator(
+        *("trusted_proxy_cidrs", "consumer_order", "pod_labels", "excluded_workloads", "included_workloads"),
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         """The environment and flags give a list as text with commas; JSON stays possible."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("excluded_workloads", "included_workloads")
+    @classmethod
+    def _check_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not _WORKLOAD_PATTERN.fullmatch(pattern):
+                raise ValueError(f"has {pattern!r}; give NAMESPACE or NAMESPACE/WORKLOAD, with * and ? as in kube-*")
+        return value
+
+    @field_validator("kubeconfig", mode="before")
+    @classmethod
+    def _take_empty(cls, value: object) -> object:
+        """An empty variable names no file."""
+        return None if value == "" else value
 
     @field_validator("ring_bytes")
     @classmethod

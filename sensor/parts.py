@@ -81,8 +81,27 @@ class Capture(KernelMaps, Protocol):
 class NodeView(Protocol):
     """Who listens on this node; `sensor.compose.Node`, or a fake."""
 
+    @property
+    def degradation(self) -> str:
+        """What of it cannot be named now, in one sentence; empty where everything can."""
+        ...
+
+    def start(self) -> None:
+        """Begin to follow who is on this node. Called in a thread; may take seconds."""
+        ...
+
+    def stop(self) -> None: ...
+
     def refresh(self) -> None:
         """Read the node anew. Called in a thread; may take tens of milliseconds."""
+        ...
+
+    def rename(self) -> bool:
+        """Take up names that others told since the last time; says whether there were any."""
+        ...
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
         ...
 
     def ports(self) -> Iterable[int]:

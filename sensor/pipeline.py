@@ -18,6 +18,7 @@ from sensor.columns import Calls
 from sensor.convert import BatchConverter, SerialisedBatch
 from sensor.describe import Undescribed
 from sensor.health import StageCount, StageCounter
+from sensor.left_out.account import LeftOut
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.recognition.actors import Records
 from sensor.recognition.records import OverflowTotals
@@ -33,7 +34,7 @@ LOG_INTERVAL_NS: Final = 60 * 1_000_000_000
 class Describer(Protocol):
     """Calls to what may be told of them; `sensor.compose.NodeDescriber`, or a fake."""
 
-    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed:
+    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
         """The record, or why there is none."""
         ...
 
@@ -123,6 +124,9 @@ class Pipeline:
             return
         if isinstance(record, Undescribed):
             self._counter.drop(record.reason)
+            return
+        if isinstance(record, LeftOut):  # Counted for the coverage, which is all the use it has.
+            self._counter.use()
             return
         self._counter.use()
         try:

@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import resource
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ LAST_WORD_SECONDS: Final = 0.1
 QUIET_FACTOR: Final = 8
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
+# How often names are taken up that Kubernetes told after a call.
+RENAME_SECONDS: Final = 1.0
 # A command of the control socket waits so long for the loop.
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
 _PAUSE_REASON: Final = "paused by apidae pause"
@@ -157,7 +160,9 @@ class Sensor:
         assert self._uplink is not None
         self._pipeline.aggregator.set_connected(self._uplink.is_connected)
         # Compiling takes a second in a child process; the stream goes on meanwhile.
+        starting = asyncio.create_task(asyncio.to_thread(self._node.start))
         self._capture = await asyncio.to_thread(self._open_capture)
+        await starting
         self._intake = Intake(
             capture=self._capture,
             pipeline=self._pipeline,
@@ -186,16 +191,22 @@ class Sensor:
             await asyncio.sleep(min(rest_seconds, _seconds_left(self._clock.unix_ns())))
 
     async def _keep_refreshing(self) -> None:
+        next_refresh = time.monotonic() + self._settings.refresh_seconds
         while True:
-            await asyncio.sleep(self._settings.refresh_seconds)
+            await asyncio.sleep(min(RENAME_SECONDS, self._settings.refresh_seconds))
             try:
-                await self._refresh_node()
+                if time.monotonic() >= next_refresh:
+                    await self._refresh_node()
+                    next_refresh = time.monotonic() + self._settings.refresh_seconds
+                elif self._node.rename() and self._describer is not None:
+                    self._describer.check_services()
             except Exception:
                 # A loop boundary: names stay as they were until the next reading.
                 logger.exception("reading the node's processes and listeners failed")
 
     async def _refresh_node(self) -> None:
         await asyncio.to_thread(self._node.refresh)
+        self._node.rename()
         if self._capture is not None and self._state is SensorState.CAPTURING:
             self._capture.set_listening(self._node.ports())
             if self._describer is not None:
@@ -214,6 +225,7 @@ class Sensor:
     async def _end(self, uplink: Uplink) -> None:
         self._state = SensorState.STOPPING
         uplink.tell_state()
+        self._node.stop()
         if self._capture is None or self._pipeline is None or self._intake is None:
             return
         self._capture.detach()
@@ -338,8 +350,8 @@ class Sensor:
             spool_bytes=self._spool.waiting_bytes,
             memory_bytes=_read_memory(),
             cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
-            reason=_PAUSE_REASON if self._state is SensorState.PAUSED else "",
-            figures=self._intake.figures() if self._intake is not None else (),
+            reason=_PAUSE_REASON if self._state is SensorState.PAUSED else self._node.degradation,
+            figures=(*(self._intake.figures() if self._intake is not None else ()), *self._node.figures()),
         )
 
     def read_health_from_thread(self) -> HealthReport:

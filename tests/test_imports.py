@@ -31,6 +31,7 @@ ROOMS = {
             "templating",
             "enrich",
             "coverage",
+            "left_out",
             "capture",
             "kinds",
             "describe",
@@ -88,6 +89,8 @@ EDGES = {
     "fastapi": {"collector.api", "collector.app", "collector.ui"},
     "starlette": {"collector.api", "collector.app", "collector.ui"},
     "uvicorn": {"collector.run"},
+    "lightkube": {"sensor.enrich", "collector.kubernetes"},
+    "httpx2": {"sensor.enrich", "collector.kubernetes"},
     "pyroute2": {"sensor.enrich", "sensor.kernel"},
     "apidae": {"sensor.convert", "sensor.uplink", "sensor.spool", "collector.ingest"},
 }

@@ -19,6 +19,7 @@ class PortProtocol(StrEnum):
     QUIC = "quic"  # HTTP/3's transport.
     SOCKMAP = "sockmap"
     MISSED = "missed"  # What the sensor knows that it missed.
+    LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes.
     UNKNOWN = "unknown"
 
 
@@ -40,6 +41,7 @@ class Reading(StrEnum):
     NOT_HTTP = "not_http"
     SILENT = "silent"
     LOST = "lost"  # `address` says what, `connections` how often.
+    LEFT_OUT = "left_out"  # `address` says what, `calls` how many, `reason` by whose choice.
 
 
 READINGS: dict[PortProtocol, Reading] = {
@@ -52,6 +54,7 @@ READINGS: dict[PortProtocol, Reading] = {
     PortProtocol.OTHER: Reading.NOT_HTTP,
     PortProtocol.SILENT: Reading.SILENT,
     PortProtocol.MISSED: Reading.LOST,
+    PortProtocol.LEFT_OUT: Reading.LEFT_OUT,
     PortProtocol.UNKNOWN: Reading.NOT_HTTP,
 }
 
@@ -66,6 +69,7 @@ PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     7: PortProtocol.QUIC,
     8: PortProtocol.SOCKMAP,
     9: PortProtocol.MISSED,
+    10: PortProtocol.LEFT_OUT,
 }
 ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
 

@@ -14,6 +14,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.QUIC: "QUIC (HTTP/3): encrypted datagrams; flows and bytes are counted.",
     PortProtocol.SOCKMAP: "Programs move bytes between sockets (sockmap), past the hooks where the sensor reads.",
     PortProtocol.MISSED: "The sensor knows that it missed something.",
+    PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
 }
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."

@@ -18,6 +18,7 @@ class PortProtocol(enum.IntEnum):
     QUIC = 7
     SOCKMAP = 8
     MISSED = 9
+    LEFT_OUT = 10
 
 
 class CoverageRole(enum.IntEnum):

@@ -1,17 +1,18 @@
-"""Names of both ends of a call on a plain host: the service that answers and the workload that asks.
+"""Names of both ends of a call: the service that answers and the workload that asks.
 
 Takes a cgroup id, a port and addresses from the kernel; gives `Service`, client workload and `Hop`. Precedence:
-systemd unit, then container, then program. A cgroup that names one decides at once; else (the root, a slice, a socket
-unit, a host with cgroups in v1) the listener's process is found and asked for its cgroup now, and last for its
-program.
+Kubernetes Pod, then systemd unit, then container, then program. A cgroup that names one decides at once; else (the
+root, a slice, a socket unit, a host with cgroups in v1) the listener's process is found and asked for its cgroup now,
+and last for its program.
 
 The hot path is one dictionary: under 0.5 us a call. A name, once given to (cgroup, port, address), stays until
-another process listens there.
+another process listens there, or Kubernetes says who the container is.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sensor.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
@@ -31,7 +32,48 @@ MAX_CLIENT_CGROUPS = 65_536
 FIRST_RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 64.0
 UNKNOWN_WORKLOAD = "unknown"
+# Last part of the cgroup's path where nothing but the kubelet runs: its unit (in kind's nodes too), and Talos' name.
+# k3s, rke2 and others run the whole control plane in one unit, so there a probe is known by its head only.
+KUBELET_CGROUPS = frozenset(("kubelet.service", "kubelet"))
 _SOCKET_UNIT = ".socket"
+
+
+class PodName(Protocol):
+    """How a cgroup of a Pod is told; `sensor.enrich.kubernetes.cluster.PodName`."""
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def workload(self) -> str: ...
+
+    @property
+    def is_hop(self) -> bool:
+        """Whether it passes on calls of others."""
+        ...
+
+    @property
+    def left_out(self) -> str:
+        """Why it is not watched; empty where it is."""
+        ...
+
+
+class Pods(Protocol):
+    """Who the Pods of this node are; `sensor.enrich.kubernetes.cluster.Cluster`."""
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever names given before may be old."""
+        ...
+
+    @property
+    def node_addresses(self) -> frozenset[str]:
+        """Addresses of the node itself."""
+        ...
+
+    def name(self, owner: CgroupOwner) -> PodName | None:
+        """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +86,9 @@ class _Name:
         None  # (pid, start ticks) of the process that was asked; None where its cgroup told.
     )
     hop: Hop = Hop.ENDPOINT
+    namespace: str = ""
+    left_out: str = ""  # Why its calls are not told; empty where they are.
+    owner: CgroupOwner | None = None  # Of a container or Pod: by whom its name may change.
 
 
 _UNKNOWN = _Name(workload=UNKNOWN_WORKLOAD, kind=WorkloadKind.UNSPECIFIED, hop=Hop.UNSPECIFIED)
@@ -65,9 +110,10 @@ class NodeIdentity:
         processes: ProcessTable,
         name_container: Callable[[str], str],
         clock: Callable[[], float],
+        pods: Pods | None = None,
     ) -> None:
         """`node` becomes the host name of its services; `name_container` maps a container id to a name; `clock`:
-        monotonic s.
+        monotonic s; without `pods` there is no Kubernetes.
         """
         self._cluster = cluster
         self._node = node
@@ -76,6 +122,9 @@ class NodeIdentity:
         self._clients = ClientTable(sockets, processes, name_process=self.name_process, clock=clock)
         self._name_container = name_container
         self._clock = clock
+        self._pods = pods
+        self._pods_generation = 0
+        self._left_out: dict[int, str] = {}  # Why a cgroup's calls are not told, by id.
         self._servers: dict[End, tuple[Service, Hop]] = {}
         self._names: dict[End, _Name] = {}
         # Time of the next try, seconds until the one after, and what is told meanwhile.
@@ -102,7 +151,8 @@ class NodeIdentity:
         return self.server(cgroup_id, local_port, local_address)[1]
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
-        """The workload of a client on this node; empty where it is elsewhere (id 0) or not known. 0.2 us."""
+        """The workload of a client on this node, of a Pod as `namespace/workload`; empty where it is elsewhere (id 0)
+        or not known. 0.2 us."""
         if not peer_cgroup_id:
             return ""
         name = self._client_names.get(peer_cgroup_id)
@@ -139,8 +189,8 @@ class NodeIdentity:
         return self._build_service((0, 0, ""), _UNKNOWN)
 
     def name_process(self, process: Process) -> str:
-        """The workload of a process: unit, container or program."""
-        return self._name_process(process).workload
+        """The workload of a process: `namespace/workload` of a Pod, else unit, container or program."""
+        return _place(self._name_process(process))
 
     def refresh(self) -> None:
         """Reads cgroups and listeners anew, and renames the ends at which another process listens now.
@@ -151,13 +201,69 @@ class NodeIdentity:
         self._listeners.refresh()
         self._clients.forget()
         with self._lock:
-            self._client_names = {}
+            self._client_names, self._left_out = {}, {}
             for end, name in list(self._names.items()):
                 listener = self._listeners.known(*end)
                 if listener is None or listener.process is None or name.process is None:
                     continue
                 if name.process != (listener.process.pid, listener.process.start_ticks):
                     self._put(end, self._resolve(end, listener))
+
+    def rename(self) -> bool:
+        """Takes up what Kubernetes said since the last time; says whether it said anything. For a timer of a second:
+        0.1 us where it did not."""
+        pods = self._pods
+        if pods is None or pods.generation == self._pods_generation:
+            return False
+        with self._lock:
+            self._pods_generation = pods.generation
+            self._client_names, self._left_out = {}, {}
+            for end, name in list(self._names.items()):
+                if name.owner is None:
+                    continue
+                listener = self._listeners.known(*end)
+                process = listener.process if listener else None
+                renamed = self._name_owner(name.owner, process, is_from_process=name.process is not None)
+                if renamed != name:
+                    self._put(end, renamed)
+        return True
+
+    @property
+    def is_leaving_out(self) -> bool:
+        """Whether any workload of this node may be switched off."""
+        return self._pods is not None
+
+    def why_left_out(self, cgroup_id: int) -> str:
+        """Why what a cgroup serves and calls is not told; empty where it is. 0.1 us."""
+        if self._pods is None:
+            return ""
+        reason = self._left_out.get(cgroup_id)
+        if reason is None:
+            pod = self._pods.name(own_path(self._cgroups.path(cgroup_id) or ""))
+            reason = pod.left_out if pod else ""
+            if len(self._left_out) < MAX_CLIENT_CGROUPS:
+                self._left_out[cgroup_id] = reason
+        return reason
+
+    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str:
+        """The same of an end that was named, by its listener's process too."""
+        name = self._names.get((cgroup_id, local_port, local_address))
+        return name.left_out if name else ""
+
+    def is_kubelet(self, cgroup_id: int) -> bool:
+        """Whether nothing but the kubelet is in a cgroup."""
+        path = self._cgroups.path(cgroup_id) or ""
+        return path.rpartition("/")[2] in KUBELET_CGROUPS and not own_path(path).pod_uid
+
+    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
+        """Whether a client is on this node and in no Pod, or in the server's own Pod."""
+        if not peer_cgroup_id:
+            return self._pods is not None and remote_address in self._pods.node_addresses
+        path = self._cgroups.path(peer_cgroup_id)
+        if path is None or self._pods is None:
+            return False
+        uid = own_path(path).pod_uid
+        return not uid or uid == own_path(self._cgroups.path(server_cgroup_id) or "").pod_uid
 
     def _add(self, end: End) -> tuple[Service, Hop]:
         """Names an end at its first call. An end that nothing names is tried again later."""
@@ -185,12 +291,13 @@ class NodeIdentity:
         return server
 
     def _build_service(self, end: End, name: _Name) -> Service:
+        is_pod = name.kind is WorkloadKind.KUBERNETES  # Of which other nodes have more.
         return Service(
             cluster=self._cluster,
-            namespace="",
+            namespace=name.namespace,
             workload=name.workload,
             workload_kind=name.kind,
-            host_name=self._node,
+            host_name="" if is_pod else self._node,
             port=end[1],
         )
 
@@ -218,12 +325,27 @@ class NodeIdentity:
         )
 
     def _name_owner(self, owner: CgroupOwner, process: Process | None, *, is_from_process: bool) -> _Name:
-        is_container = owner.kind is OwnerKind.CONTAINER
+        asked = (process.pid, process.start_ticks) if process and is_from_process else None
+        if owner.kind is OwnerKind.UNIT:
+            return _Name(workload=owner.name, kind=WorkloadKind.SYSTEMD_UNIT, process=asked, hop=_hop_of(process))
+        pod = self._pods.name(owner) if self._pods else None
+        if pod is not None:
+            return _Name(
+                namespace=pod.namespace,
+                workload=pod.workload,
+                kind=WorkloadKind.KUBERNETES,
+                process=asked,
+                hop=Hop.PROXY if pod.is_hop else _hop_of(process),
+                left_out=pod.left_out,
+                owner=owner,
+            )
+        # Of a Pod that is not known (yet), its uid says more than nothing.
         return _Name(
-            workload=self._name_container(owner.name) if is_container else owner.name,
-            kind=WorkloadKind.CONTAINER if is_container else WorkloadKind.SYSTEMD_UNIT,
-            process=(process.pid, process.start_ticks) if process and is_from_process else None,
+            workload=self._name_container(owner.name) if owner.name else f"pod-{owner.pod_uid}",
+            kind=WorkloadKind.CONTAINER,
+            process=asked,
             hop=_hop_of(process),
+            owner=owner,
         )
 
     def _name_client_cgroup(self, cgroup_id: int) -> str:
@@ -232,10 +354,15 @@ class NodeIdentity:
         if path is None:
             return ""
         owner = own_path(path)
-        name = "" if owner.kind is OwnerKind.NONE else self._name_owner(owner, None, is_from_process=False).workload
+        name = "" if owner.kind is OwnerKind.NONE else _place(self._name_owner(owner, None, is_from_process=False))
         if len(self._client_names) < MAX_CLIENT_CGROUPS:
             self._client_names[cgroup_id] = name
         return name
+
+
+def _place(name: _Name) -> str:
+    """As a client is told."""
+    return f"{name.namespace}/{name.workload}" if name.namespace else name.workload
 
 
 def _hop_of(process: Process | None) -> Hop:

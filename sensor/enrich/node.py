@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from sensor.enrich.cgroup_tree import CgroupTree
+from sensor.enrich.cgroup_watch import CgroupWatch
 from sensor.enrich.container_names import name_container
 from sensor.enrich.hidden import HiddenTable
-from sensor.enrich.identity import NodeIdentity
+from sensor.enrich.identity import NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.processes import ProcessTable
 from sensor.enrich.sockets import KernelSockets
@@ -26,11 +27,12 @@ REFRESH_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTables:
-    """What is known of the node. Nothing is read yet: call `refresh` of each."""
+    """What is known of the node. Nothing is read yet: call `refresh` of each, and start the watch."""
 
     identity: NodeIdentity
     listeners: ListenerTable
     hidden: HiddenTable
+    cgroup_watch: CgroupWatch | None  # None where there is no cgroup v2.
 
 
 def build_node(
@@ -42,27 +44,31 @@ def build_node(
     host_root: Path = Path("/"),
     clock: Callable[[], float] = time.monotonic,
     count_sockmaps: Callable[[], int] = lambda: 0,
+    pods: Pods | None = None,
 ) -> NodeTables:
     """The identity, the listeners it asks, and what only the coverage needs.
 
     `cgroup_mount` is `find_cgroup2_mount`'s, None where there is none; `host_root` is where the host's files are
-    mounted, for names of containers.
+    mounted, for names of containers; `pods`: who Kubernetes says they are.
     """
     processes = ProcessTable(proc)
     sockets = KernelSockets(processes, root=proc)
     listeners = ListenerTable(sockets, processes, clock=clock)
+    cgroups = CgroupTree(cgroup_mount, clock=clock)
+    watch = CgroupWatch(cgroup_mount, on_added=cgroups.add, on_lost=cgroups.walk) if cgroup_mount else None
     identity = NodeIdentity(
         cluster=cluster,
         node=node,
-        cgroups=CgroupTree(cgroup_mount, clock=clock),
+        cgroups=cgroups,
         listeners=listeners,
         sockets=sockets,
         processes=processes,
         name_container=partial(name_container, root=host_root),
         clock=clock,
+        pods=pods,
     )
     hidden = HiddenTable(processes, clock=clock, count_sockmaps=count_sockmaps, root=proc)
-    return NodeTables(identity=identity, listeners=listeners, hidden=hidden)
+    return NodeTables(identity=identity, listeners=listeners, hidden=hidden, cgroup_watch=watch)
 
 
 class RefreshTimer:

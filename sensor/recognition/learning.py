@@ -51,7 +51,7 @@ class Tracer(Protocol):
 class Learner:
     """Teaches a `Mirror` from described calls, under one installation key."""
 
-    __slots__ = ("_hash", "_mirror", "_names", "_read_hops", "_tracer", "contradicted_count")
+    __slots__ = ("_hash", "_is_probed", "_mirror", "_names", "_read_hops", "_tracer", "contradicted_count")
 
     def __init__(
         self,
@@ -61,8 +61,11 @@ class Learner:
         tracer: Tracer,
         hash_segment: Callable[[bytes], int],
         read_hops: Callable[[bytes], tuple[bytes, ...]],
+        is_probed: Callable[[Service, str], bool] = lambda service, path: False,
     ) -> None:
-        """`hash_segment`: the keyed hash; `read_hops`: the forwarding headers of a head that count."""
+        """`hash_segment`: the keyed hash; `read_hops`: the forwarding headers of a head that count; `is_probed`: paths
+        of a service that probes ask for too, which only a whole head tells from other calls."""
+        self._is_probed = is_probed
         self._mirror = mirror
         self._names = names
         self._tracer = tracer
@@ -97,6 +100,8 @@ class Learner:
             return None
         if record.role is Role.SERVER and route.service.workload_kind is WorkloadKind.UNSPECIFIED:
             return None  # Not named yet.
+        if self._is_probed(route.service, head.path):
+            return None
         trace = self._tracer.trace(route.service, route.host, route.method, head.path)
         if trace is None or trace.route is not route:
             return None

@@ -60,8 +60,10 @@ def build_recogniser(
     secret: bytes,
     monotonic_ns: Callable[[], int],
     bodies: RecordBodies | None = None,
+    is_probed: Callable[[Service, str], bool] = lambda service, path: False,
 ) -> "Recogniser":
-    """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it."""
+    """A recogniser around the describer and templater of one installation key; `mirror` and `names` outlive it.
+    `is_probed`: paths that must not be taught."""
     media_types = MediaTypes()
     return Recogniser(
         settings=settings,
@@ -74,6 +76,7 @@ def build_recogniser(
             tracer=templater,
             hash_segment=keyed_hash,
             read_hops=describer.read_hops,
+            is_probed=is_probed,
         ),
         converter=RecordConverter(
             mirror=mirror,
@@ -152,6 +155,12 @@ class Recogniser:
                 root.service,
                 root.hop,
             ):
+                self._mirror.forget_root(root)
+
+    def forget_service(self, service: Service) -> None:
+        """Something of a service is no longer to be recognised: it is taught anew without it."""
+        for root in self._mirror.all_roots():
+            if root.service == service:
                 self._mirror.forget_root(root)
 
     def forget(self) -> None:

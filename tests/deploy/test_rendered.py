@@ -111,7 +111,8 @@ def test_roles_are_to_read_only() -> None:
         for document in documents("smallest")
         if document["kind"] == "ClusterRole"
     }
-    assert granted["sensor"] == {("pods", "list"), ("pods", "watch"), ("nodes", "get")}
+    followed = {(resource, verb) for resource in ("pods", "namespaces") for verb in ("list", "watch")}
+    assert granted["sensor"] == {*followed, ("nodes", "get")}
     assert {verb for _, verb in granted["collector"]} == {"list", "watch"}
     assert not any(resource in ("secrets", "*") for side in granted.values() for resource, _ in side)
 

@@ -138,7 +138,19 @@ class FakeCapture:
 
 
 class FakeNode:
+    degradation = ""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
     def refresh(self) -> None: ...
+
+    def rename(self) -> bool:
+        return False
+
+    def figures(self) -> tuple[Figure, ...]:
+        return ()
 
     def ports(self) -> Iterable[int]:
         return [80]

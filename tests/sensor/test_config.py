@@ -56,6 +56,14 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
             "RNG_BYTES in the environment is no setting.*did you mean APIDAE_SENSOR_RING_BYTES",
         ),
         ({}, {}, "colector = 1", "colector in the file .*sensor.toml is no setting.*did you mean collector"),
+        (
+            {"excluded_workloads": "shop,Shop/*"},
+            {},
+            "",
+            r"excluded_workloads is 'shop,Shop/\*' .*: has 'Shop/\*'; give NAMESPACE or NAMESPACE/WORKLOAD",
+        ),
+        ({"included_workloads": "a/b/c"}, {}, "", "has 'a/b/c'; give NAMESPACE or NAMESPACE/WORKLOAD"),
+        ({"kubernetes": "yes"}, {}, "", "kubernetes is 'yes' .*: input should be 'auto', 'on' or 'off'"),
         ({}, {}, "xyzzy = 1", "xyzzy in the file .*; remove it"),
         (
             {},
@@ -110,6 +118,10 @@ class TestToken:
 
     def test_none_is_empty(self) -> None:
         assert load().read_token() == ""
+
+
+def test_an_empty_variable_names_no_kubeconfig() -> None:
+    assert load(None, {"APIDAE_SENSOR_KUBECONFIG": ""}).kubeconfig is None
 
 
 def test_settings_are_frozen() -> None:

@@ -36,6 +36,7 @@ class PortProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PORT_PROTOCOL_QUIC: _ClassVar[PortProtocol]
     PORT_PROTOCOL_SOCKMAP: _ClassVar[PortProtocol]
     PORT_PROTOCOL_MISSED: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_LEFT_OUT: _ClassVar[PortProtocol]
 
 class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -63,6 +64,7 @@ PORT_PROTOCOL_UNIX: PortProtocol
 PORT_PROTOCOL_QUIC: PortProtocol
 PORT_PROTOCOL_SOCKMAP: PortProtocol
 PORT_PROTOCOL_MISSED: PortProtocol
+PORT_PROTOCOL_LEFT_OUT: PortProtocol
 COVERAGE_ROLE_UNSPECIFIED: CoverageRole
 COVERAGE_ROLE_LISTENING: CoverageRole
 COVERAGE_ROLE_OUTBOUND: CoverageRole

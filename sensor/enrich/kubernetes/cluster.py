@@ -1,0 +1,222 @@
+"""What Kubernetes says of this node: its Pods, whether they are watched, its zone. What the identity asks.
+
+`Cluster` holds two watches, of the Pods with `spec.nodeName` = this node and of the namespaces that carry the label
+apidae.io/watch, and reads the node itself once for each list. Without an answer of the API everything goes on: Pods
+are named by their containers' ids and get their names when it answers.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx2
+import msgspec
+
+from sensor.enrich.cgroup import CgroupOwner
+from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, read_pod
+from sensor.enrich.kubernetes.resource_watch import AccessError, Resource, ResourceWatch, Sink
+from sensor.enrich.kubernetes.selection import Selection, SelectionRules
+from sensor.enrich.kubernetes.table import PodTable
+from sensor.health import Figure
+
+logger = logging.getLogger(__name__)
+
+ZONE_LABEL: Final = "topology.kubernetes.io/zone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSettings:
+    """What an operator may choose."""
+
+    node: str
+    zone: str = ""  # Empty: by the node's label.
+    label_keys: tuple[str, ...] = ()
+    rules: SelectionRules = field(default_factory=SelectionRules)
+
+
+@dataclass(frozen=True, slots=True)
+class PodName:
+    """How a cgroup of a Pod is told."""
+
+    namespace: str
+    workload: str
+    is_hop: bool  # A proxy for the Pod's other containers, or an ingress controller.
+    left_out: str  # Why it is not watched; empty where it is.
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str = ""
+    resource_version: str = ""
+    labels: dict[str, str] | None = None
+
+
+class _NodeAddress(msgspec.Struct):
+    type: str = ""
+    address: str = ""
+
+
+class _NodeStatus(msgspec.Struct):
+    addresses: list[_NodeAddress] | None = None
+
+
+class _NodeObject(msgspec.Struct):
+    metadata: _Metadata
+    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+
+class _NamespaceObject(msgspec.Struct):
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+class Cluster:
+    """The node's view of its cluster. Thread-safe: the watches write, one thread asks."""
+
+    def __init__(
+        self,
+        settings: ClusterSettings,
+        *,
+        open_client: Callable[[], httpx2.Client],
+        random_source: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        first_rest_seconds: float = 1.0,
+    ) -> None:
+        """`open_client` may raise `AccessError`; it is tried again."""
+        self._settings = settings
+        self._open_client = open_client
+        self._clock = clock
+        self.pods = PodTable(clock=clock)
+        self.selection = Selection(settings.rules)
+        self.zone = settings.zone
+        self._node_addresses: frozenset[str] = frozenset()
+        self._namespaces: dict[str, str] = {}
+        self._has_told_node = False
+        self._node_requests = 0
+        self.pod_watch: ResourceWatch[PodObject] = ResourceWatch(
+            Resource(
+                path="/api/v1/pods",
+                type=PodObject,
+                selector=(("fieldSelector", f"spec.nodeName={settings.node}"),),
+            ),
+            Sink(replace=self._replace_pods, put=self._put_pod, remove=self._remove_pod),
+            open_client=open_client,
+            random_source=random_source,
+            name="Pods of this node",
+            clock=clock,
+            first_rest_seconds=first_rest_seconds,
+        )
+        self.namespace_watch: ResourceWatch[_NamespaceObject] = ResourceWatch(
+            Resource(path="/api/v1/namespaces", type=_NamespaceObject, selector=(("labelSelector", WATCH_KEY),)),
+            Sink(replace=self._replace_namespaces, put=self._put_namespace, remove=self._remove_namespace),
+            open_client=open_client,
+            random_source=random_source,
+            name="labels of namespaces",
+            clock=clock,
+            first_rest_seconds=first_rest_seconds,
+        )
+
+    def start(self, *, wait_seconds: float = 0.0) -> bool:
+        """Begins to watch, and waits for the first list at most so long. Says whether it came."""
+        self.pod_watch.start()
+        self.namespace_watch.start()
+        return self.pod_watch.wait_listed(wait_seconds)
+
+    def stop(self) -> None:
+        """Ends the watches; their threads end with their process at the latest."""
+        self.pod_watch.stop()
+        self.namespace_watch.stop()
+
+    @property
+    def generation(self) -> int:
+        """Rises whenever names or verdicts given before may be old."""
+        return self.pods.generation + self.selection.generation
+
+    @property
+    def node_addresses(self) -> frozenset[str]:
+        """Addresses of the node itself; empty where it cannot be read."""
+        return self._node_addresses
+
+    def name(self, owner: CgroupOwner) -> PodName | None:
+        """The Pod of a cgroup; None where it is of none, or of one that is not known yet."""
+        pod = self.pods.find(container_id=owner.name, pod_uid=owner.pod_uid)
+        if pod is None:
+            return None
+        is_hop = pod.is_ingress or pod.container_name(owner.name) in SIDECARS
+        return PodName(pod.namespace, pod.workload, is_hop, self.selection.judge(pod))
+
+    @property
+    def degradation(self) -> str:
+        """What does not work now, in one sentence; empty where everything does."""
+        error = self.pod_watch.last_error
+        if error:
+            return f"the Kubernetes API does not answer ({error}): new Pods are named by their container ids"
+        if self.namespace_watch.last_error:
+            return f"labels of namespaces are not followed ({self.namespace_watch.last_error})"
+        return ""
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        watches = (self.pod_watch, self.namespace_watch)
+        age = self._clock() - self.pod_watch.last_contact
+        counts = [watch.counts for watch in watches]
+        requests = self._node_requests + sum(one.requests for one in counts)
+        values = (
+            ("kubernetes_pods", "Pods of this node", len(self.pods), False),
+            ("kubernetes_is_current", "1 while the Pods of this node are followed", self.pod_watch.is_current, False),
+            ("kubernetes_contact_age_seconds", "Since the API last said something of Pods", min(age, 1e9), False),
+            ("kubernetes_requests", "Requests to the Kubernetes API", requests, True),
+            ("kubernetes_lists", "Of those, whole lists", sum(one.lists for one in counts), True),
+            ("kubernetes_events", "Changes that watches told", sum(one.events for one in counts), True),
+            ("kubernetes_errors", "Requests and watches that failed", sum(one.errors for one in counts), True),
+            ("kubernetes_gone", "Times the version to resume from was too old", sum(one.gone for one in counts), True),
+            ("kubernetes_pods_evicted", "Pods forgotten before their time", self.pods.evicted_count, True),
+        )
+        return tuple(
+            Figure(name=name, documentation=documentation, value=int(value), is_total=is_total)
+            for name, documentation, value, is_total in values
+        )
+
+    # The watches tell, in their threads.
+
+    def _read(self, raw: PodObject) -> Pod:
+        return read_pod(raw, label_keys=self._settings.label_keys)
+
+    def _replace_pods(self, raw: Sequence[PodObject]) -> None:
+        self.pods.replace(map(self._read, raw))
+        self._read_node()
+
+    def _put_pod(self, raw: PodObject) -> None:
+        self.pods.put(self._read(raw))
+
+    def _remove_pod(self, raw: PodObject) -> None:
+        self.pods.remove(raw.metadata.uid)
+
+    def _replace_namespaces(self, raw: Sequence[_NamespaceObject]) -> None:
+        self._namespaces = {one.metadata.name: (one.metadata.labels or {}).get(WATCH_KEY, "") for one in raw}
+        self.selection.set_labels(self._namespaces)
+
+    def _put_namespace(self, raw: _NamespaceObject) -> None:
+        self._namespaces[raw.metadata.name] = (raw.metadata.labels or {}).get(WATCH_KEY, "")
+        self.selection.set_labels(self._namespaces)
+
+    def _remove_namespace(self, raw: _NamespaceObject) -> None:
+        self._namespaces.pop(raw.metadata.name, None)
+        self.selection.set_labels(self._namespaces)
+
+    def _read_node(self) -> None:
+        """Zone and addresses of the node; without the right to read it there are none."""
+        try:
+            self._node_requests += 1
+            with self._open_client() as client:
+                response = client.get(f"/api/v1/nodes/{self._settings.node}")
+            if response.status_code != 200:
+                raise ConnectionError(f"status {response.status_code}")
+            node = msgspec.json.decode(response.content, type=_NodeObject)
+        except (httpx2.HTTPError, AccessError, ConnectionError, msgspec.MsgspecError) as error:
+            if not self._has_told_node:
+                self._has_told_node = True
+                logger.warning("the node %s cannot be read (%s): its zone is not known", self._settings.node, error)
+            return
+        self._node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
+        self.zone = self._settings.zone or (node.metadata.labels or {}).get(ZONE_LABEL, "")

@@ -1,0 +1,42 @@
+"""Whether this sensor asks the API server, and what it asks with: from settings to a `Cluster`, or none.
+
+The client's packages are loaded here and not before: a plain host does without them and their 12 MB.
+"""
+
+import random
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sensor.config import KubernetesUse, SensorSettings
+
+if TYPE_CHECKING:
+    from sensor.enrich.kubernetes.cluster import Cluster
+
+# Set in each container of a Pod (kubernetes pkg/kubelet/envvars).
+_IN_A_POD: Final = "KUBERNETES_SERVICE_HOST"
+
+
+def open_cluster(settings: SensorSettings, environment: Mapping[str, str]) -> "Cluster | None":
+    """The cluster as the settings say, not watched yet; None where there is none."""
+    is_there = bool(environment.get(_IN_A_POD)) or settings.kubeconfig is not None
+    if settings.kubernetes is KubernetesUse.OFF or (settings.kubernetes is KubernetesUse.AUTO and not is_there):
+        return None
+    from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings
+    from sensor.enrich.kubernetes.resource_watch import open_client
+    from sensor.enrich.kubernetes.selection import SelectionRules
+
+    return Cluster(
+        ClusterSettings(
+            node=settings.node,
+            zone=settings.zone,
+            label_keys=settings.pod_labels,
+            rules=SelectionRules(
+                excluded=settings.excluded_workloads,
+                included=settings.included_workloads,
+                is_watching_system_namespaces=settings.is_watching_system_namespaces,
+            ),
+        ),
+        open_client=partial(open_client, settings.kubeconfig),
+        random_source=random.SystemRandom().random,
+    )

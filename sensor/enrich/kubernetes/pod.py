@@ -1,0 +1,156 @@
+"""What the sensor keeps of a Pod: its workload, its containers by id, its addresses, a few labels. Pure.
+
+Takes the JSON of the API's Pod, of which only these fields are decoded, and gives a `Pod` of some 1 KB. Environment,
+commands, volumes and all other annotations are never read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from sensor.enrich.kubernetes.workload import Owner, Workload, find_workload
+
+WATCH_KEY: Final = "apidae.io/watch"
+# Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
+# (kubernetes pkg/kubelet/types/constants.go).
+_MIRROR: Final = "kubernetes.io/config.mirror"
+# A label's key has at most 253 + 1 + 63 characters, its value 63; more of a Pod than this is no selection.
+MAX_LABELS: Final = 32
+
+# Containers that only pass on what comes for the Pod's other ones; names are those their injectors give.
+SIDECARS: Final = {
+    "istio-proxy": "istio.io",
+    "linkerd-proxy": "linkerd.io",
+    "kuma-sidecar": "kuma.io",
+    "consul-dataplane": "developer.hashicorp.com/consul",
+    "envoy-sidecar": "consul-k8s before 1.0",
+    "envoy": "App Mesh and hand-made sidecars",
+    "osm-envoy": "openservicemesh.io",
+    "cilium-envoy": "cilium.io",
+}
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resource_version: str = ""
+    creation_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[Owner] | None = None
+
+
+class _Spec(msgspec.Struct, rename="camel"):
+    node_name: str = ""
+    host_network: bool = False
+
+
+class _ContainerStatus(msgspec.Struct, rename={"name": "name", "container_id": "containerID"}):
+    name: str = ""
+    container_id: str = ""
+
+
+class _Address(msgspec.Struct):
+    ip: str = ""
+
+
+class _Status(msgspec.Struct, rename={"pod_ips": "podIPs", "containers": "containerStatuses",
+                                      "init_containers": "initContainerStatuses",
+                                      "ephemeral_containers": "ephemeralContainerStatuses"}):  # fmt: skip
+    pod_ips: list[_Address] | None = None
+    containers: list[_ContainerStatus] | None = None
+    init_containers: list[_ContainerStatus] | None = None
+    ephemeral_containers: list[_ContainerStatus] | None = None
+
+
+class PodObject(msgspec.Struct):
+    """A Pod as the API tells it, as far as it is read."""
+
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+    spec: _Spec = msgspec.field(default_factory=_Spec)
+    status: _Status = msgspec.field(default_factory=_Status)
+
+
+class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One Pod of this node. Equal where nothing that is told has changed."""
+
+    uid: str  # As in its cgroup's path.
+    object_uid: str  # metadata.uid.
+    namespace: str
+    name: str
+    workload: str
+    workload_kind: str  # Deployment, StatefulSet, .., Pod, StaticPod.
+    labels: tuple[tuple[str, str], ...]  # Those the settings choose, by key.
+    watch: str  # Value of the annotation apidae.io/watch; empty where there is none.
+    is_host_network: bool
+    addresses: tuple[str, ...]
+    containers: tuple[tuple[str, str], ...]  # (id, name), as far as they were started.
+    is_ingress: bool = False  # A controller of Ingresses or Gateways: what it answers is its backends' answer.
+
+    def container_name(self, container_id: str) -> str:
+        """The name of one of its containers; empty where it is not known (yet)."""
+        return next((name for known, name in self.containers if known == container_id), "")
+
+
+@dataclass(frozen=True, slots=True)
+class IngressLabel:
+    """A label by which the Pods of an ingress controller are known."""
+
+    key: str
+    value: str
+    source: str
+
+
+_NAME: Final = "app.kubernetes.io/name"
+_COMPONENT: Final = "app.kubernetes.io/component"
+# As their own charts and manifests set them.
+INGRESS_LABELS: Final = (
+    IngressLabel(_NAME, "ingress-nginx", "kubernetes/ingress-nginx, chart"),
+    IngressLabel(_NAME, "nginx-ingress", "nginx/kubernetes-ingress, chart"),
+    IngressLabel(_NAME, "traefik", "traefik/traefik-helm-chart; k3s runs it in kube-system"),
+    IngressLabel(_NAME, "kubernetes-ingress", "haproxytech/helm-charts"),
+    IngressLabel(_NAME, "haproxy-ingress", "haproxy-ingress/charts"),
+    IngressLabel(_NAME, "contour", "projectcontour; its Envoys have the component envoy"),
+    IngressLabel(_NAME, "kong", "kong/charts"),
+    IngressLabel(_NAME, "ingress", "kong/charts, ingress"),
+    IngressLabel(_NAME, "envoy", "envoyproxy/gateway, its proxies"),
+    IngressLabel(_NAME, "emissary-ingress", "emissary-ingress/emissary"),
+    IngressLabel(_NAME, "apisix", "apache/apisix-helm-chart"),
+    IngressLabel(_NAME, "rke2-ingress-nginx", "rancher/rke2-charts"),
+    IngressLabel(_COMPONENT, "ingress-controller", "recommended labels, as several controllers use them"),
+    IngressLabel("istio", "ingressgateway", "istio.io, gateways"),
+    IngressLabel("ingresscontroller.operator.openshift.io/deployment-ingresscontroller", "default", "OpenShift router"),
+    IngressLabel("k8s-app", "cilium-envoy", "cilium.io"),
+)
+
+
+def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
+    """The Pod of an API object; `label_keys` are those that are told."""
+    metadata, status = raw.metadata, raw.status
+    labels, annotations = metadata.labels or {}, metadata.annotations or {}
+    workload: Workload = find_workload(
+        name=metadata.name,
+        labels=labels,
+        owners=metadata.owner_references or (),
+        created=metadata.creation_timestamp or "",
+        node=raw.spec.node_name,
+    )
+    statuses = [*(status.containers or ()), *(status.init_containers or ()), *(status.ephemeral_containers or ())]
+    return Pod(
+        uid=annotations.get(_MIRROR, metadata.uid),
+        object_uid=metadata.uid,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        workload=workload.name,
+        workload_kind=workload.kind,
+        labels=tuple((key, labels[key]) for key in label_keys[:MAX_LABELS] if key in labels),
+        watch=annotations.get(WATCH_KEY, ""),
+        is_host_network=raw.spec.host_network,
+        addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
+        # `containerd://<id>`, `cri-o://<id>`, `docker://<id>`.
+        containers=tuple((one.container_id.rpartition("/")[2], one.name) for one in statuses if one.container_id),
+        is_ingress=any(labels.get(label.key) == label.value for label in INGRESS_LABELS),
+    )

@@ -1,0 +1,232 @@
+"""Decides which calls are not told, before they are described: by where they were served, and by who asks.
+
+A workload that is switched off (sensor/enrich/kubernetes/selection.py) is off at both ends: what it serves and what it
+calls. A probe (`probes`) is left out where it is what it says: from where such probes come, and no more often than
+they do. Paths on which a probe was seen are not taught to the kernel: its records do not say who asked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sensor.calls import Exchange, Hop, Role, Service
+from sensor.left_out.account import Account, LeftOut
+from sensor.left_out.probes import GRPC_HEALTH, ProbeKind, Source, find_rule, is_private
+from sensor.streams.exchange import StreamExchange
+
+# A kubelet asks a container three things, each at most once a second; load balancers have a dozen checkers.
+PROBES_PER_SECOND: Final = 10
+# (service, path)s on which probes were seen: a port has three or four.
+PATHS_MAX: Final = 4_096
+SWITCHED_OFF: Final = "calls"
+_REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
+_SECOND_NS: Final = 1_000_000_000
+
+Records = npt.NDArray[np.void]
+# As sensor.recognition.records has it: calls, request bytes, response bytes, microseconds.
+Totals = tuple[int, int, int, int]
+
+
+class Identity(Protocol):
+    """What is asked of `sensor.enrich.identity.NodeIdentity`."""
+
+    def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]: ...
+
+    def why_left_out(self, cgroup_id: int) -> str:
+        """Why calls of this cgroup are not told; empty where they are."""
+        ...
+
+    def why_end_left_out(self, cgroup_id: int, local_port: int, local_address: str) -> str:
+        """The same of what is served at an end, which must have been named."""
+        ...
+
+    @property
+    def is_leaving_out(self) -> bool:
+        """Whether there is anything that is switched off."""
+        ...
+
+    def is_kubelet(self, cgroup_id: int) -> bool:
+        """Whether nothing but the kubelet is in a cgroup."""
+        ...
+
+    def is_node_client(self, peer_cgroup_id: int, remote_address: str, server_cgroup_id: int) -> bool:
+        """Whether a client is on this node and in no Pod, or in the server's own Pod."""
+        ...
+
+
+@dataclass(slots=True)
+class _Rate:
+    second: int = 0
+    count: int = 0
+
+
+class Gate:
+    """What is left out at one node. Not thread-safe."""
+
+    def __init__(
+        self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
+        is_telling_probes: bool = False,
+    ) -> None:  # fmt: skip
+        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow."""
+        self._identity = identity
+        self._account = account
+        self._unpack_overflow = unpack_overflow
+        self._is_telling_probes = is_telling_probes
+        self._rates: dict[tuple[Service, ProbeKind], _Rate] = {}
+        self._paths: set[tuple[Service, str]] = set()
+        self._totals: dict[bytes, Totals] = {}
+        self._withheld: dict[bytes, Totals] = {}
+        self._on_probed: Callable[[Service], None] = lambda service: None
+        self.fast_probes = 0  # Calls that said they were probes and came too often to be.
+
+    def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
+        """Whether a call is left out; it is counted then. 0.6 us where it is not."""
+        stream = exchange if isinstance(exchange, StreamExchange) else None
+        plain = stream.exchange if stream is not None else exchange
+        assert isinstance(plain, Exchange)
+        left_out = self._find_switched_off(plain)
+        if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
+            left_out = self._find_probe(plain, stream)
+        if left_out is not None:
+            self._account.add(left_out, plain.calls)
+        return left_out
+
+    def tell_probed(self, on_probed: Callable[[Service], None]) -> None:
+        """`on_probed` is told of a service with another path that must not be recognised, from now on."""
+        self._on_probed = on_probed
+
+    def is_probed(self, service: Service, path: str) -> bool:
+        """Whether a probe was seen on this path: it is not to be taught."""
+        return (service, path) in self._paths
+
+    def _find_switched_off(self, exchange: Exchange) -> LeftOut | None:
+        identity = self._identity
+        if not identity.is_leaving_out:
+            return None
+        reason = identity.why_left_out(exchange.cgroup_id)
+        if exchange.role is not Role.SERVER:
+            service = self._name_client(exchange.cgroup_id) if reason else None
+        else:
+            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
+            # Named first: by its listener's process, where its cgroup does not tell.
+            service = identity.server(*end)[0]
+            reason = reason or identity.why_end_left_out(*end)
+        return LeftOut(service, SWITCHED_OFF, reason) if reason and service is not None else None
+
+    def _find_probe(self, exchange: Exchange, stream: StreamExchange | None) -> LeftOut | None:
+        found = self._find_kind(exchange, stream)
+        if found is None:
+            return None
+        kind, path = found
+        service = self._identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)[0]
+        if not self._take(service, kind, exchange.time_unix_ns // _SECOND_NS):
+            self.fast_probes += 1
+            return None
+        if (service, path) not in self._paths and len(self._paths) < PATHS_MAX:
+            self._paths.add((service, path))
+            self._on_probed(service)
+        return LeftOut(service, kind.value, _REASON)
+
+    def _find_kind(self, exchange: Exchange, stream: StreamExchange | None) -> tuple[ProbeKind, str] | None:
+        identity = self._identity
+        if stream is not None:
+            path = getattr(getattr(stream.call.request, "head", None), "path", "")
+            if not path.startswith(GRPC_HEALTH):
+                return None
+            if identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id):
+                return ProbeKind.KUBELET, path
+            return (ProbeKind.HEALTH_CHECK, path) if is_private(exchange.remote_address) else None
+        found = find_rule(exchange.request_head)
+        if found is None:
+            return None
+        rule, path = found
+        match rule.client:
+            case Source.NODE:
+                is_there = identity.is_node_client(exchange.peer_cgroup_id, exchange.remote_address, exchange.cgroup_id)
+            case Source.PRIVATE:
+                is_there = is_private(exchange.remote_address)
+            case Source.ANY:
+                is_there = True
+        return (rule.kind, path) if is_there else None
+
+    def _take(self, service: Service, kind: ProbeKind, second: int) -> bool:
+        """Whether a probe of a kind may be one, by how many there were in this second."""
+        if len(self._rates) > PATHS_MAX:
+            self._rates.clear()
+        rate = self._rates.setdefault((service, kind), _Rate())
+        if rate.second != second:
+            rate.second, rate.count = second, 0
+        rate.count += 1
+        return rate.count <= PROBES_PER_SECOND
+
+    def _name_client(self, cgroup_id: int) -> Service:
+        return self._identity.server(cgroup_id, 0, "")[0]
+
+    def filter_records(self, records: Records) -> Records:
+        """Those that are told; the others are counted."""
+        identity = self._identity
+        is_out = np.zeros(len(records), bool)
+        if identity.is_leaving_out:
+            self._mark_switched_off(records, is_out)
+        if not self._is_telling_probes:
+            self._mark_kubelet(records, is_out)
+        return records[~is_out] if is_out.any() else records
+
+    def _mark_switched_off(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
+        ids, places = np.unique(records["cgroup_id"], return_inverse=True)
+        for place, cgroup_id in enumerate(ids.tolist()):
+            reason = self._identity.why_left_out(cgroup_id)
+            if reason:
+                self._count(records, places == place, is_out, cgroup_id, SWITCHED_OFF, reason)
+
+    def _mark_kubelet(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
+        """What the kubelet calls over HTTP on its node is probes (and hooks of a container's life)."""
+        is_server = records["role"] == Role.SERVER
+        for peer in np.unique(records["peer_cgroup_id"][is_server]).tolist():
+            if not peer or not self._identity.is_kubelet(peer):
+                continue
+            is_peer = is_server & (records["peer_cgroup_id"] == peer)
+            for cgroup_id in np.unique(records["cgroup_id"][is_peer]).tolist():
+                chosen = is_peer & (records["cgroup_id"] == cgroup_id)
+                self._count(records, chosen, is_out, cgroup_id, ProbeKind.KUBELET.value, _REASON)
+
+    def _count(
+        self, records: Records, chosen: npt.NDArray[np.bool_], is_out: npt.NDArray[np.bool_], cgroup_id: int,
+        kind: str, reason: str,
+    ) -> None:  # fmt: skip
+        chosen = chosen & ~is_out
+        is_out |= chosen
+        some = records[chosen]
+        for role, port in np.unique(np.stack((some["role"], some["local_port"])), axis=1).T.tolist():
+            is_of = (some["role"] == role) & (some["local_port"] == port)
+            service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
+            self._account.add(LeftOut(service, kind, reason), int(some["calls"][is_of].sum()))
+
+    def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
+        """Totals since the load without those of what is switched off meanwhile, which are counted."""
+        if not self._identity.is_leaving_out and not self._withheld:
+            self._totals = dict(totals)
+            return totals
+        told: dict[bytes, Totals] = {}
+        for key, total in totals.items():
+            cgroup_id, port, role, _ = self._unpack_overflow(key)
+            withheld = self._withheld.get(key, (0, 0, 0, 0))
+            reason = self._identity.why_left_out(cgroup_id)
+            if reason:
+                before = self._totals.get(key, (0, 0, 0, 0))
+                more = _add(total, before, -1)
+                withheld = self._withheld[key] = _add(withheld, more, 1)
+                if more[0]:
+                    service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
+                    self._account.add(LeftOut(service, SWITCHED_OFF, reason), more[0])
+            told[key] = _add(total, withheld, -1)
+        self._totals = dict(totals)
+        return told
+
+
+def _add(one: Totals, other: Totals, factor: int) -> Totals:
+    a, b = one, other
+    return a[0] + factor * b[0], a[1] + factor * b[1], a[2] + factor * b[2], a[3] + factor * b[3]

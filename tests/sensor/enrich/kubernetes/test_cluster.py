@@ -1,0 +1,223 @@
+"""The sensor's watches against the fake API server: what they ask, what they take up, how they bear every fault."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sensor.enrich.cgroup import CgroupOwner, OwnerKind
+from sensor.enrich.kubernetes.cluster import Cluster, ClusterSettings, PodName
+from sensor.enrich.kubernetes.resource_watch import (
+    LIST_LIMIT,
+    MAX_REST_SECONDS,
+    AccessError,
+    find_longest_rest,
+    open_client,
+)
+from sensor.enrich.kubernetes.selection import LABELLED, SYSTEM
+from tests.cluster.api_server import ApiServer
+from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
+
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "eu-1a"}},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.4"}, {"type": "Hostname", "address": "n1"}]},
+}
+
+
+def wait(is_so: Callable[[], bool], what: str = "") -> None:
+    deadline = time.monotonic() + 5.0
+    while not is_so():
+        assert time.monotonic() < deadline, what or "what was waited for did not come"
+        time.sleep(0.002)
+
+
+def make_cluster(api: ApiServer, tmp_path: Path) -> Cluster:
+    """Rests are 5 ms at first."""
+    return Cluster(
+        ClusterSettings(node="n1"),
+        open_client=partial(open_client, api.write_kubeconfig(tmp_path / "kubeconfig")),
+        random_source=lambda: 0.5,
+        first_rest_seconds=0.01,
+    )
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def cluster(api: ApiServer, tmp_path: Path) -> Iterator[Cluster]:
+    cluster = make_cluster(api, tmp_path)
+    yield cluster
+    cluster.stop()
+    for watch in (cluster.pod_watch, cluster.namespace_watch):
+        while not watch.join(0.02):
+            api.disconnect()
+
+
+def name(cluster: Cluster, pod: str, container: str = "app") -> PodName | None:
+    owner = CgroupOwner(kind=OwnerKind.CONTAINER, name=make_container_id(f"{pod}/{container}"), pod_uid=make_uid(pod))
+    return cluster.name(owner)
+
+
+def test_pods_of_this_node_are_listed_and_followed(api: ApiServer, cluster: Cluster) -> None:
+    api.put(NODE)
+    api.put(make_pod("a"))
+    api.put(make_pod("elsewhere", node="n2"))
+    assert cluster.start(wait_seconds=5.0)
+    assert name(cluster, "shop/a") == PodName("shop", "a", False, "")
+    assert name(cluster, "shop/elsewhere") is None
+    cart = make_deployment_pod("cart", containers=("app", "istio-proxy"))
+    api.put(cart)
+    place = f"shop/{cart['metadata']['name']}"
+    wait(lambda: name(cluster, place) is not None)
+    assert name(cluster, place) == PodName("shop", "cart", False, "")
+    assert name(cluster, place, "istio-proxy") == PodName("shop", "cart", True, "")
+    api.delete(cart)
+    wait(lambda: len(cluster.pods) == 1)
+    assert name(cluster, place) is not None
+    assert (cluster.zone, cluster.node_addresses) == ("eu-1a", {"192.0.2.4", "n1"})
+    assert [request.path for request in api.requests if "pods" in request.path] == ["/api/v1/pods"] * 2
+    assert all(request.status == 200 for request in api.requests)
+
+
+def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
+    for number in range(LIST_LIMIT + 20):
+        api.put(make_pod(f"p{number}"))
+    assert cluster.start(wait_seconds=5.0)
+    assert len(cluster.pods) == LIST_LIMIT + 20
+    lists = [one for one in api.requests if one.path == "/api/v1/pods" and not one.is_watch]
+    assert [one.parameters["limit"] for one in lists] == [str(LIST_LIMIT)] * 2
+
+
+def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, cluster: Cluster) -> None:
+    api.put(make_pod("a"))
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    for number, interrupt in enumerate((api.end_watches, api.disconnect)):
+        api.put(make_pod(f"before{number}"))
+        wait(lambda number=number: len(cluster.pods) == 2 * number + 2)  # type: ignore[misc]
+        seen = len(api.requests)
+        interrupt()
+        api.put(make_pod(f"after{number}"))
+        wait(lambda number=number: len(cluster.pods) == 2 * number + 3)  # type: ignore[misc]
+        assert all(one.is_watch for one in api.requests[seen:]), "listed anew"
+    counts = cluster.pod_watch.counts
+    assert (counts.lists, counts.broken, counts.errors, cluster.degradation) == (1, 1, 0, "")
+
+
+def test_bookmarks_move_the_version_on(api: ApiServer, cluster: Cluster) -> None:
+    """Else a quiet node's watch would resume from a version that is compacted."""
+    api.put(make_pod("a"))
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    api.put(make_pod("elsewhere", node="n2"))
+    api.bookmark()
+    wait(lambda: cluster.pod_watch.counts.bookmarks == 1)
+    seen = len(api.requests)
+    api.end_watches()
+    api.wait_watches(2, after=seen)
+    resumed = next(one for one in api.requests[seen:] if one.path == "/api/v1/pods")
+    assert resumed.parameters["resourceVersion"] == str(api.objects.revision)
+    assert resumed.parameters["allowWatchBookmarks"] == "true"
+
+
+@pytest.mark.parametrize("is_status", [False, True])
+def test_gone_is_listed_anew(api: ApiServer, cluster: Cluster, is_status: bool) -> None:
+    api.is_410_a_status = is_status
+    api.put(make_pod("a"))
+    api.put(make_pod("b"))
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    api.delete(make_pod("b"))
+    wait(lambda: len(cluster.pods) == 1)
+    api.compact()
+    api.disconnect()
+    api.put(make_pod("c"))
+    wait(lambda: cluster.pod_watch.counts.lists == 2)
+    wait(lambda: {pod.name for pod in cluster.pods.all()} == {"a", "c"})
+    assert cluster.pod_watch.counts.gone >= 1
+
+
+def test_an_api_that_is_away_is_told_once_and_heals(
+    api: ApiServer, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.forbidden.add("pods")
+    with caplog.at_level(logging.INFO):
+        assert not cluster.start(wait_seconds=0.05)
+        wait(lambda: cluster.pod_watch.counts.errors >= 3)
+        assert "forbidden (403)" in cluster.degradation
+        assert name(cluster, "shop/a") is None
+        api.put(make_pod("a"))
+        api.forbidden.clear()
+        wait(lambda: name(cluster, "shop/a") is not None)
+        wait(lambda: cluster.degradation == "")
+    told = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Pods")]
+    assert len(told) == 2 and "named by container id" in told[0] and "answers again" in told[1]
+
+
+def test_every_kind_of_wrong_answer_is_borne(api: ApiServer, cluster: Cluster) -> None:
+    api.refuse(503, 2)
+    api.refuse(401)
+    api.refuse(429)
+    api.refuse(500, 2)
+    api.put(make_pod("a"))
+    cluster.start()
+    wait(lambda: len(cluster.pods) == 1)
+    wait(lambda: cluster.degradation == "")
+
+
+def test_rests_grow_to_a_minute() -> None:
+    rests = [find_longest_rest(failures, 1.0) for failures in (1, 2, 3, 6, 7, 100)]
+    assert rests == [1.0, 2.0, 4.0, 32.0, MAX_REST_SECONDS, MAX_REST_SECONDS]
+
+
+def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {}}}
+    api.put(namespace)
+    api.put(make_pod("a"))
+    api.put(make_pod("dns", namespace="kube-system"))
+    cluster.start(wait_seconds=5.0)
+    assert name(cluster, "kube-system/dns") == PodName("kube-system", "dns", False, SYSTEM)
+    api.wait_watches(2)
+    generation = cluster.generation
+    api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/watch": "false"}}})
+    wait(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, LABELLED))
+    assert cluster.generation > generation
+    api.put(namespace)
+    wait(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, ""))
+
+
+def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster: Cluster) -> None:
+    api.forbidden.update(("namespaces", "nodes"))
+    api.put(make_pod("a"))
+    assert cluster.start(wait_seconds=5.0)
+    assert name(cluster, "shop/a") is not None
+    wait(lambda: "labels of namespaces are not followed" in cluster.degradation)
+    assert (cluster.zone, cluster.node_addresses) == ("", frozenset())
+
+
+def test_figures_tell_of_the_api(api: ApiServer, cluster: Cluster) -> None:
+    api.put(NODE)
+    api.put(make_pod("a"))
+    cluster.start(wait_seconds=5.0)
+    api.wait_watches(2)
+    wait(lambda: cluster.pod_watch.is_current)
+    figures = {figure.name: figure.value for figure in cluster.figures()}
+    assert figures["kubernetes_pods"] == 1 and figures["kubernetes_is_current"] == 1
+    assert figures["kubernetes_requests"] == len(api.requests) == 5
+    assert figures["kubernetes_contact_age_seconds"] < 5
+
+
+def test_a_kubeconfig_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match=r"the kubeconfig .*/none"):
+        open_client(tmp_path / "none")
+    with pytest.raises(AccessError, match="service account of this Pod"):
+        open_client(None)

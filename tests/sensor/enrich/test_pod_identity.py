@@ -1,0 +1,133 @@
+"""Names of Pods: of the service, of the client, of what is not known yet and is later."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from sensor.calls import Hop, Service, WorkloadKind
+from sensor.enrich.cgroup import CgroupOwner
+from sensor.enrich.kubernetes.cluster import PodName
+from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_uid
+from tests.sensor.enrich.test_identity import Node
+
+CART = make_deployment_pod("cart")
+PLACE = f"shop/{CART['metadata']['name']}"
+
+
+@dataclass
+class FakePods:
+    """Pods by uid."""
+
+    names: dict[str, PodName] = field(default_factory=dict)
+    generation: int = 0
+    node_addresses: frozenset[str] = frozenset()
+
+    def name(self, owner: CgroupOwner) -> PodName | None:
+        return self.names.get(owner.pod_uid)
+
+    def tell(self, uid: str, name: PodName) -> None:
+        self.names[uid] = name
+        self.generation += 1
+
+
+@pytest.fixture
+def pods() -> FakePods:
+    return FakePods()
+
+
+@pytest.fixture
+def node(tmp_path: Path, pods: FakePods) -> Node:
+    return Node(tmp_path, pods=pods)
+
+
+def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: FakePods) -> None:
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    cgroup_id = node.add_cgroup(find_cgroup(CART))
+    assert node.identity.service(cgroup_id, 8080, "10.244.1.7") == Service(
+        cluster="",
+        namespace="shop",
+        workload="cart",
+        workload_kind=WorkloadKind.KUBERNETES,
+        host_name="",
+        port=8080,
+    )
+    assert node.identity.client_workload(cgroup_id, "10.244.1.7", 40_000) == "shop/cart"
+    assert node.identity.client_service(cgroup_id).workload == "cart"
+
+
+def test_a_pod_that_is_not_known_is_its_container_and_heals(node: Node, pods: FakePods) -> None:
+    cgroup_id = node.add_cgroup(find_cgroup(CART))
+    end = (cgroup_id, 8080, "10.244.1.7")
+    before = node.identity.service(*end)
+    assert (before.workload, before.workload_kind) == (make_container_id(f"{PLACE}/app")[:12], WorkloadKind.CONTAINER)
+    assert not node.identity.rename()
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", True, ""))
+    assert node.identity.rename()
+    assert (node.identity.service(*end).workload, node.identity.hop(*end)) == ("cart", Hop.PROXY)
+    assert node.identity.client_workload(cgroup_id, "", 0) == "shop/cart"
+    assert not node.identity.rename()
+
+
+def test_a_process_in_the_pods_own_cgroup_is_of_the_pod(node: Node, pods: FakePods) -> None:
+    path = find_cgroup(CART).rpartition("/")[0]
+    cgroup_id = node.add_cgroup(path)
+    assert node.identity.service(cgroup_id, 80, "10.244.1.7").workload == f"pod-{make_uid(PLACE)}"
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    node.identity.rename()
+    assert node.identity.service(cgroup_id, 80, "10.244.1.7").workload == "cart"
+
+
+def test_a_pod_that_died_before_it_was_named_is_named(node: Node, pods: FakePods) -> None:
+    """Its cgroup is gone with it; the index knew it, and the API says later who it was."""
+    path = find_cgroup(CART)
+    cgroup_id = node.add_cgroup(path)
+    node.identity.refresh()
+    (node.tree / path.lstrip("/")).rmdir()
+    node.identity.refresh()
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    assert node.identity.service(cgroup_id, 8080, "10.244.1.7").workload == "cart"
+    node.identity.refresh()
+    assert node.identity.service(cgroup_id, 8080, "10.244.1.7").workload == "cart"
+
+
+def test_a_listener_inherited_from_the_root_is_of_the_pod_where_its_process_is_now(node: Node, pods: FakePods) -> None:
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    node.proc.add(70, sockets=(501,), cgroup=f"0::{find_cgroup(CART)}\n")
+    node.listen(8080, 501)
+    assert node.identity.service(node.root_id, 8080, "127.0.0.1").workload == "cart"
+
+
+def test_a_hybrid_host_names_pods_by_version_1_cgroups(node: Node, pods: FakePods) -> None:
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    path = find_cgroup(CART, driver="cgroupfs")
+    node.proc.add(70, sockets=(501,), cgroup=f"5:memory:{path}\n1:name=systemd:{path}\n0::/\n")
+    node.listen(8080, 501)
+    assert node.identity.service(node.root_id, 8080, "10.244.1.7").workload == "cart"
+
+
+def test_what_is_left_out_is_known_by_end_and_by_client(node: Node, pods: FakePods) -> None:
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, "off"))
+    cgroup_id = node.add_cgroup(find_cgroup(CART))
+    end = (cgroup_id, 8080, "10.244.1.7")
+    assert node.identity.service(*end).workload == "cart"
+    assert node.identity.why_end_left_out(*end) == node.identity.why_left_out(cgroup_id) == "off"
+    pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
+    node.identity.rename()
+    assert (node.identity.why_end_left_out(*end), node.identity.why_left_out(cgroup_id)) == ("", "")
+
+
+def test_probes_come_from_the_node_itself_or_the_same_pod(node: Node, pods: FakePods) -> None:
+    server, sidecar = node.add_cgroup(find_cgroup(CART)), node.add_cgroup(find_cgroup(CART, "istio-proxy"))
+    other = node.add_cgroup(find_cgroup(make_deployment_pod("web")))
+    kubelet = node.add_cgroup("/system.slice/kubelet.service")
+    pods.node_addresses = frozenset({"192.0.2.4"})
+    asked = [node.identity.is_node_client(peer, "10.244.1.1", server) for peer in (kubelet, sidecar, other, 0)]
+    assert asked == [True, True, False, False]
+    assert node.identity.is_node_client(0, "192.0.2.4", server)
+    assert [node.identity.is_kubelet(one) for one in (kubelet, server)] == [True, False]
+
+
+def test_a_unit_is_a_unit_beside_kubernetes(node: Node, pods: FakePods) -> None:
+    cgroup_id = node.add_cgroup("/system.slice/kubelet.service")
+    assert node.identity.client_workload(cgroup_id, "", 0) == "kubelet.service"
