@@ -5,34 +5,23 @@ The sensor's own uplink against the real collector; no capture, so no root.
 
 import asyncio
 import json
-import random
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from collector.trust.authority_file import read_own_authority
-from collector.trust.identity import read_certificate
-from sensor.clock import Clock
-from sensor.enroll_command import TOKEN_VARIABLE
-from sensor.main import build_app
-from sensor.spool import Spool
-from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings
-from sensor.uplink.keeper import CertificateKeeper
 from sensor.uplink.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.certificates import make_certificate
-from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
+from tests.e2e.enrolled import command, dialling, enroll, greet, read_serial, wait_for_line
+from tests.sensor.uplink.sending import IDENTITY, make_keeper
 
 pytestmark = pytest.mark.store
-NODE = ("--node", IDENTITY.node, "--cluster", IDENTITY.cluster)
 
 
 @pytest.fixture(scope="module")
@@ -45,91 +34,6 @@ def collector(data: Path) -> Iterator[RunningCollector]:
     running = RunningCollector(data, "--sensor-auth", "certificate")
     yield running
     assert running.stop() == 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What a command said, and its exit code."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def run(*arguments: str, token: str = "") -> Done:
-    """A command in this process: another one would take seconds to start."""
-    result = CliRunner().invoke(build_app(), list(arguments), input=token, env={TOKEN_VARIABLE: ""})
-    return Done(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
-
-
-def command(data: Path, *arguments: str) -> str:
-    done = run(*arguments, "--data-dir", str(data))
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def enroll(address: str, state: Path, token: str, *extra: str) -> Done:
-    return run("enroll", "--collector", address, "--state-dir", str(state), *NODE, *extra, token=token)
-
-
-@asynccontextmanager
-async def dialling(address: str, directory: Path, keeper: CertificateKeeper) -> AsyncIterator[Uplink]:
-    spool = Spool(directory / f"spool-{random.random()}", boot_id=BOOT, limit_bytes=1 << 20)
-    uplink = Uplink(
-        settings=UplinkSettings(
-            target=parse_target(address),
-            identity=IDENTITY,
-            token=str,
-            first_backoff_seconds=0.05,
-            longest_backoff_seconds=0.1,
-        ),
-        keeper=keeper,
-        spool=spool,
-        clock=Clock(),
-        listener=Listener(),
-        random_source=lambda: 0.5,
-    )
-    running = asyncio.create_task(uplink.run())
-    try:
-        yield uplink
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        spool.close()
-
-
-def greet(address: str, directory: Path, **files: object) -> str:
-    """One sensor's dial: "" when it was welcomed, else what it says of the failure."""
-    keeper = make_keeper(directory, parse_target(address), **files)  # type: ignore[arg-type]
-
-    async def dial() -> str:
-        async with dialling(address, directory, keeper) as uplink:
-            welcome = asyncio.create_task(uplink.wait_welcome())
-            try:
-                async with asyncio.timeout(30):
-                    while not welcome.done() and "UNAVAILABLE" not in uplink.last_error:
-                        await asyncio.sleep(0.01)
-                if welcome.done():
-                    welcome.result()
-                return uplink.last_error
-            except UplinkRejectedError as error:
-                return str(error)
-            finally:
-                welcome.cancel()
-                await asyncio.gather(welcome, return_exceptions=True)
-
-    return asyncio.run(dial())
-
-
-def wait_for_line(collector: RunningCollector, pattern: str) -> str:
-    """The first line of the collector's log that matches."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in collector.errors:
-            if re.search(pattern, line):
-                return line
-        time.sleep(0.02)
-    raise AssertionError(f"no line matches {pattern!r} in {''.join(collector.errors)}")
 
 
 def read_counter(data: Path, collector: RunningCollector, name: str) -> float:
@@ -330,15 +234,6 @@ def test_revocation_ends_a_stream_within_seconds(collector: RunningCollector, da
     wait_for_line(collector, r"is refused: Certificate [0-9a-f]+ is revoked; enrol this sensor again\.")
     listed = [json.loads(line) for line in command(data, "certificates", "list").splitlines()]
     assert sum(item["is_revoked"] for item in listed) == 1
-
-
-def read_serial(path: Path) -> str:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    content = path.read_bytes()
-    leaf = x509.load_pem_x509_certificates(content)[0]
-    return read_certificate(leaf.public_bytes(Encoding.DER)).serial_text
 
 
 def test_who_dials_beside_the_gate_is_refused(collector: RunningCollector, tmp_path: Path) -> None:

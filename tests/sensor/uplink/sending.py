@@ -91,6 +91,7 @@ def make_keeper(
     server_name: str = "",
     token_file: Path | None = None,
     look_seconds: float = 0.05,
+    clock: Clock | None = None,
 ) -> CertificateKeeper:
     """Of IDENTITY's node."""
     state = StateDirectory(directory / "state")
@@ -104,7 +105,7 @@ def make_keeper(
             look_seconds=look_seconds,
         ),
         CertificateFiles(state, ca_file=ca_file, cert_file=cert_file, key_file=key_file),
-        Clock(),
+        clock or Clock(),
     )
 
 
