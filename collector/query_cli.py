@@ -1,4 +1,4 @@
-"""`apidae endpoints|consumers|alerts|coverage|sensors`: ask a collector over its HTTP API; a table, JSON or CSV out.
+"""`apidae endpoints|consumers|alerts|incidents|coverage|sensors`: ask a collector; a table, JSON or CSV out.
 
 JSON is what the API says and CSV has every column; a table has those for which the terminal is wide enough, and all of
 them in a pipe.
@@ -95,6 +95,16 @@ ALERT_COLUMNS = _columns(
     ("opened_at", "opened_at", 0),
     ("observed_rate", "observed_rate", 3),
     ("expected_rate", "expected_rate", 4),
+)
+INCIDENT_COLUMNS = _columns(
+    ("id", "id", 6),
+    ("state", "state", 0),
+    ("severity", "severity", 0),
+    ("actor", "actor", 2),
+    ("title", "title", 0),
+    ("alerts", "alerts", 3),
+    ("risks", "risks", 4),
+    ("opened_at", "opened_at", 0),
 )
 PORT_COLUMNS = _columns(
     ("node", "node", 3),
@@ -223,6 +233,18 @@ def register(app: typer.Typer) -> None:
         """List alerts, newest first."""
         asked = {"state": state, "kind": kind, "limit": str(limit)}
         _print(fetch(url, token, "alerts", asked)["items"], ALERT_COLUMNS, output)
+
+    @app.command("incidents")
+    def incidents(
+        state: Annotated[str, typer.Option("--state", help="open or closed; default both.")] = "",
+        limit: LimitOption = 50,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List incidents, all that one actor did, newest first."""
+        asked = {"state": state, "limit": str(limit)}
+        _print(fetch(url, token, "incidents", asked)["items"], INCIDENT_COLUMNS, output)
 
     @app.command("coverage")
     def coverage(

@@ -32,6 +32,12 @@ _WORDS = {
         risk="API1:2023",
         advice="Check that the caller may see these objects; revoke its credential if not.",
     ),
+    AlertKind.BULK_READING: _Words(
+        title="takes {count} records of {where}",
+        count="records that its calls returned",
+        risk="API6:2023",
+        advice="Check that the caller may export; limit how many records a page may hold.",
+    ),
     AlertKind.OBJECT_PROBING: _Words(
         title="reads objects of {count} others, such as {where}",
         count="owners of the objects it read, who alone read them until then",
@@ -89,6 +95,16 @@ def title_abuse(signal: AbuseSignal) -> str:
     words = _WORDS[signal.kind]
     who = signal.consumer or "A crowd of callers"
     return f"{who} {words.title.format(count=f'{signal.count:,}', where=signal.endpoint_label or 'the API')}"
+
+
+def name_risk(kind: AlertKind) -> str:
+    """The OWASP id of what a kind is evidence for."""
+    return _WORDS[kind].risk
+
+
+def advise_abuse(kind: AlertKind) -> str:
+    """What to do, one sentence."""
+    return _WORDS[kind].advice
 
 
 def explain_abuse(signal: AbuseSignal) -> str:

@@ -11,6 +11,7 @@ class AlertKind(StrEnum):
     VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
     VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
     ENUMERATION = "enumeration"  # A consumer takes many different objects of one endpoint (API1:2023).
+    BULK_READING = "bulk_reading"  # A consumer takes many records at a time (API6:2023).
     OBJECT_PROBING = "object_probing"  # A consumer reads objects of many others (API1:2023).
     CREDENTIAL_STUFFING = "credential_stuffing"  # Logins are tried and refused (API2:2023).
     CODE_GUESSING = "code_guessing"  # One-time codes are tried and refused (API2:2023).
@@ -36,6 +37,14 @@ class Severity(StrEnum):
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
+
+
+class Confidence(StrEnum):
+    """How sure the accusation is."""
+
+    LOW = "low"  # A notice: too little is known yet of what is ordinary here. It accuses nobody.
+    MEDIUM = "medium"  # Judged by what is ordinary for those nobody knows.
+    HIGH = "high"  # Judged by peers or by the subject's own past.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +77,7 @@ class Alert:
     acknowledged_at: float | None = None
     muted_until: float | None = None
     is_expected: bool = False
+    confidence: Confidence = Confidence.MEDIUM
+    risk: str = ""  # OWASP API Security Top 10, as `API1:2023`; empty where it is none of them.
+    advice: str = ""  # What to do, one sentence.
+    incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.

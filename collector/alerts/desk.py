@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from collector.alerts.alert import Alert, AlertKind, AlertState
+from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
 from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
 from collector.alerts.report import Report, name_subject, report_signal
 from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
@@ -76,6 +77,22 @@ class AlertDesk:
         """One alert."""
         return self._table.get(alert_id)
 
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> Sequence[Incident]:
+        """At most `limit` incidents by (opened_at, id) descending."""
+        return self._table.list_incidents(state=state, limit=limit, after=after)
+
+    def get_incident(self, incident_id: str) -> Incident | None:
+        """One incident."""
+        return self._table.get_incident(incident_id)
+
+    def list_entries(self, incident_id: str) -> Sequence[IncidentEntry]:
+        """The timeline of an incident, oldest first."""
+        return self._table.list_entries(incident_id)
+
+    def list_incident_alerts(self, incident_id: str) -> Sequence[Alert]:
+        """Its alerts, newest first."""
+        return self._table.list_incident_alerts(incident_id)
+
     def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:
         """Someone looks into it."""
         now = self._clock()
@@ -113,10 +130,14 @@ class AlertDesk:
                 )
             self._table.record(AlertAction(alert_id=alert_id, time=now, action=action, actor=by, until=until), silence)
             self._table.save([alert])
+            self._table.write_entries([write_entry(alert, Happening(action), now, why=f"By {by}.")])
             self._lifecycle.change(alert)
             return alert
 
     def _keep(self, alerts: list[Alert], now: float) -> None:
+        entries = self._lifecycle.take_entries()
+        if entries:
+            self._table.write_entries(entries)
         if not alerts:
             return
         newest = list({alert.id: alert for alert in alerts}.values())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.incident import Happening, IncidentEntry, Incidents, name_actor, write_entry
 from collector.alerts.report import Report, name_subject
 
 DAILY_BUDGET = 2  # Alerts below high severity that detectors may open in 24 h, whole installation.
@@ -33,6 +34,7 @@ _SPECIFICITY = {
     AlertKind.FUNCTION_PROBING: 4,
     AlertKind.CODE_GUESSING: 4,
     AlertKind.CREDENTIAL_STUFFING: 4,
+    AlertKind.BULK_READING: 5,
     AlertKind.ENUMERATION: 5,
     AlertKind.OBJECT_PROBING: 6,
 }
@@ -64,6 +66,8 @@ class Lifecycle:
         self._suppressed: dict[str, float] = {}
         self._muted: dict[str, float] = {}
         self._expected: set[str] = set()
+        self._incidents = Incidents()
+        self._entries: list[IncidentEntry] = []
         self.suppressed_count = 0
 
     @property
@@ -81,6 +85,12 @@ class Lifecycle:
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
+            self._incidents.note(alert.incident_id or alert.id, _actor(alert), alert.updated_at)
+
+    def take_entries(self) -> list[IncidentEntry]:
+        """What the timelines of incidents gained since this was asked last."""
+        entries, self._entries = self._entries, []
+        return entries
 
     def take(self, report: Report, now: float) -> Alert | None:
         """The alert as changed by a report; None where nothing is to be stored."""
@@ -107,6 +117,7 @@ class Lifecycle:
             life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
             self._closed[identity] = self._lives.pop(identity)
             closed.append(life.alert)
+            self._note(life.alert, Happening.CLOSED, now)
         kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
         self._closed = dict(kept[-_CLOSED_MAX:])
         return closed
@@ -117,6 +128,7 @@ class Lifecycle:
             if life.alert.kind is kind and life.alert.node == node:
                 life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
                 self._closed[identity] = self._lives.pop(identity)
+                self._note(life.alert, Happening.CLOSED, now)
                 return life.alert
         return None
 
@@ -150,8 +162,11 @@ class Lifecycle:
         return None
 
     def _open(self, report: Report, now: float) -> Alert:
+        alert_id = self._new_id()
+        actor = name_actor(report.endpoint_id, report.consumer, report.node)
         alert = Alert(
-            id=self._new_id(),
+            id=alert_id,
+            incident_id=self._incidents.find(alert_id, actor, now),
             state=AlertState.OPEN,
             opened_at=now,
             closed_at=None,
@@ -163,6 +178,7 @@ class Lifecycle:
         if _is_budgeted(report.kind, report.severity):
             self._opened_at.append(now)
         self._suppressed.pop(report.subject, None)
+        self._note(alert, Happening.OPENED, now)
         return alert
 
     def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
@@ -170,6 +186,7 @@ class Lifecycle:
         self._lives[life.alert.id] = life
         life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=now)
         life.last_report_at = now
+        self._note(life.alert, Happening.REOPENED, now, report)
         return life.alert
 
     def _update(self, life: _Life, report: Report, now: float) -> Alert | None:
@@ -188,8 +205,11 @@ class Lifecycle:
             life.subjects.add(report.subject)
             life.evidence.append(life.alert.title if names_it else report.title)
             del life.evidence[_EVIDENCE_MAX:]
+            self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
             return None
+        if not is_new and report.kind not in _VOLUME:  # Those say so in every window.
+            self._note(life.alert, Happening.GREW, now, report)
         severity = max(severity, life.alert.severity, key=_RANKS.__getitem__)
         if names_it or is_own:
             life.why = report.why
@@ -212,6 +232,14 @@ class Lifecycle:
             del self._suppressed[next(iter(self._suppressed))]
         return True
 
+    def _note(self, alert: Alert, happening: Happening, now: float, report: Report | None = None) -> None:
+        """One entry more of the alert's incident, in the words of a report where there is one."""
+        self._incidents.note(alert.incident_id, _actor(alert), now)
+        title, why = (report.title, report.why) if report is not None else ("", "")
+        self._entries.append(write_entry(alert, happening, now, title, why))
+        if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
+            self._incidents.note(alert.incident_id, report.consumer, now)
+
     def _muted_until(self, subject: str, now: float) -> float | None:
         until = self._muted.get(subject, 0.0)
         return until if until > now else None
@@ -231,8 +259,13 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
         "window_start",
         "window_end",
     )
+    judgement = ("confidence", "risk", "advice")
     figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
-    return {name: getattr(report, name) for name in (*names, *figures)} | {"updated_at": now}
+    return {name: getattr(report, name) for name in (*names, *judgement, *figures)} | {"updated_at": now}
+
+
+def _actor(alert: Alert) -> str:
+    return name_actor(alert.endpoint_id, alert.consumer, alert.node)
 
 
 def _is_budgeted(kind: AlertKind, severity: Severity) -> bool:

@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
-from collector.alerts.abuse import explain_abuse, grade_abuse, title_abuse
-from collector.alerts.alert import AlertKind, Severity
-from collector.alerts.signal import AbuseSignal, AlertSignal, Direction, Signal
-from collector.alerts.wording import explain_signal, grade_signal, title_signal
+from collector.alerts.abuse import advise_abuse, explain_abuse, grade_abuse, name_risk, title_abuse
+from collector.alerts.alert import AlertKind, Confidence, Severity
+from collector.alerts.signal import AbuseSignal, AlertSignal, Basis, Direction, Signal
+from collector.alerts.wording import advise_signal, explain_signal, grade_signal, title_signal
 
 _CALM_SECONDS_MIN = 120
 _CALM_WINDOWS = 3
 _CALM_SECONDS_ABUSE = 600  # A signal comes at the crossing and when the count grew by half: not in every window.
 _CALM_SECONDS_MAX = 3_600
+RISK_VOLUME = "API4:2023"  # Of a caller who takes more than its share.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,9 @@ class Report:
     score: float = 1.0
     calls: int = 0
     loss_ratio: float = 0.0
+    confidence: Confidence = Confidence.HIGH
+    risk: str = ""
+    advice: str = ""
 
     @property
     def subject(self) -> str:
@@ -68,7 +72,16 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         score=1 - 0.5 ** (signal.count / max(signal.ceiling, 1)),
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,
+        confidence=_rate_confidence(signal.basis, signal.is_notice),
+        risk=name_risk(signal.kind),
+        advice=advise_abuse(signal.kind),
     )
+
+
+def _rate_confidence(basis: Basis, is_notice: bool) -> Confidence:
+    if is_notice:
+        return Confidence.LOW
+    return Confidence.MEDIUM if basis is Basis.PRIOR else Confidence.HIGH
 
 
 def _report_volume(signal: AlertSignal) -> Report:
@@ -90,4 +103,7 @@ def _report_volume(signal: AlertSignal) -> Report:
         score=signal.score,
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,
+        confidence=_rate_confidence(signal.basis, signal.is_notice),
+        risk=RISK_VOLUME if signal.consumer and signal.direction is Direction.ABOVE else "",
+        advice=advise_signal(signal),
     )

@@ -5,10 +5,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
+from collector.alerts.incident import Happening, Incident, IncidentEntry
 
 _COLUMNS = ", ".join(field.name for field in fields(Alert))
 _RESTORED_MAX = 10_000
+_ENTRIES_MAX = 1_000  # The newest of a timeline.
+_ENTRY_COLUMNS = ", ".join(field.name for field in fields(IncidentEntry))
+_SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Gravest last.
+# Alerts from before there were incidents are one each.
+_INCIDENTS = f"""
+SELECT if(incident_id = '', id, incident_id) AS incident,
+    argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
+    max(state = 'open') AS is_open,
+    arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS severity_most,
+    argMax(title, opened_at) AS title_newest,
+    arraySort(groupUniqArray(kind)) AS kinds,
+    arraySort(arrayFilter(r -> r != '', groupUniqArray(risk))) AS risks,
+    count() AS alerts_count,
+    min(opened_at) AS first_at,
+    max(updated_at) AS last_at
+FROM alerts FINAL
+GROUP BY incident
+"""
 
 
 class Place(Protocol):
@@ -104,11 +123,75 @@ class AlertTable:
         condition = "(state = 'open' OR updated_at > {since:Float64}) ORDER BY opened_at DESC LIMIT {limit:UInt32}"
         return self._select(condition, {"since": since, "limit": _RESTORED_MAX})
 
+    def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
+        """Append to timelines."""
+        self._database.insert_records("incident_entries", entries)
+
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> tuple[Incident, ...]:
+        """At most `limit` incidents by (opened_at, id) descending."""
+        conditions, parameters = ["1"], {"limit": limit}  # type: tuple[list[str], dict[str, Any]]
+        if state is not None:
+            conditions.append("is_open = {is_open:UInt8}")
+            parameters["is_open"] = int(state is AlertState.OPEN)
+        if after is not None:
+            conditions.append("(first_at, incident) < ({opened_at:Float64}, {id:String})")
+            parameters |= {"opened_at": after.opened_at, "id": after.id}
+        order = "ORDER BY first_at DESC, incident DESC LIMIT {limit:UInt32}"
+        return self._select_incidents(f"{_INCIDENTS} HAVING {' AND '.join(conditions)} {order}", parameters)
+
+    def get_incident(self, incident_id: str) -> Incident | None:
+        """One incident."""
+        found = self._select_incidents(f"{_INCIDENTS} HAVING incident = {{id:String}}", {"id": incident_id})
+        return found[0] if found else None
+
+    def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
+        """Its alerts, newest first."""
+        condition = "incident_id = {id:String} OR (incident_id = '' AND id = {id:String})"
+        return self._select(f"{condition} ORDER BY opened_at DESC, id DESC", {"id": incident_id})
+
+    def list_entries(self, incident_id: str) -> tuple[IncidentEntry, ...]:
+        """The timeline of an incident, oldest first; of a long one the newest entries."""
+        columns = self._database.query_columns(
+            f"SELECT {_ENTRY_COLUMNS} FROM incident_entries WHERE incident_id = {{id:String}} "
+            "ORDER BY time DESC, alert_id, happening LIMIT {limit:UInt32}",
+            {"id": incident_id, "limit": _ENTRIES_MAX},
+        )
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        return tuple(
+            IncidentEntry(
+                **row
+                | {
+                    "happening": Happening(row["happening"]),
+                    "kind": AlertKind(row["kind"]),
+                    "severity": Severity(row["severity"]),
+                }
+            )
+            for row in reversed(rows)
+        )
+
     def list_silences(self) -> tuple[dict[str, float], set[str]]:
         """Muted subjects with the end of the mute, and expected subjects."""
         columns = self._database.query_columns("SELECT subject, muted_until, is_expected FROM alert_mutes FINAL")
         rows = list(zip(columns["subject"], columns["muted_until"], columns["is_expected"], strict=True))
         return {subject: until for subject, until, _ in rows if until}, {subject for subject, _, is_on in rows if is_on}
+
+    def _select_incidents(self, sql: str, parameters: dict[str, Any]) -> tuple[Incident, ...]:
+        columns = self._database.query_columns(sql, parameters)
+        return tuple(
+            Incident(
+                id=row["incident"],
+                actor=row["actor"],
+                state=AlertState.OPEN if row["is_open"] else AlertState.CLOSED,
+                severity=Severity(row["severity_most"]),
+                title=row["title_newest"],
+                kinds=tuple(AlertKind(kind) for kind in row["kinds"]),
+                risks=tuple(row["risks"]),
+                alerts=int(row["alerts_count"]),
+                opened_at=row["first_at"],
+                updated_at=row["last_at"],
+            )
+            for row in (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        )
 
     def _select(self, condition: str, parameters: dict[str, Any]) -> tuple[Alert, ...]:
         columns = self._database.query_columns(f"SELECT {_COLUMNS} FROM alerts FINAL WHERE {condition}", parameters)
@@ -119,4 +202,6 @@ def _read(row: dict[str, Any]) -> Alert:
     kind, state, severity = AlertKind(row["kind"]), AlertState(row["state"]), Severity(row["severity"])
     route_ids = tuple(int(value) for value in row["route_ids"])
     plain = {"kind": kind, "state": state, "severity": severity, "route_ids": route_ids}
-    return Alert(**{**row, **plain, "is_expected": bool(row["is_expected"])})
+    # Rows from before there was a confidence hold none.
+    confidence = Confidence(row["confidence"] or Confidence.MEDIUM)
+    return Alert(**{**row, **plain, "confidence": confidence, "is_expected": bool(row["is_expected"])})

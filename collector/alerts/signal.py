@@ -48,6 +48,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     novel_objects: int  # Objects of this window that the pair or consumer had not touched before.
     peers: int  # Other consumers of the endpoint that the expectation knows.
     loss_ratio: float
+    is_notice: bool = False  # The installation is too young to accuse anybody.
 
     @property
     def subject(self) -> tuple[str, str, str]:

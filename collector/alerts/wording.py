@@ -24,6 +24,8 @@ def grade_signal(signal: AlertSignal) -> Severity:
         return Severity.LOW
     if signal.consumer and is_scrape(signal.calls, signal.novel_objects):
         return Severity.HIGH
+    if signal.is_notice:
+        return Severity.LOW
     if signal.kind is AlertKind.VOLUME_ENDPOINT and signal.observed_rate < _RATIO_MEDIUM * signal.expected_rate:
         return Severity.LOW
     return Severity.MEDIUM
@@ -43,6 +45,15 @@ def title_signal(signal: AlertSignal) -> str:
     return f"{signal.consumer} calls {where} {format_rate(signal.observed_rate)}"
 
 
+def advise_signal(signal: AlertSignal) -> str:
+    """What to do, one sentence."""
+    if signal.consumer:
+        return "Ask the caller's owner whether this is meant; limit or block the caller if it is not."
+    if signal.direction is Direction.BELOW:
+        return "See whether the service and those who call it still run."
+    return "See which consumers call it more, and whether a release explains it."
+
+
 def explain_signal(signal: AlertSignal) -> str:
     """Observed, expected, why, the window, the loss."""
     who = signal.consumer or signal.endpoint_label
@@ -58,6 +69,8 @@ def explain_signal(signal: AlertSignal) -> str:
         sentence += f" {signal.novel_objects:,} of its calls went to objects it had not touched before."
     if signal.loss_ratio > 0:
         sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so the limit was widened."
+    if signal.is_notice:
+        sentence += " A notice only: too little is known yet of what is ordinary here."
     return sentence
 
 

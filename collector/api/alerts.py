@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from collector.alerts.alert import Alert, AlertKind, AlertState
+from collector.alerts.incident import Incident, IncidentEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,22 @@ class AlertRepository(Protocol):
 
     def get_alert(self, alert_id: str) -> Alert | None:
         """One alert."""
+        ...
+
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> Sequence[Incident]:
+        """At most `limit` incidents by (opened_at, id) descending."""
+        ...
+
+    def get_incident(self, incident_id: str) -> Incident | None:
+        """One incident."""
+        ...
+
+    def list_incident_alerts(self, incident_id: str) -> Sequence[Alert]:
+        """Its alerts, newest first."""
+        ...
+
+    def list_entries(self, incident_id: str) -> Sequence[IncidentEntry]:
+        """Its timeline, oldest first."""
         ...
 
     def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:

@@ -20,6 +20,7 @@ from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
+from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
@@ -117,6 +118,7 @@ def build_app(
     )
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
+    inside.include_router(build_incident_routes(alerts=alerts))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_watch_routes(watch=watch))
     inside.include_router(measured)

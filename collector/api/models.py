@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity
 from collector.api.base_model import Model, Ratio, Time
 from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
@@ -311,6 +311,10 @@ class AlertModel(Model):
     score: float = Field(description="0..1, higher is odder.")
     calls: int
     loss_ratio: float = Field(description="Of the sensors' calls in the window that were lost.")
+    confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
+    risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
+    advice: str = Field(description="What to do.")
+    incident_id: str = Field(description="What the same actor did belongs to one incident.")
     acknowledged_by: str
     acknowledged_at: Time | None
     muted_until: Time | None

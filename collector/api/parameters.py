@@ -203,6 +203,14 @@ class AlertParameters(Parameters):
     cursor: CursorWord = ""
 
 
+class IncidentParameters(Parameters):
+    """Filter and page of the list of incidents."""
+
+    state: AlertState | None = Field(default=None, description="open or closed; default both.")
+    limit: Limit = LIMIT_DEFAULT
+    cursor: CursorWord = ""
+
+
 class NoParameters(Parameters):
     """For routes that take none."""
 

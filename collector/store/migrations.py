@@ -5,7 +5,7 @@ The tables themselves are in collector/store/tables/, a file a room that writes 
 
 from collections.abc import Iterator, Mapping
 
-from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS
+from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS, INCIDENT_ENTRIES
 from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
 from collector.store.tables.kubernetes import EXPOSURES, PEER_ADDRESSES
 from collector.store.tables.layout import Added, Layout, Table, View
@@ -27,6 +27,7 @@ TABLES = (
     ALERTS,
     ALERT_ACTIONS,
     ALERT_MUTES,
+    INCIDENT_ENTRIES,
     SENSORS,
     COVERAGE_ROWS,
     COVERAGE_HOURS,

@@ -159,6 +159,16 @@ class _Page:
         }
         return render(self.templates, "endpoint.html", values)
 
+    def show_incident(self, request: Request, incident_id: str) -> Response:
+        """One incident with its alerts and its timeline. Raises Problem."""
+        incident = self.alerts.get_incident(incident_id)
+        if incident is None:
+            raise Problem(404, f"There is no incident {incident_id!r}; go back and reload.")
+        values = {**self.values(request), "incident": incident}
+        values["alerts"] = self.alerts.list_incident_alerts(incident_id)
+        values["entries"] = self.alerts.list_entries(incident_id)
+        return render(self.templates, "incident.html", values)
+
     def show_coverage(self, request: Request) -> Response:
         """What is read, what is not and why; as the inventory, a query that cannot be is told in a sentence."""
         query = {name: value for name, value in request.query_params.items() if value}
@@ -203,7 +213,7 @@ def build_page_routes(
 
 
 def _add_reading(router: APIRouter, page: _Page) -> None:
-    """The inventory and one endpoint."""
+    """The inventory, one endpoint, one incident."""
 
     @router.get("/")
     def show_inventory(request: Request) -> Response:
@@ -212,6 +222,10 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
     @router.get("/coverage")
     def show_coverage(request: Request) -> Response:
         return _to_login(request) if page.gate.refusal(request) else page.show_coverage(request)
+
+    @router.get("/incidents/{incident_id}")
+    def show_incident(request: Request, incident_id: str) -> Response:
+        return _to_login(request) if page.gate.refusal(request) else page.show_incident(request, incident_id)
 
     @router.get("/endpoints/{endpoint_id}")
     def show_endpoint(request: Request, endpoint_id: str) -> Response:

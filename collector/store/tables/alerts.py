@@ -1,6 +1,6 @@
 """The tables of alerts, of what people did to them, and of what is silenced."""
 
-from collector.store.tables.layout import DURABLE, Table
+from collector.store.tables.layout import DURABLE, Added, Table
 
 ALERT_RETENTION_DAYS = 400
 
@@ -41,6 +41,7 @@ ORDER BY id
 TTL toDateTime(opened_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
+    added=(Added(columns=dict.fromkeys(("confidence", "risk", "advice", "incident_id"), "String")),),
 )
 
 # What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect or unexpect. Append only.
@@ -57,6 +58,27 @@ CREATE TABLE IF NOT EXISTS alert_actions{{write_table}}{{on_cluster}} (
     note String
 ) ENGINE = {{engine_prefix}}MergeTree
 ORDER BY (alert_id, time)
+TTL toDateTime(time) + INTERVAL {ALERT_RETENTION_DAYS} DAY
+SETTINGS {DURABLE}
+""",
+)
+
+# The timelines of incidents (collector.alerts.incident.IncidentEntry). Append only.
+INCIDENT_ENTRIES = Table(
+    name="incident_entries",
+    shard_by="cityHash64(incident_id)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS incident_entries{{write_table}}{{on_cluster}} (
+    incident_id String,
+    time Float64,
+    alert_id String,
+    happening LowCardinality(String),
+    kind LowCardinality(String),
+    severity LowCardinality(String),
+    title String,
+    why String
+) ENGINE = {{engine_prefix}}MergeTree
+ORDER BY (incident_id, time)
 TTL toDateTime(time) + INTERVAL {ALERT_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerts.desk import AlertDesk
+from collector.alerts.incident import Happening
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
@@ -193,3 +194,31 @@ def test_table_returns_nothing_restorable_that_closed_long_ago(office: Office) -
     assert old is not None
     table.save([replace(old, updated_at=office.now + 5, state=AlertState.OPEN)])
     assert [alert.id for alert in table.list_restorable(office.now + 10)] == ["a001"]
+
+
+def test_incidents_hold_an_actors_alerts_and_their_timeline_also_after_a_restart(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, risk="API1:2023", advice="Do it.", confidence=Confidence.HIGH)])
+    office.now += 700  # The alert closes.
+    desk.take_reports([report_at(office, 2)])
+    office.now += 4_000
+    desk = office.open()
+    desk.take_reports([report_at(office, 1, title="again", risk="API4:2023")])
+    desk.acknowledge("a003", by="ann")
+    newest, older = desk.list_incidents(state=None, limit=10, after=None)
+    assert (newest.id, older.id) == ("a002", "a001")
+    assert (older.alerts, older.title, older.risks) == (2, "again", ("API1:2023", "API4:2023"))
+    assert (older.actor, older.state, older.severity) == (f"principal:{1:016x}", AlertState.OPEN, Severity.HIGH)
+    assert list(desk.list_incidents(state=None, limit=10, after=newest)) == [older]
+    assert [found.id for found in desk.list_incidents(state=AlertState.CLOSED, limit=10, after=None)] == ["a002"]
+    assert [alert.id for alert in desk.list_incident_alerts("a001")] == ["a003", "a001"]
+    entries = desk.list_entries("a001")
+    assert [(entry.alert_id, entry.happening) for entry in entries] == [
+        ("a001", Happening.OPENED),
+        ("a001", Happening.CLOSED),
+        ("a003", Happening.OPENED),
+        ("a003", Happening.ACKNOWLEDGED),
+    ]
+    assert entries[-1].why == "By ann."
+    assert desk.get_incident("a001") == older
+    assert desk.get_incident("a003") is None

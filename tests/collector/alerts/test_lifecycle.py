@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
+from collector.alerts.incident import INCIDENT_SECONDS, Happening
 from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
 from collector.alerts.report import Report
 
@@ -116,3 +117,37 @@ def test_healed_sensor_closes_at_once() -> None:
     closed = life.settle(AlertKind.SENSOR_LAG, "n", 5)
     assert closed is not None and closed.closed_at == 5
     assert life.settle(AlertKind.SENSOR_LAG, "n", 6) is None
+
+
+def test_alerts_of_one_actor_are_one_incident_with_a_timeline() -> None:
+    life = make_lifecycle(budget=9)
+    first = life.take(make_report(), 0)
+    life.take(make_report(AlertKind.ENUMERATION, title="takes objects", endpoint_id="e2"), 5)
+    life.advance(200)
+    later = life.take(make_report(AlertKind.SCANNING, endpoint_id="", window_end=9_000), 9_000)
+    other = life.take(make_report(consumer="c2", endpoint_id="e3"), 9_001)
+    assert first is not None and later is not None and other is not None
+    assert [first.incident_id, later.incident_id, other.incident_id] == ["a1", "a1", other.id]
+    told = [(entry.incident_id, entry.alert_id, entry.happening, entry.time) for entry in life.take_entries()]
+    assert told == [
+        ("a1", "a1", Happening.OPENED, 0),
+        ("a1", "a1", Happening.JOINED, 5),
+        ("a1", "a1", Happening.CLOSED, 200),
+        ("a1", "a2", Happening.OPENED, 9_000),
+        ("a3", "a3", Happening.OPENED, 9_001),
+    ]
+    assert life.take_entries() == []
+
+
+def test_an_actor_silent_for_longer_than_a_day_begins_a_new_incident_and_restores_remember() -> None:
+    life = make_lifecycle()
+    alert = life.take(make_report(), 0)
+    (closed,) = life.advance(200)
+    assert alert is not None
+    again = make_lifecycle(budget=9)
+    again.restore([closed], {}, set())
+    same = again.take(make_report(window_end=80_000), 80_000)
+    assert same is not None and same.incident_id == "a1"
+    again.advance(81_000)
+    new = again.take(make_report(window_end=180_000), 81_000 + INCIDENT_SECONDS + 1)
+    assert new is not None and new.incident_id == new.id

@@ -4,6 +4,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
 from collector.api.alerts import AlertPlace
 from tests.collector.inventory.seed import NOW
 
@@ -56,6 +57,35 @@ class MemoryAlerts:
 
     def get_alert(self, alert_id: str) -> Alert | None:
         return self.alerts.get(alert_id)
+
+    def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> list[Incident]:
+        ids = sorted({alert.incident_id for alert in self.alerts.values()} - {""}, reverse=True)
+        found = [incident for incident in map(self.get_incident, ids) if incident is not None]
+        kept = [incident for incident in found if state is None or incident.state is state]
+        return [incident for incident in kept if after is None or incident.id < after.id][:limit]
+
+    def get_incident(self, incident_id: str) -> Incident | None:
+        own = self.list_incident_alerts(incident_id)
+        if not own:
+            return None
+        return Incident(
+            id=incident_id,
+            actor=own[0].consumer,
+            state=own[0].state,
+            severity=own[0].severity,
+            title=own[0].title,
+            kinds=(own[0].kind,),
+            risks=(own[0].risk,),
+            alerts=len(own),
+            opened_at=own[0].opened_at,
+            updated_at=own[0].updated_at,
+        )
+
+    def list_incident_alerts(self, incident_id: str) -> list[Alert]:
+        return [alert for alert in self.alerts.values() if alert.incident_id == incident_id]
+
+    def list_entries(self, incident_id: str) -> list[IncidentEntry]:
+        return [write_entry(alert, Happening.OPENED, NOW) for alert in self.list_incident_alerts(incident_id)]
 
     def _change(self, alert_id: str, **columns: object) -> Alert | None:
         if alert_id in self.alerts:
