@@ -17,7 +17,7 @@ from collector.anomaly.engine import Engine
 from collector.ingest.reader import write_durably
 from collector.ingest.segment import Position
 
-VERSION = 4
+VERSION = 5
 
 
 class CheckpointError(Exception):

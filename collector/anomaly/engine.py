@@ -17,7 +17,7 @@ from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.loss import LossMeter
-from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
@@ -31,6 +31,7 @@ _PARENT_SHARE = 0.5  # Of a consumer's customary burst may go to an endpoint tha
 # Evidence that a subject nobody knows may show in a window and be ordinary, by window length: the stated priors.
 PAIR_PRIORS = {10: 12.0, 300: 150.0, 3_600: 1_000.0}
 CONSUMER_PRIORS = {10: 25.0, 300: 300.0, 3_600: 2_000.0}
+CROWDED_FLOORS = {10: 24.0}  # Of pairs, where many call: among them are pages that load 50 objects at once.
 ENDPOINT_WINDOWS = (60, 300, 3_600)
 
 
@@ -210,7 +211,18 @@ class Engine:
             return np.full(len(slots), -1, np.int64), np.zeros(len(slots))
         consumers = self.roster.pair_consumer[slots]
         levels = self.consumer_watches[self.pair_watches.index(watch)].levels(np.maximum(consumers, 0))
-        return self.roster.pair_endpoint[slots], np.where(consumers >= 0, _PARENT_SHARE * levels, 0.0)
+        endpoints, floor = self.roster.pair_endpoint[slots], np.where(consumers >= 0, _PARENT_SHARE * levels, 0.0)
+        crowded = CROWDED_FLOORS.get(watch.windows.window_seconds, 0.0)
+        if crowded:
+            is_crowded = self.roster.count_consumers(self.watermark)[np.maximum(endpoints, 0)] >= CROWD_MIN
+            floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
+        return endpoints, floor
+
+    def _consumer_of(self, watch: Watch, slot: int) -> int:
+        """The consumer's slot of a pair's or a consumer's own; -1: none."""
+        if watch.kind is AlertKind.VOLUME_CONSUMER:
+            return slot
+        return int(self.roster.pair_consumer[slot]) if watch.kind is AlertKind.VOLUME_PAIR else -1
 
     def _tell(self, watch: Watch, crossing: Crossing) -> AlertSignal:
         """A crossing with names and rates."""
@@ -239,6 +251,8 @@ class Engine:
             novel_objects=round(crossing.novel),
             peers=crossing.peers,
             loss_ratio=self.loss.ratio(self.watermark),
+            is_notice=bool(name.consumer)
+            and self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )
 
 

@@ -20,7 +20,9 @@ U64 = NDArray[np.uint64]
 class NoveltyBitmap:
     """Bits by slot: `count_novel` sets them and says how many were new."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_renewed: bool = True) -> None:
+        """`is_renewed`: bitmaps that are full begin anew; else who holds this asks `list_full` and forgets them."""
+        self._is_renewed = is_renewed
         self._words: U64 = np.zeros(0, np.uint64)  # slot * _WORDS + word.
 
     def grow(self, capacity: int) -> None:
@@ -39,8 +41,18 @@ class NoveltyBitmap:
         is_new = (self._words[word] & bit) == 0
         np.bitwise_or.at(self._words, word[is_new], bit[is_new])
         result[first[is_new]] = 1
-        self._renew(np.unique(slots))
+        if self._is_renewed:
+            self.forget(self.list_full(np.unique(slots)))
         return result
+
+    def count_bits(self, slots: Slots) -> NDArray[np.int64]:
+        """Bits set of each slot."""
+        count: NDArray[np.int64] = np.bitwise_count(self._words.reshape(-1, _WORDS)[slots]).sum(axis=1, dtype=np.int64)
+        return count
+
+    def list_full(self, slots: Slots) -> Slots:
+        """Which of distinct `slots` are so full that they hardly tell hashes apart."""
+        return slots[self.count_bits(slots) > BITS * _FILL_LIMIT]
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
@@ -53,7 +65,3 @@ class NoveltyBitmap:
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self._words = state["words"].astype(np.uint64)
-
-    def _renew(self, slots: Slots) -> None:
-        fill = np.bitwise_count(self._words.reshape(-1, _WORDS)[slots]).sum(axis=1)
-        self.forget(slots[fill > BITS * _FILL_LIMIT])

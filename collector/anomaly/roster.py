@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text, identify_consumers, name_consumer
 from collector.anomaly.detectors.contract import State
-from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.slots import Slots, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
+from collector.anomaly.touched import TouchedObjects
 from collector.inventory.naming import template
 from collector.rows import ConsumerColumn, Route, RowBatch
 
@@ -20,6 +20,8 @@ U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
 
 _PARTS = ("endpoints", "consumers", "pairs")
+CROWD_MIN = 10  # So many consumers of an endpoint are many.
+_COUNT_SECONDS = 60
 _ROUTES_MAX = 64  # Of one endpoint that a signal names.
 
 
@@ -55,9 +57,11 @@ class Roster:
             Subjects(consumers_max),
             Subjects(pairs_max),
         )
-        self.novelty = NoveltyBitmap()
+        self.novelty = TouchedObjects()
         self.pair_endpoint: Slots = np.zeros(0, np.int64)  # By pair slot; -1 once the endpoint was evicted.
         self.pair_consumer: Slots = np.zeros(0, np.int64)
+        self._counts: Slots = np.zeros(0, np.int64)  # Consumers by endpoint slot.
+        self._counted_at = 0
 
     @property
     def parts(self) -> tuple[Subjects, Subjects, Subjects]:
@@ -101,6 +105,15 @@ class Roster:
             evicted_pairs=evicted_pairs,
         )
 
+    def count_consumers(self, time: int) -> Slots:
+        """Consumers of each endpoint slot, as of a minute ago at the most."""
+        capacity = self.endpoints.table.capacity
+        if len(self._counts) < capacity or not self._counted_at <= time < self._counted_at + _COUNT_SECONDS:
+            endpoints = self.pair_endpoint[self.pairs.table.live()]
+            self._counts = np.bincount(endpoints[endpoints >= 0], minlength=capacity)
+            self._counted_at = time
+        return self._counts
+
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
         parts: dict[str, State] = {}
@@ -108,6 +121,7 @@ class Roster:
             arrays, names = part.dump()
             parts[name] = {**arrays, "names": np.frombuffer(names, np.uint8)}
         links: State = {"endpoint": self.pair_endpoint, "consumer": self.pair_consumer}
+        links |= {"counts": self._counts, "counted_at": np.array([self._counted_at])}
         return {**parts, "links": links, "novelty": self.novelty.dump()}
 
     def load(self, parts: dict[str, State]) -> None:
@@ -116,6 +130,7 @@ class Roster:
             part.load(parts[name], parts[name]["names"].tobytes())
         self.pair_endpoint = parts["links"]["endpoint"].astype(np.int64)
         self.pair_consumer = parts["links"]["consumer"].astype(np.int64)
+        self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])
         self.novelty.load(parts["novelty"])
 
     def _name_endpoint(self, route: Route) -> SubjectName:

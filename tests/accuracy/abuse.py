@@ -26,6 +26,7 @@ from tests.accuracy.node import Node, Seen
 
 KINDS = {
     AlertKind.ENUMERATION: "bola_enum",
+    AlertKind.BULK_READING: "scrape",
     AlertKind.OBJECT_PROBING: "bola_slow",
     AlertKind.CREDENTIAL_STUFFING: "stuffing",
     AlertKind.CODE_GUESSING: "otp_brute",

@@ -3,7 +3,8 @@
 The ceiling is the highest of three: what the plan states, less where peers or past days are known; FACTOR times the
 subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of its peers reached, lately or in their
 first days, for newcomers look around. What a subject does makes no ceiling before a whole day has passed, and never one
-of more than twice the present: an attack over midnight, or one that grows day by day, is still found.
+of more than twice the present: an attack over midnight, or one that grows day by day, is still found. What it did
+steadily in the installation's first hour it may go on doing (`project`): crawlers and partners were there before us.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ FACTOR = 1.6
 RARE_SHARE = 0.03
 PEERS_MIN = 10  # Fewer say nothing.
 _LEARN_MAX = 2.0  # Of a ceiling: what a day above it teaches at most.
+_HOUR_SECONDS = 3_600
 _DAY_SECONDS = 86_400
 _FADE_A_DAY = 0.9  # Of what past days teach.
 _KNOWN_DAYS = 2  # After them what a subject does on its days is known, if it is nothing.
@@ -38,6 +40,8 @@ class Horizon:
     seconds: int
     prior: float  # Where neither peers nor past days say more.
     floor: float  # Where they are known: they raise it.
+    factor: float = FACTOR  # Times the highest of the peers and of past days.
+    burst: float = np.inf  # So much of what comes at once counts at the most.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,11 @@ class Ceiling:
         self.plan = plan
         self._priors: F64 = np.array([horizon.prior for horizon in plan])[:, None]
         self._floors: F64 = np.array([horizon.floor for horizon in plan])[:, None]
+        self._seconds: F64 = np.array([horizon.seconds for horizon in plan], np.float64)[:, None]
+        self._bursts: F64 = np.array([horizon.burst for horizon in plan])[:, None]
+        lengths = [horizon.seconds for horizon in plan]
+        self._hour = lengths.index(_HOUR_SECONDS) if _HOUR_SECONDS in lengths else -1
+        self._factors: F64 = np.array([horizon.factor for horizon in plan])[:, None]
         self._sums = FadingSums(tuple(horizon.seconds for horizon in plan))
         self._today: F64 = np.zeros((len(plan), 0))
         self._yesterday: F64 = np.zeros((len(plan), 0))
@@ -93,10 +102,10 @@ class Ceiling:
     def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
         """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none)."""
         self._turn_day(time)
-        sums = self._sums.add(slots, amounts, time)
+        sums = self._sums.add(slots, np.minimum(amounts, self._bursts), time)
         past = self._past[:, slots]
-        own = FACTOR * past
-        peers = np.where(groups >= 0, FACTOR * self._common[:, groups], 0.0)
+        own = self._factors * past
+        peers = np.where(groups >= 0, self._factors * self._common[:, groups], 0.0)
         self._born[slots] = np.where(self._born[slots] == 0, self._day, self._born[slots])
         is_known = (self._born[slots] <= self._day - _KNOWN_DAYS) | ((groups >= 0) & (self._peers[groups] >= PEERS_MIN))
         ceilings = np.maximum(np.maximum(own, peers), np.where(is_known, self._floors, self._priors))
@@ -144,7 +153,7 @@ class Ceiling:
             late = np.maximum(self._today[row, live], self._yesterday[row, live])
             peaks = np.maximum(np.maximum(late, self._past[row, live]), self._begun[row, live])
             # A level below the prior makes no difference, and few are above.
-            high = np.flatnonzero(peaks * FACTOR > self._floors[row, 0])
+            high = np.flatnonzero(peaks * self._factors[row, 0] > self._floors[row, 0])
             order = high[np.lexsort((-peaks[high], groups[high]))]
             own = groups[order]
             first = np.searchsorted(own, np.arange(count))
@@ -153,6 +162,17 @@ class Ceiling:
             has[has] &= own[place[has]] == np.flatnonzero(has)
             self._common[row] = 0.0
             self._common[row, has] = peaks[order[place[has]]]
+
+    def project(self, live: Slots, time: int) -> None:
+        """The installation's first hour is over: what each of the `live` slots did in it, at the most what the plan
+        states for an hour, is ordinary from now on, for as long as it goes on."""
+        hour = self._hour
+        if hour < 0 or not len(live):
+            return
+        seen = self._sums.read(live, time)[hour] / (1 - np.exp(-1.0))  # An hour's rate fills the sum to that share.
+        self._past[:, live] = np.maximum(
+            self._past[:, live], np.minimum(seen, self._priors[hour]) * self._seconds / _HOUR_SECONDS
+        )
 
     def expect(self, slot: int) -> bool:
         """A person says that what the subject does is ordinary: the highest so far is its own past. False for -1."""

@@ -44,6 +44,10 @@ class AbuseDetector(Protocol):
         """A person says that this is ordinary; False where it is not this detector's or not known."""
         ...
 
+    def project(self, roster: Roster, time: int) -> None:
+        """The installation's first hour is over: what went on in it steadily is ordinary."""
+        ...
+
     def dump(self) -> State:
         """State for a checkpoint."""
         ...

@@ -7,7 +7,7 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AbuseSignal
 from collector.anomaly.abuse.contract import AbuseDetector, Finding
-from collector.anomaly.abuse.events import read_events
+from collector.anomaly.abuse.events import Bools, Events, read_events
 from collector.anomaly.abuse.functions import FunctionDetector
 from collector.anomaly.abuse.guesses import GuessDetector
 from collector.anomaly.abuse.missing import MissingDetector
@@ -15,10 +15,11 @@ from collector.anomaly.abuse.objects import ObjectDetector
 from collector.anomaly.abuse.overload import OverloadDetector
 from collector.anomaly.abuse.owners import OwnerDetector
 from collector.anomaly.abuse.rarity import Rarity
+from collector.anomaly.abuse.records import RecordDetector
 from collector.anomaly.abuse.sharing import SharingDetector
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
-from collector.anomaly.slots import Slots
+from collector.anomaly.slots import Slots, grow
 from collector.rows import RowBatch
 
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
@@ -32,6 +33,7 @@ class AbuseEngine:
         self._rarity = Rarity()
         self.detectors: tuple[AbuseDetector, ...] = (
             ObjectDetector(),
+            RecordDetector(),
             GuessDetector(),
             MissingDetector(),
             SharingDetector(),
@@ -40,6 +42,8 @@ class AbuseEngine:
             OwnerDetector(self._rarity),
         )
         self._first_time = 0
+        self._is_projected = False
+        self._is_external: Bools = np.zeros(0, np.bool_)  # By consumer slot: has called from outside.
 
     def take(
         self, batch: RowBatch, rows: Slots, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
@@ -48,11 +52,21 @@ class AbuseEngine:
         self._first_time = self._first_time or time
         events = read_events(batch, rows, placed)
         self._rarity.take(events, placed, roster, time)
+        self._note_external(events, placed, roster)
+        if not self._is_projected and time >= self._first_time + YOUNG_SECONDS:
+            self._is_projected = True
+            for detector in self.detectors:
+                detector.project(roster, time)
         return [
             self._tell(finding, time, loss_ratio)
             for detector in self.detectors
             for finding in detector.take(events, placed, roster, time)
         ]
+
+    def is_young(self, consumer: int, time: int) -> bool:
+        """Whether too little is known to accuse the consumer in this slot, or who calls from inside (-1)."""
+        is_internal = consumer < 0 or consumer >= len(self._is_external) or not self._is_external[consumer]
+        return time - self._first_time < (INTERNAL_YOUNG_SECONDS if is_internal else YOUNG_SECONDS)
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """A person says that this is ordinary; False where it is not known."""
@@ -61,14 +75,24 @@ class AbuseEngine:
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
         own = {f"abuse.{detector.name}": detector.dump() for detector in self.detectors}
-        return own | {"abuse": {"first_time": np.array([self._first_time])}, "abuse.rarity": self._rarity.dump()}
+        return own | {
+            "abuse": {"first_time": np.array([self._first_time, self._is_projected]), "external": self._is_external},
+            "abuse.rarity": self._rarity.dump(),
+        }
 
     def load(self, parts: dict[str, State]) -> None:
         """The inverse of `dump`."""
-        self._first_time = int(parts["abuse"]["first_time"][0])
+        self._first_time, projected = (int(value) for value in parts["abuse"]["first_time"])
+        self._is_projected = bool(projected)
+        self._is_external = parts["abuse"]["external"].astype(np.bool_)
         self._rarity.load(parts["abuse.rarity"])
         for detector in self.detectors:
             detector.load(parts[f"abuse.{detector.name}"])
+
+    def _note_external(self, events: Events, placed: Placed, roster: Roster) -> None:
+        self._is_external = grow(self._is_external, roster.consumers.table.capacity)
+        self._is_external[placed.evicted_consumers] = False
+        self._is_external[events.consumer[(events.consumer >= 0) & ~events.is_internal]] = True
 
     def _tell(self, finding: Finding, time: int, loss_ratio: float) -> AbuseSignal:
         age = time - self._first_time

@@ -24,7 +24,8 @@ class FadingSums:
         self._sums, self._at = grow(self._sums, capacity), grow(self._at, capacity)
 
     def add(self, slots: Slots, amounts: F64, time: int) -> F64:
-        """Add to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and horizon."""
+        """Add `amounts` (n, or H x n) to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and
+        horizon."""
         sums: F64 = np.maximum(self.read(slots, time) + amounts, 0.0)
         self._sums[:, slots] = sums
         self._at[slots] = np.maximum(self._at[slots], time)

@@ -53,6 +53,9 @@ class FunctionDetector:
         """As the contract says."""
         return kind is AlertKind.FUNCTION_PROBING and self._ceiling.expect(roster.consumers.find("", consumer))
 
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; nobody does this by trade."""
+
     def dump(self) -> State:
         """State for a checkpoint."""
         return self._ceiling.dump()

@@ -87,6 +87,9 @@ class GuessDetector:
         part, ceiling = (self._sources, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
         return ceiling.expect(part.find(endpoint_id, consumer))
 
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; nobody does this by trade."""
+
     def dump(self) -> State:
         """State for a checkpoint; which addresses took part lately is not kept."""
         parts = {"sources": dump_subjects(self._sources), "shown": self._shown.dump()}

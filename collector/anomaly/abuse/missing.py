@@ -74,6 +74,9 @@ class MissingDetector:
         """As the contract says."""
         return kind is AlertKind.SCANNING and self._ceiling.expect(self._sources.find("", consumer))
 
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; nobody does this by trade."""
+
     def dump(self) -> State:
         """State for a checkpoint."""
         sources = dump_subjects(self._sources)

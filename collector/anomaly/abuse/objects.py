@@ -22,20 +22,22 @@ from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
 
 PLAN = (
-    Horizon(seconds=60, prior=120, floor=40),
-    Horizon(seconds=600, prior=300, floor=45),
+    Horizon(seconds=60, prior=120, floor=56, factor=1.35),  # A page may load 50 objects at once.
+    Horizon(seconds=600, prior=300, floor=45, burst=20),  # Nor does a page make a walk.
     Horizon(seconds=3_600, prior=600, floor=100),
     Horizon(seconds=86_400, prior=1_000, floor=240),
     Horizon(seconds=604_800, prior=2_000, floor=800),
 )
 
-
+_HOUR = 2  # Of the plan.
 ENDPOINT_PLAN = (
     Horizon(seconds=60, prior=2_000, floor=300),
     Horizon(seconds=600, prior=10_000, floor=1_500),
     Horizon(seconds=3_600, prior=40_000, floor=6_000),
 )
-NOVEL_SHARE = 0.5  # Of a walker's calls.
+NOVEL_SHARE = 0.5  # Of a walker's calls;
+HIDDEN_SHARE, HIDDEN_EXCESS = 0.2, 3.0  # or so much of them, at so many times the ceiling: within a busy caller's own.
+CROWD_MEMBER_MAX = 100.0  # New objects within the hour: who takes more is judged by itself, and no part of a crowd.
 KNOWN_SECONDS = 3_600  # After its first call a pair is no newcomer.
 
 
@@ -68,7 +70,8 @@ class ObjectDetector:
         slots, amounts = slots[amounts > 0], amounts[amounts > 0]
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
         made = self._calls.read(excess.slots, time)[excess.horizon, np.arange(len(excess.slots))]
-        excess = excess.choose(excess.sums >= NOVEL_SHARE * made)
+        is_hidden = (excess.sums >= HIDDEN_SHARE * made) & (excess.sums >= HIDDEN_EXCESS * excess.ceilings)
+        excess = excess.choose((excess.sums >= NOVEL_SHARE * made) | is_hidden)
         found = find(
             lambda _: AlertKind.ENUMERATION,
             self._ceiling,
@@ -86,7 +89,8 @@ class ObjectDetector:
         """What pairs that are no newcomers took together; who is told by itself is no part of a crowd."""
         self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
         self._endpoint_ceiling.forget(placed.evicted_endpoints)
-        is_counted = (self._first[pairs] <= time - KNOWN_SECONDS) & ~self._ceiling.is_told(pairs)
+        is_little = self._ceiling.sums(pairs, time)[_HOUR] <= CROWD_MEMBER_MAX
+        is_counted = (self._first[pairs] <= time - KNOWN_SECONDS) & is_little & ~self._ceiling.is_told(pairs)
         slots, sums = sum_by_slot(roster.pair_endpoint[pairs], np.where(is_counted, amounts, 0.0))
         excess = self._endpoint_ceiling.add(slots, sums, np.full(len(slots), -1, np.int64), time)
         return find(
@@ -105,6 +109,10 @@ class ObjectDetector:
             return False
         part, ceiling = (roster.pairs, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
         return ceiling.expect(part.find(endpoint_id, consumer))
+
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says."""
+        self._ceiling.project(roster.pairs.table.live(), time)
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -23,7 +23,11 @@ from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, SlotTable, grow, mix
 
-PLAN = (Horizon(seconds=3_600, prior=4.5, floor=4.5), Horizon(seconds=86_400, prior=4.5, floor=4.5))
+# Who reads for others, as its days show, reads for more of them on some: counts as small as these vary.
+PLAN = (
+    Horizon(seconds=3_600, prior=4.5, floor=4.5, factor=3.0),
+    Horizon(seconds=86_400, prior=4.5, floor=4.5, factor=3.0),
+)
 OBJECTS_MAX = 200_000
 OWNS_MIN = 2  # Windows in which a consumer read an object that it owns.
 PUBLIC_SHARE = (
@@ -84,6 +88,9 @@ class OwnerDetector:
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
         return kind is AlertKind.OBJECT_PROBING and self._ceiling.expect(roster.consumers.find("", consumer))
+
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; nobody does this by trade."""
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -62,6 +62,9 @@ class SharingDetector:
         """As the contract says."""
         return kind is AlertKind.CREDENTIAL_SHARING and self._ceiling.expect(roster.consumers.find("", consumer))
 
+    def project(self, roster: Roster, time: int) -> None:
+        """As the contract says; nobody does this by trade."""
+
     def dump(self) -> State:
         """State for a checkpoint."""
         return join({"networks": self._networks.dump(), "own": self._ceiling.dump()})

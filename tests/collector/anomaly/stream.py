@@ -30,6 +30,7 @@ class Row:
     status: int = 200
     authentication: int = 0  # Bits.
     method: str = "GET"
+    records: int = 0  # Returned.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -117,7 +118,7 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         counted_messages_calls=wide,
         request_messages=wide,
         response_messages=wide,
-        records_returned=wide,
+        records_returned=column("records", np.uint64),
         records_measured=wide,
         request_bodies_read=wide,
         response_bodies_read=wide,

@@ -1,6 +1,7 @@
 """Abuse through the whole engine: each kind is found where it is, and what looks like it and is honest is not."""
 
 from collections.abc import Iterable
+from random import Random
 
 import pytest
 
@@ -119,6 +120,60 @@ def test_a_crowd_with_histories_is_seen_at_the_endpoint(scene: Scene) -> None:
 
 def login(address: str, status: int = 401, calls: int = 1, **fields: int) -> Row:
     return Row(route=9, method="POST", address=address, status=status, calls=calls, **fields)
+
+
+def test_those_who_take_much_each_are_no_crowd(scene: Scene) -> None:
+    """One export as large as a crowd is judged by itself, and leaves no room for a crowd on other nights."""
+    steps = [[user(3, objects=tuple(range(n * 200, n * 200 + 200)), calls=200)] for n in range(30)]
+    assert {bool(signal.consumer) for signal in scene.run(steps)} == {True}
+
+
+def test_a_page_of_fifty_is_no_walk_and_a_walk_past_it_is_told(scene: Scene) -> None:
+    page = [[user(3, objects=tuple(range(60_000, 60_050)), calls=50)], []]
+    assert scene.run([rows or [user(4)] for rows in page]) == []
+    walk = [[user(5, objects=tuple(range(61_000 + n * 10, 61_010 + n * 10)), calls=10)] for n in range(9)]
+    signals = scene.run(walk, start=LATER + 600, step=1)
+    assert kinds(signals) == {AlertKind.ENUMERATION}
+    assert signals[0].time <= LATER + 600 + 7
+
+
+def test_large_lists_are_told_at_the_first_call_and_pages_are_not(scene: Scene) -> None:
+    assert scene.run([[user(3, records=50, calls=1)] for _ in range(10)]) == []
+    signals = scene.run([[user(4, records=1_000, calls=1)]], start=LATER + 600)
+    assert [(signal.kind, signal.count) for signal in signals] == [(AlertKind.BULK_READING, 1_000)]
+    assert report_signal(signals[0]).risk == "API6:2023"
+
+
+def test_what_is_hidden_in_a_busy_key_is_told(scene: Scene) -> None:
+    """A partner asks for the same 600 objects at 20 calls/s; a thief with its key adds 10 new ones a second."""
+    own = tuple(range(90_000, 90_600))
+
+    def partner(second: int, stolen: int = 0) -> list[Row]:
+        chosen = own[second * 20 % 600 : second * 20 % 600 + 20]
+        new = tuple(200_000 + second * 10 + n for n in range(stolen))
+        return [user(77, calls=20 + stolen, objects=chosen + new)]
+
+    for day in range(3):
+        scene.run([partner(second) for second in range(90)], start=LATER + day * DAY, step=1)
+    quiet = scene.run([partner(second) for second in range(90)], start=LATER + 3 * DAY, step=1)
+    assert quiet == []
+    loud = scene.run([partner(second, 10) for second in range(120)], start=LATER + 3 * DAY + 600, step=1)
+    assert kinds(loud) == {AlertKind.ENUMERATION}
+
+
+def test_what_was_steady_in_the_first_hour_is_ordinary_afterwards() -> None:
+    """A crawler that was there before us: a notice at the most, that day and the next."""
+    scene = Scene.__new__(Scene)
+    scene.engine, scene.users = Engine(), 30
+    random, told = Random(1), []
+    for minute in range(0, 30 * 60, 5):
+        rows = list(Scene.honest(1 + minute // 5 % 30, minute // 60))
+        objects = tuple(random.getrandbits(60) for _ in range(25))
+        crawler = Row(route=0, address="66.249.70.1", calls=25, objects=objects)
+        told += scene.feed(START + 60 * minute, [*rows, crawler])
+    assert [signal for signal in told if not signal.is_notice] == []
+    faster = [[Row(route=0, address="66.249.70.1", calls=9, objects=tuple(range(n * 9, n * 9 + 9)))] for n in range(60)]
+    assert kinds(scene.run(faster, start=START + 30 * 3_600 + 60, step=1)) == {AlertKind.ENUMERATION}
 
 
 def test_stuffing_is_told_and_a_busy_office_is_not(scene: Scene) -> None:

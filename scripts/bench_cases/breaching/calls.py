@@ -1,0 +1,178 @@
+"""Calls as columns, and the rows that a sensor sends of them: what the recorded part of `scripts/bench breach` runs
+on."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.anomaly.slots import mix
+from collector.rows import Ragged, Route, RowBatch, Segment, Service
+
+WINDOW_SECONDS = 10
+DETAIL, LIST = 0, 1  # GET /api/v1/accounts/{account_id}, GET /api/v1/accounts
+TRIGGER_CALLS, TRIGGER_OBJECTS = 20, 10  # Of a row in one second: the sensor's defaults, past which it leaves at once.
+OBJECTS_MAX = 256  # Hashes that a row carries; of more the smallest.
+
+U64 = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+
+_SERVICE = Service(cluster="", namespace="", workload="accounts", workload_kind=3, host_name="h", port=8443)
+
+
+def _route(number: int, *segments: Segment) -> Route:
+    return Route(
+        route_id=number + 1, service=_SERVICE, host="h", method="GET", segments=segments, has_trailing_slash=False
+    )
+
+
+_WORDS = (Segment(1, "api", 0, 0), Segment(1, "v1", 0, 0), Segment(1, "accounts", 0, 0))
+ROUTES = (_route(DETAIL, *_WORDS, Segment(3, "", 0, 0)), _route(LIST, *_WORDS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """n calls, in any order."""
+
+    second: Ints  # Unix time.
+    endpoint: Ints
+    principal: U64  # 0: anonymous.
+    address: Ints  # Index into the world's addresses.
+    item: U64  # The object; 0: none.
+    records: Ints  # Returned.
+
+    def __len__(self) -> int:
+        return len(self.second)
+
+    def choose(self, chosen: NDArray[np.bool_] | Ints) -> "Calls":
+        """Some of them."""
+        return Calls(**{column.name: getattr(self, column.name)[chosen] for column in fields(self)})
+
+
+def join(parts: list[Calls]) -> Calls:
+    """All calls of all parts."""
+    return Calls(
+        **{column.name: np.concatenate([getattr(part, column.name) for part in parts]) for column in fields(Calls)}
+    )
+
+
+def make_calls(
+    second: Ints, principal: int | U64, address: int | Ints, item: U64, *, endpoint: int = DETAIL, records: int = 1
+) -> Calls:
+    """Calls of one kind; what is a single number holds for all."""
+    n = len(second)
+    return Calls(
+        second=second,
+        endpoint=np.full(n, endpoint, np.int64),
+        principal=np.broadcast_to(np.asarray(principal, np.uint64), n),
+        address=np.broadcast_to(np.asarray(address, np.int64), n),
+        item=item,
+        records=np.full(n, records, np.int64),
+    )
+
+
+@dataclass
+class Sender:
+    """What a sensor does with calls: rows of windows of 10 s, those that are new or cross a trigger within a second
+    at once."""
+
+    addresses: tuple[str, ...]
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self._waiting: list[Calls] = []
+        self._seen: set[int] = set()
+
+    def send_windows(self, calls: Calls) -> RowBatch | None:
+        """Whole windows in one batch. A heavy consumer's rows leave every second, as they do by their triggers."""
+        key = _key(calls)
+        _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
+        is_heavy = count[inverse] > OBJECTS_MAX
+        self._seen.update(np.unique(_consumer(calls)).tolist())
+        return self._pack(calls, np.where(is_heavy, calls.second, calls.second // WINDOW_SECONDS * WINDOW_SECONDS))
+
+    def send_second(self, calls: Calls, second: int) -> RowBatch | None:
+        """What leaves at the end of `second`; the rest waits for the end of its window and a second more."""
+        out = []
+        if second % WINDOW_SECONDS == 0 and self._waiting:  # Of the window before this one.
+            out, self._waiting = self._waiting, []
+        if len(calls):
+            key = _key(calls)
+            _, first, inverse, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+            distinct = np.unique(np.stack([inverse.astype(np.uint64), calls.item]), axis=1)[0]
+            items = np.bincount(distinct.astype(np.int64), minlength=len(count))
+            consumers = _consumer(calls)[first].tolist()
+            is_new = np.array([consumer not in self._seen for consumer in consumers])
+            self._seen.update(consumers)
+            leaves = ((count >= TRIGGER_CALLS) | (items >= TRIGGER_OBJECTS) | is_new)[inverse]
+            out.append(calls.choose(leaves))
+            self._waiting.append(calls.choose(~leaves))
+        everything = join(out) if out else calls
+        return self._pack(everything, everything.second // WINDOW_SECONDS * WINDOW_SECONDS)
+
+    def _pack(self, calls: Calls, part: Ints) -> RowBatch | None:
+        """One row for each window, endpoint, consumer and address; `part` splits a window's."""
+        if not len(calls):
+            return None
+        self.sequence += 1
+        key = mix(_key(calls), part.astype(np.uint64))
+        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+        order = np.argsort(part[first], kind="stable")  # By time, as they leave.
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        return _make_batch(calls, first[order], rank[inverse], self.addresses, self.sequence)
+
+
+def _key(calls: Calls) -> U64:
+    where = (calls.endpoint + 2 * (calls.second // WINDOW_SECONDS)).astype(np.uint64)
+    return mix(mix(calls.principal, calls.address.astype(np.uint64)), where)
+
+
+def _consumer(calls: Calls) -> U64:
+    return np.where(calls.principal != 0, calls.principal, calls.address.astype(np.uint64) | np.uint64(1 << 40))
+
+
+def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...], sequence: int) -> RowBatch:
+    n = len(first)
+    count = np.bincount(row, minlength=n).astype(np.uint64)
+    used, address = np.unique(calls.address[first], return_inverse=True)
+    objects, distinct = _list_objects(calls, row, n)
+    principal = calls.principal[first]
+    start = (calls.second[first] // WINDOW_SECONDS * WINDOW_SECONDS).astype(np.uint32)
+    records = np.bincount(row, calls.records, n).astype(np.uint64)
+    zeros, wide, ones = np.zeros(n, np.uint32), np.zeros(n, np.uint64), np.ones(n, np.uint32)
+    empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=wide[:0], counts=wide[:0])
+    known = (principal != 0).astype(np.uint32)
+    return RowBatch(
+        node="n", boot_id="b", sequence=sequence, partition=0, key_id=1, policy_epoch=0, clock_segment=0,
+        lost_calls=0, seen_calls=len(calls), strings=("", *(addresses[index] for index in used.tolist())),
+        routes=ROUTES, route=calls.endpoint[first].astype(np.uint32),
+        route_id=(calls.endpoint[first] + 1).astype(np.uint64), window_start=start,
+        window_length=ones * np.uint32(WINDOW_SECONDS), principal=principal, principal_kind=known,
+        credential=principal, client_address=(address + 1).astype(np.uint32), client_workload=zeros,
+        authentication=known, status_code=ones * np.uint32(200), role=ones, hop=ones, protocol_version=zeros,
+        request_content_type=zeros, response_content_type=zeros, flags=zeros, calls=count, request_bytes=wide,
+        response_bytes=wide, time_to_first_byte_sum_us=wide, duration_sum_us=wide, duration_max_us=wide,
+        duration=empty, response_size=empty, objects=objects, objects_count=distinct, object_numeric_calls=wide,
+        object_monotonic_steps=wide, object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide,
+        streams=wide, stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide,
+        response_messages=wide, records_returned=records, records_measured=records, request_bodies_read=wide,
+        response_bodies_read=count, data=empty,
+    )  # fmt: skip
+
+
+def _list_objects(calls: Calls, row: Ints, n: int) -> tuple[Ragged, U64]:
+    """Hashes of the distinct objects of each row, the smallest where there are many, and how many there are."""
+    has = calls.item != 0
+    rows, hashes = row[has], mix(np.full(has.sum(), 7, np.uint64), calls.item[has])
+    order = np.lexsort((hashes, rows))
+    rows, hashes = rows[order], hashes[order]
+    is_first = np.ones(len(rows), np.bool_)
+    is_first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
+    rows, hashes = rows[is_first], hashes[is_first]
+    distinct = np.bincount(rows, minlength=n)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(distinct) - distinct, distinct)
+    kept = place < OBJECTS_MAX
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(distinct, OBJECTS_MAX))]).astype(np.int64)
+    objects = Ragged(offsets=offsets, values=hashes[kept], counts=np.zeros(0, np.uint64))
+    return objects, distinct.astype(np.uint64)
