@@ -21,6 +21,7 @@ from collector.trust.enrollment import ENROLLMENTS_DIRECTORY, TOKEN_PREFIX, Enro
 from collector.trust.identity import SensorCertificate
 from collector.trust.issued import ISSUED_FILE, IssuedCertificate, record_issued
 from collector.trust.keeper import Trust
+from collector.trust.revocation import REVOCATIONS_FILE, load_revocations
 from collector.trust.token_review import TokenReviewer
 
 NAME_LIMIT: Final = 253
@@ -102,7 +103,9 @@ class Enroller:
             raise EnrollmentRefusedError(
                 "other_node", f"The service account token is of a Pod on node {found}, not on {node}; correct --node."
             )
-        if self._trust.revocations.is_node_revoked(cluster=cluster, node=node):
+        # Of this moment, not of the last look: who was just allowed need not try twice.
+        revocations = await asyncio.to_thread(load_revocations, self._trust.directory / REVOCATIONS_FILE)
+        if revocations.is_node_revoked(cluster=cluster, node=node):
             raise EnrollmentRefusedError(
                 "revoked", f"Node {node} is revoked; allow it with `apidae certificates allow` on the collector."
             )

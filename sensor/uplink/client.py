@@ -213,7 +213,10 @@ class Uplink:
     async def _take_status(self, error: StatusError) -> None:
         if error.code is grpc.StatusCode.UNAVAILABLE:
             assert self._credentials is not None
-            self._note_error(await explain_dial(self._target, self._credentials, error.details))
+            told = await explain_dial(self._target, self._credentials, error.details)
+            self._note_error(told.sentence)
+            if told.is_certificate_refused:
+                self._keeper.note_refusal(self._credentials)
             return
         if error.code not in REJECTING_CODES:
             self._note_error(f"the collector at {self._target} answered {error}")

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import ssl
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -52,28 +53,35 @@ _ALERTS: Final = (
 )
 
 
-async def explain_dial(target: Target, credentials: Credentials, details: str) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
     """One sentence: what went wrong on the way to the collector, and the fix."""
+
+    sentence: str
+    is_certificate_refused: bool = False  # The collector does not take this sensor's.
+
+
+async def explain_dial(target: Target, credentials: Credentials, details: str) -> Explanation:
+    """Ask, where gRPC does not know; at most some seconds."""
     for mark, reason, fix in _DIAL_FAULTS:
         if mark in details:
-            return f"the collector at {target} cannot be reached (UNAVAILABLE: {reason}); {fix}"
+            return Explanation(sentence=f"the collector at {target} cannot be reached (UNAVAILABLE: {reason}); {fix}")
     found = _find_alert(details, credentials)
     if found is None:
         ask = _ask_why if credentials.is_secure(target) else _ask_tls
         found = await asyncio.to_thread(ask, target, credentials)
-    if found is not None:
-        reason, fix = found
-        return f"the collector at {target} cannot be reached (UNAVAILABLE: {reason}); {fix}"
-    return f"the collector at {target} cannot be reached (UNAVAILABLE: {details}); start it or correct --collector"
+    if found is None:
+        found = Explanation(sentence=f"{details}); start it or correct --collector")
+    return replace(found, sentence=f"the collector at {target} cannot be reached (UNAVAILABLE: {found.sentence}")
 
 
-def _ask_why(target: Target, credentials: Credentials) -> tuple[str, str] | None:
-    """The alert that answers our certificate, as reason and fix; None where there is none."""
+def _ask_why(target: Target, credentials: Credentials) -> Explanation | None:
+    """The meaning of the alert that answers our certificate; None where there is none."""
     try:
         context = _make_context(credentials)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
-        return f"this sensor's certificate and key cannot be used: {reason}", _ENROLL
+        return Explanation(sentence=f"this sensor's certificate and key cannot be used: {reason}); {_ENROLL}")
     try:
         with (
             socket.create_connection((target.host, target.port), ANSWER_SECONDS) as plain,
@@ -87,15 +95,16 @@ def _ask_why(target: Target, credentials: Credentials) -> tuple[str, str] | None
     return None
 
 
-def _find_alert(text: str, credentials: Credentials) -> tuple[str, str] | None:
-    """Reason and fix of the alert that a text names; None where it names none."""
+def _find_alert(text: str, credentials: Credentials) -> Explanation | None:
+    """The meaning of the alert that a text names; None where it names none. The sentence begins at the reason."""
     for alert, reason, fix in _ALERTS:
         if f"ALERT_{alert}" in text:
-            return _add_times(reason, credentials), fix
+            is_refused = credentials.chain is not None
+            return Explanation(sentence=f"{_add_times(reason, credentials)}); {fix}", is_certificate_refused=is_refused)
     return None
 
 
-def _ask_tls(target: Target, credentials: Credentials) -> tuple[str, str] | None:
+def _ask_tls(target: Target, credentials: Credentials) -> Explanation | None:
     """Whether it speaks TLS where we did not."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -106,7 +115,7 @@ def _ask_tls(target: Target, credentials: Credentials) -> tuple[str, str] | None
         socket.create_connection((target.host, target.port), ANSWER_SECONDS) as plain,
         context.wrap_socket(plain),
     ):
-        return "it speaks TLS and this sensor does not", f"give --collector-ca-file, or {_ENROLL}"
+        return Explanation(sentence=f"it speaks TLS and this sensor does not); give --collector-ca-file, or {_ENROLL}")
     return None
 
 

@@ -45,6 +45,7 @@ class CertificateKeeper:
         self._settings = settings
         self._clock = clock
         self._retry_at = 0.0
+        self._refused_chain: bytes | None = None
         self.files = files
 
     async def prepare(self) -> Credentials:
@@ -57,13 +58,19 @@ class CertificateKeeper:
         if credentials.chain is None:
             return await self._enroll() if self._settings.token_file is not None else credentials
         times = read_times(credentials.chain, str(self.files.certificate_path))
-        if times.is_expired(now) and self._settings.token_file is not None:
+        is_useless = times.is_expired(now) or credentials.chain == self._refused_chain
+        if is_useless and self._settings.token_file is not None:
             return await self._enroll()
         if times.is_due(now) and not times.is_expired(now) and now >= self._retry_at:
             life = times.not_after - times.not_before
             self._retry_at = now + min(life * RETRY_RATIO, RETRY_SECONDS_LONGEST)
             return await self._renew(credentials)
         return credentials
+
+    def note_refusal(self, credentials: Credentials) -> None:
+        """The collector does not take this certificate: it has another authority than the one that signed it, or
+        another clock. The next dial enrols again where there is a token."""
+        self._refused_chain = credentials.chain
 
     async def watch(self, find_dialled: Callable[[], Credentials | None], redial: Callable[[], None]) -> None:
         """Until cancelled: redial where what a dial would take now is not what the stream has."""

@@ -4,6 +4,7 @@ with no more rights than it says."""
 import functools
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 from kubernetes_validate import utils
 
 from scripts.helm.render import RENDERED, list_examples, render_example, rendered_path, run_helm
-from scripts.helm.settings_schema import CHART
+from scripts.helm.settings_schema import CHART, SIDES
 from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
 from tests.deploy.discovery import serve
 
@@ -102,6 +103,24 @@ def test_mounts_of_the_node_are_read_only_but_two(example: str) -> None:
     assert written == {"state", "run"}
 
 
+@pytest.mark.parametrize("example", ["smallest", "everything"])
+def test_sensors_enrol_with_their_service_account(example: str) -> None:
+    need_helm()
+    rendered = documents(example)
+    (sensor,) = (document for document in rendered if document["kind"] == "DaemonSet")
+    pod = sensor["spec"]["template"]["spec"]
+    told = {side: tomllib.loads(find(rendered, "ConfigMap", side)["data"][f"{side}.toml"]) for side in SIDES}
+    account = f"{sensor['metadata']['namespace']}/{pod['serviceAccountName']}"
+    assert told["collector"]["kubernetes_enrollment_accounts"] == [account]
+    (projected,) = (volume["projected"] for volume in pod["volumes"] if "projected" in volume)
+    (source,) = (source["serviceAccountToken"] for source in projected["sources"])
+    assert source["audience"] == told["collector"].get("kubernetes_enrollment_audience", "apidae")
+    (mount,) = (m for m in container(rendered, "sensor")["volumeMounts"] if m["name"] == "enrollment")
+    assert told["sensor"]["enrollment_token_file"] == f"{mount['mountPath']}/{source['path']}"
+    # Certificates by default: nothing turns them off.
+    assert "sensor_auth" not in told["collector"]
+
+
 def test_roles_are_to_read_only() -> None:
     need_helm()
     granted = {
@@ -113,7 +132,10 @@ def test_roles_are_to_read_only() -> None:
     }
     followed = {(resource, verb) for resource in ("pods", "namespaces") for verb in ("list", "watch")}
     assert granted["sensor"] == {*followed, ("nodes", "get")}
-    assert {verb for _, verb in granted["collector"]} == {"list", "watch"}
+    # To ask whose a token is changes nothing; before Kubernetes 1.30 the token's Pod is read for its node.
+    enrolment = {("tokenreviews", "create"), ("pods", "get")}
+    assert granted["collector"] >= enrolment
+    assert {verb for _, verb in granted["collector"] - enrolment} == {"list", "watch"}
     assert not any(resource in ("secrets", "*") for side in granted.values() for resource, _ in side)
 
 

@@ -5,6 +5,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- $own := dict
   "collector" (printf "%s:%d" (include "apidae.collectorHost" .) (int .Values.collector.service.grpcPort))
   "collector_ca_file" "/etc/apidae/tls/ca.crt"
+  "enrollment_token_file" "/var/run/secrets/apidae/token"
   "cgroup_path" "/host/cgroup"
   "state_dir" "/var/lib/apidae/sensor"
   "run_dir" "/run/apidae"
@@ -23,7 +24,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "http_listen" (printf "%s:8443" .Values.listenAddress)
   "tls_cert_file" "/etc/apidae/tls/tls.crt"
   "tls_key_file" "/etc/apidae/tls/tls.key"
-  "sensor_auth" "token"
+  "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .)))
   "sensor_token_file" "/etc/apidae/tokens/sensor-token"
   "api_token_file" "/etc/apidae/tokens/api-token" }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
