@@ -231,6 +231,7 @@ class NodeDescriber:
         knowledge.gate.tell_probed(self._recogniser.forget_service)
         # Bound here: called once for every call.
         self._describe, self._judge = describer.describe, knowledge.gate.judge
+        self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
         self.limit = self._recogniser.limit

@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from sensor.bodies.estimates import Estimate
+from sensor.bodies.framing import Payload
 from sensor.bodies.reader import BodyCall, BodyReader
 from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
@@ -24,6 +26,9 @@ from sensor.protocols.http1 import (
     parse_request_head,
     read_response_content_type,
 )
+from sensor.protocols.http2_bodies import StreamBodies
+from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_heads import StreamRequest
 from sensor.protocols.rpc_status import find_outcome
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
@@ -131,7 +136,7 @@ class Describer:
             return Undescribed(f"request_{head.reason}")
         response_content_type = read_response_content_type(exchange.response_head)
         facts = read_exchange(exchange, head, response_content_type)
-        return self._describe_head(exchange, head, response_content_type, facts)
+        return self._describe_head(exchange, head, response_content_type, facts, None)
 
     def _describe_stream(self, stream: StreamExchange) -> CallRecord | Undescribed:
         """The record of a call of HTTP/2, whose heads were read before."""
@@ -140,10 +145,15 @@ class Describer:
         if isinstance(request, Malformed):
             return Undescribed(f"request_{request.reason}")
         facts = read_stream(stream.exchange.connection, call, request)
-        return self._describe_head(stream.exchange, request.head, call.response_content_type, facts)
+        return self._describe_head(stream.exchange, request.head, call.response_content_type, facts, call)
 
     def _describe_head(
-        self, exchange: Exchange, head: RequestHead, response_content_type: str, facts: CallFacts
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        response_content_type: str,
+        facts: CallFacts,
+        stream: StreamCall | None,
     ) -> CallRecord:
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
         credentials = self._principals.read(head)
@@ -199,14 +209,20 @@ class Describer:
             facts.is_stream,
             facts.has_unknown_fields,
             facts.is_inferred,
-            self._read_bodies(exchange, templated.route.route_id),
+            self._read_bodies(exchange, stream, templated.route.route_id),
         )
 
-    def _read_bodies(self, exchange: Exchange, route_id: int) -> BodyFacts | None:
+    def find_estimate(self, route_id: int) -> Estimate | None:
+        """How the records of a route's responses follow from their size, where bodies of it were read."""
+        return self._bodies.estimates.find(route_id) if self._bodies is not None else None
+
+    def _read_bodies(self, exchange: Exchange, stream: StreamCall | None, route_id: int) -> BodyFacts | None:
         """What the bodies of a call tell, or those of others of its route."""
         reader = self._bodies
         if reader is None or not exchange.is_final:
             return None
+        if stream is not None and stream.bodies is not None:
+            return reader.read(_make_body_call(exchange, stream, stream.bodies, route_id))
         if exchange.bodies is None:
             return reader.estimate(route_id, exchange.status_code, exchange.response_bytes)
         return reader.read(
@@ -277,6 +293,33 @@ class Describer:
             self._methods.add(method)
             return method
         return OTHER_METHOD
+
+
+def _make_body_call(exchange: Exchange, stream: StreamCall, bodies: StreamBodies, route_id: int) -> BodyCall:
+    """The bodies of a stream, with what its heads say of them."""
+    request = stream.request
+    head = request.head if isinstance(request, StreamRequest) else None
+    asked = Payload(
+        bodies.request,
+        bodies.is_request_whole,
+        head.content_type.encode() if head is not None else b"",
+        head.get(b"content-encoding") if head is not None else b"",
+    )
+    told = Payload(
+        bodies.response, bodies.is_response_whole, stream.response_content_type.encode(), bodies.response_coding
+    )
+    return BodyCall(
+        route_id,
+        exchange.status_code,
+        b"",
+        b"",
+        exchange.request_bytes,
+        exchange.response_bytes,
+        exchange.time_unix_ns,
+        None,
+        (asked, told),
+        bodies.head_bytes,
+    )
 
 
 def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from sensor.aggregate import Aggregator
 from sensor.aggregation.rows import RowColumns
-from sensor.calls import CallRecord, Exchange
+from sensor.bodies.estimates import Estimate
+from sensor.calls import BodyFlag, CallRecord, Exchange
 from sensor.clock import Clock
 from sensor.columns import Calls
 from sensor.convert import BatchConverter, SerialisedBatch
@@ -40,6 +41,10 @@ class Describer(Protocol):
 
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         """Has the kernel recognise the like of it."""
+        ...
+
+    def find_estimate(self, route_id: int) -> Estimate | None:
+        """How the records of a route's responses follow from their size."""
         ...
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
@@ -137,12 +142,18 @@ class Pipeline:
             row = ()
         if isinstance(exchange, StreamExchange):  # The kernel is taught heads of HTTP/1 only.
             if row:
-                self._repeats.keep(exchange, row)
+                self._repeats.keep(exchange, row, self._find_estimate(record))
             return
         try:
             self._describer.learn(exchange, record)
         except Exception:
             self._log_failure("learning from")
+
+    def _find_estimate(self, record: CallRecord) -> Estimate | None:
+        """Where all that is told of a call's bodies follows from its size: how."""
+        if record.body is None or record.body.flags is not BodyFlag.ESTIMATED or record.body.data:
+            return None
+        return self._describer.find_estimate(record.route.route_id)
 
     def take_records(self, records: Records) -> None:
         """Count calls that the kernel recognised, or knew no more of than its counters say. The records are copied."""

@@ -48,6 +48,7 @@ from sensor.recognition.actors import Records
 from sensor.recognition.records import OverflowTotals
 from sensor.replay.pipeline import CaptureIdentity
 from sensor.streams.assembler import StreamAssembler
+from sensor.streams.flow import MESSAGE
 from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
 
@@ -170,7 +171,11 @@ def write_events(said: Said) -> list[bytes]:
         while at < len(data):
             length, kind, flags, _ = unpack_header(data, at)
             if kind == FrameKind.DATA:
-                parts.append(data[at : at + HEADER_BYTES])
+                header, prefix = bytearray(data[at : at + HEADER_BYTES]), data[at + HEADER_BYTES :][:5]
+                is_message = length >= 5 and prefix[0] <= 1 and int.from_bytes(prefix[1:]) == length - 5
+                if is_message and not flags & FrameFlag.PADDED:
+                    header[3] = MESSAGE
+                parts.append(bytes(header))
                 is_due |= bool(flags & FrameFlag.END_STREAM)
             elif kind not in (FrameKind.WINDOW_UPDATE, FrameKind.PING, FrameKind.PRIORITY):
                 parts.append(data[at : at + HEADER_BYTES + length])

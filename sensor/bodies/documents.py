@@ -44,6 +44,11 @@ def read_document(data: bytes, media_type: str, *, is_complete: bool) -> Documen
     return None if reader is None else reader(data, is_complete)
 
 
+def is_protobuf(media_type: str) -> bool:
+    """Whether a type that is not read is known to be protobuf; messages of gRPC are, unless they say otherwise."""
+    return media_type in _PROTOBUF or media_type.endswith("+proto")
+
+
 def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Document] | None:
     reader = _READERS.get(media_type)
     if reader is None and media_type.endswith("+json"):
@@ -105,6 +110,16 @@ def _spread(items: list[Item]) -> list[Item]:
     return [items[i * len(items) // CLASSIFIED_RECORDS_MAX] for i in range(CLASSIFIED_RECORDS_MAX)]
 
 
+_PROTOBUF: Final = frozenset(
+    (
+        "application/grpc",
+        "application/grpc-web",
+        "application/proto",
+        "application/protobuf",
+        "application/x-protobuf",
+        "application/vnd.google.protobuf",
+    )
+)
 _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "application/json": _read_json,
     "text/json": _read_json,

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from sensor.bodies.decoding import decode
-from sensor.bodies.documents import Document, read_document
+from sensor.bodies.documents import Document, is_protobuf, read_document
 from sensor.bodies.estimates import RecordEstimates
 from sensor.bodies.framing import Payload, read_payload
 from sensor.bodies.sampling import BodySampler, SampleRule
@@ -31,6 +31,7 @@ _WORDS: Final = (
     ("decoded_limit", "Bodies of which only a beginning was looked at: they are too long, or a bomb"),
     ("not_its_type", "Bodies that are not what their media type says"),
     ("type_not_read", "Bodies of media types that are not read"),
+    ("protobuf", "Bodies of protobuf, whose fields have no names: not read"),
 )
 
 
@@ -44,7 +45,10 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     request_bytes: int  # Heads and bodies as on the wire.
     response_bytes: int
     time_ns: int
-    bodies: RawBodies
+    bodies: RawBodies | None
+    # Of HTTP/2 instead: both bodies, whose framing the reader of streams has undone, and bytes of the response's head.
+    payloads: tuple[Payload, Payload] | None = None
+    head_bytes: int = 0
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -69,13 +73,11 @@ class BodyReader:
 
     def read(self, call: BodyCall) -> BodyFacts | None:
         """Facts of a call whose bodies came."""
-        bodies = call.bodies
-        head = call.response_head or bodies.response_head
-        answer = _unframe(head, bodies.response, call.response_bytes, bodies.whole, is_request=False)
+        answer = _find_payload(call, is_request=False)
         media_type = _read_type(answer)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
-        question = _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
+        question = _find_payload(call, is_request=True)
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
         data, flags, records = 0, BodyFlag.NONE, 0
         if asked is not None:
@@ -84,7 +86,7 @@ class BodyReader:
         if told is not None:
             flags |= BodyFlag.RESPONSE_READ
             data |= told.data << RESPONSE_SHIFT
-            records, known = self._count(call, told, len(head))
+            records, known = self._count(call, told)
             flags |= known
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
@@ -123,7 +125,7 @@ class BodyReader:
             self.unread["not_its_type"] += 1
             return None
         if document is None:
-            self.unread["type_not_read"] += 1
+            self.unread["protobuf" if is_protobuf(media_type) else "type_not_read"] += 1
             return None
         self.read_count += 1
         data = pack_kinds(
@@ -131,17 +133,19 @@ class BodyReader:
         )
         return _Read(document, data, decoded.is_complete)
 
-    def _count(self, call: BodyCall, told: _Read, head_bytes: int) -> tuple[int, BodyFlag]:
+    def _count(self, call: BodyCall, told: _Read) -> tuple[int, BodyFlag]:
         """Records returned; of a body that was cut, as many as the rest would hold at this rate."""
         records = told.document.records
         if records is None or not is_counted(call.status_code):
             return 0, BodyFlag.NONE
         known = BodyFlag.MEASURED
+        head_bytes = call.head_bytes or len(_find_head(call))
         body_bytes = call.response_bytes - head_bytes
+        read_bytes = len(call.payloads[1].data if call.payloads else call.bodies.response if call.bodies else b"")
         if not told.is_complete:
             known = BodyFlag.ESTIMATED
-            if told.document.is_list and call.bodies.response:
-                records = round(records * max(1.0, body_bytes / len(call.bodies.response)))
+            if told.document.is_list and read_bytes:
+                records = round(records * max(1.0, body_bytes / read_bytes))
         self.estimates.learn(
             call.route_id,
             records=records,
@@ -150,6 +154,22 @@ class BodyReader:
             is_list=told.document.is_list,
         )
         return records, known
+
+
+def _find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
+    if call.payloads is not None:
+        return call.payloads[not is_request]
+    bodies = call.bodies
+    if bodies is None:
+        return None
+    if is_request:
+        return _unframe(call.request_head, bodies.request, call.request_bytes, bodies.whole, is_request=True)
+    return _unframe(_find_head(call), bodies.response, call.response_bytes, bodies.whole, is_request=False)
+
+
+def _find_head(call: BodyCall) -> bytes:
+    """Of a response of HTTP/1."""
+    return call.response_head or (call.bodies.response_head if call.bodies is not None else b"")
 
 
 def _unframe(

@@ -83,8 +83,9 @@ enum stream_flag {
 
 /*
  * HTTP/2 of one direction. E_FRAMES: `length` bytes of frames follow, each with its header. Payloads follow only of those that are read
- * (HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION) and not marked FRAME_UNCOPIED in their kind; DATA is its header alone
- * and told when its last byte was seen; all others are left out, but `covered` has them. The payload that one event ends in goes on in the
+ * (HEADERS, RST_STREAM, SETTINGS, PUSH_PROMISE, GOAWAY, CONTINUATION) and not marked FRAME_UNCOPIED in their kind, and of DATA whose kind is
+ * FRAME_DATA_COPIED; other DATA is its header alone and told when its last byte was seen, its kind FRAME_MESSAGE where it is just one
+ * message of gRPC; all others are left out, but `covered` has them. The payload that one event ends in goes on in the
  * next, whose `left` says how much of it is to come. Events of one direction leave no hole in `sequence`; a hole is a loss.
  */
 struct frames_event {
@@ -107,6 +108,8 @@ struct frames_event {
 };
 
 #define FRAME_UNCOPIED 0x80
+#define FRAME_MESSAGE 0x20 /* DATA. */
+#define FRAME_DATA_COPIED 0x40
 
 enum record_flag {
   R_LOSSY = 1,       /* As F_LOSSY. */

@@ -11,7 +11,7 @@
 #define APIDAE_HTTP2_FOLLOW_H
 
 #include "hand.h"
-#include "http2_signs.h"
+#include "http2_data.h"
 #include "tell.h"
 
 #define OUT_MAX 1024       /* Of an event's data; a power of two. */
@@ -60,6 +60,9 @@ struct frame_flow {
   u8 way;        /* Of the packet in hand. */
   u8 ended;      /* 1: FIN, 2: RST was told. */
   u8 is_broken;
+  u8 is_message; /* DATA in hand, as far as it was not cut: one message of gRPC. */
+  u8 may_copy;   /* DATA of samples, of the packet in hand. */
+  u32 copied;    /* Bytes of it. */
   u8 header[32];
   struct frames_event event;
   u8 out[2 * OUT_MAX];
@@ -67,6 +70,7 @@ struct frame_flow {
 
 struct streams {
   struct frame_flow flow[2];
+  struct samples samples;
   u32 max_stream;
 };
 
@@ -166,7 +170,7 @@ static __always_inline void end_frame(struct frame_flow *f) {
   if (V(f->is_copied)) {
     f->is_due = 1;
   } else if (V(f->kind) == FRAME_DATA) {
-    add_header(f, V(f->length), FRAME_DATA, V(f->flags));
+    add_header(f, V(f->length), V(f->is_message) ? FRAME_MESSAGE : FRAME_DATA, V(f->flags));
     if (V(f->flags) & END_STREAM)
       f->is_due = 1;
   }
@@ -211,13 +215,24 @@ static __always_inline void take_frame_header(struct __sk_buff *skb, struct conn
   f->is_copied = is_read && h.length <= COPIED_MAX;
   if (V(f->is_copied) && BLOCK_KINDS >> (h.kind & 15) & 1 && !may_send_block(c->cgroup_id, now))
     f->is_copied = 0;
-  if (is_read)
-    add_header(f, h.length, V(f->is_copied) ? h.kind : h.kind | FRAME_UNCOPIED, h.flags);
+  f->is_message = 0;
+  if (h.kind == FRAME_DATA && h.length) {
+    u8 is_copied = V(f->may_copy) & is_sampled(&s->samples, h.stream, h.length, direction);
+    f->is_copied = is_copied;
+    f->copied += h.length & -(u32)is_copied;
+    f->is_message = is_message(skb, f->header + 16, V(f->offset), h.length) & !(h.flags & PADDED);
+  }
+  u8 mark = h.kind == FRAME_DATA ? FRAME_DATA_COPIED : V(f->is_copied) ? 0 : FRAME_UNCOPIED;
+  if (is_read | V(f->is_copied))
+    add_header(f, h.length, h.kind | mark, h.flags);
   if (h.kind == FRAME_HEADERS && h.stream > V(s->max_stream)) {
     u32 is_client = direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS;
     s->max_stream = h.stream;
-    if (c->stream_flags & is_client)
+    if (c->stream_flags & is_client) {
       f->opened++;
+      if (V(s->samples.is_ready))
+        choose_stream(&s->samples, h.stream);
+    }
   }
   if (!h.length)
     end_frame(f);

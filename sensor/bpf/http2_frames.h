@@ -83,6 +83,9 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
     } else if (skb->cb[3] >= skb->len) {
       f->offset = skb->len;
     }
+    f->may_copy = used_bytes() < FRAMES_BYTES / 2;
+    if (c->stream_flags & (direction == INGRESS ? S_CLIENT_INGRESS : S_CLIENT_EGRESS))
+      prepare_sample(&s->samples, c->cgroup_id, now);
   }
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < FRAME_STEPS; i++) {
@@ -121,6 +124,10 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
     f->way = WAY_COPY;
   }
   f->turn = TURN_NOT;
+  if (V(f->copied)) {
+    pay_data(&s->samples, c->cgroup_id, V(f->copied), now);
+    f->copied = 0;
+  }
   if (V(f->way) == WAY_COPY) {
     f->is_broken = 0;
     skb->cb[2] = skb->cb[2] + V(f->offset) - skb->cb[3];

@@ -28,6 +28,7 @@ enum frame_kind {
 };
 
 #define END_STREAM 1
+#define PADDED 8
 #define OF_KINDS(a, b, c, d, e, f) (1 << (a) | 1 << (b) | 1 << (c) | 1 << (d) | 1 << (e) | 1 << (f))
 /* Kinds whose payload is read. */
 #define COPIED_KINDS OF_KINDS(FRAME_HEADERS, FRAME_RST_STREAM, FRAME_SETTINGS, FRAME_PUSH_PROMISE, FRAME_GOAWAY, FRAME_CONTINUATION)

@@ -179,6 +179,13 @@ class EnvelopeCounter:
             self.status = read_status(match[1]) if match is not None else None
             self._trailers = None
 
+    def pass_messages(self, count: int) -> None:
+        """So many whole messages were not copied; none where the place is within another."""
+        if self._left or self._held:
+            self.messages = None
+        elif self.messages is not None:
+            self.messages += count
+
     def skip(self, length: int) -> None:
         """`length` bytes of the body were not copied."""
         if length <= self._left:

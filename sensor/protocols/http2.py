@@ -237,6 +237,8 @@ class Http2Connection:
             return
         side = int(direction != self._client)
         stream.take_data(side, frame)
+        if frame.is_sampled and frame.payload is not None:
+            self._open.gather(stream, side, frame.payload)
         if frame.flags & _END_STREAM:
             self._open.end_side(stream, side, frame.time_ns or stream.last_ns, calls)
 

@@ -6,6 +6,7 @@ import msgspec
 
 from sensor.protocols.grpc import GRPC_TYPES, EnvelopeCounter, Rpc, StreamingKind, infer_streaming, name_grpc
 from sensor.protocols.http1 import Malformed
+from sensor.protocols.http2_bodies import GatheredBodies, StreamBodies
 from sensor.protocols.http2_frames import HEADER_BYTES, Frame
 from sensor.protocols.http2_heads import StreamRequest, StreamResponse
 from sensor.protocols.websocket import WebSocketCounter
@@ -39,6 +40,7 @@ class StreamCall(msgspec.Struct, frozen=True, gc=False):
     has_unknown_fields: bool  # Of a head: a credential may be among them, or what the answer was.
     is_inferred: bool  # Path, method or status follow from the place of a field whose name is not known.
     pattern: Any = None  # The CallPattern (http2_alike.py) of calls that are like it.
+    bodies: StreamBodies | None = None  # Of a sample that is final.
 
     def __repr__(self) -> str:
         return f"StreamCall(stream={self.stream}, status_code={self.status_code}, heads redacted)"
@@ -53,7 +55,9 @@ class Stream:
         "_losses",
         "_losses_before",
         "answered_ns",
+        "bodies",
         "bytes",
+        "content_coding",
         "content_type",
         "counters",
         "ended_ns",
@@ -69,6 +73,7 @@ class Stream:
         "request",
         "started_ns",
         "status_code",
+        "uncopied",
     )
 
     def __init__(self, number: int, losses: list[int], losses_before: tuple[int, int] | None = None) -> None:
@@ -83,7 +88,9 @@ class Stream:
         self.is_request_ended = False
         self.status_code = 0
         self.is_status_known = False
-        self.content_type = ""
+        self.content_type, self.content_coding = "", b""
+        self.bodies: GatheredBodies | None = None  # Of a sample.
+        self.uncopied = [0, 0]  # Bytes of DATA that were not copied.
         self.grpc_status: int | None = None
         self.bytes = [0, 0]
         self.is_told = self.is_aborted = False
@@ -110,18 +117,29 @@ class Stream:
         self.bytes[side] += frame.wire_bytes
         if frame.time_ns:
             self.last_ns = frame.time_ns
-        if self.counters is not None:
-            if frame.payload is None:
-                self.counters[side].skip(frame.payload_bytes)
-            else:
-                self.counters[side].feed(frame.payload)
+        if frame.payload is None:
+            self._skip(side, frame.payload_bytes, frame.is_message)
+        elif self.counters is not None:
+            self.counters[side].feed(frame.payload)
 
-    def pass_data(self, side: int, wire_bytes: int, time_ns: int) -> None:
+    def pass_data(self, side: int, wire_bytes: int, time_ns: int, is_message: bool) -> None:
         """A part of a body that was not copied."""
         self.bytes[side] += wire_bytes
         self.last_ns = time_ns
-        if self.counters is not None and wire_bytes > HEADER_BYTES:
-            self.counters[side].skip(wire_bytes - HEADER_BYTES)
+        if wire_bytes > HEADER_BYTES:
+            self._skip(side, wire_bytes - HEADER_BYTES, is_message)
+
+    def _skip(self, side: int, size: int, is_message: bool) -> None:
+        self.uncopied[side] += size
+        if self.bodies is not None and size:
+            self.bodies.cut(side, size)
+        if self.counters is None:
+            return
+        counter = self.counters[side]
+        if is_message and isinstance(counter, EnvelopeCounter):
+            counter.pass_messages(1)
+        else:
+            counter.skip(size)
 
     def take_response(self, response: StreamResponse, time_ns: int) -> None:
         """A response's head, an interim one's, or trailers."""
@@ -141,7 +159,7 @@ class Stream:
             return
         self.answered_ns = time_ns
         self.status_code, self.is_status_known = status, status != 0
-        self.content_type = response.content_type
+        self.content_type, self.content_coding = response.content_type, response.content_coding
         if not status:  # Trailers whose head was lost, or a status that is not known.
             self._is_lossy = True
 
@@ -194,6 +212,18 @@ class Stream:
             self.is_lossy,
             self.has_unknown_fields,
             self.is_inferred,
+            None,
+            self._tell_bodies() if is_final and self.bodies is not None else None,
+        )
+
+    def _tell_bodies(self) -> StreamBodies:
+        assert self.bodies is not None
+        is_whole = bool(self.ended_ns) and not self.is_aborted and not self.is_lossy
+        return self.bodies.tell(
+            is_request_whole=self.is_request_ended,
+            is_response_whole=is_whole,
+            coding=self.content_coding,
+            response_bytes=self.bytes[RESPONSE],
         )
 
     def _count_messages(self, side: int) -> int | None:

@@ -82,6 +82,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     stream: int
     payload: bytes | None  # None: not copied.
     payload_bytes: int  # Of DATA without padding, as far as that is known.
+    is_message: bool = False  # DATA that was not copied and is just one message of gRPC.
+    is_sampled: bool = False  # DATA that the kernel copied for its own sake.
 
     def __repr__(self) -> str:
         return f"Frame(position={self.position}, kind={self.kind}, flags={self.flags}, stream={self.stream}, redacted)"

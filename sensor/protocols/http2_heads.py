@@ -81,6 +81,7 @@ class StreamResponse(msgspec.Struct, frozen=True, gc=False):
     grpc_status: int | None
     unknown_fields: int
     inferred_status_code: int  # If this is a head and no trailers: of a first field whose name is unknown; else 0.
+    content_coding: bytes  # `content-encoding`.
 
 
 class _Headers:
@@ -229,7 +230,7 @@ def read_response(block: HeaderBlock) -> StreamResponse:
 
 def _read_response(block: HeaderBlock) -> StreamResponse:
     status: bytes | None = None
-    content_type, grpc_status = "", None
+    content_type, content_coding, grpc_status = "", b"", None
     unknown_fields = 0
     for name, value in block.fields:
         if type(name) is not bytes or type(value) is not bytes:
@@ -238,10 +239,18 @@ def _read_response(block: HeaderBlock) -> StreamResponse:
             status = value
         elif name == b"content-type":
             content_type = read_media_type(value[:_MEDIA_TYPE_BYTES])
+        elif name == b"content-encoding":
+            content_coding = value[:_MEDIA_TYPE_BYTES]
         elif name == b"grpc-status":
             grpc_status = read_status(value)
     return StreamResponse(
-        status is not None, _read_status(status), content_type, grpc_status, unknown_fields, _infer_status(block)
+        status is not None,
+        _read_status(status),
+        content_type,
+        grpc_status,
+        unknown_fields,
+        _infer_status(block),
+        content_coding,
     )
 
 

@@ -13,14 +13,16 @@ from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
 from sensor.protocols.http2_frames import HEADER_BYTES, FrameFlag, FrameKind
 from sensor.protocols.http2_heads import StreamRequest, is_request, read_request, read_response
-from sensor.protocols.http2_open import MAX_STREAMS, OpenedStream, OpenStreams
+from sensor.protocols.http2_open import MAX_STREAMS, UNCOUNTED, OpenedStream, OpenStreams
 
 _END_STREAM: Final = int(FrameFlag.END_STREAM)
 _END_HEADERS: Final = int(FrameFlag.END_HEADERS)
 _FORM: Final = int(FrameFlag.END_HEADERS | FrameFlag.PADDED | FrameFlag.PRIORITY)  # Of HEADERS.
-_DATA, _HEADERS = int(FrameKind.DATA), int(FrameKind.HEADERS)
+_HEADERS: Final = int(FrameKind.HEADERS)
 _HEADER: Final = struct.Struct(">HBBBI").unpack_from  # Of a frame: its length in two parts, kind, flags, stream.
 _STREAM: Final = (1 << 31) - 1
+_MESSAGE: Final = 0x20  # FRAME_MESSAGE in bpf/events.h: DATA that is one message of gRPC.
+_NOT_DATA: Final = ~_MESSAGE
 _INTERIM_BELOW: Final = 200
 
 Known = dict[bytes, HeaderBlock]
@@ -46,16 +48,17 @@ def take_requests(
         length = high << 8 | low
         wire_bytes = HEADER_BYTES + length
         number &= _STREAM
-        if kind == _DATA:
+        if not kind & _NOT_DATA:
             stream = streams.get(number)
             if type(stream) is OpenedStream:
                 stream.request_bytes += wire_bytes
-                stream.request_data += length
+                if length and stream.request_messages != UNCOUNTED:
+                    stream.request_messages = stream.request_messages + 1 if kind else UNCOUNTED
                 stream.last_ns = time_ns
                 if flags & _END_STREAM:
                     stream.is_request_ended = True
             elif isinstance(stream, Stream):
-                _pass_data(open_, stream, REQUEST, wire_bytes, flags, time_ns, calls)
+                _pass_data(open_, stream, REQUEST, (wire_bytes, kind, flags), time_ns, calls)
             elif number in open_.early:
                 break
             at += HEADER_BYTES
@@ -96,13 +99,14 @@ def take_responses(
         length = high << 8 | low
         wire_bytes = HEADER_BYTES + length
         stream = streams.get(number & _STREAM)
-        if kind == _DATA:
+        if not kind & _NOT_DATA:
             if type(stream) is OpenedStream:
                 stream.response_bytes += wire_bytes
-                stream.response_data += length
+                if length and stream.response_messages != UNCOUNTED:
+                    stream.response_messages = stream.response_messages + 1 if kind else UNCOUNTED
                 stream.last_ns = time_ns
             elif isinstance(stream, Stream):
-                _pass_data(open_, stream, RESPONSE, wire_bytes, flags, time_ns, calls)
+                _pass_data(open_, stream, RESPONSE, (wire_bytes, kind, flags), time_ns, calls)
             elif number & _STREAM in open_.early:
                 break
             at += HEADER_BYTES
@@ -176,9 +180,16 @@ def _end(
 
 
 def _pass_data(
-    open_: OpenStreams, stream: Stream, side: int, wire_bytes: int, flags: int, time_ns: int, calls: list[StreamCall]
+    open_: OpenStreams,
+    stream: Stream,
+    side: int,
+    frame: tuple[int, int, int],
+    time_ns: int,
+    calls: list[StreamCall],
 ) -> None:
-    stream.pass_data(side, wire_bytes, time_ns)
+    """`frame`: its bytes on the wire, kind and flags."""
+    wire_bytes, kind, flags = frame
+    stream.pass_data(side, wire_bytes, time_ns, kind == _MESSAGE)
     if flags & _END_STREAM:
         open_.end_side(stream, side, time_ns, calls)
 

@@ -11,9 +11,11 @@ from typing import Final
 
 import msgspec
 
+from sensor.protocols.grpc import EnvelopeCounter
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http2_alike import CallPattern
+from sensor.protocols.http2_bodies import CONNECTION_BYTES_MAX, GatheredBodies
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
 from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_heads import StreamRequest, read_request, read_response
@@ -28,6 +30,10 @@ STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and c
 # Kinds of calls that are alike; past them all are forgotten. What one holds beside its blocks: measured.
 MAX_PATTERNS: Final = 128
 PATTERN_BYTES: Final = 600
+UNCOUNTED: Final = -1
+
+
+_Key = tuple[int, int, int, int, int]
 
 
 class OpenedStream(msgspec.Struct, gc=False):
@@ -38,23 +44,44 @@ class OpenedStream(msgspec.Struct, gc=False):
     started_ns: int
     last_ns: int
     request_bytes: int  # On the wire.
-    request_data: int  # Of them, payload of DATA.
+    request_messages: int  # DATA frames of one message each; UNCOUNTED once there is another with a payload.
     is_request_ended: bool
     losses: tuple[int, int]  # Of both sides when it began.
     head: HeaderBlock | None = None  # Of its response.
     trailers: HeaderBlock | None = None
     answered_ns: int = 0
     response_bytes: int = 0
-    response_data: int = 0
+    response_messages: int = 0
 
     def __repr__(self) -> str:
         return f"OpenedStream({self.number}, redacted)"
 
 
+def _make_key(opened: OpenedStream) -> _Key:
+    """All that a call depends on but for times and sizes."""
+    return (
+        id(opened.request),
+        id(opened.head),
+        id(opened.trailers),
+        opened.request_messages,
+        opened.response_messages,
+    )
+
+
 class OpenStreams:
     """Mutable state of one connection."""
 
-    __slots__ = ("_is_doubtful", "_losses", "_patterns", "counts", "early", "losses", "max_stream", "streams")
+    __slots__ = (
+        "_gathered_bytes",
+        "_is_doubtful",
+        "_losses",
+        "_patterns",
+        "counts",
+        "early",
+        "losses",
+        "max_stream",
+        "streams",
+    )
 
     def __init__(self, counts: Http2Counts) -> None:
         self.streams: dict[int, Stream | OpenedStream] = {}  # The oldest, lowest first.
@@ -64,12 +91,14 @@ class OpenStreams:
         self.losses = 0, 0  # The same; another object after each.
         self.counts = counts
         self._is_doubtful = False
-        self._patterns: dict[tuple[int, int, int, int], CallPattern] = {}
+        self._patterns: dict[_Key, CallPattern] = {}
+        self._gathered_bytes = 0  # Of bodies.
 
     @property
     def held_bytes(self) -> int:
         """About what it holds."""
-        return (len(self.streams) + len(self.early)) * STREAM_BYTES + len(self._patterns) * PATTERN_BYTES
+        open_bytes = (len(self.streams) + len(self.early)) * STREAM_BYTES
+        return open_bytes + len(self._patterns) * PATTERN_BYTES + self._gathered_bytes
 
     def find(self, number: int) -> Stream | None:
         """An open stream whose request was read, as one that knows all that may happen to it."""
@@ -128,6 +157,19 @@ class OpenStreams:
         del self.streams[stream.number]
         self.counts.told += not stream.is_told
         calls.append(stream.tell(ended_ns=stream.ended_ns, is_aborted=stream.is_aborted))
+        if stream.bodies is not None:
+            self._gathered_bytes -= len(stream.bodies)
+
+    def gather(self, stream: Stream, side: int, payload: bytes) -> None:
+        """DATA of a sample, which was taken."""
+        if stream.request is None:
+            return  # Its response came first, around a hole: no sample.
+        if stream.bodies is None:
+            stream.bodies = GatheredBodies()
+            for passed, size in enumerate(stream.uncopied):
+                if size:
+                    stream.bodies.cut(passed, size)
+        self._gathered_bytes += stream.bodies.add(side, payload, CONNECTION_BYTES_MAX - self._gathered_bytes)
 
     def end_above(self, last: int, time_ns: int, calls: list[StreamCall]) -> None:
         """The server handles none of those above `last`."""
@@ -168,8 +210,7 @@ class OpenStreams:
 
     def find_pattern(self, opened: OpenedStream) -> CallPattern | None:
         """What a stream whose response is whole is like; None where it is the first of its kind."""
-        has_data = (opened.request_data > 0) | (opened.response_data > 0) << 1
-        return self._patterns.get((id(opened.request), id(opened.head), id(opened.trailers), has_data))
+        return self._patterns.get(_make_key(opened))
 
     def learn_pattern(self, opened: OpenedStream, time_ns: int, calls: list[StreamCall]) -> None:
         """Ends the first of its kind at `time_ns` and appends its call."""
@@ -181,8 +222,7 @@ class OpenStreams:
         pattern = CallPattern(call, (opened.request, opened.head, opened.trailers))
         if len(self._patterns) >= MAX_PATTERNS:
             self._patterns.clear()
-        has_data = (opened.request_data > 0) | (opened.response_data > 0) << 1
-        self._patterns[id(opened.request), id(opened.head), id(opened.trailers), has_data] = pattern
+        self._patterns[_make_key(opened)] = pattern
         calls.append(msgspec.structs.replace(call, pattern=pattern))
 
     def unfold(self, opened: OpenedStream) -> Stream:
@@ -191,13 +231,18 @@ class OpenStreams:
         stream.begin(read_request(opened.request), opened.started_ns)
         stream.bytes[REQUEST], stream.bytes[RESPONSE] = opened.request_bytes, opened.response_bytes
         stream.is_request_ended = opened.is_request_ended
+        # How much it was nobody needs to know: a body without its beginning is not read.
+        stream.uncopied = [abs(opened.request_messages), abs(opened.response_messages)]
         for block in (opened.head, opened.trailers):
             if block is not None:
                 stream.take_response(read_response(block), opened.answered_ns)
         if stream.counters is not None:
-            for side, size in ((REQUEST, opened.request_data), (RESPONSE, opened.response_data)):
-                if size:
-                    stream.counters[side].skip(size)
+            for side, messages in ((REQUEST, opened.request_messages), (RESPONSE, opened.response_messages)):
+                counter = stream.counters[side]
+                if messages > 0 and isinstance(counter, EnvelopeCounter):
+                    counter.pass_messages(messages)
+                elif messages:
+                    counter.skip(1)  # Within no message: they are not counted from here on.
         stream.last_ns = opened.last_ns
         self.streams[opened.number] = stream
         return stream

@@ -12,18 +12,21 @@ from typing import Final
 
 import msgspec
 
-from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, Frame, FrameKind
+from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, Frame, FrameFlag, FrameKind
 from sensor.protocols.http2_order import PieceOrder
 from sensor.reassembly.stream import Chunk, Gap
 
 Piece = Chunk | Gap | Frame
 
-# As FRAME_UNCOPIED in bpf/events.h.
+# As FRAME_UNCOPIED, FRAME_MESSAGE and FRAME_DATA_COPIED in bpf/events.h.
 UNCOPIED: Final = 0x80
+MESSAGE: Final = 0x20
+DATA_COPIED: Final = 0x40
 _FIRST_POSITION: Final = 1 << 32  # What came before the first event may still come.
 _HEADER: Final = struct.Struct(">HBBBI").unpack_from  # Of a frame: its length in two parts, kind, flags, stream.
 _STREAM: Final = (1 << 31) - 1
 _DATA: Final = int(FrameKind.DATA)
+_PADDED: Final = int(FrameFlag.PADDED)
 
 
 class FrameFlow:
@@ -154,8 +157,9 @@ class FrameFlow:
             first = at + HEADER_BYTES
             payload: bytes | None = None
             body_bytes = 0
-            if kind == _DATA:
-                body_bytes, at = length, first
+            is_message = kind == MESSAGE
+            if kind == _DATA or is_message:
+                kind, body_bytes, at = _DATA, length, first
             elif kind & UNCOPIED:
                 kind &= ~UNCOPIED
                 at = first
@@ -164,13 +168,22 @@ class FrameFlow:
             else:
                 at = first + length
                 payload = data[first:at]
-            frames.append(
-                Frame(start, HEADER_BYTES + length, time_ns, kind, flags, stream & _STREAM, payload, body_bytes)
-            )
-            start += HEADER_BYTES + length
+            wire_bytes, stream = HEADER_BYTES + length, stream & _STREAM
+            if kind == DATA_COPIED:
+                frames.append(_make_sample(start, wire_bytes, time_ns, flags, stream, payload or b""))
+            else:
+                frames.append(Frame(start, wire_bytes, time_ns, kind, flags, stream, payload, body_bytes, is_message))
+            start += wire_bytes
         self._held = data[at:]
         excess = start - end + len(self._held)
         if excess > 0 and frames:  # A frame that was cut short: its rest takes the place of its last bytes.
             last = frames[-1]
             frames[-1] = msgspec.structs.replace(last, wire_bytes=last.wire_bytes - excess)
         return frames
+
+
+def _make_sample(start: int, wire_bytes: int, time_ns: int, flags: int, stream: int, payload: bytes) -> Frame:
+    """DATA that was copied, without its padding (RFC 9113, section 6.1)."""
+    if flags & _PADDED and payload:
+        payload = payload[1 : max(len(payload) - payload[0], 1)]
+    return Frame(start, wire_bytes, time_ns, _DATA, flags, stream, payload, len(payload), is_sampled=True)

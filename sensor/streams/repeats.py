@@ -8,9 +8,10 @@ Most of them have a pattern (sensor.protocols.http2_alike). It is numbered with 
 their figures come as an array, which becomes rows without a step a call.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensor.calls import Exchange
 from sensor.columns import CALL, Calls, make_calls
@@ -32,24 +33,40 @@ _OWN: Final = ("time_unix_ns", "request_bytes", "response_bytes", "duration_us",
 _NAMES: Final = CALL.names or ()
 _HEAD_END: Final = 4  # The first columns are `_OWN` but for its last.
 _TTFB: Final = _NAMES.index("ttfb_us")
-_BODY: Final = _NAMES.index("body")  # What is told of bodies may be estimated from their size.
+_RECORDS: Final = _NAMES.index("records")
+_BODY: Final = _NAMES.index("body")
 assert _NAMES[:_HEAD_END] == _OWN[:_HEAD_END]
 _LARGEST_U32: Final = (1 << 32) - 1
 _FIRST_ROWS: Final = 64
 _NO_CALLS: Final = make_calls(0)
 
 
+class Estimate(Protocol):
+    """How the records of a response follow from its size (sensor.bodies.estimates)."""
+
+    @property
+    def fixed_bytes(self) -> float: ...
+
+    @property
+    def record_bytes(self) -> float: ...
+
+    def count(self, response_bytes: int) -> int:
+        """Records of a response of so many bytes."""
+        ...
+
+
 class Repeats:
     """Mutable state: rows of what was described lately."""
 
-    __slots__ = ("_alike", "_generation", "_kept", "_rows", "_until_ns", "found")
+    __slots__ = ("_alike", "_estimates", "_generation", "_kept", "_rows", "_until_ns", "found")
 
     def __init__(self, alike: AlikeCalls[Exchange] | None = None) -> None:
         """`alike` is where the figures of calls whose patterns are numbered here come from."""
         self._alike = alike if alike is not None else AlikeCalls[Exchange]()
         # The request is kept with the row, so that its identity stays its own.
-        self._kept: dict[_Key, tuple[StreamRequest | Malformed, Row]] = {}
+        self._kept: dict[_Key, tuple[StreamRequest | Malformed, Row, Estimate | None]] = {}
         self._rows = make_calls(_FIRST_ROWS)  # Of patterns.
+        self._estimates: dict[int, Estimate] = {}  # By their places.
         self._until_ns = 0
         self._generation = 0
         self.found = 0
@@ -65,6 +82,7 @@ class Repeats:
     def forget(self) -> None:
         """Nothing that was described is true any more. Collect before."""
         self._kept.clear()
+        self._estimates.clear()
         self._alike.forget()
 
     def collect(self, offset_ns: int) -> Calls:
@@ -79,23 +97,29 @@ class Repeats:
         calls["response_bytes"] = response_bytes
         calls["duration_us"] = np.maximum(ended - started, 0) // 1000
         calls["ttfb_us"] = np.minimum(np.maximum(answered - started, 0) // 1000, _LARGEST_U32)
+        if self._estimates:
+            self._estimate(calls, places)
         self.found += len(calls)
         return calls
 
     def find(self, exchange: StreamExchange) -> Row | None:
-        """The row of a call by one that it is like."""
+        """The row of a call by one that it is like; of one whose bodies came there is none."""
         call = exchange.call
-        if not call.is_final or call.is_aborted or call.is_lossy:
+        if not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None:
             return None
         pattern: CallPattern | None = call.pattern
         if pattern is not None:
-            row = tuple(self._rows[pattern.place].tolist()) if pattern.turn == self._alike.turn else None
+            if pattern.turn != self._alike.turn:
+                return None
+            row, estimate = self._rows[pattern.place].item(), self._estimates.get(pattern.place)
         else:
-            row = self._kept.get(_make_key(exchange.exchange.connection, call), (None, None))[1]
-        if row is None:
-            return None
+            kept = self._kept.get(_make_key(exchange.exchange.connection, call))
+            if kept is None:
+                return None
+            _, row, estimate = kept
         self.found += 1
         own: Exchange = exchange.exchange
+        records = row[_RECORDS] if estimate is None else min(estimate.count(own.response_bytes), _LARGEST_U32)
         return (
             own.time_unix_ns,
             own.request_bytes,
@@ -103,22 +127,39 @@ class Repeats:
             own.duration_ns // 1000,
             *row[_HEAD_END:_TTFB],
             min(own.time_to_first_byte_ns // 1000, _LARGEST_U32),
-            *row[_TTFB + 1 :],
+            *row[_TTFB + 1 : _RECORDS],
+            records,
+            *row[_RECORDS + 1 :],
         )
 
-    def keep(self, exchange: StreamExchange, row: Row) -> None:
-        """What a call was described as."""
+    def keep(self, exchange: StreamExchange, row: Row, estimate: Estimate | None = None) -> None:
+        """What a call was described as. `estimate`: how its records follow from its size, where nothing else is known
+        of its bodies."""
         call = exchange.call
-        if not call.is_final or call.is_aborted or call.is_lossy or row[_BODY]:
+        is_odd = not call.is_final or call.is_aborted or call.is_lossy or call.bodies is not None
+        if is_odd or (row[_BODY] and estimate is None):
             return
         pattern: CallPattern | None = call.pattern
         if pattern is None:
-            self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row
+            self._kept[_make_key(exchange.exchange.connection, call)] = call.request, row, estimate
         elif pattern.turn != self._alike.turn:
             place = self._alike.number(pattern, exchange.exchange)
             if place == len(self._rows):
                 self._rows = np.concatenate((self._rows, make_calls(place)))
             self._rows[place] = row
+            if estimate is not None:
+                self._estimates[place] = estimate
+
+    def _estimate(self, calls: Calls, places: NDArray[np.int64]) -> None:
+        """Records of calls whose bodies nobody read, as far as others of their route were."""
+        each, fixed = np.full(len(self._alike.owners), -1.0), np.zeros(len(self._alike.owners))
+        for place, estimate in self._estimates.items():
+            each[place], fixed[place] = estimate.record_bytes, estimate.fixed_bytes
+        each, fixed = each[places], fixed[places]
+        counts = np.ones(len(calls))
+        np.divide(np.maximum(calls["response_bytes"] - fixed, 0), each, out=counts, where=each > 0)
+        is_known = each >= 0
+        calls["records"][is_known] = np.minimum(np.rint(counts[is_known]), _LARGEST_U32)
 
 
 def _make_key(connection: int, call: StreamCall) -> _Key:

@@ -3,6 +3,7 @@ of them is anywhere outside the node: wire (as the collector logs it), store, AP
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.bpf.test_http2 import play, whole
+from tests.bpf.test_http2_bodies import BACKWARD, FORWARD, OPENING, Said, Talk, frames
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.polling import wait_until
@@ -106,6 +109,7 @@ class Seen:
     """What came of the calls, by method and template."""
 
     bodies: dict[str, Any]
+    streams: dict[str, Any]  # Of HTTP/2.
     texts: dict[str, str]  # Where a secret could be, by name.
 
 
@@ -133,11 +137,39 @@ def send_calls(port: int) -> None:
                 call("GET", f"/api{path}?n={number * 3}")
         call("GET", "/status")
         call("GET", "/help")
-        call("POST", "/login", json.dumps({"password": SECRETS[1], "n": number}).encode())
+        call("POST", "/login", make_login(number))
         call("GET", f"{PATHS['long']}?n={2_000 + number}")  # Longer than what is copied.
     for number in range(LATER):
         call("GET", f"{PATHS['identity']}?n={number % 37}")
     connection.close()
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[socket.socket]:
+    """Of HTTP/2; what is said there is written by `send_streams`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def send_streams(listener: socket.socket) -> None:
+    """Lists in gzip, and logins with a password, each over a connection of its own, whose first 20 are samples."""
+    for path, request, coding in ((b"/orders", b"{}", "gzip"), (b"/login", make_login(0), "")):
+        talk, said = Talk(), Said(OPENING)
+        for number in range(SAMPLES):
+            stream, body = 1 + 2 * number, make_records(number * 3)
+            told = ENCODERS[coding](body) if coding else body
+            said.append((FORWARD, talk.ask(stream, *frames(stream, request), path=path)))
+            answer = talk.answer(stream, *frames(stream, told), coding=coding.encode() or b"identity")
+            said.append((BACKWARD, answer))
+        with socket.create_connection(listener.getsockname(), timeout=10) as client:
+            server, _ = listener.accept()
+            with server:
+                play(said, (client, server), whole)
+
+
+def make_login(number: int) -> bytes:
+    """With a password."""
+    return json.dumps({"password": SECRETS[1], "n": number}).encode()
 
 
 def dump_store(directory: Path) -> str:
@@ -154,7 +186,7 @@ def read_files(directory: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def seen(product: Product, port: int, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(product: Product, port: int, listener: socket.socket, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """Makes the calls, ends the sensor and then the collector, and collects all that they left."""
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text(CONFIG)
@@ -162,17 +194,25 @@ def seen(product: Product, port: int, tmp_path_factory: pytest.TempPathFactory) 
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
     send_calls(port)
-    calls = SAMPLES * 14 + LATER
+    send_streams(listener)
+    calls, stream_port = SAMPLES * 14 + LATER, listener.getsockname()[1]
     assert sensor.stop() == 0, sensor.log_tail()
     wait_until(lambda: inventory.count_calls(port) >= calls, ARRIVAL_SECONDS, f"{calls} calls in the inventory")
+    wait_until(lambda: inventory.count_calls(stream_port) >= 2 * SAMPLES, ARRIVAL_SECONDS, "the calls of HTTP/2")
+    streams = [item for item in inventory.list_items("/endpoints") if read_port(item) == stream_port]
     items = [item for item in inventory.list_items("/endpoints") if read_port(item) == port]
-    texts = {"api": json.dumps([*items, *(inventory.get(f"/endpoints/{item['id']}") for item in items)])}
+    texts = {"api": json.dumps([*items, *streams, *(inventory.get(f"/endpoints/{item['id']}") for item in items)])}
     assert collector.stop() == 0, collector.log_tail()
     texts["state, spool and logs of the sensor"] = read_files(product.data_directory.parent / "sensor")
     texts["data of the collector, with its log of what came over the wire"] = read_files(product.data_directory)
     texts["rows of the store"] = dump_store(product.data_directory / "store")
     texts["logs"] = read_files(product.data_directory.parent / "logs")
-    return Seen(bodies={f"{item['method']} {item['template']}": item["bodies"] for item in items}, texts=texts)
+    return Seen(bodies=index_bodies(items), streams=index_bodies(streams), texts=texts)
+
+
+def index_bodies(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """By method and template."""
+    return {f"{item['method']} {item['template']}": item["bodies"] for item in items}
 
 
 EXACT = sum(number * 3 for number in range(SAMPLES))
@@ -211,6 +251,17 @@ def test_objects_requests_and_pages(seen: Seen) -> None:
     assert [(found["kind"], found["side"]) for found in login["data"]] == [("password", "request")]
     assert login["requests_read"] == SAMPLES
     assert seen.bodies["GET /help"] is None
+
+
+def test_bodies_of_http2(seen: Seen) -> None:
+    orders, login = seen.streams["POST /orders"], seen.streams["POST /login"]
+    for bodies in (orders, login):
+        assert (bodies["responses_read"], bodies["records_basis"]) == (SAMPLES, "measured")
+        assert bodies["records_returned"] == bodies["records_measured"] == EXACT
+    assert [(found["kind"], found["side"]) for found in orders["data"]] == [("email", "response")]
+    found = {(one["kind"], one["side"]) for one in login["data"]}
+    assert found == {("password", "request"), ("email", "response")}
+    assert login["requests_read"] == SAMPLES
 
 
 def test_no_value_is_anywhere(seen: Seen) -> None:

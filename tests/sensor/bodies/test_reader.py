@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sensor.bodies.framing import Payload
 from sensor.bodies.reader import BodyCall, BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import BodyFacts, BodyFlag, RawBodies
@@ -112,3 +113,30 @@ def test_no_repr_shows_a_value() -> None:
     call = _call(response_head(length=len(BODY)), BODY)
     assert "example" not in repr(call) + repr(call.bodies)
     assert "horse" not in repr(call) + repr(call.bodies)
+
+
+@pytest.mark.parametrize("coding", ["", *ENCODERS])
+def test_bodies_of_a_stream(coding: str) -> None:
+    """They come without framing."""
+    encoded = ENCODERS[coding](BODY) if coding else BODY
+    asked, told = (
+        Payload(data, True, b"application/json", content_encoding)
+        for data, content_encoding in ((ASKED, b""), (encoded, coding.encode()))
+    )
+    call = BodyCall(9, 200, b"", b"", 100, 90 + len(encoded), 1, None, (asked, told), 90)
+    facts = BodyReader(ALL).read(call)
+    read = BodyFlag.REQUEST_READ | BodyFlag.RESPONSE_READ
+    assert facts == BodyFacts(40, pack_kinds({DataKind.PASSWORD}) | FOUND, read | BodyFlag.MEASURED)
+
+
+def test_a_cut_body_of_a_stream_is_estimated() -> None:
+    nothing, told = Payload(b"", True, b"", b""), Payload(BODY[: len(BODY) // 2], False, b"application/json", b"")
+    facts = BodyReader(ALL).read(BodyCall(9, 200, b"", b"", 50, 90 + len(BODY), 1, None, (nothing, told), 90))
+    assert facts is not None and facts.flags == BodyFlag.RESPONSE_READ | BodyFlag.ESTIMATED
+    assert abs(facts.records - 40) <= 2
+
+
+def test_protobuf_is_counted_as_such() -> None:
+    reader, body = BodyReader(ALL), Payload(b"\0\0\0\0\2\x08\x01", True, b"application/grpc", b"")
+    assert reader.read(BodyCall(9, 200, b"", b"", 50, 50, 1, None, (body, body), 20)) is None
+    assert reader.unread == {"protobuf": 2}

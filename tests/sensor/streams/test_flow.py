@@ -5,7 +5,7 @@ import struct
 
 from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameKind
 from sensor.reassembly.stream import Chunk, Gap
-from sensor.streams.flow import UNCOPIED, FrameFlow
+from sensor.streams.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
 from tests.sensor.protocols.http2_wire import write_data, write_frame, write_headers
 
 HEADERS = write_headers(1, b"\x82" * 20)
@@ -137,3 +137,32 @@ def test_finishing_gives_what_is_held_and_what_waits() -> None:
     flow.take_bytes(0, HEADERS, 1)
     flow.take_bytes(1_000, HEADERS, 1)
     assert [kind for kind, *_ in shapes(flow.finish())] == ["gap", "bytes"]
+
+
+def mark(data: bytes, kind: int) -> bytes:
+    """A DATA frame under another kind."""
+    return data[:3] + bytes([kind]) + data[4:]
+
+
+def test_data_that_was_copied_comes_without_its_padding_whatever_events_cut_it() -> None:
+    data = mark(write_data(1, b"x" * 50, is_end=True, padding=7), DATA_COPIED)
+    for at in range(9, len(data)):
+        flow = FrameFlow()
+        pieces = flow.take_frames(100, at, 0, data[:at], 7) + flow.take_frames(
+            100 + at, len(data) - at, 0, data[at:], 8
+        )
+        (frame,) = [piece for piece in pieces if isinstance(piece, Frame)]
+        assert (frame.kind, frame.payload, frame.payload_bytes, frame.flags & 1) == (FrameKind.DATA, b"x" * 50, 50, 1)
+        assert (frame.wire_bytes, frame.is_sampled, frame.is_message) == (len(data), True, False)
+
+
+def test_padding_that_is_longer_than_its_frame_leaves_nothing() -> None:
+    data = mark(write_frame(FrameKind.DATA, 8, 1, b"\xff" + b"x" * 10), DATA_COPIED)
+    (frame,) = FrameFlow().take_frames(100, len(data), 0, data, 7)
+    assert isinstance(frame, Frame) and frame.payload == b""
+
+
+def test_data_that_is_a_message_says_so() -> None:
+    (frame,) = FrameFlow().take_frames(100, len(DATA), 0, elide(mark(DATA, MESSAGE)), 7)
+    assert isinstance(frame, Frame)
+    assert (frame.kind, frame.payload, frame.payload_bytes, frame.is_message) == (FrameKind.DATA, None, 50, True)

@@ -3,7 +3,11 @@
 import msgspec
 import pytest
 
+from sensor.bodies.estimates import Estimate
+from sensor.calls import BodyFlag, Exchange
 from sensor.columns import CALL
+from sensor.protocols.http2_alike import AlikeCalls, CallPattern
+from sensor.protocols.http2_bodies import StreamBodies
 from sensor.protocols.http2_calls import StreamCall
 from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
 from sensor.streams.repeats import LIFE_NS, Repeats
@@ -78,6 +82,42 @@ def test_what_is_lossy_teaches_nothing() -> None:
     lossy = exchange(msgspec.structs.replace(CALL_OF_ONE, is_lossy=True))
     repeats.keep(lossy, ROW)
     assert repeats.find(exchange()) is None
+
+
+BODIES = StreamBodies(b"", b"{}", True, True, b"", 9)
+
+
+def test_a_call_whose_bodies_came_is_described_and_teaches_nothing(repeats: Repeats) -> None:
+    sampled = exchange(msgspec.structs.replace(CALL_OF_ONE, bodies=BODIES))
+    assert repeats.find(sampled) is None
+    fresh = Repeats()
+    fresh.begin(0, 0)
+    fresh.keep(sampled, ROW)
+    assert fresh.find(exchange()) is None
+
+
+def pattern_of(call: StreamCall) -> StreamCall:
+    return msgspec.structs.replace(call, pattern=CallPattern(call, ()))
+
+
+@pytest.mark.parametrize("record_bytes", [0.0, 10.0])
+@pytest.mark.parametrize("has_pattern", [False, True])
+def test_records_that_follow_from_the_size(record_bytes: float, has_pattern: bool) -> None:
+    estimate = Estimate(100.0, record_bytes, 1_000)
+    row = tuple(BodyFlag.ESTIMATED.value if name == "body" else 7 for name in NAMES)
+    alike = AlikeCalls[Exchange]()
+    repeats = Repeats(alike)
+    repeats.begin(0, 0)
+    first = pattern_of(CALL_OF_ONE) if has_pattern else CALL_OF_ONE
+    repeats.keep(exchange(first), row, estimate)
+    sizes = (90, 100, 144, 146, 10_000)
+    expected = [estimate.count(size) for size in sizes]
+    found = [repeats.find(exchange(msgspec.structs.replace(first, response_bytes=size))) for size in sizes]
+    assert [dict(zip(NAMES, one or (), strict=True))["records"] for one in found] == expected
+    if has_pattern:
+        for size in sizes:
+            alike.figures.extend((first.pattern.place, 1, 2, 3, 4, size))
+        assert repeats.collect(0)["records"].tolist() == expected
 
 
 def test_what_is_told_of_bodies_depends_on_their_size() -> None:

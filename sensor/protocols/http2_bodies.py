@@ -1,0 +1,72 @@
+"""Bodies of the streams that the kernel copied: DATA in, without frames and padding, the bytes of both sides out.
+
+Bounded by side and by connection. What was not copied, or found no room, ends its side: what came before it stays.
+Nothing here is ever logged or told.
+"""
+
+from typing import Final
+
+import msgspec
+
+# bpf/http2_data.h, STREAM_COPY.
+BODY_BYTES_MAX: Final = 65_536
+# Of all open streams of a connection.
+CONNECTION_BYTES_MAX: Final = 512 << 10
+
+
+class StreamBodies(msgspec.Struct, frozen=True, gc=False):
+    """Beginnings of both bodies of a call. Private to the node; ends in `sensor.bodies`."""
+
+    request: bytes
+    response: bytes
+    is_request_whole: bool
+    is_response_whole: bool
+    response_coding: bytes  # `content-encoding`.
+    head_bytes: int  # Of the response, all that is no payload of DATA.
+
+    def __repr__(self) -> str:
+        return f"StreamBodies({len(self.request)} and {len(self.response)} bytes, redacted)"
+
+
+class GatheredBodies:
+    """Mutable state of one open stream."""
+
+    __slots__ = ("_data", "_is_cut", "response_data")
+
+    def __init__(self) -> None:
+        self._data = bytearray(), bytearray()
+        self._is_cut = [False, False]
+        self.response_data = 0  # Bytes of the response's body, copied or not.
+
+    def __len__(self) -> int:
+        return len(self._data[0]) + len(self._data[1])
+
+    def add(self, side: int, payload: bytes, room: int) -> int:
+        """What comes next of a side; gives how many bytes were kept, none where they are more than there is room."""
+        data = self._data[side]
+        self.response_data += side * len(payload)
+        if self._is_cut[side] or len(payload) > room or len(data) + len(payload) > BODY_BYTES_MAX:
+            self._is_cut[side] = True
+            return 0
+        data += payload
+        return len(payload)
+
+    def cut(self, side: int, size: int) -> None:
+        """So many bytes of a side did not come."""
+        self._is_cut[side] = True
+        self.response_data += side * size
+
+    def tell(
+        self, *, is_request_whole: bool, is_response_whole: bool, coding: bytes, response_bytes: int
+    ) -> StreamBodies:
+        """What came; the flags say whether the sides ended as they should, `response_bytes` is all of the response."""
+        request, response = self._data
+        asked, answered = self._is_cut
+        return StreamBodies(
+            bytes(request),
+            bytes(response),
+            is_request_whole and not asked,
+            is_response_whole and not answered,
+            coding,
+            response_bytes - self.response_data,
+        )
