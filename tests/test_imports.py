@@ -47,6 +47,7 @@ ROOMS = {
         *(
             "lock",
             "pause",
+            "probe",
             "trial",
             "environment",
             "preflight",
@@ -65,7 +66,7 @@ ROOMS = {
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
-        *("query_cli", "trust_cli", "metrics", "listeners", "entrance", "compose", "run", "cli"),
+        *("query_cli", "trust_cli", "metrics", "probe", "listeners", "entrance", "compose", "run", "cli"),
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.

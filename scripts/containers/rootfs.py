@@ -1,0 +1,167 @@
+"""Root file systems of the images, made from the steps of their Containerfiles without a container builder.
+
+The base is Debian by mmdebstrap, in the place of the Containerfile's base image; every step after it is the very one
+that a builder would carry out. Needs root. What is made lies in `.run/images` and is kept until a step or a copied file
+changes.
+"""
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from scripts.containers.containerfile import Change, Copy, Run, Stage, read_stages
+
+ROOT: Final = Path(__file__).parents[2]
+CONTAINERFILES: Final = ROOT / "images"
+DIRECTORY: Final = ROOT / ".run" / "images"
+SIDES: Final = ("sensor", "collector")
+# What the bases that our Containerfiles may name are to mmdebstrap.
+SUITES: Final = {"debian:trixie-slim": "trixie"}
+STEP_SECONDS: Final = 900
+# Of this machine: where packages come from, and what proves who they come from.
+_PASSED: Final = ("PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "http_proxy", "https_proxy", "no_proxy")
+_CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
+
+
+class NotBuiltError(Exception):
+    """An image could not be built here; one sentence with the reason."""
+
+
+def build(side: str) -> tuple[Path, Stage]:
+    """The root file system of one side's image, and how it runs. Raises NotBuiltError."""
+    path = CONTAINERFILES / f"{side}.Containerfile"
+    stages = read_stages(path)
+    root = DIRECTORY / side
+    stamp = DIRECTORY / f"{side}.stamp"
+    digest = _digest(path, stages)
+    if root.exists() and stamp.exists() and stamp.read_text() == digest:
+        return root, stages[-1]
+    if os.geteuid():
+        raise NotBuiltError("it takes root to make a root file system: run this as root")
+    stamp.unlink(missing_ok=True)
+    made: dict[str, Path] = {}
+    for number, stage in enumerate(stages):
+        place = root if number == len(stages) - 1 else DIRECTORY / f"{side}-{stage.name}"
+        _remove(place)
+        subprocess.run(["cp", "-a", "--reflink=auto", str(_make_base(stage.base)), str(place)], check=True)
+        _carry_out(stage, place, made)
+        made[stage.name] = place
+    for name, place in made.items():
+        if name:
+            _remove(place)
+    stamp.write_text(digest)
+    return root, stages[-1]
+
+
+def _make_base(base: str) -> Path:
+    suite = SUITES.get(base)
+    if suite is None:
+        raise NotBuiltError(f"the base {base} has no suite in scripts/containers/rootfs.py")
+    if shutil.which("mmdebstrap") is None:
+        raise NotBuiltError("mmdebstrap is missing: apt-get install mmdebstrap")
+    place = DIRECTORY / f"base-{suite}"
+    if not place.exists():
+        part = place.with_suffix(".part")
+        _remove(part)
+        DIRECTORY.mkdir(parents=True, exist_ok=True)
+        # No documentation, as in the slim image.
+        slim = '--dpkgopt=path-exclude="/usr/share/doc/*"', '--dpkgopt=path-exclude="/usr/share/man/*"'
+        _run(["mmdebstrap", "--quiet", "--variant=minbase", *slim, suite, str(part)], f"the base {base}")
+        part.rename(place)
+    return place
+
+
+def _carry_out(stage: Stage, root: Path, made: dict[str, Path]) -> None:
+    directory = "/"
+    for step in stage.steps:
+        match step:
+            case Change():
+                directory = step.directory
+                (root / directory.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            case Copy():
+                _copy(step, root, directory, made)
+            case Run():
+                _run(_enter(root, directory, step.command), step.command)
+
+
+def _copy(step: Copy, root: Path, directory: str, made: dict[str, Path]) -> None:
+    target = root / os.path.join(directory, step.target).lstrip("/")  # noqa: PTH118 - an absolute target replaces.
+    for source in step.sources:
+        origin = (made[step.stage] if step.stage else ROOT) / source.lstrip("/")
+        if origin.is_dir():
+            # Links as they are: an environment's python is one.
+            leave = None if step.stage else shutil.ignore_patterns("__pycache__")
+            shutil.copytree(origin, target, symlinks=True, ignore=leave, dirs_exist_ok=True)
+        else:
+            is_directory = step.target.endswith("/") or len(step.sources) > 1
+            (target if is_directory else target.parent).mkdir(parents=True, exist_ok=True)
+            shutil.copy2(origin, target)
+
+
+def _enter(root: Path, directory: str, command: str) -> list[str]:
+    """The shell command in that root, with this machine's names, network and certificates, and its own /proc."""
+    (root / "run/host").mkdir(parents=True, exist_ok=True)
+    for name in ("certificates.crt", "resolv.conf"):
+        (root / "run/host" / name).touch()
+    (DIRECTORY / "pip").mkdir(exist_ok=True)
+    (root / "run/host/pip").mkdir(exist_ok=True)
+    there = shlex.quote(str(root))
+    mounts = [
+        "mount --make-rprivate /",
+        f"mount -t proc proc {there}/proc",
+        f"mount --rbind /dev {there}/dev",
+        f"rm -f {there}/etc/resolv.conf; cp /etc/resolv.conf {there}/etc/resolv.conf",
+        f"mount --bind {_CERTIFICATES} {there}/run/host/certificates.crt",
+        f"mount --bind {shlex.quote(str(DIRECTORY / 'pip'))} {there}/run/host/pip",
+    ]
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "DEBIAN_FRONTEND": "noninteractive",
+        "PIP_CERT": "/run/host/certificates.crt",
+        "PIP_CACHE_DIR": "/run/host/pip",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+    }
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    inside = ["chroot", str(root), "env", "-i", *variables, "sh", "-ec", f"cd {shlex.quote(directory)}; {command}"]
+    script = "; ".join([*mounts, f"exec {shlex.join(inside)}"])
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script]
+
+
+def _run(command: list[str], what: str) -> None:
+    log = DIRECTORY / "build.log"
+    with log.open("ab") as file:
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=STEP_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotBuiltError(f"`{what[:80]}` failed: {error}") from error
+    if done.returncode:
+        last = log.read_text(errors="replace").strip().splitlines()[-1:]
+        raise NotBuiltError(
+            f"`{what[:80]}` failed with {done.returncode}, see {log.relative_to(ROOT)}: {''.join(last)}"
+        )
+
+
+def _remove(place: Path) -> None:
+    """Nothing of a step stays mounted there: each had a mount namespace of its own."""
+    if place.exists():
+        shutil.rmtree(place)
+
+
+def _digest(path: Path, stages: list[Stage]) -> str:
+    """Of the steps and of all that they copy from the checkout."""
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
+    for step in (step for stage in stages for step in stage.steps if isinstance(step, Copy) and not step.stage):
+        for source in step.sources:
+            origin = ROOT / source
+            for file in sorted(origin.rglob("*") if origin.is_dir() else [origin]):
+                if file.is_file() and "__pycache__" not in file.parts:
+                    digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
