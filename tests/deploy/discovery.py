@@ -21,6 +21,8 @@ RESOURCES = (
     ("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets", True),
     ("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", False),
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", False),
+    ("rbac.authorization.k8s.io/v1", "Role", "roles", True),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings", True),
 )
 GROUPS = sorted({version for version, *_ in RESOURCES if "/" in version})
 

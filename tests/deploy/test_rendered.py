@@ -13,7 +13,7 @@ import pytest
 import yaml
 from kubernetes_validate import utils
 
-from scripts.helm.render import RENDERED, list_examples, render_example, rendered_path, run_helm
+from scripts.helm.render import RENDERED, list_examples, render, render_example, rendered_path, run_helm
 from scripts.helm.settings_schema import CHART, SIDES
 from tests.deploy.chart import VERSIONS, Document, container, documents, find, need_helm
 from tests.deploy.discovery import serve
@@ -132,11 +132,24 @@ def test_roles_are_to_read_only() -> None:
     }
     followed = {(resource, verb) for resource in ("pods", "namespaces") for verb in ("list", "watch")}
     assert granted["sensor"] == {*followed, ("nodes", "get")}
-    # To ask whose a token is changes nothing; before Kubernetes 1.30 the token's Pod is read for its node.
-    enrolment = {("tokenreviews", "create"), ("pods", "get")}
-    assert granted["collector"] >= enrolment
-    assert {verb for _, verb in granted["collector"] - enrolment} == {"list", "watch"}
+    reviews = ("tokenreviews", "create")  # Whose token it is that a sensor enrols with.
+    assert {verb for _, verb in granted["collector"] - {reviews}} == {"list", "watch"}
+    assert reviews in granted["collector"]
+    assert find(documents("smallest"), "Role")["rules"] == [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
+    ]
     assert not any(resource in ("secrets", "*") for side in granted.values() for resource, _ in side)
+
+
+def test_nodes_get_no_key_that_others_have() -> None:
+    need_helm()
+    pod = find(documents("smallest"), "DaemonSet")["spec"]["template"]["spec"]
+    secrets = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    assert [(secret["secretName"], secret["items"]) for secret in secrets] == [
+        ("apidae-authority", [{"key": "ca.crt", "path": "ca.crt"}])
+    ]
+    (projected,) = (volume["projected"] for volume in pod["volumes"] if "projected" in volume)
+    assert projected["sources"][0]["serviceAccountToken"]["audience"] == "apidae"
 
 
 def test_network_policy_follows_where_sensors_come_from() -> None:
@@ -168,6 +181,9 @@ def test_upgrade_from_the_chart_before_changes_nothing_that_is_fixed() -> None:
             compared += 1
             assert _at(document, path) == _at(successor, path), path
     assert compared == 5
+    # The Secret that 0.1 was given stays in use, and has the names it had.
+    given = render(4, "--set", "image.repository=r.example/a,tls.existingSecret=apidae-certificate")
+    assert "secretName: apidae-certificate" in given.text
     # Where keys, spool and lock lie on the node, and data in the volume: else an upgrade would begin anew.
     places = [{v["name"]: v["hostPath"] for v in _pod(d)["volumes"] if "hostPath" in v} for d in (_set(old), new[KEY])]
     assert places[0].items() <= places[1].items()

@@ -185,7 +185,7 @@ def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
         (("--set", "sensor.settings.ring_bytes=large"), "ring_bytes"),
         (("--set", "sensor.settings.ring_bits=1"), "ring_bits"),
         (("--set", "image.repository=x,tls.source=certManager"), "issuerRef.name is not set"),
-        (("--set", "image.repository=x,tls.source=existingSecret"), "name the Secret, or set tls.source"),
+        (("--set", "image.repository=x,tls.source=existingSecret"), "tls"),
         (("--set", "image.repository=x,ingress.enabled=true"), "ingress.host is not set"),
         (("--set", "image.repository=x,gateway.enabled=true"), "gateway.parentRefs is empty"),
         (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),

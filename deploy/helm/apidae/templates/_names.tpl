@@ -33,12 +33,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{ .Values.auth.existingSecret | default (printf "%s-tokens" (include "apidae.name" .)) }}
 {{- end }}
 
-{{- define "apidae.tlsSource" -}}
-{{ if .Values.tls.existingSecret }}existingSecret{{ else }}{{ .Values.tls.source }}{{ end }}
+{{- /* The Secret with the authority of all certificates, and the names of certificate and key in it; empty: the collector makes its own. */ -}}
+{{- define "apidae.authority" -}}
+{{- $own := printf "%s-authority" (include "apidae.name" .) }}
+{{- if .Values.tls.existingAuthority }}
+{{- dict "secret" .Values.tls.existingAuthority "certificate" "ca.crt" "key" "ca.key" | toJson }}
+{{- else if .Values.tls.existingSecret }}
+{{- dict "secret" "" | toJson }}
+{{- else if eq .Values.tls.source "certManager" }}
+{{- dict "secret" $own "certificate" "tls.crt" "key" "tls.key" | toJson }}
+{{- else }}
+{{- dict "secret" $own "certificate" "ca.crt" "key" "ca.key" | toJson }}
+{{- end }}
 {{- end }}
 
-{{- define "apidae.tlsSecret" -}}
-{{ .Values.tls.existingSecret | default (printf "%s-collector-tls" (include "apidae.name" .)) }}
+{{- /* Where in both containers the certificate lies by which the collector is known. */ -}}
+{{- define "apidae.trusted" -}}
+/etc/apidae/{{ empty .Values.tls.existingSecret | ternary "authority" "tls" }}/ca.crt
 {{- end }}
 
 {{- define "apidae.collectorHost" -}}

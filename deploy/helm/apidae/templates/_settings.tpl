@@ -4,14 +4,16 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- define "apidae.sensorSettings" -}}
 {{- $own := dict
   "collector" (printf "%s:%d" (include "apidae.collectorHost" .) (int .Values.collector.service.grpcPort))
-  "collector_ca_file" "/etc/apidae/tls/ca.crt"
-  "enrollment_token_file" "/var/run/secrets/apidae/token"
+  "collector_ca_file" (include "apidae.trusted" .)
   "cgroup_path" "/host/cgroup"
   "state_dir" "/var/lib/apidae/sensor"
   "run_dir" "/run/apidae"
   "first_contact_timeout_seconds" 3600
   "metrics_listen" (printf "%s:%d" .Values.listenAddress (int .Values.sensor.metricsPort)) }}
+{{- if include "apidae.usesTokens" . }}
 {{- if not .Values.sensor.settingsFromSecrets.token }}{{ $_ := set $own "token_file" "/etc/apidae/tokens/sensor-token" }}{{ end }}
+{{- end }}
+{{- if include "apidae.usesCertificates" . }}{{ $_ := set $own "enrollment_token_file" "/etc/apidae/enrollment/token" }}{{ end }}
 {{- if .Values.sensor.hostProc }}{{ $_ := set $own "proc_path" "/host/proc" }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- mergeOverwrite $own (deepCopy .Values.sensor.settings) | toJson }}
@@ -22,13 +24,31 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "data_dir" "/var/lib/apidae/collector"
   "grpc_listen" (printf "%s:7443" .Values.listenAddress)
   "http_listen" (printf "%s:8443" .Values.listenAddress)
-  "tls_cert_file" "/etc/apidae/tls/tls.crt"
-  "tls_key_file" "/etc/apidae/tls/tls.key"
-  "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .)))
-  "sensor_token_file" "/etc/apidae/tokens/sensor-token"
+  "tls_server_names" (include "apidae.certificateNames" . | fromJsonArray)
   "api_token_file" "/etc/apidae/tokens/api-token" }}
+{{- if .Values.tls.existingSecret }}
+{{- $_ := set $own "tls_cert_file" "/etc/apidae/tls/tls.crt" }}
+{{- $_ := set $own "tls_key_file" "/etc/apidae/tls/tls.key" }}
+{{- end }}
+{{- if (include "apidae.authority" . | fromJson).secret }}
+{{- $_ := set $own "ca_cert_file" "/etc/apidae/authority/ca.crt" }}
+{{- $_ := set $own "ca_key_file" "/etc/apidae/authority/ca.key" }}
+{{- end }}
+{{- if include "apidae.usesTokens" . }}{{ $_ := set $own "sensor_token_file" "/etc/apidae/tokens/sensor-token" }}{{ end }}
+{{- if include "apidae.usesCertificates" . }}
+{{- $_ := set $own "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .))) }}
+{{- end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- mergeOverwrite $own (deepCopy .Values.collector.settings) | toJson }}
+{{- end }}
+
+{{- /* How sensors show who they are is the collector's setting; both sides follow it. Empty = no. */ -}}
+{{- define "apidae.usesTokens" -}}
+{{ if has (.Values.collector.settings.sensor_auth | default "auto") (list "token" "any") }}yes{{ end }}
+{{- end }}
+
+{{- define "apidae.usesCertificates" -}}
+{{ if ne (.Values.collector.settings.sensor_auth | default "auto") "token" }}yes{{ end }}
 {{- end }}
 
 {{- /* A dict as TOML. Helm reads every number as a float, and 67108864 must not become 6.7108864e+07. */ -}}
