@@ -20,7 +20,7 @@ from collector.inventory.cursor import Cursor, digest_question, read_cursor, wri
 from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
-from collector.inventory.span import Span
+from collector.inventory.span import Span, series_span
 
 CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
@@ -133,7 +133,8 @@ LIMIT {{rows:UInt32}}"""
             endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
             addresses=self._count_places("client_address", counted, parameters),
             workloads=self._count_places("client_workload", counted, parameters),
-            callers=self._find_callers(counted, parameters),
+            # By the minute as long as there are such rows: the shorter a row, the surer who had its address.
+            callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
         )
 
     def _read_consumers(self, rows: Sequence[Mapping[str, Any]], span: Span) -> tuple[Consumer, ...]:
