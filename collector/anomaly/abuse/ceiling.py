@@ -24,6 +24,7 @@ PEERS_MIN = 10  # Fewer say nothing.
 _LEARN_MAX = 2.0  # Of a ceiling: what a day above it teaches at most.
 _HOUR_SECONDS = 3_600
 _DAY_SECONDS = 86_400
+_PEAK_DEVIATIONS = 4.0  # Of a count, that the highest window of a day is above its mean.
 _FADE_A_DAY = 0.9  # Of what past days teach.
 _KNOWN_DAYS = 2  # After them what a subject does on its days is known, if it is nothing.
 _RAISE = 1.5  # A subject above its ceiling is told again when its sum grew by this.
@@ -170,9 +171,9 @@ class Ceiling:
         if hour < 0 or not len(live):
             return
         seen = self._sums.read(live, time)[hour] / (1 - np.exp(-1.0))  # An hour's rate fills the sum to that share.
-        self._past[:, live] = np.maximum(
-            self._past[:, live], np.minimum(seen, self._priors[hour]) * self._seconds / _HOUR_SECONDS
-        )
+        steady = np.minimum(seen, self._priors[hour]) * self._seconds / _HOUR_SECONDS
+        # A day has many windows: the highest of them stands out of their mean.
+        self._past[:, live] = np.maximum(self._past[:, live], steady + _PEAK_DEVIATIONS * np.sqrt(steady))
 
     def expect(self, slot: int) -> bool:
         """A person says that what the subject does is ordinary: the highest so far is its own past. False for -1."""

@@ -7,7 +7,7 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AbuseSignal
 from collector.anomaly.abuse.contract import AbuseDetector, Finding
-from collector.anomaly.abuse.events import Bools, Events, read_events
+from collector.anomaly.abuse.events import read_events
 from collector.anomaly.abuse.functions import FunctionDetector
 from collector.anomaly.abuse.guesses import GuessDetector
 from collector.anomaly.abuse.missing import MissingDetector
@@ -19,7 +19,7 @@ from collector.anomaly.abuse.records import RecordDetector
 from collector.anomaly.abuse.sharing import SharingDetector
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
-from collector.anomaly.slots import Slots, grow
+from collector.anomaly.slots import Slots
 from collector.rows import RowBatch
 
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
@@ -43,7 +43,6 @@ class AbuseEngine:
         )
         self._first_time = 0
         self._is_projected = False
-        self._is_external: Bools = np.zeros(0, np.bool_)  # By consumer slot: has called from outside.
 
     def take(
         self, batch: RowBatch, rows: Slots, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
@@ -52,7 +51,6 @@ class AbuseEngine:
         self._first_time = self._first_time or time
         events = read_events(batch, rows, placed)
         self._rarity.take(events, placed, roster, time)
-        self._note_external(events, placed, roster)
         if not self._is_projected and time >= self._first_time + YOUNG_SECONDS:
             self._is_projected = True
             for detector in self.detectors:
@@ -65,8 +63,8 @@ class AbuseEngine:
 
     def is_young(self, consumer: int, time: int) -> bool:
         """Whether too little is known to accuse the consumer in this slot, or who calls from inside (-1)."""
-        is_internal = consumer < 0 or consumer >= len(self._is_external) or not self._is_external[consumer]
-        return time - self._first_time < (INTERNAL_YOUNG_SECONDS if is_internal else YOUNG_SECONDS)
+        is_external = self._rarity.is_external(consumer)
+        return time - self._first_time < (YOUNG_SECONDS if is_external else INTERNAL_YOUNG_SECONDS)
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """A person says that this is ordinary; False where it is not known."""
@@ -76,7 +74,7 @@ class AbuseEngine:
         """State for a checkpoint, by part."""
         own = {f"abuse.{detector.name}": detector.dump() for detector in self.detectors}
         return own | {
-            "abuse": {"first_time": np.array([self._first_time, self._is_projected]), "external": self._is_external},
+            "abuse": {"first_time": np.array([self._first_time, self._is_projected])},
             "abuse.rarity": self._rarity.dump(),
         }
 
@@ -84,15 +82,9 @@ class AbuseEngine:
         """The inverse of `dump`."""
         self._first_time, projected = (int(value) for value in parts["abuse"]["first_time"])
         self._is_projected = bool(projected)
-        self._is_external = parts["abuse"]["external"].astype(np.bool_)
         self._rarity.load(parts["abuse.rarity"])
         for detector in self.detectors:
             detector.load(parts[f"abuse.{detector.name}"])
-
-    def _note_external(self, events: Events, placed: Placed, roster: Roster) -> None:
-        self._is_external = grow(self._is_external, roster.consumers.table.capacity)
-        self._is_external[placed.evicted_consumers] = False
-        self._is_external[events.consumer[(events.consumer >= 0) & ~events.is_internal]] = True
 
     def _tell(self, finding: Finding, time: int, loss_ratio: float) -> AbuseSignal:
         age = time - self._first_time

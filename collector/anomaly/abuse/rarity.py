@@ -1,7 +1,8 @@
 """Which endpoints are functions that hardly anybody calls, and who calls them with success: administrators, support.
 
 Counted by the pairs that the roster holds. Nothing is rare before there are some consumers: where there are three,
-everything is.
+everything is. Where most call from outside, those who only ever call from inside are staff too: support reads what is
+others' for a living.
 """
 
 import numpy as np
@@ -24,18 +25,24 @@ class Rarity:
     def __init__(self) -> None:
         self._is_rare: Bools = np.zeros(0, np.bool_)  # By endpoint slot.
         self._is_staff: NDArray[np.bool_] = np.zeros(0, np.bool_)  # By consumer slot.
+        self._is_external: Bools = np.zeros(0, np.bool_)  # By consumer slot: has called from outside.
+        self._is_public = False  # Most consumers have.
         self._refreshed_at = 0
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> None:
         """Learn who is let in where few are."""
         self._is_staff = grow(self._is_staff, roster.consumers.table.capacity)
         self._is_staff[placed.evicted_consumers] = False
+        self._is_external = grow(self._is_external, roster.consumers.table.capacity)
+        self._is_external[placed.evicted_consumers] = False
+        self._is_external[events.consumer[(events.consumer >= 0) & ~events.is_internal]] = True
         endpoints = roster.endpoints.table
         if time >= self._refreshed_at + _REFRESH_SECONDS or len(self._is_rare) < endpoints.capacity:
             self._refreshed_at = time
             pairs = roster.pair_endpoint[roster.pairs.table.live()]
             count = np.bincount(pairs[pairs >= 0], minlength=endpoints.capacity)
             consumers = len(roster.consumers.table)
+            self._is_public = 2 * int(self._is_external[roster.consumers.table.live()].sum()) > consumers
             self._is_rare = (count <= max(RARE_MIN, RARE_SHARE * consumers)) & (consumers >= CONSUMERS_MIN)
         let_in = (events.consumer >= 0) & ~events.is_anonymous & (events.status >= 200) & (events.status < 300)
         self._is_staff[events.consumer[let_in & self._is_rare[events.endpoint]]] = True
@@ -46,14 +53,22 @@ class Rarity:
         return rare
 
     def is_staff(self, consumers: Slots) -> Bools:
-        """Whether `consumers` were let in where few are."""
-        staff: Bools = self._is_staff[consumers]
+        """Whether `consumers` were let in where few are, or call from inside where most do not."""
+        staff: Bools = self._is_staff[consumers] | (self._is_public & ~self._is_external[consumers])
         return staff
+
+    def is_external(self, consumer: int) -> bool:
+        """Whether the consumer in this slot (-1: none) has called from outside."""
+        return 0 <= consumer < len(self._is_external) and bool(self._is_external[consumer])
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return {"staff": self._is_staff}
+        clock = np.array([self._refreshed_at, self._is_public])
+        return {"staff": self._is_staff, "external": self._is_external, "rare": self._is_rare, "clock": clock}
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         self._is_staff = state["staff"].astype(np.bool_)
+        self._is_external, self._is_rare = state["external"].astype(np.bool_), state["rare"].astype(np.bool_)
+        self._refreshed_at, public = (int(value) for value in state["clock"])
+        self._is_public = bool(public)

@@ -87,7 +87,9 @@ class Installation:
             "days": round(days, 3),
             "rows": self.rows,
             "honest_accused": {who: len(alerts) for who, alerts in accused.items()},
-            "accusations": [alert.title for alerts in accused.values() for alert in alerts][:5],
+            "accusations": [
+                f"{alert.kind.value}: {alert.title}" for alerts in accused.values() for alert in alerts[:3]
+            ],
             "notices": len(notices),
             "alerts_about_endpoints": len(others),
             "detector_microseconds_a_row": round(self.detector_seconds / max(self.rows, 1) * 1e6, 2),
