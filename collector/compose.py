@@ -11,11 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
-from collector.alerts.alert import Alert
 from collector.alerts.desk import AlertDesk
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
-from collector.alerts.webhook import Webhook, WebhookSettings
 from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
 from collector.config import CollectorSettings, KubernetesUse
@@ -41,6 +39,7 @@ from collector.keys import (
 )
 from collector.kubernetes.access import is_in_cluster
 from collector.kubernetes.watcher import ClusterWatcher
+from collector.notifiers import Notifiers, compose_notifiers
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
@@ -71,7 +70,7 @@ class Collector:
     api_token: Token | None
     desk: AlertDesk
     detectors: DetectorProcess
-    webhook: Webhook | None
+    notifiers: Notifiers
     catalogue: Catalogue
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
@@ -135,7 +134,12 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     if settings.takes_tokens:
         sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
     api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
-    webhook = _compose_webhook(settings)
+    notifiers = compose_notifiers(
+        settings,
+        load_secret=lambda: load_token(directory / WEBHOOK_SECRET_FILE).value,
+        version=version("apidae"),
+        clock=clock,
+    )
     wal_directory = directory / "wal"
     wal = Wal(
         wal_directory, readers=(STORE_READER, DETECTORS), essential=STORE_READER, limit_bytes=settings.wal_limit_bytes
@@ -159,7 +163,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         table=AlertTable(store),
         lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex),
         clock=clock,
-        notify=webhook.notify if webhook else _ignore,
+        notify=notifiers.notify,
         expect=lambda alert: made[0].expect(alert),
     )
     detectors = DetectorProcess(
@@ -183,7 +187,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         api_token=api_token,
         desk=desk,
         detectors=detectors,
-        webhook=webhook,
+        notifiers=notifiers,
         catalogue=catalogue,
         clusters=_compose_clusters(settings, store),
     )
@@ -215,22 +219,7 @@ def _open_store(settings: CollectorSettings) -> ClickHouseStore:
     return open_server(settings.store_url.get_secret_value(), settings.store_cluster)
 
 
-def _compose_webhook(settings: CollectorSettings) -> Webhook | None:
-    if settings.webhook_url is None:
-        return None
-    secret = load_token(settings.data_dir / WEBHOOK_SECRET_FILE)
-    try:
-        destination = WebhookSettings(url=settings.webhook_url.get_secret_value(), secret=secret.value)
-    except ValueError as error:
-        raise ValueError(f"webhook_url: {error}") from None
-    return Webhook(destination, clock=time.time)
-
-
 def _load_sensors(store: ClickHouseStore) -> list[SensorStatus]:
     names = [column.name for column in fields(SensorStatus)]
     rows = store.query(f"SELECT {', '.join(names)} FROM sensors FINAL")
     return [SensorStatus(**dict(zip(names, row, strict=True))) for row in rows]
-
-
-def _ignore(alert: Alert) -> None:
-    """Without a webhook alerts go to the API only."""

@@ -32,6 +32,13 @@ class ConfigError(Exception):
     """A setting is wrong; one sentence that names it, its value, where it came from, and what is allowed."""
 
 
+class SyslogFormat(StrEnum):
+    """What a syslog message about an alert holds."""
+
+    RFC5424 = "rfc5424"  # Structured data and a sentence.
+    CEF = "cef"  # A record of the Common Event Format.
+
+
 class LogLevel(StrEnum):
     """The least that is logged."""
 
@@ -114,6 +121,9 @@ class CollectorSettings(BaseSettings):
 
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None
+    syslog_url: str | None = None
+    syslog_format: SyslogFormat = SyslogFormat.RFC5424
+    alertmanager_url: str | None = None
 
     log_level: LogLevel = LogLevel.INFO
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -105,6 +106,18 @@ INCIDENT_COLUMNS = _columns(
     ("alerts", "alerts", 3),
     ("risks", "risks", 4),
     ("opened_at", "opened_at", 0),
+)
+NOTIFIER_COLUMNS = _columns(
+    ("name", "name", 0),
+    ("target", "target", 0),
+    ("last_outcome", "last_outcome", 0),
+    ("seen", "seen", 1),
+    ("delivered", "delivered", 0),
+    ("failed", "failed", 0),
+    ("dropped", "dropped", 2),
+    ("limited", "limited", 2),
+    ("repeated", "repeated", 3),
+    ("waiting", "waiting", 1),
 )
 PORT_COLUMNS = _columns(
     ("node", "node", 3),
@@ -246,6 +259,22 @@ def register(app: typer.Typer) -> None:
         asked = {"state": state, "limit": str(limit)}
         _print(fetch(url, token, "incidents", asked)["items"], INCIDENT_COLUMNS, output)
 
+    @app.command("notifiers")
+    def notifiers(
+        test: Annotated[str, typer.Option("--test", help="Send a test alert to this one now.")] = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List where alerts go, and how that goes; or test one. A test that fails exits with 1."""
+        if not test:
+            _print(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
+            return
+        answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": "apidae notifiers"})
+        if answer["outcome"] != "delivered":
+            raise _fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
+        typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
+
     @app.command("coverage")
     def coverage(
         query: Annotated[str, typer.Option("--query", "-q", help="Words that must all occur.")] = "",
@@ -283,15 +312,26 @@ def fetch(
     url: str, token: str, path: str, asked: Mapping[str, str], transport: httpx.BaseTransport | None = None
 ) -> dict[str, Any]:
     """The JSON answer of one question; on failure prints one sentence and raises typer.Exit(1)."""
+    request = {"method": "GET", "params": {name: value for name, value in asked.items() if value}}
+    return _exchange(url, token, path, request, transport)
+
+
+def act(url: str, token: str, path: str, body: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON answer of a POST; fails as `fetch` does."""
+    return _exchange(url, token, path, {"method": "POST", "json": dict(body)}, None)
+
+
+def _exchange(
+    url: str, token: str, path: str, request: Mapping[str, Any], transport: httpx.BaseTransport | None
+) -> dict[str, Any]:
     if not (token.isascii() and token.isprintable()):
         raise _fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
     if not url.startswith(("http://", "https://")):
         raise _fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
     headers = {"authorization": f"Bearer {token}"} if token else {}
-    parameters = {name: value for name, value in asked.items() if value}
     try:
         with httpx.Client(transport=transport, timeout=TIMEOUT_SECONDS) as client:
-            response = client.get(f"{url.rstrip('/')}/api/v1/{path}", params=parameters, headers=headers)
+            response = client.request(url=f"{url.rstrip('/')}/api/v1/{path}", headers=headers, **request)
         answer = response.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _fail(

@@ -137,8 +137,7 @@ class _Life:
         ]
         for thread in threads:
             thread.start()
-        if collector.webhook:
-            collector.webhook.start()
+        collector.notifiers.start()
         for cluster in collector.clusters:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
@@ -169,8 +168,7 @@ class _Life:
                 await asyncio.to_thread(thread.join)
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(collector.flush_reports)
-            if collector.webhook:
-                await asyncio.to_thread(collector.webhook.stop)
+            await asyncio.to_thread(collector.notifiers.stop)
 
     def _build_http(self) -> uvicorn.Server:
         collector, settings = self._collector, self._settings
@@ -186,6 +184,7 @@ class _Life:
             clock=time.time,
             readiness=lambda: self._writer_error,
             metrics=metrics.render,
+            notifiers=collector.notifiers.members,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
@@ -329,6 +328,7 @@ class _Life:
             "writer_routes_stored": writer.routes_stored,
             "evicted_rows": self._evicted_rows,
             "coverage_dropped": self._collector.coverage_dropped,
+            **self._collector.notifiers.count(),
             "alerts_suppressed": self._collector.desk.suppressed_count,
             "detector_restarts": self._collector.detectors.restart_count,
             **count_watches(self._collector.clusters),

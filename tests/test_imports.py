@@ -66,7 +66,8 @@ ROOMS = {
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
-        *("query_cli", "trust_cli", "metrics", "probe", "listeners", "entrance", "compose", "run", "cli"),
+        *("query_cli", "trust_cli", "metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
+        "cli",
     ),
 }
 # Modules that put several rooms together and so stand after all of them, whatever their folder.

@@ -1,6 +1,6 @@
 """The composition of the collector's HTTP side: /api/v1, the page, and what guards them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from collector.alerts.delivery import Notifier
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Gate
 from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
@@ -21,6 +22,7 @@ from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.incidents import build_incident_routes
+from collector.api.routes.notifiers import build_notifier_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
@@ -79,11 +81,12 @@ def build_app(
     readiness: Readiness,
     metrics: Metrics,
     clusters: Clusters = lambda: (),
+    notifiers: Sequence[Notifier] = (),
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters.
+    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where alerts go.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who)
@@ -119,6 +122,7 @@ def build_app(
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
     inside.include_router(build_incident_routes(alerts=alerts))
+    inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_watch_routes(watch=watch))
     inside.include_router(measured)

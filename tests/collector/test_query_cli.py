@@ -190,3 +190,10 @@ def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
     assert sentence in result.stderr
     assert "geh" not in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_notifiers_are_listed_and_an_unknown_one_is_told_in_a_sentence(apidae):
+    assert json.loads(apidae("notifiers", "-o", "json").stdout) == []
+    failed = apidae("notifiers", "--test", "pager")
+    assert (failed.exit_code, "There is no notifier" in failed.output) == (1, True)
+    assert json.loads(apidae("incidents", "-o", "json").stdout) == []

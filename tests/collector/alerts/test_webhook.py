@@ -6,8 +6,9 @@ import hmac
 import httpx
 import pytest
 
-from collector.alerts import webhook
+from collector.alerts import delivery
 from collector.alerts.alert import Alert
+from collector.alerts.delivery import Notifier
 from collector.alerts.webhook import Webhook, WebhookSettings
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
 
@@ -20,15 +21,16 @@ def make_alert() -> Alert:
     return alert
 
 
-def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[Webhook, list[httpx.Request]]:
-    monkeypatch.setattr(webhook, "BACKOFF_SECONDS", (0.0,) * 4)
+def make_webhook(monkeypatch: pytest.MonkeyPatch, statuses: list[int]) -> tuple[Notifier, list[httpx.Request]]:
+    monkeypatch.setattr(delivery, "BACKOFF_SECONDS", (0.0,) * 4)
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         requests.append(request)
         return httpx.Response(statuses[len(requests) - 1])
 
-    return Webhook(SETTINGS, clock=lambda: 1_000.0, transport=httpx.MockTransport(answer)), requests
+    carrier = Webhook(SETTINGS, clock=lambda: 1_000.0, transport=httpx.MockTransport(answer))
+    return Notifier(carrier, clock=lambda: 1_000.0), requests
 
 
 def test_body_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_retries_what_may_pass_and_counts(
 
 
 def test_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "QUEUE_MAX", 3)
+    monkeypatch.setattr(delivery, "QUEUE_MAX", 3)
     hook, _ = make_webhook(monkeypatch, [])
     for _ in range(5):
         hook.notify(make_alert())

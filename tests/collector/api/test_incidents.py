@@ -1,11 +1,14 @@
-"""Incidents over the API and on the page; what a foreign name holds stays text."""
+"""Incidents and notifiers over the API, and incidents on the page; what a foreign name holds stays text."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from collector.alerts.alertmanager import Alertmanager, AlertmanagerSettings
+from collector.alerts.delivery import Notifier
 from collector.api.app import ApiSettings, build_app
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -27,6 +30,8 @@ def client() -> TestClient:
         make_alert("a2", incident_id="i1"),
         make_alert("a3", incident_id="i2"),
     )
+    transport = httpx.MockTransport(lambda _: httpx.Response(400))
+    carrier = Alertmanager(AlertmanagerSettings("http://am:9093"), transport=transport)
     app = build_app(
         store=EmptyReader(),
         alerts=alerts,
@@ -34,6 +39,7 @@ def client() -> TestClient:
         clock=lambda: 1_800_000_000.0,
         readiness=lambda: "",
         metrics=lambda: b"",
+        notifiers=[Notifier(carrier, clock=lambda: 0.0)],
     )
     return TestClient(app, base_url="http://127.0.0.1:8080")
 
@@ -63,3 +69,18 @@ def test_the_page_of_an_incident_shows_its_timeline_and_runs_nothing(client: Tes
     assert HOSTILE not in page.text
     assert "&lt;script&gt;" in page.text
     assert client.get("/incidents/nothing").status_code == 404
+
+
+def test_notifiers_are_listed_and_tested(client: TestClient) -> None:
+    (told,) = client.get("/api/v1/notifiers").json()["items"]
+    assert (told["name"], told["target"], told["seen"], told["last_outcome"]) == (
+        "alertmanager",
+        "http://am:9093",
+        0,
+        None,
+    )
+    answer = client.post("/api/v1/notifiers/alertmanager/test", json={"by": "ann"}).json()
+    assert answer["outcome"] == "refused"
+    assert client.get("/api/v1/notifiers").json()["items"][0]["last_outcome"] == "refused"
+    missing = client.post("/api/v1/notifiers/pager/test", json={"by": "ann"})
+    assert (missing.status_code, "it may be: alertmanager" in missing.json()["detail"]) == (404, True)
