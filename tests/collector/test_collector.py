@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from apidae.v1 import stream_pb2
+from apidae.v1 import data_pb2, stream_pb2
 
 from collector.store.embedded import EmbeddedStore, lock_directory
 from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
@@ -54,6 +54,31 @@ def test_rows_reach_the_inventory(collector: RunningCollector) -> None:
     item = collector.get("/endpoints").json()["items"][0]
     assert item["template"] == "/users/{user_id}"
     wait_until(lambda: [sensor["node"] for sensor in collector.get("/sensors").json()["items"]] == ["node-a"])
+
+
+def test_an_endpoint_of_several_nodes_is_one_and_of_two_clusters_two(collector: RunningCollector) -> None:
+    for node, cluster, first_route in (("pool-1", "east", 111), ("pool-2", "east", 111), ("pool-3", "west", 211)):
+        batch = make_current(1, node=node, rows=3)
+        batch.strings[1] = "several.test"
+        batch.services[0].CopyFrom(
+            data_pb2.Service(
+                cluster=cluster,
+                namespace="shop",
+                workload="web",
+                workload_kind=data_pb2.WORKLOAD_KIND_KUBERNETES,
+                port=8080,
+            )
+        )
+        for number, route in enumerate(batch.routes):
+            route.route_id = first_route + number
+        talk(collector.ready["grpc"], [make_hello(node), wrap(batch)])
+
+    def list_calls() -> dict[tuple[str, str], int]:
+        items = collector.get("/endpoints?host=several.test").json()["items"]
+        return {(item["service"]["cluster"], item["method"]): item["calls"] for item in items}
+
+    wanted = {("east", "GET"): 2 * 4, ("east", "POST"): 2 * 2, ("west", "GET"): 4, ("west", "POST"): 2}
+    wait_until(lambda: list_calls() == wanted)
 
 
 def test_bad_messages_are_refused_and_the_stream_goes_on(collector: RunningCollector) -> None:
