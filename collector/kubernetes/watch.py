@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 import msgspec
+from lightkube.core.exceptions import ConfigError
 
 from collector.kubernetes import objects
-from collector.kubernetes.access import AccessError
 from collector.kubernetes.objects import ApiStatus, Bookmark, KubernetesObject, WatchEvent, list_type
 from collector.kubernetes.state import ClusterState
 
@@ -111,7 +111,7 @@ class ResourceWatch:
                 await self._look()
             except GoneError:
                 self._version = ""
-            except (ApiError, AccessError, httpx2.HTTPError, msgspec.DecodeError, OSError) as error:
+            except (ApiError, ConfigError, httpx2.HTTPError, msgspec.DecodeError, OSError) as error:
                 await self._rest(self._fail(error))
 
     async def _look(self) -> None:

@@ -106,8 +106,18 @@ class ClusterWatcher:
         if self._is_stopping.is_set():
             return
         await self._load()
-        client = await self._open()
-        async with client:
+        while True:
+            try:
+                await self._watch()
+            except Exception as error:  # Of ours: everything else is caught where it comes up.
+                self.counts.failures += 1
+                logger.exception("The watch of cluster %r began anew.", self._cluster)
+                self._warn(f"the watch failed ({error!r}) and began anew")
+                await asyncio.sleep(_OPEN_RETRY_SECONDS)
+
+    async def _watch(self) -> None:
+        """Every kind, until cancelled."""
+        async with await self._open() as client:
             self._watches = [ResourceWatch(client, resource, self._state, self.counts) for resource in list_resources()]
             self._reason = ""
             async with asyncio.TaskGroup() as group:

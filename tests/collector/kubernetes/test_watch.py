@@ -180,3 +180,29 @@ def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     broken.write_text("clusters: 7")
     with pytest.raises(AccessError, match=r"The kubeconfig .*broken"):
         open_client(broken)
+
+
+def test_a_fault_of_ours_ends_no_watch(
+    api: ApiServer, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "_OPEN_RETRY_SECONDS", 0.02)
+    faults = iter([ZeroDivisionError("made by the test")])
+    looked = ClusterWatcher._look
+
+    def look(self: ClusterWatcher) -> None:
+        for fault in faults:
+            raise fault
+        looked(self)
+
+    monkeypatch.setattr(ClusterWatcher, "_look", look)
+    started = ClusterWatcher(
+        cluster="",
+        kubeconfig=api.write_kubeconfig(tmp_path / "kubeconfig"),
+        store=store,  # type: ignore[arg-type]
+    )
+    started.start()
+    try:
+        wait(lambda: store.find("10.96.0.10"), "a look")
+        assert started.counts.failures == 1
+    finally:
+        started.stop()
