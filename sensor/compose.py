@@ -4,6 +4,7 @@ meet."""
 import os
 import random
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from sensor.clock import Clock
 from sensor.columns import Calls
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
+from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.hidden import Hidden, UnixPort
 from sensor.coverage.limits import list_limits
 from sensor.coverage.report import PortMemory, cover_ports
@@ -68,7 +70,9 @@ FIRST_LIST_SECONDS: Final = 3.0
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
-    def __init__(self, settings: SensorSettings, cgroup_mount: Path | None) -> None:
+    def __init__(self, settings: SensorSettings, cgroup_mount: Path | None, clock: Clock) -> None:
+        boot_unix_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.gaps = Gaps(settings.state_dir / FILE_NAME, unix_ns=clock.unix_ns, boot_unix_ns=boot_unix_ns)
         self._cluster = open_cluster(settings, os.environ)
         tables = build_node(
             cluster=settings.cluster,
@@ -114,7 +118,8 @@ class Node:
             value=self.left_out.calls,
             is_total=True,
         )
-        return (left_out, *(self._cluster.figures() if self._cluster is not None else ()))
+        of_cluster = self._cluster.figures() if self._cluster is not None else ()
+        return (left_out, *self.gaps.figures(), *of_cluster)
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
@@ -137,7 +142,8 @@ class Node:
             hidden=self._read_hidden(),
             memory=self._memory,
         )
-        return [*rows, *list_limits(counters, unknown_service), *self.left_out.cover(unknown_service)]
+        missed = (*list_limits(counters, unknown_service), *self.gaps.cover(unknown_service))
+        return [*rows, *missed, *self.left_out.cover(unknown_service)]
 
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading
@@ -289,7 +295,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     cgroup_mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
-    node = Node(settings, cgroup_mount)
+    node = Node(settings, cgroup_mount, clock)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)
     sensor = Sensor(
@@ -304,6 +310,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
         node=node,
+        gaps=node.gaps,
         governor=Governor(
             GovernorSettings(
                 core_share=settings.capture_budget_core_share,

@@ -18,6 +18,7 @@ from typing import Final
 
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
+from sensor.coverage.gaps import Gaps
 from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
@@ -78,6 +79,7 @@ class Sensor:
         make_pipeline: Callable[[Describer, int], Pipeline],
         node: NodeView,
         governor: Governor,
+        gaps: Gaps,
         on_capturing: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -89,6 +91,7 @@ class Sensor:
         self._make_pipeline = make_pipeline
         self._node = node
         self._governor = governor
+        self._gaps = gaps
         self._on_capturing = on_capturing
         self._keys = state.load_keys()
         self._policy = state.load_policy()
@@ -162,6 +165,7 @@ class Sensor:
         # Compiling takes a second in a child process; the stream goes on meanwhile.
         starting = asyncio.create_task(asyncio.to_thread(self._node.start))
         self._capture = await asyncio.to_thread(self._open_capture)
+        self._gaps.begin()
         await starting
         self._intake = Intake(
             capture=self._capture,
@@ -194,6 +198,7 @@ class Sensor:
         next_refresh = time.monotonic() + self._settings.refresh_seconds
         while True:
             await asyncio.sleep(min(RENAME_SECONDS, self._settings.refresh_seconds))
+            self._gaps.touch()
             try:
                 if time.monotonic() >= next_refresh:
                     await self._refresh_node()
@@ -229,6 +234,7 @@ class Sensor:
         if self._capture is None or self._pipeline is None or self._intake is None:
             return
         self._capture.detach()
+        self._gaps.end()
         await self._intake.read_rest()
         self._capture.close()
         self._send(self._pipeline.flush())
@@ -270,6 +276,7 @@ class Sensor:
     def _pause(self) -> None:
         if self._state is SensorState.CAPTURING and self._capture is not None and self._uplink is not None:
             self._capture.detach()
+            self._gaps.end()
             self._state = SensorState.PAUSED
             self._uplink.tell_state()
             logger.info("paused")
@@ -277,6 +284,7 @@ class Sensor:
     def _resume(self) -> None:
         if self._state is SensorState.PAUSED and self._capture is not None and self._uplink is not None:
             self._capture.attach()
+            self._gaps.begin()
             self._state = SensorState.CAPTURING
             self._uplink.tell_state()
             logger.info("resumed")

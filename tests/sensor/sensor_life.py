@@ -12,6 +12,7 @@ from sensor.aggregate import Aggregator
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
 from sensor.convert import BatchConverter
+from sensor.coverage.gaps import Gaps
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
 from sensor.facts import Facts
@@ -266,6 +267,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         make_describer=make_describer,
         make_pipeline=make_pipeline,
         node=FakeNode(),
+        gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,
     )

@@ -1,0 +1,113 @@
+"""The times in which nothing was captured: between one sensor of a node and the next, and while it was paused.
+
+A file in the state directory bears, as the time of its last change, until when calls were captured; it is brought up
+while they are. So the next start knows where the gap began: after SIGTERM to the millisecond, after kill -9 at most
+`TOUCH_SECONDS` too early. A host that was down was not called: there the gap begins with its boot.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sensor.calls import Service
+from sensor.coverage.limits import NODE_WORKLOAD
+from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
+from sensor.health import Figure
+
+FILE_NAME: Final = "captured-until"
+TOUCH_SECONDS: Final = 1.0
+ROW_NAME: Final = "time without capture"
+
+logger = logging.getLogger(__name__)
+
+
+class Gaps:
+    """Begins with no gap; the sensor says when it captures and when it stops."""
+
+    def __init__(self, path: Path, *, unix_ns: Callable[[], int], boot_unix_ns: int) -> None:
+        """`path`: of the file; `boot_unix_ns`: when the host started."""
+        self._path = path
+        self._unix_ns = unix_ns
+        self._boot_unix_ns = boot_unix_ns
+        self._is_capturing = False
+        self._touched_ns = 0
+        self._last = (0, 0)  # Unix ns.
+        self.count = 0
+        self.total_ns = 0
+
+    def begin(self) -> None:
+        """Capture runs from now on."""
+        now = self._unix_ns()
+        until = self._read()
+        if until is not None:
+            begin = max(until, self._boot_unix_ns)
+            if now > begin:
+                self._last = (begin, now)
+                self.count += 1
+                self.total_ns += now - begin
+                logger.info("nothing was captured for %.1f s before this", (now - begin) / 1e9)
+        self._is_capturing = True
+        self._write(now)
+
+    def touch(self) -> None:
+        """Capture still runs; often."""
+        now = self._unix_ns()
+        if self._is_capturing and abs(now - self._touched_ns) >= TOUCH_SECONDS * 1e9:
+            self._write(now)
+
+    def end(self) -> None:
+        """Nothing is captured from now on."""
+        if self._is_capturing:
+            self._is_capturing = False
+            self._write(self._unix_ns())
+
+    def cover(self, unknown_service: Service) -> Iterator[PortCoverage]:
+        """The row of what was missed; `connections` is the number of gaps since this sensor's start."""
+        if not self.count:
+            return
+        begin, end = (datetime.fromtimestamp(ns / 1e9, UTC) for ns in self._last)
+        yield PortCoverage(
+            service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+            protocol=PortProtocol.MISSED,
+            role=CoverageRole.NODE,
+            connections=self.count,
+            bytes=0,
+            address=ROW_NAME,
+            reason=(
+                f"Nothing was captured for {self.total_ns / 1e9:.1f} s in all, the last time from "
+                f"{begin:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC: the sensor was restarted or paused. "
+                "Calls of that time are missing."
+            ),
+        )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        return (
+            Figure(
+                name="gap_seconds",
+                documentation="Time without capture before this sensor's start and while it was paused",
+                value=self.total_ns / 1e9,
+                is_total=True,
+            ),
+        )
+
+    def _read(self) -> int | None:
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return None  # Never captured here, as far as anybody knows.
+
+    def _write(self, now: int) -> None:
+        self._touched_ns = now
+        try:
+            if not self._path.exists():
+                self._path.touch(mode=0o600)
+            os.utime(self._path, ns=(now, now))
+        except OSError as error:
+            # The next start will take the gap for longer than it is.
+            logger.debug("%s cannot be written: %s", self._path, error)
