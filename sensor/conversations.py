@@ -8,6 +8,8 @@ is past an event's limit, a full ring, io_uring) are gaps of known size.
 An event is made when its call returns, so those of two threads on one connection may come in another order than the
 bytes: a read waits until what its end had written by then is told, for `PATIENCE_NS` at most.
 
+A connection that begins with the preface of HTTP/2 is read by `sensor.streams.conversations`, in the same order.
+
 Account: `seen` = calls told here, or dropped because their request head was never whole.
 """
 
@@ -23,6 +25,8 @@ from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.protocols.http1_faults import Fault
 from sensor.protocols.http1_pairs import Http1Connection, Transaction
 from sensor.reassembly.stream import Chunk, Gap
+from sensor.streams.conversations import BEGINNING, StreamConversations
+from sensor.streams.exchange import Ends, StreamExchange
 
 # As many as the kernel's program remembers is far above what a node has busy at once; some 3 KB each.
 MAX_CONNECTIONS: Final = 16_384
@@ -39,6 +43,8 @@ _RESPONSE_START: Final = b"HTTP/1."
 _READ, _WRITE = int(SyscallKind.READ), int(SyscallKind.WRITE)
 _EOF, _SHUT = int(SyscallKind.EOF), int(SyscallKind.SHUT)
 _HALF, _MODULUS = 1 << 31, 1 << 32
+
+Told = list[Exchange | StreamExchange]
 
 
 class Verdict(Enum):
@@ -66,7 +72,7 @@ class _Side:
 class _Connection:
     """One connection as one end sees it."""
 
-    __slots__ = ("calls", "event", "http1", "request_kind", "sides", "told", "undecided", "waiting")
+    __slots__ = ("calls", "event", "http1", "request_kind", "sides", "stream_number", "told", "undecided", "waiting")
 
     def __init__(self, event: SyscallEvent) -> None:
         self.event = event  # The first, for its addresses.
@@ -77,6 +83,7 @@ class _Connection:
         self.undecided: list[tuple[SyscallEvent, bytes]] = []  # Until it is.
         self.waiting: deque[tuple[SyscallEvent, bytes]] = deque()  # Reads.
         self.calls = 0
+        self.stream_number = 0  # Of HTTP/2.
         self.told: Transaction | None = None  # Told before its end.
 
 
@@ -93,24 +100,25 @@ class Conversations:
         self._to_unix_ns = to_unix_ns
         self._stage = stage
         self._refuse = refuse
+        self._streams = StreamConversations(to_unix_ns=to_unix_ns, stage=stage)
         self._connections: OrderedDict[int, _Connection] = OrderedDict()  # By socket, least recent first.
         self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
         self._holding: set[int] = set()
         self.evicted = 0
         self.gap_bytes = 0
 
-    def take(self, records: Iterable[memoryview]) -> list[Exchange]:
+    def take(self, records: Iterable[memoryview]) -> list[Exchange | StreamExchange]:
         """Exchanges that these records completed, in order."""
-        out: list[Exchange] = []
+        out: Told = []
         size = SYSCALL_EVENT.size
         for record in records:
             event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
             self._take(event, bytes(record[size : size + event.length]), out)
         return out
 
-    def poll(self, now_ns: int) -> list[Exchange]:
+    def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
         """What waited too long, and early halves of calls whose answer has lasted over a second at kernel time."""
-        out: list[Exchange] = []
+        out: Told = []
         for socket in list(self._holding):
             connection = self._connections[socket]
             if now_ns - connection.waiting[0][0].time_ns > PATIENCE_NS:
@@ -119,9 +127,9 @@ class Conversations:
             if now_ns - started_ns >= EARLY_AFTER_NS:
                 del self._open[socket]
                 self._tell_early(self._connections[socket], out)
-        return out
+        return out + self._streams.poll(now_ns)
 
-    def _take(self, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+    def _take(self, event: SyscallEvent, data: bytes, out: Told) -> None:
         connection = self._find(event, out)
         if event.kind > _WRITE:
             if connection is not None:
@@ -145,7 +153,7 @@ class Conversations:
         else:
             self._read(connection, event, data, out)
 
-    def _find(self, event: SyscallEvent, out: list[Exchange]) -> _Connection | None:
+    def _find(self, event: SyscallEvent, out: Told) -> _Connection | None:
         """The connection of an event. A socket's number is used again once it is closed."""
         connection = self._connections.get(event.socket)
         if connection is None:
@@ -165,7 +173,7 @@ class Conversations:
         written = connection.sides[_WRITE]
         return event.kind == _READ and written.locate(event.other) > written.position
 
-    def _tell_waiting(self, connection: _Connection, written: int | None, out: list[Exchange]) -> None:
+    def _tell_waiting(self, connection: _Connection, written: int | None, out: Told) -> None:
         """The reads that waited for what was written up to here; None: all."""
         waiting, side = connection.waiting, connection.sides[_WRITE]
         while waiting and (written is None or side.locate(waiting[0][0].other) <= written):
@@ -173,7 +181,7 @@ class Conversations:
         if not waiting:
             self._holding.discard(connection.event.socket)
 
-    def _read(self, connection: _Connection, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+    def _read(self, connection: _Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
         side = connection.sides[event.kind]
         if not connection.request_kind:
             side.begun += data[: len(_RESPONSE_START)]
@@ -186,44 +194,54 @@ class Conversations:
             return
         self._read_located(connection, event, data, out)
 
-    def _read_located(self, connection: _Connection, event: SyscallEvent, data: bytes, out: list[Exchange]) -> None:
+    def _read_located(self, connection: _Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
         side = connection.sides[event.kind]
         missing = (event.sequence - side.sequence + _HALF) % _MODULUS - _HALF
         if missing < 0 and side.position:  # Two threads at one direction: what came late was told as a gap.
             data, missing = data[-missing:], 0
         elif missing < 0:  # It was under way when the first event of the other direction was made.
             side.sequence, missing = event.sequence, 0
-        done: list[Transaction] = []
         is_request = event.kind == connection.request_kind
-        take = connection.http1.take
         if missing:
             self.gap_bytes += missing
-            done += take(Gap(side.position, missing), is_request=is_request)
+            self._advance(connection, Gap(side.position, missing), is_request, out)
             side.position += missing
         if data:
             # Of a read it is not what its sender had received but no more than that: what answers it comes later.
             received = connection.sides[_READ + _WRITE - event.kind].locate(event.other)
             chunk = Chunk(side.position, data, event.time_ns, received)
-            done += take(chunk, is_request=is_request)
+            self._advance(connection, chunk, is_request, out)
             side.position += len(data)
         side.sequence = (event.sequence + len(data)) % _MODULUS
         rest = event.size - event.length
         if rest > 0:
             self.gap_bytes += rest
-            done += take(Gap(side.position, rest), is_request=is_request)
+            self._advance(connection, Gap(side.position, rest), is_request, out)
             side.position += rest
             side.sequence = (side.sequence + rest) % _MODULUS
-        self._tell(connection, done, out)
 
-    @staticmethod
-    def _find_client(connection: _Connection, kind: int, begun: bytes) -> None:
+    def _advance(self, connection: _Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
+        """What comes next of a direction."""
+        if connection.stream_number:
+            told = self._streams.take(connection.stream_number, piece, is_request=is_request)
+            connection.calls += len(told)
+            out += told
+        else:
+            self._tell(connection, connection.http1.take(piece, is_request=is_request), out)
+
+    def _find_client(self, connection: _Connection, kind: int, begun: bytes) -> None:
         """The kernel sends what starts like a message: a response, or else a request."""
         if begun[: len(_RESPONSE_START)] == _RESPONSE_START:
             connection.request_kind = _READ + _WRITE - kind
         elif not _RESPONSE_START.startswith(begun):
-            connection.request_kind = kind
+            first = begun[: len(BEGINNING)]
+            if first == BEGINNING:
+                connection.request_kind = kind
+                connection.stream_number = self._streams.open(_name_ends(connection))
+            elif not BEGINNING.startswith(first):
+                connection.request_kind = kind
 
-    def _tell(self, connection: _Connection, done: list[Transaction], out: list[Exchange]) -> None:
+    def _tell(self, connection: _Connection, done: list[Transaction], out: Told) -> None:
         for transaction in done:
             exchange = self._build(connection, transaction, is_final=True)
             if exchange is not None:
@@ -239,7 +257,7 @@ class Conversations:
         elif not connection.calls and all(http1.stopped):
             self._refuse(connection.event, Verdict.OTHER)
 
-    def _tell_early(self, connection: _Connection, out: list[Exchange]) -> None:
+    def _tell_early(self, connection: _Connection, out: Told) -> None:
         answering = connection.http1.answering
         if answering is not None and answering.request is not None:
             exchange = self._build(connection, answering, is_final=False)
@@ -247,7 +265,7 @@ class Conversations:
                 connection.told = answering
                 out.append(exchange)
 
-    def _end(self, connection: _Connection, event: SyscallEvent, out: list[Exchange]) -> None:
+    def _end(self, connection: _Connection, event: SyscallEvent, out: Told) -> None:
         """A side said its last. The server's ends a response without framing; the socket's end ends all."""
         if connection.waiting:
             self._tell_waiting(connection, None, out)
@@ -257,9 +275,12 @@ class Conversations:
         elif event.kind > _SHUT:
             self._finish(connection, out, is_closed=False)
 
-    def _finish(self, connection: _Connection, out: list[Exchange], *, is_closed: bool) -> None:
+    def _finish(self, connection: _Connection, out: Told, *, is_closed: bool) -> None:
         socket = connection.event.socket
-        self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
+        if connection.stream_number:
+            out += self._streams.close(connection.stream_number, 0)
+        else:
+            self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
         del self._connections[socket]
         self._open.pop(socket, None)
         self._holding.discard(socket)
@@ -277,7 +298,7 @@ class Conversations:
         if is_final:
             self._stage.use()
         connection.calls += not is_rest
-        event, raw = connection.event, request.head.raw
+        raw = request.head.raw
         status_code, response_head, response_bytes = 0, b"", 0
         first_ns = last_ns = request.started_ns
         if response is not None:
@@ -286,19 +307,19 @@ class Conversations:
             response_bytes = response.wire_bytes + sum(interim.wire_bytes for interim in transaction.interim)
             first_ns, last_ns = response.started_ns, max(response.ended_ns, request.ended_ns)
         is_complete = response is not None and (response.is_complete or not is_final)
-        remote_address = name_address(event.family, event.remote_address)
+        ends = _name_ends(connection)
         # By position: 0.2 us instead of 3. The order is that of sensor.calls, held by tests/sensor/test_conversations.
         return Exchange(
             self._to_unix_ns(request.started_ns),
-            event.socket,
+            ends.connection,
             connection.calls - 1,
-            Role.SERVER if connection.request_kind == _READ else Role.CLIENT,
-            event.cgroup_id,
-            _ROOT_CGROUP_ID if _is_loopback(remote_address) else 0,
-            name_address(event.family, event.local_address),
-            event.local_port,
-            remote_address,
-            event.remote_port,
+            ends.role,
+            ends.cgroup_id,
+            ends.peer_cgroup_id,
+            ends.local_address,
+            ends.local_port,
+            ends.remote_address,
+            ends.remote_port,
             raw[:REQUEST_HEAD_BYTES],
             len(raw) > REQUEST_HEAD_BYTES,
             response_head,
@@ -312,6 +333,21 @@ class Conversations:
             not is_complete and not transaction.is_lossy,
             transaction.is_lossy,
         )
+
+
+def _name_ends(connection: _Connection) -> Ends:
+    event = connection.event
+    remote_address = name_address(event.family, event.remote_address)
+    return Ends(
+        event.socket,
+        Role.SERVER if connection.request_kind == _READ else Role.CLIENT,
+        event.cgroup_id,
+        _ROOT_CGROUP_ID if _is_loopback(remote_address) else 0,
+        name_address(event.family, event.local_address),
+        event.local_port,
+        remote_address,
+        event.remote_port,
+    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -28,7 +28,7 @@ BPF_ARRAY(listening, u8, 65536);
 
 static __always_inline void count_port(struct syscall_conn *c, u32 port, u64 bytes) {
   u8 *is_listening = listening.lookup(&port);
-  if (!(c->kind == K_HTTP && c->is_server) && (!is_listening || !*is_listening))
+  if (!((c->kind == K_HTTP || c->kind == K_HTTP2) && c->is_server) && (!is_listening || !*is_listening))
     return;
   struct port_key key = {.cgroup_id = c->cgroup_id, .port = port, .kind = c->kind};
   struct port_count *value = ports.lookup(&key);
@@ -76,7 +76,7 @@ static __always_inline u8 name_other(u64 word, u32 size) {
   if (size >= 3 && (word & 0xffff) == 0x0316 && ((word >> 16) & 0xff) <= 4)
     return K_ENCRYPTED;
   if (size >= 8 && word == 0x5448202a20495250) /* PRI * HT */
-    return K_OTHER; /* HTTP/2 is not read here. */
+    return K_HTTP2;
   return K_NEW;
 }
 
@@ -101,7 +101,12 @@ static __always_inline int recognise(struct syscall_conn *c, struct tcp_end *end
   u8 other = name_other(word, size);
   if (other) {
     c->kind = other;
-    return 0;
+    c->is_server = direction == 0;
+    if (other == K_HTTP2 && !c->is_server && LOOPBACK_IS_LOCAL && is_loopback(end)) {
+      c->kind = K_LOCAL_CLIENT;
+      count(Z_LOCAL_CLIENTS, 1);
+    }
+    return c->kind == K_HTTP2;
   }
   int found = judge(word, size);
   if (found == 3)
@@ -124,8 +129,17 @@ static __always_inline int recognise(struct syscall_conn *c, struct tcp_end *end
   return 0;
 }
 
-/* Whether what this call moved may go up: where it begins a request, its process's budget is asked for the whole call. */
+static __always_inline int is_read(u8 kind) { return kind == K_HTTP || kind == K_HTTP2; }
+
+/* Whether what this call moved may go up: where it begins a request, its process's budget is asked for the whole call. Of HTTP/2 nobody sees
+ * here where one begins: each system call of the client's direction is taken for one. */
 static __always_inline int is_granted(struct syscall_conn *c, struct message *m, u32 direction) {
+  if (c->kind == K_HTTP2) {
+    if (c->is_server != (direction == 0) || take_call())
+      return 1;
+    count(Z_REFUSED, 1);
+    return 0;
+  }
   if (c->is_server == (direction == 0)) {
     u64 word = 0;
     u32 size = peek(m, &word);
@@ -160,16 +174,16 @@ static __always_inline void see(struct message *m, u32 fd, u32 other_fd, u8 kind
     return;
   u32 direction = kind == S_WRITE;
   if (kind == S_EOF) {
-    if (c->kind == K_HTTP)
+    if (is_read(c->kind))
       send_state(&end, c->cgroup_id, kind);
     return;
   }
-  int may_be = c->kind == K_HTTP;
+  int may_be = is_read(c->kind);
   if (c->kind == K_NEW)
     may_be = recognise(c, &end, m, direction);
   if (c->kind != K_NEW && c->kind != K_LOCAL_CLIENT)
     count_port(c, end.local_port, m->size);
-  if (may_be && (c->kind != K_HTTP || is_granted(c, m, direction)))
+  if (may_be && (!is_read(c->kind) || is_granted(c, m, direction)))
     send(m, &end, c->cgroup_id, kind);
 }
 
@@ -219,7 +233,7 @@ int inet_sock_set_state(struct bpf_raw_tracepoint_args *ctx) {
   if (!c)
     return 0;
   struct tcp_end end = {};
-  if (c->kind == K_HTTP && read_tcp(socket, &end) && end.hash == c->hash)
+  if (is_read(c->kind) && read_tcp(socket, &end) && end.hash == c->hash)
     send_state(&end, c->cgroup_id, state == TCP_CLOSE ? S_CLOSED : S_SHUT);
   if (state != TCP_CLOSE)
     return 0;

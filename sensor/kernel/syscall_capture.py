@@ -17,7 +17,7 @@ from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
 from sensor.kernel.capture import READ_LIMIT, Records
-from sensor.kernel.port_counts import read_port_counts
+from sensor.kernel.port_counts import StreamCalls, read_port_counts
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import UNKNOWN_NS_PER_CALL
 from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
@@ -38,6 +38,7 @@ class SyscallCapture:
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
+        self._stream_calls = StreamCalls()
         self._listening: set[int] = set()
         self._last_counters: dict[SyscallCounter, int] = {}
         self._last_coverage: list[PortCount] = []
@@ -57,13 +58,14 @@ class SyscallCapture:
             raise
         return capture
 
-    limitation: Final = "Captured by system calls: HTTP/2 and what io_uring moves are not seen."
+    limitation: Final = "Captured by system calls: what io_uring moves is not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
-        exchanges: list[Exchange | StreamExchange] = []
-        exchanges += self._conversations.take(self._ring.read(READ_LIMIT))
-        return exchanges + self._conversations.poll(self._clock.monotonic_ns())
+        exchanges = self._conversations.take(self._ring.read(READ_LIMIT))
+        exchanges += self._conversations.poll(self._clock.monotonic_ns())
+        self._stream_calls.add(exchanges)
+        return exchanges
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
@@ -119,7 +121,9 @@ class SyscallCapture:
 
     def coverage(self) -> list[PortCount]:
         """Connections and bytes by listening port and what was spoken on it; after `close` the last ones."""
-        return self._last_coverage if self._is_closed else read_port_counts(self._program.maps["ports"])
+        if self._is_closed:
+            return self._last_coverage
+        return read_port_counts(self._program.maps["ports"], streams=self._stream_calls)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

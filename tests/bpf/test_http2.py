@@ -11,6 +11,7 @@ import pytest
 
 from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
+from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.protocols.http2_frames import PREFACE
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
@@ -83,7 +84,7 @@ def play(said: list[tuple[Direction, bytes]], ends: tuple[socket.socket, socket.
             assert receive_exactly(receiver, len(part)) == part
 
 
-def collect(capture: Capture, port: int, count: int) -> list[StreamExchange]:
+def collect(capture: Capture | SyscallCapture, port: int, count: int) -> list[StreamExchange]:
     """The calls of a port once `count` are there, and a moment longer: none may come after."""
     found: list[StreamExchange] = []
     deadline = time.monotonic() + WAIT_SECONDS

@@ -15,9 +15,11 @@ from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.capture import Capture
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
+from tests.bpf.test_http2 import Cut, anywhere, collect, connect, every, expected, play, rows, whole
 from tests.e2e.application import Server, Servers
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient
+from tests.sensor.protocols.http2_conversation import converse
 
 pytestmark = pytest.mark.kernel
 
@@ -83,3 +85,15 @@ def test_23_requests_are_23_calls(way: Capture | SyscallCapture, servers: Server
     )
     assert [each.call for each in found] == list(range(len(MIX)))
     assert not any(each.is_lossy or each.is_aborted for each in found)
+
+
+@pytest.mark.parametrize("cut", [whole, every(100), anywhere(1)])
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_calls_of_http2(way: Capture | SyscallCapture, address: str, cut: Cut) -> None:
+    conversation = converse(11, 60)
+    way.read()
+    with connect(address) as (client, server, port):
+        play(conversation.sent, (client, server), cut)
+        told = collect(way, port, len(conversation.ended))
+    assert rows(told) == expected(conversation.ended)
+    assert not any(one.call.is_lossy or one.call.has_unknown_fields for one in told)

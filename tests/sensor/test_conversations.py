@@ -10,6 +10,13 @@ from sensor.conversations import PATIENCE_NS, Conversations, Verdict
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.protocols.http2_frames import PREFACE
+from sensor.protocols.http2_heads import StreamRequest
+from sensor.reassembly.connection import Direction
+from sensor.streams.exchange import StreamExchange
+from tests.sensor.protocols.hpack_encoder import Encoder
+from tests.sensor.protocols.http2_conversation import converse as talk_http2
+from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
 
 READ, WRITE = SyscallKind.READ, SyscallKind.WRITE
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -272,3 +279,53 @@ def test_any_bytes_never_raise(data: list[tuple[SyscallKind, bytes, int]]) -> No
     conversations.poll(socket.now_ns + 2 * EARLY_AFTER_NS)
     socket.take(SyscallKind.CLOSED)
     assert stage.held == 0
+
+
+def test_http2_by_its_preface_however_it_is_cut() -> None:
+    conversation = talk_http2(3, 40)
+    for size in (3, 20, 1_000, 1 << 20):
+        stage = StageCounter("exchange")
+        socket = Socket(Conversations(to_unix_ns=int, stage=stage, refuse=refuse_nothing))
+        found: list[StreamExchange] = []
+        for direction, data in conversation.sent:
+            kind = READ if direction is Direction.FORWARD else WRITE
+            for at in range(0, len(data), size):
+                told = socket.conversations.take([socket.pack(kind, data[at : at + size])])
+                found += [one for one in told if isinstance(one, StreamExchange)]
+        ended = [(truth.method, truth.path.partition("?")[0], truth.status) for truth in conversation.ended]
+        assert sorted(describe_stream(one) for one in found) == sorted(ended)
+        assert {(one.exchange.role, one.exchange.local_port) for one in found} == {(Role.SERVER, 80)}
+        assert not any(one.call.is_lossy for one in found)
+        assert stage.count().used == len(ended)
+
+
+def test_http2_with_data_that_nobody_saw() -> None:
+    socket = Socket(Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing))
+    encoders = Encoder(), Encoder()
+    ask = encoders[0].encode([(b":method", b"GET"), (b":path", b"/large"), (b":authority", b"h")])
+    answer = write_headers(1, encoders[1].encode([(b":status", b"200")]))
+    data = write_data(1, bytes(16_000), is_end=True)
+    socket.take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True))
+    (told,) = socket.conversations.take([socket.pack(WRITE, answer + data[:100], size=len(answer) + len(data))])
+    assert isinstance(told, StreamExchange)
+    assert describe_stream(told) == ("GET", "/large", 200)
+    assert (told.exchange.response_bytes, told.exchange.is_lossy) == (len(answer) + len(data), False)
+
+
+def test_http2_that_ends_with_its_connection() -> None:
+    socket = Socket(Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing))
+    ask = Encoder().encode([(b":method", b"GET"), (b":path", b"/cut"), (b":authority", b"h")])
+    assert socket.take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True)) == []
+    (told,) = socket.conversations.take([socket.pack(SyscallKind.CLOSED)])
+    assert isinstance(told, StreamExchange)
+    assert (told.call.is_aborted, describe_stream(told)) == (True, ("GET", "/cut", 0))
+
+
+def refuse_nothing(event: SyscallEvent, verdict: Verdict) -> None:
+    raise AssertionError(verdict)
+
+
+def describe_stream(one: StreamExchange) -> tuple[str, str, int]:
+    request = one.call.request
+    assert isinstance(request, StreamRequest)
+    return request.head.method, request.head.path, one.call.status_code
