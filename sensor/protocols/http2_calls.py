@@ -119,7 +119,10 @@ class Stream:
             self.last_ns = frame.time_ns
         if frame.payload is None:
             self._skip(side, frame.payload_bytes, frame.is_message)
-        elif self.counters is not None:
+            return
+        if not frame.is_sampled:
+            self._leave(side, len(frame.payload))
+        if self.counters is not None:
             self.counters[side].feed(frame.payload)
 
     def pass_data(self, side: int, wire_bytes: int, time_ns: int, is_message: bool) -> None:
@@ -130,9 +133,7 @@ class Stream:
             self._skip(side, wire_bytes - HEADER_BYTES, is_message)
 
     def _skip(self, side: int, size: int, is_message: bool) -> None:
-        self.uncopied[side] += size
-        if self.bodies is not None and size:
-            self.bodies.cut(side, size)
+        self._leave(side, size)
         if self.counters is None:
             return
         counter = self.counters[side]
@@ -140,6 +141,12 @@ class Stream:
             counter.pass_messages(1)
         else:
             counter.skip(size)
+
+    def _leave(self, side: int, size: int) -> None:
+        """Bytes that are not kept."""
+        self.uncopied[side] += size
+        if self.bodies is not None and size:
+            self.bodies.cut(side, size)
 
     def take_response(self, response: StreamResponse, time_ns: int) -> None:
         """A response's head, an interim one's, or trailers."""

@@ -156,15 +156,13 @@ def _end(
     del open_.streams[stream.number]
     open_.counts.told += 1
     if alike is not None and pattern.turn == alike.turn:
-        alike.figures.extend(
-            (
-                pattern.place,
-                stream.started_ns,
-                stream.answered_ns,
-                time_ns,
-                stream.request_bytes,
-                stream.response_bytes,
-            )
+        alike.figures += (
+            pattern.place,
+            stream.started_ns,
+            stream.answered_ns,
+            time_ns,
+            stream.request_bytes,
+            stream.response_bytes,
         )
     else:
         calls.append(

@@ -47,6 +47,11 @@ class PieceOrder:
         self.counts = OrderCounts()
 
     @property
+    def position(self) -> int | None:
+        """Of what comes next; None before the first piece."""
+        return self._position
+
+    @property
     def waiting_bytes(self) -> int:
         """Payload that waits."""
         return self._bytes

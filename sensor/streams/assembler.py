@@ -161,7 +161,7 @@ class StreamAssembler:
 
     def _count_alike(self, first: int) -> None:
         """Of those whose figures lie from `first` on."""
-        counts = np.bincount(np.frombuffer(self._alike.figures[first::FIGURES], np.int64))
+        counts = np.bincount(self._alike.figures[first::FIGURES])
         owners = self._alike.owners
         self._alike_counts += [(owners[place], int(counts[place])) for place in np.flatnonzero(counts)]
         total = int(counts.sum())

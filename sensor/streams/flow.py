@@ -27,24 +27,34 @@ _HEADER: Final = struct.Struct(">HBBBI").unpack_from  # Of a frame: its length i
 _STREAM: Final = (1 << 31) - 1
 _DATA: Final = int(FrameKind.DATA)
 _PADDED: Final = int(FrameFlag.PADDED)
+_KIND: Final = 3  # Place in a frame's header.
 
 
 class FrameFlow:
     """Mutable state of one direction."""
 
-    __slots__ = ("_held", "_is_plain", "_order", "end", "lost_bytes")
+    __slots__ = ("_held", "_is_plain", "_is_split", "_order", "end", "lost_bytes")
 
     def __init__(self) -> None:
         self._order: PieceOrder | None = None  # Where plain bytes came.
         self.end: int | None = None  # Position behind the last frames.
         self._held = b""  # Of a frame that goes on in the next event; the last bytes before `end`.
+        self._is_split = False  # The frame in hand was begun as plain bytes.
         self._is_plain = False  # Plain bytes came since the last frames.
         self.lost_bytes = 0  # That the ring had no room for.
 
     @property
     def is_waiting(self) -> bool:
         """Whether something waits for a hole to be filled."""
-        return self._order is not None and bool(self._order.holes)
+        return self._order is not None and (bool(self._order.holes) or self._is_behind)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether something is missing right before what is held."""
+        if self._order is None or self.end is None:
+            return False
+        position = self._order.position
+        return position is not None and position < self.end - len(self._held) and not self._order.holes
 
     @property
     def waiting_bytes(self) -> int:
@@ -69,8 +79,10 @@ class FrameFlow:
         start = self._find_position(sequence)
         end = start + covered
         pieces: list[Piece] = []
+        rest = b""
         if self.end is not None and start != self.end:
             self._release_held(pieces)
+            self._is_split = False  # The kernel goes on elsewhere.
             if start > self.end and not self._is_plain:
                 self._give_up(start, pieces)
         self._is_plain = False
@@ -79,11 +91,13 @@ class FrameFlow:
             start -= len(self._held)
             data = self._held + data
             self._held = b""
-        elif left:  # Of a frame whose beginning was lost.
-            skipped = min(left, len(data))
-            self._add(Gap(start, skipped), pieces)
-            start += skipped
-            data = data[skipped:]
+        elif left:
+            rest = data[:left]
+            # Of a frame whose beginning is read plainly, or was lost.
+            self._add(Chunk(start, rest, time_ns) if self._is_split else Gap(start, len(rest)), pieces)
+            start += len(rest)
+            data = data[len(rest) :]
+        self._is_split = self._is_split and left > len(rest)
         frames = self._cut(start, end, data, time_ns)
         reached = frames[-1].position + frames[-1].wire_bytes if frames else start
         passed_over = end - len(self._held) - reached
@@ -91,7 +105,7 @@ class FrameFlow:
             frames.append(Frame(reached, passed_over, time_ns, PASSED_OVER, 0, 0, None, 0))
         for frame in frames:
             self._add(frame, pieces)
-        if self._order is not None and not self._order.holes:
+        if not self.is_waiting:
             self._order = None
         return pieces
 
@@ -110,7 +124,12 @@ class FrameFlow:
 
     def poll(self, now_ns: int) -> list[Piece]:
         """What has waited too long for a hole."""
-        return list(self._order.poll(now_ns)) if self._order is not None else []
+        pieces: list[Piece] = []
+        if self._is_behind:
+            self._release_held(pieces)  # It waits from now on, as all does.
+        if self._order is not None:
+            pieces += self._order.poll(now_ns)
+        return pieces
 
     def finish(self) -> list[Piece]:
         """Nothing more comes."""
@@ -133,10 +152,14 @@ class FrameFlow:
             pieces += self._order.add(piece)
 
     def _release_held(self, pieces: list[Piece]) -> None:
-        """The frame does not go on as one: its bytes are read plainly."""
+        """Bytes came in between: those of the frame are read plainly, and so is what the kernel tells of its rest."""
         if self._held and self.end is not None:
-            self._add(Chunk(self.end - len(self._held), self._held, 0), pieces)
+            held = self._held
+            if len(held) > _KIND and held[_KIND] == DATA_COPIED:
+                held = held[:_KIND] + bytes((_DATA,)) + held[_KIND + 1 :]
+            self._add(Chunk(self.end - len(held), held, 0), pieces)
             self._held = b""
+            self._is_split = True
 
     def _give_up(self, start: int, pieces: list[Piece]) -> None:
         """The ring had no room for what lies before `start`."""

@@ -89,7 +89,7 @@ class Repeats:
         """Rows of the calls that were gathered; `offset_ns` turns their times into unix time."""
         if not len(self._alike):
             return _NO_CALLS
-        figures = np.frombuffer(self._alike.pop(), np.int64).reshape(-1, FIGURES)
+        figures = np.array(self._alike.pop(), np.int64).reshape(-1, FIGURES)
         places, started, answered, ended, request_bytes, response_bytes = figures.T
         calls = self._rows[places]
         calls["time_unix_ns"] = started + offset_ns

@@ -3,7 +3,11 @@ around holes, and what the ring lost."""
 
 import struct
 
-from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameKind
+import pytest
+
+from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameFlag, FrameKind
+from sensor.protocols.http2_order import PATIENCE_NS
+from sensor.protocols.http2_reader import FrameEvent, FrameReader, Lost
 from sensor.reassembly.stream import Chunk, Gap
 from sensor.streams.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
 from tests.sensor.protocols.http2_wire import write_data, write_frame, write_headers
@@ -166,3 +170,40 @@ def test_data_that_is_a_message_says_so() -> None:
     (frame,) = FrameFlow().take_frames(100, len(DATA), 0, elide(mark(DATA, MESSAGE)), 7)
     assert isinstance(frame, Frame)
     assert (frame.kind, frame.payload, frame.payload_bytes, frame.is_message) == (FrameKind.DATA, None, 50, True)
+
+
+@pytest.mark.parametrize("kind", [DATA_COPIED, FrameKind.HEADERS])
+@pytest.mark.parametrize("parts", [(20, 59), (20, 30, 59), (9, 12, 40, 59)])
+def test_a_late_segment_within_a_frame_that_goes_on_costs_nothing(kind: int, parts: tuple[int, ...]) -> None:
+    """The kernel follows a frame over several events while bytes of an older hole come: no hole is made of it."""
+    data = write_frame(kind, FrameFlag.END_STREAM, 1, b"x" * 50)
+    flow, early = FrameFlow(), write_frame(FrameKind.PING, 0, 0, bytes(8))
+    pieces = flow.take_bytes(1_000 - len(early), early[:5], 1)  # The rest of it is late.
+    at = 0
+    for end in parts:
+        left = len(data) - at if at else 0
+        pieces += flow.take_frames(1_000 + at, end - at, left, data[at:end], 2)
+        if not at:
+            pieces += flow.take_bytes(1_000 - len(early) + 5, early[5:], 3)
+        at = end
+    pieces += flow.take_frames(1_000 + len(data), len(HEADERS), 0, HEADERS, 4) + flow.poll(1 << 40)
+    assert not [piece for piece in pieces if isinstance(piece, Gap)]
+    reader = FrameReader(is_client=None, is_joined=False)
+    events: list[FrameEvent] = []
+    for piece in pieces:
+        reader.take(piece, events)
+    found = [event for event in events if isinstance(event, Frame)]
+    assert not [event for event in events if isinstance(event, Lost)]
+    original = FrameKind.DATA if kind == DATA_COPIED else kind
+    assert sum(one.wire_bytes for one in found if (one.kind, one.stream) == (original, 1)) >= len(data)
+    assert found[-1].kind == FrameKind.HEADERS and found[-1].payload == b"\x82" * 20
+
+
+def test_what_is_held_behind_a_hole_does_not_wait_for_ever() -> None:
+    flow = FrameFlow()
+    flow.take_bytes(980, b"\0\0\x08\6\0", 1)  # The rest of it never comes.
+    flow.take_frames(1_000, 20, 0, HEADERS[:20], 2)
+    assert flow.is_waiting
+    pieces = flow.poll(3) + flow.poll(3 + PATIENCE_NS)
+    assert [type(piece) for piece in pieces] == [Gap, Chunk]
+    assert not flow.is_waiting
