@@ -1,4 +1,4 @@
-"""`apidae endpoints|consumers|alerts|incidents|coverage|sensors`: ask a collector; a table, JSON or CSV out.
+"""`apidae endpoints|consumers|alerts|incidents|coverage|exposure|sensors`: ask a collector; a table, JSON or CSV out.
 
 JSON is what the API says and CSV has every column; a table has those for which the terminal is wide enough, and all of
 them in a pipe.

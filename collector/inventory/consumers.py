@@ -165,7 +165,7 @@ LIMIT {{rows:UInt32}}"""
             for holder, (addresses, total) in found.items()
         ]
         # Where nobody is known, as on plain hosts, the addresses say all.
-        named = any(caller.holder for caller in callers)
+        named = any(map(book.find, calls))
         return tuple(sorted(callers, key=lambda caller: -caller.calls)[:CONSUMER_PLACES_MAX]) if named else ()
 
     def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
