@@ -23,6 +23,7 @@ from collector.ingest.reader import WalReader
 from collector.ingest.reports import RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
+from collector.ingest.workloads import WorkloadRecord
 from collector.inventory.catalogue import Catalogue
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.mapping import EndpointMapping
@@ -74,6 +75,7 @@ class Collector:
     catalogue: Catalogue
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
+    workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
     words: list[RevealedWord] = field(default_factory=list)
     coverage_dropped: int = 0
 
@@ -84,6 +86,13 @@ class Collector:
         self.coverage_dropped += excess
         del self.coverage[:excess]
 
+    def add_workloads(self, records: list[WorkloadRecord]) -> None:
+        """Keep for the next flush; the newest of each node's."""
+        for record in records:
+            key = (record.cluster, record.namespace, record.workload, record.node)
+            if key in self.workloads or len(self.workloads) < REPORT_LIMIT:
+                self.workloads[key] = record
+
     def add_words(self, words: list[RevealedWord]) -> None:
         """Keep for the next flush; at most what the reveal book asks, so bounded."""
         self.words += words
@@ -93,9 +102,11 @@ class Collector:
         the next report, and words, which no sensor tells twice, stay for the next flush.
         """
         coverage, self.coverage = self.coverage, []
+        workloads, self.workloads = list(self.workloads.values()), {}
         words = list(self.words)
         self.store.insert_records("sensors", self.sensors.take_changed())
         self.store.insert_records("coverage_rows", coverage)
+        self.store.insert_records("workloads", workloads)
         if words:
             self.store.insert_records("revealed_words", words)
             self.catalogue.learn({word.hash: word.text for word in words})

@@ -67,6 +67,8 @@ ENDPOINT_COLUMNS = _columns(
     ("data", "bodies.data_classes", 3),
     ("records", "bodies.records_returned", 6),
     ("exposure", "exposure.level", 4),
+    ("namespace", "service.namespace", 6),
+    ("kind", "kubernetes.kind", 8),
 )
 CONSUMER_COLUMNS = _columns(
     ("consumer", "id", 0),
@@ -190,6 +192,8 @@ def register(app: typer.Typer) -> None:
         method: str = "",
         service: str = "",
         host: str = "",
+        namespace: Annotated[str, typer.Option(help="Of Kubernetes.")] = "",
+        label: Annotated[str, typer.Option(help="Of the workload: key=value, or a key.")] = "",
         tier: str = "",
         auth: str = "",
         protocol: Annotated[str, typer.Option(help="http/1.1, http/2, grpc, websocket, ..")] = "",
@@ -202,6 +206,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the endpoints of the inventory."""
         filters = {"q": query, "method": method, "service": service, "host": host, "tier": tier, "auth": auth}
+        filters |= {"namespace": namespace, "label": label}
         asked = {**filters, "protocol": protocol, "sort": sort, "since": since, "limit": str(limit)}
         _print(fetch(url, token, "endpoints", asked)["items"], ENDPOINT_COLUMNS, output)
 

@@ -120,6 +120,7 @@ class _Life:
                 clock=time.time,
                 reveals=collector.reveals,
                 on_coverage=collector.add_coverage,
+                on_workloads=collector.add_workloads,
                 on_revealed=collector.add_words,
             )
         )

@@ -28,6 +28,7 @@ from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.enrich.kubernetes.facts import WorkloadFacts, list_workloads
 from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
@@ -74,6 +75,7 @@ class Node:
         boot_unix_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.gaps = Gaps(settings.state_dir / FILE_NAME, unix_ns=clock.unix_ns, boot_unix_ns=boot_unix_ns)
         self._cluster = open_cluster(settings, os.environ)
+        self._cluster_name = settings.cluster
         tables = build_node(
             cluster=settings.cluster,
             node=settings.node,
@@ -109,6 +111,12 @@ class Node:
     def rename(self) -> bool:
         """Take up what Kubernetes told."""
         return self.identity.rename()
+
+    def workloads(self) -> Sequence[WorkloadFacts]:
+        """Kinds, labels and zone."""
+        if self._cluster is None:
+            return ()
+        return list_workloads(self._cluster.pods.all(), cluster=self._cluster_name, zone=self._cluster.zone)
 
     def figures(self) -> tuple[Figure, ...]:
         """Of Kubernetes, and of what is left out."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sensor.calls import Exchange
 from sensor.coverage.row import PortCount, PortCoverage
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
 from sensor.pipeline import Describer
@@ -102,6 +103,10 @@ class NodeView(Protocol):
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
+        ...
+
+    def workloads(self) -> Sequence[WorkloadFacts]:
+        """The workloads of Kubernetes on this node."""
         ...
 
     def ports(self) -> Iterable[int]:

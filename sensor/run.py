@@ -22,6 +22,7 @@ from sensor.coverage.gaps import Gaps
 from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
 from sensor.parts import Capture, NodeDescriber, NodeView
@@ -385,6 +386,10 @@ class Sensor:
         return note_limitation(
             self._node.cover(self._capture.coverage(), self._capture.counters()), self._capture.limitation
         )
+
+    def read_workloads(self) -> Sequence[WorkloadFacts]:
+        """The workloads of Kubernetes on this node."""
+        return self._node.workloads()
 
     def _count_stages(self) -> tuple[StageCount, ...]:
         capture = tuple(self._capture.counts()) if self._capture is not None else ()

@@ -119,6 +119,15 @@ class BodiesModel(Model):
     data: tuple[DataFoundModel, ...]
 
 
+class WorkloadModel(Model):
+    """What was deployed, as the sensors of its nodes told it last."""
+
+    kind: str = Field(examples=["Deployment"])
+    labels: dict[str, str] = Field(examples=[{"app.kubernetes.io/part-of": "shop"}])
+    zones: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -161,6 +170,7 @@ class EndpointModel(Model):
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]
     exposure: ExposureModel
+    kubernetes: WorkloadModel | None = Field(description="Null where the service is of no Kubernetes workload.")
     called: tuple[HolderModel, ...] = Field(
         description="Of an endpoint known by its address only: who was there, one unless it was given away meanwhile."
     )

@@ -74,6 +74,13 @@ class EndpointParameters(SpanParameters):
     method: Text = Field(default="", max_length=40, description="Exactly this method.", examples=["GET"])
     service: Text = Field(default="", max_length=300, description="A service as listed, or the name of a workload.")
     host: Text = Field(default="", max_length=300, description="Exactly this host.")
+    namespace: Text = Field(default="", max_length=63, description="Exactly this namespace of Kubernetes.")
+    label: Text = Field(
+        default="",
+        max_length=400,
+        description="Label of the workload, `key=value` or a key.",
+        examples=["app.kubernetes.io/part-of=shop"],
+    )
     tier: Tier | None = Field(default=None, description="How sure it is that the endpoint exists.")
     auth: Annotated[str, AfterValidator(_check_authentication)] = Field(
         default="",
@@ -97,6 +104,8 @@ class EndpointParameters(SpanParameters):
             method=self.method.upper(),
             service=self.service,
             host=self.host.lower(),
+            namespace=self.namespace,
+            label=self.label,
             tier=self.tier,
             authentication=self.auth,
             protocol=self.protocol,

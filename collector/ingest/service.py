@@ -33,6 +33,7 @@ from collector.ingest.reports import (
 )
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Append
+from collector.ingest.workloads import WorkloadRecord, convert_workloads
 from collector.keys import InstallationKey
 from collector.sensors import SensorRegistry
 from collector.trust.admission import Admission, Refused
@@ -59,8 +60,8 @@ _BATCH_STATUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestContext:
-    """What the service works with; `keys` and `policy` are those of the start. `on_coverage` and `on_revealed` must not
-    block."""
+    """What the service works with; `keys` and `policy` are those of the start. `on_coverage`, `on_workloads` and
+    `on_revealed` must not block."""
 
     commit: GroupCommit
     sensors: SensorRegistry
@@ -71,6 +72,7 @@ class IngestContext:
     clock: Callable[[], float]
     reveals: RevealBook
     on_coverage: Callable[[list[CoverageRecord]], None]
+    on_workloads: Callable[[list[WorkloadRecord]], None]
     on_revealed: Callable[[list[RevealedWord]], None]
 
 
@@ -274,6 +276,8 @@ class _Stream:
                 context.sensors.record_health(node, convert_health(request.health))
             case "coverage":
                 context.on_coverage(self._read_coverage(request.coverage))
+                workloads = convert_workloads(request.coverage, node=node, now_unix_seconds=context.clock())
+                context.on_workloads(workloads)
             case "revealed":
                 words = convert_revealed(request.revealed, context.clock())
                 if isinstance(words, Refusal):

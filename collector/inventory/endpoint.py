@@ -7,6 +7,7 @@ from collector.inventory.bodies import Bodies
 from collector.inventory.exposure import Exposure
 from collector.inventory.histogram import Percentiles
 from collector.inventory.peers import Holder
+from collector.inventory.workloads import Workload
 from collector.protocols import Protocol
 from collector.rows import Service
 
@@ -159,6 +160,7 @@ class Endpoint:
     exposure: Exposure
     # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
     called: tuple[Holder, ...]
+    kubernetes: Workload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ from collector.inventory.reader import Reader, select
 from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
+from collector.inventory.workloads import Workload, find_workload, read_workloads
 from collector.protocols import name_protocols
 from collector.rows import Service
 
@@ -153,6 +154,7 @@ class EndpointInventory:
         known = self._exposures.read_known(services.values())
         calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
+        workloads = read_workloads(self._reader, services.values())
         return {
             row["id"]: _read_endpoint(
                 row,
@@ -160,6 +162,7 @@ class EndpointInventory:
                 services[row["id"]],
                 known.judge(services[row["id"]], _read_observed(row), row["url_template"], row["method"]),
                 book.find(calls[row["id"]]) if row["id"] in calls else (),
+                find_workload(workloads, services[row["id"]]),
             )
             for row in rows
         }
@@ -196,7 +199,12 @@ def _read_observed(row: Mapping[str, Any]) -> Observed:
 
 
 def _read_endpoint(
-    row: Mapping[str, Any], span: Span, service: Service, exposure: Exposure, called: tuple[Holder, ...]
+    row: Mapping[str, Any],
+    span: Span,
+    service: Service,
+    exposure: Exposure,
+    called: tuple[Holder, ...],
+    workload: Workload | None,
 ) -> Endpoint:
     """An Endpoint of one row of `_measures`."""
     status = StatusMix(
@@ -250,6 +258,7 @@ def _read_endpoint(
         response_content_types=_read_names(row["response_content_types"]),
         exposure=exposure,
         called=called,
+        kubernetes=workload,
     )
 
 

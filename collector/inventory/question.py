@@ -59,6 +59,8 @@ class EndpointQuestion:
     method: str = ""
     service: str = ""
     host: str = ""
+    namespace: str = ""
+    label: str = ""  # `key=value` or a key, of the workload.
     tier: Tier | None = None
     authentication: AuthenticationLevel | str = ""
     protocol: Protocol | None = None
@@ -83,6 +85,8 @@ class EndpointQuestion:
             self.method,
             self.service,
             self.host,
+            self.namespace,
+            self.label,
             self.tier or "",
             self.authentication,
             self.protocol or "",

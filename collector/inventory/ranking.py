@@ -29,6 +29,7 @@ from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.question import EndpointQuestion, EndpointSort, Order
 from collector.inventory.span import Rollup, Span
+from collector.inventory.workloads import condition_on_label
 from collector.protocols import BITS
 
 # Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
@@ -172,10 +173,15 @@ def _read_filters(question: EndpointQuestion) -> _Conditions:
         ("method", question.method, "n.method = {method:String}"),
         ("service", question.service, "(n.service = {service:String} OR n.workload = {service:String})"),
         ("host", question.host, "n.host = {host:String}"),
+        ("namespace", question.namespace, "n.namespace = {namespace:String}"),
     ):
         if value:
             asked.names.append(condition)
             asked.parameters[name] = value
+    if question.label:
+        condition, parameters = condition_on_label(question.label)
+        asked.names.append(condition)
+        asked.parameters |= parameters
     if question.tier is not None:
         asked.figures.append(f"{_TIERS} = {{tier:String}}")
         asked.needs |= {"success", "client_error"}

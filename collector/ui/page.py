@@ -110,7 +110,7 @@ class _Page:
         sensors = self.watch.list_sensors()
         covered = self.coverage.read_coverage().cluster
         alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = ("q", "method", "service", "host", "tier", "auth", "protocol")
+        filters = ("q", "method", "service", "host", "namespace", "label", "tier", "auth", "protocol")
         return {
             "question": question,
             "page": page,

@@ -25,6 +25,7 @@ import grpc
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.spool import Spool, SpoolEntry
 from sensor.uplink.backoff import Backoff
@@ -102,6 +103,8 @@ class UplinkListener(Protocol):
     def read_health(self) -> HealthReport: ...
 
     def read_coverage(self) -> Sequence[PortCoverage]: ...
+
+    def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 
     @property
     def key_id(self) -> int: ...

@@ -13,6 +13,7 @@ from apidae.v1 import data_pb2, stream_pb2
 from sensor.aggregate import Triggers
 from sensor.calls import Service
 from sensor.coverage.row import Handshakes, PortCoverage
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.state import KEYS_LIMIT, InstallationKey
@@ -104,10 +105,28 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
     )
 
 
-def write_coverage(ports: Sequence[PortCoverage], *, time_unix_ns: int) -> stream_pb2.ConnectRequest:
+def write_coverage(
+    ports: Sequence[PortCoverage], workloads: Sequence[WorkloadFacts] = (), *, time_unix_ns: int
+) -> stream_pb2.ConnectRequest:
     """The coverage message."""
     return stream_pb2.ConnectRequest(
-        coverage=stream_pb2.Coverage(time_unix_ns=time_unix_ns, ports=[_write_port(port) for port in ports])
+        coverage=stream_pb2.Coverage(
+            time_unix_ns=time_unix_ns,
+            ports=[_write_port(port) for port in ports],
+            workloads=[_write_workload(workload) for workload in workloads],
+        )
+    )
+
+
+def _write_workload(workload: WorkloadFacts) -> stream_pb2.Workload:
+    return stream_pb2.Workload(
+        cluster=workload.cluster,
+        namespace=workload.namespace,
+        workload=workload.workload,
+        kind=workload.kind,
+        labels=[f"{key}={value}" for key, value in workload.labels],
+        zone=workload.zone,
+        pods=workload.pods,
     )
 
 

@@ -18,6 +18,7 @@ from apidae.v1 import stream_pb2
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.spool import BatchKey, Spool, SpoolEntry
 from sensor.uplink import messages
@@ -80,6 +81,8 @@ class SessionListener(Protocol):
     def read_health(self) -> HealthReport: ...
 
     def read_coverage(self) -> Sequence[PortCoverage]: ...
+
+    def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 
     @property
     def key_id(self) -> int: ...
@@ -281,8 +284,8 @@ class Session:
     async def _send_coverage(self) -> None:
         while True:
             self._coverage_due.clear()
-            ports = self._listener.read_coverage()
-            await self._write(messages.write_coverage(ports, time_unix_ns=self._clock.unix_ns()))
+            ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
+            await self._write(messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns()))
             await _wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
 
     def _check_patience(self) -> None:

@@ -99,7 +99,17 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
 def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
     columns = query_cli.ENDPOINT_COLUMNS
     cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 4, "1.2", "none"]]
-    cells[0] += ["5", "confirmed", "2026-11-24T19:29:30Z", "http/1.1", "personal", "12", "external"]
+    cells[0] += [
+        "5",
+        "confirmed",
+        "2026-11-24T19:29:30Z",
+        "http/1.1",
+        "personal",
+        "12",
+        "external",
+        "shop",
+        "Deployment",
+    ]
     printed = io.StringIO()
     Console(file=printed, width=width).print(query_cli.draw_table(columns, cells, width))
     head, _, row, *rest = [line for line in printed.getvalue().splitlines() if line.strip()]
@@ -112,7 +122,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
 
 
 def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
-    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * 12]]
+    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * 14]]
     printed = io.StringIO()
     Console(file=printed, width=60).print(query_cli.draw_table(query_cli.ENDPOINT_COLUMNS, cells, 60))
     assert printed.getvalue().count("b") >= 90

@@ -15,6 +15,7 @@ from sensor.convert import BatchConverter
 from sensor.coverage.gaps import Gaps
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.facts import Facts
 from sensor.health import Figure, StageCount, tell_way
 from sensor.kernel.abi import RECORD, Counter
@@ -151,6 +152,9 @@ class FakeNode:
         return False
 
     def figures(self) -> tuple[Figure, ...]:
+        return ()
+
+    def workloads(self) -> Sequence[WorkloadFacts]:
         return ()
 
     def ports(self) -> Iterable[int]:

@@ -1,4 +1,5 @@
-"""The tables of what Kubernetes API servers said: who held which address when, and what led to a workload's ports."""
+"""The tables of what Kubernetes API servers said: who held which address when, what led to a workload's ports, and
+what sensors know of workloads."""
 
 from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, Table
 
@@ -44,6 +45,28 @@ CREATE TABLE IF NOT EXISTS exposures{{write_table}}{{on_cluster}} (
     facts String
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree
 ORDER BY (cluster, namespace, workload, port, time)
+SETTINGS {DURABLE}
+""",
+)
+
+# collector.ingest.workloads.WorkloadRecord: what the sensor of each node last said. Labels are `key=value`.
+WORKLOADS = Table(
+    name="workloads",
+    shard_by="cityHash64(cluster, namespace, workload)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS workloads{{write_table}}{{on_cluster}} (
+    cluster LowCardinality(String),
+    namespace LowCardinality(String),
+    workload String,
+    node LowCardinality(String),
+    kind LowCardinality(String),
+    labels Array(String),
+    zone LowCardinality(String),
+    pods UInt16,
+    time DateTime('UTC')
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(time)
+ORDER BY (cluster, namespace, workload, node)
+TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
 )

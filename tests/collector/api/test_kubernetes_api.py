@@ -3,11 +3,13 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from collector.api.app import ApiSettings, build_app
+from collector.ingest.workloads import WorkloadRecord
 from collector.inventory.peers import Call, read_address_book
 from collector.kubernetes.exposure import Exposure
 from collector.kubernetes.fact import Fact, FactKind, write_facts
@@ -60,6 +62,21 @@ def make_exposure(port: int, *facts: Fact, at: float, workload: str = "orders") 
     return Exposure(cluster="", namespace="shop", workload=workload, port=port, time=int(at), facts=write_facts(facts))
 
 
+def make_workload(node: str, **columns: object) -> WorkloadRecord:
+    record = WorkloadRecord(
+        cluster="",
+        namespace="shop",
+        workload="orders",
+        node=node,
+        kind="Deployment",
+        labels=("app.kubernetes.io/part-of=shop", "team=a=b"),
+        zone="eu-1a",
+        pods=2,
+        time=datetime.fromtimestamp(int(NOW), UTC),
+    )
+    return replace(record, **columns)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
@@ -105,6 +122,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
             make_peer("10.1.0.7", "other-7d9f-ddddd", cluster="west"),
         ],
     )
+    opened.insert_records("workloads", [make_workload("node-1"), make_workload("node-2", zone="eu-1b")])
     yield opened
     opened.close()
 
@@ -123,6 +141,33 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     )
     with TestClient(app, base_url="http://127.0.0.1") as opened:
         yield opened
+
+
+def list_templates(client: TestClient, **filters: str) -> list[str]:
+    return sorted(item["template"] for item in client.get("/api/v1/endpoints", params=filters).json()["items"])
+
+
+def test_endpoints_say_what_was_deployed(client: TestClient) -> None:
+    items = {item["template"]: item for item in client.get("/api/v1/endpoints").json()["items"]}
+    assert items["/api/orders/{order_id}"]["kubernetes"] == {
+        "kind": "Deployment",
+        "labels": {"app.kubernetes.io/part-of": "shop", "team": "a=b"},
+        "zones": ["eu-1a", "eu-1b"],
+        "nodes": ["node-1", "node-2"],
+    }
+    assert items["/plain"]["kubernetes"] is None
+    page = client.get(f"/endpoints/{items['/api/orders/{order_id}']['id']}").text
+    assert "<dt>Deployment</dt>" in page and "label=team%3Da%3Db" in page
+
+
+def test_endpoints_are_filtered_by_namespace_and_label(client: TestClient) -> None:
+    shop = ["/api/orders/{order_id}", "/internal"]
+    assert list_templates(client, namespace="shop") == shop
+    assert list_templates(client, namespace="sho") == []
+    assert list_templates(client, label="team=a=b") == shop
+    assert list_templates(client, label="team") == shop
+    assert list_templates(client, label="team=a") == []
+    assert list_templates(client, label="tea") == []
 
 
 def test_endpoints_say_from_where_they_are_reached_and_why(client: TestClient) -> None:

@@ -17,6 +17,7 @@ from collector.ingest.reports import (
     convert_revealed,
 )
 from collector.ingest.reveal import RevealBook
+from collector.ingest.workloads import convert_workloads
 from collector.rows import Route, Segment, Service
 from tests.collector.wire_batches import NOW
 
@@ -47,6 +48,20 @@ def test_coverage_is_of_the_node_that_speaks() -> None:
     assert (record.node, record.port, record.protocol, record.connections) == ("node-a", 65_535, 2, 3)
     assert len(record.reason) == 1_024 and record.time.timestamp() == NOW
     assert (record.role, record.is_http_like, record.handshakes) == (1, 0, "")  # An older sensor says none of it.
+
+
+def test_workloads_are_bounded() -> None:
+    coverage = stream_pb2.Coverage()
+    labels = [f"k{number}=" + "v" * 500 for number in range(40)]
+    coverage.workloads.add(
+        cluster="east", namespace="shop", workload="cart", kind="Deployment", labels=labels, pods=2**20
+    )
+    for number in range(2_000):
+        coverage.workloads.add(workload=f"w{number}")
+    first, *others = convert_workloads(coverage, node="node-a", now_unix_seconds=NOW)
+    assert (first.cluster, first.namespace, first.workload, first.node) == ("east", "shop", "cart", "node-a")
+    assert (first.kind, first.pods, len(first.labels), len(first.labels[0])) == ("Deployment", 65_535, 32, 400)
+    assert len(others) == 999
 
 
 def test_coverage_keeps_what_was_heard_within_bounds() -> None:

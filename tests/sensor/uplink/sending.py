@@ -9,6 +9,7 @@ from apidae.v1 import data_pb2
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage, PortProtocol
+from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.spool import Spool
 from sensor.uplink.certificates import CertificateFiles
@@ -67,6 +68,14 @@ class Listener:
             cpu_ns=4,
             reason="",
         )
+
+    def read_workloads(self) -> Sequence[WorkloadFacts]:
+        return [
+            WorkloadFacts(
+                cluster="east", namespace="shop", workload="cart", kind="Deployment", labels=(("team", "a"),),
+                zone="eu-1a", pods=2,
+            )
+        ]  # fmt: skip
 
     def read_coverage(self) -> Sequence[PortCoverage]:
         return [

@@ -300,10 +300,30 @@ class PortCoverage(_message.Message):
     handshakes: Handshakes
     def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[_Union[CoverageRole, str]] = ..., is_http_like: _Optional[bool] = ..., joined_late: _Optional[int] = ..., calls: _Optional[int] = ..., lost_calls: _Optional[int] = ..., estimated_calls: _Optional[int] = ..., handshakes: _Optional[_Union[Handshakes, _Mapping]] = ...) -> None: ...
 
+class Workload(_message.Message):
+    __slots__ = ("cluster", "namespace", "workload", "kind", "labels", "zone", "pods")
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    cluster: str
+    namespace: str
+    workload: str
+    kind: str
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    zone: str
+    pods: int
+    def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ...) -> None: ...
+
 class Coverage(_message.Message):
-    __slots__ = ("time_unix_ns", "ports")
+    __slots__ = ("time_unix_ns", "ports", "workloads")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     PORTS_FIELD_NUMBER: _ClassVar[int]
+    WORKLOADS_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
-    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ...) -> None: ...
+    workloads: _containers.RepeatedCompositeFieldContainer[Workload]
+    def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...) -> None: ...
