@@ -1,0 +1,159 @@
+"""Pods from the kernel to the inventory: real cgroups with the names of kubelets and runtimes, real calls, the sensor's
+watch of the strict fake API server."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.api_server import ApiServer
+from tests.cluster.pod_programs import Cgroups
+from tests.cluster.pods import find_cgroup, make_deployment_pod, make_owner, make_pod
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import Inventory
+from tests.e2e.polling import wait_until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+CALLS, PROBES, SCRAPES, SYSTEM_CALLS = 23, 5, 3, 7
+ARRIVAL_SECONDS = 30.0
+NAMED_SECONDS = 2.0
+KUBELET = "/system.slice/kubelet.service"
+CART = make_deployment_pod("cart")
+WEB = make_pod("web-0", owner=make_owner("StatefulSet", "web"), runtime="cri-o")
+DNS = make_deployment_pod("coredns", namespace="kube-system")
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "eu-1a"}},
+}
+METRICS = make_pod("agent-x", owner=make_owner("DaemonSet", "agent"), namespace="monitoring")
+
+
+class Node:
+    """A node with its API server, cgroups and a sensor."""
+
+    def __init__(self, product: Product, directory: Path, cgroup_root: str) -> None:
+        self.api = ApiServer()
+        self.api.__enter__()
+        self.cgroups = Cgroups(cgroup_root)
+        self.api.put(NODE)
+        for pod in (CART, WEB, DNS, METRICS):
+            self.api.put(pod)
+        _, address = product.start_collector()
+        kubeconfig = self.api.write_kubeconfig(directory / "kubeconfig")
+        (directory / "sensor.toml").write_text(f'kubeconfig = "{kubeconfig}"\nnode = "n1"\ncluster = "east"\n')
+        self.sensor = product.start_sensor(address, "--config", str(directory / "sensor.toml"))
+        self.inventory: Inventory = product.open_inventory(address)
+
+    def endpoints(self, **service: str) -> list[dict[str, Any]]:
+        """Endpoints of services with these fields."""
+        return [
+            item
+            for item in self.inventory.list_items("/endpoints")
+            if all(item["service"][name] == value for name, value in service.items())
+        ]
+
+    def left_out(self) -> dict[tuple[str, str], int]:
+        """Calls that the coverage says are left out, by workload and kind."""
+        rows = self.inventory.list_items("/coverage/ports", protocol="left_out")
+        return {
+            (f"{row['service']['namespace']}/{row['service']['workload']}", row["address"]): row["calls"]
+            for row in rows
+        }
+
+    def close(self) -> None:
+        self.cgroups.close()
+        self.api.stop()
+
+
+@pytest.fixture(scope="module")
+def node(product: Product, tmp_path_factory: pytest.TempPathFactory, cgroup_root: str) -> Iterator[Node]:
+    node = Node(product, tmp_path_factory.mktemp("node"), cgroup_root)
+    yield node
+    node.close()
+
+
+def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
+    cgroups = node.cgroups
+    _, port = cgroups.serve(find_cgroup(CART))
+    _, dns_port = cgroups.serve(find_cgroup(DNS, driver="cgroupfs"))
+    client = find_cgroup(WEB, driver="cgroupfs", qos="besteffort")
+    cgroups.call(client, port, "web/1.0", [f"/api/v1/orders/{number}" for number in range(CALLS - 1)] + ["/healthz"])
+    cgroups.call(KUBELET, port, "kube-probe/1.31", ["/healthz"] * PROBES)
+    cgroups.call(find_cgroup(METRICS), port, "Prometheus/2.55.0", ["/metrics"] * SCRAPES)
+    cgroups.call(client, dns_port, "web/1.0", ["/config"] * SYSTEM_CALLS)
+
+    def read() -> dict[str, int]:
+        return {item["template"]: item["calls"] for item in node.endpoints(workload="cart")}
+
+    wait_until(lambda: sum(read().values()) >= CALLS, ARRIVAL_SECONDS, "the calls of the Pod")
+    found = read()
+    assert found.pop("/healthz") == 1
+    assert list(found.values()) == [CALLS - 1]
+    service = node.endpoints(workload="cart")[0]["service"]
+    assert service == {
+        "cluster": "east",
+        "namespace": "shop",
+        "workload": "cart",
+        "workload_kind": "kubernetes",
+        "host_name": "",
+        "port": port,
+    }
+    kubernetes = node.endpoints(workload="cart")[0]["kubernetes"]
+    assert kubernetes == {
+        "kind": "Deployment",
+        "labels": {"app.kubernetes.io/name": "cart"},
+        "zones": ["eu-1a"],
+        "nodes": ["n1"],
+    }
+    assert len(node.inventory.list_items("/endpoints", label="app.kubernetes.io/name=cart", namespace="shop")) == 2
+    left_out = {
+        ("shop/cart", "kubelet probes"): PROBES,
+        ("shop/cart", "metrics scrapes"): SCRAPES,
+        ("kube-system/coredns", "calls"): SYSTEM_CALLS,
+    }
+    wait_until(lambda: node.left_out() == left_out, ARRIVAL_SECONDS, f"{left_out} in the coverage")
+    assert not node.endpoints(namespace="kube-system")
+    client_calls = node.inventory.get("/consumers/address:127.0.0.1")["calls_by_workload"]
+    assert client_calls["shop/web"] == CALLS
+
+
+def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
+    pod = make_deployment_pod("flash", is_started=False)
+    path = find_cgroup(pod)
+    written = time.monotonic()
+    node.api.put(pod)
+    _, port = node.cgroups.serve(path)
+    node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/flash"])
+    node.cgroups.remove(path)
+    node.api.delete(pod)
+    lived = time.monotonic() - written
+    wait_until(lambda: node.endpoints(workload="flash"), ARRIVAL_SECONDS, "the endpoint of the Pod")
+    named = time.monotonic() - written
+    print(f"a Pod that lived for {lived:.2f} s was an endpoint {named:.2f} s after it was written")
+    (endpoint,) = node.endpoints(workload="flash")
+    assert (endpoint["service"]["namespace"], endpoint["calls"]) == ("shop", 1)
+    assert named < NAMED_SECONDS + ARRIVAL_SECONDS
+
+
+def test_names_heal_when_the_api_is_back(node: Node) -> None:
+    pod = make_deployment_pod("late")
+    node.api.forbidden.add("pods")
+    node.api.disconnect()
+    _, port = node.cgroups.serve(find_cgroup(pod))
+    node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"])
+    wait_until(lambda: node.endpoints(workload_kind="container", port=port), ARRIVAL_SECONDS, "its container's id")  # type: ignore[arg-type]
+    sentence = "the Kubernetes API does not answer"
+    sensors = "/sensors"  # Told with the next report.
+    wait_until(lambda: sentence in node.inventory.get(sensors)["items"][0]["reason"], ARRIVAL_SECONDS, sentence)
+    node.api.put(pod)
+    node.api.forbidden.clear()
+
+    def call_and_look() -> bool:
+        node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"])
+        return bool(node.endpoints(workload="late"))
+
+    wait_until(call_and_look, ARRIVAL_SECONDS, "the Pod's name")
