@@ -83,7 +83,7 @@ class Gate:
         self.fast_probes = 0  # Calls that said they were probes and came too often to be.
 
     def judge(self, exchange: Exchange | StreamExchange) -> LeftOut | None:
-        """Whether a call is left out; it is counted then. 0.6 us where it is not."""
+        """Whether a call is left out; it is counted then. 1.3 us where it is not."""
         stream = exchange if isinstance(exchange, StreamExchange) else None
         plain = stream.exchange if stream is not None else exchange
         assert isinstance(plain, Exchange)

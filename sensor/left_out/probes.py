@@ -74,9 +74,10 @@ RULES: Final = (
     ),
 )  # fmt: skip
 _BY_AGENT: Final = {rule.agent.encode(): rule for rule in RULES}
-_AGENT: Final = re.compile(
-    rb"\r?\n[Uu]ser-[Aa]gent:[ \t]*(" + b"|".join(re.escape(agent) for agent in _BY_AGENT) + rb")"
-)
+_AGENTS: Final = tuple(_BY_AGENT)
+_AGENT_BYTES: Final = 64  # Looked at.
+# As clients spell it; a search for bytes costs a tenth of one for a pattern.
+_FIELDS: Final = (b"\nUser-Agent:", b"\nuser-agent:")
 _METHODS: Final = (b"GET ", b"HEAD ")
 # A probe asks for a path and no more; `federate` and `probe` of Prometheus have their parameters in the query.
 _LINE: Final = re.compile(rb"[A-Z]+ (/[^ ?#]*)(\?[^ ]*)? HTTP/1\.[01]\r?\n")
@@ -85,14 +86,22 @@ GRPC_HEALTH: Final = "/grpc.health.v1.Health/"
 
 
 def find_rule(head: bytes) -> tuple[ProbeRule, str] | None:
-    """The rule that a head of HTTP/1 says it is of, and its path; 0.5 us where it is of none."""
-    match = _AGENT.search(head, 0, HEAD_BYTES)
-    if match is None or not head.startswith(_METHODS):
+    """The rule that a head of HTTP/1 says it is of, and its path; 0.9 us where it is of none."""
+    for field in _FIELDS:
+        place = head.find(field, 0, HEAD_BYTES)
+        if place >= 0:
+            break
+    else:
+        return None
+    start = place + len(field)
+    value = head[start : start + _AGENT_BYTES].lstrip(b" \t")
+    if not value.startswith(_AGENTS) or not head.startswith(_METHODS):
         return None
     line = _LINE.match(head)
     if line is None:
         return None
-    rule, path = _BY_AGENT[match[1]], line[1].decode("latin-1")
+    rule = next(rule for agent, rule in _BY_AGENT.items() if value.startswith(agent))
+    path = line[1].decode("latin-1")
     if rule.path is not None and not rule.path.fullmatch(path):
         return None
     return rule, path

@@ -34,7 +34,7 @@ class PodTable:
 
     def find(self, *, container_id: str, pod_uid: str) -> Pod | None:
         """The Pod of a cgroup: by the uid in its path, which is known before a container runs, else by the container.
-        0.3 us."""
+        0.2 us."""
         return self._by_uid.get(pod_uid) or self._by_container.get(container_id)
 
     def __len__(self) -> int:
