@@ -289,6 +289,12 @@ class NodeDescriber:
                 value=self._pieces.given_up,
                 is_total=True,
             ),
+            Figure(
+                name="fast_probes",
+                documentation="Calls told although they say they are probes: they came too often",
+                value=self._gate.fast_probes,
+                is_total=True,
+            ),
             *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
         )
 
