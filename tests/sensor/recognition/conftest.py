@@ -54,6 +54,7 @@ class Sensor:
 
     def __init__(self, *, limits: MirrorLimits | None = None, trusted_networks: tuple[str, ...] = ()) -> None:
         self.now_ns = 1_000
+        self.probed: set[tuple[Service, str]] = set()  # Paths for which probes asked.
         self.kernel = Kernel()
         self.node = Node()
         self.facts = Facts()
@@ -77,6 +78,7 @@ class Sensor:
             secret=SECRET,
             monotonic_ns=lambda: self.now_ns,
             bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies),
+            is_probed=lambda service, path: (service, path) in self.probed,
         )
         self.flush()
 

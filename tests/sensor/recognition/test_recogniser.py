@@ -28,6 +28,20 @@ def teach(sensor: Sensor, call: Call) -> None:
     pytest.fail("the call is not recognised")
 
 
+def test_a_path_for_which_probes_ask_comes_whole_from_then_on(sensor: Sensor) -> None:
+    """A record does not say who asked."""
+    health, orders = make("/health"), make("/v1/orders/1717")
+    teach(sensor, health)
+    teach(sensor, orders)
+    service = sensor.describe(health).route.service
+    sensor.probed.add((service, "/health"))
+    sensor.recogniser.forget_service(service)
+    sensor.flush()
+    assert [sensor.take(health) for _ in range(20)] == ["head"] * 20
+    teach(sensor, orders)
+    assert sensor.take(health) == "head"
+
+
 def test_a_like_call_is_recognised_and_told_alike(sensor: Sensor) -> None:
     teach(sensor, make("/v1/orders/1717", "Authorization: Basic dTpw", "X-Request-Id: 1"))
     call = make("/v1/orders/4242", "X-Request-Id: 77", "Authorization: Basic dTpw", time_ns=2_000, status=404)
