@@ -23,7 +23,7 @@ ROOMS = {
         *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
         # The way through, front door to back.
         *("kernel", "pieces", "upgrades", "exchange", "reassembly", "protocols", "streams", "conversations"),
-        *("classify", "bodies"),
+        *("classify", "bodies", "attacks"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "versions"),
         *(
             "allowance",

@@ -103,6 +103,8 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"connections given up, too many at once: {flows.evicted}"
     if counts.smuggling:
         yield f"requests with signs of smuggling: {counts.smuggling}"
+    if counts.attacks:
+        yield f"requests with payloads of attacks: {counts.attacks}"
 
 
 def _name(count: int, noun: str) -> str:

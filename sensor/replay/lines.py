@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
+from sensor.attacks.classes import Attack
 from sensor.calls import RPC_KINDS, AuthenticationKind, BodyFacts, BodyFlag, CallKind, CallRecord, Route, SegmentKind
 from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, unpack_kinds
 from sensor.protocols.http1 import Malformed
@@ -75,6 +76,15 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
     sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages",
              "apidae.response.records")  # fmt: skip
     return {name: value for name, value in line.items() if value or name in sized}
+
+
+def tell_attack(attack: Attack) -> Line:
+    """Class, confidence and keyed hash of the payload: never the payload."""
+    return {
+        "apidae.attack.class": attack.attack_class.value,
+        "apidae.attack.confidence": attack.confidence.name.lower(),
+        "apidae.attack.hash": _format_hash(attack.payload_hash),
+    }
 
 
 def _tell_bodies(body: BodyFacts | None) -> Line:

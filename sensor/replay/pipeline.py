@@ -10,17 +10,21 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from sensor.attacks.classes import Attack
+from sensor.attacks.classifier import AttackClassifier
+from sensor.attacks.core_rules import load_core_rules
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
+from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_faults import name_smuggling
 from sensor.protocols.http1_pairs import Transaction
 from sensor.replay.capture_file import CapturedPacket
 from sensor.replay.exchanges import build_exchange, build_flow_exchange
 from sensor.replay.flows import FlowTable, FlowTransaction, format_address
-from sensor.replay.lines import Line, build_line, build_raw_line
+from sensor.replay.lines import Line, build_line, build_raw_line, tell_attack
 from sensor.replay.link import find_ip
 from sensor.replay.network import NetworkReader
 from sensor.templating import Templater
@@ -28,6 +32,14 @@ from sensor.vocabulary import load_vocabulary
 
 _KEY_BYTES: Final = 16
 _ALL: Final = 1 << 62  # Bodies are read of every call.
+ATTACKED_HEADERS: Final = (
+    b"cookie",
+    b"referer",
+    b"user-agent",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"content-type",
+)
 NO_REQUEST: Final = "request_not_seen"
 CUT_REQUEST: Final = "request_head_cut"
 
@@ -64,6 +76,7 @@ class ReplayCounts:
     untold: Counter[str] = field(default_factory=Counter)
     lossy_calls: int = 0
     smuggling: int = 0  # Requests with signs of it.
+    attacks: int = 0  # Calls whose path, query or header values hold a payload.
 
 
 class Replay:
@@ -79,6 +92,7 @@ class Replay:
             DescribeSettings(),
             BodyReader(SampleRule(first_count=_ALL)),
         )
+        self._attacks = AttackClassifier(keyed_hash.compute, load_core_rules())
         self._network = NetworkReader()
         self._ports = frozenset(ports)
         self._is_raw = is_raw
@@ -124,10 +138,28 @@ class Replay:
             counts.calls += 1
             counts.lossy_calls += record.is_lossy
             line = build_line(record, server_address=format_address(flow.server[0]))
+            attack = self._find_attack(flow)
+            if attack is not None:
+                counts.attacks += 1
+                line |= tell_attack(attack)
         if self._is_raw:
             yield build_raw_line(flow, line, reason=reason)
         elif line is not None:
             yield line
+
+    def _find_attack(self, flow: FlowTransaction) -> Attack | None:
+        """What the request attacks, by its target and the headers that applications read; bodies are not looked at."""
+        call = flow.transaction
+        if not isinstance(call, Transaction):
+            if isinstance(call.request, Malformed):
+                return None
+            return self._attacks.classify(call.request.head.path, call.request.head.query)
+        if call.request is None or call.request.head is None:
+            return None
+        head = call.request.head
+        path, _, query = head.start.target.decode("latin-1").partition("?")
+        values = (head.get(name) for name in ATTACKED_HEADERS)
+        return self._attacks.classify(path, query, tuple(value.decode("latin-1") for value in values if value))
 
     def _describe(self, flow: FlowTransaction) -> CallRecord | Undescribed:
         call = flow.transaction

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-TASKS = ("templates", "auth", "volume", "http1", "hpack", "hpack_joins", "sensitive", "abuse")
+TASKS = ("templates", "auth", "volume", "http1", "hpack", "hpack_joins", "sensitive", "abuse", "attacks")
 
 
 def main(arguments: list[str]) -> int:

@@ -119,3 +119,17 @@ def test_sensitive_fields_are_found(tmp_path):
     assert answer["micro"]["F1"] >= 0.98
     flagged, decoys = answer["decoys_flagged"]
     assert flagged <= 0.01 * decoys
+
+
+@pytest.mark.skipif(EVALUATION is None, reason="APIDAE_EVAL_DIR names no evaluation data")
+def test_attacks_in_values_meet_their_bar_and_ordinary_queries_pass(tmp_path):
+    """With the sensor's own rules at the least; the core rules make it better where they are installed."""
+    directory = Path(str(EVALUATION)) / "attacks"
+    answers = {}
+    for name in ("httpparams_dev.jsonl", "legit_openappsec_queries.jsonl"):
+        assert main(["attacks", str(directory / name), str(tmp_path / name)]) == 0
+        score = [sys.executable, "attackscore.py", str(directory / name), str(tmp_path / name)]
+        told = subprocess.run(score, cwd=directory.parent, check=True, capture_output=True, text=True).stdout
+        answers[name] = json.loads(told)
+    assert answers["httpparams_dev.jsonl"]["balanced_accuracy"] >= 0.94
+    assert answers["legit_openappsec_queries.jsonl"]["FPR_benign"] <= 0.002

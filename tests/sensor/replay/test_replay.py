@@ -101,6 +101,21 @@ def test_pipelined_calls_over_ipv6() -> None:
     assert {line["client.address"] for line in lines} == {"::1"}
 
 
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_a_payload_is_told_by_class_and_hash(is_raw: bool) -> None:
+    talk = Talk().open()
+    talk.ask(b"GET /v1/users?name=%27+or+%271%27%3D%271 HTTP/1.1\r\nHost: h\r\n\r\n").answer(OK)
+    talk.ask(b"GET /v1/users?name=ann HTTP/1.1\r\nHost: h\r\n\r\n").answer(OK)
+    (attack, plain), replay = run(talk.close().packets, is_raw=is_raw)
+    assert attack["apidae.attack.class"] == "sqli"
+    assert attack["apidae.attack.confidence"] in ("medium", "high")
+    assert len(str(attack["apidae.attack.hash"])) == 16
+    assert not [name for name in plain if name.startswith("apidae.attack")]
+    assert replay.counts.attacks == 1
+    assert "requests with payloads of attacks: 1" in summarize(replay, is_truncated=False)
+    assert is_raw or "'1'" not in json.dumps(attack)
+
+
 @pytest.mark.parametrize("answer", [OK, b""])
 def test_smuggling_is_one_flagged_call_and_the_next_request_is_read(answer: bytes) -> None:
     talk = Talk().open().ask(SMUGGLING + b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n")

