@@ -11,7 +11,7 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
-from sensor.kernel.loader import LoadError
+from sensor.kernel.loader import LoadError, keep_image
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.parts import Capture as AnyCapture
@@ -47,14 +47,29 @@ def open_capture(
             raise error from None
 
 
+def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> None:
+    """Has the kernel side compiled and kept, while another sensor still captures. What fails here fails, with its
+    reason, when capture is opened."""
+    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
+        return
+    try:
+        keep_image(settings.ring_bytes, _is_root(cgroup_mount), settings.cache_dir or settings.state_dir)
+    except LoadError as error:
+        logger.warning("the kernel side is not compiled beforehand: %s", error)
+
+
+def _is_root(cgroup_mount: Path) -> bool:
+    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
+    return not (cgroup_mount / "cgroup.type").exists()
+
+
 def _open_packets(
     settings: SensorSettings, cgroup_mount: Path, clock: Clock, pieces: Pieces, alike: AlikeCalls[Exchange]
 ) -> Capture:
-    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
     return Capture.load(
         cgroup_path=cgroup_mount,
         ring_bytes=settings.ring_bytes,
-        is_root_cgroup=not (cgroup_mount / "cgroup.type").exists(),
+        is_root_cgroup=_is_root(cgroup_mount),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
         pieces=pieces,

@@ -10,7 +10,9 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from sensor.compose import VERSION, compose_sensor
+from sensor.attach import prepare_capture
+from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
@@ -30,6 +33,7 @@ from sensor.preflight import explain_failure, format_json, is_capture_possible, 
 from sensor.replay.command import replay
 from sensor.run import StartError
 from sensor.spool import SpoolError
+from sensor.takeover import describe_waiting, take_node
 from sensor.uplink.client import UplinkRejectedError
 from sensor.uplink.state import StateError
 
@@ -107,8 +111,17 @@ def run_sensor(
         settings = load_settings(flags, config_path=config)
         _configure_logging(settings)
         _check_node(settings)
-        with NodeLock(settings.run_dir, version=VERSION, now=_tell_time):
+        lock = NodeLock(settings.run_dir, version=VERSION, now=_tell_time)
+        take_node(
+            lock,
+            wait_seconds=settings.takeover_wait_seconds,
+            prepare=lambda: prepare_capture(settings, find_mount(settings)),
+            tell_ready=lambda: _tell_waiting(settings),
+        )
+        try:
             asyncio.run(_live(settings))
+        finally:
+            lock.release()
     except _START_ERRORS as error:
         _fail(str(error))
     except OSError as error:
@@ -182,6 +195,28 @@ async def _live(settings: SensorSettings) -> None:
         for close in closers:
             # In a thread: a command or scrape that is under way waits for this loop.
             await asyncio.to_thread(close)
+
+
+@contextmanager
+def _tell_waiting(settings: SensorSettings) -> Iterator[None]:
+    """Answers whoever watches the sensor, while it waits for the one before it."""
+    if not settings.metrics_listen:
+        yield
+        return
+    host, port = split_address(settings.metrics_listen)
+    # On the network of the node the sensor before it has this port.
+    try:
+        exporter = serve(
+            host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
+        )
+    except OSError as error:
+        logging.getLogger(__name__).info("metrics_listen is not free yet: %s", error.strerror)
+        yield
+        return
+    try:
+        yield
+    finally:
+        exporter.close()
 
 
 def _check_node(settings: SensorSettings) -> None:

@@ -299,6 +299,11 @@ class NodeDescriber:
         )
 
 
+def find_mount(settings: SensorSettings) -> Path | None:
+    """Where cgroup v2 is, at or below `cgroup_path`; None where it is not."""
+    return find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
+
+
 def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
 
@@ -308,7 +313,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
     boot_id = uuid4().hex
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
-    cgroup_mount = find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
+    cgroup_mount = find_mount(settings)
     node = Node(settings, cgroup_mount, clock)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)

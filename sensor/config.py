@@ -114,6 +114,8 @@ class SensorSettings(BaseSettings):
     # The compiled kernel side, for faster starts; None: in state_dir. Written by root only, or it is not read.
     cache_dir: Path | None = None
     run_dir: Path = Path("/run/apidae")
+    # How long a start waits for the sensor that runs on this node to end, prepared to take its place; 0: it is refused.
+    takeover_wait_seconds: float = Field(default=0.0, ge=0, le=3600)
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
 
     # What it sees, and how.

@@ -46,6 +46,7 @@ ROOMS = {
         # Composition.
         *(
             "lock",
+            "takeover",
             "pause",
             "probe",
             "trial",

@@ -141,6 +141,16 @@ def test_roles_are_to_read_only() -> None:
     assert not any(resource in ("secrets", "*") for side in granted.values() for resource, _ in side)
 
 
+def test_the_next_sensor_is_there_before_the_last_one_goes() -> None:
+    need_helm()
+    beside = find(documents("smallest"), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
+    assert beside == {"maxSurge": "10%", "maxUnavailable": 0}
+    assert "takeover_wait_seconds = 600" in find(documents("smallest"), "ConfigMap", "sensor")["data"]["sensor.toml"]
+    # Two Pods cannot have one port of the node.
+    after = find(documents("existing"), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
+    assert after == {"maxUnavailable": 2}
+
+
 def test_nodes_get_no_key_that_others_have() -> None:
     need_helm()
     pod = find(documents("smallest"), "DaemonSet")["spec"]["template"]["spec"]

@@ -157,7 +157,7 @@ WRONG = [
     ({"sensor": {"stateDir": "relative"}}, "relative"),
     ({"sensor": {"hostPID": "yes"}}, "yes"),
     ({"sensor": {"metricsPort": 70000}}, "70000"),
-    ({"sensor": {"updateStrategy": {"maxUnavailable": "some"}}}, "some"),
+    ({"sensor": {"updateStrategy": {"maxNodes": "some"}}}, "some"),
     ({"sensor": {"seccompProfile": {"type": "None"}}}, "None"),
     ({"collector": {"settings": {"store_url": "https://user:secret@host"}}}, "store_url"),
     ({"collector": {"storage": {"size": "20"}}}, "20"),

@@ -9,8 +9,10 @@ import time
 import pytest
 
 from scripts.live.host import APIDAE
+from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.attachments import Attachments, list_attachments, list_ids
 from tests.e2e.conftest import Product
+from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -48,6 +50,15 @@ def test_kill_9_in_a_loop_leaves_nothing(product: Product, before: Attachments) 
     sensor = product.start_sensor(address)
     assert sensor.stop() == 0, sensor.log_tail()
     wait_for_none_new(before)
+    # The node was without a sensor for a while, and its coverage says so.
+    inventory = Inventory(address.url)
+    wait_until(lambda: _find_gap(inventory), CLEANUP_SECONDS, "a row of the time without capture")
+    inventory.close()
+
+
+def _find_gap(inventory: Inventory) -> bool:
+    rows = inventory.list_items("/coverage/ports")
+    return any(row["address"] == ROW_NAME and "Nothing was captured for" in row["reason"] for row in rows)
 
 
 def test_kill_9_while_it_starts_leaves_nothing(product: Product, before: Attachments) -> None:

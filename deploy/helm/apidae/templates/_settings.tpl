@@ -9,6 +9,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
   "state_dir" "/var/lib/apidae/sensor"
   "run_dir" "/run/apidae"
   "first_contact_timeout_seconds" 3600
+  "takeover_wait_seconds" 600
   "metrics_listen" (printf "%s:%d" .Values.listenAddress (int .Values.sensor.metricsPort)) }}
 {{- if include "apidae.usesTokens" . }}
 {{- if not .Values.sensor.settingsFromSecrets.token }}{{ $_ := set $own "token_file" "/etc/apidae/tokens/sensor-token" }}{{ end }}

@@ -1,0 +1,116 @@
+"""A sensor that waits for the one before it."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from sensor.health import SensorState
+from sensor.lock import LockError, NodeLock
+from sensor.takeover import describe_waiting, take_node
+
+
+@pytest.fixture
+def locks(tmp_path: Path) -> Iterator[tuple[NodeLock, NodeLock]]:
+    """Two sensors of one node."""
+    name = f"apidae-test-{uuid4().hex}"
+    both = tuple(NodeLock(tmp_path, version="1", now=lambda: "now", abstract_name=name) for _ in range(2))
+    yield both[0], both[1]
+    for lock in both:
+        lock.release()
+
+
+class Story:
+    """What happened, in order; the other sensor goes after some sleeps."""
+
+    def __init__(self, other: NodeLock | None = None, *, after: int = 3) -> None:
+        self.told: list[str] = []
+        self.now = 0.0
+        self._other, self._after = other, after
+
+    def prepare(self) -> None:
+        self.told.append("prepared")
+
+    @contextmanager
+    def tell_ready(self) -> Iterator[None]:
+        self.told.append("ready")
+        yield
+        self.told.append("took over")
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self._after -= 1
+        if self._after == 0 and self._other is not None:
+            self._other.release()
+
+    def clock(self) -> float:
+        return self.now
+
+    def take(self, lock: NodeLock, wait_seconds: float) -> None:
+        take_node(
+            lock,
+            wait_seconds=wait_seconds,
+            prepare=self.prepare,
+            tell_ready=self.tell_ready,
+            sleep=self.sleep,
+            clock=self.clock,
+        )
+
+
+def test_a_free_node_is_taken_at_once(locks: tuple[NodeLock, NodeLock]) -> None:
+    story = Story()
+    story.take(locks[0], 60)
+    assert story.told == []
+
+
+def test_the_next_sensor_is_ready_before_the_first_has_gone(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    story = Story(first)
+    story.take(second, 60)
+    assert story.told == ["prepared", "ready", "took over"]
+    with pytest.raises(LockError):
+        first.acquire()
+
+
+def test_without_patience_it_is_refused_as_ever(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    story = Story()
+    with pytest.raises(LockError, match="Another sensor already runs"):
+        story.take(second, 0)
+    assert story.told == []
+
+
+def test_patience_ends(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    story = Story()
+    with pytest.raises(LockError, match=f"pid {os.getpid()}"):
+        story.take(second, 10)
+    assert 10 <= story.now < 11
+
+
+def test_sigterm_ends_the_wait(locks: tuple[NodeLock, NodeLock]) -> None:
+    first, second = locks
+    first.acquire()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended:
+        take_node(
+            second,
+            wait_seconds=60,
+            prepare=lambda: None,
+            sleep=lambda seconds: os.kill(os.getpid(), signal.SIGTERM),
+        )
+    assert ended.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_sensor_that_waits_says_so() -> None:
+    report = describe_waiting(lambda: 7)
+    assert (report.time_unix_ns, report.state) == (7, SensorState.PAUSED)
+    assert "waits for the sensor before it" in report.reason
