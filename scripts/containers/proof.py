@@ -8,6 +8,7 @@ of this host, outside all of these.
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -48,8 +49,8 @@ def prove(sensor: Image | None, collector: Image | None, capabilities: list[str]
         if sensor:
             yield runs.check_preflight(sensor)
         if collector:
-            with runs.start_collector(*collector) as container:
-                yield runs.check_health(container)
+            with runs.start_collector(*collector) as (container, pid):
+                yield runs.check_health(container, pid)
                 if sensor:
                     with runs.start_sensor(*sensor):
                         yield runs.check_calls(container)
@@ -80,18 +81,17 @@ class _Runs:
         return {"preflight": checks}
 
     @contextlib.contextmanager
-    def start_collector(self, root: Path, stage: Stage) -> Iterator[Container]:
-        """Ready, in the network of the proof."""
+    def start_collector(self, root: Path, stage: Stage) -> Iterator[tuple[Container, int]]:
+        """Ready, in the network of the proof; and its pid."""
         data = self._place / "data"
         data.mkdir(mode=0o700)
         uid, _, gid = stage.user.partition(":")
         os.chown(data, int(uid), int(gid))
-        # Nobody but root may walk to a file below a directory of this checkout that is root's alone.
         container = Container(root=root, stage=stage, mounts=[(data, DATA_DIRECTORY, True)], network_of=self._network)
         arguments = ["--no-auth", "--grpc-listen", GRPC, "--http-listen", HTTP]
         with self._start(container, arguments, "collector") as program:
             program.wait_for("ready", READY_SECONDS)
-            yield container
+            yield container, main_process(program.pid)
 
     @contextlib.contextmanager
     def start_sensor(self, root: Path, stage: Stage) -> Iterator[None]:
@@ -119,7 +119,7 @@ class _Runs:
             program.stop()
             shutil.copy2(program.log_path, DIRECTORY / f"{name}.log")
 
-    def check_health(self, container: Container) -> dict[str, Any]:
+    def check_health(self, container: Container, pid: int) -> dict[str, Any]:
         """The image's own health check, inside; and who it runs as."""
         done = container.run(*container.stage.healthcheck)
         if done.returncode:
@@ -132,7 +132,8 @@ class _Runs:
             or "Read-only" not in refused
         ):
             raise ProofError(f"the collector's container has more rights than it should: {who.stdout}")
-        return {"collector": "healthy", "uid": int(uid), "capabilities": 0}
+        resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
+        return {"collector": "healthy", "uid": int(uid), "capabilities": 0, "resident_megabytes": resident // 1000}
 
     def check_calls(self, container: Container) -> dict[str, Any]:
         """Calls of this host, told by the collector in the container."""
