@@ -104,6 +104,8 @@ def test_good_node_passes_every_check() -> None:
         ({"machine": "riscv64"}, "architecture", "x86_64 and aarch64 only"),
         ({"is_root": False, "capabilities": 0}, "capabilities", "Run the sensor as root"),
         ({"capabilities": NET_ADMIN_ONLY}, "capabilities", "Run the sensor as root"),
+        # BPF and NET_ADMIN: the verifier refuses programs as large as ours without PERFMON.
+        ({"capabilities": 1 << 39 | 1 << 12}, "capabilities", "CAP_PERFMON"),
         ({"cgroup_mount": None}, "cgroup v2", "mount -t cgroup2"),
         (break_probe("cgroup_skb", "load: Operation not permitted (EPERM)"), "plaintext", "run it as root"),
         (break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"), "plaintext", "bpftool cgroup tree"),
@@ -160,7 +162,7 @@ def test_packets_are_not_needed_where_system_calls_are_asked_for() -> None:
     ("broken", "name", "status"),
     [
         ({"machine": "aarch64"}, "architecture", CheckStatus.WARNING),
-        ({"capabilities": 1 << 39 | 1 << 12}, "capabilities", CheckStatus.WARNING),
+        ({"capabilities": 1 << 39 | 1 << 38 | 1 << 12}, "capabilities", CheckStatus.WARNING),
         ({"lockdown": "confidentiality"}, "lockdown", CheckStatus.WARNING),
         ({"unprivileged_bpf_disabled": 0}, "unprivileged_bpf_disabled", CheckStatus.WARNING),
         ({"jit": 0}, "BPF JIT", CheckStatus.WARNING),
