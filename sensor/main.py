@@ -38,6 +38,8 @@ SIDES: Final = {
             "endpoints",
             "consumers",
             "alerts",
+            "incidents",
+            "notifiers",
             "coverage",
             "exposure",
             "sensors",
