@@ -19,8 +19,8 @@ from sensor.recognition.governor import Governor
 logger = logging.getLogger(__name__)
 
 SECOND_NS: Final = 1_000_000_000
-# Readings of a turn, some 10 ms each; the stream has its turn between them.
-READS_COUNT: Final = 16
+# A turn ends after so long, whatever waits: records and the rows of ended seconds wait for it.
+TURN_NS: Final = 100_000_000
 # Full rings are read in less.
 LAST_READS_COUNT: Final = 64
 # The kernel's counters that metrics show.
@@ -63,20 +63,24 @@ class Intake:
         self._records_second = 0
         self._has_read_failed = False
         self._has_teaching_failed = False
+        self.is_behind = False  # Events were left for the next turn.
 
     async def read(self, *, is_all: bool = False) -> bool:
         """What has come; `is_all`: whatever is there, and what only counters say. Says whether calls came whole, which
         wait for the next turn to be learned."""
         is_busy = False
         try:
-            for _ in range(READS_COUNT):
+            end_ns = self._clock.monotonic_ns() + TURN_NS
+            while True:
                 exchanges = self._capture.read()
                 is_busy |= bool(exchanges)
                 self._pipeline.take(exchanges)
                 self.teach()
                 await asyncio.sleep(0)
-                if not self._capture.has_events():
+                self.is_behind = self._capture.has_events()
+                if not self.is_behind or (self._clock.monotonic_ns() >= end_ns and not is_all):
                     break
+                self.read_records(is_all=False)
             second = self._clock.unix_ns() // SECOND_NS
             self.read_records(is_all=is_all or second != self._records_second)
             self._records_second = second

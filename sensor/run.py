@@ -189,6 +189,9 @@ class Sensor:
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
             is_busy = await self._turn()
+            if self._intake is not None and self._intake.is_behind:
+                await asyncio.sleep(0)
+                continue
             interval = self._settings.poll_interval_seconds
             rest_seconds = interval if is_busy else min(2 * rest_seconds, QUIET_FACTOR * interval)
             # A second's records become rows right after it. Cheaper than to wait for the event with a timeout, which

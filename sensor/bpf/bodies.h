@@ -15,12 +15,9 @@
 #define BODY_COPY 65536  /* Bytes of a body that go up at most. */
 #define PIECE_MAX 8192   /* Of one event. */
 #define PIECES_MAX 9     /* Of one packet: BODY_COPY and a head. */
-#define RING_USED 0      /* BPF_RB_AVAIL_DATA */
-#define RING_BYTES (RING_PAGES * 4096)
 
 RESERVATION(4096)
 static __always_inline void *reserve_4096(void) { return events.ringbuf_reserve(sizeof(struct event_4096)); }
-static __always_inline u64 ring_used(void) { return events.ringbuf_query(RING_USED); }
 
 /* As put(), which wastes more of the ring: heads are short. */
 static __always_inline int put_piece(struct __sk_buff *skb, const struct http_event *event, u32 from, u32 n) {

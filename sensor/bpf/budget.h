@@ -9,6 +9,7 @@
 #ifndef APIDAE_BUDGET_H
 #define APIDAE_BUDGET_H
 
+#include "conn.h"
 #include "learned.h"
 
 #define BUDGET_TRIES 4 /* Other CPUs may take from the same budget; past so many the head stays down. */
@@ -24,6 +25,11 @@
 #define NODE_KEY 0
 #define SAMPLES_KEY (1ULL << 62)
 #define BLOCKS_KEY (1ULL << 63)
+
+#define RING_USED 0      /* BPF_RB_AVAIL_DATA */
+#define RING_BYTES (RING_PAGES * PAGE_SIZE)
+
+static __always_inline u64 ring_used(void) { return events.ringbuf_query(RING_USED); }
 
 static __always_inline u64 owe(u64 bucket, u64 rate, u32 now_ms) {
   u64 owed = (u32)bucket, leaked = (u64)(u32)(now_ms - (u32)(bucket >> 32)) * rate / 1000;
@@ -82,14 +88,15 @@ static __always_inline int take_shared(struct budget *own, struct budget *node, 
 }
 
 /* 1: one more head of this cgroup, of so many bytes, may go up: each 1,024 bytes cost as much as a head, so that a burst of large ones does
- * not fill the ring for all. */
+ * not fill the ring for all. Once the reader is so far behind that a quarter of the ring is full, each cgroup has its reserve only: who
+ * fills the ring shall not make the heads of others wait in it. */
 static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u64 now) {
   u64 burst = set->heads_burst * HEAD_UNITS;
   struct allowance a = {
       .rate = set->heads_per_second * HEAD_UNITS,
       .most = burst,
       .node_rate = set->node_heads_per_second * HEAD_UNITS,
-      .node_most = set->node_heads_burst * HEAD_UNITS,
+      .node_most = ring_used() > RING_BYTES / 4 ? 0 : set->node_heads_burst * HEAD_UNITS,
       .reserve_most = burst / RESERVE_BURST_PART,
   };
   return a.rate && take_shared(find_budget(cgroup_id), find_budget(NODE_KEY), &a, (1 + (bytes >> 10)) * HEAD_UNITS, now);

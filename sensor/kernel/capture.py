@@ -36,8 +36,10 @@ from sensor.protocols.http2_alike import AlikeCalls
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
 
-# Events of one read, some 10 ms of work: what they teach reaches the kernel before the next are read.
-READ_LIMIT: Final = 1_000
+# Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
+READ_LIMIT: Final = 250
+# The same of HTTP/2's, which take less.
+FRAMES_LIMIT: Final = 1_000
 # Records of one read: some 10 ms too.
 RECORDS_LIMIT: Final = 20_000
 # Records wait for more of them, as a batch costs little more than a record: until they are asked for, or until so much
@@ -111,7 +113,7 @@ class Capture:
         now_ns = self._clock.monotonic_ns()
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
-        streams = [*self._streams.take(self._frames.read(READ_LIMIT)), *self._streams.poll(now_ns)]
+        streams = [*self._streams.take(self._frames.read(FRAMES_LIMIT)), *self._streams.poll(now_ns)]
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
