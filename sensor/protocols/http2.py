@@ -181,7 +181,7 @@ class Http2Connection:
             forward, backward = self._readers
             forward.max_stream = backward.max_stream = self._open.max_stream
         else:
-            taken, position, frames = take_responses(self._open, decoder.known, data, start, time_ns, calls, alike)
+            taken, position, frames = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
         reader.pass_frames(frames, position)

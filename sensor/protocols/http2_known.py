@@ -8,6 +8,7 @@ frame of programs that repeat themselves.
 import struct
 from typing import Any, Final
 
+from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.field import HeaderBlock, Placeholder
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
@@ -84,15 +85,16 @@ def take_requests(
 
 def take_responses(
     open_: OpenStreams,
-    known: Known,
+    decoder: HpackDecoder,
     data: bytes,
     position: int,
     time_ns: int,
     calls: list[StreamCall],
     alike: AlikeCalls[Any] | None,
 ) -> Taken:
-    """Frames of the server. Calls that end are appended to `calls`, or to `alike` where their pattern is numbered."""
-    streams, size = open_.streams, len(data)
+    """Frames of the server, whose blocks `decoder` reads. Calls that end are appended to `calls`, or to `alike` where
+    their pattern is numbered."""
+    streams, size, known = open_.streams, len(data), decoder.known
     at = frames = blocks = 0
     while size - at >= HEADER_BYTES:
         high, low, kind, flags, number = _HEADER(data, at)
@@ -111,13 +113,18 @@ def take_responses(
                 break
             at += HEADER_BYTES
         elif kind == _HEADERS and flags & _FORM == _END_HEADERS:
-            block = known.get(data[at + HEADER_BYTES : at + wire_bytes])
+            if stream is None:
+                break
+            raw = data[at + HEADER_BYTES : at + wire_bytes]
+            block = known.get(raw) or decoder.repeat(raw)
             if block is None:
                 break
-            if type(stream) is OpenedStream and stream.trailers is None:
+            # What it adds to the table is there: whatever it says, it is taken.
+            blocks += 1
+            if type(stream) is OpenedStream and not _takes(stream, block):
+                stream = open_.unfold(stream)
+            if type(stream) is OpenedStream:
                 if stream.head is None:
-                    if not (_answers(block) if block.is_plain is None else block.is_plain):
-                        break
                     stream.head, stream.answered_ns = block, time_ns
                 else:
                     stream.trailers = block
@@ -128,9 +135,6 @@ def take_responses(
                 stream.take_response(read_response(block), time_ns)
                 if flags & _END_STREAM:
                     open_.end_side(stream, RESPONSE, time_ns, calls)
-            else:
-                break
-            blocks += 1
             at += wire_bytes
         else:
             break
@@ -197,6 +201,13 @@ def _opens(block: HeaderBlock) -> bool:
     request = read_request(block)
     block.is_plain = type(request) is StreamRequest and not request.protocol and not is_trailers(block)
     return block.is_plain
+
+
+def _takes(stream: OpenedStream, block: HeaderBlock) -> bool:
+    """Whether it is what comes next of most responses: a head, or trailers."""
+    if stream.head is None:
+        return _answers(block) if block.is_plain is None else block.is_plain
+    return stream.trailers is None
 
 
 def _answers(block: HeaderBlock) -> bool:

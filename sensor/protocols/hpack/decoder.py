@@ -23,6 +23,8 @@ and the table incomplete from then on. Nothing is guessed.
 
 from typing import Final
 
+import msgspec
+
 from sensor.protocols.hpack.field import Field, HeaderBlock, Placeholder, Text
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.hpack.tables import STATIC_TABLE
@@ -49,6 +51,15 @@ ERROR_SHORT: Final = "hpack_short"
 
 _FIRST_DYNAMIC: Final = len(STATIC_TABLE) + 1
 _MAX_INTEGER_BYTES: Final = 5  # After the prefix: sizes of tables are 32 bits in SETTINGS.
+
+
+class _Lasting(msgspec.Struct, frozen=True, gc=False):
+    """A block that names no entry of the table, so that it always means the same, and puts the same into the table."""
+
+    block: HeaderBlock
+    entries: list[Field]
+    sizes: list[int]
+    table_bytes: int
 
 
 class _BrokenError(Exception):
@@ -78,6 +89,8 @@ class HpackDecoder:
         "_capacity",
         "_entries",
         "_inserted",
+        "_is_lasting",
+        "_lasting",
         "_limit",
         "_memo",
         "_sizes",
@@ -97,6 +110,8 @@ class HpackDecoder:
         self._capacity = DEFAULT_TABLE_BYTES if is_complete else -1
         self._limit = DEFAULT_TABLE_BYTES if is_complete else MAX_TABLE_BYTES  # Bytes of entries held.
         self._memo: dict[bytes, HeaderBlock] = {}
+        self._lasting: dict[bytes, _Lasting] = {}
+        self._is_lasting = False  # The block that was read last names no entry of the table.
         self.is_complete = is_complete
         self.epoch = 0  # Losses so far.
 
@@ -112,7 +127,7 @@ class HpackDecoder:
 
     def decode(self, block: bytes) -> HeaderBlock:
         """Fields of one whole block (all fragments joined), in order. Costs: docs/http2.md."""
-        known = self._memo.get(block)
+        known = self._memo.get(block) or self.repeat(block)
         if known is not None:
             return known
         inserted, capacity = self._inserted, self._capacity
@@ -130,7 +145,31 @@ class HpackDecoder:
             if len(self._memo) >= _MEMO_ENTRIES:
                 self._memo.clear()
             self._memo[block] = decoded
+        elif is_short and self._is_lasting and 0 < self._inserted - inserted <= len(self._entries):
+            self._keep_lasting(block, decoded, self._inserted - inserted)
         return decoded
+
+    def repeat(self, block: bytes) -> HeaderBlock | None:
+        """Takes a block that was met before, adds to the table and names nothing of it, as each answer of nginx is;
+        None, and nothing done, for all others."""
+        kept = self._lasting.get(block)
+        if kept is None:
+            return None
+        if self._memo:
+            self._memo.clear()
+        self._inserted += len(kept.entries)
+        self._entries += kept.entries
+        self._sizes += kept.sizes
+        self.table_bytes += kept.table_bytes
+        if self.table_bytes > self._limit:
+            self._evict()
+        return kept.block
+
+    def _keep_lasting(self, block: bytes, decoded: HeaderBlock, count: int) -> None:
+        if len(self._lasting) >= _MEMO_ENTRIES:
+            self._lasting.clear()
+        sizes = self._sizes[-count:]
+        self._lasting[block] = _Lasting(decoded, self._entries[-count:], sizes, sum(sizes))
 
     @property
     def known(self) -> dict[bytes, HeaderBlock]:
@@ -140,14 +179,15 @@ class HpackDecoder:
     @property
     def held_bytes(self) -> int:
         """About what it holds: the table, and the blocks that are kept."""
-        return self.table_bytes + _ENTRY_HELD_BYTES * len(self._entries) + _MEMO_HELD_BYTES * len(self._memo)
+        kept = len(self._memo) + len(self._lasting)
+        return self.table_bytes + _ENTRY_HELD_BYTES * len(self._entries) + _MEMO_HELD_BYTES * kept
 
     def _read(self, block: bytes) -> list[Field]:
         # Strings are read in place: as calls they would be half of the cost. One that ends after the block makes `at`
         # too large, which is found at the end; what it put into the table goes then.
         fields: list[Field] = []
         append, entries, decode_huffman = fields.append, self._entries, self._strings.decode
-        at, end = 0, len(block)
+        at, end, is_lasting = 0, len(block), True
         while at < end:
             byte = block[at]
             at += 1
@@ -156,7 +196,7 @@ class HpackDecoder:
                 if index == 0x7F:
                     index, at = _read_integer(block, at, 0x7F)
                 if index >= _FIRST_DYNAMIC:
-                    depth = index - _FIRST_DYNAMIC
+                    depth, is_lasting = index - _FIRST_DYNAMIC, False
                     append(entries[-1 - depth] if depth < len(entries) else self._find_unknown(depth))
                 elif index:
                     append(_STATIC[index])
@@ -168,6 +208,7 @@ class HpackDecoder:
                 if index == 0x1F:
                     index, at = _read_integer(block, at, 0x1F)
                 self._resize(index)
+                is_lasting = False
                 continue
             # Literal with incremental indexing, without, or never indexed: section 6.2.
             prefix = 0x3F if byte & 0x40 else 0x0F
@@ -180,6 +221,7 @@ class HpackDecoder:
                 if depth < 0:
                     name = _STATIC_NAMES[index]
                 else:
+                    is_lasting = False
                     name = (entries[-1 - depth] if depth < len(entries) else self._find_unknown(depth))[0]
             else:
                 first = block[at]
@@ -202,6 +244,7 @@ class HpackDecoder:
                 self._insert(field, name, value)
         if at > end:
             raise _BrokenError(ERROR_SHORT)
+        self._is_lasting = is_lasting
         return fields
 
     def _find_unknown(self, depth: int) -> Field:

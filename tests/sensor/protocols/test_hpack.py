@@ -1,5 +1,6 @@
 """HPACK: the RFC's own examples, joins at every block, hostile bytes, and another implementation's encoder."""
 
+import copy
 import os
 import random
 from collections import Counter
@@ -20,7 +21,7 @@ from sensor.protocols.hpack.decoder import (
     MAX_TABLE_BYTES,
     HpackDecoder,
 )
-from sensor.protocols.hpack.field import Placeholder
+from sensor.protocols.hpack.field import HeaderBlock, Placeholder
 from sensor.protocols.hpack.huffman import _CACHE_BYTES, _CACHE_ENTRIES, HuffmanStrings
 from sensor.protocols.hpack.tables import STATIC_TABLE
 from tests.accuracy.hpack import read_stories
@@ -335,3 +336,54 @@ def test_stories_are_read_whole_and_no_join_is_wrong():
     for name, count in counts.items():
         assert count["wrong"] == count["moved"] == 0, name
         assert count["late_known"] / count["late"] >= 0.8, name
+
+
+def write_repeating_blocks(seed: int) -> list[bytes]:
+    """Blocks that add to the table and name nothing of it, as nginx writes them, among such that do, and changes of
+    its size; some entries are larger than the table."""
+    source = random.Random(seed)
+    literals = []
+    for _ in range(6):
+        count = source.randrange(1, 5)
+        pairs = [(b"n%d" % source.randrange(9), b"v" * source.choice((1, 5, 60, 100))) for _ in range(count)]
+        literals.append(b"".join(b"\x40\x02" + name + bytes([len(value)]) + value for name, value in pairs))
+    blocks = []
+    for _ in range(400):
+        block = source.choice(literals)
+        match source.randrange(8):
+            case 0:
+                block = bytes([0x80 | source.randrange(1, 66)]) + block
+            case 1:
+                block += b"\xbe"  # What it has added itself.
+            case 2:
+                block = b"\x3f" + bytes([source.choice((0, 40, 120))]) + block
+        blocks.append(block)
+    return blocks
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_that_repeat_change_the_table_as_when_they_are_read(
+    seed: int, is_complete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks, states = write_repeating_blocks(seed), []
+    repeats = 0
+    original = HpackDecoder.repeat
+
+    def count(self: HpackDecoder, block: bytes) -> HeaderBlock | None:
+        nonlocal repeats
+        found = original(self, block)
+        repeats += found is not None
+        return found
+
+    for repeat in (count, lambda self, block: None):
+        monkeypatch.setattr(HpackDecoder, "repeat", repeat)
+        decoder = HpackDecoder(HuffmanStrings(), is_complete=is_complete)
+        found = []
+        for block in blocks:
+            decoded = decoder.decode(block)
+            table = decoder._entries, decoder._sizes, decoder.table_bytes, decoder._inserted
+            found.append((decoded.fields, decoded.error, *map(copy.copy, table), decoder.is_complete, decoder.epoch))
+        states.append(found)
+    assert states[0] == states[1]
+    assert repeats > 100
