@@ -161,8 +161,11 @@ class Gate:
                 return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         with contextlib.closing(transport):
+            spoken = transport.get_extra_info("ssl_object")
+            if spoken.selected_alpn_protocol() != "h2":
+                return  # It only looks at our certificate, as enrolment does first; gRPC always asks for HTTP/2.
             try:
-                der = transport.get_extra_info("ssl_object").getpeercert(True)
+                der = spoken.getpeercert(True)
                 peer = Peer(host=host, port=port, certificate=read_certificate(der) if der else None)
             except ValueError as error:
                 self._refuse("unreadable_certificate", host, port, f"its certificate cannot be read ({error})")
@@ -171,12 +174,19 @@ class Gate:
                 await self._pass(reader, writer, peer)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
+        # The client speaks first (RFC 9113 section 3.4).
+        first = await asyncio.wait_for(reader.read(_BUFFER_BYTES), HANDSHAKE_SECONDS)
+        if not first:
+            words = "it left right after the handshake; it may not take the name in this collector's certificate"
+            self._refuse("left", peer.host, peer.port, words)
+            return
         inner_reader, inner_writer = await asyncio.open_connection(*self._inner, limit=_BUFFER_BYTES)
         inner: socket.socket = inner_writer.get_extra_info("socket")
         inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = f"ipv4:{join_address(*inner.getsockname())}"
         # Before the first byte, and until our end is closed: then nobody else can have the port.
         self._peers[name] = peer
+        inner_writer.write(first)
         ways = [
             asyncio.create_task(_copy(reader, inner_writer)),
             asyncio.create_task(_copy(inner_reader, writer)),

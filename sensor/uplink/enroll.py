@@ -105,7 +105,6 @@ def _find_anchor(target: Target, pin: str) -> bytes:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # Nothing is said on this connection; what is pinned is looked for below.
-    context.set_alpn_protocols(["h2"])
     try:
         with (
             socket.create_connection((target.host, target.port), HANDSHAKE_SECONDS) as plain,

@@ -109,7 +109,6 @@ def _ask_tls(target: Target, credentials: Credentials) -> Explanation | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # Nothing is said on it.
-    context.set_alpn_protocols(["h2"])
     with (
         contextlib.suppress(OSError),
         socket.create_connection((target.host, target.port), ANSWER_SECONDS) as plain,

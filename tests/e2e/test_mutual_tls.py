@@ -196,6 +196,9 @@ def test_a_server_that_is_not_trusted_or_has_another_name(
     wait_for_line(collector, "it ended the handshake.*; it may not trust this collector's certificate")
     said = greet(collector.ready["grpc"], state, server_name="other.test")
     assert "its certificate has another name" in said and "--collector-server-name" in said
+    wait_for_line(
+        collector, "it left right after the handshake; it may not take the name in this collector's certificate"
+    )
 
 
 def test_tls_and_clear_text_do_not_meet(
