@@ -11,7 +11,7 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
-from sensor.kernel.loader import LoadError, keep_image
+from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.parts import Capture as AnyCapture
@@ -23,9 +23,15 @@ logger = logging.getLogger(__name__)
 
 
 def open_capture(
-    settings: SensorSettings, cgroup_mount: Path | None, clock: Clock, pieces: Pieces, alike: AlikeCalls[Exchange]
+    settings: SensorSettings,
+    cgroup_mount: Path | None,
+    clock: Clock,
+    pieces: Pieces,
+    alike: AlikeCalls[Exchange],
+    prepared: LoadedProgram | None = None,
 ) -> AnyCapture:
-    """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others.
+    """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others; `prepared` is
+    `prepare_capture`'s.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     if settings.capture is CaptureWay.SYSCALLS:
@@ -36,7 +42,7 @@ def open_capture(
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, clock, why)
     try:
-        return _open_packets(settings, cgroup_mount, clock, pieces, alike)
+        return _open_packets(settings, cgroup_mount, clock, pieces, alike, prepared)
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise
@@ -47,15 +53,17 @@ def open_capture(
             raise error from None
 
 
-def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> None:
-    """Has the kernel side compiled and kept, while another sensor still captures. What fails here fails, with its
-    reason, when capture is opened."""
+def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> LoadedProgram | None:
+    """The kernel side, compiled and through the verifier, not attached: while another sensor still captures. None
+    where there is nothing to prepare; what fails here fails, with its reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
-        return
+        return None
+    cache = settings.cache_dir or settings.state_dir
     try:
-        keep_image(settings.ring_bytes, _is_root(cgroup_mount), settings.cache_dir or settings.state_dir)
+        return load_program(cgroup_mount, settings.ring_bytes, _is_root(cgroup_mount), cache_directory=cache)
     except LoadError as error:
-        logger.warning("the kernel side is not compiled beforehand: %s", error)
+        logger.warning("the kernel side is not loaded beforehand: %s", error)
+        return None
 
 
 def _is_root(cgroup_mount: Path) -> bool:
@@ -64,7 +72,12 @@ def _is_root(cgroup_mount: Path) -> bool:
 
 
 def _open_packets(
-    settings: SensorSettings, cgroup_mount: Path, clock: Clock, pieces: Pieces, alike: AlikeCalls[Exchange]
+    settings: SensorSettings,
+    cgroup_mount: Path,
+    clock: Clock,
+    pieces: Pieces,
+    alike: AlikeCalls[Exchange],
+    prepared: LoadedProgram | None,
 ) -> Capture:
     return Capture.load(
         cgroup_path=cgroup_mount,
@@ -74,6 +87,7 @@ def _open_packets(
         cache_directory=settings.cache_dir or settings.state_dir,
         pieces=pieces,
         alike=alike,
+        program=prepared,
     )
 
 

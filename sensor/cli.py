@@ -26,7 +26,7 @@ from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
-from sensor.kernel.loader import LoadError
+from sensor.kernel.loader import LoadedProgram, LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
@@ -112,14 +112,14 @@ def run_sensor(
         _configure_logging(settings)
         _check_node(settings)
         lock = NodeLock(settings.run_dir, version=VERSION, now=_tell_time)
-        take_node(
+        prepared = take_node(
             lock,
             wait_seconds=settings.takeover_wait_seconds,
             prepare=lambda: prepare_capture(settings, find_mount(settings)),
             tell_ready=lambda: _tell_waiting(settings),
         )
         try:
-            asyncio.run(_live(settings))
+            asyncio.run(_live(settings, prepared))
         finally:
             lock.release()
     except _START_ERRORS as error:
@@ -167,9 +167,11 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
 
 
-async def _live(settings: SensorSettings) -> None:
+async def _live(settings: SensorSettings, prepared: LoadedProgram | None) -> None:
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
-    sensor, uplink = compose_sensor(settings, on_capturing=lambda: print(json.dumps(announce), flush=True))
+    sensor, uplink = compose_sensor(
+        settings, on_capturing=lambda: print(json.dumps(announce), flush=True), prepared=prepared
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)

@@ -33,6 +33,7 @@ from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
 from sensor.kernel.abi import OVERFLOW_KEY, Counter
+from sensor.kernel.loader import LoadedProgram
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
 from sensor.left_out.account import Account, LeftOut
@@ -304,8 +305,11 @@ def find_mount(settings: SensorSettings) -> Path | None:
     return find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
 
 
-def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]) -> tuple[Sensor, Uplink]:
+def compose_sensor(
+    settings: SensorSettings, *, on_capturing: Callable[[], None], prepared: LoadedProgram | None = None
+) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
+    `prepared`: the kernel side, loaded before.
 
     Raises StateError and SpoolError where the disk cannot be used, ValueError for a collector address without a port.
     """
@@ -325,7 +329,7 @@ def compose_sensor(settings: SensorSettings, *, on_capturing: Callable[[], None]
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces, knowledge.alike),
+        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces, knowledge.alike, prepared),
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
         node=node,

@@ -1,8 +1,8 @@
 """Takes the place of the sensor that runs on this node: is ready before it has gone, so that little is missed between.
 
 A rolling upgrade starts the next sensor beside the one that runs. The next one cannot capture yet (sensor/lock.py), but
-its image is here, its modules are loaded and its kernel side is compiled; it says that it is ready, which has the
-kubelet end the other, and waits for the node's lock.
+its image is here, its modules are loaded, and its kernel side is compiled and through the verifier; it says that it is
+ready, which has the kubelet end the other, and waits for the node's lock.
 """
 
 import logging
@@ -10,10 +10,12 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sensor.health import HealthReport, SensorState
 from sensor.lock import LockError, NodeLock
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.05
 WAITING_REASON: Final = "waits for the sensor before it to end"
@@ -25,26 +27,28 @@ def take_node(
     lock: NodeLock,
     *,
     wait_seconds: float,
-    prepare: Callable[[], None],
+    prepare: Callable[[], T],
     tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
-) -> None:
+) -> T | None:
     """Acquires the node's lock, if need be when the one who holds it has gone. `prepare` makes ready what a start
-    needs, and `tell_ready` is held open from then on until the lock is had.
+    needs, which is returned, and `tell_ready` is held open from then on until the lock is had. None where the node was
+    free.
 
     Raises LockError where it is not free within `wait_seconds`, SystemExit at SIGTERM."""
     try:
         lock.acquire()
-        return
+        return None
     except LockError as error:
         if wait_seconds <= 0:
             raise
         logger.info("%s Waiting for %g s at most to take its place.", error, wait_seconds)
     with _ending_at_sigterm():
-        prepare()
+        prepared = prepare()
         with tell_ready():
             _wait(lock, clock() + wait_seconds, sleep, clock)
+    return prepared
 
 
 def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:

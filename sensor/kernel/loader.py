@@ -136,15 +136,6 @@ def load_build(
     return loaded
 
 
-def keep_image(ring_bytes: int, is_root_cgroup: bool, cache_directory: Path) -> None:
-    """Compiles what `load_program` will load with these, unless it is in the cache; 2-5 s. Raises LoadError."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    build = build_http1(ring_bytes // page, RECORDS_BYTES // page, is_root_cgroup)
-    digest, cache = make_digest(build), ImageCache(cache_directory)
-    if cache.find(digest) is None:
-        cache.keep(digest, compile_build(build))
-
-
 def _wire(image: Image) -> LoadedImage:
     """Loads an image and fills what the programs need from the start: the HTTP/1 table, and each other."""
     loaded = load_image(image)

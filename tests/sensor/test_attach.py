@@ -83,3 +83,32 @@ def test_where_neither_works_the_first_reason_is_told(kernel: Kernel) -> None:
         open_capture()
     with pytest.raises(LoadError, match="no types"):
         open_capture(mount=None)
+
+
+def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = object()
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(attach, "load_program", lambda *_, **__: loaded)
+    monkeypatch.setattr(attach.Capture, "load", lambda **arguments: given.update(arguments))
+    settings = SensorSettings(collector="127.0.0.1:1")
+    prepared = attach.prepare_capture(settings, MOUNT)
+    assert prepared is loaded
+    attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls(), prepared)
+    assert given["program"] is loaded
+
+
+@pytest.mark.parametrize(("way", "mount"), [(CaptureWay.SYSCALLS, MOUNT), (CaptureWay.AUTO, None)])
+def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | None) -> None:
+    assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1", capture=way), mount) is None
+
+
+def test_what_cannot_be_prepared_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise LoadError(REFUSED)
+
+    monkeypatch.setattr(attach, "load_program", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1"), MOUNT) is None
+    assert REFUSED in caplog.text
