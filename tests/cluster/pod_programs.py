@@ -39,7 +39,7 @@ class Cgroups:
 
     def __init__(self, mount: str) -> None:
         self.root = Path(mount) / "apidae-test.slice"
-        self.root.mkdir()
+        self.root.mkdir(exist_ok=True)  # A run that was killed may have left it.
         self._started: list[subprocess.Popen[str]] = []
 
     def make(self, path: str) -> Path:
