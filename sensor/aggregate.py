@@ -12,7 +12,7 @@ window, open windows, and what is remembered across windows. Past those of rows,
 twice the rows of a window are they dropped, counted as `rows_full`; `routes_full` counts those whose route had no room.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -22,6 +22,7 @@ from sensor.aggregation.grouping import group_calls
 from sensor.aggregation.habits import Habits
 from sensor.aggregation.novelty import Novelty
 from sensor.aggregation.numbers import NumberMemory
+from sensor.aggregation.order import SECOND_NS, sort_by_time, split_calls, split_seconds
 from sensor.aggregation.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
 from sensor.aggregation.waiting import WaitingCalls
 from sensor.aggregation.window import Bounds, Window, flag_other
@@ -38,9 +39,7 @@ from sensor.facts import (
     get_media_types,
 )
 from sensor.health import StageCount
-from sensor.runs import find_order, find_runs
 
-SECOND_NS: Final = 1_000_000_000
 # A record comes when its response ends, and after a second in any case: so long after its end a window waits for
 # stragglers.
 WINDOW_GRACE_NS: Final = SECOND_NS
@@ -52,8 +51,6 @@ FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
 # Calls that wait for their second to end, 104 bytes each. Past it they are made rows at once, and triggers then see
 # that second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
-# Calls of earlier seconds, whose responses took long, go with those of the last one where they are at most this part.
-_LATE_PART: Final = 8
 _LARGEST_U32: Final = (1 << 32) - 1
 # Columns of calls and what their values stay below: places in the key of a row.
 _BOUNDS: Final = {
@@ -252,16 +249,16 @@ class Aggregator:
         calls = self._leave_unknown(calls)
         if not len(calls):
             return
-        calls = _sort_by_time(calls)
+        calls = sort_by_time(calls)
         tick = self.facts.begin_tick()
-        for window_calls in _split(calls, self._window_ns):
+        for window_calls in split_calls(calls, self._window_ns):
             window = self._find_window(int(window_calls["time_unix_ns"][0]), tick)
             if not is_early or self._is_over(window):
                 rows = self._group(window_calls, tick)
                 self._novelty.find_new(rows)  # What is seen while nothing may leave early is no news later.
                 self._keep(window, rows)
                 continue
-            for second_calls in _split_seconds(window_calls):
+            for second_calls in split_seconds(window_calls):
                 second = int(second_calls["time_unix_ns"][-1]) // SECOND_NS
                 self._let_leave(window, self._group(second_calls, tick), second)
 
@@ -385,29 +382,3 @@ class Aggregator:
         freed = self.facts.sweep(min((window.tick for window in windows), default=tick))
         self._novelty.forget(freed)
         self._habits.forget(freed)
-
-
-def _split_seconds(calls: Calls) -> Iterator[Calls]:
-    """Calls of each second, in order; a few late ones are not worth a pass of their own."""
-    times_ns = calls["time_unix_ns"]
-    last_ns = int(times_ns[-1]) // SECOND_NS * SECOND_NS
-    if int(times_ns.searchsorted(last_ns)) * _LATE_PART <= len(calls):
-        yield calls
-    else:
-        yield from _split(calls, SECOND_NS)
-
-
-def _sort_by_time(calls: Calls) -> Calls:
-    """In order of time; calls of one time in the order in which they came."""
-    times_ns = calls["time_unix_ns"].copy()
-    if np.all(times_ns[1:] >= times_ns[:-1]):
-        return calls
-    times_ns -= times_ns.min()
-    return calls.take(find_order(times_ns, int(times_ns.max()).bit_length()))
-
-
-def _split(calls: Calls, length_ns: int) -> Iterator[Calls]:
-    """Calls in order of time, cut at multiples of `length_ns`."""
-    starts = find_runs(calls["time_unix_ns"] // length_ns)
-    for start, end in zip(starts, np.append(starts[1:], len(calls)), strict=True):
-        yield calls[start:end]

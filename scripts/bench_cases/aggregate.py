@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sensor.aggregate import SECOND_NS, Aggregator
+from sensor.aggregate import Aggregator
+from sensor.aggregation.order import SECOND_NS
 from sensor.aggregation.rows import RowColumns
 from sensor.calls import (
     AuthenticationKind,
