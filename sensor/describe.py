@@ -65,6 +65,10 @@ class Identity(Protocol):
         """The workload of a client on this node; empty where it is elsewhere or unknown."""
         ...
 
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        """The same of a client without a cgroup, by who held its address in that time (unix ns)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeSettings:
@@ -254,12 +258,14 @@ class Describer:
         if exchange.role is Role.SERVER:
             identity, remote_address = self._identity, exchange.remote_address
             service, hop = identity.server(exchange.cgroup_id, exchange.local_port, exchange.local_address)
-            peer = exchange.peer_cgroup_id
+            peer, time_ns = exchange.peer_cgroup_id, exchange.time_unix_ns
             return (
                 service,
                 hop,
                 self._addresses.find(head, remote_address),
-                identity.client_workload(peer, remote_address, exchange.remote_port) if peer else "",
+                identity.client_workload(peer, remote_address, exchange.remote_port)
+                if peer
+                else identity.address_workload(remote_address, time_ns, time_ns),
             )
         workload = self._identity.client_workload(exchange.cgroup_id, exchange.local_address, exchange.local_port)
         return (

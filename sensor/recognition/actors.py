@@ -2,8 +2,8 @@
 
 The kernel's number stands for profile, credential, client address and client cgroup. The client's workload is part of
 the key too: where a cgroup names it, it is looked up once a batch; processes of a shared one (the root, a slice, a
-login session) are told apart by their connections, so there for each connection of the batch. So an actor stays true
-when names change.
+login session) are told apart by their connections, so there for each connection of the batch; a client without a
+cgroup is asked for by its address and the time of its calls. So an actor stays true when names change.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +33,13 @@ class Identity(Protocol):
 
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str: ...
 
+    @property
+    def is_naming_addresses(self) -> bool:
+        """Whether `address_workload` may ever name anybody."""
+        ...
+
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str: ...
+
     def is_one_workload(self, cgroup_id: int) -> bool:
         """Whether a cgroup names its processes' workload; else each connection has to be asked for."""
         ...
@@ -43,6 +50,7 @@ class ActorTable:
 
     __slots__ = (
         "_actors",
+        "_addresses",
         "_connections",
         "_facts",
         "_find_client",
@@ -64,12 +72,13 @@ class ActorTable:
         self._generation = facts.generation
         self._actors: dict[int, int] = {}
         self._connections: dict[int, int] = {}  # Number of its workload, by the key of a connection.
+        self._addresses: dict[int, str] = {}  # In words, of clients without a cgroup.
         self._workloads: list[str] = []
         self._numbers: dict[str, int] = {}
 
-    def find(self, records: Records) -> npt.NDArray[np.int64]:
-        """Number of each record's actor among the facts. Cost: a look-up for each different one, and for each
-        connection of a shared cgroup."""
+    def find(self, records: Records, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Number of each record's actor among the facts; `times_ns`: unix time of each. Cost: a look-up for each
+        different one, for each connection of a shared cgroup, and for each address without a cgroup."""
         self._make_room()
         is_server = records["role"] == Role.SERVER
         cgroups = np.where(is_server, records["peer_cgroup_id"], records["cgroup_id"])
@@ -80,6 +89,10 @@ class ActorTable:
             key = key.copy()
             key[places] = _mix_addresses(records[places], cgroups[places])
         workloads = self._name_workloads(records, cgroups, is_server)
+        if self._identity.is_naming_addresses:
+            away = np.flatnonzero(is_server & (cgroups == 0))
+            if len(away):
+                workloads[away] = self._find_holders(records[away], times_ns[away])
         key = mix(key, workloads)
         distinct, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
         keys = distinct.tolist()
@@ -99,6 +112,8 @@ class ActorTable:
         if self._generation != self._facts.generation:
             self._generation = self._facts.generation
             self._actors.clear()
+        if len(self._addresses) > REMEMBERED_MAX:
+            self._addresses.clear()
         if max(len(self._actors), len(self._connections), len(self._workloads)) > REMEMBERED_MAX:
             self._actors.clear()
             self._connections.clear()
@@ -138,6 +153,23 @@ class ActorTable:
             if name:  # One that is not known yet may be next time.
                 self._connections[int(keys[place])] = self._number(name)
         return np.array(numbers, np.int64)[inverse]
+
+    def _find_holders(self, records: Records, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The same, by who held the address all the time in which calls came from it."""
+        keys, places, inverse = np.unique(
+            _mix_addresses(records, records["family"]), return_index=True, return_inverse=True
+        )
+        firsts, lasts = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
+        np.minimum.at(firsts, inverse, times_ns)
+        np.maximum.at(lasts, inverse, times_ns)
+        numbers = np.empty(len(keys), np.int64)
+        spans = zip(keys.tolist(), places.tolist(), firsts.tolist(), lasts.tolist(), strict=True)
+        for number, (key, place, first_ns, last_ns) in enumerate(spans):
+            address = self._addresses.get(key)
+            if address is None:
+                address = self._addresses[key] = _name_client(records[place])
+            numbers[number] = self._number(self._identity.address_workload(address, first_ns, last_ns))
+        return numbers[inverse]
 
     def _number(self, workload: str) -> int:
         number = self._numbers.get(workload)

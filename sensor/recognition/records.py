@@ -105,7 +105,7 @@ class RecordConverter:
             self.nameless_calls += int(records["calls"][is_nameless].sum())
         if unknown.any():
             self._fill_others(records, calls, np.flatnonzero(unknown))
-        calls["actor"] = self._actors.find(records)
+        calls["actor"] = self._actors.find(records, calls["time_unix_ns"])
         is_event_stream = calls["response_type"] == self._facts.media_type(EVENT_STREAM)
         calls["flags"] |= is_event_stream * np.uint8(CallFlag.STREAM)
         return calls

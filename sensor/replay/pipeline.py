@@ -63,6 +63,10 @@ class CaptureIdentity:
         """Unknown."""
         return ""
 
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        """Unknown."""
+        return ""
+
 
 @dataclass(slots=True, kw_only=True)
 class ReplayCounts:

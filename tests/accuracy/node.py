@@ -41,6 +41,9 @@ class OneService:
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         return ""
 
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:

@@ -35,6 +35,10 @@ class _Identity:
         assert (peer_cgroup_id, remote_address, remote_port) in ((4, "10.0.0.1", 5000), (3, "192.0.2.1", 80))
         return "shop"
 
+    def address_workload(self, address, first_ns, last_ns):
+        assert (address, first_ns, last_ns) == ("10.0.0.1", 11, 11)
+        return "shop/cart"
+
 
 def _describer(**settings) -> Describer:
     keyed_hash = KeyedHash(1, b"0123456789abcdef")
@@ -79,6 +83,12 @@ def test_a_client_names_the_remote_end():
     service = record.route.service
     assert (service.workload, service.port, record.hop) == ("10.0.0.1", 5000, Hop.UNSPECIFIED)
     assert (record.client_address, record.client_workload) == ("192.0.2.1", "shop")
+
+
+def test_a_client_without_a_cgroup_is_named_by_its_address():
+    record = _describer().describe(_exchange(peer_cgroup_id=0))
+    assert isinstance(record, CallRecord)
+    assert (record.client_address, record.client_workload) == ("10.0.0.1", "shop/cart")
 
 
 @pytest.mark.parametrize("is_truncated", [False, True])

@@ -145,6 +145,13 @@ class Cluster:
         is_hop = pod.is_ingress or pod.container_name(owner.name) in SIDECARS
         return PodName(pod.namespace, pod.workload, is_hop, self.selection.judge(pod))
 
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        """`namespace/workload` of the only Pod of this node that held an address from `first_ns` to `last_ns` (unix
+        ns); empty where there is none, and while the API does not answer: another Pod may have the address then."""
+        if address in self._node_addresses or not self.pod_watch.is_current:
+            return ""
+        return self.pods.addresses.find(address, first_ns, last_ns)
+
     @property
     def degradation(self) -> str:
         """What does not work now, in one sentence; empty where everything does."""

@@ -6,6 +6,7 @@ commands, volumes and all other annotations are never read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -16,6 +17,7 @@ WATCH_KEY: Final = "apidae.io/watch"
 # Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
 # (kubernetes pkg/kubelet/types/constants.go).
 _MIRROR: Final = "kubernetes.io/config.mirror"
+_ENDED: Final = ("Succeeded", "Failed")
 # A label's key has at most 253 + 1 + 63 characters, its value 63; more of a Pod than this is no selection.
 MAX_LABELS: Final = 32
 
@@ -58,8 +60,11 @@ class _Address(msgspec.Struct):
 
 
 class _Status(msgspec.Struct, rename={"pod_ips": "podIPs", "containers": "containerStatuses",
+                                      "started": "startTime",
                                       "init_containers": "initContainerStatuses",
                                       "ephemeral_containers": "ephemeralContainerStatuses"}):  # fmt: skip
+    phase: str = ""
+    started: datetime | None = None
     pod_ips: list[_Address] | None = None
     containers: list[_ContainerStatus] | None = None
     init_containers: list[_ContainerStatus] | None = None
@@ -87,6 +92,8 @@ class Pod(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     watch: str  # Value of the annotation apidae.io/watch; empty where there is none.
     is_host_network: bool
     addresses: tuple[str, ...]
+    started_at: int = 0  # Unix seconds: when its kubelet took it up, before it had an address; 0: not said (yet).
+    has_ended: bool = False  # Its addresses are free again, though the API still has it.
     containers: tuple[tuple[str, str], ...]  # (id, name), as far as they were started.
     is_ingress: bool = False  # A controller of Ingresses or Gateways: what it answers is its backends' answer.
 
@@ -150,6 +157,8 @@ def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
         watch=annotations.get(WATCH_KEY, ""),
         is_host_network=raw.spec.host_network,
         addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
+        started_at=int(status.started.timestamp()) if status.started else 0,
+        has_ended=status.phase in _ENDED,
         # `containerd://<id>`, `cri-o://<id>`, `docker://<id>`.
         containers=tuple((one.container_id.rpartition("/")[2], one.name) for one in statuses if one.container_id),
         is_ingress=any(labels.get(label.key) == label.value for label in INGRESS_LABELS),

@@ -5,9 +5,11 @@ one call and ended between two looks. Thread-safe.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from sensor.enrich.kubernetes.addresses import PodAddresses
 from sensor.enrich.kubernetes.pod import Pod
 
 # Longer than a call waits anywhere before it is named (windows of 60 s while the collector is away).
@@ -19,15 +21,23 @@ MAX_GONE: Final = 4_096
 class PodTable:
     """What is known of this node's Pods."""
 
-    def __init__(self, *, clock: Callable[[], float], keep_seconds: float = KEEP_SECONDS) -> None:
-        """`clock` gives monotonic seconds."""
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        keep_seconds: float = KEEP_SECONDS,
+        unix_clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`clock` gives monotonic seconds, `unix_clock` unix ns."""
         self._clock = clock
+        self._unix_clock = unix_clock
         self._keep_seconds = keep_seconds
         self._lock = threading.Lock()
         self._pods: dict[str, Pod] = {}  # By metadata.uid; those that are gone too.
         self._gone: dict[str, float] = {}  # When, by metadata.uid, in this order.
         self._by_uid: dict[str, Pod] = {}  # By the uid in the cgroup's path.
         self._by_container: dict[str, Pod] = {}
+        self.addresses = PodAddresses()
         # Rises with each change of what a Pod is called or whether it is watched: names made before may be old.
         self.generation = 0
         self.evicted_count = 0  # Pods that were gone and were forgotten before their time.
@@ -53,7 +63,7 @@ class PodTable:
             for pod in listed.values():
                 self._put(pod)
             for uid in self._pods.keys() - listed.keys() - self._gone.keys():
-                self._gone[uid] = self._clock()
+                self._end(uid)
             self._forget()
 
     def put(self, pod: Pod) -> None:
@@ -66,14 +76,19 @@ class PodTable:
         """A Pod is gone."""
         with self._lock:
             if object_uid in self._pods and object_uid not in self._gone:
-                self._gone[object_uid] = self._clock()
+                self._end(object_uid)
             self._forget()
 
+    def _end(self, object_uid: str) -> None:
+        self._gone[object_uid] = self._clock()
+        self.addresses.end(object_uid, self._unix_clock())
+
     def _put(self, pod: Pod) -> None:
-        self._gone.pop(pod.object_uid, None)
+        was_gone = self._gone.pop(pod.object_uid, None) is not None
         known = self._pods.get(pod.object_uid)
-        if known == pod:
+        if known == pod and not was_gone:
             return
+        self.addresses.put(pod, self._unix_clock())
         self._pods[pod.object_uid] = self._by_uid[pod.uid] = pod
         # An older container of the Pod, which was restarted, stays with it.
         self._by_container.update((container_id, pod) for container_id, _ in pod.containers)
@@ -93,6 +108,7 @@ class PodTable:
         for uid in due:
             del self._gone[uid]
             pod = self._pods.pop(uid)
+            self.addresses.forget(uid)
             if self._by_uid.get(pod.uid) is pod:
                 del self._by_uid[pod.uid]
         if due:

@@ -22,9 +22,13 @@ class FakePods:
     names: dict[str, PodName] = field(default_factory=dict)
     generation: int = 0
     node_addresses: frozenset[str] = frozenset()
+    holders: dict[tuple[str, int, int], str] = field(default_factory=dict)
 
     def name(self, owner: CgroupOwner) -> PodName | None:
         return self.names.get(owner.pod_uid)
+
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        return self.holders.get((address, first_ns, last_ns), "")
 
     def tell(self, uid: str, name: PodName) -> None:
         self.names[uid] = name
@@ -54,6 +58,16 @@ def test_a_pod_is_named_by_its_workload_on_every_node_alike(node: Node, pods: Fa
     )
     assert node.identity.client_workload(cgroup_id, "10.244.1.7", 40_000) == "shop/cart"
     assert node.identity.client_service(cgroup_id).workload == "cart"
+
+
+def test_a_client_without_a_cgroup_is_named_by_its_address(node: Node, pods: FakePods, tmp_path: Path) -> None:
+    pods.holders["10.244.1.9", 5, 6] = "shop/cart"
+    assert node.identity.is_naming_addresses
+    assert node.identity.address_workload("10.244.1.9", 5, 6) == "shop/cart"
+    assert node.identity.address_workload("10.244.1.9", 5, 7) == ""
+    (tmp_path / "plain").mkdir()
+    plain = Node(tmp_path / "plain").identity
+    assert not plain.is_naming_addresses and plain.address_workload("10.244.1.9", 5, 6) == ""
 
 
 def test_a_pod_that_is_not_known_is_its_container_and_heals(node: Node, pods: FakePods) -> None:

@@ -31,6 +31,8 @@ class Node:
 
     workloads: dict[int, str] = field(default_factory=dict)
     hop: Hop = Hop.ENDPOINT
+    holders: dict[str, str] = field(default_factory=dict)  # Workloads by address.
+    asked_spans: list[tuple[str, int]] = field(default_factory=list)  # (address, ns) of who was asked for.
 
     def server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop]:
         workload = self.workloads.get(local_port, f"shop{local_port}")
@@ -44,6 +46,14 @@ class Node:
         if not peer_cgroup_id:
             return ""
         return f"process{remote_port}" if peer_cgroup_id >= 100 else f"client{peer_cgroup_id}"
+
+    @property
+    def is_naming_addresses(self) -> bool:
+        return bool(self.holders)
+
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        self.asked_spans.append((address, last_ns - first_ns))
+        return self.holders.get(address, "")
 
     def is_one_workload(self, cgroup_id: int) -> bool:
         return cgroup_id < 100

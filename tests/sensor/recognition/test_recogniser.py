@@ -186,6 +186,21 @@ def test_processes_of_a_shared_cgroup_are_told_apart(sensor: Sensor) -> None:
     assert actors == ["process50001", "process50002", "process50001"]
 
 
+def test_clients_without_a_cgroup_are_named_by_who_held_their_address(sensor: Sensor) -> None:
+    sensor.node.holders = {"10.244.1.7": "shop/cart", "198.51.100.7": "shop/held"}
+    calls = [("10.244.1.7", 0), ("10.244.1.8", 0), ("10.244.1.7", 0), ("198.51.100.7", 7)]
+    for address, cgroup_id in calls:
+        teach(sensor, make(remote_address=address, peer_cgroup_id=cgroup_id))
+    sensor.node.asked_spans.clear()
+    for number, (address, cgroup_id) in enumerate(calls):
+        call = make(remote_address=address, peer_cgroup_id=cgroup_id, time_ns=5_000 + number)
+        assert sensor.take(call) == "record"
+    actors = [sensor.facts.find_actor(int(row["actor"])).client_workload for row in sensor.convert()]
+    assert actors == ["shop/cart", "", "shop/cart", "client7"]
+    # Each address once, for all the time of its calls; of those whose cgroup is known, nobody asks.
+    assert sorted(sensor.node.asked_spans) == [("10.244.1.7", 2), ("10.244.1.8", 0)]
+
+
 def test_forwarded_addresses_count_from_trusted_hops_only() -> None:
     sensor = Sensor(trusted_networks=("198.51.100.0/24",))
     for address in ("203.0.113.1", "203.0.113.2"):

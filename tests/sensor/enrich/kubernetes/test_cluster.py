@@ -88,6 +88,18 @@ def test_pods_of_this_node_are_listed_and_followed(api: ApiServer, cluster: Clus
     assert all(request.status == 200 for request in api.requests)
 
 
+def test_addresses_are_named_while_the_api_answers_and_never_the_nodes(api: ApiServer, cluster: Cluster) -> None:
+    api.put(NODE)
+    api.put(make_pod("a", ip="10.244.1.7"))
+    api.put(make_pod("b", ip="192.0.2.4"))
+    assert cluster.start(wait_seconds=5.0)
+    now = time.time_ns()
+    assert cluster.address_workload("10.244.1.7", now, now) == "shop/a"
+    assert cluster.address_workload("192.0.2.4", now, now) == ""
+    cluster.pod_watch.last_error = "away"
+    assert cluster.address_workload("10.244.1.7", now, now) == ""
+
+
 def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
     for number in range(LIST_LIMIT + 20):
         api.put(make_pod(f"p{number}"))
