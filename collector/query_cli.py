@@ -69,6 +69,8 @@ ENDPOINT_COLUMNS = _columns(
     ("exposure", "exposure.level", 4),
     ("namespace", "service.namespace", 6),
     ("kind", "kubernetes.kind", 8),
+    ("image", "container_image_name", 8),
+    ("image_tags", "container_image_tags", 9),
 )
 CONSUMER_COLUMNS = _columns(
     ("consumer", "id", 0),

@@ -28,7 +28,7 @@ from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.enrich.kubernetes.facts import WorkloadFacts, list_workloads
+from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_workloads
 from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
@@ -86,6 +86,7 @@ class Node:
             pods=self._cluster,
         )
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
+        self._containers, self._zone = tables.containers, settings.zone
         self._cgroup_watch = tables.cgroup_watch
         self._memory = PortMemory()
         self.left_out = Account()
@@ -114,10 +115,12 @@ class Node:
         return self.identity.rename()
 
     def workloads(self) -> Sequence[WorkloadFacts]:
-        """Kinds, labels and zone."""
+        """Kinds, labels and zone of Pods' workloads; images of containers that are in none."""
+        containers = self._containers.workloads(cluster=self._cluster_name, zone=self._zone)
         if self._cluster is None:
-            return ()
-        return list_workloads(self._cluster.pods.all(), cluster=self._cluster_name, zone=self._cluster.zone)
+            return containers
+        of_pods = list_workloads(self._cluster.pods.all(), cluster=self._cluster_name, zone=self._cluster.zone)
+        return [*of_pods, *containers][:WORKLOADS_MAX]
 
     def figures(self) -> tuple[Figure, ...]:
         """Of Kubernetes, and of what is left out."""

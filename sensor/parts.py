@@ -106,7 +106,7 @@ class NodeView(Protocol):
         ...
 
     def workloads(self) -> Sequence[WorkloadFacts]:
-        """The workloads of Kubernetes on this node."""
+        """What is told of Kubernetes workloads and containers on this node."""
         ...
 
     def ports(self) -> Iterable[int]:

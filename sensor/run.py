@@ -391,7 +391,7 @@ class Sensor:
         )
 
     def read_workloads(self) -> Sequence[WorkloadFacts]:
-        """The workloads of Kubernetes on this node."""
+        """What is told of Kubernetes workloads and containers on this node."""
         return self._node.workloads()
 
     def _count_stages(self) -> tuple[StageCount, ...]:

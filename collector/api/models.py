@@ -171,6 +171,12 @@ class EndpointModel(Model):
     response_content_types: tuple[str, ...]
     exposure: ExposureModel
     kubernetes: WorkloadModel | None = Field(description="Null where the service is of no Kubernetes workload.")
+    container_image_name: str = Field(
+        description="Image of a container on a plain host (OpenTelemetry's container.image.name); empty where unknown.",
+        examples=["docker.io/library/nginx"],
+    )
+    container_image_tags: tuple[str, ...] = Field(examples=[["1.27"]])
+    container_image_repo_digests: tuple[str, ...] = Field(description="`name@sha256:..`, where the runtime knows it.")
     called: tuple[HolderModel, ...] = Field(
         description="Of an endpoint known by its address only: who was there, one unless it was given away meanwhile."
     )

@@ -78,7 +78,7 @@ class EndpointParameters(SpanParameters):
     label: Text = Field(
         default="",
         max_length=400,
-        description="Label of the workload, `key=value` or a key.",
+        description="Label of the workload, or attribute of the container's image; `key=value` or a key.",
         examples=["app.kubernetes.io/part-of=shop"],
     )
     tier: Tier | None = Field(default=None, description="How sure it is that the endpoint exists.")

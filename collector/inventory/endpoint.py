@@ -161,6 +161,10 @@ class Endpoint:
     # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
     called: tuple[Holder, ...]
     kubernetes: Workload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
+    # Of a service that is a container on a plain host; empty where it is none or not known.
+    container_image_name: str = ""
+    container_image_tags: tuple[str, ...] = ()
+    container_image_repo_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ from collector.inventory.reader import Reader, select
 from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
-from collector.inventory.workloads import Workload, find_workload, read_workloads
+from collector.inventory.workloads import ContainerImage, Workload, read_workloads
 from collector.protocols import name_protocols
 from collector.rows import Service
 
@@ -154,7 +154,7 @@ class EndpointInventory:
         known = self._exposures.read_known(services.values())
         calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
-        workloads = read_workloads(self._reader, services.values())
+        deployed = read_workloads(self._reader, services.values())
         return {
             row["id"]: _read_endpoint(
                 row,
@@ -162,7 +162,8 @@ class EndpointInventory:
                 services[row["id"]],
                 known.judge(services[row["id"]], _read_observed(row), row["url_template"], row["method"]),
                 book.find(calls[row["id"]]) if row["id"] in calls else (),
-                find_workload(workloads, services[row["id"]]),
+                deployed.workload(services[row["id"]]),
+                deployed.image(services[row["id"]]),
             )
             for row in rows
         }
@@ -205,6 +206,7 @@ def _read_endpoint(
     exposure: Exposure,
     called: tuple[Holder, ...],
     workload: Workload | None,
+    image: ContainerImage,
 ) -> Endpoint:
     """An Endpoint of one row of `_measures`."""
     status = StatusMix(
@@ -259,6 +261,9 @@ def _read_endpoint(
         exposure=exposure,
         called=called,
         kubernetes=workload,
+        container_image_name=image.name,
+        container_image_tags=image.tags,
+        container_image_repo_digests=image.repo_digests,
     )
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.cgroup_watch import CgroupWatch
-from sensor.enrich.container_names import name_container
+from sensor.enrich.container_files import read_container
+from sensor.enrich.containers import ContainerTable
 from sensor.enrich.hidden import HiddenTable
 from sensor.enrich.identity import NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable
@@ -31,6 +32,7 @@ class NodeTables:
 
     identity: NodeIdentity
     listeners: ListenerTable
+    containers: ContainerTable
     hidden: HiddenTable
     cgroup_watch: CgroupWatch | None  # None where there is no cgroup v2.
 
@@ -49,13 +51,14 @@ def build_node(
     """The identity, the listeners it asks, and what only the coverage needs.
 
     `cgroup_mount` is `find_cgroup2_mount`'s, None where there is none; `host_root` is where the host's files are
-    mounted, for names of containers; `pods`: who Kubernetes says they are.
+    mounted, for names and images of containers; `pods`: who Kubernetes says they are.
     """
     processes = ProcessTable(proc)
     sockets = KernelSockets(processes, root=proc)
     listeners = ListenerTable(sockets, processes, clock=clock)
     cgroups = CgroupTree(cgroup_mount, clock=clock)
     watch = CgroupWatch(cgroup_mount, on_added=cgroups.add, on_lost=cgroups.walk) if cgroup_mount else None
+    containers = ContainerTable(partial(read_container, root=host_root))
     identity = NodeIdentity(
         cluster=cluster,
         node=node,
@@ -63,12 +66,12 @@ def build_node(
         listeners=listeners,
         sockets=sockets,
         processes=processes,
-        name_container=partial(name_container, root=host_root),
+        name_container=containers.name,
         clock=clock,
         pods=pods,
     )
     hidden = HiddenTable(processes, clock=clock, count_sockmaps=count_sockmaps, root=proc)
-    return NodeTables(identity=identity, listeners=listeners, hidden=hidden, cgroup_watch=watch)
+    return NodeTables(identity=identity, listeners=listeners, containers=containers, hidden=hidden, cgroup_watch=watch)
 
 
 class RefreshTimer:

@@ -50,6 +50,7 @@ SETTINGS {DURABLE}
 )
 
 # collector.ingest.workloads.WorkloadRecord: what the sensor of each node last said. Labels are `key=value`.
+# A container in no Pod has no namespace and is its node's alone; its labels are attributes of its image.
 WORKLOADS = Table(
     name="workloads",
     shard_by="cityHash64(cluster, namespace, workload)",

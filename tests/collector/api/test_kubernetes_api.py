@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 
 from collector.api.app import ApiSettings, build_app
-from collector.ingest.workloads import WorkloadRecord
+from collector.ingest.workloads import WorkloadRecord, convert_workloads
 from collector.inventory.peers import Call, read_address_book
 from collector.kubernetes.exposure import Exposure
 from collector.kubernetes.fact import Fact, FactKind, write_facts
 from collector.kubernetes.peer import Peer
 from collector.kubernetes.watcher import ClusterStatus, ClusterWatcher
 from collector.store.embedded import EmbeddedStore
+from sensor.enrich.container_files import Container
+from sensor.enrich.container_image import ContainerImage
+from sensor.enrich.containers import ContainerTable
+from sensor.uplink.messages import write_coverage
 from tests.cluster.api_server import ApiServer
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -35,6 +39,7 @@ INGRESS = Fact(
     is_tls=True,
 )
 POLICY = Fact(kind=FactKind.NETWORK_POLICY, source="shop/ours", note="lets some in")
+DIGEST = "docker.io/library/nginx@sha256:" + "cd" * 32
 MINUTE = int(NOW) // 60 * 60 - 60
 
 
@@ -77,6 +82,15 @@ def make_workload(node: str, **columns: object) -> WorkloadRecord:
     return replace(record, **columns)  # type: ignore[arg-type]
 
 
+def tell_container(node: str, tag: str) -> list[WorkloadRecord]:
+    """What comes of a container's image, as the sensor of a plain host tells it."""
+    image = ContainerImage(name="docker.io/library/nginx", tags=(tag,), repo_digests=(DIGEST,))
+    table = ContainerTable(lambda _: Container(name="web", image=image))
+    table.name("a")
+    told = write_coverage([], table.workloads(cluster="", zone=""), time_unix_ns=1)
+    return convert_workloads(told.coverage, node=node, now_unix_seconds=NOW)
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
@@ -87,6 +101,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
     private = seed.endpoint(4, "GET", "/private", workload="nginx")
     called = seed.endpoint(5, "GET", "/users", host="users", workload="10.96.0.20", port=80)
     at_node = seed.endpoint(6, "GET", "/node", host="node", workload="10.0.0.1", port=30080)
+    container = seed.endpoint(7, "GET", "/contained", workload="web", workload_kind=2, port=81)
+    unit = seed.endpoint(8, "GET", "/unit", workload="web", workload_kind=1, port=82)
+    seed.calls(container, 2)
+    seed.calls(unit, 2)
     seed.calls(behind, 10, client_address="10.1.0.7")
     seed.calls(behind, 4, client_address="10.1.0.8")
     seed.calls(behind, 3, client_address="10.1.0.8", minutes_ago=20)
@@ -123,6 +141,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
         ],
     )
     opened.insert_records("workloads", [make_workload("node-1"), make_workload("node-2", zone="eu-1b")])
+    opened.insert_records("workloads", [*tell_container("node-1", "1.27"), *tell_container("node-2", "1.28")])
     yield opened
     opened.close()
 
@@ -160,6 +179,29 @@ def test_endpoints_say_what_was_deployed(client: TestClient) -> None:
     assert "<dt>Deployment</dt>" in page and "label=team%3Da%3Db" in page
 
 
+def test_endpoints_of_containers_have_their_image(client: TestClient) -> None:
+    items = {item["template"]: item for item in client.get("/api/v1/endpoints").json()["items"]}
+    image = {key: value for key, value in items["/contained"].items() if key.startswith("container_image_")}
+    assert image == {
+        "container_image_name": "docker.io/library/nginx",
+        "container_image_tags": ["1.27"],
+        "container_image_repo_digests": [DIGEST],
+    }
+    assert items["/contained"]["kubernetes"] is None
+    for template in ("/unit", "/plain", "/api/orders/{order_id}"):
+        assert (items[template]["container_image_name"], items[template]["container_image_tags"]) == ("", [])
+    page = client.get(f"/endpoints/{items['/contained']['id']}").text
+    assert "<dt>Image</dt>" in page and "docker.io/library/nginx</a>" in page and "1.27 sha256:cdcdcdcdcdcd on" in page
+    assert "<dt>Image</dt>" not in client.get(f"/endpoints/{items['/unit']['id']}").text
+
+
+def test_endpoints_are_filtered_by_image(client: TestClient) -> None:
+    assert list_templates(client, label="container.image.name=docker.io/library/nginx") == ["/contained"]
+    assert list_templates(client, label="container.image.tags=1.27") == ["/contained"]
+    assert list_templates(client, label="container.image.tags=1.28") == []  # Of another host's.
+    assert list_templates(client, label="container.image.name") == ["/contained"]
+
+
 def test_endpoints_are_filtered_by_namespace_and_label(client: TestClient) -> None:
     shop = ["/api/orders/{order_id}", "/internal"]
     assert list_templates(client, namespace="shop") == shop
@@ -177,6 +219,8 @@ def test_endpoints_say_from_where_they_are_reached_and_why(client: TestClient) -
         "/api/orders/{order_id}": "external",
         "/internal": "internal",  # The Ingress leads to /api only.
         "/plain": "external",
+        "/contained": "internal",
+        "/unit": "internal",
         "/private": "internal",
         "/users": "unknown",
         "/node": "unknown",

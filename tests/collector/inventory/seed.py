@@ -145,6 +145,7 @@ class SeedEndpoint:
     template: str
     host: str = "shop.example"
     workload: str = "orders"
+    workload_kind: int = 1
     namespace: str = ""
     port: int = 8080
     first_seen: float = NOW - 3 * 86_400
@@ -212,7 +213,7 @@ def _route(endpoint: SeedEndpoint) -> RouteRecord:
         cluster="",
         namespace=endpoint.namespace,
         workload=endpoint.workload,
-        workload_kind=1,
+        workload_kind=endpoint.workload_kind,
         host_name="" if endpoint.namespace else "node-1",
         port=endpoint.port,
         host=endpoint.host,
@@ -236,7 +237,7 @@ def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
         cluster="",
         namespace=endpoint.namespace,
         workload=endpoint.workload,
-        workload_kind=1,
+        workload_kind=endpoint.workload_kind,
         host_name="" if endpoint.namespace else "node-1",
         port=endpoint.port,
         host=endpoint.host,

@@ -6,6 +6,7 @@ from pathlib import Path
 from sensor.calls import WorkloadKind
 from sensor.enrich.node import RefreshTimer, build_node
 from tests.sensor.enrich.fakes import FakeClock
+from tests.sensor.enrich.test_container_files import ID, write_docker
 
 
 def test_identity_is_built_over_given_trees(tmp_path: Path) -> None:
@@ -18,6 +19,25 @@ def test_identity_is_built_over_given_trees(tmp_path: Path) -> None:
     service = tables.identity.service(cgroup_id, 80, "10.0.0.5")
     assert (service.workload, service.workload_kind) == ("orders.service", WorkloadKind.SYSTEMD_UNIT)
     assert all(listener.process is None for listener in tables.listeners.all())
+
+
+def test_containers_are_told_with_their_images(tmp_path: Path) -> None:
+    cgroup = tmp_path / f"cgroup/system.slice/docker-{ID}.scope"
+    cgroup.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    write_docker(tmp_path / "host/var/lib/docker", image="nginx:1.27")
+    tables = build_node(
+        cluster="c",
+        node="host-1",
+        cgroup_mount=tmp_path / "cgroup",
+        proc=tmp_path / "proc",
+        host_root=tmp_path / "host",
+        clock=FakeClock(),
+    )
+    service = tables.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5")
+    assert (service.workload, service.workload_kind) == ("shop-web-1", WorkloadKind.CONTAINER)
+    (told,) = tables.containers.workloads(cluster="c", zone="")
+    assert (told.workload, dict(told.labels)["container.image.name"]) == (service.workload, "nginx")
 
 
 def test_timer_goes_on_after_a_failure_and_stops() -> None:
