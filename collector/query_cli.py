@@ -169,6 +169,7 @@ SENSOR_COLUMNS = _columns(
     ("seen_calls", "seen_calls", 1),
     ("lost_calls", "lost_calls", 0),
     ("loss_ratio", "loss_ratio", 2),
+    ("certificate_left_days", "certificate_left_days", 3),
     ("last_report_at", "last_report_at", 3),
     ("reason", "reason", 0),
 )

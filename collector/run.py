@@ -343,6 +343,7 @@ class _Life:
             **self._collector.read_share(),
             **measure_watches(self._collector.clusters),
             **self._entrance.read_gauges(),
+            **self._ingest.measure_certificates(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }
 

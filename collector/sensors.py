@@ -28,6 +28,7 @@ class SensorStatus:
     policy_refusal: str = ""  # Why it refused the last one it was sent; empty where it did not.
     state: int = 0  # The wire's SensorState.
     reason: str = ""
+    certificate_not_after: float = 0.0  # Of the certificate it connected with last; 0 = by token or without both.
     first_seen: float = 0.0
     last_hello_at: float = 0.0
     last_health_at: float = 0.0
@@ -101,8 +102,9 @@ class SensorRegistry:
         kernel_release: str,
         key_id: int,
         policy_epoch: int,
+        certificate_not_after: float,
     ) -> None:
-        """A sensor connected. Another process begins its account anew."""
+        """A sensor connected. Another process begins its account anew. `certificate_not_after`: 0 without one."""
         with self._lock:
             old = self._statuses.get(node)
         anew = {} if old is not None and old.boot_id == boot_id else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}
@@ -115,6 +117,7 @@ class SensorRegistry:
             kernel_release=kernel_release,
             key_id=key_id,
             policy_epoch=policy_epoch,
+            certificate_not_after=certificate_not_after,
             last_hello_at=self._clock(),
             state=0,  # Unknown until it reports: a sensor that comes back is not paused any more.
         )

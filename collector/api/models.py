@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity
-from collector.api.base_model import Model, Ratio, Time
+from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.consumer import ConsumerKind
@@ -367,6 +367,10 @@ class SensorModel(Model):
     policy_epoch: int = Field(description="Of the policy it holds; it rises with every change.")
     policy_refusal: str = Field(description="Why it refused a newer policy; empty where it did not.")
     is_connected: bool
+    certificate_not_after: OptionalTime = Field(
+        description="When the certificate that it connected with last expires; null where it came by token."
+    )
+    certificate_left_days: float | None = Field(description="Until then; below 0 where it has expired.")
     first_seen: Time
     last_report_at: Time
     lag_ms: int = Field(description="Age of the oldest row not yet acknowledged.")

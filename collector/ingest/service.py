@@ -92,6 +92,11 @@ class IngestService:
         """Sensors connected."""
         return len(self._streams)
 
+    def measure_certificates(self) -> dict[str, float]:
+        """Until the first certificate of a connected sensor expires; nothing where none came with one. Any thread."""
+        ends = [one.not_after for stream in tuple(self._streams) if (one := stream.certificate) is not None]
+        return {"sensor_certificate_left_seconds": min(ends) - self.context.clock()} if ends else {}
+
     def change_policy(self, policy: TriggerPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
         self.policy = policy
@@ -167,6 +172,7 @@ class IngestService:
             kernel_release=greeting.kernel_release,
             key_id=greeting.key_id,
             policy_epoch=greeting.policy_epoch,
+            certificate_not_after=certificate.not_after if certificate is not None else 0.0,
         )
         await call.write(
             stream_pb2.ConnectResponse(
@@ -189,7 +195,7 @@ class _Stream:
     def __init__(
         self, service: IngestService, call: Any, greeting: Greeting, certificate: SensorCertificate | None
     ) -> None:
-        self._certificate = certificate
+        self.certificate = certificate
         self._end_reason = ""
         self._service = service
         self._context = service.context
@@ -233,9 +239,9 @@ class _Stream:
 
     def check_certificate(self) -> None:
         """End the stream with words where its certificate does not hold any more."""
-        if self._certificate is None or self._end_reason:
+        if self.certificate is None or self._end_reason:
             return
-        reason = self._context.admission.find_end(self._certificate)
+        reason = self._context.admission.find_end(self.certificate)
         if reason:
             logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.node, reason)
             self._service.counts["streams_ended_by_certificate"] += 1

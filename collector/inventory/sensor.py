@@ -15,6 +15,7 @@ class SensorState(StrEnum):
     UNKNOWN = "unknown"  # Connected, has not reported yet.
 
 
+DAY_SECONDS = 86_400
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
 
 
@@ -53,6 +54,10 @@ class Sensor:
     policy_epoch: int  # Of the policy it holds.
     policy_refusal: str  # Why it refused a newer one; empty where it did not.
     is_connected: bool
+    # Of the certificate that it connected with last, unix seconds, and what was left of it when it was asked for; None:
+    # it came by token or without both.
+    certificate_not_after: float | None
+    certificate_left_seconds: float | None
     first_seen: float
     last_report_at: float  # Hello, report or batch, whichever came last.
     lag_ms: int
@@ -63,6 +68,12 @@ class Sensor:
     lost_calls: int
     stages: tuple[StageCount, ...]
     reason: str
+
+    @property
+    def certificate_left_days(self) -> float | None:
+        """The same in days, by a tenth; below 0 where it has expired."""
+        left = self.certificate_left_seconds
+        return None if left is None else round(left / DAY_SECONDS, 1)
 
     @property
     def loss_ratio(self) -> float:

@@ -14,7 +14,7 @@ _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPP
 _SENSORS = f"""
 SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
     last_hello_at, last_health_at, last_batch_at, lag_ms, spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls,
-    stages
+    stages, certificate_not_after
 FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
@@ -36,6 +36,7 @@ class Watch:
 def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
     heard_at = max(row["last_hello_at"], row["last_health_at"], row["last_batch_at"])
     is_connected = now - heard_at <= SILENCE_SECONDS
+    not_after = row["certificate_not_after"] or None
     state = _STATES.get(int(row["state"]), SensorState.UNKNOWN)
     return Sensor(
         node=row["node"],
@@ -48,6 +49,8 @@ def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
         policy_epoch=int(row["policy_epoch"]),
         policy_refusal=row["policy_refusal"],
         is_connected=is_connected,
+        certificate_not_after=not_after,
+        certificate_left_seconds=None if not_after is None else not_after - now,
         first_seen=row["first_seen"],
         last_report_at=heard_at,
         lag_ms=int(row["lag_ms"]),

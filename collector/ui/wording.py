@@ -121,6 +121,13 @@ def word_age(seconds: float) -> str:
     return f"{seconds:.0f} s ago"
 
 
+def word_left_days(days: float | None) -> str:
+    """`29 d left`, `0.4 d left`, `expired`; of a sensor without a certificate `–`."""
+    if days is None:
+        return "–"
+    return f"{days:.{0 if days >= 10 else 1}f} d left" if days > 0 else "expired"
+
+
 def word_percent(ratio: float | None) -> str:
     """`0 %`, `0.4 %`, `37 %`; neither 0 nor 100 unless it is exactly that."""
     if ratio is None:

@@ -148,6 +148,7 @@ def test_no_cell_of_the_csv_is_a_formula(apidae):
         ("alerts", "id", {"a1"}),
         ("coverage", "port", {"80", "443", "22", "8080", "0"}),
         ("sensors", "loss_ratio", {"0.015"}),
+        ("sensors", "certificate_left_days", {"27.0"}),
     ],
 )
 def test_every_command_answers(apidae, command, column, values):

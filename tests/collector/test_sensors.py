@@ -27,7 +27,16 @@ REPORT = HealthReport(
 
 
 def greet(registry: SensorRegistry, node: str = "a", boot_id: str = "b") -> None:
-    registry.record_hello(node, cluster="c", boot_id=boot_id, version="1", kernel_release="6", key_id=5, policy_epoch=3)
+    registry.record_hello(
+        node,
+        cluster="c",
+        boot_id=boot_id,
+        version="1",
+        kernel_release="6",
+        key_id=5,
+        policy_epoch=3,
+        certificate_not_after=900.0,
+    )
 
 
 def test_what_was_last_said_holds() -> None:
@@ -41,6 +50,7 @@ def test_what_was_last_said_holds() -> None:
     (status,) = registry.list_statuses()
     assert (status.seen_calls, status.lost_calls, status.first_seen, status.last_heard_at) == (15, 1, 100.0, 107.0)
     assert status.is_paused and status.lag_seconds == 1.5 and status.version == "1"
+    assert status.certificate_not_after == 900.0
     greet(registry)
     assert not registry.list_statuses()[0].is_paused
 

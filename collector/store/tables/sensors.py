@@ -1,11 +1,12 @@
 """The tables of the watch: sensors, and what the disk cap removed."""
 
-from collector.store.tables.layout import DURABLE, Table
+from collector.store.tables.layout import DURABLE, Added, Table
 
 # The last word of each sensor. `state` is the wire's SensorState; `stages` is JSON:
 # [{stage, seen, used, dropped: {reason: count}}]. Read with FINAL.
 SENSORS = Table(
     name="sensors",
+    added=(Added(columns={"certificate_not_after": "Float64"}),),
     shard_by="cityHash64(node)",
     ddl=f"""
 CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
     seen_calls UInt64,
     lost_calls UInt64,
     stages String,
+    certificate_not_after Float64,
     updated_at Float64,
     row_version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(row_version)

@@ -1,6 +1,7 @@
 """The API and the page against the embedded store: what a client gets for real rows."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -135,6 +136,10 @@ def test_sensors(client: TestClient) -> None:
     (sensor,) = client.get("/api/v1/sensors").json()["items"]
     assert all(stage["is_balanced"] for stage in sensor["stages"])
     assert sensor["loss_ratio"] == 0.015
+    assert sensor["certificate_left_days"] == 27.0
+    left = datetime.fromisoformat(sensor["certificate_not_after"]).timestamp() - NOW
+    assert left == 27 * 86_400
+    assert "27 d left" in client.get("/").text
 
 
 def test_alerts_and_what_people_decide(client: TestClient) -> None:

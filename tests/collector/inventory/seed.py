@@ -134,6 +134,7 @@ class SensorRecord:
     lost_calls: int
     stages: str
     updated_at: float
+    certificate_not_after: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,4 +354,5 @@ def _sensor(node: str, heard_at: float, stages: str) -> SensorRecord:
         lost_calls=15,
         stages=stages,
         updated_at=heard_at,
+        certificate_not_after=NOW + 27 * 86_400.0,
     )

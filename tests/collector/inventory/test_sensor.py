@@ -1,4 +1,4 @@
-"""A sensor's share of lost calls."""
+"""A sensor's share of lost calls, and what is left of its certificate."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from collector.inventory.sensor import Sensor, SensorState
 
 
-def make_sensor(seen_calls: int, lost_calls: int) -> Sensor:
+def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: float | None = None) -> Sensor:
     return Sensor(
         node="node-1",
         cluster="",
@@ -18,6 +18,8 @@ def make_sensor(seen_calls: int, lost_calls: int) -> Sensor:
         policy_epoch=1,
         policy_refusal="",
         is_connected=True,
+        certificate_not_after=None if certificate_left_seconds is None else 1e9 + certificate_left_seconds,
+        certificate_left_seconds=certificate_left_seconds,
         first_seen=0.0,
         last_report_at=0.0,
         lag_ms=0,
@@ -34,6 +36,11 @@ def make_sensor(seen_calls: int, lost_calls: int) -> Sensor:
 def test_the_lost_are_among_the_seen() -> None:
     assert make_sensor(1_000, 100).loss_ratio == 0.1
     assert make_sensor(0, 0).loss_ratio == 0.0
+
+
+def test_days_that_are_left_of_its_certificate() -> None:
+    days = [make_sensor(0, 0, seconds).certificate_left_days for seconds in (None, 30 * 86_400, 3_600 * 10, -86_400)]
+    assert days == [None, 30.0, 0.4, -1.0]
 
 
 @given(st.integers(0, 2**63), st.integers(0, 2**63))

@@ -121,9 +121,13 @@ def test_alerts_replace_by_update_time(store: Store) -> None:
 
 def test_records_of_sensors_and_evictions(store: Store) -> None:
     store.insert_records("sensors", [SensorStatus(node="n", seen_calls=5, updated_at=NOW - 1.0)])
-    store.insert_records("sensors", [SensorStatus(node="n", seen_calls=9, updated_at=float(NOW))])
+    store.insert_records(
+        "sensors", [SensorStatus(node="n", seen_calls=9, updated_at=float(NOW), certificate_not_after=5.0)]
+    )
     store.insert_records("sensors", [])
-    assert store.query("SELECT node, seen_calls, stages FROM sensors FINAL") == [("n", 9, "[]")]
+    assert store.query("SELECT node, seen_calls, stages, certificate_not_after FROM sensors FINAL") == [
+        ("n", 9, "[]", 5.0)
+    ]
     eviction = Eviction(
         time=datetime.fromtimestamp(NOW, UTC), table_name="rows_minute", partition="p", rows=3, bytes=4, reason="r"
     )

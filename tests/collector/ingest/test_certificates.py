@@ -1,0 +1,79 @@
+"""What the collector knows of the certificates of the sensors that are connected."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from apidae.v1 import stream_pb2
+
+from collector.ingest.reports import PROTOCOL_VERSION
+from collector.ingest.service import IngestContext, IngestService
+from collector.sensors import SensorRegistry
+from collector.trust.identity import SensorCertificate
+
+NOW = 1_000.0
+
+
+class Call:
+    """A sensor's side of a stream: it says who it is, and then nothing until it leaves."""
+
+    def __init__(self, node: str, not_after: float | None) -> None:
+        self.node = node
+        self.certificate = not_after and SensorCertificate(
+            serial=1, not_before=0.0, not_after=not_after, cluster=None, nodes=frozenset((node,))
+        )
+        self.is_greeted = asyncio.Event()
+        self.has_left = asyncio.Event()
+
+    async def read(self) -> bytes | None:
+        if not self.is_greeted.is_set():
+            hello = stream_pb2.Hello(protocol=PROTOCOL_VERSION, node=self.node, boot_id="b", version="1")
+            return stream_pb2.ConnectRequest(hello=hello).SerializeToString()
+        await self.has_left.wait()
+        return None
+
+    async def write(self, response: stream_pb2.ConnectResponse) -> None:
+        self.is_greeted.set()
+
+    async def abort(self, code: object, reason: str) -> None:
+        raise AssertionError(reason)
+
+
+def make_service(sensors: SensorRegistry) -> IngestService:
+    admission = SimpleNamespace(admit=lambda call: call.certificate, check_node=lambda *_, **__: None)
+    context = SimpleNamespace(
+        sensors=sensors,
+        keys=(),
+        policy=SimpleNamespace(epoch=0),
+        admission=admission,
+        authorities=lambda: b"",
+        clock=lambda: NOW,
+        reveals=SimpleNamespace(list_questions=list),
+    )
+    return IngestService(cast(IngestContext, context))
+
+
+async def measure(calls: list[Call], service: IngestService) -> list[dict[str, float]]:
+    """The figures while all are connected, and then after each has left."""
+    streams = [asyncio.create_task(service.connect(cast(Any, None), call)) for call in calls]
+    await asyncio.gather(*(call.is_greeted.wait() for call in calls))
+    await asyncio.sleep(0)
+    found = [service.measure_certificates()]
+    for call, stream in zip(calls, streams, strict=True):
+        call.has_left.set()
+        await stream
+        found.append(service.measure_certificates())
+    return found
+
+
+def test_the_soonest_expiry_is_of_sensors_that_are_connected() -> None:
+    async def run() -> list[dict[str, float]]:
+        calls = [Call("soon", NOW + 60), Call("later", NOW + 900), Call("by-token", None)]
+        return await measure(calls, service)
+
+    sensors = SensorRegistry(lambda: NOW)
+    service = make_service(sensors)
+    name = "sensor_certificate_left_seconds"
+    assert asyncio.run(run()) == [{name: 60.0}, {name: 900.0}, {}, {}]
+    known = {status.node: status.certificate_not_after for status in sensors.list_statuses()}
+    assert known == {"soon": NOW + 60, "later": NOW + 900, "by-token": 0.0}
