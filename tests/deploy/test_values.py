@@ -111,6 +111,28 @@ def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_pa
         assert bool(mounts[place].get("readOnly")) != is_written, name
 
 
+def test_kubeconfigs_are_mounted_where_the_collector_looks_for_them(tmp_path: Path) -> None:
+    need_helm()
+    rendered = documents("existing")
+    (tmp_path / "settings.toml").write_text(find(rendered, "ConfigMap", "collector")["data"]["collector.toml"])
+    settings = load_collector({}, config_path=tmp_path / "settings.toml", environment={})
+    (mount,) = (one for one in container(rendered, "collector")["volumeMounts"] if one["name"] == "clusters")
+    volumes = find(rendered, "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    (volume,) = (one["projected"] for one in volumes if one["name"] == "clusters")
+    mounted = {
+        f"{mount['mountPath']}/{item['path']}": (source["secret"]["name"], item["key"])
+        for source in volume["sources"]
+        for item in source["secret"]["items"]
+    }
+    assert mount["readOnly"] and volume["defaultMode"] == 0o440
+    assert {name: mounted[file] for name, _, file in (one.partition("=") for one in settings.other_clusters)} == {
+        "production-us": ("kubeconfigs", "us.yaml"),
+        "2024": ("staging-kubeconfig", "value"),
+    }
+    others = find(documents("smallest"), "StatefulSet")["spec"]["template"]["spec"]["volumes"]
+    assert "clusters" not in {one["name"] for one in others}
+
+
 def test_each_value_is_explained() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
     # What every chart has and Kubernetes explains, and groups that their members explain.
@@ -161,6 +183,8 @@ WRONG = [
     ({"sensor": {"seccompProfile": {"type": "None"}}}, "None"),
     ({"collector": {"settings": {"store_url": "https://user:secret@host"}}}, "store_url"),
     ({"collector": {"storage": {"size": "20"}}}, "20"),
+    ({"collector": {"otherClusters": {"../west": {"name": "a", "key": "b"}}}}, "../west"),
+    ({"collector": {"otherClusters": {"west": {"name": "only"}}}}, "key"),
     ({"collector": {"service": {"type": "ExternalName"}}}, "ExternalName"),
     ({"collector": {"resources": {"limit": {}}}}, "limit"),
     ({"tls": {"source": "letsencrypt"}}, "letsencrypt"),
@@ -188,6 +212,13 @@ def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
         (("--set", "image.repository=x,tls.source=existingSecret"), "tls"),
         (("--set", "image.repository=x,ingress.enabled=true"), "ingress.host is not set"),
         (("--set", "image.repository=x,gateway.enabled=true"), "gateway.parentRefs is empty"),
+        (
+            (
+                *("--set", "image.repository=x,collector.otherClusters.west.name=a,collector.otherClusters.west.key=b"),
+                *("--set", "collector.settings.other_clusters={east=/e}"),
+            ),
+            "collector.otherClusters and collector.settings.other_clusters are both set",
+        ),
         (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),
     ],
 )

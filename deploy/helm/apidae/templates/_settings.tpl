@@ -40,6 +40,12 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- $_ := set $own "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .))) }}
 {{- end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
+{{- with .Values.collector.otherClusters }}
+{{- if hasKey $.Values.collector.settings "other_clusters" }}{{ fail "collector.otherClusters and collector.settings.other_clusters are both set: name all clusters in one of them" }}{{ end }}
+{{- $others := list }}
+{{- range $name, $_ := . }}{{ $others = append $others (printf "%s=/etc/apidae/clusters/%s" $name $name) }}{{ end }}
+{{- $_ := set $own "other_clusters" $others }}
+{{- end }}
 {{- mergeOverwrite $own (deepCopy .Values.collector.settings) | toJson }}
 {{- end }}
 
