@@ -42,6 +42,9 @@ class OneService:
     def client_workload(self, peer_cgroup_id: int, remote_address: str, remote_port: int) -> str:
         return ""
 
+    def address_workload(self, address: str, first_ns: int, last_ns: int) -> str:
+        return ""
+
 
 def write_program_head(source: random.Random, number: int) -> bytes:
     """Of a program: few headers, a token."""

@@ -38,7 +38,7 @@ class PodAddresses:
 
     def find(self, address: str, first_ns: int, last_ns: int) -> str:
         """`namespace/workload` of the only Pod that held an address from `first_ns` to `last_ns` (unix ns); empty where
-        none did all the time, or more than one within it. 0.2 us."""
+        none did all the time, or more than one within it. 0.2 us for an address of no Pod, 0.6 us for one's."""
         holdings = self._by_address.get(address)
         if holdings is None:
             return ""
