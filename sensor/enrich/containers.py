@@ -21,8 +21,7 @@ class ContainerTable:
         self._lock = threading.Lock()
 
     def name(self, container_id: str) -> str:
-        """The name of a container, or its short id. Reads files: 0.5 ms for Docker, 1.3 ms for Podman with 200
-        containers and images each, so callers keep it."""
+        """The name of a container, or its short id. Reads files, a millisecond or so."""
         container = self._read(container_id)
         if container.image is not None:
             facts = WorkloadFacts(
