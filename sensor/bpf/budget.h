@@ -88,7 +88,7 @@ static __always_inline int take_shared(struct budget *own, struct budget *node, 
 }
 
 /* 1: one more head of this cgroup, of so many bytes, may go up: each 1,024 bytes cost as much as a head, so that a burst of large ones does
- * not fill the ring for all. Once the reader is so far behind that a quarter of the ring is full, each cgroup has its reserve only: who
+ * not fill the ring for all. Once the reader is so far behind that half of the ring is full, each cgroup has its reserve only: who
  * fills the ring shall not make the heads of others wait in it. */
 static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u64 now) {
   u64 burst = set->heads_burst * HEAD_UNITS;
@@ -96,7 +96,7 @@ static __always_inline int take_head(const struct settings *set, u64 cgroup_id, 
       .rate = set->heads_per_second * HEAD_UNITS,
       .most = burst,
       .node_rate = set->node_heads_per_second * HEAD_UNITS,
-      .node_most = ring_used() > RING_BYTES / 4 ? 0 : set->node_heads_burst * HEAD_UNITS,
+      .node_most = ring_used() > RING_BYTES / 2 ? 0 : set->node_heads_burst * HEAD_UNITS,
       .reserve_most = burst / RESERVE_BURST_PART,
   };
   return a.rate && take_shared(find_budget(cgroup_id), find_budget(NODE_KEY), &a, (1 + (bytes >> 10)) * HEAD_UNITS, now);
