@@ -20,7 +20,7 @@ CONTAINERFILES: Final = ROOT / "images"
 DIRECTORY: Final = ROOT / ".run" / "images"
 SIDES: Final = ("sensor", "collector")
 # What the bases that our Containerfiles may name are to mmdebstrap.
-SUITES: Final = {"debian:trixie-slim": "trixie"}
+SUITES: Final = {"debian:trixie-slim": "trixie"}  # Whatever the digest: mmdebstrap makes its own.
 STEP_SECONDS: Final = 900
 # Of this machine: where packages come from, and what proves who they come from.
 _PASSED: Final = ("PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "http_proxy", "https_proxy", "no_proxy")
@@ -28,11 +28,15 @@ _CERTIFICATES: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class NotBuiltError(Exception):
-    """An image could not be built here; one sentence with the reason."""
+    """What it takes to build an image is not here; one sentence with the reason."""
+
+
+class StepError(Exception):
+    """A step of a Containerfile failed; one sentence."""
 
 
 def build(side: str) -> tuple[Path, Stage]:
-    """The root file system of one side's image, and how it runs. Raises NotBuiltError."""
+    """The root file system of one side's image, and how it runs. Raises NotBuiltError, StepError."""
     path = CONTAINERFILES / f"{side}.Containerfile"
     stages = read_stages(path)
     root = DIRECTORY / side
@@ -58,7 +62,7 @@ def build(side: str) -> tuple[Path, Stage]:
 
 
 def _make_base(base: str) -> Path:
-    suite = SUITES.get(base)
+    suite = SUITES.get(base.partition("@")[0])
     if suite is None:
         raise NotBuiltError(f"the base {base} has no suite in scripts/containers/rootfs.py")
     if shutil.which("mmdebstrap") is None:
@@ -70,7 +74,10 @@ def _make_base(base: str) -> Path:
         DIRECTORY.mkdir(parents=True, exist_ok=True)
         # No documentation, as in the slim image.
         slim = '--dpkgopt=path-exclude="/usr/share/doc/*"', '--dpkgopt=path-exclude="/usr/share/man/*"'
-        _run(["mmdebstrap", "--quiet", "--variant=minbase", *slim, suite, str(part)], f"the base {base}")
+        try:
+            _run(["mmdebstrap", "--quiet", "--variant=minbase", *slim, suite, str(part)], f"the base {base}")
+        except StepError as error:
+            raise NotBuiltError(f"Debian's packages could not be had: {error}") from error
         part.rename(place)
     return place
 
@@ -141,12 +148,10 @@ def _run(command: list[str], what: str) -> None:
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, timeout=STEP_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotBuiltError(f"`{what[:80]}` failed: {error}") from error
+            raise StepError(f"`{what[:80]}` failed: {error}") from error
     if done.returncode:
         last = log.read_text(errors="replace").strip().splitlines()[-1:]
-        raise NotBuiltError(
-            f"`{what[:80]}` failed with {done.returncode}, see {log.relative_to(ROOT)}: {''.join(last)}"
-        )
+        raise StepError(f"`{what[:80]}` failed with {done.returncode}, see {log.relative_to(ROOT)}: {''.join(last)}")
 
 
 def _remove(place: Path) -> None:

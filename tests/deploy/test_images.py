@@ -37,7 +37,8 @@ def test_containerfiles_keep_to_what_is_carried_out_here(side: str) -> None:
     stages = read_stages(CONTAINERFILES / f"{side}.Containerfile")
     assert [stage.name for stage in stages] == ["build", ""]
     for stage in stages:
-        assert stage.base in SUITES
+        base, _, digest = stage.base.partition("@")
+        assert base in SUITES and re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
     ignore = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     for step in (step for stage in stages for step in stage.steps if isinstance(step, Copy) and not step.stage):
         for source in step.sources:

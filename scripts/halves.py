@@ -1,0 +1,141 @@
+"""`scripts/test --halves [--images] [pytest arguments]`: all tests in two pytest processes side by side.
+
+One half is what loads programs into the kernel, makes cgroups or compares what is attached before and after, so that no
+two such tests meet; the other is everything else. The first half's output is printed as it comes, the other's when both
+are done. With `--images` the images are built after the shorter half, and the programs in them are run when no test
+runs any more, for a sensor of theirs sees all calls of this machine and is among what is attached.
+
+The last lines are each process's own closing line and one line that adds them up: `N passed, N failed, N skipped`.
+"""
+
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+ROOT: Final = Path(__file__).parents[1]
+LOGS: Final = ROOT / ".run" / "halves"
+KERNEL_PATHS: Final = (
+    "tests/bpf",
+    "tests/e2e",
+    "tests/cluster",
+    "tests/sensor/kernel",
+    "tests/sensor/test_preflight.py",
+    "tests/sensor/enrich/test_hidden.py",
+    "tests/sensor/enrich/test_kernel_identity.py",
+)
+HALVES: Final = ("kernel", "rest")
+IMAGES: Final = (sys.executable, "-m", "scripts.containers")
+NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but what it takes is not here.
+# pytest's closing line: `== 3 failed, 20 passed, 1 skipped in 4.21s (0:00:04) ==`, without the signs under -q.
+_CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
+_COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
+_COUNTED_AS: Final = {"xfailed": "skipped", "xpassed": "failed", "error": "failed", "errors": "failed"}
+_NO_TESTS: Final = 5  # pytest's exit status where the arguments chose none.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How one process ended."""
+
+    name: str
+    status: int
+    closing: str  # Empty: it ended without one.
+    seconds: float
+
+
+def list_commands(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The kernel half's pytest and the other's. They share no cache of what failed last."""
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return [*pytest, *KERNEL_PATHS], [*pytest, *(f"--ignore={path}" for path in KERNEL_PATHS), "tests"]
+
+
+def find_closing(log: str) -> str:
+    """pytest's closing line in what it printed; empty where there is none."""
+    found = [line for line in log.splitlines() if _CLOSING.match(line)]
+    return found[-1] if found else ""
+
+
+def add_up(closings: Sequence[str]) -> str:
+    """`N passed, N failed, N skipped`; an error counts as failed, and so does a half without a closing line."""
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for closing in closings:
+        if not closing:
+            counts["failed"] += 1
+        for number, word in _COUNT.findall(closing):
+            counts[_COUNTED_AS.get(word, word)] += int(number)
+    return ", ".join(f"{number} {word}" for word, number in counts.items())
+
+
+def run_half(name: str, command: Sequence[str], out: IO[str] | None) -> Result:
+    """Runs it to its end; its output goes to its log, and to `out` as it comes."""
+    started = time.monotonic()
+    log = LOGS / f"{name}.log"
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if out is not None:
+                out.write(line)
+                out.flush()
+    return Result(
+        name=name,
+        status=process.returncode,
+        closing=find_closing(log.read_text()),
+        seconds=time.monotonic() - started,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0 only if both halves passed, and the images were built and shown to work or could not be built here."""
+    is_with_images = "--images" in arguments
+    kernel, rest = list_commands([argument for argument in arguments if argument != "--images"])
+    LOGS.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+
+    def run_other() -> None:
+        results.append(run_half("rest", rest, None))
+        if is_with_images:
+            results.append(run_half("images-build", [*IMAGES, "--build"], None))
+
+    other = threading.Thread(target=run_other, name="rest")
+    other.start()
+    results.append(run_half("kernel", kernel, sys.stdout))
+    other.join()
+    for result in results:
+        if result.name != "kernel":
+            print(f"\n#### {result.name}\n{(LOGS / f'{result.name}.log').read_text()}", flush=True)
+    if is_with_images:
+        print("#### images", flush=True)
+        results.append(run_half("images", IMAGES, sys.stdout))
+    print()
+    for result in results:
+        print(f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip())
+    print(add_up([result.closing for result in results if result.name in HALVES]), flush=True)
+    return 0 if is_passed(results) else 1
+
+
+def is_passed(results: Sequence[Result]) -> bool:
+    """Whether nothing failed and some test ran."""
+    halves = [result for result in results if result.name in HALVES]
+    images = [result for result in results if result.name not in HALVES]
+    return (
+        all(result.status in (0, _NO_TESTS) and result.closing for result in halves)
+        and any(result.status == 0 for result in halves)
+        and all(result.status in (0, NOT_BUILT) for result in images)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
