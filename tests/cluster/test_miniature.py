@@ -122,10 +122,13 @@ def build(cluster: Cluster) -> dict[str, Pod]:
             namespace="infra",
             ports=({"name": "http", "containerPort": 8000, "hostPort": 80},),
         ),
+        # Served and called on one node, through Service addresses alone.
+        "stock": add_deployment(cluster, "stock", 2, "eeeee"),
+        "till": add_deployment(cluster, "till", 2, "fffff"),
         "cart-1": cluster.add_pod("cart-0", node=1, owner=("StatefulSet", "cart"), workload="cart"),
         "cart-2": cluster.add_pod("cart-1", node=2, owner=("StatefulSet", "cart"), workload="cart"),
     }
-    for name in ("orders-2", "orders-3"):
+    for name in ("orders-2", "orders-3", "stock"):
         cluster.run(pods[name], "serve", port=8080)
     cluster.run(pods["users"], "serve", port=8081, address="::1")
     cluster.run(pods["agent"], "serve", port=9100)
@@ -134,6 +137,7 @@ def build(cluster: Cluster) -> dict[str, Pod]:
     orders = [pods["orders-2"], pods["orders-3"]]
     cluster.add_service("orders", orders, address="10.96.0.10", port=8080, type="NodePort", node_port=30080)
     cluster.add_service("users", [pods["users"]], address="10.96.0.20", port=8080)
+    cluster.add_service("stock", [pods["stock"]], address="10.96.0.40", port=8080)
     # A Service without a selector, whose server nobody watches.
     cluster.api.put(make_service("legacy", address="10.96.0.30"))
     cluster.api.put(make_ingress("web", make_path("/api")))
@@ -144,6 +148,8 @@ def build(cluster: Cluster) -> dict[str, Pod]:
             ("fd00:96::10", 80): [(pod.interface.address_6, 8080) for pod in orders],
             ("", 30080): ends_4,
             ("10.96.0.20", 80): [(pods["users"].interface.address_4, 8080)],
+            ("10.96.0.40", 80): [(pods["stock"].interface.address_4, 8080)],
+            ("fd00:96::40", 80): [(pods["stock"].interface.address_6, 8080)],
             ("10.96.0.30", 80): [(OUTSIDE_ADDRESS, 8090)],
         },
         host_ports={(1, 80): (pods["edge"].interface.address_4, 8000)},
@@ -171,6 +177,8 @@ def call_all(shop: Shop, pods: Mapping[str, Pod]) -> None:
     cluster.call(pods["cart-1"], service_6, count=31)
     cluster.call(pods["cart-2"], service, count=53, first=1000)
     cluster.call(pods["cart-2"], target("legacy", "10.96.0.30", 80), count=11)
+    cluster.call(pods["till"], target("stock", "10.96.0.40", 80), count=37)
+    cluster.call(pods["till"], target("stock", "fd00:96::40", 80), count=19)
     # From the node's own network, and from outside through a port of every node: both with the node's address.
     cluster.call(pods["agent"], service, count=17)
     outside = {"cgroup": None, "netns": cluster.network.outside.path, "source": OUTSIDE_ADDRESS}
@@ -262,6 +270,19 @@ def test_a_client_is_named_on_its_own_node_and_on_others(shop: Shop) -> None:
     local = shop.inventory.get(f"/consumers/address:{shop.pods['cart-2'].interface.address_4}")
     # What its own node served: by the cgroup of the socket, not by the address.
     assert set(local["calls_by_workload"]) == {"shop/cart"}
+
+
+def test_a_client_through_a_service_address_on_its_own_node_is_named(shop: Shop) -> None:
+    """Its connection has other addresses at the server than at itself, so no socket leads to it: its sensor names it by
+    who holds its address."""
+    assert shop.count("stock") == shop.cluster.total("stock")
+    assert shop.count("stock").total() == 56
+    interface = shop.pods["till"].interface
+    named = {
+        address: shop.inventory.get(f"/consumers/address:{address}")["calls_by_workload"]
+        for address in (interface.address_4, interface.address_6)
+    }
+    assert named == {interface.address_4: {"shop/till": 37}, interface.address_6: {"shop/till": 19}}
 
 
 def test_the_address_called_and_what_it_reaches_are_both_known(shop: Shop) -> None:
