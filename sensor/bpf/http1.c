@@ -103,6 +103,8 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
       }
       return PASS;
     }
+    if (c->kind == K_NEW && !is_deferred && direction == INGRESS && await_first(sk, c, f, &p))
+      return release(f);
     if (c->kind == K_NEW && state == S_NONE) {
       if (!is_flip && !is_closing)
         return release(f); /* In the middle of something older than the sensor. */

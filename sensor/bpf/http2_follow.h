@@ -324,8 +324,12 @@ static __always_inline void begin_flow(struct __sk_buff *skb, struct bpf_sock *s
   f->state = FOLLOW_RAW;
   if (direction == INGRESS)
     f->next -= find_missing(sk, sequence, &is_fresh);
-  if (f->next != sequence)
+  if (f->next != sequence) { /* The beginning comes later: an event without bytes says where it is, so that it is waited for. */
+    f->at = f->out_from = f->next;
+    f->out_size = 0;
+    f->sending = E_BYTES;
     return;
+  }
   if (base->preface)
     n = match_preface(skb, offset, base->preface);
   else if (c->stream_flags & (is_client | S_JOINED) || !c->stream_flags)
@@ -384,7 +388,7 @@ static __always_inline u8 order_frames(struct __sk_buff *skb, struct streams *s,
     }
   }
   f->next = sequence + length;
-  if (V(f->state) == FOLLOW_RAW && !V(f->turn)) {
+  if (V(f->state) == FOLLOW_RAW && !V(f->turn) && !V(f->sending)) {
     u8 kind;
     u32 most = s->max_stream ? s->max_stream + STREAMS_AHEAD : STREAM_MAX;
     if (find_frames(skb, V(f->offset), most, &kind) != SIGN_NONE)

@@ -25,6 +25,22 @@ static __always_inline u32 find_missing(struct bpf_sock *sk, u32 sequence, int *
   return missing > 0 ? missing : 0;
 }
 
+/* 1: the connection's first segment is late, so this one waits for it as behind any hole. */
+static __always_inline int await_first(struct bpf_sock *sk, struct conn *c, struct flow *f, const struct packet *p) {
+  int is_fresh;
+  u32 missing = find_missing(sk, p->sequence, &is_fresh);
+  if (!missing)
+    return 0;
+  count(C_GAPS);
+  f->next = p->sequence - missing;
+  f->high = p->sequence + p->length;
+  f->waiting = 1;
+  f->filling = 0;
+  f->parse.state = S_NONE;
+  c->last_direction = 0;
+  return 1;
+}
+
 static __always_inline int is_listened(u32 port) {
   u8 *value = listening.lookup(&port);
   return value && *value;

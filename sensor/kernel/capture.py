@@ -190,7 +190,7 @@ class Capture:
             value=round(self._meter.ns_per_call),
             is_total=False,
         )
-        return (tell_way(is_fallback=False), per_call)
+        return (tell_way(is_fallback=False), per_call, *self._streams.figures())
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""

@@ -9,6 +9,7 @@ from typing import Final
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_frames import Frame
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
@@ -25,7 +26,7 @@ NumberedCall = tuple[int, StreamCall]  # (connection, call).
 class Http2Connections:
     """Mutable state. `strings` is shared by all decoders."""
 
-    __slots__ = ("_connections", "_held", "_held_total", "_strings", "forgotten")
+    __slots__ = ("_connections", "_held", "_held_total", "_strings", "ended", "forgotten")
 
     def __init__(self) -> None:
         self._strings = HuffmanStrings()
@@ -33,6 +34,7 @@ class Http2Connections:
         self._held: dict[int, int] = {}
         self._held_total = 0
         self.forgotten = 0  # Connections given up for room; their open calls were told.
+        self.ended = Http2Counts()  # Of the connections that are over.
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -103,7 +105,16 @@ class Http2Connections:
         if connection is not None:
             self._held_total -= self._held.pop(number)
             connection.close(time_ns, calls)
+            self.ended.add(connection.counts)
         return [(number, call) for call in calls]
+
+    def count(self) -> Http2Counts:
+        """Of all connections, those that are over and those that go on."""
+        counts = Http2Counts()
+        counts.add(self.ended)
+        for connection in self._connections.values():
+            counts.add(connection.counts)
+        return counts
 
     def poll(self, now_ns: int, early_after_ns: int = DEFAULT_EARLY_AFTER_NS) -> list[NumberedCall]:
         """Early halves of calls whose response lasts, and calls given up after a loss."""

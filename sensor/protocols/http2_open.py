@@ -121,7 +121,7 @@ class OpenStreams:
         if stream is None:
             if len(self.early) >= MAX_EARLY:
                 del self.early[next(iter(self.early))]
-                self.counts.orphan_responses += 1
+                self._miss(1)
             stream = self.early[number] = Stream(number, self._losses)
         return stream
 
@@ -136,7 +136,7 @@ class OpenStreams:
         if self.early:  # Streams are opened in order, so those before this one never will be.
             for passed in [early for early in self.early if early < number]:
                 del self.early[passed]
-                self.counts.orphan_responses += 1
+                self._miss(1)
         return stream
 
     def end_side(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:
@@ -205,7 +205,7 @@ class OpenStreams:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         for number in list(self.streams):
             self._end_numbered(number, time_ns, calls)
-        self.counts.orphan_responses += len(self.early)
+        self._miss(len(self.early))
         self.early.clear()
 
     def find_pattern(self, opened: OpenedStream) -> CallPattern | None:
@@ -246,6 +246,11 @@ class OpenStreams:
         stream.last_ns = opened.last_ns
         self.streams[opened.number] = stream
         return stream
+
+    def _miss(self, count: int) -> None:
+        """So many were answered, and what was asked will not be known."""
+        self.counts.orphan_responses += count
+        self.counts.unasked += count
 
     def _end_numbered(self, number: int, time_ns: int, calls: list[StreamCall]) -> None:
         stream = self.find(number)

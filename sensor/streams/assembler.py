@@ -3,8 +3,8 @@
 A connection begins with its first event, whatever that is, and ends when both directions have, when the server's has,
 or with a reset. All is bounded by `sensor.protocols.http2_connections`; whoever is forgotten there is joined anew.
 
-Account, in the exchange stage: a call is seen and used when it is told. What the ring had no room for the kernel counts
-(`C_STREAMS_LOST`).
+Account, in the exchange stage: a call is seen and used when it is told, and seen and dropped where it was answered and
+its request never came. What the ring had no room for the kernel counts (`C_STREAMS_LOST`).
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from sensor.calls import Exchange, Role
-from sensor.exchange import name_address
+from sensor.exchange import DROP_HEAD_LOST, name_address
 from sensor.health import Figure, StageCounter
 from sensor.kernel.abi import FRAMES_EVENT, FRAMES_HEAD, EventKind, StreamFlag
 from sensor.protocols.http1 import Malformed, parse_request_head
@@ -89,7 +89,8 @@ class StreamAssembler:
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
         self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
         self._polled_ns = -POLL_INTERVAL_NS
-        self.calls = 0  # Told and not counted by the kernel.
+        self.calls = 0  # Told or missed, and not counted by the kernel.
+        self._missed = 0
         self.lost_bytes = 0
 
     def __len__(self) -> int:
@@ -152,6 +153,7 @@ class StreamAssembler:
             self._tell(self._streams.account(number), out)
         if len(alike.figures) > gathered:
             self._count_alike(gathered)
+        self._count_missed()
         return out
 
     def pop_alike_counts(self) -> list[tuple[Exchange, int]]:
@@ -168,6 +170,15 @@ class StreamAssembler:
         self.calls += total
         self._stage.see(total)
         self._stage.use(total)
+
+    def _count_missed(self) -> None:
+        """Calls of connections that are over of which only the answer was seen."""
+        missed = self._streams.ended.unasked - self._missed
+        if missed:
+            self._missed += missed
+            self.calls += missed
+            self._stage.see(missed)
+            self._stage.drop(DROP_HEAD_LOST, missed)
 
     def upgrade(self, exchange: Exchange, now_ns: int) -> bool:
         """Whether this call of HTTP/1 may go on as stream 1 of HTTP/2, and is told as that."""
@@ -202,7 +213,14 @@ class StreamAssembler:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
+        counts = self._streams.count()
+        totals = (
+            ("http2_losses", "Times a direction of HTTP/2 went on with an unknown table", counts.losses),
+            ("http2_orphan_responses", "Answers whose request was not seen, or had ended", counts.orphan_responses),
+            ("http2_given_up_calls", "Calls told as ended because a loss left them in doubt", counts.given_up),
+        )
         return (
+            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
             Figure(
                 name="http2_connections",
                 documentation="HTTP/2 connections that are followed",

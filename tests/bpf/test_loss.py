@@ -5,6 +5,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,14 @@ from pathlib import Path
 import pytest
 
 from sensor.calls import Exchange
+from sensor.kernel.capture import Capture
+from sensor.protocols.http2_frames import PREFACE
 from tests.bpf.test_capture import rows
+from tests.bpf.test_http2 import collect as collect_streams
+from tests.bpf.test_http2 import rows as stream_rows
 from tests.bpf.wire import chunked, connected, receive_exactly, request, response, serving
+from tests.sensor.protocols.hpack_encoder import Encoder
+from tests.sensor.protocols.http2_wire import write_headers, write_settings
 
 pytestmark = pytest.mark.kernel
 
@@ -99,3 +106,77 @@ def test_connections_under_loss(collect: Collect) -> None:
             exchanges = collect(port, 23)
         assert dropped() > 0
     assert rows(exchanges) == [("GET /one", 200, len(sent), len(back))] * 23
+
+
+@contextmanager
+def losing_first(port: int) -> Iterator[None]:
+    """Drops the first segment to a port that carries more than an acknowledgement, and nothing after it."""
+    nft = shutil.which("nft") or "/usr/sbin/nft"
+    if not Path(nft).exists():
+        pytest.skip("nft is not installed")
+    table = f"apidae_test_{os.getpid()}"
+    rules = f"""table inet {table} {{
+      chain input {{
+        type filter hook input priority 0;
+        tcp dport {port} meta length > 100 numgen inc mod 1000000 0 counter drop
+      }}
+    }}"""
+    loaded = subprocess.run([nft, "-f", "-"], input=rules, text=True, capture_output=True, check=False)
+    if loaded.returncode:
+        pytest.skip(f"nftables does not work here: {loaded.stderr.strip()}")
+    try:
+        yield
+        listing = subprocess.run([nft, "list", "table", "inet", table], capture_output=True, text=True, check=True)
+        assert "counter packets 1 " in listing.stdout, listing.stdout
+    finally:
+        subprocess.run([nft, "delete", "table", "inet", table], check=True)
+
+
+def test_a_connection_of_http2_whose_first_segment_comes_second(capture: Capture) -> None:
+    """What came before it, a frame of its own, does not begin the connection: the preface and three requests follow."""
+    requests = Encoder()
+    fields = [[(b":method", b"GET"), (b":path", b"/first/%d" % number), (b":authority", b"h")] for number in range(4)]
+    asked = [write_headers(1 + 2 * n, requests.encode(one), is_end=True) for n, one in enumerate(fields)]
+    opening, rest = PREFACE + write_settings() + b"".join(asked[:3]), write_settings(is_ack=True)
+    responses = Encoder()
+
+    def answer(connection: socket.socket) -> None:
+        receive_exactly(connection, len(opening + rest))
+        for stream in (1, 3, 5):
+            connection.sendall(write_headers(stream, responses.encode([(b":status", b"200")]), is_end=True))
+        receive_exactly(connection, len(asked[3]))
+        connection.sendall(write_headers(7, responses.encode([(b":status", b"200")]), is_end=True))
+
+    port = free_port()
+    with losing_first(port), serving(answer, port=port), connected(port) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.settimeout(10)
+        client.sendall(opening)
+        client.sendall(rest)
+        time.sleep(0.5)
+        client.sendall(asked[3])
+        told = collect_streams(capture, port, 4)
+    assert stream_rows(told) == [("GET", f"/first/{number}", 200) for number in range(4)]
+    assert not [one for one in told if one.call.is_lossy or one.call.has_unknown_fields]
+
+
+def test_a_call_of_http1_whose_first_segment_comes_second(collect: Collect) -> None:
+    head, body = request("POST", "/first", body=b"u" * 3_000).split(b"\r\n\r\n", 1)
+    second = request("GET", "/second" + "x" * 60)
+
+    def answer(connection: socket.socket) -> None:
+        receive_exactly(connection, len(head) + 4 + len(body))
+        connection.sendall(response(201, b"d"))
+        receive_exactly(connection, len(second))
+        connection.sendall(response(200, b"e"))
+
+    port = free_port()
+    with losing_first(port), serving(answer, port=port), connected(port) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.settimeout(10)
+        client.sendall(head + b"\r\n\r\n")
+        client.sendall(body)
+        assert receive_exactly(client, len(response(201, b"d")))
+        client.sendall(second)
+        exchanges = collect(port, 2)
+    assert [(one.status_code, one.is_lossy) for one in exchanges] == [(201, False), (200, False)]

@@ -247,3 +247,16 @@ def test_noise_is_never_an_error(assembler: StreamAssembler) -> None:
         )
         take(assembler, [head + source.randbytes(size)])
         assembler.poll(source.randrange(1 << 40))
+
+
+def test_answers_that_nobody_was_seen_to_ask_for_are_missed_calls(assembler: StreamAssembler) -> None:
+    peer = Peer(assembler)
+    peer.begin()
+    assert [one for stream in (1, 3, 5) for one in peer.answer(stream)] == []
+    peer.ask(5)
+    peer.end(EGRESS)
+    account = assembler._stage.count()
+    assert (account.seen, account.used, account.dropped) == (3, 1, (("request_head_lost", 2),))
+    assert assembler.calls == 3
+    figures = {figure.name: figure.value for figure in assembler.figures()}
+    assert figures["http2_orphan_responses"] == 2

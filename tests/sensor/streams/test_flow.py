@@ -207,3 +207,21 @@ def test_what_is_held_behind_a_hole_does_not_wait_for_ever() -> None:
     pieces = flow.poll(3) + flow.poll(3 + PATIENCE_NS)
     assert [type(piece) for piece in pieces] == [Gap, Chunk]
     assert not flow.is_waiting
+
+
+def test_what_is_known_to_be_missing_at_the_beginning_is_waited_for() -> None:
+    """The first segment was lost on the way: an event without bytes says where the direction begins."""
+    flow = FrameFlow()
+    pieces = flow.take_bytes(100, b"", 1)
+    pieces += flow.take_bytes(100 + len(HEADERS), write_frame(4, 1, 0, b""), 2)
+    pieces += flow.take_frames(100 + len(HEADERS) + 9, len(DATA), 0, elide(DATA), 3)
+    assert flow.is_waiting
+    assert not [piece for piece in pieces if isinstance(piece, Gap)]
+    pieces += flow.take_bytes(100, HEADERS, 4)
+    assert not flow.is_waiting
+    start = (1 << 32) + 100
+    assert [shape for shape in shapes(pieces) if shape[2]] == [
+        ("bytes", start, len(HEADERS), 0),
+        ("bytes", start + len(HEADERS), 9, 0),
+        ("frame", start + len(HEADERS) + 9, len(DATA), FrameKind.DATA),
+    ]
