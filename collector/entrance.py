@@ -12,6 +12,8 @@ import time
 
 import grpc
 
+from collector.alerts.alert import AlertKind
+from collector.alerts.expiry import Validity
 from collector.config import CollectorSettings, split_address
 from collector.ingest.enrollment_service import EnrollmentService
 from collector.ingest.service import GRPC_LIMIT_BYTES, IngestService
@@ -73,6 +75,24 @@ class Entrance:
     def authorities(self) -> bytes:
         """PEM by which sensors know this collector; empty where they know it otherwise."""
         return self._trust.bundle if self._trust is not None else b""
+
+    def list_validities(self) -> tuple[Validity, ...]:
+        """From when to when the certificates hold that are used now; none without TLS."""
+        if self._trust is None:
+            return ()
+        trust, authority = self._trust, self._trust.authority.certificate
+        return (
+            Validity(
+                kind=AlertKind.COLLECTOR_CERTIFICATE,
+                not_before=trust.server_not_before,
+                not_after=trust.server_not_after,
+            ),
+            Validity(
+                kind=AlertKind.AUTHORITY_CERTIFICATE,
+                not_before=authority.not_valid_before_utc.timestamp(),
+                not_after=authority.not_valid_after_utc.timestamp(),
+            ),
+        )
 
     @property
     def server_files(self) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from functools import partial
 
 import uvicorn
 
+from collector.alerts.expiry import ExpiryWatch
 from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
 from collector.compose import Collector, compose_collector
@@ -107,6 +108,7 @@ class _Life:
         self._writer_error = ""
         self._evicted_rows = 0
         self._silence = SilenceWatch()
+        self._expiry = ExpiryWatch(collector.settings.sensor_certificate_seconds)
         self._keys = collector.keys
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
         self._ingest = IngestService(
@@ -283,11 +285,13 @@ class _Life:
             self._count("housekeeping_errors", error)
 
     def _watch_sensors(self) -> None:
-        findings = self._silence.look(self._collector.sensors.list_statuses(), time.time())
-        if findings.reports:
-            self._collector.desk.take_reports(findings.reports)
-        for kind, node in findings.healed:
-            self._collector.desk.settle(kind, node)
+        sensors, now = self._collector.sensors.list_statuses(), time.time()
+        validities = self._entrance.list_validities()
+        for findings in (self._silence.look(sensors, now), self._expiry.look(sensors, validities, now)):
+            if findings.reports:
+                self._collector.desk.take_reports(findings.reports)
+            for kind, node in findings.healed:
+                self._collector.desk.settle(kind, node)
 
     def _read_keys(self) -> None:
         """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""

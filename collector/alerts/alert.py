@@ -22,6 +22,9 @@ class AlertKind(StrEnum):
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"
     SENSOR_LAG = "sensor_lag"
+    SENSOR_CERTIFICATE = "sensor_certificate"  # A sensor's ends soon and was not renewed.
+    COLLECTOR_CERTIFICATE = "collector_certificate"  # That of the collector's listeners.
+    AUTHORITY_CERTIFICATE = "authority_certificate"  # That of the authority of all of them.
 
 
 class AlertState(StrEnum):

@@ -57,7 +57,7 @@ class Trust:
         self.revocations = Revocations()
         self.version = 0
         self._given_bundle = b""
-        self.server_not_after = 0.0  # Unix seconds.
+        self.server_not_before, self.server_not_after = 0.0, 0.0  # Unix seconds.
 
     @property
     def authority(self) -> Authority:
@@ -97,6 +97,7 @@ class Trust:
         is_ours = _is_issued_by(leaf, authority)
         self._authority, self._seen, self._context = authority, seen, context
         self._given_bundle = authority.bundle if is_ours else b""
+        self.server_not_before = leaf.not_valid_before_utc.timestamp()
         self.server_not_after = leaf.not_valid_after_utc.timestamp()
         # For one-time tokens; without it the sensor must know the authority of our certificate already.
         write_private(self.directory / PIN_FILE, (fingerprint(authority.anchor) if is_ours else NO_PIN).encode())

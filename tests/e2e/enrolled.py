@@ -53,13 +53,13 @@ def enroll(address: str, state: Path, token: str, *extra: str) -> Done:
 
 
 @asynccontextmanager
-async def dialling(address: str, directory: Path, keeper: CertificateKeeper) -> AsyncIterator[Uplink]:
+async def dialling(address: str, directory: Path, keeper: CertificateKeeper, token: str = "") -> AsyncIterator[Uplink]:
     spool = Spool(directory / f"spool-{random.random()}", boot_id=BOOT, limit_bytes=1 << 20)
     uplink = Uplink(
         settings=UplinkSettings(
             target=parse_target(address),
             identity=IDENTITY,
-            token=str,
+            token=lambda: token,
             first_backoff_seconds=0.05,
             longest_backoff_seconds=0.1,
         ),
@@ -78,15 +78,17 @@ async def dialling(address: str, directory: Path, keeper: CertificateKeeper) -> 
         spool.close()
 
 
-def greet(address: str, directory: Path, **files: object) -> str:
+def greet(address: str, directory: Path, token: str = "", **files: object) -> str:
     """One sensor's dial: "" when it was welcomed, else what it says of the failure."""
     keeper = make_keeper(directory, parse_target(address), **files)  # type: ignore[arg-type]
 
     async def dial() -> str:
-        async with dialling(address, directory, keeper) as uplink:
+        async with dialling(address, directory, keeper, token) as uplink:
             welcome = asyncio.create_task(uplink.wait_welcome())
             try:
                 async with asyncio.timeout(30):
+                    # gRPC's core now and then loses a refusal's status ("INTERNAL: Internal error from Core"), and the
+                    # next dial gets it; a dial that reaches nobody is told by its status at once.
                     while not welcome.done() and "UNAVAILABLE" not in uplink.last_error:
                         await asyncio.sleep(0.01)
                 if welcome.done():

@@ -3,10 +3,14 @@
 import asyncio
 import json
 import ssl
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -186,8 +190,8 @@ def test_the_authority_is_rotated_and_nobody_is_left_behind(own: Own, tmp_path: 
     assert again.returncode == 1 and "lasts for 30.0 days more" in again.stderr
 
 
-def write_server(directory: Path, authority: Authority, name: str = "127.0.0.1") -> None:
-    pair = issue_server_certificate(authority, [name], now=time.time(), seconds=DAY)
+def write_server(directory: Path, authority: Authority, name: str = "127.0.0.1", *, age_seconds: float = 0.0) -> None:
+    pair = issue_server_certificate(authority, [name], now=time.time() - age_seconds, seconds=DAY)
     replace(directory / "tls.key", pair.key)
     replace(directory / "tls.crt", pair.chain)
 
@@ -246,6 +250,70 @@ def test_files_of_the_operator_are_read_again(tmp_path: Path) -> None:
         assert httpx.get(f"https://{collector.ready['http']}/healthz", verify=context, timeout=30).status_code == 200
     finally:
         assert collector.stop() == 0
+
+
+@contextmanager
+def receive_alerts() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook's address, and the alerts that came."""
+    received: list[dict[str, Any]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/alerts", received
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_certificates_that_end_unrenewed_are_alerts_until_they_are(tmp_path: Path) -> None:
+    authority = make_authority(time.time())
+    files = tmp_path / "files"
+    files.mkdir()
+    write_authority(files, authority)
+    write_server(files, authority, age_seconds=0.9 * DAY)
+    pair = make_pair(tmp_path, authority, seconds=2 * DAY)  # Of the 30 days that one is given for.
+    flags = [f"--{name}={files / file}" for name, file in FILES.items()]
+    with receive_alerts() as (url, told):
+        settings = tmp_path / "collector.toml"
+        settings.write_text(f'webhook_url = "{url}"\n')
+        collector = RunningCollector(
+            tmp_path / "data", "--sensor-auth", "certificate", "--config", str(settings), *flags
+        )
+        try:
+            own = {"ca_file": files / "ca.crt", "cert_file": pair.certificate, "key_file": pair.key}
+            keeper = make_keeper(tmp_path, parse_target(collector.ready["grpc"]), **own)
+
+            def are_told(state: str, *kinds: str) -> bool:
+                return {alert["kind"] for alert in told if alert["state"] == state} == set(kinds)
+
+            async def main() -> None:
+                async with dialling(collector.ready["grpc"], tmp_path, keeper):
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        while not are_told("open", "sensor_certificate", "collector_certificate"):
+                            await asyncio.sleep(0.05)
+                    await asyncio.to_thread(write_server, files, authority)
+                    await asyncio.to_thread(make_pair, tmp_path, authority, seconds=30 * DAY)
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        while not are_told("closed", "sensor_certificate", "collector_certificate"):
+                            await asyncio.sleep(0.05)
+
+            asyncio.run(main())
+        finally:
+            assert collector.stop() == 0
+    titles = {alert["kind"]: alert["title"] for alert in told}
+    assert titles["sensor_certificate"].startswith("The certificate of sensor node-1 expires on 20")
+    assert titles["collector_certificate"].startswith("The certificate of the collector's listeners expires on 20")
 
 
 FILES = {"tls-cert-file": "tls.crt", "tls-key-file": "tls.key", "ca-cert-file": "ca.crt", "ca-key-file": "ca.key"}

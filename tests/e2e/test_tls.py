@@ -3,8 +3,6 @@
 The sensor's own uplink against the real collector; no capture, so no root.
 """
 
-import asyncio
-import random
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from sensor.clock import Clock
-from sensor.spool import Spool
-from sensor.uplink.client import Uplink, UplinkRejectedError, UplinkSettings
-from sensor.uplink.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.e2e.certificates import Certificate, make_certificate
-from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
+from tests.e2e.enrolled import greet
 
 pytestmark = pytest.mark.store
 
@@ -40,45 +34,6 @@ def collector(data: Path, certificate: Certificate) -> Iterator[RunningCollector
     )
     yield running
     assert running.stop() == 0
-
-
-def greet(address: str, directory: Path, *, token: str, ca_file: Path | None, server_name: str = "") -> str:
-    """One sensor's dial: "" when it was welcomed, else what it says of the failure."""
-
-    async def dial() -> str:
-        spool = Spool(directory / f"spool-{random.random()}", boot_id=BOOT, limit_bytes=1 << 20)
-        uplink = Uplink(
-            settings=UplinkSettings(
-                target=parse_target(address),
-                identity=IDENTITY,
-                token=lambda: token,
-            ),
-            keeper=make_keeper(directory, parse_target(address), ca_file=ca_file, server_name=server_name),
-            spool=spool,
-            clock=Clock(),
-            listener=Listener(),
-            random_source=lambda: 0.5,
-        )
-        running = asyncio.create_task(uplink.run())
-        welcome = asyncio.create_task(uplink.wait_welcome())
-        try:
-            async with asyncio.timeout(30):
-                # gRPC's core now and then loses a refusal's status ("INTERNAL: Internal error from Core"), and the
-                # next dial gets it; a dial that reaches nobody is told by its status at once.
-                while not welcome.done() and "UNAVAILABLE" not in uplink.last_error:
-                    await asyncio.sleep(0.01)
-            if welcome.done():
-                welcome.result()
-            return uplink.last_error
-        except UplinkRejectedError as error:
-            return str(error)
-        finally:
-            running.cancel()
-            welcome.cancel()
-            await asyncio.gather(running, welcome, return_exceptions=True)
-            spool.close()
-
-    return asyncio.run(dial())
 
 
 def test_sensor_is_welcome_with_authority_name_and_token(
