@@ -34,6 +34,7 @@ class CgroupOwner:
         ""  # Of a container: docker, containerd, cri-o, podman, lxc, nspawn, or empty where the path does not tell.
     )
     pod_uid: str = ""  # Of the Pod in which the container runs, as the kubelet knows it.
+    user_id: int | None = None  # Of a container: who runs it without root.
 
 
 NOBODY = CgroupOwner(kind=OwnerKind.NONE)
@@ -139,6 +140,8 @@ UNNAMING_UNITS: tuple[UnitRule, ...] = tuple(
 # systemd src/basic/cgroup-util.c, cg_path_get_unit: slices are skipped, the next component is the unit.
 _SLICE = re.compile(r"[^/]+\.slice")
 _UNIT = re.compile(r"[^/]+\.(service|scope|socket|mount|swap)")
+# systemd src/login/logind-user.c: a user's slice, of which a rootless container's cgroup is a part.
+_USER_SLICE = re.compile(r"user-(?P<uid>[0-9]{1,10})\.slice")
 _USER_MANAGER = re.compile(r"user@[0-9]+\.service")
 # systemd.socket(5), Accept=yes: one instance a connection, `name@N-local-remote` or `name@N-pid-uid`; the instance is
 # no name.
@@ -163,7 +166,18 @@ def own_path(path: str) -> CgroupOwner:
     unit = _find_unit(components[:depth])
     if unit and not (container and unit in RUNTIME_UNITS):
         return CgroupOwner(kind=OwnerKind.UNIT, name=unit)
-    return container or NOBODY
+    if container is None:
+        return NOBODY
+    return replace(container, user_id=_find_user(components[:depth]))
+
+
+def _find_user(components: list[str]) -> int | None:
+    """The user in whose slice a cgroup lies; None where it is in none, or in root's."""
+    for component in components:
+        match = _USER_SLICE.fullmatch(component)
+        if match:
+            return int(match["uid"]) or None
+    return None
 
 
 def _find_container(components: list[str]) -> tuple[CgroupOwner | None, int]:

@@ -14,15 +14,15 @@ KIND: Final = "Container"
 class ContainerTable:
     """Thread-safe: one thread asks for names, another for what is told. Keeps the `WORKLOADS_MAX` seen last."""
 
-    def __init__(self, read: Callable[[str], Container]) -> None:
-        """`read` gives the container of an id."""
+    def __init__(self, read: Callable[[str, int | None], Container]) -> None:
+        """`read` gives the container of an id and the user who runs it without root."""
         self._read = read
         self._images: dict[str, WorkloadFacts] = {}  # By container id, the first seen first.
         self._lock = threading.Lock()
 
-    def name(self, container_id: str) -> str:
+    def name(self, container_id: str, uid: int | None = None) -> str:
         """The name of a container, or its short id. Reads files, a millisecond or so."""
-        container = self._read(container_id)
+        container = self._read(container_id, uid)
         if container.image is not None:
             facts = WorkloadFacts(
                 cluster="",

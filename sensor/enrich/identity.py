@@ -112,12 +112,12 @@ class NodeIdentity:
         listeners: ListenerTable,
         sockets: NodeSockets,
         processes: ProcessTable,
-        name_container: Callable[[str], str],
+        name_container: Callable[[str, int | None], str],
         clock: Callable[[], float],
         pods: Pods | None = None,
     ) -> None:
-        """`node` becomes the host name of its services; `name_container` maps a container id to a name; `clock`:
-        monotonic s; without `pods` there is no Kubernetes.
+        """`node` becomes the host name of its services; `name_container` maps a container's id and user to a name;
+        `clock`: monotonic s; without `pods` there is no Kubernetes.
         """
         self._cluster = cluster
         self._node = node
@@ -355,7 +355,7 @@ class NodeIdentity:
             )
         # Of a Pod that is not known (yet), its uid says more than nothing.
         return _Name(
-            workload=self._name_container(owner.name) if owner.name else f"pod-{owner.pod_uid}",
+            workload=self._name_container(owner.name, owner.user_id) if owner.name else f"pod-{owner.pod_uid}",
             kind=WorkloadKind.CONTAINER,
             process=asked,
             hop=_hop_of(process),

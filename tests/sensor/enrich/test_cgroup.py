@@ -11,11 +11,12 @@ OTHER_ID = "fedcba9876543210" * 4
 UID = "1b2c3d4e-0000-1111-2222-333344445555"
 POD = f"pod{UID}"
 SLICE = f"pod{UID.replace('-', '_')}.slice"  # As the systemd driver writes it.
+USER = "/user.slice/user-1000.slice/user@1000.service"
 STATIC = "0123456789abcdef" * 2
 
 
-def container(container_id: str, runtime: str, pod_uid: str = "") -> CgroupOwner:
-    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime, pod_uid=pod_uid)
+def container(container_id: str, runtime: str, pod_uid: str = "", user_id: int | None = None) -> CgroupOwner:
+    return CgroupOwner(kind=OwnerKind.CONTAINER, name=container_id, runtime=runtime, pod_uid=pod_uid, user_id=user_id)
 
 
 def pod(uid: str = UID) -> CgroupOwner:
@@ -51,7 +52,13 @@ def unit(name: str) -> CgroupOwner:
         ),
         (f"/kubepods.slice/kubepods-{SLICE}/crio-{ID}.scope/container", container(ID, "cri-o", UID)),
         (f"/machine.slice/libpod-{ID}.scope/container", container(ID, "podman")),
-        (f"/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope", container(ID, "podman")),
+        # Of users without root: podman's own scope, docker's, podman's cgroupfs driver in a session, root's.
+        (f"{USER}/user.slice/libpod-{ID}.scope/container", container(ID, "podman", user_id=1000)),
+        (f"{USER}/user.slice/docker-{ID}.scope", container(ID, "docker", user_id=1000)),
+        (f"{USER}/app.slice/docker.service/docker/{ID}", container(ID, "docker", user_id=1000)),
+        (f"/user.slice/user-1000.slice/session-3.scope/libpod-{ID}", container(ID, "podman", user_id=1000)),
+        (f"{USER}/app.slice/web.service/libpod-payload-{ID}", unit("web.service")),
+        (f"/user.slice/user-0.slice/session-1.scope/libpod_parent/libpod-{ID}", container(ID, "podman")),
         ("/machine.slice/machine-web.scope/payload/system.slice/nginx.service", container("web", "nspawn")),
         # Nested: the innermost container, and systemd inside a container is not the host's.
         (f"/docker/{ID}/kubelet/kubepods/burstable/{POD}/{OTHER_ID}", container(OTHER_ID, "", UID)),

@@ -10,7 +10,7 @@ from sensor.uplink.messages import write_coverage
 
 
 def make_table(**known: Container) -> ContainerTable:
-    return ContainerTable(lambda container_id: known[container_id])
+    return ContainerTable(lambda container_id, uid: known[container_id])
 
 
 def make_container(name: str, tag: str) -> Container:

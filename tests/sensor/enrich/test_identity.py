@@ -35,7 +35,7 @@ class Node:
             listeners=self.listeners,
             sockets=self.sockets,
             processes=processes,
-            name_container=lambda container_id: container_id[:12],
+            name_container=lambda container_id, uid: container_id[:12],
             clock=self.clock,
             pods=pods,
         )

@@ -82,7 +82,7 @@ def build_identity() -> NodeIdentity:
         listeners=ListenerTable(sockets, processes, clock=time.monotonic),
         sockets=sockets,
         processes=processes,
-        name_container=lambda container_id: container_id[:12],
+        name_container=lambda container_id, uid: container_id[:12],
         clock=time.monotonic,
     )
 
