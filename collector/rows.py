@@ -134,6 +134,9 @@ class RowBatch:
     records_measured: U64  # Of those, counted in bodies.
     request_bodies_read: U64  # Calls.
     response_bodies_read: U64
+    attacks: U64  # Calls whose request held an attack's payload.
+    attacks_confirmed: U64  # Answers that say that one worked.
+    payloads: Ragged  # Keyed hashes; the lowest 4 bits are an AttackClass, the next 4 an AttackEvidence.
     data: Ragged  # Kinds of data in bodies, of responses + 32, and the calls that carried them.
 
     def __len__(self) -> int:

@@ -3,8 +3,8 @@
 Windows are 10 s on unix time. A row normally leaves when its window has ended. What came of it in one second leaves
 right after that second when it is new to this sensor (its route, its consumer or its status class at the route) or
 crosses a trigger that policy sets (calls or distinct objects within the second) and has not done so for long
-(`aggregation.habits`); what left is then no longer in the window, so the rows of a window always add up to its calls.
-While the collector is away, windows merge to 60 s and nothing leaves early.
+(`aggregation.habits`), or holds a payload of an attack; what left is then no longer in the window, so the rows of a
+window always add up to its calls. While the collector is away, windows merge to 60 s and nothing leaves early.
 
 Calls wait as columns until their second has ended; then one pass makes them rows, which are added up at the window's
 end (`scripts/bench aggregate` says what that costs). Bounds: calls waiting, rows per endpoint and window, rows per
@@ -48,7 +48,7 @@ WINDOW_GRACE_NS: Final = SECOND_NS
 OPEN_WINDOWS_LIMIT: Final = 8
 # A window that begins later than this after now can only come from a clock that was set back: it closes at once.
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
-# Calls that wait for their second to end, 104 bytes each. Past it they are made rows at once, and triggers then see
+# Calls that wait for their second to end, 112 bytes each. Past it they are made rows at once, and triggers then see
 # that second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
 _LARGEST_U32: Final = (1 << 32) - 1
@@ -156,7 +156,9 @@ class Aggregator:
             record.calls,
             min(record.request_messages or 0, _LARGEST_U32),
             min(record.response_messages or 0, _LARGEST_U32),
-            *((0, 0, 0) if body is None else (min(body.records, _LARGEST_U32), body.data, body.flags.value)),
+            *((0, 0) if body is None else (min(body.records, _LARGEST_U32), body.data)),
+            record.payload,
+            0 if body is None else body.flags.value,
         )
         self._make_room()
         self._waiting.append(call)
@@ -285,6 +287,7 @@ class Aggregator:
         )
         if len(crossing):
             is_leaving[crossing] |= self._habits.find_news(rows.keys[crossing], calls[crossing], second)
+        is_leaving |= rows.payloads.lengths > 0  # Few, for heads that look like an attack come up within a budget.
         if is_leaving.all():
             left = rows
         else:

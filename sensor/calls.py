@@ -245,3 +245,5 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     has_unknown_fields: bool = False  # Of a head of HTTP/2: what they say (a credential, too) could not be seen.
     is_inferred: bool = False  # Path, method or status follow from other evidence than their own bytes.
     body: BodyFacts | None = None
+    # Keyed hash of an attack's payload, its low 8 bits what it is (sensor.attacks.classes); 0: none was seen.
+    payload: int = 0

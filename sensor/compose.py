@@ -14,6 +14,8 @@ from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
 from sensor.attach import open_capture
+from sensor.attacks.account import AttackAccount
+from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Exchange
@@ -21,6 +23,7 @@ from sensor.clock import Clock
 from sensor.columns import Calls
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
+from sensor.coverage.attacks import cover_attacks
 from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.hidden import Hidden, UnixPort
 from sensor.coverage.limits import list_limits
@@ -32,7 +35,7 @@ from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_wo
 from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
-from sensor.kernel.abi import OVERFLOW_KEY, Counter
+from sensor.kernel.abi import OVERFLOW_KEY, Counter, RecordFlag
 from sensor.kernel.loader import LoadedProgram
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
@@ -90,6 +93,7 @@ class Node:
         self._cgroup_watch = tables.cgroup_watch
         self._memory = PortMemory()
         self.left_out = Account()
+        self.attacks = AttackAccount()
 
     def start(self) -> None:
         """Follow cgroups and Pods; a first call is named where the API answers within seconds."""
@@ -131,7 +135,7 @@ class Node:
             is_total=True,
         )
         of_cluster = self._cluster.figures() if self._cluster is not None else ()
-        return (left_out, *self.gaps.figures(), *of_cluster)
+        return (left_out, *self.attacks.figures(), *self.gaps.figures(), *of_cluster)
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
@@ -155,7 +159,7 @@ class Node:
             memory=self._memory,
         )
         missed = (*list_limits(counters, unknown_service), *self.gaps.cover(unknown_service))
-        return [*rows, *missed, *self.left_out.cover(unknown_service)]
+        return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
 
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading
@@ -230,7 +234,9 @@ class NodeDescriber:
                 consumer_order=tuple(column.value for column in settings.consumer_order),
             ),
             knowledge.bodies,
+            open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
         )
+        self._attacks = node.attacks
         self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
         self._recogniser = build_recogniser(
             settings=knowledge.settings,
@@ -261,7 +267,9 @@ class NodeDescriber:
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
         """Rows of what the kernel recognised and is told."""
-        return self._recogniser.convert(self._gate.filter_records(records), offset_ns=offset_ns)
+        told = self._gate.filter_records(records)
+        self._attacks.unread += int(told["calls"][(told["flags"] & RecordFlag.SUSPICIOUS) != 0].sum())
+        return self._recogniser.convert(told, offset_ns=offset_ns)
 
     def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
         """Rows of what the kernel only added up and is told."""

@@ -143,6 +143,9 @@ class SensorSettings(BaseSettings):
     floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
     body_sample_seconds: float = Field(default=1.0, ge=0.1, le=3600)
     body_first_samples_count: int = Field(default=20, ge=0, le=1_000)
+    # Of what goes up whole, so many bytes a second are held against the attack rules, at most a fourth of them of one
+    # consumer; 0: none.
+    attack_bytes_per_second: int = Field(default=256 * 1024, ge=0, le=1024**3)
 
     # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()

@@ -106,7 +106,7 @@ class BatchConverter:
         of_route = np.array(found, np.int64).reshape(-1, 2)
         partitions = of_route[inverse, 0]
         order = find_order(partitions << 16 | routes, 22)
-        sizes = _ROW_BYTES + _OBJECT_BYTES * columns.rows.objects.lengths
+        sizes = _ROW_BYTES + _OBJECT_BYTES * (columns.rows.objects.lengths + columns.rows.payloads.lengths)
         sizes += _BUCKET_BYTES * (columns.rows.durations.lengths + columns.rows.sizes.lengths)
         sizes = sizes[order]
         is_first = find_runs(routes[order])
@@ -230,6 +230,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> Ser
         "principal": facts.principal[identities],
         "credential": facts.credential[identities],
         "objects_hash": rows.objects.values,
+        "payloads_hash": rows.payloads.values,
     }
     body = encode_columns(
         {_FIELDS[name]: column for name, column in varints.items()},
@@ -279,6 +280,9 @@ def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         "counted_messages_calls": rows.get_sum(Sum.COUNTED),
         "request_messages": rows.get_sum(Sum.REQUEST_MESSAGES),
         "response_messages": rows.get_sum(Sum.RESPONSE_MESSAGES),
+        "attacks": rows.get_sum(Sum.ATTACKS),
+        "attacks_confirmed": rows.get_sum(Sum.ATTACKS_CONFIRMED),
+        "payloads_len": rows.payloads.lengths,
     }
     return {name: column for name, column in columns.items() if column.any()}
 

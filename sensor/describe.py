@@ -7,13 +7,17 @@ The only room that sees head bytes and identity together. Takes an `Exchange` of
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 
+from sensor.attacks.evidence import Answer
+from sensor.attacks.reader import AttackedRequest, AttackReader
+from sensor.bodies.decoding import decode
 from sensor.bodies.estimates import Estimate
 from sensor.bodies.framing import Payload
-from sensor.bodies.reader import BodyCall, BodyReader
+from sensor.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
@@ -99,6 +103,7 @@ class Describer:
 
     __slots__ = (
         "_addresses",
+        "_attacks",
         "_bodies",
         "_find_consumer",
         "_hash",
@@ -117,9 +122,11 @@ class Describer:
         keyed_hash: KeyedHash,
         settings: DescribeSettings,
         bodies: BodyReader | None = None,
+        attacks: AttackReader | None = None,
     ) -> None:
-        """Without `bodies` nothing is told of bodies."""
+        """Without `bodies` nothing is told of bodies, without `attacks` nothing of attacks."""
         self._bodies = bodies
+        self._attacks = attacks
         self._templater = templater
         self._identity = identity
         self._hash = keyed_hash.compute
@@ -163,21 +170,17 @@ class Describer:
         credentials = self._principals.read(head)
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
         outcome = find_outcome(exchange.status_code, facts.rpc_status)
+        consumer = self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload)
         if facts.unknown:
             templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
         else:
             templated = self._templater.route(
-                service,
-                head.host,
-                method,
-                head.path,
-                outcome,
-                self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload),
-                is_named=facts.is_named,
+                service, head.host, method, head.path, outcome, consumer, is_named=facts.is_named
             )
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
+        call = _make_body_call(exchange, stream, templated.route.route_id)
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
@@ -213,32 +216,48 @@ class Describer:
             facts.is_stream,
             facts.has_unknown_fields,
             facts.is_inferred,
-            self._read_bodies(exchange, stream, templated.route.route_id),
+            self._read_bodies(exchange, call),
+            self._read_attack(exchange, head, call, consumer, response_content_type),
         )
 
     def find_estimate(self, route_id: int) -> Estimate | None:
         """How the records of a route's responses follow from their size, where bodies of it were read."""
         return self._bodies.estimates.find(route_id) if self._bodies is not None else None
 
-    def _read_bodies(self, exchange: Exchange, stream: StreamCall | None, route_id: int) -> BodyFacts | None:
+    def _read_bodies(self, exchange: Exchange, call: BodyCall) -> BodyFacts | None:
         """What the bodies of a call tell, or those of others of its route."""
         reader = self._bodies
         if reader is None or not exchange.is_final:
             return None
-        if stream is not None and stream.bodies is not None:
-            return reader.read(_make_body_call(exchange, stream, stream.bodies, route_id))
-        if exchange.bodies is None:
-            return reader.estimate(route_id, exchange.status_code, exchange.response_bytes)
-        return reader.read(
-            BodyCall(
-                route_id,
-                exchange.status_code,
+        if call.payloads is None and call.bodies is None:
+            return reader.estimate(call.route_id, call.status_code, call.response_bytes)
+        return reader.read(call)
+
+    def _read_attack(
+        self, exchange: Exchange, head: RequestHead, call: BodyCall, consumer: int, response_content_type: str
+    ) -> int:
+        """The payload of a request as it is told; 0 where there is none."""
+        if self._attacks is None or exchange.role is not Role.SERVER:
+            return 0
+        has_bodies = call.payloads is not None or call.bodies is not None
+        return self._attacks.read(
+            AttackedRequest(
+                consumer,
+                head.path,
+                head.query,
                 exchange.request_head,
-                exchange.response_head,
-                exchange.request_bytes,
-                exchange.response_bytes,
+                tuple(header.value for header in head.headers) if call.payloads is not None else (),
+                head.content_type,
                 exchange.time_unix_ns,
-                exchange.bodies,
+                Answer(
+                    call.route_id,
+                    call.status_code,
+                    call.response_bytes,
+                    exchange.duration_ns,
+                    exchange.is_final,
+                    response_content_type,
+                ),
+                partial(_decode_body, call) if has_bodies else None,
             )
         )
 
@@ -301,7 +320,26 @@ class Describer:
         return OTHER_METHOD
 
 
-def _make_body_call(exchange: Exchange, stream: StreamCall, bodies: StreamBodies, route_id: int) -> BodyCall:
+def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int) -> BodyCall:
+    """What the readers of bodies take; without bodies where none came."""
+    payloads, head_bytes = None, 0
+    if stream is not None and stream.bodies is not None:
+        payloads, head_bytes = _read_payloads(stream, stream.bodies), stream.bodies.head_bytes
+    return BodyCall(
+        route_id,
+        exchange.status_code,
+        b"" if payloads else exchange.request_head,
+        b"" if payloads else exchange.response_head,
+        exchange.request_bytes,
+        exchange.response_bytes,
+        exchange.time_unix_ns,
+        None if payloads else exchange.bodies,
+        payloads,
+        head_bytes,
+    )
+
+
+def _read_payloads(stream: StreamCall, bodies: StreamBodies) -> tuple[Payload, Payload]:
     """The bodies of a stream, with what its heads say of them."""
     request = stream.request
     head = request.head if isinstance(request, StreamRequest) else None
@@ -314,18 +352,15 @@ def _make_body_call(exchange: Exchange, stream: StreamCall, bodies: StreamBodies
     told = Payload(
         bodies.response, bodies.is_response_whole, stream.response_content_type.encode(), bodies.response_coding
     )
-    return BodyCall(
-        route_id,
-        exchange.status_code,
-        b"",
-        b"",
-        exchange.request_bytes,
-        exchange.response_bytes,
-        exchange.time_unix_ns,
-        None,
-        (asked, told),
-        bodies.head_bytes,
-    )
+    return asked, told
+
+
+def _decode_body(call: BodyCall, is_request: bool) -> bytes:
+    """The beginning of a body without its framing and codings; empty where none came or it cannot be decoded."""
+    payload = find_payload(call, is_request=is_request)
+    if payload is None or not payload.data:
+        return b""
+    return decode(payload.data, payload.content_encoding, is_complete=payload.is_complete).data
 
 
 def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:

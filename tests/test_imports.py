@@ -65,7 +65,7 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols"),
+        *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
         *("query_cli", "trust_cli", "metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
         "cli",

@@ -17,7 +17,7 @@ _SOURCES_NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Words:
-    """Of one kind. `{count}` and `{where}` are filled in."""
+    """Of one kind. `{count}`, `{where}` and `{detail}` are filled in."""
 
     title: str
     count: str  # What was counted, after its number.
@@ -74,6 +74,12 @@ _WORDS = {
         risk="API5:2023",
         advice="Look at what it called and was not refused.",
     ),
+    AlertKind.INJECTION: _Words(
+        title="sends payloads of attacks ({detail}) to {where}",
+        count="different payloads of attacks",
+        risk="API8:2023",
+        advice="Block the caller, and look at what its calls that were not refused returned.",
+    ),
     AlertKind.SCANNING: _Words(
         title="looks for {count} paths that do not exist",
         count="paths it had not asked for before, none of which exists",
@@ -84,17 +90,23 @@ _WORDS = {
 
 
 def grade_abuse(signal: AbuseSignal) -> Severity:
-    """A notice is low, one subject high; a crowd may be one that nobody told us of."""
+    """A notice is low, one subject high; a crowd may be one that nobody told us of, and scanners send payloads to every
+    service: they are high where a response says that one worked."""
     if signal.is_notice:
         return Severity.LOW
-    return Severity.MEDIUM if signal.kind is AlertKind.ENUMERATION and not signal.consumer else Severity.HIGH
+    is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
+    is_tried = signal.kind is AlertKind.INJECTION and not signal.confirmation
+    return Severity.MEDIUM if is_crowd or is_tried else Severity.HIGH
 
 
 def title_abuse(signal: AbuseSignal) -> str:
     """One line: who does what where."""
     words = _WORDS[signal.kind]
     who = signal.consumer or "A crowd of callers"
-    return f"{who} {words.title.format(count=f'{signal.count:,}', where=signal.endpoint_label or 'the API')}"
+    title = words.title.format(
+        count=f"{signal.count:,}", where=signal.endpoint_label or "the API", detail=signal.detail
+    )
+    return f"{who} {title}"
 
 
 def name_risk(kind: AlertKind) -> str:
@@ -110,10 +122,14 @@ def advise_abuse(kind: AlertKind) -> str:
 def explain_abuse(signal: AbuseSignal) -> str:
     """Observed, the ceiling and where it comes from, the risk, what to do, the loss."""
     words = _WORDS[signal.kind]
+    what = f"{words.count} ({signal.detail})" if signal.detail else words.count
     sentence = (
-        f"{signal.count:,} {words.count} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
-        f"{signal.ceiling:,} is the most by {_BASES[signal.basis]} (OWASP {words.risk}). {words.advice}"
+        f"{signal.count:,} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
+        f"{signal.ceiling:,} is the most by {_BASES[signal.basis]} (OWASP {words.risk}). "
     )
+    if signal.confirmation:
+        sentence += f"One of them worked, it seems: {signal.confirmation}. "
+    sentence += words.advice
     if signal.sources and not signal.consumer:
         named = ", ".join(source.partition(":")[2] for source in signal.sources[:_SOURCES_NAMED])
         sentence += f" The busiest addresses: {named}."

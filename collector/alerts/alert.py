@@ -18,6 +18,7 @@ class AlertKind(StrEnum):
     CREDENTIAL_SHARING = "credential_sharing"  # A credential is used from many networks (API2:2023).
     RESOURCE_EXHAUSTION = "resource_exhaustion"  # A consumer goes on past the server's limit (API4:2023).
     FUNCTION_PROBING = "function_probing"  # A consumer tries functions its peers do not call (API5:2023).
+    INJECTION = "injection"  # A consumer sends payloads of attacks (API8:2023).
     SCANNING = "scanning"  # An address looks for what is not there (API9:2023).
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"

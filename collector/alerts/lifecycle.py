@@ -37,6 +37,7 @@ _SPECIFICITY = {
     AlertKind.BULK_READING: 5,
     AlertKind.ENUMERATION: 5,
     AlertKind.OBJECT_PROBING: 6,
+    AlertKind.INJECTION: 7,
 }
 _VOLUME = frozenset({AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR})
 

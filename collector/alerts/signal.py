@@ -73,6 +73,8 @@ class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     is_notice: bool  # The installation, or what calls from inside, is too young to accuse anybody.
     sources: tuple[str, ...]  # Addresses that took part, where they are many.
     loss_ratio: float
+    detail: str = ""  # What was counted, by class.
+    confirmation: str = ""  # How a response says that it worked, a clause.
 
 
 Signal = AlertSignal | AbuseSignal

@@ -17,7 +17,7 @@ from collector.anomaly.engine import Engine
 from collector.ingest.reader import write_durably
 from collector.ingest.segment import Position
 
-VERSION = 6
+VERSION = 7
 
 
 class CheckpointError(Exception):

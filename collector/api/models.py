@@ -128,6 +128,10 @@ class WorkloadModel(Model):
     nodes: tuple[str, ...]
 
 
+ATTACKS = "Calls whose request held the payload of an attack, as far as heads and bodies came up (docs/detection.md)."
+ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
+
+
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -146,6 +150,8 @@ class EndpointModel(Model):
     streams: StreamsModel | None
     messages: MessagesModel | None
     bodies: BodiesModel | None = Field(description="Null where no body was read.")
+    attacks: int = Field(description=ATTACKS)
+    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )
@@ -256,6 +262,8 @@ class ConsumerModel(Model):
     denied: int = Field(description="Answered 401 or 403.")
     objects: int = Field(description="Distinct objects touched.")
     addresses: int = Field(description="Distinct client addresses it came from.")
+    attacks: int = Field(description=ATTACKS)
+    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
     request_bytes: int
     response_bytes: int
     first_seen: Time

@@ -72,6 +72,7 @@ _RARE_PER_ROW = (
     *("kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls"),
     *("request_messages", "response_messages", "records_returned", "records_measured"),
     *("request_bodies_read", "response_bodies_read", "data_len"),
+    *("attacks", "attacks_confirmed", "payloads_len"),
 )
 _OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
 _STRING_INDEXES = (
@@ -105,6 +106,8 @@ _BOUNDS = (
     ("records_measured", SUM_LIMIT),
     ("request_bodies_read", CALLS_LIMIT),
     ("response_bodies_read", CALLS_LIMIT),
+    ("attacks", CALLS_LIMIT),
+    ("attacks_confirmed", CALLS_LIMIT),
 )
 _WIDE = frozenset(
     (
@@ -120,7 +123,7 @@ _WIDE = frozenset(
         "object_numeric_calls",
         "object_monotonic_steps",
         "object_numeric_span",
-        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status", "data_len")),
+        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status", "data_len", "payloads_len")),
     )
 )
 
@@ -207,10 +210,10 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     )
     data = _convert_ragged(rows, "data", columns["data_len"], "data_kind", "data_count")
     objects = _convert_ragged(rows, "objects", columns["objects_len"], "objects_hash", "")
-    if n and int(columns["objects_len"].max()) > OBJECT_LIMIT:
-        raise _RefusalError(
-            f"objects_len has {int(columns['objects_len'].max())}; the limit is {OBJECT_LIMIT} hashes a row."
-        )
+    payloads = _convert_ragged(rows, "payloads", columns["payloads_len"], "payloads_hash", "")
+    for name in ("objects_len", "payloads_len"):
+        if n and int(columns[name].max()) > OBJECT_LIMIT:
+            raise _RefusalError(f"{name} has {int(columns[name].max())}; the limit is {OBJECT_LIMIT} hashes a row.")
     route_ids = np.array([route.route_id for route in routes], dtype=np.uint64)
     return RowBatch(
         node=batch.node,
@@ -231,6 +234,7 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
         response_size=response_size,
         objects=objects,
         data=data,
+        payloads=payloads,
         **{name: columns[name] for name in (*_PER_ROW, *_RARE_PER_ROW) if name in _COPIED},
     )
 

@@ -69,6 +69,8 @@ class Consumer:
     denied: int  # 401 and 403.
     objects: int
     addresses: int  # Distinct client addresses it came from.
+    attacks: int  # Calls whose request held an attack's payload.
+    attacks_confirmed: int  # Answers that say that one worked.
     request_bytes: int
     response_bytes: int
     first_seen: int

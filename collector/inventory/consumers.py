@@ -188,6 +188,7 @@ SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
     {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
+    sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted_rows(span)}{where}
@@ -241,6 +242,8 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         denied=int(row["denied"]),
         objects=int(row["objects"]),
         addresses=int(row["addresses"]),
+        attacks=int(row["attacks"]),
+        attacks_confirmed=int(row["attacks_confirmed"]),
         request_bytes=int(row["request_bytes"]),
         response_bytes=int(row["response_bytes"]),
         first_seen=int(row["first_seen"]),

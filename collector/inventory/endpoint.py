@@ -140,6 +140,8 @@ class Endpoint:
     streams: Streams | None
     messages: Messages | None
     bodies: Bodies | None
+    attacks: int  # Calls whose request held an attack's payload.
+    attacks_confirmed: int  # Answers that say that one worked.
     latency_ms: Percentiles | None
     latency_max_ms: float
     time_to_first_byte_ms: float  # Mean, of streams too.

@@ -237,6 +237,8 @@ def _read_endpoint(
         streams=read_streams(row),
         messages=read_messages(row),
         bodies=read_bodies(row),
+        attacks=int(row["attacks"]),
+        attacks_confirmed=int(row["attacks_confirmed"]),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
         time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / int(row["calls"]) * MICROSECONDS_TO_MILLISECONDS,

@@ -63,6 +63,8 @@ SELECT
     sum(r.records_measured) AS records_measured,
     sum(r.request_bodies_read) AS request_bodies_read,
     sum(r.response_bodies_read) AS response_bodies_read,
+    sum(r.attacks) AS attacks,
+    sum(r.attacks_confirmed) AS attacks_confirmed,
     sumMap(r.data) AS data,
     sum(r.request_bytes) AS request_bytes,
     sum(r.response_bytes) AS response_bytes,

@@ -35,6 +35,8 @@ _SUMS = (
     "records_measured",
     "request_bodies_read",
     "response_bodies_read",
+    "attacks",
+    "attacks_confirmed",
 )
 _NARROW: tuple[tuple[str, Any], ...] = (
     ("principal_kind", np.uint8),
@@ -104,6 +106,7 @@ def _build_batch(batch: RowBatch) -> pa.Table:
     columns["duration"] = _build_histogram(batch.duration)
     columns["response_size"] = _build_histogram(batch.response_size)
     columns["data"] = _build_histogram(batch.data)
+    columns["payloads"] = _build_list(batch.payloads, batch.payloads.values)
     columns["objects"] = _build_list(batch.objects, batch.objects.values)
     return pa.table(columns)
 

@@ -103,6 +103,7 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide, streams=wide,
         stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide, response_messages=wide,
         records_returned=wide, records_measured=wide, request_bodies_read=wide, response_bodies_read=wide, data=empty,
+        attacks=wide, attacks_confirmed=wide, payloads=empty,
     )  # fmt: skip
 
 

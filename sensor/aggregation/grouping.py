@@ -22,6 +22,7 @@ from sensor.aggregation.rows import (
     find_routes,
     pack_keys,
 )
+from sensor.attacks.classes import EVIDENCE_MASK
 from sensor.calls import BodyFlag
 from sensor.columns import CallFlag, Calls
 from sensor.facts import Facts, get_identities, get_media_types, get_truncated
@@ -83,7 +84,9 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
     is_timed = is_final & (calls["flags"] & CallFlag.STREAM.value == 0)
     has_object = (calls["object"] > 0) & is_call
-    has_rare = not is_call.all() or bool((calls["flags"] & _RARE_FLAGS).any() or calls["body"].any())
+    has_rare = not is_call.all() or bool(
+        (calls["flags"] & _RARE_FLAGS).any() or calls["body"].any() or calls["payload"].any()
+    )
     sums = np.zeros((len(Sum) if has_rare else COMMON_SUMS, len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
     durations_us = _clear(calls["duration_us"], is_timed)
@@ -121,6 +124,7 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
         data=_sum_bodies(sums, calls, rows, starts),
+        payloads=_sum_attacks(sums, calls, rows, starts),
     )
 
 
@@ -142,6 +146,18 @@ def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Ind
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     places = np.flatnonzero(calls["data"])
     return count_bits(rows[places], calls["data"][places], len(starts))
+
+
+def _sum_attacks(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index) -> Ragged:
+    """Write how many calls held a payload and how many answers confirm one; gives the distinct payloads."""
+    places = np.flatnonzero(calls["payload"])
+    if not len(places):
+        return Ragged(np.zeros(len(starts), np.int32), np.empty(0, np.uint64))
+    payloads = calls["payload"]
+    is_confirmed = (payloads & np.uint64(EVIDENCE_MASK)) > 0
+    np.add.reduceat(calls["calls"] * (payloads > 0), starts, out=sums[Sum.ATTACKS], dtype=np.uint64)
+    np.add.reduceat(is_confirmed, starts, out=sums[Sum.ATTACKS_CONFIRMED], dtype=np.uint64)
+    return unite_objects(rows[places], payloads[places], len(starts))[0]
 
 
 def _clear(values: NDArray[Any], is_kept: NDArray[np.bool_]) -> NDArray[Any]:

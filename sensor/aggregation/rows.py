@@ -77,6 +77,8 @@ class Sum(IntEnum):
     RETURNED_ESTIMATED = 17  # Of those, by an estimate.
     REQUESTS_READ = 18  # Calls whose request body was classified.
     RESPONSES_READ = 19
+    ATTACKS = 20  # Calls whose request held a payload.
+    ATTACKS_CONFIRMED = 21  # Answers that say that one worked.
 
 
 # Plain HTTP without bodies has no more, and what is not there need not be added up.
@@ -105,6 +107,7 @@ class Rows:
     sizes: Ragged  # Bytes, of the same calls.
     objects: Ragged
     data: Ragged  # Kinds of data found in bodies (sensor.classify.sensitive.kinds), and calls that held them.
+    payloads: Ragged  # Distinct payloads of attacks (sensor.attacks.classes).
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -123,6 +126,7 @@ class Rows:
             sizes=self.sizes.select(is_taken),
             objects=self.objects.select(is_taken),
             data=self.data.select(is_taken),
+            payloads=self.payloads.select(is_taken),
         )
 
     def take(self, places: Index) -> "Rows":
@@ -138,6 +142,7 @@ class Rows:
             sizes=self.sizes.take(places),
             objects=self.objects.take(places),
             data=self.data.take(places),
+            payloads=self.payloads.take(places),
         )
 
     def rename(self, keys: Keys) -> "Rows":
@@ -198,7 +203,7 @@ class Rows:
     def size_bytes(self) -> int:
         """Memory held."""
         parts = (self.keys, self.sums, self.peaks, self.flags, self.request_types, self.response_types)
-        lists = (self.durations, self.sizes, self.objects, self.data)
+        lists = (self.durations, self.sizes, self.objects, self.data, self.payloads)
         return sum(part.nbytes for part in parts) + sum(part.size_bytes for part in lists)
 
 
@@ -233,6 +238,7 @@ def make_no_rows() -> Rows:
         sizes=histogram,
         objects=Ragged(no_lengths, np.empty(0, np.uint64)),
         data=histogram,
+        payloads=Ragged(no_lengths, np.empty(0, np.uint64)),
     )
 
 
@@ -283,6 +289,7 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
         sizes=ragged.join([part.sizes for part in parts]),
         objects=ragged.join([part.objects for part in parts]),
         data=ragged.join([part.data for part in parts]),
+        payloads=ragged.join([part.payloads for part in parts]),
     )
 
 
@@ -318,6 +325,7 @@ def merge_rows(rows: Rows) -> Rows:
         sizes=merge_histograms(targets, rows.sizes, count),
         objects=objects,
         data=merge_histograms(targets, rows.data, count),
+        payloads=unite_objects(np.repeat(targets, rows.payloads.lengths), rows.payloads.values, count)[0],
     )
 
 

@@ -1,7 +1,9 @@
-"""What a payload tries, and what is said of it."""
+"""What a payload tries, what is said of it, and how that travels: a payload is a keyed hash whose lowest 4 bits are its
+class and the next 4 the evidence, by the wire's numbers (proto AttackClass, AttackEvidence)."""
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 
 class AttackClass(StrEnum):
@@ -20,6 +22,23 @@ class AttackClass(StrEnum):
     SPLITTING = "splitting"  # Header lines in a value.
 
 
+class AttackEvidence(IntEnum):
+    """How the response says that a payload worked, weakest last; values are those of the wire."""
+
+    NONE = 0
+    SERVER_ERROR = 1  # Status 500.
+    REFLECTED = 2  # It came back unescaped in a page.
+    LEAKED = 3  # The body holds what such a payload is after.
+    DELAYED = 4  # It took as long as the payload asked for.
+    LARGE = 5  # Far more bytes than the route's answers have.
+
+
+_CLASS_NUMBERS: Final = {kind: number for number, kind in enumerate(AttackClass, 1)}  # As on the wire.
+_CLASS_BITS: Final = 0xF
+EVIDENCE_MASK: Final = 0xF0
+_HASH_MASK: Final = (1 << 64) - (1 << 8)
+
+
 class AttackConfidence(IntEnum):
     """How many rules agree."""
 
@@ -34,3 +53,19 @@ class Attack:
     attack_class: AttackClass
     confidence: AttackConfidence
     payload_hash: int  # Keyed, of the decoded value; never 0.
+
+
+def pack_payload(attack: Attack, evidence: AttackEvidence) -> int:
+    """The 64 bits that are told of a payload; never 0."""
+    return attack.payload_hash & _HASH_MASK | evidence << 4 | _CLASS_NUMBERS[attack.attack_class]
+
+
+def read_class(payload: int) -> AttackClass | None:
+    """The class in what `pack_payload` gave; None of 0."""
+    number = payload & _CLASS_BITS
+    return next((kind for kind, own in _CLASS_NUMBERS.items() if own == number), None)
+
+
+def read_evidence(payload: int) -> AttackEvidence:
+    """The evidence in what `pack_payload` gave."""
+    return AttackEvidence((payload & EVIDENCE_MASK) >> 4)

@@ -4,7 +4,7 @@ The class is that of most rules that match; the first in the order of `AttackCla
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import re2
 
@@ -36,11 +36,16 @@ class AttackClassifier:
 
     def classify(self, path: str, query: str, others: tuple[str, ...] = (), body: str = "") -> Attack | None:
         """The attack in a request, the surest of its values; None where there is none. `others`: values of headers."""
-        found: Attack | None = None
-        for value in list_values(path, query, others, body):
+        found = self.find(list_values(path, query, others, body))
+        return found[0] if found is not None else None
+
+    def find(self, values: Iterable[str]) -> tuple[Attack, str] | None:
+        """The surest attack in decoded values, and the value, which is not to leave the node."""
+        found: tuple[Attack, str] | None = None
+        for value in values:
             attack = self.classify_value(value)
-            if attack is not None and (found is None or attack.confidence > found.confidence):
-                found = attack
+            if attack is not None and (found is None or attack.confidence > found[0].confidence):
+                found = attack, value
         return found
 
     def classify_value(self, value: str) -> Attack | None:

@@ -73,11 +73,11 @@ class BodyReader:
 
     def read(self, call: BodyCall) -> BodyFacts | None:
         """Facts of a call whose bodies came."""
-        answer = _find_payload(call, is_request=False)
+        answer = find_payload(call, is_request=False)
         media_type = _read_type(answer)
         if not self._sampler.is_due(call.route_id, call.status_code, media_type, call.response_bytes, call.time_ns):
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
-        question = _find_payload(call, is_request=True)
+        question = find_payload(call, is_request=True)
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
         data, flags, records = 0, BodyFlag.NONE, 0
         if asked is not None:
@@ -156,7 +156,8 @@ class BodyReader:
         return records, known
 
 
-def _find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
+def find_payload(call: BodyCall, *, is_request: bool) -> Payload | None:
+    """One body of a call, its framing undone; None where none came."""
     if call.payloads is not None:
         return call.payloads[not is_request]
     bodies = call.bodies

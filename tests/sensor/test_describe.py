@@ -72,6 +72,7 @@ def test_every_field_of_a_record():
         "is_ambiguous": True,
         "kind": CallKind.HTTP, "rpc_status": None, "request_messages": None, "response_messages": None,
         "is_stream": False, "has_unknown_fields": False, "is_inferred": False, "body": None,
+        "payload": 0,
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]

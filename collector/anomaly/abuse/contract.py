@@ -29,6 +29,8 @@ class Finding:
     is_internal: bool
     is_notice: bool  # Nothing to accuse anybody of.
     sources: tuple[str, ...] = ()  # Addresses that took part, where they are many.
+    detail: str = ""  # What was counted, by class.
+    confirmation: str = ""  # How a response says that it worked, a clause.
 
 
 class AbuseDetector(Protocol):

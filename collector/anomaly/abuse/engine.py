@@ -10,6 +10,7 @@ from collector.anomaly.abuse.contract import AbuseDetector, Finding
 from collector.anomaly.abuse.events import read_events
 from collector.anomaly.abuse.functions import FunctionDetector
 from collector.anomaly.abuse.guesses import GuessDetector
+from collector.anomaly.abuse.injection import InjectionDetector
 from collector.anomaly.abuse.missing import MissingDetector
 from collector.anomaly.abuse.objects import ObjectDetector
 from collector.anomaly.abuse.overload import OverloadDetector
@@ -24,6 +25,8 @@ from collector.rows import RowBatch
 
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
 INTERNAL_YOUNG_SECONDS = 2 * 86_400  # The same of who calls from inside: nightly jobs and exports show in two days.
+
+_AGELESS = frozenset({AlertKind.INJECTION})  # What needs no knowledge of what is ordinary.
 
 
 class AbuseEngine:
@@ -40,6 +43,7 @@ class AbuseEngine:
             OverloadDetector(),
             FunctionDetector(self._rarity),
             OwnerDetector(self._rarity),
+            InjectionDetector(),
         )
         self._first_time = 0
         self._is_projected = False
@@ -101,7 +105,9 @@ class AbuseEngine:
             ceiling=round(finding.ceiling),
             calls=round(finding.calls),
             basis=finding.basis,
-            is_notice=is_young or finding.is_notice,
+            is_notice=(is_young and finding.kind not in _AGELESS) or finding.is_notice,
             sources=finding.sources,
             loss_ratio=loss_ratio,
+            detail=finding.detail,
+            confirmation=finding.confirmation,
         )

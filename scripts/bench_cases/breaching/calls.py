@@ -157,7 +157,7 @@ def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...]
         object_monotonic_steps=wide, object_numeric_span=wide, kind=zeros, rpc_status=zeros, ended_later=wide,
         streams=wide, stream_duration_sum_us=wide, counted_messages_calls=wide, request_messages=wide,
         response_messages=wide, records_returned=records, records_measured=records, request_bodies_read=wide,
-        response_bodies_read=count, data=empty,
+        response_bodies_read=count, data=empty, attacks=wide, attacks_confirmed=wide, payloads=empty,
     )  # fmt: skip
 
 

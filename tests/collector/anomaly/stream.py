@@ -31,6 +31,7 @@ class Row:
     authentication: int = 0  # Bits.
     method: str = "GET"
     records: int = 0  # Returned.
+    payloads: tuple[int, ...] = ()  # Of attacks, ascending.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -51,6 +52,15 @@ def _identify(number: int, method: str) -> int:
     return number + 1 if method == "GET" else number + 1_000_001
 
 
+def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
+    """One set a row."""
+    return Ragged(
+        offsets=np.concatenate([[0], np.cumsum([len(values) for values in lists])]).astype(np.int64),
+        values=np.array([value for values in lists for value in values], np.uint64),
+        counts=np.zeros(0, np.uint64),
+    )
+
+
 def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch:
     """A batch that convert could have given."""
     routes = sorted({(row.route, row.method) for row in rows})
@@ -63,11 +73,7 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
     zeros, wide = np.zeros(n, np.uint32), np.zeros(n, np.uint64)
     empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
     lengths = [len(row.objects) for row in rows]
-    objects = Ragged(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        values=np.array([value for row in rows for value in row.objects], np.uint64),
-        counts=np.zeros(0, np.uint64),
-    )
+    objects = make_sets([row.objects for row in rows])
     return RowBatch(
         node="n",
         boot_id="b",
@@ -123,6 +129,9 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         request_bodies_read=wide,
         response_bodies_read=wide,
         data=empty,
+        attacks=np.array([len(row.payloads) for row in rows], np.uint64),
+        attacks_confirmed=np.array([sum(value & 0xF0 > 0 for value in row.payloads) for row in rows], np.uint64),
+        payloads=make_sets([row.payloads for row in rows]),
     )
 
 

@@ -67,6 +67,8 @@ ROWS_SCHEMA = pa.schema(
         ("response_bodies_read", pa.uint64()),
         ("data", pa.struct([("1", pa.list_(pa.uint16())), ("2", pa.list_(pa.uint64()))])),
         ("objects", pa.list_(pa.uint64())),
+        ("attacks", pa.uint64()),
+        ("attacks_confirmed", pa.uint64()),
     ]
 )
 

@@ -128,6 +128,30 @@ class DataKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_KIND_GITHUB_TOKEN: _ClassVar[DataKind]
     DATA_KIND_SLACK_TOKEN: _ClassVar[DataKind]
     DATA_KIND_STRIPE_KEY: _ClassVar[DataKind]
+
+class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTACK_CLASS_UNSPECIFIED: _ClassVar[AttackClass]
+    ATTACK_CLASS_SQLI: _ClassVar[AttackClass]
+    ATTACK_CLASS_XSS: _ClassVar[AttackClass]
+    ATTACK_CLASS_TRAVERSAL: _ClassVar[AttackClass]
+    ATTACK_CLASS_RCE: _ClassVar[AttackClass]
+    ATTACK_CLASS_SSRF: _ClassVar[AttackClass]
+    ATTACK_CLASS_SSTI: _ClassVar[AttackClass]
+    ATTACK_CLASS_XXE: _ClassVar[AttackClass]
+    ATTACK_CLASS_NOSQL: _ClassVar[AttackClass]
+    ATTACK_CLASS_LDAP: _ClassVar[AttackClass]
+    ATTACK_CLASS_LOG4SHELL: _ClassVar[AttackClass]
+    ATTACK_CLASS_SPLITTING: _ClassVar[AttackClass]
+
+class AttackEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTACK_EVIDENCE_UNSPECIFIED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_SERVER_ERROR: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_REFLECTED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_LEAKED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_DELAYED: _ClassVar[AttackEvidence]
+    ATTACK_EVIDENCE_LARGE: _ClassVar[AttackEvidence]
 WORKLOAD_KIND_UNSPECIFIED: WorkloadKind
 WORKLOAD_KIND_SYSTEMD_UNIT: WorkloadKind
 WORKLOAD_KIND_CONTAINER: WorkloadKind
@@ -220,6 +244,24 @@ DATA_KIND_GOOGLE_API_KEY: DataKind
 DATA_KIND_GITHUB_TOKEN: DataKind
 DATA_KIND_SLACK_TOKEN: DataKind
 DATA_KIND_STRIPE_KEY: DataKind
+ATTACK_CLASS_UNSPECIFIED: AttackClass
+ATTACK_CLASS_SQLI: AttackClass
+ATTACK_CLASS_XSS: AttackClass
+ATTACK_CLASS_TRAVERSAL: AttackClass
+ATTACK_CLASS_RCE: AttackClass
+ATTACK_CLASS_SSRF: AttackClass
+ATTACK_CLASS_SSTI: AttackClass
+ATTACK_CLASS_XXE: AttackClass
+ATTACK_CLASS_NOSQL: AttackClass
+ATTACK_CLASS_LDAP: AttackClass
+ATTACK_CLASS_LOG4SHELL: AttackClass
+ATTACK_CLASS_SPLITTING: AttackClass
+ATTACK_EVIDENCE_UNSPECIFIED: AttackEvidence
+ATTACK_EVIDENCE_SERVER_ERROR: AttackEvidence
+ATTACK_EVIDENCE_REFLECTED: AttackEvidence
+ATTACK_EVIDENCE_LEAKED: AttackEvidence
+ATTACK_EVIDENCE_DELAYED: AttackEvidence
+ATTACK_EVIDENCE_LARGE: AttackEvidence
 
 class Service(_message.Message):
     __slots__ = ("cluster", "namespace", "workload", "workload_kind", "host_name", "port")
@@ -266,7 +308,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +360,10 @@ class Rows(_message.Message):
     DATA_LEN_FIELD_NUMBER: _ClassVar[int]
     DATA_KIND_FIELD_NUMBER: _ClassVar[int]
     DATA_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ATTACKS_FIELD_NUMBER: _ClassVar[int]
+    ATTACKS_CONFIRMED_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_LEN_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_HASH_FIELD_NUMBER: _ClassVar[int]
     route: _containers.RepeatedScalarFieldContainer[int]
     window_offset_seconds: _containers.RepeatedScalarFieldContainer[int]
     window_length_seconds: _containers.RepeatedScalarFieldContainer[int]
@@ -369,7 +415,11 @@ class Rows(_message.Message):
     data_len: _containers.RepeatedScalarFieldContainer[int]
     data_kind: _containers.RepeatedScalarFieldContainer[int]
     data_count: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ...) -> None: ...
+    attacks: _containers.RepeatedScalarFieldContainer[int]
+    attacks_confirmed: _containers.RepeatedScalarFieldContainer[int]
+    payloads_len: _containers.RepeatedScalarFieldContainer[int]
+    payloads_hash: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls")

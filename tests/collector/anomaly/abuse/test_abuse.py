@@ -270,3 +270,51 @@ def test_every_kind_has_words(scene: Scene) -> None:
     for signal in signals:
         report = report_signal(signal)
         assert "{" not in report.title.replace("{things", "") and "OWASP API" in report.why
+
+
+SQLI, XSS, CONFIRMED = 1, 2, 1 << 4
+
+
+def payload(number: int, kind: int = SQLI, evidence: int = 0) -> int:
+    return number << 8 | evidence | kind
+
+
+def attack(consumer: int, *payloads: int, address: str = "10.0.0.8") -> Row:
+    return user(consumer, address=address, objects=(), payloads=tuple(sorted(payloads)))
+
+
+def test_five_different_payloads_in_ten_minutes_are_told_and_fewer_are_not(scene: Scene) -> None:
+    same = [[attack(5, payload(1), payload(2), payload(3), payload(4))] for _ in range(50)]
+    assert scene.run(same) == []
+    slow = [[attack(6, payload(n))] for n in range(20)]
+    assert scene.run(slow, start=LATER + DAY, step=151) == []
+    fast = [[attack(7, payload(n, XSS if n > 2 else SQLI))] for n in range(6)]
+    (signal,) = scene.run(fast, start=LATER + 2 * DAY)
+    assert (signal.kind, signal.count, signal.detail) == (AlertKind.INJECTION, 5, "3 sqli, 2 xss")
+    assert report_signal(signal).severity is Severity.MEDIUM
+
+
+def test_one_confirmed_payload_is_told_at_once_also_in_the_first_hour_and_from_inside() -> None:
+    scene = Scene(users=0)
+    (signal,) = scene.feed(LATER, [attack(1, payload(9, evidence=CONFIRMED))])
+    report = report_signal(signal)
+    assert (report.severity, report.risk, report.kind) == (Severity.HIGH, "API8:2023", AlertKind.INJECTION)
+    assert "status 500" in report.why
+    assert "1 sqli" in report.title
+    # The same again is no news; another payload that is not confirmed neither.
+    assert scene.feed(LATER + 10, [attack(1, payload(9, evidence=CONFIRMED), payload(10))]) == []
+
+
+def test_what_a_person_expects_of_a_tester_is_its_ceiling(scene: Scene) -> None:
+    probes = [[attack(8, *(payload(10 * n + i) for i in range(3)))] for n in range(4)]
+    signals = scene.run(probes)
+    assert kinds(signals) == {AlertKind.INJECTION}
+    engine = scene.engine
+    assert engine.expect(AlertKind.INJECTION, signals[0].endpoint_id, signals[0].consumer, 0.0)
+    again = [[attack(8, payload(100 + n))] for n in range(signals[-1].count)]
+    assert scene.run(again, start=LATER + DAY) == []
+    state = encode_state(engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    scene.engine = Engine()
+    decode_state(state, scene.engine)
+    assert scene.feed(LATER + DAY + 150, [attack(8, payload(100))]) == []
+    assert kinds(scene.feed(LATER + DAY + 160, [attack(8, payload(300))])) == {AlertKind.INJECTION}

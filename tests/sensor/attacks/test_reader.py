@@ -1,0 +1,129 @@
+"""Requests held against the rules: what is told of them, what confirms them, what the budget leaves out."""
+
+import pytest
+
+from sensor.attacks.account import AttackAccount
+from sensor.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
+from sensor.attacks.classifier import AttackClassifier
+from sensor.attacks.evidence import Answer
+from sensor.attacks.reader import BODY_BYTES_MAX, CONSUMER_SHARE, AttackedRequest, AttackReader
+from sensor.coverage.attacks import cover_attacks
+from sensor.coverage.row import PortProtocol
+from sensor.keyed import KeyedHash
+from tests.sensor.records import make_service
+
+CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)
+SECOND = 1_000_000_000
+
+
+class Room:
+    """A reader with its account."""
+
+    def __init__(self, bytes_per_second: int = 1 << 20) -> None:
+        self.account = AttackAccount()
+        self.reader = AttackReader(CLASSIFIER, bytes_per_second=bytes_per_second, account=self.account)
+
+    def read(self, query: str = "", **changes: object) -> int:
+        path, head = str(changes.pop("path", "/items")), changes.pop("head", b"")
+        consumer, second = int(changes.pop("consumer", 1)), int(changes.pop("second", 1))  # type: ignore[call-overload]
+        asked, told = changes.pop("asked", None), changes.pop("told", None)
+        content_type = str(changes.pop("content_type", "application/json"))
+        changes["content_type"] = changes.pop("told_type", "")
+        answer: dict[str, object] = {"status_code": 200, "response_bytes": 900, "duration_ns": 10**7}
+        answer |= {"route_id": 7, "is_final": True} | changes
+        bodies = None if asked is None and told is None else lambda is_request: (asked if is_request else told) or b""
+        return self.reader.read(
+            AttackedRequest(
+                consumer=consumer,
+                path=path,
+                query=query,
+                head=head,
+                headers=(),
+                content_type=content_type,
+                time_ns=second * SECOND,
+                answer=Answer(**answer),  # type: ignore[arg-type]
+                read_bodies=bodies,
+            )
+        )
+
+
+def test_a_payload_is_told_by_class_and_hash_and_plain_requests_are_not() -> None:
+    room = Room()
+    first, second = room.read("id=1'+OR+'1'='1"), room.read("id=2'+OR+'1'='1")
+    assert {read_class(first), read_class(second)} == {AttackClass.SQLI}
+    assert first != second
+    assert room.read("id=1%27%20OR%20%271%27%3D%271") == first  # The same once it is decoded.
+    assert read_evidence(first) is AttackEvidence.NONE
+    assert [room.read("page=2&limit=50"), room.read(path="/items/42"), room.read("q=rock+%26+roll")] == [0, 0, 0]
+    assert (room.account.attacks, room.account.confirmed, room.account.skipped) == (3, 0, 0)
+
+
+def test_headers_and_bodies_are_read_too() -> None:
+    room = Room()
+    head = b"GET /items HTTP/1.1\r\nHost: h\r\nUser-Agent: ${jndi:ldap://h/a}\r\n\r\n"
+    assert read_class(room.read(head=head)) is AttackClass.LOG4SHELL
+    assert room.read(head=head.replace(b"${jndi:ldap://h/a}", b"curl/8.5.0 (x)")) == 0
+    body = b'{"name": "x\' UNION SELECT password FROM users--"}'
+    assert read_class(room.read(asked=body)) is AttackClass.SQLI
+    assert room.read(asked=body, content_type="image/png") == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "evidence"),
+    [
+        ("id=1'+OR+'1'='1", {"status_code": 500}, AttackEvidence.SERVER_ERROR),
+        ("id=1'+OR+'1'='1", {"status_code": 403}, AttackEvidence.NONE),
+        ("id=1'+OR+'1'='1", {"status_code": 503}, AttackEvidence.NONE),
+        ("id=1'+OR+'1'='1", {"told": b'{"error": "SQLSTATE[42000]: Syntax error"}'}, AttackEvidence.LEAKED),
+        ("f=../../../etc/passwd", {"told": b"root:x:0:0:root:/root:/bin/sh"}, AttackEvidence.LEAKED),
+        ("f=../../../etc/passwd", {"told": b"no file ../../../etc/passwd"}, AttackEvidence.NONE),
+        ("h=x;id", {"told": b"uid=33(www-data) gid=33(www-data)"}, AttackEvidence.LEAKED),
+        (
+            "q=<script>alert(1)</script>",
+            {"told": b"<p>No <script>alert(1)</script>", "told_type": "text/html"},
+            AttackEvidence.REFLECTED,
+        ),
+        (
+            "q=<script>alert(1)</script>",
+            {"told": b"<p>No &lt;script&gt;alert(1)", "told_type": "text/html"},
+            AttackEvidence.NONE,
+        ),
+        ("q=<script>alert(1)</script>", {"told": b'{"q": "<script>alert(1)</script>"}'}, AttackEvidence.NONE),
+        ("id=1;waitfor delay '0:0:5'--", {"duration_ns": 5 * SECOND + 1}, AttackEvidence.DELAYED),
+        ("id=1'+and+sleep(5)%23", {"duration_ns": 5 * SECOND + 1}, AttackEvidence.DELAYED),
+        ("id=1'+and+sleep(5)%23", {"duration_ns": 30 * SECOND}, AttackEvidence.NONE),
+        ("id=1'+and+sleep(5)%23", {"duration_ns": SECOND}, AttackEvidence.NONE),
+    ],
+)
+def test_what_confirms_a_payload(query: str, answer: dict[str, object], evidence: AttackEvidence) -> None:
+    assert read_evidence(Room().read(query, **answer)) is evidence
+
+
+def test_an_answer_far_larger_than_the_routes_confirms() -> None:
+    room = Room()
+    for _ in range(10):
+        room.read("page=1")
+    assert read_evidence(room.read("id=1'+OR+'1'='1", response_bytes=200_000)) is AttackEvidence.LARGE
+    assert read_evidence(room.read("id=1'+OR+'1'='1", response_bytes=200_000, route_id=8)) is AttackEvidence.NONE
+
+
+def test_the_budget_is_the_consumers_and_the_nodes_and_what_is_skipped_is_counted() -> None:
+    room = Room(bytes_per_second=CONSUMER_SHARE * BODY_BYTES_MAX)
+    long = "id=1'+OR+'1'='1&x=" + "%20" * 1_000
+    told = [room.read(long) > 0 for _ in range(4)]
+    assert told == [True, True, False, False]  # A consumer's share is 8 KiB.
+    assert room.read(long, consumer=2) > 0
+    assert room.read(long, second=2) > 0
+    assert room.account.skipped == 2
+    (row,) = cover_attacks(room.account, make_service())
+    assert (row.protocol, row.connections) == (PortProtocol.MISSED, 2)
+    for consumer in range(20):
+        room.read(long, consumer=consumer, second=3)
+    assert room.account.read_bytes <= 3 * CONSUMER_SHARE * BODY_BYTES_MAX
+    assert "attacks_skipped" in {figure.name for figure in room.account.figures()}
+
+
+def test_nothing_of_a_payload_is_in_any_repr() -> None:
+    request = AttackedRequest(1, "/a", "id=1'+OR+'1'='1", b"secret", (), "", 0, Answer(1, 200, 1, 1, True))
+    assert "OR" not in repr(request)
+    assert "secret" not in repr(request)
