@@ -70,8 +70,10 @@ class AttackReader:
         self._account = account
 
     def read(self, request: AttackedRequest) -> int:
-        """The payload of a request as it is told, 0 where there is none. Cost: 4 us of a plain one, else some 40 us and 60 ns a
-        byte."""
+        """The payload of a request as it is told, 0 where there is none.
+
+        Cost: 4 us of a plain one, else 40 us and some 60 ns a byte.
+        """
         if not self._limit:
             return 0
         path = "" if _PLAIN.match(request.path) else request.path
