@@ -14,10 +14,12 @@ from sensor.kernel.capture import Capture
 from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
+from sensor.kernel.uprobes import TlsProgramSettings, load_tls
 from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
+from sensor.tls.capture import RING_BYTES, TlsCapture
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,44 @@ def open_capture(
     `prepare_capture`'s.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
+    return _add_tls(settings, clock, _open_below(settings, cgroup_mount, clock, pieces, alike, prepared))
+
+
+def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture) -> AnyCapture:
+    """TLS beside it, where the settings and the kernel let it be read."""
+    if not settings.is_reading_tls:
+        return below
+    try:
+        program = load_tls(
+            TlsProgramSettings(
+                ring_bytes=RING_BYTES,
+                calls_per_second=settings.heads_per_second,
+                calls_burst=settings.heads_burst_count,
+            ),
+            settings.cache_dir or settings.state_dir,
+        )
+    except LoadError as error:
+        logger.warning("TLS is not read: %s", error)
+        return below
+    capture = TlsCapture(
+        below=below,
+        program=program,
+        clock=clock,
+        proc=str(settings.proc_path),
+        min_age_seconds=settings.tls_min_age_seconds,
+    )
+    capture.start()
+    return capture
+
+
+def _open_below(
+    settings: SensorSettings,
+    cgroup_mount: Path | None,
+    clock: Clock,
+    pieces: Pieces,
+    alike: AlikeCalls[Exchange],
+    prepared: LoadedProgram | None,
+) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, clock)
     if cgroup_mount is None:

@@ -147,6 +147,10 @@ class SensorSettings(BaseSettings):
     # consumer; 0: none.
     attack_bytes_per_second: int = Field(default=256 * 1024, ge=0, le=1024**3)
 
+    # TLS, where processes hand it to their libraries (docs/tls.md); processes that live shorter are left alone.
+    is_reading_tls: bool = False
+    tls_min_age_seconds: float = Field(default=2.0, ge=0, le=3600)
+
     # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()
     consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)

@@ -110,10 +110,9 @@ class Conversations:
     def take(self, records: Iterable[memoryview]) -> list[Exchange | StreamExchange]:
         """Exchanges that these records completed, in order."""
         out: Told = []
-        size = SYSCALL_EVENT.size
         for record in records:
-            event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
-            self._take(event, bytes(record[size : size + event.length]), out)
+            event, data = unpack_event(record)
+            self.take_event(event, data, out)
         return out
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
@@ -129,7 +128,8 @@ class Conversations:
                 self._tell_early(self._connections[socket], out)
         return out + self._streams.poll(now_ns)
 
-    def _take(self, event: SyscallEvent, data: bytes, out: Told) -> None:
+    def take_event(self, event: SyscallEvent, data: bytes, out: Told) -> None:
+        """The same of one event; what it completed is added to `out`."""
         connection = self._find(event, out)
         if event.kind > _WRITE:
             if connection is not None:
@@ -162,6 +162,11 @@ class Conversations:
                 self._finish(next(iter(self._connections.values())), out, is_closed=False)
             return None
         first = connection.event
+        if not first.family and event.family:  # A session of TLS, told before it was known which socket it is of.
+            connection.event = event._replace(kind=first.kind)
+            if connection.stream_number:
+                self._streams.rename(connection.stream_number, _name_ends(connection))
+            return connection
         if first.remote_port == event.remote_port and first.remote_address == event.remote_address:
             return connection
         self._finish(connection, out, is_closed=False)
@@ -333,6 +338,12 @@ class Conversations:
             not is_complete and not transaction.is_lossy,
             transaction.is_lossy,
         )
+
+
+def unpack_event(record: memoryview) -> tuple[SyscallEvent, bytes]:
+    """The event and its data, of one record of the ring."""
+    event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
+    return event, bytes(record[SYSCALL_EVENT.size : SYSCALL_EVENT.size + event.length])
 
 
 def _name_ends(connection: _Connection) -> Ends:

@@ -32,6 +32,7 @@ ROOMS = {
             "enrich",
             "coverage",
             "left_out",
+            "tls",
             "capture",
             "kinds",
             "describe",
@@ -76,6 +77,7 @@ COMPOSERS = {
     "sensor.kernel.capture": "sensor.capture",  # The kernel's events through exchange, as one object.
     "sensor.kernel.port_counts": "sensor.capture",  # And the maps of the coverage.
     "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
+    "sensor.tls.capture": "sensor.attach",  # TLS and the capture below it, as one object.
     "collector.api.app": "collector.app",  # The API and the page in one web application.
 }
 # Gathers the commands that both sides register, so it may import neither.

@@ -20,6 +20,7 @@ class PortProtocol(StrEnum):
     SOCKMAP = "sockmap"
     MISSED = "missed"  # What the sensor knows that it missed.
     LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes.
+    HTTPS = "https"  # Encrypted, and read where a process hands it to its library of TLS.
     UNKNOWN = "unknown"
 
 
@@ -47,6 +48,7 @@ class Reading(StrEnum):
 READINGS: dict[PortProtocol, Reading] = {
     PortProtocol.HTTP: Reading.READ,
     PortProtocol.HTTP2: Reading.READ,
+    PortProtocol.HTTPS: Reading.READ,
     PortProtocol.ENCRYPTED: Reading.UNREADABLE,
     PortProtocol.QUIC: Reading.UNREADABLE,
     PortProtocol.UNIX: Reading.UNSEEN,
@@ -70,6 +72,7 @@ PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     8: PortProtocol.SOCKMAP,
     9: PortProtocol.MISSED,
     10: PortProtocol.LEFT_OUT,
+    11: PortProtocol.HTTPS,
 }
 ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
 

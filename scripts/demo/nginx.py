@@ -51,15 +51,22 @@ def find_nginx() -> str | None:
 
 
 class Nginx:
-    """A running nginx; `server` is what goes into its one `server {}` block."""
+    """A running nginx; `server` is what goes into its one `server {}` block, `listen` behind each of its addresses."""
 
     def __init__(
-        self, directory: Path, server: str, *, addresses: tuple[str, ...] = ("127.0.0.1",), workers: int = 1
+        self,
+        directory: Path,
+        server: str,
+        *,
+        addresses: tuple[str, ...] = ("127.0.0.1",),
+        workers: int = 1,
+        listen: str = "reuseport",
     ) -> None:
         program = find_nginx()
         if program is None:
             raise NginxError("nginx is not installed: apt-get install nginx-light")
         directory.mkdir(parents=True, exist_ok=True)
+        self._listen = listen
         self.directory = directory.resolve()  # nginx reads relative paths from its prefix.
         for _ in range(ATTEMPTS):
             self.port = _take_port(addresses)
@@ -70,7 +77,8 @@ class Nginx:
         raise NginxError(f"nginx did not start in {ATTEMPTS} attempts: {self._read_error_log()}")
 
     def _start(self, program: str, server: str, addresses: tuple[str, ...], workers: int) -> subprocess.Popen[bytes]:
-        listens = "\n".join(f"        listen {f'[{a}]' if ':' in a else a}:{self.port} reuseport;" for a in addresses)
+        names = [f"[{address}]" if ":" in address else address for address in addresses]
+        listens = "\n".join(f"        listen {name}:{self.port} {self._listen};" for name in names)
         text = CONFIGURATION.format(
             directory=self.directory,
             listens=listens,

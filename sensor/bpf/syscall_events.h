@@ -26,8 +26,10 @@ struct syscall_event {
   u16 local_port;
   u16 remote_port;
   u8 kind;
-  u8 family;     /* 4 or 6. */
-  u8 _pad[6];
+  u8 family;     /* 4 or 6; 0: not known yet which socket it is. */
+  u8 bound;      /* Of TLS: enum tls_binding. */
+  u8 library;    /* Of TLS: enum tls_library. */
+  u32 process;   /* Of TLS: thread group. */
   u8 local_address[16];
   u8 remote_address[16];
   u8 data[];

@@ -14,7 +14,7 @@ PORT_HTTPS: Final = 443
 def is_http_like(protocol: PortProtocol, port: int, handshakes: Handshakes) -> bool:
     """Whether connections of this kind count as HTTP."""
     match protocol:
-        case PortProtocol.HTTP | PortProtocol.HTTP2:
+        case PortProtocol.HTTP | PortProtocol.HTTP2 | PortProtocol.HTTPS:
             return True
         case PortProtocol.ENCRYPTED:
             names = {name for name, _ in handshakes.protocols}

@@ -15,6 +15,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.SOCKMAP: "Programs move bytes between sockets (sockmap), past the hooks where the sensor reads.",
     PortProtocol.MISSED: "The sensor knows that it missed something.",
     PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
+    PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
 }
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."

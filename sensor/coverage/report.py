@@ -152,7 +152,9 @@ def _add_silent(
 def _build_row(
     count: PortCount, fitting: Sequence[_Port], unknown_service: Service, hidden: Hidden, *, is_open: bool
 ) -> PortCoverage:
-    reasons = [REASONS[count.kind]]
+    reasons = [REASONS[count.kind].format(read_by=count.read_by)]
+    if count.kind is PortProtocol.HTTPS:
+        reasons.append(describe_encryption(count.handshakes))
     if count.kind is PortProtocol.ENCRYPTED:
         kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
         reasons.append(describe_encryption(count.handshakes))

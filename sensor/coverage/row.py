@@ -19,6 +19,7 @@ class PortProtocol(enum.IntEnum):
     SOCKMAP = 8
     MISSED = 9
     LEFT_OUT = 10
+    HTTPS = 11  # Encrypted, and read where a process hands it to its library of TLS.
 
 
 class CoverageRole(enum.IntEnum):
@@ -62,6 +63,7 @@ class PortCount:
     lost_calls: int = 0
     exchanges: int = 0  # Encrypted: turns of client and server.
     handshakes: Handshakes = NO_HANDSHAKES
+    read_by: str = ""  # HTTPS: the libraries.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
 from sensor.health import Figure
 
-_READ = frozenset({PortProtocol.HTTP, PortProtocol.HTTP2})
+_READ = frozenset({PortProtocol.HTTP, PortProtocol.HTTP2, PortProtocol.HTTPS})
 
 
 def tell_share(rows: Iterable[PortCoverage]) -> tuple[Figure, ...]:

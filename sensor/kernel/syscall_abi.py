@@ -5,7 +5,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 # struct syscall_event, 88 bytes, without its data; see bpf/syscall_events.h for each field.
-SYSCALL_EVENT = struct.Struct("<3Q5I2H2B6x16s16s")
+SYSCALL_EVENT = struct.Struct("<3Q5I2H4BI16s16s")
 # struct syscall_conn, 40 bytes.
 SYSCALL_CONN = struct.Struct("<3QI2B6B4x")
 SYSCALL_COUNTERS_SIZE = 16
@@ -36,6 +36,9 @@ class SyscallEvent(NamedTuple):
     remote_port: int
     kind: int
     family: int
+    bound: int
+    library: int
+    process: int
     local_address: bytes
     remote_address: bytes
 

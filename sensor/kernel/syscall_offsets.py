@@ -21,6 +21,7 @@ _FIELDS: Final = {
     "O_SOCK_REMOTE6": ("sock", "__sk_common.skc_v6_daddr"),
     "O_SOCK_PROTOCOL": ("sock", "sk_protocol"),
     "O_SOCK_CGROUP": ("sock", "sk_cgrp_data"),
+    "O_SOCK_COOKIE": ("sock", "__sk_common.skc_cookie"),
     "O_TCP_COPIED": ("tcp_sock", "copied_seq"),
     "O_TCP_WRITTEN": ("tcp_sock", "write_seq"),
     "O_CGROUP_NODE": ("cgroup", "kn"),

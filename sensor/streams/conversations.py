@@ -41,6 +41,11 @@ class StreamConversations:
         self._streams.open(self._numbers, is_joined=False, client=Direction.FORWARD)
         return self._numbers
 
+    def rename(self, number: int, ends: Ends) -> None:
+        """The ends are known better now."""
+        if number in self._ends:
+            self._ends[number] = ends
+
     def take(self, number: int, piece: Chunk | Gap, *, is_request: bool) -> list[StreamExchange]:
         """What comes next in one direction; gives the calls that ended."""
         direction = Direction.FORWARD if is_request else Direction.BACKWARD

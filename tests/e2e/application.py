@@ -16,6 +16,7 @@ import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
+from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
 
 HERE = Path(__file__).parent / "servers"
@@ -57,6 +58,12 @@ LoadModule proxy_http_module {modules}/mod_proxy_http.so
 ProxyPreserveHost On
 ProxyPass / http://{backend}/
 """
+APACHE_TLS = """
+LoadModule ssl_module {modules}/mod_ssl.so
+SSLEngine on
+SSLCertificateFile {certificate}
+SSLCertificateKeyFile {key}
+"""
 HAPROXY = """
 defaults
     mode http
@@ -65,7 +72,7 @@ defaults
     timeout server 60s
     http-reuse always
 listen proxy
-    bind {address}:{port}
+    bind {address}:{port} {bind}
     server backend {backend}
 """
 
@@ -89,10 +96,13 @@ class Server:
 
 
 class Servers:
-    """Starts servers and stops all of them; skips the test, with the reason, where a server is not installed."""
+    """Starts servers, over TLS with a certificate, and stops all of them; skips the test, with the reason, where a
+    server is not installed.
+    """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, certificate: Certificate | None = None) -> None:
         self._directory = directory
+        self._certificate = certificate
         self._running: list[Server] = []
         self._go: Path | None = None
 
@@ -103,12 +113,15 @@ class Servers:
         if kind == "nginx":
             if find_nginx() is None:
                 pytest.skip("nginx is not installed: apt-get install nginx-light")
-            nginx = Nginx(directory, NGINX, addresses=(address,))
+            nginx = self._start_nginx(directory, address)
             server = Server(kind=kind, address=address, port=nginx.port, runner=nginx)
         elif kind == "apache":
             server = self._start_apache(directory, address, APACHE_ANSWERS)
         else:
-            program = Program(kind, [*self._command(kind), address], directory / "server.log")
+            command = [*self._command(kind), address]
+            if self._certificate is not None:
+                command += [str(self._certificate.certificate), str(self._certificate.key)]
+            program = Program(kind, command, directory / "server.log")
             port = int(program.wait_for("ready", READY_SECONDS)["port"])
             server = Server(kind=kind, address=address, port=port, runner=program)
         self._running.append(server)
@@ -124,7 +137,9 @@ class Servers:
         else:
             path = directory / "haproxy.cfg"
             command = [find_or_skip("haproxy", "haproxy"), "-db", "-f", str(path)]
-            daemon = Daemon(command, path, HAPROXY, address="127.0.0.1", backend=behind)
+            daemon = Daemon(
+                command, path, HAPROXY, address="127.0.0.1", backend=behind, bind=self._write_haproxy_bind(directory)
+            )
             server = Server(kind=kind, address="127.0.0.1", port=daemon.port, runner=daemon)
         self._running.append(server)
         return server
@@ -134,13 +149,28 @@ class Servers:
         for server in self._running:
             server.runner.stop()
 
+    def _start_nginx(self, directory: Path, address: str) -> Nginx:
+        if self._certificate is None:
+            return Nginx(directory, NGINX, addresses=(address,))
+        files = f"ssl_certificate {self._certificate.certificate}; ssl_certificate_key {self._certificate.key};"
+        return Nginx(directory, files + NGINX, addresses=(address,), listen="ssl reuseport")
+
+    def _write_haproxy_bind(self, directory: Path) -> str:
+        if self._certificate is None:
+            return ""
+        both = directory / "both.pem"
+        both.write_text(self._certificate.certificate.read_text() + self._certificate.key.read_text())
+        return f"ssl crt {both}"
+
     def _start_apache(self, directory: Path, address: str, what: str, backend: str = "") -> Server:
         path = directory / "apache.conf"
         command = [find_or_skip("apache2", "apache2-bin"), "-DFOREGROUND", "-f", str(path)]
         daemon = Daemon(
             command,
             path,
-            APACHE + what,
+            APACHE + (APACHE_TLS if self._certificate else "") + what,
+            certificate=str(self._certificate.certificate) if self._certificate else "",
+            key=str(self._certificate.key) if self._certificate else "",
             address=address,
             directory=str(directory),
             modules=str(APACHE_MODULES),

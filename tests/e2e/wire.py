@@ -1,6 +1,7 @@
 """A raw HTTP/1.1 client that knows to the byte what it sent and received, and can send a head in any pieces."""
 
 import socket
+import ssl
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,12 +33,15 @@ class RawClient:
     address: str
     port: int
     calls: list[Sent] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     _socket: socket.socket = field(init=False)
     _received: bytes = b""
 
     def __post_init__(self) -> None:
         self._socket = socket.create_connection((self.address, self.port), timeout=TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls is not None:
+            self._socket = self.tls.wrap_socket(self._socket, server_hostname=self.address)
 
     def __enter__(self) -> "RawClient":
         return self

@@ -55,6 +55,9 @@ class Socket:
             remote_port=self.remote_port,
             kind=kind,
             family=4,
+            bound=0,
+            library=0,
+            process=0,
             local_address=b"\x7f\x00\x00\x01" + bytes(12),
             remote_address=b"\x0a\x01\x02\x03" + bytes(12),
         )

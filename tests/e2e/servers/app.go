@@ -1,4 +1,5 @@
-// The test application over Go's net/http; see tests/e2e/application.py for what it answers. Arguments: ADDRESS.
+// The test application over Go's net/http; see tests/e2e/application.py for what it answers. Arguments: ADDRESS
+// [CERTIFICATE KEY]; with these over TLS.
 package main
 
 import (
@@ -45,5 +46,8 @@ func main() {
 		panic(err)
 	}
 	fmt.Printf("{\"event\": \"ready\", \"port\": %d}\n", listener.Addr().(*net.TCPAddr).Port)
+	if len(os.Args) > 3 {
+		http.ServeTLS(listener, http.HandlerFunc(serve), os.Args[2], os.Args[3])
+	}
 	http.Serve(listener, http.HandlerFunc(serve))
 }

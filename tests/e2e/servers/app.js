@@ -1,8 +1,11 @@
-// The test application over Node's http; see tests/e2e/application.py for what it answers. Arguments: ADDRESS.
+// The test application over Node's http; see tests/e2e/application.py for what it answers. Arguments: ADDRESS
+// [CERTIFICATE KEY]; with these over TLS.
 'use strict';
+const fs = require('node:fs');
 const http = require('node:http');
+const https = require('node:https');
 
-const server = http.createServer((request, response) => {
+const serve = (request, response) => {
   request.resume();
   request.on('end', () => {
     const path = request.url.split('?')[0];
@@ -20,6 +23,10 @@ const server = http.createServer((request, response) => {
       response.end();
     } else answer(404, '{}');
   });
-});
+};
+const [, , address, certificate, key] = process.argv;
+const server = certificate
+  ? https.createServer({ cert: fs.readFileSync(certificate), key: fs.readFileSync(key) }, serve)
+  : http.createServer(serve);
 server.keepAliveTimeout = 60000;
-server.listen(0, process.argv[2], () => console.log(JSON.stringify({ event: 'ready', port: server.address().port })));
+server.listen(0, address, () => console.log(JSON.stringify({ event: 'ready', port: server.address().port })));

@@ -1,10 +1,11 @@
 """The test application over Python's http.server; see tests/e2e/application.py for what it answers.
 
-Arguments: ADDRESS.
+Arguments: ADDRESS [CERTIFICATE KEY]; with these over TLS.
 """
 
 import json
 import socket
+import ssl
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -67,5 +68,9 @@ class Server(ThreadingHTTPServer):
 
 
 server = Server((sys.argv[1], 0), Handler)
+if len(sys.argv) > 3:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
 print(json.dumps({"event": "ready", "port": server.server_port}), flush=True)
 server.serve_forever()

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Sees the plain text that processes give to and take from libraries of TLS: programs for uprobes, at places that sensor/tls/sites finds.
+ *
+ * A call of a library has a place where it begins, where its arguments are still in their registers, and places where it returns. What it
+ * moved goes up as struct syscall_event, like what a system call moved: positions count plain bytes of the session, and addresses, cgroup and
+ * number are those of its socket (tls_bind.h). Nothing here changes what a process does.
+ */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/ptrace.h>
+#include "events.h"
+#include "syscall_events.h"
+#include "syscall_socket.h"
+#include "syscall_memory.h"
+#include "syscall_judge.h"
+#include "tls_bind.h"
+
+/* Room for data in an event: of small writes and heads, of most reads, and of whole records. */
+#define SMALL 512
+#define MIDDLE 4096
+#define LARGE 16384
+
+/* A goroutine in a call. */
+struct goroutine_key {
+  u64 goroutine;
+  u32 process;
+  u32 _pad;
+};
+
+/* What: goroutines in a read. Life: the call's; the least recent is evicted. */
+BPF_TABLE("lru_hash", struct goroutine_key, struct thread, goroutines, 16384);
+
+/* What: sessions that turned out not to be, or no longer to be, HTTP: enum conn_kind, by their number. Of the sensor's making. Life: the least
+ * recent is evicted, and then is looked at once more. */
+BPF_TABLE("lru_hash", u64, u8, refused, 16384);
+
+static __always_inline void put(struct session *s, struct message *m, u8 kind, u32 sequence, u32 other, const u32 room) {
+  struct syscall_event *e = events.ringbuf_reserve(sizeof(struct syscall_event) + room);
+  if (!e) {
+    count(Z_EVENTS_LOST, 1);
+    count(Z_BYTES_LOST, m->size);
+    return;
+  }
+  fill(e, &s->end, s->seen.cgroup_id, kind);
+  e->socket = s->id;
+  e->hash = 0;
+  e->bound = s->bound;
+  e->library = s->library;
+  e->process = bpf_get_current_pid_tgid() >> 32;
+  e->sequence = sequence;
+  e->other = other;
+  e->size = m->size;
+  u32 length = m->size;
+  if (length > room)
+    length = room;
+  asm volatile("" : "+r"(length));
+  if (length > room) /* Once more: the verifier has to see it. */
+    length = room;
+  if (room && bpf_probe_read_user(e->data, length, (void *)m->memory)) {
+    count(Z_UNREADABLE, 1);
+    length = 0;
+  }
+  e->length = length;
+  if (length < m->size)
+    count(Z_UNCOPIED, m->size - length);
+  events.ringbuf_submit(e, NO_WAKEUP);
+  s->is_told = 1;
+  count(Z_EVENTS, 1);
+  if (!s->bound)
+    count(T_UNBOUND, 1);
+}
+
+static __always_inline void put_state(struct session *s, u8 kind) {
+  struct message none = {};
+  if (is_read(s->seen.kind))
+    put(s, &none, kind, s->position[1], s->position[0], 0);
+}
+
+/* Plain bytes moved: told where they are of HTTP. */
+static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u8 kind) {
+  u32 direction = kind == S_WRITE, from = s->position[direction], other = s->position[!direction];
+  struct message m = {.memory = memory, .size = size, .way = WAY_BUFFER};
+  s->position[direction] = from + size;
+  u64 id = s->id;
+  u8 *instead = is_read(s->seen.kind) ? refused.lookup(&id) : 0;
+  if (instead)
+    s->seen.kind = *instead;
+  int may_be = is_read(s->seen.kind);
+  if (s->seen.kind == K_NEW)
+    may_be = recognise(&s->seen, &s->end, &m, direction);
+  if (!may_be || (is_read(s->seen.kind) && !is_granted(&s->seen, &m, direction)))
+    return;
+  if (size <= SMALL)
+    put(s, &m, kind, from, other, SMALL);
+  else if (size <= MIDDLE)
+    put(s, &m, kind, from, other, MIDDLE);
+  else
+    put(s, &m, kind, from, other, LARGE);
+}
+
+static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, u8 library) {
+  u64 id = bpf_get_current_pid_tgid();
+  struct thread *t = threads.lookup(&id);
+  if (!t) {
+    struct thread fresh = {};
+    threads.update(&id, &fresh);
+    t = threads.lookup(&id);
+    if (!t)
+      return;
+  }
+  if (kind == S_WRITE && t->session != session) {
+    t->unsent = 0;
+    t->unsent_records = 0;
+  }
+  t->session = session;
+  t->memory = memory;
+  t->result = result;
+  t->kind = kind;
+  t->library = library;
+}
+
+/* How many bytes the call moved; 0 at the other end's end, negative where it failed. */
+static __always_inline long count_moved(struct thread *t, int returned) {
+  if (!t->result)
+    return returned;
+  u64 moved = 0;
+  if (returned != 1 || bpf_probe_read_user(&moved, 8, (void *)t->result))
+    return -1;
+  return moved;
+}
+
+static __always_inline void take(struct session *s, struct thread *t, long moved, u8 kind) {
+  bind_by_data(s, t->session, bpf_ktime_get_ns());
+  if (moved > 0)
+    see_bytes(s, t->memory, moved, kind);
+  else
+    put_state(s, S_EOF);
+}
+
+static __always_inline void leave(int returned) {
+  u64 id = bpf_get_current_pid_tgid();
+  struct thread *t = threads.lookup(&id);
+  if (!t || !t->kind)
+    return;
+  u8 kind = t->kind;
+  t->kind = 0;
+  long moved = count_moved(t, returned);
+  if (moved < 0 || (!moved && kind == S_WRITE))
+    return;
+  struct session *s = find_session(t->session, t->library);
+  if (!s)
+    return;
+  if (kind == S_READ && !s->bound && t->received)
+    bind(s, t->received, B_LAST);
+  t->received = 0;
+  if (kind == S_WRITE && !(s->bound & B_NESTED)) {
+    t->unsent += moved;
+    t->unsent_records += 1 + moved / RECORD_BYTES;
+  }
+  take(s, t, moved, kind);
+}
+
+static __always_inline void end(u64 session, u8 kind) {
+  struct session_key key = {.session = session, .process = bpf_get_current_pid_tgid() >> 32};
+  struct session *s = sessions.lookup(&key);
+  if (!s)
+    return;
+  put_state(s, kind);
+  if (kind == S_CLOSED)
+    sessions.delete(&key);
+}
+
+int openssl_read(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_READ, L_OPENSSL);
+  return 0;
+}
+
+int openssl_read_ex(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
+  return 0;
+}
+
+int openssl_write(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_WRITE, L_OPENSSL);
+  return 0;
+}
+
+int openssl_write_ex(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, ctx->cx, S_WRITE, L_OPENSSL);
+  return 0;
+}
+
+int openssl_write_ex2(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, ctx->r8, S_WRITE, L_OPENSSL);
+  return 0;
+}
+
+int gnutls_read(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_READ, L_GNUTLS);
+  return 0;
+}
+
+int gnutls_write(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_WRITE, L_GNUTLS);
+  return 0;
+}
+
+/* Of C: the call returns in eax. */
+int call_return(struct pt_regs *ctx) {
+  leave((int)ctx->ax);
+  return 0;
+}
+
+int session_shutdown(struct pt_regs *ctx) {
+  end(ctx->di, S_SHUT);
+  return 0;
+}
+
+int session_free(struct pt_regs *ctx) {
+  end(ctx->di, S_CLOSED);
+  return 0;
+}
+
+/* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
+static __always_inline void go_enter(struct pt_regs *ctx, u8 kind) {
+  struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
+  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = kind, .library = L_GO};
+  goroutines.update(&key, &t);
+}
+
+int go_read(struct pt_regs *ctx) {
+  go_enter(ctx, S_READ);
+  return 0;
+}
+
+int go_write(struct pt_regs *ctx) {
+  go_enter(ctx, S_WRITE);
+  return 0;
+}
+
+int go_return(struct pt_regs *ctx) {
+  struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
+  struct thread *found = goroutines.lookup(&key);
+  if (!found)
+    return 0;
+  struct thread t = *found;
+  goroutines.delete(&key);
+  long moved = ctx->ax;
+  struct session *s = find_session(t.session, L_GO);
+  if (s && (moved > 0 || (!moved && t.kind == S_READ && ctx->bx)))
+    take(s, &t, moved, t.kind);
+  return 0;
+}
+
+int go_close(struct pt_regs *ctx) {
+  end(ctx->ax, S_CLOSED);
+  return 0;
+}
+
+int sock_send_length(struct bpf_raw_tracepoint_args *ctx) {
+  see_socket(ctx->args[0], (int)ctx->args[1], S_WRITE);
+  return 0;
+}
+
+int sock_recv_length(struct bpf_raw_tracepoint_args *ctx) {
+  see_socket(ctx->args[0], (int)ctx->args[1], S_READ);
+  return 0;
+}

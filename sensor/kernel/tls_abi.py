@@ -1,0 +1,29 @@
+"""Twins of bpf/tls_events.h. tests/bpf/test_tls_abi.py holds the two together."""
+
+from enum import IntEnum, IntFlag
+
+
+class Binding(IntFlag):
+    """`enum tls_binding`: how a session was found to be of its socket."""
+
+    LAST = 1
+    NEXT = 2
+    DATA = 4
+    NESTED = 8
+    MANY = 16
+
+
+class Library(IntEnum):
+    """`enum tls_library`."""
+
+    OPENSSL = 1
+    GNUTLS = 2
+    GO = 3
+
+
+class TlsCounter(IntEnum):
+    """`enum tls_counter`, behind `SyscallCounter` in one array."""
+
+    SESSIONS = 9
+    UNBOUND = 10
+    MANY = 11

@@ -1,0 +1,149 @@
+"""Loads bpf/tls.c and attaches its programs to places in files: uprobes by perf_event_open(2), which hold for every
+process that maps the file, now or later (kernel, trace/uprobetracer).
+
+Nothing is pinned: the kernel takes a probe out of all processes when its descriptor is closed, kill -9 of the sensor
+included.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import platform
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sensor.kernel.btf import Btf, BtfError
+from sensor.kernel.compile import Build
+from sensor.kernel.image import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT
+from sensor.kernel.loader import LoadError, load_build
+from sensor.kernel.syscall_offsets import syscall_flags
+from sensor.kernel.syscalls import open_raw_tracepoint
+
+# Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
+UPROBES: Final = (
+    *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
+    *("gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
+    *("go_read", "go_write", "go_return", "go_close"),
+)
+# Named as the tracepoints they are for. Before Linux 6.3 there are none: sessions are then bound by data alone.
+SOCKET_TRACEPOINTS: Final = ("sock_recv_length", "sock_send_length")
+UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PERF_EVENT_OPEN: Final = {"x86_64": 298}
+_ATTRIBUTE_BYTES: Final = 128  # PERF_ATTR_SIZE_VER7; what is zero there, older kernels take too.
+_FLAG_FD_CLOEXEC: Final = 8
+_IOC_ENABLE: Final = 0x2400
+_IOC_SET_BPF: Final = 0x40042408
+
+
+@dataclass(slots=True, kw_only=True)
+class TlsProgram:
+    """Open fds of what was loaded. `links` hold the tracepoints, and are empty while detached."""
+
+    programs: dict[str, int]
+    maps: dict[str, int]
+    links: list[int] = field(default_factory=list)
+    is_following_sockets: bool = False
+
+    def attach(self) -> None:
+        """Follows sockets, as far as this kernel lets it: without, sessions are bound by the libraries' data."""
+        if self.links:
+            return
+        with contextlib.suppress(OSError):
+            for name in SOCKET_TRACEPOINTS:
+                self.links.append(open_raw_tracepoint(name, self.programs[name]))
+        self.is_following_sockets = len(self.links) == len(SOCKET_TRACEPOINTS)
+
+    def detach(self) -> None:
+        """No longer."""
+        while self.links:
+            os.close(self.links.pop())
+
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+        """Puts programs at (offset in the file, program) of the file at `path`; gives the fds that hold them there.
+        Raises OSError, and then holds none."""
+        probes: list[int] = []
+        try:
+            for offset, name in sites:
+                probes.append(_open_uprobe(path, offset, self.programs[name]))
+        except BaseException:
+            close_probes(probes)
+            raise
+        return probes
+
+    def close(self) -> None:
+        """Detaches the tracepoints and frees everything; probes are their owner's."""
+        self.detach()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.programs.clear()
+        self.maps.clear()
+
+
+def close_probes(probes: Iterable[int]) -> None:
+    """Takes them out of every process; returns when none can run any more."""
+    for fd in probes:
+        os.close(fd)
+
+
+def _open_uprobe(path: str, offset: int, program_fd: int) -> int:
+    number = _PERF_EVENT_OPEN.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"TLS is read on x86_64 only, and this is {platform.machine()}")
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    # struct perf_event_attr: type, size, config (no return probe), no sampling, .., config1: path, config2: offset.
+    attributes = struct.pack(
+        "<II5QIIQQ",
+        *(int(UPROBE_TYPE_PATH.read_text()), _ATTRIBUTE_BYTES, 0, 0, 0, 0, 0),
+        *(0, 0, ctypes.addressof(name), offset),
+    ).ljust(_ATTRIBUTE_BYTES, b"\0")
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    fd = int(_libc.syscall(number, buffer, -1, 0, -1, _FLAG_FD_CLOEXEC))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    try:
+        fcntl.ioctl(fd, _IOC_SET_BPF, program_fd)
+        fcntl.ioctl(fd, _IOC_ENABLE, 0)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsProgramSettings:
+    """What is built into the programs."""
+
+    ring_bytes: int  # A power of two of at least a page.
+    calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
+    calls_burst: int = 5_000
+
+
+def build_tls(settings: TlsProgramSettings) -> Build:
+    """The programs on libraries of TLS, for the running kernel. Raises LoadError where its types are not told."""
+    try:
+        offsets = syscall_flags(Btf.read())
+    except BtfError as error:
+        raise LoadError(f"TLS cannot be read here: {error}") from error
+    flags = [
+        f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
+        "-DLOOPBACK_IS_LOCAL=0",
+        f"-DCALLS_PER_SECOND={settings.calls_per_second}",
+        f"-DCALLS_BURST={settings.calls_burst}",
+        "-Wno-everything",
+    ]
+    kinds = dict.fromkeys(UPROBES, PROG_TYPE_KPROBE) | dict.fromkeys(SOCKET_TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)
+    return Build(source="tls.c", flags=[*offsets, *flags], programs=kinds)
+
+
+def load_tls(settings: TlsProgramSettings, cache_directory: Path | None = None) -> TlsProgram:
+    """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
+    loaded = load_build(build_tls(settings), cache_directory)
+    return TlsProgram(programs=loaded.programs, maps=loaded.maps)

@@ -1,0 +1,196 @@
+"""Capture with TLS beside it: everything that the capture below sees, and what processes encrypt.
+
+The same methods as the capture that it is put around (`sensor.parts.Capture`), so that the rest of the sensor knows
+one capture. Where TLS cannot be read, the capture below goes on alone and the coverage says why.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.conversations import Verdict
+from sensor.coverage.row import PortCount
+from sensor.health import Figure, StageCount
+from sensor.kernel.abi import ConnectionKind, Counter
+from sensor.kernel.ring import Ring
+from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
+from sensor.kernel.syscalls import read_batch, update_map
+from sensor.kernel.tls_abi import Binding, TlsCounter
+from sensor.kernel.uprobes import TlsProgram, close_probes
+from sensor.parts import Capture
+from sensor.recognition.actors import Records
+from sensor.recognition.mirror import MapName
+from sensor.recognition.records import OverflowTotals
+from sensor.streams.exchange import StreamExchange
+from sensor.tls.attacher import Attacher
+from sensor.tls.processes import ProcessFiles
+from sensor.tls.reader import TlsReader
+from sensor.tls.split import PortSplit
+
+logger = logging.getLogger(__name__)
+
+# Events taken from the ring at once: 8 to 40 ms of work.
+READ_LIMIT: Final = 1_024
+COUNTERS_SIZE: Final = 16
+RING_BYTES: Final = 8 << 20
+_WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
+
+
+class TlsCapture:
+    """`below` and TLS. Not thread-safe."""
+
+    def __init__(self, *, below: Capture, program: TlsProgram, clock: Clock, proc: str, min_age_seconds: float) -> None:
+        self._below = below
+        self._program = program
+        self._clock = clock
+        self._ring = Ring(program.maps["events"], RING_BYTES)
+        self._reader = TlsReader(to_unix_ns=clock.to_unix_ns, refuse=self._refuse)
+        self._attacher = Attacher(
+            prober=program,
+            close_probes=close_probes,
+            processes=ProcessFiles(
+                proc, min_age_seconds=min_age_seconds, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+            ),
+            monotonic=time.monotonic,
+        )
+        self._split = PortSplit()
+        self._last_counters: list[int] = []
+        self._is_closed = False
+        self._is_attached = False
+
+    @property
+    def limitation(self) -> str:
+        """Of the capture below."""
+        return self._below.limitation
+
+    def read(self) -> list[Exchange | StreamExchange]:
+        """Calls that came whole, of both."""
+        told = self._below.read()
+        told += self._reader.take(self._ring.read(READ_LIMIT))
+        told += self._reader.poll(self._clock.monotonic_ns())
+        return told
+
+    def has_events(self) -> bool:
+        """Whether `read` did not come to the end."""
+        return self._below.has_events() or self._ring.pending_bytes() > 0
+
+    def read_records(self, *, is_all: bool = False) -> Records:
+        """Of the capture below: TLS has none."""
+        return self._below.read_records(is_all=is_all)
+
+    def release_records(self) -> None:
+        """Of the capture below."""
+        self._below.release_records()
+
+    def overflow(self) -> Mapping[bytes, OverflowTotals]:
+        """Of the capture below."""
+        return self._below.overflow()
+
+    def pending_bytes(self) -> int:
+        """In all rings."""
+        return self._below.pending_bytes() + self._ring.pending_bytes()
+
+    def counters(self) -> Mapping[Counter, int]:
+        """Of the capture below: what the sensor's own process spends on TLS shows in its processor time."""
+        return self._below.counters()
+
+    def program_ns(self, *, calls: int) -> int:
+        """Of the capture below."""
+        return self._below.program_ns(calls=calls)
+
+    def counts(self) -> Sequence[StageCount]:
+        """The accounts below, and that of TLS: calls told, and what the ring or the budget refused."""
+        count, totals = self._reader.stage.count(), self._read_counters()
+        dropped = {
+            **dict(count.dropped),
+            "over_budget": totals[SyscallCounter.REFUSED],
+            "ring_full": totals[SyscallCounter.EVENTS_LOST],
+        }
+        seen = count.used + sum(dropped.values())
+        told = StageCount(stage="tls", seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
+        return (*self._below.counts(), told)
+
+    def coverage(self) -> Sequence[PortCount]:
+        """Ports, with what is read of the encrypted ones."""
+        return self._split.split(self._below.coverage(), self._reader.read_port)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        totals, reader, files = self._read_counters(), self._reader, self._attacher.files
+        rows = (
+            ("sessions", "Sessions of TLS whose library was called", totals[TlsCounter.SESSIONS], True),
+            ("events", "Reads and writes of TLS that went up", totals[SyscallCounter.EVENTS], True),
+            ("events_unbound", "Of those, before it was known of which socket", totals[TlsCounter.UNBOUND], True),
+            ("sessions_ambiguous", "Sessions of which two ways named two sockets", totals[TlsCounter.MANY], True),
+            ("gap_bytes", "Plain bytes of connections that are read which no event brought", reader.gap_bytes, True),
+            ("unbound_calls", "Calls told without addresses", reader.unbound_calls, True),
+            ("local_client_calls", "Calls left to their server's end on this node", reader.local_clients, True),
+            ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
+            ("files_unread", "Files with a library of TLS that is not", sum(not file.sites for file in files), False),
+            ("probes", "Probes in place", sum(len(file.sites) for file in files), False),
+            *(
+                (f"bound_{name}", f"Sessions whose socket was at first known by `{name}`", reader.bound[way], True)
+                for way, name in _WAYS.items()
+            ),
+        )
+        own = (
+            Figure(name=f"tls_{name}", documentation=text, value=value, is_total=is_total)
+            for name, text, value, is_total in rows
+        )
+        return (*self._below.figures(), *own)
+
+    def update(self, name: MapName, elements: Mapping[bytes, bytes]) -> None:
+        """Of the capture below."""
+        self._below.update(name, elements)
+
+    def delete(self, name: MapName, keys: Iterable[bytes]) -> None:
+        """Of the capture below."""
+        self._below.delete(name, keys)
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        """Of the capture below."""
+        self._below.set_listening(ports)
+
+    def detach(self) -> None:
+        """Takes every program off; returns when no probe is in any process."""
+        if self._is_attached:
+            self._is_attached = False
+            self._attacher.stop()
+            self._program.detach()
+        self._below.detach()
+
+    def attach(self) -> None:
+        """Both."""
+        self._below.attach()
+        self.start()
+
+    def start(self) -> None:
+        """TLS, where the capture below is attached."""
+        if not self._is_attached:
+            self._is_attached = True
+            self._program.attach()
+            self._attacher.start()
+
+    def close(self) -> None:
+        """Detaches and frees everything."""
+        self.detach()
+        self._last_counters = self._read_counters()
+        self._is_closed = True
+        self._program.close()
+        self._ring.close()
+        self._below.close()
+
+    def _read_counters(self) -> list[int]:
+        if self._is_closed:
+            return self._last_counters
+        rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
+        return [int.from_bytes(value, "little") for _, value in rows]
+
+    def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
+        """Tells the kernel that this session is not, or no longer, HTTP."""
+        if not self._is_closed:
+            kind = ConnectionKind.UPGRADED if verdict is Verdict.UPGRADED else ConnectionKind.OTHER
+            update_map(self._program.maps["refused"], event.socket.to_bytes(8, "little"), bytes([kind]))

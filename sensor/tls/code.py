@@ -1,0 +1,169 @@
+"""Where in a function of x86-64 a probe is cheapest and still sees what it must.
+
+The kernel puts a breakpoint over an instruction. Some instructions it emulates (arch/x86/kernel/uprobes.c: jumps,
+calls, `nop`, `push` of a register); all others it has the processor step over elsewhere, which costs a second trap. So:
+
+- **Beginning**: the first emulated instruction on the straight line from the function's first one, as long as no
+  argument was written. Nothing branches before it, so every call passes it. Else the first instruction.
+- **Returns**: every `ret`; or the conditional jump before it where nothing comes between that writes the result, no
+  other way leads to the `ret`, and the jump's other way does not return (the check of the stack's guard).
+
+No return probe (uretprobe) is ever used: it changes the return address, which Go's stacks do not survive.
+
+A function that leaves by a jump to another one (a tail call) returns from there: `find_returns` tells where to look on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import capstone
+from capstone import x86
+
+# Registers of arguments by the System V convention, and Go's, with all their parts.
+C_ARGUMENTS: Final = ("di", "si", "d", "c", "r8")
+C_RESULTS: Final = ("a",)
+GO_ARGUMENTS: Final = ("a", "b", "c", "r14")
+GO_RESULTS: Final = ("a", "b", "r14")
+# A function longer than this is not looked at; those that are probed have 100 to 3,000 bytes.
+MAX_FUNCTION_BYTES: Final = 65_536
+_NOTRACK: Final = 0x3E
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An address, and whether the kernel emulates what is there."""
+
+    address: int
+    is_emulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returns:
+    """Of one function: its own returns, and the addresses outside of it to which it jumps."""
+
+    places: tuple[Place, ...]
+    elsewhere: frozenset[int]
+
+
+def disassemble(code: bytes, address: int) -> "list[capstone.CsInsn] | None":
+    """All instructions of a function; None where its bytes are not all code."""
+    if not code or len(code) > MAX_FUNCTION_BYTES:
+        return None
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    instructions = list(decoder.disasm(code, address))
+    end = sum(instruction.size for instruction in instructions)
+    return instructions if end == len(code) else None
+
+
+def find_beginning(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[str]) -> Place:
+    """Where a call begins, with `arguments` still in their registers."""
+    for instruction in instructions:
+        if _is_emulated(instruction):
+            return Place(address=instruction.address, is_emulated=True)
+        if _ends_block(instruction) or any(_writes(instruction, argument) for argument in arguments):
+            break
+    return Place(address=instructions[0].address, is_emulated=False)
+
+
+def find_returns(instructions: "Sequence[capstone.CsInsn]", results: Sequence[str]) -> Returns | None:
+    """Where a call returns, with `results` in their registers; None where it may also leave to a place that is not in
+    the code."""
+    start, end = instructions[0].address, instructions[-1].address + instructions[-1].size
+    targets = [target for instruction in instructions if (target := _target(instruction)) is not None]
+    if any(_jumps_anywhere(instruction) for instruction in instructions):
+        return None
+    places = [
+        _find_return(instructions, number, targets, results)
+        for number, instruction in enumerate(instructions)
+        if instruction.group(capstone.CS_GRP_RET)
+    ]
+    return Returns(places=tuple(places), elsewhere=frozenset(one for one in targets if not start <= one < end))
+
+
+def _find_return(
+    instructions: "Sequence[capstone.CsInsn]", number: int, targets: Sequence[int], results: Sequence[str]
+) -> Place:
+    """The place for the return at `number`."""
+    itself = Place(address=instructions[number].address, is_emulated=False)
+    at = number
+    while at and instructions[at].address not in targets:
+        at -= 1
+        before = instructions[at]
+        if _is_conditional(before):
+            target = _target(before)
+            is_alone = targets.count(instructions[at + 1].address) == 0
+            if target is not None and is_alone and _never_returns(instructions, target) and _is_emulated(before):
+                return Place(address=before.address, is_emulated=True)
+            return itself
+        if _ends_block(before) or any(_writes(before, result) for result in results):
+            return itself
+    return itself
+
+
+def _never_returns(instructions: "Sequence[capstone.CsInsn]", address: int) -> bool:
+    """Whether at `address` is a call behind which there is no code: compilers end so what does not come back."""
+    for number, instruction in enumerate(instructions):
+        if instruction.address == address:
+            is_last = number + 1 == len(instructions)
+            return bool(instruction.group(capstone.CS_GRP_CALL)) and (
+                is_last or instructions[number + 1].id in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
+            )
+    return False
+
+
+def _target(instruction: "capstone.CsInsn") -> int | None:
+    """Where a direct jump leads."""
+    if not instruction.group(capstone.CS_GRP_JUMP) or len(instruction.operands) != 1:
+        return None
+    operand = instruction.operands[0]
+    return int(operand.imm) if operand.type == x86.X86_OP_IMM else None
+
+
+def _jumps_anywhere(instruction: "capstone.CsInsn") -> bool:
+    """A jump by a register or by memory that may leave the function. With `notrack` it is a table of a `switch`: the
+    compiler marks so what leads to labels of the function itself (gcc and clang, -fcf-protection)."""
+    is_table = bytes(instruction.bytes)[0] == _NOTRACK
+    return bool(instruction.group(capstone.CS_GRP_JUMP)) and _target(instruction) is None and not is_table
+
+
+def _is_conditional(instruction: "capstone.CsInsn") -> bool:
+    return bool(instruction.group(capstone.CS_GRP_JUMP)) and instruction.id != x86.X86_INS_JMP
+
+
+def _ends_block(instruction: "capstone.CsInsn") -> bool:
+    return any(
+        instruction.group(group)
+        for group in (capstone.CS_GRP_JUMP, capstone.CS_GRP_RET, capstone.CS_GRP_CALL, capstone.CS_GRP_INT)
+    )
+
+
+def _is_emulated(instruction: "capstone.CsInsn") -> bool:
+    """By branch_setup_xol_ops() and push_setup_xol_ops() of arch/x86/kernel/uprobes.c, Linux 5.0 and later."""
+    code = bytes(instruction.bytes)
+    first = code[0]
+    if first in (0xEB, 0xE9, 0xE8) or 0x70 <= first <= 0x7F or 0x50 <= first <= 0x57:
+        return True
+    if first == 0x90 and len(code) == 1:
+        return True
+    return (first == 0x0F and 0x80 <= code[1] <= 0x8F) or (first == 0x41 and len(code) == 2 and 0x50 <= code[1] <= 0x57)
+
+
+def _writes(instruction: "capstone.CsInsn", register: str) -> bool:
+    """Whether it writes any part of the register: `a` is rax, eax, ax, ah, al."""
+    _, written = instruction.regs_access()
+    return any(_name_whole(instruction.reg_name(number)) == register for number in written)
+
+
+def _name_whole(name: str) -> str:
+    if name.startswith("r") and name[1:2].isdigit():
+        return name.rstrip("bwd")
+    short = name.removeprefix("r").removeprefix("e") if len(name) == 3 else name
+    if short in ("di", "dil"):
+        return "di"
+    if short in ("si", "sil"):
+        return "si"
+    if len(short) == 2 and short[0] in "abcd" and short[1] in "xhl":
+        return short[0]
+    return short

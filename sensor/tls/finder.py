@@ -1,0 +1,149 @@
+"""From a file to the places where it is probed: which library of TLS it has, and where its functions begin and return.
+
+Takes a path, gives `Sites` (plain data), never raises for what is in the file. What it found is kept by build id: ten
+containers of one image are looked at once.
+"""
+
+import mmap
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sensor.tls.code import C_ARGUMENTS, C_RESULTS, Place, disassemble, find_beginning, find_returns
+from sensor.tls.elf import Elf, ElfError, Function
+from sensor.tls.site import NO_TLS, Site, Sites
+
+# Files remembered; a node has some tens of builds.
+MAX_REMEMBERED: Final = 512
+# A function and what it jumps to: its cold part, and functions that it ends with.
+MAX_PARTS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What is attached to a function."""
+
+    program: str
+    has_return: bool = True
+
+
+OPENSSL: Final[Mapping[str, Probed]] = {
+    "SSL_read": Probed(program="openssl_read"),
+    "SSL_read_ex": Probed(program="openssl_read_ex"),
+    "SSL_write": Probed(program="openssl_write"),
+    "SSL_write_ex": Probed(program="openssl_write_ex"),
+    "SSL_write_ex2": Probed(program="openssl_write_ex2"),
+    "SSL_shutdown": Probed(program="session_shutdown", has_return=False),
+    "SSL_free": Probed(program="session_free", has_return=False),
+}
+GNUTLS: Final[Mapping[str, Probed]] = {
+    "gnutls_record_recv": Probed(program="gnutls_read"),
+    "gnutls_record_send": Probed(program="gnutls_write"),
+    "gnutls_record_send2": Probed(program="gnutls_write"),
+    "gnutls_bye": Probed(program="session_shutdown", has_return=False),
+    "gnutls_deinit": Probed(program="session_free", has_return=False),
+}
+# Library, its functions, and those of them without which nothing is read.
+_LIBRARIES: Final = (
+    ("OpenSSL", OPENSSL, ("SSL_read", "SSL_write")),
+    ("GnuTLS", GNUTLS, ("gnutls_record_recv",)),
+)
+
+
+class Finder:
+    """Finds, and remembers by build id. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, Sites] = OrderedDict()
+
+    def find(self, path: str) -> Sites:
+        """Where the file is probed. Raises OSError where it cannot be read."""
+        with open(path, "rb") as file:  # noqa: PTH123 - a path through /proc, which must not be resolved.
+            try:
+                content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            except ValueError:
+                return NO_TLS  # An empty file.
+            with content:
+                try:
+                    return self._find(Elf(content))
+                except ElfError:
+                    return NO_TLS
+
+    def _find(self, elf: Elf) -> Sites:
+        build_id = elf.build_id
+        if build_id and build_id in self._known:
+            self._known.move_to_end(build_id)
+            return self._known[build_id]
+        sites = find_sites(elf)
+        if build_id:
+            self._known[build_id] = sites
+            if len(self._known) > MAX_REMEMBERED:
+                self._known.popitem(last=False)
+        return sites
+
+
+def find_sites(elf: Elf) -> Sites:
+    """The first library that the file holds."""
+    for library, table, needed in _LIBRARIES:
+        functions = elf.find_functions(table)
+        if all(name in functions for name in needed):
+            return _probe(elf, library, table, functions)
+    return NO_TLS
+
+
+def _probe(elf: Elf, library: str, table: Mapping[str, Probed], functions: Mapping[str, Function]) -> Sites:
+    sites: dict[tuple[int, str], Site] = {}
+    missing: list[str] = []
+    for name, probed in table.items():
+        function = functions.get(name)
+        if function is None:
+            continue
+        found = _probe_function(elf, function, probed)
+        if found is None:
+            missing.append(name)
+            continue
+        sites.update({(site.offset, site.program): site for site in found})
+    programs = {site.program for site in sites.values()}
+    if not any("read" in program for program in programs) or not any("write" in program for program in programs):
+        return Sites(library=library, reason=f"{library} is built so that no place was found in {', '.join(missing)}.")
+    return Sites(library=library, sites=tuple(sites.values()))
+
+
+def _probe_function(elf: Elf, function: Function, probed: Probed) -> Iterable[Site] | None:
+    """Sites of one function; None where its returns are not all known."""
+    instructions = disassemble(elf.read_code(function.address, function.size), function.address)
+    if instructions is None:
+        return None
+    beginning = find_beginning(instructions, C_ARGUMENTS)
+    sites = [Site(offset=elf.locate(beginning.address), program=probed.program, is_emulated=beginning.is_emulated)]
+    if probed.has_return:
+        places = _find_all_returns(elf, function)
+        if not places:
+            return None
+        sites += [
+            Site(offset=elf.locate(place.address), program="call_return", is_emulated=place.is_emulated)
+            for place in places
+        ]
+    return sites
+
+
+def _find_all_returns(elf: Elf, function: Function) -> list[Place] | None:
+    """Of the function, and of those that it jumps to in its end; None where one of them is not known."""
+    places: list[Place] = []
+    waiting, seen = [function], {function.address}
+    while waiting:
+        one = waiting.pop()
+        instructions = disassemble(elf.read_code(one.address, one.size), one.address)
+        returns = find_returns(instructions, C_RESULTS) if instructions else None
+        if returns is None or len(seen) > MAX_PARTS:
+            return None
+        places += returns.places
+        for address in returns.elsewhere:
+            part = elf.find_frame(address)
+            if part is None:
+                return None
+            if part.address not in seen:
+                seen.add(part.address)
+                waiting.append(part)
+    return places

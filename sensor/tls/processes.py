@@ -1,0 +1,152 @@
+"""Which files with a library of TLS the processes of this node run, found when they start and when they map one later.
+
+Reads a proc tree (proc(5)): the executable mappings of each process, soon after it started and then ever more seldom
+(after 2, 4, 8, .. 64 s of its life), for what is mapped later. A file is looked at through the process's own root
+(/proc/PID/root), so it may be in a container. Needs CAP_SYS_PTRACE for processes of other users.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+# Processes followed; a busy node has a few thousand.
+MAX_PROCESSES: Final = 32_768
+# A process's mappings are read to here; a JVM's are some 300 KB.
+MAX_MAPS_BYTES: Final = 1 << 22
+# Files of one process: its own and its libraries'.
+MAX_FILES: Final = 512
+LONGEST_REST_SECONDS: Final = 64.0
+# Libraries by their file name; the executable itself is always looked at.
+_LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl")
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class FileId:
+    """One file of the node, whatever its path."""
+
+    device: int
+    inode: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Process:
+    start_ticks: int
+    next_look: float
+    files: dict[FileId, str] = field(default_factory=dict)  # Path within the process's root.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappedFile:
+    """A file that may hold a library of TLS, and processes that run it."""
+
+    file: FileId
+    path: str  # Through /proc of the youngest process.
+    name: str  # Its path as the process sees it.
+    pids: tuple[int, ...]
+
+
+class ProcessFiles:
+    """What was read so far. Not thread-safe."""
+
+    def __init__(self, proc: str, *, min_age_seconds: float, uptime: Callable[[], float]) -> None:
+        self._proc = proc
+        self._min_age_seconds = min_age_seconds
+        self._uptime = uptime
+        self._processes: dict[int, _Process] = {}
+        self.unreadable = 0  # Processes whose mappings the sensor may not read, as of the last look.
+        self.left_out = 0
+
+    def look(self) -> list[MappedFile]:
+        """Files that are run now, by processes that have lived long enough."""
+        now = self._uptime()
+        pids = self._list_pids()
+        for gone in self._processes.keys() - set(pids):
+            del self._processes[gone]
+        self.left_out = max(0, len(pids) - MAX_PROCESSES)
+        self.unreadable = 0
+        for pid in pids[:MAX_PROCESSES]:
+            self._look_at(pid, now)
+        found: dict[FileId, list[int]] = {}
+        for pid, process in self._processes.items():
+            for file in process.files:
+                found.setdefault(file, []).append(pid)
+        return [
+            MappedFile(
+                file=file,
+                path=f"{self._proc}/{pids[-1]}/root{self._processes[pids[-1]].files[file]}",
+                name=self._processes[pids[-1]].files[file],
+                pids=tuple(pids),
+            )
+            for file, pids in found.items()
+        ]
+
+    def _list_pids(self) -> list[int]:
+        try:
+            with os.scandir(self._proc) as entries:
+                return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
+        except OSError:
+            return []
+
+    def _look_at(self, pid: int, now: float) -> None:
+        process = self._processes.get(pid)
+        if process is not None and now < process.next_look:
+            return
+        start_ticks = self._read_start(pid)
+        if start_ticks is None:
+            self._processes.pop(pid, None)
+            return
+        age = now - start_ticks / _TICKS_PER_SECOND
+        if process is None or process.start_ticks != start_ticks:
+            process = self._processes[pid] = _Process(start_ticks=start_ticks, next_look=0.0)
+        if age < self._min_age_seconds:
+            process.next_look = now + self._min_age_seconds - age
+            return
+        process.next_look = now + min(max(age, 1.0), LONGEST_REST_SECONDS)
+        files = self._read_files(pid)
+        if files is None:
+            self.unreadable += 1
+        else:
+            process.files = files
+
+    def _read_start(self, pid: int) -> int | None:
+        try:
+            with open(f"{self._proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 - thousands of reads.
+                fields = file.read(4096).rpartition(b")")[2].split()
+            return int(fields[19])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def _read_files(self, pid: int) -> dict[FileId, str] | None:
+        """Executable mappings; none of kernel threads. None where they may not be read."""
+        try:
+            with open(f"{self._proc}/{pid}/maps", "rb", buffering=0) as file:  # noqa: PTH123
+                text = b"".join(iter(lambda: file.read(1 << 16), b""))[:MAX_MAPS_BYTES]
+            executable = os.readlink(f"{self._proc}/{pid}/exe")  # noqa: PTH115
+        except FileNotFoundError:
+            return {}
+        except OSError:
+            return None
+        files: dict[FileId, str] = {}
+        for line in text.decode("utf-8", "surrogateescape").splitlines():
+            fields = line.split(maxsplit=5)
+            if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
+                continue
+            path = fields[5]
+            if path != executable and not _LIBRARY_NAME.search(path.rpartition("/")[2]):
+                continue
+            file_id = parse_id(fields[3], fields[4])
+            if file_id is not None and len(files) < MAX_FILES:
+                files[file_id] = path
+        return files
+
+
+def parse_id(device: str, inode: str) -> FileId | None:
+    """From the columns of /proc/PID/maps."""
+    major, _, minor = device.partition(":")
+    try:
+        return FileId(device=os.makedev(int(major, 16), int(minor, 16)), inode=int(inode))
+    except ValueError:
+        return None

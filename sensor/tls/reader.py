@@ -1,0 +1,118 @@
+"""From plain text of TLS to exchanges: the events of bpf/tls.c, read as what processes read and wrote.
+
+`sensor.conversations` does the reading, with positions that count plain bytes. Here is what is TLS's own: where both
+ends of a connection are read on this node, the client's is left to the server's, as everywhere; and what is known of
+each port, for the coverage.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from sensor.calls import Exchange, Role
+from sensor.conversations import Conversations, Verdict, unpack_event
+from sensor.exchange import name_address
+from sensor.health import StageCounter
+from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
+from sensor.kernel.tls_abi import Binding, Library
+from sensor.streams.exchange import StreamExchange
+from sensor.tls.split import PortReading
+
+# Sessions whose ends are remembered, to know a client's other end; as many as the kernel's program has.
+MAX_SESSIONS: Final = 32_768
+# Ports of which calls are counted, as in the kernel.
+MAX_PORTS: Final = 8_192
+LIBRARY_NAMES: Final = {Library.OPENSSL: "OpenSSL", Library.GNUTLS: "GnuTLS", Library.GO: "Go crypto/tls"}
+
+_Tuple = tuple[str, int, str, int]  # Local address and port, remote address and port.
+Told = list[Exchange | StreamExchange]
+
+
+class TlsReader:
+    """Mutable state between events. `refuse` tells the kernel that a session (its id) is not, or no longer, HTTP."""
+
+    def __init__(self, *, to_unix_ns: Callable[[int], int], refuse: Callable[[SyscallEvent, Verdict], None]) -> None:
+        self.stage = StageCounter("tls")
+        self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse)
+        self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
+        self._ends: dict[_Tuple, int] = {}
+        self._ports: dict[tuple[int, int], PortReading] = {}
+        self._uncounted: dict[int, str] = {}  # Library of sessions of which no call was told yet.
+        self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
+        self.local_clients = 0  # Calls left to their server's end.
+        self.unbound_calls = 0  # Calls told without the addresses of their socket.
+
+    @property
+    def gap_bytes(self) -> int:
+        """Plain bytes of connections that are read which no event brought."""
+        return self._conversations.gap_bytes
+
+    def take(self, records: Iterable[memoryview]) -> Told:
+        """Exchanges that these records of the ring completed, in order."""
+        out: Told = []
+        for record in records:
+            event, data = unpack_event(record)
+            if event.family:
+                self._note(event)
+            self._conversations.take_event(event, data, out)
+        return self._tell(out)
+
+    def poll(self, now_ns: int) -> Told:
+        """What waited too long, and early halves of calls that last."""
+        return self._tell(self._conversations.poll(now_ns))
+
+    def read_port(self, cgroup_id: int, port: int) -> PortReading | None:
+        """What was read of it; None where nothing was."""
+        return self._ports.get((cgroup_id, port))
+
+    def _note(self, event: SyscallEvent) -> None:
+        """The ends of a session, once they are known."""
+        if event.socket in self._sessions:
+            if event.kind == SyscallKind.CLOSED:
+                return  # Its exchange may still be told.
+            self._sessions.move_to_end(event.socket)
+            return
+        while len(self._sessions) >= MAX_SESSIONS:
+            number, ends = self._sessions.popitem(last=False)
+            if self._ends.get(ends) == number:
+                del self._ends[ends]
+            self._uncounted.pop(number, None)
+        ends = (
+            name_address(event.family, event.local_address),
+            event.local_port,
+            name_address(event.family, event.remote_address),
+            event.remote_port,
+        )
+        self._sessions[event.socket] = ends
+        self._ends[ends] = event.socket
+        self._uncounted[event.socket] = LIBRARY_NAMES.get(Library(event.library), "")
+        for way in self.bound:
+            self.bound[way] += bool(event.bound & way)
+
+    def _tell(self, told: Told) -> Told:
+        return [one for one in told if self._is_told(one.exchange if isinstance(one, StreamExchange) else one)]
+
+    def _is_told(self, exchange: Exchange) -> bool:
+        if exchange.role is Role.CLIENT:
+            other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
+            if other in self._ends:
+                self.local_clients += exchange.calls
+                return False
+        if not exchange.remote_port:
+            self.unbound_calls += exchange.calls
+        elif exchange.role is Role.SERVER:
+            self._count(exchange)
+        return True
+
+    def _count(self, exchange: Exchange) -> None:
+        key = (exchange.cgroup_id, exchange.local_port)
+        port = self._ports.get(key)
+        if port is None:
+            if len(self._ports) >= MAX_PORTS:
+                return
+            port = self._ports[key] = PortReading()
+        port.calls += exchange.calls
+        library = self._uncounted.pop(exchange.connection, None)
+        if library is not None:
+            port.connections += 1
+            port.libraries.add(library)

@@ -1,0 +1,81 @@
+"""What of an encrypted port is read and what is not: one count of the kernel to two, whose sums are the kernel's.
+
+Both may only grow, for the store adds up what each hour brought. A connection is encrypted until a call of it was told;
+so what counts as unread is the most that ever was at once, and what else came is read. Bytes and estimated calls
+follow the connections, by what each reading added. Pure, and bounded by the kernel's table of ports.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from sensor.coverage.row import CoverageRole, PortCount, PortProtocol
+
+
+@dataclass(slots=True)
+class PortReading:
+    """What was read of a listening port of a cgroup: grows while calls are told."""
+
+    calls: int = 0
+    connections: int = 0
+    libraries: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Of one port, as of the last time."""
+
+    unread: int = 0  # Connections, at most.
+    late: int = 0  # Joined late, of what is read.
+    bytes: int = 0  # Of what is read.
+    exchanges: int = 0  # Of what is not.
+    seen: tuple[int, int, int] = (0, 0, 0)  # Late, bytes and exchanges of both.
+
+
+class PortSplit:
+    """Mutable: what was told before. `split` is called with the same totals, grown."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, int], _Parts] = {}
+
+    def split(
+        self, counts: Iterable[PortCount], read_port: Callable[[int, int], PortReading | None]
+    ) -> list[PortCount]:
+        """The counts, those of encrypted ports of which calls are read in two."""
+        out: list[PortCount] = []
+        for count in counts:
+            if count.kind is PortProtocol.ENCRYPTED and count.role is CoverageRole.LISTENING:
+                out += self._split(count, read_port(count.cgroup_id, count.port) or PortReading())
+            else:
+                out.append(count)
+        return out
+
+    def _split(self, count: PortCount, reading: PortReading) -> list[PortCount]:
+        parts = self._parts.setdefault((count.cgroup_id, count.port), _Parts())
+        parts.unread = max(parts.unread, count.connections - reading.connections)
+        read = count.connections - parts.unread
+        share = read / count.connections if count.connections else 0.0
+        now = (count.joined_late, count.bytes, count.exchanges)
+        late, size, exchanges = (after - before for after, before in zip(now, parts.seen, strict=True))
+        parts.late += round(late * share)
+        parts.bytes += round(size * share)
+        parts.exchanges += round(exchanges * (1 - share))
+        parts.seen = now
+        https = replace(
+            count,
+            kind=PortProtocol.HTTPS,
+            connections=read,
+            bytes=parts.bytes,
+            joined_late=parts.late,
+            calls=reading.calls,
+            exchanges=0,
+            read_by=", ".join(sorted(reading.libraries)),
+        )
+        rest = replace(
+            count,
+            connections=parts.unread,
+            bytes=count.bytes - parts.bytes,
+            joined_late=count.joined_late - parts.late,
+            exchanges=parts.exchanges,
+        )
+        told = [https] if https.connections or https.bytes else []
+        return [*told, rest] if rest.connections or rest.bytes or rest.joined_late else told

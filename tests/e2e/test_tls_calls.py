@@ -1,0 +1,112 @@
+"""Calls over TLS of real servers, read where the processes hand them to their libraries: none more, none less, each
+at its path with its status and its bytes.
+
+As in test_calls.py all workloads run once; then the sensor is stopped, which sends what it holds; then each is
+compared.
+"""
+
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.e2e.application import Servers
+from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import Endpoint
+from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.traffic import MIX, Table, expect, observe, send_mix
+from tests.e2e.wire import RawClient
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ADDRESS = "127.0.0.1"
+ARRIVAL_SECONDS = 30.0
+STILL_SECONDS = 3.0
+KINDS = ("nginx", "python", "node", "apache")
+VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
+FOUND_SECONDS = 15.0
+
+
+@dataclass(slots=True)
+class Observed:
+    """What was sent to each port, why a workload did not run, and what the inventory holds in the end."""
+
+    ports: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, Table] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    found: dict[int, list[Endpoint]] = field(default_factory=dict)
+    coverage: list[dict[str, object]] = field(default_factory=list)
+
+
+def make_context(certificate: Certificate, version: ssl.TLSVersion) -> ssl.SSLContext:
+    """A client's."""
+    context = ssl.create_default_context(cafile=str(certificate.authority))
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", "IP:127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def encrypted_servers(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Servers]:
+    running = Servers(tmp_path_factory.mktemp("servers"), certificate)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def observed(
+    product: Product,
+    encrypted_servers: Servers,
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Observed:
+    told = Observed()
+    for kind in KINDS:
+        try:
+            told.ports[kind] = encrypted_servers.start(kind, ADDRESS).port
+        except pytest.skip.Exception as reason:
+            told.skipped[kind] = str(reason)
+    _, address = product.start_collector()
+    config = tmp_path_factory.mktemp("config") / "sensor.toml"
+    config.write_text("is_reading_tls = true\n")
+    sensor = product.start_sensor(address, "--config", str(config))
+    inventory = product.open_inventory(address)
+    wait_until(lambda: sensor.log_path.read_text().count("reading TLS of") >= 2, FOUND_SECONDS, "libraries are found")
+    for kind, port in told.ports.items():
+        calls = []
+        for version in VERSIONS:
+            with RawClient(ADDRESS, port, tls=make_context(certificate, version)) as client:
+                send_mix(client)
+                calls += client.calls
+        told.sent[kind] = expect(calls)
+    expected = len(told.ports) * len(VERSIONS) * len(MIX)
+    wait_until_still(lambda: inventory.count_calls(*told.ports.values()), STILL_SECONDS, ARRIVAL_SECONDS)
+    told.coverage = inventory.list_items("/coverage/ports")
+    assert sensor.stop() == 0, sensor.log_tail()
+    wait_until(lambda: inventory.count_calls(*told.ports.values()) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
+    told.found = inventory.read_ports(set(told.ports.values()))
+    return told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_calls_are_exact(observed: Observed, kind: str) -> None:
+    if kind in observed.skipped:
+        pytest.skip(observed.skipped[kind])
+    assert observe(observed.found[observed.ports[kind]]) == observed.sent[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_coverage_says_how_they_are_read(observed: Observed, kind: str) -> None:
+    if kind in observed.skipped:
+        pytest.skip(observed.skipped[kind])
+    rows = [row for row in observed.coverage if row["service"]["port"] == observed.ports[kind]]
+    read = [row for row in rows if row["protocol"] == "https"]
+    assert [(row["is_read"], row["connections"], row["calls"]) for row in read] == [(True, len(VERSIONS), 46)]
+    assert "OpenSSL" in read[0]["reason"]
+    assert not [row for row in rows if row["protocol"] == "encrypted"]

@@ -1,0 +1,96 @@
+"""Places in functions: as compilers write them, each in bytes with what they mean beside it."""
+
+import pytest
+
+from sensor.tls.code import (
+    C_ARGUMENTS,
+    C_RESULTS,
+    GO_ARGUMENTS,
+    GO_RESULTS,
+    Place,
+    Returns,
+    disassemble,
+    find_beginning,
+    find_returns,
+)
+
+AT = 0x1000
+ENDBR = "f30f1efa"  # endbr64
+SUB_RSP = "4883ec18"  # sub $0x18, %rsp
+TEST_EDX = "85d2"
+PUSH_RBX, POP_RBX, RET = "53", "5b", "c3"
+CALL = "e800000000"
+XOR_EDX, XOR_EAX = "31d2", "31c0"
+MOV_R8_RCX, XOR_ECX = "4989c8", "31c9"
+
+
+def read(*parts: str) -> "list[object]":
+    instructions = disassemble(bytes.fromhex("".join(parts)), AT)
+    assert instructions is not None
+    return list(instructions)
+
+
+@pytest.mark.parametrize(
+    ("parts", "offset", "is_emulated"),
+    [
+        ((ENDBR, PUSH_RBX, CALL, POP_RBX, RET), 4, True),
+        ((ENDBR, SUB_RSP, CALL, RET), 8, True),  # The call itself: its arguments are still there.
+        ((ENDBR, SUB_RSP, XOR_EAX, TEST_EDX, "7801", CALL, RET), 12, True),  # js, past a write of eax.
+        ((ENDBR, MOV_R8_RCX, XOR_ECX, PUSH_RBX, RET), 0, False),  # r8 is an argument too.
+        ((ENDBR, XOR_EAX, RET), 0, False),
+        ((ENDBR, "4157", RET), 4, True),  # push %r15
+    ],
+)
+def test_beginning(parts: tuple[str, ...], offset: int, is_emulated: bool) -> None:
+    assert find_beginning(read(*parts), C_ARGUMENTS) == Place(address=AT + offset, is_emulated=is_emulated)
+
+
+def test_beginning_in_go_keeps_its_own_registers() -> None:
+    """`cmp 0x10(%r14), %rsp; jbe`: the check of the stack, before anything is written."""
+    assert find_beginning(read("493b6610", "7600", RET), GO_ARGUMENTS) == Place(address=AT + 4, is_emulated=True)
+    assert find_beginning(read("31db", "7600", RET), GO_ARGUMENTS) == Place(address=AT, is_emulated=False)
+
+
+def test_return_before_the_guards_check() -> None:
+    """`jne` to a call that does not return, then only registers that are no result, then `ret`."""
+    instructions = read(ENDBR, CALL, "7507", "4883c418", XOR_EDX, RET, CALL)
+    assert find_returns(instructions, C_RESULTS) == Returns(
+        places=(Place(address=AT + 9, is_emulated=True),), elsewhere=frozenset()
+    )
+
+
+@pytest.mark.parametrize(
+    ("parts", "offset"),
+    [
+        ((CALL, "7502", XOR_EAX, RET, CALL), 9),  # The result is written behind the jump.
+        ((CALL, "7502", XOR_EDX, RET, CALL, RET), 9),  # What the jump leads to returns too.
+        ((CALL, "7505", "7502", XOR_EDX, RET, CALL), 11),  # Another way comes right behind the jump.
+    ],
+)
+def test_return_by_itself(parts: tuple[str, ...], offset: int) -> None:
+    returns = find_returns(read(*parts), C_RESULTS)
+    assert returns is not None
+    assert Place(address=AT + offset, is_emulated=False) in returns.places
+
+
+def test_all_results_of_go_must_be_there() -> None:
+    parts = (CALL, "7502", POP_RBX, RET, CALL)
+    assert find_returns(read(*parts), C_RESULTS) == Returns(
+        places=(Place(address=AT + 5, is_emulated=True),), elsewhere=frozenset()
+    )
+    assert find_returns(read(*parts), GO_RESULTS) == Returns(
+        places=(Place(address=AT + 8, is_emulated=False),), elsewhere=frozenset()
+    )
+
+
+def test_a_jump_out_is_told_and_one_by_a_register_is_refused() -> None:
+    returns = find_returns(read(ENDBR, "e900010000"), C_RESULTS)
+    assert returns == Returns(places=(), elsewhere=frozenset({AT + 9 + 0x100}))
+    assert find_returns(read(ENDBR, "ffe0"), C_RESULTS) is None  # jmp *%rax
+    assert find_returns(read("3effe0", RET), C_RESULTS) is not None  # notrack jmp *%rax: a table.
+
+
+def test_what_is_not_code_is_refused() -> None:
+    assert disassemble(b"", AT) is None
+    assert disassemble(b"\x06" + bytes(8), AT) is None  # push %es: not in 64 bits.
+    assert disassemble(b"\xc3" * 70_000, AT) is None

@@ -1,0 +1,66 @@
+"""Real libraries and programs of this machine, and files that are none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sensor.tls.elf import Elf, ElfError
+from sensor.tls.finder import Finder, find_sites
+from sensor.tls.site import NO_TLS, Sites
+
+LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
+
+
+def find(path: Path) -> Sites:
+    if not path.exists():
+        pytest.skip(f"{path} is not installed")
+    return Finder().find(str(path))
+
+
+@pytest.mark.parametrize(
+    ("path", "library", "programs"),
+    [
+        (LIBRARIES / "libssl.so.3", "OpenSSL", {"openssl_read", "openssl_read_ex", "openssl_write", "session_free"}),
+        (LIBRARIES / "libgnutls.so.30", "GnuTLS", {"gnutls_read", "gnutls_write", "session_free"}),
+        (Path(shutil.which("node") or "/usr/bin/node"), "OpenSSL", {"openssl_read", "openssl_write", "session_free"}),
+    ],
+)
+def test_a_library_is_found(path: Path, library: str, programs: set[str]) -> None:
+    sites = find(path)
+    if sites is NO_TLS and path.name == "node":
+        pytest.skip("this node has its OpenSSL in a library")
+    assert (sites.library, sites.reason) == (library, "")
+    assert programs | {"call_return"} <= {site.program for site in sites.sites}
+    assert len({site.offset for site in sites.sites}) == len(sites.sites), "one place, one program"
+
+
+def test_a_program_without_tls() -> None:
+    assert find(Path("/bin/true")) == NO_TLS
+
+
+def test_a_build_is_searched_once() -> None:
+    path = LIBRARIES / "libssl.so.3"
+    if not path.exists():
+        pytest.skip("no libssl.so.3")
+    finder = Finder()
+    assert finder.find(str(path)) is finder.find(str(path))
+
+
+def test_any_cut_of_a_file_is_refused_or_found_without_an_error() -> None:
+    path = LIBRARIES / "libssl.so.3"
+    if not path.exists():
+        pytest.skip("no libssl.so.3")
+    whole = path.read_bytes()
+    for size in (0, 10, 64, 4_096, len(whole) // 2, len(whole) - 1):
+        try:
+            find_sites(Elf(whole[:size]))
+        except ElfError:
+            continue
+
+
+def test_text_is_no_elf_file(tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/bin/sh\n" * 50)
+    (tmp_path / "empty").touch()
+    assert Finder().find(str(tmp_path / "script")) == NO_TLS
+    assert Finder().find(str(tmp_path / "empty")) == NO_TLS

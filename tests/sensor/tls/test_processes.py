@@ -1,0 +1,91 @@
+"""Which files processes run, from a proc tree of our own."""
+
+from pathlib import Path
+
+from sensor.tls.processes import FileId, ProcessFiles
+
+LIBSSL = "7f0000000000-7f0000010000 r-xp 00001000 fd:01 42 /usr/lib/libssl.so.3"
+LIBC = "7f0000020000-7f0000030000 r-xp 00001000 fd:01 43 /usr/lib/libc.so.6"
+DATA = "7f0000040000-7f0000050000 rw-p 00001000 fd:01 42 /usr/lib/libssl.so.3"
+ANONYMOUS = "7f0000060000-7f0000070000 r-xp 00000000 00:00 0 [vdso]"
+TICKS = 100
+LIBSSL_ID = FileId(device=(0xFD << 8) | 1, inode=42)
+
+
+class Proc:
+    """A tree in which processes come, map and go."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uptime = 1_000.0
+        self.files = ProcessFiles(str(root), min_age_seconds=2.0, uptime=lambda: self.uptime)
+
+    def run(self, pid: int, *maps: str, age: float, executable: str = "/usr/bin/app") -> None:
+        directory = self.root / str(pid)
+        directory.mkdir(exist_ok=True)
+        start = int((self.uptime - age) * TICKS)
+        (directory / "stat").write_text(f"{pid} (a) b) S 1 {'0 ' * 17}{start} 0")
+        (directory / "maps").write_text("\n".join(maps))
+        if not (directory / "exe").is_symlink():
+            (directory / "exe").symlink_to(executable)
+
+    def end(self, pid: int) -> None:
+        for path in (self.root / str(pid)).iterdir():
+            path.unlink()
+        (self.root / str(pid)).rmdir()
+
+    def look(self) -> dict[FileId, tuple[int, ...]]:
+        return {one.file: one.pids for one in self.files.look()}
+
+
+def test_a_library_is_found_once_for_all_that_map_it(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBSSL, LIBC, DATA, ANONYMOUS, age=50)
+    proc.run(11, LIBSSL, age=60)
+    assert proc.look() == {LIBSSL_ID: (10, 11)}
+    (one,) = proc.files.look()
+    assert (one.path, one.name) == (f"{tmp_path}/11/root/usr/lib/libssl.so.3", "/usr/lib/libssl.so.3")
+
+
+def test_the_program_itself_is_looked_at(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, "00400000-00500000 r-xp 00000000 fd:01 99 /usr/bin/app", age=50)
+    assert [file.inode for file in proc.look()] == [99]
+
+
+def test_the_short_lived_are_left_alone(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBSSL, age=1)
+    assert proc.look() == {}
+    proc.uptime += 1.5
+    assert proc.look() == {LIBSSL_ID: (10,)}
+
+
+def test_what_is_mapped_later_is_found_later(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBC, age=4)
+    assert proc.look() == {}
+    (tmp_path / "10" / "maps").write_text(LIBSSL)
+    proc.uptime += 3
+    assert proc.look() == {}, "a process is looked at again when it is twice as old"
+    proc.uptime += 2
+    assert proc.look() == {LIBSSL_ID: (10,)}
+
+
+def test_who_has_gone_is_forgotten_and_a_pid_may_come_again(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBSSL, age=50)
+    assert proc.look() == {LIBSSL_ID: (10,)}
+    proc.end(10)
+    assert proc.look() == {}
+    proc.run(10, LIBC, age=50)
+    assert proc.look() == {}
+
+
+def test_what_may_not_be_read_is_counted(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBSSL, age=50)
+    (tmp_path / "10" / "maps").unlink()
+    (tmp_path / "10" / "maps").mkdir()
+    assert proc.look() == {}
+    assert proc.files.unreadable == 1

@@ -1,0 +1,119 @@
+"""Plain text of TLS to exchanges: a client's end is left to its server's, sockets may be known late."""
+
+from sensor.calls import Exchange, Role
+from sensor.conversations import Verdict
+from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.kernel.tls_abi import Binding, Library
+from sensor.streams.exchange import StreamExchange
+from sensor.tls.reader import TlsReader
+
+REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+SERVER, CLIENT = b"\x0a\0\0\1" + bytes(12), b"\x0a\0\0\2" + bytes(12)
+
+
+class Session:
+    """One session as the kernel tells it."""
+
+    def __init__(self, reader: TlsReader, number: int, *, is_server: bool = True) -> None:
+        self.reader, self.number, self.is_server = reader, number, is_server
+        self.at = {SyscallKind.READ: 0, SyscallKind.WRITE: 0}
+        self.is_bound = True
+
+    def tell(self, kind: SyscallKind, data: bytes) -> list[Exchange | StreamExchange]:
+        other = SyscallKind.WRITE if kind is SyscallKind.READ else SyscallKind.READ
+        event = SyscallEvent(
+            time_ns=1_000,
+            socket=self.number,
+            cgroup_id=3,
+            sequence=self.at[kind],
+            other=self.at[other],
+            size=len(data),
+            length=len(data),
+            hash=0,
+            local_port=(443 if self.is_server else 50_000) * self.is_bound,
+            remote_port=(50_000 if self.is_server else 443) * self.is_bound,
+            kind=kind,
+            family=4 * self.is_bound,
+            bound=Binding.NESTED if self.is_bound else 0,
+            library=Library.OPENSSL,
+            process=10,
+            local_address=(SERVER if self.is_server else CLIENT) if self.is_bound else bytes(16),
+            remote_address=(CLIENT if self.is_server else SERVER) if self.is_bound else bytes(16),
+        )
+        self.at[kind] += len(data)
+        return self.reader.take([memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(100))])
+
+
+def make_reader(refused: list[Verdict] | None = None) -> TlsReader:
+    return TlsReader(
+        to_unix_ns=lambda time_ns: time_ns,
+        refuse=lambda event, verdict: refused.append(verdict) if refused is not None else None,
+    )
+
+
+def test_a_call_of_a_server() -> None:
+    reader = make_reader()
+    session = Session(reader, 9)
+    assert session.tell(SyscallKind.READ, REQUEST) == []
+    (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
+    assert isinstance(call, Exchange)
+    assert (call.role, call.connection, call.local_port, call.status_code) == (Role.SERVER, 9, 443, 200)
+    assert (call.request_bytes, call.response_bytes) == (len(REQUEST), len(RESPONSE))
+    port = reader.read_port(3, 443)
+    assert port is not None
+    assert (port.calls, port.connections, port.libraries) == (1, 1, {"OpenSSL"})
+
+
+def test_a_client_on_this_node_is_left_to_its_server() -> None:
+    reader = make_reader()
+    server, client = Session(reader, 9), Session(reader, 8, is_server=False)
+    client.tell(SyscallKind.WRITE, REQUEST)
+    server.tell(SyscallKind.READ, REQUEST)
+    assert len(server.tell(SyscallKind.WRITE, RESPONSE)) == 1
+    assert client.tell(SyscallKind.READ, RESPONSE) == []
+    assert reader.local_clients == 1
+
+
+def test_a_client_of_another_node_is_told() -> None:
+    reader = make_reader()
+    client = Session(reader, 8, is_server=False)
+    client.tell(SyscallKind.WRITE, REQUEST)
+    (call,) = client.tell(SyscallKind.READ, RESPONSE)
+    assert isinstance(call, Exchange)
+    assert (call.role, call.remote_address) == (Role.CLIENT, "10.0.0.1")
+
+
+def test_a_socket_that_is_known_late_is_the_calls() -> None:
+    reader = make_reader()
+    session = Session(reader, 9)
+    session.is_bound = False
+    session.tell(SyscallKind.READ, REQUEST)
+    session.is_bound = True
+    (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
+    assert isinstance(call, Exchange)
+    assert (call.local_port, call.remote_address) == (443, "10.0.0.2")
+    assert reader.unbound_calls == 0
+
+
+def test_a_call_whose_socket_nobody_knows_is_told_and_counted() -> None:
+    reader = make_reader()
+    session = Session(reader, 9)
+    session.is_bound = False
+    session.tell(SyscallKind.READ, REQUEST)
+    (call,) = session.tell(SyscallKind.WRITE, RESPONSE)
+    assert isinstance(call, Exchange)
+    assert (call.role, call.local_port, call.cgroup_id) == (Role.SERVER, 0, 3)
+    assert reader.unbound_calls == 1
+
+
+def test_after_an_upgrade_nothing_more_is_asked_for() -> None:
+    refused: list[Verdict] = []
+    session = Session(make_reader(refused), 9)
+    session.tell(
+        SyscallKind.READ, b"GET /live HTTP/1.1\r\nHost: shop\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+    )
+    session.tell(
+        SyscallKind.WRITE, b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+    )
+    assert refused[:1] == [Verdict.UPGRADED]
