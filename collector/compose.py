@@ -41,6 +41,7 @@ from collector.keys import (
 from collector.kubernetes.access import is_in_cluster
 from collector.kubernetes.watcher import ClusterWatcher
 from collector.notifiers import Notifiers, compose_notifiers
+from collector.schemas.queue import SchemaQueue
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
@@ -77,6 +78,7 @@ class Collector:
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
     words: list[RevealedWord] = field(default_factory=list)
+    schemas: SchemaQueue = field(default_factory=SchemaQueue)
     coverage_dropped: int = 0
 
     def add_coverage(self, records: list[CoverageRecord]) -> None:
@@ -107,6 +109,7 @@ class Collector:
         self.store.insert_records("sensors", self.sensors.take_changed())
         self.store.insert_records("coverage_rows", coverage)
         self.store.insert_records("workloads", workloads)
+        self.schemas.flush(self.store)
         if words:
             self.store.insert_records("revealed_words", words)
             self.catalogue.learn({word.hash: word.text for word in words})

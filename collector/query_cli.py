@@ -45,6 +45,11 @@ class Column:
     rank: int = 0
 
 
+def describe_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
+    """Columns by heading, place and turn to go."""
+    return _columns(*described)
+
+
 def _columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
     return tuple(Column(name=name, place=place, rank=rank) for name, place, rank in described)
 
@@ -356,6 +361,11 @@ def _exchange(
 def _fail(sentence: str) -> typer.Exit:
     typer.echo(sentence, err=True)
     return typer.Exit(1)
+
+
+def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:
+    """As a table, JSON or CSV."""
+    _print(items, columns, output)
 
 
 def _print(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:

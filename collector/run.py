@@ -124,6 +124,7 @@ class _Life:
                 on_coverage=collector.add_coverage,
                 on_workloads=collector.add_workloads,
                 on_revealed=collector.add_words,
+                on_schemas=collector.schemas.add,
             )
         )
 
@@ -333,6 +334,7 @@ class _Life:
             "writer_routes_stored": writer.routes_stored,
             "evicted_rows": self._evicted_rows,
             "coverage_dropped": self._collector.coverage_dropped,
+            "schemas_dropped": self._collector.schemas.dropped,
             **self._collector.notifiers.count(),
             "alerts_suppressed": self._collector.desk.suppressed_count,
             "detector_restarts": self._collector.detectors.restart_count,

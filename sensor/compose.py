@@ -54,6 +54,7 @@ from sensor.recognition.names import NameJudge
 from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
 from sensor.recognition.records import OverflowTotals
 from sensor.run import RunSettings, Sensor
+from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
@@ -209,11 +210,11 @@ class Knowledge:
         )
         self.pieces = Pieces()
         self.alike = AlikeCalls[Exchange]()
-        self.bodies = BodyReader(
-            SampleRule(
-                first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
-            )
+        rule = SampleRule(
+            first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
         )
+        self.schemas = SchemaBook(load_vocabulary(), rule)
+        self.bodies = BodyReader(rule, self.schemas)
 
 
 class NodeDescriber:
@@ -235,7 +236,9 @@ class NodeDescriber:
             ),
             knowledge.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
+            knowledge.schemas,
         )
+        self._schemas = knowledge.schemas
         self._attacks = node.attacks
         self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
         self._recogniser = build_recogniser(
@@ -295,6 +298,7 @@ class NodeDescriber:
         return (
             *self._recogniser.figures(),
             *self._bodies.figures(),
+            *self._schemas.figures(),
             Figure(
                 name="bodies_given_up",
                 documentation="Calls whose bodies came and whose end did not",
@@ -344,6 +348,7 @@ def compose_sensor(
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
         node=node,
+        schemas=knowledge.schemas,
         gaps=node.gaps,
         governor=Governor(
             GovernorSettings(

@@ -74,6 +74,12 @@ class Identity(Protocol):
         ...
 
 
+class HeadSink(Protocol):
+    """Who learns what parameters requests have (sensor/schemas)."""
+
+    def learn_head(self, route_id: int, status_code: int, head: RequestHead, consumer: int, time_ns: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribeSettings:
     """What an operator may choose."""
@@ -111,6 +117,7 @@ class Describer:
         "_methods",
         "_principals",
         "_remotes",
+        "_schemas",
         "_settings",
         "_templater",
     )
@@ -123,8 +130,11 @@ class Describer:
         settings: DescribeSettings,
         bodies: BodyReader | None = None,
         attacks: AttackReader | None = None,
+        schemas: HeadSink | None = None,
     ) -> None:
-        """Without `bodies` nothing is told of bodies, without `attacks` nothing of attacks."""
+        """Without `bodies` nothing is told of bodies, without `attacks` nothing of attacks, without `schemas` nothing
+        of parameters."""
+        self._schemas = schemas
         self._bodies = bodies
         self._attacks = attacks
         self._templater = templater
@@ -177,10 +187,14 @@ class Describer:
             templated = self._templater.route(
                 service, head.host, method, head.path, outcome, consumer, is_named=facts.is_named
             )
+            if self._schemas is not None and exchange.is_final:
+                self._schemas.learn_head(
+                    templated.route.route_id, exchange.status_code, head, consumer, exchange.time_unix_ns
+                )
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
-        call = _make_body_call(exchange, stream, templated.route.route_id)
+        call = _make_body_call(exchange, stream, templated.route.route_id, consumer)
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
@@ -320,7 +334,7 @@ class Describer:
         return OTHER_METHOD
 
 
-def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int) -> BodyCall:
+def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int, consumer: int) -> BodyCall:
     """What the readers of bodies take; without bodies where none came."""
     payloads, head_bytes = None, 0
     if stream is not None and stream.bodies is not None:
@@ -336,6 +350,7 @@ def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int
         None if payloads else exchange.bodies,
         payloads,
         head_bytes,
+        consumer,
     )
 
 

@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from sensor.parts import Capture, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor
+from sensor.schemas.book import Schema, SchemaBook
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink
 from sensor.uplink.messages import Welcome
@@ -80,6 +81,7 @@ class Sensor:
         make_pipeline: Callable[[Describer, int], Pipeline],
         node: NodeView,
         governor: Governor,
+        schemas: SchemaBook,
         gaps: Gaps,
         on_capturing: Callable[[], None],
     ) -> None:
@@ -92,6 +94,7 @@ class Sensor:
         self._make_pipeline = make_pipeline
         self._node = node
         self._governor = governor
+        self._schemas = schemas
         self._gaps = gaps
         self._on_capturing = on_capturing
         self._keys = state.load_keys()
@@ -393,6 +396,12 @@ class Sensor:
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         """What is told of Kubernetes workloads and containers on this node."""
         return self._node.workloads()
+
+    def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]:
+        """What routes look like: all of it on a new stream, else what changed."""
+        if is_first:
+            self._schemas.offer_all()
+        return self._schemas.take(self._clock.monotonic_ns())
 
     def _count_stages(self) -> tuple[StageCount, ...]:
         capture = tuple(self._capture.counts()) if self._capture is not None else ()

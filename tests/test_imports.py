@@ -24,7 +24,7 @@ ROOMS = {
         # The way through, front door to back.
         *("kernel", "pieces", "upgrades", "exchange", "reassembly", "protocols", "streams", "conversations"),
         *("classify", "bodies", "attacks"),
-        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "versions"),
+        *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "schemas", "versions"),
         *(
             "allowance",
             "tables",
@@ -67,8 +67,9 @@ ROOMS = {
     ),
     "collector": (
         *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols", "attacks"),
-        *("trust", "ingest", "store", "kubernetes", "alerts", "inventory", "anomaly", "api", "ui", "app"),
-        *("query_cli", "trust_cli", "metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
+        *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
+        *("schemas", "specs", "anomaly", "api", "ui", "app", "query_cli", "schema_cli", "trust_cli"),
+        *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
         "cli",
     ),
 }

@@ -23,6 +23,7 @@ from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.notifiers import build_notifier_routes
+from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
@@ -32,7 +33,9 @@ from collector.inventory.exposures import ExposureInventory
 from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
+from collector.schemas.reader import SchemaInventory
 from collector.ui.page import build_page_routes
+from collector.ui.schema_view import SchemaSource
 
 API_PREFIX = "/api/v1"
 HTMX_PATH = Path("/usr/share/javascript/htmx/htmx.min.js")  # Debian and Ubuntu: libjs-htmx.
@@ -94,6 +97,7 @@ def build_app(
     watch = Watch(reader=store, clock=clock)
     coverage = CoverageInventory(reader=store, watch=watch)
     exposures = ExposureInventory(reader=store)
+    schemas = SchemaInventory(reader=store)
     gate = Gate(token=settings.token, clock=clock)
     app = FastAPI(
         title="Apidae",
@@ -124,6 +128,7 @@ def build_app(
     inside.include_router(build_incident_routes(alerts=alerts))
     inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
+    inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
     inside.include_router(build_watch_routes(watch=watch))
     inside.include_router(measured)
     inside.include_router(_build_openapi_route(app))
@@ -139,6 +144,7 @@ def build_app(
             watch=watch,
             coverage=coverage,
             exposures=exposures,
+            schemas=SchemaSource(reader=store, schemas=schemas),
             alerts=alerts,
             gate=gate,
             token=settings.token,

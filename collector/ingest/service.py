@@ -32,6 +32,7 @@ from collector.ingest.reports import (
     convert_revealed,
 )
 from collector.ingest.reveal import RevealBook
+from collector.ingest.schemas import SchemaRecord, convert_schemas
 from collector.ingest.wal import Append
 from collector.ingest.workloads import WorkloadRecord, convert_workloads
 from collector.keys import InstallationKey
@@ -58,6 +59,10 @@ _BATCH_STATUS = {
 }
 
 
+def _ignore(records: list[SchemaRecord]) -> None:
+    """Of a collector that keeps none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestContext:
     """What the service works with; `keys` and `policy` are those of the start. `on_coverage`, `on_workloads` and
@@ -74,6 +79,7 @@ class IngestContext:
     on_coverage: Callable[[list[CoverageRecord]], None]
     on_workloads: Callable[[list[WorkloadRecord]], None]
     on_revealed: Callable[[list[RevealedWord]], None]
+    on_schemas: Callable[[list[SchemaRecord]], None] = _ignore
 
 
 class IngestService:
@@ -290,6 +296,9 @@ class _Stream:
                     counts["revealed_refused"] += 1
                 else:
                     context.on_revealed(context.reveals.take(words))
+            case "schemas":
+                boot_id, now = self._greeting.boot_id, context.clock()
+                context.on_schemas(convert_schemas(request.schemas, node=node, boot_id=boot_id, now_unix_seconds=now))
             case "policy_result":
                 self._take_policy_result(convert_policy_result(request.policy_result))
             case _:

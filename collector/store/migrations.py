@@ -11,6 +11,7 @@ from collector.store.tables.kubernetes import EXPOSURES, PEER_ADDRESSES, WORKLOA
 from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
+from collector.store.tables.schemas import SCHEMAS
 from collector.store.tables.sensors import EVICTIONS, SENSORS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
@@ -36,6 +37,7 @@ TABLES = (
     PEER_ADDRESSES,
     EXPOSURES,
     WORKLOADS,
+    SCHEMAS,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

@@ -31,6 +31,7 @@ from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
 from collector.ui.rendering import build_templates, render
+from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
 
 STATIC = Path(__file__).parent / "static"
@@ -57,6 +58,7 @@ class _Page:
         watch: Watch,
         coverage: CoverageInventory,
         exposures: ExposureInventory,
+        schemas: SchemaSource,
         alerts: AlertRepository,
         gate: Gate,
         version: str,
@@ -67,6 +69,7 @@ class _Page:
         self.watch = watch
         self.coverage = coverage
         self.exposures = exposures
+        self.schemas = schemas
         self.alerts = alerts
         self.gate = gate
         self.version = version
@@ -152,6 +155,7 @@ class _Page:
             "detail": detail,
             "endpoint": detail.endpoint,
             "exposure_changes": self.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
+            **self.schemas.build_values(detail.endpoint),
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
@@ -185,6 +189,7 @@ def build_page_routes(
     watch: Watch,
     coverage: CoverageInventory,
     exposures: ExposureInventory,
+    schemas: SchemaSource,
     alerts: AlertRepository,
     gate: Gate,
     token: str | None,
@@ -198,6 +203,7 @@ def build_page_routes(
         watch=watch,
         coverage=coverage,
         exposures=exposures,
+        schemas=schemas,
         alerts=alerts,
         gate=gate,
         version=version,

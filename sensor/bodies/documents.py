@@ -1,4 +1,4 @@
-"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms.
+"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms (multipart too).
 
 HTML, images and what is not named here are not read. A body that is cut gives what came before the cut; the number of
 records is then of that part.
@@ -13,7 +13,9 @@ from urllib.parse import parse_qs
 import msgspec
 from pydantic_core import from_json
 
+from sensor.bodies.multipart import read_multipart
 from sensor.bodies.records import find_records
+from sensor.bodies.text import Text
 
 # Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
 CLASSIFIED_RECORDS_MAX: Final = 8
@@ -29,6 +31,7 @@ class Document(msgspec.Struct, frozen=True, gc=False):
     values: object
     records: int | None  # None where the type has none (forms).
     is_list: bool = False
+    tree: object = None  # All that was read, its envelope too, for the schema; private to the node.
 
     def __repr__(self) -> str:
         return f"Document(records={self.records}, redacted)"
@@ -63,8 +66,8 @@ def _read_json(data: bytes, is_complete: bool) -> Document:
     value = from_json(data, allow_partial=not is_complete)
     records = find_records(value)
     if records is None:
-        return Document(value, 1)
-    return Document(_spread(records), len(records), True)
+        return Document(value, 1, tree=value)
+    return Document(_spread(records), len(records), True, value)
 
 
 def _read_lines(data: bytes, is_complete: bool) -> Document:
@@ -73,7 +76,7 @@ def _read_lines(data: bytes, is_complete: bool) -> Document:
         lines.pop()
     lines = [line for line in lines if line.strip(b"\x1e \t")]
     values = [from_json(line.lstrip(b"\x1e")) for line in _spread(lines)]
-    return Document(values, len(lines), True)
+    return Document(values, len(lines), True, values)
 
 
 def _read_csv(data: bytes, is_complete: bool) -> Document:
@@ -93,7 +96,8 @@ def _read_csv(data: bytes, is_complete: bool) -> Document:
     if not all(name.strip() and not any(c.isdigit() for c in name[:1]) for name in names):
         return Document(_spread(rows), len(rows), True)  # No line of names.
     records = [dict(zip(names, row, strict=False)) for row in _spread(rows[1:])]
-    return Document(records, len(rows) - 1, True)
+    typed = [{name: Text(text) for name, text in record.items()} for record in records]
+    return Document(records, len(rows) - 1, True, typed)
 
 
 def _read_form(data: bytes, is_complete: bool) -> Document:
@@ -101,7 +105,17 @@ def _read_form(data: bytes, is_complete: bool) -> Document:
     if not is_complete:
         text = text.rpartition("&")[0]
     fields = parse_qs(text, max_num_fields=FORM_FIELDS_MAX)
-    return Document({name: values if len(values) > 1 else values[0] for name, values in fields.items()}, None)
+    typed = {name: [Text(value) for value in values] for name, values in fields.items()}
+    return Document(
+        {name: values if len(values) > 1 else values[0] for name, values in fields.items()},
+        None,
+        tree={name: values if len(values) > 1 else values[0] for name, values in typed.items()},
+    )
+
+
+def _read_multipart(data: bytes, is_complete: bool) -> Document:
+    fields = read_multipart(data, is_complete)
+    return Document(fields, None, tree=fields)
 
 
 def _spread(items: list[Item]) -> list[Item]:
@@ -136,4 +150,5 @@ _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
     "application/csv": _read_csv,
     "text/tab-separated-values": _read_csv,
     "application/x-www-form-urlencoded": _read_form,
+    "multipart/form-data": _read_multipart,
 }

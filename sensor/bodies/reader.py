@@ -5,7 +5,7 @@ word; nothing raises.
 """
 
 from collections import Counter
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -13,7 +13,9 @@ from sensor.bodies.decoding import decode
 from sensor.bodies.documents import Document, is_protobuf, read_document
 from sensor.bodies.estimates import RecordEstimates
 from sensor.bodies.framing import Payload, read_payload
+from sensor.bodies.protobuf import read_protobuf
 from sensor.bodies.sampling import BodySampler, SampleRule
+from sensor.bodies.text import Binary
 from sensor.calls import BodyFacts, BodyFlag, RawBodies
 from sensor.classify.sensitive.document import find_sensitive
 from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, pack_kinds
@@ -25,13 +27,14 @@ from sensor.protocols.http1 import read_media_type
 NODES_MAX: Final = 4_000
 VALUES_MAX: Final = 8
 _MEDIA_TYPE_BYTES: Final = 128
+_CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
     ("coding_unknown", "Bodies in a content coding that is not read"),
     ("coding_broken", "Bodies that their content coding does not decode"),
     ("decoded_limit", "Bodies of which only a beginning was looked at: they are too long, or a bomb"),
     ("not_its_type", "Bodies that are not what their media type says"),
     ("type_not_read", "Bodies of media types that are not read"),
-    ("protobuf", "Bodies of protobuf, whose fields have no names: not read"),
+    ("protobuf", "Bodies of protobuf, whose fields have no names: described by number, not classified"),
 )
 
 
@@ -49,24 +52,52 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     # Of HTTP/2 instead: both bodies, whose framing the reader of streams has undone, and bytes of the response's head.
     payloads: tuple[Payload, Payload] | None = None
     head_bytes: int = 0
+    consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
 
 
-class _Read(msgspec.Struct, frozen=True, gc=False):
-    """One body that was read."""
+class BodyDocument(msgspec.Struct, frozen=True, gc=False):
+    """A body as parsed, for what describes it. Private to the node."""
 
-    document: Document
+    media_type: str
+    content_type: bytes
+    tree: object
+    is_complete: bool
+
+    def __repr__(self) -> str:
+        return f"BodyDocument(media_type={self.media_type!r}, redacted)"
+
+
+class DocumentSink(Protocol):
+    """Who learns what bodies look like (sensor/schemas)."""
+
+    def learn_bodies(
+        self,
+        route_id: int,
+        status_code: int,
+        consumer: int,
+        asked: BodyDocument | None,
+        told: BodyDocument | None,
+    ) -> None: ...
+
+
+class _Read(msgspec.Struct, frozen=True, gc=False):
+    """One body of which something can be told: its kinds of data where it was read."""
+
+    document: Document | None
     data: int
     is_complete: bool
+    seen: BodyDocument
 
 
 class BodyReader:
     """Reads what is due; estimates the rest. Not thread-safe."""
 
-    def __init__(self, rule: SampleRule) -> None:
+    def __init__(self, rule: SampleRule, sink: DocumentSink | None = None) -> None:
         self._sampler = BodySampler(rule)
+        self._sink = sink
         self.estimates = RecordEstimates()
         self.read_count = 0  # Bodies classified.
         self.unread: Counter[str] = Counter()  # Bodies by why they were not.
@@ -80,13 +111,16 @@ class BodyReader:
         question = find_payload(call, is_request=True)
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
         data, flags, records = 0, BodyFlag.NONE, 0
-        if asked is not None:
+        if self._sink is not None:
+            seen = (one.seen if one is not None else None for one in (asked, told))
+            self._sink.learn_bodies(call.route_id, call.status_code, call.consumer, *seen)
+        if asked is not None and asked.document is not None:
             flags |= BodyFlag.REQUEST_READ
             data |= asked.data
-        if told is not None:
+        if told is not None and told.document is not None:
             flags |= BodyFlag.RESPONSE_READ
             data |= told.data << RESPONSE_SHIFT
-            records, known = self._count(call, told)
+            records, known = self._count(call, told.document, is_complete=told.is_complete)
             flags |= known
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
@@ -124,34 +158,43 @@ class BodyReader:
         except ValueError:
             self.unread["not_its_type"] += 1
             return None
+        content_type = payload.content_type[:_CONTENT_TYPE_BYTES]
         if document is None:
-            self.unread["protobuf" if is_protobuf(media_type) else "type_not_read"] += 1
-            return None
+            tree: object = Binary()
+            if is_protobuf(media_type):
+                self.unread["protobuf"] += 1
+                tree = read_protobuf(decoded.data, media_type, is_complete=decoded.is_complete)
+            else:
+                self.unread["type_not_read"] += 1
+            if tree is None:
+                return None
+            return _Read(None, 0, False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
         self.read_count += 1
         data = pack_kinds(
             {finding.kind for finding in find_sensitive(document.values, max_nodes=NODES_MAX, max_values=VALUES_MAX)}
         )
-        return _Read(document, data, decoded.is_complete)
+        seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
+        return _Read(document, data, decoded.is_complete, seen)
 
-    def _count(self, call: BodyCall, told: _Read) -> tuple[int, BodyFlag]:
+    def _count(self, call: BodyCall, document: Document, *, is_complete: bool) -> tuple[int, BodyFlag]:
         """Records returned; of a body that was cut, as many as the rest would hold at this rate."""
-        records = told.document.records
+        records = document.records
         if records is None or not is_counted(call.status_code):
             return 0, BodyFlag.NONE
         known = BodyFlag.MEASURED
         head_bytes = call.head_bytes or len(_find_head(call))
         body_bytes = call.response_bytes - head_bytes
         read_bytes = len(call.payloads[1].data if call.payloads else call.bodies.response if call.bodies else b"")
-        if not told.is_complete:
+        if not is_complete:
             known = BodyFlag.ESTIMATED
-            if told.document.is_list and read_bytes:
+            if document.is_list and read_bytes:
                 records = round(records * max(1.0, body_bytes / read_bytes))
         self.estimates.learn(
             call.route_id,
             records=records,
             response_bytes=call.response_bytes,
             head_bytes=head_bytes,
-            is_list=told.document.is_list,
+            is_list=document.is_list,
         )
         return records, known
 

@@ -17,7 +17,7 @@ moment.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -27,6 +27,7 @@ from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
+from sensor.schemas.book import Schema
 from sensor.spool import Spool, SpoolEntry
 from sensor.uplink.backoff import Backoff
 from sensor.uplink.certificates import CredentialError
@@ -105,6 +106,8 @@ class UplinkListener(Protocol):
     def read_coverage(self) -> Sequence[PortCoverage]: ...
 
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
+
+    def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]: ...
 
     @property
     def key_id(self) -> int: ...

@@ -8,7 +8,7 @@ with all that waits.
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -20,10 +20,12 @@ from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
+from sensor.schemas.book import Schema
 from sensor.spool import BatchKey, Spool, SpoolEntry
 from sensor.uplink import messages
 from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
+from sensor.uplink.schemas import write_schemas
 
 # grpc-stubs does not know it.
 _EOF: Final[object] = grpc.aio.EOF  # type: ignore[attr-defined]
@@ -67,6 +69,7 @@ class SessionTimes:
     acknowledgement_timeout_seconds: float = 60.0
     health_interval_seconds: float = 5.0
     coverage_interval_seconds: float = 10.0
+    schemas_interval_seconds: float = 10.0
 
 
 class SessionListener(Protocol):
@@ -83,6 +86,8 @@ class SessionListener(Protocol):
     def read_coverage(self) -> Sequence[PortCoverage]: ...
 
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
+
+    def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]: ...
 
     @property
     def key_id(self) -> int: ...
@@ -176,6 +181,7 @@ class Session:
                 self._send_batches(),
                 self._send_health(),
                 self._send_coverage(),
+                self._send_schemas(),
                 self._left.wait(),
             )
         ]
@@ -287,6 +293,16 @@ class Session:
             ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
             await self._write(messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns()))
             await _wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
+
+    async def _send_schemas(self) -> None:
+        """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of
+        times and the next stream repeats it."""
+        is_first = True
+        while True:
+            for schemas in self._listener.read_schemas(is_first=is_first):
+                await self._write(write_schemas(schemas))
+            is_first = False
+            await asyncio.sleep(self._times.schemas_interval_seconds)
 
     def _check_patience(self) -> None:
         for _, sent_ns in self._in_flight.values():

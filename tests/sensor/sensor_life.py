@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sensor.aggregate import Aggregator
+from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
 from sensor.convert import BatchConverter
@@ -23,12 +24,14 @@ from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor, GovernorSettings
 from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.run import RunSettings, Sensor
+from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink, UplinkSettings
 from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.session import SessionTimes
 from sensor.uplink.state import InstallationKey, StateDirectory
 from sensor.uplink.target import Target
+from sensor.vocabulary import load_vocabulary
 from tests.sensor.clocks import FakeClock
 from tests.sensor.records import make_record, make_route
 from tests.sensor.uplink.collector import FakeCollector
@@ -271,6 +274,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         make_describer=make_describer,
         make_pipeline=make_pipeline,
         node=FakeNode(),
+        schemas=SchemaBook(load_vocabulary(), SampleRule()),
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,

@@ -1,7 +1,7 @@
 """A running uplink with a spool of its own and a collector in the test's loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
+from sensor.schemas.book import Schema
 from sensor.spool import Spool
 from sensor.uplink.certificates import CertificateFiles
 from sensor.uplink.client import Uplink, UplinkSettings
@@ -36,6 +37,8 @@ class Listener:
         self.welcomes: list[Welcome] = []
         self.connections: list[bool] = []
         self.asked: list[tuple[int, ...]] = []
+        self.schemas: list[Schema] = []
+        self.schemas_asked: list[bool] = []
 
     @property
     def policy_epoch(self) -> int:
@@ -76,6 +79,10 @@ class Listener:
                 zone="eu-1a", pods=2,
             )
         ]  # fmt: skip
+
+    def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]:
+        self.schemas_asked.append(is_first)
+        return [self.schemas] if is_first else []
 
     def read_coverage(self) -> Sequence[PortCoverage]:
         return [

@@ -45,6 +45,16 @@ class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COVERAGE_ROLE_LISTENING: _ClassVar[CoverageRole]
     COVERAGE_ROLE_OUTBOUND: _ClassVar[CoverageRole]
     COVERAGE_ROLE_NODE: _ClassVar[CoverageRole]
+
+class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SCHEMA_PART_UNSPECIFIED: _ClassVar[SchemaPart]
+    SCHEMA_PART_QUERY: _ClassVar[SchemaPart]
+    SCHEMA_PART_HEADER: _ClassVar[SchemaPart]
+    SCHEMA_PART_COOKIE: _ClassVar[SchemaPart]
+    SCHEMA_PART_REQUEST_BODY: _ClassVar[SchemaPart]
+    SCHEMA_PART_RESPONSE_BODY: _ClassVar[SchemaPart]
+    SCHEMA_PART_OPERATIONS: _ClassVar[SchemaPart]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -71,22 +81,31 @@ COVERAGE_ROLE_UNSPECIFIED: CoverageRole
 COVERAGE_ROLE_LISTENING: CoverageRole
 COVERAGE_ROLE_OUTBOUND: CoverageRole
 COVERAGE_ROLE_NODE: CoverageRole
+SCHEMA_PART_UNSPECIFIED: SchemaPart
+SCHEMA_PART_QUERY: SchemaPart
+SCHEMA_PART_HEADER: SchemaPart
+SCHEMA_PART_COOKIE: SchemaPart
+SCHEMA_PART_REQUEST_BODY: SchemaPart
+SCHEMA_PART_RESPONSE_BODY: SchemaPart
+SCHEMA_PART_OPERATIONS: SchemaPart
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed")
+    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
     COVERAGE_FIELD_NUMBER: _ClassVar[int]
     POLICY_RESULT_FIELD_NUMBER: _ClassVar[int]
     REVEALED_FIELD_NUMBER: _ClassVar[int]
+    SCHEMAS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: _data_pb2.Batch
     health: Health
     coverage: Coverage
     policy_result: PolicyResult
     revealed: Revealed
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ...) -> None: ...
+    schemas: Schemas
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("welcome", "ack", "policy", "reveal_request")
@@ -329,3 +348,63 @@ class Coverage(_message.Message):
     ports: _containers.RepeatedCompositeFieldContainer[PortCoverage]
     workloads: _containers.RepeatedCompositeFieldContainer[Workload]
     def __init__(self, time_unix_ns: _Optional[int] = ..., ports: _Optional[_Iterable[_Union[PortCoverage, _Mapping]]] = ..., workloads: _Optional[_Iterable[_Union[Workload, _Mapping]]] = ...) -> None: ...
+
+class SchemaField(_message.Message):
+    __slots__ = ("path", "present", "objects", "types", "values", "is_open")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    TYPES_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    IS_OPEN_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    present: int
+    objects: int
+    types: _containers.RepeatedCompositeFieldContainer[CountedText]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    is_open: bool
+    def __init__(self, path: _Optional[str] = ..., present: _Optional[int] = ..., objects: _Optional[int] = ..., types: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., values: _Optional[_Iterable[str]] = ..., is_open: _Optional[bool] = ...) -> None: ...
+
+class Operation(_message.Message):
+    __slots__ = ("protocol", "kind", "name", "calls", "errors")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    protocol: str
+    kind: str
+    name: str
+    calls: int
+    errors: int
+    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ...) -> None: ...
+
+class Schema(_message.Message):
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out")
+    ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    route_id: int
+    part: SchemaPart
+    status_class: int
+    media_type: str
+    generation: int
+    version: int
+    samples: int
+    fields: _containers.RepeatedCompositeFieldContainer[SchemaField]
+    operations: _containers.RepeatedCompositeFieldContainer[Operation]
+    left_out: int
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
+
+class Schemas(_message.Message):
+    __slots__ = ("schemas",)
+    SCHEMAS_FIELD_NUMBER: _ClassVar[int]
+    schemas: _containers.RepeatedCompositeFieldContainer[Schema]
+    def __init__(self, schemas: _Optional[_Iterable[_Union[Schema, _Mapping]]] = ...) -> None: ...

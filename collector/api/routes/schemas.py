@@ -1,0 +1,126 @@
+"""/endpoints/{id}/schema, /services and their documents: what APIs look like."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from collector.api.parameters import Parameters, SpanParameters
+from collector.api.problem import Problem, show
+from collector.api.routes.endpoints import find_endpoint
+from collector.api.schema_models import (
+    BodyModel,
+    EndpointSchemaModel,
+    OperationModel,
+    ParameterModel,
+    PathEvidenceModel,
+    ServiceModel,
+    ServicePageModel,
+)
+from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.reader import Reader
+from collector.schemas.evidence import PathParameter, read_parameters
+from collector.schemas.json_schema import render
+from collector.schemas.merging import Part, PartSchema
+from collector.schemas.openapi import build_openapi
+from collector.schemas.postman import build_postman
+from collector.schemas.reader import EndpointSchema, SchemaInventory
+from collector.schemas.service import list_described, list_services
+
+_PLACES = ((Part.QUERY, "query"), (Part.HEADER, "header"), (Part.COOKIE, "cookie"))
+
+
+def build_schema_routes(
+    *, endpoints: EndpointInventory, schemas: SchemaInventory, reader: Reader, clock: Callable[[], float]
+) -> APIRouter:
+    """Routes that read schemas."""
+    router = APIRouter(tags=["schemas"])
+
+    @router.get("/endpoints/{endpoint_id}/schema", summary="Show what one endpoint looks like")
+    def get_schema(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointSchemaModel:
+        """Parameters with types and shares, schemas of bodies, and operations, by samples of its calls."""
+        endpoint = find_endpoint(endpoints, endpoint_id, parameters, clock()).endpoint
+        path = read_parameters(reader, endpoint.id, endpoint.template)
+        return view_schema(endpoint.id, endpoint.calls, schemas.read(endpoint.id), path)
+
+    @router.get("/services", summary="List services")
+    def get_services(parameters: Annotated[Parameters, Query()]) -> ServicePageModel:
+        """Every service that has endpoints."""
+        return ServicePageModel(items=tuple(ServiceModel.model_validate(row) for row in list_services(reader)))
+
+    @router.get("/services/{service:path}/openapi.json", summary="Export a service as OpenAPI 3.1")
+    def get_openapi(service: str) -> JSONResponse:
+        """What calls of the last 90 days showed of a service, as listed in /services or by the name of its workload."""
+        return JSONResponse(_describe(service))
+
+    @router.get("/services/{service:path}/postman.json", summary="Export a service as a Postman collection")
+    def get_postman(service: str) -> JSONResponse:
+        """The same as a collection of format v2.1."""
+        return JSONResponse(build_postman(_describe(service)))
+
+    def _describe(service: str) -> dict[str, Any]:
+        described = list_described(reader, service)
+        if not described:
+            raise Problem(
+                404, f"No endpoint of a service {show(service)} was served in 90 days; look it up in /api/v1/services."
+            )
+        return build_openapi(service, described, schemas.read_many(one.id for one in described))
+
+    return router
+
+
+def view_schema(
+    endpoint_id: str, calls: int, schema: EndpointSchema, path: tuple[PathParameter, ...]
+) -> EndpointSchemaModel:
+    """`calls`: the endpoint's in the span, of which operations have their share."""
+    samples = schema.operation_samples
+    return EndpointSchemaModel(
+        endpoint_id=endpoint_id,
+        parameters=(
+            *(
+                ParameterModel(name=one.name, place="path", schema_=one.schema, share=1.0, is_required=True)
+                for one in path
+            ),
+            *(one for part, place in _PLACES for one in _view_parameters(schema.find(part), place)),
+        ),
+        path=tuple(PathEvidenceModel.model_validate(one) for one in path),
+        requests=tuple(_view_body(one) for one in schema.parts if one.part is Part.REQUEST_BODY),
+        responses=tuple(_view_body(one) for one in schema.parts if one.part is Part.RESPONSE_BODY),
+        operations=tuple(
+            OperationModel(
+                protocol=one.protocol,
+                kind=one.kind,
+                name=one.name,
+                sampled_calls=one.sampled_calls,
+                sampled_errors=one.sampled_errors,
+                estimated_calls=round(calls * min(1.0, one.sampled_calls / samples)) if samples else 0,
+            )
+            for one in schema.operations
+        ),
+        operation_samples=samples,
+    )
+
+
+def _view_parameters(parts: tuple[PartSchema, ...], place: str) -> list[ParameterModel]:
+    return [
+        ParameterModel(
+            name=name,
+            place=place,
+            schema_=render(node),
+            share=node.share(one.root) if not name.startswith("{") else None,
+            is_required=node.is_required(one.root) and not name.startswith("{"),
+        )
+        for one in parts
+        for name, node in sorted(one.root.children.items())
+    ]
+
+
+def _view_body(one: PartSchema) -> BodyModel:
+    return BodyModel(
+        status_class=one.status_class,
+        media_type=one.media_type,
+        samples=one.samples,
+        left_out=one.left_out,
+        schema_=render(one.root),
+    )

@@ -1,0 +1,79 @@
+"""What the API answers about how endpoints look, as pydantic models."""
+
+from typing import Any
+
+from pydantic import Field
+
+from collector.api.base_model import Model
+
+
+class ParameterModel(Model):
+    """One parameter of a request."""
+
+    name: str = Field(description="`{word}` and the like: names that do not leave their node.", examples=["page"])
+    place: str = Field(description="path, query, header or cookie.")
+    schema_: dict[str, Any] = Field(alias="schema", description="JSON Schema: type, format, closed set of values.")
+    share: float | None = Field(description="Of the requests that were looked at, those that had it.")
+    is_required: bool
+
+
+class PathEvidenceModel(Model):
+    """Why a part of the path is a parameter."""
+
+    name: str
+    place: int = Field(description="Which segment, from 0.")
+    kinds: dict[str, int] = Field(description="Calls by shape of the segment.")
+    distinct_words: int
+    distinct_objects: int | None = Field(description="Different values, an estimate; null where a path has several.")
+    examples: tuple[str, ...] = Field(description="What values look like, masked.")
+    why: str
+
+
+class BodyModel(Model):
+    """The body of requests, or of responses of one status class."""
+
+    status_class: int = Field(description="2 for 2xx; 0: of requests.")
+    media_type: str
+    samples: int = Field(description="Bodies that were read.")
+    left_out: int = Field(description="Values that no bound let in.")
+    schema_: dict[str, Any] = Field(alias="schema", description="JSON Schema 2020-12.")
+
+
+class OperationModel(Model):
+    """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action of this endpoint."""
+
+    protocol: str = Field(description="graphql, json_rpc, mcp or soap.")
+    kind: str
+    name: str
+    sampled_calls: int
+    sampled_errors: int
+    estimated_calls: int = Field(description="Of the endpoint's calls in the span, by its share of the samples.")
+
+
+class EndpointSchemaModel(Model):
+    """What one endpoint looks like, by samples of its calls."""
+
+    endpoint_id: str
+    parameters: tuple[ParameterModel, ...]
+    path: tuple[PathEvidenceModel, ...]
+    requests: tuple[BodyModel, ...]
+    responses: tuple[BodyModel, ...]
+    operations: tuple[OperationModel, ...]
+    operation_samples: int = Field(description="Requests in which operations were looked for and found.")
+
+
+class ServiceModel(Model):
+    """A service that has endpoints."""
+
+    service: str
+    cluster: str
+    namespace: str
+    workload: str
+    port: int
+    endpoints: int
+
+
+class ServicePageModel(Model):
+    """All of them."""
+
+    items: tuple[ServiceModel, ...]

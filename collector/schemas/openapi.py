@@ -1,0 +1,216 @@
+"""OpenAPI 3.1 of one service from what its calls showed: endpoints and their schemas in, a document out; pure.
+
+The document describes what was seen, not what was meant: `required` are fields and parameters that all samples had,
+`x-apidae-*` say how often things were seen. No value of a call is in it but closed sets of API words.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from collector.inventory.authentication import name_kinds
+from collector.inventory.endpoint import FULL_COVERAGE
+from collector.schemas.json_schema import Json, render
+from collector.schemas.merging import FieldNode, Part, PartSchema
+from collector.schemas.reader import NOTHING_KNOWN, EndpointSchema
+from collector.schemas.service import Described
+
+VERSION: Final = "3.1.1"
+_METHODS: Final = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"))
+_NO_BODY: Final = frozenset((204, 205, 304))
+_PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
+_NOT_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
+_PLACES: Final = ((Part.QUERY, "query"), (Part.HEADER, "header"), (Part.COOKIE, "cookie"))
+_SCHEMES: Final[dict[str, Json]] = {
+    "basic": {"type": "http", "scheme": "basic"},
+    "bearer_opaque": {"type": "http", "scheme": "bearer"},
+    "bearer_jwt": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "digest": {"type": "http", "scheme": "digest"},
+    "negotiate": {"type": "http", "scheme": "negotiate"},
+    "mtls_forwarded": {"type": "mutualTLS"},
+}
+# Kinds whose place is known and whose name is one that looks like theirs, else the usual one.
+_KEYS: Final = {
+    "api_key_header": ("header", Part.HEADER, ("key", "token"), "X-API-Key"),
+    "jwt_custom_header": ("header", Part.HEADER, ("jwt", "token"), "X-JWT"),
+    "api_key_query": ("query", Part.QUERY, ("key", "token"), "api_key"),
+    "api_key_cookie": ("cookie", Part.COOKIE, ("key", "token"), "api_key"),
+    "cookie_session": ("cookie", Part.COOKIE, ("sess", "sid", "auth"), "session"),
+}
+
+
+def build_openapi(service: str, endpoints: Sequence[Described], schemas: Mapping[str, EndpointSchema]) -> Json:
+    """The document. Two endpoints with the same method and path on different hosts are one operation."""
+    schemes: dict[str, Json] = {}
+    paths: dict[str, Json] = {}
+    names: set[str] = set()
+    for path, methods in _group(endpoints).items():
+        item = {
+            method.lower(): _build_operation(path, method, group, schemas, schemes, names)
+            for method, group in sorted(methods.items())
+            if method in _METHODS
+        }
+        if item:
+            paths[path] = item
+    document: Json = {
+        "openapi": VERSION,
+        "info": {
+            "title": service,
+            "version": "observed",
+            "description": "What calls showed of this service; not a promise of it.",
+        },
+        "servers": [
+            {"url": f"http://{host}"} for host in sorted({one.host for one in endpoints if _is_host(one.host)})
+        ],
+        "paths": paths,
+    }
+    if not document["servers"]:
+        del document["servers"]
+    if schemes:
+        document["components"] = {"securitySchemes": dict(sorted(schemes.items()))}
+    return document
+
+
+def _is_host(host: str) -> bool:
+    return bool(host) and host != "other"
+
+
+def _group(endpoints: Iterable[Described]) -> dict[str, dict[str, list[Described]]]:
+    """By path and method. Paths that differ in names of parameters only are one in OpenAPI: the first name holds."""
+    shown: dict[str, str] = {}
+    groups: dict[str, dict[str, list[Described]]] = defaultdict(lambda: defaultdict(list))
+    for one in sorted(endpoints, key=lambda one: (one.template, one.method, one.host, one.id)):
+        path = shown.setdefault(_PARAMETER.sub("{}", one.template), one.template)
+        groups[path][one.method].append(one)
+    return groups
+
+
+def _build_operation(
+    path: str,
+    method: str,
+    group: Sequence[Described],
+    schemas: Mapping[str, EndpointSchema],
+    schemes: dict[str, Json],
+    names: set[str],
+) -> Json:
+    known = [schemas.get(one.id, NOTHING_KNOWN) for one in group]
+    busiest = known[max(range(len(group)), key=lambda place: group[place].calls)]
+    operation: Json = {
+        "operationId": _name_operation(method, path, names),
+        "parameters": [
+            *(
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                for name in _PARAMETER.findall(path)
+            ),
+            *(parameter for part, place in _PLACES for parameter in build_parameters(busiest, part, place)),
+        ],
+        "responses": _build_responses(group, busiest),
+        "x-apidae-endpoints": sorted(one.id for one in group),
+        "x-apidae-calls": sum(one.calls for one in group),
+    }
+    content = _build_content(busiest.find(Part.REQUEST_BODY))
+    if content:
+        operation["requestBody"] = {"content": content}
+    if busiest.operations:
+        operation["x-apidae-operations"] = [
+            {"protocol": one.protocol, "kind": one.kind, "name": one.name, "sampledCalls": one.sampled_calls}
+            for one in busiest.operations
+        ]
+    security = _build_security(group, busiest, schemes)
+    if security:
+        operation["security"] = security
+    return operation
+
+
+def _name_operation(method: str, path: str, names: set[str]) -> str:
+    """Unique within the document."""
+    words = [part for part in _NOT_NAME.split(path) if part]
+    name = "_".join([method.lower(), *words]) or method.lower()
+    unique, number = name, 2
+    while unique in names:
+        unique, number = f"{name}_{number}", number + 1
+    names.add(unique)
+    return unique
+
+
+def build_parameters(schema: EndpointSchema, part: Part, place: str) -> list[Json]:
+    """The parameters of one part as OpenAPI has them; names that may not be told are left out."""
+    found: list[Json] = []
+    for one in schema.find(part):
+        for name, node in sorted(one.root.children.items()):
+            if name.startswith("{"):
+                continue
+            parameter: Json = {"name": name, "in": place, "schema": render(node) or {"type": "string"}}
+            if node.is_required(one.root):
+                parameter["required"] = True
+            share = node.share(one.root)
+            if share is not None:
+                parameter["x-apidae-share"] = round(share, 4)
+            found.append(parameter)
+    return found
+
+
+def _build_responses(group: Sequence[Described], schema: EndpointSchema) -> Json:
+    statuses: dict[int, int] = defaultdict(int)
+    for one in group:
+        for code, calls in one.statuses.items():
+            statuses[code] += calls
+    responses: Json = {}
+    for code in sorted(code for code in statuses if 100 <= code <= 599):
+        response: Json = {"description": _describe_status(code), "x-apidae-calls": statuses[code]}
+        content = {} if code in _NO_BODY else _build_content(schema.find(Part.RESPONSE_BODY, code // 100))
+        if content:
+            response["content"] = content
+        responses[str(code)] = response
+    return responses or {"default": {"description": "No answer was seen."}}
+
+
+def _describe_status(code: int) -> str:
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:
+        return f"Status {code}"
+
+
+def _build_content(parts: Iterable[PartSchema]) -> Json:
+    content: Json = {}
+    for one in parts:
+        media_type = one.media_type or "application/octet-stream"
+        content[media_type] = {"schema": render(one.root), "x-apidae-samples": one.samples}
+    return content
+
+
+def _build_security(group: Sequence[Described], schema: EndpointSchema, schemes: dict[str, Json]) -> list[Json]:
+    """One alternative a kind that was seen; and none at all where calls without were served."""
+    bits = 0
+    for one in group:
+        bits |= one.authentication
+    found: list[Json] = []
+    for kind in name_kinds(bits):
+        scheme = _SCHEMES.get(kind)
+        if kind in _KEYS:
+            place, part, words, usual = _KEYS[kind]
+            scheme = {"type": "apiKey", "in": place, "name": _find_name(schema.find(part), words) or usual}
+        if scheme is not None:
+            name = kind
+            while name in schemes and schemes[name] != scheme:
+                name += "_2"
+            schemes[name] = scheme
+            found.append({name: []})
+    shares = [one.authenticated_share for one in group if one.authenticated_share is not None]
+    if found and min(shares, default=1.0) < FULL_COVERAGE:
+        found.append({})
+    return found
+
+
+def _find_name(parts: Iterable[PartSchema], words: tuple[str, ...]) -> str:
+    names: dict[str, FieldNode] = {name: node for one in parts for name, node in one.root.children.items()}
+    fitting = [name for name in names if not name.startswith("{") and any(word in name.lower() for word in words)]
+    return max(fitting, key=lambda name: (names[name].present, name), default="")
+
+
+def list_left_out(endpoints: Iterable[Described]) -> list[str]:
+    """What OpenAPI has no word for: methods beyond its eight."""
+    return sorted({f"{one.method} {one.template}" for one in endpoints if one.method not in _METHODS})

@@ -1,0 +1,120 @@
+"""A Postman collection (format v2.1) from an OpenAPI document of ours: the document in, a collection out; pure.
+
+Bodies and parameters are placeholders by type: no value of a call is in them.
+"""
+
+import hashlib
+import json
+import re
+from typing import Any, Final
+
+from collector.schemas.json_schema import Json
+
+SCHEMA: Final = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
+DEPTH_MAX: Final = 8
+_PARAMETER: Final = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDERS: Final = {
+    "date-time": "2000-01-01T00:00:00Z",
+    "date": "2000-01-01",
+    "uuid": "00000000-0000-0000-0000-000000000000",
+    "email": "name@example.com",
+    "uri": "https://example.com/",
+}
+
+
+def build_postman(document: Json) -> Json:
+    """One request an operation, in folders by the first segment of the path."""
+    folders: dict[str, list[Json]] = {}
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            folder = path.strip("/").split("/")[0] or "/"
+            folders.setdefault(folder, []).append(_build_item(path, method.upper(), operation))
+    title = document["info"]["title"]
+    servers = document.get("servers", [])
+    return {
+        "info": {
+            "_postman_id": _make_id(title),
+            "name": title,
+            "description": document["info"]["description"],
+            "schema": SCHEMA,
+        },
+        "item": [{"name": name, "item": items} for name, items in sorted(folders.items())],
+        "variable": [{"key": "baseUrl", "value": servers[0]["url"] if servers else "http://localhost"}],
+    }
+
+
+def _make_id(title: str) -> str:
+    digest = hashlib.blake2b(title.encode(), digest_size=16).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+
+
+def _build_item(path: str, method: str, operation: Json) -> Json:
+    parameters = operation.get("parameters", [])
+    query = [
+        {"key": one["name"], "value": _text(one["schema"]), "disabled": not one.get("required", False)}
+        for one in parameters
+        if one["in"] == "query"
+    ]
+    headers = [
+        {"key": one["name"], "value": _text(one["schema"]), "disabled": not one.get("required", False)}
+        for one in parameters
+        if one["in"] == "header"
+    ]
+    segments = [_PARAMETER.sub(r":\1", part) for part in path.strip("/").split("/") if part]
+    url: Json = {"raw": "{{baseUrl}}/" + "/".join(segments), "host": ["{{baseUrl}}"], "path": segments}
+    if query:
+        url["query"] = query
+        url["raw"] += "?" + "&".join(f"{one['key']}={one['value']}" for one in query if not one["disabled"])
+        url["raw"] = url["raw"].removesuffix("?")
+    variables = [{"key": one["name"], "value": _text(one["schema"])} for one in parameters if one["in"] == "path"]
+    if variables:
+        url["variable"] = variables
+    request: Json = {"method": method, "header": headers, "url": url}
+    body = _build_body(operation.get("requestBody", {}).get("content", {}))
+    if body:
+        request["body"] = body
+    return {"name": f"{method} {path}", "request": request, "response": []}
+
+
+def _build_body(content: Json) -> Json:
+    for media_type, described in content.items():
+        example = _example(described["schema"], 0)
+        if media_type == "application/x-www-form-urlencoded" and isinstance(example, dict):
+            pairs = [{"key": key, "value": str(value)} for key, value in example.items()]
+            return {"mode": "urlencoded", "urlencoded": pairs}
+        if media_type == "multipart/form-data" and isinstance(example, dict):
+            return {"mode": "formdata", "formdata": [_build_field(key, value) for key, value in example.items()]}
+        if media_type.endswith("json"):
+            raw = json.dumps(example, indent=2)
+            return {"mode": "raw", "raw": raw, "options": {"raw": {"language": "json"}}}
+    return {}
+
+
+def _build_field(key: str, value: object) -> Json:
+    return {"key": key, "type": "text", "value": str(value)}
+
+
+def _text(schema: Json) -> str:
+    return str(_example(schema, 0))
+
+
+def _example(schema: Any, depth: int) -> Any:
+    if not isinstance(schema, dict) or depth > DEPTH_MAX:
+        return None
+    if "anyOf" in schema:
+        return _example(schema["anyOf"][0], depth)
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema.get("type")
+    match kind[0] if isinstance(kind, list) else kind:
+        case "object":
+            return {name: _example(one, depth + 1) for name, one in schema.get("properties", {}).items()}
+        case "array":
+            return [_example(schema.get("items"), depth + 1)]
+        case "integer" | "number":
+            return 0
+        case "boolean":
+            return False
+        case "string":
+            return _PLACEHOLDERS.get(schema.get("format", ""), "string")
+    return None

@@ -1,0 +1,75 @@
+"""Schemas out of the store: an endpoint's id in, its parts and operations merged over routes and sensors out."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from collector.inventory.reader import Reader, select
+from collector.schemas.merging import Operation, Part, PartSchema, StoredSchema, merge_operations, merge_parts
+
+# States read for one question: those of a service with 2,000 endpoints on 10 nodes.
+STATES_MAX = 100_000
+
+_STATES = f"""
+SELECT n.endpoint_id AS endpoint_id, s.part AS part, s.status_class AS status_class, s.media_type AS media_type,
+    s.samples AS samples, s.left_out AS left_out, s.fields AS fields, s.operations AS operations
+FROM schemas AS s FINAL
+INNER JOIN (
+    SELECT route_id, endpoint_id FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}}
+) AS n ON n.route_id = s.route_id
+LIMIT {STATES_MAX}"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSchema:
+    """What an endpoint looks like: parts in the order of Part, status class and media type. `operations` are counted
+    among `operation_samples` requests."""
+
+    parts: tuple[PartSchema, ...]
+    operations: tuple[Operation, ...]
+    operation_samples: int
+
+    def find(self, part: Part, status_class: int = 0) -> tuple[PartSchema, ...]:
+        """The schemas of one part, by media type."""
+        return tuple(one for one in self.parts if one.part is part and one.status_class == status_class)
+
+
+NOTHING_KNOWN = EndpointSchema(parts=(), operations=(), operation_samples=0)
+
+
+class SchemaInventory:
+    """Answers from the store. Raises StoreError."""
+
+    def __init__(self, *, reader: Reader) -> None:
+        self._reader = reader
+
+    def read(self, endpoint_id: str) -> EndpointSchema:
+        """What one endpoint looks like."""
+        return self.read_many([endpoint_id]).get(endpoint_id, NOTHING_KNOWN)
+
+    def read_many(self, ids: Iterable[str]) -> Mapping[str, EndpointSchema]:
+        """The same of several, by id; those of which nothing is known are left out."""
+        groups: dict[str, list[StoredSchema]] = defaultdict(list)
+        for row in select(self._reader, _STATES, {"ids": list(ids)}):
+            groups[row["endpoint_id"]].append(_read_state(row))
+        return {endpoint_id: merge(group) for endpoint_id, group in groups.items()}
+
+
+def merge(states: Iterable[StoredSchema]) -> EndpointSchema:
+    """All states of one endpoint, in any order."""
+    known = list(states)
+    operations, samples = merge_operations(known)
+    return EndpointSchema(parts=merge_parts(known), operations=operations, operation_samples=samples)
+
+
+def _read_state(row: Mapping[str, Any]) -> StoredSchema:
+    return StoredSchema(
+        part=Part(int(row["part"])),
+        status_class=int(row["status_class"]),
+        media_type=row["media_type"],
+        samples=int(row["samples"]),
+        left_out=int(row["left_out"]),
+        fields=row["fields"],
+        operations=row["operations"],
+    )

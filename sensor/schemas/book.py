@@ -1,0 +1,304 @@
+"""What the routes of a node look like: sampled heads and documents in, `Schema`s out to be told, newest state each.
+
+A schema is one part of a route (query, headers, cookies, a body of one status class and media type, operations). Its
+counts only grow while it is in the book, so a state replaces every earlier one of the same (process, generation): it
+may be told any number of times. The oldest goes when the book is full; when its part is seen again, it begins as
+another generation, whose counts the collector adds to those of the earlier one.
+"""
+
+import enum
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from sensor.bodies.reader import BodyDocument
+from sensor.bodies.sampling import BodySampler, SampleRule
+from sensor.bodies.text import Text
+from sensor.health import Figure
+from sensor.protocols.http1 import RequestHead
+from sensor.schema_names import is_schema_name
+from sensor.schemas.operations import Operation, find_in_document, find_in_head, has_failed
+from sensor.schemas.tree import Field, Tree
+from sensor.vocabulary import Vocabulary
+
+# Parts of routes in the book: with `MAX_NODES` some 15 MB at most.
+MAX_SCHEMAS: Final = 4_096
+MAX_NODES: Final = 20_000  # Fields of all of them.
+MAX_OPERATIONS: Final = 256  # Of one route.
+MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
+# Told again so often although nothing changed, for the collector may have lost its store.
+REPEAT_NS: Final = 600 * 1_000_000_000
+MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
+_PAIRS_MAX: Final = 64  # Of one query or cookie header.
+OTHER_OPERATION: Final = "{word}"
+# Read by everybody between client and server, or told elsewhere (authentication, address, media type).
+_COMMON_HEADERS: Final = frozenset(
+    (
+        *(b"host", b"cookie", b"authorization", b"proxy-authorization", b"content-type", b"transfer-encoding"),
+        *(b"forwarded", b"via", b"upgrade", b"http2-settings", b"proxy-connection", b"sec-websocket-key", b"baggage"),
+        *(b"sec-websocket-version", b"sec-websocket-extensions", b"grpc-timeout", b"grpc-accept-encoding", b"b3"),
+        *(b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-cluster-client-ip", b"soapaction"),
+    )
+)
+_COMMON_PREFIXES: Final = (b"x-forwarded-", b"x-envoy-", b"x-b3-", b"x-amzn-trace", b"sec-", b":", b"cf-")
+
+
+class SchemaPart(enum.IntEnum):
+    """Which part of a call a schema describes; values are those of the wire."""
+
+    QUERY = 1
+    HEADER = 2
+    COOKIE = 3
+    REQUEST_BODY = 4
+    RESPONSE_BODY = 5
+    OPERATIONS = 6
+
+
+class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation as it may be told, among the samples."""
+
+    protocol: str
+    kind: str
+    name: str
+    calls: int
+    errors: int
+
+
+class Schema(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one part of a route."""
+
+    route_id: int
+    part: SchemaPart
+    status_class: int  # 2 for 2xx; 0 for parts of requests.
+    media_type: str
+    generation: int
+    version: int  # Rises with each state of this process.
+    samples: int  # Heads, or bodies, that were read.
+    left_out: int  # Values that no bound let in.
+    fields: tuple[Field, ...] = ()
+    operations: tuple[OperationCount, ...] = ()
+
+
+_Key = tuple[int, SchemaPart, int, str]
+
+
+class _Entry:
+    __slots__ = ("generation", "is_changed", "operations", "samples", "told_ns", "tree", "version")
+
+    def __init__(self, generation: int, tree: Tree) -> None:
+        self.generation = generation
+        self.tree = tree
+        self.samples = 0
+        self.version = 0
+        self.is_changed = True
+        self.told_ns = 0
+        self.operations: dict[Operation, list[int]] = {}  # Calls, errors.
+
+
+class SchemaBook:
+    """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
+
+    def __init__(self, vocabulary: Vocabulary, rule: SampleRule) -> None:
+        """`rule`: which heads are learned from."""
+        self._vocabulary = vocabulary
+        self._sampler = BodySampler(rule)
+        self._entries: dict[_Key, _Entry] = {}
+        self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
+        self._nodes = 0
+        self._generation = 0
+        self._version = 0
+        self._counts: Counter[str] = Counter()
+
+    # Learning
+
+    def learn_head(self, route_id: int, status_code: int, head: RequestHead, consumer: int, time_ns: int) -> None:
+        """The parameters of a request that was served. Never raises. Cost: some 30 us, of few calls."""
+        if not _is_served(status_code) or not self._sampler.is_due(route_id, 200, "", 0, time_ns):
+            return
+        query = _read_pairs(head.query)
+        headers: dict[str, object] = {}
+        cookies: dict[str, object] = {}
+        headers_seen = head.headers[:-1] if head.is_last_header_cut else head.headers
+        for header in headers_seen:
+            if header.name == b"cookie":
+                cookies.update(_read_cookie(header.value))
+            elif header.name not in _COMMON_HEADERS and not header.name.startswith(_COMMON_PREFIXES):
+                headers[header.name.decode("latin-1")] = Text(header.value.decode("latin-1"))
+        self._learn((route_id, SchemaPart.QUERY, 0, ""), query, consumer, is_empty=not query)
+        if not head.is_last_header_cut:
+            self._learn((route_id, SchemaPart.HEADER, 0, ""), headers, consumer, is_empty=not headers)
+            self._learn((route_id, SchemaPart.COOKIE, 0, ""), cookies, consumer, is_empty=not cookies)
+        asked = find_in_head(head.query, head.get(b"soapaction"))
+        if asked:
+            self._count_operations(route_id, asked, has_error=False)
+
+    def learn_bodies(
+        self,
+        route_id: int,
+        status_code: int,
+        consumer: int,
+        asked: BodyDocument | None,
+        told: BodyDocument | None,
+    ) -> None:
+        """What the bodies of a sampled call look like. Never raises. Cost: scripts/bench bodies."""
+        if told is not None:
+            self._learn_body(route_id, SchemaPart.RESPONSE_BODY, status_code // 100, told, consumer)
+        if asked is None or not _is_served(status_code):
+            return
+        self._learn_body(route_id, SchemaPart.REQUEST_BODY, 0, asked, consumer)
+        operations = find_in_document(asked.tree, asked.content_type)
+        if operations:
+            self._count_operations(route_id, operations, has_error=told is not None and has_failed(told.tree))
+
+    def _learn_body(
+        self, route_id: int, part: SchemaPart, status_class: int, document: BodyDocument, consumer: int
+    ) -> None:
+        types = self._media_types.setdefault((route_id, part, status_class), set())
+        if document.media_type not in types:
+            if len(types) >= MAX_MEDIA_TYPES:
+                self._counts["types_left_out"] += 1
+                return
+            types.add(document.media_type)
+        key = route_id, part, status_class, document.media_type
+        self._learn(key, document.tree, consumer, is_cut=not document.is_complete)
+
+    def _learn(self, key: _Key, value: object, consumer: int, *, is_cut: bool = False, is_empty: bool = False) -> None:
+        """`is_empty`: nothing to describe, but a share of what others have."""
+        if is_empty and key not in self._entries:
+            return
+        entry = self._find(key)
+        nodes = entry.tree.nodes
+        if self._nodes < MAX_NODES or is_empty:
+            entry.tree.learn(value, consumer=consumer, is_cut=is_cut)
+            entry.samples += 1
+            entry.is_changed = True
+            self._counts["read"] += 1
+        else:
+            self._make_room(key)
+            self._counts["refused"] += 1
+        self._nodes += entry.tree.nodes - nodes
+
+    def _count_operations(self, route_id: int, asked: Sequence[Operation], *, has_error: bool) -> None:
+        entry = self._find((route_id, SchemaPart.OPERATIONS, 0, ""))
+        entry.samples += 1
+        entry.is_changed = True
+        for operation in asked:
+            named = msgspec.structs.replace(operation, name=self._judge_operation(operation.name))
+            if named not in entry.operations and len(entry.operations) >= MAX_OPERATIONS:
+                named = msgspec.structs.replace(named, name=OTHER_OPERATION)
+            counts = entry.operations.setdefault(named, [0, 0])
+            counts[0] += 1
+            counts[1] += has_error
+
+    def _judge_operation(self, name: str) -> str:
+        """Names of a schema leave as those of an RPC's methods do; others are one operation."""
+        parts = [part for part in name.replace("/", ".").replace("-", ".").replace(":", ".").split(".") if part]
+        return name if parts and all(is_schema_name(part, self._vocabulary) for part in parts) else OTHER_OPERATION
+
+    def _find(self, key: _Key) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            if len(self._entries) >= MAX_SCHEMAS:
+                self._evict(next(iter(self._entries)))
+            self._generation += 1
+            entry = self._entries[key] = _Entry(self._generation, Tree(self._vocabulary))
+            self._nodes += entry.tree.nodes
+        return entry
+
+    def _make_room(self, key: _Key) -> None:
+        """The oldest goes, so that what is new is described when it comes again."""
+        oldest = next(iter(self._entries))
+        if oldest != key:
+            self._evict(oldest)
+
+    def _evict(self, key: _Key) -> None:
+        gone = self._entries.pop(key)
+        self._media_types.pop(key[:3], None)
+        self._nodes -= gone.tree.nodes
+        self._counts["forgotten"] += 1
+        self._counts["lost"] += gone.is_changed
+
+    # Telling
+
+    def offer_all(self) -> None:
+        """Tell everything again: another collector may be there, or the same without what it had."""
+        for entry in self._entries.values():
+            entry.is_changed = True
+
+    def take(self, now_ns: int) -> Iterator[list[Schema]]:
+        """What changed since it was told, and what was told long ago; in lists of a message's size."""
+        message: list[Schema] = []
+        size = 0
+        for key, entry in list(self._entries.items()):
+            if not entry.is_changed and now_ns - entry.told_ns < REPEAT_NS:
+                continue
+            schema = self._write(key, entry)
+            entry.is_changed, entry.told_ns = False, now_ns
+            if message and size + len(schema.fields) > MESSAGE_FIELDS:
+                yield message
+                message, size = [], 0
+            message.append(schema)
+            size += len(schema.fields) + len(schema.operations)
+        if message:
+            yield message
+
+    def _write(self, key: _Key, entry: _Entry) -> Schema:
+        self._version += 1
+        route_id, part, status_class, media_type = key
+        operations = (
+            OperationCount(protocol=one.protocol, kind=one.kind, name=one.name, calls=calls, errors=errors)
+            for one, (calls, errors) in entry.operations.items()
+        )
+        return Schema(
+            route_id=route_id,
+            part=part,
+            status_class=status_class,
+            media_type=media_type,
+            generation=entry.generation,
+            version=self._version,
+            samples=entry.samples,
+            left_out=entry.tree.left_out,
+            fields=entry.tree.list_fields() if part is not SchemaPart.OPERATIONS else (),
+            operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
+        )
+
+    def figures(self) -> tuple[Figure, ...]:
+        """What was described, and what no bound let in."""
+        totals = (
+            ("schemas_read", "Heads and bodies whose fields were described", self._counts["read"]),
+            ("schemas_refused", "Those not described: there are too many fields", self._counts["refused"]),
+            ("schemas_types_left_out", "Bodies of more media types than are described", self._counts["types_left_out"]),
+            ("schemas_forgotten", "Parts of routes forgotten because there were too many", self._counts["forgotten"]),
+            ("schemas_lost", "Of those, with something that was not told", self._counts["lost"]),
+        )
+        return (
+            Figure(name="schemas_fields", documentation="Fields described now", value=self._nodes, is_total=False),
+            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
+        )
+
+
+def _is_served(status_code: int) -> bool:
+    """What a request looks like is known from those that were accepted."""
+    return 200 <= status_code < 400
+
+
+def _read_pairs(query: str) -> dict[str, object]:
+    """Names of a query with their first values; a name that comes twice is a list."""
+    if not query:
+        return {}
+    found: dict[str, list[Text]] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_PAIRS_MAX)
+    except ValueError:
+        return {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(Text(value))
+    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
+
+
+def _read_cookie(value: bytes) -> dict[str, object]:
+    pairs = (part.partition("=") for part in value.decode("latin-1").split(";")[:_PAIRS_MAX])
+    return {name.strip(): Text(text) for name, mark, text in pairs if mark}

@@ -1,0 +1,46 @@
+"""The message of what routes look like: the sensor's own `Schema`s in, the wire's out."""
+
+from collections.abc import Sequence
+
+from apidae.v1 import stream_pb2
+
+from sensor.schemas.book import Schema
+from sensor.schemas.tree import Field
+
+
+def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
+    """One message of some parts of routes."""
+    return stream_pb2.ConnectRequest(
+        schemas=stream_pb2.Schemas(schemas=[_write_schema(schema) for schema in schemas]),
+    )
+
+
+def _write_schema(schema: Schema) -> stream_pb2.Schema:
+    return stream_pb2.Schema(
+        route_id=schema.route_id,
+        part=f"SCHEMA_PART_{schema.part.name}",
+        status_class=schema.status_class,
+        media_type=schema.media_type,
+        generation=schema.generation,
+        version=schema.version,
+        samples=schema.samples,
+        fields=[_write_field(field) for field in schema.fields],
+        operations=[
+            stream_pb2.Operation(
+                protocol=one.protocol, kind=one.kind, name=one.name, calls=one.calls, errors=one.errors
+            )
+            for one in schema.operations
+        ],
+        left_out=schema.left_out,
+    )
+
+
+def _write_field(field: Field) -> stream_pb2.SchemaField:
+    return stream_pb2.SchemaField(
+        path=field.path,
+        present=field.present,
+        objects=field.objects,
+        types=[stream_pb2.CountedText(text=text, count=count) for text, count in field.types],
+        values=field.values,
+        is_open=field.is_open,
+    )

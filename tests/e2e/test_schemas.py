@@ -1,0 +1,112 @@
+"""What APIs look like, end to end: parameters, schemas of bodies and GraphQL operations of a real server's calls, as
+the API tells them; and that no value and no key that is one leaves the node."""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import read_port
+from tests.e2e.polling import wait_until
+from tests.e2e.test_bodies import dump_store, read_files
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ARRIVAL_SECONDS = 30.0
+SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")
+CALLS = 11
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Orders, accounts by id, and GraphQL."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None: ...
+
+    def do_GET(self) -> None:
+        order = {"id": 7, "email": SECRETS[0], "note": SECRETS[1], "lines": [{"price": 1.5, "sku": "x y"}]}
+        accounts = {SECRETS[2]: {"balance": 1}, SECRETS[3]: {"balance": 2}}
+        self._send({"order": order, "accounts": accounts})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self._send({"data": {"orders": []}})
+
+    def _send(self, document: object) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def send_calls(port: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    for number in range(CALLS):
+        connection.request("GET", f"/orders/{number}?page={number}&email={SECRETS[0]}", headers={"X-Tenant-Id": "4"})
+        connection.getresponse().read()
+        question = json.dumps({"query": "query ListOrders { orders { id } }", "variables": {}})
+        connection.request("POST", "/graphql", question, {"Content-Type": "application/json"})
+        connection.getresponse().read()
+    connection.close()
+
+
+def test_schemas(product: Product, port: int) -> None:
+    collector, address = product.start_collector()
+    sensor = product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    send_calls(port)
+
+    def find(template: str) -> dict[str, Any] | None:
+        for item in inventory.list_items("/endpoints"):
+            if read_port(item) == port and item["template"] == template:
+                found: dict[str, Any] = inventory.get(f"/endpoints/{item['id']}/schema")
+                return found if found["responses"] else None
+        return None
+
+    wait_until(lambda: find("/orders/{order_id}") is not None, ARRIVAL_SECONDS, "the schema of orders")
+    wait_until(lambda: find("/graphql") is not None, ARRIVAL_SECONDS, "the schema of GraphQL")
+    orders, graphql = find("/orders/{order_id}"), find("/graphql")
+    assert orders is not None
+    assert graphql is not None
+    told = orders["responses"][0]["schema"]["properties"]
+    assert told["order"]["properties"]["email"] == {"type": "string", "format": "email"}
+    assert told["order"]["properties"]["lines"]["items"]["properties"]["price"] == {"type": "number"}
+    assert "uuid" in told["accounts"]["x-apidae-keys"]
+    assert {("query", "page"), ("query", "email"), ("header", "x-tenant-id"), ("path", "order_id")} <= {
+        (one["place"], one["name"]) for one in orders["parameters"]
+    }
+    assert [(one["protocol"], one["kind"], one["name"]) for one in graphql["operations"]] == [
+        ("graphql", "query", "ListOrders")
+    ]
+    document = inventory.get(f"/services/{find_service(inventory, port)}/openapi.json")
+    assert {"/orders/{order_id}", "/graphql"} <= set(document["paths"])
+    texts = json.dumps([orders, graphql, document])
+    assert sensor.stop() == 0, sensor.log_tail()
+    assert collector.stop() == 0, collector.log_tail()
+    texts += read_files(product.data_directory) + dump_store(product.data_directory / "store")
+    texts += read_files(product.data_directory.parent / "sensor") + read_files(product.data_directory.parent / "logs")
+    assert "ListOrders" in texts
+    for secret in SECRETS:
+        assert secret not in texts
+
+
+def find_service(inventory: Any, port: int) -> str:
+    """As /services lists it."""
+    return next(item["service"] for item in inventory.get("/services")["items"] if item["port"] == port)

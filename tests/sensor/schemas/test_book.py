@@ -1,0 +1,225 @@
+"""What leaves the node of heads and documents: types, shares, names that may be told, and no value."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sensor.bodies.reader import BodyDocument
+from sensor.bodies.sampling import SampleRule
+from sensor.bodies.text import Text
+from sensor.protocols.http1 import RequestHead, parse_request_head
+from sensor.schemas.book import Schema, SchemaBook, SchemaPart
+from sensor.schemas.names import Telling, judge_name
+from sensor.schemas.operations import find_in_document, find_in_head
+from sensor.schemas.scalars import name_type
+from sensor.schemas.tree import MAX_FIELDS, Tree
+from sensor.vocabulary import load_vocabulary
+
+VOCABULARY = load_vocabulary()
+ALL = SampleRule(first_count=1 << 30)
+
+
+def _book() -> SchemaBook:
+    return SchemaBook(VOCABULARY, ALL)
+
+
+def _document(tree: object, media_type: str = "application/json", *, is_complete: bool = True) -> BodyDocument:
+    return BodyDocument(media_type, media_type.encode(), tree, is_complete)
+
+
+def _learn(book: SchemaBook, told: object, *, consumers: Iterable[int] = (1,), status: int = 200) -> None:
+    for consumer in consumers:
+        book.learn_bodies(7, status, consumer, None, _document(told))
+
+
+def _take(book: SchemaBook) -> list[Schema]:
+    return [schema for message in book.take(1) for schema in message]
+
+
+def _fields(schema: Schema) -> dict[str, tuple[int, int, dict[str, int]]]:
+    return {one.path: (one.present, one.objects, dict(one.types)) for one in schema.fields}
+
+
+def test_types_and_shares_of_a_body() -> None:
+    book = _book()
+    _learn(book, {"items": [{"id": 1, "email": "a@example.org"}, {"id": 2}], "total": 2.5})
+    (schema,) = _take(book)
+    assert (schema.part, schema.status_class, schema.samples) == (SchemaPart.RESPONSE_BODY, 2, 1)
+    assert _fields(schema) == {
+        "": (0, 1, {"object": 1}),
+        "/items": (1, 0, {"array": 1}),
+        "/items/[]": (0, 2, {"object": 2}),
+        "/items/[]/email": (1, 0, {"string/email": 1}),
+        "/items/[]/id": (2, 0, {"integer/int32": 2}),
+        "/total": (1, 0, {"number": 1}),
+    }
+
+
+def test_of_a_cut_object_no_share_is_learned() -> None:
+    tree = Tree(VOCABULARY)
+    tree.learn([{"id": 1, "name": "x"}, {"id": 2}], consumer=1, is_cut=True)
+    fields = {one.path: one for one in tree.list_fields()}
+    assert (fields["/[]"].objects, fields["/[]/id"].present, fields["/[]/name"].present) == (1, 1, 1)
+    assert dict(fields["/[]/id"].types) == {"integer/int32": 2}
+
+
+def test_keys_that_are_values_are_told_by_their_pattern() -> None:
+    book = _book()
+    keys = ("9f1c2d3e-0000-4000-8000-123456789abc", "4711", "alice", "deadbeefdeadbeef", "bob@example.org", "a1b2c3d4")
+    _learn(book, {"accounts": {key: {"balance": 1} for key in keys}}, consumers=range(1, 9))
+    (schema,) = _take(book)
+    paths = {one.path for one in schema.fields}
+    told = json.dumps(sorted(paths))
+    assert not any(key in told for key in keys)
+    assert {"/accounts/{uuid}", "/accounts/{integer}", "/accounts/{word}/balance"} <= paths
+
+
+def test_an_unknown_word_is_told_once_three_consumers_had_it() -> None:
+    book = _book()
+    assert judge_name("zorblattField", VOCABULARY)[0] is Telling.SHARED
+    _learn(book, {"zorblattField": 1}, consumers=(1, 2))
+    assert "/{word}" in _fields(_take(book)[0])
+    _learn(book, {"zorblattField": 1}, consumers=(3,))
+    assert _fields(_take(book)[0])["/zorblattField"] == (3, 0, {"integer/int32": 3})
+
+
+def test_a_closed_set_needs_api_words_often_and_of_several_consumers() -> None:
+    def values(status: list[Any], consumers: Iterable[int]) -> tuple[tuple[str, ...], bool]:
+        book = _book()
+        for consumer in consumers:
+            for value in status:
+                _learn(book, {"status": value}, consumers=(consumer,))
+        field = next(one for one in _take(book)[0].fields if one.path == "/status")
+        return field.values, field.is_open
+
+    assert values(["active", "pending"] * 5, (1, 2, 3)) == (("active", "pending"), False)
+    assert values(["active", "pending"] * 8, (1, 2)) == ((), False)
+    assert values(["active"], (1, 2, 3)) == ((), False)
+    assert values(["active", "alice", "active"] * 5, (1, 2, 3)) == ((), True)
+
+
+def test_a_sensitive_field_has_no_set() -> None:
+    book = _book()
+    for consumer in range(30):
+        _learn(book, {"password": "secret"}, consumers=(consumer,))
+    field = next(one for one in _take(book)[0].fields if one.path == "/password")
+    assert (field.values, field.is_open) == ((), True)
+
+
+def _head(target: str, *lines: str) -> RequestHead:
+    text = "\r\n".join([f"GET {target} HTTP/1.1", "Host: a.example", *lines, "", ""])
+    head = parse_request_head(text.encode(), False)
+    assert isinstance(head, RequestHead)
+    return head
+
+
+def test_parameters_of_heads() -> None:
+    book = _book()
+    book.learn_head(
+        7, 200, _head("/a?page=2&active=true", "X-Tenant-Id: 17", "Cookie: session_id=abc; theme=dark"), 1, 1
+    )
+    book.learn_head(7, 200, _head("/a?page=3"), 1, 1)
+    book.learn_head(7, 404, _head("/a?probe=1"), 1, 1)
+    parts = {schema.part: _fields(schema) for schema in _take(book)}
+    assert parts[SchemaPart.QUERY]["/page"] == (2, 0, {"integer/int32": 2})
+    assert parts[SchemaPart.QUERY]["/active"] == (1, 0, {"boolean": 1})
+    assert parts[SchemaPart.QUERY][""][1] == 2
+    assert parts[SchemaPart.HEADER]["/x-tenant-id"] == (1, 0, {"integer/int32": 1})
+    assert set(parts[SchemaPart.COOKIE]) == {"", "/session_id", "/theme"}
+    assert "/probe" not in parts[SchemaPart.QUERY]
+
+
+def test_operations() -> None:
+    def names(document: object) -> list[tuple[str, str, str]]:
+        return [(one.protocol, one.kind, one.name) for one in find_in_document(document)]
+
+    assert names({"query": "query ListOrders { orders { id } }"}) == [("graphql", "query", "ListOrders")]
+    assert names({"query": "{ me: viewer { id } }"}) == [("graphql", "query", "viewer")]
+    two = "query A { a } mutation PayOrder($id: ID!) { pay(id: $id) { id } }"
+    assert names({"query": two, "operationName": "PayOrder"}) == [("graphql", "mutation", "PayOrder")]
+    persisted = {"operationName": "ListOrders", "extensions": {"persistedQuery": {"version": 1}}}
+    assert names(persisted) == [("graphql", "query", "ListOrders")]
+    batch = [{"jsonrpc": "2.0", "method": "listAccounts", "id": 1}, {"jsonrpc": "2.0", "method": "getBalance", "id": 2}]
+    assert [name for *_, name in names(batch)] == ["listAccounts", "getBalance"]
+    tool = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search_orders", "arguments": {}}}
+    assert names(tool) == [("mcp", "tool", "search_orders")]
+    assert names({"method": "card", "amount": 3}) == []
+    assert names({"query": "shoes"}) == []
+    assert find_in_head("", b'"http://shop.example/GetOrder"')[0].name == "GetOrder"
+    assert find_in_head("query=%7B%20orders%20%7D", b"")[0].name == "orders"
+
+
+def test_operations_are_counted_with_errors_and_names_that_are_values_hidden() -> None:
+    book = _book()
+    answer = _document({"errors": [{"message": "no"}]})
+    book.learn_bodies(7, 200, 1, _document({"query": "mutation PayOrder { pay }"}), answer)
+    book.learn_bodies(7, 200, 1, _document({"query": "query x9f3k2q7z1 { a }"}), None)
+    (counted,) = [schema.operations for schema in _take(book) if schema.part is SchemaPart.OPERATIONS]
+    assert [(one.kind, one.name, one.calls, one.errors) for one in counted] == [
+        ("mutation", "PayOrder", 1, 1),
+        ("query", "{word}", 1, 0),
+    ]
+
+
+def test_only_what_changed_is_told_again_and_all_on_a_new_stream() -> None:
+    book = _book()
+    _learn(book, {"id": 1})
+    first = _take(book)
+    assert _take(book) == []
+    book.offer_all()
+    (again,) = _take(book)
+    assert again.version > first[0].version
+    assert (again.generation, again.fields) == (first[0].generation, first[0].fields)
+
+
+def test_the_book_is_bounded() -> None:
+    tree = Tree(VOCABULARY)
+    names = ["order", "item", "price", "user", "status", "name", "city", "page", "total", "count", "email", "phone"]
+    for first in names:
+        tree.learn({first: {f"{second}_{third}": 1 for second in names for third in names}}, consumer=1)
+    assert tree.nodes <= MAX_FIELDS
+    assert tree.left_out
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(documents=st.lists(JSON, max_size=6), order=st.randoms(use_true_random=False))
+def test_no_order_of_documents_changes_what_is_told(documents: list[object], order: Any) -> None:
+    told = []
+    for _ in range(2):
+        tree = Tree(VOCABULARY)
+        for document in documents:
+            tree.learn(document, consumer=1)
+        told.append(tree.list_fields())
+        order.shuffle(documents)
+    assert told[0] == told[1]
+
+
+@given(text=st.text(max_size=40))
+def test_untyped_text_never_raises(text: str) -> None:
+    assert name_type(Text(text))
+
+
+def test_formats() -> None:
+    cases = {
+        "2026-11-25T10:00:00Z": "string/date-time",
+        "2026-11-25": "string/date",
+        "9f1c2d3e-0000-4000-8000-123456789abc": "string/uuid",
+        "https://a.example/b": "string/uri",
+        "10.0.0.1": "string/ipv4",
+        "fe80::1": "string/ipv6",
+        "P3DT4H": "string/duration",
+        "": "string",
+    }
+    assert {text: name_type(text) for text in cases} == cases
+    assert name_type(Text("17")) == "integer/int32"
+    assert name_type(Text("007")) == "string"
+    assert name_type(1 << 40) == "integer/int64"
