@@ -23,7 +23,7 @@ from collector.ingest.reader import WalReader
 from collector.ingest.reports import RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
-from collector.ingest.workloads import WorkloadRecord
+from collector.ingest.workloads import FormerName, WorkloadRecord
 from collector.inventory.catalogue import Catalogue
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.mapping import EndpointMapping
@@ -77,6 +77,7 @@ class Collector:
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
+    former_names: dict[tuple[str, str, str], FormerName] = field(default_factory=dict)
     words: list[RevealedWord] = field(default_factory=list)
     schemas: SchemaQueue = field(default_factory=SchemaQueue)
     coverage_dropped: int = 0
@@ -95,6 +96,12 @@ class Collector:
             if key in self.workloads or len(self.workloads) < REPORT_LIMIT:
                 self.workloads[key] = record
 
+    def add_former_names(self, names: list[FormerName]) -> None:
+        """Keep for the next flush what was not told before."""
+        for name in self.catalogue.choose_former_names(names):
+            if len(self.former_names) < REPORT_LIMIT:
+                self.former_names[name.cluster, name.node, name.former_name] = name
+
     def add_words(self, words: list[RevealedWord]) -> None:
         """Keep for the next flush; at most what the reveal book asks, so bounded."""
         self.words += words
@@ -105,11 +112,15 @@ class Collector:
         """
         coverage, self.coverage = self.coverage, []
         workloads, self.workloads = list(self.workloads.values()), {}
+        former_names, self.former_names = list(self.former_names.values()), {}
         words = list(self.words)
         self.store.insert_records("sensors", self.sensors.take_changed())
         self.store.insert_records("coverage_rows", coverage)
         self.store.insert_records("workloads", workloads)
         self.schemas.flush(self.store)
+        if former_names:
+            self.store.insert_records("former_names", former_names)
+            self.catalogue.take_former_names(former_names)
         if words:
             self.store.insert_records("revealed_words", words)
             self.catalogue.learn({word.hash: word.text for word in words})

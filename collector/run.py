@@ -123,6 +123,7 @@ class _Life:
                 reveals=collector.reveals,
                 on_coverage=collector.add_coverage,
                 on_workloads=collector.add_workloads,
+                on_former_names=collector.add_former_names,
                 on_revealed=collector.add_words,
                 on_schemas=collector.schemas.add,
             )

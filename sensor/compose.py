@@ -124,7 +124,12 @@ class Node:
         containers = self._containers.workloads(cluster=self._cluster_name, zone=self._zone)
         if self._cluster is None:
             return containers
-        of_pods = list_workloads(self._cluster.pods.all(), cluster=self._cluster_name, zone=self._cluster.zone)
+        of_pods = list_workloads(
+            self._cluster.pods.all(),
+            cluster=self._cluster_name,
+            zone=self._cluster.zone,
+            former=self.identity.former_names.by_workload(),
+        )
         return [*of_pods, *containers][:WORKLOADS_MAX]
 
     def figures(self) -> tuple[Figure, ...]:

@@ -34,7 +34,7 @@ from collector.ingest.reports import (
 from collector.ingest.reveal import RevealBook
 from collector.ingest.schemas import SchemaRecord, convert_schemas
 from collector.ingest.wal import Append
-from collector.ingest.workloads import WorkloadRecord, convert_workloads
+from collector.ingest.workloads import FormerName, WorkloadRecord, convert_former_names, convert_workloads
 from collector.keys import InstallationKey
 from collector.sensors import SensorRegistry
 from collector.trust.admission import Admission, Refused
@@ -65,8 +65,8 @@ def _ignore(records: list[SchemaRecord]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestContext:
-    """What the service works with; `keys` and `policy` are those of the start. `on_coverage`, `on_workloads` and
-    `on_revealed` must not block."""
+    """What the service works with; `keys` and `policy` are those of the start. `on_coverage`, `on_workloads`,
+    `on_former_names` and `on_revealed` must not block."""
 
     commit: GroupCommit
     sensors: SensorRegistry
@@ -78,6 +78,7 @@ class IngestContext:
     reveals: RevealBook
     on_coverage: Callable[[list[CoverageRecord]], None]
     on_workloads: Callable[[list[WorkloadRecord]], None]
+    on_former_names: Callable[[list[FormerName]], None]
     on_revealed: Callable[[list[RevealedWord]], None]
     on_schemas: Callable[[list[SchemaRecord]], None] = _ignore
 
@@ -290,6 +291,7 @@ class _Stream:
                 context.on_coverage(self._read_coverage(request.coverage))
                 workloads = convert_workloads(request.coverage, node=node, now_unix_seconds=context.clock())
                 context.on_workloads(workloads)
+                context.on_former_names(convert_former_names(request.coverage, self._greeting, context.clock()))
             case "revealed":
                 words = convert_revealed(request.revealed, context.clock())
                 if isinstance(words, Refusal):

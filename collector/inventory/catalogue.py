@@ -11,6 +11,8 @@ from threading import Lock
 from typing import Any
 
 from collector.ingest.reveal import RevealBook
+from collector.ingest.workloads import FormerName
+from collector.inventory.former_names import FormerNames
 from collector.inventory.grouping import map_endpoints
 from collector.inventory.mapping import EndpointMapping, EndpointName, name_endpoint
 from collector.inventory.position import RouteEvidence
@@ -33,6 +35,8 @@ class Catalogue:
         self._mapping = mapping
         self._reveals = reveals
         self._lock = Lock()
+        self._former_names = FormerNames()
+        self._former_names.add(_read_former_names(store))
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
         self.changes = 1
@@ -52,9 +56,27 @@ class Catalogue:
     def map_routes(self, routes: Sequence[Route]) -> None:
         """Name new routes, and ask for their hidden words. Raises StoreError."""
         with self._lock:
+            routes = [self._former_names.rename(route) for route in routes]
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
         self._reveals.add_routes(routes)
+
+    def choose_former_names(self, told: Sequence[FormerName]) -> list[FormerName]:
+        """Those that say something new."""
+        with self._lock:
+            return [one for one in told if self._former_names.is_new(one)]
+
+    def take_former_names(self, told: Sequence[FormerName]) -> None:
+        """Give the routes of these to their workloads. Raises StoreError."""
+        with self._lock:
+            self._former_names.add(told)
+        routes = self._select_routes(
+            "workload_kind = 2 AND has({former:Array(String)}, workload)",
+            {"former": sorted({one.former_name for one in told})},
+        )
+        with self._lock:
+            self._remember(routes)
+            self._grown.update((route.service, route.host) for route in routes)
 
     def learn(self, words: Mapping[int, str]) -> None:
         """Name anew the routes in which these words were hidden. Raises StoreError."""
@@ -106,7 +128,9 @@ class Catalogue:
         condition, parameters = "1", dict[str, Any]()
         if homes is not None:
             condition = "has({workloads:Array(String)}, workload) AND has({hosts:Array(String)}, host)"
-            parameters["workloads"] = sorted({service.workload for service, _ in homes})
+            workloads = {service.workload for service, _ in homes}
+            with self._lock:
+                parameters["workloads"] = sorted(workloads) + self._former_names.list_former(workloads)
             parameters["hosts"] = sorted({host for _, host in homes})
         siblings: dict[Home, list[Route]] = defaultdict(list)
         for route in self._select_routes(condition, parameters):
@@ -149,7 +173,13 @@ class Catalogue:
             f"FROM routes FINAL WHERE {condition} ORDER BY route_id LIMIT {ROUTES_LIMIT}",
             parameters,
         )
-        return [_read_route(row) for row in rows]
+        return [self._former_names.rename(_read_route(row)) for row in rows]
+
+
+def _read_former_names(store: Store) -> list[FormerName]:
+    columns = ("cluster", "node", "former_name", "namespace", "workload", "time")
+    rows = store.query(f"SELECT {', '.join(columns)} FROM former_names FINAL")
+    return [FormerName(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def _read_route(row: tuple[Any, ...]) -> Route:

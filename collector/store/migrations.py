@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS, INCIDENT_ENTRIES
 from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
-from collector.store.tables.kubernetes import EXPOSURES, PEER_ADDRESSES, WORKLOADS
+from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
 from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
@@ -38,6 +38,7 @@ TABLES = (
     EXPOSURES,
     WORKLOADS,
     SCHEMAS,
+    FORMER_NAMES,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

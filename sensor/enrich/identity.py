@@ -18,6 +18,7 @@ from sensor.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import NOBODY, CgroupOwner, OwnerKind, own_path
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.clients import ClientTable
+from sensor.enrich.former_names import FormerNames
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process, ProcessTable
 from sensor.enrich.proxies import is_forwarding
@@ -125,6 +126,7 @@ class NodeIdentity:
         self._listeners = listeners
         self._clients = ClientTable(sockets, processes, name_process=self.name_process, clock=clock)
         self._name_container = name_container
+        self.former_names = FormerNames()
         self._clock = clock
         self._pods = pods
         self._pods_generation = 0
@@ -240,6 +242,8 @@ class NodeIdentity:
                 renamed = self._name_owner(name.owner, process, is_from_process=name.process is not None)
                 if renamed != name:
                     self._put(end, renamed)
+                    if name.kind is WorkloadKind.CONTAINER and renamed.kind is WorkloadKind.KUBERNETES:
+                        self.former_names.add(name.workload, namespace=renamed.namespace, workload=renamed.workload)
         return True
 
     @property

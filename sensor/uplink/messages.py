@@ -127,6 +127,7 @@ def _write_workload(workload: WorkloadFacts) -> stream_pb2.Workload:
         labels=[f"{key}={value}" for key, value in workload.labels],
         zone=workload.zone,
         pods=workload.pods,
+        former_names=workload.former_names,
     )
 
 

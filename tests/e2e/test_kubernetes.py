@@ -144,16 +144,30 @@ def test_names_heal_when_the_api_is_back(node: Node) -> None:
     node.api.forbidden.add("pods")
     node.api.disconnect()
     _, port = node.cgroups.serve(find_cgroup(pod))
-    node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"])
-    wait_until(lambda: node.endpoints(workload_kind="container", port=port), ARRIVAL_SECONDS, "its container's id")  # type: ignore[arg-type]
+    node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"] * 3)
+    unnamed: dict[str, Any] = {"workload_kind": "container", "port": port}
+    wait_until(lambda: node.endpoints(**unnamed), ARRIVAL_SECONDS, "its container's id")
+    (before,) = node.endpoints(**unnamed)
     sentence = "the Kubernetes API does not answer"
     sensors = "/sensors"  # Told with the next report.
     wait_until(lambda: sentence in node.inventory.get(sensors)["items"][0]["reason"], ARRIVAL_SECONDS, sentence)
     node.api.put(pod)
     node.api.forbidden.clear()
 
+    calls = 3
+
     def call_and_look() -> bool:
+        nonlocal calls
         node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"])
+        calls += 1
         return bool(node.endpoints(workload="late"))
 
     wait_until(call_and_look, ARRIVAL_SECONDS, "the Pod's name")
+    # Calls that were told under the container's id are the workload's too, and the id of then still leads there.
+    wait_until(
+        lambda: [item["calls"] for item in node.endpoints(workload="late")] == [calls],
+        ARRIVAL_SECONDS,
+        f"{calls} calls",
+    )
+    assert not node.endpoints(**unnamed)
+    assert node.inventory.get(f"/endpoints/{before['id']}")["service"]["workload"] == "late"

@@ -71,3 +71,23 @@ TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
 )
+
+# collector.ingest.workloads.FormerName: which workload it is that a node called by a container's id while the API
+# server was away. Read with FINAL.
+FORMER_NAMES = Table(
+    name="former_names",
+    shard_by="cityHash64(cluster, node, former_name)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS former_names{{write_table}}{{on_cluster}} (
+    cluster LowCardinality(String),
+    node LowCardinality(String),
+    former_name String,
+    namespace LowCardinality(String),
+    workload String,
+    time DateTime('UTC')
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(time)
+ORDER BY (cluster, node, former_name)
+TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
+SETTINGS {DURABLE}
+""",
+)

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from apidae.v1 import stream_pb2
 
 from collector.ingest.reader import WalReader
-from collector.ingest.reports import RevealedWord
+from collector.ingest.reports import Greeting, RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Append, Wal
+from collector.ingest.workloads import convert_former_names
 from collector.inventory.catalogue import Catalogue
 from collector.inventory.mapping import EndpointMapping
 from collector.rows import Route, Segment, Service
@@ -129,3 +132,54 @@ def call_routes(store: ClickHouseStore, routes: Sequence[Route]) -> None:
             "VALUES (1, {route_id:UInt64}, toStartOfDay(now('UTC')), now('UTC'), 1, 1)",
             {"route_id": route.route_id},
         )
+
+
+def list_services(store: ClickHouseStore) -> dict[int, tuple[str, str, str]]:
+    rows = store.query("SELECT route_id, namespace, workload, host_name FROM endpoint_routes FINAL")
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def test_calls_of_a_container_become_its_workloads_when_a_sensor_says_so(store: ClickHouseStore) -> None:
+    """And stay so: at the next grouping, at the next start, for routes that come later."""
+    container = replace(SERVICE, cluster="east", workload="0123456789ab", workload_kind=2, host_name="n1")
+    cart = replace(SERVICE, cluster="east", namespace="shop", workload="cart", workload_kind=4, host_name="")
+    items = Segment(1, "items", 0, 0)
+    early = [
+        replace(make_route(1, items), service=container),
+        replace(make_route(2, items), service=replace(container, host_name="n2")),  # The same id, on another node.
+        replace(make_route(3, items), service=cart),
+    ]
+    store.insert_arrow("routes", build_routes([(route, NOW) for route in early]))
+    catalogue, _ = start_catalogue(store)
+    before = catalogue.list_endpoints()
+    coverage = stream_pb2.Coverage()
+    coverage.workloads.add(cluster="west", namespace="shop", workload="cart", former_names=["0123456789ab", "nginx"])
+    coverage.workloads.add(workload="web", former_names=["0123456789cd"])
+    greeting = Greeting(
+        cluster="east",
+        node="n1",
+        boot_id="b",
+        key_id=1,
+        version="",
+        kernel_release="",
+        policy_epoch=0,
+        features=frozenset(),
+    )
+    told = convert_former_names(coverage, greeting, NOW)
+    assert [(one.cluster, one.node, one.former_name) for one in told] == [("east", "n1", "0123456789ab")]
+    assert catalogue.choose_former_names(told) == told
+    store.insert_records("former_names", told)
+    catalogue.take_former_names(told)
+    assert catalogue.choose_former_names(told) == []
+    healed = {1: ("shop", "cart", ""), 2: ("", "0123456789ab", "n2"), 3: ("shop", "cart", "")}
+    assert list_services(store) == healed
+    after = catalogue.list_endpoints()
+    assert after[1] == after[3] == before[3] != before[1] and after[2] == before[2]
+    assert store.query("SELECT endpoint_id, route_id FROM endpoint_aliases FINAL") == [(before[1], 1)]
+    later = replace(make_route(4, items, items), service=container)
+    store.insert_arrow("routes", build_routes([(later, NOW)]))
+    catalogue.map_routes([later])
+    again, _ = start_catalogue(store)
+    for one in (catalogue, again):
+        one.group(is_all=True)
+        assert list_services(store) == {**healed, 4: ("shop", "cart", "")}

@@ -7,6 +7,7 @@ import pytest
 
 from sensor.calls import Hop, Service, WorkloadKind
 from sensor.enrich.cgroup import CgroupOwner
+from sensor.enrich.former_names import FORMER_NAMES_MAX, FormerNames
 from sensor.enrich.kubernetes.cluster import PodName
 from tests.cluster.pods import find_cgroup, make_container_id, make_deployment_pod, make_uid
 from tests.sensor.enrich.test_identity import Node
@@ -79,6 +80,7 @@ def test_a_pod_that_is_not_known_is_its_container_and_heals(node: Node, pods: Fa
     pods.tell(make_uid(PLACE), PodName("shop", "cart", True, ""))
     assert node.identity.rename()
     assert (node.identity.service(*end).workload, node.identity.hop(*end)) == ("cart", Hop.PROXY)
+    assert node.identity.former_names.by_workload() == {("shop", "cart"): (before.workload,)}
     assert node.identity.client_workload(cgroup_id, "", 0) == "shop/cart"
     assert not node.identity.rename()
 
@@ -90,6 +92,18 @@ def test_a_process_in_the_pods_own_cgroup_is_of_the_pod(node: Node, pods: FakePo
     pods.tell(make_uid(PLACE), PodName("shop", "cart", False, ""))
     node.identity.rename()
     assert node.identity.service(cgroup_id, 80, "10.244.1.7").workload == "cart"
+    assert node.identity.former_names.by_workload() == {("shop", "cart"): (f"pod-{make_uid(PLACE)}",)}
+    pods.tell(make_uid(PLACE), PodName("shop", "other", False, ""))
+    node.identity.rename()
+    assert ("shop", "other") not in node.identity.former_names.by_workload()
+
+
+def test_former_names_are_bounded() -> None:
+    names = FormerNames()
+    for number in range(FORMER_NAMES_MAX + 2):
+        names.add(f"{number:012x}", namespace="shop", workload="cart")
+    (kept,) = names.by_workload().values()
+    assert len(kept) == FORMER_NAMES_MAX and kept[0] == f"{2:012x}"
 
 
 def test_a_pod_that_died_before_it_was_named_is_named(node: Node, pods: FakePods) -> None:

@@ -322,7 +322,7 @@ class PortCoverage(_message.Message):
     def __init__(self, service: _Optional[_Union[_data_pb2.Service, _Mapping]] = ..., protocol: _Optional[_Union[PortProtocol, str]] = ..., connections: _Optional[int] = ..., bytes: _Optional[int] = ..., address: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[_Union[CoverageRole, str]] = ..., is_http_like: _Optional[bool] = ..., joined_late: _Optional[int] = ..., calls: _Optional[int] = ..., lost_calls: _Optional[int] = ..., estimated_calls: _Optional[int] = ..., handshakes: _Optional[_Union[Handshakes, _Mapping]] = ...) -> None: ...
 
 class Workload(_message.Message):
-    __slots__ = ("cluster", "namespace", "workload", "kind", "labels", "zone", "pods")
+    __slots__ = ("cluster", "namespace", "workload", "kind", "labels", "zone", "pods", "former_names")
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     WORKLOAD_FIELD_NUMBER: _ClassVar[int]
@@ -330,6 +330,7 @@ class Workload(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     ZONE_FIELD_NUMBER: _ClassVar[int]
     PODS_FIELD_NUMBER: _ClassVar[int]
+    FORMER_NAMES_FIELD_NUMBER: _ClassVar[int]
     cluster: str
     namespace: str
     workload: str
@@ -337,7 +338,8 @@ class Workload(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     zone: str
     pods: int
-    def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ...) -> None: ...
+    former_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, cluster: _Optional[str] = ..., namespace: _Optional[str] = ..., workload: _Optional[str] = ..., kind: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., zone: _Optional[str] = ..., pods: _Optional[int] = ..., former_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("time_unix_ns", "ports", "workloads")

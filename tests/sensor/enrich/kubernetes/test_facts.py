@@ -29,10 +29,12 @@ def test_labels_are_those_that_all_pods_have_alike() -> None:
 
 
 def test_they_travel_with_the_coverage() -> None:
-    facts = list_workloads([read(make_deployment_pod("cart"), *KEYS)], cluster="east", zone="")
+    former = {("shop", "cart"): ("0123456789ab",), ("shop", "gone"): ("ba9876543210",)}
+    facts = list_workloads([read(make_deployment_pod("cart"), *KEYS)], cluster="east", zone="", former=former)
     (told,) = write_coverage([], facts, time_unix_ns=1).coverage.workloads
     assert (told.cluster, told.namespace, told.workload, told.kind) == ("east", "shop", "cart", "Deployment")
     assert (list(told.labels), told.pods) == (["app.kubernetes.io/name=cart"], 1)
+    assert list(told.former_names) == ["0123456789ab"]
 
 
 def test_they_are_bounded() -> None:
