@@ -5,12 +5,14 @@ it is told in one line of the log, in the coverage and in the metrics.
 """
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
+from sensor.kernel.lineage import make_lineage
 from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
@@ -19,6 +21,7 @@ from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
+from sensor.succession import Claim, Estate
 from sensor.tls.capture import RING_BYTES, TlsCapture
 
 logger = logging.getLogger(__name__)
@@ -30,13 +33,15 @@ def open_capture(
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
-    prepared: LoadedProgram | None = None,
+    prepared: "Prepared | None" = None,
+    begin_after: Callable[[int, int, int], None] = lambda route, profile, node: None,
 ) -> AnyCapture:
     """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others; `prepared` is
-    `prepare_capture`'s.
+    `prepare_capture`'s; `begin_after` is told below which numbers nothing may be taught.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
-    return _add_tls(settings, clock, _open_below(settings, cgroup_mount, clock, pieces, alike, prepared))
+    below = _open_below(settings, cgroup_mount, clock, pieces, alike, prepared, begin_after)
+    return _add_tls(settings, clock, below)
 
 
 def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture) -> AnyCapture:
@@ -72,17 +77,39 @@ def _open_below(
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
-    prepared: LoadedProgram | None,
+    prepared: "Prepared | None",
+    begin_after: Callable[[int, int, int], None],
 ) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, clock)
+    program = prepared.program if prepared is not None else None
+    estate = prepared.take_estate() if prepared is not None else None
     if cgroup_mount is None:
         why = f"no cgroup v2 is mounted at or below {settings.cgroup_path}"
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
         return _fall_back(settings, clock, why)
+    if estate is not None:
+        try:
+            capture, numbers = Capture.inherit(
+                estate=estate,
+                cgroup_path=cgroup_mount,
+                ring_bytes=settings.ring_bytes,
+                clock=clock,
+                pieces=pieces,
+                alike=alike,
+            )
+        except LoadError as error:
+            logger.warning("capture begins anew: %s", error)
+            estate.close()
+        else:
+            if program is not None:
+                program.close()
+            begin_after(*numbers)
+            logger.info("capture goes on where the sensor before stopped")
+            return capture
     try:
-        return _open_packets(settings, cgroup_mount, clock, pieces, alike, prepared)
+        return _open_packets(settings, cgroup_mount, clock, pieces, alike, program)
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise
@@ -93,9 +120,45 @@ def _open_below(
             raise error from None
 
 
-def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> LoadedProgram | None:
-    """The kernel side, compiled and through the verifier, not attached: while another sensor still captures. None
-    where there is nothing to prepare; what fails here fails, with its reason, when capture is opened."""
+class Prepared:
+    """What a sensor has that waited for the one before it: a kernel side of its own, and what it was given."""
+
+    def __init__(self, program: LoadedProgram | None, claim: Claim | None) -> None:
+        self.program = program
+        self._claim = claim
+
+    def poll(self) -> None:
+        """Takes what the sensor before gives; often, while it is waited for."""
+        if self._claim is not None:
+            self._claim.poll()
+
+    def take_estate(self) -> Estate | None:
+        """What was given, once; the caller's then."""
+        if self._claim is None:
+            return None
+        estate, self._claim.estate = self._claim.estate, None
+        self._claim.close()
+        return estate
+
+
+def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | None:
+    """Of the capture that these settings ask for; None where it cannot be handed over."""
+    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
+        return None
+    is_root = _is_root(cgroup_mount)
+    return make_lineage(cgroup_path=cgroup_mount, ring_bytes=settings.ring_bytes, is_root_cgroup=is_root)
+
+
+def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> Prepared:
+    """What a start needs, while another sensor still captures."""
+    lineage = find_lineage(settings, cgroup_mount)
+    claim = Claim(settings.run_dir, lineage) if lineage is not None else None
+    return Prepared(_prepare_program(settings, cgroup_mount), claim)
+
+
+def _prepare_program(settings: SensorSettings, cgroup_mount: Path | None) -> LoadedProgram | None:
+    """The kernel side, compiled and through the verifier, not attached. None where there is nothing to prepare; what
+    fails here fails, with its reason, when capture is opened."""
     if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
         return None
     cache = settings.cache_dir or settings.state_dir

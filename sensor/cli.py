@@ -21,12 +21,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from sensor.attach import prepare_capture
+from sensor.attach import Prepared, prepare_capture
 from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
-from sensor.kernel.loader import LoadedProgram, LoadError
+from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
@@ -117,6 +117,7 @@ def run_sensor(
             wait_seconds=settings.takeover_wait_seconds,
             prepare=lambda: prepare_capture(settings, find_mount(settings)),
             tell_ready=lambda: _tell_waiting(settings),
+            poll=Prepared.poll,
         )
         try:
             asyncio.run(_live(settings, prepared))
@@ -167,7 +168,7 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
 
 
-async def _live(settings: SensorSettings, prepared: LoadedProgram | None) -> None:
+async def _live(settings: SensorSettings, prepared: Prepared | None) -> None:
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
     sensor, uplink = compose_sensor(
         settings, on_capturing=lambda: print(json.dumps(announce), flush=True), prepared=prepared

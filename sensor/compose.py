@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
-from sensor.attach import open_capture
+from sensor.attach import Prepared, find_lineage, open_capture
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
@@ -36,7 +36,6 @@ from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
 from sensor.health import Figure
 from sensor.kernel.abi import OVERFLOW_KEY, Counter, RecordFlag
-from sensor.kernel.loader import LoadedProgram
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.keyed import KeyedHash
 from sensor.left_out.account import Account, LeftOut
@@ -57,6 +56,7 @@ from sensor.run import RunSettings, Sensor
 from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
 from sensor.streams.exchange import StreamExchange
+from sensor.succession import Heirs
 from sensor.templating import Templater
 from sensor.uplink.certificates import CertificateFiles
 from sensor.uplink.client import Uplink, UplinkSettings
@@ -268,6 +268,7 @@ class NodeDescriber:
         self.flush = self._recogniser.flush
         self.limit = self._recogniser.limit
         self.forget = self._recogniser.forget
+        self.rest = self._recogniser.rest
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
         """The record, or why there is none."""
@@ -326,10 +327,10 @@ def find_mount(settings: SensorSettings) -> Path | None:
 
 
 def compose_sensor(
-    settings: SensorSettings, *, on_capturing: Callable[[], None], prepared: LoadedProgram | None = None
+    settings: SensorSettings, *, on_capturing: Callable[[], None], prepared: Prepared | None = None
 ) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
-    `prepared`: the kernel side, loaded before.
+    `prepared`: what was made ready and given while this sensor waited.
 
     Raises StateError and SpoolError where the disk cannot be used, ValueError for a collector address without a port.
     """
@@ -338,6 +339,7 @@ def compose_sensor(
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     cgroup_mount = find_mount(settings)
+    lineage = find_lineage(settings, cgroup_mount)
     node = Node(settings, cgroup_mount, clock)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)
@@ -349,7 +351,16 @@ def compose_sensor(
         clock=clock,
         state=state,
         spool=spool,
-        open_capture=partial(open_capture, settings, cgroup_mount, clock, knowledge.pieces, knowledge.alike, prepared),
+        open_capture=partial(
+            open_capture,
+            settings,
+            cgroup_mount,
+            clock,
+            knowledge.pieces,
+            knowledge.alike,
+            prepared,
+            knowledge.mirror.begin_after,
+        ),
         make_describer=partial(NodeDescriber, settings, node, knowledge),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
         node=node,
@@ -367,6 +378,7 @@ def compose_sensor(
             )
         ),
         on_capturing=on_capturing,
+        heirs=Heirs(settings.run_dir, lineage) if lineage is not None else None,
     )
     target = parse_target(settings.collector)
     uplink = Uplink(

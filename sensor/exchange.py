@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from sensor.calls import Exchange, Role
 from sensor.health import StageCounter
 from sensor.kernel.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
@@ -67,6 +69,19 @@ class _Pending:
         self.was_told = False
 
 
+class OpenCalls(msgspec.Struct):
+    """Calls that have not ended, as the next sensor takes them up."""
+
+    pending: dict[_Key, _Pending]
+    pending_bytes: int
+    calls: dict[int, list[int]]
+    open: dict[_Key, KernelEvent]
+    upgrades: Upgrades
+
+    def __repr__(self) -> str:
+        return "OpenCalls(redacted)"
+
+
 class ExchangeAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
@@ -89,6 +104,15 @@ class ExchangeAssembler:
         self._calls: dict[int, list[int]] = {}  # Pending calls of each connection, ascending.
         self.upgrades = Upgrades()
         self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
+
+    def export(self) -> OpenCalls:
+        """What goes on in another process; this one takes nothing any more."""
+        return OpenCalls(self._pending, self._pending_bytes, self._calls, self._open, self.upgrades)
+
+    def adopt(self, calls: OpenCalls) -> None:
+        """Goes on with what another process had; before the first event."""
+        self._pending, self._pending_bytes, self._calls = calls.pending, calls.pending_bytes, calls.calls
+        self._open, self.upgrades = calls.open, calls.upgrades
 
     @property
     def pending_count(self) -> int:

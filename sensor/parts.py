@@ -8,11 +8,37 @@ from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
+from sensor.kernel.state import Numbers
 from sensor.pipeline import Describer
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import KernelMaps
 from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
+from sensor.succession import Estate, Heir
+
+
+class Testator(Protocol):
+    """A capture that another sensor can go on with."""
+
+    def bequeath(self, numbers: Numbers) -> Estate:
+        """Everything it needs; from then on nothing is read here. `numbers`: the last that were taught."""
+        ...
+
+    def keep(self) -> None:
+        """Nobody took it."""
+        ...
+
+
+class Heirs(Protocol):
+    """Sensors that wait for this one to stop: `sensor.succession`, or a fake."""
+
+    def open(self) -> None: ...
+
+    def find(self) -> Heir | None:
+        """One that can go on with what this one holds."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class Capture(KernelMaps, Protocol):
@@ -22,6 +48,16 @@ class Capture(KernelMaps, Protocol):
     @property
     def limitation(self) -> str:
         """What it does not see of the ports that are read, in a sentence; empty where there is no such thing."""
+        ...
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it goes on where another sensor stopped, without a gap."""
+        ...
+
+    @property
+    def testator(self) -> Testator | None:
+        """What of it another sensor can go on with."""
         ...
 
     def read(self) -> list[Exchange | StreamExchange]:
@@ -133,6 +169,10 @@ class NodeDescriber(Describer, Protocol):
 
     def check_services(self) -> None:
         """The node was read anew."""
+        ...
+
+    def rest(self) -> Numbers:
+        """Have the kernel recognise nothing any more, once flushed; the last numbers that it was taught."""
         ...
 
     def forget(self) -> None:

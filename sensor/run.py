@@ -25,7 +25,7 @@ from sensor.coverage.share import tell_share
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
-from sensor.parts import Capture, NodeDescriber, NodeView
+from sensor.parts import Capture, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
 LAST_WORD_SECONDS: Final = 0.1
+# Before capture is given away, calls that were recognised have so long to end.
+REST_SECONDS: Final = 0.5
 # The loop rests so many intervals at most while no call comes whole: records wait for their second to end anyway.
 QUIET_FACTOR: Final = 8
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
@@ -63,6 +65,7 @@ class RunSettings:
     first_contact_timeout_seconds: float
     refresh_seconds: float = REFRESH_SECONDS
     stop_seconds: float = STOP_SECONDS
+    rest_seconds: float = REST_SECONDS
 
 
 class Sensor:
@@ -84,7 +87,9 @@ class Sensor:
         schemas: SchemaBook,
         gaps: Gaps,
         on_capturing: Callable[[], None],
+        heirs: Heirs | None = None,
     ) -> None:
+        """`heirs`: who may go on with capture when this sensor stops."""
         self._settings = settings
         self._clock = clock
         self._state_directory = state
@@ -97,6 +102,7 @@ class Sensor:
         self._schemas = schemas
         self._gaps = gaps
         self._on_capturing = on_capturing
+        self._heirs = heirs
         self._keys = state.load_keys()
         self._policy = state.load_policy()
         self._capture: Capture | None = None
@@ -169,7 +175,10 @@ class Sensor:
         # Compiling takes a second in a child process; the stream goes on meanwhile.
         starting = asyncio.create_task(asyncio.to_thread(self._node.start))
         self._capture = await asyncio.to_thread(self._open_capture)
-        self._gaps.begin()
+        if self._capture.is_inherited:
+            self._gaps.go_on()
+        else:
+            self._gaps.begin()
         await starting
         self._intake = Intake(
             capture=self._capture,
@@ -184,6 +193,8 @@ class Sensor:
         gc.collect()
         gc.freeze()
         self._uplink.tell_state()
+        if self._heirs is not None:
+            self._heirs.open()
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
@@ -235,14 +246,17 @@ class Sensor:
         return is_busy
 
     async def _end(self, uplink: Uplink) -> None:
-        self._state = SensorState.STOPPING
+        was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
         uplink.tell_state()
         self._node.stop()
         if self._capture is None or self._pipeline is None or self._intake is None:
             return
-        self._capture.detach()
-        self._gaps.end()
-        await self._intake.read_rest()
+        if not was_capturing or not await self._pass_on():
+            self._capture.detach()
+            self._gaps.end()
+            await self._intake.read_rest()
+        if self._heirs is not None:
+            self._heirs.close()
         self._capture.close()
         self._send(self._pipeline.flush())
         try:
@@ -251,6 +265,29 @@ class Sensor:
             await asyncio.sleep(LAST_WORD_SECONDS)
         except TimeoutError:
             logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
+
+    async def _pass_on(self) -> bool:
+        """Gives capture to a sensor that waits for it; False where none does, or it did not take it."""
+        testator, intake = self._capture.testator if self._capture is not None else None, self._intake
+        if self._heirs is None or intake is None or self._describer is None or testator is None:
+            return False
+        heir = await asyncio.to_thread(self._heirs.find)
+        if heir is None:
+            return False
+        # Numbers of routes mean something here only: calls that were recognised end here, new ones go up whole.
+        numbers = self._describer.rest()
+        intake.teach()
+        deadline = time.monotonic() + self._settings.rest_seconds
+        while time.monotonic() < deadline:
+            await self._turn()
+            await asyncio.sleep(self._settings.poll_interval_seconds)
+        await intake.read_rest()
+        if not await asyncio.to_thread(heir.give, testator.bequeath(numbers)):
+            testator.keep()
+            return False
+        self._gaps.go_on()
+        logger.info("the next sensor goes on with capture")
+        return True
 
     def _send(self, batches: Sequence[SerialisedBatch]) -> None:
         assert self._uplink is not None

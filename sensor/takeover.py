@@ -29,12 +29,13 @@ def take_node(
     wait_seconds: float,
     prepare: Callable[[], T],
     tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
+    poll: Callable[[T], None] = lambda prepared: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T | None:
     """Acquires the node's lock, if need be when the one who holds it has gone. `prepare` makes ready what a start
-    needs, which is returned, and `tell_ready` is held open from then on until the lock is had. None where the node was
-    free.
+    needs, which is returned, and `tell_ready` is held open from then on until the lock is had; `poll` gets it often
+    meanwhile, and once more at the end. None where the node was free.
 
     Raises LockError where it is not free within `wait_seconds`, SystemExit at SIGTERM."""
     try:
@@ -47,7 +48,8 @@ def take_node(
     with _ending_at_sigterm():
         prepared = prepare()
         with tell_ready():
-            _wait(lock, clock() + wait_seconds, sleep, clock)
+            _wait(lock, clock() + wait_seconds, lambda: poll(prepared), sleep, clock)
+            poll(prepared)
     return prepared
 
 
@@ -65,8 +67,15 @@ def describe_waiting(unix_ns: Callable[[], int]) -> HealthReport:
     )
 
 
-def _wait(lock: NodeLock, deadline: float, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+def _wait(
+    lock: NodeLock,
+    deadline: float,
+    poll: Callable[[], None],
+    sleep: Callable[[float], None],
+    clock: Callable[[], float],
+) -> None:
     while True:
+        poll()
         try:
             lock.acquire()
             return

@@ -20,7 +20,19 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "sensor": (
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
-        *("calls", "clock", "keyed", "runs", "ragged", "sketches", "health", "config", "columns", "facts"),
+        *(
+            "calls",
+            "clock",
+            "keyed",
+            "runs",
+            "ragged",
+            "sketches",
+            "health",
+            "config",
+            "columns",
+            "facts",
+            "succession",
+        ),
         # The way through, front door to back.
         *("kernel", "pieces", "upgrades", "exchange", "reassembly", "protocols", "streams", "conversations"),
         *("classify", "bodies", "attacks"),
@@ -77,6 +89,7 @@ ROOMS = {
 COMPOSERS = {
     "sensor.kernel.capture": "sensor.capture",  # The kernel's events through exchange, as one object.
     "sensor.kernel.port_counts": "sensor.capture",  # And the maps of the coverage.
+    "sensor.kernel.state": "sensor.capture",  # And all of it for another sensor.
     "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
     "sensor.tls.capture": "sensor.attach",  # TLS and the capture below it, as one object.
     "collector.api.app": "collector.app",  # The API and the page in one web application.

@@ -26,15 +26,18 @@ from sensor.kernel.abi import (
     RECORD,
     Counter,
 )
-from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, load_program
-from sensor.kernel.port_counts import StreamCalls, read_port_counts, take_first_bytes
+from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
+from sensor.kernel.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.run_time import RunTimeMeter
+from sensor.kernel.state import CaptureState, Numbers, StateError, read_state, write_state
 from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.kernel.taught import forget_taught
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
+from sensor.succession import Estate
 
 # Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
 READ_LIMIT: Final = 250
@@ -48,6 +51,9 @@ _RECORDS_DUE_BYTES: Final = RECORDS_BYTES // 4
 
 Records = npt.NDArray[np.void]
 _NO_RECORDS: Final = np.empty(0, RECORD)
+PORTS_COUNT: Final = 65_536
+OverflowTotals = tuple[int, int, int, int]
+_NO_OVERFLOW: Final = (0, 0, 0, 0)
 
 
 class Capture:
@@ -84,6 +90,12 @@ class Capture:
         self._last_counts: tuple[StageCount, ...] = ()
         self._last_coverage: list[PortCount] = []
         self._is_closed = False
+        self.is_inherited = False
+        # What another sensor has told of these maps.
+        self._base_counters: Mapping[int, int] = {}
+        self._base_ports: PortTotals = {}
+        self._overflow: dict[bytes, OverflowTotals] = {}  # As last read.
+        self._base_overflow: Mapping[bytes, OverflowTotals] = {}
 
     @classmethod
     def load(
@@ -108,6 +120,70 @@ class Capture:
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
         capture.attach()
         return capture
+
+    @classmethod
+    def inherit(
+        cls,
+        *,
+        estate: Estate,
+        cgroup_path: Path,
+        ring_bytes: int,
+        clock: Clock,
+        pieces: Pieces | None = None,
+        alike: AlikeCalls[Exchange] | None = None,
+    ) -> tuple["Capture", Numbers]:
+        """Goes on where another sensor stopped (`bequeath`), attached all the while; what that one had taught the
+        kernel is forgotten. Gives also the numbers below which nothing may be taught. Raises LoadError, and has closed
+        nothing then."""
+        try:
+            state = read_state(estate.state)
+        except StateError as error:
+            raise LoadError(str(error)) from error
+        program = LoadedProgram.inherit(estate.descriptors, cgroup_path)
+        capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
+        capture._adopt(state)
+        return capture, state.numbers
+
+    def _adopt(self, state: CaptureState) -> None:
+        maps = self._program.maps
+        forget_taught(maps)
+        self.is_inherited = True
+        self._base_counters, self._base_ports, self._base_overflow = state.counters, state.ports, state.overflow
+        self._handshakes = state.handshakes
+        self._assembler.adopt(state.calls)
+        self._streams.adopt(state.streams)
+        ports = read_batch(maps["listening"], 4, 1, PORTS_COUNT)
+        self._listening = {int.from_bytes(key, "little") for key, value in ports if value != b"\0"}
+
+    @property
+    def testator(self) -> "Capture":
+        """All of it."""
+        return self
+
+    def bequeath(self, numbers: Numbers) -> Estate:
+        """Everything another sensor needs to go on; from now on nothing here may be read. The descriptors stay this
+        capture's."""
+        self._freeze()
+        counters = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
+        state = CaptureState(
+            numbers=numbers,
+            counters={number: int.from_bytes(value, "little") for number, (_, value) in enumerate(counters)},
+            overflow=self._overflow or dict(self._base_overflow),
+            ports=sum_ports(self._program.maps["ports"], self._program.maps["peers"]),
+            calls=self._assembler.export(),
+            streams=self._streams.export(),
+            handshakes=self._handshakes,
+        )
+        return Estate(descriptors=self._program.list_descriptors(), state=write_state(state))
+
+    def keep(self) -> None:
+        """Nobody took it: go on reading."""
+        self._is_closed = False
+
+    def _freeze(self) -> None:
+        self._last_counters = self.counters()
+        self._last_counts, self._last_coverage = self.counts(), self.coverage()
+        self._is_closed = True
 
     limitation: Final = ""
 
@@ -148,7 +224,8 @@ class Capture:
         if self._is_closed:
             return self._last_counters
         rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
-        return {counter: int.from_bytes(rows[counter][1], "little") for counter in Counter}
+        base = self._base_counters
+        return {counter: int.from_bytes(rows[counter][1], "little") - base.get(counter, 0) for counter in Counter}
 
     def program_ns(self, *, calls: int) -> int:
         """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
@@ -180,7 +257,7 @@ class Capture:
         if self._is_closed:
             return self._last_coverage
         maps = self._program.maps
-        return read_port_counts(maps["ports"], maps["peers"], self._handshakes, self._stream_calls)
+        return read_port_counts(maps["ports"], maps["peers"], self._handshakes, self._stream_calls, self._base_ports)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
@@ -202,12 +279,19 @@ class Capture:
         if not self._is_closed:
             delete_elements(self._program.maps[name], keys)
 
-    def overflow(self) -> dict[bytes, tuple[int, int, int, int]]:
+    def overflow(self) -> dict[bytes, OverflowTotals]:
         """Sums since the load of the calls that found a ring full: by OVERFLOW_KEY, as OVERFLOW_COUNT."""
         if self._is_closed:
             return {}
         rows = read_batch(self._program.maps["overflow"], OVERFLOW_KEY.size, OVERFLOW_COUNT.size, OVERFLOW_SIZE)
-        return {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
+        self._overflow = {key: OVERFLOW_COUNT.unpack(value) for key, value in rows}
+        if not self._base_overflow:
+            return self._overflow
+        return {
+            key: (now[0] - then[0], now[1] - then[1], now[2] - then[2], now[3] - then[3])
+            for key, now in self._overflow.items()
+            if now != (then := self._base_overflow.get(key, _NO_OVERFLOW))
+        }
 
     def set_listening(self, ports: Iterable[int]) -> None:
         """Tells the kernel which ports are worth counting; others are client ends."""
@@ -233,9 +317,8 @@ class Capture:
 
     def close(self) -> None:
         """Detaches and frees everything."""
-        self._last_counters = self.counters()
-        self._last_counts, self._last_coverage = self.counts(), self.coverage()
-        self._is_closed = True
+        if not self._is_closed:
+            self._freeze()
         self._meter.stop()
         self._program.close()
         self._ring.close()

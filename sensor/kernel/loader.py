@@ -9,7 +9,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ COMPILE_TIMEOUT_SECONDS = 60.0
 RECORDS_BYTES: Final = 8 << 20
 # The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 40,000 events, two seconds of 10,000 calls a second.
 FRAMES_BYTES: Final = 8 << 20
+_LINKS: Final = ("link_ingress", "link_egress")
 
 
 class LoadError(RuntimeError):
@@ -43,6 +44,30 @@ class LoadedProgram:
     maps: dict[str, int]
     cgroup: int
     links: list[int]
+
+    @classmethod
+    def inherit(cls, descriptors: Mapping[str, int], cgroup_path: Path) -> "LoadedProgram":
+        """What another sensor gave (`list_descriptors`), attached as it is. Raises LoadError, and has closed nothing
+        then."""
+        wanted = {"ingress", "egress", *_LINKS, *MAPS}
+        if set(descriptors) != wanted:
+            raise LoadError(f"the sensor before gave other descriptors: {sorted(set(descriptors) ^ wanted)}")
+        try:
+            cgroup = os.open(cgroup_path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise LoadError(f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}") from error
+        return cls(
+            ingress=descriptors["ingress"],
+            egress=descriptors["egress"],
+            maps={name: descriptors[name] for name in MAPS},
+            cgroup=cgroup,
+            links=[descriptors[name] for name in _LINKS],
+        )
+
+    def list_descriptors(self) -> dict[str, int]:
+        """What another sensor needs to go on; as long as one has the links, capture goes on."""
+        links = dict(zip(_LINKS, self.links, strict=True))
+        return {"ingress": self.ingress, "egress": self.egress, **links, **self.maps}
 
     def attach(self) -> None:
         """Starts capture. Raises LoadError where another owner holds the cgroup exclusively."""

@@ -32,6 +32,8 @@ _PROTOCOLS: Final = {
 _NO_COUNT: Final = (0,) * 6  # Fields of PORT_COUNT.
 
 _Count = tuple[End, int, bytes]  # Of whom, ConnectionKind, a PORT_COUNT.
+# Fields of PORT_COUNT by protocol and whose they are.
+PortTotals = dict[tuple[PortProtocol, End], tuple[int, ...]]
 
 
 def read_port_counts(
@@ -39,16 +41,29 @@ def read_port_counts(
     peers_fd: int | None = None,
     handshakes: HandshakeTable | None = None,
     streams: "StreamCalls | None" = None,
+    base: PortTotals | None = None,
 ) -> list[PortCount]:
     """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes, and the calls
-    of HTTP/2, which the kernel does not count.
+    of HTTP/2, which the kernel does not count. `base`: totals that another sensor has told.
     """
-    totals: dict[tuple[PortProtocol, End], tuple[int, ...]] = {}
+    totals = sum_ports(ports_fd, peers_fd)
+    if base:
+        totals = {
+            key: tuple(now - then for now, then in zip(count, base.get(key, _NO_COUNT), strict=True))
+            for key, count in totals.items()
+            if count != base.get(key)
+        }
+    return [_build(protocol, end, count, handshakes, streams) for (protocol, end), count in sorted(totals.items())]
+
+
+def sum_ports(ports_fd: int, peers_fd: int | None = None) -> PortTotals:
+    """What the kernel has counted since it was loaded."""
+    totals: PortTotals = {}
     for end, kind, value in [*_read_ports(ports_fd), *(_read_peers(peers_fd) if peers_fd is not None else ())]:
         protocol = _PROTOCOLS.get(ConnectionKind(kind), PortProtocol.OTHER)
         before = totals.get((protocol, end), _NO_COUNT)
         totals[protocol, end] = tuple(map(sum, zip(before, PORT_COUNT.unpack(value), strict=True)))
-    return [_build(protocol, end, count, handshakes, streams) for (protocol, end), count in sorted(totals.items())]
+    return totals
 
 
 def _read_ports(map_fd: int) -> Iterator[_Count]:

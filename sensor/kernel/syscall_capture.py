@@ -58,6 +58,8 @@ class SyscallCapture:
             raise
         return capture
 
+    is_inherited: Final = False
+    testator: Final = None  # What processes are copying meanwhile cannot be handed over.
     limitation: Final = "Captured by system calls: what io_uring moves is not seen."
 
     def read(self) -> list[Exchange | StreamExchange]:

@@ -108,6 +108,11 @@ class Http2Connections:
             self.ended.add(connection.counts)
         return [(number, call) for call in calls]
 
+    def forget_patterns(self) -> None:
+        """Of all connections: they are known by objects of this process."""
+        for connection in self._connections.values():
+            connection.forget_patterns()
+
     def count(self) -> Http2Counts:
         """Of all connections, those that are over and those that go on."""
         counts = Http2Counts()

@@ -37,6 +37,10 @@ class Issued(Generic[T]):
         thing = self._things.get(number)
         return thing if thing is not None else self._retired.get(number)
 
+    def begin_after(self, number: int) -> None:
+        """Numbers up to this one were given by somebody else."""
+        self._last = max(self._last, number)
+
     def forget_all(self) -> None:
         """Nothing is known of any number given so far."""
         self._things.clear()

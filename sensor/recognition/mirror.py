@@ -170,6 +170,17 @@ class Mirror:
         self.evicted_roots = 0
         self.evicted_profiles = 0
 
+    def begin_after(self, route: int, profile: int, node: int) -> None:
+        """Another sensor has given numbers up to these; records with them may still come."""
+        self.routes.begin_after(route)
+        self.profiles.begin_after(profile)
+        self._last_node = max(self._last_node, node)
+
+    @property
+    def last_numbers(self) -> tuple[int, int, int]:
+        """Of routes, profiles and nodes; for the `begin_after` of another."""
+        return self.routes.next_number() - 1, self.profiles.next_number() - 1, self._last_node
+
     # What is known
 
     def find_root(self, key: RootKey) -> Root | None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from sensor.calls import Exchange, Role
@@ -73,6 +74,18 @@ class _Connection:
         return self.ends
 
 
+class FollowedStreams(msgspec.Struct):
+    """Connections that go on, as the next sensor takes them up: their tables, open streams and what waits."""
+
+    streams: Http2Connections
+    connections: dict[int, _Connection]
+    waiting: set[int]
+    upgrades: dict[int, tuple[Exchange, int]]
+
+    def __repr__(self) -> str:
+        return f"FollowedStreams({len(self.connections)} connections, redacted)"
+
+
 class StreamAssembler:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time."""
 
@@ -95,6 +108,17 @@ class StreamAssembler:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def export(self) -> FollowedStreams:
+        """What goes on in another process; this one takes nothing any more."""
+        self._streams.forget_patterns()
+        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades)
+
+    def adopt(self, followed: FollowedStreams) -> None:
+        """Goes on with what another process had; before the first event."""
+        self._streams, self._connections = followed.streams, followed.connections
+        self._waiting, self._upgrades = followed.waiting, followed.upgrades
+        self._missed = self._streams.ended.unasked
 
     def take(self, records: Iterable[memoryview]) -> list[StreamExchange]:
         """Calls that these events completed, in order."""

@@ -20,7 +20,7 @@ from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_batch, update_map
 from sensor.kernel.tls_abi import Binding, TlsCounter
 from sensor.kernel.uprobes import TlsProgram, close_probes
-from sensor.parts import Capture
+from sensor.parts import Capture, Testator
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import MapName
 from sensor.recognition.records import OverflowTotals
@@ -60,6 +60,16 @@ class TlsCapture:
         self._last_counters: list[int] = []
         self._is_closed = False
         self._is_attached = False
+
+    @property
+    def is_inherited(self) -> bool:
+        """TLS begins anew whatever is below, and what was missed of it is told as a gap."""
+        return False
+
+    @property
+    def testator(self) -> Testator | None:
+        """Of the capture below."""
+        return self._below.testator
 
     @property
     def limitation(self) -> str:

@@ -14,6 +14,10 @@ from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 from tests.e2e.application import Servers
 from tests.e2e.inventory import Inventory
+from tests.e2e.polling import wait_until
+
+FOLLOW_SECONDS = 90
+READY_TO_FOLLOW = "goes on where the sensor before stops"
 
 
 def find_cgroup_root() -> str | None:
@@ -98,6 +102,18 @@ class Product:
         self._running["sensor"] = sensor
         self._at_end(sensor.stop)
         return sensor
+
+    def follow_sensor(self, address: CollectorAddress) -> tuple[Program, Program]:
+        """The sensor that runs, and the next one, which waits beside it and is ready to go on in its place."""
+        before = self._running["sensor"]
+        logs = self._logs / f"next-{len(list(self._logs.iterdir()))}"
+        logs.mkdir()
+        (logs / "sensor.toml").write_text(f"takeover_wait_seconds = {FOLLOW_SECONDS}\n")
+        after = start_sensor(address, self._state_directory, logs, "--config", str(logs / "sensor.toml"), wait=False)
+        self._running["sensor"] = after
+        self._at_end(after.stop)
+        wait_until(lambda: READY_TO_FOLLOW in after.log_path.read_text(), FOLLOW_SECONDS, "the next sensor waits")
+        return before, after
 
     def open_inventory(self, address: CollectorAddress) -> Inventory:
         """Its API; closed with the module."""

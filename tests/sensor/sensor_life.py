@@ -26,6 +26,7 @@ from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.run import RunSettings, Sensor
 from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
+from sensor.succession import Estate
 from sensor.uplink.client import Uplink, UplinkSettings
 from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.session import SessionTimes
@@ -71,6 +72,11 @@ class FakeCapture:
     """Gives what a test put in; `read` raises what it put in instead."""
 
     limitation = ""
+    is_inherited = False
+
+    @property
+    def testator(self) -> "FakeCapture":
+        return self
 
     def __init__(self) -> None:
         self.waiting: list[Exchange] = []
@@ -137,6 +143,35 @@ class FakeCapture:
 
     def attach(self) -> None:
         self.moves.append("attach")
+
+    def bequeath(self, numbers: tuple[int, int, int]) -> Estate:
+        self.moves.append(f"bequeath {numbers}")
+        return Estate(descriptors={}, state=b"state")
+
+    def keep(self) -> None:
+        self.moves.append("keep")
+
+    def close(self) -> None:
+        self.moves.append("close")
+
+
+class FakeHeirs:
+    """One waits, where a test says so, and takes what it is given, or does not."""
+
+    def __init__(self) -> None:
+        self.is_waiting = False
+        self.is_taking = True
+        self.moves: list[str] = []
+
+    def open(self) -> None:
+        self.moves.append("open")
+
+    def find(self) -> "FakeHeirs | None":
+        return self if self.is_waiting else None
+
+    def give(self, estate: Estate) -> bool:
+        self.moves.append("give")
+        return self.is_taking
 
     def close(self) -> None:
         self.moves.append("close")
@@ -215,6 +250,9 @@ class FakeDescriber:
 
     def check_services(self) -> None: ...
 
+    def rest(self) -> tuple[int, int, int]:
+        return 1, 2, 3
+
     def forget(self) -> None:
         self.forgotten_count += 1
 
@@ -237,6 +275,7 @@ class Life:
     capturing: asyncio.Event
     task: asyncio.Task[None]
     describers: list[FakeDescriber]
+    heirs: FakeHeirs
 
     async def end(self) -> None:
         self.sensor.stop()
@@ -246,7 +285,7 @@ class Life:
 
 @asynccontextmanager
 async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
-    clock, capture, capturing = FakeClock(), FakeCapture(), asyncio.Event()
+    clock, capture, capturing, heirs = FakeClock(), FakeCapture(), asyncio.Event(), FakeHeirs()
     aggregator = Aggregator()
     describers: list[FakeDescriber] = []
 
@@ -266,6 +305,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
             first_contact_timeout_seconds=first_contact,
             refresh_seconds=0.01,
             stop_seconds=5,
+            rest_seconds=0.02,
         ),
         clock=clock,
         state=StateDirectory(directory),
@@ -278,6 +318,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,
+        heirs=heirs,
     )
     uplink = Uplink(
         settings=UplinkSettings(
@@ -296,7 +337,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,8 +1,9 @@
 """Which way of capture is taken: packets where they can be, system calls where not, and one clear line about it."""
 
 import logging
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from sensor.kernel.loader import LoadError
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
+from sensor.succession import Estate
 
 PACKETS, SYSCALLS = object(), object()
 MOUNT = Path("/sys/fs/cgroup")
@@ -92,14 +94,64 @@ def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(attach.Capture, "load", lambda **arguments: given.update(arguments))
     settings = SensorSettings(collector="127.0.0.1:1")
     prepared = attach.prepare_capture(settings, MOUNT)
-    assert prepared is loaded
+    assert prepared.program is loaded
     attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls(), prepared)
     assert given["program"] is loaded
 
 
 @pytest.mark.parametrize(("way", "mount"), [(CaptureWay.SYSCALLS, MOUNT), (CaptureWay.AUTO, None)])
 def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | None) -> None:
-    assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1", capture=way), mount) is None
+    settings = SensorSettings(collector="127.0.0.1:1", capture=way)
+    assert attach.prepare_capture(settings, mount).program is None
+    assert attach.find_lineage(settings, mount) is None
+
+
+class Program:
+    """One that was loaded beforehand."""
+
+    is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class GivenClaim:
+    """Something was given."""
+
+    def __init__(self, estate: Estate) -> None:
+        self.estate: Estate | None = estate
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_was_given_goes_on_and_what_cannot_is_closed(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_whole: bool
+) -> None:
+    reader, writer = os.pipe()
+    program, numbers = Program(), []
+
+    def inherit(**_: object) -> tuple[str, tuple[int, int, int]]:
+        if not is_whole:
+            raise LoadError("the state cannot be read")
+        return "inherited", (7, 8, 9)
+
+    monkeypatch.setattr(attach.Capture, "inherit", inherit)
+    prepared = attach.Prepared(cast(Any, program), cast(Any, GivenClaim(Estate(descriptors={"a": reader}, state=b""))))
+    settings = SensorSettings(collector="127.0.0.1:1")
+    with caplog.at_level(logging.WARNING):
+        opened = attach.open_capture(
+            settings, MOUNT, Clock(), Pieces(), AlikeCalls(), prepared, lambda *given: numbers.append(given)
+        )
+    os.close(writer)
+    if is_whole:
+        assert (opened, numbers, program.is_closed) == ("inherited", [(7, 8, 9)], True)
+        os.close(reader)
+    else:
+        assert (opened, numbers, program.is_closed) == (PACKETS, [], False)
+        assert "capture begins anew: the state cannot be read" in caplog.text
+        with pytest.raises(OSError):
+            os.close(reader)
 
 
 def test_what_cannot_be_prepared_is_told_and_tried_again(
@@ -110,5 +162,5 @@ def test_what_cannot_be_prepared_is_told_and_tried_again(
 
     monkeypatch.setattr(attach, "load_program", refuse)
     with caplog.at_level(logging.WARNING):
-        assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1"), MOUNT) is None
+        assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1"), MOUNT).program is None
     assert REFUSED in caplog.text

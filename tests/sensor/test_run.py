@@ -254,3 +254,31 @@ def test_policy_is_applied_and_kept(tmp_path: Path) -> None:
             assert StateDirectory(tmp_path).load_policy().triggers.calls_per_second == 6
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_taking", [True, False])
+def test_a_sensor_that_waits_goes_on_with_capture(tmp_path: Path, is_taking: bool) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.heirs.is_waiting, life.heirs.is_taking = True, is_taking
+            life.capture.waiting = [make_exchange() for _ in range(50)]
+            await life.end()
+            assert life.heirs.moves == ["open", "give", "close"]
+            passed = ["bequeath (1, 2, 3)"]
+            assert life.capture.moves == passed + (["close"] if is_taking else ["keep", "detach", "close"])
+            assert count_calls(collector) == 50
+
+    asyncio.run(main())
+
+
+def test_a_paused_sensor_has_nothing_to_give(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.heirs.is_waiting = True
+            await asyncio.to_thread(life.sensor.on_pause)
+            await life.end()
+            assert life.heirs.moves == ["open", "close"]
+
+    asyncio.run(main())

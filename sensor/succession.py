@@ -1,0 +1,244 @@
+"""The next sensor takes over what this one holds: a unix socket on which it waits, and over which all of it goes.
+
+The socket `succession.sock` (0600) lies in the run directory. Who waits says which kernel side and which form of state
+it can take (`sensor.kernel.lineage`); a sensor that stops looks who waits, and gives the newest one that fits the open
+descriptors of its programs, links and maps (SCM_RIGHTS, unix(7)) and its state. Nothing is pinned and no file is
+written: with the last process that holds the descriptors the kernel takes everything down, kill -9 included. Whoever
+has another user than this process's is not spoken to.
+
+    heir      connects, {"lineage": ..}\\n
+    testator  {"names": [..], "size": n}\\n with the descriptors, then n bytes
+    heir      one byte: it has all of it
+"""
+
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+SOCKET_NAME: Final = "succession.sock"
+# Sensors that wait at once; more are refused, and then start as if nobody had been before them.
+BACKLOG: Final = 8
+# An heir has said who it is when it is looked for; what it is given it takes within so long.
+HELLO_SECONDS: Final = 0.5
+GIVE_SECONDS: Final = 5.0
+# A sensor that has just started lets nobody wait yet.
+RETRY_SECONDS: Final = 1.0
+# Of a hello, and of what announces the state.
+LINE_BYTES_MAX: Final = 4_096
+DESCRIPTORS_MAX: Final = 64
+# Tables of HTTP/2 (64 MiB at most, docs/http2.md) and heads of open calls (32 MiB), twice.
+STATE_BYTES_MAX: Final = 192 << 20
+_ACCEPTED: Final = b"\1"
+_PEER_CREDENTIALS: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estate:
+    """What passes: open descriptors by name, and state that only `sensor.kernel.state` reads."""
+
+    descriptors: Mapping[str, int]
+    state: bytes
+
+    def __repr__(self) -> str:
+        return f"Estate({len(self.descriptors)} descriptors, state redacted)"
+
+    def close(self) -> None:
+        """Nobody takes it."""
+        for descriptor in self.descriptors.values():
+            os.close(descriptor)
+
+
+class Heir:
+    """A sensor that waits for this one to stop."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+
+    def give(self, estate: Estate) -> bool:
+        """Sends everything; whether the heir says that it has it. Blocks for `GIVE_SECONDS` at most."""
+        channel = self._channel
+        channel.settimeout(GIVE_SECONDS)
+        announced = {"names": list(estate.descriptors), "size": len(estate.state)}
+        try:
+            line = json.dumps(announced).encode() + b"\n"
+            socket.send_fds(channel, [line], list(estate.descriptors.values()))
+            channel.sendall(estate.state)
+            return channel.recv(1) == _ACCEPTED
+        except OSError as error:
+            logger.warning("the next sensor did not take over: %s", error)
+            return False
+        finally:
+            channel.close()
+
+
+class Heirs:
+    """Those who wait, as the running sensor sees them; a listening socket that is looked at only at the end."""
+
+    def __init__(self, run_directory: Path, lineage: str) -> None:
+        self._path = run_directory / SOCKET_NAME
+        self._lineage = lineage
+        self._listener: socket.socket | None = None
+
+    def open(self) -> None:
+        """Lets others wait. Where that cannot be, the next sensor begins anew; the log says so."""
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            # The node's lock is held: a socket that is there is one of a sensor that was killed.
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            logger.warning("the next sensor cannot take over: %s: %s", self._path, error.strerror)
+            return
+        listener.setblocking(False)
+        self._listener = listener
+
+    def find(self) -> Heir | None:
+        """The newest that waits and can take what this sensor holds. Waits `HELLO_SECONDS` at most for each."""
+        found: socket.socket | None = None
+        while self._listener is not None:
+            try:
+                channel, _ = self._listener.accept()
+            except OSError:
+                break
+            if self._is_fit(channel):
+                if found is not None:
+                    found.close()
+                found = channel
+            else:
+                channel.close()
+        return Heir(found) if found is not None else None
+
+    def close(self) -> None:
+        """Nobody can wait any more."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _is_fit(self, channel: socket.socket) -> bool:
+        channel.settimeout(HELLO_SECONDS)
+        if not _is_own(channel):
+            return False
+        try:
+            hello = json.loads(_read_line(channel))
+            if _has_gone(channel):
+                return False
+            lineage = hello["lineage"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if lineage != self._lineage:
+            logger.info("the next sensor has another kernel side or version: it begins anew")
+        return bool(lineage == self._lineage)
+
+
+class Claim:
+    """What a sensor that waits may be given. `poll` it; then `estate` is there, or is not."""
+
+    def __init__(self, run_directory: Path, lineage: str) -> None:
+        self._path = run_directory / SOCKET_NAME
+        self._lineage = lineage
+        self._channel: socket.socket | None = None
+        self._tried = -RETRY_SECONDS
+        self.estate: Estate | None = None
+
+    def _open(self) -> None:
+        """Waits, where the sensor before this one has the socket."""
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        channel.settimeout(GIVE_SECONDS)
+        try:
+            channel.connect(str(self._path))
+            if not _is_own(channel):
+                raise PermissionError("somebody else's socket")
+            channel.sendall(json.dumps({"lineage": self._lineage}).encode() + b"\n")
+        except OSError as error:
+            channel.close()
+            logger.debug("nothing can be taken over yet: %s", error)
+            return
+        logger.info("goes on where the sensor before stops, if that one can give its capture away")
+        self._channel = channel
+
+    def poll(self) -> None:
+        """Takes what has been given. Does not wait unless something is under way."""
+        if self._channel is None and self.estate is None and time.monotonic() - self._tried >= RETRY_SECONDS:
+            self._tried = time.monotonic()
+            self._open()
+        channel = self._channel
+        if channel is None or not select.select([channel], [], [], 0)[0]:
+            return
+        self._channel = None
+        with channel:
+            try:
+                self.estate = _receive(channel)
+                if self.estate is not None:
+                    channel.sendall(_ACCEPTED)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning("what the sensor before gave is not whole: %s", error)
+                self.close()
+
+    def close(self) -> None:
+        """Nothing is wanted any more."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self.estate is not None:
+            self.estate.close()
+            self.estate = None
+
+
+def _receive(channel: socket.socket) -> Estate | None:
+    """None where the other end closed without giving anything. Raises OSError, ValueError, KeyError or TypeError."""
+    first, descriptors, _, _ = socket.recv_fds(channel, LINE_BYTES_MAX, DESCRIPTORS_MAX)
+    try:
+        if not first:
+            return None
+        line, newline, state = first.partition(b"\n")
+        announced = json.loads(line)
+        names, size = announced["names"], int(announced["size"])
+        if not newline or len(names) != len(descriptors) or not len(state) <= size <= STATE_BYTES_MAX:
+            raise ValueError(f"{len(names)} names, {len(descriptors)} descriptors, {size} bytes")
+        held = bytearray(state)
+        while len(held) < size:
+            part = channel.recv(min(size - len(held), 1 << 20))
+            if not part:
+                raise ConnectionError(f"ended after {len(held)} of {size} bytes")
+            held += part
+        return Estate(descriptors=dict(zip(map(str, names), descriptors, strict=True)), state=bytes(held))
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+
+
+def _read_line(channel: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LINE_BYTES_MAX:
+        part = channel.recv(LINE_BYTES_MAX - len(line))
+        if not part:
+            break
+        line += part
+    return line
+
+
+def _has_gone(channel: socket.socket) -> bool:
+    """Whether the other end has closed: an heir says nothing more before it is given something."""
+    return bool(select.select([channel], [], [], 0)[0])
+
+
+def _is_own(channel: socket.socket) -> bool:
+    raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+    return bool(_PEER_CREDENTIALS.unpack(raw)[1] == os.geteuid())

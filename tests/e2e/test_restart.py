@@ -1,0 +1,123 @@
+"""A sensor that follows another one on its node goes on where that one stopped: connections that were open all the
+while lose no call and no path, and nothing is said to have been missed.
+"""
+
+import contextlib
+import http.client
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from scripts.demo.nginx import Nginx, find_nginx
+from scripts.live.host import CollectorAddress
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import Inventory
+from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.test_http2 import ADDRESS, NGINX, Calls, Channel, Observed, Workloads, read_calls
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+PAUSE_SECONDS = 0.01
+ARRIVAL_SECONDS = 30.0
+STILL_SECONDS = 3.0
+
+
+class Traffic:
+    """Calls one after the other on connections that stay open, until it is told to stop."""
+
+    def __init__(self, *callers: Callable[[int], Calls]) -> None:
+        self.sent: Calls = Counter()
+        self._is_over = threading.Event()
+        self._callers = callers
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        number = 0
+        while not self._is_over.is_set():
+            number += 1
+            for call in self._callers:
+                self.sent += call(number)
+            time.sleep(PAUSE_SECONDS)
+
+    def __enter__(self) -> "Traffic":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+
+class Plain:
+    """HTTP/1.1 on one connection."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection(ADDRESS, port, timeout=10)
+
+    def call(self, number: int) -> Calls:
+        """One order."""
+        self._connection.request("GET", f"/orders/{1000 + number}")
+        response = self._connection.getresponse()
+        response.read()
+        return Counter({("GET", "/orders/{}", response.status): 1})
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def address(product: Product) -> CollectorAddress:
+    return product.start_collector()[1]
+
+
+@pytest.fixture
+def workloads(tmp_path: Path) -> Iterator[Workloads]:
+    with contextlib.ExitStack() as stack:
+        yield Workloads(Observed(), tmp_path, stack.callback)
+
+
+def collect(inventory: Inventory, ports: list[int], expected: Calls) -> Calls:
+    """Everything that came of these ports."""
+
+    def count() -> int:
+        return sum(inventory.count_calls(port) for port in ports)
+
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: count() >= sum(expected.values()), ARRIVAL_SECONDS, "all calls in the inventory")
+    wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
+    found: Calls = Counter()
+    for port in ports:
+        found += read_calls(inventory, port)
+    return found
+
+
+def test_calls_across_a_restart_are_all_counted_at_their_paths(
+    product: Product, address: CollectorAddress, workloads: Workloads, tmp_path: Path
+) -> None:
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    nginx = Nginx(tmp_path / "nginx", NGINX)
+    port = workloads.start_python("app_grpc.py")("grpc")
+    first = product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    channel, plain = Channel(port), Plain(nginx.port)
+    try:
+        with Traffic(lambda number: channel.call(1, put=number % 7 == 0, fail=number % 11 == 0), plain.call) as traffic:
+            time.sleep(2)
+            before, after = product.follow_sensor(address)
+            assert before is first
+            assert before.stop() == 0, before.log_tail()
+            after.wait_for("capturing", 60)
+            time.sleep(2)
+        plain.close()
+        channel.close()
+        assert after.stop() == 0, after.log_tail()
+        assert "capture goes on where the sensor before stopped" in after.log_path.read_text(), after.log_tail()
+        assert "nothing was captured" not in after.log_path.read_text()
+        assert collect(inventory, [port, nginx.port], traffic.sent) == traffic.sent
+    finally:
+        nginx.stop()

@@ -1,0 +1,162 @@
+"""What one sensor gives the next: all of it, to one that fits and lives, or nothing."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sensor import succession
+from sensor.succession import SOCKET_NAME, Claim, Estate, Heirs
+
+
+@pytest.fixture
+def heirs(tmp_path: Path) -> Iterator[Heirs]:
+    """Those of a sensor that runs."""
+    waiting = Heirs(tmp_path, "one")
+    waiting.open()
+    yield waiting
+    waiting.close()
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """Something with a descriptor."""
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
+def give(heirs: Heirs, estate: Estate, claim: Claim) -> bool:
+    """Whether the claim takes it, as its process would: it polls while the other sends."""
+    heir = heirs.find()
+    assert heir is not None
+    given: list[bool] = []
+    giving = threading.Thread(target=lambda: given.append(heir.give(estate)))
+    giving.start()
+    while giving.is_alive():
+        claim.poll()
+    giving.join()
+    claim.poll()
+    return given[0]
+
+
+def count_descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_descriptors_and_state_pass_whole(tmp_path: Path, heirs: Heirs, pipe: tuple[int, int]) -> None:
+    claim = Claim(tmp_path, "one")
+    claim.poll()
+    state = os.urandom(3_000_000)
+    assert give(heirs, Estate(descriptors={"link": pipe[1], "map": pipe[0]}, state=state), claim)
+    estate = claim.estate
+    assert estate is not None and estate.state == state and list(estate.descriptors) == ["link", "map"]
+    os.write(estate.descriptors["link"], b"still open")
+    assert os.read(pipe[0], 100) == b"still open"
+    assert "redacted" in repr(estate)
+    estate.close()
+
+
+def test_nobody_waits(heirs: Heirs) -> None:
+    assert heirs.find() is None
+
+
+def test_one_of_another_version_begins_anew(tmp_path: Path, heirs: Heirs) -> None:
+    claim = Claim(tmp_path, "another")
+    claim.poll()
+    assert heirs.find() is None
+    claim.poll()
+    assert claim.estate is None
+
+
+def test_the_newest_that_lives_is_found(tmp_path: Path, heirs: Heirs, pipe: tuple[int, int]) -> None:
+    claims = [Claim(tmp_path, "one") for _ in range(3)]
+    for claim in claims:
+        claim.poll()
+    claims[2].close()
+    before = count_descriptors()
+    assert give(heirs, Estate(descriptors={"link": pipe[0]}, state=b"s"), claims[1])
+    claims[0].poll()
+    assert claims[0].estate is None
+    claims[1].close()
+    assert claims[1].estate is None
+    assert count_descriptors() <= before
+
+
+def test_an_heir_that_dies_has_taken_nothing(tmp_path: Path, heirs: Heirs, pipe: tuple[int, int]) -> None:
+    claim = Claim(tmp_path, "one")
+    claim.poll()
+    heir = heirs.find()
+    assert heir is not None
+    claim.close()
+    assert not heir.give(Estate(descriptors={"link": pipe[0]}, state=bytes(1_000_000)))
+
+
+def test_an_heir_that_hangs_has_taken_nothing(
+    tmp_path: Path, heirs: Heirs, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "GIVE_SECONDS", 0.05)
+    claim = Claim(tmp_path, "one")
+    claim.poll()
+    heir = heirs.find()
+    assert heir is not None
+    assert not heir.give(Estate(descriptors={"link": pipe[0]}, state=b"s"))
+    # What it was given after all it cannot use: its word comes too late.
+    claim.poll()
+    assert claim.estate is None
+    claim.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"{}\n", b"no json\n", b'{"names": [], "size": 9}\nxx', b'{"names": ["a"], "size": 1}\nx', b"x" * 9_000],
+)
+def test_what_is_not_whole_is_nothing(tmp_path: Path, said: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / SOCKET_NAME))
+        listener.listen()
+        claim = Claim(tmp_path, "one")
+        claim.poll()
+        channel, _ = listener.accept()
+        channel.sendall(said)
+        channel.close()
+        claim.poll()
+    assert claim.estate is None
+    claim.poll()
+
+
+def test_a_sensor_that_starts_later_is_waited_for(
+    tmp_path: Path, pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "RETRY_SECONDS", 0.0)
+    claim = Claim(tmp_path, "one")
+    claim.poll()
+    (tmp_path / SOCKET_NAME).touch()  # Of one that was killed.
+    heirs = Heirs(tmp_path, "one")
+    heirs.open()
+    claim.poll()
+    assert give(heirs, Estate(descriptors={"link": pipe[0]}, state=b"s"), claim)
+    claim.close()
+    heirs.close()
+    assert not (tmp_path / SOCKET_NAME).exists()
+
+
+def test_somebody_else_is_not_spoken_to(tmp_path: Path, heirs: Heirs, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = os.geteuid()
+    claim = Claim(tmp_path, "one")
+    claim.poll()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    assert heirs.find() is None
+    other = Claim(tmp_path, "one")
+    other.poll()
+    assert other.estate is None
+    for one in (claim, other):
+        one.close()
+
+
+def test_only_the_owner_may_connect(tmp_path: Path, heirs: Heirs) -> None:
+    assert (tmp_path / SOCKET_NAME).stat().st_mode & 0o777 == 0o600
