@@ -222,19 +222,10 @@ int session_free(struct pt_regs *ctx) {
 }
 
 /* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
-static __always_inline void go_enter(struct pt_regs *ctx, u8 kind) {
-  struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
-  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = kind, .library = L_GO};
-  goroutines.update(&key, &t);
-}
-
 int go_read(struct pt_regs *ctx) {
-  go_enter(ctx, S_READ);
-  return 0;
-}
-
-int go_write(struct pt_regs *ctx) {
-  go_enter(ctx, S_WRITE);
+  struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
+  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = S_READ, .library = L_GO};
+  goroutines.update(&key, &t);
   return 0;
 }
 
@@ -247,8 +238,17 @@ int go_return(struct pt_regs *ctx) {
   goroutines.delete(&key);
   long moved = ctx->ax;
   struct session *s = find_session(t.session, L_GO);
-  if (s && (moved > 0 || (!moved && t.kind == S_READ && ctx->bx)))
-    take(s, &t, moved, t.kind);
+  if (s && moved > 0) /* Without any it is an error, and most often only that time is over. */
+    take(s, &t, moved, S_READ);
+  return 0;
+}
+
+int go_write(struct pt_regs *ctx) {
+  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .library = L_GO};
+  long moved = ctx->cx;
+  struct session *s = find_session(t.session, L_GO);
+  if (s && moved > 0)
+    take(s, &t, moved, S_WRITE);
   return 0;
 }
 

@@ -58,8 +58,11 @@ def disassemble(code: bytes, address: int) -> "list[capstone.CsInsn] | None":
 
 
 def find_beginning(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[str]) -> Place:
-    """Where a call begins, with `arguments` still in their registers."""
+    """Where a call begins, with `arguments` still in their registers. Each call passes it once: Go's check of the
+    stack, from which a function begins anew, lies before it."""
     for instruction in instructions:
+        if _is_conditional(instruction) and _begins_anew(instructions, _target(instruction)):
+            continue
         if _is_emulated(instruction):
             return Place(address=instruction.address, is_emulated=True)
         if _ends_block(instruction) or any(_writes(instruction, argument) for argument in arguments):
@@ -110,6 +113,18 @@ def _never_returns(instructions: "Sequence[capstone.CsInsn]", address: int) -> b
             return bool(instruction.group(capstone.CS_GRP_CALL)) and (
                 is_last or instructions[number + 1].id in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
             )
+    return False
+
+
+def _begins_anew(instructions: "Sequence[capstone.CsInsn]", address: int | None) -> bool:
+    """Whether what is at `address` ends with a jump to the function's first instruction."""
+    is_there = False
+    for instruction in instructions:
+        is_there = is_there or instruction.address == address
+        if is_there and instruction.id == x86.X86_INS_JMP:
+            return _target(instruction) == instructions[0].address
+        if is_there and (instruction.group(capstone.CS_GRP_RET) or _is_conditional(instruction)):
+            return False
     return False
 
 

@@ -10,8 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sensor.tls.code import C_ARGUMENTS, C_RESULTS, Place, disassemble, find_beginning, find_returns
+from sensor.tls.code import (
+    C_ARGUMENTS,
+    C_RESULTS,
+    GO_ARGUMENTS,
+    GO_RESULTS,
+    Place,
+    disassemble,
+    find_beginning,
+    find_returns,
+)
 from sensor.tls.elf import Elf, ElfError, Function
+from sensor.tls.golang import find_go_functions, is_go
 from sensor.tls.site import NO_TLS, Site, Sites
 
 # Files remembered; a node has some tens of builds.
@@ -28,6 +38,17 @@ class Probed:
     has_return: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """How functions are called: registers of arguments and results, and the program for returns."""
+
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    return_program: str
+
+
+C_CODE: Final = Convention(arguments=C_ARGUMENTS, results=C_RESULTS, return_program="call_return")
+GO_CODE: Final = Convention(arguments=GO_ARGUMENTS, results=GO_RESULTS, return_program="go_return")
 OPENSSL: Final[Mapping[str, Probed]] = {
     "SSL_read": Probed(program="openssl_read"),
     "SSL_read_ex": Probed(program="openssl_read_ex"),
@@ -43,6 +64,12 @@ GNUTLS: Final[Mapping[str, Probed]] = {
     "gnutls_record_send2": Probed(program="gnutls_write"),
     "gnutls_bye": Probed(program="session_shutdown", has_return=False),
     "gnutls_deinit": Probed(program="session_free", has_return=False),
+}
+GO: Final[Mapping[str, Probed]] = {
+    "crypto/tls.(*Conn).Read": Probed(program="go_read"),
+    # It writes all that it is given, or the connection is over: told where it begins.
+    "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False),
+    "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False),
 }
 # Library, its functions, and those of them without which nothing is read.
 _LIBRARIES: Final = (
@@ -85,21 +112,27 @@ class Finder:
 
 def find_sites(elf: Elf) -> Sites:
     """The first library that the file holds."""
+    if is_go(elf):
+        functions = find_go_functions(elf, GO)
+        if len(functions) == len(GO):
+            return _probe(elf, "Go crypto/tls", GO, functions, GO_CODE)
     for library, table, needed in _LIBRARIES:
         functions = elf.find_functions(table)
         if all(name in functions for name in needed):
-            return _probe(elf, library, table, functions)
+            return _probe(elf, library, table, functions, C_CODE)
     return NO_TLS
 
 
-def _probe(elf: Elf, library: str, table: Mapping[str, Probed], functions: Mapping[str, Function]) -> Sites:
+def _probe(
+    elf: Elf, library: str, table: Mapping[str, Probed], functions: Mapping[str, Function], convention: Convention
+) -> Sites:
     sites: dict[tuple[int, str], Site] = {}
     missing: list[str] = []
     for name, probed in table.items():
         function = functions.get(name)
         if function is None:
             continue
-        found = _probe_function(elf, function, probed)
+        found = _probe_function(elf, function, probed, convention)
         if found is None:
             missing.append(name)
             continue
@@ -110,32 +143,34 @@ def _probe(elf: Elf, library: str, table: Mapping[str, Probed], functions: Mappi
     return Sites(library=library, sites=tuple(sites.values()))
 
 
-def _probe_function(elf: Elf, function: Function, probed: Probed) -> Iterable[Site] | None:
+def _probe_function(
+    elf: Elf, function: Function, probed: Probed, convention: Convention
+) -> Iterable[Site] | None:
     """Sites of one function; None where its returns are not all known."""
     instructions = disassemble(elf.read_code(function.address, function.size), function.address)
     if instructions is None:
         return None
-    beginning = find_beginning(instructions, C_ARGUMENTS)
+    beginning = find_beginning(instructions, convention.arguments)
     sites = [Site(offset=elf.locate(beginning.address), program=probed.program, is_emulated=beginning.is_emulated)]
     if probed.has_return:
-        places = _find_all_returns(elf, function)
+        places = _find_all_returns(elf, function, convention)
         if not places:
             return None
         sites += [
-            Site(offset=elf.locate(place.address), program="call_return", is_emulated=place.is_emulated)
+            Site(offset=elf.locate(place.address), program=convention.return_program, is_emulated=place.is_emulated)
             for place in places
         ]
     return sites
 
 
-def _find_all_returns(elf: Elf, function: Function) -> list[Place] | None:
+def _find_all_returns(elf: Elf, function: Function, convention: Convention) -> list[Place] | None:
     """Of the function, and of those that it jumps to in its end; None where one of them is not known."""
     places: list[Place] = []
     waiting, seen = [function], {function.address}
     while waiting:
         one = waiting.pop()
         instructions = disassemble(elf.read_code(one.address, one.size), one.address)
-        returns = find_returns(instructions, C_RESULTS) if instructions else None
+        returns = find_returns(instructions, convention.results) if instructions else None
         if returns is None or len(seen) > MAX_PARTS:
             return None
         places += returns.places

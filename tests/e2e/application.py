@@ -104,7 +104,7 @@ class Servers:
         self._directory = directory
         self._certificate = certificate
         self._running: list[Server] = []
-        self._go: Path | None = None
+        self._go: dict[str, Path] = {}
 
     def start(self, kind: str, address: str) -> Server:
         """One server of `kind` on `address` and a port that the system chose."""
@@ -153,7 +153,7 @@ class Servers:
         if self._certificate is None:
             return Nginx(directory, NGINX, addresses=(address,))
         files = f"ssl_certificate {self._certificate.certificate}; ssl_certificate_key {self._certificate.key};"
-        return Nginx(directory, files + NGINX, addresses=(address,), listen="ssl reuseport")
+        return Nginx(directory, f"http2 on; {files}{NGINX}", addresses=(address,), listen="ssl reuseport")
 
     def _write_haproxy_bind(self, directory: Path) -> str:
         if self._certificate is None:
@@ -182,21 +182,24 @@ class Servers:
     def _command(self, kind: str) -> list[str]:
         if kind == "python":
             return [sys.executable, str(HERE / "app.py")]
+        if kind == "asyncio":
+            return [sys.executable, str(HERE / "app_asyncio.py")]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
         if kind == "java":
             java = find_or_skip("java", "default-jdk-headless")
             return [java, "-Xshare:auto", "-XX:TieredStopAtLevel=1", str(HERE / "App.java")]
-        return [str(self._build_go())]
+        return [str(self._build_go("-s -w" if kind == "go_stripped" else ""))]
 
-    def _build_go(self) -> Path:
-        if self._go is None:
+    def _build_go(self, flags: str) -> Path:
+        """`flags` are the linker's: `-s -w` leaves out all symbols."""
+        if flags not in self._go:
             go = find_or_skip("go", "golang-go")
-            output = self._directory / "app"
-            command = [go, "build", "-o", str(output), str(HERE / "app.go")]
+            output = self._directory / f"app{len(self._go)}"
+            command = [go, "build", f"-ldflags={flags}", "-o", str(output), str(HERE / "app.go")]
             subprocess.run(command, check=True, timeout=GO_BUILD_SECONDS, cwd=self._directory)
-            self._go = output
-        return self._go
+            self._go[flags] = output
+        return self._go[flags]
 
 
 def find_or_skip(program: str, package: str) -> str:

@@ -6,17 +6,20 @@ compared.
 """
 
 import ssl
+import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
-from tests.e2e.application import Servers
+from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.conftest import Product
-from tests.e2e.inventory import Endpoint
+from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.polling import wait_until, wait_until_still
-from tests.e2e.traffic import MIX, Table, expect, observe, send_mix
+from tests.e2e.traffic import MIX, Table, expect, observe, read_endpoint_key, send_mix
 from tests.e2e.wire import RawClient
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -24,7 +27,16 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 ADDRESS = "127.0.0.1"
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
-KINDS = ("nginx", "python", "node", "apache")
+KINDS = ("nginx", "python", "asyncio", "node", "apache", "go", "go_stripped")
+PROXIES = ("haproxy",)
+ALL = (*KINDS, *PROXIES)
+LIBRARIES = {"go": "Go crypto/tls", "go_stripped": "Go crypto/tls"}
+# Of curl: whom it calls and how.
+CURLS = {
+    "curl": ("go", ("--http1.1",)),
+    "curl_http2": ("go", ("--http2",)),
+    "nginx_http2": ("nginx", ("--http2",)),
+}
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
 FOUND_SECONDS = 15.0
 
@@ -37,7 +49,7 @@ class Observed:
     sent: dict[str, Table] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     found: dict[int, list[Endpoint]] = field(default_factory=dict)
-    coverage: list[dict[str, object]] = field(default_factory=list)
+    coverage: list[dict[str, Any]] = field(default_factory=list)
 
 
 def make_context(certificate: Certificate, version: ssl.TLSVersion) -> ssl.SSLContext:
@@ -45,6 +57,27 @@ def make_context(certificate: Certificate, version: ssl.TLSVersion) -> ssl.SSLCo
     context = ssl.create_default_context(cafile=str(certificate.authority))
     context.minimum_version = context.maximum_version = version
     return context
+
+
+def read_coverage(inventory: Inventory, told: Observed) -> list[dict[str, Any]]:
+    """The report, once it says of each port that all its calls are read; before, nothing."""
+    rows = inventory.list_items("/coverage/ports")
+    read = {row["service"]["port"]: row["calls"] for row in rows if row["protocol"] == "https"}
+    wanted = {port: len(VERSIONS) * len(MIX) for name, port in told.ports.items() if name in ALL}
+    return rows if wanted.items() <= read.items() else []
+
+
+def run_curl(port: int, certificate: Certificate, *options: str) -> None:
+    """One curl, one connection: 17 orders and 6 that are not there."""
+    curl = find_or_skip("curl", "curl")
+    root = f"https://{ADDRESS}:{port}"
+    command = [curl, "--silent", "--noproxy", "*", "--cacert", str(certificate.authority), *options]
+    command += ["--write-out", "%{http_version} %{http_code}\n"]
+    for url in (f"{root}/orders/[1001-1017]", f"{root}/missing/[1-6]"):
+        command += ["--output", "/dev/null", url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    version = "2" if "--http2" in options else "1.1"
+    assert Counter(done.stdout.splitlines()) == {f"{version} 200": 17, f"{version} 404": 6}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +95,7 @@ def encrypted_servers(tmp_path_factory: pytest.TempPathFactory, certificate: Cer
 @pytest.fixture(scope="module")
 def observed(
     product: Product,
+    servers: Servers,
     encrypted_servers: Servers,
     certificate: Certificate,
     tmp_path_factory: pytest.TempPathFactory,
@@ -72,41 +106,70 @@ def observed(
             told.ports[kind] = encrypted_servers.start(kind, ADDRESS).port
         except pytest.skip.Exception as reason:
             told.skipped[kind] = str(reason)
+    for name, (kind, _) in CURLS.items():
+        try:
+            told.ports[name] = encrypted_servers.start(kind, ADDRESS).port
+        except pytest.skip.Exception as reason:
+            told.skipped[name] = str(reason)
+    for kind in PROXIES:
+        try:
+            told.ports[kind] = encrypted_servers.start_proxy(kind, servers.start("python", ADDRESS)).port
+        except pytest.skip.Exception as reason:
+            told.skipped[kind] = str(reason)
     _, address = product.start_collector()
     config = tmp_path_factory.mktemp("config") / "sensor.toml"
     config.write_text("is_reading_tls = true\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: sensor.log_path.read_text().count("reading TLS of") >= 2, FOUND_SECONDS, "libraries are found")
+    wait_until(lambda: sensor.log_path.read_text().count("reading TLS of") >= 4, FOUND_SECONDS, "libraries are found")
     for kind, port in told.ports.items():
+        if kind not in ALL:
+            continue
         calls = []
         for version in VERSIONS:
             with RawClient(ADDRESS, port, tls=make_context(certificate, version)) as client:
                 send_mix(client)
                 calls += client.calls
         told.sent[kind] = expect(calls)
-    expected = len(told.ports) * len(VERSIONS) * len(MIX)
+    for name, (_, options) in CURLS.items():
+        try:
+            run_curl(told.ports[name], certificate, *options)
+        except (KeyError, pytest.skip.Exception) as reason:
+            told.skipped[name] = str(reason)
+    expected = len(ALL) * len(VERSIONS) * len(MIX) + len(CURLS) * 23
+    expected -= sum(len(VERSIONS) * len(MIX) if name in ALL else 23 for name in told.skipped)
     wait_until_still(lambda: inventory.count_calls(*told.ports.values()), STILL_SECONDS, ARRIVAL_SECONDS)
-    told.coverage = inventory.list_items("/coverage/ports")
+    told.coverage = wait_until(lambda: read_coverage(inventory, told), ARRIVAL_SECONDS, "a row of https for each port")
     assert sensor.stop() == 0, sensor.log_tail()
     wait_until(lambda: inventory.count_calls(*told.ports.values()) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
     told.found = inventory.read_ports(set(told.ports.values()))
     return told
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_calls_are_exact(observed: Observed, kind: str) -> None:
     if kind in observed.skipped:
         pytest.skip(observed.skipped[kind])
     assert observe(observed.found[observed.ports[kind]]) == observed.sent[kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_coverage_says_how_they_are_read(observed: Observed, kind: str) -> None:
     if kind in observed.skipped:
         pytest.skip(observed.skipped[kind])
     rows = [row for row in observed.coverage if row["service"]["port"] == observed.ports[kind]]
     read = [row for row in rows if row["protocol"] == "https"]
     assert [(row["is_read"], row["connections"], row["calls"]) for row in read] == [(True, len(VERSIONS), 46)]
-    assert "OpenSSL" in read[0]["reason"]
+    assert LIBRARIES.get(kind, "OpenSSL") in read[0]["reason"]
     assert not [row for row in rows if row["protocol"] == "encrypted"]
+
+
+@pytest.mark.parametrize("name", CURLS)
+def test_calls_of_curl_are_exact(observed: Observed, name: str) -> None:
+    if name in observed.skipped:
+        pytest.skip(observed.skipped[name])
+    calls = {
+        read_endpoint_key(endpoint): (endpoint.calls, endpoint.status_codes)
+        for endpoint in observed.found[observed.ports[name]]
+    }
+    assert calls == {("GET", "/orders/{}"): (17, ((200, 17),)), ("GET", "/missing/{}"): (6, ((404, 6),))}

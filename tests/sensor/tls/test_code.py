@@ -48,6 +48,8 @@ def test_beginning(parts: tuple[str, ...], offset: int, is_emulated: bool) -> No
 def test_beginning_in_go_keeps_its_own_registers() -> None:
     """`cmp 0x10(%r14), %rsp; jbe`: the check of the stack, before anything is written."""
     assert find_beginning(read("493b6610", "7600", RET), GO_ARGUMENTS) == Place(address=AT + 4, is_emulated=True)
+    grown = read("493b6610", "7603", "55", POP_RBX, RET, CALL, "ebf0")
+    assert find_beginning(grown, GO_ARGUMENTS) == Place(address=AT + 6, is_emulated=True), "behind the check"
     assert find_beginning(read("31db", "7600", RET), GO_ARGUMENTS) == Place(address=AT, is_emulated=False)
 
 
