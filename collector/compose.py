@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO
 
+from collector.alerts.alert import Alert
 from collector.alerts.desk import AlertDesk
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
@@ -41,6 +42,12 @@ from collector.keys import (
 from collector.kubernetes.access import is_in_cluster
 from collector.kubernetes.watcher import ClusterWatcher
 from collector.notifiers import Notifiers, compose_notifiers
+from collector.respond.answers import Answers
+from collector.respond.audit import AuditLog
+from collector.respond.book import BlockBook
+from collector.respond.ladder import Ladder, Step
+from collector.respond.preview import Previewer
+from collector.respond.responder import Responder
 from collector.schemas.queue import SchemaQueue
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.store.clickhouse import ClickHouseStore, open_server
@@ -49,6 +56,10 @@ from collector.store.writer import StoreWriter
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
+BLOCKS_FILE = "blocks.json"
+AUDIT_FILE = "audit.jsonl"
+LADDER_FILE = "ladder.json"
+APPROVAL_TOKEN_FILE = "approval.token"
 # Waiting for the store, from all sensors; past it the oldest coverage goes, for the next report repeats it.
 REPORT_LIMIT = 100_000
 
@@ -74,6 +85,9 @@ class Collector:
     detectors: DetectorProcess
     notifiers: Notifiers
     catalogue: Catalogue
+    responder: Responder
+    answers: Answers
+    approval_token: Token | None
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
@@ -181,6 +195,21 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     )
     sensors = SensorRegistry(clock)
     sensors.load(_load_sensors(store))
+    responder = Responder(
+        book=BlockBook(directory / BLOCKS_FILE),
+        audit=AuditLog(directory / AUDIT_FILE),
+        ladder=Ladder(directory / LADDER_FILE),
+        previewer=Previewer(store),
+        clock=clock,
+        is_four_eyes=settings.is_four_eyes,
+    )
+    answers = Answers(responder)
+
+    def answer(alert: Alert) -> None:
+        if responder.ladder.find(alert.kind).step is not Step.OBSERVE:
+            notifiers.notify(alert)
+        answers.take(alert)
+
     # The desk tells the detectors what a person expects, and the detectors tell the desk: the one made first asks by
     # name.
     made: list[DetectorProcess] = []
@@ -188,7 +217,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         table=AlertTable(store),
         lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex),
         clock=clock,
-        notify=notifiers.notify,
+        notify=answer,
         expect=lambda alert: made[0].expect(alert),
     )
     detectors = DetectorProcess(
@@ -214,6 +243,9 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         detectors=detectors,
         notifiers=notifiers,
         catalogue=catalogue,
+        responder=responder,
+        answers=answers,
+        approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         clusters=_compose_clusters(settings, store),
     )
 

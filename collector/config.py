@@ -119,6 +119,11 @@ class CollectorSettings(BaseSettings):
     kubeconfig: Path | None = None
     other_clusters: tuple[str, ...] = ()
 
+    # Blocks begin only when a second person, who has the approval token, has approved them (docs/response.md).
+    is_four_eyes: bool = False
+    # The deny lists of proxies, kept up to date there.
+    deny_list_dir: Path | None = None
+
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None
     syslog_url: str | None = None

@@ -285,7 +285,7 @@ def register(app: typer.Typer) -> None:
             return
         answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": "apidae notifiers"})
         if answer["outcome"] != "delivered":
-            raise _fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
+            raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
         typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
 
     @app.command("coverage")
@@ -329,36 +329,45 @@ def fetch(
     return _exchange(url, token, path, request, transport)
 
 
-def act(url: str, token: str, path: str, body: Mapping[str, str]) -> dict[str, Any]:
+def act(
+    url: str, token: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """The JSON answer of a POST; fails as `fetch` does."""
-    return _exchange(url, token, path, {"method": "POST", "json": dict(body)}, None)
+    return _exchange(url, token, path, {"method": "POST", "json": dict(body), "headers": headers or {}}, None)
+
+
+def put(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON answer of a PUT; fails as `fetch` does."""
+    return _exchange(url, token, path, {"method": "PUT", "json": dict(body)}, None)
 
 
 def _exchange(
     url: str, token: str, path: str, request: Mapping[str, Any], transport: httpx.BaseTransport | None
 ) -> dict[str, Any]:
     if not (token.isascii() and token.isprintable()):
-        raise _fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
+        raise fail("The API token is not printable ASCII; correct --token or APIDAE_TOKEN.")
     if not url.startswith(("http://", "https://")):
-        raise _fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
+        raise fail(f"The URL is {url!r}; it must begin with http:// or https://; set --url or APIDAE_URL.")
     headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers |= request.get("headers", {})
     try:
         with httpx.Client(transport=transport, timeout=TIMEOUT_SECONDS) as client:
-            response = client.request(url=f"{url.rstrip('/')}/api/v1/{path}", headers=headers, **request)
+            response = client.request(**{**request, "headers": headers}, url=f"{url.rstrip('/')}/api/v1/{path}")
         answer = response.json()
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _fail(
+        raise fail(
             f"The collector at {url} cannot be reached ({error}); start it, or set --url or APIDAE_URL."
         ) from error
     except ValueError as error:
-        raise _fail(f"What answers at {url} is no Apidae collector; set --url or APIDAE_URL.") from error
+        raise fail(f"What answers at {url} is no Apidae collector; set --url or APIDAE_URL.") from error
     if response.is_error:
         detail = answer.get("detail", "") if isinstance(answer, dict) else ""
-        raise _fail(f"The collector at {url} answered {response.status_code}: {detail}")
+        raise fail(f"The collector at {url} answered {response.status_code}: {detail}")
     return dict(answer)
 
 
-def _fail(sentence: str) -> typer.Exit:
+def fail(sentence: str) -> typer.Exit:
+    """Prints the sentence; the caller raises what it gets."""
     typer.echo(sentence, err=True)
     return typer.Exit(1)
 

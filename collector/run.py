@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import uvicorn
@@ -22,11 +23,11 @@ import uvicorn
 from collector.alerts.expiry import ExpiryWatch
 from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
-from collector.compose import Collector, compose_collector
+from collector.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
 from collector.config import CollectorSettings, ConfigError, join_address, split_address
 from collector.entrance import Entrance
 from collector.ingest.commit import GroupCommit
-from collector.ingest.policy import load_policy
+from collector.ingest.policy import load_policy, put_blocks
 from collector.ingest.service import IngestContext, IngestService
 from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
@@ -104,6 +105,7 @@ class _Life:
             "detector_errors": 0,
             "housekeeping_errors": 0,
             "reload_errors": 0,
+            "policy_errors": 0,
         }
         self._writer_error = ""
         self._evicted_rows = 0
@@ -126,6 +128,7 @@ class _Life:
                 on_former_names=collector.add_former_names,
                 on_revealed=collector.add_words,
                 on_schemas=collector.schemas.add,
+                on_enforcement=collector.responder.take_report,
             )
         )
 
@@ -143,6 +146,7 @@ class _Life:
         for thread in threads:
             thread.start()
         collector.notifiers.start()
+        collector.answers.start()
         for cluster in collector.clusters:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
@@ -150,6 +154,12 @@ class _Life:
         server = self._build_http()
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = asyncio.get_running_loop()
+        self._tell_blocks()
+
+        def tell_soon() -> None:
+            loop.call_soon_threadsafe(self._tell_blocks)
+
+        collector.responder.on_change(tell_soon)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._take_up_settings)
@@ -173,7 +183,20 @@ class _Life:
                 await asyncio.to_thread(thread.join)
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(collector.flush_reports)
+            await asyncio.to_thread(collector.answers.stop)
             await asyncio.to_thread(collector.notifiers.stop)
+
+    def _tell_blocks(self) -> None:
+        """What is blocked has changed: another policy. In the loop."""
+        blocks = self._collector.responder.orders()
+        if blocks == self._ingest.policy.blocks:
+            return
+        try:
+            policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.policy, blocks)
+        except OSError as error:
+            self._count("policy_errors", error)
+            return
+        self._ingest.change_policy(policy)
 
     def _build_http(self) -> uvicorn.Server:
         collector, settings = self._collector, self._settings
@@ -190,6 +213,8 @@ class _Life:
             readiness=lambda: self._writer_error,
             metrics=metrics.render,
             notifiers=collector.notifiers.members,
+            responder=collector.responder,
+            approval_token=collector.approval_token.value if collector.approval_token else None,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
@@ -215,6 +240,7 @@ class _Life:
         for token, file, what in (
             (collector.sensor_token, SENSOR_TOKEN_FILE, "Sensor"),
             (collector.api_token, API_TOKEN_FILE, "API"),
+            (collector.approval_token, APPROVAL_TOKEN_FILE, "Approval"),
         ):
             if token is not None and token.is_new:
                 print(f"{what} token (kept in {settings.data_dir / file}): {token.value}", file=sys.stderr, flush=True)
@@ -270,6 +296,7 @@ class _Life:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(self._collector.flush_reports)
             await self._do(self._watch_sensors)
+            await self._do(self._collector.responder.tick)
             await self._do(self._read_keys)
             await self._do(self._entrance.look)
             self._entrance.apply(self._ingest)
@@ -307,7 +334,7 @@ class _Life:
             self._count("reload_errors", error)
             return
         logger.info("The policy in force is number %d.", policy.epoch)
-        self._ingest.change_policy(policy)
+        self._ingest.change_policy(replace(policy, blocks=self._ingest.policy.blocks))
 
     def _enforce_cap(self) -> None:
         if self._settings.store_url is None:

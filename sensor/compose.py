@@ -30,10 +30,13 @@ from sensor.coverage.limits import list_limits
 from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Describer, DescribeSettings, Undescribed
+from sensor.enforce.tables import Server
+from sensor.enforcement import Enforcement
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_workloads
 from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.node import build_node
+from sensor.enrich.processes import ProcessTable
 from sensor.health import Figure
 from sensor.kernel.abi import OVERFLOW_KEY, Counter, RecordFlag
 from sensor.kernel.sockmaps import count_sockmap_programs
@@ -152,6 +155,19 @@ class Node:
         """Ports on which somebody listens."""
         return [listener.port for listener in self._listeners.all()]
 
+    def servers(self) -> list[Server]:
+        """Who listens, as blocks name it."""
+        named = [(listener, self.identity.listener_service(listener)) for listener in self._listeners.all()]
+        return [
+            Server(
+                cgroup_id=listener.cgroup_id,
+                port=listener.port,
+                namespace=service.namespace,
+                workload=service.workload,
+            )
+            for listener, service in named
+        ]
+
     def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
         """Every port, with what is read of it, and what the kernel side missed."""
         unknown_service = self.identity.unknown_service
@@ -225,7 +241,14 @@ class Knowledge:
 class NodeDescriber:
     """Describer and recogniser under one installation key, with the templater that answers reveal requests."""
 
-    def __init__(self, settings: SensorSettings, node: Node, knowledge: Knowledge, key: InstallationKey) -> None:
+    def __init__(
+        self,
+        settings: SensorSettings,
+        node: Node,
+        knowledge: Knowledge,
+        enforcement: Enforcement,
+        key: InstallationKey,
+    ) -> None:
         keyed_hash = KeyedHash(key.key_id, key.secret)
         self._identity = node.identity
         self._templater = Templater(load_vocabulary(), keyed_hash)
@@ -262,7 +285,7 @@ class NodeDescriber:
         )
         knowledge.gate.tell_probed(self._recogniser.forget_service)
         # Bound here: called once for every call.
-        self._describe, self._judge = describer.describe, knowledge.gate.judge
+        self._describe, self._judge, self._see = describer.describe, knowledge.gate.judge, enforcement.see
         self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
@@ -272,7 +295,10 @@ class NodeDescriber:
 
     def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
         """The record, or why there is none."""
-        return self._judge(exchange) or self._describe(exchange)
+        record = self._judge(exchange) or self._describe(exchange)
+        if isinstance(record, CallRecord):
+            self._see(exchange, record)
+        return record
 
     def convert(self, records: Records, *, offset_ns: int) -> Calls:
         """Rows of what the kernel recognised and is told."""
@@ -343,6 +369,13 @@ def compose_sensor(
     node = Node(settings, cgroup_mount, clock)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)
+    enforcement = Enforcement(
+        settings,
+        clock,
+        list_servers=node.servers,
+        list_namespaces=ProcessTable(settings.proc_path).network_namespaces,
+        proc=settings.proc_path,
+    )
     sensor = Sensor(
         settings=RunSettings(
             poll_interval_seconds=settings.poll_interval_ms / 1000,
@@ -361,8 +394,9 @@ def compose_sensor(
             prepared,
             knowledge.mirror.begin_after,
         ),
-        make_describer=partial(NodeDescriber, settings, node, knowledge),
-        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike),
+        make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
+        make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),
+        enforcement=enforcement,
         node=node,
         schemas=knowledge.schemas,
         gaps=node.gaps,
@@ -438,6 +472,7 @@ def _make_pipeline(
     clock: Clock,
     aggregator: Aggregator,
     alike: AlikeCalls[Exchange],
+    enforcement: Enforcement,
     describer: PipelineDescriber,
     key_id: int,
 ) -> Pipeline:
@@ -448,4 +483,5 @@ def _make_pipeline(
         clock=clock,
         key_id=key_id,
         alike=alike,
+        on_rows=enforcement.add_rows,
     )

@@ -151,6 +151,20 @@ class SensorSettings(BaseSettings):
     is_reading_tls: bool = False
     tls_min_age_seconds: float = Field(default=2.0, ge=0, le=3600)
 
+    # Enforcement: what a collector may have this sensor stop (docs/response.md). Nothing until it is switched on here,
+    # and never more than this; networks of trusted proxies are never blocked either.
+    is_enforcing: bool = False
+    never_block_cidrs: tuple[Network, ...] = ()
+    enforce_blocks_max_count: int = Field(default=100, ge=1, le=10_000)
+    enforce_max_seconds: int = Field(default=86_400, ge=1, le=7 * 86_400)
+    # Of this node's calls in ten minutes, those that all blocked clients together made.
+    enforce_max_call_share: float = Field(default=0.5, gt=0, le=1)
+    # The widest networks that may be blocked.
+    enforce_ipv4_prefix_min_bits: int = Field(default=24, ge=8, le=32)
+    enforce_ipv6_prefix_min_bits: int = Field(default=56, ge=16, le=128)
+    # Everything is lifted when the collector has been away for so long.
+    enforce_without_collector_seconds: float = Field(default=300.0, ge=1, le=86_400)
+
     # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()
     consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
@@ -173,6 +187,7 @@ class SensorSettings(BaseSettings):
 
     @field_validator(
         *("trusted_proxy_cidrs", "consumer_order", "pod_labels", "excluded_workloads", "included_workloads"),
+        "never_block_cidrs",
         mode="before",
     )
     @classmethod

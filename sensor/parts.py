@@ -5,6 +5,8 @@ from typing import Protocol
 
 from sensor.calls import Exchange
 from sensor.coverage.row import PortCount, PortCoverage
+from sensor.enforce.block import Block
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
@@ -15,6 +17,7 @@ from sensor.recognition.mirror import KernelMaps
 from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
 from sensor.succession import Estate, Heir
+from sensor.uplink.state import InstallationKey
 
 
 class Testator(Protocol):
@@ -113,6 +116,32 @@ class Capture(KernelMaps, Protocol):
     def attach(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Enforcement(Protocol):
+    """What stops clients; `sensor.enforcement`, or a fake."""
+
+    def begin(self, capture: object, key: InstallationKey) -> None:
+        """On what captures from now on."""
+        ...
+
+    async def keep(self) -> None:
+        """Tick until cancelled."""
+        ...
+
+    def end(self) -> None:
+        """Lift everything."""
+        ...
+
+    def set_key(self, key: InstallationKey) -> None: ...
+
+    def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
+        """All that the collector wants stopped."""
+        ...
+
+    def on_connection(self, is_connected: bool) -> None: ...
+
+    def report(self) -> EnforcementReport: ...
 
 
 class NodeView(Protocol):

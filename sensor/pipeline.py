@@ -68,8 +68,11 @@ class Pipeline:
         clock: Clock,
         key_id: int,
         alike: AlikeCalls[Exchange] | None = None,
+        on_rows: Callable[[RowColumns], None] = lambda rows: None,
     ) -> None:
-        """`alike` is where capture puts calls of HTTP/2 that are like one described before."""
+        """`alike` is where capture puts calls of HTTP/2 that are like one described before; `on_rows` sees what
+        leaves."""
+        self._on_rows = on_rows
         self._describer = describer
         self._aggregator = aggregator
         self._converter = converter
@@ -216,6 +219,7 @@ class Pipeline:
         """Rows to serialised batches."""
         if not len(rows):
             return []
+        self._on_rows(rows)
         lost_calls, seen_calls = self._count_calls()
         return self._converter.convert(
             rows,

@@ -22,10 +22,11 @@ from sensor.coverage.gaps import Gaps
 from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.intake import Intake
-from sensor.parts import Capture, Heirs, NodeDescriber, NodeView
+from sensor.parts import Capture, Enforcement, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor
@@ -86,6 +87,7 @@ class Sensor:
         governor: Governor,
         schemas: SchemaBook,
         gaps: Gaps,
+        enforcement: Enforcement,
         on_capturing: Callable[[], None],
         heirs: Heirs | None = None,
     ) -> None:
@@ -101,6 +103,7 @@ class Sensor:
         self._governor = governor
         self._schemas = schemas
         self._gaps = gaps
+        self._enforcement = enforcement
         self._on_capturing = on_capturing
         self._heirs = heirs
         self._keys = state.load_keys()
@@ -127,12 +130,13 @@ class Sensor:
                 await self._wait_first_contact(uplink, welcome)
             if not self._stopping.is_set():
                 await self._begin()
-                refreshing = asyncio.create_task(self._keep_refreshing())
+                beside = [asyncio.create_task(work) for work in (self._keep_refreshing(), self._enforcement.keep())]
                 try:
                     await self._loop_until_stopped(welcome)
                 finally:
-                    refreshing.cancel()
-                    await asyncio.gather(refreshing, return_exceptions=True)
+                    for task in beside:
+                        task.cancel()
+                    await asyncio.gather(*beside, return_exceptions=True)
         finally:
             await self._end(uplink)
             for task in (talking, welcome):
@@ -189,6 +193,7 @@ class Sensor:
         )
         self._intake.teach()
         await self._refresh_node()
+        self._enforcement.begin(self._capture, key)
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
         gc.freeze()
@@ -248,6 +253,7 @@ class Sensor:
     async def _end(self, uplink: Uplink) -> None:
         was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
         uplink.tell_state()
+        self._enforcement.end()
         self._node.stop()
         if self._capture is None or self._pipeline is None or self._intake is None:
             return
@@ -358,6 +364,7 @@ class Sensor:
         if is_other and self._pipeline is not None and self._describer is not None:
             if self._intake is not None:
                 self._intake.read_records(is_all=True)
+            self._enforcement.set_key(welcome.keys[0])
             self._describer.forget()
             self._describer = self._make_describer(welcome.keys[0])
             if self._intake is not None:
@@ -368,6 +375,7 @@ class Sensor:
         """Merge windows while the collector is away."""
         if self._state is not SensorState.STOPPING:
             logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
+        self._enforcement.on_connection(is_connected)
         if self._pipeline is not None:
             self._send(self._pipeline.convert(self._pipeline.aggregator.set_connected(is_connected)))
 
@@ -379,6 +387,8 @@ class Sensor:
             return result
         self._policy = result.policy
         self._apply_policy()
+        if update.blocks is not None:
+            self._enforcement.take(update.blocks, update.epoch)
         try:
             self._state_directory.save_policy(result.policy)
         except StateError as error:
@@ -429,6 +439,10 @@ class Sensor:
         return note_limitation(
             self._node.cover(self._capture.coverage(), self._capture.counters()), self._capture.limitation
         )
+
+    def read_enforcement(self) -> EnforcementReport:
+        """What is stopped on this node."""
+        return self._enforcement.report()
 
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         """What is told of Kubernetes workloads and containers on this node."""

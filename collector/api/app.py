@@ -16,6 +16,7 @@ from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
 from collector.api.models import ProblemModel
 from collector.api.problem import MEDIA_TYPE, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
+from collector.api.routes.blocks import build_block_routes, build_ladder_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.endpoints import build_endpoint_routes
@@ -32,6 +33,7 @@ from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
+from collector.respond.responder import Responder
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.schemas.reader import SchemaInventory
 from collector.ui.page import build_page_routes
@@ -85,11 +87,14 @@ def build_app(
     metrics: Metrics,
     clusters: Clusters = lambda: (),
     notifiers: Sequence[Notifier] = (),
+    responder: Responder | None = None,
+    approval_token: str | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where alerts go.
+    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where
+    alerts go; without a `responder` nobody is blocked, and `approval_token` is the second person's.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who)
@@ -127,6 +132,9 @@ def build_app(
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
     inside.include_router(build_incident_routes(alerts=alerts))
     inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
+    if responder is not None:
+        inside.include_router(build_block_routes(responder=responder, approval_token=approval_token))
+        inside.include_router(build_ladder_routes(responder=responder))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
     inside.include_router(build_watch_routes(watch=watch))
@@ -151,6 +159,8 @@ def build_app(
             version=settings.version,
             htmx_path=settings.htmx_path,
             clock=clock,
+            responder=responder,
+            approval_token=approval_token,
         ),
         include_in_schema=False,
     )

@@ -5,12 +5,13 @@ any other the full form (sensor/uplink/policy.py applies or refuses either as a 
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apidae.v1 import stream_pb2
 
 from collector.config import CollectorSettings
+from collector.ingest.blocks import BlockOrder, write_blocks
 from collector.ingest.reader import write_durably
 
 
@@ -21,6 +22,7 @@ class TriggerPolicy:
     epoch: int
     distinct_objects_per_second: int
     calls_per_second: int
+    blocks: tuple[BlockOrder, ...] = ()
 
 
 def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
@@ -41,15 +43,32 @@ def load_policy(path: Path, settings: CollectorSettings) -> TriggerPolicy:
     if {name: last.get(name) for name in wanted} != wanted:
         epoch += 1
         write_durably(path, json.dumps({"epoch": epoch, **wanted}).encode())
-    return TriggerPolicy(epoch=epoch, **wanted)
+    return TriggerPolicy(
+        epoch=epoch,
+        distinct_objects_per_second=wanted["distinct_objects_per_second"],
+        calls_per_second=wanted["calls_per_second"],
+    )
 
 
-def write_policy(policy: TriggerPolicy, base_epoch: int | None) -> stream_pb2.Policy:
-    """The difference from `base_epoch`, or the full form for None."""
+def put_blocks(path: Path, policy: TriggerPolicy, blocks: tuple[BlockOrder, ...]) -> TriggerPolicy:
+    """The same policy with these blocks, one epoch later; durable when this returns. Raises OSError."""
+    later = replace(policy, epoch=policy.epoch + 1, blocks=blocks)
+    triggers = {
+        "distinct_objects_per_second": later.distinct_objects_per_second,
+        "calls_per_second": later.calls_per_second,
+    }
+    write_durably(path, json.dumps({"epoch": later.epoch, **triggers}).encode())
+    return later
+
+
+def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float) -> stream_pb2.Policy:
+    """The difference from `base_epoch`, or the full form for None, as sent at `now` (unix seconds). Either says
+    everything that is blocked."""
     return stream_pb2.Policy(
         epoch=policy.epoch,
         is_full=base_epoch is None,
         base_epoch=base_epoch or 0,
+        block_set=write_blocks(policy.blocks, now),
         triggers=stream_pb2.Triggers(
             distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
         ),

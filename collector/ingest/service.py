@@ -16,6 +16,7 @@ import grpc
 from apidae.v1 import data_pb2, stream_pb2
 from google.protobuf.message import DecodeError
 
+from collector.ingest.blocks import EnforcementReport, convert_enforcement
 from collector.ingest.commit import Committed, GroupCommit, Outcome
 from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
 from collector.ingest.coverage import CoverageRecord, convert_coverage
@@ -43,7 +44,7 @@ from collector.trust.identity import SensorCertificate
 SERVICE_NAME = "apidae.v1.CollectorService"
 METHOD_NAME = "Connect"
 GRPC_LIMIT_BYTES = 2 * MESSAGE_LIMIT_BYTES
-FEATURES = ("reveal", "triggers")
+FEATURES = ("blocks", "reveal", "triggers")
 DIFFERENCE_FEATURE = "policy_difference"  # Of a sensor that takes differences.
 HELLO_TIMEOUT_SECONDS = 10.0
 # Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
@@ -61,6 +62,10 @@ _BATCH_STATUS = {
 
 def _ignore(records: list[SchemaRecord]) -> None:
     """Of a collector that keeps none."""
+
+
+def _ignore_report(node: str, report: EnforcementReport) -> None:
+    """Of a collector that blocks nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +86,7 @@ class IngestContext:
     on_former_names: Callable[[list[FormerName]], None]
     on_revealed: Callable[[list[RevealedWord]], None]
     on_schemas: Callable[[list[SchemaRecord]], None] = _ignore
+    on_enforcement: Callable[[str, EnforcementReport], None] = _ignore_report
 
 
 class IngestService:
@@ -214,6 +220,7 @@ class _Stream:
         self._held_epoch = greeting.policy_epoch  # Of the policy that the sensor holds.
         self._told_epoch = 0  # Of the one it was sent last, and whether that was the full form.
         self._is_told_fully = False
+        self._is_policy_told = False  # On this stream.
         self._is_policy_due = asyncio.Event()
         self._is_policy_due.set()
         self._is_ended = asyncio.Event()
@@ -301,6 +308,8 @@ class _Stream:
             case "schemas":
                 boot_id, now = self._greeting.boot_id, context.clock()
                 context.on_schemas(convert_schemas(request.schemas, node=node, boot_id=boot_id, now_unix_seconds=now))
+            case "enforcement":
+                context.on_enforcement(node, convert_enforcement(request.enforcement))
             case "policy_result":
                 self._take_policy_result(convert_policy_result(request.policy_result))
             case _:
@@ -374,13 +383,15 @@ class _Stream:
             await self._is_policy_due.wait()
             self._is_policy_due.clear()
             policy = self._service.policy
-            if policy.epoch == self._held_epoch:
+            # A sensor keeps no blocks over its restart: what is live is told on every new stream.
+            is_first, self._is_policy_told = not self._is_policy_told, True
+            if policy.epoch == self._held_epoch and not (is_first and policy.blocks):
                 continue
             # Any base will do: all that a policy says is its triggers. A difference that was refused is not repeated.
             is_told = self._told_epoch == policy.epoch
             is_difference = DIFFERENCE_FEATURE in self._greeting.features and self._held_epoch > 0 and not is_told
             self._told_epoch, self._is_told_fully = policy.epoch, not is_difference
-            form = write_policy(policy, self._held_epoch if is_difference else None)
+            form = write_policy(policy, self._held_epoch if is_difference else None, self._context.clock())
             await self._write(stream_pb2.ConnectResponse(policy=form))
 
     def _take_policy_result(self, result: PolicyResult) -> None:

@@ -4,7 +4,6 @@ makes them smoother."""
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -27,17 +26,19 @@ from collector.inventory.question import EndpointQuestion
 from collector.inventory.span import Since, series_span, span_since
 from collector.inventory.watch import Watch
 from collector.protocols import Protocol
+from collector.respond.responder import Responder
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
+from collector.ui.forms import own_path, read_form, to_login
 from collector.ui.rendering import build_templates, render
+from collector.ui.response_page import add_response
 from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
 
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
 CACHE = {"cache-control": "public, max-age=3600"}
-FORM_BYTES_MAX = 4_096
 ALERTS_SHOWN = 20
 EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
@@ -196,6 +197,8 @@ def build_page_routes(
     version: str,
     htmx_path: Path,
     clock: Callable[[], float],
+    responder: Responder | None = None,
+    approval_token: str | None = None,
 ) -> APIRouter:
     """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
     page = _Page(
@@ -215,6 +218,15 @@ def build_page_routes(
     _add_actions(router, page)
     _add_session(router, page, token)
     _add_static(router, page)
+    if responder is not None:
+        add_response(
+            router,
+            responder=responder,
+            approval_token=approval_token,
+            gate=gate,
+            templates=page.templates,
+            values=page.values,
+        )
     return router
 
 
@@ -223,19 +235,19 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
 
     @router.get("/")
     def show_inventory(request: Request) -> Response:
-        return _to_login(request) if page.gate.refusal(request) else page.show_inventory(request)
+        return to_login(request) if page.gate.refusal(request) else page.show_inventory(request)
 
     @router.get("/coverage")
     def show_coverage(request: Request) -> Response:
-        return _to_login(request) if page.gate.refusal(request) else page.show_coverage(request)
+        return to_login(request) if page.gate.refusal(request) else page.show_coverage(request)
 
     @router.get("/incidents/{incident_id}")
     def show_incident(request: Request, incident_id: str) -> Response:
-        return _to_login(request) if page.gate.refusal(request) else page.show_incident(request, incident_id)
+        return to_login(request) if page.gate.refusal(request) else page.show_incident(request, incident_id)
 
     @router.get("/endpoints/{endpoint_id}")
     def show_endpoint(request: Request, endpoint_id: str) -> Response:
-        return _to_login(request) if page.gate.refusal(request) else page.show_endpoint(request, endpoint_id)
+        return to_login(request) if page.gate.refusal(request) else page.show_endpoint(request, endpoint_id)
 
 
 def _add_actions(router: APIRouter, page: _Page) -> None:
@@ -251,10 +263,10 @@ def _add_actions(router: APIRouter, page: _Page) -> None:
         await page.gate.require(request)
         if action not in actions:
             raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
-        form = await _read_form(request)
+        form = await read_form(request)
         if await run_in_threadpool(actions[action], alert_id) is None:
             raise Problem(404, f"There is no alert {alert_id!r}; go back and reload.")
-        return RedirectResponse(_own_path(form.get("next", "/")), status_code=303)
+        return RedirectResponse(own_path(form.get("next", "/")), status_code=303)
 
 
 def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
@@ -262,13 +274,13 @@ def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
 
     @router.get("/login")
     def show_login(request: Request) -> Response:
-        values = {**page.values(request), "complaint": "", "next": _own_path(request.query_params.get("next", "/"))}
+        values = {**page.values(request), "complaint": "", "next": own_path(request.query_params.get("next", "/"))}
         return render(page.templates, "login.html", values)
 
     @router.post("/login")
     async def log_in(request: Request) -> Response:
-        form = await _read_form(request)
-        destination = _own_path(form.get("next", "/"))
+        form = await read_form(request)
+        destination = own_path(form.get("next", "/"))
         if token is None:
             return RedirectResponse(destination, status_code=303)
         if not is_token(form.get("token", "").strip(), token):
@@ -294,9 +306,9 @@ def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
 
     @router.post("/theme")
     async def choose_theme(request: Request) -> Response:
-        form = await _read_form(request)
+        form = await read_form(request)
         theme = form.get("theme", "auto")
-        response = RedirectResponse(_own_path(form.get("next", "/")), status_code=303)
+        response = RedirectResponse(own_path(form.get("next", "/")), status_code=303)
         response.set_cookie(THEME_COOKIE, theme if theme in THEMES else "auto", max_age=365 * 86_400, samesite="strict")
         return response
 
@@ -315,32 +327,3 @@ def _add_static(router: APIRouter, page: _Page) -> None:
         if name not in STATIC_FILES:
             raise Problem(404, "There is no such file; reload the page.")
         return FileResponse(STATIC / name, media_type=STATIC_FILES[name], headers=CACHE)
-
-
-def _to_login(request: Request) -> Response:
-    """Sign in, then come back here. What htmx asks for would be swapped in as nothing, so it is told to leave."""
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    login = f"/login?next={quote(here, safe='')}"
-    if "hx-request" in request.headers:
-        return Response(status_code=401, headers={"hx-redirect": login})
-    return RedirectResponse(login, status_code=303)
-
-
-def _own_path(text: str) -> str:
-    """A path on this collector, or the front page: never another site's address."""
-    is_own = text.startswith("/") and not text.startswith("//") and "\\" not in text and text.isprintable()
-    return text if is_own else "/"
-
-
-async def _read_form(request: Request) -> dict[str, str]:
-    """Fields of a small urlencoded form; the last of a name counts. Raises a 422 problem when it is larger."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > FORM_BYTES_MAX:
-            raise Problem(422, f"The form is larger than {FORM_BYTES_MAX} bytes; send only the page's own fields.")
-    try:
-        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
-    except ValueError:
-        raise Problem(422, "The form has more than 20 fields; send only the page's own.") from None
-    return {name: values[-1] for name, values in fields.items()}

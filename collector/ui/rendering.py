@@ -28,6 +28,7 @@ def build_templates() -> Environment:
         size=wording.word_size,
         milliseconds=wording.word_milliseconds,
         age=wording.word_age,
+        span=wording.word_span,
         left_days=wording.word_left_days,
         percent=wording.word_percent,
         kinds=wording.word_kinds,

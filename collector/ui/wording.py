@@ -113,12 +113,15 @@ def word_milliseconds(milliseconds: float | None) -> str:
 
 def word_age(seconds: float) -> str:
     """`now`, `40 s`, `3 min`, `5 h`, `2 d` ago."""
-    if seconds < 10:
-        return "now"
+    return "now" if seconds < 10 else f"{word_span(seconds)} ago"
+
+
+def word_span(seconds: float) -> str:
+    """`40 s`, `3 min`, `5 h`, `2 d`."""
     for unit, suffix in _AGES:
         if seconds >= unit:
-            return f"{seconds / unit:.0f} {suffix} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / unit:.0f} {suffix}"
+    return f"{max(seconds, 0):.0f} s"
 
 
 def word_left_days(days: float | None) -> str:

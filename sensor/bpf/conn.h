@@ -150,6 +150,13 @@ struct conn {
   u32 untold;        /* Calls past the queue that ended. */
   u32 untold_counted;
   u64 exchanges;     /* Not yet in `ports`. */
+  /* Enforcement (enforce.h). */
+  u64 stop_generation; /* In which the peer was judged. */
+  u64 stop_told_ns;    /* No event before. */
+  u32 stop_slot;       /* Blocked by this verdict; 0: not. */
+  u32 stop_counted;    /* The last one that counted this connection. */
+  u8 stop_kind;        /* enum stop_kind, of `stop_counted`. */
+  u8 is_spared;        /* Its peer is never blocked. */
   struct call calls[QUEUE_INLINE];
 };
 
@@ -204,6 +211,8 @@ enum program {
   PROGRAM_BODY,
   PROGRAM_UPGRADED,
   PROGRAM_ROUTE,
+  PROGRAM_GUARD,
+  PROGRAM_INGRESS, /* Again, behind `guard`. */
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

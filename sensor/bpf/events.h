@@ -301,6 +301,7 @@ enum counter {
   C_BODIES_LOST,         /* Pieces of bodies that found the ring full. */
   C_UPGRADES_UNTOLD,     /* Ends of upgraded connections that found the ring full: their bytes are in `ports` only. */
   C_BLOCKS_REFUSED,      /* Header blocks of HTTP/2 that stayed down: their ring was half full and their cgroup had had its share. */
+  C_STOPS_LOST,          /* Connections to be reset that found their ring full. */
   C_COUNT,
 };
 

@@ -11,7 +11,7 @@
  * walk() follows all other messages and tells of heads and ends (again for each MESSAGES steps), body() copies the bodies of samples, finish() ends what
  * a FIN or RST leaves.
  *
- * Always returns 1: nothing is ever blocked here.
+ * Returns 1, let through, but where a verdict of the sensor stops the segment (enforce.h).
  */
 #include <uapi/linux/bpf.h>
 #include "conn.h"
@@ -29,6 +29,7 @@
 #include "http2_frames.h"
 #include "encrypted.h"
 #include "quic.h"
+#include "enforce.h"
 
 /* Encrypted: told by the first bytes of a connection, once and for all. */
 static __always_inline void classify_start(struct conn *c, u64 word) {
@@ -54,6 +55,15 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
   struct conn *c = find_conn(skb, sk, &p, direction);
   if (!c || c->kind == K_LOCAL_CLIENT)
     return PASS;
+  const struct enforcement *e = find_enforcement();
+  if (e && V(e->generation) && p.length && sk->state != BPF_TCP_LISTEN) {
+    int judged = judge(skb, c, &p, direction, e);
+    if (judged == J_STOP)
+      return STOP;
+    if (judged == J_GUARD)
+      call_guard(skb, p.offset);
+    skb->cb[4] = 0;
+  }
   struct flow *f = &c->flow[direction];
   f->unflushed += p.length;
   if (c->kind == K_ENCRYPTED) {
@@ -264,3 +274,4 @@ int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }
 int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }
 int body(struct __sk_buff *skb) { return take_body(skb); }
 int upgraded(struct __sk_buff *skb) { return upgraded_packet(skb); }
+int guard(struct __sk_buff *skb) { return guard_packet(skb); }

@@ -266,6 +266,7 @@ class Counter(IntEnum):
     BODIES_LOST = 33
     UPGRADES_UNTOLD = 34
     BLOCKS_REFUSED = 35
+    STOPS_LOST = 36
 
 
 COUNTERS_SIZE = 64

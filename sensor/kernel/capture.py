@@ -303,6 +303,11 @@ class Capture:
         self._listening = wanted
 
     @property
+    def maps(self) -> Mapping[str, int]:
+        """The fds of the kernel's maps by name; good until `close`."""
+        return self._program.maps
+
+    @property
     def is_attached(self) -> bool:
         """Whether packets are being looked at."""
         return bool(self._program.links)

@@ -25,6 +25,7 @@ import grpc
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.schemas.book import Schema
@@ -104,6 +105,8 @@ class UplinkListener(Protocol):
     def read_health(self) -> HealthReport: ...
 
     def read_coverage(self) -> Sequence[PortCoverage]: ...
+
+    def read_enforcement(self) -> EnforcementReport: ...
 
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 

@@ -15,11 +15,12 @@ from sensor.calls import Service
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
+from sensor.uplink.blocks import read_blocks
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.state import KEYS_LIMIT, InstallationKey
 
 PROTOCOL_VERSION: Final = 1
-FEATURES: Final = ("policy_difference", "redirect", "reveal")
+FEATURES: Final = ("blocks", "policy_difference", "redirect", "reveal")
 # Field 2 of ConnectRequest, length-delimited: the tag before the bytes of a batch that is already serialised.
 _BATCH_TAG: Final = stream_pb2.ConnectRequest.BATCH_FIELD_NUMBER << 3 | 2
 REVEAL_HASHES_LIMIT: Final = 1_000
@@ -211,7 +212,13 @@ def read_policy(message: stream_pb2.Policy) -> PolicyUpdate:
             distinct_objects_per_second=message.triggers.distinct_objects_per_second,
             calls_per_second=message.triggers.calls_per_second,
         )
-    return PolicyUpdate(epoch=message.epoch, is_full=message.is_full, base_epoch=message.base_epoch, triggers=triggers)
+    return PolicyUpdate(
+        epoch=message.epoch,
+        is_full=message.is_full,
+        base_epoch=message.base_epoch,
+        triggers=triggers,
+        blocks=read_blocks(message.block_set) if message.HasField("block_set") else None,
+    )
 
 
 def read_reveal_request(message: stream_pb2.RevealRequest) -> tuple[int, ...]:

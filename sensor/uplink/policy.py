@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sensor.aggregate import Triggers
+from sensor.enforce.block import Block, find_fault
 
 # Past this a trigger never fires in a second; a larger number is a mistake, not a wish.
 TRIGGER_LIMIT: Final = 1_000_000
@@ -23,12 +24,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyUpdate:
-    """One policy message. `triggers` is None where the message says nothing of them."""
+    """One policy message. `triggers` and `blocks` are None where the message says nothing of them."""
 
     epoch: int
     is_full: bool
     base_epoch: int
     triggers: Triggers | None
+    blocks: tuple[Block, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ def _find_fault(policy: Policy, update: PolicyUpdate) -> str:
             f"policy {update.epoch} is a difference from epoch {update.base_epoch} and this sensor holds epoch "
             f"{policy.epoch}; send the full form"
         )
+    if update.blocks is not None and (fault := find_fault(update.blocks)):
+        return fault
     if update.triggers is None:
         return ""
     for name in ("distinct_objects_per_second", "calls_per_second"):

@@ -18,11 +18,13 @@ from apidae.v1 import stream_pb2
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.schemas.book import Schema
 from sensor.spool import BatchKey, Spool, SpoolEntry
 from sensor.uplink import messages
+from sensor.uplink.blocks import write_enforcement
 from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.schemas import write_schemas
@@ -84,6 +86,8 @@ class SessionListener(Protocol):
     def read_health(self) -> HealthReport: ...
 
     def read_coverage(self) -> Sequence[PortCoverage]: ...
+
+    def read_enforcement(self) -> EnforcementReport: ...
 
     def read_workloads(self) -> Sequence[WorkloadFacts]: ...
 
@@ -283,6 +287,9 @@ class Session:
             self._health_due.clear()
             self._check_patience()
             await self._write(messages.write_health(self._listener.read_health()))
+            enforcement = self._listener.read_enforcement()
+            if enforcement.epoch:
+                await self._write(write_enforcement(enforcement))
             if not self._health_due.is_set():  # Else the state changed while this report was written.
                 self._told.set()
             await _wait_at_most(self._health_due, self._times.health_interval_seconds)
@@ -324,6 +331,8 @@ class Session:
                 case "policy":
                     result = self._listener.on_policy(messages.read_policy(response.policy))
                     await self._write(messages.write_policy_result(result))
+                    if response.policy.HasField("block_set"):
+                        await self._write(write_enforcement(self._listener.read_enforcement()))
                 case "reveal_request":
                     texts = self._listener.on_reveal(messages.read_reveal_request(response.reveal_request))
                     await self._write(messages.write_revealed(texts, key_id=self._listener.key_id))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.kernel import abi
+from sensor.kernel import abi, stop_abi
 from sensor.kernel.compile import BPF_DIRECTORY, TAIL_CALLS
 from sensor.kernel.machine import build_machine, defines
 
@@ -20,6 +20,7 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t
 #define __always_inline inline __attribute__((always_inline))
 #include "events.h"
 #include "http_machine.h"
+#include "verdicts.h"
 int main(void) {
 """
 
@@ -41,6 +42,13 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "leaf": ("next_head_ns route first classes", abi.LEAF),
     "name_bucket": ("entries", struct.Struct(f"<{abi.NAME_BUCKET.size}s")),
     "settings": (" ".join(abi.Settings._fields), abi.SETTINGS),
+    "enforcement": ("generation alive_until_ns marks sip_key", stop_abi.ENFORCEMENT),
+    "network_key": ("prefix address", stop_abi.NETWORK_KEY),
+    "address_key": ("bytes", stop_abi.ADDRESS_KEY),
+    "verdict": ("expires_ns is_scoped", stop_abi.VERDICT),
+    "verdict_scope": ("cgroup_id slot port", stop_abi.VERDICT_SCOPE),
+    "stop_count": ("connections segments bytes spared", stop_abi.STOP_COUNT),
+    "stop_event": (" ".join(stop_abi.StopEvent._fields), stop_abi.STOP_EVENT),
     "overflow_key": ("cgroup_id port role status_class", abi.OVERFLOW_KEY),
     "overflow_count": ("calls request_bytes response_bytes duration_us", abi.OVERFLOW_COUNT),
 }

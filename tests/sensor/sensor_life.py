@@ -16,6 +16,8 @@ from sensor.convert import BatchConverter
 from sensor.coverage.gaps import Gaps
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
+from sensor.enforce.block import Block
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.facts import Facts
 from sensor.health import Figure, StageCount, tell_way
@@ -202,6 +204,35 @@ class FakeNode:
         return ()
 
 
+class FakeEnforcement:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.moves: list[str] = []
+        self.taken: list[tuple[tuple[Block, ...], int]] = []
+
+    def begin(self, capture: object, key: InstallationKey) -> None:
+        self.moves.append("begin")
+
+    async def keep(self) -> None:
+        await asyncio.Event().wait()
+
+    def end(self) -> None:
+        self.moves.append("end")
+
+    def set_key(self, key: InstallationKey) -> None:
+        self.moves.append(f"key {key.key_id}")
+
+    def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
+        self.taken.append((blocks, epoch))
+
+    def on_connection(self, is_connected: bool) -> None: ...
+
+    def report(self) -> EnforcementReport:
+        epoch = self.taken[-1][1] if self.taken else 0
+        return EnforcementReport(epoch=epoch, is_enabled=False, reason="fake", blocks=())
+
+
 class FakeDescriber:
     """Fails on /bug, tells nothing of /none."""
 
@@ -315,6 +346,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         make_pipeline=make_pipeline,
         node=FakeNode(),
         schemas=SchemaBook(load_vocabulary(), SampleRule()),
+        enforcement=FakeEnforcement(),
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,

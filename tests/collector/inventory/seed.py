@@ -176,7 +176,7 @@ class Seed:
     def calls(self, endpoint: SeedEndpoint, calls: int, *, minutes_ago: int = 1, **columns: Any) -> None:
         """Add a minute row: `calls` calls with status 200 from one address in 8 ms, unless told otherwise."""
         start = int(NOW) // MINUTE * MINUTE - minutes_ago * MINUTE
-        row: dict[str, Any] = dict.fromkeys(ROWS_SCHEMA.names, 0)
+        row: dict[str, Any] = dict.fromkeys((*ROWS_SCHEMA.names, "key_id"), 0)
         row |= {
             "time": start,
             "route_id": endpoint.route_id,
@@ -206,7 +206,9 @@ class Seed:
         """Insert everything collected."""
         store.insert_records("routes", [_route(endpoint) for endpoint in self.endpoints])
         store.insert_records("endpoint_routes", [_mapping(endpoint) for endpoint in self.endpoints])
-        store.insert_arrow("rows_minute", pa.Table.from_pylist(self.rows, schema=ROWS_SCHEMA))
+        store.insert_arrow(
+            "rows_minute", pa.Table.from_pylist(self.rows, schema=ROWS_SCHEMA.append(pa.field("key_id", pa.uint32())))
+        )
 
 
 def _route(endpoint: SeedEndpoint) -> RouteRecord:

@@ -9,6 +9,7 @@ from apidae.v1 import data_pb2
 
 from sensor.clock import Clock
 from sensor.coverage.row import PortCoverage, PortProtocol
+from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport, SensorState, StageCount
 from sensor.schemas.book import Schema
@@ -71,6 +72,9 @@ class Listener:
             cpu_ns=4,
             reason="",
         )
+
+    def read_enforcement(self) -> EnforcementReport:
+        return EnforcementReport(epoch=0, is_enabled=False, reason="off", blocks=())
 
     def read_workloads(self) -> Sequence[WorkloadFacts]:
         return [

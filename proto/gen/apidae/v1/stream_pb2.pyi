@@ -17,6 +17,19 @@ class AckStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ACK_STATUS_RETRY: _ClassVar[AckStatus]
     ACK_STATUS_REDIRECT: _ClassVar[AckStatus]
 
+class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BLOCK_KIND_UNSPECIFIED: _ClassVar[BlockKind]
+    BLOCK_KIND_ADDRESS: _ClassVar[BlockKind]
+    BLOCK_KIND_CREDENTIAL: _ClassVar[BlockKind]
+    BLOCK_KIND_PRINCIPAL: _ClassVar[BlockKind]
+
+class BlockState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BLOCK_STATE_UNSPECIFIED: _ClassVar[BlockState]
+    BLOCK_STATE_ENFORCED: _ClassVar[BlockState]
+    BLOCK_STATE_DECLINED: _ClassVar[BlockState]
+
 class SensorState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SENSOR_STATE_UNSPECIFIED: _ClassVar[SensorState]
@@ -61,6 +74,13 @@ ACK_STATUS_DUPLICATE: AckStatus
 ACK_STATUS_REFUSED: AckStatus
 ACK_STATUS_RETRY: AckStatus
 ACK_STATUS_REDIRECT: AckStatus
+BLOCK_KIND_UNSPECIFIED: BlockKind
+BLOCK_KIND_ADDRESS: BlockKind
+BLOCK_KIND_CREDENTIAL: BlockKind
+BLOCK_KIND_PRINCIPAL: BlockKind
+BLOCK_STATE_UNSPECIFIED: BlockState
+BLOCK_STATE_ENFORCED: BlockState
+BLOCK_STATE_DECLINED: BlockState
 SENSOR_STATE_UNSPECIFIED: SensorState
 SENSOR_STATE_CAPTURING: SensorState
 SENSOR_STATE_PAUSED: SensorState
@@ -90,7 +110,7 @@ SCHEMA_PART_RESPONSE_BODY: SchemaPart
 SCHEMA_PART_OPERATIONS: SchemaPart
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas")
+    __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     HEALTH_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +118,7 @@ class ConnectRequest(_message.Message):
     POLICY_RESULT_FIELD_NUMBER: _ClassVar[int]
     REVEALED_FIELD_NUMBER: _ClassVar[int]
     SCHEMAS_FIELD_NUMBER: _ClassVar[int]
+    ENFORCEMENT_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: _data_pb2.Batch
     health: Health
@@ -105,7 +126,8 @@ class ConnectRequest(_message.Message):
     policy_result: PolicyResult
     revealed: Revealed
     schemas: Schemas
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ...) -> None: ...
+    enforcement: EnforcementReport
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[_data_pb2.Batch, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., policy_result: _Optional[_Union[PolicyResult, _Mapping]] = ..., revealed: _Optional[_Union[Revealed, _Mapping]] = ..., schemas: _Optional[_Union[Schemas, _Mapping]] = ..., enforcement: _Optional[_Union[EnforcementReport, _Mapping]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
     __slots__ = ("welcome", "ack", "policy", "reveal_request")
@@ -186,16 +208,88 @@ class Ack(_message.Message):
     def __init__(self, boot_id: _Optional[str] = ..., sequence: _Optional[int] = ..., status: _Optional[_Union[AckStatus, str]] = ..., reason: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., redirect_to: _Optional[str] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("epoch", "is_full", "base_epoch", "triggers")
+    __slots__ = ("epoch", "is_full", "base_epoch", "triggers", "block_set")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     IS_FULL_FIELD_NUMBER: _ClassVar[int]
     BASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_SET_FIELD_NUMBER: _ClassVar[int]
     epoch: int
     is_full: bool
     base_epoch: int
     triggers: Triggers
-    def __init__(self, epoch: _Optional[int] = ..., is_full: _Optional[bool] = ..., base_epoch: _Optional[int] = ..., triggers: _Optional[_Union[Triggers, _Mapping]] = ...) -> None: ...
+    block_set: BlockSet
+    def __init__(self, epoch: _Optional[int] = ..., is_full: _Optional[bool] = ..., base_epoch: _Optional[int] = ..., triggers: _Optional[_Union[Triggers, _Mapping]] = ..., block_set: _Optional[_Union[BlockSet, _Mapping]] = ...) -> None: ...
+
+class BlockSet(_message.Message):
+    __slots__ = ("blocks", "time_unix_ms")
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    TIME_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    blocks: _containers.RepeatedCompositeFieldContainer[Block]
+    time_unix_ms: int
+    def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., time_unix_ms: _Optional[int] = ...) -> None: ...
+
+class Block(_message.Message):
+    __slots__ = ("id", "kind", "address", "hash", "key_id", "credentials", "scopes", "expires_unix_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: BlockKind
+    address: str
+    hash: int
+    key_id: int
+    credentials: _containers.RepeatedScalarFieldContainer[int]
+    scopes: _containers.RepeatedCompositeFieldContainer[BlockScope]
+    expires_unix_ms: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., address: _Optional[str] = ..., hash: _Optional[int] = ..., key_id: _Optional[int] = ..., credentials: _Optional[_Iterable[int]] = ..., scopes: _Optional[_Iterable[_Union[BlockScope, _Mapping]]] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+
+class BlockScope(_message.Message):
+    __slots__ = ("namespace", "workload", "port")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    WORKLOAD_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    workload: str
+    port: int
+    def __init__(self, namespace: _Optional[str] = ..., workload: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+
+class EnforcementReport(_message.Message):
+    __slots__ = ("epoch", "is_enabled", "reason", "blocks")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    IS_ENABLED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    epoch: int
+    is_enabled: bool
+    reason: str
+    blocks: _containers.RepeatedCompositeFieldContainer[BlockStatus]
+    def __init__(self, epoch: _Optional[int] = ..., is_enabled: _Optional[bool] = ..., reason: _Optional[str] = ..., blocks: _Optional[_Iterable[_Union[BlockStatus, _Mapping]]] = ...) -> None: ...
+
+class BlockStatus(_message.Message):
+    __slots__ = ("id", "state", "reason", "stopped_connections", "stopped_bytes", "failed_resets", "spared_requests", "first_stop_unix_ms")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FAILED_RESETS_FIELD_NUMBER: _ClassVar[int]
+    SPARED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_STOP_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    state: BlockState
+    reason: str
+    stopped_connections: int
+    stopped_bytes: int
+    failed_resets: int
+    spared_requests: int
+    first_stop_unix_ms: int
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[BlockState, str]] = ..., reason: _Optional[str] = ..., stopped_connections: _Optional[int] = ..., stopped_bytes: _Optional[int] = ..., failed_resets: _Optional[int] = ..., spared_requests: _Optional[int] = ..., first_stop_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Triggers(_message.Message):
     __slots__ = ("distinct_objects_per_second", "calls_per_second")

@@ -1,0 +1,182 @@
+"""/blocks and /ladder: whom the sensors stop, whom they would hit, and who decided it."""
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from pydantic import Field
+
+from collector.alerts.alert import AlertKind
+from collector.api.block_models import (
+    AuditEntryModel,
+    AuditListModel,
+    BlockBody,
+    BlockListModel,
+    BlockModel,
+    EnforcingNodeModel,
+    LadderModel,
+    LiftedModel,
+    NodeStatusModel,
+    PreviewBody,
+    PreviewModel,
+    RungBody,
+    RungModel,
+)
+from collector.api.parameters import ActionBody, NoParameters, Parameters
+from collector.api.problem import Problem, show
+from collector.respond.block import Block, BlockError
+from collector.respond.ladder import Rung
+from collector.respond.responder import Responder, Wish
+
+APPROVAL_HEADER = "apidae-approval"
+
+
+class AuditParameters(Parameters):
+    """How much of it."""
+
+    limit: int = Field(default=100, ge=1, le=1_000)
+
+
+def view_block(responder: Responder, block: Block) -> BlockModel:
+    """A block with what the sensors make of it."""
+    statuses = responder.list_statuses(block.id)
+    return BlockModel(
+        id=block.id,
+        consumer=block.target.consumer,
+        state=block.state,
+        services=block.services,
+        seconds=block.seconds,
+        reason=block.reason,
+        alert_id=block.alert_id,
+        proposed_by=block.proposed_by,
+        proposed_at=block.proposed_at,
+        approved_by=block.approved_by,
+        began_at=block.began_at,
+        expires_at=block.expires_at,
+        ended_by=block.ended_by,
+        ended_at=block.ended_at,
+        is_confirmed=block.is_confirmed,
+        stopped_connections=sum(status.stopped_connections for _, status in statuses),
+        stopped_bytes=sum(status.stopped_bytes for _, status in statuses),
+        nodes=tuple(
+            NodeStatusModel(
+                node=node,
+                is_enforced=status.is_enforced,
+                reason=status.reason,
+                stopped_connections=status.stopped_connections,
+                stopped_bytes=status.stopped_bytes,
+                failed_resets=status.failed_resets,
+                spared_requests=status.spared_requests,
+                first_stop_at=status.first_stop_at,
+            )
+            for node, status in statuses
+        ),
+    )
+
+
+def build_block_routes(*, responder: Responder, approval_token: str | None) -> APIRouter:
+    """Routes that stop clients and lift it again. `approval_token`: of the second person, where two are needed."""
+    router = APIRouter(prefix="/blocks", tags=["response"])
+
+    def act(work: Callable[[], Block]) -> BlockModel:
+        try:
+            return view_block(responder, work())
+        except BlockError as error:
+            raise Problem(422, str(error)) from error
+        except LookupError as error:
+            raise Problem(404, f"There is no block {show(str(error))}; look it up in /api/v1/blocks.") from error
+
+    @router.get("", summary="List blocks")
+    def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:
+        """All that are proposed or live, and those lately over; the newest first."""
+        return BlockListModel(
+            items=tuple(view_block(responder, block) for block in responder.list_blocks()),
+            nodes=tuple(
+                EnforcingNodeModel(node=node, is_enabled=report.is_enabled, reason=report.reason)
+                for node, report in responder.list_nodes()
+            ),
+            is_four_eyes=responder.is_four_eyes,
+        )
+
+    @router.post("", summary="Block a client", status_code=201)
+    def block_client(body: BlockBody) -> BlockModel:
+        """Stop a client at every sensor that allows it, or propose it where two people are needed."""
+        wish = Wish(
+            consumer=body.consumer,
+            services=body.services,
+            seconds=body.seconds,
+            reason=body.reason,
+            alert_id=body.alert_id,
+            by=body.by,
+            is_confirmed=body.is_confirmed,
+        )
+        return act(lambda: responder.block(wish))
+
+    @router.post("/preview", summary="Preview a block")
+    def preview_block(body: PreviewBody) -> PreviewModel:
+        """Whom it would have stopped in the last 24 hours. Nothing changes."""
+        try:
+            return PreviewModel.model_validate(responder.preview(body.consumer))
+        except BlockError as error:
+            raise Problem(422, str(error)) from error
+
+    @router.post("/lift", summary="Lift all blocks")
+    def lift_all(body: ActionBody) -> LiftedModel:
+        """End everything that is live, at once."""
+        return LiftedModel(lifted=responder.lift_all(by=body.by))
+
+    @router.get("/audit", summary="Read the audit log")
+    def list_audit(parameters: Annotated[AuditParameters, Query()]) -> AuditListModel:
+        """Who had whom stopped, when and why; the newest first."""
+        entries = responder.list_audit(parameters.limit)
+        return AuditListModel(items=tuple(AuditEntryModel.model_validate(entry) for entry in entries))
+
+    @router.get("/{block_id}", summary="Show one block")
+    def get_block(block_id: str, _: Annotated[NoParameters, Query()]) -> BlockModel:
+        """One block, and what each sensor makes of it."""
+        block = responder.find(block_id)
+        if block is None:
+            raise Problem(404, f"There is no block {show(block_id)}; look it up in /api/v1/blocks.")
+        return view_block(responder, block)
+
+    @router.post("/{block_id}/approve", summary="Approve a proposed block")
+    def approve_block(
+        block_id: str,
+        body: ActionBody,
+        approval: Annotated[str, Header(alias=APPROVAL_HEADER, description="Where two people are needed.")] = "",
+    ) -> BlockModel:
+        """Have it begin."""
+        is_second = approval_token is not None and hmac.compare_digest(approval.encode(), approval_token.encode())
+        return act(lambda: responder.approve(block_id, by=body.by, is_second_person=is_second))
+
+    @router.post("/{block_id}/reject", summary="Reject a proposed block")
+    def reject_block(block_id: str, body: ActionBody) -> BlockModel:
+        """Have it never begin."""
+        return act(lambda: responder.reject(block_id, by=body.by))
+
+    @router.post("/{block_id}/lift", summary="Lift a block")
+    def lift_block(block_id: str, body: ActionBody) -> BlockModel:
+        """End it at every sensor."""
+        return act(lambda: responder.lift(block_id, by=body.by))
+
+    return router
+
+
+def build_ladder_routes(*, responder: Responder) -> APIRouter:
+    """Routes of how far each kind of alert may go by itself."""
+    router = APIRouter(prefix="/ladder", tags=["response"])
+
+    @router.get("", summary="Show the ladder")
+    def list_rungs(_: Annotated[NoParameters, Query()]) -> LadderModel:
+        """Where each kind of alert stands."""
+        return LadderModel(items=tuple(RungModel.model_validate(rung) for rung in responder.ladder.list_rungs()))
+
+    @router.put("/{kind}", summary="Decide how far a kind of alert may go")
+    def put_rung(kind: AlertKind, body: RungBody) -> RungModel:
+        """observe, alert, propose or enforce."""
+        rung = Rung(kind=kind, step=body.step, seconds=body.seconds, endpoints=body.endpoints, set_by=body.by)
+        responder.put_rung(rung)
+        return RungModel.model_validate(rung)
+
+    return router

@@ -1,0 +1,119 @@
+"""What sensors are asked to stop, to the wire; and what became of it, from the wire. Bounded, never raises."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from apidae.v1 import stream_pb2
+
+from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
+
+STATUSES_LIMIT: Final = 10_000
+_COUNT_LIMIT: Final = 2**63
+
+
+class BlockKind(StrEnum):
+    """What names the client."""
+
+    ADDRESS = "address"
+    CREDENTIAL = "credential"
+    PRINCIPAL = "principal"
+
+
+_KINDS: Final = {
+    BlockKind.ADDRESS: stream_pb2.BLOCK_KIND_ADDRESS,
+    BlockKind.CREDENTIAL: stream_pb2.BLOCK_KIND_CREDENTIAL,
+    BlockKind.PRINCIPAL: stream_pb2.BLOCK_KIND_PRINCIPAL,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockScope:
+    """A service; empty and 0 fit all."""
+
+    namespace: str = ""
+    workload: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockOrder:
+    """One client to be stopped until `expires_at` (unix seconds). `value`: an address or network, or 16 hex digits."""
+
+    id: str
+    kind: BlockKind
+    value: str
+    key_id: int
+    credentials: tuple[int, ...]
+    scopes: tuple[BlockScope, ...]
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockStatus:
+    """One block at one sensor."""
+
+    id: str
+    is_enforced: bool
+    reason: str
+    stopped_connections: int
+    stopped_bytes: int
+    failed_resets: int
+    spared_requests: int
+    first_stop_at: float  # Unix seconds; 0: none yet.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnforcementReport:
+    """What a sensor makes of its blocks."""
+
+    epoch: int
+    is_enabled: bool
+    reason: str
+    blocks: tuple[BlockStatus, ...]
+
+
+def write_blocks(orders: Iterable[BlockOrder], now: float) -> stream_pb2.BlockSet:
+    """All of them, as sent at `now` (unix seconds)."""
+    return stream_pb2.BlockSet(blocks=[_write_order(order) for order in orders], time_unix_ms=int(now * 1_000))
+
+
+def _write_order(order: BlockOrder) -> stream_pb2.Block:
+    is_address = order.kind is BlockKind.ADDRESS
+    return stream_pb2.Block(
+        id=order.id,
+        kind=_KINDS[order.kind],
+        address=order.value if is_address else "",
+        hash=0 if is_address else int(order.value, 16),
+        key_id=order.key_id,
+        credentials=order.credentials,
+        scopes=[
+            stream_pb2.BlockScope(namespace=scope.namespace, workload=scope.workload, port=scope.port)
+            for scope in order.scopes
+        ],
+        expires_unix_ms=int(order.expires_at * 1_000),
+    )
+
+
+def convert_enforcement(report: stream_pb2.EnforcementReport) -> EnforcementReport:
+    """A report, cut to its bounds."""
+    return EnforcementReport(
+        epoch=min(report.epoch, _COUNT_LIMIT),
+        is_enabled=report.is_enabled,
+        reason=report.reason[:TEXT_LIMIT_BYTES],
+        blocks=tuple(_convert_status(status) for status in report.blocks[:STATUSES_LIMIT]),
+    )
+
+
+def _convert_status(status: stream_pb2.BlockStatus) -> BlockStatus:
+    return BlockStatus(
+        id=status.id[:NAME_LIMIT_BYTES],
+        is_enforced=status.state == stream_pb2.BLOCK_STATE_ENFORCED,
+        reason=status.reason[:TEXT_LIMIT_BYTES],
+        stopped_connections=min(status.stopped_connections, _COUNT_LIMIT),
+        stopped_bytes=min(status.stopped_bytes, _COUNT_LIMIT),
+        failed_resets=min(status.failed_resets, _COUNT_LIMIT),
+        spared_requests=min(status.spared_requests, _COUNT_LIMIT),
+        first_stop_at=min(status.first_stop_unix_ms, _COUNT_LIMIT) / 1_000,
+    )

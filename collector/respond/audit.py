@@ -1,0 +1,81 @@
+"""The audit log: who had whom stopped, when, why, and what came of it. One JSON object a line, never changed.
+
+`audit.jsonl` (0600) in the data directory, synced at each line; past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
+predecessor goes.
+"""
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+KEPT_ENTRIES: Final = 1_000  # In memory, for the API and the page.
+_TAIL_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One line. `time`: unix seconds."""
+
+    time: float
+    by: str
+    action: str  # proposed, began, approved, rejected, lifted, expired, declined, ladder.
+    block_id: str
+    target: str
+    why: str
+
+
+class AuditLog:
+    """Thread-safe; writes before it returns. Raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._recent: deque[AuditEntry] = deque(_read_tail(path), maxlen=KEPT_ENTRIES)
+
+    def add(self, entry: AuditEntry) -> None:
+        """One more line."""
+        fields: Mapping[str, object] = {
+            "time": round(entry.time, 3),
+            "by": entry.by,
+            "action": entry.action,
+            "block_id": entry.block_id,
+            "target": entry.target,
+            "why": entry.why,
+        }
+        with self._lock:
+            if self._path.exists() and self._path.stat().st_size > FILE_BYTES_MAX:
+                self._path.replace(self._path.with_suffix(self._path.suffix + ".1"))
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(fields).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            self._recent.append(entry)
+
+    def list_recent(self, limit: int) -> list[AuditEntry]:
+        """The newest first."""
+        with self._lock:
+            return list(self._recent)[: -limit - 1 : -1]
+
+
+def _read_tail(path: Path) -> list[AuditEntry]:
+    """The last entries; a line that was cut by a crash is passed over."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = file.read().splitlines()
+    found = []
+    for line in lines[-KEPT_ENTRIES:]:
+        try:
+            fields = json.loads(line)
+            found.append(AuditEntry(**fields))
+        except (ValueError, TypeError):
+            continue
+    return found

@@ -1,0 +1,118 @@
+"""The block: one client that is stopped, or that somebody or something proposes to stop. Pure."""
+
+import ipaddress
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from collector.ingest.blocks import BlockKind, BlockOrder, BlockScope
+from collector.inventory.consumer import ConsumerError, ConsumerKind, parse_consumer
+
+SECONDS_MIN: Final = 10
+SECONDS_MAX: Final = 7 * 86_400
+SCOPES_MAX: Final = 64
+
+
+class BlockState(StrEnum):
+    """Where it stands in its life."""
+
+    PROPOSED = "proposed"  # Waits for a person.
+    LIVE = "live"  # Sensors are told.
+    LIFTED = "lifted"
+    EXPIRED = "expired"
+    REJECTED = "rejected"  # Of a proposal.
+
+
+class BlockError(ValueError):
+    """A block cannot be; one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A client as sensors know it. `value`: an address or network, or 16 hex digits."""
+
+    kind: BlockKind
+    value: str
+
+    @property
+    def consumer(self) -> str:
+        """`kind:value`, as consumers are written."""
+        return f"{self.kind}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """As kept and shown; a change makes a new one. Times are unix seconds."""
+
+    id: str
+    target: Target
+    key_id: int  # Installation key of a hash; 0 for addresses.
+    credentials: tuple[int, ...]  # A principal is known by.
+    services: tuple[str, ...]  # `[NAMESPACE/]WORKLOAD[:PORT]`; none: all.
+    seconds: int  # How long it lasts once live.
+    state: BlockState
+    reason: str
+    alert_id: str
+    proposed_by: str
+    proposed_at: float
+    approved_by: str = ""
+    began_at: float = 0.0
+    expires_at: float = 0.0
+    ended_by: str = ""
+    ended_at: float = 0.0
+    is_confirmed: bool = False  # Who asked has seen that others would be hit.
+
+    def begin(self, by: str, now: float) -> "Block":
+        """Live from now on."""
+        return replace(self, state=BlockState.LIVE, approved_by=by, began_at=now, expires_at=now + self.seconds)
+
+    def end(self, state: BlockState, by: str, now: float) -> "Block":
+        """No longer."""
+        return replace(self, state=state, ended_by=by, ended_at=now)
+
+    @property
+    def order(self) -> BlockOrder:
+        """What sensors are told."""
+        return BlockOrder(
+            id=self.id,
+            kind=self.target.kind,
+            value=self.target.value,
+            key_id=self.key_id,
+            credentials=self.credentials,
+            scopes=tuple(parse_service(text) for text in self.services),
+            expires_at=self.expires_at,
+        )
+
+
+def parse_target(text: str) -> Target:
+    """The client behind `kind:value`, or a bare address or network. Raises BlockError."""
+    bare = text.removeprefix(f"{ConsumerKind.ADDRESS}:")
+    try:
+        return Target(kind=BlockKind.ADDRESS, value=_write_network(bare))
+    except ValueError as error:
+        if bare != text or ":" not in text:
+            raise BlockError(f"{text[:80]!r} is no address, network or consumer: {error}.") from None
+    try:
+        name = parse_consumer(text)
+    except ConsumerError as error:
+        raise BlockError(f"{error}.") from None
+    if name.kind not in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL):
+        raise BlockError(f"A {name.kind} cannot be blocked by sensors; block an address, a credential or a principal.")
+    return Target(kind=BlockKind(name.kind.value), value=name.value)
+
+
+def _write_network(text: str) -> str:
+    network = ipaddress.ip_network(text)
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+def parse_service(text: str) -> BlockScope:
+    """`[NAMESPACE/]WORKLOAD[:PORT]` or `:PORT`. Raises BlockError."""
+    rest, colon, port = text.rpartition(":")
+    if not colon:
+        rest, port = text, ""
+    namespace, _, workload = rest.rpartition("/")
+    is_port = not colon or (port.isascii() and port.isdigit() and 0 < int(port) <= 65_535)
+    if not is_port or not (workload or port) or len(text) > 500:
+        raise BlockError(f"The service {text[:80]!r} is not [NAMESPACE/]WORKLOAD[:PORT], as in shop/cart:8080.")
+    return BlockScope(namespace=namespace, workload=workload, port=int(port) if port else 0)

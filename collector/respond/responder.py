@@ -1,0 +1,327 @@
+"""The responder: the one place where blocks are proposed, begun, lifted and told of. Thread-safe.
+
+People come in by the API, alerts by `take_alert`, sensors' reports by `take_report`, time by `tick`. Each change is in
+the book and the audit log before sensors are told of it (`on_change`, which must not block).
+"""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from collector.alerts.alert import Alert, AlertState
+from collector.ingest.blocks import BlockKind, BlockOrder, BlockStatus, EnforcementReport
+from collector.respond.audit import AuditEntry, AuditLog
+from collector.respond.block import (
+    SCOPES_MAX,
+    SECONDS_MAX,
+    SECONDS_MIN,
+    Block,
+    BlockError,
+    BlockState,
+    Target,
+    parse_service,
+    parse_target,
+)
+from collector.respond.book import OPEN_MAX, BlockBook
+from collector.respond.ladder import YOUNG_SECONDS, Ladder, Rung, Step
+from collector.respond.preview import Preview, Previewer
+
+logger = logging.getLogger(__name__)
+
+NODES_MAX: Final = 20_000
+AUTOMATIC: Final = "apidae"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What somebody wants stopped; `consumer` is `kind:value`, an address or a network."""
+
+    consumer: str
+    services: tuple[str, ...] = ()
+    seconds: int = 3_600
+    reason: str = ""
+    alert_id: str = ""
+    by: str = "api"
+    is_confirmed: bool = False
+
+
+class Responder:
+    """See the module. `is_four_eyes`: nothing begins without a second person."""
+
+    def __init__(
+        self,
+        *,
+        book: BlockBook,
+        audit: AuditLog,
+        ladder: Ladder,
+        previewer: Previewer,
+        clock: Callable[[], float],
+        is_four_eyes: bool = False,
+    ) -> None:
+        self._book = book
+        self._audit = audit
+        self.ladder = ladder
+        self._previewer = previewer
+        self._clock = clock
+        self.is_four_eyes = is_four_eyes
+        self._lock = threading.RLock()
+        self._reports: dict[str, EnforcementReport] = {}
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Called after each change of what is live, in the thread of the change."""
+        self._listeners.append(listener)
+
+    # What is
+
+    def list_blocks(self) -> list[Block]:
+        """All blocks, the newest first."""
+        with self._lock:
+            return self._book.list_blocks()
+
+    def find(self, block_id: str) -> Block | None:
+        """One block."""
+        with self._lock:
+            return self._book.find(block_id)
+
+    def orders(self) -> tuple[BlockOrder, ...]:
+        """What sensors are to stop now."""
+        with self._lock:
+            return tuple(block.order for block in self._book.list_open() if block.state is BlockState.LIVE)
+
+    def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
+        """What each node makes of a block."""
+        with self._lock:
+            reports = list(self._reports.items())
+        return [(node, status) for node, report in reports for status in report.blocks if status.id == block_id]
+
+    def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
+        """What each node enforces at all."""
+        with self._lock:
+            return sorted(self._reports.items())
+
+    def list_audit(self, limit: int) -> list[AuditEntry]:
+        """The newest entries first."""
+        return self._audit.list_recent(limit)
+
+    # What people do
+
+    def preview(self, consumer: str) -> Preview:
+        """Whom a block would have hit. Raises BlockError, StoreError."""
+        return self._previewer.preview(parse_target(consumer), self._clock())
+
+    def block(self, wish: Wish) -> Block:
+        """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
+        what is to be confirmed first; StoreError, OSError."""
+        block = self._make(wish)
+        if block.state is BlockState.PROPOSED and not self.is_four_eyes:
+            return self._begin(block, wish.by, "")
+        return self._propose(block)
+
+    def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
+        """Begins what was proposed. Raises BlockError, OSError."""
+        with self._lock:
+            block = self._take(block_id, BlockState.PROPOSED)
+            if self.is_four_eyes and not is_second_person:
+                raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
+            return self._begin(block, by, "approved")
+
+    def reject(self, block_id: str, *, by: str) -> Block:
+        """Ends what was proposed. Raises BlockError, OSError."""
+        with self._lock:
+            return self._end(self._take(block_id, BlockState.PROPOSED), BlockState.REJECTED, by)
+
+    def lift(self, block_id: str, *, by: str) -> Block:
+        """Ends what is live. Raises BlockError, OSError."""
+        with self._lock:
+            return self._end(self._take(block_id, BlockState.LIVE), BlockState.LIFTED, by)
+
+    def lift_all(self, *, by: str) -> int:
+        """Ends everything that is live, in one change; how many there were. Raises OSError."""
+        with self._lock:
+            now = self._clock()
+            live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+            if live:
+                self._book.put(*(block.end(BlockState.LIFTED, by, now) for block in live))
+                self._tell_change()
+            for block in live:
+                self._note(by, "lifted", block, "all were lifted")
+            return len(live)
+
+    def put_rung(self, rung: Rung) -> None:
+        """A person's decision on how far a kind of alert may go. Raises OSError."""
+        self.ladder.put(rung)
+        self._audit.add(
+            AuditEntry(
+                time=self._clock(),
+                by=rung.set_by,
+                action="ladder",
+                block_id="",
+                target=rung.kind.value,
+                why=f"{rung.step} for {rung.seconds} s",
+            )
+        )
+
+    def _make(self, wish: Wish) -> Block:
+        target = parse_target(wish.consumer)
+        if not SECONDS_MIN <= wish.seconds <= SECONDS_MAX:
+            raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {wish.seconds}.")
+        if len(wish.services) > SCOPES_MAX:
+            raise BlockError(f"A block names at most {SCOPES_MAX} services, not {len(wish.services)}.")
+        for service in wish.services:
+            parse_service(service)
+        with self._lock:
+            is_there = any(
+                block.target == target for block in self._book.list_open() if block.services == wish.services
+            )
+            if is_there:
+                raise BlockError(f"{target.consumer} is blocked or proposed already; lift or reject that one first.")
+            if len(self._book.list_open()) >= OPEN_MAX:
+                raise BlockError(f"There are {OPEN_MAX} blocks already; lift some.")
+        now = self._clock()
+        preview = self._previewer.preview(target, now)
+        if preview.needs_confirmation and not wish.is_confirmed:
+            raise BlockError(f"{preview.needs_confirmation}; look at the preview and confirm it.")
+        if target.kind is not BlockKind.ADDRESS and not preview.key_id:
+            raise BlockError(f"{target.consumer} made no call in the last 24 hours; copy it from the consumers.")
+        is_principal = target.kind is BlockKind.PRINCIPAL
+        return Block(
+            id=uuid.uuid4().hex,
+            target=target,
+            key_id=preview.key_id,
+            credentials=self._previewer.list_credentials(target.value, now) if is_principal else (),
+            services=wish.services,
+            seconds=wish.seconds,
+            state=BlockState.PROPOSED,
+            reason=wish.reason,
+            alert_id=wish.alert_id,
+            proposed_by=wish.by,
+            proposed_at=now,
+            is_confirmed=wish.is_confirmed,
+        )
+
+    # What happens by itself
+
+    def take_alert(self, alert: Alert) -> None:
+        """An alert was raised or changed: proposes or begins what its rung says. Never raises."""
+        rung = self.ladder.find(alert.kind)
+        if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
+            return
+        if alert.is_expected or alert.muted_until is not None:
+            return
+        try:
+            self._answer(alert, rung)
+        except BlockError as error:
+            logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
+        except Exception:
+            # A loop boundary: the alert itself is told whatever becomes of its answer.
+            logger.exception("proposing a block for alert %s failed", alert.id)
+
+    def _answer(self, alert: Alert, rung: Rung) -> None:
+        with self._lock:
+            if any(block.alert_id == alert.id for block in self._book.list_blocks()):
+                return
+        wish = Wish(
+            consumer=alert.consumer,
+            seconds=rung.seconds,
+            reason=alert.why,
+            alert_id=alert.id,
+            by=AUTOMATIC,
+            is_confirmed=False,
+        )
+        try:
+            block = self._make(wish)
+        except BlockError:
+            # Others would be hit: a person may look at the preview and decide.
+            target = parse_target(alert.consumer)
+            if not self._previewer.preview(target, self._clock()).needs_confirmation:
+                raise
+            self._propose(self._make(replace(wish, is_confirmed=True)))
+            return
+        if rung.step is Step.ENFORCE and not self.is_four_eyes and not self._is_young(block.target, alert, rung):
+            self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
+        else:
+            self._propose(block)
+
+    def _is_young(self, target: Target, alert: Alert, rung: Rung) -> bool:
+        if alert.endpoint_id and alert.endpoint_id in rung.endpoints:
+            return False
+        first = self._previewer.find_first_seen(target)
+        return not first or self._clock() - first < YOUNG_SECONDS
+
+    def tick(self) -> None:
+        """Once a second: what is over ends. Raises OSError."""
+        with self._lock:
+            now = self._clock()
+            over = [
+                block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
+            ]
+            if over:
+                self._book.put(*(block.end(BlockState.EXPIRED, AUTOMATIC, now) for block in over))
+                self._tell_change()
+            for block in over:
+                self._note(AUTOMATIC, "expired", block, f"after {block.seconds} s")
+
+    def take_report(self, node: str, report: EnforcementReport) -> None:
+        """What a sensor makes of its blocks; what it declines is in the audit log once."""
+        with self._lock:
+            before = self._reports.get(node)
+            if before is None and len(self._reports) >= NODES_MAX:
+                return
+            self._reports[node] = report
+            known = {status.id for status in before.blocks if not status.is_enforced} if before is not None else set()
+            for status in report.blocks:
+                block = self._book.find(status.id)
+                if not status.is_enforced and status.id not in known and block is not None and report.is_enabled:
+                    self._note(f"sensor {node}", "declined", block, status.reason)
+
+    # Steps
+
+    def _take(self, block_id: str, state: BlockState) -> Block:
+        block = self._book.find(block_id)
+        if block is None:
+            raise LookupError(block_id)
+        if block.state is not state:
+            raise BlockError(f"Block {block_id} is {block.state}, not {state}.")
+        return block
+
+    def _propose(self, block: Block) -> Block:
+        with self._lock:
+            self._book.put(block)
+            self._note(block.proposed_by, "proposed", block, block.reason)
+        return block
+
+    def _begin(self, block: Block, by: str, why: str) -> Block:
+        with self._lock:
+            begun = block.begin(by, self._clock())
+            self._book.put(begun)
+            self._tell_change()
+            self._note(by, "began", begun, why or block.reason)
+        return begun
+
+    def _end(self, block: Block, state: BlockState, by: str) -> Block:
+        ended = block.end(state, by, self._clock())
+        self._book.put(ended)
+        if block.state is BlockState.LIVE:
+            self._tell_change()
+        self._note(by, state.value, ended, self._count_stopped(block.id))
+        return ended
+
+    def _count_stopped(self, block_id: str) -> str:
+        statuses: Sequence[BlockStatus] = [status for _, status in self.list_statuses(block_id)]
+        stopped = sum(status.stopped_connections for status in statuses)
+        return f"{stopped} connections were stopped on {len(statuses)} nodes"
+
+    def _tell_change(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _note(self, by: str, action: str, block: Block, why: str) -> None:
+        self._audit.add(
+            AuditEntry(
+                time=self._clock(), by=by, action=action, block_id=block.id, target=block.target.consumer, why=why
+            )
+        )

@@ -1,0 +1,113 @@
+"""The page of response: whom the sensors stop, with the evidence beside each button, and one that lifts everything."""
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from jinja2 import Environment
+
+from collector.api.authenticate import Gate
+from collector.api.problem import Problem
+from collector.respond.block import BlockError
+from collector.respond.responder import Responder, Wish
+from collector.ui.forms import read_form, to_login
+from collector.ui.rendering import render
+
+ACTOR = "page"
+AUDIT_SHOWN = 50
+OVER_SHOWN = 50
+PATH = "/response"
+SECONDS = ((600, "10 minutes"), (3_600, "1 hour"), (86_400, "1 day"))
+
+
+def add_response(
+    router: APIRouter,
+    *,
+    responder: Responder,
+    approval_token: str | None,
+    gate: Gate,
+    templates: Environment,
+    values: Callable[[Request], Mapping[str, Any]],
+) -> None:
+    """Its routes. `values` gives what every template needs."""
+
+    def show(request: Request, complaint: str = "") -> Response:
+        blocks = responder.list_blocks()
+        shown = {
+            "complaint": complaint,
+            "open": [block for block in blocks if not block.ended_at],
+            "over": [block for block in blocks if block.ended_at][:OVER_SHOWN],
+            "statuses": {block.id: responder.list_statuses(block.id) for block in blocks},
+            "nodes": responder.list_nodes(),
+            "audit": responder.list_audit(AUDIT_SHOWN),
+            "rungs": responder.ladder.list_rungs(),
+            "is_four_eyes": responder.is_four_eyes,
+        }
+        return render(templates, "response.html", {**values(request), **shown}, status=422 if complaint else 200)
+
+    @router.get(PATH)
+    def show_response(request: Request) -> Response:
+        return to_login(request) if gate.refusal(request) else show(request)
+
+    @router.get(PATH + "/preview")
+    def show_preview(request: Request) -> Response:
+        if gate.refusal(request):
+            return to_login(request)
+        consumer, alert = request.query_params.get("consumer", ""), request.query_params.get("alert", "")
+        try:
+            preview = responder.preview(consumer)
+        except BlockError as error:
+            return show(request, str(error))
+        shown = {"preview": preview, "alert_id": alert, "spans": SECONDS, "is_four_eyes": responder.is_four_eyes}
+        return render(templates, "preview.html", {**values(request), **shown})
+
+    def is_second_person(form: Mapping[str, str]) -> bool:
+        given = form.get("approval", "")
+        return approval_token is not None and hmac.compare_digest(given.encode(), approval_token.encode())
+
+    def block(form: Mapping[str, str]) -> object:
+        seconds = form.get("seconds", "")
+        return responder.block(
+            Wish(
+                consumer=form.get("consumer", ""),
+                services=tuple(form.get("services", "").replace(",", " ").split()),
+                seconds=int(seconds) if seconds.isascii() and seconds.isdigit() else 0,
+                reason=form.get("reason", "")[:2_000],
+                alert_id=form.get("alert", "")[:64],
+                by=ACTOR,
+                is_confirmed=form.get("confirmed") == "yes",
+            )
+        )
+
+    actions: dict[str, Callable[[Mapping[str, str]], object]] = {
+        "block": block,
+        "lift": lambda form: responder.lift(form.get("id", ""), by=ACTOR),
+        "lift-all": lambda form: responder.lift_all(by=ACTOR),
+        "reject": lambda form: responder.reject(form.get("id", ""), by=ACTOR),
+        "approve": lambda form: responder.approve(
+            form.get("id", ""), by=ACTOR, is_second_person=is_second_person(form)
+        ),
+    }
+
+    @router.post(PATH + "/{action}")
+    async def act(request: Request, action: str) -> Response:
+        await gate.require(request)
+        if action not in actions:
+            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
+        form = await read_form(request)
+        return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
+
+
+async def _carry_out(work: Callable[[], object], complain: Callable[[str], Response]) -> Response:
+    """Back to the page, or the page with what was wrong."""
+    carried: Awaitable[object] = run_in_threadpool(work)
+    try:
+        await carried
+    except BlockError as error:
+        return await run_in_threadpool(complain, str(error))
+    except LookupError:
+        return await run_in_threadpool(complain, "There is no such block any more; it may be over.")
+    return RedirectResponse(PATH, status_code=303)

@@ -1,0 +1,293 @@
+"""Enforcement of one sensor: takes blocks and time, keeps the kernel's tables as they should be, tells what it stopped.
+
+Everything ends by itself: each block by the monotonic clock, all of them when the collector has been away too long,
+when the switch is off, and (in the kernel) `ALIVE_SECONDS` after the last `tick`, however the sensor ended.
+"""
+
+import ipaddress
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from sensor.calls import CallRecord, Exchange, Role
+from sensor.clock import Clock
+from sensor.enforce.block import Block, BlockKind
+from sensor.enforce.limits import EnforceLimits, find_reason
+from sensor.enforce.report import BlockStatus, EnforcementReport
+from sensor.enforce.reset import Connection
+from sensor.enforce.tables import (
+    COUNTED,
+    NAMES,
+    Held,
+    Server,
+    SlotBook,
+    Tables,
+    build_tables,
+    find_marks,
+    is_blocking,
+    make_empty,
+)
+from sensor.enforce.watch import StopWatch
+from sensor.kernel.stop_abi import ENFORCEMENT
+
+logger = logging.getLogger(__name__)
+
+# The kernel goes on for so long after a sensor that hangs or is stopped.
+ALIVE_SECONDS: Final = 5.0
+LEARNED_LIMIT: Final = 64
+_NO_KEY: Final = bytes(16)
+_MS_NS: Final = 1_000_000
+
+
+class KernelSide(Protocol):
+    """`sensor.kernel.stops.StopMaps`, as far as the tables need it."""
+
+    def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
+
+    def counts(self) -> dict[int, tuple[int, ...]]: ...
+
+
+class ShareMeter(Protocol):
+    """`sensor.enforce.history.CallHistory`, as far as limits need it."""
+
+    def measure_share(self, blocks: Iterable[Block]) -> float: ...
+
+
+class Enforcer:
+    """Not thread-safe: of the sensor's loop."""
+
+    def __init__(
+        self,
+        *,
+        limits: EnforceLimits,
+        clock: Clock,
+        read_switch: Callable[[], str],
+        history: ShareMeter,
+        list_servers: Callable[[], Iterable[Server]],
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._read_switch = read_switch
+        self._history = history
+        self._list_servers = list_servers
+        self._kernel: KernelSide | None = None
+        self._watch: StopWatch | None = None
+        self._obstacle = "the sensor does not capture yet"
+        self._key_id, self._secret = 0, _NO_KEY
+        self._wanted: dict[str, tuple[Block, int]] = {}  # With its deadline.
+        self._held: dict[str, Held] = {}
+        self._declined: dict[str, str] = {}
+        self._slots = SlotBook()
+        self._tables: Tables = make_empty()
+        # Above that of a sensor before, whose programs and connections this one may go on with.
+        self._generation = clock.monotonic_ns()
+        self._epoch = 0
+        self._away_ns: int | None = None  # Since when the collector is away.
+        self._shared: Counter[int] = Counter()  # Calls spared because they share a connection, by slot.
+
+    # What it is told
+
+    def begin(self, kernel: KernelSide | None, watch: StopWatch | None, obstacle: str) -> None:
+        """The kernel side is there; without one `obstacle` says why there is none."""
+        self._kernel, self._watch, self._obstacle = kernel, watch, obstacle
+        self.tick()
+
+    def set_key(self, key_id: int, secret: bytes) -> None:
+        """Credentials are hashed under this installation key from now on."""
+        self._key_id, self._secret = key_id, secret
+        self._judge()
+
+    def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
+        """All blocks that the collector wants, sound as a whole (`find_fault`)."""
+        now_ns = self._clock.monotonic_ns()
+        self._epoch = epoch
+        self._wanted = {block.id: (block, now_ns + block.left_ms * _MS_NS) for block in blocks}
+        self._judge()
+
+    def on_connection(self, is_connected: bool) -> None:
+        """Whether the collector is there."""
+        if is_connected:
+            self._away_ns = None
+        elif self._away_ns is None:
+            self._away_ns = self._clock.monotonic_ns()
+
+    def tick(self) -> None:
+        """Once a second: what is over ends, and the kernel is told that the sensor lives."""
+        self._judge()
+
+    def end(self) -> None:
+        """Lift everything; the kernel side goes."""
+        self._wanted.clear()
+        self._judge()
+        if self._watch is not None:
+            self._watch.stop()
+        self._kernel = self._watch = None
+        self._obstacle = "the sensor stops"
+
+    # What is in force
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything is stopped now."""
+        return bool(self._held)
+
+    def find_obstacle(self) -> str:
+        """Why nothing is enforced, in one sentence; empty where it may be."""
+        if not self._limits.is_enabled:
+            return "enforcement is off in this sensor's settings (is_enforcing)"
+        if reason := self._read_switch():
+            return f"enforcement is switched off on this node: {reason}"
+        if self._kernel is None:
+            return self._obstacle
+        if self._away_ns is not None:
+            away_seconds = (self._clock.monotonic_ns() - self._away_ns) / 1e9
+            if away_seconds > self._limits.orphan_seconds:
+                return f"the collector has been away for {away_seconds:.0f} s"
+        return ""
+
+    def _judge(self) -> None:
+        """Decide anew what is in force, and have the kernel hold just that."""
+        now_ns = self._clock.monotonic_ns()
+        self._wanted = {id: (block, until) for id, (block, until) in self._wanted.items() if until > now_ns}
+        obstacle = self.find_obstacle()
+        held: dict[str, Held] = {}
+        self._declined = {}
+        # Those in force first: a flood of others does not push them out.
+        for id, (block, until) in sorted(self._wanted.items(), key=lambda entry: entry[0] not in self._held):
+            before = self._held.get(id)
+            if before is not None and replace(before.block, left_ms=block.left_ms) != block:
+                before = None
+            reason = obstacle or self._find_reason(block, held, is_new=before is None)
+            if reason:
+                self._declined[id] = reason
+            else:
+                held[id] = Held(block=block, deadline_ns=until, learned=before.learned if before is not None else set())
+        for id in self._held.keys() - held.keys():
+            logger.info("block %s is lifted: %s", id, self._declined.get(id, "its time is over or it was withdrawn"))
+        for id in held.keys() - self._held.keys():
+            logger.warning("block %s is enforced", id)
+        self._held = held
+        self._sync(now_ns)
+
+    def _find_reason(self, block: Block, held: dict[str, Held], *, is_new: bool) -> str:
+        limits = self._limits
+        if block.kind is not BlockKind.ADDRESS and block.key_id != self._key_id:
+            return f"its hash is of installation key {block.key_id}, and this sensor hashes under {self._key_id}"
+        if len(held) >= limits.rules_max:
+            return f"this sensor's limit of {limits.rules_max} blocks is reached"
+        if not is_new:
+            return ""  # A client that is stopped makes no calls: its share was measured when it began.
+        share = self._history.measure_share([block, *(one.block for one in held.values())])
+        return find_reason(block, limits, share=share)
+
+    def _sync(self, now_ns: int) -> None:
+        if self._kernel is None:
+            return
+        wanted = build_tables(
+            self._held.values(),
+            self._slots,
+            self._list_servers() if any(one.block.scopes for one in self._held.values()) else (),
+            self._limits.never_block,
+        )
+        try:
+            is_changed = self._write(wanted)
+            if is_changed:
+                self._generation += 1
+            generation = self._generation if is_blocking(wanted) else 0
+            if generation or is_changed:
+                alive_ns = now_ns + int(ALIVE_SECONDS * 1e9)
+                state = ENFORCEMENT.pack(generation, alive_ns, int(find_marks(wanted)), self._secret)
+                self._kernel.update("enforcement", {bytes(4): state})
+        except OSError as error:
+            logger.error("the kernel did not take the blocks: %s; they end by themselves", error)
+
+    def _write(self, wanted: Tables) -> bool:
+        """The difference to the kernel's tables; whether there was any. Raises OSError."""
+        assert self._kernel is not None
+        is_changed = False
+        for name in NAMES:
+            before = self._tables[name]
+            changed = {key: value for key, value in wanted[name].items() if before.get(key) != value}
+            if changed:
+                self._kernel.update(name, changed)
+                is_changed = True
+        for name in reversed(NAMES):
+            gone = self._tables[name].keys() - wanted[name].keys()
+            if gone:
+                self._kernel.delete(name, gone)
+                is_changed = True
+        self._tables = wanted
+        assert COUNTED in wanted
+        return is_changed
+
+    # What user space sees
+
+    def see(self, exchange: Exchange, record: CallRecord, *, is_shared: bool) -> None:
+        """A call that was described: one of a blocked client that the kernel did not know by its head. Its connection
+        is reset, unless others use it too (`is_shared`: HTTP/2)."""
+        if not self._held or record.role is not Role.SERVER:
+            return
+        for held in list(self._held.values()):
+            block = held.block
+            if block.kind is BlockKind.PRINCIPAL and record.principal == block.hash:
+                self._learn(held, record.credential)
+                self._stop(record.credential or block.hash, exchange, is_shared)
+                return
+            if block.kind is BlockKind.CREDENTIAL and record.credential == block.hash:
+                self._stop(block.hash, exchange, is_shared)
+                return
+
+    def _learn(self, held: Held, credential: int) -> None:
+        if credential and credential not in held.targets and len(held.learned) < LEARNED_LIMIT:
+            held.learned.add(credential)
+            self._sync(self._clock.monotonic_ns())
+
+    def _stop(self, target: int, exchange: Exchange, is_shared: bool) -> None:
+        slot = self._slots.by_target.get(target)
+        if slot is None or self._watch is None:
+            return
+        peer = ipaddress.ip_address(exchange.remote_address)
+        if is_shared or any(peer in network for network in self._limits.never_block if network.version == peer.version):
+            self._shared[slot] += 1
+            return
+        self._watch.ask(
+            slot,
+            Connection(
+                cookie=exchange.connection,
+                cgroup_id=exchange.cgroup_id,
+                family=peer.version,
+                local_address=ipaddress.ip_address(exchange.local_address).packed,
+                local_port=exchange.local_port,
+                remote_address=peer.packed,
+                remote_port=exchange.remote_port,
+            ),
+        )
+
+    # What it tells
+
+    def report(self) -> EnforcementReport:
+        """The state of every block."""
+        counts = self._kernel.counts() if self._kernel is not None and self._held else {}
+        statuses = [self._tell(held, counts) for held in self._held.values()]
+        statuses += [BlockStatus(id=id, is_enforced=False, reason=reason) for id, reason in self._declined.items()]
+        reason = self.find_obstacle()
+        return EnforcementReport(epoch=self._epoch, is_enabled=not reason, reason=reason, blocks=tuple(statuses))
+
+    def _tell(self, held: Held, counts: dict[int, tuple[int, ...]]) -> BlockStatus:
+        slots = [slot for target in held.targets if (slot := self._slots.by_target.get(target)) is not None]
+        found = [counts.get(slot, (0, 0, 0, 0)) for slot in slots]
+        watch = self._watch
+        firsts = [] if watch is None else [watch.first_unix_ns[slot] for slot in slots if slot in watch.first_unix_ns]
+        return BlockStatus(
+            id=held.block.id,
+            is_enforced=True,
+            stopped_connections=sum(count[0] for count in found),
+            stopped_bytes=sum(count[2] for count in found),
+            failed_resets=0 if watch is None else sum(watch.failures[slot] for slot in slots),
+            spared_requests=sum(count[3] for count in found) + sum(self._shared[slot] for slot in slots),
+            first_stop_unix_ms=min(firsts, default=0) // _MS_NS,
+        )

@@ -1,0 +1,178 @@
+"""Resets a TCP connection of any network namespace: SOCK_DESTROY of sock_diag(7) (Linux 4.9, CONFIG_INET_DIAG_DESTROY).
+
+The client gets a RST and the program ECONNABORTED; both at once, whatever they wait for. A netlink socket belongs to
+the network namespace it was made in, so one is kept for each. Other namespaces than our own need CAP_SYS_ADMIN, the
+request itself CAP_NET_ADMIN.
+"""
+
+import contextlib
+import errno
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sensor.enrich.namespace import visit_namespaces
+
+SOCK_DESTROY: Final = 21
+_NETLINK_SOCK_DIAG: Final = 4
+_NLM_F_REQUEST_ACK: Final = 0x5
+_NLMSG_ERROR: Final = 2
+_ALL_STATES: Final = 0xFFFFFFFF
+_HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr.
+_REQUEST: Final = struct.Struct("=BBBBI")  # struct inet_diag_req_v2 without its id.
+_PORTS: Final = struct.Struct("!HH")
+_TAIL: Final = struct.Struct("=IQ")  # Interface and cookie of struct inet_diag_sockid.
+_TIMEOUT_SECONDS: Final = 1.0
+# Namespaces that are kept open; the least used goes.
+CHANNELS_LIMIT: Final = 256
+CGROUPS_LIMIT: Final = 4_096
+_OWN: Final = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A socket of this node; addresses of 4 or 16 bytes."""
+
+    cookie: int
+    cgroup_id: int
+    family: int  # 4 or 6.
+    local_address: bytes
+    local_port: int
+    remote_address: bytes
+    remote_port: int
+
+
+def write_request(connection: Connection) -> bytes:
+    """The netlink message that destroys a socket; pure."""
+    family = socket.AF_INET if connection.family == 4 else socket.AF_INET6
+    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
+    body += _PORTS.pack(connection.local_port, connection.remote_port)
+    body += connection.local_address.ljust(16, b"\0") + connection.remote_address.ljust(16, b"\0")
+    body += _TAIL.pack(0, connection.cookie)
+    return _HEADER.pack(_HEADER.size + len(body), SOCK_DESTROY, _NLM_F_REQUEST_ACK, 1, 0) + body
+
+
+def _destroy(channel: socket.socket, request: bytes) -> int:
+    """0, or the kernel's error number. Raises OSError where the channel fails."""
+    channel.send(request)
+    answer = channel.recv(1 << 12)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    return -int(struct.unpack_from("=i", answer, _HEADER.size)[0]) if kind == _NLMSG_ERROR else errno.EPROTO
+
+
+def _open_channel() -> socket.socket:
+    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    channel.settimeout(_TIMEOUT_SECONDS)
+    return channel
+
+
+class Resetter:
+    """Not thread-safe: of one thread."""
+
+    def __init__(self, proc: Path, list_namespaces: Callable[[], Mapping[int, int]]) -> None:
+        """`list_namespaces`: a process in each network namespace, by its inode number."""
+        self._proc = proc
+        self._list_namespaces = list_namespaces
+        self._channels: OrderedDict[int, socket.socket] = OrderedDict()
+        self._by_cgroup: OrderedDict[int, int] = OrderedDict()
+
+    def reset(self, connection: Connection) -> bool:
+        """Whether the connection is gone: reset now, or ended before."""
+        request = write_request(connection)
+        home = self._by_cgroup.get(connection.cgroup_id)
+        found = {errno.ENOENT}
+        for namespace in self._order(home):
+            channel = self._find_channel(namespace)
+            if channel is None:
+                continue
+            try:
+                code = _destroy(channel, request)
+            except OSError as error:
+                self._forget(namespace)
+                found.add(error.errno or errno.EIO)
+                continue
+            if not code:
+                self._remember(connection.cgroup_id, namespace)
+                return True
+            found.add(code)
+        # Found nowhere although all could be asked: it ended before.
+        return found == {errno.ENOENT} and home is not None
+
+    def _order(self, home: int | None) -> list[int]:
+        known = [home] if home is not None else []
+        rest = [_OWN, *self._channels]
+        if home is None:
+            rest += list(self._list_namespaces())
+        return list(dict.fromkeys([*known, *rest]))
+
+    def _find_channel(self, namespace: int) -> socket.socket | None:
+        channel = self._channels.get(namespace)
+        if channel is None:
+            try:
+                channel = _open_channel() if namespace == _OWN else self._open_in(namespace)
+            except OSError:
+                channel = None
+            if channel is None:
+                return None
+            self._channels[namespace] = channel
+            if len(self._channels) > CHANNELS_LIMIT:
+                self._channels.popitem(last=False)[1].close()
+        self._channels.move_to_end(namespace)
+        return channel
+
+    def _open_in(self, namespace: int) -> socket.socket | None:
+        pid = self._list_namespaces().get(namespace)
+        path = f"{self._proc}/{pid}/ns/net"
+        return visit_namespaces([path], _open_channel).get(path) if pid else None
+
+    def _remember(self, cgroup_id: int, namespace: int) -> None:
+        self._by_cgroup[cgroup_id] = namespace
+        self._by_cgroup.move_to_end(cgroup_id)
+        if len(self._by_cgroup) > CGROUPS_LIMIT:
+            self._by_cgroup.popitem(last=False)
+
+    def _forget(self, namespace: int) -> None:
+        channel = self._channels.pop(namespace, None)
+        if channel is not None:
+            channel.close()
+
+    def close(self) -> None:
+        """Close all channels."""
+        for namespace in list(self._channels):
+            self._forget(namespace)
+
+
+def find_obstacle() -> str:
+    """Why connections cannot be reset here, tried on one of our own; empty where they can."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), _TIMEOUT_SECONDS))
+        server, _ = listener.accept()
+        stack.enter_context(server)
+        (local, local_port), (remote, remote_port) = server.getsockname(), client.getsockname()
+        request = write_request(
+            Connection(
+                cookie=(1 << 64) - 1,  # INET_DIAG_NOCOOKIE: the addresses say it.
+                cgroup_id=0,
+                family=4,
+                local_address=socket.inet_aton(local),
+                local_port=local_port,
+                remote_address=socket.inet_aton(remote),
+                remote_port=remote_port,
+            )
+        )
+        try:
+            code = _destroy(stack.enter_context(_open_channel()), request)
+        except OSError as error:
+            code = error.errno or errno.EIO
+    if not code:
+        return ""
+    name = errno.errorcode.get(code, str(code))
+    return (
+        f"this kernel does not reset connections for the sensor ({name}), and a client must not hang: "
+        f"CONFIG_INET_DIAG_DESTROY and CAP_NET_ADMIN are needed"
+    )

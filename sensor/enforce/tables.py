@@ -1,0 +1,165 @@
+"""Blocks in force as the elements of the kernel's maps (bpf/enforce.h), and the difference to what it holds. Pure.
+
+A *target* is what the kernel compares: an address, a network or a credential. Blocks of one target share its slot: it
+lasts as long as the longest of them and holds wherever one of them does.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sensor.enforce.block import Block, BlockKind, Network, Scope
+from sensor.kernel.stop_abi import (
+    ADDRESS_KEY,
+    CREDENTIAL_KEY,
+    NETWORK_KEY,
+    SCOPES_MAX,
+    SLOT,
+    SPARED_MAX,
+    STOP_COUNT,
+    VERDICT,
+    VERDICT_SCOPE,
+    EnforcementMark,
+)
+
+_MAPPED_BITS: Final = 96  # ::ffff:0:0/96 holds IPv4.
+
+Target = Network | int  # A network, or the hash of a credential.
+Tables = dict[str, dict[bytes, bytes]]
+# Order of writing: what a target means before the target itself. Removed in the reverse order.
+NAMES: Final = (
+    *("spared_networks", "stop_counts", "verdicts", "verdict_scopes"),
+    *("blocked_addresses", "blocked_networks", "blocked_credentials"),
+)
+# Written once and then the kernel's.
+COUNTED: Final = "stop_counts"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A listening socket as the kernel names it, and the service behind it."""
+
+    cgroup_id: int
+    port: int
+    namespace: str
+    workload: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """A block in force. `learned`: credentials of its principal that were seen here."""
+
+    block: Block
+    deadline_ns: int
+    learned: set[int] = field(default_factory=set)
+
+    @property
+    def targets(self) -> list[Target]:
+        """What the kernel is to compare."""
+        block = self.block
+        if block.kind is BlockKind.ADDRESS:
+            assert block.network is not None
+            return [block.network]
+        if block.kind is BlockKind.CREDENTIAL:
+            return [block.hash]
+        # A key or an opaque token is its own principal.
+        return sorted({block.hash, *block.credentials, *self.learned})
+
+
+class SlotBook:
+    """Numbers of targets: kept while a target is held, never used for another."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self.by_target: dict[Target, int] = {}
+
+    def find(self, target: Target) -> int:
+        """The target's slot, a new one where it has none."""
+        slot = self.by_target.get(target)
+        if slot is None:
+            self._last += 1
+            slot = self.by_target[target] = self._last
+        return slot
+
+    def keep(self, targets: Iterable[Target]) -> None:
+        """Forget all others."""
+        kept = set(targets)
+        self.by_target = {target: slot for target, slot in self.by_target.items() if target in kept}
+
+
+def pack_network(network: Network) -> bytes:
+    """Key of a trie."""
+    if network.version == 4:
+        return NETWORK_KEY.pack(network.prefixlen + _MAPPED_BITS, pack_address(network.network_address))
+    return NETWORK_KEY.pack(network.prefixlen, network.network_address.packed)
+
+
+def pack_address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    """IPv4 mapped into IPv6."""
+    return address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+
+
+def build_tables(
+    held: Iterable[Held], slots: SlotBook, servers: Iterable[Server], never_block: Iterable[Network]
+) -> Tables:
+    """Everything that the kernel is to hold."""
+    tables: Tables = {name: {} for name in NAMES}
+    by_target: dict[Target, list[Held]] = {}
+    for one in held:
+        for target in one.targets:
+            by_target.setdefault(target, []).append(one)
+    slots.keep(by_target)
+    if not by_target:
+        return tables
+    for network in list(never_block)[:SPARED_MAX]:
+        tables["spared_networks"][pack_network(network)] = SLOT.pack(1)
+    known = list(servers)
+    for target, blocks in by_target.items():
+        slot = SLOT.pack(slots.find(target))
+        scopes = None if any(not one.block.scopes for one in blocks) else [s for o in blocks for s in o.block.scopes]
+        tables[COUNTED][slot] = bytes(STOP_COUNT.size)
+        tables["verdicts"][slot] = VERDICT.pack(max(one.deadline_ns for one in blocks), scopes is not None)
+        for server in known if scopes is not None else ():
+            if any(_fits(scope, server) for scope in scopes or ()) and len(tables["verdict_scopes"]) < SCOPES_MAX:
+                key = VERDICT_SCOPE.pack(server.cgroup_id, slots.find(target), server.port)
+                tables["verdict_scopes"][key] = SLOT.pack(1)
+        _put_target(tables, target, slot)
+    return tables
+
+
+def _put_target(tables: Tables, target: Target, slot: bytes) -> None:
+    if isinstance(target, int):
+        tables["blocked_credentials"][CREDENTIAL_KEY.pack(target)] = slot
+    elif target.num_addresses == 1:
+        tables["blocked_addresses"][ADDRESS_KEY.pack(pack_address(target.network_address))] = slot
+    else:
+        tables["blocked_networks"][pack_network(target)] = slot
+
+
+def _fits(scope: Scope, server: Server) -> bool:
+    return (
+        scope.namespace in ("", server.namespace)
+        and scope.workload in ("", server.workload)
+        and scope.port in (0, server.port)
+    )
+
+
+def find_marks(tables: Mapping[str, Mapping[bytes, bytes]]) -> EnforcementMark:
+    """What the kernel has to look at."""
+    marks = EnforcementMark(0)
+    if tables["blocked_networks"]:
+        marks |= EnforcementMark.NETWORKS
+    if tables["blocked_credentials"]:
+        marks |= EnforcementMark.CREDENTIALS
+    return marks
+
+
+def is_blocking(tables: Mapping[str, Mapping[bytes, bytes]]) -> bool:
+    """Whether there is anything to stop."""
+    return bool(tables["verdicts"])
+
+
+def make_empty() -> Tables:
+    """Nothing is blocked."""
+    return {name: {} for name in NAMES}

@@ -1,0 +1,54 @@
+"""The kernel's side of enforcement (bpf/enforce.h): its maps written, its counts and events read.
+
+`StopMaps` wraps fds of a loaded program; it is good until they are closed. `wait` and `read_events` are for one
+thread, the rest for another.
+"""
+
+import select
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from sensor.kernel.ring import Ring
+from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, STOP_EVENT, STOPS_BYTES, StopEvent
+from sensor.kernel.syscalls import delete_elements, read_batch, update_map
+
+# Events of one read: some 10 ms of resets.
+EVENTS_LIMIT: Final = 256
+
+
+class StopMaps:
+    """Maps and ring of enforcement."""
+
+    def __init__(self, maps: Mapping[str, int]) -> None:
+        self._maps = maps
+        self._ring = Ring(maps["stops"], STOPS_BYTES)
+        self._poll = select.epoll()
+        self._poll.register(maps["stops"], select.EPOLLIN)
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        """Writes elements one by one: batches of trie maps came only with Linux 5.14. Raises OSError."""
+        for key, value in elements.items():
+            update_map(self._maps[name], key, value)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        """Removes elements; one that is not there is no error."""
+        delete_elements(self._maps[name], keys)
+
+    def counts(self) -> dict[int, tuple[int, ...]]:
+        """What was stopped by slot: connections, segments, bytes, spared requests."""
+        rows = read_batch(self._maps["stop_counts"], SLOT.size, STOP_COUNT.size, SLOTS_MAX)
+        return {SLOT.unpack(key)[0]: STOP_COUNT.unpack(value) for key, value in rows}
+
+    def wait(self, seconds: float) -> None:
+        """Returns when there is an event, or after this time."""
+        if not self._ring.pending_bytes():
+            self._poll.poll(seconds)
+
+    def read_events(self) -> list[StopEvent]:
+        """Connections to be reset."""
+        return [StopEvent(*STOP_EVENT.unpack(record)) for record in self._ring.read(EVENTS_LIMIT)]
+
+    def close(self) -> None:
+        """Unmaps the ring; the fds are their owner's."""
+        self._poll.close()
+        self._ring.close()

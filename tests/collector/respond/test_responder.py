@@ -1,0 +1,288 @@
+"""Blocks over the API, against the embedded store: previews, the life of a block, the ladder, the audit, the page."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from collector.alerts.alert import AlertKind, AlertState
+from collector.api.app import ApiSettings, build_app
+from collector.ingest.blocks import BlockKind, BlockStatus, EnforcementReport
+from collector.respond.audit import AuditLog
+from collector.respond.block import BlockError, parse_service, parse_target
+from collector.respond.book import BlockBook
+from collector.respond.ladder import Ladder, Rung, Step
+from collector.respond.preview import Previewer
+from collector.respond.responder import Responder
+from collector.store.embedded import EmbeddedStore
+from tests.collector.api.client import TestClient
+from tests.collector.api.fakes import MemoryAlerts, make_alert
+from tests.collector.inventory.seed import NOW, Seed, write_watch
+
+pytestmark = pytest.mark.store
+
+THIEF, SHARED = "203.0.113.7", "198.51.100.1"
+PRINCIPAL = f"principal:{77:016x}"
+
+
+@dataclass
+class Room:
+    """A responder, its clock, what it told, and a client."""
+
+    responder: Responder
+    client: TestClient
+    time: SimpleNamespace
+    told: list[int]
+    directory: Path
+
+    def post(self, path: str, status: int = 200, headers: dict[str, str] | None = None, **body: Any) -> dict[str, Any]:
+        answer = self.client.post(f"/api/v1/{path}", json=body, headers=headers or {})
+        assert answer.status_code == status, answer.text
+        return dict(answer.json())
+
+    def block(self, consumer: str = THIEF, **body: Any) -> dict[str, Any]:
+        return self.post("blocks", 201, consumer=consumer, **body)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("store"))
+    seed = Seed()
+    orders = seed.endpoint(1, "GET", "/orders/{order_id}")
+    thief = {"principal": 77, "principal_kind": 3, "authentication": 8, "key_id": 1}
+    seed.calls(orders, 60, credential=501, client_address=THIEF, minutes_ago=3, **thief)
+    seed.calls(orders, 20, credential=502, client_address=SHARED, minutes_ago=2, **thief)
+    seed.calls(orders, 20, principal=88, principal_kind=3, credential=601, client_address=SHARED, key_id=1)
+    seed.calls(orders, 100, principal=99, principal_kind=3, credential=701, client_address="192.0.2.1", key_id=1)
+    seed.write(opened)
+    write_watch(opened)
+    yield opened
+    opened.close()
+
+
+def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace, **more: Any) -> Responder:
+    return Responder(
+        book=BlockBook(directory / "blocks.json"),
+        audit=AuditLog(directory / "audit.jsonl"),
+        ladder=Ladder(directory / "ladder.json"),
+        previewer=Previewer(store),
+        clock=lambda: time.now,
+        **more,
+    )
+
+
+@pytest.fixture(params=[False])
+def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Room]:
+    time = SimpleNamespace(now=float(NOW))
+    responder = make_responder(tmp_path, store, time, is_four_eyes=request.param)
+    told: list[int] = []
+    responder.on_change(lambda: told.append(len(responder.orders())))
+    app = build_app(
+        store=store,
+        alerts=MemoryAlerts(),
+        settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+        clock=lambda: time.now,
+        readiness=lambda: "",
+        metrics=lambda: b"",
+        responder=responder,
+        approval_token="second-person" if request.param else None,
+    )
+    with TestClient(app, base_url="http://localhost") as client:
+        yield Room(responder, client, time, told, tmp_path)
+
+
+def test_a_preview_names_the_clients_and_changes_nothing(room: Room) -> None:
+    alone = room.post("blocks/preview", consumer=THIEF)
+    assert (alone["calls"], alone["clients_total"], alone["needs_confirmation"]) == (60, 1, "")
+    assert alone["share"] == pytest.approx(0.3)
+    shared = room.post("blocks/preview", consumer=SHARED)
+    assert {hit["name"]: hit["calls"] for hit in shared["clients"]} == {PRINCIPAL: 20, f"principal:{88:016x}": 20}
+    assert "carried 2 clients" in shared["needs_confirmation"]
+    principal = room.post("blocks/preview", consumer=PRINCIPAL)
+    assert principal["calls"] == 80
+    assert principal["shared_addresses"] == [{"name": SHARED, "calls": 20}]
+    assert principal["endpoints"][0]["name"].endswith("/orders/{order_id}")
+    network = room.post("blocks/preview", consumer="203.0.113.0/24")
+    assert network["calls"] == 60 and "network" in network["needs_confirmation"]
+    assert room.told == [] and room.client.get("/api/v1/blocks").json()["items"] == []
+
+
+def test_a_block_lives_and_is_lifted(room: Room) -> None:
+    block = room.block(seconds=600, reason="it reads all", services=["shop/cart:8080"], by="ada")
+    assert block["state"] == "live" and room.told == [1]
+    (order,) = room.responder.orders()
+    assert (order.kind, order.value, order.expires_at) == (BlockKind.ADDRESS, THIEF, NOW + 600)
+    assert (order.scopes[0].namespace, order.scopes[0].workload, order.scopes[0].port) == ("shop", "cart", 8080)
+    lifted = room.post(f"blocks/{block['id']}/lift", by="bob")
+    assert (lifted["state"], lifted["ended_by"]) == ("lifted", "bob") and room.told == [1, 0]
+    room.post(f"blocks/{block['id']}/lift", 422)
+    actions = [(entry["action"], entry["by"]) for entry in room.client.get("/api/v1/blocks/audit").json()["items"]]
+    assert actions == [("lifted", "bob"), ("began", "ada")]
+
+
+def test_a_shared_address_needs_a_confirmation(room: Room) -> None:
+    assert "confirm" in room.post("blocks", 422, consumer=SHARED)["detail"]
+    assert room.told == []
+    assert room.block(SHARED, is_confirmed=True)["is_confirmed"]
+
+
+def test_a_principal_goes_with_its_credentials(room: Room) -> None:
+    room.block(PRINCIPAL)
+    (order,) = room.responder.orders()
+    assert set(order.credentials) == {501, 502} and order.key_id == 1
+
+
+def test_nothing_is_blocked_twice_and_nobody_unknown(room: Room) -> None:
+    room.block()
+    assert "already" in room.post("blocks", 422, consumer=THIEF)["detail"]
+    assert "no call" in room.post("blocks", 422, consumer=f"credential:{5:016x}")["detail"]
+
+
+def test_its_time_ends_it(room: Room) -> None:
+    block = room.block(seconds=60)
+    room.time.now += 59
+    room.responder.tick()
+    assert room.responder.orders()
+    room.time.now += 2
+    room.responder.tick()
+    assert not room.responder.orders()
+    assert room.client.get(f"/api/v1/blocks/{block['id']}").json()["state"] == "expired"
+
+
+def test_one_request_lifts_everything(room: Room) -> None:
+    room.block(), room.block(PRINCIPAL), room.block("192.0.2.1")
+    assert room.post("blocks/lift")["lifted"] == 3
+    assert room.told[-1] == 0 and len(room.told) == 4  # One change for all three.
+
+
+def test_a_restart_keeps_what_is_live(room: Room, store: EmbeddedStore) -> None:
+    room.block(seconds=600)
+    again = make_responder(room.directory, store, room.time)
+    assert again.orders() == room.responder.orders()
+    assert [entry.action for entry in again.list_audit(10)] == ["began"]
+    assert (room.directory / "audit.jsonl").stat().st_mode & 0o777 == 0o600
+    assert [json.loads(line)["action"] for line in (room.directory / "audit.jsonl").read_text().splitlines()] == [
+        "began"
+    ]
+
+
+def test_what_sensors_tell_is_shown_and_declined_is_noted_once(room: Room) -> None:
+    block = room.block()
+    enforced = BlockStatus(
+        id=block["id"],
+        is_enforced=True,
+        reason="",
+        stopped_connections=4,
+        stopped_bytes=900,
+        failed_resets=0,
+        spared_requests=0,
+        first_stop_at=NOW + 1.5,
+    )
+    declined = replace(enforced, is_enforced=False, reason="never blocked", stopped_connections=0, first_stop_at=0.0)
+    for _ in range(2):
+        room.responder.take_report("a", EnforcementReport(epoch=2, is_enabled=True, reason="", blocks=(enforced,)))
+        room.responder.take_report("b", EnforcementReport(epoch=2, is_enabled=True, reason="", blocks=(declined,)))
+    shown = room.client.get("/api/v1/blocks").json()
+    assert shown["items"][0]["stopped_connections"] == 4
+    assert [node["is_enforced"] for node in shown["items"][0]["nodes"]] == [True, False]
+    assert [entry.action for entry in room.responder.list_audit(10)] == ["declined", "began"]
+
+
+@pytest.mark.parametrize("room", [True], indirect=True)
+def test_four_eyes(room: Room) -> None:
+    block = room.block(by="ada")
+    assert block["state"] == "proposed" and room.told == []
+    room.post(f"blocks/{block['id']}/approve", 422, by="ada")
+    room.post(f"blocks/{block['id']}/approve", 422, headers={"apidae-approval": "guess"}, by="ada")
+    approved = room.post(f"blocks/{block['id']}/approve", headers={"apidae-approval": "second-person"}, by="bob")
+    assert (approved["state"], approved["approved_by"]) == ("live", "bob") and room.told == [1]
+
+
+def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> None:
+    alert = make_alert("x1", kind=AlertKind.ENUMERATION, consumer=consumer, state=AlertState.OPEN, **more)
+    room.responder.take_alert(alert)
+
+
+def test_an_alert_proposes_once_and_stops_nobody(room: Room) -> None:
+    raise_alert(room), raise_alert(room)
+    (block,) = room.client.get("/api/v1/blocks").json()["items"]
+    assert (block["state"], block["consumer"], block["alert_id"]) == ("proposed", PRINCIPAL, "x1")
+    assert room.told == []
+    assert room.post(f"blocks/{block['id']}/approve", by="ada")["state"] == "live"
+
+
+@pytest.mark.parametrize("step", [Step.OBSERVE, Step.ALERT])
+def test_lower_steps_propose_nothing(room: Room, step: Step) -> None:
+    answer = room.client.put("/api/v1/ladder/enumeration", json={"step": step, "by": "ada"})
+    assert answer.json()["step"] == step
+    raise_alert(room)
+    assert room.responder.list_blocks() == []
+
+
+@pytest.mark.parametrize(
+    ("is_old", "endpoints", "state"),
+    [(False, (), "proposed"), (False, ("ep0001",), "live"), (True, (), "live")],
+)
+def test_enforce_is_for_old_clients_and_listed_endpoints(
+    room: Room, is_old: bool, endpoints: tuple[str, ...], state: str
+) -> None:
+    room.responder.put_rung(
+        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=endpoints, set_by="ada")
+    )
+    if is_old:
+        room.responder._previewer.find_first_seen = lambda target: NOW - 2 * 86_400  # type: ignore[method-assign]
+    raise_alert(room, endpoint_id="ep0001")
+    (block,) = room.responder.list_blocks()
+    assert (block.state, block.seconds) == (state, 900)
+
+
+def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:
+    room.responder.put_rung(
+        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
+    )
+    raise_alert(room, consumer=f"address:{SHARED}", endpoint_id="ep0001")
+    assert [block.state for block in room.responder.list_blocks()] == ["proposed"]
+
+
+def test_the_ladder_outlives_a_restart(room: Room) -> None:
+    room.client.put("/api/v1/ladder/scanning", json={"step": "enforce", "seconds": 60, "by": "ada"})
+    rung = Ladder(room.directory / "ladder.json").find(AlertKind.SCANNING)
+    assert (rung.step, rung.seconds, rung.set_by) == (Step.ENFORCE, 60, "ada")
+    assert Ladder(room.directory / "ladder.json").find(AlertKind.ENUMERATION).step is Step.PROPOSE
+
+
+def test_the_page_shows_the_evidence_beside_the_buttons(room: Room) -> None:
+    raise_alert(room)
+    page = room.client.get("/response").text
+    (block,) = room.responder.list_blocks()
+    assert block.reason in page and f"approve-{block.id}" in page
+    preview = room.client.get("/response/preview", params={"consumer": SHARED}).text
+    assert "carried 2 clients" in preview and PRINCIPAL in preview
+    form = {"id": block.id}
+    assert room.client.post("/response/approve", data=form, follow_redirects=False).status_code == 303
+    assert "lift-all" in room.client.get("/response").text
+    assert room.client.post("/response/lift-all", data={}, follow_redirects=False).status_code == 303
+    assert room.responder.orders() == ()
+    assert "already over" not in room.client.get("/response").text
+    assert room.client.post("/response/lift", data=form, follow_redirects=False).status_code == 422
+
+
+@pytest.mark.parametrize("text", ["x", "workload:cart", "address:1.2.3", "1.2.3.4/8", "principal:zz", "other:"])
+def test_what_cannot_be_blocked(text: str) -> None:
+    with pytest.raises(BlockError):
+        parse_target(text)
+
+
+@pytest.mark.parametrize("text", ["", ":", "cart:0", "cart:x", "shop/", ":99999"])
+def test_what_is_no_service(text: str) -> None:
+    with pytest.raises(BlockError):
+        parse_service(text)
+
+
+@pytest.mark.parametrize("text", ["2001:db8::1", "address:2001:db8::1", "2001:db8::/64", "203.0.113.7/32"])
+def test_addresses_in_any_form(text: str) -> None:
+    assert parse_target(text).kind is BlockKind.ADDRESS

@@ -1,0 +1,121 @@
+"""A server that notes whose requests it read, and clients that note what they saw, for tests of enforcement."""
+
+import http.client
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+BODY = b'{"name": "Ada"}'
+HANG_SECONDS = 3.0
+
+
+class _Shop(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    served: Counter[str]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Shop
+
+    def do_GET(self) -> None:
+        self.server.served[self.headers.get("X-Api-Key") or self.headers.get("Authorization") or ""] += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(BODY)
+
+    def log_message(self, *_: object) -> None: ...
+
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except OSError:
+            self.close_connection = True
+
+
+class Shop:
+    """Serves JSON over HTTP/1.1 with keep-alive; `served` counts requests by credential."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._server = _Shop((host, 0), _Handler)
+        self._server.served = self.served = Counter()
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@dataclass
+class Caller:
+    """A client from an address of its own with headers of its own."""
+
+    port: int
+    source: str
+    headers: dict[str, str] = field(default_factory=dict)
+    is_keep_alive: bool = True
+    outcomes: Counter[str] = field(default_factory=Counter)
+    slowest_seconds: float = 0.0
+    _connection: http.client.HTTPConnection | None = None
+
+    def call(self, path: str = "/users/1") -> str:
+        """`200`, `reset`, `hang` or another word for what happened."""
+        began = time.monotonic()
+        outcome = self._call(path)
+        self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - began)
+        self.outcomes[outcome] += 1
+        return outcome
+
+    def _call(self, path: str) -> str:
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(
+                "127.0.0.1", self.port, timeout=HANG_SECONDS, source_address=(self.source, 0)
+            )
+        try:
+            self._connection.request("GET", path, headers=self.headers)
+            response = self._connection.getresponse()
+            response.read()
+            outcome = str(response.status)
+        except (ConnectionError, http.client.BadStatusLine):
+            outcome = "reset"
+        except TimeoutError:
+            outcome = "hang"
+        if outcome != "200" or not self.is_keep_alive:
+            self.close()
+        return outcome
+
+    def close(self) -> None:
+        """Ends its connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Loop:
+    """Calls again and again in a thread, until stopped."""
+
+    def __init__(self, caller: Caller, interval_seconds: float = 0.02) -> None:
+        self.caller = caller
+        self._interval = interval_seconds
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._is_ending.wait(self._interval):
+            self.caller.call()
+
+    def stop(self) -> Counter[str]:
+        """What it saw."""
+        self._is_ending.set()
+        self._thread.join()
+        self.caller.close()
+        return self.caller.outcomes

@@ -1,0 +1,181 @@
+"""Enforcement on the real kernel: who is blocked gets a reset and nothing else, everybody else notices nothing, and all
+of it ends by itself."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts.live.host import APIDAE
+from tests.e2e.blocked import Caller, Loop, Shop
+from tests.e2e.conftest import Product
+from tests.e2e.polling import wait_until
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+HONEST, THIEF = "127.0.0.11", "127.0.0.66"
+KEY, OTHER_KEY = "stolen-key-0123456789abcdef", "honest-key-0123456789abcdef"
+SETTINGS = """
+is_enforcing = true
+enforce_max_call_share = 1.0
+enforce_blocks_max_count = 20
+enforce_without_collector_seconds = 3.0
+never_block_cidrs = ["127.0.0.250/32"]
+"""
+ARRIVAL_SECONDS = 20.0
+
+
+@dataclass
+class Site:
+    """A product that enforces, and a shop."""
+
+    product: Product
+    url: str
+    shop: Shop
+    config: Path
+    callers: list[Caller] = field(default_factory=list)
+
+    def open_caller(self, key: str = "", source: str = THIEF, is_keep_alive: bool = True) -> Caller:
+        headers = {"X-Api-Key": key} if key else {}
+        caller = Caller(self.shop.port, source, headers, is_keep_alive=is_keep_alive)
+        self.callers.append(caller)
+        return caller
+
+    def close_callers(self) -> None:
+        while self.callers:
+            self.callers.pop().close()
+
+    def ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        response = httpx.request(method, f"{self.url}/api/v1/{path}", json=body or None, timeout=10)
+        assert response.is_success, response.text
+        return dict(response.json())
+
+    def block(self, consumer: str, **wish: Any) -> str:
+        """By the CLI, as a person would; gives the id when a sensor enforces it."""
+        command = [APIDAE, "block", consumer, "--url", self.url, "--confirm"]
+        for name, value in wish.items():
+            command += [f"--{name}", str(value)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        block_id = str(httpx.Response(200, text=done.stdout).json()["id"])
+        wait_until(lambda: self.is_enforced(block_id), 5, "the sensor enforces it")
+        return block_id
+
+    def is_enforced(self, block_id: str) -> bool:
+        return any(node["is_enforced"] for node in self.ask("GET", f"blocks/{block_id}")["nodes"])
+
+    def lift_all(self) -> None:
+        subprocess.run([APIDAE, "lift", "--all", "--url", self.url], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def site(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    shop = Shop()
+    config = tmp_path_factory.mktemp("settings") / "sensor.toml"
+    config.write_text(SETTINGS)
+    _, address = product.start_collector()
+    product.start_sensor(address, "--config", str(config))
+    yield Site(product, address.url, shop, config)
+    shop.stop()
+
+
+@pytest.fixture
+def honest(site: Site) -> Iterator[list[Loop]]:
+    """Two clients that call all the time; at the end of the test they have seen nothing but answers."""
+    site.lift_all()
+    time.sleep(0.3)
+    loops = [
+        Loop(Caller(site.shop.port, HONEST, {"X-Api-Key": OTHER_KEY}, is_keep_alive=is_keep_alive))
+        for is_keep_alive in (True, False)
+    ]
+    yield loops
+    site.close_callers()
+    for loop in loops:
+        outcomes = loop.stop()
+        assert set(outcomes) == {"200"}, outcomes
+        assert outcomes["200"] > 10
+
+
+@pytest.mark.parametrize("is_keep_alive", [True, False])
+def test_an_address_is_stopped_at_once_and_lifted(site: Site, honest: list[Loop], is_keep_alive: bool) -> None:
+    thief = site.open_caller(KEY, is_keep_alive=is_keep_alive)
+    assert [thief.call() for _ in range(5)] == ["200"] * 5
+    block_id = site.block(THIEF, seconds=60)
+    served = site.shop.served[KEY]
+    assert [thief.call() for _ in range(10)] == ["reset"] * 10
+    assert site.shop.served[KEY] == served
+    assert thief.slowest_seconds < 1
+    told = wait_until(
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["stopped_connections"] >= 10 and b, 10, "it is counted"
+    )
+    assert told["nodes"][0]["failed_resets"] == 0
+    site.lift_all()
+    wait_until(lambda: thief.call() == "200", 5, "the thief is served again")
+
+
+@pytest.mark.parametrize("is_keep_alive", [True, False])
+def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop], is_keep_alive: bool) -> None:
+    key, source = f"{KEY}-{is_keep_alive}", f"127.0.0.{70 + is_keep_alive}"
+    thief = site.open_caller(key, source, is_keep_alive=is_keep_alive)
+    neighbour = site.open_caller("neighbour-key-987654321", source)
+    assert [thief.call() for _ in range(5)] == ["200"] * 5
+    served = site.shop.served[key]
+    site.block(_find_key(site, thief), seconds=60)
+    served = site.shop.served[key]
+    assert [thief.call() for _ in range(10)] == ["reset"] * 10
+    assert site.shop.served[key] == served
+    assert [neighbour.call() for _ in range(5)] == ["200"] * 5  # The same address, another key.
+    site.lift_all()
+    wait_until(lambda: thief.call() == "200", 5, "the thief is served again")
+
+
+def _find_key(site: Site, thief: Caller) -> str:
+    """The consumer that calls from the thief's address, which is nobody else's yet."""
+
+    def look() -> str:
+        names = [item["id"] for item in site.ask("GET", "consumers")["items"]]
+        found = [
+            name
+            for name in names
+            if name.startswith("principal:") and thief.source in str(site.ask("GET", f"consumers/{name}"))
+        ]
+        return found[0] if len(found) == 1 else ""
+
+    return wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer")
+
+
+def test_the_collector_is_gone_and_the_sensor_lifts(site: Site, honest: list[Loop]) -> None:
+    thief = site.open_caller()
+    site.block(THIEF, seconds=3_600)
+    assert thief.call() == "reset"
+    collector = site.product._running["collector"]
+    os.kill(collector.pid, signal.SIGSTOP)  # A partition: the stream stands, nobody answers.
+    try:
+        time.sleep(1)
+        assert thief.call() == "reset"
+    finally:
+        os.kill(collector.pid, signal.SIGCONT)
+    site.lift_all()
+
+
+def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest: list[Loop]) -> None:
+    thief = site.open_caller()
+    site.block(THIEF, seconds=3_600)
+    assert thief.call() == "reset"
+    sensor = site.product._running["sensor"]
+    os.kill(sensor.pid, signal.SIGSTOP)
+    try:
+        # The kernel goes on for five seconds, and nobody resets: then everything passes.
+        wait_until(lambda: thief.call() == "200", 12, "a sensor that hangs stops nobody")
+    finally:
+        os.kill(sensor.pid, signal.SIGCONT)
+    wait_until(lambda: thief.call() == "reset", 10, "it goes on")
+    os.kill(sensor.pid, signal.SIGKILL)
+    sensor.process.wait()
+    wait_until(lambda: thief.call() == "200", 5, "a sensor that was killed stops nobody")

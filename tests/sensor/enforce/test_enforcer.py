@@ -1,0 +1,283 @@
+"""What a sensor enforces: within its own limits, for as long as it was asked, and never by itself."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_network
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sensor.calls import Role
+from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
+from sensor.enforce.enforcer import ALIVE_SECONDS, Enforcer
+from sensor.enforce.limits import EnforceLimits
+from sensor.enforce.reset import Connection
+from sensor.enforce.tables import Server, pack_network
+from sensor.kernel.stop_abi import ENFORCEMENT, SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
+from tests.sensor.clocks import FakeClock
+
+SECOND_NS = 1_000_000_000
+LIMITS = EnforceLimits(is_enabled=True, never_block=(ip_network("10.0.0.0/8"),), rules_max=3, orphan_seconds=60)
+
+
+class FakeKernel:
+    """Maps as dictionaries."""
+
+    def __init__(self) -> None:
+        self.maps: dict[str, dict[bytes, bytes]] = {}
+        self.stopped: dict[int, tuple[int, ...]] = {}
+
+    def update(self, name: str, elements: dict[bytes, bytes]) -> None:
+        self.maps.setdefault(name, {}).update(elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.maps[name].pop(key, None)
+
+    def counts(self) -> dict[int, tuple[int, ...]]:
+        return self.stopped
+
+    @property
+    def state(self) -> tuple[int, int, int, bytes]:
+        return ENFORCEMENT.unpack(self.maps.get("enforcement", {}).get(bytes(4), bytes(ENFORCEMENT.size)))  # type: ignore[return-value]
+
+
+class FakeWatch:
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Connection]] = []
+        self.failures: Counter[int] = Counter()
+        self.first_unix_ns: dict[int, int] = {}
+
+    def ask(self, slot: int, connection: Connection) -> bool:
+        self.asked.append((slot, connection))
+        return True
+
+    def stop(self) -> None: ...
+
+
+class Node:
+    """An enforcer with everything around it in a test's hands."""
+
+    def __init__(self, limits: EnforceLimits = LIMITS) -> None:
+        self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
+        self.switch, self.share = "", 0.0
+        self.servers = [Server(cgroup_id=7, port=8080, namespace="shop", workload="cart")]
+        self.enforcer = Enforcer(
+            limits=limits,
+            clock=self.clock,  # type: ignore[arg-type]
+            read_switch=lambda: self.switch,
+            history=SimpleNamespace(measure_share=lambda blocks: self.share),
+            list_servers=lambda: self.servers,
+        )
+        self.enforcer.set_key(1, b"k" * 16)
+        self.enforcer.begin(self.kernel, self.watch, "")  # type: ignore[arg-type]
+
+    def take(self, *blocks: Block) -> None:
+        self.enforcer.take(blocks, 5)
+
+    def blocked(self, name: str = "blocked_addresses") -> set[bytes]:
+        return set(self.kernel.maps.get(name, {}))
+
+    def reasons(self) -> dict[str, str]:
+        return {status.id: status.reason for status in self.enforcer.report().blocks}
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self.enforcer.tick()
+
+
+def address(text: str, id: str = "a", seconds: float = 100, **more: Any) -> Block:
+    return Block(id=id, kind=BlockKind.ADDRESS, network=ip_network(text), left_ms=int(seconds * 1_000), **more)
+
+
+def credential(value: int, id: str = "c", key_id: int = 1, **more: Any) -> Block:
+    return Block(id=id, kind=BlockKind.CREDENTIAL, hash=value, key_id=key_id, left_ms=100_000, **more)
+
+
+def mapped(text: str) -> bytes:
+    return pack_network(ip_network(text))[4:]
+
+
+def test_an_address_is_enforced_until_its_time_is_over() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", seconds=30))
+    assert node.blocked() == {mapped("203.0.113.7")}
+    generation, alive_ns, marks, secret = node.kernel.state
+    assert generation and marks == 0 and secret == b"k" * 16
+    assert alive_ns == node.clock.monotonic_ns() + int(ALIVE_SECONDS * SECOND_NS)
+    (expires_ns, is_scoped) = VERDICT.unpack(next(iter(node.kernel.maps["verdicts"].values())))
+    assert (expires_ns, is_scoped) == (node.clock.monotonic_ns() + 30 * SECOND_NS, 0)
+    node.pass_seconds(29)
+    assert node.blocked()
+    node.pass_seconds(2)
+    assert not node.blocked() and node.kernel.state[0] == 0
+
+
+def test_a_step_of_the_wall_clock_changes_nothing() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", seconds=30))
+    node.clock.step(1e9)
+    node.pass_seconds(1)
+    assert node.blocked()
+    node.clock.step(-2e9)
+    node.pass_seconds(30)
+    assert not node.blocked()
+
+
+def test_off_by_default() -> None:
+    node = Node(EnforceLimits())
+    node.take(address("203.0.113.7"))
+    assert not node.blocked()
+    assert "off in this sensor's settings" in node.reasons()["a"]
+    assert not node.enforcer.report().is_enabled
+
+
+def test_the_switch_lifts_and_enforces_again() -> None:
+    node = Node()
+    node.take(address("203.0.113.7"))
+    node.switch = "by the operator"
+    node.pass_seconds(1)
+    assert not node.blocked() and "by the operator" in node.reasons()["a"]
+    node.switch = ""
+    node.pass_seconds(1)
+    assert node.blocked()
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"),
+    [
+        (address("10.1.2.3"), "never blocked"),
+        (address("10.1.0.0/24"), "never blocked"),
+        (address("203.0.0.0/16"), "wider than /24"),
+        (address("2001:db8::/32"), "wider than /56"),
+        (address("203.0.113.7", seconds=100_000), "limit is 86400 s"),
+        (credential(9, key_id=2), "installation key 2"),
+    ],
+)
+def test_limits_no_collector_can_raise(block: Block, reason: str) -> None:
+    node = Node()
+    node.take(block)
+    assert reason in node.reasons()[block.id]
+    assert not node.enforcer.is_live and node.kernel.state[0] == 0
+
+
+def test_a_share_of_the_traffic_is_the_limit() -> None:
+    node = Node()
+    node.share = 0.6
+    node.take(address("203.0.113.7"))
+    assert "60% of this node's calls" in node.reasons()["a"]
+    node.share = 0.4
+    node.pass_seconds(1)
+    assert node.blocked()
+    node.share = 0.9  # It is blocked already, so this is not of its doing.
+    node.pass_seconds(1)
+    assert node.blocked()
+
+
+def test_a_flood_does_not_push_out_what_is_in_force() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", id="z"))
+    node.take(*(address(f"198.51.100.{n}", id=f"f{n}") for n in range(200)), address("203.0.113.7", id="z"))
+    assert len(node.blocked()) == 3 and mapped("203.0.113.7") in node.blocked()
+    assert sum("limit of 3 blocks" in reason for reason in node.reasons().values()) == 198
+
+
+def test_the_allow_list_goes_to_the_kernel_where_a_network_holds_one() -> None:
+    limits = replace(LIMITS, never_block=(ip_network("203.0.113.9/32"),))
+    node = Node(limits)
+    node.take(address("203.0.113.0/24"))
+    assert node.blocked("blocked_networks") == {pack_network(ip_network("203.0.113.0/24"))}
+    assert node.blocked("spared_networks") == {pack_network(ip_network("203.0.113.9/32"))}
+    assert node.kernel.state[2] == EnforcementMark.NETWORKS
+
+
+def test_scopes_follow_the_servers() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", scopes=(Scope(namespace="shop", workload="cart"),)))
+    slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_addresses"].values())))[0]
+    assert node.blocked("verdict_scopes") == {VERDICT_SCOPE.pack(7, slot, 8080)}
+    node.servers = [Server(cgroup_id=8, port=8080, namespace="shop", workload="cart")]
+    node.pass_seconds(1)
+    assert node.blocked("verdict_scopes") == {VERDICT_SCOPE.pack(8, slot, 8080)}
+
+
+def test_without_the_collector_it_lifts() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", seconds=10_000))
+    node.enforcer.on_connection(False)
+    node.pass_seconds(59)
+    assert node.blocked()
+    node.pass_seconds(2)
+    assert not node.blocked() and "away" in node.reasons()["a"]
+    node.enforcer.on_connection(True)
+    node.pass_seconds(1)
+    assert node.blocked()
+
+
+def test_the_end_lifts_everything() -> None:
+    node = Node()
+    node.take(address("203.0.113.7"), credential(9))
+    node.enforcer.end()
+    assert not node.blocked() and not node.blocked("blocked_credentials") and node.kernel.state[0] == 0
+
+
+def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7") -> tuple[Any, Any]:
+    exchange = SimpleNamespace(
+        connection=3, cgroup_id=7, remote_address=remote, remote_port=9, local_address="192.0.2.1", local_port=80
+    )
+    return exchange, SimpleNamespace(role=Role.SERVER, credential=credential, principal=principal)
+
+
+def test_a_principal_is_followed_to_a_new_token() -> None:
+    node = Node()
+    node.take(replace(credential(50), kind=BlockKind.PRINCIPAL, credentials=(51,)))
+    node.enforcer.see(*call(credential=52, principal=50), is_shared=False)
+    keys = {int.from_bytes(key, "little") for key in node.blocked("blocked_credentials")}
+    assert keys == {50, 51, 52}
+    assert [connection.remote_port for _, connection in node.watch.asked] == [9]
+    node.pass_seconds(1)
+    assert len(node.blocked("blocked_credentials")) == 3
+
+
+@pytest.mark.parametrize(("remote", "is_shared"), [("10.0.0.9", False), ("203.0.113.7", True)])
+def test_connections_of_others_are_spared_and_counted(remote: str, is_shared: bool) -> None:
+    node = Node()
+    node.take(credential(9))
+    node.enforcer.see(*call(credential=9, remote=remote), is_shared=is_shared)
+    assert not node.watch.asked
+    assert node.enforcer.report().blocks[0].spared_requests == 1
+
+
+def test_what_was_stopped_is_told_by_block() -> None:
+    node = Node()
+    node.take(address("203.0.113.7"))
+    slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_addresses"].values())))[0]
+    assert node.kernel.maps["stop_counts"][SLOT.pack(slot)] == bytes(STOP_COUNT.size)
+    node.kernel.stopped = {slot: (2, 5, 700, 1)}
+    node.watch.first_unix_ns[slot] = 8_000_000
+    status = node.enforcer.report().blocks[0]
+    assert (status.stopped_connections, status.stopped_bytes, status.spared_requests) == (2, 700, 1)
+    assert status.first_stop_unix_ms == 8
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        (address("203.0.113.7", id=""),),
+        (address("203.0.113.7"), address("203.0.113.8")),
+        (Block(id="a", kind=None),),
+        (Block(id="a", kind=BlockKind.ADDRESS),),
+        (Block(id="a", kind=BlockKind.CREDENTIAL),),
+        (address("203.0.113.7", scopes=(Scope(port=70_000),)),),
+        (credential(9, credentials=tuple(range(1, 66))),),
+        tuple(address("203.0.113.7", id=str(n)) for n in range(BLOCKS_LIMIT + 1)),
+    ],
+)
+def test_a_set_that_cannot_be_is_refused_whole(blocks: tuple[Block, ...]) -> None:
+    assert find_fault(blocks)
+
+
+def test_a_sound_set_has_no_fault() -> None:
+    assert not find_fault((address("203.0.113.7"), credential(9)))
