@@ -121,8 +121,6 @@ class CollectorSettings(BaseSettings):
 
     # Blocks begin only when a second person, who has the approval token, has approved them (docs/response.md).
     is_four_eyes: bool = False
-    # The deny lists of proxies, kept up to date there.
-    deny_list_dir: Path | None = None
 
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None

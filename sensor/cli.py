@@ -21,6 +21,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from sensor import enforcement_command
 from sensor.attach import Prepared, prepare_capture
 from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
@@ -64,6 +65,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
+    enforcement_command.register(app)
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
 

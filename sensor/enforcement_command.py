@@ -1,4 +1,4 @@
-"""`apidae enforcement off|on|status`: the local switch, which no collector can turn and a hanging sensor cannot miss."""
+"""`apidae enforcement off|on|status`: the local switch, which no collector turns and a hanging sensor cannot miss."""
 
 import json
 from collections.abc import Callable

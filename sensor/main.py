@@ -27,7 +27,8 @@ class Side:
 
 SIDES: Final = {
     "sensor": Side(
-        commands=("sensor", "enroll", "preflight", "pause", "resume", "replay"), modules=frozenset({"siphash24"})
+        commands=("sensor", "enroll", "preflight", "pause", "resume", "replay", "enforcement"),
+        modules=frozenset({"siphash24"}),
     ),
     "collector": Side(
         commands=(
@@ -43,6 +44,12 @@ SIDES: Final = {
             "coverage",
             "exposure",
             "sensors",
+            "block",
+            "approve",
+            "lift",
+            "blocks",
+            "ladder",
+            "schema",
         ),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
     ),

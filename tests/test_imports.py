@@ -76,6 +76,7 @@ ROOMS = {
             "exporter",
             "replay",
             "enroll_command",
+            "enforcement_command",
             "cli",
         ),
     ),
