@@ -50,6 +50,8 @@ SIDES: Final = {
             "blocks",
             "ladder",
             "schema",
+            "services",
+            "export",
         ),
         modules=frozenset({"chdb", "clickhouse_connect", "fastapi", "httpx", "jinja2", "starlette", "uvicorn"}),
     ),
