@@ -19,7 +19,7 @@ from sensor.aggregation.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumn
 from sensor.calls import Route, Service
 from sensor.facts import Facts
 from sensor.packed import encode_columns, encode_field
-from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs
+from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs, number_values
 
 PARTITIONS_COUNT: Final = 64
 BATCH_ROWS_LIMIT: Final = 10_000
@@ -101,7 +101,7 @@ class BatchConverter:
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
         """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""
         routes = columns.rows.routes
-        numbers, inverse = np.unique(routes, return_inverse=True)
+        numbers, _, inverse = number_values(routes)
         found = [self._find_route(columns.facts.find_route(number)) for number in numbers.tolist()]
         of_route = np.array(found, np.int64).reshape(-1, 2)
         partitions = of_route[inverse, 0]
@@ -150,7 +150,7 @@ class _Dictionaries:
 
     def index_media_types(self, numbers: NDArray[Any]) -> Index:
         """Indexes of media types of `Facts`."""
-        distinct, inverse = np.unique(numbers, return_inverse=True)
+        distinct, _, inverse = number_values(numbers)
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
 

@@ -24,6 +24,26 @@ def find_order(codes: NDArray[Any], bits: int) -> Index:
     return packed.astype(np.int64)
 
 
+def number_values(values: NDArray[Any]) -> tuple[NDArray[Any], Index, Index]:
+    """The different ones of integers that are not negative, ascending; the place of one of each; and for each value the
+    number of its own. What np.unique tells, in a third of the time, and in none where all are one."""
+    count = len(values)
+    if count and (values == values[0]).all():
+        return values[:1], np.zeros(1, np.int64), np.zeros(count, np.int64)
+    bits = int(np.max(values, initial=0)).bit_length()
+    # Low bits for which there is no room are left out of the sort; values that differ in nothing else are rare.
+    spare_bits = max(0, bits + (count - 1).bit_length() - 64) if count else 0
+    order = find_order(values >> values.dtype.type(spare_bits), bits - spare_bits)
+    ordered = values[order]
+    if spare_bits and (ordered[1:] < ordered[:-1]).any():
+        distinct, firsts, inverse = np.unique(values, return_index=True, return_inverse=True)
+        return distinct, firsts, inverse
+    starts = find_runs(ordered)
+    inverse = np.empty(count, np.int64)
+    inverse[order] = number_runs(starts, count)
+    return ordered[starts], order[starts], inverse
+
+
 def find_runs(values: NDArray[Any]) -> Index:
     """Where each run of equal values begins."""
     is_start = np.ones(len(values), np.bool_)

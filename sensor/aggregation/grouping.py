@@ -84,10 +84,10 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
     is_timed = is_final & (calls["flags"] & CallFlag.STREAM.value == 0)
     has_object = (calls["object"] > 0) & is_call
-    has_rare = not is_call.all() or bool(
-        (calls["flags"] & _RARE_FLAGS).any() or calls["body"].any() or calls["payload"].any()
-    )
-    sums = np.zeros((len(Sum) if has_rare else COMMON_SUMS, len(starts)), np.uint64)
+    has_rare = not is_call.all() or bool((calls["flags"] & _RARE_FLAGS).any())
+    has_bodies, has_payloads = bool(calls["body"].any()), bool(calls["payload"].any())
+    is_common = not (has_rare or has_bodies or has_payloads)
+    sums = np.zeros((COMMON_SUMS if is_common else len(Sum), len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
     durations_us = _clear(calls["duration_us"], is_timed)
     for place, values in (
@@ -123,7 +123,7 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         durations=count_values(timed_rows, durations_us, len(starts)),
         sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
-        data=_sum_bodies(sums, calls, rows, starts),
+        data=_sum_bodies(sums, calls, rows, starts) if has_bodies else _count_no_data(len(starts)),
         payloads=_sum_attacks(sums, calls, rows, starts),
     )
 
@@ -131,8 +131,10 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
 def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index) -> Ragged:
     """Write what bodies told; gives the kinds of data found."""
     known = calls["body"]
-    if not known.any():
-        return Ragged(np.zeros(len(starts), np.int32), np.empty(0, np.uint16), np.empty(0, np.uint32))
+    if (known == BodyFlag.ESTIMATED.value).all():  # Between two samples all are.
+        np.add.reduceat(calls["records"], starts, out=sums[Sum.RETURNED], dtype=np.uint64)
+        sums[Sum.RETURNED_CALLS] = sums[Sum.RETURNED_ESTIMATED] = sums[Sum.RECORDS]
+        return _count_no_data(len(starts))
     is_measured = known & BodyFlag.MEASURED.value > 0
     is_estimated = known & BodyFlag.ESTIMATED.value > 0
     for place, values in (
@@ -145,7 +147,11 @@ def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Ind
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     places = np.flatnonzero(calls["data"])
-    return count_bits(rows[places], calls["data"][places], len(starts))
+    return count_bits(rows[places], calls["data"][places], len(starts)) if len(places) else _count_no_data(len(starts))
+
+
+def _count_no_data(rows_count: int) -> Ragged:
+    return Ragged(np.zeros(rows_count, np.int32), np.empty(0, np.uint16), np.empty(0, np.uint32))
 
 
 def _sum_attacks(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index) -> Ragged:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sensor.runs import Index, find_order, find_runs
+from sensor.runs import Index, find_order, find_runs, number_values
 
 # Pairs remembered, 24 bytes each; those unused for longest are forgotten, a quarter at a time.
 PAIRS_LIMIT: Final = 65_536
@@ -33,7 +33,7 @@ class NumberMemory:
 
         `pairs` has the pair of each row; `rows` (ascending), `places` in time and `numbers` have an element a call.
         """
-        distinct, inverse = np.unique(pairs, return_inverse=True)
+        distinct, _, inverse = number_values(pairs)
         # A pair may have several rows (statuses): its calls are put together again, in their order in time.
         owners = inverse[rows]
         place_bits = int(np.max(places)).bit_length()

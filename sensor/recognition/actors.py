@@ -16,6 +16,7 @@ from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role,
 from sensor.exchange import name_address
 from sensor.facts import ActorFacts, Facts
 from sensor.recognition.mirror import Mirror, Profile
+from sensor.runs import number_values
 
 # Actors and connections remembered, each; dropped whole when full.
 REMEMBERED_MAX: Final = 65_536
@@ -71,7 +72,7 @@ class ActorTable:
         self._find_client = find_client
         self._generation = facts.generation
         self._actors: dict[int, int] = {}
-        self._connections: dict[int, int] = {}  # Number of its workload, by the key of a connection.
+        self._connections: dict[int, int] = {}  # Number of its workload, by the kernel's number of a connection.
         self._addresses: dict[int, str] = {}  # In words, of clients without a cgroup.
         self._workloads: list[str] = []
         self._numbers: dict[str, int] = {}
@@ -94,7 +95,7 @@ class ActorTable:
             if len(away):
                 workloads[away] = self._find_holders(records[away], times_ns[away])
         key = mix(key, workloads)
-        distinct, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        distinct, firsts, inverse = number_values(key)
         keys = distinct.tolist()
         indexes = list(map(self._actors.get, keys))
         missing = [place for place, index in enumerate(indexes) if index is None]
@@ -124,11 +125,13 @@ class ActorTable:
         self, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int64]:
         """Number of the workload at the client's end of each record."""
-        ids, places = np.unique(cgroups, return_inverse=True)
+        ids, _, places = number_values(cgroups)
         workloads = np.array([self._number_cgroup(cgroup_id) for cgroup_id in ids.tolist()], np.int64)[places]
         shared = np.flatnonzero(workloads < 0)
         if len(shared):
-            workloads[shared] = self._find_workloads(records[shared], cgroups[shared], is_server[shared])
+            if len(shared) < len(records):
+                records, cgroups, is_server = records[shared], cgroups[shared], is_server[shared]
+            workloads[shared] = self._find_workloads(records, cgroups, is_server)
         return workloads
 
     def _number_cgroup(self, cgroup_id: int) -> int:
@@ -142,8 +145,7 @@ class ActorTable:
     ) -> npt.NDArray[np.int64]:
         """The same, by the connections of shared cgroups."""
         ports = np.where(is_server, records["remote_port"], records["local_port"])
-        key = mix(_mix_addresses(records, cgroups), ports)
-        keys, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        keys, firsts, inverse = number_values(records["connection"])
         numbers = list(map(self._connections.get, keys.tolist()))
         for place in [place for place, number in enumerate(numbers) if number is None]:
             first = firsts[place]
@@ -156,9 +158,7 @@ class ActorTable:
 
     def _find_holders(self, records: Records, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The same, by who held the address all the time in which calls came from it."""
-        keys, places, inverse = np.unique(
-            _mix_addresses(records, records["family"]), return_index=True, return_inverse=True
-        )
+        keys, places, inverse = number_values(_mix_addresses(records, records["family"]))
         firsts, lasts = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
         np.minimum.at(firsts, inverse, times_ns)
         np.maximum.at(lasts, inverse, times_ns)

@@ -26,6 +26,7 @@ from sensor.recognition.actors import ActorTable, Identity, Records, mix
 from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import Mirror
+from sensor.runs import number_values
 
 # Server ends met in records; dropped whole when full.
 ENDS_MAX: Final = 16_384
@@ -112,11 +113,11 @@ class RecordConverter:
 
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
         """Route, hop and media type of recognised records; says which are not."""
-        numbers, places = np.unique(records["route"], return_inverse=True)
+        numbers, _, places = number_values(records["route"])
         taught = [self._mirror.routes.find(number) for number in numbers.tolist()]
         calls["route"] = self._take([self._facts.route(one.route) if one else NO_ROUTE for one in taught], places)
         calls["hop"] = self._take([int(one.root.hop) if one else 0 for one in taught], places)
-        pairs, pair_places = np.unique(places * _STATUSES + records["status"], return_inverse=True)
+        pairs, _, pair_places = number_values(places * _STATUSES + records["status"])
         types = []
         for pair in pairs.tolist():
             one = taught[pair // _STATUSES]
@@ -142,7 +143,7 @@ class RecordConverter:
             key = mix(key, some[name])
         for name in ("object", "number"):  # The server's address, where it was not recognised.
             key = mix(key, np.where(is_unlearned, some[name], 0))
-        _, firsts, inverse = np.unique(key, return_index=True, return_inverse=True)
+        _, firsts, inverse = number_values(key)
         found = [self._find_other(some[first], bool(is_unlearned[first])) for first in firsts.tolist()]
         calls["route"][places] = self._take([self._facts.route(route) for route, _ in found], inverse)
         calls["hop"][places] = self._take([int(hop) for _, hop in found], inverse)

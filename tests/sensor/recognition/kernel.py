@@ -2,6 +2,7 @@
 
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -188,6 +189,8 @@ class Kernel:
         record["time_ns"], record["cgroup_id"], record["role"] = call.time_ns, call.cgroup_id, call.role
         record["peer_cgroup_id"], record["status"], record["calls"] = call.peer_cgroup_id, call.status, 1
         record["local_port"], record["remote_port"] = call.local_port, call.remote_port
+        ends = f"{call.cgroup_id} {call.local_address}:{call.local_port} {call.remote_address}:{call.remote_port}"
+        record["connection"] = zlib.crc32(ends.encode())
         record["family"] = 4 if len(address) == 4 else 6
         record["client_address"] = np.frombuffer(address.ljust(16, b"\0"), np.uint8)
         client = call.peer_cgroup_id if is_server else call.cgroup_id
