@@ -1,6 +1,6 @@
 """From capture to pipeline: reads what came, teaches what was learned, and keeps the heads within their budget.
 
-Called from the loop every 25 to 200 ms. What was sent up whole is read at once. Records are read when a second of unix
+Called from the loop (sensor.rest). What was sent up whole is read at once. Records are read when a second of unix
 time has ended, just before the aggregator makes rows of it, or when many wait; counters once a second.
 """
 
@@ -65,16 +65,12 @@ class Intake:
         self._has_teaching_failed = False
         self.is_behind = False  # Events were left for the next turn.
 
-    async def read(self, *, is_all: bool = False) -> bool:
-        """What has come; `is_all`: whatever is there, and what only counters say. Says whether calls came whole, which
-        wait for the next turn to be learned."""
-        is_busy = False
+    async def read(self, *, is_all: bool = False) -> None:
+        """What has come; `is_all`: whatever is there, and what only counters say."""
         try:
             end_ns = self._clock.monotonic_ns() + TURN_NS
             while True:
-                exchanges = self._capture.read()
-                is_busy |= bool(exchanges)
-                self._pipeline.take(exchanges)
+                self._pipeline.take(self._capture.read())
                 self.teach()
                 await asyncio.sleep(0)
                 self.is_behind = self._capture.has_events()
@@ -91,9 +87,8 @@ class Intake:
             if not self._has_read_failed:
                 logger.exception("reading the capture failed; told once until it works again")
             self._has_read_failed = True
-            return False
-        self._has_read_failed = False
-        return is_busy
+        else:
+            self._has_read_failed = False
 
     def read_records(self, *, is_all: bool) -> None:
         """Records, where there is a batch of them or `is_all` asks for what there is."""

@@ -15,6 +15,7 @@ from sensor.pipeline import Describer
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import KernelMaps
 from sensor.recognition.records import OverflowTotals
+from sensor.rest import Bell
 from sensor.streams.exchange import StreamExchange
 from sensor.succession import Estate, Heir
 from sensor.uplink.state import InstallationKey
@@ -69,6 +70,19 @@ class Capture(KernelMaps, Protocol):
 
     def has_events(self) -> bool:
         """Whether `read` did not come to the end."""
+        ...
+
+    @property
+    def bell(self) -> Bell | None:
+        """Rings when something comes into a ring that was read; None where there is none, and who reads has to look."""
+        ...
+
+    def has_records(self) -> bool:
+        """Whether records wait."""
+        ...
+
+    def is_due(self) -> bool:
+        """Whether so many of them wait that `read_records` gives a batch."""
         ...
 
     def read_records(self, *, is_all: bool = False) -> Records:

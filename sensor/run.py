@@ -1,8 +1,9 @@
 """The sensor's life: first contact, capture, one loop that reads and sends, pause and resume, a clean end.
 
-Everything runs in one asyncio loop: every 25 ms (200 ms in quiet) it reads what capture has, describes and
-counts it in slices, and gives the spool what leaves; between slices the stream to the collector gets its turn. Only
-the control socket's thread and metrics' scrapes are outside, and they come in through the loop.
+Everything runs in one asyncio loop: each second, and every 25 ms while calls come whole (sensor.rest says when), it
+reads what capture has, describes and counts it in slices, and gives the spool what leaves; between slices the stream to
+the collector gets its turn. Only the control socket's thread and metrics' scrapes are outside, and they come in through
+the loop.
 """
 
 import asyncio
@@ -30,6 +31,7 @@ from sensor.parts import Capture, Enforcement, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor
+from sensor.rest import Rest, seconds_left
 from sensor.schemas.book import Schema, SchemaBook
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink
@@ -43,8 +45,6 @@ STOP_SECONDS: Final = 5.0
 LAST_WORD_SECONDS: Final = 0.1
 # Before capture is given away, calls that were recognised have so long to end.
 REST_SECONDS: Final = 0.5
-# The loop rests so many intervals at most while no call comes whole: records wait for their second to end anyway.
-QUIET_FACTOR: Final = 8
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
 # How often names are taken up that Kubernetes told after a call.
@@ -116,6 +116,7 @@ class Sensor:
         self._stopping = asyncio.Event()
         self._state = SensorState.CAPTURING
         self._intake: Intake | None = None
+        self._rest: Rest | None = None
 
     # Life
 
@@ -150,6 +151,8 @@ class Sensor:
     def stop(self) -> None:
         """End soon: what was counted is sent first, for at most 5 s."""
         self._stopping.set()
+        if self._rest is not None:
+            self._rest.end()
 
     async def _wait_first_contact(self, uplink: Uplink, welcome: asyncio.Task[None]) -> None:
         """Without an installation key nothing may be hashed, so nothing is captured before a collector has given
@@ -203,19 +206,23 @@ class Sensor:
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
-        rest_seconds = self._settings.poll_interval_seconds
+        assert self._capture is not None
+        rest = self._rest = Rest(self._capture, interval_seconds=self._settings.poll_interval_seconds)
+        try:
+            await self._take_turns(welcome, rest)
+        finally:
+            rest.close()
+
+    async def _take_turns(self, welcome: asyncio.Task[None], rest: Rest) -> None:
         while not self._stopping.is_set():
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
-            is_busy = await self._turn()
+            await self._turn()
             if self._intake is not None and self._intake.is_behind:
                 await asyncio.sleep(0)
                 continue
-            interval = self._settings.poll_interval_seconds
-            rest_seconds = interval if is_busy else min(2 * rest_seconds, QUIET_FACTOR * interval)
-            # A second's records become rows right after it. Cheaper than to wait for the event with a timeout, which
-            # makes a task each time.
-            await asyncio.sleep(min(rest_seconds, _seconds_left(self._clock.unix_ns())))
+            # A second's records become rows right after it.
+            await rest.wait(seconds_left(self._clock.unix_ns()))
 
     async def _keep_refreshing(self) -> None:
         next_refresh = time.monotonic() + self._settings.refresh_seconds
@@ -240,15 +247,14 @@ class Sensor:
             if self._describer is not None:
                 self._describer.check_services()
 
-    async def _turn(self) -> bool:
-        """One reading; says whether the next one should follow soon."""
+    async def _turn(self) -> None:
+        """One reading."""
         assert self._pipeline is not None and self._intake is not None
         if self._clock.check():
             self._intake.read_records(is_all=True)
             self._send(self._pipeline.step_clock())
-        is_busy = await self._intake.read()
+        await self._intake.read()
         self._send(self._pipeline.poll())
-        return is_busy
 
     async def _end(self, uplink: Uplink) -> None:
         was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
@@ -468,8 +474,3 @@ class Sensor:
 def _read_memory() -> int:
     """Resident set in bytes (proc_pid_statm(5))."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _seconds_left(unix_ns: int) -> float:
-    """To the end of the second of unix time, and a moment."""
-    return 1.001 - unix_ns % 1_000_000_000 / 1e9

@@ -67,6 +67,7 @@ ROOMS = {
             "environment",
             "preflight",
             "pipeline",
+            "rest",
             "parts",
             "enforcement",
             "intake",

@@ -3,7 +3,8 @@
 #ifndef APIDAE_EMIT_H
 #define APIDAE_EMIT_H
 
-#define NO_WAKEUP 1 /* BPF_RB_NO_WAKEUP: the sensor reads on a timer. */
+/* Of bpf_ringbuf_submit: who waits is woken, where the ring was read to its end (sensor/kernel/bell.py); a reader who is behind costs nothing. */
+#define WAKE_WAITING 0
 
 #define RESERVATION(SIZE) \
   struct event_##SIZE { \
@@ -24,8 +25,8 @@ static __always_inline void *reserve_1024(void) { return events.ringbuf_reserve(
 static __always_inline void *reserve_2048(void) { return events.ringbuf_reserve(sizeof(struct event_2048)); }
 static __always_inline void *reserve_8192(void) { return events.ringbuf_reserve(sizeof(struct event_8192)); }
 static __always_inline struct call_record *reserve_record(void) { return records.ringbuf_reserve(sizeof(struct call_record)); }
-static __always_inline void submit_record(struct call_record *record) { records.ringbuf_submit(record, NO_WAKEUP); }
-static __always_inline void submit(void *event) { events.ringbuf_submit(event, NO_WAKEUP); }
+static __always_inline void submit_record(struct call_record *record) { records.ringbuf_submit(record, WAKE_WAITING); }
+static __always_inline void submit(void *event) { events.ringbuf_submit(event, WAKE_WAITING); }
 
 /* Copies 1 <= n <= SIZE bytes of the packet behind the event's head. */
 #define FILL(SIZE) \

@@ -117,7 +117,7 @@ static __always_inline void send_out(const struct conn *c, struct frame_flow *f,
   asm volatile("" : "+r"(size));
   if (size > OUT_MAX)
     size = OUT_MAX;
-  if (frames.ringbuf_output(&f->event, sizeof(f->event) + size, NO_WAKEUP)) {
+  if (frames.ringbuf_output(&f->event, sizeof(f->event) + size, WAKE_WAITING)) {
     count(C_FRAMES_LOST);
     add_to(C_STREAMS_LOST, V(f->opened));
   } else {

@@ -152,7 +152,7 @@ COPY(16384)
 static __always_inline void *reserve_bytes_512(void) { return frames.ringbuf_reserve(sizeof(struct bytes_512)); }
 static __always_inline void *reserve_bytes_2048(void) { return frames.ringbuf_reserve(sizeof(struct bytes_2048)); }
 static __always_inline void *reserve_bytes_16384(void) { return frames.ringbuf_reserve(sizeof(struct bytes_16384)); }
-static __always_inline void submit_bytes(void *event) { frames.ringbuf_submit(event, NO_WAKEUP); }
+static __always_inline void submit_bytes(void *event) { frames.ringbuf_submit(event, WAKE_WAITING); }
 
 #define FILL_BYTES(SIZE) \
   do { \
@@ -246,7 +246,7 @@ static __always_inline int copy_packet(struct __sk_buff *skb) {
     e.flags |= closing == CLOSE_RESET ? S_RESET : 0;
     e.sequence = skb->cb[2] + (skb->len - start);
     e.length = e.covered = 0;
-    frames.ringbuf_output(&e, sizeof(e), NO_WAKEUP);
+    frames.ringbuf_output(&e, sizeof(e), WAKE_WAITING);
   }
   return release(&c->flow[direction]);
 }

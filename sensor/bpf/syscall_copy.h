@@ -61,7 +61,7 @@ static __always_inline void submit(void *event, u32 length, u32 size) {
   asm volatile("" : "+r"(length));
   length &= PART_MAX - 1;
   asm volatile("" : "+r"(length));
-  if (events.ringbuf_output(event, sizeof(struct syscall_event) + length, NO_WAKEUP)) {
+  if (events.ringbuf_output(event, sizeof(struct syscall_event) + length, WAKE_WAITING)) {
     count(Z_EVENTS_LOST, 1);
     count(Z_BYTES_LOST, size);
   } else {

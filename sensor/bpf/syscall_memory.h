@@ -6,7 +6,7 @@
 #define APIDAE_SYSCALL_MEMORY_H
 
 #define PEEKS_MAX 4 /* Pieces of a call's memory that are looked at for the first byte. */
-#define NO_WAKEUP 1 /* BPF_RB_NO_WAKEUP: the sensor reads on a timer. */
+#define WAKE_WAITING 0 /* As in emit.h. */
 
 /* How a system call names its memory. */
 enum way {

@@ -63,7 +63,7 @@ static __always_inline void put(struct session *s, struct message *m, u8 kind, u
   e->length = length;
   if (length < m->size)
     count(Z_UNCOPIED, m->size - length);
-  events.ringbuf_submit(e, NO_WAKEUP);
+  events.ringbuf_submit(e, WAKE_WAITING);
   s->is_told = 1;
   count(Z_EVENTS, 1);
   if (!s->bound)

@@ -26,6 +26,7 @@ from sensor.kernel.abi import (
     RECORD,
     Counter,
 )
+from sensor.kernel.bell import Bell
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
 from sensor.kernel.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
@@ -72,6 +73,7 @@ class Capture:
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
+        self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
         self._clock = clock
         self._meter = RunTimeMeter((program.ingress, program.egress))
         self._stage = StageCounter("exchange")
@@ -201,13 +203,21 @@ class Capture:
         """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
 
+    def has_records(self) -> bool:
+        """Whether there are some in their ring."""
+        return self._records.pending_bytes() > 0
+
+    def is_due(self) -> bool:
+        """Whether they are a batch."""
+        return self._records.pending_bytes() >= _RECORDS_DUE_BYTES
+
     def read_records(self, *, is_all: bool = False) -> Records:
         """Records of calls that the kernel recognised or could not send up, where there is a batch of them or `is_all`
         asks for what there is.
 
         They lie in the ring: call `release_records` when they are read, and keep none.
         """
-        if not is_all and self._records.pending_bytes() < _RECORDS_DUE_BYTES:
+        if not is_all and not self.is_due():
             return _NO_RECORDS
         return self._records.read(RECORDS_LIMIT)
 
@@ -325,6 +335,7 @@ class Capture:
         if not self._is_closed:
             self._freeze()
         self._meter.stop()
+        self.bell.close()
         self._program.close()
         self._ring.close()
         self._frames.close()

@@ -16,6 +16,7 @@ from sensor.conversations import Conversations, Verdict
 from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
+from sensor.kernel.bell import Bell
 from sensor.kernel.capture import READ_LIMIT, Records
 from sensor.kernel.port_counts import StreamCalls, read_port_counts
 from sensor.kernel.ring import Ring
@@ -35,6 +36,7 @@ class SyscallCapture:
     def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock) -> None:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
+        self.bell = Bell((program.maps["events"],))
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
@@ -72,6 +74,14 @@ class SyscallCapture:
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0
+
+    def has_records(self) -> bool:
+        """Never."""
+        return False
+
+    def is_due(self) -> bool:
+        """Never."""
+        return False
 
     def read_records(self, *, is_all: bool = False) -> Records:
         """None: this capture recognises no calls."""
@@ -177,6 +187,7 @@ class SyscallCapture:
         """Detaches and frees everything."""
         self._last_counters, self._last_coverage = self.syscall_counters(), self.coverage()
         self._is_closed = True
+        self.bell.close()
         self._program.close()
         self._ring.close()
 

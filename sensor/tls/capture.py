@@ -57,6 +57,9 @@ class TlsCapture:
             monotonic=time.monotonic,
         )
         self._split = PortSplit()
+        self.bell = below.bell
+        if self.bell is not None:
+            self.bell.watch(program.maps["events"])
         self._last_counters: list[int] = []
         self._is_closed = False
         self._is_attached = False
@@ -86,6 +89,14 @@ class TlsCapture:
     def has_events(self) -> bool:
         """Whether `read` did not come to the end."""
         return self._below.has_events() or self._ring.pending_bytes() > 0
+
+    def has_records(self) -> bool:
+        """Of the capture below."""
+        return self._below.has_records()
+
+    def is_due(self) -> bool:
+        """Of the capture below."""
+        return self._below.is_due()
 
     def read_records(self, *, is_all: bool = False) -> Records:
         """Of the capture below: TLS has none."""

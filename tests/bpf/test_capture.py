@@ -1,5 +1,6 @@
 """What the kernel side makes of real connections: calls, statuses and sizes, exact, whatever the segments."""
 
+import select
 import socket
 import threading
 import time
@@ -371,3 +372,28 @@ def test_a_quiet_connection_is_covered_while_it_is_open(capture: Capture, collec
     time.sleep(0.1)
     after = [count for count in capture.coverage() if count.port == port]
     assert [(count.connections, count.bytes) for count in after] == [(1, 2 * (len(sent) + len(answer)))]
+
+
+def test_a_reader_who_waits_is_told_of_the_first_event(capture: Capture, collect: Collect) -> None:
+    get, answer = request("GET", "/rung"), response(200)
+
+    def wait() -> bool:
+        watched = select.epoll()
+        watched.register(capture.bell.fd, select.EPOLLIN)
+        try:
+            return bool(watched.poll(5))
+        finally:
+            watched.close()
+
+    with serving(answering([len(get)], (answer,))) as port:
+        while capture.has_events():
+            capture.read()
+        capture.bell.arm(is_for_records=False)
+        talk(port, (get,), len(answer))
+        assert wait()
+        capture.bell.hush()
+        # Armed with something in the ring it rings at once: nothing slips between a reading and the waiting.
+        assert capture.has_events()
+        capture.bell.arm(is_for_records=False)
+        assert wait()
+        assert len(collect(port, 1)) == 1

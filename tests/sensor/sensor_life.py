@@ -74,6 +74,7 @@ class FakeCapture:
     """Gives what a test put in; `read` raises what it put in instead."""
 
     limitation = ""
+    bell = None
     is_inherited = False
 
     @property
@@ -100,6 +101,12 @@ class FakeCapture:
 
     def has_events(self) -> bool:
         return bool(self.waiting)
+
+    def has_records(self) -> bool:
+        return bool(len(self.records))
+
+    def is_due(self) -> bool:
+        return self.has_records()
 
     def read_records(self, *, is_all: bool = False) -> np.ndarray:
         return self.records

@@ -1,0 +1,119 @@
+"""How the loop waits between two turns: till the kernel has something to tell, or the second of unix time has ended.
+
+What was sent up whole is to be read soon, for the kernel learns from it; but not at each event. So a turn comes a
+moment after the first event that follows a rest, when the call is probably over, and else `interval_seconds` after the
+last turn. Records wait for their second to end; that their ring does not fill is looked after without a turn. Where
+nobody speaks HTTP the sensor sleeps from second to second.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol
+
+# From the first event to the turn: calls that take no longer are read whole.
+SETTLE_SECONDS: Final = 0.005
+# While there are records in their ring, it is looked at so often: 8 MB of them take a busy node far longer.
+CHECK_SECONDS: Final = 0.2
+
+
+class Bell(Protocol):
+    """`sensor.kernel.bell.Bell`."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def watch(self, map_fd: int) -> None: ...
+
+    def arm(self, *, is_for_records: bool) -> None: ...
+
+    def hush(self) -> None: ...
+
+
+class Rings(Protocol):
+    """What a rest needs of `sensor.parts.Capture`."""
+
+    @property
+    def bell(self) -> Bell | None: ...
+
+    def has_events(self) -> bool: ...
+
+    def has_records(self) -> bool: ...
+
+    def is_due(self) -> bool: ...
+
+
+class Rest:
+    """Waits for one loop. Without a bell it looks every `interval_seconds`."""
+
+    def __init__(self, rings: Rings, *, interval_seconds: float, monotonic: Callable[[], float] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._rings = rings
+        self._interval_seconds = interval_seconds
+        self._now = monotonic or self._loop.time
+        self._rung: asyncio.Future[None] | None = None
+        self._is_ended = False
+        self._last_turn = self._now()
+        if rings.bell is not None:
+            self._loop.add_reader(rings.bell.fd, self._ring)
+
+    def end(self) -> None:
+        """The wait in hand, and each that follows, is over at once."""
+        self._is_ended = True
+        if self._rung is not None:
+            _finish(self._rung)
+
+    def close(self) -> None:
+        """Before capture is closed."""
+        if self._rings.bell is not None:
+            self._loop.remove_reader(self._rings.bell.fd)
+
+    async def wait(self, seconds: float) -> None:
+        """Till a turn is worth its while, `seconds` at most."""
+        start = self._now()
+        end = start + seconds
+        await self._wait_for_news(end)
+        # Never sooner after the last turn than the interval, nor before a short call can be over.
+        turn = max(self._last_turn + self._interval_seconds, min(self._now() + SETTLE_SECONDS, end))
+        if (left := turn - self._now()) > 0 and not self._is_ended:
+            await asyncio.sleep(left)
+        self._last_turn = self._now()
+
+    async def _wait_for_news(self, end: float) -> None:
+        rings = self._rings
+        while not self._is_ended and (left := end - self._now()) > 0:
+            if rings.has_events() or rings.is_due():
+                return
+            if rings.bell is None:
+                await asyncio.sleep(min(left, self._interval_seconds))
+            elif rings.has_records():
+                await self._wait_for_bell(min(left, CHECK_SECONDS), is_for_records=False)
+            else:
+                await self._wait_for_bell(left, is_for_records=True)
+
+    async def _wait_for_bell(self, seconds: float, *, is_for_records: bool) -> None:
+        assert self._rings.bell is not None
+        # A future and a timer: a wait with a timeout makes a task each time.
+        self._rung = rung = self._loop.create_future()
+        timer = self._loop.call_later(seconds, _finish, rung)
+        self._rings.bell.arm(is_for_records=is_for_records)
+        try:
+            await rung
+        finally:
+            timer.cancel()
+            self._rung = None
+
+    def _ring(self) -> None:
+        assert self._rings.bell is not None
+        self._rings.bell.hush()
+        if self._rung is not None:
+            _finish(self._rung)
+
+
+def seconds_left(unix_ns: int) -> float:
+    """To the end of the second of unix time, and a moment."""
+    return 1.001 - unix_ns % 1_000_000_000 / 1e9
+
+
+def _finish(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)

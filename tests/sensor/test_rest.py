@@ -1,0 +1,134 @@
+"""When a turn comes: soon after the first event, never too often, and once a second where nothing happens."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+
+from sensor.rest import CHECK_SECONDS, SETTLE_SECONDS, Rest
+
+INTERVAL = 0.05
+
+
+class Bell:
+    """A pipe: `ring` writes to it."""
+
+    def __init__(self) -> None:
+        self.fd, self._end = os.pipe()
+        self.armed: list[bool] = []
+
+    def watch(self, map_fd: int) -> None:
+        raise NotImplementedError
+
+    def arm(self, *, is_for_records: bool) -> None:
+        self.armed.append(is_for_records)
+
+    def ring(self) -> None:
+        os.write(self._end, b"!")
+
+    def hush(self) -> None:
+        os.read(self.fd, 1)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self._end)
+
+
+class Rings:
+    """Events and records as a test says."""
+
+    def __init__(self, bell: Bell | None) -> None:
+        self.bell = bell
+        self.events = self.records = self.due = False
+
+    def has_events(self) -> bool:
+        return self.events
+
+    def has_records(self) -> bool:
+        return self.records
+
+    def is_due(self) -> bool:
+        return self.due
+
+
+def play(act: Callable[[Rest, Rings, Bell], Awaitable[None]]) -> None:
+    async def main() -> None:
+        bell = Bell()
+        rings = Rings(bell)
+        rest = Rest(rings, interval_seconds=INTERVAL)
+        await act(rest, rings, bell)
+        rest.close()
+        bell.close()
+
+    asyncio.run(main())
+
+
+async def measure(rest: Rest, seconds: float) -> float:
+    start = time.monotonic()
+    await rest.wait(seconds)
+    return time.monotonic() - start
+
+
+def test_nothing_happens_for_as_long_as_was_asked() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        assert 0.3 <= await measure(rest, 0.3) < 0.6
+        assert bell.armed == [True]
+
+    play(act)
+
+
+def test_the_first_event_after_a_rest_ends_it_a_moment_later() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        def happen() -> None:
+            rings.events = True
+            bell.ring()
+
+        asyncio.get_running_loop().call_later(0.2, happen)
+        assert 0.2 + SETTLE_SECONDS <= await measure(rest, 5) < 1
+
+    play(act)
+
+
+def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        rings.events = True
+        await rest.wait(1)
+        assert INTERVAL - 0.001 <= await measure(rest, 1) < 0.5
+        assert not bell.armed
+
+    play(act)
+
+
+def test_records_alone_are_looked_at_and_end_the_rest_when_they_are_a_batch() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        def happen(is_due: bool) -> None:
+            rings.records, rings.due = True, is_due
+
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, happen, False)
+        loop.call_later(0.02, bell.ring)
+        loop.call_later(CHECK_SECONDS / 2, happen, True)
+        assert CHECK_SECONDS / 2 < await measure(rest, 5) < 2 * CHECK_SECONDS
+        assert bell.armed == [True, False]
+
+    play(act)
+
+
+def test_an_end_ends_the_wait_in_hand_and_all_that_follow() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        asyncio.get_running_loop().call_later(0.05, rest.end)
+        assert await measure(rest, 5) < 1
+        assert await measure(rest, 5) < 0.5
+
+    play(act)
+
+
+def test_without_a_bell_it_looks_at_each_interval() -> None:
+    async def main() -> None:
+        rings = Rings(None)
+        rest = Rest(rings, interval_seconds=INTERVAL)
+        asyncio.get_running_loop().call_later(0.1, setattr, rings, "events", True)
+        assert 0.1 <= await measure(rest, 5) < 1
+        rest.close()
+
+    asyncio.run(main())
