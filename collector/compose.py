@@ -50,6 +50,8 @@ from collector.respond.preview import Previewer
 from collector.respond.responder import Responder
 from collector.schemas.queue import SchemaQueue
 from collector.sensors import SensorRegistry, SensorStatus
+from collector.specs.keeper import SpecKeeper
+from collector.specs.table import SpecTable
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
 from collector.store.writer import StoreWriter
@@ -88,6 +90,7 @@ class Collector:
     responder: Responder
     answers: Answers
     approval_token: Token | None
+    specs: SpecKeeper
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
@@ -246,6 +249,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         responder=responder,
         answers=answers,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
+        specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
         clusters=_compose_clusters(settings, store),
     )
 

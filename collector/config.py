@@ -121,6 +121,8 @@ class CollectorSettings(BaseSettings):
 
     # Blocks begin only when a second person, who has the approval token, has approved them (docs/response.md).
     is_four_eyes: bool = False
+    # API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files.
+    spec_paths: tuple[Path, ...] = ()
 
     # Where alerts go besides the API.
     webhook_url: SecretStr | None = None
@@ -139,7 +141,12 @@ class CollectorSettings(BaseSettings):
         return value
 
     @field_validator(
-        "consumer_order", "other_clusters", "tls_server_names", "kubernetes_enrollment_accounts", mode="before"
+        "consumer_order",
+        "other_clusters",
+        "tls_server_names",
+        "kubernetes_enrollment_accounts",
+        "spec_paths",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: object) -> object:

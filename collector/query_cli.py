@@ -72,6 +72,7 @@ ENDPOINT_COLUMNS = _columns(
     ("data", "bodies.data_classes", 3),
     ("records", "bodies.records_returned", 6),
     ("exposure", "exposure.level", 4),
+    ("spec", "spec.status", 6),
     ("namespace", "service.namespace", 6),
     ("kind", "kubernetes.kind", 8),
     ("image", "container_image_name", 8),
@@ -205,6 +206,7 @@ def register(app: typer.Typer) -> None:
         tier: str = "",
         auth: str = "",
         protocol: Annotated[str, typer.Option(help="http/1.1, http/2, grpc, websocket, ..")] = "",
+        spec: Annotated[str, typer.Option(help="documented, shadow, zombie or none.")] = "",
         sort: str = "calls",
         since: SinceOption = "24h",
         limit: LimitOption = 50,
@@ -214,7 +216,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List the endpoints of the inventory."""
         filters = {"q": query, "method": method, "service": service, "host": host, "tier": tier, "auth": auth}
-        filters |= {"namespace": namespace, "label": label}
+        filters |= {"namespace": namespace, "label": label, "spec": spec}
         asked = {**filters, "protocol": protocol, "sort": sort, "since": since, "limit": str(limit)}
         _print(fetch(url, token, "endpoints", asked)["items"], ENDPOINT_COLUMNS, output)
 
@@ -339,6 +341,11 @@ def act(
 def put(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON answer of a PUT; fails as `fetch` does."""
     return _exchange(url, token, path, {"method": "PUT", "json": dict(body)}, None)
+
+
+def remove(url: str, token: str, path: str) -> dict[str, Any]:
+    """The JSON answer of a DELETE; fails as `fetch` does."""
+    return _exchange(url, token, path, {"method": "DELETE"}, None)
 
 
 def _exchange(

@@ -43,6 +43,7 @@ CAP_SECONDS = 60.0
 # Routes are looked at among their siblings soon after they came, and all of them now and then, for calls tell more.
 GROUP_SECONDS = 10.0
 GROUP_ALL_SECONDS = 600.0
+SPEC_SECONDS = 60.0  # How often API descriptions are looked at.
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
@@ -215,6 +216,7 @@ class _Life:
             notifiers=collector.notifiers.members,
             responder=collector.responder,
             approval_token=collector.approval_token.value if collector.approval_token else None,
+            specs=collector.specs,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
@@ -288,10 +290,11 @@ class _Life:
 
     async def _keep_house(self) -> None:
         """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
-        Each minute: disk cap, old segments. Each ten seconds, new routes among their siblings.
+        Each minute: disk cap, old segments, API descriptions. Each ten seconds, new routes among their siblings.
         """
         cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
         group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
+        judge = Interval(SPEC_SECONDS)
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(self._collector.flush_reports)
@@ -304,6 +307,8 @@ class _Life:
                 self._ingest.change_keys(self._keys)
             if group.take():
                 await self._do(partial(self._collector.catalogue.group, is_all=group_all.take()))
+            if judge.take():
+                await self._do(self._collector.specs.look)
             if cap.take():
                 await self._do(self._enforce_cap)
 

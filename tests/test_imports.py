@@ -94,6 +94,7 @@ ROOMS = {
             "app",
             "query_cli",
             "schema_cli",
+            "spec_cli",
             "block_cli",
             "trust_cli",
         ),

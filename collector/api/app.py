@@ -25,17 +25,20 @@ from collector.api.routes.health import Metrics, Readiness, build_health_routes,
 from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.notifiers import build_notifier_routes
 from collector.api.routes.schemas import build_schema_routes
+from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory
-from collector.inventory.reader import Reader
 from collector.inventory.watch import Watch
 from collector.respond.responder import Responder
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.schemas.reader import SchemaInventory
+from collector.specs.keeper import SpecKeeper
+from collector.specs.report import SpecReporter
+from collector.specs.table import SpecTable, Store
 from collector.ui.page import build_page_routes
 from collector.ui.schema_view import SchemaSource
 
@@ -79,7 +82,7 @@ class ApiSettings:
 
 def build_app(
     *,
-    store: Reader,
+    store: Store,
     alerts: AlertRepository,
     settings: ApiSettings,
     clock: Callable[[], float],
@@ -89,12 +92,14 @@ def build_app(
     notifiers: Sequence[Notifier] = (),
     responder: Responder | None = None,
     approval_token: str | None = None,
+    specs: SpecKeeper | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
     gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where
-    alerts go; without a `responder` nobody is blocked, and `approval_token` is the second person's.
+    alerts go; without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges
+    endpoints by their descriptions, and is one of its own where none is given.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who)
@@ -137,6 +142,10 @@ def build_app(
         inside.include_router(build_ladder_routes(responder=responder))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
+    table = SpecTable(store, clock)
+    keeper = specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
+    reporter = SpecReporter(store=store, table=table, schemas=schemas)
+    inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
     inside.include_router(build_watch_routes(watch=watch))
     inside.include_router(measured)
     inside.include_router(_build_openapi_route(app))

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
+from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.consumer import ConsumerKind
@@ -176,6 +177,7 @@ class EndpointModel(Model):
     request_content_types: tuple[str, ...]
     response_content_types: tuple[str, ...]
     exposure: ExposureModel
+    spec: EndpointSpecModel = Field(description="What API descriptions say of it.")
     kubernetes: WorkloadModel | None = Field(description="Null where the service is of no Kubernetes workload.")
     container_image_name: str = Field(
         description="Image of a container on a plain host (OpenTelemetry's container.image.name); empty where unknown.",

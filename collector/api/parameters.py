@@ -25,6 +25,7 @@ from collector.inventory.question import (
     Order,
 )
 from collector.inventory.span import Since, span_since
+from collector.inventory.spec_status import SpecStatus
 from collector.protocols import Protocol
 
 MUTE_SECONDS_MAX = 90 * 86_400  # Longer than that is `expected`.
@@ -88,6 +89,7 @@ class EndpointParameters(SpanParameters):
         examples=["none"],
     )
     protocol: Protocol | None = Field(default=None, description="Spoken by some of the calls.")
+    spec: SpecStatus | None = Field(default=None, description="What API descriptions say of it.")
     sort: EndpointSort = EndpointSort.CALLS
     order: Order | None = Field(
         default=None, description="Default: names A to Z, coverage least first, all else most first."
@@ -109,6 +111,7 @@ class EndpointParameters(SpanParameters):
             tier=self.tier,
             authentication=self.auth,
             protocol=self.protocol,
+            spec=self.spec,
             sort=self.sort,
             order=self.order or NATURAL_ORDER[self.sort],
             limit=self.limit,

@@ -7,6 +7,7 @@ from collector.inventory.bodies import Bodies
 from collector.inventory.exposure import Exposure
 from collector.inventory.histogram import Percentiles
 from collector.inventory.peers import Holder
+from collector.inventory.spec_status import NO_SPEC, EndpointSpec
 from collector.inventory.workloads import Workload
 from collector.protocols import Protocol
 from collector.rows import Service
@@ -162,6 +163,7 @@ class Endpoint:
     exposure: Exposure
     # Who was at the address called, of an endpoint that is known by its address only (seen at the client).
     called: tuple[Holder, ...]
+    spec: EndpointSpec = NO_SPEC
     kubernetes: Workload | None = None  # What was deployed; None where it is not known, or of no Kubernetes.
     # Of a service that is a container on a plain host; empty where it is none or not known.
     container_image_name: str = ""

@@ -49,6 +49,7 @@ from collector.inventory.reader import Reader, select
 from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
+from collector.inventory.spec_status import NO_SPEC, read_specs
 from collector.inventory.workloads import ContainerImage, Workload, read_workloads
 from collector.protocols import name_protocols
 from collector.rows import Service
@@ -155,7 +156,8 @@ class EndpointInventory:
         calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
-        return {
+        specs = read_specs(self._reader, services)
+        measured = {
             row["id"]: _read_endpoint(
                 row,
                 span,
@@ -167,6 +169,7 @@ class EndpointInventory:
             )
             for row in rows
         }
+        return {name: replace(endpoint, spec=specs.get(name, NO_SPEC)) for name, endpoint in measured.items()}
 
 
 def _read_service(row: Mapping[str, Any]) -> Service:

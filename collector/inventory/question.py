@@ -6,6 +6,7 @@ from enum import StrEnum
 from collector.inventory.cursor import digest_question
 from collector.inventory.endpoint import AuthenticationLevel, Tier
 from collector.inventory.span import Span
+from collector.inventory.spec_status import SpecStatus
 from collector.protocols import Protocol
 
 LIMIT_DEFAULT = 50
@@ -64,6 +65,7 @@ class EndpointQuestion:
     tier: Tier | None = None
     authentication: AuthenticationLevel | str = ""
     protocol: Protocol | None = None
+    spec: SpecStatus | None = None
     sort: EndpointSort = EndpointSort.CALLS
     order: Order = Order.DESCENDING
     limit: int = LIMIT_DEFAULT
@@ -90,6 +92,7 @@ class EndpointQuestion:
             self.tier or "",
             self.authentication,
             self.protocol or "",
+            self.spec or "",
             self.sort,
             self.order,
         )

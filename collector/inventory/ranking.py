@@ -29,6 +29,7 @@ from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.question import EndpointQuestion, EndpointSort, Order
 from collector.inventory.span import Rollup, Span
+from collector.inventory.spec_status import OF_NO_STATUS, OF_STATUS, SpecStatus
 from collector.inventory.workloads import condition_on_label
 from collector.protocols import BITS
 
@@ -182,6 +183,9 @@ def _read_filters(question: EndpointQuestion) -> _Conditions:
         condition, parameters = condition_on_label(question.label)
         asked.names.append(condition)
         asked.parameters |= parameters
+    if question.spec is not None:
+        asked.names.append(OF_NO_STATUS if question.spec is SpecStatus.NONE else OF_STATUS)
+        asked.parameters["spec"] = question.spec.value
     if question.tier is not None:
         asked.figures.append(f"{_TIERS} = {{tier:String}}")
         asked.needs |= {"success", "client_error"}

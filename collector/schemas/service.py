@@ -57,9 +57,12 @@ def list_described(reader: Reader, service: str) -> tuple[Described, ...]:
     return tuple(_read(row) for row in rows)
 
 
-def list_all(reader: Reader) -> tuple[Described, ...]:
-    """The same of all services. Raises StoreError."""
-    return tuple(_read(row) for row in select(reader, _ENDPOINTS.format(condition="1")))
+def list_some(reader: Reader, ids: list[str]) -> tuple[Described, ...]:
+    """The same of some endpoints. Raises StoreError."""
+    if not ids:
+        return ()
+    statement = _ENDPOINTS.format(condition="endpoint_id IN {ids:Array(String)}")
+    return tuple(_read(row) for row in select(reader, statement, {"ids": ids}))
 
 
 def _read(row: Mapping[str, Any]) -> Described:

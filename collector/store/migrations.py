@@ -13,6 +13,7 @@ from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REV
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.schemas import SCHEMAS
 from collector.store.tables.sensors import EVICTIONS, SENSORS
+from collector.store.tables.specs import ENDPOINT_SPECS, SPECS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
 __all__ = ["TABLES", "Layout", "render_statements"]
@@ -39,6 +40,8 @@ TABLES = (
     WORKLOADS,
     SCHEMAS,
     FORMER_NAMES,
+    SPECS,
+    ENDPOINT_SPECS,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

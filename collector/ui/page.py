@@ -24,6 +24,7 @@ from collector.inventory.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.span import Since, series_span, span_since
+from collector.inventory.spec_status import SpecStatus
 from collector.inventory.watch import Watch
 from collector.protocols import Protocol
 from collector.respond.responder import Responder
@@ -114,7 +115,7 @@ class _Page:
         sensors = self.watch.list_sensors()
         covered = self.coverage.read_coverage().cluster
         alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = ("q", "method", "service", "host", "namespace", "label", "tier", "auth", "protocol")
+        filters = ("q", "method", "service", "host", "namespace", "label", "tier", "auth", "protocol", "spec")
         return {
             "question": question,
             "page": page,
@@ -132,6 +133,7 @@ class _Page:
             "authentications": AUTHENTICATIONS,
             "protocols": tuple(Protocol),
             "spans": tuple(Since),
+            "specs": tuple(SpecStatus),
         }
 
     def _is_quiet(self, muted_until: float | None, is_expected: bool) -> bool:

@@ -143,9 +143,7 @@ def _probe(
     return Sites(library=library, sites=tuple(sites.values()))
 
 
-def _probe_function(
-    elf: Elf, function: Function, probed: Probed, convention: Convention
-) -> Iterable[Site] | None:
+def _probe_function(elf: Elf, function: Function, probed: Probed, convention: Convention) -> Iterable[Site] | None:
     """Sites of one function; None where its returns are not all known."""
     instructions = disassemble(elf.read_code(function.address, function.size), function.address)
     if instructions is None:

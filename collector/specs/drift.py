@@ -1,0 +1,261 @@
+"""How an endpoint differs from its description: what was seen of it and its operation in, `Drift`s out; pure.
+
+What was not seen proves nothing: only what was seen and is not described is told, and fields that are said to be
+required and were missing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from collector.inventory.endpoint import FULL_COVERAGE
+from collector.schemas.merging import FieldNode, Part, PartSchema
+from collector.schemas.reader import EndpointSchema
+from collector.specs.document import Json, Spec, SpecOperation
+
+DEPTH_MAX: Final = 8
+DRIFTS_MAX: Final = 200  # Of one endpoint.
+MIN_MISSING_SHARE: Final = 0.99  # Of the whole objects, fewer than that had a field that is required.
+MIN_OBJECTS: Final = 3
+# Their values are text, whatever they look like.
+_UNTYPED: Final = frozenset(("application/x-www-form-urlencoded", "multipart/form-data", "text/csv"))
+
+
+class DriftKind(StrEnum):
+    """In what an endpoint differs."""
+
+    UNDOCUMENTED_PARAMETER = "undocumented_parameter"
+    UNDOCUMENTED_STATUS = "undocumented_status"
+    UNDOCUMENTED_MEDIA_TYPE = "undocumented_media_type"
+    UNDOCUMENTED_FIELD = "undocumented_field"
+    OTHER_TYPE = "other_type"
+    MISSING_FIELD = "missing_field"
+    WEAKER_AUTHENTICATION = "weaker_authentication"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """One difference. `place`: query, cookie, request, `2xx response` ..; `name`: the parameter, field or status."""
+
+    kind: DriftKind
+    place: str
+    name: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is compared. `statuses`: calls by code; `authenticated_share` of the 2xx calls that could be judged."""
+
+    schema: EndpointSchema
+    statuses: Mapping[int, int]
+    authenticated_share: float | None
+
+
+def find_drift(seen: Seen, operation: SpecOperation, spec: Spec) -> tuple[Drift, ...]:
+    """Differences, in a fixed order."""
+    found = [
+        *_compare_authentication(seen, operation),
+        *_compare_statuses(seen, operation),
+        *_compare_parameters(seen.schema, operation),
+    ]
+    for part in seen.schema.parts:
+        if part.part is Part.REQUEST_BODY:
+            found += _compare_body(part, "request", operation.bodies, spec, is_response=False)
+        elif part.part is Part.RESPONSE_BODY:
+            described = _find_class(operation, part.status_class)
+            if described is not None:
+                place = f"{part.status_class}xx response"
+                found += _compare_body(part, place, described, spec, is_response=True)
+    return tuple(found[:DRIFTS_MAX])
+
+
+def _compare_authentication(seen: Seen, operation: SpecOperation) -> Iterable[Drift]:
+    share = seen.authenticated_share
+    if operation.requires_authentication and share is not None and share < FULL_COVERAGE:
+        yield Drift(
+            kind=DriftKind.WEAKER_AUTHENTICATION,
+            place="request",
+            name="credentials",
+            sentence=f"Credentials are required, and {1 - share:.0%} of the calls that were served had none.",
+        )
+
+
+def _compare_statuses(seen: Seen, operation: SpecOperation) -> Iterable[Drift]:
+    codes = operation.responses
+    if "default" in codes or not codes:
+        return
+    for code, calls in sorted(seen.statuses.items()):
+        if code >= 100 and str(code) not in codes and f"{code // 100}XX" not in {one.upper() for one in codes}:
+            yield Drift(
+                kind=DriftKind.UNDOCUMENTED_STATUS,
+                place="response",
+                name=str(code),
+                sentence=f"Status {code} was answered {calls} times and is not described.",
+            )
+
+
+def _compare_parameters(schema: EndpointSchema, operation: SpecOperation) -> Iterable[Drift]:
+    for part, place in ((Part.QUERY, "query"), (Part.COOKIE, "cookie")):
+        known = {one.name for one in operation.parameters if one.place == place}
+        bases = {name.partition("[")[0] for name in known}
+        if place == "cookie" and not known:
+            continue  # Cookies of a session and of a browser are nobody's parameters.
+        for one in schema.find(part):
+            for name in sorted(one.root.children):
+                if not name.startswith("{") and name not in known and name.partition("[")[0] not in bases:
+                    yield Drift(
+                        kind=DriftKind.UNDOCUMENTED_PARAMETER,
+                        place=place,
+                        name=name,
+                        sentence=f"The {place} parameter {name} was sent and is not described.",
+                    )
+
+
+def _find_class(operation: SpecOperation, status_class: int) -> Mapping[str, Json] | None:
+    """Schemas by media type of all responses of a class; None where it is not described."""
+    found: dict[str, Json] = {}
+    is_known = False
+    for code, content in operation.responses.items():
+        if code == "default" or code[:1] == str(status_class):
+            is_known = True
+            for kind, schema in content.items():
+                found[kind] = {"anyOf": [found[kind], schema]} if kind in found else schema
+    return found if is_known else None
+
+
+def _compare_body(
+    part: PartSchema, place: str, described: Mapping[str, Json], spec: Spec, *, is_response: bool
+) -> list[Drift]:
+    schema = _find_media_type(described, part.media_type)
+    if schema is None:
+        if not described:
+            return []
+        sentence = f"Bodies of {part.media_type or 'no media type'} were seen, which is not described."
+        return [Drift(kind=DriftKind.UNDOCUMENTED_MEDIA_TYPE, place=place, name=part.media_type, sentence=sentence)]
+    found: list[Drift] = []
+    _compare(part.root, schema, place, "", spec, found, 0, is_response)
+    if part.media_type in _UNTYPED:
+        return [one for one in found if one.kind is not DriftKind.OTHER_TYPE]
+    return found
+
+
+def _find_media_type(described: Mapping[str, Json], media_type: str) -> Json | None:
+    for kind in (media_type, media_type.partition("/")[0] + "/*", "*/*"):
+        if kind in described:
+            return described[kind]
+    if media_type.endswith("+json"):
+        return described.get("application/json")
+    return None
+
+
+def _compare(
+    node: FieldNode, schema: Any, place: str, path: str, spec: Spec, found: list[Drift], depth: int, is_response: bool
+) -> None:
+    flat = _flatten(schema, spec, 0)
+    if depth > DEPTH_MAX or not flat.is_known:
+        return
+    wrong = _find_wrong_types(node, flat.types)
+    if wrong:
+        sentence = (
+            f"{path or 'The body'} is {' or '.join(sorted(flat.types))} as described, and was {', '.join(wrong)}."
+        )
+        found.append(Drift(kind=DriftKind.OTHER_TYPE, place=place, name=path, sentence=sentence))
+        return
+    item = node.children.get("[]")
+    if item is not None and flat.items is not None:
+        _compare(item, flat.items, place, f"{path}[]", spec, found, depth + 1, is_response)
+    for name in sorted(name for name in node.children if name != "[]" and not name.startswith("{")):
+        inner = f"{path}.{name}" if path else name
+        if name in flat.properties:
+            child = node.children[name]
+            _compare(child, flat.properties[name], place, inner, spec, found, depth + 1, is_response)
+        elif flat.properties and not flat.is_map:
+            sentence = f"The field {inner} was seen and is not described."
+            found.append(Drift(kind=DriftKind.UNDOCUMENTED_FIELD, place=place, name=inner, sentence=sentence))
+    if is_response:
+        found += _find_missing(node, flat.required, place, path)
+
+
+def _find_missing(node: FieldNode, required: Iterable[str], place: str, path: str) -> Iterable[Drift]:
+    hidden = any(name.startswith("{") for name in node.children)
+    for name in sorted(required):
+        child = node.children.get(name)
+        share = child.share(node) if child is not None else 0.0
+        if node.objects < MIN_OBJECTS or share is None or share >= MIN_MISSING_SHARE or (child is None and hidden):
+            continue
+        inner = f"{path}.{name}" if path else name
+        sentence = f"The field {inner} is required, and {1 - share:.0%} of {node.objects} objects did not have it."
+        yield Drift(kind=DriftKind.MISSING_FIELD, place=place, name=inner, sentence=sentence)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Flat:
+    """A schema with its alternatives added together."""
+
+    types: set[str]
+    properties: dict[str, Any]
+    required: set[str]
+    items: Any
+    is_map: bool
+    is_known: bool
+
+
+def _flatten(schema: Any, spec: Spec, depth: int) -> _Flat:
+    schema = spec.resolve(schema)
+    flat = _Flat(types=set(), properties={}, required=set(), items=None, is_map=False, is_known=False)
+    if not isinstance(schema, dict) or depth > DEPTH_MAX or not schema:
+        return flat
+    flat.is_known = True
+    kind = schema.get("type")
+    flat.types = set(kind) if isinstance(kind, list) else {str(kind)} if kind else set()
+    if schema.get("nullable") is True and flat.types:
+        flat.types.add("null")
+    properties = schema.get("properties")
+    flat.properties = dict(properties) if isinstance(properties, dict) else {}
+    if flat.properties and not flat.types:
+        flat.types = {"object"}
+    required = schema.get("required")
+    flat.required = {str(name) for name in required} if isinstance(required, list) else set()
+    flat.items = schema.get("items")
+    flat.is_map = bool(schema.get("additionalProperties")) or "patternProperties" in schema
+    for key in ("allOf", "anyOf", "oneOf"):
+        options = schema.get(key)
+        if isinstance(options, list):
+            _add(flat, [_flatten(one, spec, depth + 1) for one in options], is_all=key == "allOf")
+    return flat
+
+
+def _add(flat: _Flat, options: list[_Flat], *, is_all: bool) -> None:
+    for one in options:
+        flat.properties |= one.properties
+        flat.items = flat.items if flat.items is not None else one.items
+        flat.is_map = flat.is_map or one.is_map
+        if is_all:
+            flat.required |= one.required
+    if all(one.types for one in options):
+        flat.types |= {kind for one in options for kind in one.types}
+    else:
+        flat.types = flat.types if is_all else set()
+        flat.is_map = flat.is_map or not all(one.is_known for one in options)
+
+
+def _find_wrong_types(node: FieldNode, described: set[str]) -> list[str]:
+    """Types that were seen and do not fit: an integer is a number too."""
+    if not described:
+        return []
+    seen = _list_types(node)
+    if "number" in described:
+        seen.discard("integer")
+    return sorted(seen - described)
+
+
+def _list_types(node: FieldNode) -> set[str]:
+    """Types of more than one in a thousand values."""
+    total = sum(node.types.values())
+    names: set[str] = set()
+    for kind, count in node.types.items():
+        if count * 1_000 >= total:
+            names.add(kind.partition("/")[0])
+    return names

@@ -1,0 +1,147 @@
+"""Keeps `endpoint_specs` current: which endpoint is in which description, after every change of either.
+
+Called by the collector's housekeeping; reads watched files first. What is told of an endpoint is written only where it
+changed.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Final
+
+from collector.inventory.reader import select
+from collector.inventory.spec_status import NO_SPEC, EndpointSpec, read_spec_row
+from collector.specs.document import TEXT_BYTES_MAX, SpecError
+from collector.specs.matching import SeenEndpoint, SpecBook, judge
+from collector.specs.table import SpecTable, Store
+
+FILES_MAX: Final = 200
+SUFFIXES: Final = (".json", ".yaml", ".yml")
+_ENDPOINTS = """
+SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.workload) AS workload, any(n.host) AS host,
+    any(n.method) AS method, any(n.url_template) AS template, max(d.success_calls > 0) AS is_served
+FROM endpoint_routes AS n FINAL LEFT JOIN routes_day AS d ON d.route_id = n.route_id
+GROUP BY n.endpoint_id ORDER BY id LIMIT 200000"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpecRecord:
+    """One row of `endpoint_specs`."""
+
+    endpoint_id: str
+    status: str
+    spec: str
+    http_route: str
+    operation_id: str
+    is_deprecated: int
+    requires_authentication: int
+    reason: str
+    version: int
+
+
+class SpecKeeper:
+    """Thread-safe. Blocks. Raises StoreError."""
+
+    def __init__(self, *, store: Store, table: SpecTable, paths: Sequence[Path], clock: Callable[[], float]) -> None:
+        self._store = store
+        self._table = table
+        self._paths = tuple(paths)
+        self._clock = clock
+        self._lock = Lock()
+        self._read: dict[Path, tuple[int, int]] = {}
+        self._told: dict[str, EndpointSpec] = {}
+        self._is_loaded = False
+        self.file_errors: dict[str, str] = {}  # By path, of the last look.
+
+    def look(self) -> int:
+        """Read files that changed, judge all endpoints, write what changed; gives how many did."""
+        with self._lock:
+            self._read_files()
+            if not self._is_loaded:
+                self._told = self._load()
+                self._is_loaded = True
+            revisions = self._table.list_revisions()
+            if not revisions and not self._told:
+                return 0
+            endpoints = list_endpoints(self._store)
+            book = SpecBook(revisions, endpoints)
+            found = {one.id: judge(one, book) for one in endpoints}
+            changed = {
+                endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
+            }
+            self._store.insert_records("endpoint_specs", self._make_records(changed))
+            self._told |= changed
+            return len(changed)
+
+    def _make_records(self, changed: dict[str, EndpointSpec]) -> list[EndpointSpecRecord]:
+        version = int(self._clock() * 1e6)
+        return [_make_record(endpoint_id, spec, version) for endpoint_id, spec in changed.items()]
+
+    def _load(self) -> dict[str, EndpointSpec]:
+        rows = select(self._store, "SELECT * FROM endpoint_specs FINAL")
+        return {row["endpoint_id"]: read_spec_row(row) for row in rows}
+
+    def _read_files(self) -> None:
+        """Watched files by size and time; one that cannot be read is logged once, and looked at again."""
+        errors: dict[str, str] = {}
+        for path in list_files(self._paths):
+            try:
+                status = path.stat()
+                mark = (status.st_mtime_ns, status.st_size)
+                if self._read.get(path) == mark:
+                    continue
+                if status.st_size > TEXT_BYTES_MAX:
+                    raise SpecError(f"The document has {status.st_size} bytes; the limit is {TEXT_BYTES_MAX}.")
+                self._table.upload(name=path.stem, document=path.read_text(), service="", source=str(path), by="file")
+                self._read[path] = mark
+            except (OSError, UnicodeDecodeError, SpecError) as error:
+                errors[str(path)] = str(error)
+        for name in errors.keys() - self.file_errors.keys():
+            logger.warning("The API description %s is not taken: %s", name, errors[name])
+        self.file_errors = errors
+
+
+def _make_record(endpoint_id: str, spec: EndpointSpec, version: int) -> EndpointSpecRecord:
+    required = spec.requires_authentication
+    return EndpointSpecRecord(
+        endpoint_id=endpoint_id,
+        status=spec.status.value,
+        spec=spec.spec,
+        http_route=spec.http_route,
+        operation_id=spec.operation_id,
+        is_deprecated=int(spec.is_deprecated),
+        requires_authentication=-1 if required is None else int(required),
+        reason=spec.reason,
+        version=version,
+    )
+
+
+def list_endpoints(store: Store) -> list[SeenEndpoint]:
+    """All endpoints, by id. Raises StoreError."""
+    return [
+        SeenEndpoint(
+            id=row["id"],
+            service=row["service"],
+            workload=row["workload"],
+            host=row["host"],
+            method=row["method"],
+            template=row["template"],
+            is_served=bool(row["is_served"]),
+        )
+        for row in select(store, _ENDPOINTS)
+    ]
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """Files that are named, and those with a fitting suffix in directories that are."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(one for one in path.iterdir() if one.suffix in SUFFIXES and one.is_file())
+        else:
+            found.append(path)
+    return found[:FILES_MAX]

@@ -1,0 +1,166 @@
+"""Which operation of which description an endpoint is: pure, and the one function that other rooms ask, `judge`.
+
+A path fits where every segment is the same or the description has a parameter there; of several that fit, the one with
+most literals. A description is about the service it was uploaded for, else about the hosts of its servers, else about
+the service most of whose endpoints it fits.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from collector.inventory.spec_status import NO_SPEC, EndpointSpec, SpecStatus
+from collector.specs.document import Spec, SpecOperation
+
+_PARAMETER: Final = re.compile(r"\{[^{}]*\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenEndpoint:
+    """What is matched: `service` as listed, `workload` its workload's name; `is_served`: answered 2xx or 3xx once."""
+
+    id: str
+    service: str
+    workload: str
+    host: str
+    method: str
+    template: str
+    is_served: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One version of a description. `service` is empty where it was not said."""
+
+    name: str
+    service: str
+    spec: Spec
+    is_current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """An operation of a revision, and its path with the base path."""
+
+    revision: Revision
+    operation: SpecOperation
+    http_route: str
+
+
+class Index:
+    """The operations of one revision by method and number of segments."""
+
+    def __init__(self, revision: Revision) -> None:
+        self.revision = revision
+        self._operations: dict[tuple[str, int], list[tuple[list[str], Match]]] = defaultdict(list)
+        for operation in revision.spec.operations:
+            for base in revision.spec.base_paths:
+                route = base + operation.path
+                segments = _split(route)
+                found = Match(revision=revision, operation=operation, http_route=route)
+                self._operations[operation.method, len(segments)].append((segments, found))
+
+    def find(self, method: str, template: str) -> Match | None:
+        """The operation that fits best."""
+        seen = _split(template)
+        best: Match | None = None
+        best_literals = -1
+        for segments, match in self._operations.get((method, len(seen)), ()):
+            literals = _fit(segments, seen)
+            if literals > best_literals:
+                best, best_literals = match, literals
+        return best
+
+
+class SpecBook:
+    """All revisions, and which services and hosts each is about."""
+
+    def __init__(self, revisions: Sequence[Revision], endpoints: Iterable[SeenEndpoint]) -> None:
+        self._indexes = [Index(revision) for revision in revisions]
+        self._scopes = self._find_scopes(list(endpoints))
+
+    def _find_scopes(self, endpoints: list[SeenEndpoint]) -> dict[str, str]:
+        """Of descriptions that name neither service nor host: the service they fit most."""
+        scopes: dict[str, str] = {}
+        for index in self._indexes:
+            revision = index.revision
+            if revision.service or revision.spec.hosts or not revision.is_current:
+                continue
+            fits = Counter(one.service for one in endpoints if index.find(one.method, one.template) is not None)
+            if fits:
+                scopes[revision.name] = min(fits, key=lambda service: (-fits[service], service))
+        return scopes
+
+    def covers(self, endpoint: SeenEndpoint, revision: Revision) -> bool:
+        """Whether a description is about this endpoint's service."""
+        if revision.service:
+            return revision.service in (endpoint.service, endpoint.workload)
+        if revision.spec.hosts:
+            return endpoint.host.rpartition(":")[0] in revision.spec.hosts or endpoint.host in revision.spec.hosts
+        return self._scopes.get(revision.name) == endpoint.service
+
+    def find(self, endpoint: SeenEndpoint) -> tuple[Match | None, Match | None, str]:
+        """(operation in force, operation of an older version only, name of a description that covers it)."""
+        covering = [index for index in self._indexes if self.covers(endpoint, index.revision)]
+        current = older = None
+        for index in covering:
+            match = index.find(endpoint.method, endpoint.template)
+            if match is not None and index.revision.is_current:
+                current = current or match
+            elif match is not None:
+                older = older or match
+        names = sorted(index.revision.name for index in covering if index.revision.is_current)
+        return current, older, names[0] if names else ""
+
+
+def judge(endpoint: SeenEndpoint, book: SpecBook) -> EndpointSpec:
+    """What the descriptions say of an endpoint."""
+    current, older, name = book.find(endpoint)
+    if current is not None:
+        return _describe(current, is_zombie=current.operation.is_deprecated)
+    if older is not None:
+        return _describe(older, is_zombie=True)
+    if name and endpoint.is_served:
+        return EndpointSpec(
+            status=SpecStatus.SHADOW, spec=name, reason=f"{name} covers its service and does not have it"
+        )
+    return NO_SPEC
+
+
+def _describe(match: Match, *, is_zombie: bool) -> EndpointSpec:
+    operation, revision = match.operation, match.revision
+    reason = ""
+    if is_zombie:
+        reason = "deprecated" if revision.is_current else f"only an older version ({revision.spec.version}) has it"
+    return EndpointSpec(
+        status=SpecStatus.ZOMBIE if is_zombie else SpecStatus.DOCUMENTED,
+        spec=revision.name,
+        http_route=match.http_route,
+        operation_id=operation.operation_id,
+        is_deprecated=operation.is_deprecated,
+        requires_authentication=operation.requires_authentication,
+        reason=reason,
+    )
+
+
+def _split(path: str) -> list[str]:
+    return [segment for segment in path.split("/") if segment]
+
+
+def _fit(described: list[str], seen: list[str]) -> int:
+    """Literals that are equal; -1 where the paths are not the same."""
+    literals = 0
+    for one, other in zip(described, seen, strict=True):
+        if one == other and not _PARAMETER.search(one):
+            literals += 1
+        elif not _PARAMETER.search(one) or not _fits_part(one, other):
+            return -1
+    return literals
+
+
+def _fits_part(described: str, seen: str) -> bool:
+    """`{id}.json` fits `{file_id}.json` and `report.json`, not `{id}`."""
+    pattern = ".+".join(re.escape(part) for part in _PARAMETER.split(described))
+    return re.fullmatch(pattern, seen) is not None

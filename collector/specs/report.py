@@ -1,0 +1,163 @@
+"""One description beside what is seen: shadows, zombies, orphans and drift of its service."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collector.inventory.reader import select
+from collector.inventory.spec_status import EndpointSpec, SpecStatus
+from collector.schemas.reader import NOTHING_KNOWN, EndpointSchema, SchemaInventory
+from collector.schemas.service import Described, list_some
+from collector.specs.drift import Drift, Seen, find_drift
+from collector.specs.keeper import list_endpoints
+from collector.specs.matching import Match, SeenEndpoint, SpecBook, judge
+from collector.specs.table import SpecTable, Store
+
+_SAYING = """
+SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
+    any(n.url_template) AS template, sum(d.calls) AS calls, toUnixTimestamp(max(d.last_seen)) AS last_seen
+FROM endpoint_routes AS n FINAL INNER JOIN routes_day AS d ON d.route_id = n.route_id
+WHERE d.success_calls > 0 AND (match(n.url_template, {names:String}))
+GROUP BY n.endpoint_id ORDER BY calls DESC, id LIMIT 100"""
+# Where services serve their own description: the usual names.
+_NAMES = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedEndpoint:
+    """An endpoint, what its description says of it, and how it differs."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    spec: EndpointSpec
+    drift: tuple[Drift, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """An operation that was never called."""
+
+    method: str
+    http_route: str
+    operation_id: str
+    is_deprecated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecReport:
+    """All of one description."""
+
+    name: str
+    documented: tuple[ReportedEndpoint, ...]
+    shadow: tuple[ReportedEndpoint, ...]
+    zombie: tuple[ReportedEndpoint, ...]
+    orphan: tuple[Orphan, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedDescription:
+    """An endpoint that looks like a service's own description."""
+
+    id: str
+    service: str
+    host: str
+    method: str
+    template: str
+    calls: int
+    last_seen: int
+
+
+class SpecReporter:
+    """Answers from the store as of now. Raises StoreError."""
+
+    def __init__(self, *, store: Store, table: SpecTable, schemas: SchemaInventory) -> None:
+        self._store = store
+        self._table = table
+        self._schemas = schemas
+
+    def report(self, name: str) -> SpecReport | None:
+        """Everything of one description; None where there is none of that name."""
+        revisions = self._table.list_revisions()
+        if all(one.name != name for one in revisions):
+            return None
+        endpoints = list_endpoints(self._store)
+        book = SpecBook(revisions, endpoints)
+        judged = [(one, judge(one, book)) for one in endpoints]
+        mine = [(one, spec) for one, spec in judged if spec.spec == name]
+        reported = self._report_all(mine, book)
+        called = {(one.method, spec.http_route) for one, spec in mine}
+        orphans = [
+            Orphan(
+                method=operation.method,
+                http_route=base + operation.path,
+                operation_id=operation.operation_id,
+                is_deprecated=operation.is_deprecated,
+            )
+            for revision in revisions
+            if revision.name == name and revision.is_current
+            for operation in revision.spec.operations
+            for base in revision.spec.base_paths[:1]
+            if not any((operation.method, one + operation.path) in called for one in revision.spec.base_paths)
+        ]
+        by_status = {status: tuple(one for one in reported if one.spec.status is status) for status in SpecStatus}
+        return SpecReport(
+            name=name,
+            documented=by_status[SpecStatus.DOCUMENTED],
+            shadow=by_status[SpecStatus.SHADOW],
+            zombie=by_status[SpecStatus.ZOMBIE],
+            orphan=tuple(orphans),
+        )
+
+    def report_endpoint(self, endpoint_id: str) -> ReportedEndpoint | None:
+        """One endpoint; None where there is none of that id."""
+        endpoints = list_endpoints(self._store)
+        found = [one for one in endpoints if one.id == endpoint_id]
+        if not found:
+            return None
+        book = SpecBook(self._table.list_revisions(), endpoints)
+        return self._report_all([(found[0], judge(found[0], book))], book)[0]
+
+    def list_served(self) -> tuple[ServedDescription, ...]:
+        """Descriptions that were seen in traffic: their text does not leave the node, so a person fetches it."""
+        rows = select(self._store, _SAYING, {"names": _NAMES})
+        return tuple(
+            ServedDescription(**{**row, "calls": int(row["calls"]), "last_seen": int(row["last_seen"])}) for row in rows
+        )
+
+    def _report_all(
+        self, judged: Iterable[tuple[SeenEndpoint, EndpointSpec]], book: SpecBook
+    ) -> list[ReportedEndpoint]:
+        known = list(judged)
+        matches = {one.id: match for one, _ in known if (match := _find(book, one)) is not None}
+        schemas = self._schemas.read_many(matches)
+        described = {one.id: one for one in list_some(self._store, list(matches))}
+        return [
+            ReportedEndpoint(
+                id=one.id,
+                service=one.service,
+                host=one.host,
+                method=one.method,
+                template=one.template,
+                spec=spec,
+                drift=_compare(described.get(one.id), schemas.get(one.id, NOTHING_KNOWN), matches.get(one.id)),
+            )
+            for one, spec in known
+        ]
+
+
+def _find(book: SpecBook, endpoint: SeenEndpoint) -> Match | None:
+    current, older, _ = book.find(endpoint)
+    return current or older
+
+
+def _compare(described: Described | None, schema: EndpointSchema, match: Match | None) -> tuple[Drift, ...]:
+    if described is None or match is None:
+        return ()
+    seen = Seen(
+        schema=schema,
+        statuses=described.statuses,
+        authenticated_share=described.authenticated_share,
+    )
+    return find_drift(seen, match.operation, match.revision.spec)

@@ -1,0 +1,155 @@
+"""Descriptions in the store: uploaded, listed, taken out. The newest text of a name is in force."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from collector.inventory.reader import select
+from collector.specs.document import Spec, SpecError, read_spec
+from collector.specs.matching import Revision
+
+SPECS_MAX: Final = 1_000  # Names.
+VERSIONS_MAX: Final = 20  # Of one name that are compared with; older ones stay in the table.
+NAME_CHARACTERS_MAX: Final = 200
+_DIGEST_BYTES: Final = 16
+_LIST = """
+SELECT name, digest, service, source, uploaded_by, length(document) AS bytes, toUnixTimestamp(time) AS time,
+    version AS place
+FROM specs FINAL WHERE is_deleted = 0 ORDER BY name, place DESC, digest"""
+_DOCUMENT = "SELECT document FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String}"
+
+
+class Store(Protocol):
+    """What this room needs of `collector.store.base.Store`."""
+
+    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
+
+    def insert_records(self, table: str, records: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecRecord:
+    """One row of `specs`."""
+
+    name: str
+    digest: str
+    service: str
+    source: str
+    uploaded_by: str
+    document: str
+    is_deleted: int
+    time: datetime
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedSpec:
+    """A description as it is listed. `versions` counts its texts, the one in force included."""
+
+    name: str
+    service: str
+    source: str
+    uploaded_by: str
+    bytes: int
+    time: int
+    versions: int
+    title: str
+    version: str
+    operations: int
+    deprecated: int
+
+
+class SpecTable:
+    """Blocks. Raises StoreError. Texts that were read are kept parsed, by digest."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._parsed: dict[str, Spec] = {}
+
+    def upload(self, *, name: str, document: str, service: str, source: str, by: str) -> Spec:
+        """Put a text in force; the same text again is no other version. Raises SpecError where it is none."""
+        spec = read_spec(document)
+        name = name or spec.title
+        if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
+            raise SpecError(f"The name of the description is {name!r}; give it 1 to {NAME_CHARACTERS_MAX} characters.")
+        known = {row["name"] for row in select(self._store, _LIST)}
+        if name not in known and len(known) >= SPECS_MAX:
+            raise SpecError(f"There are {SPECS_MAX} descriptions; take one out first.")
+        digest = hashlib.blake2b(document.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
+        self._parsed[digest] = spec
+        return spec
+
+    def delete(self, name: str) -> bool:
+        """Take a description with all its versions out; False where there is none."""
+        rows = [row for row in select(self._store, _LIST) if row["name"] == name]
+        for row in rows:
+            self._write(name, row["digest"], service="", source="", by="", document="", is_deleted=True)
+        return bool(rows)
+
+    def _write(
+        self, name: str, digest: str, *, service: str, source: str, by: str, document: str, is_deleted: bool
+    ) -> None:
+        now = self._clock()
+        record = SpecRecord(
+            name=name,
+            digest=digest,
+            service=service,
+            source=source,
+            uploaded_by=by,
+            document=document,
+            is_deleted=int(is_deleted),
+            time=datetime.fromtimestamp(now, UTC),
+            version=int(now * 1e6),
+        )
+        self._store.insert_records("specs", [record])
+
+    def list_specs(self) -> tuple[ListedSpec, ...]:
+        """By name, those in force."""
+        return tuple(
+            ListedSpec(
+                name=rows[0]["name"],
+                service=rows[0]["service"],
+                source=rows[0]["source"],
+                uploaded_by=rows[0]["uploaded_by"],
+                bytes=int(rows[0]["bytes"]),
+                time=int(rows[0]["time"]),
+                versions=len(rows),
+                title=spec.title,
+                version=spec.version,
+                operations=len(spec.operations),
+                deprecated=sum(one.is_deprecated for one in spec.operations),
+            )
+            for rows in self._group().values()
+            for spec in (self._read(rows[0]),)
+        )
+
+    def list_revisions(self) -> tuple[Revision, ...]:
+        """All versions that are compared with, those in force first of each name."""
+        return tuple(
+            Revision(name=row["name"], service=rows[0]["service"], spec=self._read(row), is_current=number == 0)
+            for rows in self._group().values()
+            for number, row in enumerate(rows[:VERSIONS_MAX])
+        )
+
+    def find_digest(self) -> str:
+        """What is in force, in one word: another one after every change."""
+        rows = select(self._store, _LIST)
+        text = "\x1f".join(f"{row['name']}\x1e{row['digest']}\x1e{row['service']}\x1e{row['place']}" for row in rows)
+        return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+    def _group(self) -> dict[str, list[dict[str, Any]]]:
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for row in select(self._store, _LIST):
+            groups.setdefault(row["name"], []).append(row)
+        return groups
+
+    def _read(self, row: dict[str, Any]) -> Spec:
+        digest = row["digest"]
+        if digest not in self._parsed:
+            text = select(self._store, _DOCUMENT, {"name": row["name"], "digest": digest})[0]["document"]
+            self._parsed[digest] = read_spec(text)
+        return self._parsed[digest]

@@ -1,0 +1,75 @@
+"""Differences that are told, one by one, and none where all is as described."""
+
+import json
+from typing import Any
+
+from collector.schemas.merging import Part, StoredSchema
+from collector.schemas.reader import merge
+from collector.specs.document import read_spec
+from collector.specs.drift import Drift, Seen, find_drift
+from tests.collector.schemas.states import Node
+
+ORDER = {
+    "type": "object",
+    "required": ["id", "total"],
+    "properties": {"id": {"type": "integer"}, "total": {"type": "number"}},
+}
+OPERATION: dict[str, Any] = {
+    "security": [{"key": []}],
+    "parameters": [{"in": "query", "name": "page"}, {"in": "query", "name": "filter[status]"}],
+    "responses": {
+        "200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Page"}}}},
+        "4XX": {"content": {"application/json": {"schema": {}}}},
+    },
+}
+ROOT = {
+    "openapi": "3.1.0",
+    "paths": {"/orders": {"post": OPERATION}},
+    "components": {
+        "schemas": {
+            "Page": {"allOf": [{"properties": {"items": {"type": "array", "items": ORDER}}}, {"type": "object"}]}
+        }
+    },
+}
+SPEC = read_spec(json.dumps(ROOT))
+AS_DESCRIBED = {"items": [{"id": 1, "total": 2}, {"id": 2, "total": 2.5}]}
+
+
+def _drift(
+    *told: object, target: str = "/orders?page=1", statuses: dict[int, int] | None = None, share: float | None = 1.0
+) -> list[tuple[str, str, str]]:
+    node = Node()
+    for document in told:
+        node.call(1, target, told=document)
+    stored = [
+        StoredSchema(
+            part=Part(one.part), status_class=one.status_class, media_type=one.media_type, samples=one.samples,
+            left_out=0, fields=one.fields, operations=one.operations,
+        )
+        for one in node.tell()
+    ]  # fmt: skip
+    seen = Seen(schema=merge(stored), statuses=statuses or {200: 3}, authenticated_share=share)
+    found: tuple[Drift, ...] = find_drift(seen, SPEC.operations[0], SPEC)
+    return [(one.kind.value, one.place, one.name) for one in found]
+
+
+def test_nothing_where_all_is_as_described() -> None:
+    assert _drift(*[AS_DESCRIBED] * 5, statuses={200: 5, 404: 1}) == []
+
+
+def test_parameters_statuses_and_credentials() -> None:
+    assert _drift(AS_DESCRIBED, target="/orders?page=1&debug=true&filter[name]=x") == [
+        ("undocumented_parameter", "query", "debug")
+    ]
+    assert _drift(AS_DESCRIBED, statuses={200: 1, 500: 2}) == [("undocumented_status", "response", "500")]
+    assert _drift(AS_DESCRIBED, share=0.5) == [("weaker_authentication", "request", "credentials")]
+    assert _drift(AS_DESCRIBED, share=None) == []
+
+
+def test_fields() -> None:
+    assert _drift({"items": [{"id": 1, "total": 2, "password": "x"}]}) == [
+        ("undocumented_field", "2xx response", "items[].password")
+    ]
+    assert _drift({"items": [{"id": "a b", "total": 2}]}) == [("other_type", "2xx response", "items[].id")]
+    assert _drift(*[{"items": [{"id": 1}]}] * 4) == [("missing_field", "2xx response", "items[].total")]
+    assert _drift({"items": [{"id": 1}]}) == []  # Too few to say so.

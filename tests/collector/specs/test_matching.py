@@ -1,0 +1,125 @@
+"""Which operation an endpoint is, and what follows: documented, shadow, zombie; by service, host and best fit."""
+
+import json
+from typing import Any
+
+import pytest
+
+from collector.inventory.spec_status import SpecStatus
+from collector.specs.document import SpecError, read_spec
+from collector.specs.matching import Revision, SeenEndpoint, SpecBook, judge
+
+PATHS: dict[str, Any] = {
+    "/orders/{id}": {"get": {"operationId": "getOrder", "responses": {}}},
+    "/orders/latest": {"get": {"operationId": "getLatest", "deprecated": True, "responses": {}}},
+}
+
+
+def _document(**fields: Any) -> str:
+    return json.dumps({"openapi": "3.1.0", "info": {"title": "Shop", "version": "2"}, "paths": PATHS, **fields})
+
+
+def _revision(text: str, *, service: str = "", is_current: bool = True) -> Revision:
+    return Revision(name="shop", service=service, spec=read_spec(text), is_current=is_current)
+
+
+def _seen(template: str, method: str = "GET", host: str = "shop.example", *, is_served: bool = True) -> SeenEndpoint:
+    return SeenEndpoint(
+        id=template,
+        service="shop:80",
+        workload="shop",
+        host=host,
+        method=method,
+        template=template,
+        is_served=is_served,
+    )
+
+
+def _status(template: str, *revisions: Revision, host: str = "shop.example", is_served: bool = True) -> SpecStatus:
+    endpoint = _seen(template, host=host, is_served=is_served)
+    return judge(endpoint, SpecBook(revisions, [endpoint])).status
+
+
+def test_the_path_with_most_literals_holds() -> None:
+    book = SpecBook([_revision(_document(), service="shop")], [])
+    told = judge(_seen("/orders/{order_id}"), book)
+    assert (told.status, told.http_route, told.operation_id) == (SpecStatus.DOCUMENTED, "/orders/{id}", "getOrder")
+    told = judge(_seen("/orders/latest"), book)
+    assert (told.status, told.operation_id, told.reason) == (SpecStatus.ZOMBIE, "getLatest", "deprecated")
+
+
+def test_servers_and_base_paths() -> None:
+    text = _document(servers=[{"url": "https://{env}.example:8443/api/v2/", "variables": {"env": {"default": "shop"}}}])
+    assert _status("/api/v2/orders/{id}", _revision(text)) is SpecStatus.DOCUMENTED
+    assert _status("/orders/{id}", _revision(text)) is SpecStatus.SHADOW
+    assert _status("/api/v2/orders/{id}", _revision(text), host="other.example") is SpecStatus.NONE
+    old = json.dumps({"swagger": "2.0", "host": "shop.example", "basePath": "/v1", "paths": PATHS})
+    assert _status("/v1/orders/{id}", _revision(old), host="shop.example:8080") is SpecStatus.DOCUMENTED
+
+
+def test_what_only_an_older_version_has_is_a_zombie() -> None:
+    older = json.dumps({"openapi": "3.0.3", "info": {"version": "1"}, "paths": {"/carts": {"get": {"responses": {}}}}})
+    revisions = (_revision(_document(), service="shop"), _revision(older, service="shop", is_current=False))
+    assert _status("/carts", *revisions) is SpecStatus.ZOMBIE
+    assert _status("/others", *revisions) is SpecStatus.SHADOW
+    assert _status("/others", *revisions, is_served=False) is SpecStatus.NONE
+    assert _status("/others") is SpecStatus.NONE
+
+
+def test_without_service_and_host_the_best_fit_is_covered() -> None:
+    shop = [_seen("/orders/{order_id}"), _seen("/orders/latest")]
+    other = SeenEndpoint(
+        id="x", service="other:80", workload="other", host="o", method="GET", template="/orders/{name}", is_served=True
+    )
+    book = SpecBook([_revision(_document())], [*shop, other])
+    assert judge(shop[0], book).status is SpecStatus.DOCUMENTED
+    assert judge(other, book).status is SpecStatus.NONE
+
+
+def test_yaml_and_security() -> None:
+    text = """
+openapi: 3.0.3
+info: {title: T, version: 2024-01-01}
+security: [{key: []}]
+paths:
+  /a:
+    get: {responses: {'200': {description: ok}}}
+    post: {security: [], responses: {}}
+    put: {security: [{}, {key: []}], responses: {}}
+"""
+    spec = read_spec(text)
+    assert spec.version == "2024-01-01"
+    assert {one.method: one.requires_authentication for one in spec.operations} == {
+        "GET": True, "POST": False, "PUT": False
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "no object"),
+        ("[1]", "no object"),
+        ("{", "neither JSON nor YAML"),
+        ('{"openapi": "4.0"}', "send OpenAPI 2.0"),
+        ('{"openapi": "3.1.0", "paths": []}', "paths are no object"),
+        ("a: *b", "neither JSON nor YAML"),
+        (" " * (5 << 20), "the limit is"),
+    ],
+)
+def test_what_is_no_description_is_refused_in_a_sentence(text: str, named: str) -> None:
+    with pytest.raises(SpecError, match=named):
+        read_spec(text)
+
+
+def test_odd_parts_are_skipped_and_loops_end() -> None:
+    spec = read_spec(
+        json.dumps(
+            {
+                "openapi": "3.1.0",
+                "paths": {"/a": {"get": {"parameters": [{"$ref": "#/x"}, 7], "responses": 5}}, "b": 1, "/c": None},
+                "x": {"$ref": "#/x"},
+            }
+        )
+    )
+    assert [one.path for one in spec.operations] == ["/a"]
+    assert spec.resolve({"$ref": "#/x"}) == {}
