@@ -18,6 +18,7 @@ from typing import Any, Final
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from collector.notifier_settings import NotifierSettings
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
 ENVIRONMENT_PREFIX: Final = "APIDAE_COLLECTOR_"
@@ -25,18 +26,10 @@ CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"  # Names the file, so it 
 DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/collector.toml")
 _SERVER_NAME: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?\Z|[0-9a-fA-F:.]+\Z")
 _ACCOUNT: Final = re.compile(r"[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*\Z")
-_SECRETS: Final = frozenset({"store_url", "webhook_url"})
 
 
 class ConfigError(Exception):
     """A setting is wrong; one sentence that names it, its value, where it came from, and what is allowed."""
-
-
-class SyslogFormat(StrEnum):
-    """What a syslog message about an alert holds."""
-
-    RFC5424 = "rfc5424"  # Structured data and a sentence.
-    CEF = "cef"  # A record of the Common Event Format.
 
 
 class LogLevel(StrEnum):
@@ -66,8 +59,8 @@ class SensorAuth(StrEnum):
     ANY = "any"  # Either one, while sensors move from tokens to certificates.
 
 
-class CollectorSettings(BaseSettings):
-    """All of them."""
+class CollectorSettings(NotifierSettings):
+    """All of them; where alerts go besides the API is in NotifierSettings."""
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
@@ -123,12 +116,6 @@ class CollectorSettings(BaseSettings):
     is_four_eyes: bool = False
     # API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files.
     spec_paths: tuple[Path, ...] = ()
-
-    # Where alerts go besides the API.
-    webhook_url: SecretStr | None = None
-    syslog_url: str | None = None
-    syslog_format: SyslogFormat = SyslogFormat.RFC5424
-    alertmanager_url: str | None = None
 
     log_level: LogLevel = LogLevel.INFO
 
@@ -331,5 +318,6 @@ def _tell(error: ValidationError, sources: Mapping[str, str]) -> str:
     if not fault["loc"]:
         return f"{message}."
     name = str(fault["loc"][0])
-    value = "" if name in _SECRETS else f" is {fault['input']!r}"
+    field = CollectorSettings.model_fields.get(name)
+    value = "" if field is not None and "SecretStr" in str(field.annotation) else f" is {fault['input']!r}"
     return f"{name}{value} (from {sources.get(name, 'the default')}): {message[:1].lower() + message[1:]}."

@@ -82,7 +82,18 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "interval", "config", "keys", "sensors", "outcomes", "protocols", "attacks"),
+        *(
+            "rows",
+            "clock",
+            "interval",
+            "notifier_settings",
+            "config",
+            "keys",
+            "sensors",
+            "outcomes",
+            "protocols",
+            "attacks",
+        ),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
         *(
             "schemas",

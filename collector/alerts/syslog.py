@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from collector.alerts.alert import Alert, AlertState, Severity
 from collector.alerts.delivery import Outcome
-from collector.config import SyslogFormat
+from collector.notifier_settings import SyslogFormat
 
 TIMEOUT_SECONDS = 5.0
 PORTS = {"udp": 514, "tcp": 601, "tls": 6514}  # RFC 5426, 6587's registered port, RFC 5425.

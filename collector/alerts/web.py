@@ -1,7 +1,7 @@
 """Where carriers over HTTP send to: addresses without surprises, and what an answer means. EDGE: HTTP."""
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import httpx
@@ -17,14 +17,30 @@ def make_client(transport: httpx.BaseTransport | None) -> httpx.Client:
     return httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False, transport=transport)
 
 
-def post(client: httpx.Client, url: str, body: bytes, headers: Mapping[str, str]) -> Outcome:
-    """One POST."""
+def check_address(url: str, what: str) -> str:
+    """The address. Raises ValueError with one sentence unless it is https, or http on loopback."""
+    parts = urlsplit(url)
+    if parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))):
+        return url
+    shown = f"{parts.scheme}://{parts.hostname or ''}"  # Never the path or query: they may hold a token.
+    raise ValueError(f"{what} address {shown!r} is neither https nor http on loopback; use an https:// address")
+
+
+def post(
+    client: httpx.Client,
+    url: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    is_taken: Callable[[bytes], bool] | None = None,
+) -> Outcome:
+    """One POST. `is_taken` judges the body of an answer that says yes."""
     try:
-        status = client.post(url, content=body, headers=dict(headers)).status_code
+        answer = client.post(url, content=body, headers=dict(headers))
     except httpx.HTTPError:
         return Outcome.UNANSWERED
+    status = answer.status_code
     if 200 <= status < 300:
-        return Outcome.DELIVERED
+        return Outcome.DELIVERED if is_taken is None or is_taken(answer.content) else Outcome.REFUSED
     return Outcome.REFUSED if 400 <= status < 500 and status not in (408, 429) else Outcome.UNANSWERED
 
 

@@ -8,14 +8,13 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from collector.alerts.alert import Alert
 from collector.alerts.delivery import Outcome
-from collector.alerts.web import is_loopback, make_client, post, show_target
+from collector.alerts.web import check_address, make_client, post, show_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +25,7 @@ class WebhookSettings:
     secret: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme == "https" and parts.hostname:
-            return
-        if parts.scheme == "http" and parts.hostname and is_loopback(parts.hostname):
-            return
-        shown = f"{parts.scheme}://{parts.hostname or ''}"  # Never the path or query: they may hold a token.
-        raise ValueError(f"webhook address {shown!r} is neither https nor http on loopback; use an https:// address")
+        check_address(self.url, "webhook")
 
 
 class Webhook:

@@ -107,7 +107,7 @@ def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_pa
             continue  # Kubernetes mounts it by itself.
         place = str(value.parent) if name.endswith("_file") else str(value)
         assert place in mounts, f"{name} is {value}, and nothing is mounted at {place}"
-        is_written = name.endswith("_dir")
+        is_written = name.endswith("_dir") or name == "ocsf_file"
         assert bool(mounts[place].get("readOnly")) != is_written, name
 
 
@@ -220,6 +220,7 @@ def test_wrong_values_are_refused(values: dict[str, Any], told: str) -> None:
             "collector.otherClusters and collector.settings.other_clusters are both set",
         ),
         (("--set", "image.repository=x,sensor.seccompProfile.type=Localhost"), "localhostProfile is not set"),
+        (("--set", "image.repository=x,collector.alertTemplate=x"), "collector.settingsFromSecrets.template_url"),
     ],
 )
 def test_helm_says_what_is_wrong(arguments: tuple[str, ...], sentence: str) -> None:

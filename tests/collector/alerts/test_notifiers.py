@@ -12,7 +12,7 @@ from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Sev
 from collector.alerts.alertmanager import Alertmanager, AlertmanagerSettings
 from collector.alerts.delivery import RATE_A_MINUTE, Notifier, Outcome
 from collector.alerts.syslog import Syslog, SyslogSettings, write_cef, write_message
-from collector.config import SyslogFormat
+from collector.notifier_settings import SyslogFormat
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
 
 HOSTILE = 'a"b]c\\d|e=f\ng'

@@ -40,6 +40,11 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- $_ := set $own "kubernetes_enrollment_accounts" (list (printf "%s/%s-sensor" .Release.Namespace (include "apidae.name" .))) }}
 {{- end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
+{{- if .Values.collector.alertTemplate }}
+{{- if hasKey .Values.collector.settings "template_file" }}{{ fail "collector.alertTemplate and collector.settings.template_file are both set: keep one" }}{{ end }}
+{{- if not .Values.collector.settingsFromSecrets.template_url }}{{ fail "collector.alertTemplate needs collector.settingsFromSecrets.template_url: where it goes" }}{{ end }}
+{{- $_ := set $own "template_file" "/etc/apidae/config/alert.template" }}
+{{- end }}
 {{- with .Values.collector.otherClusters }}
 {{- if hasKey $.Values.collector.settings "other_clusters" }}{{ fail "collector.otherClusters and collector.settings.other_clusters are both set: name all clusters in one of them" }}{{ end }}
 {{- $others := list }}
