@@ -137,7 +137,7 @@ class RowBatch:
     attacks: U64  # Calls whose request held an attack's payload.
     attacks_confirmed: U64  # Answers that say that one worked.
     payloads: Ragged  # Keyed hashes; the lowest 4 bits are an AttackClass, the next 4 an AttackEvidence.
-    data: Ragged  # Kinds of data in bodies, of responses + 32, and the calls that carried them.
+    data: Ragged  # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
 
     def __len__(self) -> int:
         return len(self.route)

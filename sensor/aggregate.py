@@ -48,7 +48,7 @@ WINDOW_GRACE_NS: Final = SECOND_NS
 OPEN_WINDOWS_LIMIT: Final = 8
 # A window that begins later than this after now can only come from a clock that was set back: it closes at once.
 FUTURE_LIMIT_NS: Final = 60 * SECOND_NS
-# Calls that wait for their second to end, 112 bytes each. Past it they are made rows at once, and triggers then see
+# Calls that wait for their second to end, 104 bytes each. Past it they are made rows at once, and triggers then see
 # that second in parts.
 WAITING_CALLS_LIMIT: Final = 32_768
 _LARGEST_U32: Final = (1 << 32) - 1
@@ -156,7 +156,7 @@ class Aggregator:
             record.calls,
             min(record.request_messages or 0, _LARGEST_U32),
             min(record.response_messages or 0, _LARGEST_U32),
-            *((0, 0) if body is None else (min(body.records, _LARGEST_U32), body.data)),
+            *((0, 0) if body is None else (min(body.records, _LARGEST_U32), facts.data(body.data))),
             record.payload,
             0 if body is None else body.flags.value,
         )

@@ -101,6 +101,20 @@ class AuthenticationKind(IntFlag):
     OTHER = 1 << 17
     # Alone: nobody could see whether there were any, as parts of the head were not known.
     UNKNOWN = 1 << 18
+    # From here on what is weak about a credential that another bit names.
+    JWT_UNSIGNED = 1 << 19
+    JWT_KNOWN_KEY = 1 << 20
+    JWT_NO_EXPIRY = 1 << 21
+    JWT_LONG_LIVED = 1 << 22
+
+
+# Bits that name no credential but say what is weak about one.
+WEAKNESSES: Final = (
+    AuthenticationKind.JWT_UNSIGNED
+    | AuthenticationKind.JWT_KNOWN_KEY
+    | AuthenticationKind.JWT_NO_EXPIRY
+    | AuthenticationKind.JWT_LONG_LIVED
+)
 
 
 class BodyFlag(IntFlag):
@@ -111,13 +125,14 @@ class BodyFlag(IntFlag):
     RESPONSE_READ = 2
     MEASURED = 4  # The records returned were counted.
     ESTIMATED = 8  # They were estimated, from the response's size or from the part of it that was read.
+    HEAD_READ = 16  # Path, query and headers were classified.
 
 
 class BodyFacts(msgspec.Struct, frozen=True, gc=False):
     """What may be told of a call's bodies: no value, no name of a field."""
 
     records: int  # Returned; 0 where `flags` say that nothing is known.
-    data: int  # Bits of sensor.classify.sensitive.kinds: kinds found in the request, and in the response.
+    data: tuple[int, ...]  # What was found where: codes of sensor.classify.sensitive.kinds, ascending.
     flags: BodyFlag
 
 

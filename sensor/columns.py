@@ -1,7 +1,7 @@
 """Calls as columns: one row of `CALL` for each call, or for the closing part of a call already counted (`calls` = 0).
 
 Recognition fills them from the kernel's records and the slow path from `CallRecord`s; aggregation sums them. `route`,
-`actor` and `response_type` are indexes of `sensor.facts.Facts`. 112 bytes a row.
+`actor` and `response_type` are indexes of `sensor.facts.Facts`. 104 bytes a row.
 """
 
 from enum import IntFlag
@@ -56,7 +56,7 @@ CALL: Final = np.dtype(
         ("request_messages", "<u4"),  # Of RPCs and WebSockets; 0 unless COUNTED.
         ("response_messages", "<u4"),
         ("records", "<u4"),  # Returned, as far as `body` says that they are known.
-        ("data", "<u8"),  # Kinds of data found in both bodies: sensor.classify.sensitive.kinds.
+        ("data", "<u4"),  # What was found where: a number of `sensor.facts.Facts.data`.
         ("payload", "<u8"),  # Keyed hash of an attack's payload, with what it is; 0: none was seen.
         ("body", "u1"),  # sensor.calls.BodyFlag.
     ],

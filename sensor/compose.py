@@ -281,7 +281,9 @@ class NodeDescriber:
             secret=key.secret,
             monotonic_ns=knowledge.monotonic_ns,
             is_probed=knowledge.gate.is_probed,
-            bodies=RecordBodies(mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies),
+            bodies=RecordBodies(
+                mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies, facts=knowledge.facts
+            ),
         )
         knowledge.gate.tell_probed(self._recogniser.forget_service)
         # Bound here: called once for every call.

@@ -311,9 +311,12 @@ def _list_bodies(rows: Rows) -> dict[str, NDArray[Any]]:
         columns |= {
             "request_bodies_read": sums[Sum.REQUESTS_READ],
             "response_bodies_read": sums[Sum.RESPONSES_READ],
-            "data_len": rows.data.lengths,
-            "data_kind": rows.data.values,
-            "data_count": rows.data.get_counts(),
+        }
+    if len(rows.data.values):
+        columns |= {
+            "found_len": rows.data.lengths,
+            "found_code": rows.data.values,
+            "found_count": rows.data.get_counts(),
         }
     return columns
 

@@ -230,13 +230,20 @@ class Describer:
             facts.is_stream,
             facts.has_unknown_fields,
             facts.is_inferred,
-            self._read_bodies(exchange, call),
+            self._read_data(exchange, head, call),
             self._read_attack(exchange, head, call, consumer, response_content_type),
         )
 
     def find_estimate(self, route_id: int) -> Estimate | None:
         """How the records of a route's responses follow from their size, where bodies of it were read."""
         return self._bodies.estimates.find(route_id) if self._bodies is not None else None
+
+    def _read_data(self, exchange: Exchange, head: RequestHead, call: BodyCall) -> BodyFacts | None:
+        """What bodies and head of a call hold; of a head at the server only, for there it is read once."""
+        facts = self._read_bodies(exchange, call)
+        if self._bodies is None or exchange.role is not Role.SERVER or not exchange.is_final:
+            return facts
+        return self._bodies.read_head(facts, head, call.route_id, exchange.remote_address, exchange.time_unix_ns)
 
     def _read_bodies(self, exchange: Exchange, call: BodyCall) -> BodyFacts | None:
         """What the bodies of a call tell, or those of others of its route."""

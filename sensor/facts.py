@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sensor.calls import AuthenticationKind, CallKind, PrincipalKind, Route
 from sensor.config import ConsumerColumn
+from sensor.ragged import Ragged
 
 NO_ROUTE: Final = 0
 NO_MEDIA_TYPE: Final = 0
@@ -36,6 +37,9 @@ _SWEEP_RATIO: Final = 0.75
 _KEPT_RATIO: Final = 0.5
 # What `other` keeps of credentials at least.
 _LEAST: Final = (int(AuthenticationKind.NONE), int(AuthenticationKind.UNKNOWN), int(AuthenticationKind.OTHER))
+# Sets of kinds of data: few, for an endpoint holds what it holds.
+DATA_SETS_LIMIT: Final = 1 << 14
+NO_DATA: Final = 0
 _MASK: Final = (1 << 64) - 1
 _IDENTITY_BITS: Final = 16
 _IDENTITY_MASK: Final = (1 << _IDENTITY_BITS) - 1
@@ -161,6 +165,9 @@ class Facts:
         self._media_types: Table[str] = Table("", MEDIA_TYPES_LIMIT)
         self._identities: Table[_Identity] = Table(_NOBODY, IDENTITIES_LIMIT)
         self._texts: Table[str] = Table("", 3 * IDENTITIES_LIMIT + 1)
+        self._data_sets: dict[tuple[int, ...], int] = {(): NO_DATA}
+        self._data_by_number: list[tuple[int, ...]] = [()]
+        self.data_sets_lost = 0  # Calls of which is not told what was found: the sets are full.
         self.identities = _make_columns()
         self.identities.is_other[0] = True
 
@@ -186,6 +193,24 @@ class Facts:
         if number is None:
             number = self._media_types.add(text, self._tick)
         return NO_MEDIA_TYPE if number is None else number
+
+    def data(self, codes: tuple[int, ...]) -> int:
+        """Number of what was found where (codes of sensor.classify.sensitive.kinds, ascending). Never forgotten."""
+        number = self._data_sets.get(codes)
+        if number is None:
+            number = len(self._data_by_number)
+            if number >= DATA_SETS_LIMIT:
+                self.data_sets_lost += 1
+                return NO_DATA
+            self._data_sets[codes] = number
+            self._data_by_number.append(codes)
+        return number
+
+    def find_data(self, numbers: NDArray[Any]) -> Ragged:
+        """The codes of numbers that `data` gave, row by row."""
+        sets = [self._data_by_number[number] for number in numbers.tolist()]
+        lengths = np.array([len(one) for one in sets], np.int32)
+        return Ragged(lengths, np.array([code for one in sets for code in one], np.uint16))
 
     def actor(self, actor: ActorFacts) -> int:
         """Number of an actor. Cost: 1 us."""

@@ -56,11 +56,9 @@ def count_values(rows: Index, values: NDArray[np.uint64], rows_count: int) -> Ra
     return _make_histograms(codes[starts], measure_runs(starts, len(codes)), rows_count)
 
 
-def count_bits(rows: Index, masks: NDArray[np.uint64], rows_count: int) -> Ragged:
-    """How often each bit is set in the masks that belong to `rows`, by row: bits ascending, and counts."""
-    is_set = np.unpackbits(masks.astype("<u8").view(np.uint8).reshape(-1, 8), axis=1, bitorder="little")
-    places, bits = np.nonzero(is_set)
-    codes = rows[places] << _BUCKET_BITS | bits
+def count_codes(rows: Index, found: Ragged, rows_count: int) -> Ragged:
+    """How often each code (below 512) is in the lists that belong to `rows`, by row: codes ascending, and counts."""
+    codes = np.repeat(rows, found.lengths) << _BUCKET_BITS | found.values
     codes.sort()
     starts = find_runs(codes)
     return _make_histograms(codes[starts], measure_runs(starts, len(codes)), rows_count)

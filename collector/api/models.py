@@ -104,8 +104,8 @@ class DataFoundModel(Model):
     kind: str = Field(examples=["email"])
     data_class: DataClass
     side: BodySide
-    calls: int = Field(description="Sampled calls whose body held it.")
-    share: Ratio = Field(description="Of the bodies of that side that were read.")
+    calls: int = Field(description="Sampled calls that held it there.")
+    share: Ratio = Field(description="Of the calls whose place was read.")
 
 
 class BodiesModel(Model):
@@ -118,6 +118,8 @@ class BodiesModel(Model):
     records_basis: RecordsBasis
     data_classes: tuple[DataClass, ...]
     data: tuple[DataFoundModel, ...]
+    heads_read: int = Field(description="Calls whose path, query and headers were read.")
+    encrypted_heads: int = Field(description="Of those, calls whose head says that TLS ended in front of the service.")
 
 
 class WorkloadModel(Model):

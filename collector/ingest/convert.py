@@ -34,6 +34,9 @@ STATUS_CODE_LIMIT: Final = 1_000
 RPC_STATUS_LIMIT: Final = 256  # Codes past those of google.rpc are kept, as other unknown values are.
 # Of one row: sums over a year of rows then stay far below 2**64.
 CALLS_LIMIT: Final = 2**40
+# Kinds of data in one place of a call (proto DataPlace), and where responses began among the older codes.
+PLACE_SIZE: Final = 64
+OLD_RESPONSE_SHIFT: Final = 32
 SUM_LIMIT: Final = 2**56
 
 _PER_ROW = (
@@ -71,7 +74,7 @@ _PER_ROW = (
 _RARE_PER_ROW = (
     *("kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls"),
     *("request_messages", "response_messages", "records_returned", "records_measured"),
-    *("request_bodies_read", "response_bodies_read", "data_len"),
+    *("request_bodies_read", "response_bodies_read", "data_len", "found_len"),
     *("attacks", "attacks_confirmed", "payloads_len"),
 )
 _OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
@@ -123,7 +126,11 @@ _WIDE = frozenset(
         "object_numeric_calls",
         "object_monotonic_steps",
         "object_numeric_span",
-        *(name for name in _RARE_PER_ROW if name not in ("kind", "rpc_status", "data_len", "payloads_len")),
+        *(
+            name
+            for name in _RARE_PER_ROW
+            if name not in ("kind", "rpc_status", "data_len", "found_len", "payloads_len")
+        ),
     )
 )
 
@@ -208,7 +215,9 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
     response_size = _convert_ragged(
         rows, "response_size", columns["response_size_len"], "response_size_bucket", "response_size_count"
     )
-    data = _convert_ragged(rows, "data", columns["data_len"], "data_kind", "data_count")
+    data = _convert_ragged(rows, "found", columns["found_len"], "found_code", "found_count")
+    if not len(data.values):
+        data = _move_codes(_convert_ragged(rows, "data", columns["data_len"], "data_kind", "data_count"))
     objects = _convert_ragged(rows, "objects", columns["objects_len"], "objects_hash", "")
     payloads = _convert_ragged(rows, "payloads", columns["payloads_len"], "payloads_hash", "")
     for name in ("objects_len", "payloads_len"):
@@ -372,6 +381,15 @@ def _convert_windows(base: int, columns: dict[str, NDArray[Any]], now: int) -> U
             f"The newest window ends {last - now} s in the future; the limit is {FUTURE_LIMIT_SECONDS}."
         )
     return (offset.astype(np.int64) + base).astype(np.uint32)
+
+
+def _move_codes(data: Ragged) -> Ragged:
+    """What a sensor before 0.2 found in bodies, as codes of today: place * 64 + kind. The order stays."""
+    is_response = data.values >= OLD_RESPONSE_SHIFT
+    places = np.where(is_response, np.uint64(2 * PLACE_SIZE - OLD_RESPONSE_SHIFT), np.uint64(PLACE_SIZE))
+    values = data.values + places
+    _check_below("data_kind", data.values, 2 * OLD_RESPONSE_SHIFT)
+    return Ragged(offsets=data.offsets, values=values, counts=data.counts)
 
 
 def _convert_ragged(rows: data_pb2.Rows, name: str, lengths: U32, value_field: str, count_field: str) -> Ragged:

@@ -28,7 +28,7 @@ from sensor.columns import CallFlag, Calls
 from sensor.facts import Facts, get_identities, get_media_types, get_truncated
 from sensor.ragged import Ragged
 from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs
-from sensor.sketches import count_bits, count_values, unite_objects
+from sensor.sketches import count_codes, count_values, unite_objects
 
 # Row flags by the flags of a call that had a response, and of one that had none.
 _FLAGS: Final = np.array(
@@ -123,12 +123,12 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         durations=count_values(timed_rows, durations_us, len(starts)),
         sizes=count_values(final_rows, response_bytes, len(starts)),
         objects=objects,
-        data=_sum_bodies(sums, calls, rows, starts) if has_bodies else _count_no_data(len(starts)),
+        data=_sum_bodies(sums, calls, rows, starts, facts) if has_bodies else _count_no_data(len(starts)),
         payloads=_sum_attacks(sums, calls, rows, starts),
     )
 
 
-def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index) -> Ragged:
+def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index, facts: Facts) -> Ragged:
     """Write what bodies told; gives the kinds of data found."""
     known = calls["body"]
     if (known == BodyFlag.ESTIMATED.value).all():  # Between two samples all are.
@@ -147,7 +147,9 @@ def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Ind
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
     places = np.flatnonzero(calls["data"])
-    return count_bits(rows[places], calls["data"][places], len(starts)) if len(places) else _count_no_data(len(starts))
+    if not len(places):
+        return _count_no_data(len(starts))
+    return count_codes(rows[places], facts.find_data(calls["data"][places]), len(starts))
 
 
 def _count_no_data(rows_count: int) -> Ragged:

@@ -13,14 +13,15 @@ from sensor.bodies.decoding import decode
 from sensor.bodies.documents import Document, is_protobuf, read_document
 from sensor.bodies.estimates import RecordEstimates
 from sensor.bodies.framing import Payload, read_payload
+from sensor.bodies.heads import read_head
 from sensor.bodies.protobuf import read_protobuf
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Binary
 from sensor.calls import BodyFacts, BodyFlag, RawBodies
 from sensor.classify.sensitive.document import find_sensitive
-from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, pack_kinds
+from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
 from sensor.health import Figure
-from sensor.protocols.http1 import read_media_type
+from sensor.protocols.http1 import RequestHead, read_media_type
 
 # Looked at of one document, and values of one field: of each route a body is read every second, and a hostile one must
 # not cost more than 20 ms.
@@ -87,7 +88,7 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
     """One body of which something can be told: its kinds of data where it was read."""
 
     document: Document | None
-    data: int
+    data: frozenset[DataKind]
     is_complete: bool
     seen: BodyDocument
 
@@ -98,6 +99,7 @@ class BodyReader:
     def __init__(self, rule: SampleRule, sink: DocumentSink | None = None) -> None:
         self._sampler = BodySampler(rule)
         self._sink = sink
+        self._heads = BodySampler(rule)
         self.estimates = RecordEstimates()
         self.read_count = 0  # Bodies classified.
         self.unread: Counter[str] = Counter()  # Bodies by why they were not.
@@ -110,23 +112,24 @@ class BodyReader:
             return self.estimate(call.route_id, call.status_code, call.response_bytes)
         question = find_payload(call, is_request=True)
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
-        data, flags, records = 0, BodyFlag.NONE, 0
+        codes: set[int] = set()
+        flags, records = BodyFlag.NONE, 0
         if self._sink is not None:
             seen = (one.seen if one is not None else None for one in (asked, told))
             self._sink.learn_bodies(call.route_id, call.status_code, call.consumer, *seen)
         if asked is not None and asked.document is not None:
             flags |= BodyFlag.REQUEST_READ
-            data |= asked.data
+            codes |= make_codes(DataPlace.REQUEST_BODY, asked.data)
         if told is not None and told.document is not None:
             flags |= BodyFlag.RESPONSE_READ
-            data |= told.data << RESPONSE_SHIFT
+            codes |= make_codes(DataPlace.RESPONSE_BODY, told.data)
             records, known = self._count(call, told.document, is_complete=told.is_complete)
             flags |= known
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:
                 records, flags = estimated.records, flags | estimated.flags
-        return BodyFacts(records, data, flags) if flags else None
+        return BodyFacts(records, tuple(sorted(codes)), flags) if flags else None
 
     def estimate(self, route_id: int, status_code: int, response_bytes: int) -> BodyFacts | None:
         """Facts of a call whose bodies were not read, where others of its route were."""
@@ -135,7 +138,18 @@ class BodyReader:
         estimate = self.estimates.find(route_id)
         if estimate is None:
             return None
-        return BodyFacts(estimate.count(response_bytes), 0, BodyFlag.ESTIMATED)
+        return BodyFacts(estimate.count(response_bytes), (), BodyFlag.ESTIMATED)
+
+    def read_head(
+        self, facts: BodyFacts | None, head: RequestHead, route_id: int, remote_address: str, time_ns: int
+    ) -> BodyFacts | None:
+        """The facts of a call with what its path, query and headers hold, where those are due."""
+        if not self._heads.is_due(route_id, 0, "", 0, time_ns):
+            return facts
+        codes = read_head(head, remote_address)
+        if facts is None:
+            return BodyFacts(0, tuple(sorted(codes)), BodyFlag.HEAD_READ)
+        return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.HEAD_READ)
 
     def figures(self) -> tuple[Figure, ...]:
         """What was read, and what could not be."""
@@ -168,11 +182,10 @@ class BodyReader:
                 self.unread["type_not_read"] += 1
             if tree is None:
                 return None
-            return _Read(None, 0, False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
+            return _Read(None, frozenset(), False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
         self.read_count += 1
-        data = pack_kinds(
-            {finding.kind for finding in find_sensitive(document.values, max_nodes=NODES_MAX, max_values=VALUES_MAX)}
-        )
+        found = find_sensitive(document.values, max_nodes=NODES_MAX, max_values=VALUES_MAX)
+        data = frozenset(finding.kind for finding in found)
         seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
         return _Read(document, data, decoded.is_complete, seen)
 

@@ -17,6 +17,7 @@ import msgspec
 from sensor.calls import AuthenticationKind as Kind
 from sensor.calls import PrincipalKind
 from sensor.classify.authentication import Authenticator, Evidence, is_jwt
+from sensor.classify.weakness import find_weaknesses
 from sensor.keyed import KeyedHash
 from sensor.protocols.http1 import RequestHead
 
@@ -37,6 +38,9 @@ _STRENGTH: Final = (
     Kind.COOKIE_SESSION,
     Kind.NEGOTIATE, Kind.OTHER, Kind.HMAC_SIGNATURE,
 )  # fmt: skip
+_MAY_BE_JWT: Final = (
+    Kind.BEARER_JWT | Kind.JWT_CUSTOM_HEADER | Kind.COOKIE_SESSION | Kind.API_KEY_COOKIE | Kind.API_KEY_QUERY
+).value
 # By plain number: an operation on members of a flag costs 1 us, on their numbers 0.03.
 _RANK: Final = {kind.value: rank for rank, kind in enumerate(_STRENGTH)}
 
@@ -105,7 +109,7 @@ class Principals:
             return self._read_many(found)
         only = found[0]
         known = self._known.get(only.value)
-        if known is not None and known.kinds is only.kind and not only.is_cut:
+        if known is not None and known.kinds.value & only.kind.value and not only.is_cut:
             return known
         credentials = self._read_many(found)
         if not only.is_cut and credentials.credential and len(only.value) <= _KNOWN_VALUE_BYTES:
@@ -121,6 +125,8 @@ class Principals:
         for evidence in found:
             number = evidence.kind.value
             bits |= number
+            if number & _MAY_BE_JWT and not evidence.is_cut:
+                bits |= find_weaknesses(evidence.value).value
             rank = _RANK.get(number, best_rank)
             if rank < best_rank:
                 best, best_rank = evidence, rank

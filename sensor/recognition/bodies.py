@@ -15,6 +15,7 @@ from sensor.bodies.estimates import JUMP_RATIO
 from sensor.bodies.reader import BodyCall, BodyReader
 from sensor.calls import BodyFlag
 from sensor.columns import Calls
+from sensor.facts import Facts
 from sensor.kernel.abi import RecordFlag
 from sensor.pieces import Pieces
 from sensor.recognition.actors import Records
@@ -26,9 +27,10 @@ _FIELDS: Final = 4  # fixed_bytes, record_bytes, largest_bytes, whether they are
 class RecordBodies:
     """Fills the columns of bodies. Not thread-safe."""
 
-    __slots__ = ("_mirror", "_pieces", "_reader", "jumps")
+    __slots__ = ("_facts", "_mirror", "_pieces", "_reader", "jumps")
 
-    def __init__(self, *, mirror: Mirror, pieces: Pieces, reader: BodyReader) -> None:
+    def __init__(self, *, mirror: Mirror, pieces: Pieces, reader: BodyReader, facts: Facts) -> None:
+        self._facts = facts
         self._mirror = mirror
         self._pieces = pieces
         self._reader = reader
@@ -94,5 +96,6 @@ class RecordBodies:
             )
         )
         if facts is not None:
-            calls["records"][place], calls["data"][place] = min(facts.records, np.iinfo(np.uint32).max), facts.data
+            calls["records"][place] = min(facts.records, np.iinfo(np.uint32).max)
+            calls["data"][place] = self._facts.data(facts.data)
             calls["body"][place] = facts.flags.value

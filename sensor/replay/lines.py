@@ -14,7 +14,7 @@ from typing import Final
 
 from sensor.attacks.classes import Attack
 from sensor.calls import RPC_KINDS, AuthenticationKind, BodyFacts, BodyFlag, CallKind, CallRecord, Route, SegmentKind
-from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, unpack_kinds
+from sensor.classify.sensitive.kinds import DataPlace, list_kinds
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_events import Head
 from sensor.protocols.http1_faults import name_smuggling
@@ -92,12 +92,17 @@ def _tell_bodies(body: BodyFacts | None) -> Line:
     if body is None:
         return {}
     line: Line = {}
-    for name, flag, bits in (
-        ("request", BodyFlag.REQUEST_READ, body.data),
-        ("response", BodyFlag.RESPONSE_READ, body.data >> RESPONSE_SHIFT),
+    for name, flag, place in (
+        ("request.body", BodyFlag.REQUEST_READ, DataPlace.REQUEST_BODY),
+        ("response.body", BodyFlag.RESPONSE_READ, DataPlace.RESPONSE_BODY),
+        ("request.path", BodyFlag.HEAD_READ, DataPlace.PATH),
+        ("request.query", BodyFlag.HEAD_READ, DataPlace.QUERY),
+        ("request.header", BodyFlag.HEAD_READ, DataPlace.REQUEST_HEADER),
     ):
         if body.flags & flag:
-            line[f"apidae.{name}.body.data_kinds"] = [kind.value.lower() for kind in unpack_kinds(bits)]
+            kinds = [kind.value.lower() for kind in list_kinds(body.data, place)]
+            if kinds or place <= DataPlace.RESPONSE_BODY:
+                line[f"apidae.{name}.data_kinds"] = kinds
     if body.flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
         line["apidae.response.records"] = body.records
         line["apidae.response.records_basis"] = "measured" if body.flags & BodyFlag.MEASURED else "estimated"

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from sensor.calls import AuthenticationKind
+from sensor.calls import WEAKNESSES, AuthenticationKind
 from tests.accuracy.node import Node
 
-LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name}
+LABELS = {kind: kind.name.lower() for kind in AuthenticationKind if kind and kind.name and not kind & WEAKNESSES}
 
 
 def _build_head(line: dict[str, object]) -> bytes:

@@ -104,7 +104,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
         "confirmed",
         "2026-11-24T19:29:30Z",
         "http/1.1",
-        "personal",
+        "contact",
         "12",
         "external",
         "documented",

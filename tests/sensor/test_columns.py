@@ -17,7 +17,7 @@ def test_no_column_overlaps_another_and_each_is_aligned() -> None:
         assert offset >= end
         assert offset % field.itemsize == 0
         end = offset + field.itemsize
-    assert end <= CALL.itemsize == 112
+    assert end <= CALL.itemsize == 104
 
 
 def test_new_calls_are_empty() -> None:

@@ -45,11 +45,12 @@ def find_sensitive(document: object, *, max_nodes: int = MAX_NODES, max_values: 
                 pending += ((f"{path}[]", name, child, depth + 1) for child in value)
         elif max_values is None or asked[path] < max_values:
             asked[path] += 1
-            found.update(Finding(path, kind) for kind in _classify(name, value))
+            found.update(Finding(path, kind) for kind in classify_field(name, value))
     return sorted(found)
 
 
-def _classify(name: str, value: object) -> set[DataKind]:
+def classify_field(name: str, value: object) -> set[DataKind]:
+    """Kinds of one value, by its form and by the name of what holds it."""
     if value is None or isinstance(value, bool) or value == "":
         return set()
     kinds = find_kinds(value) if isinstance(value, str) else set()

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from collector.api.app import ApiSettings, build_app
-from collector.inventory.bodies import RESPONSE_SHIFT
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -16,17 +15,18 @@ from tests.collector.inventory.seed import NOW, Seed, write_watch
 pytestmark = pytest.mark.store
 
 EMAIL, CARD, PASSWORD = 1, 10, 12
+RESPONSE, OLD_RESPONSE = 128, 32  # Place, and as rows of before 0.2 have it.
 
 
 def make_seed() -> Seed:
     seed = Seed()
     users = seed.endpoint(1, "GET", "/users")
     read = {"response_bodies_read": 8, "records_returned": 900, "records_measured": 160}
-    seed.calls(users, 40, data={"1": [EMAIL + RESPONSE_SHIFT, CARD + RESPONSE_SHIFT], "2": [8, 2]}, **read)
-    seed.calls(users, 2, minutes_ago=2, data={"1": [EMAIL + RESPONSE_SHIFT], "2": [2]}, response_bodies_read=2)
+    seed.calls(users, 40, data={"1": [EMAIL + RESPONSE, CARD + RESPONSE], "2": [8, 2]}, **read)
+    seed.calls(users, 2, minutes_ago=2, data={"1": [EMAIL + OLD_RESPONSE], "2": [2]}, response_bodies_read=2)
     login = seed.endpoint(2, "POST", "/login")
     counted = {"request_bodies_read": 4, "response_bodies_read": 4, "records_returned": 4, "records_measured": 4}
-    seed.calls(login, 4, data={"1": [PASSWORD, 31], "2": [4, 4]}, **counted)
+    seed.calls(login, 4, data={"1": [PASSWORD, 479], "2": [4, 4]}, **counted)
     seed.calls(seed.endpoint(3, "GET", "/unread"), 5)
     return seed
 
@@ -57,7 +57,7 @@ def by_template(client: TestClient, request: pytest.FixtureRequest) -> dict[str,
 
 def test_kinds_come_with_the_share_of_bodies_that_held_them(by_template: dict[str, Any]) -> None:
     bodies = by_template["/users"]
-    assert bodies["data_classes"] == ["personal", "financial"]
+    assert bodies["data_classes"] == ["contact", "financial"]
     assert [(one["kind"], one["side"], one["calls"], one["share"]) for one in bodies["data"]] == [
         ("email", "response", 10, 1.0),
         ("credit_card", "response", 2, 0.2),
@@ -73,7 +73,7 @@ def test_records_say_how_they_are_known(by_template: dict[str, Any]) -> None:
 
 def test_requests_have_their_own_and_kinds_of_newer_sensors_are_left_out(by_template: dict[str, Any]) -> None:
     assert [(one["kind"], one["data_class"], one["side"]) for one in by_template["/login"]["data"]] == [
-        ("password", "credential", "request")
+        ("password", "secret", "request")
     ]
 
 

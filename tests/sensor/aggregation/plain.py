@@ -133,7 +133,7 @@ def _count_body(one: Figures, body: BodyFacts) -> None:
     one.returned_estimated += BodyFlag.ESTIMATED in body.flags
     one.requests_read += BodyFlag.REQUEST_READ in body.flags
     one.responses_read += BodyFlag.RESPONSE_READ in body.flags
-    one.data.update(bit for bit in range(64) if body.data >> bit & 1)
+    one.data.update(body.data)
 
 
 def _count_end(one: Figures, record: CallRecord) -> None:

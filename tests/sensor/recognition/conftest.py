@@ -87,7 +87,7 @@ class Sensor:
             keyed_hash=keyed_hash,
             secret=SECRET,
             monotonic_ns=lambda: self.now_ns,
-            bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies),
+            bodies=RecordBodies(mirror=self.mirror, pieces=self.pieces, reader=self.bodies, facts=self.facts),
             is_probed=lambda service, path: (service, path) in self.probed,
         )
         self.flush()

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sensor.calls import BodyFlag
-from sensor.classify.sensitive.kinds import RESPONSE_SHIFT, DataKind, pack_kinds
+from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
 from sensor.kernel.abi import EVENT, LEAF, EventKind, KernelEvent, RecordFlag
 from sensor.recognition.mirror import MapName
 from tests.sensor.bodies.messages import response_head
@@ -77,9 +77,10 @@ def test_errors_and_unknown_routes_are_not(sensor: Sensor, known: Call) -> None:
 def test_a_response_that_came_with_its_record_is_read(sensor: Sensor, known: Call) -> None:
     told = answer(333)
     give_piece(sensor, told, told.index(b"\r\n\r\n") + 4)
-    (row,) = convert(sensor, replace(known, response=told), flags=RecordFlag.BODY)
+    (row,) = rows = convert(sensor, replace(known, response=told), flags=RecordFlag.BODY)
     assert (int(row["records"]), int(row["body"])) == (333, BodyFlag.RESPONSE_READ | BodyFlag.MEASURED)
-    assert int(row["data"]) == pack_kinds({DataKind.EMAIL}) << RESPONSE_SHIFT
+    found = sensor.facts.find_data(rows["data"])
+    assert set(found.values.tolist()) == make_codes(DataPlace.RESPONSE_BODY, {DataKind.EMAIL})
     assert sensor.pieces.waiting_bytes == 0
 
 

@@ -73,6 +73,10 @@ class AuthenticationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     AUTHENTICATION_KIND_MTLS_FORWARDED: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_OTHER: _ClassVar[AuthenticationKind]
     AUTHENTICATION_KIND_UNKNOWN: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_JWT_UNSIGNED: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_JWT_KNOWN_KEY: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_JWT_NO_EXPIRY: _ClassVar[AuthenticationKind]
+    AUTHENTICATION_KIND_JWT_LONG_LIVED: _ClassVar[AuthenticationKind]
 
 class CallKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -128,6 +132,66 @@ class DataKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_KIND_GITHUB_TOKEN: _ClassVar[DataKind]
     DATA_KIND_SLACK_TOKEN: _ClassVar[DataKind]
     DATA_KIND_STRIPE_KEY: _ClassVar[DataKind]
+    DATA_KIND_PASSPORT: _ClassVar[DataKind]
+    DATA_KIND_DRIVER_LICENSE: _ClassVar[DataKind]
+    DATA_KIND_NATIONAL_ID: _ClassVar[DataKind]
+    DATA_KIND_TAX_ID: _ClassVar[DataKind]
+    DATA_KIND_NINO: _ClassVar[DataKind]
+    DATA_KIND_SIN: _ClassVar[DataKind]
+    DATA_KIND_NIR: _ClassVar[DataKind]
+    DATA_KIND_DNI: _ClassVar[DataKind]
+    DATA_KIND_CODICE_FISCALE: _ClassVar[DataKind]
+    DATA_KIND_STEUER_ID: _ClassVar[DataKind]
+    DATA_KIND_BSN: _ClassVar[DataKind]
+    DATA_KIND_PESEL: _ClassVar[DataKind]
+    DATA_KIND_PERSONNUMMER: _ClassVar[DataKind]
+    DATA_KIND_HETU: _ClassVar[DataKind]
+    DATA_KIND_RESIDENT_ID: _ClassVar[DataKind]
+    DATA_KIND_CURP: _ClassVar[DataKind]
+    DATA_KIND_PAN: _ClassVar[DataKind]
+    DATA_KIND_RRN: _ClassVar[DataKind]
+    DATA_KIND_GENDER: _ClassVar[DataKind]
+    DATA_KIND_NATIONALITY: _ClassVar[DataKind]
+    DATA_KIND_LOCATION: _ClassVar[DataKind]
+    DATA_KIND_CARD_SECURITY_CODE: _ClassVar[DataKind]
+    DATA_KIND_BANK_ACCOUNT: _ClassVar[DataKind]
+    DATA_KIND_BIC: _ClassVar[DataKind]
+    DATA_KIND_ROUTING_NUMBER: _ClassVar[DataKind]
+    DATA_KIND_SALARY: _ClassVar[DataKind]
+    DATA_KIND_CRYPTO_ADDRESS: _ClassVar[DataKind]
+    DATA_KIND_MEDICAL_RECORD: _ClassVar[DataKind]
+    DATA_KIND_DIAGNOSIS: _ClassVar[DataKind]
+    DATA_KIND_MEDICATION: _ClassVar[DataKind]
+    DATA_KIND_BLOOD_TYPE: _ClassVar[DataKind]
+    DATA_KIND_HEALTH_INSURANCE: _ClassVar[DataKind]
+    DATA_KIND_NHS_NUMBER: _ClassVar[DataKind]
+    DATA_KIND_API_KEY: _ClassVar[DataKind]
+    DATA_KIND_GITLAB_TOKEN: _ClassVar[DataKind]
+    DATA_KIND_CONNECTION_STRING: _ClassVar[DataKind]
+    DATA_KIND_ACCESS_TOKEN: _ClassVar[DataKind]
+    DATA_KIND_MAC_ADDRESS: _ClassVar[DataKind]
+    DATA_KIND_STACK_TRACE: _ClassVar[DataKind]
+    DATA_KIND_DATABASE_ERROR: _ClassVar[DataKind]
+    DATA_KIND_CUSTOM_1: _ClassVar[DataKind]
+    DATA_KIND_CUSTOM_2: _ClassVar[DataKind]
+    DATA_KIND_CUSTOM_3: _ClassVar[DataKind]
+    DATA_KIND_CUSTOM_4: _ClassVar[DataKind]
+
+class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DATA_PLACE_UNSPECIFIED: _ClassVar[DataPlace]
+    DATA_PLACE_REQUEST_BODY: _ClassVar[DataPlace]
+    DATA_PLACE_RESPONSE_BODY: _ClassVar[DataPlace]
+    DATA_PLACE_PATH: _ClassVar[DataPlace]
+    DATA_PLACE_QUERY: _ClassVar[DataPlace]
+    DATA_PLACE_REQUEST_HEADER: _ClassVar[DataPlace]
+    DATA_PLACE_CALL: _ClassVar[DataPlace]
+
+class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CALL_FACT_UNSPECIFIED: _ClassVar[CallFact]
+    CALL_FACT_ENCRYPTED_IN_FRONT: _ClassVar[CallFact]
+    CALL_FACT_LOOPBACK: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -201,6 +265,10 @@ AUTHENTICATION_KIND_NEGOTIATE: AuthenticationKind
 AUTHENTICATION_KIND_MTLS_FORWARDED: AuthenticationKind
 AUTHENTICATION_KIND_OTHER: AuthenticationKind
 AUTHENTICATION_KIND_UNKNOWN: AuthenticationKind
+AUTHENTICATION_KIND_JWT_UNSIGNED: AuthenticationKind
+AUTHENTICATION_KIND_JWT_KNOWN_KEY: AuthenticationKind
+AUTHENTICATION_KIND_JWT_NO_EXPIRY: AuthenticationKind
+AUTHENTICATION_KIND_JWT_LONG_LIVED: AuthenticationKind
 CALL_KIND_UNSPECIFIED: CallKind
 CALL_KIND_GRPC: CallKind
 CALL_KIND_GRPC_WEB: CallKind
@@ -244,6 +312,60 @@ DATA_KIND_GOOGLE_API_KEY: DataKind
 DATA_KIND_GITHUB_TOKEN: DataKind
 DATA_KIND_SLACK_TOKEN: DataKind
 DATA_KIND_STRIPE_KEY: DataKind
+DATA_KIND_PASSPORT: DataKind
+DATA_KIND_DRIVER_LICENSE: DataKind
+DATA_KIND_NATIONAL_ID: DataKind
+DATA_KIND_TAX_ID: DataKind
+DATA_KIND_NINO: DataKind
+DATA_KIND_SIN: DataKind
+DATA_KIND_NIR: DataKind
+DATA_KIND_DNI: DataKind
+DATA_KIND_CODICE_FISCALE: DataKind
+DATA_KIND_STEUER_ID: DataKind
+DATA_KIND_BSN: DataKind
+DATA_KIND_PESEL: DataKind
+DATA_KIND_PERSONNUMMER: DataKind
+DATA_KIND_HETU: DataKind
+DATA_KIND_RESIDENT_ID: DataKind
+DATA_KIND_CURP: DataKind
+DATA_KIND_PAN: DataKind
+DATA_KIND_RRN: DataKind
+DATA_KIND_GENDER: DataKind
+DATA_KIND_NATIONALITY: DataKind
+DATA_KIND_LOCATION: DataKind
+DATA_KIND_CARD_SECURITY_CODE: DataKind
+DATA_KIND_BANK_ACCOUNT: DataKind
+DATA_KIND_BIC: DataKind
+DATA_KIND_ROUTING_NUMBER: DataKind
+DATA_KIND_SALARY: DataKind
+DATA_KIND_CRYPTO_ADDRESS: DataKind
+DATA_KIND_MEDICAL_RECORD: DataKind
+DATA_KIND_DIAGNOSIS: DataKind
+DATA_KIND_MEDICATION: DataKind
+DATA_KIND_BLOOD_TYPE: DataKind
+DATA_KIND_HEALTH_INSURANCE: DataKind
+DATA_KIND_NHS_NUMBER: DataKind
+DATA_KIND_API_KEY: DataKind
+DATA_KIND_GITLAB_TOKEN: DataKind
+DATA_KIND_CONNECTION_STRING: DataKind
+DATA_KIND_ACCESS_TOKEN: DataKind
+DATA_KIND_MAC_ADDRESS: DataKind
+DATA_KIND_STACK_TRACE: DataKind
+DATA_KIND_DATABASE_ERROR: DataKind
+DATA_KIND_CUSTOM_1: DataKind
+DATA_KIND_CUSTOM_2: DataKind
+DATA_KIND_CUSTOM_3: DataKind
+DATA_KIND_CUSTOM_4: DataKind
+DATA_PLACE_UNSPECIFIED: DataPlace
+DATA_PLACE_REQUEST_BODY: DataPlace
+DATA_PLACE_RESPONSE_BODY: DataPlace
+DATA_PLACE_PATH: DataPlace
+DATA_PLACE_QUERY: DataPlace
+DATA_PLACE_REQUEST_HEADER: DataPlace
+DATA_PLACE_CALL: DataPlace
+CALL_FACT_UNSPECIFIED: CallFact
+CALL_FACT_ENCRYPTED_IN_FRONT: CallFact
+CALL_FACT_LOOPBACK: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
 ATTACK_CLASS_XSS: AttackClass
@@ -308,7 +430,7 @@ class Route(_message.Message):
     def __init__(self, route_id: _Optional[int] = ..., service: _Optional[int] = ..., host: _Optional[int] = ..., method: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., has_trailing_slash: _Optional[bool] = ...) -> None: ...
 
 class Rows(_message.Message):
-    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash")
+    __slots__ = ("route", "window_offset_seconds", "window_length_seconds", "principal", "principal_kind", "credential", "client_address", "client_workload", "authentication", "status_code", "role", "hop", "protocol_version", "request_content_type", "response_content_type", "flags", "calls", "request_bytes", "response_bytes", "time_to_first_byte_sum_us", "duration_sum_us", "duration_max_us", "duration_len", "duration_bucket", "duration_count", "response_size_len", "response_size_bucket", "response_size_count", "objects_len", "objects_hash", "objects_count", "object_numeric_calls", "object_monotonic_steps", "object_numeric_span", "records_returned", "records_basis", "sampled_of", "kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls", "request_messages", "response_messages", "records_measured", "request_bodies_read", "response_bodies_read", "data_len", "data_kind", "data_count", "attacks", "attacks_confirmed", "payloads_len", "payloads_hash", "found_len", "found_code", "found_count")
     ROUTE_FIELD_NUMBER: _ClassVar[int]
     WINDOW_OFFSET_SECONDS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_LENGTH_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -364,6 +486,9 @@ class Rows(_message.Message):
     ATTACKS_CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_LEN_FIELD_NUMBER: _ClassVar[int]
     PAYLOADS_HASH_FIELD_NUMBER: _ClassVar[int]
+    FOUND_LEN_FIELD_NUMBER: _ClassVar[int]
+    FOUND_CODE_FIELD_NUMBER: _ClassVar[int]
+    FOUND_COUNT_FIELD_NUMBER: _ClassVar[int]
     route: _containers.RepeatedScalarFieldContainer[int]
     window_offset_seconds: _containers.RepeatedScalarFieldContainer[int]
     window_length_seconds: _containers.RepeatedScalarFieldContainer[int]
@@ -419,7 +544,10 @@ class Rows(_message.Message):
     attacks_confirmed: _containers.RepeatedScalarFieldContainer[int]
     payloads_len: _containers.RepeatedScalarFieldContainer[int]
     payloads_hash: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ...) -> None: ...
+    found_len: _containers.RepeatedScalarFieldContainer[int]
+    found_code: _containers.RepeatedScalarFieldContainer[int]
+    found_count: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, route: _Optional[_Iterable[int]] = ..., window_offset_seconds: _Optional[_Iterable[int]] = ..., window_length_seconds: _Optional[_Iterable[int]] = ..., principal: _Optional[_Iterable[int]] = ..., principal_kind: _Optional[_Iterable[int]] = ..., credential: _Optional[_Iterable[int]] = ..., client_address: _Optional[_Iterable[int]] = ..., client_workload: _Optional[_Iterable[int]] = ..., authentication: _Optional[_Iterable[int]] = ..., status_code: _Optional[_Iterable[int]] = ..., role: _Optional[_Iterable[int]] = ..., hop: _Optional[_Iterable[int]] = ..., protocol_version: _Optional[_Iterable[int]] = ..., request_content_type: _Optional[_Iterable[int]] = ..., response_content_type: _Optional[_Iterable[int]] = ..., flags: _Optional[_Iterable[int]] = ..., calls: _Optional[_Iterable[int]] = ..., request_bytes: _Optional[_Iterable[int]] = ..., response_bytes: _Optional[_Iterable[int]] = ..., time_to_first_byte_sum_us: _Optional[_Iterable[int]] = ..., duration_sum_us: _Optional[_Iterable[int]] = ..., duration_max_us: _Optional[_Iterable[int]] = ..., duration_len: _Optional[_Iterable[int]] = ..., duration_bucket: _Optional[_Iterable[int]] = ..., duration_count: _Optional[_Iterable[int]] = ..., response_size_len: _Optional[_Iterable[int]] = ..., response_size_bucket: _Optional[_Iterable[int]] = ..., response_size_count: _Optional[_Iterable[int]] = ..., objects_len: _Optional[_Iterable[int]] = ..., objects_hash: _Optional[_Iterable[int]] = ..., objects_count: _Optional[_Iterable[int]] = ..., object_numeric_calls: _Optional[_Iterable[int]] = ..., object_monotonic_steps: _Optional[_Iterable[int]] = ..., object_numeric_span: _Optional[_Iterable[int]] = ..., records_returned: _Optional[_Iterable[int]] = ..., records_basis: _Optional[_Iterable[int]] = ..., sampled_of: _Optional[_Iterable[int]] = ..., kind: _Optional[_Iterable[int]] = ..., rpc_status: _Optional[_Iterable[int]] = ..., ended_later: _Optional[_Iterable[int]] = ..., streams: _Optional[_Iterable[int]] = ..., stream_duration_sum_us: _Optional[_Iterable[int]] = ..., counted_messages_calls: _Optional[_Iterable[int]] = ..., request_messages: _Optional[_Iterable[int]] = ..., response_messages: _Optional[_Iterable[int]] = ..., records_measured: _Optional[_Iterable[int]] = ..., request_bodies_read: _Optional[_Iterable[int]] = ..., response_bodies_read: _Optional[_Iterable[int]] = ..., data_len: _Optional[_Iterable[int]] = ..., data_kind: _Optional[_Iterable[int]] = ..., data_count: _Optional[_Iterable[int]] = ..., attacks: _Optional[_Iterable[int]] = ..., attacks_confirmed: _Optional[_Iterable[int]] = ..., payloads_len: _Optional[_Iterable[int]] = ..., payloads_hash: _Optional[_Iterable[int]] = ..., found_len: _Optional[_Iterable[int]] = ..., found_code: _Optional[_Iterable[int]] = ..., found_count: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("node", "boot_id", "sequence", "partition", "key_id", "policy_epoch", "clock_segment", "base_time_unix_seconds", "strings", "services", "routes", "rows", "lost_calls", "seen_calls")
