@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector import block_cli, query_cli, schema_cli, spec_cli, trust_cli
+from collector import block_cli, query_cli, risk_cli, schema_cli, spec_cli, trust_cli
 from collector.config import ConfigError, load_settings
 
 
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     schema_cli.register(app)
     block_cli.register(app)
     spec_cli.register(app)
+    risk_cli.register(app)
 
 
 def run(

@@ -26,8 +26,11 @@ from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
 from collector.ingest.workloads import FormerName, WorkloadRecord
 from collector.inventory.catalogue import Catalogue
+from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
+from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.mapping import EndpointMapping
+from collector.inventory.partners import PartnerNetworks
 from collector.inventory.watch import Watch
 from collector.keys import (
     API_TOKEN_FILE,
@@ -48,6 +51,7 @@ from collector.respond.book import BlockBook
 from collector.respond.ladder import Ladder, Step
 from collector.respond.preview import Previewer
 from collector.respond.responder import Responder
+from collector.risk.keeper import RiskKeeper
 from collector.schemas.queue import SchemaQueue
 from collector.sensors import SensorRegistry, SensorStatus
 from collector.specs.keeper import SpecKeeper
@@ -91,6 +95,7 @@ class Collector:
     answers: Answers
     approval_token: Token | None
     specs: SpecKeeper
+    risks: RiskKeeper
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
@@ -250,6 +255,16 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         answers=answers,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
+        risks=RiskKeeper(
+            store=store,
+            endpoints=EndpointInventory(
+                reader=store,
+                who=ConsumerSql(settings.consumer_order),
+                partners=PartnerNetworks(settings.partner_networks),
+            ),
+            clock=clock,
+            alarm=desk.take_reports,
+        ),
         clusters=_compose_clusters(settings, store),
     )
 

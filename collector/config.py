@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -116,6 +117,10 @@ class CollectorSettings(NotifierSettings):
     is_four_eyes: bool = False
     # API descriptions (OpenAPI) that are watched: files, and directories of .json, .yaml and .yml files.
     spec_paths: tuple[Path, ...] = ()
+    # How often endpoints that were called are judged anew.
+    risk_interval_seconds: float = Field(default=60.0, ge=1.0, le=3_600.0)
+    # Networks of partners (CIDR): calls from them make an endpoint neither internal nor external.
+    partner_networks: tuple[str, ...] = ()
 
     log_level: LogLevel = LogLevel.INFO
 
@@ -130,6 +135,7 @@ class CollectorSettings(NotifierSettings):
     @field_validator(
         "consumer_order",
         "other_clusters",
+        "partner_networks",
         "tls_server_names",
         "kubernetes_enrollment_accounts",
         "spec_paths",
@@ -140,6 +146,16 @@ class CollectorSettings(NotifierSettings):
         """The environment gives a list as text with commas."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("partner_networks")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is no network ({error}); write it as 198.51.100.0/24") from None
         return value
 
     @field_validator("consumer_order")

@@ -45,16 +45,11 @@ class Column:
     rank: int = 0
 
 
-def describe_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
-    """Columns by heading, place and turn to go."""
-    return _columns(*described)
-
-
-def _columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
+def make_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
     return tuple(Column(name=name, place=place, rank=rank) for name, place, rank in described)
 
 
-ENDPOINT_COLUMNS = _columns(
+ENDPOINT_COLUMNS = make_columns(
     ("method", "method", 0),
     ("host", "host", 8),
     ("template", "template", 0),
@@ -77,8 +72,9 @@ ENDPOINT_COLUMNS = _columns(
     ("kind", "kubernetes.kind", 8),
     ("image", "container_image_name", 8),
     ("image_tags", "container_image_tags", 9),
+    ("risk", "risk.score", 2),
 )
-CONSUMER_COLUMNS = _columns(
+CONSUMER_COLUMNS = make_columns(
     ("consumer", "id", 0),
     ("endpoints", "endpoints", 0),
     ("calls", "calls", 0),
@@ -88,7 +84,7 @@ CONSUMER_COLUMNS = _columns(
     ("held_by", "holders.label", 3),
     ("last_seen", "last_seen", 2),
 )
-EXPOSURE_COLUMNS = _columns(
+EXPOSURE_COLUMNS = make_columns(
     ("cluster", "cluster", 4),
     ("namespace", "namespace", 0),
     ("workload", "workload", 0),
@@ -97,7 +93,7 @@ EXPOSURE_COLUMNS = _columns(
     ("reasons", "exposure.reasons", 1),
     ("since", "exposure.since", 3),
 )
-ALERT_COLUMNS = _columns(
+ALERT_COLUMNS = make_columns(
     ("id", "id", 6),
     ("state", "state", 0),
     ("severity", "severity", 0),
@@ -107,7 +103,7 @@ ALERT_COLUMNS = _columns(
     ("observed_rate", "observed_rate", 3),
     ("expected_rate", "expected_rate", 4),
 )
-INCIDENT_COLUMNS = _columns(
+INCIDENT_COLUMNS = make_columns(
     ("id", "id", 6),
     ("state", "state", 0),
     ("severity", "severity", 0),
@@ -117,7 +113,7 @@ INCIDENT_COLUMNS = _columns(
     ("risks", "risks", 4),
     ("opened_at", "opened_at", 0),
 )
-NOTIFIER_COLUMNS = _columns(
+NOTIFIER_COLUMNS = make_columns(
     ("name", "name", 0),
     ("target", "target", 0),
     ("last_outcome", "last_outcome", 0),
@@ -129,7 +125,7 @@ NOTIFIER_COLUMNS = _columns(
     ("repeated", "repeated", 3),
     ("waiting", "waiting", 1),
 )
-PORT_COLUMNS = _columns(
+PORT_COLUMNS = make_columns(
     ("node", "node", 3),
     ("role", "role", 8),
     ("port", "service.port", 0),
@@ -146,7 +142,7 @@ PORT_COLUMNS = _columns(
     ("first_seen", "first_seen", 10),
     ("reason", "reason", 1),
 )
-NODE_COLUMNS = _columns(
+NODE_COLUMNS = make_columns(
     ("node", "node", 0),
     ("read_connections", "share.read_connections_ratio", 0),
     ("read_bytes", "share.read_bytes_ratio", 0),
@@ -159,7 +155,7 @@ NODE_COLUMNS = _columns(
     ("joined_late", "joined_late", 5),
     ("lost_calls", "lost_calls", 0),
 )
-LOSS_COLUMNS = _columns(
+LOSS_COLUMNS = make_columns(
     ("node", "node", 0),
     ("stage", "stage", 1),
     ("reason", "reason", 0),
@@ -167,7 +163,7 @@ LOSS_COLUMNS = _columns(
     ("meaning", "meaning", 0),
     ("advice", "advice", 0),
 )
-SENSOR_COLUMNS = _columns(
+SENSOR_COLUMNS = make_columns(
     ("node", "node", 0),
     ("state", "state", 0),
     ("version", "version", 5),
@@ -218,7 +214,7 @@ def register(app: typer.Typer) -> None:
         filters = {"q": query, "method": method, "service": service, "host": host, "tier": tier, "auth": auth}
         filters |= {"namespace": namespace, "label": label, "spec": spec}
         asked = {**filters, "protocol": protocol, "sort": sort, "since": since, "limit": str(limit)}
-        _print(fetch(url, token, "endpoints", asked)["items"], ENDPOINT_COLUMNS, output)
+        print_items(fetch(url, token, "endpoints", asked)["items"], ENDPOINT_COLUMNS, output)
 
     @app.command("consumers")
     def consumers(
@@ -231,7 +227,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List who calls."""
         asked = {"q": query, "since": since, "limit": str(limit)}
-        _print(fetch(url, token, "consumers", asked)["items"], CONSUMER_COLUMNS, output)
+        print_items(fetch(url, token, "consumers", asked)["items"], CONSUMER_COLUMNS, output)
 
     @app.command("exposure")
     def exposure(
@@ -247,7 +243,7 @@ def register(app: typer.Typer) -> None:
         for cluster in found["clusters"]:
             if cluster["reason"]:
                 typer.echo(f"Cluster {cluster['cluster'] or '(unnamed)'}: {cluster['reason']}", err=True)
-        _print(found["items"], EXPOSURE_COLUMNS, output)
+        print_items(found["items"], EXPOSURE_COLUMNS, output)
 
     @app.command("alerts")
     def alerts(
@@ -260,7 +256,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List alerts, newest first."""
         asked = {"state": state, "kind": kind, "limit": str(limit)}
-        _print(fetch(url, token, "alerts", asked)["items"], ALERT_COLUMNS, output)
+        print_items(fetch(url, token, "alerts", asked)["items"], ALERT_COLUMNS, output)
 
     @app.command("incidents")
     def incidents(
@@ -272,7 +268,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List incidents, all that one actor did, newest first."""
         asked = {"state": state, "limit": str(limit)}
-        _print(fetch(url, token, "incidents", asked)["items"], INCIDENT_COLUMNS, output)
+        print_items(fetch(url, token, "incidents", asked)["items"], INCIDENT_COLUMNS, output)
 
     @app.command("notifiers")
     def notifiers(
@@ -283,7 +279,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """List where alerts go, and how that goes; or test one. A test that fails exits with 1."""
         if not test:
-            _print(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
+            print_items(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
             return
         answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": "apidae notifiers"})
         if answer["outcome"] != "delivered":
@@ -309,18 +305,18 @@ def register(app: typer.Typer) -> None:
         """List every listening port and called host: what is spoken, whether it is read, and why not."""
         if is_by_node:
             found = fetch(url, token, "coverage", {})
-            _print([{**found["cluster"], "node": "(all)"}, *found["nodes"]], NODE_COLUMNS, output)
+            print_items([{**found["cluster"], "node": "(all)"}, *found["nodes"]], NODE_COLUMNS, output)
         elif is_losses:
-            _print(fetch(url, token, "coverage", {})["losses"], LOSS_COLUMNS, output)
+            print_items(fetch(url, token, "coverage", {})["losses"], LOSS_COLUMNS, output)
         else:
             filters = {"q": query, "node": node, "service": service, "protocol": protocol, "reading": reading}
             asked = {**filters, "role": role, "sort": sort, "limit": str(limit)}
-            _print(fetch(url, token, "coverage/ports", asked)["items"], PORT_COLUMNS, output)
+            print_items(fetch(url, token, "coverage/ports", asked)["items"], PORT_COLUMNS, output)
 
     @app.command("sensors")
     def sensors(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
         """List the sensors and how they do."""
-        _print(fetch(url, token, "sensors", {})["items"], SENSOR_COLUMNS, output)
+        print_items(fetch(url, token, "sensors", {})["items"], SENSOR_COLUMNS, output)
 
 
 def fetch(
@@ -380,11 +376,6 @@ def fail(sentence: str) -> typer.Exit:
 
 
 def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:
-    """As a table, JSON or CSV."""
-    _print(items, columns, output)
-
-
-def _print(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(items, indent=2))
     elif output is Output.CSV:

@@ -209,6 +209,7 @@ class _Life:
                 token=collector.api_token.value if collector.api_token else None,
                 version=collector.version,
                 consumer_order=settings.consumer_order,
+                partner_networks=settings.partner_networks,
             ),
             clock=time.time,
             readiness=lambda: self._writer_error,
@@ -217,6 +218,7 @@ class _Life:
             responder=collector.responder,
             approval_token=collector.approval_token.value if collector.approval_token else None,
             specs=collector.specs,
+            risks=collector.risks,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
@@ -292,7 +294,11 @@ class _Life:
         """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
         Each minute: disk cap, old segments, API descriptions. Each ten seconds, new routes among their siblings.
         """
-        cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
+        cap, group, risk = (
+            Interval(CAP_SECONDS),
+            Interval(GROUP_SECONDS),
+            Interval(self._settings.risk_interval_seconds),
+        )
         group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
         judge = Interval(SPEC_SECONDS)
         while True:
@@ -309,6 +315,8 @@ class _Life:
                 await self._do(partial(self._collector.catalogue.group, is_all=group_all.take()))
             if judge.take():
                 await self._do(self._collector.specs.look)
+            if risk.take():
+                await self._do(self._collector.risks.look)
             if cap.take():
                 await self._do(self._enforce_cap)
 
@@ -372,6 +380,8 @@ class _Life:
             "alerts_suppressed": self._collector.desk.suppressed_count,
             "detector_restarts": self._collector.detectors.restart_count,
             **count_watches(self._collector.clusters),
+            "risk_judged": self._collector.risks.judged_count,
+            "risk_alarms_dropped": self._collector.risks.alarms_dropped_count,
         }
 
     def _read_gauges(self) -> dict[str, float]:
@@ -381,6 +391,7 @@ class _Life:
             "wal_bytes": self._collector.wal.size_bytes,
             **self._collector.read_share(),
             **measure_watches(self._collector.clusters),
+            **self._collector.risks.measure(),
             **self._entrance.read_gauges(),
             **self._ingest.measure_certificates(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,

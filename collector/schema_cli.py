@@ -15,16 +15,16 @@ from collector.query_cli import (
     SinceOption,
     TokenOption,
     UrlOption,
-    describe_columns,
+    make_columns,
     fetch,
     print_items,
 )
 from collector.schemas.outline import name_type
 
-PARAMETER_COLUMNS = describe_columns(
+PARAMETER_COLUMNS = make_columns(
     ("place", "place", 0), ("name", "name", 0), ("type", "type", 0), ("share", "share", 1), ("required", "required", 0)
 )
-OPERATION_COLUMNS = describe_columns(
+OPERATION_COLUMNS = make_columns(
     ("protocol", "protocol", 0),
     ("kind", "kind", 0),
     ("operation", "name", 0),
@@ -32,7 +32,7 @@ OPERATION_COLUMNS = describe_columns(
     ("sampled_errors", "sampled_errors", 2),
     ("estimated_calls", "estimated_calls", 0),
 )
-SERVICE_COLUMNS = describe_columns(
+SERVICE_COLUMNS = make_columns(
     ("service", "service", 0),
     ("cluster", "cluster", 2),
     ("namespace", "namespace", 1),

@@ -20,6 +20,8 @@ class AlertKind(StrEnum):
     FUNCTION_PROBING = "function_probing"  # A consumer tries functions its peers do not call (API5:2023).
     INJECTION = "injection"  # A consumer sends payloads of attacks (API8:2023).
     SCANNING = "scanning"  # An address looks for what is not there (API9:2023).
+    OPEN_DATA = "open_data"  # Data of people without credentials, from outside (API2:2023).
+    RISK_SCORE = "risk_score"  # An endpoint's risk crossed a level.
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"
     SENSOR_LAG = "sensor_lag"

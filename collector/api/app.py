@@ -26,14 +26,17 @@ from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.notifiers import build_notifier_routes
 from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.specs import build_spec_routes
+from collector.api.routes.risk import build_risk_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory
+from collector.inventory.partners import PartnerNetworks
 from collector.inventory.watch import Watch
 from collector.respond.responder import Responder
+from collector.risk.keeper import RiskKeeper
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.schemas.reader import SchemaInventory
 from collector.specs.keeper import SpecKeeper
@@ -73,6 +76,7 @@ class ApiSettings:
     token: str | None
     version: str
     consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    partner_networks: tuple[str, ...] = ()
     htmx_path: Path = HTMX_PATH
 
     def __repr__(self) -> str:
@@ -93,16 +97,17 @@ def build_app(
     responder: Responder | None = None,
     approval_token: str | None = None,
     specs: SpecKeeper | None = None,
+    risks: RiskKeeper | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
     gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where
     alerts go; without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges
-    endpoints by their descriptions, and is one of its own where none is given.
+    endpoints by their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk.
     """
     who = ConsumerSql(settings.consumer_order)
-    endpoints = EndpointInventory(reader=store, who=who)
+    endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
     consumers = ConsumerInventory(reader=store, who=who)
     watch = Watch(reader=store, clock=clock)
     coverage = CoverageInventory(reader=store, watch=watch)
@@ -147,6 +152,8 @@ def build_app(
     reporter = SpecReporter(store=store, table=table, schemas=schemas)
     inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
     inside.include_router(build_watch_routes(watch=watch))
+    if risks is not None:
+        inside.include_router(build_risk_routes(risks=risks))
     inside.include_router(measured)
     inside.include_router(_build_openapi_route(app))
     app.include_router(inside, prefix=API_PREFIX)
@@ -163,6 +170,7 @@ def build_app(
             exposures=exposures,
             schemas=SchemaSource(reader=store, schemas=schemas),
             alerts=alerts,
+            risks=risks,
             gate=gate,
             token=settings.token,
             version=settings.version,

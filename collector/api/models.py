@@ -13,6 +13,7 @@ from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.exposure_models import ExposureModel, HolderModel
+from collector.api.risk_models import RiskScoreModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
@@ -68,6 +69,9 @@ class AuthenticationModel(Model):
     level: AuthenticationLevel
     kinds: dict[str, int] = Field(
         description="2xx calls by kind of credential; `none` carried nothing.", examples=[{"bearer_jwt": 91}]
+    )
+    weaknesses: dict[str, int] = Field(
+        description="2xx calls by what is weak about their credentials.", examples=[{"jwt_no_expiry": 4}]
     )
 
 
@@ -190,6 +194,10 @@ class EndpointModel(Model):
     called: tuple[HolderModel, ...] = Field(
         description="Of an endpoint known by its address only: who was there, one unless it was given away meanwhile."
     )
+    integer_object_calls: int = Field(description="Calls that name their object by an integer.")
+    monotonic_steps: int = Field(description="Of those, one more or less than the caller's one before.")
+    limited_calls: int = Field(description="Calls answered 429.")
+    risk: RiskScoreModel | None = Field(description="Null: not computed yet; it is a minute after its first call.")
 
 
 class EndpointPageModel(Model):

@@ -1,6 +1,6 @@
 """The endpoint as people see it: {service, host, method, template} with what was measured of it in a span of time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from collector.inventory.bodies import Bodies
@@ -8,6 +8,7 @@ from collector.inventory.exposure import Exposure
 from collector.inventory.histogram import Percentiles
 from collector.inventory.peers import Holder
 from collector.inventory.spec_status import NO_SPEC, EndpointSpec
+from collector.inventory.risk_scores import RiskScore
 from collector.inventory.workloads import Workload
 from collector.protocols import Protocol
 from collector.rows import Service
@@ -71,6 +72,7 @@ class Authentication:
     coverage: float | None
     kinds: dict[str, int]
     unseen_calls: int
+    weaknesses: dict[str, int] = field(default_factory=dict)  # Calls by what is weak about their credentials.
 
     @property
     def level(self) -> AuthenticationLevel:
@@ -169,6 +171,10 @@ class Endpoint:
     container_image_name: str = ""
     container_image_tags: tuple[str, ...] = ()
     container_image_repo_digests: tuple[str, ...] = ()
+    integer_object_calls: int = 0  # Calls whose object is an integer, and steps of one between a consumer's objects.
+    monotonic_steps: int = 0
+    limited_calls: int = 0  # Answered 429.
+    risk: RiskScore | None = None  # None where none was computed yet.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

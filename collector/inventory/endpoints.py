@@ -6,10 +6,11 @@ A page takes two statements. The first ranks every endpoint and gives the ids of
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from string import hexdigits
 from typing import Any
 
-from collector.inventory.authentication import count_by_kind
+from collector.inventory.authentication import count_by_kind, count_weaknesses
 from collector.inventory.bodies import read_bodies
 from collector.inventory.counted import (
     FLAG_INFERRED,
@@ -42,10 +43,12 @@ from collector.inventory.measures import (
     top_consumers,
 )
 from collector.inventory.outbound import find_routes
+from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
 from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.ranking import SORTS, rank
 from collector.inventory.reader import Reader, select
+from collector.inventory.risk_scores import RiskScore, RiskScores
 from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
@@ -77,8 +80,10 @@ class EndpointPage:
 class EndpointInventory:
     """Answers questions about endpoints from the store."""
 
-    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+    def __init__(self, *, reader: Reader, who: ConsumerSql, partners: PartnerNetworks = NO_PARTNERS) -> None:
         self._reader = reader
+        self._partners = partners
+        self._risks = RiskScores(reader)
         self._who = who
         self._exposures = ExposureInventory(reader=reader)
 
@@ -98,6 +103,10 @@ class EndpointInventory:
         # A minute row may expire between the two statements; then the endpoint has left the span.
         items = tuple(by_id[row["id"]] for row in shown if row["id"] in by_id)
         return EndpointPage(items=items, next_cursor=next_cursor, total=int(ranked[0]["total"]) if ranked else 0)
+
+    def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
+        """Every figure of some endpoints by id, without those that had no counted call in the span."""
+        return self._measure(span, self._find_routes(span, ids))
 
     def get_endpoint(self, endpoint_id: str, span: Span) -> EndpointDetail | None:
         """One endpoint with its history, or None when it had no counted call in the span. An id that the endpoint had
@@ -150,22 +159,30 @@ class EndpointInventory:
 
     def _measure(self, span: Span, parameters: Mapping[str, Any]) -> dict[str, Endpoint]:
         """Every figure of the endpoints of some routes, by their ids."""
-        rows = select(self._reader, measures(span, self._who), parameters)
+        rows = select(self._reader, measures(span, self._who, self._partners), parameters)
         services = {row["id"]: _read_service(row) for row in rows}
         known = self._exposures.read_known(services.values())
         calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
+        risks = self._risks.read(services)
+        holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
             row["id"]: _read_endpoint(
                 row,
                 span,
                 services[row["id"]],
-                known.judge(services[row["id"]], _read_observed(row), row["url_template"], row["method"]),
-                book.find(calls[row["id"]]) if row["id"] in calls else (),
+                known.judge(
+                    services[row["id"]],
+                    _read_observed(row, holders.get(row["id"], ())),
+                    row["url_template"],
+                    row["method"],
+                ),
+                holders.get(row["id"], ()),
                 deployed.workload(services[row["id"]]),
                 deployed.image(services[row["id"]]),
+                risks.get(row["id"]),
             )
             for row in rows
         }
@@ -194,11 +211,20 @@ def _find_called(service: Service, row: Mapping[str, Any]) -> Call:
     )
 
 
-def _read_observed(row: Mapping[str, Any]) -> Observed:
+def _is_global(address: str) -> bool:
+    try:
+        return ip_address(address).is_global
+    except ValueError:
+        return False
+
+
+def _read_observed(row: Mapping[str, Any], holders: tuple[Holder, ...]) -> Observed:
     return Observed(
         calls=int(row["addressed_calls"]),
         public_calls=int(row["public_calls"]),
         public_address=row["public_address"],
+        partner_calls=int(row["partner_calls"]),
+        is_outbound=not row["at_server"] and not holders and _is_global(row["workload"]),
     )
 
 
@@ -210,6 +236,7 @@ def _read_endpoint(
     called: tuple[Holder, ...],
     workload: Workload | None,
     image: ContainerImage,
+    risk: RiskScore | None,
 ) -> Endpoint:
     """An Endpoint of one row of `_measures`."""
     status = StatusMix(
@@ -252,6 +279,7 @@ def _read_endpoint(
             coverage=int(row["authenticated"]) / judged if judged else None,
             kinds=count_by_kind(dict(zip(bits, calls_by_bits, strict=True))),
             unseen_calls=status.success - judged,
+            weaknesses=count_weaknesses(dict(zip(bits, calls_by_bits, strict=True))),
         ),
         consumers=int(row["consumers"]),
         tier=decide_tier(status),
@@ -269,6 +297,10 @@ def _read_endpoint(
         container_image_name=image.name,
         container_image_tags=image.tags,
         container_image_repo_digests=image.repo_digests,
+        integer_object_calls=int(row["numeric_calls"]),
+        monotonic_steps=int(row["monotonic_steps"]),
+        limited_calls=int(row["limited"]),
+        risk=risk,
     )
 
 

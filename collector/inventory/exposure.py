@@ -20,7 +20,9 @@ class ExposureLevel(StrEnum):
     """From where an endpoint is reached."""
 
     EXTERNAL = "external"  # Something leads to it from outside, or a public address called it.
+    PARTNER = "partner"  # Of strangers, only networks of partners called it.
     INTERNAL = "internal"
+    THIRD_PARTY = "third_party"  # Not ours: our programs call it.
     UNKNOWN = "unknown"  # No cluster that is watched knows it, and no address called it.
 
 
@@ -31,6 +33,8 @@ class Observed:
     calls: int  # With a client address.
     public_calls: int
     public_address: str  # One of them.
+    partner_calls: int = 0  # From networks of partners.
+    is_outbound: bool = False  # Seen at our clients only, at an address of the internet that is none of ours.
 
 
 NOBODY = Observed(calls=0, public_calls=0, public_address="")
@@ -56,6 +60,12 @@ def judge(
         reasons.append(f"{observed.public_calls} calls from public addresses, as {observed.public_address}")
     if reasons:
         level = ExposureLevel.EXTERNAL
+    elif observed.partner_calls:
+        level = ExposureLevel.PARTNER
+        reasons = [f"{observed.partner_calls} calls from networks of partners"]
+    elif observed.is_outbound and facts is None:
+        level = ExposureLevel.THIRD_PARTY
+        reasons = ["called by our programs; no sensor sees its server"]
     elif facts is None and not observed.calls:
         level = ExposureLevel.UNKNOWN
         reasons = ["no watched cluster knows it, and no client address was seen"]

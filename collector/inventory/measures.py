@@ -18,6 +18,7 @@ from collector.inventory.counted import (
     objects_count,
 )
 from collector.inventory.outbound import ROLE_CLIENT, ROLE_SERVER
+from collector.inventory.partners import PartnerNetworks
 from collector.inventory.public_address import is_public
 from collector.inventory.span import Span
 
@@ -28,7 +29,7 @@ _AT_SERVER = f"r.role = {ROLE_SERVER} AND r.client_address != ''"
 _PUBLIC = is_public("r.client_address")
 
 
-def measures(span: Span, who: ConsumerSql) -> str:
+def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
     """All figures of the endpoints of some routes."""
     return f"""
 WITH {NAMES_OF_ROUTES}
@@ -66,14 +67,18 @@ SELECT
     sum(r.attacks) AS attacks,
     sum(r.attacks_confirmed) AS attacks_confirmed,
     sumMap(r.data) AS data,
+    sum(r.object_numeric_calls) AS numeric_calls,
+    sum(r.object_monotonic_steps) AS monotonic_steps,
+    sumIf(r.calls, {OUTCOME} = 429) AS limited,
+    sumIf(r.calls, {_AT_SERVER} AND {partners.condition}) AS partner_calls,
     sum(r.request_bytes) AS request_bytes,
     sum(r.response_bytes) AS response_bytes,
     sumMap(r.response_size) AS response_size,
     {who.count} AS consumers,
     groupBitOr(r.flags) AS flags,
     sumIf(r.calls, {_AT_SERVER}) AS addressed_calls,
-    sumIf(r.calls, {_AT_SERVER} AND {_PUBLIC}) AS public_calls,
-    anyIf(r.client_address, {_AT_SERVER} AND {_PUBLIC}) AS public_address,
+    sumIf(r.calls, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_calls,
+    anyIf(r.client_address, {_AT_SERVER} AND {_PUBLIC} AND NOT {partners.condition}) AS public_address,
     max(r.hop = {HOP_PROXY}) AS is_proxied,
     max(r.role = {ROLE_SERVER}) AS at_server,
     max(r.role = {ROLE_CLIENT}) AS at_client,

@@ -26,6 +26,7 @@ class EndpointSort(StrEnum):
     ERRORS = "errors"
     AUTHENTICATION = "authentication"
     CONSUMERS = "consumers"
+    RISK = "risk"
 
 
 class Order(StrEnum):
@@ -46,6 +47,7 @@ NATURAL_ORDER: dict[EndpointSort, Order] = {
     EndpointSort.ERRORS: Order.DESCENDING,
     EndpointSort.AUTHENTICATION: Order.ASCENDING,
     EndpointSort.CONSUMERS: Order.DESCENDING,
+    EndpointSort.RISK: Order.DESCENDING,
 }
 
 

@@ -75,6 +75,7 @@ _MERGED: Mapping[str, str] = {
     "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
 }
 
+_SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
 _STATES = frozenset({"latency", "consumers"})
 
 
@@ -107,6 +108,7 @@ SORTS: Mapping[EndpointSort, SortKey] = {
     # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
     EndpointSort.AUTHENTICATION: _key(f"if({_MERGED['judged']} = 0, 2., {_COVERAGE})", "judged", "authenticated"),
     EndpointSort.CONSUMERS: _key(_MERGED["consumers"], "consumers"),
+    EndpointSort.RISK: _key("max(n.score)"),
 }
 
 _TIERS = f"""multiIf({_MERGED["success"]} > 0, 'confirmed',
@@ -210,6 +212,11 @@ def _name(sort: EndpointSort, conditions: list[str]) -> str:
     if sort is EndpointSort.FIRST_SEEN:
         columns += ", f.first_seen AS first_seen"
         source = f"(SELECT * FROM endpoint_routes FINAL) AS n LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
+    if sort is EndpointSort.RISK:  # Not computed yet: 0.
+        columns += ", k.score AS score"
+        source = (
+            f"(SELECT * FROM endpoint_routes FINAL) AS n LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
+        )
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"names AS (SELECT {columns} FROM {source}{where})"
 

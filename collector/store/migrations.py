@@ -9,6 +9,7 @@ from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS, IN
 from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
 from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
 from collector.store.tables.layout import Added, Layout, Table, View
+from collector.store.tables.risk import ENDPOINT_RISKS, FINDING_CHANGES, FINDINGS
 from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.schemas import SCHEMAS
@@ -42,6 +43,9 @@ TABLES = (
     FORMER_NAMES,
     SPECS,
     ENDPOINT_SPECS,
+    ENDPOINT_RISKS,
+    FINDINGS,
+    FINDING_CHANGES,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

@@ -34,6 +34,7 @@ COLUMNS = (
         title="Sort by the share of 2xx calls that carried credentials",
         style="text",
     ),
+    _Column(sort=EndpointSort.RISK, name="Risk", title="Sort by risk, 0 to 100"),
     _Column(sort=EndpointSort.CALLS, name="Calls", title="Sort by calls"),
     _Column(sort=EndpointSort.ERRORS, name="Errors", title="Sort by server errors and aborted calls"),
     _Column(sort=EndpointSort.P95, name="p95", title="Sort by the 95th percentile of time to the last byte"),

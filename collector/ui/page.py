@@ -28,6 +28,7 @@ from collector.inventory.spec_status import SpecStatus
 from collector.inventory.watch import Watch
 from collector.protocols import Protocol
 from collector.respond.responder import Responder
+from collector.risk.keeper import RiskKeeper
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
@@ -35,6 +36,7 @@ from collector.ui.forms import own_path, read_form, to_login
 from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
 from collector.ui.schema_view import SchemaSource
+from collector.ui.risk_view import add_finding_actions, read_risk
 from collector.ui.summary import summarise
 
 STATIC = Path(__file__).parent / "static"
@@ -61,6 +63,7 @@ class _Page:
         coverage: CoverageInventory,
         exposures: ExposureInventory,
         schemas: SchemaSource,
+        risks: RiskKeeper | None,
         alerts: AlertRepository,
         gate: Gate,
         version: str,
@@ -72,6 +75,7 @@ class _Page:
         self.coverage = coverage
         self.exposures = exposures
         self.schemas = schemas
+        self.risks = risks
         self.alerts = alerts
         self.gate = gate
         self.version = version
@@ -159,6 +163,7 @@ class _Page:
             "endpoint": detail.endpoint,
             "exposure_changes": self.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
             **self.schemas.build_values(detail.endpoint),
+            **read_risk(self.risks, detail.endpoint.id),
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
@@ -194,6 +199,7 @@ def build_page_routes(
     exposures: ExposureInventory,
     schemas: SchemaSource,
     alerts: AlertRepository,
+    risks: RiskKeeper | None,
     gate: Gate,
     token: str | None,
     version: str,
@@ -209,6 +215,7 @@ def build_page_routes(
         coverage=coverage,
         exposures=exposures,
         schemas=schemas,
+        risks=risks,
         alerts=alerts,
         gate=gate,
         version=version,
@@ -259,6 +266,9 @@ def _add_actions(router: APIRouter, page: _Page) -> None:
         "mute": lambda alert_id: page.alerts.mute(alert_id, by=ACTOR, until=page.clock() + MUTE_SECONDS),
         "expected": lambda alert_id: page.alerts.mark_expected(alert_id, by=ACTOR, is_expected=True),
     }
+
+    if page.risks is not None:
+        add_finding_actions(router, page.risks, page.gate, ACTOR)
 
     @router.post("/alerts/{alert_id}/{action}")
     async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:

@@ -1,6 +1,7 @@
-"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms (multipart too).
+"""A decoded body as values and a number of records, by its media type: JSON, JSON lines, CSV, forms (multipart too),
+HTML, XML and text.
 
-HTML, images and what is not named here are not read. A body that is cut gives what came before the cut; the number of
+Images and what is not named here are not read. A body that is cut gives what came before the cut; the number of
 records is then of that part.
 """
 
@@ -13,9 +14,10 @@ from urllib.parse import parse_qs
 import msgspec
 from pydantic_core import from_json
 
+from sensor.bodies.markup import read_html, read_text, read_xml
 from sensor.bodies.multipart import read_multipart
 from sensor.bodies.records import find_records
-from sensor.bodies.text import Text
+from sensor.bodies.text import Binary, Text
 
 # Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
 CLASSIFIED_RECORDS_MAX: Final = 8
@@ -52,11 +54,25 @@ def is_protobuf(media_type: str) -> bool:
     return media_type in _PROTOBUF or media_type.endswith("+proto")
 
 
+def _read_markup(data: bytes, is_complete: bool) -> Document:
+    return Document(read_html(data.decode("utf-8", "replace")), None, tree=Binary())
+
+
+def _read_elements(data: bytes, is_complete: bool) -> Document:
+    return Document(read_xml(data.decode("utf-8", "replace")), None, tree=Binary())
+
+
+def _read_plain(data: bytes, is_complete: bool) -> Document:
+    return Document(read_text(data.decode("utf-8", "replace")), None, tree=Binary())
+
+
 def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Document] | None:
     reader = _READERS.get(media_type)
     if reader is None and media_type.endswith("+json"):
         reader = _read_json
-    if reader is None and media_type in ("", "text/plain") and data.lstrip(_BLANKS)[:1] in (b"{", b"["):
+    if reader is None and media_type.endswith("+xml"):
+        reader = _read_elements
+    if media_type in ("", "text/plain") and data.lstrip(_BLANKS)[:1] in (b"{", b"["):
         reader = _read_json  # Servers that forget the type, or mean well with it.
     return reader
 
@@ -135,6 +151,11 @@ _PROTOBUF: Final = frozenset(
     )
 )
 _READERS: Final[dict[str, Callable[[bytes, bool], Document]]] = {
+    "text/html": _read_markup,
+    "application/xhtml+xml": _read_markup,
+    "text/xml": _read_elements,
+    "application/xml": _read_elements,
+    "text/plain": _read_plain,
     "application/json": _read_json,
     "text/json": _read_json,
     "text/x-json": _read_json,

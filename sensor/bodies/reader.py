@@ -18,6 +18,7 @@ from sensor.bodies.protobuf import read_protobuf
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Binary
 from sensor.calls import BodyFacts, BodyFlag, RawBodies
+from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.document import find_sensitive
 from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
 from sensor.health import Figure
@@ -96,7 +97,11 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
 class BodyReader:
     """Reads what is due; estimates the rest. Not thread-safe."""
 
-    def __init__(self, rule: SampleRule, sink: DocumentSink | None = None) -> None:
+    def __init__(
+        self, rule: SampleRule, sink: DocumentSink | None = None, custom: CustomFinder | None = None
+    ) -> None:
+        """`custom`: classes of data that the operator named."""
+        self._custom = custom
         self._sampler = BodySampler(rule)
         self._sink = sink
         self._heads = BodySampler(rule)
@@ -184,7 +189,7 @@ class BodyReader:
                 return None
             return _Read(None, frozenset(), False, BodyDocument(media_type, content_type, tree, decoded.is_complete))
         self.read_count += 1
-        found = find_sensitive(document.values, max_nodes=NODES_MAX, max_values=VALUES_MAX)
+        found = find_sensitive(document.values, max_nodes=NODES_MAX, max_values=VALUES_MAX, custom=self._custom)
         data = frozenset(finding.kind for finding in found)
         seen = BodyDocument(media_type, content_type, document.tree, decoded.is_complete)
         return _Read(document, data, decoded.is_complete, seen)

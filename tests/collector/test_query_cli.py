@@ -112,6 +112,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
         "Deployment",
         "docker.io/library/nginx",
         "1.27",
+        "72",
     ]
     printed = io.StringIO()
     Console(file=printed, width=width).print(query_cli.draw_table(columns, cells, width))

@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
+from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.kinds import DataKind
 from sensor.classify.sensitive.names import find_rule
-from sensor.classify.sensitive.values import find_kinds
+from sensor.classify.sensitive.values import MAX_TEXT_CHARACTERS, find_kinds
 
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 20_000
@@ -25,7 +26,13 @@ class Finding:
     kind: DataKind
 
 
-def find_sensitive(document: object, *, max_nodes: int = MAX_NODES, max_values: int | None = None) -> list[Finding]:
+def find_sensitive(
+    document: object,
+    *,
+    max_nodes: int = MAX_NODES,
+    max_values: int | None = None,
+    custom: CustomFinder | None = None,
+) -> list[Finding]:
     """Findings in `document` (as `json.loads` gives it), sorted. Never raises.
 
     `max_values`: of one field; None: all. Cost: some 7 us a value that is asked, 0.5 us another node.
@@ -46,6 +53,8 @@ def find_sensitive(document: object, *, max_nodes: int = MAX_NODES, max_values: 
         elif max_values is None or asked[path] < max_values:
             asked[path] += 1
             found.update(Finding(path, kind) for kind in classify_field(name, value))
+            if custom is not None and isinstance(value, str):
+                found.update(Finding(path, kind) for kind in custom(value[:MAX_TEXT_CHARACTERS]))
     return sorted(found)
 
 

@@ -6,12 +6,13 @@ setting, an `address` that is an object is looked into instead.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
 from sensor.classify.sensitive.kinds import DataKind
+from sensor.classify.sensitive.more_names import MORE_RULES
+from sensor.classify.sensitive.name_rule import NameRule, list_endings
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=\d)")
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
@@ -84,27 +85,13 @@ def _has_digits(count: int) -> Callable[[object], bool]:
     return check
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameRule:
-    """One kind: names that end in one of `endings` (whole words), with none of `unless`, and values that `fit`."""
-
-    kind: DataKind
-    endings: tuple[tuple[str, ...], ...]
-    fits: Callable[[object], bool]
-    unless: frozenset[str] = frozenset()
-
-
-def _words(names: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(name.split()) for name in names.split(","))
-
-
 _TECHNICAL: Final = frozenset(
     ("ipv", "nexthop", "mac", "email", "mail", "web", "url", "ip", "memory", "wallet", "contract", "bitcoin", "type")
 )
 _RULES: Final = (
     NameRule(
         kind=DataKind.PASSWORD,
-        endings=_words(
+        endings=list_endings(
             "password, passwd, passphrase, pwd, password repeat, password confirmation, password identifier"
         ),
         fits=_is_secret,
@@ -114,13 +101,15 @@ _RULES: Final = (
     ),
     NameRule(
         kind=DataKind.DATE_OF_BIRTH,
-        endings=_words("date of birth, birth date, birthdate, birthday, dob, birth date string, born, birth day"),
+        endings=list_endings("date of birth, birth date, birthdate, birthday, dob, birth date string, born, birth day"),
         fits=_is_birth_date,
     ),
-    NameRule(kind=DataKind.SSN, endings=_words("ssn, social security number, social security"), fits=_has_digits(9)),
+    NameRule(
+        kind=DataKind.SSN, endings=list_endings("ssn, social security number, social security"), fits=_has_digits(9)
+    ),
     NameRule(
         kind=DataKind.PERSON_NAME,
-        endings=_words(
+        endings=list_endings(
             "first name, last name, full name, middle name, given name, family name, surname, firstname, "
             "lastname, fullname, middlename, maiden name, forename, contact name, emergency contact name, "
             "legal name, cardholder name, holder name, patient name, employee name, customer name, person "
@@ -133,7 +122,7 @@ _RULES: Final = (
     ),
     NameRule(
         kind=DataKind.PHONE,
-        endings=_words(
+        endings=list_endings(
             "phone, phones, phone number, telephone, telephone number, mobile, mobile number, cell, cell "
             "phone, cellphone, fax, fax number, msisdn, phone numbers, mobile phone, tel, phone 1, phone 2, "
             "phone 3, phone e 164"
@@ -142,7 +131,7 @@ _RULES: Final = (
     ),
     NameRule(
         kind=DataKind.ADDRESS,
-        endings=_words(
+        endings=list_endings(
             "street, street name, street number, street address, address line 1, line 1, address 1, address "
             "street, address line 1 check, streetaddress"
         ),
@@ -151,14 +140,14 @@ _RULES: Final = (
     ),
     NameRule(
         kind=DataKind.ADDRESS,
-        endings=_words("address, address line"),
+        endings=list_endings("address, address line"),
         # Much is called an address; one of a house has a number.
         fits=lambda value: isinstance(value, str) and _is_street(value) and any(map(str.isdigit, value)),
         unless=_TECHNICAL,
     ),
     NameRule(
         kind=DataKind.IP_ADDRESS,
-        endings=_words("ip, ip address, ipaddress, ipv4, ipv6, ip addr, remote addr, client ip, host ip"),
+        endings=list_endings("ip, ip address, ipaddress, ipv4, ipv6, ip addr, remote addr, client ip, host ip"),
         fits=_is_network,
     ),
 )
@@ -168,7 +157,7 @@ _RULES: Final = (
 def find_rule(name: str) -> NameRule | None:
     """The rule for a field's name; None where it says nothing."""
     words = split_words(name)
-    for rule in _RULES:
+    for rule in (*_RULES, *MORE_RULES):
         if any(words[-len(ending) :] == ending for ending in rule.endings) and rule.unless.isdisjoint(words):
             return rule
     return None

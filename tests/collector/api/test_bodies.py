@@ -83,7 +83,7 @@ def test_where_nothing_was_read_nothing_is_said(by_template: dict[str, Any]) -> 
 
 def test_the_page_of_an_endpoint_shows_them(client: TestClient) -> None:
     page = client.get("/endpoints/ep0001", params={"since": "1h"}).text
-    assert "Data in bodies" in page
+    assert "Sensitive data" in page
     assert "E-mail address" in page
     assert "estimated, 160 counted" in page
-    assert "Data in bodies" not in client.get("/endpoints/ep0003", params={"since": "1h"}).text
+    assert "Sensitive data" not in client.get("/endpoints/ep0003", params={"since": "1h"}).text

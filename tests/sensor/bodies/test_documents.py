@@ -90,7 +90,7 @@ def test_a_form_has_fields_and_no_records() -> None:
     assert (document.values, document.records) == ({"mail": "a@b.org", "n": ["1", "2"]}, None)
 
 
-@pytest.mark.parametrize("media_type", ["text/html", "image/png", "application/octet-stream", "application/xml", ""])
+@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", "video/mp4", ""])
 def test_other_types_are_not_read(media_type: str) -> None:
     assert read_document(b"<p>x</p>", media_type, is_complete=True) is None
 

@@ -66,7 +66,7 @@ def test_value(text, kinds):
         ("street_name", "Main Street", {"ADDRESS"}),
         ("address", "Main Street 5", {"ADDRESS"}),
         ("address", "0x52908400098527886E0F7030069857D2E4169EE7", set()),
-        ("mac_address", "00:00:5e:00:53:01", set()),
+        ("mac_address", "00:00:5e:00:53:01", {"MAC_ADDRESS"}),
         ("client_ip", "192.0.2.17", {"IP_ADDRESS"}),
         ("address", "192.0.2.17", {"IP_ADDRESS"}),
         ("email", "ana@example.org", {"EMAIL"}),

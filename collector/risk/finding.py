@@ -1,0 +1,143 @@
+"""A finding: one rule that one endpoint breaks, with its evidence, its state, and who decided that. Pure.
+
+- Not known, seen: open.
+- Open, seen no more in a whole span of traffic: fixed, by `apidae`.
+- Accepted or a false positive: stays, unless it grew: a sign that was not there when a person decided opens it again.
+- Fixed, seen in calls after that: open again.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from collector.inventory.endpoint import Endpoint, name_service
+from collector.risk.rule import Evidence, Rule, Severity
+
+SELF: Final = "apidae"
+# A version that only says `seen again` is written this often at most.
+REFRESH_SECONDS: Final = 900.0
+_ID_BYTES: Final = 8
+
+
+class FindingState(StrEnum):
+    """Where it stands."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"  # It is so, and it is meant so.
+    FALSE_POSITIVE = "false_positive"  # It is not so.
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """As stored and shown. `signs` are what the evidence rests on, without figures. Times are unix seconds."""
+
+    id: str
+    endpoint_id: str
+    rule: str
+    severity: Severity
+    owasp: str
+    state: FindingState
+    title: str
+    why: str
+    advice: str
+    signs: tuple[str, ...]
+    first_seen: float
+    last_seen: float
+    updated_at: float
+    changed_at: float  # When the state last changed, by whom and why.
+    changed_by: str
+    note: str
+    is_reopened: bool
+    method: str
+    host: str
+    url_template: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingChange:
+    """One change of state."""
+
+    finding_id: str
+    time: float
+    state: FindingState
+    actor: str
+    note: str
+
+
+def identify_finding(endpoint_id: str, rule: str) -> str:
+    """The same endpoint and rule, the same id."""
+    return hashlib.blake2b(f"{endpoint_id}\x1f{rule}".encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+def open_finding(rule: Rule, evidence: Evidence, endpoint: Endpoint, now: float) -> Finding:
+    """A new one."""
+    return Finding(
+        id=identify_finding(endpoint.id, rule.id),
+        endpoint_id=endpoint.id,
+        rule=rule.id,
+        severity=evidence.severity or rule.severity,
+        owasp=rule.owasp,
+        state=FindingState.OPEN,
+        title=rule.title,
+        why=evidence.why,
+        advice=rule.advice,
+        signs=tuple(sorted(evidence.signs)),
+        first_seen=now,
+        last_seen=now,
+        updated_at=now,
+        changed_at=now,
+        changed_by=SELF,
+        note="",
+        is_reopened=False,
+        method=endpoint.method,
+        host=endpoint.host,
+        url_template=endpoint.template,
+        service=name_service(endpoint.service),
+    )
+
+
+def advance(known: Finding | None, seen: Finding | None, now: float) -> Finding | None:
+    """The finding as it is from now on; None where there is none. The one given, where nothing is to be written."""
+    if known is None:
+        return seen
+    if seen is None:
+        if known.state is not FindingState.OPEN:
+            return known
+        return decide(known, FindingState.FIXED, SELF, "No call of the last day shows it.", now)
+    current = replace(
+        seen,
+        first_seen=known.first_seen,
+        state=known.state,
+        changed_at=known.changed_at,
+        changed_by=known.changed_by,
+        note=known.note,
+        is_reopened=known.is_reopened,
+    )
+    grown = sorted(set(seen.signs) - set(known.signs))
+    if known.state is FindingState.FIXED:
+        return _reopen(current, "Calls show it again.", now)
+    if known.state is not FindingState.OPEN:
+        return _reopen(current, f"It grew: {', '.join(grown)}.", now) if grown else known
+    is_same = known.signs == seen.signs and known.severity is seen.severity
+    return known if is_same and now - known.updated_at < REFRESH_SECONDS else current
+
+
+def decide(finding: Finding, state: FindingState, actor: str, note: str, now: float) -> Finding:
+    """With another state, by whom and why."""
+    return replace(
+        finding,
+        state=state,
+        changed_at=now,
+        changed_by=actor,
+        note=note,
+        is_reopened=False,
+        # A version must be newer than the one it replaces, even where the clock stands still.
+        updated_at=max(now, finding.updated_at + 1e-5),
+    )
+
+
+def _reopen(finding: Finding, note: str, now: float) -> Finding:
+    return replace(decide(finding, FindingState.OPEN, SELF, note, now), is_reopened=True)

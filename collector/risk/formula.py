@@ -1,0 +1,231 @@
+"""The score of an endpoint, 0 to 100, with every term of it: what was seen, what it weighs, what would lower it. Pure.
+
+    base  = sensitivity x authentication gap x exposure x enumerability x volume x specification
+    score = 100 x (1 - (1 - base) x product over open findings of (1 - weight of its severity))
+
+A product, as no term is dangerous alone: what nobody can reach, or what holds nothing, is no risk. Findings come on
+top, as what was seen to be wrong. The same circumstances and weights always give the same score (docs/risk.md).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from collector.inventory.bodies import BodySide, DataClass
+from collector.inventory.exposure import ExposureLevel
+from collector.risk.circumstances import Circumstances, SpecStatus
+from collector.risk.finding import Finding, FindingState
+from collector.risk.weights import Weights
+
+LEAST: Final = "minimal"
+_INTEGER_SHARE: Final = 0.5  # Of the served calls name their object by an integer: ids can be guessed.
+_STEP_SHARE: Final = 0.2  # Of those are one more or less than the one before: they are in a row.
+_RESPONSES: Final = (BodySide.RESPONSE,)
+_REQUESTS: Final = (BodySide.REQUEST, BodySide.PATH, BodySide.QUERY, BodySide.HEADER)
+
+
+class Term(msgspec.Struct, frozen=True):
+    """One factor. `score_if_lowered`: what the score would be with the least weight this term can have."""
+
+    name: str
+    weight: float
+    evidence: str
+    lower: str
+    owasp: str
+    score_if_lowered: int
+
+
+class Risk(msgspec.Struct, frozen=True):
+    """The score and how it comes about; JSON of it is kept with the endpoint."""
+
+    formula: str
+    score: int
+    level: str
+    base: float
+    terms: tuple[Term, ...]
+    findings: tuple[str, ...]  # Ids of those that count, gravest first.
+
+
+class _Factor(msgspec.Struct, frozen=True):
+    name: str
+    weight: float
+    least: float
+    evidence: str
+    lower: str
+    owasp: str
+
+
+def score(seen: Circumstances, findings: Sequence[Finding], weights: Weights) -> Risk:
+    """The risk of an endpoint with these findings, of which the open ones count. Cost: 30 us."""
+    factors = [judge(seen, weights) for judge in _FACTORS]
+    counted = _pick_findings(findings, weights)
+    left = math.prod(1 - weights.findings[finding.severity] for finding in counted)
+    base = math.prod(factor.weight for factor in factors)
+    terms = [
+        _make_term(factor, _combine(base / factor.weight * min(factor.least, factor.weight), left))
+        for factor in factors
+    ]
+    terms.append(_make_term(_judge_findings(counted, left), _combine(base, 1.0)))
+    total = _combine(base, left)
+    return Risk(
+        formula=weights.version,
+        score=total,
+        level=name_level(total, weights),
+        base=round(base, 4),
+        terms=tuple(terms),
+        findings=tuple(finding.id for finding in counted),
+    )
+
+
+def name_level(total: int, weights: Weights) -> str:
+    """What a score is called."""
+    return next((name for name, least in weights.levels.items() if total >= least), LEAST)
+
+
+def _combine(base: float, left: float) -> int:
+    return round(100 * (1 - (1 - base) * left))
+
+
+def _pick_findings(findings: Sequence[Finding], weights: Weights) -> list[Finding]:
+    is_open = [finding for finding in findings if finding.state is FindingState.OPEN]
+    return sorted(is_open, key=lambda one: (-weights.findings[one.severity], one.id))[: weights.findings_counted]
+
+
+def _make_term(factor: _Factor, lowered: int) -> Term:
+    return Term(
+        name=factor.name,
+        weight=round(factor.weight, 4),
+        evidence=factor.evidence,
+        lower=factor.lower,
+        owasp=factor.owasp,
+        score_if_lowered=lowered,
+    )
+
+
+def _judge_sensitivity(seen: Circumstances, weights: Weights) -> _Factor:
+    table = weights.sensitivity
+    bodies = seen.endpoint.bodies
+    answered, asked = seen.classes(*_RESPONSES), seen.classes(*_REQUESTS)
+    weighed = {one: table[one] for one in answered}
+    for one in asked - answered:
+        weighed[one] = table[one] * weights.sensitivity_in_requests
+    if weighed:
+        strongest = max(weighed.values())
+        further = sum(1 for one in weighed if one is not DataClass.TECHNICAL) - 1
+        weight = 1 - (1 - strongest) * (1 - weights.sensitivity_of_further_class) ** max(further, 0)
+        kinds = sorted({f"{one.kind} ({one.side}, {one.share:.0%} of those read)" for one in seen.data})
+        evidence = f"Holds {', '.join(kinds)}."
+    elif bodies is None or not (bodies.responses_read or bodies.requests_read):
+        weight, evidence = table["unread"], "No body of its calls was read."
+    else:
+        weight = table["none"]
+        evidence = f"Nothing sensitive in {bodies.responses_read} responses and {bodies.requests_read} requests read."
+    return _Factor(
+        "sensitivity",
+        weight,
+        table["none"],
+        evidence,
+        "Return fewer fields: leave out, mask or tokenise what callers do not need.",
+        "API3:2023",
+    )
+
+
+def _judge_authentication(seen: Circumstances, weights: Weights) -> _Factor:
+    table, authentication = weights.authentication, seen.endpoint.authentication
+    if seen.is_entrance:
+        weight, evidence = table["full"], "People log in here: the secret is in the body."
+    elif authentication.coverage is None:
+        weight, evidence = table["unknown"], "No 2xx call whose credentials could be seen."
+    else:
+        weight = table["full"] + (1 - table["full"]) * (1 - authentication.coverage)
+        judged = seen.endpoint.status.success - authentication.unseen_calls
+        evidence = f"{authentication.coverage:.1%} of {judged:,} 2xx calls carried credentials."
+    return _Factor(
+        "authentication gap", weight, table["full"], evidence, "Refuse calls without credentials.", "API2:2023"
+    )
+
+
+def _judge_exposure(seen: Circumstances, weights: Weights) -> _Factor:
+    exposure = seen.endpoint.exposure
+    evidence = f"{exposure.level.replace('_', ' ').capitalize()}: {'; '.join(exposure.reasons) or 'nothing known'}."
+    return _Factor(
+        "exposure",
+        weights.exposure[exposure.level],
+        weights.exposure[ExposureLevel.INTERNAL],
+        evidence,
+        "Take it off the ingress, or let only known networks in.",
+        "API9:2023",
+    )
+
+
+def _judge_enumerability(seen: Circumstances, weights: Weights) -> _Factor:
+    endpoint, table = seen.endpoint, weights.enumerability
+    share = endpoint.integer_object_calls / endpoint.calls if endpoint.calls else 0.0
+    steps = endpoint.monotonic_steps / endpoint.integer_object_calls if endpoint.integer_object_calls else 0.0
+    if share < _INTEGER_SHARE:
+        weight, evidence = table["none"], f"{share:.0%} of its calls name their object by an integer."
+    else:
+        weight = table["monotonic" if steps >= _STEP_SHARE else "integer"]
+        evidence = (
+            f"{share:.0%} of its calls name their object by an integer, {steps:.0%} of them next to the last one."
+        )
+    return _Factor(
+        "enumerability", weight, table["none"], evidence, "Name objects by random ids (UUID version 4).", "API1:2023"
+    )
+
+
+def _judge_volume(seen: Circumstances, weights: Weights) -> _Factor:
+    table, records = weights.volume, seen.records_per_day
+    share = min(1.0, math.log10(max(records, 1.0)) / math.log10(table.records_at_most))
+    return _Factor(
+        "volume",
+        table.least + (table.most - table.least) * share,
+        table.least,
+        f"About {records:,.0f} records a day, {seen.records_per_call:,.1f} a call.",
+        "Page lists, and limit records and calls of each caller.",
+        "API4:2023",
+    )
+
+
+_SPEC_EVIDENCE: Final = {
+    SpecStatus.UNKNOWN: "No description of its service is known.",
+    SpecStatus.DOCUMENTED: "Its service's description has it.",
+    SpecStatus.DRIFT: "It is used otherwise than its service's description says.",
+    SpecStatus.SHADOW: "Its service's description does not have it.",
+    SpecStatus.ZOMBIE: "It is deprecated, and still called.",
+}
+
+
+def _judge_spec(seen: Circumstances, weights: Weights) -> _Factor:
+    return _Factor(
+        "specification",
+        weights.spec[seen.spec],
+        weights.spec[SpecStatus.DOCUMENTED],
+        _SPEC_EVIDENCE[seen.spec],
+        "Describe it, or take it away.",
+        "API9:2023",
+    )
+
+
+def _judge_findings(counted: Sequence[Finding], left: float) -> _Factor:
+    named = "; ".join(f"{finding.title} ({finding.severity})" for finding in counted)
+    return _Factor(
+        "findings",
+        round(1 - left, 4),
+        0.0,
+        f"Open: {named}." if named else "None is open.",
+        "Mend what was found, or say why it is meant so.",
+        counted[0].owasp if counted else "",
+    )
+
+
+_FACTORS: Final[tuple[Callable[[Circumstances, Weights], _Factor], ...]] = (
+    _judge_sensitivity,
+    _judge_authentication,
+    _judge_exposure,
+    _judge_enumerability,
+    _judge_volume,
+    _judge_spec,
+)

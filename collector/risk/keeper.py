@@ -1,0 +1,233 @@
+"""Keeps the risk of every endpoint up to date: each minute it judges those that were called since it looked at them.
+
+An endpoint that nobody calls keeps its score. Of a large installation as many are judged in a pass as PASS_MAX says,
+those that waited longest first; how many still wait is a figure.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Lock
+from typing import Final
+
+from collector.alerts.report import Report
+from collector.inventory.counted import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
+from collector.inventory.endpoint import Endpoint
+from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.reader import select
+from collector.inventory.span import MINUTE_SECONDS, Rollup, Since, Span, span_since
+from collector.risk.alarms import find_alarms
+from collector.risk.circumstances import Circumstances, Past, Recent, SpecStatus
+from collector.risk.finding import SELF, Finding, FindingChange, FindingState, advance, decide, open_finding
+from collector.risk.formula import score
+from collector.risk.record import RiskRecord, make_record, update_past
+from collector.risk.repository import RiskTable
+from collector.risk.rules import RULES
+from collector.risk.weights import Weights, load_weights
+from collector.store.base import Store
+
+# Judged in one pass; 5,000 take some seconds.
+PASS_MAX: Final = 5_000
+# Measured by one statement.
+CHUNK: Final = 500
+RECENT_SECONDS: Final = 600
+# What a person marked as fixed is judged by calls since then, as long as minute rows are kept and so many a pass.
+FIXED_LOOK_MAX: Final = 50
+FIXED_SECONDS: Final = 86_400
+# Alerts that one pass may open or keep open, worst first; the others are counted.
+ALARMS_MAX: Final = 20
+_RECENT = f"""
+WITH {NAMES}
+SELECT n.endpoint_id AS id, toUnixTimestamp(max(r.last_seen)) AS last_seen,
+    sumIf(r.calls, {JUDGED}) AS judged, sumIf(r.calls, {AUTHENTICATED}) AS authenticated"""
+
+Specs = Callable[[Sequence[str]], Mapping[str, SpecStatus]]
+
+
+class RiskKeeper:
+    """Thread-safe; `look` is called by one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        endpoints: EndpointInventory,
+        clock: Callable[[], float],
+        alarm: Callable[[Sequence[Report]], None],
+        specs: Specs = lambda ids: {},
+        weights: Weights | None = None,
+    ) -> None:
+        """`alarm` takes reports for the alert desk; `specs` says what descriptions know of endpoints."""
+        self._store = store
+        self._table = RiskTable(store)
+        self._endpoints = endpoints
+        self._clock = clock
+        self._alarm = alarm
+        self._specs = specs
+        self._weights = weights if weights is not None else load_weights()
+        self._computed: dict[str, float] | None = None  # When each was judged last.
+        self._deciding = Lock()
+        self.waiting_count = 0
+        self.judged_count = 0
+        self.alarms_dropped_count = 0
+
+    @property
+    def table(self) -> RiskTable:
+        """Where results are kept."""
+        return self._table
+
+    def measure(self) -> dict[str, float]:
+        """Gauges: endpoints by level, findings by state, endpoints that wait. Raises StoreError."""
+        return {
+            "risk_waiting": self.waiting_count,
+            **{f"risk_{level}_endpoints": count for level, count in self._table.count_levels().items()},
+            **{f"findings_{state}": count for state, count in self._table.count_findings().items()},
+        }
+
+    def look(self) -> int:
+        """One pass; gives how many endpoints were judged. Blocks. Raises StoreError."""
+        now = self._clock()
+        if self._computed is None:
+            self._computed = self._table.list_computed()
+        recent = self._read_recent(now)
+        computed = self._computed
+        due = sorted(
+            (name for name, (last_seen, _) in recent.items() if last_seen > computed.get(name, 0.0) - MINUTE_SECONDS),
+            key=lambda name: computed.get(name, 0.0),
+        )
+        taken, self.waiting_count = due[:PASS_MAX], max(0, len(due) - PASS_MAX)
+        reports: list[Report] = []
+        for start in range(0, len(taken), CHUNK):
+            ids = taken[start : start + CHUNK]
+            with self._deciding:
+                reports += self._judge(ids, {name: recent[name][1] for name in ids}, now)
+        self.judged_count += len(taken)
+        reports.sort(key=lambda report: -report.score)
+        self.alarms_dropped_count += max(0, len(reports) - ALARMS_MAX)
+        if reports:
+            self._alarm(reports[:ALARMS_MAX])
+        return len(taken)
+
+    def decide(self, finding_id: str, state: FindingState, *, by: str, note: str) -> Finding | None:
+        """A person's word on a finding; its endpoint's score follows at once. Raises StoreError."""
+        now = self._clock()
+        with self._deciding:
+            known = self._table.get_finding(finding_id)
+            if known is None:
+                return None
+            changed = decide(known, state, by, note, now)
+            self._table.save([], [changed], [_tell(changed)])
+            self._judge([known.endpoint_id], {}, now)
+            return self._table.get_finding(finding_id)
+
+    def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
+        """Last call and recent credentials of every endpoint that was called lately."""
+        start = (int(now) - RECENT_SECONDS) // MINUTE_SECONDS * MINUTE_SECONDS
+        span = Span(start=start, end=int(now) + MINUTE_SECONDS, rollup=Rollup.MINUTE)
+        rows = select(self._store, f"{_RECENT}{counted_rows(span)}\nGROUP BY n.endpoint_id", span_parameters(span))
+        return {
+            row["id"]: (
+                int(row["last_seen"]),
+                Recent(judged=int(row["judged"]), authenticated=int(row["authenticated"])),
+            )
+            for row in rows
+        }
+
+    def _judge(self, ids: Sequence[str], recent: Mapping[str, Recent], now: float) -> list[Report]:
+        """Judge some endpoints and keep the results; gives what is worth an alert."""
+        assert self._computed is not None or not recent
+        span = span_since(Since.DAY, now)
+        measured = self._endpoints.measure(list(ids), span)
+        before, findings = self._table.read_risks(ids), self._table.read_findings(ids)
+        specs = self._specs(ids)
+        records: list[RiskRecord] = []
+        changed: list[Finding] = []
+        changes: list[FindingChange] = []
+        reports: list[Report] = []
+        since_fixed = self._measure_since_fixed(findings, now)
+        for name, endpoint in measured.items():
+            past = update_past(_read_past(before.get(name)), endpoint, recent.get(name, Recent()), now)
+            seen = Circumstances(
+                endpoint=endpoint,
+                past=past,
+                recent=recent.get(name, Recent()),
+                now=now,
+                seconds=span.seconds,
+                spec=specs.get(name, SpecStatus.UNKNOWN),
+            )
+            present, news = self._find(seen, findings.get(name, []), since_fixed)
+            changed += news
+            changes += [_tell(one) for one in news if one.changed_at == now]
+            risk = score(seen, present, self._weights)
+            records.append(make_record(endpoint, past, risk, present, now))
+            reports += find_alarms(seen, risk, present, self._weights)
+            if self._computed is not None:
+                self._computed[name] = now
+        self._table.save(records, changed, changes)
+        return reports
+
+    def _find(
+        self, seen: Circumstances, known: Sequence[Finding], since_fixed: Mapping[str, Endpoint | None]
+    ) -> tuple[list[Finding], list[Finding]]:
+        """The findings of an endpoint as they are now, and those of them that are to be written."""
+        by_rule = {one.rule: one for one in known}
+        present: list[Finding] = []
+        news: list[Finding] = []
+        for rule in RULES:
+            old = by_rule.get(rule.id)
+            judged = seen
+            if old is not None and old.id in since_fixed:
+                endpoint = since_fixed[old.id]
+                if endpoint is None:  # Not called since.
+                    present.append(old)
+                    continue
+                judged = Circumstances(
+                    endpoint=endpoint, past=seen.past, recent=seen.recent, now=seen.now, seconds=seen.seconds
+                )
+            evidence = rule.find(judged)
+            fresh = open_finding(rule, evidence, seen.endpoint, seen.now) if evidence is not None else None
+            current = advance(old, fresh, seen.now)
+            if current is not None:
+                present.append(current)
+                if current is not old:
+                    news.append(current)
+        return present, news
+
+    def _measure_since_fixed(self, findings: Mapping[str, Sequence[Finding]], now: float) -> dict[str, Endpoint | None]:
+        """Of what a person marked as fixed within the span: the figures of the endpoint since then, by finding."""
+        fixed = [
+            one
+            for several in findings.values()
+            for one in several
+            if one.state is FindingState.FIXED and one.changed_by != SELF and now - one.changed_at < FIXED_SECONDS
+        ]
+        found: dict[str, Endpoint | None] = {}
+        for number, one in enumerate(sorted(fixed, key=lambda finding: finding.id)):
+            if number >= FIXED_LOOK_MAX:
+                found[one.id] = None  # Next time.
+                continue
+            start = (int(one.changed_at) // MINUTE_SECONDS + 1) * MINUTE_SECONDS
+            span = Span(start=start, end=int(now) + MINUTE_SECONDS, rollup=Rollup.MINUTE)
+            found[one.id] = self._endpoints.measure([one.endpoint_id], span).get(one.endpoint_id)
+        return found
+
+
+def _read_past(record: RiskRecord | None) -> Past:
+    if record is None:
+        return Past()
+    return Past(
+        exposure=record.exposure,
+        exposure_before=record.exposure_before,
+        exposure_since=record.exposure_since,
+        authenticated_at=record.authenticated_at,
+        score=record.score,
+        computed_at=record.computed_at,
+    )
+
+
+def _tell(finding: Finding) -> FindingChange:
+    return FindingChange(
+        finding_id=finding.id,
+        time=finding.changed_at,
+        state=finding.state,
+        actor=finding.changed_by,
+        note=finding.note,
+    )

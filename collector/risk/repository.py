@@ -1,0 +1,132 @@
+"""Risks and findings in the store: reads by endpoint, lists by page, appends versions. Raises StoreError."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from collector.inventory.cursor import Cursor
+from collector.inventory.reader import select
+from collector.risk.finding import Finding, FindingChange, FindingState
+from collector.risk.record import RiskRecord
+from collector.risk.rule import Severity
+from collector.store.base import Store
+
+CHANGES_MAX = 200
+_RISK_COLUMNS = ", ".join(field.name for field in fields(RiskRecord))
+_FINDING_COLUMNS = ", ".join(field.name for field in fields(Finding))
+_SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingFilter:
+    """Empty or None = any. `words` must all occur in method, host, template or service."""
+
+    state: FindingState | None = None
+    severity: Severity | None = None
+    rule: str = ""
+    endpoint_id: str = ""
+    words: tuple[str, ...] = ()
+
+
+class RiskTable:
+    """The three tables of collector/store/tables/risk.py."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def read_risks(self, ids: Sequence[str]) -> dict[str, RiskRecord]:
+        """What is kept of some endpoints."""
+        rows = self._select(
+            f"SELECT {_RISK_COLUMNS} FROM endpoint_risks FINAL WHERE endpoint_id IN {{ids:Array(String)}}",
+            {"ids": list(ids)},
+        )
+        return {row["endpoint_id"]: RiskRecord(**row) for row in rows}
+
+    def list_computed(self) -> dict[str, float]:
+        """When each endpoint was judged last, by id."""
+        rows = self._select("SELECT endpoint_id, computed_at FROM endpoint_risks FINAL", {})
+        return {row["endpoint_id"]: float(row["computed_at"]) for row in rows}
+
+    def count_levels(self) -> dict[str, int]:
+        """Endpoints by level."""
+        rows = self._select("SELECT level, count() AS endpoints FROM endpoint_risks FINAL GROUP BY level", {})
+        return {row["level"]: int(row["endpoints"]) for row in rows}
+
+    def count_findings(self) -> dict[str, int]:
+        """Findings by state."""
+        rows = self._select("SELECT state, count() AS findings FROM findings FINAL GROUP BY state", {})
+        return {row["state"]: int(row["findings"]) for row in rows}
+
+    def read_findings(self, ids: Sequence[str]) -> dict[str, list[Finding]]:
+        """The findings of some endpoints, by endpoint."""
+        found: dict[str, list[Finding]] = defaultdict(list)
+        for row in self._select(
+            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE endpoint_id IN {{ids:Array(String)}} ORDER BY id",
+            {"ids": list(ids)},
+        ):
+            found[row["endpoint_id"]].append(_read_finding(row))
+        return found
+
+    def get_finding(self, finding_id: str) -> Finding | None:
+        """One finding."""
+        rows = self._select(
+            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE id = {{id:String}}", {"id": finding_id}
+        )
+        return _read_finding(rows[0]) if rows else None
+
+    def list_changes(self, finding_id: str) -> list[FindingChange]:
+        """Who changed its state and why, newest first."""
+        rows = self._select(
+            "SELECT finding_id, time, state, actor, note FROM finding_changes WHERE finding_id = {id:String} "
+            f"ORDER BY time DESC LIMIT {CHANGES_MAX}",
+            {"id": finding_id},
+        )
+        return [FindingChange(**{**row, "state": FindingState(row["state"])}) for row in rows]
+
+    def list_findings(self, asked: FindingFilter, *, limit: int, after: Cursor | None) -> list[Finding]:
+        """At most `limit` findings, changed last first."""
+        conditions, parameters = ["true"], {"limit": limit}
+        given: dict[str, Any] = {}
+        for name, value in (
+            ("state", asked.state),
+            ("severity", asked.severity),
+            ("rule", asked.rule),
+            ("endpoint_id", asked.endpoint_id),
+        ):
+            if value:
+                conditions.append(f"{name} = {{{name}:String}}")
+                given[name] = str(value)
+        for number, word in enumerate(asked.words):
+            conditions.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
+            given[f"word{number}"] = word
+        if after is not None:
+            conditions.append("(changed_at, id) < ({after:Float64}, {after_id:String})")
+            given |= {"after": after.value, "after_id": after.id}
+        rows = self._select(
+            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE {' AND '.join(conditions)} "
+            "ORDER BY changed_at DESC, id DESC LIMIT {limit:UInt32}",
+            {**parameters, **given},
+        )
+        return [_read_finding(row) for row in rows]
+
+    def save(self, risks: Sequence[RiskRecord], findings: Sequence[Finding], changes: Sequence[FindingChange]) -> None:
+        """Append versions."""
+        self._store.insert_records("findings", findings)
+        self._store.insert_records("finding_changes", changes)
+        self._store.insert_records("endpoint_risks", risks)
+
+    def _select(self, sql: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return select(self._store, sql, parameters)
+
+
+def _read_finding(row: Mapping[str, Any]) -> Finding:
+    return Finding(
+        **{
+            **row,
+            "severity": Severity(row["severity"]),
+            "state": FindingState(row["state"]),
+            "signs": tuple(row["signs"]),
+            "is_reopened": bool(row["is_reopened"]),
+        }
+    )
