@@ -55,11 +55,12 @@ def _read_named(text: str) -> Values:
 
 
 def _read_input(attributes: str) -> tuple[str, str]:
-    given = {match.group(1).lower(): match.group(2) or match.group(3) or "" for match in _ATTRIBUTE.finditer(attributes)}
+    given = {
+        match.group(1).lower(): match.group(2) or match.group(3) or "" for match in _ATTRIBUTE.finditer(attributes)
+    }
     return given.get("name", ""), unescape(given.get("value", ""))
 
 
 def _as_label(text: str) -> str:
     is_label = len(text) <= LABEL_CHARACTERS_MAX and len(text.split()) <= LABEL_WORDS_MAX
     return text.rstrip(":* ") if is_label else ""
-
