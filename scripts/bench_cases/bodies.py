@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    for records in (1, 10, 100, 1_000):
+    for records in (1, 10, 40, 100, 1_000):
         body = make_body(records)
         for coding in ("", "gzip", "br", "zstd", "chunked"):
             raw = chunk(body) if coding == "chunked" else ENCODERS[coding](body) if coding else body

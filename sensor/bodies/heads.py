@@ -4,6 +4,7 @@ Credentials are none of it (sensor.classify.authentication reads them), nor are 
 segment is named by the one before it, as in `/emails/ada@example.org`.
 """
 
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
@@ -28,6 +29,7 @@ SEGMENTS_MAX: Final = 32
 PARAMETERS_MAX: Final = 64
 HEADERS_MAX: Final = 64
 VALUE_CHARACTERS_MAX: Final = 512
+_FILE = re.compile(r"\.(?:png|jpe?g|gif|svg|webp|ico|css|m?js|map|woff2?|ttf|html?|xml|json|pdf|txt)\Z", re.IGNORECASE)
 # Where credentials and addresses of proxies stand.
 _OTHERWISE_READ: Final = frozenset(
     (b"authorization", b"proxy-authorization", b"cookie", b"host", b"forwarded", b"via", b"signature-input")
@@ -64,6 +66,8 @@ def _read_path(path: str) -> set[DataKind]:
         text = unquote(segment)[:VALUE_CHARACTERS_MAX]
         if text:
             # A word after `phone` names what is done with it.
+            if _FILE.search(text):  # `logo@2x.png` is no address.
+                continue
             kinds = classify_field(before if any(map(str.isdigit, text)) or "@" in text else "", text)
             found |= _drop_technical(kinds)
         before = text

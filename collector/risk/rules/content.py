@@ -13,6 +13,9 @@ _CLASSES_MAX: Final = 3
 _CARD: Final = frozenset(("credit_card", "card_security_code"))
 _LOGGED: Final = frozenset((DataClass.IDENTITY, DataClass.HEALTH, DataClass.FINANCIAL, DataClass.CONTACT))
 
+# What lists are filtered by says nothing of the one who asks.
+_FILTERS: Final = frozenset(("gender", "nationality", "location", "salary", "bic"))
+
 
 def _find_secrets(seen: Circumstances) -> Evidence | None:
     found = {one.kind for one in seen.data if one.side is BodySide.RESPONSE and one.data_class is DataClass.SECRET}
@@ -42,6 +45,8 @@ def _find_traces(seen: Circumstances) -> Evidence | None:
 
 def _find_excess(seen: Circumstances) -> Evidence | None:
     classes = seen.classes(BodySide.RESPONSE) - {DataClass.TECHNICAL, DataClass.CUSTOM}
+    if seen.is_entrance:
+        classes -= {DataClass.SECRET}  # Tokens are what it is for.
     if len(classes) < _CLASSES_MAX or not seen.is_ours:
         return None
     return Evidence(why=f"One answer holds {list_words(classes)} data.", signs=tuple(classes))
@@ -60,7 +65,7 @@ def _find_in_url(seen: Circumstances) -> Evidence | None:
     found = {
         (one.kind, one.side)
         for one in seen.data
-        if one.side in (BodySide.PATH, BodySide.QUERY) and one.data_class in _LOGGED
+        if one.side in (BodySide.PATH, BodySide.QUERY) and one.data_class in _LOGGED and one.kind not in _FILTERS
     }
     if not found or not seen.is_ours:
         return None

@@ -14,8 +14,9 @@ _FORMS: Final = tuple(
     for kind, hint, pattern in (
         (DataKind.STACK_TRACE, "Traceback", r"Traceback \(most recent call last\)"),
         (DataKind.STACK_TRACE, 'File "', r'File "[^"\n]{1,200}", line \d+, in '),
-        # Java, Kotlin, Scala and JavaScript; .NET names the method's arguments first.
-        (DataKind.STACK_TRACE, "at ", r"(?:^|\n|\s)at [\w.$/<>\[\] ]{3,200}\([^()\n]{1,200}:\d+(?::\d+)?\)"),
+        # The JVM's languages, JavaScript, .NET.
+        (DataKind.STACK_TRACE, "at ", r"\bat [\w.$/<>]{3,200}\([\w$]{1,100}\.(?:java|kt|scala|groovy|clj):\d+\)"),
+        (DataKind.STACK_TRACE, "at ", r"\bat [^()\n]{1,200} \([^()\n]{1,200}:\d+:\d+\)"),
         (DataKind.STACK_TRACE, ":line ", r"\.(?:cs|vb|fs):line \d+"),
         (DataKind.STACK_TRACE, "goroutine ", r"goroutine \d+ \[[a-z ]+"),
         (DataKind.STACK_TRACE, ".php", r"\.php(?:\(\d+\)|:\d+| on line \d+)"),
@@ -34,4 +35,6 @@ _FORMS: Final = tuple(
 
 def find_leaks(text: str) -> set[DataKind]:
     """Kinds of traces in a text. Cost: 1 us a text without any."""
+    if " " not in text:  # Programs complain in sentences.
+        return set()
     return {kind for kind, hint, pattern in _FORMS if hint in text and pattern.search(text)}
