@@ -15,8 +15,8 @@ from collector.query_cli import (
     SinceOption,
     TokenOption,
     UrlOption,
-    make_columns,
     fetch,
+    make_columns,
     print_items,
 )
 from collector.schemas.outline import name_type

@@ -27,6 +27,7 @@ from collector.api.routes.notifiers import build_notifier_routes
 from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.risk import build_risk_routes
+from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql

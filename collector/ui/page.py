@@ -37,6 +37,7 @@ from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
 from collector.ui.schema_view import SchemaSource
 from collector.ui.risk_view import add_finding_actions, read_risk
+from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
 
 STATIC = Path(__file__).parent / "static"

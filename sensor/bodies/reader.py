@@ -97,9 +97,7 @@ class _Read(msgspec.Struct, frozen=True, gc=False):
 class BodyReader:
     """Reads what is due; estimates the rest. Not thread-safe."""
 
-    def __init__(
-        self, rule: SampleRule, sink: DocumentSink | None = None, custom: CustomFinder | None = None
-    ) -> None:
+    def __init__(self, rule: SampleRule, sink: DocumentSink | None = None, custom: CustomFinder | None = None) -> None:
         """`custom`: classes of data that the operator named."""
         self._custom = custom
         self._sampler = BodySampler(rule)
