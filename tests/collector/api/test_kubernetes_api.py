@@ -85,7 +85,7 @@ def make_workload(node: str, **columns: object) -> WorkloadRecord:
 def tell_container(node: str, tag: str) -> list[WorkloadRecord]:
     """What comes of a container's image, as the sensor of a plain host tells it."""
     image = ContainerImage(name="docker.io/library/nginx", tags=(tag,), repo_digests=(DIGEST,))
-    table = ContainerTable(lambda _: Container(name="web", image=image))
+    table = ContainerTable(lambda _id, _uid: Container(name="web", image=image))
     table.name("a")
     told = write_coverage([], table.workloads(cluster="", zone=""), time_unix_ns=1)
     return convert_workloads(told.coverage, node=node, now_unix_seconds=NOW)
