@@ -45,11 +45,11 @@ class Column:
     rank: int = 0
 
 
-def make_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
+def describe_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
     return tuple(Column(name=name, place=place, rank=rank) for name, place, rank in described)
 
 
-ENDPOINT_COLUMNS = make_columns(
+ENDPOINT_COLUMNS = describe_columns(
     ("method", "method", 0),
     ("host", "host", 8),
     ("template", "template", 0),
@@ -74,7 +74,7 @@ ENDPOINT_COLUMNS = make_columns(
     ("image_tags", "container_image_tags", 9),
     ("risk", "risk.score", 2),
 )
-CONSUMER_COLUMNS = make_columns(
+CONSUMER_COLUMNS = describe_columns(
     ("consumer", "id", 0),
     ("endpoints", "endpoints", 0),
     ("calls", "calls", 0),
@@ -84,7 +84,7 @@ CONSUMER_COLUMNS = make_columns(
     ("held_by", "holders.label", 3),
     ("last_seen", "last_seen", 2),
 )
-EXPOSURE_COLUMNS = make_columns(
+EXPOSURE_COLUMNS = describe_columns(
     ("cluster", "cluster", 4),
     ("namespace", "namespace", 0),
     ("workload", "workload", 0),
@@ -93,7 +93,7 @@ EXPOSURE_COLUMNS = make_columns(
     ("reasons", "exposure.reasons", 1),
     ("since", "exposure.since", 3),
 )
-ALERT_COLUMNS = make_columns(
+ALERT_COLUMNS = describe_columns(
     ("id", "id", 6),
     ("state", "state", 0),
     ("severity", "severity", 0),
@@ -103,7 +103,7 @@ ALERT_COLUMNS = make_columns(
     ("observed_rate", "observed_rate", 3),
     ("expected_rate", "expected_rate", 4),
 )
-INCIDENT_COLUMNS = make_columns(
+INCIDENT_COLUMNS = describe_columns(
     ("id", "id", 6),
     ("state", "state", 0),
     ("severity", "severity", 0),
@@ -113,7 +113,7 @@ INCIDENT_COLUMNS = make_columns(
     ("risks", "risks", 4),
     ("opened_at", "opened_at", 0),
 )
-NOTIFIER_COLUMNS = make_columns(
+NOTIFIER_COLUMNS = describe_columns(
     ("name", "name", 0),
     ("target", "target", 0),
     ("last_outcome", "last_outcome", 0),
@@ -125,7 +125,7 @@ NOTIFIER_COLUMNS = make_columns(
     ("repeated", "repeated", 3),
     ("waiting", "waiting", 1),
 )
-PORT_COLUMNS = make_columns(
+PORT_COLUMNS = describe_columns(
     ("node", "node", 3),
     ("role", "role", 8),
     ("port", "service.port", 0),
@@ -142,7 +142,7 @@ PORT_COLUMNS = make_columns(
     ("first_seen", "first_seen", 10),
     ("reason", "reason", 1),
 )
-NODE_COLUMNS = make_columns(
+NODE_COLUMNS = describe_columns(
     ("node", "node", 0),
     ("read_connections", "share.read_connections_ratio", 0),
     ("read_bytes", "share.read_bytes_ratio", 0),
@@ -155,7 +155,7 @@ NODE_COLUMNS = make_columns(
     ("joined_late", "joined_late", 5),
     ("lost_calls", "lost_calls", 0),
 )
-LOSS_COLUMNS = make_columns(
+LOSS_COLUMNS = describe_columns(
     ("node", "node", 0),
     ("stage", "stage", 1),
     ("reason", "reason", 0),
@@ -163,7 +163,7 @@ LOSS_COLUMNS = make_columns(
     ("meaning", "meaning", 0),
     ("advice", "advice", 0),
 )
-SENSOR_COLUMNS = make_columns(
+SENSOR_COLUMNS = describe_columns(
     ("node", "node", 0),
     ("state", "state", 0),
     ("version", "version", 5),

@@ -14,12 +14,12 @@ from collector.query_cli import (
     TokenOption,
     UrlOption,
     act,
+    describe_columns,
     fetch,
-    make_columns,
     print_items,
 )
 
-TERM_COLUMNS = make_columns(
+TERM_COLUMNS = describe_columns(
     ("term", "name", 0),
     ("weight", "weight", 0),
     ("evidence", "evidence", 0),
@@ -27,7 +27,7 @@ TERM_COLUMNS = make_columns(
     ("then", "score_if_lowered", 0),
     ("owasp", "owasp", 3),
 )
-FINDING_COLUMNS = make_columns(
+FINDING_COLUMNS = describe_columns(
     ("id", "id", 0),
     ("severity", "severity", 0),
     ("state", "state", 0),

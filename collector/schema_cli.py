@@ -15,16 +15,16 @@ from collector.query_cli import (
     SinceOption,
     TokenOption,
     UrlOption,
+    describe_columns,
     fetch,
-    make_columns,
     print_items,
 )
 from collector.schemas.outline import name_type
 
-PARAMETER_COLUMNS = make_columns(
+PARAMETER_COLUMNS = describe_columns(
     ("place", "place", 0), ("name", "name", 0), ("type", "type", 0), ("share", "share", 1), ("required", "required", 0)
 )
-OPERATION_COLUMNS = make_columns(
+OPERATION_COLUMNS = describe_columns(
     ("protocol", "protocol", 0),
     ("kind", "kind", 0),
     ("operation", "name", 0),
@@ -32,7 +32,7 @@ OPERATION_COLUMNS = make_columns(
     ("sampled_errors", "sampled_errors", 2),
     ("estimated_calls", "estimated_calls", 0),
 )
-SERVICE_COLUMNS = make_columns(
+SERVICE_COLUMNS = describe_columns(
     ("service", "service", 0),
     ("cluster", "cluster", 2),
     ("namespace", "namespace", 1),

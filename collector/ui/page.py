@@ -35,7 +35,6 @@ from collector.ui.coverage_view import build_coverage_values
 from collector.ui.forms import own_path, read_form, to_login
 from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
-from collector.ui.schema_view import SchemaSource
 from collector.ui.risk_view import add_finding_actions, read_risk
 from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
