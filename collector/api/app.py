@@ -24,10 +24,9 @@ from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.notifiers import build_notifier_routes
-from collector.api.routes.schemas import build_schema_routes
-from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.risk import build_risk_routes
 from collector.api.routes.schemas import build_schema_routes
+from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql

@@ -7,8 +7,8 @@ from collector.inventory.bodies import Bodies
 from collector.inventory.exposure import Exposure
 from collector.inventory.histogram import Percentiles
 from collector.inventory.peers import Holder
-from collector.inventory.spec_status import NO_SPEC, EndpointSpec
 from collector.inventory.risk_scores import RiskScore
+from collector.inventory.spec_status import NO_SPEC, EndpointSpec
 from collector.inventory.workloads import Workload
 from collector.protocols import Protocol
 from collector.rows import Service

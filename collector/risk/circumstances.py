@@ -1,7 +1,6 @@
 """What score and rules look at: one endpoint as measured, how it was before, and the last minutes. Pure."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
@@ -24,16 +23,6 @@ _ENTRANCES_WORDS: Final = (
     "forgot-password refresh callback otp mfa verify"
 )
 _ENTRANCES: Final = frozenset(_ENTRANCES_WORDS.split())
-
-
-class SpecStatus(StrEnum):
-    """What the API's descriptions say of an endpoint."""
-
-    UNKNOWN = "unknown"  # No description of its service is known.
-    DOCUMENTED = "documented"
-    DRIFT = "drift"  # Documented, and used otherwise.
-    SHADOW = "shadow"  # In no description of its service.
-    ZOMBIE = "zombie"  # Deprecated or of an old description, yet called.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +54,6 @@ class Circumstances:
     recent: Recent
     now: float
     seconds: int
-    spec: SpecStatus = SpecStatus.UNKNOWN
 
     @cached_property
     def data(self) -> tuple[DataFound, ...]:

@@ -15,7 +15,8 @@ import msgspec
 
 from collector.inventory.bodies import BodySide, DataClass
 from collector.inventory.exposure import ExposureLevel
-from collector.risk.circumstances import Circumstances, SpecStatus
+from collector.inventory.spec_status import SpecStatus
+from collector.risk.circumstances import Circumstances
 from collector.risk.finding import Finding, FindingState
 from collector.risk.weights import Weights
 
@@ -190,9 +191,8 @@ def _judge_volume(seen: Circumstances, weights: Weights) -> _Factor:
 
 
 _SPEC_EVIDENCE: Final = {
-    SpecStatus.UNKNOWN: "No description of its service is known.",
+    SpecStatus.NONE: "No description of its service is known.",
     SpecStatus.DOCUMENTED: "Its service's description has it.",
-    SpecStatus.DRIFT: "It is used otherwise than its service's description says.",
     SpecStatus.SHADOW: "Its service's description does not have it.",
     SpecStatus.ZOMBIE: "It is deprecated, and still called.",
 }
@@ -201,9 +201,9 @@ _SPEC_EVIDENCE: Final = {
 def _judge_spec(seen: Circumstances, weights: Weights) -> _Factor:
     return _Factor(
         "specification",
-        weights.spec[seen.spec],
+        weights.spec[seen.endpoint.spec.status],
         weights.spec[SpecStatus.DOCUMENTED],
-        _SPEC_EVIDENCE[seen.spec],
+        seen.endpoint.spec.reason or _SPEC_EVIDENCE[seen.endpoint.spec.status],
         "Describe it, or take it away.",
         "API9:2023",
     )

@@ -15,7 +15,7 @@ from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.reader import select
 from collector.inventory.span import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.alarms import find_alarms
-from collector.risk.circumstances import Circumstances, Past, Recent, SpecStatus
+from collector.risk.circumstances import Circumstances, Past, Recent
 from collector.risk.finding import SELF, Finding, FindingChange, FindingState, advance, decide, open_finding
 from collector.risk.formula import score
 from collector.risk.record import RiskRecord, make_record, update_past
@@ -39,8 +39,6 @@ WITH {NAMES}
 SELECT n.endpoint_id AS id, toUnixTimestamp(max(r.last_seen)) AS last_seen,
     sumIf(r.calls, {JUDGED}) AS judged, sumIf(r.calls, {AUTHENTICATED}) AS authenticated"""
 
-Specs = Callable[[Sequence[str]], Mapping[str, SpecStatus]]
-
 
 class RiskKeeper:
     """Thread-safe; `look` is called by one thread at a time."""
@@ -52,16 +50,14 @@ class RiskKeeper:
         endpoints: EndpointInventory,
         clock: Callable[[], float],
         alarm: Callable[[Sequence[Report]], None],
-        specs: Specs = lambda ids: {},
         weights: Weights | None = None,
     ) -> None:
-        """`alarm` takes reports for the alert desk; `specs` says what descriptions know of endpoints."""
+        """`alarm` takes reports for the alert desk."""
         self._store = store
         self._table = RiskTable(store)
         self._endpoints = endpoints
         self._clock = clock
         self._alarm = alarm
-        self._specs = specs
         self._weights = weights if weights is not None else load_weights()
         self._computed: dict[str, float] | None = None  # When each was judged last.
         self._deciding = Lock()
@@ -137,7 +133,6 @@ class RiskKeeper:
         span = span_since(Since.DAY, now)
         measured = self._endpoints.measure(list(ids), span)
         before, findings = self._table.read_risks(ids), self._table.read_findings(ids)
-        specs = self._specs(ids)
         records: list[RiskRecord] = []
         changed: list[Finding] = []
         changes: list[FindingChange] = []
@@ -151,7 +146,6 @@ class RiskKeeper:
                 recent=recent.get(name, Recent()),
                 now=now,
                 seconds=span.seconds,
-                spec=specs.get(name, SpecStatus.UNKNOWN),
             )
             present, news = self._find(seen, findings.get(name, []), since_fixed)
             changed += news
