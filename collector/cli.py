@@ -1,4 +1,4 @@
-"""The collector's commands: `apidae collector`, and those that ask a running one (collector/query_cli.py).
+"""The collector's commands: `apidae collector`, and those that ask a running one (query_cli.py, detection_cli.py).
 
 Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one
 sentence when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for a flag that does not
@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector import block_cli, query_cli, risk_cli, schema_cli, spec_cli, trust_cli
+from collector import block_cli, detection_cli, query_cli, risk_cli, schema_cli, spec_cli, trust_cli
 from collector.config import ConfigError, load_settings
 
 
@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     block_cli.register(app)
     spec_cli.register(app)
     risk_cli.register(app)
+    detection_cli.register(app)
 
 
 def run(

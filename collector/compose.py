@@ -13,6 +13,9 @@ from typing import IO
 
 from collector.alerts.alert import Alert
 from collector.alerts.desk import AlertDesk
+from collector.alerts.detection import FILE_NAME as SENSITIVITY_FILE
+from collector.alerts.detection import Detection
+from collector.alerts.detection_table import DetectionTable
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
 from collector.anomaly.process import READER_NAME as DETECTORS
@@ -20,7 +23,7 @@ from collector.anomaly.process import DetectorProcess
 from collector.config import CollectorSettings, KubernetesUse
 from collector.ingest.convert import check_protobuf
 from collector.ingest.coverage import CoverageRecord
-from collector.ingest.reader import WalReader
+from collector.ingest.reader import WalReader, write_durably
 from collector.ingest.reports import RevealedWord
 from collector.ingest.reveal import RevealBook
 from collector.ingest.wal import Wal
@@ -88,6 +91,7 @@ class Collector:
     sensor_token: Token | None
     api_token: Token | None
     desk: AlertDesk
+    detection: Detection
     detectors: DetectorProcess
     notifiers: Notifiers
     catalogue: Catalogue
@@ -221,9 +225,18 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     # The desk tells the detectors what a person expects, and the detectors tell the desk: the one made first asks by
     # name.
     made: list[DetectorProcess] = []
+    detection = Detection(
+        table=DetectionTable(store),
+        path=directory / SENSITIVITY_FILE,
+        configured=settings.sensitivity,
+        clock=clock,
+        new_id=lambda: uuid.uuid4().hex,
+        write=write_durably,
+    )
     desk = AlertDesk(
         table=AlertTable(store),
-        lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex),
+        lifecycle=Lifecycle(new_id=lambda: uuid.uuid4().hex, find_budget=lambda: detection.budget),
+        detection=detection,
         clock=clock,
         notify=answer,
         expect=lambda alert: made[0].expect(alert),
@@ -248,6 +261,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         sensor_token=sensor_token,
         api_token=api_token,
         desk=desk,
+        detection=detection,
         detectors=detectors,
         notifiers=notifiers,
         catalogue=catalogue,

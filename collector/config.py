@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from collector.notifier_settings import NotifierSettings
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
+from collector.sensitivity import Sensitivity
 
 ENVIRONMENT_PREFIX: Final = "APIDAE_COLLECTOR_"
 CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"  # Names the file, so it cannot be in it.
@@ -121,6 +122,10 @@ class CollectorSettings(NotifierSettings):
     risk_interval_seconds: float = Field(default=60.0, ge=1.0, le=3_600.0)
     # Networks of partners (CIDR): calls from them make an endpoint neither internal nor external.
     partner_networks: tuple[str, ...] = ()
+
+    # How much the detectors tell, all together (docs/detection.md). What the API chooses at run time holds until this
+    # setting changes.
+    sensitivity: Sensitivity = Sensitivity.NORMAL
 
     log_level: LogLevel = LogLevel.INFO
 

@@ -219,6 +219,7 @@ class _Life:
             approval_token=collector.approval_token.value if collector.approval_token else None,
             specs=collector.specs,
             risks=collector.risks,
+            detection=(collector.detection, collector.desk),
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
@@ -378,6 +379,7 @@ class _Life:
             "schemas_dropped": self._collector.schemas.dropped,
             **self._collector.notifiers.count(),
             "alerts_suppressed": self._collector.desk.suppressed_count,
+            **self._collector.detection.count(),
             "detector_restarts": self._collector.detectors.restart_count,
             **count_watches(self._collector.clusters),
             "risk_judged": self._collector.risks.judged_count,

@@ -53,6 +53,14 @@ class Confidence(StrEnum):
     HIGH = "high"  # Judged by peers or by the subject's own past.
 
 
+class Verdict(StrEnum):
+    """What somebody found out about an alert."""
+
+    NONE = ""
+    FALSE_ALARM = "false_alarm"
+    CONFIRMED = "confirmed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One alert as stored and shown; a change makes a new one with the same id and a later `updated_at`. Times are
@@ -87,3 +95,7 @@ class Alert:
     risk: str = ""  # OWASP API Security Top 10, as `API1:2023`; empty where it is none of them.
     advice: str = ""  # What to do, one sentence.
     incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
+    measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
+    verdict: Verdict = Verdict.NONE
+    verdict_at: float | None = None
+    verdict_by: str = ""

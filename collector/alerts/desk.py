@@ -5,14 +5,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from collector.alerts.alert import Alert, AlertKind, AlertState
+from collector.alerts.alert import Alert, AlertKind, AlertState, Verdict
+from collector.alerts.detection import Detection
 from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
-from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
+from collector.alerts.lifecycle import BUDGET_SECONDS_MAX, FLAP_SECONDS, Lifecycle
 from collector.alerts.report import Report, name_subject, report_signal
 from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
+from collector.alerts.sieve import Outcome
 from collector.alerts.signal import Signal
-
-_DAY_SECONDS = 86_400.0
 
 
 class AlertDesk:
@@ -27,14 +27,16 @@ class AlertDesk:
         clock: Callable[[], float],
         notify: Callable[[Alert], None],
         expect: Callable[[Alert], None],
+        detection: Detection,
     ) -> None:
-        """`notify` queues an alert for the webhook; `expect` teaches the detectors. Neither blocks. `clock`: unix
-        seconds."""
+        """`detection` says what of the detectors' reports is told; `notify` queues an alert for the notifiers; `expect`
+        teaches the detectors. None of these blocks for long. `clock`: unix seconds."""
         self._table = table
         self._lifecycle = lifecycle
         self._clock = clock
         self._notify = notify
         self._expect = expect
+        self._detection = detection
         self._lock = threading.Lock()
 
     @property
@@ -47,11 +49,15 @@ class AlertDesk:
         now = self._clock()
         muted, expected = self._table.list_silences()
         with self._lock:
-            self._lifecycle.restore(self._table.list_restorable(now - max(_DAY_SECONDS, FLAP_SECONDS)), muted, expected)
+            since = now - max(BUDGET_SECONDS_MAX, FLAP_SECONDS)
+            self._lifecycle.restore(self._table.list_restorable(since), muted, expected)
+        self._detection.restore(self._table.list_judged())
 
     def take_signals(self, signals: Sequence[Signal]) -> None:
-        """Signals of the detectors, in order."""
-        self.take_reports([report_signal(signal) for signal in signals])
+        """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
+        with self._lock:
+            judged = self._detection.sift([report_signal(signal) for signal in signals], self._lifecycle.is_open)
+        self.take_reports([one.report for one in judged if one.outcome is Outcome.TOLD])
 
     def take_reports(self, reports: Sequence[Report]) -> None:
         """Reports of anyone, in order; also closes what is calm."""
@@ -109,6 +115,15 @@ class AlertDesk:
             self._expect(alert)
         return alert
 
+    def give_verdict(self, alert_id: str, *, by: str, verdict: Verdict) -> Alert | None:
+        """Somebody found out what it was, or takes that back."""
+        at = self._clock() if verdict else None
+        change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
+        alert = self._decide(alert_id, verdict.value or "no_verdict", by, change)
+        if alert is not None:
+            self._detection.note_verdict(alert)
+        return alert
+
     def _decide(self, alert_id: str, action: str, by: str, change: dict[str, object]) -> Alert | None:
         with self._lock:
             found = self._table.get(alert_id)
@@ -119,7 +134,7 @@ class AlertDesk:
             alert: Alert = replace(found, updated_at=max(now, found.updated_at + 1e-5), **change)  # type: ignore[arg-type]
             until = alert.muted_until if action == "mute" else None
             silence = None
-            if action != "acknowledge":
+            if action in ("mute", "expect", "unexpect"):
                 subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
                 silence = Silence(
                     subject=subject,

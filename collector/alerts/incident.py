@@ -26,6 +26,9 @@ class Happening(StrEnum):
     MUTED = "mute"
     EXPECTED = "expect"
     UNEXPECTED = "unexpect"
+    CONFIRMED = "confirmed"
+    FALSE_ALARM = "false_alarm"
+    NO_VERDICT = "no_verdict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

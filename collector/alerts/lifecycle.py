@@ -14,11 +14,12 @@ from typing import Any
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerts.incident import Happening, IncidentEntry, Incidents, name_actor, write_entry
 from collector.alerts.report import Report, name_subject
+from collector.sensitivity import PLANS, Sensitivity
 
-DAILY_BUDGET = 2  # Alerts below high severity that detectors may open in 24 h, whole installation.
 UPDATE_SECONDS = 60.0
 FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
+BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
 _SUPPRESSED_MAX = 10_000
 _CLOSED_MAX = 1_000
@@ -58,9 +59,16 @@ class _Life:
 class Lifecycle:
     """All open alerts, and those closed so lately that they may open again. Not thread-safe."""
 
-    def __init__(self, *, new_id: Callable[[], str], daily_budget: int = DAILY_BUDGET) -> None:
+    def __init__(
+        self,
+        *,
+        new_id: Callable[[], str],
+        find_budget: Callable[[], float] = lambda: PLANS[Sensitivity.NORMAL].alerts_a_day,
+    ) -> None:
+        """`find_budget`: alerts below high severity that detectors may open a day, whole installation; below 1 it is
+        one in so many days."""
         self._new_id = new_id
-        self._daily_budget = daily_budget
+        self._find_budget = find_budget
         self._lives: dict[str, _Life] = {}
         self._closed: dict[str, _Life] = {}
         self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
@@ -87,6 +95,10 @@ class Lifecycle:
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
             self._incidents.note(alert.incident_id or alert.id, _actor(alert), alert.updated_at)
+
+    def is_open(self, report: Report) -> bool:
+        """Whether an alert of the report's own subject is open."""
+        return any(report.subject in life.subjects for life in self._lives.values())
 
     def take_entries(self) -> list[IncidentEntry]:
         """What the timelines of incidents gained since this was asked last."""
@@ -220,10 +232,12 @@ class Lifecycle:
         return life.alert
 
     def _is_over_budget(self, report: Report, now: float) -> bool:
-        if not _is_budgeted(report.kind, report.severity):
+        if report.is_sure or not _is_budgeted(report.kind, report.severity):
             return False
-        self._opened_at = [time for time in self._opened_at if now - time < _DAY_SECONDS]
-        if len(self._opened_at) < self._daily_budget:
+        budget = self._find_budget()
+        span = _DAY_SECONDS / min(budget, 1.0) if budget > 0 else _DAY_SECONDS
+        self._opened_at = [time for time in self._opened_at if now - time < BUDGET_SECONDS_MAX]
+        if sum(now - time < span for time in self._opened_at) < (max(budget, 1.0) if budget > 0 else 0):
             return False
         last = self._suppressed.pop(report.subject, None)
         if last is None or now - last > FLAP_SECONDS:
@@ -261,7 +275,7 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
         "window_end",
     )
     judgement = ("confidence", "risk", "advice")
-    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
+    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio", "measure")
     return {name: getattr(report, name) for name in (*names, *judgement, *figures)} | {"updated_at": now}
 
 

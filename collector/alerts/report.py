@@ -6,6 +6,7 @@ from collector.alerts.abuse import advise_abuse, explain_abuse, grade_abuse, nam
 from collector.alerts.alert import AlertKind, Confidence, Severity
 from collector.alerts.signal import AbuseSignal, AlertSignal, Basis, Direction, Signal
 from collector.alerts.wording import advise_signal, explain_signal, grade_signal, title_signal
+from collector.sensitivity import Sensitivity, louder
 
 _CALM_SECONDS_MIN = 120
 _CALM_WINDOWS = 3
@@ -39,6 +40,9 @@ class Report:
     confidence: Confidence = Confidence.HIGH
     risk: str = ""
     advice: str = ""
+    measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
+    is_sure: bool = False  # No budget holds it back.
 
     @property
     def subject(self) -> str:
@@ -75,6 +79,8 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         confidence=_rate_confidence(signal.basis, signal.is_notice),
         risk=name_risk(signal.kind),
         advice=advise_abuse(signal.kind),
+        measure=float(signal.count),
+        quietest=Sensitivity.NORMAL if signal.is_notice else Sensitivity.QUIET,
     )
 
 
@@ -82,6 +88,13 @@ def _rate_confidence(basis: Basis, is_notice: bool) -> Confidence:
     if is_notice:
         return Confidence.LOW
     return Confidence.MEDIUM if basis is Basis.PRIOR else Confidence.HIGH
+
+
+def _find_quietest(signal: AlertSignal) -> Sensitivity:
+    """Of volume: by the installation's bar; a scrape is told at every level, a notice at none that is quiet."""
+    if grade_signal(signal) is Severity.HIGH:
+        return Sensitivity.QUIET
+    return louder(signal.quietest, Sensitivity.NORMAL) if signal.is_notice else signal.quietest
 
 
 def _report_volume(signal: AlertSignal) -> Report:
@@ -106,4 +119,6 @@ def _report_volume(signal: AlertSignal) -> Report:
         confidence=_rate_confidence(signal.basis, signal.is_notice),
         risk=RISK_VOLUME if signal.consumer and signal.direction is Direction.ABOVE else "",
         advice=advise_signal(signal),
+        measure=signal.observed_rate,
+        quietest=_find_quietest(signal),
     )

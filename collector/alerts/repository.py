@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
+from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
 from collector.alerts.incident import Happening, Incident, IncidentEntry
 
 _COLUMNS = ", ".join(field.name for field in fields(Alert))
@@ -123,6 +123,12 @@ class AlertTable:
         condition = "(state = 'open' OR updated_at > {since:Float64}) ORDER BY opened_at DESC LIMIT {limit:UInt32}"
         return self._select(condition, {"since": since, "limit": _RESTORED_MAX})
 
+    def list_judged(self) -> tuple[Alert, ...]:
+        """Alerts that somebody judged, oldest verdict first."""
+        return self._select("verdict != '' ORDER BY verdict_at DESC LIMIT {limit:UInt32}", {"limit": _RESTORED_MAX})[
+            ::-1
+        ]
+
     def write_entries(self, entries: Sequence[IncidentEntry]) -> None:
         """Append to timelines."""
         self._database.insert_records("incident_entries", entries)
@@ -204,4 +210,5 @@ def _read(row: dict[str, Any]) -> Alert:
     plain = {"kind": kind, "state": state, "severity": severity, "route_ids": route_ids}
     # Rows from before there was a confidence hold none.
     confidence = Confidence(row["confidence"] or Confidence.MEDIUM)
-    return Alert(**{**row, **plain, "confidence": confidence, "is_expected": bool(row["is_expected"])})
+    plain |= {"confidence": confidence, "verdict": Verdict(row["verdict"])}
+    return Alert(**{**row, **plain, "is_expected": bool(row["is_expected"])})

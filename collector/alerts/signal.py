@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from collector.alerts.alert import AlertKind
+from collector.sensitivity import Sensitivity
 
 
 class Direction(StrEnum):
@@ -49,6 +50,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     peers: int  # Other consumers of the endpoint that the expectation knows.
     loss_ratio: float
     is_notice: bool = False  # The installation is too young to accuse anybody.
+    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
 
     @property
     def subject(self) -> tuple[str, str, str]:

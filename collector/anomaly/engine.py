@@ -251,6 +251,7 @@ class Engine:
             novel_objects=round(crossing.novel),
             peers=crossing.peers,
             loss_ratio=self.loss.ratio(self.watermark),
+            quietest=crossing.quietest,
             is_notice=bool(name.consumer)
             and self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )

@@ -4,9 +4,9 @@ number of false alarms.
 Fifty thousand pairs in 10 s windows are 4e8 tests a day: no threshold on a single series holds a budget of two alerts
 a day. Crossings of all subjects of one detector are pooled: episodes come at a rate, and by how much they pass the
 threshold is exponential in the tail (peaks over threshold with shape 0; Pickands 1975. Scores are doublings or nats, so
-a Pareto tail of the counts is exponential here). The height that `DAILY_TARGET` episodes a day pass is
+a Pareto tail of the counts is exponential here). The height that `target` episodes a day pass is
 
-    1 + mean excess * ln(rate / DAILY_TARGET)
+    1 + mean excess * ln(rate / target)
 
 with rate and mean excess learnt over `MEMORY_DAYS`, on priors: a rate that grows with the number of live subjects, and
 a mean excess. The same is asked of the tail of the tail, the `_TOP` highest episodes over the lowest of them (as in
@@ -20,8 +20,8 @@ import math
 import numpy as np
 
 from collector.anomaly.detectors.contract import State
+from collector.sensitivity import PLANS, Sensitivity, is_told
 
-DAILY_TARGET = 0.1
 MEMORY_DAYS = 14
 EPISODE_SECONDS = 3_600  # A subject that crosses again within it is in the same episode.
 _PRIOR_DAYS = 1.0  # Weight of the prior rate.
@@ -38,7 +38,7 @@ class InstallationBar:
     """Rate and excess of one detector's episodes."""
 
     def __init__(self) -> None:
-        self.held_back_count = 0
+        self.held_back_count = 0  # Crossings that the normal level does not tell.
         self._days = 0.0
         self._episodes = 0.0
         self._excess = 0.0  # Sum.
@@ -48,8 +48,9 @@ class InstallationBar:
             tuple[float, int, int]
         ] = []  # Excess, time and subject of the highest episodes, descending.
 
-    def admit(self, subject: int, score: float, time: int, live_count: int) -> bool:
-        """Whether this crossing may become a signal; remembers it either way. `score` >= 1, `time` in unix seconds."""
+    def admit(self, subject: int, score: float, time: int, live_count: int) -> Sensitivity | None:
+        """The quietest level at which this crossing may become a signal, None where it may at none; remembers it either
+        way. `score` >= 1, `time` in unix seconds."""
         self._age(time)
         excess = min(score - 1, _EXCESS_MAX)
         own = self._open.pop(subject, None)
@@ -61,13 +62,21 @@ class InstallationBar:
             for entry in self._highest
             if entry[1] > time - MEMORY_DAYS * _DAY_SECONDS and (entry[1:] != (opened, subject) or own is None)
         ]
-        is_admitted = score >= max(self._bar(max(others, 0.0), max(rest, 0.0), live_count), self._bar_of_top())
+        found = next(
+            (
+                level
+                for level, plan in PLANS.items()
+                if score >= self._bar(max(others, 0.0), max(rest, 0.0), live_count, plan.episodes_a_day)
+                and score >= self._bar_of_top(plan.episodes_a_day)
+            ),
+            None,
+        )
         self._highest = sorted([*self._highest, (max(excess, known), time, subject)], reverse=True)[: 2 * _TOP]
         self._episodes += own is None
         self._excess += max(excess - known, 0.0)
         self._open[subject] = (time, max(excess, known))
-        self.held_back_count += not is_admitted
-        return is_admitted
+        self.held_back_count += found is None or not is_told(found, Sensitivity.NORMAL)
+        return found
 
     def dump(self) -> State:
         """State for a checkpoint."""
@@ -111,16 +120,16 @@ class InstallationBar:
         for subject in over:
             del self._open[subject]
 
-    def _bar(self, episodes: float, excess: float, live_count: int) -> float:
+    def _bar(self, episodes: float, excess: float, live_count: int, target: float) -> float:
         prior = _PRIOR_RATE + _PRIOR_RATE_SUBJECT * live_count
         rate = (prior * _PRIOR_DAYS + episodes) / (_PRIOR_DAYS + self._days)
         mean = (_PRIOR_EXCESS * _PRIOR_EPISODES + excess) / (_PRIOR_EPISODES + episodes)
-        return 1 + mean * math.log(max(1.0, rate / DAILY_TARGET))
+        return 1 + mean * math.log(max(1.0, rate / target))
 
-    def _bar_of_top(self) -> float:
+    def _bar_of_top(self, target: float) -> float:
         top = [excess for excess, _, _ in self._highest[:_TOP]]
         if len(top) < 3:
             return 1.0
         mean = (_PRIOR_EXCESS + sum(top) - len(top) * top[-1]) / len(top)
-        count = DAILY_TARGET * (_PRIOR_DAYS + min(self._days, MEMORY_DAYS))
+        count = target * (_PRIOR_DAYS + min(self._days, MEMORY_DAYS))
         return 1 + top[-1] + mean * math.log(max(1.0, len(top) / count))

@@ -20,6 +20,7 @@ from collector.anomaly.installation import InstallationBar
 from collector.anomaly.population import PEERS_MIN, Population
 from collector.anomaly.slots import Slots, SlotTable, grow
 from collector.anomaly.windows import OpenWindows
+from collector.sensitivity import LEVELS, RANKS, Sensitivity
 
 _RAISE = 0.25  # A crossing is told again within its window when the score grew by this share.
 _GAP_WINDOWS = 2  # A told episode goes on across so many calm ones.
@@ -42,6 +43,7 @@ class Crossing:
     score: float
     peers: int
     basis: Basis
+    quietest: Sensitivity
 
 
 class Watch:
@@ -62,6 +64,7 @@ class Watch:
         self._table = table
         self._told_window: NDArray[np.int64] = np.zeros(0, np.int64)
         self._told_score: F64 = np.zeros(0)
+        self._told_level: NDArray[np.int8] = np.zeros(0, np.int8)  # Rank of the level that told it.
 
     @property
     def is_dense(self) -> bool:
@@ -73,6 +76,7 @@ class Watch:
         self.detector.grow(capacity)
         self.windows.grow(capacity)
         self._told_window, self._told_score = grow(self._told_window, capacity, -1), grow(self._told_score, capacity)
+        self._told_level = grow(self._told_level, capacity)
         self.last_scores = grow(self.last_scores, capacity)
         if self.population is not None:
             self.population.grow(endpoints)
@@ -130,6 +134,7 @@ class Watch:
         parts["told"] = {
             "window": self._told_window,
             "score": self._told_score,
+            "level": self._told_level,
             "skipped": np.array([self.skipped_windows]),
         }
         if self.population is not None:
@@ -143,6 +148,7 @@ class Watch:
         self.bar.load(parts["bar"])
         self._told_window = parts["told"]["window"].astype(np.int64)
         self._told_score = parts["told"]["score"].astype(np.float64)
+        self._told_level = parts["told"]["level"].astype(np.int8)
         self.skipped_windows = int(parts["told"]["skipped"][0])
         self.last_scores = np.zeros(len(self._told_window))
         if self.population is not None:
@@ -178,7 +184,7 @@ class Watch:
         if self._finer is not None:
             verdict = replace(verdict, score=np.where(self._finer.covers(slots), 0.0, verdict.score))
         crossings = []
-        for i in self._find_told(window, slots, verdict, calls, novel):
+        for i, level in self._find_told(window, slots, verdict, calls, novel):
             slot, score = int(slots[i]), float(verdict.score[i])
             share = calls[i] / values[i] if values[i] else 1.0  # Evidence back to calls, for people.
             crossings.append(
@@ -195,27 +201,42 @@ class Watch:
                     score=score,
                     peers=int(peers[i]),
                     basis=self._name_basis(slot, float(floor[i]), float(verdict.expected[i])),
+                    quietest=level,
                 )
             )
         return crossings, verdict, observation
 
-    def _find_told(self, window: int, slots: Slots, verdict: Verdict, calls: F64, novel: F64) -> list[int]:
-        """Rows that become signals: past the threshold and admitted, or a told episode that goes on."""
-        told = []
+    def _find_told(
+        self, window: int, slots: Slots, verdict: Verdict, calls: F64, novel: F64
+    ) -> list[tuple[int, Sensitivity]]:
+        """Rows that become signals, with the quietest level that tells each: past the threshold and admitted, or a told
+        episode that goes on."""
+        told: list[tuple[int, Sensitivity]] = []
         is_past = verdict.score >= 1.0
         if verdict.is_ongoing is not None:
             is_past |= verdict.is_ongoing & (self._told_window[slots] >= window - _GAP_WINDOWS)
         for i in np.flatnonzero(is_past).tolist():
             slot, score = int(slots[i]), float(verdict.score[i])
-            if self._told_window[slot] == window and score < self._told_score[slot] * (1 + _RAISE):
+            is_same = self._told_window[slot] == window
+            if is_same and score <= self._told_score[slot]:
                 continue
             time, key = window * self.windows.window_seconds, int(self._table.keys[slot])
-            is_admitted = score < 1.0 or self.bar.admit(key, score, time, len(self._table))
-            if self.is_dense and not is_admitted:
+            if score < 1.0:
+                level: Sensitivity | None = LEVELS[int(self._told_level[slot])]
+            else:
+                level = self.bar.admit(key, score, time, len(self._table))
+            if level is None and is_scrape(calls[i], novel[i]):
+                level = Sensitivity.QUIET
+            # A louder level told it before: for a quieter one it is news.
+            is_news = level is not None and RANKS[level] < self._told_level[slot]
+            if is_same and not is_news and score < self._told_score[slot] * (1 + _RAISE):
+                continue
+            if self.is_dense and level is None:
                 continue
             self._told_window[slot], self._told_score[slot] = window, score
-            if is_admitted or is_scrape(calls[i], novel[i]):
-                told.append(i)
+            if level is not None:
+                self._told_level[slot] = RANKS[level]
+                told.append((i, level))
         return told
 
     def _pending_level(self, window: int, slots: Slots) -> F64:

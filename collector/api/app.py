@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from collector.alerts.delivery import Notifier
+from collector.alerts.detection import Detection
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Gate
 from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
@@ -19,6 +20,7 @@ from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.blocks import build_block_routes, build_ladder_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
+from collector.api.routes.detection import VerdictTaker, build_detection_routes
 from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
@@ -98,13 +100,15 @@ def build_app(
     approval_token: str | None = None,
     specs: SpecKeeper | None = None,
     risks: RiskKeeper | None = None,
+    detection: tuple[Detection, VerdictTaker] | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where
-    alerts go; without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges
-    endpoints by their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk.
+    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where alerts go;
+    without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges endpoints by
+    their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk. `detection`
+    is how it is set, and who takes verdicts: without it there are no such routes.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
@@ -141,6 +145,8 @@ def build_app(
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
     inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
     inside.include_router(build_incident_routes(alerts=alerts))
+    if detection is not None:
+        inside.include_router(build_detection_routes(detection=detection[0], verdicts=detection[1], clock=clock))
     inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
     if responder is not None:
         inside.include_router(build_block_routes(responder=responder, approval_token=approval_token))
@@ -178,6 +184,7 @@ def build_app(
             clock=clock,
             responder=responder,
             approval_token=approval_token,
+            detection=detection[0] if detection is not None else None,
         ),
         include_in_schema=False,
     )

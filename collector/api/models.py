@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity
+from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity, Verdict
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.exposure_models import ExposureModel, HolderModel
@@ -351,6 +351,10 @@ class AlertModel(Model):
     risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
     advice: str = Field(description="What to do.")
     incident_id: str = Field(description="What the same actor did belongs to one incident.")
+    measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
+    verdict: Verdict = Field(description="What somebody found out; empty where nobody has.")
+    verdict_at: Time | None
+    verdict_by: str
     acknowledged_by: str
     acknowledged_at: Time | None
     muted_until: Time | None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS, INCIDENT_ENTRIES
 from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
+from collector.store.tables.detection import DETECTION_DECISIONS, DETECTOR_REPORTS, KNOWN_GOOD
 from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
 from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.risk import ENDPOINT_RISKS, FINDING_CHANGES, FINDINGS
@@ -31,6 +32,9 @@ TABLES = (
     ALERT_ACTIONS,
     ALERT_MUTES,
     INCIDENT_ENTRIES,
+    DETECTOR_REPORTS,
+    KNOWN_GOOD,
+    DETECTION_DECISIONS,
     SENSORS,
     COVERAGE_ROWS,
     COVERAGE_HOURS,

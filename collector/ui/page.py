@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import ValidationError
 
 from collector.alerts.alert import AlertState
+from collector.alerts.detection import Detection
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Gate
 from collector.api.credential import COOKIE_NAME, SESSION_SECONDS, is_token, make_session
@@ -32,6 +33,7 @@ from collector.risk.keeper import RiskKeeper
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
+from collector.ui.detection_page import add_detection
 from collector.ui.forms import own_path, read_form, to_login
 from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
@@ -207,6 +209,7 @@ def build_page_routes(
     clock: Callable[[], float],
     responder: Responder | None = None,
     approval_token: str | None = None,
+    detection: Detection | None = None,
 ) -> APIRouter:
     """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
     page = _Page(
@@ -236,6 +239,8 @@ def build_page_routes(
             templates=page.templates,
             values=page.values,
         )
+    if detection is not None:
+        add_detection(router, detection, gate=gate, values=page.values, templates=page.templates)
     return router
 
 

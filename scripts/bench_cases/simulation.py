@@ -19,7 +19,9 @@ import numpy as np
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.lifecycle import Lifecycle
+from collector.alerts.past import PastReport, keep_report, preview_levels
 from collector.alerts.report import report_signal
+from collector.alerts.sieve import Sieve, take_report
 from collector.anomaly.engine import Engine
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
@@ -112,7 +114,7 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
     random = np.random.default_rng(seed)
     traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step)
     engine, ids = Engine(), itertools.count()
-    lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
+    lifecycle, sieve, past = Lifecycle(new_id=lambda: str(next(ids))), Sieve(), list[PastReport]()
     opened: dict[str, tuple[AlertKind, int]] = {}
     began, rows, detector_seconds, signals_count = time.process_time(), 0, 0.0, 0
     for at in range(START, START + int(days * _DAY), step):
@@ -129,7 +131,8 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
             detector_seconds += time.process_time() - mark
             signals_count += len(signals)
             for signal in signals:
-                alert = lifecycle.take(report_signal(signal), at + step)
+                judged, alert = take_report(report_signal(signal), sieve, lifecycle, at + step)
+                past.append(keep_report(judged, at + step))
                 if alert is not None:
                     opened.setdefault(alert.id, (alert.kind, (at - START) // _DAY))
         lifecycle.advance(at + step)
@@ -144,6 +147,9 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
         "worst_day": max(by_day.values(), default=0),
         "alerts_a_day_by_kind": {
             kind: round(count / days, 3) for kind, count in collections.Counter(k for k, _ in opened.values()).items()
+        },
+        "alerts_a_day_by_level": {
+            one.level.value: round(one.alerts_a_day, 3) for one in preview_levels(past, days * _DAY)
         },
         "suppressed": lifecycle.suppressed_count,
         "held_back": engine.held_back_count,

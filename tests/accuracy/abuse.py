@@ -17,6 +17,7 @@ from typing import TextIO
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
+from collector.alerts.sieve import Sieve, take_report
 from collector.alerts.signal import AbuseSignal
 from collector.anomaly.engine import Engine
 from collector.inventory.grouping import map_endpoints
@@ -57,6 +58,7 @@ class _Collector:
         self._engine = Engine(endpoint_of_route=self._endpoints)
         ids = itertools.count()
         self._lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
+        self._sieve = Sieve()
         self._told: set[tuple[str, AlertKind, str]] = set()
         self._routes: dict[int, Route] = {}
         self._served: dict[int, int] = defaultdict(int)
@@ -73,7 +75,7 @@ class _Collector:
             self._group()
         now = int(batch.window_start.max()) + 1
         for signal in self._engine.feed(batch, now):
-            alert = self._lifecycle.take(report_signal(signal), now)
+            _, alert = take_report(report_signal(signal), self._sieve, self._lifecycle, now)
             if alert is None or alert.severity is Severity.LOW:
                 continue
             named = alert.consumer or next(iter(signal.sources if isinstance(signal, AbuseSignal) else ()), "")

@@ -121,5 +121,6 @@ _CSR_ELEMENTS = {
     "objects_hash",
     "data_kind",
     "data_count",
+    "payloads_hash",
 }
 _OPTIONAL = {"records_returned", "records_basis", "sampled_of"}

@@ -41,7 +41,17 @@ ORDER BY id
 TTL toDateTime(opened_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
-    added=(Added(columns=dict.fromkeys(("confidence", "risk", "advice", "incident_id"), "String")),),
+    added=(
+        Added(columns=dict.fromkeys(("confidence", "risk", "advice", "incident_id"), "String")),
+        Added(
+            columns={
+                "measure": "Float64",
+                "verdict": "LowCardinality(String)",
+                "verdict_at": "Nullable(Float64)",
+                "verdict_by": "String",
+            }
+        ),
+    ),
 )
 
 # What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect or unexpect. Append only.

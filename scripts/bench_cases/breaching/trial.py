@@ -10,7 +10,9 @@ import numpy as np
 
 from collector.alerts.alert import Alert, Confidence
 from collector.alerts.lifecycle import Lifecycle
+from collector.alerts.past import PastReport, keep_report, preview_levels
 from collector.alerts.report import report_signal
+from collector.alerts.sieve import Sieve, take_report
 from collector.anomaly.engine import Engine
 from collector.rows import RowBatch
 from scripts.bench_cases.breaching.calls import Sender, join
@@ -31,6 +33,7 @@ class Installation:
     rows: int = 0
     detector_seconds: float = 0.0
     told: list[tuple[int, Alert]] = field(default_factory=list)  # Time, and the alert as it was told.
+    past: list[PastReport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
@@ -38,6 +41,7 @@ class Installation:
         self.engine = Engine()
         ids = itertools.count()
         self.lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
+        self.sieve = Sieve()
 
     def copy(self) -> "Installation":
         """The same past, another future."""
@@ -64,7 +68,8 @@ class Installation:
         signals = self.engine.feed(batch, now)
         self.detector_seconds += time.process_time() - mark
         for signal in signals:
-            alert = self.lifecycle.take(report_signal(signal), now)
+            judged, alert = take_report(report_signal(signal), self.sieve, self.lifecycle, now)
+            self.past.append(keep_report(judged, now))
             if alert is not None:
                 self.told.append((now, alert))
         self.lifecycle.advance(now)
@@ -92,6 +97,9 @@ class Installation:
             ],
             "notices": len(notices),
             "alerts_about_endpoints": len(others),
+            "alerts_a_day_by_level": {
+                one.level.value: round(one.alerts_a_day, 2) for one in preview_levels(self.past, self.now - START)
+            },
             "detector_microseconds_a_row": round(self.detector_seconds / max(self.rows, 1) * 1e6, 2),
         }
 

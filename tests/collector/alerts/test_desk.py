@@ -5,15 +5,21 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
+from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
 from collector.alerts.desk import AlertDesk
+from collector.alerts.detection import Detection
+from collector.alerts.detection_table import DetectionTable
 from collector.alerts.incident import Happening
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
+from collector.alerts.signal import AbuseSignal, Basis
+from collector.ingest.reader import write_durably
+from collector.sensitivity import Sensitivity
 from collector.store.base import Store
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrations import TABLES
@@ -43,15 +49,27 @@ class Office:
 
     store: Store
     ids: Iterator[int]
+    path: Path
     now: float = field(default_factory=lambda: float(int(time.time())))  # The store drops rows past their retention.
     notified: list[Alert] = field(default_factory=list)
     taught: list[Alert] = field(default_factory=list)
+    configured: Sensitivity = Sensitivity.NORMAL
+    detection: Detection = field(init=False)
 
     def open(self) -> AlertDesk:
         """A desk after a start of the collector."""
+        detection = self.detection = Detection(
+            table=DetectionTable(self.store),
+            path=self.path,
+            configured=self.configured,
+            clock=lambda: self.now,
+            new_id=lambda: f"r{next(self.ids):03d}",
+            write=write_durably,
+        )
         desk = AlertDesk(
             table=AlertTable(self.store),
-            lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}"),
+            detection=detection,
+            lifecycle=Lifecycle(new_id=lambda: f"a{next(self.ids):03d}", find_budget=lambda: detection.budget),
             clock=lambda: self.now,
             notify=self.notified.append,
             expect=self.taught.append,
@@ -61,8 +79,8 @@ class Office:
 
 
 @pytest.fixture
-def office(store: Store) -> Office:
-    return Office(store, itertools.count(1))
+def office(store: Store, tmp_path: Path) -> Office:
+    return Office(store, itertools.count(1), tmp_path / "sensitivity.json")
 
 
 def report_at(office: Office, n: int, **fields: object) -> Report:
@@ -222,3 +240,67 @@ def test_incidents_hold_an_actors_alerts_and_their_timeline_also_after_a_restart
     assert entries[-1].why == "By ann."
     assert desk.get_incident("a001") == older
     assert desk.get_incident("a003") is None
+
+
+def make_signal(n: int, count: int = 100) -> AbuseSignal:
+    return AbuseSignal(
+        kind=AlertKind.SCANNING,
+        endpoint_id="",
+        endpoint_label="",
+        route_ids=(),
+        consumer=f"address:198.51.100.{n}",
+        time=1_700_000_000,
+        seconds=60,
+        count=count,
+        ceiling=20,
+        calls=count,
+        basis=Basis.PEERS,
+        is_notice=False,
+        sources=(),
+        loss_ratio=0.0,
+    )
+
+
+def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(office: Office) -> None:
+    desk = office.open()
+    named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
+    rule = office.detection.add_rule(by="ann", note="pentest", seconds=3_600, network="198.51.100.0/28", **named)
+    desk.take_signals([make_signal(1), make_signal(2), make_signal(1), make_signal(99)])
+    (alert,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert (alert.consumer, alert.measure) == ("address:198.51.100.99", 100.0)
+    ((listed, hits),) = office.detection.list_rules()
+    assert listed == rule
+    assert hits is not None and (hits.reports, hits.subjects) == (3, 2)
+    judged = desk.give_verdict(alert.id, by="bob", verdict=Verdict.FALSE_ALARM)
+    assert judged is not None and (judged.verdict, judged.verdict_by) == (Verdict.FALSE_ALARM, "bob")
+    office.now += 700
+    desk = office.open()
+    desk.take_signals([make_signal(1), make_signal(99, count=120)])
+    assert office.detection.count()["reports_known_good"] == office.detection.count()["reports_false_alarm"] == 1
+    assert office.detection.end_rule(rule.id, by="ann") is not None
+    assert office.detection.end_rule(rule.id, by="ann") is None
+    assert desk.give_verdict(alert.id, by="bob", verdict=Verdict.NONE) is not None
+    office.now += 4_000
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 2
+    assert [one.action for one in office.detection.list_decisions()] == ["end_known_good", "known_good"]
+    happened = [entry.happening for entry in desk.list_entries(alert.incident_id)]
+    assert {Happening.FALSE_ALARM, Happening.NO_VERDICT} <= set(happened)
+
+
+def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:
+    desk = office.open()
+    assert office.detection.describe().level is Sensitivity.NORMAL
+    office.detection.choose(Sensitivity.QUIET, by="ann")
+    desk.take_signals([make_signal(n) for n in range(3)])
+    office.open()
+    standing = office.detection.describe()
+    assert (standing.level, standing.changed_by, standing.configured) == (Sensitivity.QUIET, "ann", Sensitivity.NORMAL)
+    assert [one.high_a_day for one in standing.previews] == [3.0, 3.0, 3.0]
+    office.configured = Sensitivity.PARANOID
+    office.open()
+    assert office.detection.describe().level is Sensitivity.PARANOID
+    office.path.write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        office.open()

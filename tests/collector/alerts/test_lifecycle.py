@@ -11,7 +11,7 @@ from collector.alerts.report import Report
 
 def make_lifecycle(budget: int = 2) -> Lifecycle:
     ids = itertools.count(1)
-    return Lifecycle(new_id=lambda: f"a{next(ids)}", daily_budget=budget)
+    return Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: float(budget))
 
 
 def make_report(kind: AlertKind = AlertKind.VOLUME_PAIR, **fields: object) -> Report:

@@ -24,7 +24,7 @@ def test_first_signal_of_the_scraper_is_high(seed: int) -> None:
 def test_scraper_is_told_at_every_demo_of_a_day_whatever_the_budget() -> None:
     """Five demos, two hours apart, on one engine, each with a scraper of its own credential as a new start gives it."""
     engine, ids = Engine(), itertools.count(1)
-    lifecycle = Lifecycle(new_id=lambda: f"a{next(ids)}", daily_budget=0)
+    lifecycle = Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: 0.0)
     opened: list[tuple[str, str]] = []
     random = np.random.default_rng(3)
     for demo in range(5):

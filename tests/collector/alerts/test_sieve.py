@@ -1,0 +1,136 @@
+"""What of the detectors' reports is told, by level, known good and verdicts; and what each level would tell."""
+
+from dataclasses import replace
+
+import pytest
+
+from collector.alerts.alert import Alert, AlertKind, AlertState, Severity, Verdict
+from collector.alerts.known_good import KnownGood
+from collector.alerts.past import DAY_SECONDS, PastReport, keep_report, preview_levels
+from collector.alerts.report import Report
+from collector.alerts.sieve import CONFIRMED_SECONDS, Judged, Outcome, Sieve
+from collector.sensitivity import LEVELS, PLANS, Sensitivity
+from tests.collector.alerts.test_lifecycle import make_report
+
+NOW = 1_000_000.0
+
+
+def make_rule(**fields: object) -> KnownGood:
+    plain = {"note": "n", "created_at": NOW, "created_by": "b", "expires_at": NOW + 60, "updated_at": NOW}
+    return KnownGood(**{"id": "r1"} | plain | fields)  # type: ignore[arg-type]
+
+
+def judge(sieve: Sieve, report: Report, now: float = NOW, *, is_open: bool = False) -> Judged:
+    return sieve.judge(report, now, is_open=is_open)
+
+
+def make_alert(report: Report, verdict: Verdict) -> Alert:
+    return Alert(
+        id="a",
+        kind=report.kind,
+        state=AlertState.OPEN,
+        severity=report.severity,
+        title="",
+        why="",
+        endpoint_id=report.endpoint_id,
+        route_ids=(),
+        consumer=report.consumer,
+        node="",
+        opened_at=NOW,
+        updated_at=NOW,
+        closed_at=None,
+        window_start=NOW,
+        window_end=NOW,
+        observed_rate=0.0,
+        expected_rate=0.0,
+        threshold_rate=0.0,
+        score=0.0,
+        calls=0,
+        loss_ratio=0.0,
+        measure=report.measure,
+        verdict=verdict,
+        verdict_at=NOW,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "consumer", "is_matched"),
+    [
+        ({"consumer": "principal:1"}, "principal:1", True),
+        ({"consumer": "principal:1"}, "principal:2", False),
+        ({"network": "198.51.100.0/24"}, "address:198.51.100.7", True),
+        ({"network": "198.51.100.0/24"}, "address:198.51.101.7", False),
+        ({"network": "198.51.100.0/24"}, "principal:198.51.100.7", False),
+        ({"network": "2001:db8::/32"}, "address:2001:db8::1", True),
+        ({"workload": "shop/*"}, "workload:shop/crawler", True),
+        ({"workload": "shop/*"}, "workload:bank/crawler", False),
+        ({"endpoint_id": "e1"}, "principal:1", True),
+        ({"endpoint_id": "e1", "consumer": "principal:2"}, "principal:1", False),
+        ({"kind": "volume_pair"}, "principal:1", True),
+        ({"kind": "scanning"}, "principal:1", False),
+    ],
+)
+def test_a_rule_matches_where_all_it_names_holds_and_until_it_expires(
+    fields: dict[str, object], consumer: str, is_matched: bool
+) -> None:
+    sieve = Sieve()
+    sieve.rules["r1"] = make_rule(**fields)
+    report = make_report(consumer=consumer)
+    expected = Outcome.KNOWN_GOOD if is_matched else Outcome.TOLD
+    assert judge(sieve, report).outcome is expected
+    assert judge(sieve, report, NOW + 60).outcome is Outcome.TOLD
+    sieve.rules["r1"] = replace(sieve.rules["r1"], ended_at=NOW)
+    assert judge(sieve, report).outcome is Outcome.TOLD
+    assert sieve.counts[Outcome.KNOWN_GOOD] == is_matched
+
+
+@pytest.mark.parametrize("fields", [{}, {"network": "198.51.100.300/24", "consumer": "c"}, {"kind": "storm"}])
+def test_a_rule_that_names_nothing_or_cannot_be_is_refused_in_a_sentence(fields: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"names nothing|is '"):
+        make_rule(**fields)
+
+
+def test_a_level_tells_what_is_not_louder_and_lets_open_alerts_go_on() -> None:
+    report = make_report(quietest=Sensitivity.NORMAL)
+    told = [judge(Sieve(level), report).outcome for level in LEVELS]
+    assert told == [Outcome.TOO_QUIET, Outcome.TOLD, Outcome.TOLD]
+    assert judge(Sieve(Sensitivity.QUIET), report, is_open=True).outcome is Outcome.TOLD
+
+
+def test_a_false_alarm_allows_as_much_again_and_can_be_taken_back() -> None:
+    sieve, report = Sieve(), make_report(measure=100.0)
+    sieve.note_verdict(make_alert(report, Verdict.FALSE_ALARM))
+    assert judge(sieve, replace(report, measure=149.0)).outcome is Outcome.FALSE_ALARM
+    assert judge(sieve, replace(report, measure=151.0)).outcome is Outcome.TOLD
+    assert judge(sieve, replace(report, consumer="c2")).outcome is Outcome.TOLD
+    sieve.note_verdict(make_alert(report, Verdict.NONE))
+    assert judge(sieve, report).outcome is Outcome.TOLD
+
+
+def test_what_a_confirmed_actor_does_is_told_louder_for_a_week() -> None:
+    sieve, report = Sieve(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID, severity=Severity.LOW)
+    assert judge(sieve, report).outcome is Outcome.TOO_QUIET
+    sieve.note_verdict(make_alert(report, Verdict.CONFIRMED))
+    judged = judge(sieve, replace(report, kind=AlertKind.SCANNING, endpoint_id="e9"))
+    assert (judged.outcome, judged.report.severity, judged.report.is_sure) == (Outcome.TOLD, Severity.MEDIUM, True)
+    assert judge(sieve, report, NOW + CONFIRMED_SECONDS).outcome is Outcome.TOO_QUIET
+
+
+def test_a_preview_keeps_each_levels_budget_and_leaves_out_what_is_known_good() -> None:
+    past: list[PastReport] = []
+    for day in range(10):
+        for number in range(40):
+            at = NOW + day * DAY_SECONDS + number * 2_000
+            quietest = LEVELS[number % 3]
+            report = make_report(consumer=f"c{number}", endpoint_id=f"e{number}", window_end=at, quietest=quietest)
+            past.append(keep_report(Judged(report, Outcome.TOLD), at))
+        high = make_report(consumer="thief", endpoint_id="e", window_end=at, severity=Severity.HIGH)
+        past.append(keep_report(Judged(high, Outcome.TOLD), at))
+        known = make_report(consumer="partner", endpoint_id="e", window_end=at, severity=Severity.HIGH)
+        past.append(keep_report(Judged(known, Outcome.KNOWN_GOOD, "r1"), at))
+    previews = preview_levels(past, 10 * DAY_SECONDS)
+    assert [one.level for one in previews] == list(LEVELS)
+    assert all(one.high_a_day == 1.0 for one in previews)
+    for one in previews:
+        assert 0 < one.alerts_a_day - one.high_a_day <= PLANS[one.level].alerts_a_day + 0.1
+    assert previews[0].alerts_a_day < previews[1].alerts_a_day < previews[2].alerts_a_day

@@ -1,0 +1,157 @@
+"""Detection over HTTP and by the commands: the level with previews, rules with expiry, verdicts, decisions."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from collector import detection_cli, query_cli
+from collector.alerts.desk import AlertDesk
+from collector.alerts.detection import Detection
+from collector.alerts.detection_table import DetectionTable
+from collector.alerts.lifecycle import Lifecycle
+from collector.alerts.repository import AlertTable
+from collector.api.app import ApiSettings, build_app
+from collector.ingest.reader import write_durably
+from collector.sensitivity import Sensitivity
+from collector.store.embedded import EmbeddedStore
+from tests.collector.alerts.test_desk import make_signal
+from tests.collector.api.client import TestClient
+
+pytestmark = pytest.mark.store
+
+
+class Office:
+    """An API over a store with one alert."""
+
+    def __init__(self, store: EmbeddedStore, directory: Path) -> None:
+        ids = itertools.count(1)
+        detection = Detection(
+            table=DetectionTable(store),
+            path=directory / "sensitivity.json",
+            configured=Sensitivity.NORMAL,
+            clock=time.time,
+            new_id=lambda: f"r{next(ids)}",
+            write=write_durably,
+        )
+        self.desk = AlertDesk(
+            table=AlertTable(store),
+            lifecycle=Lifecycle(new_id=lambda: f"a{next(ids)}", find_budget=lambda: detection.budget),
+            clock=time.time,
+            notify=lambda _: None,
+            expect=lambda _: None,
+            detection=detection,
+        )
+        self.desk.restore()
+        app = build_app(
+            store=store,
+            alerts=self.desk,
+            settings=ApiSettings(token=None, version="0.1.0", htmx_path=Path("/nonexistent")),
+            clock=time.time,
+            readiness=lambda: "",
+            metrics=lambda: b"",
+            detection=(detection, self.desk),
+        )
+        self.client = TestClient(app, base_url="http://127.0.0.1:8080")
+
+    def get(self, path: str) -> Any:
+        answer = self.client.get(f"/api/v1/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, status: int = 200, **body: object) -> Any:
+        answer = self.client.post(f"/api/v1/{path}", json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    store = EmbeddedStore(tmp_path_factory.mktemp("detection"))
+    yield Office(store, tmp_path_factory.mktemp("state"))
+    store.close()
+
+
+def test_the_level_is_shown_with_previews_and_chosen(office: Office) -> None:
+    office.desk.take_signals([make_signal(7)])
+    shown = office.get("detection/sensitivity")
+    assert (shown["level"], shown["changed_at"]) == ("normal", None)
+    assert {one["level"]: one["alerts_a_day"] for one in shown["previews"]} == {
+        "quiet": 1.0,
+        "normal": 1.0,
+        "paranoid": 1.0,
+    }
+    chosen = office.post("detection/sensitivity", level="quiet", by="ann")
+    assert (chosen["level"], chosen["configured"], chosen["changed_by"]) == ("quiet", "normal", "ann")
+    refused = office.post("detection/sensitivity", status=422, level="loud")
+    assert "quiet" in refused["detail"]
+
+
+def test_a_rule_is_added_counts_and_ends(office: Office) -> None:
+    rule = office.post("detection/known-good", note="crawler", network="198.51.100.0/28", seconds=600, by="ann")
+    assert rule["is_in_force"] is True
+    office.desk.take_signals([make_signal(8)])
+    (listed,) = office.get("detection/known-good")["items"]
+    assert (listed["id"], listed["reports"], listed["created_by"]) == (rule["id"], 1, "ann")
+    ended = office.post(f"detection/known-good/{rule['id']}/end", by="bob")
+    assert (ended["is_in_force"], ended["ended_by"]) == (False, "bob")
+    assert "no rule" in office.post(f"detection/known-good/{rule['id']}/end", status=404)["detail"]
+    assert "names nothing" in office.post("detection/known-good", status=422, note="x")["detail"]
+    assert "'x'" in office.post("detection/known-good", status=422, note="x", network="x")["detail"]
+    actions = [one["action"] for one in office.get("detection/decisions")["items"]]
+    assert actions == ["end_known_good", "known_good", "sensitivity"]
+
+
+def test_a_verdict_is_given_and_taken_back(office: Office) -> None:
+    (alert,) = office.get("alerts")["items"]
+    judged = office.post(f"alerts/{alert['id']}/verdict", verdict="confirmed", by="ann")
+    assert (judged["verdict"], judged["verdict_by"]) == ("confirmed", "ann")
+    assert office.post(f"alerts/{alert['id']}/verdict", verdict="")["verdict"] == ""
+    assert "no alert" in office.post("alerts/x/verdict", status=404, verdict="confirmed")["detail"]
+
+
+def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exchange(url: str, token: str, path: str, request: dict[str, Any], transport: object) -> dict[str, Any]:
+        sent = office.client.request(url=f"/api/v1/{path}", **request)
+        assert sent.status_code == 200, sent.text
+        return dict(sent.json())
+
+    monkeypatch.setattr(query_cli, "_exchange", exchange)
+    app = typer.Typer()
+    detection_cli.register(app)
+
+    def call(*words: str) -> str:
+        done = CliRunner().invoke(app, list(words))
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert "The level is paranoid, chosen by eve" in call("sensitivity", "--set", "paranoid", "--by", "eve")
+    assert "paranoid" in call("sensitivity", "-o", "csv")
+    added = call("known-good", "--add", "tests", "--workload", "ci/*", "--kind", "scanning", "--days", "2", "-o", "csv")
+    identity = added.splitlines()[1].split(",")[0]
+    assert "ci/*" in call("known-good", "-o", "csv")
+    assert f"{identity},False" in call("known-good", "--end", identity, "-o", "csv")
+    (alert,) = office.get("alerts")["items"]
+    assert "false_alarm" in call("verdict", alert["id"], "false_alarm")
+    assert "no verdict" in call("verdict", alert["id"], "none")
+
+
+def test_the_page_shows_levels_and_rules_as_text_and_chooses(office: Office) -> None:
+    office.post("detection/known-good", note="<script>x</script>", consumer="principal:00", by="ann")
+    page = office.client.get("/detection").text
+    assert "<script>x" not in page
+    assert "&lt;script&gt;x" in page
+    assert page.count("in force") == 1
+    answer = office.client.post("/detection/sensitivity", data={"level": "normal"}, follow_redirects=False)
+    assert answer.status_code == 303
+    assert office.get("detection/sensitivity")["level"] == "normal"
+    assert office.client.post("/detection/sensitivity", data={"level": "x"}).status_code == 422
+    identity = next(one["id"] for one in office.get("detection/known-good")["items"] if one["is_in_force"])
+    office.client.post(f"/detection/known-good/{identity}/end")
+    assert not any(one["is_in_force"] for one in office.get("detection/known-good")["items"])
+    assert "/detection" in office.client.get("/").text
