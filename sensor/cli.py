@@ -27,6 +27,7 @@ from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
+from sensor.heap import limit_arenas
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
@@ -171,6 +172,7 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
 
 
 async def _live(settings: SensorSettings, prepared: Prepared | None) -> None:
+    limit_arenas()
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
     sensor, uplink = compose_sensor(
         settings, on_capturing=lambda: print(json.dumps(announce), flush=True), prepared=prepared

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 # From the first event to the turn: calls that take no longer are read whole.
 SETTLE_SECONDS: Final = 0.005
-# While there are records in their ring, it is looked at so often: 8 MB of them take a busy node far longer.
-CHECK_SECONDS: Final = 0.2
+# While there are records in their ring, it is looked at so often: 4 MB of them take a busy node longer.
+CHECK_SECONDS: Final = 0.1
 
 
 class Bell(Protocol):

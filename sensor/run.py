@@ -9,14 +9,13 @@ the loop.
 import asyncio
 import gc
 import logging
-import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
+from sensor import heap
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
 from sensor.coverage.gaps import Gaps
@@ -200,6 +199,7 @@ class Sensor:
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
         gc.freeze()
+        heap.trim()
         self._uplink.tell_state()
         if self._heirs is not None:
             self._heirs.open()
@@ -416,7 +416,7 @@ class Sensor:
             stages=self._count_stages(),
             lag_ms=0 if oldest_ns is None else max(0, now_ns - oldest_ns) // 1_000_000,
             spool_bytes=self._spool.waiting_bytes,
-            memory_bytes=_read_memory(),
+            memory_bytes=heap.read_resident_bytes(),
             cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
             reason=_PAUSE_REASON if self._state is SensorState.PAUSED else self._node.degradation,
             figures=(*(self._intake.figures() if self._intake is not None else ()), *self._node.figures()),
@@ -469,8 +469,3 @@ class Sensor:
         if self._pipeline is not None:
             self._pipeline.aggregator.set_triggers(self._policy.triggers)
             self._pipeline.policy_epoch = self._policy.epoch
-
-
-def _read_memory() -> int:
-    """Resident set in bytes (proc_pid_statm(5))."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

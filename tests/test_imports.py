@@ -23,6 +23,7 @@ ROOMS = {
         *(
             "calls",
             "clock",
+            "heap",
             "keyed",
             "runs",
             "ragged",

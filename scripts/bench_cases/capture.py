@@ -59,6 +59,8 @@ SCENARIOS = {
     "grpc": Scenario(load=GrpcCalls(), open_server=run_grpc),
     # More tokens than a table of HPACK holds: no head is the same twice.
     "grpc_tokens": Scenario(load=GrpcCalls(tokens=67), open_server=run_grpc),
+    # What a sensor at system calls costs: the product's own fallback, in which every head goes up.
+    "syscalls": Scenario(load=Wrk(), open_watcher=partial(run_product, settings='capture = "syscalls"\n')),
     "suricata": Scenario(load=Wrk(), open_watcher=run_suricata),
 }
 MEASURES: dict[str, Callable[[str, Path], None]] = {
