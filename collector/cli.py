@@ -15,7 +15,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector import block_cli, detection_cli, query_cli, risk_cli, schema_cli, spec_cli, trust_cli
+from collector import (
+    block_cli,
+    detection_cli,
+    query_cli,
+    risk_cli,
+    schema_cli,
+    spec_cli,
+    template_cli,
+    trust_cli,
+)
 from collector.config import ConfigError, load_settings
 
 
@@ -34,6 +43,7 @@ def register(app: typer.Typer) -> None:
     spec_cli.register(app)
     risk_cli.register(app)
     detection_cli.register(app)
+    template_cli.register(app)
 
 
 def run(

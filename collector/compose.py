@@ -31,6 +31,7 @@ from collector.ingest.workloads import FormerName, WorkloadRecord
 from collector.inventory.catalogue import Catalogue
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
+from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.mapping import EndpointMapping
 from collector.inventory.partners import PartnerNetworks
@@ -100,6 +101,7 @@ class Collector:
     approval_token: Token | None
     specs: SpecKeeper
     risks: RiskKeeper
+    editor: TemplateEditor
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
@@ -268,6 +270,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         responder=responder,
         answers=answers,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
+        editor=TemplateEditor(store=store, names=catalogue, clock=clock),
         specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
         risks=RiskKeeper(
             store=store,

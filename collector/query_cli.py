@@ -339,6 +339,11 @@ def put(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, A
     return _exchange(url, token, path, {"method": "PUT", "json": dict(body)}, None)
 
 
+def act_with(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """`act` with other values than texts."""
+    return _exchange(url, token, path, {"method": "POST", "json": dict(body)}, None)
+
+
 def remove(url: str, token: str, path: str) -> dict[str, Any]:
     """The JSON answer of a DELETE; fails as `fetch` does."""
     return _exchange(url, token, path, {"method": "DELETE"}, None)

@@ -220,6 +220,7 @@ class _Life:
             specs=collector.specs,
             risks=collector.risks,
             detection=(collector.detection, collector.desk),
+            editor=collector.editor,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None

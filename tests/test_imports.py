@@ -87,7 +87,7 @@ ROOMS = {
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
         *("schemas", "specs", "anomaly", "respond", "risk", "api", "ui", "app"),
-        *("query_cli", "risk_cli", "schema_cli", "spec_cli", "block_cli", "detection_cli", "trust_cli"),
+        *("query_cli", "risk_cli", "schema_cli", "spec_cli", "template_cli", "block_cli", "detection_cli", "trust_cli"),
         *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
         "cli",
     ),

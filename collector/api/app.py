@@ -21,6 +21,7 @@ from collector.api.routes.blocks import build_block_routes, build_ladder_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.detection import VerdictTaker, build_detection_routes
+from collector.api.routes.edits import build_edit_routes
 from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
@@ -33,6 +34,7 @@ from collector.api.routes.watch import build_watch_routes
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
+from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.partners import PartnerNetworks
@@ -101,6 +103,7 @@ def build_app(
     specs: SpecKeeper | None = None,
     risks: RiskKeeper | None = None,
     detection: tuple[Detection, VerdictTaker] | None = None,
+    editor: TemplateEditor | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
@@ -108,7 +111,8 @@ def build_app(
     gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where alerts go;
     without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges endpoints by
     their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk. `detection`
-    is how it is set, and who takes verdicts: without it there are no such routes.
+    is how it is set, and who takes verdicts: without it there are no such routes. Without an `editor` no template can
+    be edited.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
@@ -157,6 +161,8 @@ def build_app(
     keeper = specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
     reporter = SpecReporter(store=store, table=table, schemas=schemas)
     inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
+    if editor is not None:
+        inside.include_router(build_edit_routes(editor=editor))
     inside.include_router(build_watch_routes(watch=watch))
     if risks is not None:
         inside.include_router(build_risk_routes(risks=risks))

@@ -12,6 +12,8 @@ from typing import Any
 
 from collector.ingest.reveal import RevealBook
 from collector.ingest.workloads import FormerName
+from collector.inventory.editor import EditedEndpoint, load_edits
+from collector.inventory.edits import Edit, EditBook
 from collector.inventory.former_names import FormerNames
 from collector.inventory.grouping import map_endpoints
 from collector.inventory.mapping import EndpointMapping, EndpointName, name_endpoint
@@ -37,6 +39,7 @@ class Catalogue:
         self._lock = Lock()
         self._former_names = FormerNames()
         self._former_names.add(_read_former_names(store))
+        self._edits = EditBook(load_edits(store))
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
         self.changes = 1
@@ -110,7 +113,8 @@ class Catalogue:
                 for route in routes
                 for total, served, protocols in (calls.get(route.route_id, (0, 0, 0)),)
             ]
-            moved += self._move(routes, map_endpoints(evidence, self._mapping.words))
+            learned = map_endpoints(evidence, self._mapping.words)
+            moved += self._move(routes, self._edits.apply(routes, learned, self._mapping.words))
         return moved
 
     def _move(self, routes: Sequence[Route], names: Mapping[int, EndpointName]) -> int:
@@ -151,6 +155,33 @@ class Catalogue:
         with self._lock:
             return dict(self._endpoints)
 
+    def find_edited(self, endpoint_id: str) -> EditedEndpoint | None:
+        """The template and routes of an endpoint, for an edit of it. Raises StoreError."""
+        mine = "route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String})"
+        routes = self._select_routes(mine, {"id": endpoint_id})
+        if not routes:
+            return None
+        templates = self._store.query(
+            "SELECT any(url_template) FROM endpoint_routes FINAL WHERE endpoint_id = {id:String}", {"id": endpoint_id}
+        )
+        seen = self._store.query(
+            f"SELECT route_id, toUnixTimestamp(first_seen) FROM routes FINAL WHERE {mine}", {"id": endpoint_id}
+        )
+        first_seen = {int(route_id): int(time) for route_id, time in seen}
+        return EditedEndpoint(template=templates[0][0], routes=routes, first_seen=first_seen)
+
+    def read_words(self) -> dict[int, str]:
+        """Revealed texts by hash."""
+        with self._lock:
+            return dict(self._mapping.words)
+
+    def take_edits(self, edits: Sequence[Edit], changed: Edit) -> None:
+        """Name routes by these edits from now on, at once where one changed. Raises StoreError."""
+        with self._lock:
+            self._edits = EditBook(edits)
+            self._grown.add((changed.service, changed.host))
+        self.group()
+
     def _is_unnamed(self, route: Route) -> bool:
         """Whether a route has no name, or still the one it got when its words were hidden."""
         named = self._endpoints.get(route.route_id)
@@ -162,7 +193,10 @@ class Catalogue:
 
     def _remember(self, routes: Sequence[Route]) -> None:
         if routes:
-            records = self._mapping.map_routes(routes, self._endpoints)
+            words = self._mapping.words
+            learned = {route.route_id: name_endpoint(route, words) for route in routes}
+            names = self._edits.apply(routes, learned, words)
+            records = self._mapping.write([(route, names[route.route_id]) for route in routes], self._endpoints)
             self._endpoints.update((record.route_id, record.endpoint_id) for record in records)
             self.changes += 1
 

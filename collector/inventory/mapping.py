@@ -84,17 +84,11 @@ class EndpointMapping:
         """
         self._words.update(words)
 
-    def map_routes(
-        self, routes: Sequence[Route], former_ids: Mapping[int, str] = _NOT_NAMED
-    ) -> tuple[EndpointRouteRecord, ...]:
-        """Name routes by themselves and write that. Raises StoreError, and then no route was named."""
-        return self.write([(route, name_endpoint(route, self._words)) for route in routes], former_ids)
-
     def write(
         self, named: Sequence[tuple[Route, EndpointName]], former_ids: Mapping[int, str] = _NOT_NAMED
     ) -> tuple[EndpointRouteRecord, ...]:
         """Write names that were found; the same route again is a later version. `former_ids`: what routes that move
-        were called until now, by route id; these stay aliases. Raises as map_routes does."""
+        were called until now, by route id; these stay aliases. Raises StoreError, and then no route was named."""
         version = int(self._clock() * 1_000_000)
         records = tuple(_record(route, name, version) for route, name in named)
         aliases = {

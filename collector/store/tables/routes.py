@@ -74,3 +74,29 @@ ORDER BY hash
 SETTINGS {DURABLE}
 """,
 )
+
+# What people decided about templates (collector/inventory/edits.py): one row an edit, its latest version holds; undone
+# ones stay, with who and when. `places` is JSON. Read with FINAL.
+TEMPLATE_EDITS = Table(
+    name="template_edits",
+    shard_by="cityHash64(id)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS template_edits{{write_table}}{{on_cluster}} (
+    id String,
+    version UInt64,
+    kind LowCardinality(String),{SERVICE_COLUMNS},
+    host String,
+    method LowCardinality(String),
+    places String,
+    url_template String,
+    by String,
+    time DateTime('UTC'),
+    exact_since UInt32,
+    note String,
+    undone_by String,
+    undone_at UInt32
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY id
+SETTINGS {DURABLE}
+""",
+)

@@ -1,12 +1,12 @@
 """Routes to endpoints: which share one, and what a revealed word changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from collector.inventory.mapping import EndpointMapping, name_endpoint
+from collector.inventory.mapping import EndpointMapping, EndpointRouteRecord, name_endpoint
 from collector.rows import Route, Segment, Service
 
 LITERAL, WORD, INTEGER, UUID = 1, 2, 3, 4
@@ -40,6 +40,13 @@ class Table:
         {"endpoint_routes": self.records, "endpoint_aliases": self.aliases}[table].extend(records)
 
 
+def map_routes(
+    mapping: EndpointMapping, routes: Sequence[Route], former: Mapping[int, str] | None = None
+) -> tuple[EndpointRouteRecord, ...]:
+    """As the catalogue does while it knows nothing of their siblings."""
+    return mapping.write([(route, name_endpoint(route, mapping.words)) for route in routes], former or {})
+
+
 def test_routes_with_one_template_are_one_endpoint():
     by_number = name_endpoint(make_route(1, ORDERS, Segment(INTEGER, "", 0, 0)), {})
     by_uuid = name_endpoint(make_route(2, ORDERS, Segment(UUID, "", 0, 0)), {})
@@ -69,10 +76,10 @@ def test_a_revealed_word_names_the_route_anew():
     table, now = Table(), [1_000.0]
     mapping = EndpointMapping(writer=table, clock=lambda: now[0])
     route = make_route(1, ORDERS, HIDDEN)
-    mapping.map_routes([route])
+    map_routes(mapping, [route])
     now[0] += 1
     mapping.learn_words({77: "pending"})
-    mapping.map_routes([route])
+    map_routes(mapping, [route])
     before, after = table.records
     assert (before.url_template, after.url_template) == ("/orders/{word}", "/orders/pending")
     assert after.version > before.version
@@ -83,8 +90,8 @@ def test_a_revealed_word_names_the_route_anew():
 def test_mapping_again_changes_nothing_but_the_version():
     table = Table()
     mapping = EndpointMapping(writer=table, clock=iter([1.0, 2.0]).__next__)
-    (first,) = mapping.map_routes([make_route(1, ORDERS)])
-    (second,) = mapping.map_routes([make_route(1, ORDERS)])
+    (first,) = map_routes(mapping, [make_route(1, ORDERS)])
+    (second,) = map_routes(mapping, [make_route(1, ORDERS)])
     assert replace(second, version=first.version) == first
 
 
@@ -92,9 +99,9 @@ def test_a_route_that_moves_leaves_its_former_endpoint_as_an_alias():
     table = Table()
     mapping = EndpointMapping(writer=table, clock=lambda: 1_000.0)
     route = make_route(1, ORDERS, HIDDEN)
-    (first,) = mapping.map_routes([route])
-    mapping.map_routes([route], {1: first.endpoint_id})
+    (first,) = map_routes(mapping, [route])
+    map_routes(mapping, [route], {1: first.endpoint_id})
     assert table.aliases == []
     mapping.learn_words({77: "pending"})
-    mapping.map_routes([route], {1: first.endpoint_id})
+    map_routes(mapping, [route], {1: first.endpoint_id})
     assert [(alias.endpoint_id, alias.route_id) for alias in table.aliases] == [(first.endpoint_id, 1)]

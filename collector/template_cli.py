@@ -1,0 +1,99 @@
+"""`apidae templates ..`: what people decide about templates: split, merge, rename, pin, undo."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from collector.query_cli import (
+    URL,
+    Output,
+    OutputOption,
+    TokenOption,
+    UrlOption,
+    act_with,
+    describe_columns,
+    fetch,
+    print_items,
+)
+
+EDIT_COLUMNS = describe_columns(
+    ("id", "id", 0),
+    ("kind", "kind", 0),
+    ("method", "method", 1),
+    ("template", "template", 0),
+    ("host", "host", 3),
+    ("by", "by", 2),
+    ("time", "time", 2),
+    ("exact_since", "exact_since", 3),
+    ("undone_at", "undone_at", 1),
+    ("note", "note", 4),
+)
+BY = "apidae templates"
+EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint.")]
+PlaceArgument = Annotated[int, typer.Argument(help="Which segment, from 0: of /users/{id} the parameter is 1.", min=0)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    templates = typer.Typer(help="Split, merge, rename and pin templates; undo it.", no_args_is_help=True)
+    app.add_typer(templates, name="templates")
+
+    @templates.command("list")
+    def list_edits(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
+        """List all edits, newest first."""
+        print_items(fetch(url, token, "template-edits", {})["items"], EDIT_COLUMNS, output)
+
+    @templates.command("rename")
+    def rename(
+        endpoint: EndpointArgument, place: PlaceArgument, name: str, url: UrlOption = URL, token: TokenOption = ""
+    ) -> None:
+        """Give a parameter another name."""
+        _tell(
+            act_with(
+                url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": BY}
+            )
+        )
+
+    @templates.command("split")
+    def split(
+        endpoint: EndpointArgument, place: PlaceArgument, value: str, url: UrlOption = URL, token: TokenOption = ""
+    ) -> None:
+        """Give one value of a parameter an endpoint of its own."""
+        _tell(
+            act_with(
+                url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": BY}
+            )
+        )
+
+    @templates.command("merge")
+    def merge(
+        endpoints: Annotated[list[str], typer.Argument(help="Ids of endpoints.")],
+        name: Annotated[str, typer.Option(help="Of the parameter.")] = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Make several endpoints one."""
+        _tell(act_with(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": BY}))
+
+    @templates.command("pin")
+    def pin(endpoint: EndpointArgument, url: UrlOption = URL, token: TokenOption = "") -> None:
+        """Keep a template whatever is learned."""
+        _edit(url, token, endpoint, "pin", {"by": BY})
+
+    @templates.command("undo")
+    def undo(edit: str, url: UrlOption = URL, token: TokenOption = "") -> None:
+        """Take an edit away."""
+        _tell(act_with(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": BY}))
+
+
+def _edit(url: str, token: str, endpoint: str, action: str, body: dict[str, Any]) -> None:
+    _tell(act_with(url, token, f"endpoints/{quote(endpoint, safe='')}/{action}", body))
+
+
+def _tell(edit: dict[str, Any]) -> None:
+    state = "undone" if edit["undone_at"] else edit["kind"]
+    since = f"; all calls since {edit['exact_since']}" if edit["exact_since"] else ""
+    typer.echo(
+        f"{edit['id']}: {state} {edit['method']} {edit['host']}{edit['template']}{since}. {edit['note']}".strip()
+    )
