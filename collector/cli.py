@@ -17,6 +17,7 @@ import typer
 
 from collector import (
     block_cli,
+    change_cli,
     detection_cli,
     query_cli,
     risk_cli,
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
     risk_cli.register(app)
     detection_cli.register(app)
     template_cli.register(app)
+    change_cli.register(app)
 
 
 def run(

@@ -35,6 +35,7 @@ from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.mapping import EndpointMapping
 from collector.inventory.partners import PartnerNetworks
+from collector.inventory.tombstones import Graveyard
 from collector.inventory.watch import Watch
 from collector.keys import (
     API_TOKEN_FILE,
@@ -100,6 +101,7 @@ class Collector:
     answers: Answers
     approval_token: Token | None
     specs: SpecKeeper
+    graveyard: Graveyard
     risks: RiskKeeper
     editor: TemplateEditor
     clusters: tuple[ClusterWatcher, ...] = ()
@@ -271,6 +273,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         answers=answers,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),
+        graveyard=Graveyard(store=store, clock=clock),
         specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
         risks=RiskKeeper(
             store=store,

@@ -43,6 +43,7 @@ CAP_SECONDS = 60.0
 # Routes are looked at among their siblings soon after they came, and all of them now and then, for calls tell more.
 GROUP_SECONDS = 10.0
 GROUP_ALL_SECONDS = 600.0
+BURY_SECONDS = 3_600.0  # How often endpoints that are gone are looked for.
 SPEC_SECONDS = 60.0  # How often API descriptions are looked at.
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
@@ -302,7 +303,7 @@ class _Life:
             Interval(self._settings.risk_interval_seconds),
         )
         group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
-        judge = Interval(SPEC_SECONDS)
+        judge, bury = Interval(SPEC_SECONDS), Interval(BURY_SECONDS)
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(self._collector.flush_reports)
@@ -315,6 +316,8 @@ class _Life:
                 self._ingest.change_keys(self._keys)
             if group.take():
                 await self._do(partial(self._collector.catalogue.group, is_all=group_all.take()))
+            if bury.take():
+                await self._do(self._collector.graveyard.look)
             if judge.take():
                 await self._do(self._collector.specs.look)
             if risk.take():

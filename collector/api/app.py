@@ -18,6 +18,7 @@ from collector.api.models import ProblemModel
 from collector.api.problem import MEDIA_TYPE, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.blocks import build_block_routes, build_ladder_routes
+from collector.api.routes.changes import build_change_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.detection import VerdictTaker, build_detection_routes
@@ -38,6 +39,7 @@ from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.partners import PartnerNetworks
+from collector.inventory.tombstones import Graveyard
 from collector.inventory.watch import Watch
 from collector.respond.responder import Responder
 from collector.risk.keeper import RiskKeeper
@@ -163,6 +165,7 @@ def build_app(
     inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
     if editor is not None:
         inside.include_router(build_edit_routes(editor=editor))
+    inside.include_router(build_change_routes(reader=store, graveyard=Graveyard(store=store, clock=clock)))
     inside.include_router(build_watch_routes(watch=watch))
     if risks is not None:
         inside.include_router(build_risk_routes(risks=risks))

@@ -11,7 +11,14 @@ from collector.store.tables.detection import DETECTION_DECISIONS, DETECTOR_REPOR
 from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
 from collector.store.tables.layout import Added, Layout, Table, View
 from collector.store.tables.risk import ENDPOINT_RISKS, FINDING_CHANGES, FINDINGS
-from collector.store.tables.routes import ENDPOINT_ALIASES, ENDPOINT_ROUTES, REVEALED_WORDS, ROUTES, TEMPLATE_EDITS
+from collector.store.tables.routes import (
+    ENDPOINT_ALIASES,
+    ENDPOINT_ROUTES,
+    ENDPOINT_TOMBSTONES,
+    REVEALED_WORDS,
+    ROUTES,
+    TEMPLATE_EDITS,
+)
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.schemas import SCHEMAS
 from collector.store.tables.sensors import EVICTIONS, SENSORS
@@ -51,6 +58,7 @@ TABLES = (
     FINDINGS,
     FINDING_CHANGES,
     TEMPLATE_EDITS,
+    ENDPOINT_TOMBSTONES,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

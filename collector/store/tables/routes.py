@@ -100,3 +100,29 @@ ORDER BY id
 SETTINGS {DURABLE}
 """,
 )
+
+# What was known of endpoints that are gone, when they went; `days` is JSON. `is_back` takes a stone away. Read with
+# FINAL.
+ENDPOINT_TOMBSTONES = Table(
+    name="endpoint_tombstones",
+    shard_by="cityHash64(endpoint_id)",
+    ddl=f"""
+CREATE TABLE IF NOT EXISTS endpoint_tombstones{{write_table}}{{on_cluster}} (
+    endpoint_id String,
+    version UInt64,
+    service String,
+    host String,
+    method LowCardinality(String),
+    url_template String,
+    calls UInt64,
+    authenticated_calls UInt64,
+    judged_calls UInt64,
+    first_seen DateTime('UTC'),
+    last_seen DateTime('UTC'),
+    days String,
+    is_back UInt8
+) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
+ORDER BY endpoint_id
+SETTINGS {DURABLE}
+""",
+)
