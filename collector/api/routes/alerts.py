@@ -6,12 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from collector.alerts.alert import Alert
-from collector.api.alerts import AlertPlace, AlertRepository
+from collector.api.alerts import AlertRepository
 from collector.api.models import AlertModel, AlertPageModel
 from collector.api.parameters import ActionBody, AlertParameters, ExpectedBody, MuteBody, NoParameters
 from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import refuse_cursor
-from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
+from collector.api.routes.paging import read_page
 
 
 def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -> APIRouter:
@@ -21,21 +20,14 @@ def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -
     @router.get("", summary="List alerts")
     def list_alerts(parameters: Annotated[AlertParameters, Query()]) -> AlertPageModel:
         """Alerts, newest first."""
-        question = digest_question("alerts", parameters.state or "", parameters.kind or "")
-        try:
-            after = read_cursor(parameters.cursor, question, float) if parameters.cursor else None
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
-        found = alerts.list_alerts(
-            state=parameters.state,
-            kind=parameters.kind,
-            limit=parameters.limit + 1,
-            after=None if after is None else AlertPlace(opened_at=float(after.value), id=after.id),
+        shown, next_cursor = read_page(
+            parameters.cursor,
+            parameters.limit,
+            ("alerts", parameters.state or "", parameters.kind or ""),
+            lambda limit, after: alerts.list_alerts(
+                state=parameters.state, kind=parameters.kind, limit=limit, after=after
+            ),
         )
-        shown = found[: parameters.limit]
-        next_cursor = None
-        if len(found) > parameters.limit:
-            next_cursor = write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), question)
         return AlertPageModel(items=tuple(AlertModel.model_validate(alert) for alert in shown), next_cursor=next_cursor)
 
     @router.get("/{alert_id}", summary="Show one alert")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.alerts import AlertPlace, AlertRepository
+from collector.api.alerts import AlertRepository
 from collector.api.incident_models import (
     IncidentDetailModel,
     IncidentEntryModel,
@@ -14,8 +14,7 @@ from collector.api.incident_models import (
 from collector.api.models import AlertModel
 from collector.api.parameters import IncidentParameters, NoParameters
 from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import refuse_cursor
-from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
+from collector.api.routes.paging import read_page
 
 
 def build_incident_routes(*, alerts: AlertRepository) -> APIRouter:
@@ -25,20 +24,12 @@ def build_incident_routes(*, alerts: AlertRepository) -> APIRouter:
     @router.get("", summary="List incidents")
     def list_incidents(parameters: Annotated[IncidentParameters, Query()]) -> IncidentPageModel:
         """Incidents, newest first."""
-        question = digest_question("incidents", parameters.state or "")
-        try:
-            after = read_cursor(parameters.cursor, question, float) if parameters.cursor else None
-        except CursorError as error:
-            raise refuse_cursor(parameters.cursor, error) from error
-        found = alerts.list_incidents(
-            state=parameters.state,
-            limit=parameters.limit + 1,
-            after=None if after is None else AlertPlace(opened_at=float(after.value), id=after.id),
+        shown, next_cursor = read_page(
+            parameters.cursor,
+            parameters.limit,
+            ("incidents", parameters.state or ""),
+            lambda limit, after: alerts.list_incidents(state=parameters.state, limit=limit, after=after),
         )
-        shown = found[: parameters.limit]
-        next_cursor = None
-        if len(found) > parameters.limit:
-            next_cursor = write_cursor(Cursor(value=shown[-1].opened_at, id=shown[-1].id), question)
         items = tuple(IncidentModel.model_validate(incident) for incident in shown)
         return IncidentPageModel(items=items, next_cursor=next_cursor)
 

@@ -68,6 +68,21 @@ class Table:
     added: tuple[Added, ...] = ()
 
 
+def make_newest_table(
+    name: str, columns: str, *, key: str, shard_by: str, version: str = "", expiry: str = ""
+) -> Table:
+    """A table that keeps the newest row of each key, by the column `version` or else the one inserted last. `columns`:
+    a line each; `expiry`: what follows TTL."""
+    lines = (
+        f"CREATE TABLE IF NOT EXISTS {name}{{write_table}}{{on_cluster}} (\n{columns.strip(chr(10))}\n)",
+        f"ENGINE = {{engine_prefix}}ReplacingMergeTree{f'({version})' if version else ''}",
+        f"ORDER BY ({key})",
+        f"TTL {expiry}" if expiry else "",
+        f"SETTINGS {DURABLE}",
+    )
+    return Table(name=name, shard_by=shard_by, ddl="\n".join(filter(None, lines)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """What fills one table, `target`, from the rows that are inserted into another."""
