@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collector.alerts.alert import Alert, AlertState
+from collector.alerts.alert import Alert, AlertState, Confidence
 from collector.ingest.blocks import BlockKind, BlockOrder, BlockStatus, EnforcementReport
 from collector.respond.audit import AuditEntry, AuditLog
 from collector.respond.block import (
@@ -241,12 +241,18 @@ class Responder:
                 raise
             self._propose(self._make(replace(wish, is_confirmed=True)))
             return
-        if rung.step is Step.ENFORCE and not self.is_four_eyes and not self._is_young(block.target, alert, rung):
+        if (
+            rung.step is Step.ENFORCE
+            and not self.is_four_eyes
+            and not self._leaves_to_person(block.target, alert, rung)
+        ):
             self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
         else:
             self._propose(block)
 
-    def _is_young(self, target: Target, alert: Alert, rung: Rung) -> bool:
+    def _leaves_to_person(self, target: Target, alert: Alert, rung: Rung) -> bool:
+        if alert.confidence is Confidence.LOW:
+            return True  # A notice accuses nobody.
         if alert.endpoint_id and alert.endpoint_id in rung.endpoints:
             return False
         first = self._previewer.find_first_seen(target)

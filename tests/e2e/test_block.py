@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import APIDAE
-from tests.e2e.blocked import Caller, Loop, Shop
 from tests.e2e.conftest import Product
 from tests.e2e.polling import wait_until
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from collector.alerts.alert import AlertKind, AlertState
+from collector.alerts.alert import AlertKind, AlertState, Confidence
 from collector.api.app import ApiSettings, build_app
 from collector.ingest.blocks import BlockKind, BlockStatus, EnforcementReport
 from collector.respond.audit import AuditLog
@@ -238,6 +238,14 @@ def test_enforce_is_for_old_clients_and_listed_endpoints(
     raise_alert(room, endpoint_id="ep0001")
     (block,) = room.responder.list_blocks()
     assert (block.state, block.seconds) == (state, 900)
+
+
+def test_a_notice_is_never_enforced(room: Room) -> None:
+    room.responder.put_rung(
+        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("ep0001",), set_by="ada")
+    )
+    raise_alert(room, endpoint_id="ep0001", confidence=Confidence.LOW)
+    assert [block.state for block in room.responder.list_blocks()] == ["proposed"]
 
 
 def test_enforce_leaves_a_shared_address_to_a_person(room: Room) -> None:

@@ -1,6 +1,7 @@
 """A server that notes whose requests it read, and clients that note what they saw, for tests of enforcement."""
 
 import http.client
+import ssl
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,15 @@ class _Shop(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
     served: Counter[str]
+    context: ssl.SSLContext | None = None
+
+    def finish_request(self, request: object, client_address: object) -> None:
+        """In the connection's own thread, so that one handshake waits for no other."""
+        try:
+            wrapped = self.context.wrap_socket(request, server_side=True) if self.context else request  # type: ignore[arg-type]
+            self.RequestHandlerClass(wrapped, client_address, self)  # type: ignore[arg-type]
+        except OSError:
+            return  # The client left, or was made to.
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -41,8 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
 class Shop:
     """Serves JSON over HTTP/1.1 with keep-alive; `served` counts requests by credential."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", context: ssl.SSLContext | None = None) -> None:
         self._server = _Shop((host, 0), _Handler)
+        self._server.context = context
         self._server.served = self.served = Counter()
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -62,6 +73,7 @@ class Caller:
     source: str
     headers: dict[str, str] = field(default_factory=dict)
     is_keep_alive: bool = True
+    is_tls: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
     slowest_seconds: float = 0.0
     _connection: http.client.HTTPConnection | None = None
@@ -76,21 +88,29 @@ class Caller:
 
     def _call(self, path: str) -> str:
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(
-                "127.0.0.1", self.port, timeout=HANG_SECONDS, source_address=(self.source, 0)
-            )
+            self._connection = self._open()
         try:
             self._connection.request("GET", path, headers=self.headers)
             response = self._connection.getresponse()
             response.read()
             outcome = str(response.status)
-        except (ConnectionError, http.client.BadStatusLine):
+        except (ConnectionError, ssl.SSLError, http.client.BadStatusLine):
             outcome = "reset"
         except TimeoutError:
             outcome = "hang"
         if outcome != "200" or not self.is_keep_alive:
             self.close()
         return outcome
+
+    def _open(self) -> http.client.HTTPConnection:
+        source = (self.source, 0)
+        if not self.is_tls:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG_SECONDS, source_address=source)
+        # The certificate is the test's own: it is not what is tried here.
+        context = ssl._create_unverified_context()
+        return http.client.HTTPSConnection(
+            "127.0.0.1", self.port, timeout=HANG_SECONDS, source_address=source, context=context
+        )
 
     def close(self) -> None:
         """Ends its connection."""
@@ -111,7 +131,10 @@ class Loop:
 
     def _run(self) -> None:
         while not self._is_ending.wait(self._interval):
-            self.caller.call()
+            self.note(self.caller.call())
+
+    def note(self, outcome: str) -> None:
+        """After each call, in its thread."""
 
     def stop(self) -> Counter[str]:
         """What it saw."""
