@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
-from scripts.live.host import APIDAE
+from scripts.live.host import APIDAE, CollectorAddress
 from tests.e2e.conftest import Product
 from tests.e2e.polling import wait_until
 
@@ -40,6 +40,7 @@ class Site:
     url: str
     shop: Shop
     config: Path
+    address: CollectorAddress
     callers: list[Caller] = field(default_factory=list)
 
     def open_caller(self, key: str = "", source: str = THIEF, is_keep_alive: bool = True) -> Caller:
@@ -81,7 +82,7 @@ def site(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     config.write_text(SETTINGS)
     _, address = product.start_collector()
     product.start_sensor(address, "--config", str(config))
-    yield Site(product, address.url, shop, config)
+    yield Site(product, address.url, shop, config, address)
     shop.stop()
 
 
@@ -150,18 +151,23 @@ def _find_key(site: Site, thief: Caller) -> str:
     return wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer")
 
 
-def test_the_collector_is_gone_and_the_sensor_lifts(site: Site, honest: list[Loop]) -> None:
-    thief = site.open_caller()
-    site.block(THIEF, seconds=3_600)
-    assert thief.call() == "reset"
-    collector = site.product._running["collector"]
-    os.kill(collector.pid, signal.SIGSTOP)  # A partition: the stream stands, nobody answers.
-    try:
-        time.sleep(1)
-        assert thief.call() == "reset"
-    finally:
-        os.kill(collector.pid, signal.SIGCONT)
-    site.lift_all()
+def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop]) -> None:
+    """What somebody with the collector could ask: more blocks than the sensor takes, wide networks, the never-block
+    list."""
+    for n in range(30):
+        site.ask("POST", "blocks", consumer=f"203.0.113.{n}", seconds=600)
+    for consumer in ("127.0.0.250", "0.0.0.0/1", "127.0.0.0/8"):
+        site.ask("POST", "blocks", consumer=consumer, seconds=600, is_confirmed=True)
+
+    def count() -> list[int]:
+        nodes = [
+            node for item in site.ask("GET", "blocks")["items"] if item["state"] == "live" for node in item["nodes"]
+        ]
+        return [sum(node["is_enforced"] for node in nodes), sum(not node["is_enforced"] for node in nodes)]
+
+    wait_until(lambda: count() == [20, 13], 10, "the sensor takes 20 and declines 13")
+    spared = site.open_caller(source="127.0.0.250")
+    assert [spared.call() for _ in range(5)] == ["200"] * 5
 
 
 def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest: list[Loop]) -> None:
@@ -179,3 +185,17 @@ def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest
     os.kill(sensor.pid, signal.SIGKILL)
     sensor.process.wait()
     wait_until(lambda: thief.call() == "200", 5, "a sensor that was killed stops nobody")
+
+
+def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site: Site) -> None:
+    """The block of the test before is live still; the settings say three seconds."""
+    thief = site.open_caller()
+    site.product.start_sensor(site.address, "--config", str(site.config))
+    wait_until(lambda: thief.call() == "reset", 10, "the new sensor enforces what is live")
+    collector = site.product._running["collector"]
+    os.kill(collector.pid, signal.SIGKILL)
+    collector.process.wait()
+    time.sleep(1)
+    assert thief.call() == "reset"  # Not at once: a collector may start again.
+    wait_until(lambda: thief.call() == "200", 8, "without a collector nobody is stopped")
+    site.close_callers()

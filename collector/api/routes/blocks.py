@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from fastapi.responses import PlainTextResponse
 from pydantic import Field
 
 from collector.alerts.alert import AlertKind
@@ -26,6 +27,7 @@ from collector.api.block_models import (
 from collector.api.parameters import ActionBody, NoParameters, Parameters
 from collector.api.problem import Problem, show
 from collector.respond.block import Block, BlockError
+from collector.respond.export import ExportFormat, export_blocks
 from collector.respond.ladder import Rung
 from collector.respond.responder import Responder, Wish
 
@@ -131,6 +133,11 @@ def build_block_routes(*, responder: Responder, approval_token: str | None) -> A
         """Who had whom stopped, when and why; the newest first."""
         entries = responder.list_audit(parameters.limit)
         return AuditListModel(items=tuple(AuditEntryModel.model_validate(entry) for entry in entries))
+
+    @router.get("/exports/{kind}", summary="Write blocks for a proxy or a cluster", response_class=PlainTextResponse)
+    def export(kind: ExportFormat, _: Annotated[NoParameters, Query()]) -> PlainTextResponse:
+        """Live address blocks as a deny list or as policies, to be fetched again and again."""
+        return PlainTextResponse(export_blocks(responder.orders(), kind))
 
     @router.get("/{block_id}", summary="Show one block")
     def get_block(block_id: str, _: Annotated[NoParameters, Query()]) -> BlockModel:
