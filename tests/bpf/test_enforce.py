@@ -1,0 +1,222 @@
+"""Whom the kernel stops: where in a head a blocked credential stands, which addresses, and what is let through."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sensor.clock import Clock
+from sensor.enforce.block import Block, BlockKind
+from sensor.enforce.enforcer import Enforcer
+from sensor.enforce.limits import EnforceLimits
+from sensor.enforce.reset import Resetter
+from sensor.enforce.watch import StopWatch
+from sensor.kernel.capture import Capture
+from sensor.kernel.stops import StopMaps
+from sensor.keyed import hash_siphash
+
+pytestmark = pytest.mark.kernel
+
+SECRET = b"0123456789abcdef"
+STOLEN, LONG = "stolen-0123456789", "x" * 900 + "7"
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+NEVER = "127.0.3.9"
+
+Block_ = Callable[..., None]
+
+
+class Server:
+    """Answers whatever comes, once for each blank line."""
+
+    def __init__(self, family: socket.AddressFamily = socket.AF_INET) -> None:
+        self._listener = socket.create_server(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
+        self.port = self._listener.getsockname()[1]
+        self.read = b""
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                while received := connection.recv(1 << 16):
+                    self.read += received
+                    connection.sendall(ANSWER * received.count(b"\r\n\r\n"))
+            except OSError:
+                return
+
+    def stop(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def server(capture: Capture) -> Iterator[Server]:
+    running = Server()
+    capture.set_listening([running.port])
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def block(capture: Capture) -> Iterator[Block_]:
+    """`block(addresses=.., credentials=..)`: from now on these are stopped, and no others."""
+    stops = StopMaps(capture.maps)
+    watch = StopWatch(stops, Resetter(Path("/proc"), dict), Clock())
+    enforcer = Enforcer(
+        limits=EnforceLimits(is_enabled=True, never_block=(ip_network(NEVER),), ipv4_prefix_min=8),
+        clock=Clock(),
+        read_switch=lambda: "",
+        history=SimpleNamespace(measure_share=lambda blocks: 0.0),
+        list_servers=lambda: (),
+    )
+    enforcer.set_key(1, SECRET)
+    watch.start()
+    enforcer.begin(stops, watch, "")
+
+    def set_blocks(*, addresses: tuple[str, ...] = (), credentials: tuple[str, ...] = ()) -> None:
+        hashes = [hash_siphash(SECRET, value.encode()) for value in credentials]
+        blocks = [
+            *(Block(id=text, kind=BlockKind.ADDRESS, network=ip_network(text), left_ms=60_000) for text in addresses),
+            *(Block(id=str(h), kind=BlockKind.CREDENTIAL, hash=h, key_id=1, left_ms=60_000) for h in hashes),
+        ]
+        enforcer.take(tuple(blocks), 1)
+
+    yield set_blocks
+    enforcer.end()
+    stops.close()
+
+
+def call(server: Server, *parts: str, source: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> str:
+    """`ok` or `reset`: of all parts, each a segment of its own."""
+    with socket.socket(family) as client:
+        client.settimeout(3)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family == socket.AF_INET:
+            client.bind((source, 0))
+        client.connect(("::1" if family == socket.AF_INET6 else "127.0.0.1", server.port))
+        wanted = sum(part.count("\r\n\r\n") for part in parts)
+        try:
+            for part in parts:
+                client.sendall(part.encode())
+                threading.Event().wait(0.05)
+            received = b""
+            while received.count(b"HTTP/1.1 200") < wanted:
+                some = client.recv(1 << 16)
+                if not some:
+                    return "reset"
+                received += some
+        except ConnectionError:
+            return "reset"
+        except TimeoutError:
+            return "hang"
+    return "ok"
+
+
+def head(*lines: str, target: str = "/users/1", method: str = "GET") -> str:
+    return "\r\n".join((f"{method} {target} HTTP/1.1", "Host: a.example", *lines, "", ""))
+
+
+PLAIN = head("Accept: */*")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (head(f"X-Api-Key: {STOLEN}"),),
+        (head(f"x-api-key:{STOLEN}"),),
+        (head("Accept: */*", f"Authorization: {STOLEN}", "User-Agent: x"),),
+        (head(f"X-Vendor-Thing: {STOLEN}"),),
+        (head(f"Cookie: a=b; sid={STOLEN}; c=d"),),
+        (head(f"Cookie: sid={STOLEN}"),),
+        (head(target=f"/users?page=2&api_key={STOLEN}"),),
+        (head(target=f"/users?api_key={STOLEN}&page=2"),),
+        (PLAIN + head(f"X-Api-Key: {STOLEN}"),),  # The second of two in one segment.
+        (PLAIN, head(f"X-Api-Key: {STOLEN}")),  # The second of a connection.
+        (f"GET / HTTP/1.1\r\nHost: a\r\nX-Api-Key: {STOLEN}\nA: b\r\n\r\n",),
+        ("GET / HTTP/1.1\r\nHost: a\r\n", f"X-Api-Key: {STOLEN}\r\n\r\n"),  # A head in two segments.
+        (head("Content-Length: 2", f"X-Api-Key: {STOLEN}", method="POST") + "{}",),
+    ],
+    ids=lambda parts: repr(parts[-1])[:60],
+)
+def test_a_credential_is_found_and_never_read(server: Server, block: Block_, parts: tuple[str, ...]) -> None:
+    assert call(server, *parts) == "ok"
+    block(credentials=(STOLEN,))
+    server.read = b""
+    assert call(server, *parts) == "reset"
+    assert STOLEN.encode() not in server.read
+    block()
+    assert call(server, *parts) == "ok"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (PLAIN,),
+        (head(f"X-Api-Key: {STOLEN}0"),),
+        (head(f"X-Api-Key: {STOLEN[:-1]}"),),
+        (head(f"User-Agent: x{STOLEN}"),),
+        (head(f"Cookie: sid=x{STOLEN}"),),
+        # In a body: whoever writes of a credential does not show it.
+        (head("Content-Length: 40", method="POST") + f"X-Api-Key: {STOLEN}\r\n".ljust(40),),
+    ],
+    ids=lambda parts: repr(parts[-1])[:60],
+)
+def test_others_pass(server: Server, block: Block_, parts: tuple[str, ...]) -> None:
+    block(credentials=(STOLEN,))
+    assert call(server, *parts) == "ok"
+
+
+def test_a_long_token_is_matched_whole(server: Server, block: Block_) -> None:
+    block(credentials=(f"Bearer {LONG}",))
+    assert call(server, head(f"Authorization: Bearer {LONG}")) == "reset"
+    assert call(server, head(f"Authorization: Bearer {LONG[:-1]}8")) == "ok"
+
+
+def test_addresses_networks_and_the_never_block_list(server: Server, block: Block_) -> None:
+    block(addresses=("127.0.3.7", "127.0.4.0/24", "127.0.3.0/28"))
+    found = {source: call(server, PLAIN, source=source) for source in ("127.0.3.7", "127.0.4.9", "127.0.5.1", NEVER)}
+    assert found == {"127.0.3.7": "reset", "127.0.4.9": "reset", "127.0.5.1": "ok", NEVER: "ok"}
+
+
+def test_a_connection_that_is_open_is_stopped_too(server: Server, block: Block_) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 3, source_address=("127.0.3.8", 0)) as client:
+        client.sendall(PLAIN.encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
+        block(addresses=("127.0.3.8",))
+        with pytest.raises(ConnectionError):
+            client.sendall(PLAIN.encode())
+            client.recv(100)
+
+
+def test_ipv6(capture: Capture, block: Block_) -> None:
+    try:
+        server = Server(socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 on loopback")
+    capture.set_listening([server.port])
+    block(addresses=("::1",))
+    assert call(server, PLAIN, family=socket.AF_INET6) == "reset"
+    block(credentials=(STOLEN,))
+    assert call(server, head(f"X-Api-Key: {STOLEN}"), family=socket.AF_INET6) == "reset"
+    assert call(server, PLAIN, family=socket.AF_INET6) == "ok"
+    server.stop()
+
+
+def test_a_blocked_credential_from_a_spared_address_passes_and_counts(
+    capture: Capture, server: Server, block: Block_
+) -> None:
+    block(credentials=(STOLEN,))
+    assert call(server, head(f"X-Api-Key: {STOLEN}"), source=NEVER) == "ok"
+    stops = StopMaps(capture.maps)
+    assert [count[3] for count in stops.counts().values()] == [1]
+    stops.close()
