@@ -17,6 +17,7 @@ from sensor.attach import Prepared, find_lineage, open_capture
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
+from sensor.classify.sensitive.custom import compile_classes
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
@@ -235,7 +236,7 @@ class Knowledge:
             first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
         )
         self.schemas = SchemaBook(load_vocabulary(), rule)
-        self.bodies = BodyReader(rule, self.schemas)
+        self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 
 class NodeDescriber:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+import re2
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -28,6 +29,8 @@ PAGE_BYTES: Final = 4096
 _WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0-9.*?-]*)?")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+# Classes of data that an operator may name: as many as the wire keeps apart.
+CUSTOM_CLASSES_MAX: Final = 4
 
 
 class ConfigError(Exception):
@@ -141,6 +144,8 @@ class SensorSettings(BaseSettings):
     is_reading_bodies: bool = True
     body_bytes_per_second: int = Field(default=1024 * 1024, ge=1, le=1024**3)
     floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
+    # Classes of sensitive data of your own: patterns of RE2, told as custom_1 to custom_4 in this order.
+    custom_data_classes: tuple[str, ...] = ()
     body_sample_seconds: float = Field(default=1.0, ge=0.1, le=3600)
     body_first_samples_count: int = Field(default=20, ge=0, le=1_000)
     # Of what goes up whole, so many bytes a second are held against the attack rules, at most a fourth of them of one
@@ -195,6 +200,19 @@ class SensorSettings(BaseSettings):
         """The environment and flags give a list as text with commas; JSON stays possible."""
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("custom_data_classes")
+    @classmethod
+    def _check_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """At the start, not at the first body; sensor.classify.sensitive.custom makes them."""
+        if len(value) > CUSTOM_CLASSES_MAX:
+            raise ValueError(f"has {len(value)} patterns; give at most {CUSTOM_CLASSES_MAX}")
+        for pattern in value:
+            try:
+                re2.compile(pattern)
+            except re2.error as error:
+                raise ValueError(f"{pattern!r} is no pattern of RE2 ({error}); correct it") from None
         return value
 
     @field_validator("excluded_workloads", "included_workloads")

@@ -1,11 +1,13 @@
 """Classes of sensitive data that an operator names: patterns in, a finder out.
 
 Patterns are RE2's, which match in time linear in the text whatever the pattern; so neither a slip of the operator nor a
-hostile body can stop the sensor. The engine is loaded only where there is a pattern.
+hostile body can stop the sensor.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+import re2
 
 from sensor.classify.sensitive.kinds import DataKind
 
@@ -28,8 +30,6 @@ def compile_classes(patterns: Sequence[str]) -> CustomFinder | None:
 
 
 def _compile(pattern: str) -> Any:
-    import re2
-
     if not 0 < len(pattern) <= MAX_PATTERN_CHARACTERS:
         raise ValueError(f"the custom data class {pattern[:40]!r} has {len(pattern)} characters; give 1 to 500")
     options = re2.Options()

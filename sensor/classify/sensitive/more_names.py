@@ -94,6 +94,12 @@ MORE_RULES: Final = (
         "tax id, tax number, taxpayer id, tin, tax identification number, itin",
         unless="company vat business",
     ),
+    _rule(
+        DataKind.LOCATION,
+        "home location, current location, last location, last known location, user location, device location, "
+        "gps location, gps coordinates, home coordinates",
+        fits=lambda value: isinstance(value, str) and 2 < len(value) <= 200,
+    ),
     _rule(DataKind.GENDER, "gender, sex", fits=_is_choice),
     _rule(
         DataKind.NATIONALITY,

@@ -169,7 +169,7 @@ _FORMS_BEHIND: Final = (
             (DataKind.CODICE_FISCALE, r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]", 7),
             (DataKind.CURP, r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z0-9]\d", 7),
             (DataKind.RESIDENT_ID, r"[1-9]\d{5}(?:18|19|20)\d{9}[0-9X]", 17),
-            (DataKind.RRN, r"\d{6}-[1-8]\d{6}", 13),
+            (DataKind.RRN, r"\d{6}-\d{7}", 13),
             (DataKind.HETU, r"\d{6}[-+A-FU-Y]\d{3}[0-9A-Y]", 9),
             (DataKind.PERSONNUMMER, r"(?:19|20)\d{6}-\d{4}", 12),
         )

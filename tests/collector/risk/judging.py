@@ -1,0 +1,48 @@
+"""A collector that runs, fed with cases by the sensor's own code, until it has judged every endpoint of theirs."""
+
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from tests.collector.risk.traffic import Sensor, load_cases
+from tests.collector.running import RunningCollector, make_hello, talk, wrap
+
+WAIT_SECONDS = 60.0
+
+
+def start_collector(directory: Path, *flags: str) -> RunningCollector:
+    """One that judges each second."""
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = directory / "collector.toml"
+    settings.write_text("risk_interval_seconds = 1\n")
+    return RunningCollector(directory / "data", "--no-auth", "--config", str(settings), *flags)
+
+
+def feed(collector: RunningCollector, cases: list[dict[str, Any]]) -> Sensor:
+    """All calls of the cases, and wait until all are judged."""
+    sensor = Sensor([case["id"] for case in cases])
+    for case in cases:
+        sensor.see(case)
+    talk(collector.ready["grpc"], [make_hello(), *(wrap(batch) for batch in sensor.flush())])
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        endpoints = collector.get("/endpoints?limit=500").json()["items"]
+        judged = {one["service"]["workload"] for one in endpoints if one["risk"] is not None}
+        if judged == {case["id"] for case in cases}:
+            return sensor
+        assert time.monotonic() < deadline, f"judged {len(judged)} of {len(cases)}"
+        time.sleep(0.2)
+
+
+def judge_cases(directory: Path) -> dict[str, set[str]]:
+    """Rules by case, as the API tells them."""
+    collector = start_collector(directory)
+    try:
+        feed(collector, load_cases())
+        rules: dict[str, set[str]] = defaultdict(set)
+        for finding in collector.get("/findings?limit=500").json()["items"]:
+            rules[finding["service"].rpartition(":")[0]].add(finding["rule"])
+        return dict(rules)
+    finally:
+        assert collector.stop() == 0
