@@ -17,9 +17,9 @@ from sensor.attach import Prepared, find_lineage, open_capture
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
-from sensor.classify.sensitive.custom import compile_classes
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Exchange
+from sensor.classify.sensitive.custom import compile_classes
 from sensor.clock import Clock
 from sensor.columns import Calls
 from sensor.config import SensorSettings

@@ -58,7 +58,7 @@ _PARTS = (
 
 def _make_case(part: str) -> dict[str, Any]:
     """All canaries in one part of the calls of one endpoint."""
-    fields = {name: value for name, value in CANARIES.values()}
+    fields = dict(CANARIES.values())
     case: dict[str, Any] = {"id": f"canary-{part}", "path": "/v1/things", "answer": {"ok": True}}
     # In heads without what a head cannot hold.
     plain = {name: re.sub(r"[\s/:;,]", "", value) for name, value in fields.items()}
