@@ -1,6 +1,6 @@
 """What reading a sampled body costs, without a kernel: raw bytes to facts, by coding and size.
 
-    scripts/bench bodies [--rounds 5]
+    scripts/bench bodies [--rounds 5] [--without-schemas]
 
 Lists of records of an invented shop: names, e-mails, phones, addresses, numbers, dates. Process time a body, the best
 of the rounds; `ns_a_byte` is of the bytes on the wire, which the budget (`body_bytes_per_second`) counts.
@@ -14,6 +14,8 @@ import time
 from sensor.bodies.reader import BodyCall, BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import RawBodies
+from sensor.schemas.book import SchemaBook
+from sensor.vocabulary import load_vocabulary
 from tests.sensor.bodies.messages import ENCODERS, chunk, response_head
 
 REQUEST = b"GET /orders HTTP/1.1\r\nHost: shop\r\n\r\n"
@@ -41,9 +43,9 @@ def make_body(records: int) -> bytes:
     ).encode()
 
 
-def measure(raw: bytes, head: bytes, rounds: int) -> tuple[float, int]:
+def measure(raw: bytes, head: bytes, rounds: int, *, has_schemas: bool) -> tuple[float, int]:
     """(Microseconds a body, records told)."""
-    reader = BodyReader(ALL)
+    reader = BodyReader(ALL, SchemaBook(load_vocabulary(), ALL) if has_schemas else None)
     call = BodyCall(1, 200, REQUEST, head, len(REQUEST), len(head) + len(raw), 1, RawBodies(b"", raw[:LIMIT_BYTES]))
     count = max(3, 300_000 // max(len(raw), 3_000))
     best, records = float("inf"), 0
@@ -60,7 +62,9 @@ def main() -> None:
     """Prints a line a scenario."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--without-schemas", action="store_true", help="Classify only, do not describe.")
+    arguments = parser.parse_args()
+    rounds = arguments.rounds
     for records in (1, 10, 40, 100, 1_000):
         body = make_body(records)
         for coding in ("", "gzip", "br", "zstd", "chunked"):
@@ -68,7 +72,7 @@ def main() -> None:
             head = response_head(
                 coding="" if coding == "chunked" else coding, length=None if coding == "chunked" else len(raw)
             )
-            microseconds, told = measure(raw, head, rounds)
+            microseconds, told = measure(raw, head, rounds, has_schemas=not arguments.without_schemas)
             wire_bytes = min(len(raw), LIMIT_BYTES)
             line = {
                 "scenario": f"{records} records, {coding or 'plain'}",

@@ -20,6 +20,7 @@ MAX_DEPTH: Final = 10
 MAX_CHILDREN: Final = 128
 MAX_FIELDS: Final = 400  # Of one tree.
 MAX_ITEMS: Final = 8  # Looked at of one list, evenly spread.
+MAX_JUDGED_CHARACTERS: Final = 256  # Of a key; what is longer is no name.
 MAX_VALUES: Final = 1_000  # Looked at of one document.
 # Consumers that must have sent a name that is no API word, or a value of a closed set, before it leaves the node.
 MIN_CONSUMERS: Final = 3
@@ -45,14 +46,15 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 class Node:
     """One field of the tree. Mutable."""
 
-    __slots__ = ("children", "consumers", "is_open", "objects", "present", "types", "values")
+    __slots__ = ("children", "consumers", "is_open", "is_shared", "objects", "present", "types", "values")
 
     def __init__(self) -> None:
         self.present = 0
         self.objects = 0
         self.types: dict[str, int] = {}
         self.children: dict[str, Node] = {}
-        self.consumers: set[int] = set()  # Of a name that is no API word: the first few who sent it.
+        self.is_shared = False  # Its name may leave only after several consumers sent it.
+        self.consumers: set[int] = set()  # The first few who did.
         self.values: dict[str, set[int]] = {}
         self.is_open = False
 
@@ -99,12 +101,11 @@ class Tree:
         last = len(value) - 1
         for place, (key, inner) in enumerate(value.items()):
             name = str(key)
-            telling, pattern = judge_name(name[:256], self._vocabulary)
-            child = self._find_child(node, f"{{{pattern}}}" if telling is Telling.NEVER else name)
+            child = node.children.get(name) or self._add_child(node, name)
             if child is None:
                 continue
             child.present += not is_cut
-            if telling is Telling.SHARED and self._consumer and len(child.consumers) < MIN_CONSUMERS:
+            if child.is_shared and self._consumer and len(child.consumers) < MIN_CONSUMERS:
                 child.consumers.add(self._consumer)
             self._add(child, name, inner, depth + 1, is_cut and place == last)
 
@@ -116,6 +117,14 @@ class Tree:
         places = range(count) if count <= MAX_ITEMS else [i * count // MAX_ITEMS for i in range(MAX_ITEMS)]
         for place in places:
             self._add(child, name, value[place], depth + 1, is_cut and place == count - 1)
+
+    def _add_child(self, node: Node, name: str) -> Node | None:
+        """The field of a name that is new here, or is a value."""
+        telling, pattern = judge_name(name[:MAX_JUDGED_CHARACTERS], self._vocabulary)
+        child = self._find_child(node, f"{{{pattern}}}" if telling is Telling.NEVER else name)
+        if child is not None and telling is Telling.SHARED:
+            child.is_shared = True
+        return child
 
     def _find_child(self, node: Node, step: str) -> Node | None:
         child = node.children.get(step)
