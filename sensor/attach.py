@@ -23,6 +23,7 @@ from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Claim, Estate
 from sensor.tls.capture import RING_BYTES, TlsCapture
+from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +36,18 @@ def open_capture(
     alike: AlikeCalls[Exchange],
     prepared: "Prepared | None" = None,
     begin_after: Callable[[int, int, int], None] = lambda route, profile, node: None,
+    unread: UnreadProcesses | None = None,
 ) -> AnyCapture:
     """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others; `prepared` is
-    `prepare_capture`'s; `begin_after` is told below which numbers nothing may be taught.
+    `prepare_capture`'s; `begin_after` is told below which numbers nothing may be taught, `unread` whose TLS is not
+    read.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, cgroup_mount, clock, pieces, alike, prepared, begin_after)
-    return _add_tls(settings, clock, below)
+    return _add_tls(settings, clock, below, unread)
 
 
-def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture) -> AnyCapture:
+def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture, unread: UnreadProcesses | None) -> AnyCapture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
         return below
@@ -66,6 +69,7 @@ def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture) -> AnyCa
         clock=clock,
         proc=str(settings.proc_path),
         min_age_seconds=settings.tls_min_age_seconds,
+        unread=unread,
     )
     capture.start()
     return capture

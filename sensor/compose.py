@@ -62,6 +62,7 @@ from sensor.spool import Spool
 from sensor.streams.exchange import StreamExchange
 from sensor.succession import Heirs
 from sensor.templating import Templater
+from sensor.tls.unread import UnreadProcesses
 from sensor.uplink.certificates import CertificateFiles
 from sensor.uplink.client import Uplink, UplinkSettings
 from sensor.uplink.keeper import CertificateKeeper, KeeperSettings
@@ -97,6 +98,7 @@ class Node:
         self._containers, self._zone = tables.containers, settings.zone
         self._cgroup_watch = tables.cgroup_watch
         self._memory = PortMemory()
+        self.unread = UnreadProcesses()
         self.left_out = Account()
         self.attacks = AttackAccount()
 
@@ -180,6 +182,7 @@ class Node:
             unknown_service=unknown_service,
             hidden=self._read_hidden(),
             memory=self._memory,
+            why_unread=self.unread.why,
         )
         missed = (*list_limits(counters, unknown_service), *self.gaps.cover(unknown_service))
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
@@ -396,6 +399,7 @@ def compose_sensor(
             knowledge.alike,
             prepared,
             knowledge.mirror.begin_after,
+            node.unread,
         ),
         make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),

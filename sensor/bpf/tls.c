@@ -76,6 +76,19 @@ static __always_inline void put_state(struct session *s, u8 kind) {
     put(s, &none, kind, s->position[1], s->position[0], 0);
 }
 
+/* HTTP/2 begins with its preface once: where it comes again, the library used the session's memory for another one. */
+static __always_inline void begin_anew(struct session *s, u64 memory, u32 size) {
+  u64 word = 0;
+  if (s->library != L_BORING || !(s->position[0] | s->position[1]) || size < 24 || bpf_probe_read_user(&word, 8, (void *)memory) ||
+      word != 0x5448202a20495250 /* PRI * HT */)
+    return;
+  put_state(s, S_CLOSED);
+  struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = s->library};
+  fresh.seen.cgroup_id = bpf_get_current_cgroup_id();
+  *s = fresh;
+  count(T_SESSIONS, 1);
+}
+
 /* Plain bytes moved: told where they are of HTTP. */
 static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u8 kind) {
   u32 direction = kind == S_WRITE, from = s->position[direction], other = s->position[!direction];
@@ -130,6 +143,8 @@ static __always_inline long count_moved(struct thread *t, int returned) {
 }
 
 static __always_inline void take(struct session *s, struct thread *t, long moved, u8 kind) {
+  if (moved > 0)
+    begin_anew(s, t->memory, moved);
   bind_by_data(s, t->session, bpf_ktime_get_ns());
   if (moved > 0)
     see_bytes(s, t->memory, moved, kind);
@@ -192,6 +207,16 @@ int openssl_write_ex(struct pt_regs *ctx) {
 
 int openssl_write_ex2(struct pt_regs *ctx) {
   enter(ctx->di, ctx->si, ctx->r8, S_WRITE, L_OPENSSL);
+  return 0;
+}
+
+int boring_read(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_READ, L_BORING);
+  return 0;
+}
+
+int boring_write(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, 0, S_WRITE, L_BORING);
   return 0;
 }
 

@@ -62,6 +62,8 @@ static __always_inline struct session *find_session(u64 session, u8 library) {
 /* This way says that the session is of that socket. */
 static __always_inline void bind(struct session *s, u64 socket, u8 way) {
   struct tcp_end end = {};
+  if (s->end.socket == socket && s->bound & way)
+    return; /* As it said before: the session goes before its socket's place is used again. */
   if (!read_tcp(socket, &end))
     return;
   if (s->end.socket == end.socket && s->end.hash == end.hash) {

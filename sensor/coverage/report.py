@@ -39,6 +39,7 @@ class _Port:
     service: Service
     addresses: tuple[str, ...]
     cgroup_ids: frozenset[int]
+    pids: tuple[int, ...] = ()
 
 
 class PortMemory:
@@ -66,11 +67,13 @@ def cover_ports(
     unknown_service: Service,
     hidden: Hidden = NOTHING_HIDDEN,
     memory: PortMemory | None = None,
+    why_unread: Callable[[int], str] | None = None,
 ) -> list[PortCoverage]:
     """The report, by role, port, service and protocol.
 
     `name_service` is `NodeIdentity.listener_service`, `name_client` its `client_service`; `unknown_service` stands for
-    a port on which nothing listens now, or several services at once (its port is replaced). At most `MAX_ROWS`.
+    a port on which nothing listens now, or several services at once (its port is replaced). `why_unread` says why the
+    TLS of a process is not read, empty where it is. At most `MAX_ROWS`.
     """
     ports = _group_listeners(listeners, name_service)
     datagram_ports = _group_listeners(hidden.datagram_listeners, name_service)
@@ -90,7 +93,8 @@ def cover_ports(
         is_open = any(
             (port.service, port.addresses) == (one.service, one.addresses) for port in present for one in fitting
         )
-        _add(rows, _build_row(count, fitting, unknown_service, hidden, is_open=is_open))
+        why = _explain_unread(count, fitting, why_unread)
+        _add(rows, _build_row(count, fitting, unknown_service, hidden, is_open=is_open, why=why))
     _add_silent(rows, called, ports, PortProtocol.SILENT, unknown_service, hidden)
     quic = {PORT_HTTPS: datagram_ports[PORT_HTTPS]} if PORT_HTTPS in datagram_ports else {}
     _add_silent(rows, called, quic, PortProtocol.QUIC, unknown_service, hidden)
@@ -122,6 +126,7 @@ def _group_listeners(
             service=service,
             addresses=tuple(sorted({listener.address for listener in members})),
             cgroup_ids=frozenset(listener.cgroup_id for listener in members),
+            pids=tuple(sorted({listener.process.pid for listener in members if listener.process is not None})),
         )
         ports.setdefault(number, []).append(port)
     return ports
@@ -149,15 +154,28 @@ def _add_silent(
             _add(rows, _build_row(silent, [port], unknown_service, hidden, is_open=True))
 
 
+def _explain_unread(count: PortCount, fitting: Sequence[_Port], why_unread: Callable[[int], str] | None) -> str:
+    """Why the process that listens is not read."""
+    if count.kind is not PortProtocol.ENCRYPTED or why_unread is None:
+        return ""
+    return next((why for port in fitting for pid in port.pids if (why := why_unread(pid))), "")
+
+
 def _build_row(
-    count: PortCount, fitting: Sequence[_Port], unknown_service: Service, hidden: Hidden, *, is_open: bool
+    count: PortCount,
+    fitting: Sequence[_Port],
+    unknown_service: Service,
+    hidden: Hidden,
+    *,
+    is_open: bool,
+    why: str = "",
 ) -> PortCoverage:
     reasons = [REASONS[count.kind].format(read_by=count.read_by)]
     if count.kind is PortProtocol.HTTPS:
         reasons.append(describe_encryption(count.handshakes))
     if count.kind is PortProtocol.ENCRYPTED:
         kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
-        reasons.append(describe_encryption(count.handshakes))
+        reasons += [why, describe_encryption(count.handshakes)]
         reasons.append(KERNEL_TLS.format(count=kernel_tls) if kernel_tls else "")
     if len(fitting) == 1:
         service, addresses = fitting[0].service, fitting[0].addresses

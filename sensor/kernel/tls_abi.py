@@ -19,6 +19,7 @@ class Library(IntEnum):
     OPENSSL = 1
     GNUTLS = 2
     GO = 3
+    BORING = 4
 
 
 class TlsCounter(IntEnum):

@@ -13,6 +13,7 @@ import os
 import platform
 import struct
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,12 +28,15 @@ from sensor.kernel.syscalls import open_raw_tracepoint
 # Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
 UPROBES: Final = (
     *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
-    *("gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
+    *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
     *("go_read", "go_write", "go_return", "go_close"),
 )
 # Named as the tracepoints they are for. Before Linux 6.3 there are none: sessions are then bound by data alone.
 SOCKET_TRACEPOINTS: Final = ("sock_recv_length", "sock_send_length")
 UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")
+
+# Threads that take probes out together.
+CLOSERS: Final = 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PERF_EVENT_OPEN: Final = {"x86_64": 298}
@@ -87,9 +91,11 @@ class TlsProgram:
 
 
 def close_probes(probes: Iterable[int]) -> None:
-    """Takes them out of every process; returns when none can run any more."""
-    for fd in probes:
-        os.close(fd)
+    """Takes them out of every process; returns when none can run any more. The kernel waits for each until no
+    processor runs it; these waits are one where they begin together."""
+    with ThreadPoolExecutor(max_workers=CLOSERS) as pool:
+        for done in [pool.submit(os.close, fd) for fd in probes]:
+            done.result()
 
 
 def _open_uprobe(path: str, offset: int, program_fd: int) -> int:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from sensor.tls.finder import Finder
 from sensor.tls.processes import FileId, MappedFile, ProcessFiles
 from sensor.tls.site import Site, Sites
+from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ class Attacher:
         close_probes: Callable[[Iterable[int]], None],
         processes: ProcessFiles,
         monotonic: Callable[[], float],
+        unread: UnreadProcesses | None = None,
     ) -> None:
+        self._unread = unread or UnreadProcesses()
         self._prober = prober
         self._close_probes = close_probes
         self._processes = processes
@@ -101,10 +104,10 @@ class Attacher:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        for held in self._held.values():
-            self._close_probes(held.probes)
+        self._close_probes([probe for held in self._held.values() for probe in held.probes])
         self._held.clear()
         self._files = ()
+        self._unread.update(None)
 
     def _run(self) -> None:
         has_failed = False
@@ -144,6 +147,7 @@ class Attacher:
             )
             for file, held in self._held.items()
         )
+        self._unread.update(self._files)
 
     def _take_up(self, one: MappedFile, now: float) -> None:
         try:

@@ -29,6 +29,7 @@ from sensor.tls.attacher import Attacher
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 from sensor.tls.split import PortSplit
+from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,16 @@ _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data"
 class TlsCapture:
     """`below` and TLS. Not thread-safe."""
 
-    def __init__(self, *, below: Capture, program: TlsProgram, clock: Clock, proc: str, min_age_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        below: Capture,
+        program: TlsProgram,
+        clock: Clock,
+        proc: str,
+        min_age_seconds: float,
+        unread: UnreadProcesses | None = None,
+    ) -> None:
         self._below = below
         self._program = program
         self._clock = clock
@@ -55,6 +65,7 @@ class TlsCapture:
                 proc, min_age_seconds=min_age_seconds, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
             ),
             monotonic=time.monotonic,
+            unread=unread,
         )
         self._split = PortSplit()
         self.bell = below.bell

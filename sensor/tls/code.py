@@ -122,7 +122,7 @@ def _begins_anew(instructions: "Sequence[capstone.CsInsn]", address: int | None)
     for instruction in instructions:
         is_there = is_there or instruction.address == address
         if is_there and instruction.id == x86.X86_INS_JMP:
-            return _target(instruction) == instructions[0].address
+            return bool(_target(instruction) == instructions[0].address)
         if is_there and (instruction.group(capstone.CS_GRP_RET) or _is_conditional(instruction)):
             return False
     return False

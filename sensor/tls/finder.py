@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from sensor.tls.boring import find_boring_functions
 from sensor.tls.code import (
     C_ARGUMENTS,
     C_RESULTS,
@@ -65,12 +66,23 @@ GNUTLS: Final[Mapping[str, Probed]] = {
     "gnutls_bye": Probed(program="session_shutdown", has_return=False),
     "gnutls_deinit": Probed(program="session_free", has_return=False),
 }
+BORING: Final[Mapping[str, Probed]] = {
+    "SSL_read": Probed(program="boring_read"),
+    "SSL_write": Probed(program="boring_write"),
+}
 GO: Final[Mapping[str, Probed]] = {
     "crypto/tls.(*Conn).Read": Probed(program="go_read"),
     # It writes all that it is given, or the connection is over: told where it begins.
     "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False),
     "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False),
 }
+# Library, why it is not read, the file's name or what is in it.
+_UNREAD: Final = (
+    ("Java", "Java encrypts in code that it makes as it runs, which is not read.", "libjvm.so", b""),
+    ("NSS", "NSS is not read.", "libssl3.so", b""),
+    # Where a program panics it names its source, symbols or not.
+    ("rustls", "rustls is not read.", "", b"/rustls-0."),
+)
 # Library, its functions, and those of them without which nothing is read.
 _LIBRARIES: Final = (
     ("OpenSSL", OPENSSL, ("SSL_read", "SSL_write")),
@@ -93,16 +105,18 @@ class Finder:
                 return NO_TLS  # An empty file.
             with content:
                 try:
-                    return self._find(Elf(content))
+                    return self._find(Elf(content), path.rpartition("/")[2])
                 except ElfError:
                     return NO_TLS
 
-    def _find(self, elf: Elf) -> Sites:
+    def _find(self, elf: Elf, name: str) -> Sites:
         build_id = elf.build_id
         if build_id and build_id in self._known:
             self._known.move_to_end(build_id)
             return self._known[build_id]
         sites = find_sites(elf)
+        if sites is NO_TLS:
+            sites = _explain(elf, name)
         if build_id:
             self._known[build_id] = sites
             if len(self._known) > MAX_REMEMBERED:
@@ -120,6 +134,15 @@ def find_sites(elf: Elf) -> Sites:
         functions = elf.find_functions(table)
         if all(name in functions for name in needed):
             return _probe(elf, library, table, functions, C_CODE)
+    functions = find_boring_functions(elf)
+    return _probe(elf, "BoringSSL", BORING, functions, C_CODE) if functions else NO_TLS
+
+
+def _explain(elf: Elf, name: str) -> Sites:
+    """Libraries that are known and not read."""
+    for library, reason, file_name, mark in _UNREAD:
+        if name == file_name or (mark and elf.content.find(mark) >= 0):
+            return Sites(library=library, reason=reason)
     return NO_TLS
 
 

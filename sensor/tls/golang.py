@@ -1,7 +1,7 @@
 """Finds functions in Go programs, stripped ones too: every Go program has the table of its functions, `.gopclntab`,
 for its own stack traces.
 
-Source: runtime/symtab.go (`pcHeader`, `functab`, `_func`) of Go 1.18 and later, whose layout is that of 1.20 but for the
+Source: runtime/symtab.go (`pcHeader`, `functab`, `_func`) of Go 1.18 and later, alike but for the
 magic number; amd64 has the register convention since 1.17. Other layouts give nothing.
 """
 

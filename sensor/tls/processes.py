@@ -19,7 +19,7 @@ MAX_MAPS_BYTES: Final = 1 << 22
 MAX_FILES: Final = 512
 LONGEST_REST_SECONDS: Final = 64.0
 # Libraries by their file name; the executable itself is always looked at.
-_LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl")
+_LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl|libjvm\.so")
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 

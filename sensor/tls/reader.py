@@ -22,7 +22,12 @@ from sensor.tls.split import PortReading
 MAX_SESSIONS: Final = 32_768
 # Ports of which calls are counted, as in the kernel.
 MAX_PORTS: Final = 8_192
-LIBRARY_NAMES: Final = {Library.OPENSSL: "OpenSSL", Library.GNUTLS: "GnuTLS", Library.GO: "Go crypto/tls"}
+LIBRARY_NAMES: Final = {
+    Library.OPENSSL: "OpenSSL",
+    Library.GNUTLS: "GnuTLS",
+    Library.GO: "Go crypto/tls",
+    Library.BORING: "BoringSSL",
+}
 
 _Tuple = tuple[str, int, str, int]  # Local address and port, remote address and port.
 Told = list[Exchange | StreamExchange]

@@ -6,6 +6,8 @@ DELETE /orders/N      204, no body         HEAD /orders/N  200, no body     anyt
 GET    /events        200 in chunks (not nginx, not Apache)
 """
 
+import contextlib
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,10 +16,12 @@ from typing import Protocol
 
 import pytest
 
+from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
+from tests.e2e.polling import wait_until
 
 HERE = Path(__file__).parent / "servers"
 KINDS = ("nginx", "python", "node", "go")
@@ -117,6 +121,8 @@ class Servers:
             server = Server(kind=kind, address=address, port=nginx.port, runner=nginx)
         elif kind == "apache":
             server = self._start_apache(directory, address, APACHE_ANSWERS)
+        elif kind == "gnutls":
+            server = self._start_gnutls(directory, address)
         else:
             command = [*self._command(kind), address]
             if self._certificate is not None:
@@ -155,6 +161,16 @@ class Servers:
         files = f"ssl_certificate {self._certificate.certificate}; ssl_certificate_key {self._certificate.key};"
         return Nginx(directory, f"http2 on; {files}{NGINX}", addresses=(address,), listen="ssl reuseport")
 
+    def _start_gnutls(self, directory: Path, address: str) -> Server:
+        """GnuTLS's own server: answers anything with 200 and a page, and ends the connection."""
+        assert self._certificate is not None
+        program, port = find_or_skip("gnutls-serv", "gnutls-bin"), take_port()
+        command = [program, "--http", "--port", str(port), "--x509certfile", str(self._certificate.certificate)]
+        command += ["--x509keyfile", str(self._certificate.key), "--disable-client-cert"]
+        runner = Program("gnutls", command, directory / "server.log")
+        wait_until(lambda: is_listening(address, port), READY_SECONDS, "gnutls-serv listens")
+        return Server(kind="gnutls", address=address, port=port, runner=runner)
+
     def _write_haproxy_bind(self, directory: Path) -> str:
         if self._certificate is None:
             return ""
@@ -182,6 +198,8 @@ class Servers:
     def _command(self, kind: str) -> list[str]:
         if kind == "python":
             return [sys.executable, str(HERE / "app.py")]
+        if kind == "grpc":
+            return [sys.executable, str(HERE / "app_grpc.py")]
         if kind == "asyncio":
             return [sys.executable, str(HERE / "app_asyncio.py")]
         if kind == "node":
@@ -200,6 +218,13 @@ class Servers:
             subprocess.run(command, check=True, timeout=GO_BUILD_SECONDS, cwd=self._directory)
             self._go[flags] = output
         return self._go[flags]
+
+
+def is_listening(address: str, port: int) -> bool:
+    """Whether a connection is taken."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
+        return True
+    return False
 
 
 def find_or_skip(program: str, package: str) -> str:

@@ -24,7 +24,8 @@ APART_SECONDS = (0.1, 1.5)
 class Disturber:
     """`actions` counts what was done, `held` what was held, `failures` what a sensor did wrong, in words."""
 
-    def __init__(self, collector: CollectorAddress, directory: Path, seed: int) -> None:
+    def __init__(self, collector: CollectorAddress, directory: Path, seed: int, *options: str) -> None:
+        self._options = options  # Of the sensor.
         self.actions: Counter[str] = Counter()
         self.held: Objects = frozenset()
         self.failures: list[str] = []
@@ -55,9 +56,8 @@ class Disturber:
 
     def _live_once(self) -> None:
         run_directory = self._directory / "run"
-        sensor = start_sensor(
-            self._collector, self._directory / "state", self._directory, "--run-dir", str(run_directory), wait=False
-        )
+        options = ("--run-dir", str(run_directory), *self._options)
+        sensor = start_sensor(self._collector, self._directory / "state", self._directory, *options, wait=False)
         try:
             if self._random.random() < 0.2:
                 self._rest(STARTING_SECONDS)

@@ -1,13 +1,14 @@
 """A gRPC server of grpcio: /shop.v1.Orders/Get (unary), List (a stream of five), Put (a stream to one), Watch (both
 ways), Fail (NOT_FOUND), Break (INTERNAL).
 
-Arguments: ADDRESS.
+Arguments: ADDRESS [CERTIFICATE KEY]; with these over TLS.
 """
 
 import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 
@@ -53,7 +54,11 @@ server.add_generic_rpc_handlers(
         ),
     )
 )
-port = server.add_insecure_port(f"{sys.argv[1]}:0")
+if len(sys.argv) > 3:
+    certificate, key = (Path(path).read_bytes() for path in sys.argv[2:4])
+    port = server.add_secure_port(f"{sys.argv[1]}:0", grpc.ssl_server_credentials([(key, certificate)]))
+else:
+    port = server.add_insecure_port(f"{sys.argv[1]}:0")
 server.start()
 print(json.dumps({"event": "ready", "port": port}), flush=True)
 server.wait_for_termination()

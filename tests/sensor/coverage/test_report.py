@@ -1,5 +1,7 @@
 """The report of listening ports: what is read, what is not and why, and that its totals are the kernel's."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden, UnixPort
 from sensor.coverage.report import MAX_HANDSHAKE_ROWS, MAX_ROWS, PortMemory, cover_ports, note_limitation
 from sensor.coverage.row import CoverageRole, Handshakes, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
+from sensor.enrich.processes import Process
 
 UNKNOWN = Service(
     cluster="", namespace="", workload="unknown", workload_kind=WorkloadKind.UNSPECIFIED, host_name="host-1", port=0
@@ -256,3 +259,21 @@ def test_totals_are_the_kernels_and_every_listener_is_listed(
     assert sum(row.connections for row in rows) == sum(c.connections for c in counts)
     assert sum(row.bytes for row in rows) == sum(c.bytes for c in counts)
     assert {listener.port for listener in listeners} <= {row.service.port for row in rows}
+
+
+def test_an_encrypted_port_says_why_its_process_is_not_read() -> None:
+    process = Process(
+        pid=7, parent_pid=1, start_ticks=1, name="app", executable="app", cgroup_path="/", cgroup_v1_paths=()
+    )
+    listener = replace(make_listener(443), process=process)
+    rows = cover_ports(
+        [count(443, PortProtocol.ENCRYPTED), count(443, PortProtocol.HTTPS)],
+        [listener],
+        name_service=name_service,
+        name_client=lambda cgroup_id: UNKNOWN,
+        unknown_service=UNKNOWN,
+        why_unread=lambda pid: f"Process {pid} is written in Java.",
+    )
+    reasons = {row.protocol: row.reason for row in rows}
+    assert "Process 7 is written in Java." in reasons[PortProtocol.ENCRYPTED]
+    assert "Process 7" not in reasons[PortProtocol.HTTPS]

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import grpc
 import pytest
 
 from sensor.tls.elf import Elf, ElfError
@@ -64,3 +65,13 @@ def test_text_is_no_elf_file(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert Finder().find(str(tmp_path / "script")) == NO_TLS
     assert Finder().find(str(tmp_path / "empty")) == NO_TLS
+
+
+def test_boringssl_without_symbols() -> None:
+    """In gRPC's own package, which every checkout has."""
+    extension = next(Path(grpc.__file__).parent.glob("_cython/cygrpc*.so"), None)
+    if extension is None:
+        pytest.skip("this grpcio has no extension")
+    sites = find(extension)
+    assert (sites.library, sites.reason) == ("BoringSSL", "")
+    assert {site.program for site in sites.sites} == {"boring_read", "boring_write", "call_return"}

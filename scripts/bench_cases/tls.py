@@ -1,0 +1,198 @@
+"""What reading TLS costs a server: nginx over HTTPS under load, in alternated rounds.
+
+    scripts/bench tls [--rounds 3] [--seconds 4] [--connections 16] [--ways none sensor emulated classic]
+
+One JSON line for each way: `none`; `sensor`, the product with `is_reading_tls`; `emulated`, only its probes, where the
+product puts them, and a reader; `classic`, the same probes at the first instruction and at each `ret`, which the
+kernel steps over. Of each the processor time of nginx for 100,000 calls (median of the rounds), its ratio to the first
+way, that of wrk, whose library is probed too, and what was read. Keep-alive, TLS 1.3, one worker. Needs root, wrk and
+nginx.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from scripts.bench_cases.capturing.cpu import read_client_seconds, read_cpu_seconds
+from scripts.bench_cases.capturing.loads import find_wrk
+from scripts.bench_cases.capturing.watchers import run_product
+from scripts.demo.nginx import Nginx
+from scripts.live.host import CACHE_DIRECTORY
+from sensor.kernel.ring import Ring
+from sensor.kernel.uprobes import TlsProgramSettings, close_probes, load_tls
+from sensor.tls.capture import RING_BYTES
+from sensor.tls.code import disassemble
+from sensor.tls.elf import Elf
+from sensor.tls.finder import OPENSSL, Finder
+from sensor.tls.reader import TlsReader
+
+ANSWER: Final = "        location / { return 200 'ok'; }"
+WAYS: Final = ("none", "sensor", "emulated", "classic")
+LIBRARY: Final = re.compile(r" (/\S*libssl\.so\S*)$", re.MULTILINE)
+READ_SECONDS: Final = 0.025
+
+
+@dataclass(slots=True)
+class Sums:
+    """Of one way."""
+
+    server: list[float] = field(default_factory=list)  # CPU seconds for 100,000 calls, by round.
+    client: list[float] = field(default_factory=list)
+    watcher: list[float] = field(default_factory=list)
+    calls: int = 0
+    read: int = 0
+
+
+def make_certificate(directory: Path) -> None:
+    """A key and a certificate that nobody checks."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        sys.exit("bench: tls needs openssl: apt-get install openssl")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2"]
+    command += ["-keyout", "tls.key", "-out", "tls.crt", "-subj", "/CN=bench"]
+    subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=60)
+
+
+def run_load(port: int, seconds: int, connections: int) -> int:
+    """wrk; gives its calls."""
+    command = [find_wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", f"https://127.0.0.1:{port}/orders/7"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    match = re.search(r"(\d+) requests in", output)
+    if match is None or "Non-2xx" in output or "Socket errors" in output:
+        sys.exit(f"bench: wrk met errors: {output[-300:]}")
+    return int(match[1])
+
+
+def find_classic(path: str) -> list[tuple[int, str]]:
+    """The same functions at their first instructions and at each `ret`."""
+    elf = Elf(Path(path).read_bytes())
+    sites = []
+    for name, function in elf.find_functions(OPENSSL).items():
+        instructions = disassemble(elf.read_code(function.address, function.size), function.address) or []
+        sites.append((elf.locate(function.address), OPENSSL[name].program))
+        returns = [one.address for one in instructions if one.mnemonic == "ret" and OPENSSL[name].has_return]
+        sites += [(elf.locate(address), "call_return") for address in returns]
+    return sites
+
+
+class Probes:
+    """Only probes on nginx's library and a reader, in this process."""
+
+    def __init__(self, pid: int, *, is_classic: bool) -> None:
+        found = LIBRARY.search(Path(f"/proc/{pid}/maps").read_text())
+        if found is None:
+            sys.exit("bench: this nginx has no libssl of its own")
+        path = found[1]
+        sites = find_classic(path) if is_classic else [(one.offset, one.program) for one in Finder().find(path).sites]
+        self._program = load_tls(
+            TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6), CACHE_DIRECTORY
+        )
+        self._ring = Ring(self._program.maps["events"], RING_BYTES)
+        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+        self._program.attach()
+        self._probes = self._program.open_probes(path, sites)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while not self._stopping.wait(READ_SECONDS):
+            self._reader.take(self._ring.read(100_000))
+
+    def stop(self) -> int:
+        """Calls that were read."""
+        close_probes(self._probes)
+        self._stopping.set()
+        self._thread.join()
+        self._reader.take(self._ring.read(1 << 20))
+        self._program.close()
+        self._ring.close()
+        return self._reader.stage.count().used
+
+
+@contextlib.contextmanager
+def watch(way: str, nginx: Nginx, directory: Path, sums: Sums) -> Iterator[list[int]]:
+    """One way beside a round; gives the processes whose time is its cost."""
+    if way == "none":
+        yield []
+        return
+    if way != "sensor":
+        probes = Probes(nginx.process.pid, is_classic=way == "classic")
+        try:
+            yield [os.getpid()]
+        finally:
+            sums.read += probes.stop()
+        return
+    with run_product(directory / f"product{len(sums.server)}", settings="is_reading_tls = true") as product:
+        yield product.pids
+        sums.read += product.count_calls(nginx.port)
+
+
+def measure(ways: Sequence[str], rounds: int, seconds: int, connections: int, directory: Path) -> dict[str, Sums]:
+    """All rounds."""
+    make_certificate(directory)
+    files = f"ssl_certificate {directory}/tls.crt; ssl_certificate_key {directory}/tls.key;"
+    nginx = Nginx(directory / "nginx", files + ANSWER, listen="ssl")
+    found = {way: Sums() for way in ways}
+    try:
+        for _ in range(rounds):
+            for way, sums in found.items():
+                with watch(way, nginx, directory, sums) as pids:
+                    run_load(nginx.port, 1, connections)
+                    before = (read_cpu_seconds([nginx.process.pid]), read_client_seconds(), read_cpu_seconds(pids))
+                    calls = run_load(nginx.port, seconds, connections)
+                    after = (read_cpu_seconds([nginx.process.pid]), read_client_seconds(), read_cpu_seconds(pids))
+                server, client, watcher = (
+                    (late - early) / calls * 1e5 for early, late in zip(before, after, strict=True)
+                )
+                sums.server.append(server)
+                sums.client.append(client)
+                sums.watcher.append(watcher)
+                sums.calls += calls
+                time.sleep(0.2)
+    finally:
+        nginx.stop()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench tls")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    options = parser.parse_args()
+    if os.geteuid():
+        sys.exit("bench: tls needs root to attach probes; run this as root")
+    with tempfile.TemporaryDirectory(prefix="apidae-tls-", ignore_cleanup_errors=True) as name:
+        found = measure(options.ways, options.rounds, options.seconds, options.connections, Path(name))
+    base = statistics.median(found[options.ways[0]].server)
+    for way, sums in found.items():
+        server = statistics.median(sums.server)
+        line = {
+            "way": way,
+            "calls": sums.calls,
+            "server_cpu_seconds_per_100k": round(server, 3),
+            "server_ratio": round(server / base, 2),
+            "read_calls": sums.read,
+            "client_cpu_seconds_per_100k": round(statistics.median(sums.client), 3),
+            "watcher_cpu_seconds_per_100k": round(statistics.median(sums.watcher), 3),
+        }
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

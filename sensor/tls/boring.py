@@ -1,0 +1,94 @@
+"""Finds SSL_read and SSL_write in a BoringSSL without symbols, as gRPC's Python package has one.
+
+Errors of BoringSSL name the source file in which they are made, so code that loads the address of the text
+`.../ssl/ssl_lib.cc` is of that file; the number of the error, loaded beside it, tells the function (openssl/ssl.h,
+openssl/err.h): SSL_write alone makes UNINITIALIZED, SSL_HANDSHAKE_FAILURE and SHOULD_NOT_HAVE_BEEN_CALLED; of the
+functions near it that make only the last one, SSL_peek is the smaller and SSL_read the larger. Where functions begin is
+told by .eh_frame_hdr. Anything but one fit of each gives nothing.
+"""
+
+import re
+from collections import defaultdict
+from typing import Final
+
+import numpy as np
+
+from sensor.tls.elf import Elf, Function
+
+_SOURCE: Final = b"/ssl/ssl_lib.cc\0"
+_SOURCE_PATH_BYTES: Final = 256
+# A reference and the number of its error are at most so many bytes apart.
+_NEAR: Final = 24
+_ERROR: Final = re.compile(rb"\xba(..)\0\0", re.DOTALL)  # mov $number, %edx
+_NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE = 66, 226, 215
+_WRITE_ERRORS: Final = frozenset({_NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE})
+_READ_ERRORS: Final = frozenset({_NOT_CALLED})
+# SSL_read, SSL_peek and SSL_write stand so near to each other.
+_NEIGHBOURHOOD: Final = 0x4000
+
+
+def find_boring_functions(elf: Elf) -> dict[str, Function]:
+    """`SSL_read` and `SSL_write`, both or none."""
+    text = elf.sections.get(".text")
+    if text is None or elf.content.find(_SOURCE) < 0:
+        return {}
+    errors = _read_errors(elf, _find_references(elf, _find_texts(elf)))
+    writes = [function for function, numbers in errors.items() if numbers >= _WRITE_ERRORS]
+    if len(writes) != 1:
+        return {}
+    write = writes[0]
+    reads = sorted(
+        (
+            function
+            for function, numbers in errors.items()
+            if numbers == _READ_ERRORS and abs(function.address - write.address) < _NEIGHBOURHOOD
+        ),
+        key=lambda function: function.size,
+    )
+    if len(reads) != 2:
+        return {}
+    return {"SSL_read": reads[1], "SSL_write": write}
+
+
+def _find_texts(elf: Elf) -> list[int]:
+    """Addresses of the source file's name; compilers keep one for each that is not shared."""
+    found: list[int] = []
+    at = elf.content.find(_SOURCE)
+    while at >= 0:
+        before = elf.content[max(at - _SOURCE_PATH_BYTES, 0) : at]
+        start = at - (len(before) - 1 - before.rfind(b"\0"))
+        found += [
+            section.address + start - section.offset
+            for section in elf.sections.values()
+            if section.address and section.offset <= start < section.offset + section.size
+        ]
+        at = elf.content.find(_SOURCE, at + 1)
+    return found
+
+
+def _find_references(elf: Elf, texts: list[int]) -> list[int]:
+    """Addresses of `lea text(%rip), register`."""
+    text = elf.sections[".text"]
+    code = np.frombuffer(elf.read(text), np.uint8)
+    if len(code) < 8:
+        return []
+    # REX.W, lea, and a register with %rip: mod 00, r/m 101.
+    places = np.flatnonzero((code[:-6] == 0x48) & (code[1:-5] == 0x8D) & (code[2:-4] & 0xC7 == 0x05))
+    offsets = np.zeros(len(places), np.int64)
+    for byte in range(4):
+        offsets |= code[places + 3 + byte].astype(np.int64) << 8 * byte
+    offsets = np.where(offsets >= 1 << 31, offsets - (1 << 32), offsets)
+    targets = text.address + places + 7 + offsets
+    return [int(text.address + place) for place in places[np.isin(targets, np.array(texts, np.int64))]]
+
+
+def _read_errors(elf: Elf, references: list[int]) -> dict[Function, set[int]]:
+    """Numbers of errors near each reference, by function."""
+    errors: dict[Function, set[int]] = defaultdict(set)
+    for address in references:
+        function = elf.find_frame(address)
+        if function is None:
+            continue
+        around = elf.read_code(max(address - _NEAR, function.address), 2 * _NEAR + 7)
+        errors[function] |= {int.from_bytes(match[1], "little") for match in _ERROR.finditer(around)}
+    return errors

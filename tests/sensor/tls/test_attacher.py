@@ -1,0 +1,123 @@
+"""Probes go into each file once and come out when nobody runs it, and who is not read has a reason."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from sensor.tls.attacher import LINGER_SECONDS, Attacher
+from sensor.tls.processes import ProcessFiles
+from sensor.tls.unread import NOT_FOUND, UnreadProcesses
+
+LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
+TICKS = 100
+
+
+class Prober:
+    """Notes what is opened and closed; refuses when told to."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, str] = {}
+        self.is_refusing = False
+        self._next = 100
+
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+        if self.is_refusing:
+            raise PermissionError(1, "Operation not permitted")
+        numbers = []
+        for _, program in sites:
+            self._next += 1
+            self.open[self._next] = program
+            numbers.append(self._next)
+        return numbers
+
+    def close(self, probes: Iterable[int]) -> None:
+        for number in probes:
+            del self.open[number]
+
+
+class Node:
+    """Processes that map what they are told to, and an attacher that looks at them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.now = 1_000.0
+        self.prober = Prober()
+        self.unread = UnreadProcesses()
+        self.attacher = Attacher(
+            prober=self.prober,
+            close_probes=self.prober.close,
+            processes=ProcessFiles(str(root), min_age_seconds=0, uptime=lambda: self.now),
+            monotonic=lambda: self.now,
+            unread=self.unread,
+        )
+
+    def run(self, pid: int, inode: int, path: str, source: Path | None) -> None:
+        directory = self.root / str(pid)
+        target = directory / "root" / path.lstrip("/")
+        target.parent.mkdir(parents=True)
+        if source is not None:
+            shutil.copy(source, target)
+        (directory / "stat").write_text(f"{pid} (a) S 1 {'0 ' * 17}{int((self.now - 50) * TICKS)} 0")
+        (directory / "maps").write_text(f"7f00-7f01 r-xp 00001000 fd:01 {inode} {path}\n")
+        (directory / "exe").symlink_to("/usr/bin/app")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    if not LIBSSL.exists():
+        pytest.skip("no libssl.so.3")
+    return Node(tmp_path)
+
+
+def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    held = dict(node.prober.open)
+    assert "openssl_read" in held.values()
+    node.attacher.look()
+    assert node.prober.open == held
+    (file,) = node.attacher.files
+    assert (file.library, file.pids, file.reason) == ("OpenSSL", (10, 11), "")
+    assert (node.unread.why(10), node.unread.why(99)) == ("", NOT_FOUND)
+
+
+def test_probes_come_out_a_while_after_the_last_process(node: Node) -> None:
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    shutil.rmtree(node.root / "10")
+    node.now += LINGER_SECONDS / 2
+    node.attacher.look()
+    assert node.prober.open
+    node.now += LINGER_SECONDS
+    node.attacher.look()
+    assert not node.prober.open
+
+
+def test_what_the_kernel_refuses_has_a_reason(node: Node) -> None:
+    node.prober.is_refusing = True
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    assert node.unread.why(10) == "The kernel refused the probes: Operation not permitted."
+    assert node.attacher.failed_total == 1
+
+
+def test_a_library_that_is_known_and_not_read_has_a_reason(node: Node, tmp_path: Path) -> None:
+    node.run(10, 42, "/jvm/libjvm.so", Path("/bin/true"))
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/cat").read_bytes() + b"/cargo/rustls-0.23.12/src/conn.rs\0")
+    node.run(11, 43, "/usr/lib/libssl-x.so", program)
+    node.attacher.look()
+    assert "Java" in node.unread.why(10)
+    assert "rustls" in node.unread.why(11)
+
+
+def test_nothing_is_left_after_the_end(node: Node) -> None:
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.start()
+    assert node.prober.open
+    node.attacher.stop()
+    assert not node.prober.open
+    assert node.unread.why(10) == "", "who does not look says nothing"
