@@ -79,6 +79,9 @@ class SpecTable:
         if name not in known and len(known) >= SPECS_MAX:
             raise SpecError(f"There are {SPECS_MAX} descriptions; take one out first.")
         digest = hashlib.blake2b(document.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        current = self._group().get(name, [{}])[0]
+        if (current.get("digest"), current.get("service")) == (digest, service):
+            return spec
         self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
         self._parsed[digest] = spec
         return spec

@@ -32,6 +32,7 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
         self.batches: list[data_pb2.Batch] = []
         self.healths: list[stream_pb2.Health] = []
         self.coverages: list[stream_pb2.Coverage] = []
+        self.schemas: list[stream_pb2.Schemas] = []
         self.results: list[stream_pb2.PolicyResult] = []
         self.revealed: list[stream_pb2.Revealed] = []
         self.port = 0
@@ -74,6 +75,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
                     self.healths.append(request.health)
                 case "coverage":
                     self.coverages.append(request.coverage)
+                case "schemas":
+                    self.schemas.append(request.schemas)
                 case "policy_result":
                     self.results.append(request.policy_result)
                 case "revealed":
