@@ -19,6 +19,7 @@ from collector import (
     block_cli,
     change_cli,
     detection_cli,
+    erase_cli,
     query_cli,
     risk_cli,
     schema_cli,
@@ -43,6 +44,7 @@ def register(app: typer.Typer) -> None:
     block_cli.register(app)
     spec_cli.register(app)
     risk_cli.register(app)
+    erase_cli.register(app)
     detection_cli.register(app)
     template_cli.register(app)
     change_cli.register(app)

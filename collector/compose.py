@@ -71,6 +71,7 @@ BLOCKS_FILE = "blocks.json"
 AUDIT_FILE = "audit.jsonl"
 LADDER_FILE = "ladder.json"
 APPROVAL_TOKEN_FILE = "approval.token"
+CHECKPOINT_FILE = "detectors.checkpoint"
 # Waiting for the store, from all sensors; past it the oldest coverage goes, for the next report repeats it.
 REPORT_LIMIT = 100_000
 
@@ -199,7 +200,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     wal = Wal(
         wal_directory, readers=(STORE_READER, DETECTORS), essential=STORE_READER, limit_bytes=settings.wal_limit_bytes
     )
-    store = _open_store(settings)
+    store = open_store(settings)
     reveals = RevealBook()
     catalogue = Catalogue(store, EndpointMapping(writer=store, clock=clock), reveals)
     writer = StoreWriter(
@@ -247,7 +248,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     )
     detectors = DetectorProcess(
         wal_directory=wal_directory,
-        checkpoint_path=directory / "detectors.checkpoint",
+        checkpoint_path=directory / CHECKPOINT_FILE,
         take=desk.take_signals,
         consumer_order=settings.consumer_order,
     )
@@ -309,7 +310,8 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
     return load_token(settings.data_dir / own) if given is None else read_token(given)
 
 
-def _open_store(settings: CollectorSettings) -> ClickHouseStore:
+def open_store(settings: CollectorSettings) -> ClickHouseStore:
+    """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
         return EmbeddedStore(settings.data_dir / "store", settings.store_memory_bytes)
     return open_server(settings.store_url.get_secret_value(), settings.store_cluster)

@@ -86,7 +86,7 @@ ROOMS = {
         *("rows", "clock", "interval", "sensitivity", "notifier_settings", "config", "keys", "sensors", "outcomes"),
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
-        *("schemas", "specs", "anomaly", "respond", "risk", "api", "ui", "app"),
+        *("schemas", "specs", "anomaly", "respond", "risk", "erasure", "api", "ui", "app"),
         *(
             "query_cli",
             "risk_cli",
@@ -98,7 +98,7 @@ ROOMS = {
             "detection_cli",
             "trust_cli",
         ),
-        *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run"),
+        *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "erase_cli", "run"),
         "cli",
     ),
 }

@@ -1,0 +1,1 @@
+"""Erases one consumer from all that a stopped collector keeps: log, tables, detectors' state."""
