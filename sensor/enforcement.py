@@ -2,6 +2,7 @@
 capture it works on."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from sensor.kernel.capture import Capture as PacketCapture
 from sensor.kernel.stops import StopMaps
 from sensor.streams.exchange import StreamExchange
 from sensor.uplink.state import InstallationKey
+
+logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be stopped"
@@ -85,7 +88,11 @@ class Enforcement:
     async def keep(self) -> None:
         """Tick for as long as the sensor captures."""
         while True:
-            self._enforcer.tick()
+            try:
+                self._enforcer.tick()
+            except Exception:
+                # A loop boundary: without a tick the kernel stops nobody any more, within seconds.
+                logger.exception("enforcement failed; nobody is stopped until it goes on")
             await asyncio.sleep(TICK_SECONDS)
 
     def end(self) -> None:
