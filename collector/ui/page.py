@@ -236,6 +236,7 @@ def build_page_routes(
             responder=responder,
             approval_token=approval_token,
             gate=gate,
+            find_incident=lambda alert_id: alert.incident_id if (alert := alerts.get_alert(alert_id)) else "",
             templates=page.templates,
             values=page.values,
         )

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -29,10 +30,12 @@ def add_response(
     responder: Responder,
     approval_token: str | None,
     gate: Gate,
+    find_incident: Callable[[str], str],
     templates: Environment,
     values: Callable[[Request], Mapping[str, Any]],
 ) -> None:
-    """Its routes. `values` gives what every template needs."""
+    """Its routes. `find_incident` gives the incident of an alert, empty where there is none; `values` what every
+    template needs."""
 
     def show(request: Request, complaint: str = "") -> Response:
         blocks = responder.list_blocks()
@@ -63,6 +66,13 @@ def add_response(
             return show(request, str(error))
         shown = {"preview": preview, "alert_id": alert, "spans": SECONDS, "is_four_eyes": responder.is_four_eyes}
         return render(templates, "preview.html", {**values(request), **shown})
+
+    @router.get(PATH + "/evidence/{alert_id}")
+    def show_evidence(request: Request, alert_id: str) -> Response:
+        if gate.refusal(request):
+            return to_login(request)
+        incident = find_incident(alert_id) or alert_id
+        return RedirectResponse(f"/incidents/{quote(incident, safe='')}", status_code=303)
 
     def is_second_person(form: Mapping[str, str]) -> bool:
         given = form.get("approval", "")

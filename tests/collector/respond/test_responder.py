@@ -268,6 +268,8 @@ def test_the_page_shows_the_evidence_beside_the_buttons(room: Room) -> None:
     page = room.client.get("/response").text
     (block,) = room.responder.list_blocks()
     assert block.reason in page and f"approve-{block.id}" in page
+    evidence = room.client.get(f"/response/evidence/{block.alert_id}", follow_redirects=False)
+    assert evidence.headers["location"].startswith("/incidents/")
     preview = room.client.get("/response/preview", params={"consumer": SHARED}).text
     assert "carried 2 clients" in preview and PRINCIPAL in preview
     form = {"id": block.id}
