@@ -49,6 +49,14 @@ class Preview:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Of a preview, what decides. `key_id` 0: an address, or a client that made no call."""
+
+    key_id: int
+    needs_confirmation: str
+
+
 class Previewer:
     """Answers from the store. Raises StoreError."""
 
@@ -81,6 +89,21 @@ class Previewer:
             key_id=0 if target.kind is BlockKind.ADDRESS else int(totals["key_id"]),
             needs_confirmation=_find_confirmation(target, clients[1]),
             notes=_write_notes(target, own, shared),
+        )
+
+    def judge(self, target: Target, now: float) -> "Judgement":
+        """What must be known before a block begins, by one query: it is waited for while the client goes on."""
+        span = series_span(span_since(Since.DAY, now))
+        where, parameters = _find_rows(target)
+        (row,) = self._select(
+            f"""SELECT uniqExactIf({_WHO}, {_WHO} != '') AS clients, max(r.key_id) AS newest FROM rows_minute AS r
+            WHERE {_IN_SPAN} AND r.role = {ROLE_SERVER} AND {where}""",
+            {"start": span.start, "end": span.end, **parameters},
+        )
+        is_address = target.kind is BlockKind.ADDRESS
+        return Judgement(
+            key_id=0 if is_address else int(row["newest"]),
+            needs_confirmation=_find_confirmation(target, int(row["clients"])),
         )
 
     def list_credentials(self, principal: str, now: float) -> tuple[int, ...]:

@@ -117,9 +117,14 @@ class Responder:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
         what is to be confirmed first; StoreError, OSError."""
         block = self._make(wish)
-        if block.state is BlockState.PROPOSED and not self.is_four_eyes:
-            return self._begin(block, wish.by, "")
-        return self._propose(block)
+        if self.is_four_eyes:
+            return self._propose(block)
+        with self._lock:
+            begun = self._begin(block, wish.by, "")
+            for other in self._book.list_open():
+                if other.state is BlockState.PROPOSED and other.target == block.target:
+                    self._end(other, BlockState.REJECTED, wish.by)
+        return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
         """Begins what was proposed. Raises BlockError, OSError."""
@@ -174,24 +179,27 @@ class Responder:
         for service in wish.services:
             parse_service(service)
         with self._lock:
+            # A person who blocks whom something has proposed decides on the proposal too.
             is_there = any(
-                block.target == target for block in self._book.list_open() if block.services == wish.services
+                block.target == target and (block.state is BlockState.LIVE or wish.by == AUTOMATIC or self.is_four_eyes)
+                for block in self._book.list_open()
+                if block.services == wish.services
             )
             if is_there:
                 raise BlockError(f"{target.consumer} is blocked or proposed already; lift or reject that one first.")
             if len(self._book.list_open()) >= OPEN_MAX:
                 raise BlockError(f"There are {OPEN_MAX} blocks already; lift some.")
         now = self._clock()
-        preview = self._previewer.preview(target, now)
-        if preview.needs_confirmation and not wish.is_confirmed:
-            raise BlockError(f"{preview.needs_confirmation}; look at the preview and confirm it.")
-        if target.kind is not BlockKind.ADDRESS and not preview.key_id:
+        judged = self._previewer.judge(target, now)
+        if judged.needs_confirmation and not wish.is_confirmed:
+            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
+        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
             raise BlockError(f"{target.consumer} made no call in the last 24 hours; copy it from the consumers.")
         is_principal = target.kind is BlockKind.PRINCIPAL
         return Block(
             id=uuid.uuid4().hex,
             target=target,
-            key_id=preview.key_id,
+            key_id=judged.key_id,
             credentials=self._previewer.list_credentials(target.value, now) if is_principal else (),
             services=wish.services,
             seconds=wish.seconds,
@@ -237,7 +245,7 @@ class Responder:
         except BlockError:
             # Others would be hit: a person may look at the preview and decide.
             target = parse_target(alert.consumer)
-            if not self._previewer.preview(target, self._clock()).needs_confirmation:
+            if not self._previewer.judge(target, self._clock()).needs_confirmation:
                 raise
             self._propose(self._make(replace(wish, is_confirmed=True)))
             return

@@ -85,10 +85,11 @@ def run_trial(
         target = trial.thief if trial.is_by_address else find_principal(api, trial.thief)
         decided = time.monotonic()
         api.post("/blocks", consumer=target, seconds=600, is_confirmed=True)
+        answered = time.monotonic()
         time.sleep(minute_seconds)
     finally:
-        api.post("/blocks/lift")
         ended = time.monotonic()
+        api.post("/blocks/lift")
         for loop in (thief, *honest):
             loop.stop()
     after = [(at, outcome) for at, outcome in thief.calls if decided < at < ended]
@@ -99,6 +100,7 @@ def run_trial(
         "case": trial.name,
         "by": "address" if trial.is_by_address else "principal",
         "decision_to_block_seconds": round(first - decided, 3) if first is not None else None,
+        "api_seconds": round(answered - decided, 3),
         "leaked_records": leaked["200"],
         "leaked_after_first_reset": sum(outcome == "200" for at, outcome in after if first is not None and at > first),
         "thief_resets": leaked["reset"],

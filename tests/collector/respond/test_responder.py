@@ -215,6 +215,14 @@ def test_an_alert_proposes_once_and_stops_nobody(room: Room) -> None:
     assert room.post(f"blocks/{block['id']}/approve", by="ada")["state"] == "live"
 
 
+def test_a_person_who_blocks_answers_the_proposal(room: Room) -> None:
+    raise_alert(room)
+    room.block(PRINCIPAL, by="ada")
+    assert [block.state for block in room.responder.list_blocks()] == ["live", "rejected"]
+    raise_alert(room)
+    assert len(room.responder.list_blocks()) == 2
+
+
 @pytest.mark.parametrize("step", [Step.OBSERVE, Step.ALERT])
 def test_lower_steps_propose_nothing(room: Room, step: Step) -> None:
     answer = room.client.put("/api/v1/ladder/enumeration", json={"step": step, "by": "ada"})
