@@ -162,3 +162,21 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: 
     thread.join(10)
     assert len(errors) == 1
     assert store.count("rows_minute") == 12
+
+
+def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_path: Path) -> None:
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.recover()
+    stopping, drained = threading.Event(), threading.Event()
+    arguments = {"is_stopping": stopping, "on_error": pytest.fail, "on_drained": drained.set, "interval_seconds": 60.0}
+    thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments)
+    thread.start()
+    fill(wal, 1)
+    assert drained.wait(10)
+    rows = store.count("rows_minute")
+    fill(wal, 1)  # So soon after the last one it waits.
+    assert rows > 0 and not stopping.wait(0.3) and store.count("rows_minute") == rows
+    stopping.set()
+    thread.join(10)
+    assert store.count("rows_minute") > rows

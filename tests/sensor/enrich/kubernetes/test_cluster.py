@@ -100,6 +100,19 @@ def test_addresses_are_named_while_the_api_answers_and_never_the_nodes(api: ApiS
     assert cluster.address_workload("10.244.1.7", now, now) == ""
 
 
+def test_slow_answers_hold_up_nobody(api: ApiServer, cluster: Cluster) -> None:
+    """A start goes on without names, which come with the answer."""
+    api.delay_seconds = 0.4
+    api.put(make_pod("a"))
+    started = time.monotonic()
+    assert not cluster.start(wait_seconds=0.05)
+    assert time.monotonic() - started < 0.4 and name(cluster, "shop/a") is None
+    wait(lambda: name(cluster, "shop/a") is not None)
+    api.put(make_pod("b"))
+    wait(lambda: name(cluster, "shop/b") is not None)
+    assert cluster.degradation == ""
+
+
 def test_a_long_list_comes_in_parts(api: ApiServer, cluster: Cluster) -> None:
     for number in range(LIST_LIMIT + 20):
         api.put(make_pod(f"p{number}"))
