@@ -112,3 +112,11 @@ def test_services_and_what_is_none(client: TestClient) -> None:
     answer = client.get("/api/v1/services/nothing:1/openapi.json")
     assert answer.status_code == 404
     assert "nothing:1" in answer.json()["detail"]
+
+
+def test_the_page_of_an_endpoint_shows_it(client: TestClient) -> None:
+    page = client.get("/endpoints/ep0001").text
+    assert "Parameters of the path" in page
+    for shown in ("x-tenant-id", "items[].sku", "2xx response, application/json", "string (date-time)"):
+        assert shown.lower() in page.lower()
+    assert "ListOrders" in client.get("/endpoints/ep0003").text

@@ -51,6 +51,10 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- range $name, $_ := . }}{{ $others = append $others (printf "%s=/etc/apidae/clusters/%s" $name $name) }}{{ end }}
 {{- $_ := set $own "other_clusters" $others }}
 {{- end }}
+{{- if .Values.collector.specsConfigMap }}
+{{- if hasKey .Values.collector.settings "spec_paths" }}{{ fail "collector.specsConfigMap and collector.settings.spec_paths are both set: keep one" }}{{ end }}
+{{- $_ := set $own "spec_paths" (list "/etc/apidae/specs") }}
+{{- end }}
 {{- mergeOverwrite $own (deepCopy .Values.collector.settings) | toJson }}
 {{- end }}
 
