@@ -5,8 +5,10 @@ it is told in one line of the log, in the coverage and in the metrics.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
@@ -14,6 +16,7 @@ from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
 from sensor.kernel.lineage import make_lineage
 from sensor.kernel.loader import LoadedProgram, LoadError, load_program
+from sensor.kernel.pins import PinnedHeir, Pins
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.kernel.uprobes import TlsProgramSettings, load_tls
@@ -21,11 +24,13 @@ from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
-from sensor.succession import Claim, Estate
+from sensor.succession import Claim, Estate, Heirs
 from sensor.tls.capture import RING_BYTES, TlsCapture
 from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
+
+CONTINUED: Final = "capture goes on where the sensor before stopped"
 
 
 def open_capture(
@@ -87,7 +92,7 @@ def _open_below(
     if settings.capture is CaptureWay.SYSCALLS:
         return _open_syscalls(settings, clock)
     program = prepared.program if prepared is not None else None
-    estate = prepared.take_estate() if prepared is not None else None
+    estate = _find_estate(settings, cgroup_mount, prepared)
     if cgroup_mount is None:
         why = f"no cgroup v2 is mounted at or below {settings.cgroup_path}"
         if settings.capture is CaptureWay.CGROUP_SKB:
@@ -110,7 +115,7 @@ def _open_below(
             if program is not None:
                 program.close()
             begin_after(*numbers)
-            logger.info("capture goes on where the sensor before stopped")
+            logger.info(CONTINUED)
             return capture
     try:
         return _open_packets(settings, cgroup_mount, clock, pieces, alike, program)
@@ -143,6 +148,32 @@ class Prepared:
         estate, self._claim.estate = self._claim.estate, None
         self._claim.close()
         return estate
+
+
+def make_heirs(settings: SensorSettings, cgroup_mount: Path | None) -> Heirs | None:
+    """Who may go on with the capture that these settings ask for; None where it cannot be handed over."""
+    lineage = find_lineage(settings, cgroup_mount)
+    if lineage is None:
+        return None
+    seconds = settings.handover_seconds
+    pinned = PinnedHeir(make_pins(settings.pin_dir), lineage=lineage, seconds=seconds) if seconds else None
+    return Heirs(settings.run_dir, lineage, pinned)
+
+
+def make_pins(directory: Path) -> Pins:
+    """What a sensor may have left there."""
+    return Pins(directory, time.monotonic_ns)
+
+
+def _find_estate(settings: SensorSettings, cgroup_mount: Path | None, prepared: Prepared | None) -> Estate | None:
+    """What the sensor before gave, or left; whatever else was left is removed."""
+    given = prepared.take_estate() if prepared is not None else None
+    pins = make_pins(settings.pin_dir)
+    lineage = find_lineage(settings, cgroup_mount)
+    if given is None and lineage is not None:
+        return pins.take(lineage)
+    pins.clear()
+    return given
 
 
 def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | None:

@@ -22,7 +22,7 @@ import typer
 from rich.console import Console
 
 from sensor import enforcement_command
-from sensor.attach import Prepared, prepare_capture
+from sensor.attach import Prepared, make_pins, prepare_capture
 from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
@@ -53,6 +53,7 @@ _START_ERRORS = (
 )
 DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
+DEFAULT_PIN_DIR = SensorSettings.model_fields["pin_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
 
@@ -66,6 +67,7 @@ def register(app: typer.Typer) -> None:
     )
     app.command(name="pause", help="Detach the running sensor; it goes on talking to the collector.")(pause)
     app.command(name="resume", help="Attach the paused sensor again.")(resume)
+    app.command(name="detach", help="Remove what a stopped sensor left for the next one (handover_seconds).")(detach)
     enforcement_command.register(app)
     app.command(name="replay", help="Print the HTTP calls of a capture file as JSON lines.")(replay)
 
@@ -161,6 +163,19 @@ def pause(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
 def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
     """`apidae resume`; returns when all is attached."""
     _command(request_resume, run_dir)
+
+
+def detach(
+    run_dir: RunDir = DEFAULT_RUN_DIR,
+    pin_dir: Annotated[Path, typer.Option(help="Where it was left.")] = DEFAULT_PIN_DIR,
+) -> None:
+    """`apidae detach`; returns when nothing of a sensor that is gone is attached."""
+    try:
+        with NodeLock(run_dir, version=VERSION, now=_tell_time):
+            count = make_pins(pin_dir).clear()
+    except LockError as error:
+        _fail(str(error))
+    typer.echo(json.dumps({"removed": count}))
 
 
 def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
-from sensor.attach import Prepared, find_lineage, open_capture
+from sensor.attach import Prepared, make_heirs, open_capture
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
@@ -60,7 +60,6 @@ from sensor.run import RunSettings, Sensor
 from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
 from sensor.streams.exchange import StreamExchange
-from sensor.succession import Heirs
 from sensor.templating import Templater
 from sensor.tls.unread import UnreadProcesses
 from sensor.uplink.certificates import CertificateFiles
@@ -371,7 +370,6 @@ def compose_sensor(
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     cgroup_mount = find_mount(settings)
-    lineage = find_lineage(settings, cgroup_mount)
     node = Node(settings, cgroup_mount, clock)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)
@@ -419,7 +417,7 @@ def compose_sensor(
             )
         ),
         on_capturing=on_capturing,
-        heirs=Heirs(settings.run_dir, lineage) if lineage is not None else None,
+        heirs=make_heirs(settings, cgroup_mount),
     )
     target = parse_target(settings.collector)
     uplink = Uplink(

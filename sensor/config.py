@@ -119,6 +119,10 @@ class SensorSettings(BaseSettings):
     run_dir: Path = Path("/run/apidae")
     # How long a start waits for the sensor that runs on this node to end, prepared to take its place; 0: it is refused.
     takeover_wait_seconds: float = Field(default=0.0, ge=0, le=3600)
+    # How long capture goes on without a sensor after this one was stopped, for one that is started within that time;
+    # 0: it ends at once. Needs a bpf file system that can be written.
+    handover_seconds: float = Field(default=0.0, ge=0, le=600)
+    pin_dir: Path = Path("/sys/fs/bpf/apidae")
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
 
     # What it sees, and how.
@@ -182,7 +186,7 @@ class SensorSettings(BaseSettings):
     metrics_listen: str = ""
     log_level: LogLevel = LogLevel.INFO
 
-    @field_validator("state_dir", "cache_dir", "run_dir", "cgroup_path", "proc_path", mode="before")
+    @field_validator("state_dir", "cache_dir", "run_dir", "pin_dir", "cgroup_path", "proc_path", mode="before")
     @classmethod
     def _check_directory(cls, value: object) -> object:
         """An empty variable would be the working directory."""

@@ -17,7 +17,7 @@ from sensor.recognition.mirror import KernelMaps
 from sensor.recognition.records import OverflowTotals
 from sensor.rest import Bell
 from sensor.streams.exchange import StreamExchange
-from sensor.succession import Estate, Heir
+from sensor.succession import Estate, Taker
 from sensor.uplink.state import InstallationKey
 
 
@@ -38,7 +38,7 @@ class Heirs(Protocol):
 
     def open(self) -> None: ...
 
-    def find(self) -> Heir | None:
+    def find(self) -> Taker | None:
         """One that can go on with what this one holds."""
         ...
 

@@ -203,6 +203,8 @@ class Sensor:
         self._uplink.tell_state()
         if self._heirs is not None:
             self._heirs.open()
+        if self._capture.is_inherited:
+            logger.info("what came since the sensor before stopped is read now")
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +82,22 @@ class Heir:
             channel.close()
 
 
+class Taker(Protocol):
+    """Whoever goes on with capture, now or later."""
+
+    def give(self, estate: Estate) -> bool:
+        """Whether it has all of it."""
+        ...
+
+
 class Heirs:
     """Those who wait, as the running sensor sees them; a listening socket that is looked at only at the end."""
 
-    def __init__(self, run_directory: Path, lineage: str) -> None:
+    def __init__(self, run_directory: Path, lineage: str, otherwise: Taker | None = None) -> None:
+        """`otherwise`: takes it where nobody waits."""
         self._path = run_directory / SOCKET_NAME
         self._lineage = lineage
+        self._otherwise = otherwise
         self._listener: socket.socket | None = None
 
     def open(self) -> None:
@@ -106,8 +116,9 @@ class Heirs:
         listener.setblocking(False)
         self._listener = listener
 
-    def find(self) -> Heir | None:
-        """The newest that waits and can take what this sensor holds. Waits `HELLO_SECONDS` at most for each."""
+    def find(self) -> Taker | None:
+        """The newest that waits and can take what this sensor holds, else whoever takes it otherwise. Waits
+        `HELLO_SECONDS` at most for each."""
         found: socket.socket | None = None
         while self._listener is not None:
             try:
@@ -120,7 +131,7 @@ class Heirs:
                 found = channel
             else:
                 channel.close()
-        return Heir(found) if found is not None else None
+        return Heir(found) if found is not None else self._otherwise
 
     def close(self) -> None:
         """Nobody can wait any more."""

@@ -195,6 +195,8 @@ BPF_HASH(ports, struct port_key, struct port_count, 8192);
 BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);
 /* What: what was seen of each other host that is called encrypted. Life: the program's; past its size counted in C_PEERS_FULL. */
 BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC);
+/* What: when the programs end by themselves, as they run without a sensor (sensor/kernel/pins.py); 0: never. Key: 0. */
+BPF_ARRAY(leases, u64, 1);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */
 BPF_ARRAY(listening, u8, 65536);
 

@@ -4,6 +4,7 @@ Composes the loaded program, its ring and maps, and the exchange assembler. `Cap
 tests replace it by anything with the same methods.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -143,7 +144,12 @@ class Capture:
             raise LoadError(str(error)) from error
         program = LoadedProgram.inherit(estate.descriptors, cgroup_path)
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
-        capture._adopt(state)
+        try:
+            capture._adopt(state)
+        except OSError as error:
+            os.close(program.cgroup)
+            capture._unmap()
+            raise LoadError(f"the kernel does not forget what it was taught: {error.strerror}") from error
         return capture, state.numbers
 
     def _adopt(self, state: CaptureState) -> None:
@@ -337,6 +343,8 @@ class Capture:
         self._meter.stop()
         self.bell.close()
         self._program.close()
-        self._ring.close()
-        self._frames.close()
-        self._records.close()
+        self._unmap()
+
+    def _unmap(self) -> None:
+        for ring in (self._ring, self._frames, self._records):
+            ring.close()

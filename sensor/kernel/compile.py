@@ -29,6 +29,7 @@ MAPS = (
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
     *("verdicts", "verdict_scopes", "stop_counts", "stops"),
+    "leases",
 )
 
 

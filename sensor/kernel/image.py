@@ -88,7 +88,7 @@ def load_image(image: Image) -> LoadedImage:
     loaded = LoadedImage({}, {})
     try:
         for one in image.maps:
-            loaded.maps[one.name] = _create_map(one)
+            loaded.maps[one.name] = create_map(one)
         fds = list(loaded.maps.values())
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
             outcomes = [pool.submit(_load_program, program, fds) for program in image.programs]
@@ -111,7 +111,8 @@ def _create(what: str, make: Callable[[], int]) -> int:
         raise ImageError(f"{what}: {error.strerror}") from error
 
 
-def _create_map(one: MapImage) -> int:
+def create_map(one: MapImage) -> int:
+    """An empty map; its fd. Raises ImageError."""
     types = (0, 0, 0)
     if one.kind == MAP_TYPE_SK_STORAGE:
         types = (_create("the BTF of a map", lambda: _load_btf(one.value_size)), 1, 3)

@@ -1,6 +1,7 @@
-"""Has the kernel forget what another sensor taught it: the maps of bpf/learned.h, emptied.
+"""Has the kernel forget what another sensor taught it: the maps of bpf/learned.h and of bpf/enforce.h, emptied.
 
-First of all the settings, which turn recognition off, so that no head is taken by what is only half there.
+First of all what turns recognition and enforcement on, so that nothing is taken, and nobody stopped, by what is only
+half there.
 """
 
 from collections.abc import Mapping
@@ -23,8 +24,19 @@ from sensor.kernel.abi import (
     ROOTS_SIZE,
     SETTINGS,
 )
-from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.kernel.stop_abi import ADDRESS_KEY, CREDENTIAL_KEY, ENFORCEMENT, NETWORK_KEY, SLOT, VERDICT_SCOPE
+from sensor.kernel.syscalls import clear_map, delete_elements, read_batch, update_batch, update_map
 
+# Name and size of the key.
+_STOPS: Final = (
+    ("blocked_addresses", ADDRESS_KEY.size),
+    ("blocked_networks", NETWORK_KEY.size),
+    ("blocked_credentials", CREDENTIAL_KEY.size),
+    ("spared_networks", NETWORK_KEY.size),
+    ("verdicts", SLOT.size),
+    ("verdict_scopes", VERDICT_SCOPE.size),
+    ("stop_counts", SLOT.size),
+)
 # Name, sizes of key and value, elements at most.
 _HASHES: Final = (
     ("roots", ROOT_KEY.size, NODE_NUMBER.size, ROOTS_SIZE),
@@ -37,6 +49,9 @@ _HASHES: Final = (
 def forget_taught(maps: Mapping[str, int]) -> None:
     """Some 20 ms, and 1 us an element. Raises OSError."""
     update_map(maps["settings"], bytes(4), bytes(SETTINGS.size))
+    update_map(maps["enforcement"], bytes(4), bytes(ENFORCEMENT.size))
+    for name, key_size in _STOPS:
+        clear_map(maps[name], key_size)
     for name, key_size, value_size, size in _HASHES:
         delete_elements(maps[name], [key for key, _ in read_batch(maps[name], key_size, value_size, size)])
     empty = bytes(NAME_BUCKET.size)

@@ -4,6 +4,8 @@ while lose no call and no path, and nothing is said to have been missed.
 
 import contextlib
 import http.client
+import json
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
-from scripts.live.host import CollectorAddress
+from scripts.live.host import APIDAE, CollectorAddress
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until, wait_until_still
@@ -93,6 +95,49 @@ def collect(inventory: Inventory, ports: list[int], expected: Calls) -> Calls:
     for port in ports:
         found += read_calls(inventory, port)
     return found
+
+
+@pytest.fixture
+def pins(tmp_path: Path, capture_host: None) -> Iterator[Path]:
+    """A directory in a bpf file system of the test's own."""
+    mount = tmp_path / "bpf"
+    mount.mkdir()
+    mounted = subprocess.run(["mount", "-t", "bpf", "bpf", str(mount)], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no bpf file system can be mounted here: {mounted.stderr.strip()}")
+    yield mount / "apidae"
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_calls_while_no_sensor_runs_are_counted_by_the_next(
+    product: Product, address: CollectorAddress, workloads: Workloads, pins: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sensor.toml").write_text(f'handover_seconds = 60\npin_dir = "{pins}"\n')
+    port = workloads.start_python("app_grpc.py")("grpc")
+    configured = ("--config", str(tmp_path / "sensor.toml"))
+    before = product.start_sensor(address, *configured)
+    inventory = product.open_inventory(address)
+    channel = Channel(port)
+    with Traffic(lambda number: channel.call(1, put=number % 7 == 0)) as traffic:
+        time.sleep(2)
+        assert before.stop() == 0, before.log_tail()
+        left = sorted(path.name for path in pins.rglob("*") if path.is_file())
+        assert {"ingress", "egress", "link_ingress", "link_egress", "state", "frames"} <= set(left)
+        time.sleep(1)
+        after = product.start_sensor(address, *configured)
+        assert not pins.exists()
+        time.sleep(2)
+    channel.close()
+    log = after.log_path.read_text()
+    assert after.stop() == 0
+    assert "capture goes on where the sensor before stopped" in log and "nothing was captured" not in log
+    assert collect(inventory, [port], traffic.sent) == traffic.sent
+    assert pins.exists()
+    removed = subprocess.run(
+        [APIDAE, "detach", "--pin-dir", str(pins)], capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(removed) == {"removed": len(left)}
+    assert not pins.exists()
 
 
 def test_calls_across_a_restart_are_all_counted_at_their_paths(
