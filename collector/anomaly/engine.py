@@ -16,6 +16,7 @@ from collector.anomaly.abuse.engine import AbuseEngine
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
+from collector.anomaly.distinct import list_distinct
 from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.slots import Slots
@@ -109,7 +110,7 @@ class Engine:
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
                 for window, rows in _add(watch, start, length, slots, calls, placed.novel):
-                    signals += self._judge(watch, window, np.unique(slots[rows]))
+                    signals += self._judge(watch, window, list_distinct(slots[rows]))
         loss_ratio = self.loss.ratio(self.watermark)
         signals += self.abuse.take(batch, chosen, placed, self.roster, time=newest, loss_ratio=loss_ratio)
         self.used_calls += int(calls[used].sum())
@@ -271,7 +272,7 @@ def _add(
         return
     watch.windows.begin(int(np.min(windows[fits])))
     rows = np.flatnonzero(fits & watch.windows.accept(windows))
-    for window in np.unique(windows[rows]).tolist():
+    for window in list_distinct(windows[rows]).tolist():
         chosen = rows[windows[rows] == window]
         watch.windows.add(window, slots[chosen], calls[chosen], novel[chosen])
         yield window, chosen

@@ -8,6 +8,7 @@ new objects stays visible.
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.slots import Slots, grow
 
 BITS = 512
@@ -36,13 +37,13 @@ class NoveltyBitmap:
         if not len(slots):
             return result
         place = slots * BITS + (hashes % np.uint64(BITS)).astype(np.int64)
-        distinct, first = np.unique(place, return_index=True)
+        distinct, first, _ = find_distinct(place)
         word, bit = distinct // 64, np.uint64(1) << (distinct % 64).astype(np.uint64)
         is_new = (self._words[word] & bit) == 0
         np.bitwise_or.at(self._words, word[is_new], bit[is_new])
         result[first[is_new]] = 1
         if self._is_renewed:
-            self.forget(self.list_full(np.unique(slots)))
+            self.forget(self.list_full(list_distinct(slots)))
         return result
 
     def count_bits(self, slots: Slots) -> NDArray[np.int64]:

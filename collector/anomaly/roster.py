@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text, identify_consumers, name_consumer
 from collector.anomaly.detectors.contract import State
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import Slots, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
 from collector.anomaly.touched import TouchedObjects
@@ -139,7 +140,7 @@ class Roster:
 
     def _join_routes(self, names: list[SubjectName], route: NDArray[np.uint32], endpoint: Slots) -> None:
         """An endpoint that covers several routes names them all in its signals."""
-        for index, row in zip(*np.unique(route, return_index=True), strict=True):
+        for index, row in zip(*find_distinct(route)[:2], strict=True):
             slot = int(endpoint[row])
             known, own = self.endpoints.name(slot), names[int(index)].route_ids[0]
             if own not in known.route_ids and len(known.route_ids) < _ROUTES_MAX:
@@ -190,7 +191,7 @@ def _touch(
     """Slot of each row (-1 where `has` is false) and evicted slots; `name(row)` names a new one."""
     slots = np.full(len(keys), -1, np.int64)
     rows = np.flatnonzero(has)
-    distinct, first, inverse = np.unique(keys[rows], return_index=True, return_inverse=True)
+    distinct, first, inverse = find_distinct(keys[rows])
     found, evicted = subjects.touch(distinct, time, lambda index: name(int(rows[first[index]])))
     slots[rows] = found[inverse]
     return slots, evicted

@@ -11,6 +11,7 @@ moves.
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.novelty import BITS, NoveltyBitmap
 from collector.anomaly.slots import Slots, grow
 
@@ -49,7 +50,7 @@ class TouchedObjects:
             own = slots[narrow]
             weight = 1 / np.maximum(1 - self._narrow.count_bits(own) / BITS, _LEAST_SHARE)
             result[narrow] = self._narrow.count_novel(own, hashes[narrow]) * weight
-            for slot in self._narrow.list_full(np.unique(own)).tolist():
+            for slot in self._narrow.list_full(list_distinct(own)).tolist():
                 self._narrow.forget(np.array([slot]))
                 self._widen(slot)
         rows = np.flatnonzero(wide)
@@ -95,7 +96,7 @@ class TouchedObjects:
     def _count_wide(self, wide: Slots, hashes: U64) -> F64:
         result = np.zeros(len(wide))
         place = wide * WIDE_BITS + (hashes % np.uint64(WIDE_BITS)).astype(np.int64)
-        distinct, first = np.unique(place, return_index=True)
+        distinct, first, _ = find_distinct(place)
         word, bit = distinct // 64, np.uint64(1) << (distinct % 64).astype(np.uint64)
         is_in_younger = (self._words[0, word] & bit) != 0
         is_new = ~is_in_younger & ((self._words[1, word] & bit) == 0)
@@ -105,7 +106,7 @@ class TouchedObjects:
         entered = ~is_in_younger
         np.bitwise_or.at(self._words[0], word[entered], bit[entered])
         np.add.at(self._counts[0], own[entered], 1)
-        for index in np.unique(own[self._counts[0, own] >= WIDE_BITS * _GENERATION_FILL]).tolist():
+        for index in list_distinct(own[self._counts[0, own] >= WIDE_BITS * _GENERATION_FILL]).tolist():
             words = self._words.reshape(2, -1, _WORDS)
             words[1, index], words[0, index] = words[0, index], 0
             self._counts[1, index], self._counts[0, index] = self._counts[0, index], 0

@@ -107,8 +107,8 @@ def write_batch(time: int, count: int, step: int, sequence: int, principal: int 
         "hop": 1,
     }
     for field in data_pb2.Rows.DESCRIPTOR.fields:
-        is_element = field.name in _CSR_ELEMENTS or field.name in _OPTIONAL
-        if not is_element:
+        is_left_out = field.name in _CSR_ELEMENTS or field.name in _OPTIONAL or field.number >= _RARE_FROM
+        if not is_left_out:
             getattr(batch.rows, field.name).append(values.get(field.name, 0))
     return batch.SerializeToString()
 
@@ -119,8 +119,6 @@ _CSR_ELEMENTS = {
     "response_size_bucket",
     "response_size_count",
     "objects_hash",
-    "data_kind",
-    "data_count",
-    "payloads_hash",
 }
 _OPTIONAL = {"records_returned", "records_basis", "sampled_of"}
+_RARE_FROM = 50  # Fields from this number on are left out where they would hold nothing but zeros.

@@ -20,6 +20,7 @@ from collector.anomaly.abuse.events import U64, Bools, Events
 from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, mix
@@ -107,7 +108,7 @@ class GuessDetector:
     def _place(self, events: Events, tried: Bools, key: U64, roster: Roster, time: int) -> Slots:
         """Slot of the address and endpoint of each row that tried; -1 of the others."""
         rows = np.flatnonzero(tried)
-        distinct, first, inverse = np.unique(key[rows], return_index=True, return_inverse=True)
+        distinct, first, inverse = find_distinct(key[rows])
 
         def name(index: int) -> SubjectName:
             row = int(rows[first[index]])

@@ -16,6 +16,7 @@ from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
 from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
 from collector.anomaly.detectors.contract import State
+from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
 from collector.anomaly.subjects import Subjects
@@ -48,7 +49,7 @@ class InjectionDetector:
         if not len(rows):
             return []
         keys = roster.consumers.table.keys[events.consumer[rows]]
-        distinct, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        distinct, first, inverse = find_distinct(keys)
         found, evicted = self._senders.touch(
             distinct, time, lambda index: roster.consumers.name(int(events.consumer[rows[first[index]]]))
         )
@@ -104,7 +105,7 @@ class InjectionDetector:
         for row in row_of.tolist():
             self._remember(slot, batch.payloads.values[offsets[row] : offsets[row + 1]], time)
         recent = self._payloads[self._is_recent(slot, time), slot]
-        count = len(np.unique(recent & ~_LOW_MASK))
+        count = len(list_distinct(recent & ~_LOW_MASK))
         evidence = max(read_evidence(payload) for payload in recent.tolist())
         told_count, told_confirmed = (int(value) for value in self._told[:, slot])
         limit = max(PAYLOADS_MIN, int(self._allowed[slot]) + 1)

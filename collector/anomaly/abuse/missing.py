@@ -13,6 +13,7 @@ from collector.anomaly.abuse.events import Events
 from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.subjects import SubjectName, Subjects
@@ -41,7 +42,7 @@ class MissingDetector:
         rows = np.flatnonzero(np.isin(events.status, _MISSES) & (events.address != 0))
         if not len(rows):
             return []
-        distinct, first, inverse = np.unique(events.address[rows], return_index=True, return_inverse=True)
+        distinct, first, inverse = find_distinct(events.address[rows])
 
         def name(index: int) -> SubjectName:
             row = int(rows[first[index]])

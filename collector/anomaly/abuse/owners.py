@@ -19,6 +19,7 @@ from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, SlotTable, grow, mix
@@ -121,10 +122,10 @@ class OwnerDetector:
         within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
         hashes = events.batch.objects.values[np.repeat(offsets[own], length) + within]
         key = mix(roster.endpoints.table.keys[events.endpoint[row]], hashes)
-        _, first = np.unique(mix(roster.consumers.table.keys[events.consumer[row]], key), return_index=True)
+        _, first, _ = find_distinct(mix(roster.consumers.table.keys[events.consumer[row]], key))
         first.sort()
         row, key = row[first], key[first]
-        distinct, inverse = np.unique(key, return_inverse=True)
+        distinct, _, inverse = find_distinct(key)
         if len(distinct) > OBJECTS_MAX:
             return row[:0], row[:0]
         found, _, emptied = self._objects.touch(distinct, time)
@@ -139,7 +140,7 @@ class OwnerDetector:
         for sums, weight in ((self._endpoint_reads, None), (self._endpoint_strangers, is_stranger.astype(np.float64))):
             sums.grow(roster.endpoints.table.capacity)
             sums.forget(placed.evicted_endpoints)
-            distinct, inverse = np.unique(endpoints, return_inverse=True)
+            distinct, _, inverse = find_distinct(endpoints)
             sums.add(distinct, np.bincount(inverse, weight, len(distinct)).astype(np.float64), time)
         strangers, reads = (
             self._endpoint_strangers.read(endpoints, time)[0],

@@ -9,6 +9,7 @@ from collector.anomaly.abuse.ceiling import Ceiling, Excess
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Bools
 from collector.anomaly.detectors.contract import F64
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import SubjectName
 
@@ -16,7 +17,7 @@ from collector.anomaly.subjects import SubjectName
 def sum_by_slot(slots: Slots, amounts: F64) -> tuple[Slots, F64]:
     """Distinct slots (those of -1 left out) and the sum of each one's amounts, 0 too."""
     known = slots >= 0
-    distinct, inverse = np.unique(slots[known], return_inverse=True)
+    distinct, _, inverse = find_distinct(slots[known])
     return distinct, np.bincount(inverse, amounts[known], len(distinct)).astype(np.float64)
 
 
