@@ -2,7 +2,8 @@
 
 EDGE: files. Debian's `modsecurity-crs` puts them into /usr/share/modsecurity-crs/rules. Taken are the rules over
 arguments of paranoia levels 1 and 2 that stand alone (no chain), but for those that took ordinary queries for attacks
-(`_LOOSE`: measured, or known from the levels' own notes to look at characters only), and the list of files of a system.
+(`_LOOSE`: measured, or known from the levels' own notes to look at characters only), and those that look for phrases
+of a list: files of a system, shells, classes of Java, functions and variables of PHP.
 Where the package is not installed there are none, and the sensor's own rules stand alone.
 """
 
@@ -36,7 +37,14 @@ _CLASSES: Final = {
     "944": AttackClass.RCE,
 }
 _LOG4SHELL: Final = frozenset({"944150", "944151", "944152"})
-_FILES_RULE: Final = "930120"
+# Rules that look for any of a list of phrases: by id, the file of the list and the class.
+_PHRASES: Final = {
+    "930120": ("lfi-os-files.data", AttackClass.TRAVERSAL),
+    "932160": ("unix-shell.data", AttackClass.RCE),
+    "933130": ("php-variables.data", AttackClass.RCE),
+    "933150": ("php-function-names-933150.data", AttackClass.RCE),
+    "944130": ("java-classes.data", AttackClass.RCE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,13 @@ def load_core_rules(directory: Path = RULES_DIRECTORY) -> tuple[Rule, ...]:
     try:
         for path in sorted(directory.glob("REQUEST-9[34]*.conf")):
             rules += _read_rules(path.read_text("utf-8").replace("\\\n", ""))
-        files = (directory / "lfi-os-files.data").read_text("utf-8")
+        for name, (file, kind) in _PHRASES.items():
+            lines = (line.strip() for line in (directory / file).read_text("utf-8").splitlines())
+            phrases = "|".join(re.escape(line) for line in lines if line and not line.startswith("#"))
+            rules.append(Rule(name, kind, phrases, is_sure=True))
     except OSError:
-        return tuple(rules)
-    names = [re.escape(line.strip()) for line in files.splitlines() if line.strip() and not line.startswith("#")]
-    return (*rules, Rule(_FILES_RULE, AttackClass.TRAVERSAL, "|".join(names), is_sure=True))
+        pass
+    return tuple(rules)
 
 
 def _read_rules(text: str) -> list[Rule]:
