@@ -28,6 +28,8 @@ from sensor.succession import Claim, Estate, Heirs
 from sensor.tls.capture import RING_BYTES, TlsCapture
 from sensor.tls.unread import UnreadProcesses
 
+TLS_CACHE_NAME: Final = "tls"
+
 logger = logging.getLogger(__name__)
 
 CONTINUED: Final = "capture goes on where the sensor before stopped"
@@ -63,7 +65,8 @@ def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture, unread: 
                 calls_per_second=settings.heads_per_second,
                 calls_burst=settings.heads_burst_count,
             ),
-            settings.cache_dir or settings.state_dir,
+            # A cache keeps one image: each kernel side has its own.
+            (settings.cache_dir or settings.state_dir) / TLS_CACHE_NAME,
         )
     except LoadError as error:
         logger.warning("TLS is not read: %s", error)

@@ -31,6 +31,7 @@ from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.bench_cases.capturing.watchers import run_product
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
+from sensor.attach import TLS_CACHE_NAME
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgramSettings, close_probes, load_tls
 from sensor.tls.capture import RING_BYTES
@@ -98,7 +99,8 @@ class Probes:
         path = found[1]
         sites = find_classic(path) if is_classic else [(one.offset, one.program) for one in Finder().find(path).sites]
         self._program = load_tls(
-            TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6), CACHE_DIRECTORY
+            TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
+            CACHE_DIRECTORY / TLS_CACHE_NAME,
         )
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
