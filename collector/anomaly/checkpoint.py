@@ -17,7 +17,7 @@ from collector.anomaly.engine import Engine
 from collector.ingest.reader import write_durably
 from collector.ingest.segment import Position
 
-VERSION = 7
+VERSION = 8
 
 
 class CheckpointError(Exception):
