@@ -23,7 +23,7 @@ outputs:
   - eve-log: {{enabled: yes, filetype: regular, filename: eve.json, types: [http, {{stats: {{threads: no}}}}]}}
 af-packet:
   - {{interface: lo, threads: 1, cluster-id: 99, cluster-type: cluster_flow, defrag: no, use-mmap: yes, tpacket-v3: yes,
-      ring-size: 200000, block-size: 1048576, checksum-checks: no}}
+      ring-size: 20000, block-size: 1048576, checksum-checks: no}}
 app-layer: {{protocols: {{http: {{enabled: yes}}}}}}
 stream: {{memcap: 256mb, checksum-validation: no, midstream: true, async-oneside: false,
           reassembly: {{memcap: 512mb, depth: 0}}}}
