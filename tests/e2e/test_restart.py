@@ -16,6 +16,7 @@ import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
+from tests.e2e.application import find_or_skip
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until, wait_until_still
@@ -26,6 +27,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 PAUSE_SECONDS = 0.01
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
+H2LOAD_CALLS, H2LOAD_PER_SECOND = 1_009, 20  # Each of two connections.
 
 
 class Traffic:
@@ -52,6 +54,15 @@ class Traffic:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         self._thread.join()
+
+
+def start_h2load(port: int) -> tuple["subprocess.Popen[str]", Calls]:
+    """Two connections of HTTP/2 that last for half a minute, and the calls that come of them."""
+    h2load = find_or_skip("h2load", "nghttp2-client")
+    command = [h2load, "-n", str(H2LOAD_CALLS), "-c", "2", "-m", "4", "--rps", str(H2LOAD_PER_SECOND)]
+    command.append(f"http://{ADDRESS}:{port}/orders/17")
+    load = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return load, Counter({("GET", "/orders/{}", 200): H2LOAD_CALLS})
 
 
 class Plain:
@@ -150,6 +161,7 @@ def test_calls_across_a_restart_are_all_counted_at_their_paths(
     first = product.start_sensor(address)
     inventory = product.open_inventory(address)
     channel, plain = Channel(port), Plain(nginx.port)
+    load, counted = start_h2load(nginx.port)
     try:
         with Traffic(lambda number: channel.call(1, put=number % 7 == 0, fail=number % 11 == 0), plain.call) as traffic:
             time.sleep(2)
@@ -160,9 +172,14 @@ def test_calls_across_a_restart_are_all_counted_at_their_paths(
             time.sleep(2)
         plain.close()
         channel.close()
+        said, _ = load.communicate(timeout=60)
+        assert f"{H2LOAD_CALLS} done" in said and f"{H2LOAD_CALLS} 2xx" in said, said
         assert after.stop() == 0, after.log_tail()
         assert "capture goes on where the sensor before stopped" in after.log_path.read_text(), after.log_tail()
         assert "nothing was captured" not in after.log_path.read_text()
-        assert collect(inventory, [port, nginx.port], traffic.sent) == traffic.sent
+        sent = traffic.sent + counted
+        assert collect(inventory, [port, nginx.port], sent) == sent
     finally:
+        load.kill()
+        load.wait()
         nginx.stop()
