@@ -2,7 +2,6 @@
 is left in the kernel. `scripts/bench harm` is the long form, with latencies.
 """
 
-import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ from scripts.bench_cases.harming.disturber import Disturber, wait_for_rcu
 from scripts.live.kernel_objects import list_left
 from tests.e2e.application import Server, Servers
 from tests.e2e.attachments import find_bpftool
-from tests.e2e.certificates import make_certificate
 from tests.e2e.conftest import Product
 from tests.e2e.wire import RawClient
 
@@ -26,9 +24,6 @@ QUIET_SECONDS = 3.0
 # Until a sensor was attached and killed, at least so long, at most the other.
 DISTURBED_SECONDS = (15.0, 60.0)
 PACE_SECONDS = 0.002
-TLS_KINDS = ("nginx", "python", "asyncio", "node", "apache", "go")
-TLS_SECONDS = 60.0
-CALLS_MIN = 500
 
 
 @dataclass(slots=True)
@@ -36,7 +31,6 @@ class Load:
     """Clients that call one after the other until told to stop; a call that differs from the first fails."""
 
     server: Server
-    tls: ssl.SSLContext | None = None
     calls: int = 0
     failures: list[str] = field(default_factory=list)
     is_over: bool = False
@@ -46,7 +40,7 @@ class Load:
         number = 0
         while not self.is_over:
             try:
-                with RawClient(self.server.address, self.server.port, tls=self.tls) as client:
+                with RawClient(self.server.address, self.server.port) as client:
                     for _ in range(100):
                         number += 1
                         call = client.call("GET", f"/orders/{number}")
@@ -88,41 +82,4 @@ def test_a_sensor_that_comes_and_goes_harms_nobody(product: Product, load: Load,
     assert load.failures == quiet_failures == []
     wait_for_rcu()
     assert disturber.held
-    assert list_left(bpftool, disturber.held) == frozenset()
-
-
-def test_probes_that_come_and_go_harm_nobody(
-    product: Product, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The same over TLS, of programs with each kind of library, while its probes come and go."""
-    certificate = make_certificate(tmp_path_factory.mktemp("certificate"), "server", "IP:127.0.0.1")
-    context = ssl.create_default_context(cafile=str(certificate.authority))
-    running = Servers(tmp_path_factory.mktemp("servers"), certificate)
-    config = tmp_path / "sensor.toml"
-    config.write_text("is_reading_tls = true\ntls_min_age_seconds = 0\n")
-    bpftool = find_bpftool()
-    _, address = product.start_collector()
-    loads: dict[str, Load] = {}
-    threads: list[threading.Thread] = []
-    try:
-        for kind in TLS_KINDS:
-            loads[kind] = Load(running.start(kind, "127.0.0.1"), context)
-            threads.append(threading.Thread(target=loads[kind].run))
-            threads[-1].start()
-        with Disturber(address, tmp_path, 7, "--config", str(config)) as disturber:
-            began = time.monotonic()
-            while time.monotonic() < began + TLS_SECONDS:
-                time.sleep(0.1)
-    finally:
-        for load in loads.values():
-            load.is_over = True
-        for thread in threads:
-            thread.join()
-        running.stop()
-    print({kind: load.calls for kind, load in loads.items()}, dict(disturber.actions), disturber.failures)
-    assert disturber.failures == []
-    assert disturber.actions["attached"] and disturber.actions["killed"], disturber.actions
-    assert {kind: load.failures for kind, load in loads.items()} == {kind: [] for kind in TLS_KINDS}
-    assert all(load.calls > CALLS_MIN for load in loads.values())
-    wait_for_rcu()
     assert list_left(bpftool, disturber.held) == frozenset()
