@@ -250,7 +250,9 @@ def test_objects_requests_and_pages(seen: Seen) -> None:
     assert (one["records_returned"], one["data_classes"]) == (SAMPLES, ["financial"])
     assert [(found["kind"], found["side"]) for found in login["data"]] == [("password", "request")]
     assert login["requests_read"] == SAMPLES
-    assert seen.bodies["GET /help"] is None
+    page = seen.bodies["GET /help"]
+    assert [(found["kind"], found["side"]) for found in page["data"]] == [("email", "response")]
+    assert page["records_returned"] == 0  # A page is read, and has no records.
 
 
 def test_bodies_of_http2(seen: Seen) -> None:
