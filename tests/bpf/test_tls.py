@@ -1,0 +1,119 @@
+"""Calls over TLS of libraries that no server of the end-to-end tests has alone: probes and reader in this process, real
+programs around them, and each call found once.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from scripts.live.program import Program
+from sensor.calls import Exchange, Role
+from sensor.kernel.ring import Ring
+from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.protocols.http2_heads import StreamRequest
+from sensor.streams.exchange import StreamExchange
+from sensor.tls.finder import Finder
+from sensor.tls.reader import TlsReader
+from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip
+from tests.e2e.certificates import Certificate, make_certificate
+
+pytestmark = pytest.mark.kernel
+
+ADDRESS = "127.0.0.1"
+RING_BYTES = 1 << 22
+SERVICE = "/shop.v1.Orders"
+GRPC = {"Get": 13, "Fail": 10}
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[TlsProgram]:
+    if os.geteuid() != 0:
+        pytest.skip("attaching needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), Path(".run/cache/tls"))
+    program.attach()
+    yield program
+    program.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", "IP:127.0.0.1")
+
+
+class Watch:
+    """Probes in one file, and what was read meanwhile."""
+
+    def __init__(self, program: TlsProgram, path: Path) -> None:
+        sites = Finder().find(str(path)).sites
+        assert sites, path
+        self._ring = Ring(program.maps["events"], RING_BYTES)
+        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+        self._probes = program.open_probes(str(path), [(site.offset, site.program) for site in sites])
+        self._told: list[Exchange | StreamExchange] = []
+
+    def read(self) -> None:
+        """What has come."""
+        self._told += self._reader.take(self._ring.read(1 << 20))
+
+    def stop(self) -> list[Exchange | StreamExchange]:
+        """All calls."""
+        time.sleep(0.5)
+        close_probes(self._probes)
+        self.read()
+        self._ring.close()
+        return self._told
+
+
+def test_gnutls(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
+    library = Path("/usr/lib/x86_64-linux-gnu/libgnutls.so.30").resolve()
+    servers = Servers(tmp_path, certificate)
+    server = servers.start("gnutls", ADDRESS)
+    watch = Watch(program, library)
+    try:
+        command = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
+        command += ["--write-out", "%{http_code}\n", "--output", "/dev/null"]
+        command.append(f"https://{ADDRESS}:{server.port}/orders/[1001-1023]")
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == ["200"] * 23
+    finally:
+        told = watch.stop()
+        servers.stop()
+    calls = [one for one in told if isinstance(one, Exchange) and one.local_port == server.port]
+    assert Counter((one.role, one.status_code) for one in calls if one.calls) == {(Role.SERVER, 200): 23}
+    assert {one.local_address for one in calls} == {ADDRESS}
+
+
+def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
+    """The package's own copy of BoringSSL, without symbols, in the server and in the client."""
+    extension = next(Path(grpc.__file__).resolve().parent.glob("_cython/cygrpc*.so"))
+    command = [sys.executable, str(HERE / "app_grpc.py"), ADDRESS, str(certificate.certificate), str(certificate.key)]
+    server = Program("grpc", command, tmp_path / "server.log")
+    try:
+        port = int(server.wait_for("ready", READY_SECONDS)["port"])
+        watch = Watch(program, extension)
+        credentials = grpc.ssl_channel_credentials(certificate.authority.read_bytes())
+        for name, count in GRPC.items():
+            with grpc.secure_channel(f"{ADDRESS}:{port}", credentials) as channel:
+                call = channel.unary_unary(f"{SERVICE}/{name}")
+                for number in range(count):
+                    try:
+                        call(b"order %d" % number, timeout=30)
+                    except grpc.RpcError as error:
+                        assert error.code() is grpc.StatusCode.NOT_FOUND
+        told = watch.stop()
+    finally:
+        server.stop()
+    calls: Counter[tuple[Role, int, str]] = Counter()
+    for one in told:
+        if isinstance(one, StreamExchange) and isinstance(one.call.request, StreamRequest):
+            path = one.call.request.head.path
+            calls[one.exchange.role, one.exchange.local_port, path] += one.exchange.calls
+    assert calls == {(Role.SERVER, port, f"{SERVICE}/{name}"): count for name, count in GRPC.items()}
