@@ -18,7 +18,6 @@ from sensor.enforce.limits import EnforceLimits, find_reason
 from sensor.enforce.report import BlockStatus, EnforcementReport
 from sensor.enforce.reset import Connection
 from sensor.enforce.tables import (
-    COUNTED,
     NAMES,
     Held,
     Server,
@@ -209,19 +208,22 @@ class Enforcer:
         """The difference to the kernel's tables; whether there was any. Raises OSError."""
         assert self._kernel is not None
         is_changed = False
-        for name in NAMES:
-            before = self._tables[name]
-            changed = {key: value for key, value in wanted[name].items() if before.get(key) != value}
-            if changed:
-                self._kernel.update(name, changed)
-                is_changed = True
+        # What goes first: a lift never waits for room, and makes it.
         for name in reversed(NAMES):
             gone = self._tables[name].keys() - wanted[name].keys()
             if gone:
                 self._kernel.delete(name, gone)
+                self._tables[name] = {key: value for key, value in self._tables[name].items() if key not in gone}
                 is_changed = True
-        self._tables = wanted
-        assert COUNTED in wanted
+        for name in NAMES:
+            before = self._tables[name]
+            changed = {key: value for key, value in wanted[name].items() if before.get(key) != value}
+            if changed:
+                # Until they are written they count as there with another value: to be written, or deleted, again.
+                self._tables[name] = {**before, **dict.fromkeys(changed, b"")}
+                self._kernel.update(name, changed)
+                self._tables[name] = dict(wanted[name])
+                is_changed = True
         return is_changed
 
     # What user space sees
