@@ -5,7 +5,8 @@ two such tests meet; the other is everything else. The first half's output is pr
 are done. With `--images` the images are built after the shorter half, and the programs in them are run when no test
 runs any more, for a sensor of theirs sees all calls of this machine and is among what is attached.
 
-The last lines are each process's own closing line and one line that adds them up: `N passed, N failed, N skipped`.
+The last lines are each process's own closing line and one in pytest's form that adds them up:
+`== N passed, N failed, N skipped in S.SSs ==`.
 """
 
 import re
@@ -61,15 +62,16 @@ def find_closing(log: str) -> str:
     return found[-1] if found else ""
 
 
-def add_up(closings: Sequence[str]) -> str:
-    """`N passed, N failed, N skipped`; an error counts as failed, and so does a half without a closing line."""
+def add_up(closings: Sequence[str], seconds: float) -> str:
+    """One closing line of them all; an error counts as failed, and so does a half without a closing line."""
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for closing in closings:
         if not closing:
             counts["failed"] += 1
         for number, word in _COUNT.findall(closing):
             counts[_COUNTED_AS.get(word, word)] += int(number)
-    return ", ".join(f"{number} {word}" for word, number in counts.items())
+    words = ", ".join(f"{number} {word}" for word, number in counts.items())
+    return f"== {words} in {seconds:.2f}s =="
 
 
 def run_half(name: str, command: Sequence[str], out: IO[str] | None) -> Result:
@@ -122,7 +124,8 @@ def main(arguments: Sequence[str]) -> int:
     print()
     for result in results:
         print(f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip())
-    print(add_up([result.closing for result in results if result.name in HALVES]), flush=True)
+    halves = [result for result in results if result.name in HALVES]
+    print(add_up([half.closing for half in halves], max(half.seconds for half in halves)), flush=True)
     return 0 if is_passed(results) else 1
 
 

@@ -45,7 +45,7 @@ def test_every_test_is_in_one_of_them() -> None:
 )
 def test_closing_lines_add_up(log: str, closing: str, sum_: str) -> None:
     assert find_closing(log) == closing
-    assert add_up([closing]) == sum_
+    assert add_up([closing], 4.2) == f"== {sum_} in 4.20s =="
 
 
 def result(name: str, status: int, closing: str = "= 1 passed in 1s =") -> Result:
@@ -67,5 +67,5 @@ def test_a_half_gives_its_status_and_closing_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("scripts.halves.LOGS", tmp_path)
     program = "import sys; print('= 1 failed, 2 passed in 0.1s ='); sys.exit(1)"
     done = run_half("rest", [sys.executable, "-c", program], None)
-    assert (done.status, add_up([done.closing])) == (1, "2 passed, 1 failed, 0 skipped")
+    assert (done.status, add_up([done.closing], 0.1)) == (1, "== 2 passed, 1 failed, 0 skipped in 0.10s ==")
     assert "2 passed" in (tmp_path / "rest.log").read_text()
