@@ -130,9 +130,22 @@ static __always_inline int stop_segment(struct __sk_buff *skb, struct conn *c, u
   return STOP;
 }
 
+/* Is this end the server's? By the port; where that has just begun to listen and user space does not know it yet, by who asked. */
+static __always_inline int is_server_end(struct __sk_buff *skb, const struct conn *c, const struct packet *p, u32 direction) {
+  if (is_listened(c->local_port))
+    return 1;
+  if (c->kind == K_HTTP || (c->kind == K_ENCRYPTED && c->is_client_known))
+    return c->request_direction == INGRESS;
+  if (c->kind != K_NEW || direction != INGRESS || p->length < 8)
+    return 0;
+  u64 word = 0;
+  bpf_skb_load_bytes(skb, p->offset, &word, 8);
+  return is_known_method(word);
+}
+
 /* A segment with data of a connection that is accepted. */
 static __always_inline int judge(struct __sk_buff *skb, struct conn *c, const struct packet *p, u32 direction, const struct enforcement *e) {
-  if (!is_listened(c->local_port))
+  if (!is_server_end(skb, c, p, direction))
     return J_PASS; /* This node is the client. */
   u64 generation = V(e->generation);
   if (c->stop_generation != generation) {

@@ -188,6 +188,14 @@ def test_addresses_networks_and_the_never_block_list(server: Server, block: Bloc
     assert found == {"127.0.3.7": "reset", "127.0.4.9": "reset", "127.0.5.1": "ok", NEVER: "ok"}
 
 
+def test_a_server_that_has_just_begun_to_listen(capture: Capture, server: Server, block: Block_) -> None:
+    capture.set_listening([])
+    block(addresses=("127.0.3.7",), credentials=(STOLEN,))
+    assert call(server, PLAIN, source="127.0.3.7") == "reset"
+    assert call(server, head(f"X-Api-Key: {STOLEN}")) == "reset"
+    assert call(server, PLAIN) == "ok"
+
+
 def test_a_connection_that_is_open_is_stopped_too(server: Server, block: Block_) -> None:
     with socket.create_connection(("127.0.0.1", server.port), 3, source_address=("127.0.3.8", 0)) as client:
         client.sendall(PLAIN.encode())
