@@ -184,6 +184,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     # Of a WebSocket that ended; None where they could not be counted.
     request_messages: int | None = None
     response_messages: int | None = None
+    is_encrypted: bool = False  # What TLS carried, read in the process.
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"

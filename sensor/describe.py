@@ -243,7 +243,7 @@ class Describer:
         facts = self._read_bodies(exchange, call)
         if self._bodies is None or exchange.role is not Role.SERVER or not exchange.is_final:
             return facts
-        return self._bodies.read_head(facts, head, call.route_id, exchange.remote_address, exchange.time_unix_ns)
+        return self._bodies.read_head(facts, head, call.route_id, exchange)
 
     def _read_bodies(self, exchange: Exchange, call: BodyCall) -> BodyFacts | None:
         """What the bodies of a call tell, or those of others of its route."""

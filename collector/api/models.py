@@ -123,7 +123,7 @@ class BodiesModel(Model):
     data_classes: tuple[DataClass, ...]
     data: tuple[DataFoundModel, ...]
     heads_read: int = Field(description="Calls whose path, query and headers were read.")
-    encrypted_heads: int = Field(description="Of those, calls whose head says that TLS ended in front of the service.")
+    encrypted_heads: int = Field(description="Of those, over TLS at the service, or in front of it as a header says.")
 
 
 class WorkloadModel(Model):

@@ -114,7 +114,7 @@ _SIDES: Final = dict(enumerate(BodySide, 1))
 PLACE_SIZE: Final = 64
 # Places and kinds that name no data: the head was looked at, and what it said (proto CallFact).
 HEAD_READ: Final = 3 * PLACE_SIZE
-ENCRYPTED_IN_FRONT: Final = 6 * PLACE_SIZE + 1
+ENCRYPTED: Final = 6 * PLACE_SIZE + 1
 FROM_LOOPBACK: Final = 6 * PLACE_SIZE + 2
 # Rows of before 0.2: kinds below 32, of a response 32 more.
 _OLD_CODES: Final = 64
@@ -143,7 +143,7 @@ class Bodies:
     records_basis: RecordsBasis
     data: tuple[DataFound, ...]
     heads_read: int = 0  # Calls whose path, query and headers were.
-    encrypted_heads: int = 0  # Of those, that say TLS ended in front of the service.
+    encrypted_heads: int = 0  # Of those, over TLS at the service or in front of it.
     loopback_heads: int = 0  # Of those, from the host itself.
 
     @property
@@ -171,7 +171,7 @@ def read_bodies(row: Mapping[str, Any]) -> Bodies | None:
         records_basis=RecordsBasis.MEASURED if measured == returned else RecordsBasis.ESTIMATED,
         data=tuple(sorted(filter(None, found), key=lambda one: (-one.share, one.kind, one.side))),
         heads_read=heads,
-        encrypted_heads=found_calls.get(ENCRYPTED_IN_FRONT, 0),
+        encrypted_heads=found_calls.get(ENCRYPTED, 0),
         loopback_heads=found_calls.get(FROM_LOOPBACK, 0),
     )
 

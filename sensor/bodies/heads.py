@@ -47,7 +47,7 @@ _TLS_HEADERS: Final = {
 }
 
 
-def read_head(head: RequestHead, remote_address: str) -> set[int]:
+def read_head(head: RequestHead, remote_address: str, *, is_encrypted: bool = False) -> set[int]:
     """Codes of what the head holds (sensor.classify.sensitive.kinds), with HEAD_READ. Never raises. Cost: some 10 us a
     parameter; of sampled calls only."""
     return {
@@ -55,7 +55,7 @@ def read_head(head: RequestHead, remote_address: str) -> set[int]:
         *make_codes(DataPlace.PATH, _read_path(head.path)),
         *make_codes(DataPlace.QUERY, _read_query(head.query)),
         *make_codes(DataPlace.REQUEST_HEADER, _read_headers(head)),
-        *(DataPlace.CALL << PLACE_SHIFT | fact for fact in _find_facts(head, remote_address)),
+        *(DataPlace.CALL << PLACE_SHIFT | fact for fact in _find_facts(head, remote_address, is_encrypted)),
     }
 
 
@@ -103,9 +103,9 @@ def _drop_technical(kinds: Iterable[DataKind]) -> set[DataKind]:
     return {kind for kind in kinds if DATA_CLASSES[kind] is not DataClass.TECHNICAL}
 
 
-def _find_facts(head: RequestHead, remote_address: str) -> Iterable[CallFact]:
-    if any(_says_tls(header.name, header.value.lower()) for header in head.headers[:HEADERS_MAX]):
-        yield CallFact.ENCRYPTED_IN_FRONT
+def _find_facts(head: RequestHead, remote_address: str, is_encrypted: bool) -> Iterable[CallFact]:
+    if is_encrypted or any(_says_tls(header.name, header.value.lower()) for header in head.headers[:HEADERS_MAX]):
+        yield CallFact.ENCRYPTED
     try:
         if ip_address(remote_address.partition("%")[0]).is_loopback:
             yield CallFact.LOOPBACK

@@ -17,7 +17,7 @@ from sensor.bodies.heads import read_head
 from sensor.bodies.protobuf import read_protobuf
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Binary
-from sensor.calls import BodyFacts, BodyFlag, RawBodies
+from sensor.calls import BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.document import find_sensitive
 from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
@@ -144,12 +144,12 @@ class BodyReader:
         return BodyFacts(estimate.count(response_bytes), (), BodyFlag.ESTIMATED)
 
     def read_head(
-        self, facts: BodyFacts | None, head: RequestHead, route_id: int, remote_address: str, time_ns: int
+        self, facts: BodyFacts | None, head: RequestHead, route_id: int, exchange: Exchange
     ) -> BodyFacts | None:
         """The facts of a call with what its path, query and headers hold, where those are due."""
-        if not self._heads.is_due(route_id, 0, "", 0, time_ns):
+        if not self._heads.is_due(route_id, 0, "", 0, exchange.time_unix_ns):
             return facts
-        codes = read_head(head, remote_address)
+        codes = read_head(head, exchange.remote_address, is_encrypted=exchange.is_encrypted)
         if facts is None:
             return BodyFacts(0, tuple(sorted(codes)), BodyFlag.HEAD_READ)
         return BodyFacts(facts.records, tuple(sorted(codes.union(facts.data))), facts.flags | BodyFlag.HEAD_READ)

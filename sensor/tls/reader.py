@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from msgspec.structs import replace
+
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, unpack_event
 from sensor.exchange import name_address
@@ -95,7 +97,14 @@ class TlsReader:
             self.bound[way] += bool(event.bound & way)
 
     def _tell(self, told: Told) -> Told:
-        return [one for one in told if self._is_told(one.exchange if isinstance(one, StreamExchange) else one)]
+        out: Told = []
+        for one in told:
+            if isinstance(one, StreamExchange):
+                if self._is_told(one.exchange):
+                    out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))
+            elif self._is_told(one):
+                out.append(replace(one, is_encrypted=True))
+        return out
 
     def _is_told(self, exchange: Exchange) -> bool:
         if exchange.role is Role.CLIENT:

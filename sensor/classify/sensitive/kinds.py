@@ -99,7 +99,7 @@ class DataPlace(IntEnum):
 class CallFact(IntEnum):
     """What the head of a call says besides; numbers of the wire (apidae.v1.CallFact)."""
 
-    ENCRYPTED_IN_FRONT = 1  # TLS ended in front of the service.
+    ENCRYPTED = 1  # Over TLS, which ended here or in front of the service.
     LOOPBACK = 2  # The client is this host itself.
 
 

@@ -60,6 +60,7 @@ def test_a_call_of_a_server() -> None:
     assert isinstance(call, Exchange)
     assert (call.role, call.connection, call.local_port, call.status_code) == (Role.SERVER, 9, 443, 200)
     assert (call.request_bytes, call.response_bytes) == (len(REQUEST), len(RESPONSE))
+    assert call.is_encrypted
     port = reader.read_port(3, 443)
     assert port is not None
     assert (port.calls, port.connections, port.libraries) == (1, 1, {"OpenSSL"})

@@ -190,7 +190,7 @@ class DataPlace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 class CallFact(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CALL_FACT_UNSPECIFIED: _ClassVar[CallFact]
-    CALL_FACT_ENCRYPTED_IN_FRONT: _ClassVar[CallFact]
+    CALL_FACT_ENCRYPTED: _ClassVar[CallFact]
     CALL_FACT_LOOPBACK: _ClassVar[CallFact]
 
 class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
@@ -364,7 +364,7 @@ DATA_PLACE_QUERY: DataPlace
 DATA_PLACE_REQUEST_HEADER: DataPlace
 DATA_PLACE_CALL: DataPlace
 CALL_FACT_UNSPECIFIED: CallFact
-CALL_FACT_ENCRYPTED_IN_FRONT: CallFact
+CALL_FACT_ENCRYPTED: CallFact
 CALL_FACT_LOOPBACK: CallFact
 ATTACK_CLASS_UNSPECIFIED: AttackClass
 ATTACK_CLASS_SQLI: AttackClass
