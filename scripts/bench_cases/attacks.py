@@ -1,0 +1,68 @@
+"""What holding a request against the attack rules costs, without a kernel: a head in, the payload that is told out.
+
+    scripts/bench attacks [--rounds 5] [--requests 2000]
+
+`plain` has nothing that a payload is made of; `text` has a query of a given length that people would type; `payload`
+one of SQL. No two texts are equal. Process time a request, the best of the rounds.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+
+from sensor.attacks.account import AttackAccount
+from sensor.attacks.evidence import Answer
+from sensor.attacks.open import open_attacks
+from sensor.attacks.reader import AttackedRequest, AttackReader
+from sensor.keyed import KeyedHash
+
+_HEAD = b"GET / HTTP/1.1\r\nHost: shop\r\nUser-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n"
+_ANSWER = Answer(route_id=1, status_code=200, response_bytes=400, duration_ns=1_000_000, is_final=True)
+_WORDS = "the%20left%20door%2C%20please!%20"
+
+
+def make_request(path: str, query: str) -> AttackedRequest:
+    """A GET with ordinary headers."""
+    return AttackedRequest(
+        consumer=1, path=path, query=query, head=_HEAD, headers=(), content_type="", time_ns=0, answer=_ANSWER
+    )
+
+
+def make_requests(case: str, length: int, count: int) -> list[AttackedRequest]:
+    """As many different ones; `length` is the query's, in characters."""
+    if case == "plain":
+        return [make_request(f"/api/v1/orders/{i}", "") for i in range(count)]
+    if case == "payload":
+        return [make_request("/api/v1/orders", f"id={i}'%20OR%201=1--%20") for i in range(count)]
+    text = (_WORDS * (length // len(_WORDS) + 1))[: length - 9]
+    return [make_request("/api/v1/orders", f"q={i:06}%20{text}") for i in range(count)]
+
+
+def measure(reader: AttackReader, requests: Sequence[AttackedRequest], rounds: int) -> tuple[float, int]:
+    """(Microseconds a request, payloads told of all)."""
+    best, told = float("inf"), 0
+    for _ in range(rounds):
+        began = time.process_time_ns()
+        told = sum(reader.read(request) > 0 for request in requests)
+        best = min(best, (time.process_time_ns() - began) / len(requests) / 1_000)
+    return best, told
+
+
+def main() -> None:
+    """One JSON line a case."""
+    parser = argparse.ArgumentParser(prog="scripts/bench attacks", description="What the attack rules cost.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=2_000)
+    arguments = parser.parse_args()
+    reader = open_attacks(KeyedHash(1, bytes(16)), bytes_per_second=1 << 60, account=AttackAccount())
+    assert reader is not None
+    for case, length in (("plain", 0), ("text", 50), ("text", 200), ("text", 1_000), ("payload", 0)):
+        requests = make_requests(case, length, arguments.requests)
+        microseconds, told = measure(reader, requests, arguments.rounds)
+        line = {"scenario": case, "query_characters": len(requests[0].query), "us_a_request": round(microseconds, 1)}
+        print(json.dumps({**line, "payloads": told, "requests": len(requests)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
