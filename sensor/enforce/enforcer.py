@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 # The kernel goes on for so long after a sensor that hangs or is stopped.
 ALIVE_SECONDS: Final = 5.0
 LEARNED_LIMIT: Final = 64
+LOGGED_MAX: Final = 20  # Blocks of one change that are named in the log.
 _NO_KEY: Final = bytes(16)
 _MS_NS: Final = 1_000_000
 
@@ -165,12 +166,19 @@ class Enforcer:
                 self._declined[id] = reason
             else:
                 held[id] = Held(block=block, deadline_ns=until, learned=before.learned if before is not None else set())
-        for id in self._held.keys() - held.keys():
-            logger.info("block %s is lifted: %s", id, self._declined.get(id, "its time is over or it was withdrawn"))
-        for id in held.keys() - self._held.keys():
-            logger.warning("block %s is enforced", id)
+        self._log_changes(held)
         self._held = held
         self._sync(now_ns)
+
+    def _log_changes(self, held: dict[str, Held]) -> None:
+        """The first few by name: a policy may bring as many as the sensor's own limit."""
+        lifted, begun = sorted(self._held.keys() - held.keys()), sorted(held.keys() - self._held.keys())
+        for id in lifted[:LOGGED_MAX]:
+            logger.info("block %s is lifted: %s", id, self._declined.get(id, "its time is over or it was withdrawn"))
+        for id in begun[:LOGGED_MAX]:
+            logger.warning("block %s is enforced", id)
+        if len(lifted) > LOGGED_MAX or len(begun) > LOGGED_MAX:
+            logger.warning("%d blocks are enforced and %d lifted, in all", len(begun), len(lifted))
 
     def _find_reason(self, block: Block, held: dict[str, Held], *, is_new: bool) -> str:
         limits = self._limits

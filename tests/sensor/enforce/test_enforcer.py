@@ -11,7 +11,7 @@ import pytest
 
 from sensor.calls import Role
 from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
-from sensor.enforce.enforcer import ALIVE_SECONDS, Enforcer
+from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX, Enforcer
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import Connection
 from sensor.enforce.tables import Server, pack_network
@@ -182,6 +182,17 @@ def test_a_flood_does_not_push_out_what_is_in_force() -> None:
     node.take(*(address(f"198.51.100.{n}", id=f"f{n}") for n in range(200)), address("203.0.113.7", id="z"))
     assert len(node.blocked()) == 3 and mapped("203.0.113.7") in node.blocked()
     assert sum("limit of 3 blocks" in reason for reason in node.reasons().values()) == 198
+
+
+def test_many_changes_are_a_few_lines_and_a_sum(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(replace(LIMITS, rules_max=100))
+    with caplog.at_level("INFO", logger="sensor.enforce.enforcer"):
+        node.take(*(address(f"198.51.100.{n}", id=f"f{n:03}") for n in range(90)))
+        node.take()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2 * (LOGGED_MAX + 1)
+    assert lines[0] == "block f000 is enforced" and "90 blocks are enforced and 0 lifted, in all" in lines
+    assert lines[-1] == "0 blocks are enforced and 90 lifted, in all"
 
 
 def test_the_allow_list_goes_to_the_kernel_where_a_network_holds_one() -> None:
