@@ -85,6 +85,7 @@ class Enforcer:
         self._tables: Tables = make_empty()
         # Above that of a sensor before, whose programs and connections this one may go on with.
         self._generation = clock.monotonic_ns()
+        self._alive_ns = 0  # Until when the kernel enforces without another tick.
         self._epoch = 0
         self._away_ns: int | None = None  # Since when the collector is away.
         self._shared: Counter[int] = Counter()  # Calls spared because they share a connection, by slot.
@@ -202,13 +203,16 @@ class Enforcer:
         )
         try:
             is_changed = self._write(wanted)
-            if is_changed:
+            # The kernel judges a connection once a generation: those that it let through while this sensor stood still
+            # are judged anew.
+            if is_changed or now_ns >= self._alive_ns:
                 self._generation += 1
             generation = self._generation if is_blocking(wanted) else 0
             if generation or is_changed:
                 alive_ns = now_ns + int(ALIVE_SECONDS * 1e9)
                 state = ENFORCEMENT.pack(generation, alive_ns, int(find_marks(wanted)), self._secret)
                 self._kernel.update("enforcement", {bytes(4): state})
+                self._alive_ns = alive_ns
         except OSError as error:
             logger.error("the kernel did not take the blocks: %s; they end by themselves", error)
 

@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 ROOT = Path(__file__).parent.parent.parent
 DEMO_SECONDS = 50
 FLAGGED_SECONDS_MAX = 15.0
-START_SECONDS_MAX = 10.0  # Some 6 on two idle cores: the verifier reads a dozen programs, two at a time.
+# That it comes up, beside other tests: some 8 on two idle cores, half of it the verifier's (README.md has the figure).
+START_SECONDS_MAX = 25.0
 
 
 def run_demo(*arguments: str) -> dict[str, list[dict[str, Any]]]:

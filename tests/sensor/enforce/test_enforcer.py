@@ -184,6 +184,16 @@ def test_a_flood_does_not_push_out_what_is_in_force() -> None:
     assert sum("limit of 3 blocks" in reason for reason in node.reasons().values()) == 198
 
 
+def test_after_it_stood_still_connections_are_judged_anew() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", seconds=600))
+    generation = node.kernel.state[0]
+    node.pass_seconds(1)
+    assert node.kernel.state[0] == generation
+    node.pass_seconds(ALIVE_SECONDS + 1)  # Meanwhile the kernel let everything through.
+    assert node.kernel.state[0] > generation and node.blocked()
+
+
 def test_many_changes_are_a_few_lines_and_a_sum(caplog: pytest.LogCaptureFixture) -> None:
     node = Node(replace(LIMITS, rules_max=100))
     with caplog.at_level("INFO", logger="sensor.enforce.enforcer"):
