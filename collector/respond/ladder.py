@@ -29,10 +29,23 @@ class Step(StrEnum):
     ENFORCE = "enforce"  # A block begins.
 
 
-# Alerts of one client; the others name nobody to stop.
-CLIENT_KINDS: Final = frozenset(kind for kind in AlertKind if not kind.value.startswith("sensor_")) - {
-    AlertKind.VOLUME_ENDPOINT
-}
+# Alerts of one client; the others, of an endpoint or of the installation itself, name nobody to stop.
+CLIENT_KINDS: Final = frozenset(
+    (
+        AlertKind.VOLUME_CONSUMER,
+        AlertKind.VOLUME_PAIR,
+        AlertKind.ENUMERATION,
+        AlertKind.BULK_READING,
+        AlertKind.OBJECT_PROBING,
+        AlertKind.CREDENTIAL_STUFFING,
+        AlertKind.CODE_GUESSING,
+        AlertKind.CREDENTIAL_SHARING,
+        AlertKind.RESOURCE_EXHAUSTION,
+        AlertKind.FUNCTION_PROBING,
+        AlertKind.INJECTION,
+        AlertKind.SCANNING,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +79,7 @@ class Ladder:
                     )
                     self._rungs[rung.kind] = rung
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path} is damaged; remove it: every detection then stands at propose.") from None
+                raise ValueError(f"{path} is damaged; remove it: every kind of alert then stands at its default.") from None
 
     def find(self, kind: AlertKind) -> Rung:
         """Where a kind stands."""

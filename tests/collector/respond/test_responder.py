@@ -304,3 +304,11 @@ def test_what_is_no_service(text: str) -> None:
 @pytest.mark.parametrize("text", ["2001:db8::1", "address:2001:db8::1", "2001:db8::/64", "203.0.113.7/32"])
 def test_addresses_in_any_form(text: str) -> None:
     assert parse_target(text).kind is BlockKind.ADDRESS
+
+
+def test_only_alerts_that_name_a_client_lead_to_blocks(tmp_path: Path) -> None:
+    steps = {rung.kind: rung.step for rung in Ladder(tmp_path / "ladder.json").list_rungs()}
+    silent = {kind for kind, step in steps.items() if step is Step.ALERT}
+    assert silent >= {AlertKind.VOLUME_ENDPOINT, AlertKind.OPEN_DATA, AlertKind.RISK_SCORE}
+    assert silent >= {kind for kind in AlertKind if kind.value.endswith("_certificate")}
+    assert steps[AlertKind.INJECTION] is steps[AlertKind.ENUMERATION] is Step.PROPOSE
