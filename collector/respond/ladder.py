@@ -79,7 +79,7 @@ class Ladder:
                     )
                     self._rungs[rung.kind] = rung
             except (ValueError, KeyError, TypeError):
-                raise ValueError(f"{path} is damaged; remove it: every kind of alert then stands at its default.") from None
+                raise ValueError(f"{path} is damaged; remove it: every alert then stands at its default.") from None
 
     def find(self, kind: AlertKind) -> Rung:
         """Where a kind stands."""
