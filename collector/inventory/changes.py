@@ -9,28 +9,26 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
+from collector.inventory.days import DAYS_OF_ENDPOINTS
 from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
 from collector.inventory.reader import Reader, select
 
 WINDOW_DAYS: Final = 7
 CHANGES_MAX: Final = 5_000  # Of each list.
-_STATES: Final = """
+_STATES: Final = (
+    """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
     any(n.url_template) AS template, sum(d.calls) AS calls, sum(d.judged_calls) AS judged,
     sum(d.authenticated_calls) AS authenticated, toUnixTimestamp(max(d.last_seen)) AS last_seen,
     min(n.first_seen) AS first_seen
-FROM routes_day AS d
-INNER JOIN (
-    SELECT e.route_id AS route_id, e.endpoint_id AS endpoint_id, e.service AS service, e.host AS host,
-        e.method AS method, e.url_template AS url_template, toUnixTimestamp(f.first_seen) AS first_seen
-    FROM (SELECT * FROM endpoint_routes FINAL) AS e
-    LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
-        ON f.route_id = e.route_id
-) AS n ON n.route_id = d.route_id
+"""
+    + DAYS_OF_ENDPOINTS
+    + """
 WHERE d.time >= toDateTime({start:UInt32}, 'UTC') AND d.time < toDateTime({end:UInt32}, 'UTC')
 GROUP BY n.endpoint_id
 HAVING sum(d.calls) > sum(d.client_error_calls) + sum(d.error_calls)
 ORDER BY id"""
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,26 +8,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
+from collector.inventory.days import DAYS_OF_ENDPOINTS
 from collector.inventory.reader import select
 
 GONE_SECONDS: Final = 30 * 86_400
 TOMBSTONES_MAX: Final = 10_000  # Listed; all are kept.
-_GONE: Final = """
+_GONE: Final = (
+    """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
     any(n.url_template) AS template, sum(d.calls) AS calls, sum(d.success_calls) AS success_calls,
     toUnixTimestamp(max(d.last_seen)) AS last_seen, min(n.first_seen) AS first_seen,
     sum(d.authenticated_calls) AS authenticated, sum(d.judged_calls) AS judged,
     sumMap([toUnixTimestamp(d.time)], [d.calls]) AS days
-FROM routes_day AS d
-INNER JOIN (
-    SELECT e.route_id AS route_id, e.endpoint_id AS endpoint_id, e.service AS service, e.host AS host,
-        e.method AS method, e.url_template AS url_template, toUnixTimestamp(f.first_seen) AS first_seen
-    FROM (SELECT * FROM endpoint_routes FINAL) AS e
-    LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
-        ON f.route_id = e.route_id
-) AS n ON n.route_id = d.route_id
+"""
+    + DAYS_OF_ENDPOINTS
+    + """
 GROUP BY n.endpoint_id
 HAVING last_seen < {limit:UInt32} AND success_calls > 0"""
+)
 _BACK: Final = """
 SELECT endpoint_id FROM endpoint_tombstones FINAL WHERE is_back = 0 AND endpoint_id IN (
     SELECT n.endpoint_id FROM routes_day AS d

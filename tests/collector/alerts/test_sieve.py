@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity, Verdict
+from collector.alerts.alert import Alert, AlertKind, Severity, Verdict
 from collector.alerts.known_good import KnownGood
 from collector.alerts.past import DAY_SECONDS, PastReport, keep_report, preview_levels
 from collector.alerts.report import Report
 from collector.alerts.sieve import CONFIRMED_SECONDS, Judged, Outcome, Sieve
 from collector.sensitivity import LEVELS, PLANS, Sensitivity
 from tests.collector.alerts.test_lifecycle import make_report
+from tests.collector.api.fakes import make_alert
 
 NOW = 1_000_000.0
 
@@ -24,29 +25,13 @@ def judge(sieve: Sieve, report: Report, now: float = NOW, *, is_open: bool = Fal
     return sieve.judge(report, now, is_open=is_open)
 
 
-def make_alert(report: Report, verdict: Verdict) -> Alert:
-    return Alert(
-        id="a",
+def judged_alert(report: Report, verdict: Verdict) -> Alert:
+    return make_alert(
+        "a",
         kind=report.kind,
-        state=AlertState.OPEN,
         severity=report.severity,
-        title="",
-        why="",
         endpoint_id=report.endpoint_id,
-        route_ids=(),
         consumer=report.consumer,
-        node="",
-        opened_at=NOW,
-        updated_at=NOW,
-        closed_at=None,
-        window_start=NOW,
-        window_end=NOW,
-        observed_rate=0.0,
-        expected_rate=0.0,
-        threshold_rate=0.0,
-        score=0.0,
-        calls=0,
-        loss_ratio=0.0,
         measure=report.measure,
         verdict=verdict,
         verdict_at=NOW,
@@ -99,18 +84,18 @@ def test_a_level_tells_what_is_not_louder_and_lets_open_alerts_go_on() -> None:
 
 def test_a_false_alarm_allows_as_much_again_and_can_be_taken_back() -> None:
     sieve, report = Sieve(), make_report(measure=100.0)
-    sieve.note_verdict(make_alert(report, Verdict.FALSE_ALARM))
+    sieve.note_verdict(judged_alert(report, Verdict.FALSE_ALARM))
     assert judge(sieve, replace(report, measure=149.0)).outcome is Outcome.FALSE_ALARM
     assert judge(sieve, replace(report, measure=151.0)).outcome is Outcome.TOLD
     assert judge(sieve, replace(report, consumer="c2")).outcome is Outcome.TOLD
-    sieve.note_verdict(make_alert(report, Verdict.NONE))
+    sieve.note_verdict(judged_alert(report, Verdict.NONE))
     assert judge(sieve, report).outcome is Outcome.TOLD
 
 
 def test_what_a_confirmed_actor_does_is_told_louder_for_a_week() -> None:
     sieve, report = Sieve(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID, severity=Severity.LOW)
     assert judge(sieve, report).outcome is Outcome.TOO_QUIET
-    sieve.note_verdict(make_alert(report, Verdict.CONFIRMED))
+    sieve.note_verdict(judged_alert(report, Verdict.CONFIRMED))
     judged = judge(sieve, replace(report, kind=AlertKind.SCANNING, endpoint_id="e9"))
     assert (judged.outcome, judged.report.severity, judged.report.is_sure) == (Outcome.TOLD, Severity.MEDIUM, True)
     assert judge(sieve, report, NOW + CONFIRMED_SECONDS).outcome is Outcome.TOO_QUIET
