@@ -4,10 +4,8 @@ their classes, the endpoint and what confirms one; and no text of a payload is a
 import http.client
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory, read_port
 from tests.e2e.polling import wait_until
+from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_files
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -32,50 +31,35 @@ PROBES = (
 BREAKING = f"x' UNION SELECT {MARK} FROM users --"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """A shop whose search is safe, and whose products are looked up by a statement put together from text."""
 
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's.
         parts = urlsplit(self.path)
         asked = parse_qs(parts.query).get("q", [""])[0]
         if parts.path != "/products":
-            self._send(200, {"items": []})
+            self.send_json({"items": []})
             return
         database = sqlite3.connect(":memory:")
         database.execute("CREATE TABLE products (name TEXT)")
         try:
             found = database.execute(f"SELECT name FROM products WHERE name = '{asked}'").fetchall()
         except sqlite3.Error as error:
-            self._send(500, {"error": f"sqlite3.OperationalError: {error}"})
+            self.send_json({"error": f"sqlite3.OperationalError: {error}"}, 500)
         else:
-            self._send(200, {"items": found})
+            self.send_json({"items": found})
         finally:
             database.close()
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name is http.server's.
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._send(200, {"ok": True})
-
-    def _send(self, status: int, body: dict[str, object]) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        self.send_json({"ok": True})
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with serve(Handler) as number:
+        yield number
 
 
 def call(port: int, target: str, key: str, body: dict[str, str] | None = None, **headers: str) -> None:

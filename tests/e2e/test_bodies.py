@@ -6,10 +6,9 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.bpf.test_http2_bodies import BACKWARD, FORWARD, OPENING, Said, Talk, 
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.polling import wait_until
+from tests.e2e.served import serve
 from tests.sensor.bodies.messages import ENCODERS, chunk
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -115,11 +115,8 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with serve(Handler) as number:
+        yield number
 
 
 def send_calls(port: int) -> None:

@@ -3,9 +3,7 @@ the API tells them; and that no value and no key that is one leaves the node."""
 
 import http.client
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.polling import wait_until
+from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_files
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -22,38 +21,23 @@ SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000
 CALLS = 11
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(JsonHandler):
     """Orders, accounts by id, and GraphQL."""
 
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None: ...
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - the name is http.server's.
         order = {"id": 7, "email": SECRETS[0], "note": SECRETS[1], "lines": [{"price": 1.5, "sku": "x y"}]}
         accounts = {SECRETS[2]: {"balance": 1}, SECRETS[3]: {"balance": 2}}
-        self._send({"order": order, "accounts": accounts})
+        self.send_json({"order": order, "accounts": accounts})
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name is http.server's.
         self.rfile.read(int(self.headers["Content-Length"]))
-        self._send({"data": {"orders": []}})
-
-    def _send(self, document: object) -> None:
-        body = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        self.send_json({"data": {"orders": []}})
 
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_address[1]
-    server.shutdown()
-    server.server_close()
+    with serve(Handler) as number:
+        yield number
 
 
 def send_calls(port: int) -> None:
