@@ -111,16 +111,20 @@ static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u
     put(s, &m, kind, from, other, LARGE);
 }
 
-static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, u8 library) {
+static __always_inline struct thread *find_thread(void) {
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
-  if (!t) {
-    struct thread fresh = {};
-    threads.update(&id, &fresh);
-    t = threads.lookup(&id);
-    if (!t)
-      return;
-  }
+  if (t)
+    return t;
+  struct thread fresh = {};
+  threads.update(&id, &fresh);
+  return threads.lookup(&id);
+}
+
+static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, u8 library) {
+  struct thread *t = find_thread();
+  if (!t)
+    return;
   if (kind == S_WRITE && t->session != session) {
     t->unsent = 0;
     t->unsent_records = 0;
@@ -233,6 +237,13 @@ int gnutls_write(struct pt_regs *ctx) {
 /* Of C: the call returns in eax. */
 int call_return(struct pt_regs *ctx) {
   leave((int)ctx->ax);
+  return 0;
+}
+
+/* From now on it is noted what the thread receives: the first request often comes with the end of the handshake, and is then read without
+ * anything being received. */
+int handshake(struct pt_regs *ctx) {
+  find_thread();
   return 0;
 }
 

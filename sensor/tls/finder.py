@@ -56,6 +56,9 @@ OPENSSL: Final[Mapping[str, Probed]] = {
     "SSL_write": Probed(program="openssl_write"),
     "SSL_write_ex": Probed(program="openssl_write_ex"),
     "SSL_write_ex2": Probed(program="openssl_write_ex2"),
+    "SSL_accept": Probed(program="handshake", has_return=False),
+    "SSL_connect": Probed(program="handshake", has_return=False),
+    "SSL_do_handshake": Probed(program="handshake", has_return=False),
     "SSL_shutdown": Probed(program="session_shutdown", has_return=False),
     "SSL_free": Probed(program="session_free", has_return=False),
 }
@@ -63,6 +66,7 @@ GNUTLS: Final[Mapping[str, Probed]] = {
     "gnutls_record_recv": Probed(program="gnutls_read"),
     "gnutls_record_send": Probed(program="gnutls_write"),
     "gnutls_record_send2": Probed(program="gnutls_write"),
+    "gnutls_handshake": Probed(program="handshake", has_return=False),
     "gnutls_bye": Probed(program="session_shutdown", has_return=False),
     "gnutls_deinit": Probed(program="session_free", has_return=False),
 }

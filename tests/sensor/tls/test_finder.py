@@ -22,8 +22,12 @@ def find(path: Path) -> Sites:
 @pytest.mark.parametrize(
     ("path", "library", "programs"),
     [
-        (LIBRARIES / "libssl.so.3", "OpenSSL", {"openssl_read", "openssl_read_ex", "openssl_write", "session_free"}),
-        (LIBRARIES / "libgnutls.so.30", "GnuTLS", {"gnutls_read", "gnutls_write", "session_free"}),
+        (
+            LIBRARIES / "libssl.so.3",
+            "OpenSSL",
+            {"openssl_read", "openssl_read_ex", "openssl_write", "handshake", "session_free"},
+        ),
+        (LIBRARIES / "libgnutls.so.30", "GnuTLS", {"gnutls_read", "gnutls_write", "handshake", "session_free"}),
         (Path(shutil.which("node") or "/usr/bin/node"), "OpenSSL", {"openssl_read", "openssl_write", "session_free"}),
     ],
 )
