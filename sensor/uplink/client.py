@@ -37,7 +37,14 @@ from sensor.uplink.explain import explain_dial
 from sensor.uplink.keeper import CertificateKeeper
 from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
-from sensor.uplink.session import RedirectError, Session, SessionError, SessionTimes, StatusError
+from sensor.uplink.session import (
+    RedirectError,
+    Session,
+    SessionError,
+    SessionTimes,
+    StatusError,
+    wait_at_most,
+)
 from sensor.uplink.state import StateError
 from sensor.uplink.target import Credentials, Target, open_channel, parse_target
 
@@ -146,6 +153,8 @@ class Uplink:
         )
         self._session: Session | None = None
         self._welcomed = asyncio.Event()
+        self._dial_now = asyncio.Event()  # Cuts the wait before the next dial short.
+        self._dialled = asyncio.Event()  # A dial that ended after it was cleared: in a session, or in none.
         self._rejection: UplinkRejectedError | None = None
         self.last_error = f"the collector at {settings.target} has not answered yet; start it or correct --collector"
         self.sessions_count = 0  # Sessions that were welcomed.
@@ -176,7 +185,12 @@ class Uplink:
             raise self._rejection
 
     async def drain(self) -> None:
-        """Return when nothing waits in the spool and the state was told, or there is no session that could do it."""
+        """Return when nothing waits in the spool and the state was told, or there is no session that could do it. Where
+        something waits and there is none, the collector is dialled once more, now."""
+        if self._session is None and self._spool.waiting_bytes and self._rejection is None:
+            self._dialled.clear()
+            self._dial_now.set()
+            await self._dialled.wait()
         while self._session is not None and self._spool.waiting_bytes:
             await self._session.wait_progress()
         if self._session is not None:
@@ -216,8 +230,10 @@ class Uplink:
             )
         except (CredentialError, StateError) as error:
             self._note_error(str(error))
+        self._dialled.set()
         if self._rejection is None:
-            await asyncio.sleep(self._backoff.next_seconds())
+            await wait_at_most(self._dial_now, self._backoff.next_seconds())
+            self._dial_now.clear()
 
     async def _take_status(self, error: StatusError) -> None:
         if error.code is grpc.StatusCode.UNAVAILABLE:
@@ -255,6 +271,7 @@ class Uplink:
                 self._session = session
                 self.last_error = ""
                 self._welcomed.set()
+                self._dialled.set()
                 self._listener.on_connection(True)
                 return await session.run()
             finally:

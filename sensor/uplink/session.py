@@ -292,14 +292,14 @@ class Session:
                 await self._write(write_enforcement(enforcement))
             if not self._health_due.is_set():  # Else the state changed while this report was written.
                 self._told.set()
-            await _wait_at_most(self._health_due, self._times.health_interval_seconds)
+            await wait_at_most(self._health_due, self._times.health_interval_seconds)
 
     async def _send_coverage(self) -> None:
         while True:
             self._coverage_due.clear()
             ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
             await self._write(messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns()))
-            await _wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
+            await wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
 
     async def _send_schemas(self) -> None:
         """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of
@@ -372,7 +372,8 @@ class Session:
         asyncio.get_running_loop().call_later(delay_seconds, self._wake.set)
 
 
-async def _wait_at_most(event: asyncio.Event, seconds: float) -> None:
+async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after that long."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
 

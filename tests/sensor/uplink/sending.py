@@ -133,7 +133,13 @@ class Sender:
     """An uplink over a spool, and a counter of sequences."""
 
     def __init__(
-        self, directory: Path, port: int, *, token: Callable[[], str] = str, ca_file: Path | None = None
+        self,
+        directory: Path,
+        port: int,
+        *,
+        token: Callable[[], str] = str,
+        ca_file: Path | None = None,
+        first_backoff_seconds: float = 0.01,
     ) -> None:
         self.listener = Listener()
         self.spool = Spool(directory, boot_id=BOOT)
@@ -144,8 +150,8 @@ class Sender:
                 target=target,
                 identity=IDENTITY,
                 token=token,
-                first_backoff_seconds=0.01,
-                longest_backoff_seconds=0.05,
+                first_backoff_seconds=first_backoff_seconds,
+                longest_backoff_seconds=max(0.05, first_backoff_seconds),
                 times=SessionTimes(health_interval_seconds=0.05, coverage_interval_seconds=0.05),
             ),
             keeper=make_keeper(directory, target, ca_file=ca_file, server_name="localhost" if ca_file else ""),

@@ -209,6 +209,25 @@ def test_the_collector_may_come_late_and_go_away(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_who_stops_while_the_collector_was_away_dials_once_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        collector = FakeCollector()
+        async with collector.serve():
+            port = collector.port
+        async with Sender(tmp_path, port, first_backoff_seconds=3600).running() as sender, asyncio.timeout(30):
+            while "UNAVAILABLE" not in sender.uplink.last_error:
+                await asyncio.sleep(0.005)
+            sender.send(2)
+            await sender.uplink.drain()  # In vain, and not for an hour.
+            assert [entry.key.sequence for entry in sender.spool.waiting()] == [1, 2]
+            async with collector.serve(port):
+                await sender.uplink.drain()
+                assert collector.sequences == [1, 2]
+                assert not sender.spool.waiting()
+
+    asyncio.run(main())
+
+
 def test_an_earlier_process_is_sent_first(tmp_path: Path) -> None:
     before = "f" * 32
     spool = Spool(tmp_path, boot_id=before)
