@@ -1,4 +1,4 @@
-"""The collector's commands: `apidae collector`, and those that ask a running one (query_cli.py, detection_cli.py).
+"""The collector's commands: `apidae collector`, and those that ask a running one (commands/).
 
 Standard output is for programs: one JSON line when the collector is ready. Standard error has the log, and one
 sentence when it cannot start. Exit: 0 after SIGTERM or SIGINT, 1 where it could not start, 2 for a flag that does not
@@ -15,18 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector import (
-    block_cli,
-    change_cli,
-    detection_cli,
-    erase_cli,
-    query_cli,
-    risk_cli,
-    schema_cli,
-    spec_cli,
-    template_cli,
-    trust_cli,
-)
+from collector.commands import block, change, detection, erase, query, risk, schema, spec, template, trust
 from collector.config import ConfigError, load_settings
 
 
@@ -38,16 +27,8 @@ def register(app: typer.Typer) -> None:
     )
     keys.command(name="rotate", help="Make a new key; the running collector hands it to its sensors.")(rotate_key)
     app.add_typer(keys, name="keys")
-    trust_cli.register(app)
-    query_cli.register(app)
-    schema_cli.register(app)
-    block_cli.register(app)
-    spec_cli.register(app)
-    risk_cli.register(app)
-    erase_cli.register(app)
-    detection_cli.register(app)
-    template_cli.register(app)
-    change_cli.register(app)
+    for commands in (trust, query, schema, block, spec, risk, erase, detection, template, change):
+        commands.register(app)
 
 
 def run(

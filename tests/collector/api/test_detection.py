@@ -10,13 +10,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector import detection_cli, query_cli
 from collector.alerts.desk import AlertDesk
 from collector.alerts.detection import Detection
 from collector.alerts.detection_table import DetectionTable
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
 from collector.api.app import ApiSettings, build_app
+from collector.commands import client, detection
 from collector.ingest.reader import write_durably
 from collector.sensitivity import Sensitivity
 from collector.store.embedded import EmbeddedStore
@@ -121,9 +121,9 @@ def test_the_commands_ask_for_it(office: Office, monkeypatch: pytest.MonkeyPatch
         assert sent.status_code == 200, sent.text
         return dict(sent.json())
 
-    monkeypatch.setattr(query_cli, "_exchange", exchange)
+    monkeypatch.setattr(client, "_exchange", exchange)
     app = typer.Typer()
-    detection_cli.register(app)
+    detection.register(app)
 
     def call(*words: str) -> str:
         done = CliRunner().invoke(app, list(words))

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from collector import query_cli
 from collector.api.app import ApiSettings, build_app
+from collector.commands import client as asking
+from collector.commands import query, table
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -59,9 +60,9 @@ class _Held:
 
 @pytest.fixture
 def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(query_cli.httpx, "Client", lambda **_: _Held(client))
+    monkeypatch.setattr(asking.httpx, "Client", lambda **_: _Held(client))
     app = typer.Typer()
-    query_cli.register(app)
+    query.register(app)
 
     def run(*words: str, token: str = TOKEN) -> Result:
         return CliRunner().invoke(app, [*words, "--token", token], env={"COLUMNS": "220"})
@@ -75,8 +76,8 @@ def test_json_is_what_the_api_says(apidae):
 
 
 def test_a_place_in_a_list_is_that_of_each_of_its_items():
-    assert query_cli.pick({"holders": [{"label": "shop/a"}, {"label": "shop/b"}]}, "holders.label") == "shop/a, shop/b"
-    assert query_cli.pick({"holders": []}, "holders.label") == ""
+    assert table.pick({"holders": [{"label": "shop/a"}, {"label": "shop/b"}]}, "holders.label") == "shop/a, shop/b"
+    assert table.pick({"holders": []}, "holders.label") == ""
 
 
 def test_exposure_is_a_command(apidae):
@@ -97,7 +98,7 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
     [(80, {"consumers", "p95_ms", "2xx", "host"}), (120, {"host", "tier", "last_seen"}), (400, set())],
 )
 def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
-    columns = query_cli.ENDPOINT_COLUMNS
+    columns = query.ENDPOINT_COLUMNS
     cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 4, "1.2", "none"]]
     cells[0] += [
         "5",
@@ -115,7 +116,7 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
         "72",
     ]
     printed = io.StringIO()
-    Console(file=printed, width=width).print(query_cli.draw_table(columns, cells, width))
+    Console(file=printed, width=width).print(table.draw_table(columns, cells, width))
     head, _, row, *rest = [line for line in printed.getvalue().splitlines() if line.strip()]
     shown = set(head.split())
     assert shown.isdisjoint(hidden)
@@ -126,9 +127,9 @@ def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
 
 
 def test_a_table_too_wide_for_any_choice_is_broken_and_not_cut():
-    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(query_cli.ENDPOINT_COLUMNS) - 5)]]
+    cells = [["GET", "", "/a/" + "b" * 90, "shop", "1", *[""] * (len(query.ENDPOINT_COLUMNS) - 5)]]
     printed = io.StringIO()
-    Console(file=printed, width=60).print(query_cli.draw_table(query_cli.ENDPOINT_COLUMNS, cells, 60))
+    Console(file=printed, width=60).print(table.draw_table(query.ENDPOINT_COLUMNS, cells, 60))
     assert printed.getvalue().count("b") >= 90
     assert "…" not in printed.getvalue()
 
@@ -199,7 +200,7 @@ def test_a_refusal_is_one_sentence(apidae, words, token, sentence):
 )
 def test_what_cannot_be_asked_is_one_sentence(url, token, sentence):
     app = typer.Typer()
-    query_cli.register(app)
+    query.register(app)
     result = CliRunner().invoke(app, ["endpoints", "--url", url, "--token", token])
     assert result.exit_code == 1
     assert sentence in result.stderr

@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collector import block_cli
+from collector.commands import block
 
 BLOCK = {
     "id": "b1",
@@ -52,13 +52,13 @@ class Collector:
 def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
     made = Collector()
     for name in ("fetch", "act", "put"):
-        monkeypatch.setattr(block_cli, name, getattr(made, name))
+        monkeypatch.setattr(block, name, getattr(made, name))
     return made
 
 
 def run(*arguments: str, status: int = 0) -> str:
     app = typer.Typer()
-    block_cli.register(app)
+    block.register(app)
     done = CliRunner().invoke(app, list(arguments))
     assert done.exit_code == status, done.output
     return done.output

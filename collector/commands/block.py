@@ -7,19 +7,9 @@ from urllib.parse import quote
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
-    describe_columns,
-    fail,
-    fetch,
-    print_items,
-    put,
-)
+from collector.commands.client import act, fail, fetch, put
+from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 
 BLOCK_COLUMNS = describe_columns(
     ("id", "id", 0),

@@ -8,17 +8,9 @@ from urllib.parse import quote
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    SinceOption,
-    TokenOption,
-    UrlOption,
-    describe_columns,
-    fetch,
-    print_items,
-)
+from collector.commands.client import fetch
+from collector.commands.options import URL, Output, OutputOption, SinceOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 from collector.schemas.outline import name_type
 
 PARAMETER_COLUMNS = describe_columns(

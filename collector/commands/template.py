@@ -5,17 +5,9 @@ from urllib.parse import quote
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act_with,
-    describe_columns,
-    fetch,
-    print_items,
-)
+from collector.commands.client import act, fetch
+from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 
 EDIT_COLUMNS = describe_columns(
     ("id", "id", 0),
@@ -49,11 +41,7 @@ def register(app: typer.Typer) -> None:
         endpoint: EndpointArgument, place: PlaceArgument, name: str, url: UrlOption = URL, token: TokenOption = ""
     ) -> None:
         """Give a parameter another name."""
-        _tell(
-            act_with(
-                url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": BY}
-            )
-        )
+        _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": BY}))
 
     @templates.command("split")
     def split(
@@ -61,9 +49,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Give one value of a parameter an endpoint of its own."""
         _tell(
-            act_with(
-                url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": BY}
-            )
+            act(url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": BY})
         )
 
     @templates.command("merge")
@@ -74,7 +60,7 @@ def register(app: typer.Typer) -> None:
         token: TokenOption = "",
     ) -> None:
         """Make several endpoints one."""
-        _tell(act_with(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": BY}))
+        _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": BY}))
 
     @templates.command("pin")
     def pin(endpoint: EndpointArgument, url: UrlOption = URL, token: TokenOption = "") -> None:
@@ -84,11 +70,11 @@ def register(app: typer.Typer) -> None:
     @templates.command("undo")
     def undo(edit: str, url: UrlOption = URL, token: TokenOption = "") -> None:
         """Take an edit away."""
-        _tell(act_with(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": BY}))
+        _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": BY}))
 
 
 def _edit(url: str, token: str, endpoint: str, action: str, body: dict[str, Any]) -> None:
-    _tell(act_with(url, token, f"endpoints/{quote(endpoint, safe='')}/{action}", body))
+    _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/{action}", body))
 
 
 def _tell(edit: dict[str, Any]) -> None:

@@ -5,17 +5,9 @@ from urllib.parse import quote
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
-    describe_columns,
-    fetch,
-    print_items,
-)
+from collector.commands.client import act, fetch
+from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 
 ACTOR = "apidae"
 PREVIEW_COLUMNS = describe_columns(

@@ -7,18 +7,9 @@ from urllib.parse import quote
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    act,
-    describe_columns,
-    fetch,
-    print_items,
-    remove,
-)
+from collector.commands.client import act, fetch, remove
+from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 
 SPEC_COLUMNS = describe_columns(
     ("name", "name", 0),

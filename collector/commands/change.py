@@ -4,16 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.query_cli import (
-    URL,
-    Output,
-    OutputOption,
-    TokenOption,
-    UrlOption,
-    describe_columns,
-    fetch,
-    print_items,
-)
+from collector.commands.client import fetch
+from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.table import describe_columns, print_items
 
 _NAME = (("method", "method", 0), ("host", "host", 3), ("template", "template", 0), ("service", "service", 1))
 DIFF_COLUMNS = describe_columns(

@@ -1,0 +1,1 @@
+"""The commands that ask a running collector, or work on its directory: `apidae endpoints`, `apidae block`, .."""
