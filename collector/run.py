@@ -28,7 +28,8 @@ from collector.config import CollectorSettings, ConfigError, join_address, split
 from collector.entrance import Entrance
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy, put_blocks
-from collector.ingest.service import IngestContext, IngestService
+from collector.ingest.service import IngestService
+from collector.ingest.stream import IngestContext
 from collector.interval import Interval
 from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
 from collector.kubernetes.watcher import count_watches, measure_watches

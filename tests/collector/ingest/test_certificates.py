@@ -7,7 +7,8 @@ from typing import Any, cast
 from apidae.v1 import stream_pb2
 
 from collector.ingest.reports import PROTOCOL_VERSION
-from collector.ingest.service import IngestContext, IngestService
+from collector.ingest.service import IngestService
+from collector.ingest.stream import IngestContext
 from collector.sensors import SensorRegistry
 from collector.trust.identity import SensorCertificate
 
