@@ -6,7 +6,6 @@ setting, an `address` that is an object is looked into instead.
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -18,8 +17,10 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-
 _SPLIT = re.compile(r"[^A-Za-z0-9]+")
 _DATE = re.compile(r"(?:18|19|20)\d\d[-/.]?\d\d?[-/.]?\d\d?(?:[T ].*)?\Z|\d{1,2}[-/.]\d{1,2}[-/.](?:18|19|20)?\d\d\Z")
 _HAS_LETTER = re.compile(r"[^\W\d_]")
+_NETWORK = re.compile(r"[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(?:%.*)?\Z")
+_PHONE_LETTER = re.compile(r"(?![xet])[^\W\d_]")  # None but those of `ext` and `x12`.
 _MASKED = re.compile(r"[*•xX.#-]{3,}\Z")
-_NAME_ENTRIES: Final = 8_192
+_NAME_ENTRIES: Final = 16_384
 MAX_NAME_CHARACTERS: Final = 128
 MAX_PERSON_CHARACTERS: Final = 100
 MAX_ADDRESS_CHARACTERS: Final = 200
@@ -54,8 +55,7 @@ def _is_phone(value: object) -> bool:
     text = str(value) if isinstance(value, int) else value
     if not isinstance(text, str) or len(text) > 40:
         return False
-    digits = sum(character.isdigit() for character in text)
-    return digits >= MIN_PHONE_DIGITS and not any(character.isalpha() and character not in "xet" for character in text)
+    return _PHONE_LETTER.search(text) is None and sum(map(str.isdigit, text)) >= MIN_PHONE_DIGITS
 
 
 def _is_secret(value: object) -> bool:
@@ -69,8 +69,11 @@ def _is_birth_date(value: object) -> bool:
 def _is_network(value: object) -> bool:
     if not isinstance(value, str):
         return False
+    text = value.partition("/")[0].strip()
+    if not _NETWORK.match(text):  # The check is dear where it fails.
+        return False
     try:
-        ip_address(value.partition("/")[0].strip())
+        ip_address(text)
     except ValueError:
         return False
     return True
@@ -80,7 +83,7 @@ def _has_digits(count: int) -> Callable[[object], bool]:
     def check(value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, str | int):
             return False
-        return sum(character.isdigit() for character in str(value)) >= count
+        return sum(map(str.isdigit, str(value))) >= count
 
     return check
 
@@ -153,11 +156,43 @@ _RULES: Final = (
 )
 
 
-@lru_cache(maxsize=_NAME_ENTRIES)
+# Rules by each of their endings, the first in the tables first; a name is asked for as many endings as it has words.
+_ALL_RULES: Final = (*_RULES, *MORE_RULES)
+_BY_ENDING: Final = {
+    ending: tuple((place, rule) for place, rule in enumerate(_ALL_RULES) if ending in rule.endings)
+    for rule in _ALL_RULES
+    for ending in rule.endings
+}
+_LONGEST_ENDING: Final = max(map(len, _BY_ENDING))
+
+
+def _read_name(name: str) -> NameRule | None:
+    words = split_words(name)
+    found: tuple[int, NameRule] | None = None
+    for count in range(1, min(len(words), _LONGEST_ENDING) + 1):
+        for place, rule in _BY_ENDING.get(words[-count:], ()):
+            if (found is None or place < found[0]) and rule.unless.isdisjoint(words):
+                found = place, rule
+    return None if found is None else found[1]
+
+
+class _NameRules(dict[str, NameRule | None]):
+    """The rule for a field's name; None where it says nothing. Holds what was asked: a name costs 5 us once, then what
+    a dictionary does. Starts anew when it is full.
+    """
+
+    def __missing__(self, name: str) -> NameRule | None:
+        if len(self) >= _NAME_ENTRIES:
+            self.clear()
+        rule = _read_name(name)
+        if len(name) <= MAX_NAME_CHARACTERS:
+            self[name] = rule
+        return rule
+
+
+NAME_RULES: Final = _NameRules()
+
+
 def find_rule(name: str) -> NameRule | None:
     """The rule for a field's name; None where it says nothing."""
-    words = split_words(name)
-    for rule in (*_RULES, *MORE_RULES):
-        if any(words[-len(ending) :] == ending for ending in rule.endings) and rule.unless.isdisjoint(words):
-            return rule
-    return None
+    return NAME_RULES[name]
