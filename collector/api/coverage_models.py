@@ -8,6 +8,15 @@ from collector.api.models import ServiceModel
 from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 
 
+class WeakChoiceModel(Model):
+    """A version and cipher suite that servers chose, one of which is weak."""
+
+    version: str = Field(examples=["TLS 1.0"])
+    cipher_suite: str = Field(examples=["TLS_RSA_WITH_AES_128_CBC_SHA"])
+    count: int
+    last_seen: Time
+
+
 class HandshakesModel(Model):
     """What samples of handshakes said: at most one a second of each port or host. Handshakes by text, most first."""
 
@@ -20,6 +29,7 @@ class HandshakesModel(Model):
     cipher_suites: dict[str, int]
     weaknesses: dict[str, int] = Field(description="What is weak about what the servers chose, with its source.")
     peers: dict[str, int] = Field(description="Addresses of the clients.")
+    weak_choices: tuple[WeakChoiceModel, ...] = Field(description="At most 16, the latest first.")
 
 
 class PortModel(Model):

@@ -27,10 +27,10 @@ class TermModel(Model):
 
 
 class FindingModel(Model):
-    """One rule that one endpoint breaks."""
+    """One rule that one endpoint breaks, or a service whose calls nobody can read."""
 
     id: str
-    endpoint_id: str
+    endpoint_id: str = Field(description="Empty for a service; then method, host and url_template are so too.")
     rule: str = Field(examples=["personal_data_without_authentication"])
     severity: Severity
     owasp: str = Field(examples=["API2:2023"])

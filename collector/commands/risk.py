@@ -23,6 +23,7 @@ FINDING_COLUMNS = describe_columns(
     ("severity", "severity", 0),
     ("state", "state", 0),
     ("title", "title", 0),
+    ("service", "service", 1),
     ("method", "method", 2),
     ("host", "host", 5),
     ("template", "url_template", 0),

@@ -74,7 +74,7 @@ def _convert_port(port: stream_pb2.PortCoverage, node: str, boot_id: str, now: d
         lost_calls=min(port.lost_calls, _COUNT_LIMIT),
         estimated_calls=min(port.estimated_calls, _COUNT_LIMIT),
         reason=port.reason[:TEXT_LIMIT_BYTES],
-        handshakes=_write_handshakes(port.handshakes) if port.HasField("handshakes") else "",
+        handshakes=_write_handshakes(port.handshakes, now) if port.HasField("handshakes") else "",
         time=now,
     )
 
@@ -83,8 +83,10 @@ def _small(number: int) -> int:
     return min(max(number, 0), 255)
 
 
-def _write_handshakes(handshakes: stream_pb2.Handshakes) -> str:
-    """JSON: {count, server_names: [[text, count]], ...}, as the wire's Handshakes."""
+def _write_handshakes(handshakes: stream_pb2.Handshakes, now: datetime) -> str:
+    """JSON: {count, server_names: [[text, count]], .., weak_choices: [[version, cipher suite, count, last, unix
+    seconds]]}, as the wire's Handshakes; without weak choices where there are none."""
+    weak = _write_weak(handshakes.weak_choices, int(now.timestamp()))
     return json.dumps(
         {
             "count": min(handshakes.count, _COUNT_LIMIT),
@@ -94,9 +96,22 @@ def _write_handshakes(handshakes: stream_pb2.Handshakes) -> str:
             "cipher_suites": _write_texts(handshakes.cipher_suites),
             "weaknesses": _write_texts(handshakes.weaknesses),
             "peers": _write_texts(handshakes.peers),
+            **({"weak_choices": weak} if weak else {}),
         },
         separators=(",", ":"),
     )
+
+
+def _write_weak(choices: Iterable[stream_pb2.WeakChoice], now: int) -> list[list[str | int]]:
+    return [
+        [
+            choice.version[:NAME_LIMIT_BYTES],
+            choice.cipher_suite[:NAME_LIMIT_BYTES],
+            min(choice.count, _COUNT_LIMIT),
+            max(0, now - choice.age_seconds),
+        ]
+        for choice in list(choices)[:TEXTS_LIMIT]
+    ]
 
 
 def _write_texts(texts: Iterable[stream_pb2.CountedText]) -> list[list[str | int]]:

@@ -78,6 +78,16 @@ ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeakChoice:
+    """A version and cipher suite that servers chose, one of which is weak; `last_seen` in unix seconds."""
+
+    version: str
+    cipher_suite: str
+    count: int
+    last_seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handshakes:
     """What samples of handshakes said: at most one a second of each port or host. Counts by text, most first."""
 
@@ -88,6 +98,7 @@ class Handshakes:
     cipher_suites: dict[str, int]
     weaknesses: dict[str, int]
     peers: dict[str, int]  # Addresses of the clients.
+    weak_choices: tuple[WeakChoice, ...] = ()  # The latest first.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

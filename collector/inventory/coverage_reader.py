@@ -1,7 +1,7 @@
 """The coverage out of the store: the share that is read, the ports behind it, and how both went."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from collector.inventory.coverage import (
     Port,
     PortProtocol,
     Share,
+    WeakChoice,
 )
 from collector.inventory.coverage_question import PortQuestion
 from collector.inventory.coverage_sql import (
@@ -180,8 +181,20 @@ def _read_handshakes(text: str) -> Handshakes | None:
     if not text:
         return None
     read = json.loads(text)
-    names = [field.name for field in fields(Handshakes) if field.name != "count"]
-    return Handshakes(count=int(read["count"]), **{name: dict(read[name]) for name in names})
+    names = [field.name for field in fields(Handshakes) if field.name not in ("count", "weak_choices")]
+    return Handshakes(
+        count=int(read["count"]),
+        **{name: dict(read[name]) for name in names},
+        weak_choices=read_weak_choices(read.get("weak_choices", ())),
+    )
+
+
+def read_weak_choices(rows: Iterable[Sequence[Any]]) -> tuple[WeakChoice, ...]:
+    """As the ingest room writes them."""
+    return tuple(
+        WeakChoice(version=version, cipher_suite=suite, count=int(count), last_seen=int(last))
+        for version, suite, count, last in rows
+    )
 
 
 def _read_point(row: Mapping[str, Any]) -> CoveragePoint:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Final
 
 from collector.inventory.bodies import PERSONAL, BodySide, DataClass, DataFound
+from collector.inventory.coverage import WeakChoice
 from collector.inventory.endpoint import FULL_COVERAGE, Endpoint
 from collector.inventory.exposure import ExposureLevel
 
@@ -47,13 +48,14 @@ class Recent:
 
 @dataclass(frozen=True, kw_only=True)
 class Circumstances:
-    """One endpoint; `now` in unix seconds, `seconds` that its figures cover."""
+    """One endpoint; `now` in unix seconds, `seconds` that its figures cover. `weak_tls`: of its service."""
 
     endpoint: Endpoint
     past: Past
     recent: Recent
     now: float
     seconds: int
+    weak_tls: tuple[WeakChoice, ...] = ()
 
     @cached_property
     def data(self) -> tuple[DataFound, ...]:

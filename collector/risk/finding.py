@@ -13,6 +13,7 @@ from typing import Final
 
 from collector.inventory.endpoint import Endpoint, name_service
 from collector.risk.rule import Evidence, Rule, Severity
+from collector.rows import Service
 
 SELF: Final = "apidae"
 # A version that only says `seen again` is written this often at most.
@@ -72,11 +73,29 @@ def identify_finding(endpoint_id: str, rule: str) -> str:
     return hashlib.blake2b(f"{endpoint_id}\x1f{rule}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
+def identify_service(service: Service, rule: str) -> str:
+    """The same service and rule, the same id."""
+    parts = (service.cluster, service.namespace, service.workload, service.workload_kind, service.host_name)
+    return identify_finding("\x1f".join(("service", *map(str, parts), str(service.port))), rule)
+
+
 def open_finding(rule: Rule, evidence: Evidence, endpoint: Endpoint, now: float) -> Finding:
     """A new one."""
-    return Finding(
+    return replace(
+        open_service_finding(rule, evidence, endpoint.service, now),
         id=identify_finding(endpoint.id, rule.id),
         endpoint_id=endpoint.id,
+        method=endpoint.method,
+        host=endpoint.host,
+        url_template=endpoint.template,
+    )
+
+
+def open_service_finding(rule: Rule, evidence: Evidence, service: Service, now: float) -> Finding:
+    """A new one on a service of which no endpoint is known."""
+    return Finding(
+        id=identify_service(service, rule.id),
+        endpoint_id="",
         rule=rule.id,
         severity=evidence.severity or rule.severity,
         owasp=rule.owasp,
@@ -92,10 +111,10 @@ def open_finding(rule: Rule, evidence: Evidence, endpoint: Endpoint, now: float)
         changed_by=SELF,
         note="",
         is_reopened=False,
-        method=endpoint.method,
-        host=endpoint.host,
-        url_template=endpoint.template,
-        service=name_service(endpoint.service),
+        method="",
+        host="",
+        url_template="",
+        service=name_service(service),
     )
 
 

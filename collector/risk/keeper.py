@@ -21,7 +21,10 @@ from collector.risk.formula import score
 from collector.risk.record import RiskRecord, make_record, update_past
 from collector.risk.repository import RiskTable
 from collector.risk.rules import RULES
+from collector.risk.services import NO_ENDPOINT, choices_since_fixed, judge_services
+from collector.risk.transport import WeakTls, read_weak_tls
 from collector.risk.weights import Weights, load_weights
+from collector.rows import Service
 from collector.store.base import Store
 
 # Judged in one pass; 5,000 take some seconds.
@@ -91,10 +94,13 @@ class RiskKeeper:
         )
         taken, self.waiting_count = due[:PASS_MAX], max(0, len(due) - PASS_MAX)
         reports: list[Report] = []
+        weak = read_weak_tls(self._store, now)
+        with self._deciding:
+            self._judge_services(weak, now)
         for start in range(0, len(taken), CHUNK):
             ids = taken[start : start + CHUNK]
             with self._deciding:
-                reports += self._judge(ids, {name: recent[name][1] for name in ids}, now)
+                reports += self._judge(ids, {name: recent[name][1] for name in ids}, weak, now)
         self.judged_count += len(taken)
         reports.sort(key=lambda report: -report.score)
         self.alarms_dropped_count += max(0, len(reports) - ALARMS_MAX)
@@ -111,7 +117,8 @@ class RiskKeeper:
                 return None
             changed = decide(known, state, by, note, now)
             self._table.save([], [changed], [_tell(changed)])
-            self._judge([known.endpoint_id], {}, now)
+            if known.endpoint_id:
+                self._judge([known.endpoint_id], {}, read_weak_tls(self._store, now), now)
             return self._table.get_finding(finding_id)
 
     def _read_recent(self, now: float) -> dict[str, tuple[int, Recent]]:
@@ -127,7 +134,15 @@ class RiskKeeper:
             for row in rows
         }
 
-    def _judge(self, ids: Sequence[str], recent: Mapping[str, Recent], now: float) -> list[Report]:
+    def _judge_services(self, weak: Mapping[Service, WeakTls], now: float) -> None:
+        """The findings on services that nobody can read."""
+        changed = judge_services(self._table.read_findings([NO_ENDPOINT]).get(NO_ENDPOINT, []), weak, now)
+        if changed:
+            self._table.save([], changed, [_tell(one) for one in changed if one.changed_at == now])
+
+    def _judge(
+        self, ids: Sequence[str], recent: Mapping[str, Recent], weak: Mapping[Service, WeakTls], now: float
+    ) -> list[Report]:
         """Judge some endpoints and keep the results; gives what is worth an alert."""
         assert self._computed is not None or not recent
         span = span_since(Since.DAY, now)
@@ -146,6 +161,7 @@ class RiskKeeper:
                 recent=recent.get(name, Recent()),
                 now=now,
                 seconds=span.seconds,
+                weak_tls=heard.choices if (heard := weak.get(endpoint.service)) is not None else (),
             )
             present, news = self._find(seen, findings.get(name, []), since_fixed)
             changed += news
@@ -174,7 +190,12 @@ class RiskKeeper:
                     present.append(old)
                     continue
                 judged = Circumstances(
-                    endpoint=endpoint, past=seen.past, recent=seen.recent, now=seen.now, seconds=seen.seconds
+                    endpoint=endpoint,
+                    past=seen.past,
+                    recent=seen.recent,
+                    now=seen.now,
+                    seconds=seen.seconds,
+                    weak_tls=choices_since_fixed(seen.weak_tls, old),
                 )
             evidence = rule.find(judged)
             fresh = open_finding(rule, evidence, seen.endpoint, seen.now) if evidence is not None else None

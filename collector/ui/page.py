@@ -37,7 +37,7 @@ from collector.ui.detection_page import add_detection
 from collector.ui.forms import own_path, read_form, to_login
 from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
-from collector.ui.risk_view import add_finding_actions, read_risk
+from collector.ui.risk_view import add_finding_actions, read_risk, read_service_findings
 from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
 
@@ -187,9 +187,8 @@ class _Page:
         """What is read, what is not and why; as the inventory, a query that cannot be is told in a sentence."""
         query = {name: value for name, value in request.query_params.items() if value}
         values, is_refused = build_coverage_values(self.coverage, query, self.clock())
-        return render(
-            self.templates, "coverage.html", {**self.values(request), **values}, status=422 if is_refused else 200
-        )
+        values |= {**self.values(request), **read_service_findings(self.risks)}
+        return render(self.templates, "coverage.html", values, status=422 if is_refused else 200)
 
 
 def build_page_routes(

@@ -9,9 +9,12 @@ from starlette.responses import RedirectResponse, Response
 from collector.api.authenticate import Gate
 from collector.api.parameters import NOTE_CHARACTERS_MAX
 from collector.api.problem import Problem
-from collector.risk.finding import FindingState
+from collector.risk.finding import Finding, FindingState
 from collector.risk.keeper import RiskKeeper
+from collector.risk.services import NO_ENDPOINT
 from collector.ui.forms import own_path, read_form
+
+FINDINGS_SHOWN = 100
 
 
 def read_risk(risks: RiskKeeper | None, endpoint_id: str) -> dict[str, Any]:
@@ -19,9 +22,18 @@ def read_risk(risks: RiskKeeper | None, endpoint_id: str) -> dict[str, Any]:
     record = risks.table.read_risks([endpoint_id]).get(endpoint_id) if risks is not None else None
     if risks is None or record is None:
         return {"risk": None, "findings": ()}
+    return {"risk": record.risk, "findings": _list_findings(risks, endpoint_id)}
+
+
+def read_service_findings(risks: RiskKeeper | None) -> dict[str, Any]:
+    """What the coverage shows: findings on services that nobody can read."""
+    return {"findings": _list_findings(risks, NO_ENDPOINT)[:FINDINGS_SHOWN] if risks is not None else ()}
+
+
+def _list_findings(risks: RiskKeeper, endpoint_id: str) -> list[Finding]:
     found = risks.table.read_findings([endpoint_id]).get(endpoint_id, [])
     order = list(FindingState)
-    return {"risk": record.risk, "findings": sorted(found, key=lambda one: (order.index(one.state), one.title))}
+    return sorted(found, key=lambda one: (order.index(one.state), one.title, one.service))
 
 
 def add_finding_actions(router: APIRouter, risks: RiskKeeper, gate: Gate, actor: str) -> None:

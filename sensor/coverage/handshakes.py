@@ -4,10 +4,11 @@ Takes the first bytes that the kernel sends up, at most one handshake a second o
 secrets, but who calls chooses them: a port keeps some, and counts the rest together.
 """
 
-from collections import Counter
+from collections import Counter, OrderedDict
+from dataclasses import replace
 from typing import Final
 
-from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, add_texts
+from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, WeakChoice, add_texts
 from sensor.protocols.tls import (
     list_weaknesses,
     name_cipher_suite,
@@ -19,6 +20,8 @@ from sensor.protocols.tls import (
 ENDS_MAX: Final = 4_096
 TEXTS_MAX: Final = 16  # Of each kind at one end.
 SHOWN_MAX: Final = 8  # Of them in the report.
+WEAK_MAX: Final = 16  # Pairs of version and cipher suite at one end; the one that was chosen longest ago goes.
+SECOND_NS: Final = 1_000_000_000
 OTHERS: Final = "(others)"
 NO_NAME: Final = "(none)"
 HIDDEN_NAME: Final = "(encrypted hello)"
@@ -30,12 +33,14 @@ End = tuple[int, CoverageRole, int, str]
 class _Heard:
     """Counters of one end."""
 
-    __slots__ = ("count", "names", "peers", "protocols", "suites", "versions", "weaknesses")
+    __slots__ = ("count", "names", "peers", "protocols", "suites", "versions", "weak", "weaknesses")
 
     def __init__(self) -> None:
         self.count = 0
         self.names, self.protocols, self.versions = Counter[str](), Counter[str](), Counter[str]()
         self.suites, self.weaknesses, self.peers = Counter[str](), Counter[str](), Counter[str]()
+        # By (version, cipher suite): how often, and when last; that one is at the end.
+        self.weak = OrderedDict[tuple[str, str], tuple[int, int]]()
 
 
 class HandshakeTable:
@@ -64,8 +69,8 @@ class HandshakeTable:
         for protocol in hello.protocols:
             _add(heard.protocols, protocol)
 
-    def take_server(self, end: End, data: bytes) -> None:
-        """The first bytes of a server whose client was heard."""
+    def take_server(self, end: End, data: bytes, time_ns: int) -> None:
+        """The first bytes of a server whose client was heard, and when, by the kernel's clock."""
         hello = parse_server_hello(data)
         heard = self._find(end)
         if heard is None:
@@ -73,13 +78,20 @@ class HandshakeTable:
         if hello is None:
             self.unreadable += 1
             return
-        _add(heard.versions, name_version(hello.version))
-        _add(heard.suites, name_cipher_suite(hello.cipher_suite))
-        for weakness in list_weaknesses(hello.version, hello.cipher_suite):
+        version, suite = name_version(hello.version), name_cipher_suite(hello.cipher_suite)
+        _add(heard.versions, version)
+        _add(heard.suites, suite)
+        weaknesses = list_weaknesses(hello.version, hello.cipher_suite)
+        for weakness in weaknesses:
             _add(heard.weaknesses, weakness)
+        if weaknesses:
+            count, _ = heard.weak.pop((version, suite), (0, 0))
+            heard.weak[version, suite] = (count + 1, time_ns)
+            if len(heard.weak) > WEAK_MAX:
+                heard.weak.popitem(last=False)
 
-    def find(self, end: End) -> Handshakes:
-        """What was heard at an end."""
+    def find(self, end: End, now_ns: int) -> Handshakes:
+        """What was heard at an end until now, by the kernel's clock."""
         heard = self._ends.get(end)
         if heard is None:
             return NO_HANDSHAKES
@@ -91,6 +103,12 @@ class HandshakeTable:
             cipher_suites=_show(heard.suites),
             weaknesses=_show(heard.weaknesses),
             peers=_show(heard.peers),
+            weak_choices=tuple(
+                WeakChoice(
+                    version=version, cipher_suite=suite, count=count, age_seconds=max(0, now_ns - last) // SECOND_NS
+                )
+                for (version, suite), (count, last) in reversed(heard.weak.items())
+            ),
         )
 
     def _find(self, end: End) -> _Heard | None:
@@ -123,4 +141,18 @@ def add_handshakes(one: Handshakes, other: Handshakes) -> Handshakes:
         cipher_suites=add_texts(one.cipher_suites, other.cipher_suites, SHOWN_MAX),
         weaknesses=add_texts(one.weaknesses, other.weaknesses, SHOWN_MAX),
         peers=add_texts(one.peers, other.peers, SHOWN_MAX),
+        weak_choices=_add_weak(one.weak_choices, other.weak_choices),
     )
+
+
+def _add_weak(one: tuple[WeakChoice, ...], other: tuple[WeakChoice, ...]) -> tuple[WeakChoice, ...]:
+    sums = {(choice.version, choice.cipher_suite): choice for choice in one}
+    for choice in other:
+        pair = (choice.version, choice.cipher_suite)
+        if pair in sums:
+            age = min(choice.age_seconds, sums[pair].age_seconds)
+            choice = replace(choice, count=choice.count + sums[pair].count, age_seconds=age)
+        sums[pair] = choice
+    return tuple(sorted(sums.values(), key=lambda choice: (choice.age_seconds, choice.version, choice.cipher_suite)))[
+        :WEAK_MAX
+    ]

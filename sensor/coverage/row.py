@@ -31,6 +31,16 @@ class CoverageRole(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeakChoice:
+    """A version and cipher suite that servers chose, one of which is weak."""
+
+    version: str
+    cipher_suite: str
+    count: int
+    age_seconds: int  # Since the last one.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handshakes:
     """What the first bytes of encrypted connections said, in samples: at most one a second of each port or host. All
     are (text, handshakes), most first, and bounded."""
@@ -42,6 +52,7 @@ class Handshakes:
     cipher_suites: tuple[tuple[str, int], ...] = ()  # Chosen.
     weaknesses: tuple[tuple[str, int], ...] = ()
     peers: tuple[tuple[str, int], ...] = ()  # Addresses of the clients.
+    weak_choices: tuple[WeakChoice, ...] = ()  # The latest first.
 
 
 NO_HANDSHAKES = Handshakes()

@@ -273,7 +273,14 @@ class Capture:
         if self._is_closed:
             return self._last_coverage
         maps = self._program.maps
-        return read_port_counts(maps["ports"], maps["peers"], self._handshakes, self._stream_calls, self._base_ports)
+        return read_port_counts(
+            maps["ports"],
+            maps["peers"],
+            self._handshakes,
+            self._stream_calls,
+            self._base_ports,
+            self._clock.monotonic_ns(),
+        )
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from sensor.calls import Exchange, Role
 from sensor.coverage.handshakes import End, HandshakeTable
-from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortProtocol
+from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, Handshakes, PortCount, PortProtocol
 from sensor.exchange import name_address
 from sensor.kernel.abi import (
     PEER_KEY,
@@ -42,9 +42,11 @@ def read_port_counts(
     handshakes: HandshakeTable | None = None,
     streams: "StreamCalls | None" = None,
     base: PortTotals | None = None,
+    now_ns: int = 0,
 ) -> list[PortCount]:
     """The counts of the maps `ports` and, where there is one, `peers`, with what was heard of handshakes, and the calls
-    of HTTP/2, which the kernel does not count. `base`: totals that another sensor has told.
+    of HTTP/2, which the kernel does not count. `base`: totals that another sensor has told. `now_ns`: by the clock of
+    the kernel's events.
     """
     totals = sum_ports(ports_fd, peers_fd)
     if base:
@@ -53,7 +55,13 @@ def read_port_counts(
             for key, count in totals.items()
             if count != base.get(key)
         }
-    return [_build(protocol, end, count, handshakes, streams) for (protocol, end), count in sorted(totals.items())]
+    counts = []
+    for (protocol, end), count in sorted(totals.items()):
+        heard = NO_HANDSHAKES
+        if handshakes is not None and protocol is PortProtocol.ENCRYPTED:
+            heard = handshakes.find(end, now_ns)
+        counts.append(_build(protocol, end, count, heard, streams))
+    return counts
 
 
 def sum_ports(ports_fd: int, peers_fd: int | None = None) -> PortTotals:
@@ -82,16 +90,13 @@ def _build(
     protocol: PortProtocol,
     end: End,
     count: Sequence[int],
-    handshakes: HandshakeTable | None,
+    heard: Handshakes,
     streams: "StreamCalls | None",
 ) -> PortCount:
     cgroup_id, role, port, address = end
     connections, size, late, calls, lost, exchanges = count
     if streams is not None and protocol is PortProtocol.HTTP2:
         calls += streams.count(cgroup_id, port)
-    heard = NO_HANDSHAKES
-    if handshakes is not None and protocol is PortProtocol.ENCRYPTED:
-        heard = handshakes.find(end)
     return PortCount(
         port=port,
         kind=protocol,
@@ -141,6 +146,6 @@ def take_first_bytes(handshakes: HandshakeTable, event: KernelEvent, data: bytes
     if event.role == Role.CLIENT:
         end = (event.cgroup_id, CoverageRole.OUTBOUND, event.remote_port, remote)
     if event.kind == EventKind.SERVER_HELLO:
-        handshakes.take_server(end, data)
+        handshakes.take_server(end, data, event.time_ns)
     else:
         handshakes.take_client(end, remote if event.role == Role.SERVER else "", data)

@@ -29,6 +29,7 @@ _BUILTINS: Final = {
     ("builtins", "set"),
     ("builtins", "bytearray"),
     ("collections", "Counter"),
+    ("collections", "OrderedDict"),
     ("collections", "deque"),
 }
 

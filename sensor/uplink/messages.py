@@ -159,6 +159,15 @@ def _write_handshakes(handshakes: Handshakes) -> stream_pb2.Handshakes:
         cipher_suites=_write_texts(handshakes.cipher_suites),
         weaknesses=_write_texts(handshakes.weaknesses),
         peers=_write_texts(handshakes.peers),
+        weak_choices=[
+            stream_pb2.WeakChoice(
+                version=choice.version,
+                cipher_suite=choice.cipher_suite,
+                count=choice.count,
+                age_seconds=choice.age_seconds,
+            )
+            for choice in handshakes.weak_choices
+        ],
     )
 
 

@@ -171,7 +171,7 @@ def fuzz_tls_hello(data: bytes) -> None:
         list_weaknesses(answer.version, answer.cipher_suite)
     table = HandshakeTable()
     table.take_client((0, CoverageRole.LISTENING, 443, ""), "::", data)
-    table.take_server((0, CoverageRole.LISTENING, 443, ""), data)
+    table.take_server((0, CoverageRole.LISTENING, 443, ""), data, 0)
     assert table.find((0, CoverageRole.LISTENING, 443, "")).count == 1
 
 

@@ -8,5 +8,13 @@ from collector.risk.rules.content import CONTENT_RULES
 from collector.risk.rules.credentials import CREDENTIAL_RULES
 from collector.risk.rules.descriptions import DESCRIPTION_RULES
 from collector.risk.rules.limits import LIMIT_RULES
+from collector.risk.rules.transport import TRANSPORT_RULES
 
-RULES: Final[tuple[Rule, ...]] = (*ACCESS_RULES, *CREDENTIAL_RULES, *CONTENT_RULES, *DESCRIPTION_RULES, *LIMIT_RULES)
+RULES: Final[tuple[Rule, ...]] = (
+    *ACCESS_RULES,
+    *CREDENTIAL_RULES,
+    *TRANSPORT_RULES,
+    *CONTENT_RULES,
+    *DESCRIPTION_RULES,
+    *LIMIT_RULES,
+)

@@ -367,8 +367,20 @@ class CountedText(_message.Message):
     count: int
     def __init__(self, text: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
+class WeakChoice(_message.Message):
+    __slots__ = ("version", "cipher_suite", "count", "age_seconds")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CIPHER_SUITE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    cipher_suite: str
+    count: int
+    age_seconds: int
+    def __init__(self, version: _Optional[str] = ..., cipher_suite: _Optional[str] = ..., count: _Optional[int] = ..., age_seconds: _Optional[int] = ...) -> None: ...
+
 class Handshakes(_message.Message):
-    __slots__ = ("count", "server_names", "protocols", "versions", "cipher_suites", "weaknesses", "peers")
+    __slots__ = ("count", "server_names", "protocols", "versions", "cipher_suites", "weaknesses", "peers", "weak_choices")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     SERVER_NAMES_FIELD_NUMBER: _ClassVar[int]
     PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
@@ -376,6 +388,7 @@ class Handshakes(_message.Message):
     CIPHER_SUITES_FIELD_NUMBER: _ClassVar[int]
     WEAKNESSES_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    WEAK_CHOICES_FIELD_NUMBER: _ClassVar[int]
     count: int
     server_names: _containers.RepeatedCompositeFieldContainer[CountedText]
     protocols: _containers.RepeatedCompositeFieldContainer[CountedText]
@@ -383,7 +396,8 @@ class Handshakes(_message.Message):
     cipher_suites: _containers.RepeatedCompositeFieldContainer[CountedText]
     weaknesses: _containers.RepeatedCompositeFieldContainer[CountedText]
     peers: _containers.RepeatedCompositeFieldContainer[CountedText]
-    def __init__(self, count: _Optional[int] = ..., server_names: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., protocols: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., cipher_suites: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weaknesses: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ...) -> None: ...
+    weak_choices: _containers.RepeatedCompositeFieldContainer[WeakChoice]
+    def __init__(self, count: _Optional[int] = ..., server_names: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., protocols: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., cipher_suites: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weaknesses: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., weak_choices: _Optional[_Iterable[_Union[WeakChoice, _Mapping]]] = ...) -> None: ...
 
 class PortCoverage(_message.Message):
     __slots__ = ("service", "protocol", "connections", "bytes", "address", "reason", "role", "is_http_like", "joined_late", "calls", "lost_calls", "estimated_calls", "handshakes")
