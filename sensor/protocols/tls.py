@@ -64,7 +64,7 @@ def parse_client_hello(data: bytes) -> ClientHello | None:
         if offset + size > len(body):
             return None
         offset += size + _number(body, offset, size)
-    found = dict(_extensions(body, offset))
+    found = _read_extensions(body, offset)
     versions = _read_versions(found.get(Extension.VERSIONS, b"")) or (version,)
     return ClientHello(
         server_name=_read_server_name(found.get(Extension.SERVER_NAME, b"")),
@@ -82,7 +82,7 @@ def parse_server_hello(data: bytes) -> ServerHello | None:
     offset = 35 + body[34]
     if offset + 3 > len(body):
         return None
-    found = dict(_extensions(body, offset + 3))
+    found = _read_extensions(body, offset + 3)
     chosen = found.get(Extension.VERSIONS, b"")
     protocols = _read_protocols(found.get(Extension.PROTOCOLS, b""))
     return ServerHello(
@@ -106,6 +106,14 @@ def _read_handshake(data: bytes, kind: int) -> bytes | None:
     if len(message) < 4 or message[0] != kind:
         return None
     return message[4 : 4 + _number(message, 1, 3)]
+
+
+def _read_extensions(body: bytes, offset: int) -> dict[int, bytes]:
+    """By type; of two of one type, which none may send, the first: a cut message says nothing else than the whole."""
+    found: dict[int, bytes] = {}
+    for kind, data in _extensions(body, offset):
+        found.setdefault(kind, data)
+    return found
 
 
 def _extensions(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:

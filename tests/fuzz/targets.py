@@ -172,7 +172,7 @@ def fuzz_tls_hello(data: bytes) -> None:
     table = HandshakeTable()
     table.take_client((0, CoverageRole.LISTENING, 443, ""), "::", data)
     table.take_server((0, CoverageRole.LISTENING, 443, ""), data, 0)
-    assert table.find((0, CoverageRole.LISTENING, 443, "")).count == 1
+    assert table.find((0, CoverageRole.LISTENING, 443, ""), 0).count == 1
 
 
 _FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -134,6 +134,17 @@ def test_names_that_are_no_host_names_are_left_out() -> None:
     assert hello.server_name == ""
 
 
+def test_of_two_extensions_of_a_type_the_first_holds() -> None:
+    names = b"".join(
+        struct.pack("!HHHBH", 0, len(name) + 5, len(name) + 3, 0, len(name)) + name for name in (b"one.example", b"two")
+    )
+    body = struct.pack("!H32xBHHBBH", 0x0303, 0, 2, 0x1301, 1, 0, len(names)) + names
+    message = b"\x01" + len(body).to_bytes(3) + body
+    hello = parse_client_hello(struct.pack("!BHH", 0x16, 0x0301, len(message)) + message)
+    assert hello is not None
+    assert hello.server_name == "one.example"
+
+
 def test_weaknesses_are_named() -> None:
     assert list_weaknesses(0x0301, 0x000A) == (
         "TLS 1.0 is deprecated (RFC 8996)",
