@@ -5,7 +5,6 @@ it is told in one line of the log, in the coverage and in the metrics.
 """
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,21 +13,19 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.capture import Capture
-from sensor.kernel.lineage import make_lineage
-from sensor.kernel.loader import LoadedProgram, LoadError, load_program
-from sensor.kernel.pins import PinnedHeir, Pins
+from sensor.kernel.loader import LoadedProgram, LoadError
+from sensor.kernel.pins import PinnedHeir
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
-from sensor.kernel.uprobes import TlsProgramSettings, load_tls
+from sensor.kernel.uprobes import TlsProgram
 from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
+from sensor.prepared import Prepared, find_lineage, is_root_cgroup, load_tls_program, make_pins
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
-from sensor.succession import Claim, Estate, Heirs
-from sensor.tls.capture import RING_BYTES, TlsCapture
+from sensor.succession import Estate, Heirs
+from sensor.tls.capture import TlsCapture
 from sensor.tls.unread import UnreadProcesses
-
-TLS_CACHE_NAME: Final = "tls"
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +38,7 @@ def open_capture(
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
-    prepared: "Prepared | None" = None,
+    prepared: Prepared | None = None,
     begin_after: Callable[[int, int, int], None] = lambda route, profile, node: None,
     unread: UnreadProcesses | None = None,
 ) -> AnyCapture:
@@ -51,23 +48,21 @@ def open_capture(
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, cgroup_mount, clock, pieces, alike, prepared, begin_after)
-    return _add_tls(settings, clock, below, unread)
+    return _add_tls(settings, clock, below, unread, prepared.tls if prepared is not None else None)
 
 
-def _add_tls(settings: SensorSettings, clock: Clock, below: AnyCapture, unread: UnreadProcesses | None) -> AnyCapture:
+def _add_tls(
+    settings: SensorSettings,
+    clock: Clock,
+    below: AnyCapture,
+    unread: UnreadProcesses | None,
+    prepared: TlsProgram | None,
+) -> AnyCapture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
         return below
     try:
-        program = load_tls(
-            TlsProgramSettings(
-                ring_bytes=RING_BYTES,
-                calls_per_second=settings.heads_per_second,
-                calls_burst=settings.heads_burst_count,
-            ),
-            # A cache keeps one image: each kernel side has its own.
-            (settings.cache_dir or settings.state_dir) / TLS_CACHE_NAME,
-        )
+        program = prepared or load_tls_program(settings)
     except LoadError as error:
         logger.warning("TLS is not read: %s", error)
         return below
@@ -89,7 +84,7 @@ def _open_below(
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
-    prepared: "Prepared | None",
+    prepared: Prepared | None,
     begin_after: Callable[[int, int, int], None],
 ) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:
@@ -132,27 +127,6 @@ def _open_below(
             raise error from None
 
 
-class Prepared:
-    """What a sensor has that waited for the one before it: a kernel side of its own, and what it was given."""
-
-    def __init__(self, program: LoadedProgram | None, claim: Claim | None) -> None:
-        self.program = program
-        self._claim = claim
-
-    def poll(self) -> None:
-        """Takes what the sensor before gives; often, while it is waited for."""
-        if self._claim is not None:
-            self._claim.poll()
-
-    def take_estate(self) -> Estate | None:
-        """What was given, once; the caller's then."""
-        if self._claim is None:
-            return None
-        estate, self._claim.estate = self._claim.estate, None
-        self._claim.close()
-        return estate
-
-
 def make_heirs(settings: SensorSettings, cgroup_mount: Path | None) -> Heirs | None:
     """Who may go on with the capture that these settings ask for; None where it cannot be handed over."""
     lineage = find_lineage(settings, cgroup_mount)
@@ -161,11 +135,6 @@ def make_heirs(settings: SensorSettings, cgroup_mount: Path | None) -> Heirs | N
     seconds = settings.handover_seconds
     pinned = PinnedHeir(make_pins(settings.pin_dir), lineage=lineage, seconds=seconds) if seconds else None
     return Heirs(settings.run_dir, lineage, pinned)
-
-
-def make_pins(directory: Path) -> Pins:
-    """What a sensor may have left there."""
-    return Pins(directory, time.monotonic_ns)
 
 
 def _find_estate(settings: SensorSettings, cgroup_mount: Path | None, prepared: Prepared | None) -> Estate | None:
@@ -179,39 +148,6 @@ def _find_estate(settings: SensorSettings, cgroup_mount: Path | None, prepared: 
     return given
 
 
-def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | None:
-    """Of the capture that these settings ask for; None where it cannot be handed over."""
-    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
-        return None
-    is_root = _is_root(cgroup_mount)
-    return make_lineage(cgroup_path=cgroup_mount, ring_bytes=settings.ring_bytes, is_root_cgroup=is_root)
-
-
-def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> Prepared:
-    """What a start needs, while another sensor still captures."""
-    lineage = find_lineage(settings, cgroup_mount)
-    claim = Claim(settings.run_dir, lineage) if lineage is not None else None
-    return Prepared(_prepare_program(settings, cgroup_mount), claim)
-
-
-def _prepare_program(settings: SensorSettings, cgroup_mount: Path | None) -> LoadedProgram | None:
-    """The kernel side, compiled and through the verifier, not attached. None where there is nothing to prepare; what
-    fails here fails, with its reason, when capture is opened."""
-    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
-        return None
-    cache = settings.cache_dir or settings.state_dir
-    try:
-        return load_program(cgroup_mount, settings.ring_bytes, _is_root(cgroup_mount), cache_directory=cache)
-    except LoadError as error:
-        logger.warning("the kernel side is not loaded beforehand: %s", error)
-        return None
-
-
-def _is_root(cgroup_mount: Path) -> bool:
-    # Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2).
-    return not (cgroup_mount / "cgroup.type").exists()
-
-
 def _open_packets(
     settings: SensorSettings,
     cgroup_mount: Path,
@@ -223,7 +159,7 @@ def _open_packets(
     return Capture.load(
         cgroup_path=cgroup_mount,
         ring_bytes=settings.ring_bytes,
-        is_root_cgroup=_is_root(cgroup_mount),
+        is_root_cgroup=is_root_cgroup(cgroup_mount),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
         pieces=pieces,

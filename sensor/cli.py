@@ -22,7 +22,6 @@ import typer
 from rich.console import Console
 
 from sensor import enforcement_command
-from sensor.attach import Prepared, make_pins, prepare_capture
 from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
@@ -32,6 +31,7 @@ from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
+from sensor.prepared import Prepared, make_pins, prepare_capture
 from sensor.replay.command import replay
 from sensor.run import StartError
 from sensor.spool import SpoolError
@@ -123,6 +123,7 @@ def run_sensor(
             prepare=lambda: prepare_capture(settings, find_mount(settings)),
             tell_ready=lambda: _tell_waiting(settings),
             poll=Prepared.poll,
+            begin=Prepared.begin,
         )
         try:
             asyncio.run(_live(settings, prepared))

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from sensor.aggregate import Aggregator, WindowLimits
-from sensor.attach import Prepared, make_heirs, open_capture
+from sensor.attach import make_heirs, open_capture
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
@@ -47,6 +47,7 @@ from sensor.left_out.gate import Gate
 from sensor.pieces import Pieces
 from sensor.pipeline import Describer as PipelineDescriber
 from sensor.pipeline import Pipeline
+from sensor.prepared import Prepared
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.recognition.actors import Records
 from sensor.recognition.bodies import RecordBodies
@@ -371,6 +372,9 @@ def compose_sensor(
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
     cgroup_mount = find_mount(settings)
     node = Node(settings, cgroup_mount, clock)
+    # TLS begins only when the rest does.
+    if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
+        node.gaps.note_attached(prepared.attached_unix_ns)
     aggregator = _make_aggregator(settings)
     knowledge = Knowledge(settings, clock, aggregator, node)
     enforcement = Enforcement(

@@ -42,6 +42,10 @@ class Heirs(Protocol):
         """One that can go on with what this one holds."""
         ...
 
+    def release(self) -> bool:
+        """Capture has ended here; whether another one, which could not go on with it, begins now."""
+        ...
+
     def close(self) -> None: ...
 
 

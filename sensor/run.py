@@ -41,6 +41,8 @@ from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS: Final = 5.0
+# The same where the next sensor waits: it sends what stays in the spool, and until it reads, the rings must hold all.
+FOLLOWED_STOP_SECONDS: Final = 1.0
 LAST_WORD_SECONDS: Final = 0.1
 # Before capture is given away, calls that were recognised have so long to end.
 REST_SECONDS: Final = 0.5
@@ -181,6 +183,7 @@ class Sensor:
         # Compiling takes a second in a child process; the stream goes on meanwhile.
         starting = asyncio.create_task(asyncio.to_thread(self._node.start))
         self._capture = await asyncio.to_thread(self._open_capture)
+        is_waiting = self._capture.is_inherited or self._gaps.is_attached  # Something is in the rings already.
         if self._capture.is_inherited:
             self._gaps.go_on()
         else:
@@ -203,7 +206,7 @@ class Sensor:
         self._uplink.tell_state()
         if self._heirs is not None:
             self._heirs.open()
-        if self._capture.is_inherited:
+        if is_waiting:
             logger.info("what came since the sensor before stopped is read now")
         self._on_capturing()
 
@@ -265,16 +268,19 @@ class Sensor:
         self._node.stop()
         if self._capture is None or self._pipeline is None or self._intake is None:
             return
-        if not was_capturing or not await self._pass_on():
+        is_followed = was_capturing and await self._pass_on()
+        if not is_followed:
             self._capture.detach()
             self._gaps.end()
+            is_followed = self._heirs is not None and self._heirs.release()
             await self._intake.read_rest()
         if self._heirs is not None:
             self._heirs.close()
         self._capture.close()
         self._send(self._pipeline.flush())
         try:
-            await asyncio.wait_for(uplink.drain(), self._settings.stop_seconds)
+            seconds = self._settings.stop_seconds
+            await asyncio.wait_for(uplink.drain(), min(seconds, FOLLOWED_STOP_SECONDS) if is_followed else seconds)
             # A stream that is cancelled drops what its buffers still hold, and the last word says that this is a stop.
             await asyncio.sleep(LAST_WORD_SECONDS)
         except TimeoutError:

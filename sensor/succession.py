@@ -2,13 +2,15 @@
 
 The socket `succession.sock` (0600) lies in the run directory. Who waits says which kernel side and which form of state
 it can take (`sensor.kernel.lineage`); a sensor that stops looks who waits, and gives the newest one that fits the open
-descriptors of its programs, links and maps (SCM_RIGHTS, unix(7)) and its state. Nothing is pinned and no file is
-written: with the last process that holds the descriptors the kernel takes everything down, kill -9 included. Whoever
-has another user than this process's is not spoken to.
+descriptors of its programs, links and maps (SCM_RIGHTS, unix(7)) and its state. Where none fits, the newest that waits
+is told that the node is free as soon as capture has ended here: its own programs, loaded beforehand, are attached then,
+while this one still sends what it counted. Nothing is pinned and no file is written: with the last process that holds
+the descriptors the kernel takes everything down, kill -9 included. Whoever has another user than this process's is not
+spoken to.
 
     heir      connects, {"lineage": ..}\\n
-    testator  {"names": [..], "size": n}\\n with the descriptors, then n bytes
-    heir      one byte: it has all of it
+    testator  {"names": [..], "size": n}\\n with the descriptors, then n bytes; no names, 0: the node is free
+    heir      one byte: it has all of it (of a free node it says nothing)
 """
 
 import contextlib
@@ -99,6 +101,7 @@ class Heirs:
         self._lineage = lineage
         self._otherwise = otherwise
         self._listener: socket.socket | None = None
+        self._unfit: socket.socket | None = None  # The newest that waits and cannot take it.
 
     def open(self) -> None:
         """Lets others wait. Where that cannot be, the next sensor begins anew; the log says so."""
@@ -117,48 +120,57 @@ class Heirs:
         self._listener = listener
 
     def find(self) -> Taker | None:
-        """The newest that waits and can take what this sensor holds, else whoever takes it otherwise. Waits
-        `HELLO_SECONDS` at most for each."""
+        """The newest that waits and can take what this sensor holds. Where nobody waits at all, whoever takes it
+        otherwise. Waits `HELLO_SECONDS` at most for each."""
         found: socket.socket | None = None
         while self._listener is not None:
             try:
                 channel, _ = self._listener.accept()
             except OSError:
                 break
-            if self._is_fit(channel):
-                if found is not None:
-                    found.close()
-                found = channel
+            lineage = _read_lineage(channel)
+            if lineage == self._lineage:
+                found = _replace(found, channel)
+            elif lineage:
+                logger.info("the next sensor has another kernel side or version: it begins anew")
+                self._unfit = _replace(self._unfit, channel)
             else:
                 channel.close()
-        return Heir(found) if found is not None else self._otherwise
+        if found is not None:
+            return Heir(found)
+        return self._otherwise if self._unfit is None else None
+
+    def release(self) -> bool:
+        """Nothing is captured here any more: the newest that waits and could not take it begins now, whether there is
+        one. Nobody can wait any more; who hears it can so tell the next sensor's socket from this one's."""
+        unfit, self._unfit = self._unfit, None
+        self.close()
+        if unfit is None:
+            return False
+        with unfit:
+            try:
+                unfit.sendall(json.dumps({"names": [], "size": 0}).encode() + b"\n")
+            except OSError as error:
+                logger.warning("the next sensor does not hear that the node is free: %s", error)
+                return False
+        logger.info("the next sensor begins to capture")
+        return True
 
     def close(self) -> None:
         """Nobody can wait any more."""
+        if self._unfit is not None:
+            self._unfit.close()
+            self._unfit = None
         if self._listener is not None:
             self._listener.close()
             self._listener = None
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def _is_fit(self, channel: socket.socket) -> bool:
-        channel.settimeout(HELLO_SECONDS)
-        if not _is_own(channel):
-            return False
-        try:
-            hello = json.loads(_read_line(channel))
-            if _has_gone(channel):
-                return False
-            lineage = hello["lineage"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
-        if lineage != self._lineage:
-            logger.info("the next sensor has another kernel side or version: it begins anew")
-        return bool(lineage == self._lineage)
-
 
 class Claim:
-    """What a sensor that waits may be given. `poll` it; then `estate` is there, or is not."""
+    """What a sensor that waits may be given. `poll` it; then `estate` is there, or is not. `is_free`: nothing was given
+    and the sensor before does not capture any more."""
 
     def __init__(self, run_directory: Path, lineage: str) -> None:
         self._path = run_directory / SOCKET_NAME
@@ -166,6 +178,7 @@ class Claim:
         self._channel: socket.socket | None = None
         self._tried = -RETRY_SECONDS
         self.estate: Estate | None = None
+        self.is_free = False
 
     def _open(self) -> None:
         """Waits, where the sensor before this one has the socket."""
@@ -182,6 +195,7 @@ class Claim:
             return
         logger.info("goes on where the sensor before stops, if that one can give its capture away")
         self._channel = channel
+        self.is_free = False
 
     def poll(self) -> None:
         """Takes what has been given. Does not wait unless something is under way."""
@@ -194,9 +208,12 @@ class Claim:
         self._channel = None
         with channel:
             try:
-                self.estate = _receive(channel)
-                if self.estate is not None:
-                    channel.sendall(_ACCEPTED)
+                estate = _receive(channel)
+                if estate is None or not estate.descriptors:
+                    self.is_free = estate is not None
+                    return
+                self.estate = estate
+                channel.sendall(_ACCEPTED)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("what the sensor before gave is not whole: %s", error)
                 self.close()
@@ -233,6 +250,25 @@ def _receive(channel: socket.socket) -> Estate | None:
         for descriptor in descriptors:
             os.close(descriptor)
         raise
+
+
+def _replace(older: socket.socket | None, newer: socket.socket) -> socket.socket:
+    """The newer of two that wait."""
+    if older is not None:
+        older.close()
+    return newer
+
+
+def _read_lineage(channel: socket.socket) -> str:
+    """Of a sensor that waits; empty where it is not one, or has gone."""
+    channel.settimeout(HELLO_SECONDS)
+    if not _is_own(channel):
+        return ""
+    try:
+        lineage = json.loads(_read_line(channel))["lineage"]
+        return "" if _has_gone(channel) else str(lineage)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _read_line(channel: socket.socket) -> bytes:

@@ -30,12 +30,13 @@ def take_node(
     prepare: Callable[[], T],
     tell_ready: Callable[[], AbstractContextManager[object]] = nullcontext,
     poll: Callable[[T], None] = lambda prepared: None,
+    begin: Callable[[T], None] = lambda prepared: None,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> T | None:
     """Acquires the node's lock, if need be when the one who holds it has gone. `prepare` makes ready what a start
     needs, which is returned, and `tell_ready` is held open from then on until the lock is had; `poll` gets it often
-    meanwhile, and once more at the end. None where the node was free.
+    meanwhile, and `begin` when the lock is had. None where the node was free.
 
     Raises LockError where it is not free within `wait_seconds`, SystemExit at SIGTERM."""
     try:
@@ -49,7 +50,7 @@ def take_node(
         prepared = prepare()
         with tell_ready():
             _wait(lock, clock() + wait_seconds, lambda: poll(prepared), sleep, clock)
-            poll(prepared)
+            begin(prepared)
     return prepared
 
 

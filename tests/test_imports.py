@@ -73,6 +73,7 @@ ROOMS = {
             "enforcement",
             "intake",
             "run",
+            "prepared",
             "attach",
             "compose",
             "exporter",
@@ -97,7 +98,7 @@ COMPOSERS = {
     "sensor.kernel.port_counts": "sensor.capture",  # And the maps of the coverage.
     "sensor.kernel.state": "sensor.capture",  # And all of it for another sensor.
     "sensor.kernel.syscall_capture": "sensor.capture",  # The same, of what processes read and wrote.
-    "sensor.tls.capture": "sensor.attach",  # TLS and the capture below it, as one object.
+    "sensor.tls.capture": "sensor.prepared",  # TLS and the capture below it, as one object.
     "collector.api.app": "collector.app",  # The API and the page in one web application.
 }
 # Gathers the commands that both sides register, so it may import neither.

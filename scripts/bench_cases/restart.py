@@ -1,14 +1,15 @@
 """How long nothing is captured, and how long nobody reads, when a sensor is replaced on its node.
 
-    scripts/bench restart [--times 5]
+    scripts/bench restart [--times 5] [--ways followed upgraded ..]
 
 A JSON line for each way: `followed`, as the chart does it: the next one waits beside the one that runs, which is then
-stopped and gives it its capture; `left`: stopped with `handover_seconds`, then the next one (only where a bpf file
-system can be mounted); `stopped` (SIGTERM, then the next one, whose kernel side was compiled before); `killed`
-(SIGKILL); `compiled`, where the next one has another kernel side and must compile it first, as after an upgrade that
-changed it. Gaps are what the next sensor says of itself, from detached to attached again; with SIGKILL one may begin a
-second early. `unread_seconds`, where there is no gap: between the last reading of the one and the first of the other,
-in which the rings hold what comes. On the node nothing else runs but a collector. Needs root.
+stopped and gives it its capture; `upgraded`: the same, where the next one has another kernel side, which it must
+compile, as after an upgrade that changed it; `left`: stopped with `handover_seconds`, then the next one (only where a
+bpf file system can be mounted); `stopped` (SIGTERM, then the next one, whose kernel side was compiled before); `killed`
+(SIGKILL); `compiled`: stopped, and the next one must compile its kernel side first. Gaps are what the next sensor says
+of itself, from detached to attached again; with SIGKILL one may begin a second early. `unread_seconds`, where capture
+was given or began before the one had ended: till the first reading of the other, in which the rings hold what comes. On
+the node nothing else runs but a collector. Needs root.
 """
 
 import argparse
@@ -28,10 +29,13 @@ from scripts.live.host import CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 
 _GAP = re.compile(r"nothing was captured for ([0-9.]+) s")
-WAYS = ("followed", "left", "stopped", "killed", "compiled")
-_WAITING = "goes on where the sensor before stops"
+WAYS = ("followed", "upgraded", "left", "stopped", "killed", "compiled")
+WAITING = "goes on where the sensor before stops"
+# Another size of the ring is another kernel side; the setting's default is the second.
+_RING_BYTES = (4 << 20, 8 << 20)
 # What the one says when it has given its capture away, and the other when it has it.
-_GIVEN, _TAKEN = ("the next sensor goes on", "capture goes on for"), "is read now"
+_GIVEN = ("the next sensor goes on", "capture goes on for", "the next sensor begins")
+_TAKEN = ("is read now",)
 WAITING_SECONDS = 60
 SETTLE_SECONDS = 1.0  # The image is looked for, and is there.
 
@@ -43,11 +47,12 @@ class Node:
         self._place, self._address, self._pins = place, address, pins
         self.unread: list[float] = []
         self._round = 0
+        self._ring_bytes = _RING_BYTES[-1]
         self.sensor = self._start()
 
     def _start(self, *, is_following: bool = False, is_leaving: bool = False) -> Program:
         # The last flag of a name counts: images are kept here, not in the checkout.
-        extra = ["--cache-dir", str(self._place / "cache")]
+        extra = ["--cache-dir", str(self._place / "cache"), "--ring-bytes", str(self._ring_bytes)]
         # The log of the one that runs may be open still.
         self._round += 1
         logs = self._place / f"logs-{self._round}"
@@ -66,11 +71,7 @@ class Node:
         """The next one beside this one, and then in its place."""
         before, self.sensor = self.sensor, self._start(is_following=True)
         try:
-            deadline = time.monotonic() + WAITING_SECONDS
-            while _WAITING not in self.sensor.log_path.read_text():
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"the next sensor does not wait: {self.sensor.log_tail()}")
-                time.sleep(0.1)
+            self.sensor.wait_until_logged(WAITING, WAITING_SECONDS)
             time.sleep(SETTLE_SECONDS)
         finally:
             before.stop()
@@ -79,7 +80,9 @@ class Node:
     def replace(self, way: str) -> float:
         """The gap, in seconds."""
         before = self.sensor
-        if way == "followed":
+        if way in ("followed", "upgraded"):
+            if way == "upgraded":
+                self._change_kernel_side()
             self._follow()
             return self._read_gap(before)
         if way == "left":  # The one that runs leaves nothing yet.
@@ -92,18 +95,26 @@ class Node:
             self.sensor.send_signal(signal.SIGKILL)
         self.sensor.stop()
         if way == "compiled":
-            for image in (self._place / "cache").glob("*.image"):
-                image.unlink()
+            self._forget_images()
         self.sensor = self._start()
         return self._read_gap(before)
+
+    def _change_kernel_side(self) -> None:
+        self._forget_images()
+        self._ring_bytes = _RING_BYTES[self._ring_bytes == _RING_BYTES[0]]
+
+    def _forget_images(self) -> None:
+        for image in (self._place / "cache").rglob("*.image"):
+            image.unlink()
 
     def _read_gap(self, before: Program) -> float:
         log = self.sensor.log_path.read_text()
         found = _GAP.findall(log)
-        given, taken = _find_time(before.log_path.read_text(), _GIVEN), _find_time(log, (_TAKEN,))
-        if not found and given and taken:
+        given, taken = _find_time(before.log_path.read_text(), _GIVEN), _find_time(log, _TAKEN)
+        if given and taken:
             self.unread.append((taken - given).total_seconds())
-            return 0.0
+            if not found:
+                return 0.0
         if len(found) != 1:
             raise SystemExit(f"the sensor told no gap: {self.sensor.log_tail()}")
         return float(found[0])
@@ -134,7 +145,9 @@ def mount_pins(place: Path) -> Iterator[Path | None]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--times", type=int, default=5)
-    times = parser.parse_args().times
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    arguments = parser.parse_args()
+    times = arguments.times
     with tempfile.TemporaryDirectory() as directory, mount_pins(Path(directory)) as pins:
         place = Path(directory)
         collector, address = start_collector(place / "collector", place)
@@ -144,7 +157,7 @@ def main() -> None:
             collector.stop()
             raise
         try:
-            for way in WAYS if pins is not None else [way for way in WAYS if way != "left"]:
+            for way in arguments.ways if pins is not None else [way for way in arguments.ways if way != "left"]:
                 node.unread.clear()
                 gaps = [node.replace(way) for _ in range(times)]
                 fact = {"way": way, "gap_seconds": gaps, "median": statistics.median(gaps), "most": max(gaps)}

@@ -31,9 +31,9 @@ from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.bench_cases.capturing.watchers import run_product
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.attach import TLS_CACHE_NAME
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgramSettings, close_probes, load_tls
+from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.capture import RING_BYTES
 from sensor.tls.code import disassemble
 from sensor.tls.elf import Elf

@@ -94,6 +94,14 @@ class Program:
                 return event
         raise ProgramError(f"{self.name} did not say '{event_name}' within {timeout_seconds:.0f} s:\n{self.log_tail()}")
 
+    def wait_until_logged(self, text: str, timeout_seconds: float) -> None:
+        """Returns once its log has it; raises ProgramError when the program ends or the time is over."""
+        deadline = time.monotonic() + timeout_seconds
+        while text not in self.log_path.read_text(errors="replace"):
+            if not self.is_running or time.monotonic() > deadline:
+                raise ProgramError(f"{self.name} did not log '{text}':\n{self.log_tail()}")
+            time.sleep(0.1)
+
     def log_tail(self) -> str:
         """The last lines it wrote to its standard output and error."""
         if not self._log.closed:

@@ -36,13 +36,24 @@ class Gaps:
         self._boot_unix_ns = boot_unix_ns
         self._is_capturing = False
         self._touched_ns = 0
+        self._attached_ns: int | None = None
         self._last = (0, 0)  # Unix ns.
         self.count = 0
         self.total_ns = 0
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether `begin` speaks of an earlier moment."""
+        return self._attached_ns is not None
+
+    def note_attached(self, unix_ns: int) -> None:
+        """What `begin` says next held from then on: capture was attached before this sensor could read it."""
+        self._attached_ns = unix_ns
+
     def begin(self) -> None:
         """Capture runs from now on."""
-        now = self._unix_ns()
+        now = self._unix_ns() if self._attached_ns is None else self._attached_ns
+        self._attached_ns = None
         until = self._read()
         if until is not None:
             begin = max(until, self._boot_unix_ns)
@@ -50,7 +61,7 @@ class Gaps:
                 self._last = (begin, now)
                 self.count += 1
                 self.total_ns += now - begin
-                logger.info("nothing was captured for %.1f s before this", (now - begin) / 1e9)
+                logger.info("nothing was captured for %s s before this", _tell_seconds(now - begin))
         self._is_capturing = True
         self._write(now)
 
@@ -84,7 +95,7 @@ class Gaps:
             bytes=0,
             address=ROW_NAME,
             reason=(
-                f"Nothing was captured for {self.total_ns / 1e9:.1f} s in all, the last time from "
+                f"Nothing was captured for {_tell_seconds(self.total_ns)} s in all, the last time from "
                 f"{begin:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC: the sensor was restarted or paused. "
                 "Calls of that time are missing."
             ),
@@ -116,3 +127,8 @@ class Gaps:
         except OSError as error:
             # The next start will take the gap for longer than it is.
             logger.debug("%s cannot be written: %s", self._path, error)
+
+
+def _tell_seconds(ns: int) -> str:
+    """To the millisecond, where it is short."""
+    return f"{ns / 1e9:.{1 if ns >= 1e9 else 3}f}"

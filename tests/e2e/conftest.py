@@ -4,13 +4,13 @@ the end.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from scripts.live.host import CollectorAddress, start_collector, start_sensor
+from scripts.live.host import APIDAE, CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 from tests.e2e.application import Servers
 from tests.e2e.inventory import Inventory
@@ -103,13 +103,14 @@ class Product:
         self._at_end(sensor.stop)
         return sensor
 
-    def follow_sensor(self, address: CollectorAddress) -> tuple[Program, Program]:
+    def follow_sensor(self, address: CollectorAddress, apidae: Sequence[str] = (APIDAE,)) -> tuple[Program, Program]:
         """The sensor that runs, and the next one, which waits beside it and is ready to go on in its place."""
         before = self._running["sensor"]
         logs = self._logs / f"next-{len(list(self._logs.iterdir()))}"
         logs.mkdir()
         (logs / "sensor.toml").write_text(f"takeover_wait_seconds = {FOLLOW_SECONDS}\n")
-        after = start_sensor(address, self._state_directory, logs, "--config", str(logs / "sensor.toml"), wait=False)
+        configured = ("--config", str(logs / "sensor.toml"))
+        after = start_sensor(address, self._state_directory, logs, *configured, wait=False, apidae=apidae)
         self._running["sensor"] = after
         self._at_end(after.stop)
         wait_until(lambda: READY_TO_FOLLOW in after.log_path.read_text(), FOLLOW_SECONDS, "the next sensor waits")

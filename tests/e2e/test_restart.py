@@ -1,11 +1,14 @@
 """A sensor that follows another one on its node goes on where that one stopped: connections that were open all the
-while lose no call and no path, and nothing is said to have been missed.
+while lose no call and no path, and nothing is said to have been missed. One with another kernel side begins the moment
+that one has detached, and says what was missed.
 """
 
 import contextlib
 import http.client
 import json
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +19,7 @@ import pytest
 
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
+from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.application import find_or_skip
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
@@ -27,6 +31,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 PAUSE_SECONDS = 0.01
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
+# What the next sensor says when it captures and cannot read yet.
+ATTACHED = "attached; what comes is read when the sensor before has ended"
+PRIME_CALLS = 211
 H2LOAD_CALLS, H2LOAD_PER_SECOND = 1_009, 20  # Each of two connections.
 
 
@@ -182,4 +189,32 @@ def test_calls_across_a_restart_are_all_counted_at_their_paths(
     finally:
         load.kill()
         load.wait()
+        nginx.stop()
+
+
+def test_the_next_version_captures_before_the_one_before_has_ended(
+    product: Product, address: CollectorAddress, workloads: Workloads, tmp_path: Path
+) -> None:
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    nginx = Nginx(tmp_path / "nginx", NGINX)
+    product.start_sensor(address)
+    inventory = product.open_inventory(address)
+    try:
+        before, after = product.follow_sensor(address, (sys.executable, "-m", "tests.e2e.another_version"))
+        before.send_signal(signal.SIGTERM)
+        wait_until(lambda: ATTACHED in after.log_path.read_text(), ARRIVAL_SECONDS, "the next sensor is attached")
+        sent: Calls = Counter()
+        for number in range(PRIME_CALLS):
+            plain = Plain(nginx.port)
+            sent += plain.call(number)
+            plain.close()
+        assert before.stop() == 0, before.log_tail()
+        after.wait_for("capturing", 60)
+        assert collect(inventory, [nginx.port], sent) == sent
+        missed = wait_until(lambda: inventory.list_items("/coverage/ports", q=ROW_NAME), ARRIVAL_SECONDS, "the gap")
+        assert [row["connections"] for row in missed] == [1]
+        assert after.stop() == 0, after.log_tail()
+        assert "capture goes on" not in after.log_path.read_text()
+    finally:
         nginx.stop()

@@ -170,6 +170,7 @@ class FakeHeirs:
     def __init__(self) -> None:
         self.is_waiting = False
         self.is_taking = True
+        self.is_released = False  # To another, which begins anew.
         self.moves: list[str] = []
 
     def open(self) -> None:
@@ -181,6 +182,10 @@ class FakeHeirs:
     def give(self, estate: Estate) -> bool:
         self.moves.append("give")
         return self.is_taking
+
+    def release(self) -> bool:
+        self.moves.append("release")
+        return self.is_released
 
     def close(self) -> None:
         self.moves.append("close")

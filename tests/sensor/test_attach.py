@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from sensor import attach
+from sensor import attach, prepared
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
 from sensor.kernel.loader import LoadError
@@ -87,25 +87,6 @@ def test_where_neither_works_the_first_reason_is_told(kernel: Kernel) -> None:
         open_capture(mount=None)
 
 
-def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = object()
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(attach, "load_program", lambda *_, **__: loaded)
-    monkeypatch.setattr(attach.Capture, "load", lambda **arguments: given.update(arguments))
-    settings = SensorSettings(collector="127.0.0.1:1")
-    prepared = attach.prepare_capture(settings, MOUNT)
-    assert prepared.program is loaded
-    attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls(), prepared)
-    assert given["program"] is loaded
-
-
-@pytest.mark.parametrize(("way", "mount"), [(CaptureWay.SYSCALLS, MOUNT), (CaptureWay.AUTO, None)])
-def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | None) -> None:
-    settings = SensorSettings(collector="127.0.0.1:1", capture=way)
-    assert attach.prepare_capture(settings, mount).program is None
-    assert attach.find_lineage(settings, mount) is None
-
-
 class Program:
     """One that was loaded beforehand."""
 
@@ -137,11 +118,11 @@ def test_what_was_given_goes_on_and_what_cannot_is_closed(
         return "inherited", (7, 8, 9)
 
     monkeypatch.setattr(attach.Capture, "inherit", inherit)
-    prepared = attach.Prepared(cast(Any, program), cast(Any, GivenClaim(Estate(descriptors={"a": reader}, state=b""))))
+    waited = prepared.Prepared(cast(Any, program), cast(Any, GivenClaim(Estate(descriptors={"a": reader}, state=b""))))
     settings = SensorSettings(collector="127.0.0.1:1")
     with caplog.at_level(logging.WARNING):
         opened = attach.open_capture(
-            settings, MOUNT, Clock(), Pieces(), AlikeCalls(), prepared, lambda *given: numbers.append(given)
+            settings, MOUNT, Clock(), Pieces(), AlikeCalls(), waited, lambda *given: numbers.append(given)
         )
     os.close(writer)
     if is_whole:
@@ -154,18 +135,6 @@ def test_what_was_given_goes_on_and_what_cannot_is_closed(
             os.close(reader)
 
 
-def test_what_cannot_be_prepared_is_told_and_tried_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise LoadError(REFUSED)
-
-    monkeypatch.setattr(attach, "load_program", refuse)
-    with caplog.at_level(logging.WARNING):
-        assert attach.prepare_capture(SensorSettings(collector="127.0.0.1:1"), MOUNT).program is None
-    assert REFUSED in caplog.text
-
-
 def test_tls_has_a_cache_of_its_own_and_what_it_cannot_do_stops_nothing(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
@@ -176,7 +145,7 @@ def test_tls_has_a_cache_of_its_own_and_what_it_cannot_do_stops_nothing(
         directories.append(cache_directory)
         raise LoadError("TLS cannot be read here: no types")
 
-    monkeypatch.setattr(attach, "load_tls", refuse)
+    monkeypatch.setattr(prepared, "load_tls", refuse)
     settings = SensorSettings(collector="127.0.0.1:1", cache_dir=tmp_path, is_reading_tls=True)
     with caplog.at_level(logging.WARNING):
         assert attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls()) is PACKETS

@@ -264,7 +264,7 @@ def test_a_sensor_that_waits_goes_on_with_capture(tmp_path: Path, is_taking: boo
             life.heirs.is_waiting, life.heirs.is_taking = True, is_taking
             life.capture.waiting = [make_exchange() for _ in range(50)]
             await life.end()
-            assert life.heirs.moves == ["open", "give", "close"]
+            assert life.heirs.moves == ["open", "give", *([] if is_taking else ["release"]), "close"]
             passed = ["bequeath (1, 2, 3)"]
             assert life.capture.moves == passed + (["close"] if is_taking else ["keep", "detach", "close"])
             assert count_calls(collector) == 50
@@ -279,6 +279,20 @@ def test_a_paused_sensor_has_nothing_to_give(tmp_path: Path) -> None:
             life.heirs.is_waiting = True
             await asyncio.to_thread(life.sensor.on_pause)
             await life.end()
-            assert life.heirs.moves == ["open", "close"]
+            assert life.heirs.moves == ["open", "release", "close"]
+
+    asyncio.run(main())
+
+
+def test_one_that_begins_anew_is_told_when_capture_has_ended(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            released: list[str] = []
+            life.heirs.release = lambda: bool(released.extend(life.capture.moves) or True)  # type: ignore[method-assign]
+            life.capture.waiting = [make_exchange() for _ in range(50)]
+            await life.end()
+            assert released == ["detach"]
+            assert count_calls(collector) == 50
 
     asyncio.run(main())

@@ -70,7 +70,54 @@ def test_one_of_another_version_begins_anew(tmp_path: Path, heirs: Heirs) -> Non
     claim.poll()
     assert heirs.find() is None
     claim.poll()
-    assert claim.estate is None
+    assert claim.estate is None and not claim.is_free
+    assert heirs.release()
+    claim.poll()
+    assert claim.estate is None and claim.is_free
+
+
+def test_of_several_of_another_version_the_newest_begins(tmp_path: Path, heirs: Heirs) -> None:
+    claims = [Claim(tmp_path, "another") for _ in range(3)]
+    for claim in claims:
+        claim.poll()
+    assert heirs.find() is None
+    assert heirs.release() and not heirs.release()
+    for claim in claims:
+        claim.poll()
+    assert [claim.is_free for claim in claims] == [False, False, True]
+
+
+def test_who_waits_for_the_next_sensor_is_not_free(
+    tmp_path: Path, heirs: Heirs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "RETRY_SECONDS", 0.0)
+    claim = Claim(tmp_path, "another")
+    claim.poll()
+    heirs.find()
+    heirs.release()
+    claim.poll()
+    assert claim.is_free
+    third = Heirs(tmp_path, "third")
+    third.open()
+    claim.poll()
+    assert not claim.is_free
+    claim.close()
+    third.close()
+
+
+def test_what_is_left_otherwise_is_not_left_beside_one_that_begins_anew(tmp_path: Path, pipe: tuple[int, int]) -> None:
+    class Pinned:
+        def give(self, estate: Estate) -> bool:
+            return True
+
+    heirs = Heirs(tmp_path, "one", Pinned())
+    heirs.open()
+    assert isinstance(heirs.find(), Pinned)
+    claim = Claim(tmp_path, "another")
+    claim.poll()
+    assert heirs.find() is None
+    claim.close()
+    heirs.close()
 
 
 def test_the_newest_that_lives_is_found(tmp_path: Path, heirs: Heirs, pipe: tuple[int, int]) -> None:

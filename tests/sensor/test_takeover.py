@@ -41,6 +41,9 @@ class Story:
         yield
         self.told.append("took over")
 
+    def begin(self, prepared: None) -> None:
+        self.told.append("began")
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         self._after -= 1
@@ -56,6 +59,7 @@ class Story:
             wait_seconds=wait_seconds,
             prepare=self.prepare,
             tell_ready=self.tell_ready,
+            begin=self.begin,
             sleep=self.sleep,
             clock=self.clock,
         )
@@ -72,7 +76,7 @@ def test_the_next_sensor_is_ready_before_the_first_has_gone(locks: tuple[NodeLoc
     first.acquire()
     story = Story(first)
     story.take(second, 60)
-    assert story.told == ["prepared", "ready", "took over"]
+    assert story.told == ["prepared", "ready", "began", "took over"]
     with pytest.raises(LockError):
         first.acquire()
 

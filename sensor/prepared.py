@@ -1,0 +1,171 @@
+"""What a sensor has ready while it waits for the one before it: programs of its own, and a claim on the other's.
+
+Loading takes seconds, compiling more; attaching takes a moment. So all of the former is done while the other captures,
+and when it stops this sensor either is given that capture, or attaches its own at once: as soon as the other says that
+it has detached, which is before it has sent what it counted and ended.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sensor.config import CaptureWay, SensorSettings
+from sensor.kernel.lineage import make_lineage
+from sensor.kernel.loader import LoadedProgram, LoadError, load_program
+from sensor.kernel.pins import Pins
+from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, load_tls
+from sensor.succession import Claim, Estate
+from sensor.tls.capture import RING_BYTES
+from sensor.uplink.state import StateDirectory, StateError
+
+TLS_CACHE_NAME: Final = "tls"
+
+logger = logging.getLogger(__name__)
+
+
+class Prepared:
+    """Kernel sides of this sensor's own, and what it was given. Not thread-safe."""
+
+    def __init__(
+        self,
+        program: LoadedProgram | None,
+        claim: Claim | None,
+        *,
+        tls: TlsProgram | None = None,
+        may_begin: bool = False,
+        take_left: Callable[[], Estate | None] = lambda: None,
+        unix_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`may_begin`: `program` may be attached before anything else of this sensor runs; `take_left`: what an earlier
+        sensor left for whoever comes, and nobody may come before this is called."""
+        self.program = program
+        self.tls = tls
+        self._claim = claim
+        self._may_begin = may_begin
+        self._take_left = take_left
+        self._unix_ns = unix_ns
+        # Since when `program` has been attached.
+        self.attached_unix_ns: int | None = None
+
+    def poll(self) -> None:
+        """Takes what the sensor before gives, or begins where that one has ended; often, while it is waited for."""
+        if self._claim is None:
+            return
+        self._claim.poll()
+        if self._claim.is_free:
+            self._attach()
+        else:
+            # The node went to another that waited: two would count everything twice.
+            self._detach()
+
+    def begin(self) -> None:
+        """The node is this sensor's: what was not given begins now."""
+        claim = self._claim
+        if claim is None:
+            return
+        claim.poll()
+        if claim.estate is None and self.attached_unix_ns is None:
+            claim.estate = self._take_left()
+        if claim.estate is None:
+            self._attach()
+        else:
+            self._detach()
+
+    def take_estate(self) -> Estate | None:
+        """What was given, once; the caller's then."""
+        if self._claim is None:
+            return None
+        estate, self._claim.estate = self._claim.estate, None
+        self._claim.close()
+        return estate
+
+    def _attach(self) -> None:
+        if self.program is None or not self._may_begin or self.attached_unix_ns is not None:
+            return
+        try:
+            self.program.attach()
+        except LoadError as error:
+            # Tried again, and told where it fails, when capture is opened.
+            logger.warning("capture does not begin yet: %s", error)
+            self._may_begin = False
+            return
+        self.attached_unix_ns = self._unix_ns()
+        logger.info("attached; what comes is read when the sensor before has ended")
+
+    def _detach(self) -> None:
+        if self.program is not None and self.attached_unix_ns is not None:
+            self.program.detach()
+            self.attached_unix_ns = None
+
+
+def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> Prepared:
+    """What a start needs, while another sensor still captures. What cannot be made ready is tried again, and fails with
+    its reason, when capture is opened."""
+    lineage = find_lineage(settings, cgroup_mount)
+    if lineage is None or cgroup_mount is None:
+        return Prepared(None, None)
+    return Prepared(
+        _load_packets(settings, cgroup_mount),
+        Claim(settings.run_dir, lineage),
+        tls=_load_tls(settings),
+        may_begin=_has_key(settings),
+        take_left=lambda: make_pins(settings.pin_dir).take(lineage),
+    )
+
+
+def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | None:
+    """Of the capture that these settings ask for; None where it cannot be handed over."""
+    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
+        return None
+    is_root = is_root_cgroup(cgroup_mount)
+    return make_lineage(cgroup_path=cgroup_mount, ring_bytes=settings.ring_bytes, is_root_cgroup=is_root)
+
+
+def is_root_cgroup(cgroup_mount: Path) -> bool:
+    """Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2)."""
+    return not (cgroup_mount / "cgroup.type").exists()
+
+
+def make_pins(directory: Path) -> Pins:
+    """What a sensor may have left there."""
+    return Pins(directory, time.monotonic_ns)
+
+
+def load_tls_program(settings: SensorSettings) -> TlsProgram:
+    """The programs on libraries of TLS, attached to nothing. Raises LoadError."""
+    return load_tls(
+        TlsProgramSettings(
+            ring_bytes=RING_BYTES, calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count
+        ),
+        # A cache keeps one image: each kernel side has its own.
+        (settings.cache_dir or settings.state_dir) / TLS_CACHE_NAME,
+    )
+
+
+def _load_packets(settings: SensorSettings, cgroup_mount: Path) -> LoadedProgram | None:
+    cache = settings.cache_dir or settings.state_dir
+    try:
+        return load_program(cgroup_mount, settings.ring_bytes, is_root_cgroup(cgroup_mount), cache_directory=cache)
+    except LoadError as error:
+        logger.warning("the kernel side is not loaded beforehand: %s", error)
+        return None
+
+
+def _load_tls(settings: SensorSettings) -> TlsProgram | None:
+    if not settings.is_reading_tls:
+        return None
+    try:
+        return load_tls_program(settings)
+    except LoadError as error:
+        logger.warning("the kernel side of TLS is not loaded beforehand: %s", error)
+        return None
+
+
+def _has_key(settings: SensorSettings) -> bool:
+    """Without an installation key nothing may be captured."""
+    try:
+        return bool(StateDirectory(settings.state_dir).load_keys())
+    except StateError:
+        return False
