@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _PAUSED, _STOPPING = 2, 3  # The wire's SensorState.
+# A name whose sensor has been silent for so long may be that of the same node in a cluster that was given another name.
+RENAME_SECONDS = 600.0
+NAME_LIMIT_CHARACTERS = 253
 SENSOR_LIMIT = 20_000  # Twice the paper design; more are not remembered, and counted.
 
 
@@ -92,6 +95,18 @@ class SensorRegistry:
         with self._lock:
             self._statuses.update((status.node, status) for status in statuses)
 
+    def find_name(self, node: str, cluster: str) -> str:
+        """Under which a node's rows are kept, which is its own name: nodes of two clusters may have one name. The one
+        that comes second is then `CLUSTER/NODE`, and stays that."""
+        with self._lock:
+            known, other = self._statuses.get(node), f"{cluster or '-'}/{node}"[:NAME_LIMIT_CHARACTERS]
+            if other in self._statuses:
+                return other
+            if known is None or known.cluster == cluster:
+                return node
+            is_over = known.state == _STOPPING or self._clock() - known.last_heard_at > RENAME_SECONDS
+            return node if is_over else other
+
     def record_hello(
         self,
         node: str,
@@ -104,7 +119,8 @@ class SensorRegistry:
         policy_epoch: int,
         certificate_not_after: float,
     ) -> None:
-        """A sensor connected. Another process begins its account anew. `certificate_not_after`: 0 without one."""
+        """A sensor connected; `node` is `find_name`'s. Another process begins its account anew.
+        `certificate_not_after`: 0 without one."""
         with self._lock:
             old = self._statuses.get(node)
         anew = {} if old is not None and old.boot_id == boot_id else {"seen_calls": 0, "lost_calls": 0, "stages": "[]"}

@@ -31,6 +31,7 @@ class Greeting:
     kernel_release: str
     policy_epoch: int
     features: frozenset[str]
+    name: str = ""  # Under which its node's rows are kept (`SensorRegistry.find_name`).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

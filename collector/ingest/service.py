@@ -8,6 +8,7 @@ ours.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -130,8 +131,9 @@ class IngestService:
         if refused is not None:
             self.counts["hello_refused"] += 1
             await call.abort(tell_status(refused), refused.sentence)
+        greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
         context.sensors.record_hello(
-            greeting.node,
+            greeting.name,
             cluster=greeting.cluster,
             boot_id=greeting.boot_id,
             version=greeting.version,

@@ -142,7 +142,7 @@ class SensorStream:
             return
         reason = self._context.admission.find_end(self.certificate)
         if reason:
-            logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.node, reason)
+            logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.name, reason)
             self._shared.counts["streams_ended_by_certificate"] += 1
             self._end_reason = f"The stream ends, for {reason}; enrol this sensor again."
             self.end()
@@ -161,12 +161,12 @@ class SensorStream:
     def _read_coverage(self, coverage: stream_pb2.Coverage) -> list[CoverageRecord]:
         greeting = self._greeting
         return convert_coverage(
-            coverage, node=greeting.node, boot_id=greeting.boot_id, now_unix_seconds=self._context.clock()
+            coverage, node=greeting.name, boot_id=greeting.boot_id, now_unix_seconds=self._context.clock()
         )
 
     async def _take(self, message: bytes) -> None:
         """One message; whatever is wrong with it is counted, and the stream goes on."""
-        counts, context, node = self._shared.counts, self._context, self._greeting.node
+        counts, context, node = self._shared.counts, self._context, self._greeting.name
         if len(message) > MESSAGE_LIMIT_BYTES:
             await self._refuse(0, f"The message has {len(message)} bytes; the limit is {MESSAGE_LIMIT_BYTES}.")
             return
@@ -210,6 +210,7 @@ class SensorStream:
         if rows.node != self._greeting.node:
             await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
             return
+        batch.node = self._greeting.name
         counts["batches_seen"] += 1
         unknown = count_unknown(batch)
         if rows.key_id not in {key.key_id for key in self._shared.keys}:
@@ -220,7 +221,7 @@ class SensorStream:
         counts["rows_seen"] += len(rows)
         await self._slots.acquire()
         append = Append(
-            node=rows.node,
+            node=batch.node,
             boot_id=rows.boot_id,
             sequence=rows.sequence,
             received_unix_ns=int(context.clock() * 1e9),
@@ -281,7 +282,7 @@ class SensorStream:
 
     def _take_policy_result(self, result: PolicyResult) -> None:
         """Record what became of a policy; a difference that does not fit is followed by the full form."""
-        node, is_applied = self._greeting.node, not result.reason
+        node, is_applied = self._greeting.name, not result.reason
         self._shared.counts["policies_applied" if is_applied else "policies_refused"] += 1
         if is_applied:
             self._held_epoch = result.epoch

@@ -1,5 +1,7 @@
 """The registry: what a sensor said last, what changed, and its bound."""
 
+from dataclasses import replace
+
 import pytest
 
 import collector.sensors
@@ -26,10 +28,10 @@ REPORT = HealthReport(
 )
 
 
-def greet(registry: SensorRegistry, node: str = "a", boot_id: str = "b") -> None:
+def greet(registry: SensorRegistry, node: str = "a", boot_id: str = "b", cluster: str = "c") -> None:
     registry.record_hello(
         node,
-        cluster="c",
+        cluster=cluster,
         boot_id=boot_id,
         version="1",
         kernel_release="6",
@@ -87,3 +89,37 @@ def test_sensors_past_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
     greet(registry, "a")
     assert [status.node for status in registry.list_statuses()] == ["a", "b"]
     assert registry.forgotten == 1
+
+
+def test_nodes_of_two_clusters_that_have_one_name_are_two() -> None:
+    clock = Clock()
+    registry = SensorRegistry(clock)
+
+    def connect(cluster: str) -> str:
+        name = registry.find_name("node-1", cluster)
+        greet(registry, name, cluster=cluster)
+        registry.record_health(name, replace(REPORT, state=1))
+        return name
+
+    assert [connect("east"), connect("west"), connect("east"), connect("west")] == ["node-1", "west/node-1"] * 2
+    assert connect("") == "-/node-1"
+    assert [(one.node, one.cluster) for one in registry.list_statuses()] == [
+        ("-/node-1", ""),
+        ("node-1", "east"),
+        ("west/node-1", "west"),
+    ]
+    # After a restart it is the same.
+    again = SensorRegistry(clock)
+    again.load(registry.list_statuses())
+    assert again.find_name("node-1", "west") == "west/node-1"
+
+
+@pytest.mark.parametrize(("state", "seconds", "name"), [(3, 0, "a"), (1, 601, "a"), (2, 0, "new/a"), (1, 599, "new/a")])
+def test_a_cluster_that_got_another_name_keeps_its_nodes(state: int, seconds: float, name: str) -> None:
+    """A sensor that was paused lives; one that has stopped or long been silent may be the same."""
+    clock = Clock()
+    registry = SensorRegistry(clock)
+    greet(registry)
+    registry.record_health("a", replace(REPORT, state=state))
+    clock.now += seconds
+    assert registry.find_name("a", "new") == name
