@@ -292,6 +292,7 @@ class NodeDescriber:
         knowledge.gate.tell_probed(self._recogniser.forget_service)
         # Bound here: called once for every call.
         self._describe, self._judge, self._see = describer.describe, knowledge.gate.judge, enforcement.see
+        enforcement.set_identify(describer.identify)
         self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
@@ -493,4 +494,5 @@ def _make_pipeline(
         key_id=key_id,
         alike=alike,
         on_rows=enforcement.add_rows,
+        watch=enforcement,
     )

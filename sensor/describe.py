@@ -21,7 +21,7 @@ from sensor.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
-from sensor.classify.principal import Principals
+from sensor.classify.principal import Credentials, Principals
 from sensor.keyed import KeyedHash
 from sensor.kinds import CallFacts, read_exchange, read_stream
 from sensor.protocols.http1 import (
@@ -233,6 +233,10 @@ class Describer:
             self._read_data(exchange, head, call),
             self._read_attack(exchange, head, call, consumer, response_content_type),
         )
+
+    def identify(self, head: RequestHead) -> Credentials:
+        """Who presents this head."""
+        return self._principals.read(head)
 
     def find_estimate(self, route_id: int) -> Estimate | None:
         """How the records of a route's responses follow from their size, where bodies of it were read."""

@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from sensor.aggregation.rows import RowColumns
 from sensor.calls import CallRecord, Exchange
@@ -14,19 +15,26 @@ from sensor.enforce.block import Block
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory
 from sensor.enforce.limits import EnforceLimits
+from sensor.enforce.parts import CallEnds, Caller
 from sensor.enforce.report import EnforcementReport
 from sensor.enforce.reset import Resetter, find_obstacle
+from sensor.enforce.sharing import SharedConnections
 from sensor.enforce.switch import Switch
 from sensor.enforce.tables import Server
 from sensor.enforce.watch import StopWatch
 from sensor.kernel.capture import Capture as PacketCapture
 from sensor.kernel.stops import StopMaps
+from sensor.protocols.http1 import RequestHead
 from sensor.streams.exchange import StreamExchange
 from sensor.uplink.state import InstallationKey
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+# Calls that go on are looked at so often while somebody is blocked by name.
+LOOK_SECONDS = 0.1
+# No connection of HTTP/2 is reset before: by then calls have told whom each carries.
+LEARNING_SECONDS = 5.0
 _NOT_BY_PACKETS = "calls are seen by system calls here, where nothing can be stopped"
 
 
@@ -44,6 +52,14 @@ def make_limits(settings: SensorSettings) -> EnforceLimits:
     )
 
 
+@runtime_checkable
+class Around(Protocol):
+    """`sensor.tls.capture`: what sees packets is below it."""
+
+    @property
+    def below(self) -> object: ...
+
+
 class Enforcement:
     """What the sensor's life needs of it. Of the sensor's loop."""
 
@@ -59,6 +75,10 @@ class Enforcement:
         self._clock = clock
         self._is_enabled = settings.is_enforcing
         self._history = CallHistory()
+        self._sharing = SharedConnections()
+        self._identify: Callable[[RequestHead], Caller] | None = None
+        self._packets: PacketCapture | None = None
+        self._began_ns = 0
         self._proc, self._list_namespaces = proc, list_namespaces
         self._stops: StopMaps | None = None
         self._enforcer = Enforcer(
@@ -74,12 +94,15 @@ class Enforcement:
         self._enforcer.set_key(key.key_id, key.secret)
         if not self._is_enabled:
             return
+        if isinstance(capture, Around):
+            capture = capture.below
         if not isinstance(capture, PacketCapture):
             self._enforcer.begin(None, None, _NOT_BY_PACKETS)
             return
         if obstacle := find_obstacle():
             self._enforcer.begin(None, None, obstacle)
             return
+        self._packets, self._began_ns = capture, self._clock.monotonic_ns()
         self._stops = StopMaps(capture.maps)
         watch = StopWatch(self._stops, Resetter(self._proc, self._list_namespaces), self._clock)
         watch.start()
@@ -87,17 +110,24 @@ class Enforcement:
 
     async def keep(self) -> None:
         """Tick for as long as the sensor captures."""
+        due_ns = 0
         while True:
             try:
-                self._enforcer.tick()
+                now_ns = self._clock.monotonic_ns()
+                if now_ns >= due_ns:
+                    due_ns = now_ns + int(TICK_SECONDS * 1e9)
+                    self._enforcer.tick()
+                self._look()
             except Exception:
                 # A loop boundary: without a tick the kernel stops nobody any more, within seconds.
                 logger.exception("enforcement failed; nobody is stopped until it goes on")
-            await asyncio.sleep(TICK_SECONDS)
+                due_ns = 0
+            await asyncio.sleep(LOOK_SECONDS if self._enforcer.is_naming else TICK_SECONDS)
 
     def end(self) -> None:
         """Lift everything, before the capture closes."""
         self._enforcer.end()
+        self._packets = None
         if self._stops is not None:
             self._stops.close()
             self._stops = None
@@ -123,11 +153,57 @@ class Enforcement:
         if self._is_enabled:
             self._history.add(rows, self._clock.monotonic_ns())
 
+    @property
+    def changes(self) -> int:
+        """Of what is in force: after one, calls of HTTP/2 are described anew."""
+        return self._enforcer.changes
+
+    def set_identify(self, identify: Callable[[RequestHead], Caller]) -> None:
+        """Who presents a head, under the installation key in use."""
+        self._identify = identify
+
     def see(self, exchange: Exchange | StreamExchange, record: CallRecord) -> None:
         """A call was described."""
-        if not self._enforcer.is_live:
+        if not self._is_enabled:
             return
-        is_shared = isinstance(exchange, StreamExchange)
-        self._enforcer.see(
-            exchange.exchange if isinstance(exchange, StreamExchange) else exchange, record, is_shared=is_shared
-        )
+        is_stream = isinstance(exchange, StreamExchange)
+        own = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
+        if is_stream:
+            self._note(own, record)
+        if not self._enforcer.is_naming:
+            return
+        if is_stream and self._packets is not None and self._enforcer.is_blocked(own, record):
+            self._list_open(self._packets, own.connection)  # Who else is on it now.
+        is_shared = is_stream and self._is_shared(own)
+        self._enforcer.see(own, record, is_shared=is_shared, is_encrypted=own.is_encrypted)
+
+    def is_blocked(self, exchange: Exchange | StreamExchange, record: CallRecord) -> bool:
+        """Whether a block names who made this call."""
+        own = exchange.exchange if isinstance(exchange, StreamExchange) else exchange
+        return self._enforcer.is_naming and self._enforcer.is_blocked(own, record)
+
+    def _look(self) -> None:
+        """Through the calls that go on, where somebody is blocked by name: each client of a connection is known before
+        one of them has it reset."""
+        if self._packets is None or not self._enforcer.is_naming:
+            return
+        for ends, who in self._list_open(self._packets, None):
+            self._enforcer.see(ends, who, is_shared=self._is_shared(ends), is_over=False)
+
+    def _list_open(self, packets: PacketCapture, connection: int | None) -> list[tuple[CallEnds, Caller]]:
+        """Calls of HTTP/2 that have not ended, each noted."""
+        if self._identify is None:
+            return []
+        calls = packets.list_open_calls(connection)
+        found: list[tuple[CallEnds, Caller]] = [(call.ends, self._identify(call.head)) for call in calls]
+        for ends, who in found:
+            self._note(ends, who)
+        return found
+
+    def _note(self, ends: CallEnds, who: Caller) -> None:
+        self._sharing.note(ends.connection, ends.remote_address, who.principal or who.credential)
+
+    def _is_shared(self, ends: CallEnds) -> bool:
+        """Who else calls on a connection that was there before is not known at once."""
+        is_early = self._clock.monotonic_ns() - self._began_ns < LEARNING_SECONDS * 1e9
+        return is_early or self._sharing.is_shared(ends.connection, ends.remote_address)

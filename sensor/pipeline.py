@@ -56,6 +56,19 @@ class Describer(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """`sensor.enforcement.Enforcement`, as far as calls need it."""
+
+    @property
+    def changes(self) -> int:
+        """Of who is watched; after one, calls are described anew."""
+        ...
+
+    def is_blocked(self, exchange: Exchange | StreamExchange, record: CallRecord) -> bool:
+        """Whether all calls of who made this one are to be described."""
+        ...
+
+
 class Pipeline:
     """One sensor's describe, aggregate and convert. `describer` may be replaced when the installation key changes."""
 
@@ -69,9 +82,12 @@ class Pipeline:
         key_id: int,
         alike: AlikeCalls[Exchange] | None = None,
         on_rows: Callable[[RowColumns], None] = lambda rows: None,
+        watch: Watch | None = None,
     ) -> None:
         """`alike` is where capture puts calls of HTTP/2 that are like one described before; `on_rows` sees what
-        leaves."""
+        leaves; `watch` says whose calls are all to be described."""
+        self._watch = watch
+        self._watched = 0
         self._on_rows = on_rows
         self._describer = describer
         self._aggregator = aggregator
@@ -101,6 +117,9 @@ class Pipeline:
         """Describe and count exchanges."""
         aggregator, repeats = self._aggregator, self._repeats
         self._take_repeats()
+        if self._watch is not None and self._watch.changes != self._watched:
+            self._watched = self._watch.changes
+            repeats.forget()
         repeats.begin(self._clock.monotonic_ns(), aggregator.facts.generation)
         for exchange in exchanges:
             if type(exchange) is StreamExchange and (row := repeats.find(exchange)) is not None:
@@ -144,7 +163,7 @@ class Pipeline:
             self._log_failure("aggregating")
             row = ()
         if isinstance(exchange, StreamExchange):  # The kernel is taught heads of HTTP/1 only.
-            if row:
+            if row and not (self._watch is not None and self._watch.is_blocked(exchange, record)):
                 self._repeats.keep(exchange, row, self._find_estimate(record))
             return
         try:

@@ -48,6 +48,7 @@ class BlockOrder:
     credentials: tuple[int, ...]
     scopes: tuple[BlockScope, ...]
     expires_at: float
+    is_confirmed: bool = False  # A person has seen whom else it hits.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ def _write_order(order: BlockOrder) -> stream_pb2.Block:
             for scope in order.scopes
         ],
         expires_unix_ms=int(order.expires_at * 1_000),
+        is_confirmed=order.is_confirmed,
     )
 
 

@@ -81,6 +81,7 @@ class Block:
             credentials=self.credentials,
             scopes=tuple(parse_service(text) for text in self.services),
             expires_at=self.expires_at,
+            is_confirmed=self.is_confirmed,
         )
 
 

@@ -17,6 +17,10 @@ from collector.inventory.span import Since, series_span, span_since
 from collector.respond.block import Target
 
 NAMED_MAX: Final = 20
+_ON_SHARED_CONNECTIONS: Final = (
+    "Its calls are let through, and counted, from trusted proxies and on connections of HTTP/2 that carry others too. "
+    "With a confirmation those connections are cut, and the others on them lose what is under way."
+)
 CREDENTIALS_MAX: Final = 64
 _WHO: Final = (
     "multiIf(r.principal != 0, concat('principal:', leftPad(lower(hex(r.principal)), 16, '0')), "
@@ -198,7 +202,7 @@ def _write_notes(target: Target, own: int, shared: tuple[Hit, ...]) -> tuple[str
     if not own:
         notes.append("It made no call in the last 24 hours that a sensor could read.")
     if target.kind is not BlockKind.ADDRESS:
-        notes.append("Over HTTP/2 and from trusted proxies its calls are let through: others share the connection.")
+        notes.append(_ON_SHARED_CONNECTIONS)
     if shared:
         notes.append(
             "Others call from its addresses. They are not stopped; if one is a proxy, let it block this client."

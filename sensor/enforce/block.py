@@ -44,6 +44,8 @@ class Block:
     credentials: tuple[int, ...] = ()
     scopes: tuple[Scope, ...] = ()
     left_ms: int = 0
+    # Whoever asked has seen that its HTTP/2 connections carry others: they are cut all the same.
+    is_confirmed: bool = False
 
 
 def parse_network(text: str) -> Network | None:

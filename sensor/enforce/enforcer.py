@@ -9,14 +9,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
-from sensor.calls import CallRecord, Exchange, Role
+from sensor.calls import Role
 from sensor.clock import Clock
 from sensor.enforce.block import Block, BlockKind
 from sensor.enforce.limits import EnforceLimits, find_reason
+from sensor.enforce.parts import CallEnds, Caller, KernelSide, ShareMeter
 from sensor.enforce.report import BlockStatus, EnforcementReport
-from sensor.enforce.reset import Connection
+from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
 from sensor.enforce.tables import (
     NAMES,
     Held,
@@ -26,6 +27,7 @@ from sensor.enforce.tables import (
     build_tables,
     find_marks,
     is_blocking,
+    is_within,
     make_empty,
 )
 from sensor.enforce.watch import StopWatch
@@ -39,22 +41,6 @@ LEARNED_LIMIT: Final = 64
 LOGGED_MAX: Final = 20  # Blocks of one change that are named in the log.
 _NO_KEY: Final = bytes(16)
 _MS_NS: Final = 1_000_000
-
-
-class KernelSide(Protocol):
-    """`sensor.kernel.stops.StopMaps`, as far as the tables need it."""
-
-    def update(self, name: str, elements: dict[bytes, bytes]) -> None: ...
-
-    def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
-
-    def counts(self) -> dict[int, tuple[int, ...]]: ...
-
-
-class ShareMeter(Protocol):
-    """`sensor.enforce.history.CallHistory`, as far as limits need it."""
-
-    def measure_share(self, blocks: Iterable[Block]) -> float: ...
 
 
 class Enforcer:
@@ -87,6 +73,8 @@ class Enforcer:
         self._generation = clock.monotonic_ns()
         self._alive_ns = 0  # Until when the kernel enforces without another tick.
         self._epoch = 0
+        self._is_naming = False
+        self.changes = 0  # Of what is in force.
         self._away_ns: int | None = None  # Since when the collector is away.
         self._shared: Counter[int] = Counter()  # Calls spared because they share a connection, by slot.
 
@@ -136,6 +124,11 @@ class Enforcer:
         """Whether anything is stopped now."""
         return bool(self._held)
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether anybody is stopped by a credential or as a principal: who is to be known by their calls."""
+        return self._is_naming
+
     def find_obstacle(self) -> str:
         """Why nothing is enforced, in one sentence; empty where it may be."""
         if not self._limits.is_enabled:
@@ -168,7 +161,9 @@ class Enforcer:
             else:
                 held[id] = Held(block=block, deadline_ns=until, learned=before.learned if before is not None else set())
         self._log_changes(held)
+        self.changes += held.keys() != self._held.keys()
         self._held = held
+        self._is_naming = any(one.block.kind is not BlockKind.ADDRESS for one in held.values())
         self._sync(now_ns)
 
     def _log_changes(self, held: dict[str, Held]) -> None:
@@ -240,38 +235,78 @@ class Enforcer:
 
     # What user space sees
 
-    def see(self, exchange: Exchange, record: CallRecord, *, is_shared: bool) -> None:
-        """A call that was described: one of a blocked client that the kernel did not know by its head. Its connection
-        is reset, unless others use it too (`is_shared`: HTTP/2)."""
-        if not self._held or record.role is not Role.SERVER:
+    def see(
+        self,
+        ends: CallEnds,
+        who: Caller,
+        *,
+        is_shared: bool = False,
+        is_encrypted: bool = False,
+        is_over: bool = True,
+    ) -> None:
+        """A call, over or not: where it is one of a blocked client that the kernel did not know by its head, its
+        connection is reset. Where others use that too (`is_shared`), only if who blocked has confirmed it."""
+        held = self._find(ends, who)
+        if held is None:
             return
-        for held in list(self._held.values()):
+        block = held.block
+        if block.kind is BlockKind.PRINCIPAL:
+            self._learn(held, who.credential)
+        target = who.credential or block.hash
+        if is_shared and not block.is_confirmed:
+            if is_over:
+                self._spare(target)
+        else:
+            self._stop(target, ends, is_encrypted=is_encrypted)
+
+    def is_blocked(self, ends: CallEnds, who: Caller) -> bool:
+        """Whether a block names who calls there."""
+        return self._find(ends, who) is not None
+
+    def _find(self, ends: CallEnds, who: Caller) -> Held | None:
+        if not self._held or ends.role is not Role.SERVER or not (who.principal or who.credential):
+            return None
+        for held in self._held.values():
             block = held.block
-            if block.kind is BlockKind.PRINCIPAL and record.principal == block.hash:
-                self._learn(held, record.credential)
-                self._stop(record.credential or block.hash, exchange, is_shared)
-                return
-            if block.kind is BlockKind.CREDENTIAL and record.credential == block.hash:
-                self._stop(block.hash, exchange, is_shared)
-                return
+            if block.kind is BlockKind.PRINCIPAL:
+                is_named = who.principal == block.hash
+            else:
+                is_named = block.kind is BlockKind.CREDENTIAL and who.credential == block.hash
+            if is_named and self._holds_at(block, ends):
+                return held
+        return None
+
+    def _holds_at(self, block: Block, ends: CallEnds) -> bool:
+        """Whether a block is for the server that is called."""
+        if not block.scopes:
+            return True
+        here = (ends.cgroup_id, ends.local_port)
+        servers = [server for server in self._list_servers() if (server.cgroup_id, server.port) == here]
+        return any(is_within(scope, server) for scope in block.scopes for server in servers)
 
     def _learn(self, held: Held, credential: int) -> None:
         if credential and credential not in held.targets and len(held.learned) < LEARNED_LIMIT:
             held.learned.add(credential)
             self._sync(self._clock.monotonic_ns())
 
-    def _stop(self, target: int, exchange: Exchange, is_shared: bool) -> None:
+    def _spare(self, target: int) -> None:
         slot = self._slots.by_target.get(target)
-        if slot is None or self._watch is None:
+        if slot is not None:
+            self._shared[slot] += 1
+
+    def _stop(self, target: int, exchange: CallEnds, *, is_encrypted: bool) -> None:
+        slot = self._slots.by_target.get(target)
+        if slot is None or self._watch is None or not exchange.remote_port:
             return
         peer = ipaddress.ip_address(exchange.remote_address)
-        if is_shared or any(peer in network for network in self._limits.never_block if network.version == peer.version):
+        if any(peer in network for network in self._limits.never_block if network.version == peer.version):
             self._shared[slot] += 1
             return
         self._watch.ask(
             slot,
             Connection(
-                cookie=exchange.connection,
+                # A session of TLS is numbered by its reader: the socket is found by its ends.
+                cookie=UNKNOWN_COOKIE if is_encrypted else exchange.connection,
                 cgroup_id=exchange.cgroup_id,
                 family=peer.version,
                 local_address=ipaddress.ip_address(exchange.local_address).packed,

@@ -9,9 +9,10 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from sensor.enrich.namespace import visit_namespaces
 
 SOCK_DESTROY: Final = 21
 _NETLINK_SOCK_DIAG: Final = 4
+_NLM_F_REQUEST: Final = 0x1
 _NLM_F_REQUEST_ACK: Final = 0x5
 _NLMSG_ERROR: Final = 2
 _ALL_STATES: Final = 0xFFFFFFFF
@@ -31,13 +33,19 @@ _TIMEOUT_SECONDS: Final = 1.0
 CHANNELS_LIMIT: Final = 256
 CGROUPS_LIMIT: Final = 4_096
 _OWN: Final = 0
+# Of a connection of which only its ends are known.
+UNKNOWN_COOKIE: Final = 0
+_NO_COOKIE: Final = (1 << 64) - 1  # INET_DIAG_NOCOOKIE.
+_SOCK_DIAG_BY_FAMILY: Final = 20
+_ID_PLACE: Final = 4  # Of struct inet_diag_sockid in struct inet_diag_msg.
+_COOKIE_PLACE: Final = _ID_PLACE + 4 + 32 + 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """A socket of this node; addresses of 4 or 16 bytes."""
 
-    cookie: int
+    cookie: int  # Or UNKNOWN_COOKIE.
     cgroup_id: int
     family: int  # 4 or 6.
     local_address: bytes
@@ -46,14 +54,31 @@ class Connection:
     remote_port: int
 
 
-def write_request(connection: Connection) -> bytes:
-    """The netlink message that destroys a socket; pure."""
+def write_request(connection: Connection, *, kind: int = SOCK_DESTROY) -> bytes:
+    """The netlink message that destroys a socket, or asks for it; pure."""
     family = socket.AF_INET if connection.family == 4 else socket.AF_INET6
     body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 0, _ALL_STATES)
     body += _PORTS.pack(connection.local_port, connection.remote_port)
     body += connection.local_address.ljust(16, b"\0") + connection.remote_address.ljust(16, b"\0")
     body += _TAIL.pack(0, connection.cookie)
-    return _HEADER.pack(_HEADER.size + len(body), SOCK_DESTROY, _NLM_F_REQUEST_ACK, 1, 0) + body
+    flags = _NLM_F_REQUEST_ACK if kind == SOCK_DESTROY else _NLM_F_REQUEST
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body
+
+
+def _find_cookie(channel: socket.socket, connection: Connection) -> int:
+    """The cookie of the connected socket with these ends; 0 where there is none. Raises OSError.
+
+    Without its cookie nothing is ever destroyed: where a connection is gone, the kernel finds the socket that listens
+    there."""
+    channel.send(write_request(replace(connection, cookie=_NO_COOKIE), kind=_SOCK_DIAG_BY_FAMILY))
+    answer = channel.recv(1 << 12)
+    _, kind, *_ = _HEADER.unpack_from(answer)
+    body = answer[_HEADER.size :]
+    if kind != _SOCK_DIAG_BY_FAMILY or len(body) < _COOKIE_PLACE + 8:
+        return 0
+    if _PORTS.unpack_from(body, _ID_PLACE) != (connection.local_port, connection.remote_port):
+        return 0
+    return int.from_bytes(body[_COOKIE_PLACE : _COOKIE_PLACE + 8], sys.byteorder)
 
 
 def _destroy(channel: socket.socket, request: bytes) -> int:
@@ -62,6 +87,16 @@ def _destroy(channel: socket.socket, request: bytes) -> int:
     answer = channel.recv(1 << 12)
     _, kind, *_ = _HEADER.unpack_from(answer)
     return -int(struct.unpack_from("=i", answer, _HEADER.size)[0]) if kind == _NLMSG_ERROR else errno.EPROTO
+
+
+def _reset(channel: socket.socket, connection: Connection) -> int:
+    """As `_destroy`, of a connection whose cookie may have to be found first."""
+    if connection.cookie == UNKNOWN_COOKIE:
+        cookie = _find_cookie(channel, connection)
+        if not cookie:
+            return errno.ENOENT
+        connection = replace(connection, cookie=cookie)
+    return _destroy(channel, write_request(connection))
 
 
 def _open_channel() -> socket.socket:
@@ -82,7 +117,6 @@ class Resetter:
 
     def reset(self, connection: Connection) -> bool:
         """Whether the connection is gone: reset now, or ended before."""
-        request = write_request(connection)
         home = self._by_cgroup.get(connection.cgroup_id)
         found = {errno.ENOENT}
         for namespace in self._order(home):
@@ -90,7 +124,7 @@ class Resetter:
             if channel is None:
                 continue
             try:
-                code = _destroy(channel, request)
+                code = _reset(channel, connection)
             except OSError as error:
                 self._forget(namespace)
                 found.add(error.errno or errno.EIO)
@@ -156,7 +190,7 @@ def find_obstacle() -> str:
         (local, local_port), (remote, remote_port) = server.getsockname(), client.getsockname()
         request = write_request(
             Connection(
-                cookie=(1 << 64) - 1,  # INET_DIAG_NOCOOKIE: the addresses say it.
+                cookie=_NO_COOKIE,  # The addresses say it.
                 cgroup_id=0,
                 family=4,
                 local_address=socket.inet_aton(local),

@@ -121,7 +121,7 @@ def build_tables(
         tables[COUNTED][slot] = bytes(STOP_COUNT.size)
         tables["verdicts"][slot] = VERDICT.pack(max(one.deadline_ns for one in blocks), scopes is not None)
         for server in known if scopes is not None else ():
-            if any(_fits(scope, server) for scope in scopes or ()) and len(tables["verdict_scopes"]) < SCOPES_MAX:
+            if any(is_within(scope, server) for scope in scopes or ()) and len(tables["verdict_scopes"]) < SCOPES_MAX:
                 key = VERDICT_SCOPE.pack(server.cgroup_id, slots.find(target), server.port)
                 tables["verdict_scopes"][key] = SLOT.pack(1)
         _put_target(tables, target, slot)
@@ -137,7 +137,8 @@ def _put_target(tables: Tables, target: Target, slot: bytes) -> None:
         tables["blocked_networks"][pack_network(target)] = slot
 
 
-def _fits(scope: Scope, server: Server) -> bool:
+def is_within(scope: Scope, server: Server) -> bool:
+    """Whether a scope holds for a server."""
     return (
         scope.namespace in ("", server.namespace)
         and scope.workload in ("", server.workload)

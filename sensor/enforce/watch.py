@@ -25,6 +25,8 @@ class StopRing(Protocol):
 
     def wait(self, seconds: float) -> None: ...
 
+    def wake(self) -> None: ...
+
     def read_events(self) -> list[StopEvent]: ...
 
 
@@ -72,6 +74,7 @@ class StopWatch:
             self._asked.put_nowait((slot, connection))
         except queue.Full:
             return False
+        self._ring.wake()
         return True
 
     def _run(self) -> None:

@@ -38,7 +38,7 @@ from sensor.kernel.taught import forget_taught
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.streams.assembler import StreamAssembler
-from sensor.streams.exchange import StreamExchange
+from sensor.streams.exchange import OpenCall, StreamExchange
 from sensor.succession import Estate
 
 # Events of one read, some 10 ms of work, 100 with bodies: what they teach reaches the kernel before the next are read.
@@ -204,6 +204,10 @@ class Capture:
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
+
+    def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
+        """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
+        return self._streams.list_open(connection)
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""

@@ -4,6 +4,7 @@
 thread, the rest for another.
 """
 
+import os
 import select
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -24,6 +25,8 @@ class StopMaps:
         self._ring = Ring(maps["stops"], STOPS_BYTES)
         self._poll = select.epoll()
         self._poll.register(maps["stops"], select.EPOLLIN)
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._bell, select.EPOLLIN)
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Writes elements one by one: batches of trie maps came only with Linux 5.14. Raises OSError."""
@@ -40,9 +43,15 @@ class StopMaps:
         return {SLOT.unpack(key)[0]: STOP_COUNT.unpack(value) for key, value in rows}
 
     def wait(self, seconds: float) -> None:
-        """Returns when there is an event, or after this time."""
-        if not self._ring.pending_bytes():
-            self._poll.poll(seconds)
+        """Returns when there is an event, after `wake`, or after this time."""
+        if self._ring.pending_bytes():
+            return
+        if any(descriptor == self._bell for descriptor, _ in self._poll.poll(seconds)):
+            os.eventfd_read(self._bell)
+
+    def wake(self) -> None:
+        """Whoever waits looks at once. Of any thread."""
+        os.eventfd_write(self._bell, 1)
 
     def read_events(self) -> list[StopEvent]:
         """Connections to be reset."""
@@ -51,4 +60,5 @@ class StopMaps:
     def close(self) -> None:
         """Unmaps the ring; the fds are their owner's."""
         self._poll.close()
+        os.close(self._bell)
         self._ring.close()

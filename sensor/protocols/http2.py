@@ -114,6 +114,10 @@ class Http2Connection:
         """Calls that have not ended."""
         return len(self._open.streams)
 
+    def list_requests(self) -> list[StreamRequest | Malformed]:
+        """Requests of calls that have not ended, the oldest first."""
+        return self._open.list_requests()
+
     @property
     def held_bytes(self) -> int:
         """About what it holds of the connection; objects around it apart."""

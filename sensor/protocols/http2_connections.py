@@ -98,6 +98,10 @@ class Http2Connections:
             told += self.close(next(iter(self._connections)), 0)
         return told
 
+    def list_open(self) -> list[int]:
+        """Connections with calls that have not ended."""
+        return [number for number, connection in self._connections.items() if connection.open_streams]
+
     def close(self, number: int, time_ns: int) -> list[NumberedCall]:
         """A connection ended at `time_ns` (0: when it was last heard of); gives the calls that were open."""
         calls: list[StreamCall] = []

@@ -100,6 +100,15 @@ class OpenStreams:
         open_bytes = (len(self.streams) + len(self.early)) * STREAM_BYTES
         return open_bytes + len(self._patterns) * PATTERN_BYTES + self._gathered_bytes
 
+    def list_requests(self) -> list[StreamRequest | Malformed]:
+        """Requests of the open streams, the oldest first."""
+        found = []
+        for stream in self.streams.values():
+            request = read_request(stream.request) if isinstance(stream, OpenedStream) else stream.request
+            if request is not None:
+                found.append(request)
+        return found
+
     def find(self, number: int) -> Stream | None:
         """An open stream whose request was read, as one that knows all that may happen to it."""
         stream = self.streams.get(number)

@@ -24,7 +24,7 @@ from sensor.protocols.http2_alike import FIGURES, AlikeCalls
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections, NumberedCall
 from sensor.reassembly.connection import Direction
-from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
+from sensor.streams.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
 from sensor.streams.flow import FrameFlow, Piece
 
 # A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
@@ -234,6 +234,18 @@ class StreamAssembler:
             del self._upgrades[number]
             late.append(exchange)
         return [*out, *late]
+
+    def list_open(self, only: int | None = None) -> list[OpenCall]:
+        """Calls at servers of this node that have not ended, of all connections or of one."""
+        found = []
+        for number in self._streams.list_open() if only is None else (only,):
+            connection, streams = self._connections.get(number), self._streams.find(number)
+            if connection is None or streams is None or streams.client is not Direction.FORWARD:
+                continue
+            ends = connection.name_ends(number, streams.client)
+            heads = [request.head for request in streams.list_requests() if not isinstance(request, Malformed)]
+            found += [OpenCall(ends, head) for head in heads]
+        return found
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from sensor.calls import Exchange, Role
+from sensor.protocols.http1 import RequestHead
 from sensor.protocols.http2_calls import StreamCall
 
 
@@ -26,6 +27,16 @@ class Ends(msgspec.Struct, frozen=True, gc=False):
     local_port: int
     remote_address: str
     remote_port: int
+
+
+class OpenCall(msgspec.Struct, frozen=True, gc=False):
+    """A call that has not ended. Private to the node: holds a head."""
+
+    ends: Ends
+    head: RequestHead
+
+    def __repr__(self) -> str:
+        return f"OpenCall({self.ends!r}, head redacted)"
 
 
 def build_stream_exchange(ends: Ends, call: StreamCall, to_unix_ns: Callable[[int], int]) -> StreamExchange:

@@ -76,6 +76,11 @@ class TlsCapture:
         self._is_attached = False
 
     @property
+    def below(self) -> Capture:
+        """What it is put around."""
+        return self._below
+
+    @property
     def is_inherited(self) -> bool:
         """TLS begins anew whatever is below, and what was missed of it is told as a gap."""
         return False

@@ -34,6 +34,7 @@ def _read_block(message: stream_pb2.Block, sent_ms: int) -> Block:
             for scope in message.scopes[: SCOPES_LIMIT + 1]
         ),
         left_ms=message.expires_unix_ms - sent_ms,
+        is_confirmed=message.is_confirmed,
     )
 
 

@@ -13,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
+from scripts.bench_cases.block import make_context
 from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
+from scripts.bench_cases.blocking.http2_clients import Http2Caller, Line
+from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
 from tests.e2e.conftest import Product
 from tests.e2e.polling import wait_until
@@ -27,8 +30,11 @@ is_enforcing = true
 enforce_max_call_share = 1.0
 enforce_blocks_max_count = 20
 enforce_without_collector_seconds = 3.0
+is_reading_tls = true
+tls_min_age_seconds = 0.5
 never_block_cidrs = ["127.0.0.250/32"]
 """
+HTTP2 = "        http2 on; location / { return 200 '{}'; }"
 ARRIVAL_SECONDS = 20.0
 
 
@@ -86,6 +92,16 @@ def site(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shop.stop()
 
 
+@pytest.fixture(scope="module")
+def http2_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """nginx, HTTP/2 in the clear."""
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed")
+    nginx = Nginx(tmp_path_factory.mktemp("nginx"), HTTP2)
+    yield nginx.port
+    nginx.stop()
+
+
 @pytest.fixture
 def honest(site: Site) -> Iterator[list[Loop]]:
     """Two clients that call all the time; at the end of the test they have seen nothing but answers."""
@@ -139,16 +155,80 @@ def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop
 def _find_key(site: Site, thief: Caller) -> str:
     """The consumer that calls from the thief's address, which is nobody else's yet."""
 
-    def look() -> str:
-        names = [item["id"] for item in site.ask("GET", "consumers")["items"]]
-        found = [
-            name
-            for name in names
-            if name.startswith("principal:") and thief.source in str(site.ask("GET", f"consumers/{name}"))
-        ]
-        return found[0] if len(found) == 1 else ""
+    return wait_until(lambda: _look_for(site, thief), ARRIVAL_SECONDS, "the thief is a consumer")
 
-    return wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer")
+
+def _look_for(site: Site, thief: Caller) -> str:
+    names = [item["id"] for item in site.ask("GET", "consumers")["items"]]
+    found = [
+        name
+        for name in names
+        if name.startswith("principal:") and f"'{thief.source}'" in str(site.ask("GET", f"consumers/{name}"))
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: list[Loop], http2_port: int) -> None:
+    key, source = f"{KEY}-http2", "127.0.0.90"
+    thief = Http2Caller(http2_port, source, {"X-Api-Key": key})
+    site.callers.append(thief)
+    beside = Loop(Http2Caller(http2_port, HONEST, {"X-Api-Key": OTHER_KEY}))
+    assert [thief.call() for _ in range(5)] == ["200"] * 5
+    block_id = site.block(_find_key(site, thief), seconds=60)
+    wait_until(lambda: thief.call() == "reset", 5, "its connection is reset")
+    told = wait_until(
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, 10, "it is told"
+    )
+    assert told["nodes"][0]["spared_requests"] == told["nodes"][0]["failed_resets"] == 0
+    assert set(beside.stop()) == {"200"}
+
+
+def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
+    site: Site, honest: list[Loop], http2_port: int
+) -> None:
+    key, source = f"{KEY}-shared", "127.0.0.91"
+    line = Line(http2_port, source)
+    thief = Http2Caller(http2_port, source, {"X-Api-Key": key}, line=line, is_shared=True)
+    other = Http2Caller(http2_port, source, {"X-Api-Key": OTHER_KEY + "2"}, line=line, is_shared=True)
+    assert [thief.call() for _ in range(5)] == ["200"] * 5
+    target = _find_key(site, thief)
+    assert other.call() == "200"
+    block_id = site.ask("POST", "blocks", consumer=target, seconds=60)["id"]
+    wait_until(lambda: site.is_enforced(block_id), 5, "the sensor enforces it")
+
+    def count_spared() -> int:
+        assert thief.call() == other.call() == "200"
+        return int(site.ask("GET", f"blocks/{block_id}")["nodes"][0]["spared_requests"])
+
+    wait_until(lambda: count_spared() >= 5, ARRIVAL_SECONDS, "its requests are told as let through")
+    site.lift_all()
+    site.block(target, seconds=60)  # Confirmed.
+    wait_until(lambda: "reset" in (thief.call(), other.call()), 5, "the connection is reset")
+    line.close()
+
+
+def test_behind_tls_a_credential_is_stopped(
+    site: Site, honest: list[Loop], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    key, source = f"{KEY}-tls", "127.0.0.92"
+    shop = Shop(context=make_context(tmp_path_factory.mktemp("tls")))
+    thief = Caller(shop.port, source, {"X-Api-Key": key}, is_tls=True)
+    site.callers.append(thief)
+    beside = Loop(Caller(shop.port, HONEST, {"X-Api-Key": OTHER_KEY}, is_tls=True))
+
+    def look() -> str:
+        assert thief.call() == "200"
+        return _look_for(site, thief)
+
+    block_id = site.block(wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer"), seconds=60)
+    wait_until(lambda: thief.call() == "reset", 5, "its connection is reset")
+    told = wait_until(
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, 10, "it is told"
+    )
+    assert told["nodes"][0]["failed_resets"] == 0
+    site.lift_all()
+    assert set(beside.stop()) == {"200"}
+    shop.stop()
 
 
 def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop]) -> None:

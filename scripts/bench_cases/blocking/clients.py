@@ -1,5 +1,6 @@
 """A server that notes whose requests it read, and clients that note what they saw, for tests of enforcement."""
 
+import contextlib
 import http.client
 import ssl
 import threading
@@ -20,11 +21,12 @@ class _Shop(ThreadingHTTPServer):
 
     def finish_request(self, request: object, client_address: object) -> None:
         """In the connection's own thread, so that one handshake waits for no other."""
-        try:
-            wrapped = self.context.wrap_socket(request, server_side=True) if self.context else request  # type: ignore[arg-type]
-            self.RequestHandlerClass(wrapped, client_address, self)  # type: ignore[arg-type]
-        except OSError:
-            return  # The client left, or was made to.
+        with contextlib.suppress(OSError):  # The client left, or was made to.
+            if self.context is None:
+                self.RequestHandlerClass(request, client_address, self)  # type: ignore[arg-type]
+                return
+            with self.context.wrap_socket(request, server_side=True) as wrapped:  # type: ignore[arg-type]
+                self.RequestHandlerClass(wrapped, client_address, self)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ from sensor.calls import Role
 from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
 from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX, Enforcer
 from sensor.enforce.limits import EnforceLimits
-from sensor.enforce.reset import Connection
+from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
 from sensor.enforce.tables import Server, pack_network
 from sensor.kernel.stop_abi import ENFORCEMENT, SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
 from tests.sensor.clocks import FakeClock
@@ -244,11 +244,17 @@ def test_the_end_lifts_everything() -> None:
     assert not node.blocked() and not node.blocked("blocked_credentials") and node.kernel.state[0] == 0
 
 
-def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7") -> tuple[Any, Any]:
+def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80) -> tuple[Any, Any]:
     exchange = SimpleNamespace(
-        connection=3, cgroup_id=7, remote_address=remote, remote_port=9, local_address="192.0.2.1", local_port=80
+        connection=3,
+        role=Role.SERVER,
+        cgroup_id=7,
+        remote_address=remote,
+        remote_port=9,
+        local_address="192.0.2.1",
+        local_port=port,
     )
-    return exchange, SimpleNamespace(role=Role.SERVER, credential=credential, principal=principal)
+    return exchange, SimpleNamespace(credential=credential, principal=principal)
 
 
 def test_a_principal_is_followed_to_a_new_token() -> None:
@@ -269,6 +275,47 @@ def test_connections_of_others_are_spared_and_counted(remote: str, is_shared: bo
     node.enforcer.see(*call(credential=9, remote=remote), is_shared=is_shared)
     assert not node.watch.asked
     assert node.enforcer.report().blocks[0].spared_requests == 1
+
+
+def test_a_shared_connection_is_cut_once_it_was_confirmed() -> None:
+    node = Node()
+    node.take(credential(9, is_confirmed=True))
+    node.enforcer.see(*call(credential=9), is_shared=True)
+    assert len(node.watch.asked) == 1 and not node.enforcer.report().blocks[0].spared_requests
+
+
+def test_a_call_that_goes_on_is_spared_uncounted() -> None:
+    node = Node()
+    node.take(credential(9))
+    node.enforcer.see(*call(credential=9), is_shared=True, is_over=False)
+    assert not node.watch.asked and not node.enforcer.report().blocks[0].spared_requests
+
+
+def test_a_session_of_tls_is_found_by_its_ends() -> None:
+    node = Node()
+    node.take(credential(9))
+    node.enforcer.see(*call(credential=9), is_encrypted=True)
+    assert [connection.cookie for _, connection in node.watch.asked] == [UNKNOWN_COOKIE]
+
+
+@pytest.mark.parametrize(("port", "asked"), [(8080, 1), (81, 0)])
+def test_a_block_for_one_service_leaves_the_others(port: int, asked: int) -> None:
+    node = Node()
+    node.take(credential(9, scopes=(Scope(namespace="shop", workload="cart"),)))
+    node.enforcer.see(*call(credential=9, port=port))
+    assert len(node.watch.asked) == asked
+    assert node.enforcer.is_blocked(*call(credential=9, port=port)) is bool(asked)
+
+
+def test_who_is_watched_changes_with_what_is_in_force() -> None:
+    node = Node()
+    before = node.enforcer.changes
+    node.take(address("203.0.113.7"))
+    assert node.enforcer.changes == before + 1 and not node.enforcer.is_naming
+    node.take(credential(9))
+    assert node.enforcer.changes == before + 2 and node.enforcer.is_naming
+    node.pass_seconds(1)
+    assert node.enforcer.changes == before + 2
 
 
 def test_what_was_stopped_is_told_by_block() -> None:

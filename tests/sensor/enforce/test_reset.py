@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enforce.reset import Connection, Resetter, find_obstacle, write_request
+from sensor.enforce.reset import UNKNOWN_COOKIE, Connection, Resetter, find_obstacle, write_request
 
 SO_COOKIE = 57
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs CAP_NET_ADMIN")
@@ -47,6 +47,23 @@ def test_both_ends_are_told_and_others_are_not() -> None:
         assert resetter.reset(connection)  # It is gone, which is what was wanted.
         other.send(b"x")
         assert other_server.recv(1) == b"x"
+    resetter.close()
+
+
+@ROOT
+def test_a_connection_of_unknown_cookie_is_found_by_its_ends_and_never_its_listener() -> None:
+    resetter = Resetter(Path("/proc"), dict)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), 2)
+        server, _ = listener.accept()
+        with client, server:
+            connection = replace(name(server), cookie=UNKNOWN_COOKIE)
+            assert resetter.reset(connection)
+            with pytest.raises(ConnectionError):
+                client.recv(1)
+        resetter.reset(connection)  # The kernel would find who listens.
+        with socket.create_connection(listener.getsockname(), 2):
+            listener.accept()[0].close()
     resetter.close()
 
 

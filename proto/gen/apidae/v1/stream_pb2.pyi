@@ -230,7 +230,7 @@ class BlockSet(_message.Message):
     def __init__(self, blocks: _Optional[_Iterable[_Union[Block, _Mapping]]] = ..., time_unix_ms: _Optional[int] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("id", "kind", "address", "hash", "key_id", "credentials", "scopes", "expires_unix_ms")
+    __slots__ = ("id", "kind", "address", "hash", "key_id", "credentials", "scopes", "expires_unix_ms", "is_confirmed")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +239,7 @@ class Block(_message.Message):
     CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     SCOPES_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    IS_CONFIRMED_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: BlockKind
     address: str
@@ -247,7 +248,8 @@ class Block(_message.Message):
     credentials: _containers.RepeatedScalarFieldContainer[int]
     scopes: _containers.RepeatedCompositeFieldContainer[BlockScope]
     expires_unix_ms: int
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., address: _Optional[str] = ..., hash: _Optional[int] = ..., key_id: _Optional[int] = ..., credentials: _Optional[_Iterable[int]] = ..., scopes: _Optional[_Iterable[_Union[BlockScope, _Mapping]]] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+    is_confirmed: bool
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., address: _Optional[str] = ..., hash: _Optional[int] = ..., key_id: _Optional[int] = ..., credentials: _Optional[_Iterable[int]] = ..., scopes: _Optional[_Iterable[_Union[BlockScope, _Mapping]]] = ..., expires_unix_ms: _Optional[int] = ..., is_confirmed: _Optional[bool] = ...) -> None: ...
 
 class BlockScope(_message.Message):
     __slots__ = ("namespace", "workload", "port")
