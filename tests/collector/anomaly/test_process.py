@@ -1,6 +1,8 @@
 """The follower on a real log in a temporary directory: resume after a cut, acknowledgement before checkpoint; and one
 real child."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,27 @@ from collector.rows import RowBatch
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.api.fakes import make_alert
+
+DEADLINE_SECONDS = 120.0  # For what a child is to tell; a loaded machine takes seconds to start one.
+
+
+def wait_for(process: DetectorProcess, is_met: Callable[[], bool]) -> None:
+    """Poll until the condition holds; fails with the process's state where it does not within the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not is_met():
+        assert time.monotonic() < deadline, (
+            f"not met within {DEADLINE_SECONDS:.0f} s: child {process.pid}, {process.restart_count} restarts, "
+            f"counts {process.counts}"
+        )
+        process.poll(1.0)
+
+
+def kill_child(process: DetectorProcess) -> None:
+    child = process._child
+    assert child is not None
+    child.kill()
+    child.join(DEADLINE_SECONDS)
+    assert not child.is_alive()
 
 
 def fill(directory: Path, windows: range) -> None:
@@ -72,16 +95,10 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=taken.extend)
     process.start()
     count = sum(len(told.signals) for told in expected)
-    while len(taken) < count:
-        process.poll(5.0)
-    child = process._child
-    assert child is not None
-    child.kill()
-    child.join()
-    while process.restart_count == 0:
-        process.poll(5.0)
-    while process.pid is None:
-        process.poll(0.1)
+    wait_for(process, lambda: len(taken) >= count)
+    kill_child(process)
+    wait_for(process, lambda: process.restart_count > 0)
+    wait_for(process, lambda: process.pid is not None)
     process.stop()
     assert taken == [signal for told in expected for signal in told.signals]
 
@@ -111,8 +128,7 @@ def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
     old = state.read_bytes()
     taken: list[AlertSignal] = []
     process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
-    while not taken:
-        process.poll(5.0)
+    wait_for(process, lambda: bool(taken))
     process.stop()
     assert process.restart_count == 0
     assert (tmp_path / "detectors.state.v1").read_bytes() == old
@@ -126,8 +142,7 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
     state = tmp_path / "detectors.state"
     taken: list[AlertSignal] = []
     process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=taken.extend)
-    while not taken:
-        process.poll(5.0)
+    wait_for(process, lambda: bool(taken))
     signal = taken[0]
     alert = make_alert(
         "a",
@@ -137,12 +152,8 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
         observed_rate=signal.observed_rate,
     )
     process.expect(alert)
-    while process._expectations:
-        process.poll(5.0)
-    child = process._child
-    assert child is not None
-    child.kill()
-    child.join()
+    wait_for(process, lambda: not process._expectations)
+    kill_child(process)
     follower = follow(tmp_path, [])  # Reads what the killed child had written.
     twin = Engine()
     for entry in WalReader(tmp_path, "twin").read():
@@ -165,7 +176,6 @@ def test_mapping_larger_than_the_pipe_does_not_block_the_parent(tmp_path: Path) 
     mapping = {route: f"endpoint-{route:032x}" for route in range(50_000)}  # 2.5 MB; a pipe holds about 200 KiB.
     for _ in range(20):
         process.map_routes(mapping)
-    while not taken:
-        process.poll(5.0)
+    wait_for(process, lambda: bool(taken))
     process.stop()
     assert process.restart_count == 0
