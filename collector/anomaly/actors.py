@@ -6,6 +6,7 @@ hashes are 16 hex digits. Rows past an endpoint's cap and rows without any actor
 """
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,22 +28,36 @@ _KINDS = {
 
 
 def identify_consumers(
-    batch: RowBatch, order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    batch: RowBatch, rows: NDArray[np.int64], order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
 ) -> tuple[U64, NDArray[np.int64]]:
-    """Key and kind (index into the names above) of each row's consumer; key 0 where there is none."""
-    has_address = np.array([bool(text) for text in batch.strings])[batch.client_address]
-    has_workload = np.array([bool(text) for text in batch.strings])[batch.client_workload]
-    known = (batch.principal != 0, batch.credential != 0, has_address, has_workload)
-    kinds = [_KINDS[column] for column in order]
-    kind = np.select([known[kind - 1] for kind in kinds], kinds, 0)
-    kind = np.where((batch.flags & FLAG_OTHER) != 0, 0, kind).astype(np.int64)
-    hashes = np.array([hash_text(text) for text in batch.strings], np.uint64)
-    value = np.select(
-        [kind == 1, kind == 2, kind == 3, kind == 4],
-        [batch.principal, batch.credential, hashes[batch.client_address], hashes[batch.client_workload]],
-        np.uint64(0),
-    ).astype(np.uint64)
+    """Key and kind (index into the names above) of the consumer of each of `rows`; key 0 where there is none."""
+    kind, value = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint64)
+    open_ = (batch.flags[rows] & FLAG_OTHER) == 0
+    for column in order:
+        if not open_.any():
+            break
+        own = _read_hashes(batch, rows, column)
+        taken = open_ & (own != 0)
+        kind[taken] = _KINDS[column]
+        value[taken] = own[taken]
+        open_ &= ~taken
     return np.where(kind == 0, np.uint64(0), mix(kind.astype(np.uint64), value)), kind
+
+
+def _read_hashes(batch: RowBatch, rows: NDArray[np.int64], column: ConsumerColumn) -> U64:
+    """A column as hashes, 0 where it is not known."""
+    match column:
+        case ConsumerColumn.PRINCIPAL:
+            return batch.principal[rows]
+        case ConsumerColumn.CREDENTIAL:
+            return batch.credential[rows]
+        case ConsumerColumn.CLIENT_ADDRESS:
+            index = batch.client_address[rows]
+        case ConsumerColumn.CLIENT_WORKLOAD:
+            index = batch.client_workload[rows]
+    if not index.any() and not batch.strings[0]:
+        return np.zeros(len(rows), np.uint64)
+    return np.array([hash_text(text) if text else 0 for text in batch.strings], np.uint64)[index]
 
 
 def name_consumer(batch: RowBatch, row: int, kind: int) -> str:
@@ -59,6 +74,7 @@ def name_consumer(batch: RowBatch, row: int, kind: int) -> str:
     return ""
 
 
+@lru_cache(maxsize=16_384)
 def hash_text(text: str) -> int:
     """A stable 64-bit key of a name (Python's own hash differs from process to process)."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

@@ -2,6 +2,7 @@
 times as long as what it does (its general cases), 40 times a batch.
 """
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -18,14 +19,15 @@ def find_distinct(
     if not count:
         none = np.zeros(0, np.int64)
         return values, none, none
-    order = values.argsort(kind="stable")
+    order = values.argsort()  # Not stable, which takes a tenth of the time.
     ordered = values[order]
     is_first = np.empty(count, np.bool_)
     is_first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
     inverse = np.empty(count, np.int64)
     inverse[order] = is_first.cumsum() - 1
-    return ordered[is_first], order[is_first], inverse
+    starts = is_first.nonzero()[0]
+    return ordered[starts], np.minimum.reduceat(order, starts), inverse
 
 
 def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
@@ -37,3 +39,23 @@ def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     is_first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
     return ordered[is_first]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """n rows by what they belong to: found once a batch, for all who sum by it."""
+
+    rows: NDArray[np.int64]  # Indexes of those that belong to something.
+    slots: NDArray[np.int64]  # What they belong to, distinct and ascending.
+    inverse: NDArray[np.int64]  # Index into `slots` of each of `rows`.
+
+    def sum(self, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the n amounts those of each slot, 0 too."""
+        return np.bincount(self.inverse, amounts[self.rows], len(self.slots)).astype(np.float64, copy=False)
+
+
+def group_rows(slots: NDArray[np.int64]) -> Groups:
+    """Rows by slot; those of -1 belong to nothing."""
+    rows = (slots >= 0).nonzero()[0]
+    distinct, _, inverse = find_distinct(slots[rows])
+    return Groups(rows=rows, slots=distinct, inverse=inverse)

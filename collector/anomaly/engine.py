@@ -59,6 +59,7 @@ class Engine:
         )
         self.abuse = AbuseEngine()
         self.loss = LossMeter()
+        self._sizes: tuple[int, ...] = ()  # Of the tables, that the watches have room for.
         self.watermark = 0
         self.used_calls = 0
         self.dropped_calls = {"client_side": 0, "proxy": 0, "late": 0, "ahead": 0}
@@ -99,22 +100,29 @@ class Engine:
         signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
         placed = self.roster.place(batch, chosen, self.watermark)
         self._make_room(placed)
-        start = batch.window_start[chosen].astype(np.int64)
-        length = batch.window_length[chosen].astype(np.int64)
-        calls = batch.calls[chosen].astype(np.float64)
+        rows = _Rows(
+            start=batch.window_start[chosen].astype(np.int64),
+            length=batch.window_length[chosen].astype(np.int64),
+            calls=batch.calls[chosen].astype(np.float64),
+            novel=placed.novel,
+        )
         used = np.zeros(len(chosen), np.bool_)
-        none = np.zeros(len(chosen))
+        if len(placed.by_pair.rows):
+            self.roster.count_consumers(self.watermark)  # Whatever is judged, so that all judge by the same count.
         for watch in self.endpoint_watches:
-            for _, rows in _add(watch, start, length, placed.endpoint, calls, none):
-                used[rows] = True
+            for _, own in rows.add(watch, placed.endpoint, placed.by_endpoint.rows):
+                used[own] = True
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
-                for window, rows in _add(watch, start, length, slots, calls, placed.novel):
-                    signals += self._judge(watch, window, list_distinct(slots[rows]))
+                for window, own in rows.add(watch, slots, placed.by_pair.rows):
+                    notable = watch.list_notable(window, slots[own])
+                    if len(notable):
+                        signals += self._judge(watch, window, notable)
         loss_ratio = self.loss.ratio(self.watermark)
         signals += self.abuse.take(batch, chosen, placed, self.roster, time=newest, loss_ratio=loss_ratio)
-        self.used_calls += int(calls[used].sum())
-        self.dropped_calls["late"] += int(calls[~used].sum())
+        used_calls = int(rows.calls[used].sum())
+        self.used_calls += used_calls
+        self.dropped_calls["late"] += int(rows.calls.sum()) - used_calls
         return signals
 
     def advance(self, watermark: int) -> list[AlertSignal]:
@@ -163,6 +171,7 @@ class Engine:
         self.dropped_calls = dict(zip(self.dropped_calls, dropped, strict=True))
         self.loss.load(parts["loss"])
         self.roster.load(parts)
+        self._sizes = ()
         self.abuse.load(parts)
         for index, watch in enumerate(self.watches):
             prefix = f"watch{index}."
@@ -187,6 +196,10 @@ class Engine:
         return np.flatnonzero(left)
 
     def _make_room(self, placed: Placed) -> None:
+        sizes = tuple(part.table.capacity for part in self.roster.parts)
+        if sizes == self._sizes and not placed.has_evicted:
+            return
+        self._sizes = sizes
         endpoints = self.roster.endpoints.table.capacity
         for watches, part, evicted in (
             (self.endpoint_watches, self.roster.endpoints, placed.evicted_endpoints),
@@ -258,21 +271,35 @@ class Engine:
         )
 
 
-def _add(
-    watch: Watch, start: Slots, length: Slots, slots: Slots, calls: F64, novel: F64
-) -> Iterator[tuple[int, Slots]]:
-    """Add rows to a watch's windows; yields each window touched with its rows' indexes, oldest first.
+class _Rows:
+    """Rows of a batch by window, found once for each length and shared by the watches.
 
     A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer
     windows.
     """
-    windows = start // watch.windows.window_seconds
-    fits = (slots >= 0) & (length <= watch.windows.window_seconds)
-    if not fits.any():
-        return
-    watch.windows.begin(int(np.min(windows[fits])))
-    rows = np.flatnonzero(fits & watch.windows.accept(windows))
-    for window in list_distinct(windows[rows]).tolist():
-        chosen = rows[windows[rows] == window]
-        watch.windows.add(window, slots[chosen], calls[chosen], novel[chosen])
-        yield window, chosen
+
+    def __init__(self, *, start: Slots, length: Slots, calls: F64, novel: F64) -> None:
+        self.calls = calls
+        self._start, self._length, self._novel = start, length, novel
+        self._parts: dict[tuple[int, int], list[tuple[int, Slots]]] = {}
+
+    def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots]]:
+        """Add the rows `known`, which are those with a slot, to a watch's windows; yields each window touched with its
+        rows' indexes, oldest first."""
+        for number, (window, rows) in enumerate(self._split(watch.windows.window_seconds, known)):
+            if not number:
+                watch.windows.begin(window)
+            if watch.windows.accepts(window):
+                watch.windows.add(window, slots[rows], self.calls[rows], self._novel[rows], is_novel=not watch.is_dense)
+                yield window, rows
+
+    def _split(self, seconds: int, known: Slots) -> list[tuple[int, Slots]]:
+        key = seconds, len(known)
+        if key not in self._parts:
+            rows = known[self._length[known] <= seconds]
+            windows = self._start[rows] // seconds
+            distinct = list_distinct(windows).tolist()
+            self._parts[key] = [
+                (window, rows if len(distinct) == 1 else rows[windows == window]) for window in distinct
+            ]
+        return self._parts[key]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.slots import Slots, grow
 
-BITS = 512
+BITS = 512  # A power of two.
 _WORDS = BITS // 64
 _FILL_LIMIT = 0.7
 
@@ -34,17 +34,32 @@ class NoveltyBitmap:
         """For element i, 1 where (slots[i], hashes[i]) was not seen before and is the first such here, else 0. About
         0.1 us each."""
         result = np.zeros(len(slots), np.int64)
-        if not len(slots):
-            return result
-        place = slots * BITS + (hashes % np.uint64(BITS)).astype(np.int64)
-        distinct, first, _ = find_distinct(place)
-        word, bit = distinct // 64, np.uint64(1) << (distinct % 64).astype(np.uint64)
-        is_new = (self._words[word] & bit) == 0
-        np.bitwise_or.at(self._words, word[is_new], bit[is_new])
-        result[first[is_new]] = 1
-        if self._is_renewed:
-            self.forget(self.list_full(list_distinct(slots)))
+        new = self.find_novel(slots, hashes)
+        if len(new):
+            result[new] = 1
+            self.add(slots[new], hashes[new])
         return result
+
+    def find_novel(self, slots: Slots, hashes: U64) -> NDArray[np.int64]:
+        """Indexes of the elements that were not seen before, the first of those that are the same; takes in nothing."""
+        place = _place(slots, hashes)
+        bits = self._words[place >> 6] >> (place & 63).astype(np.uint64)
+        new: NDArray[np.int64] = ((bits & np.uint64(1)) == 0).nonzero()[0]
+        if not len(new):
+            return new
+        _, first, _ = find_distinct(place[new])
+        distinct: NDArray[np.int64] = new[first]
+        return distinct
+
+    def add(self, slots: Slots, hashes: U64) -> Slots:
+        """Take in elements that are new and distinct; gives the slots that are full now. Where bitmaps are renewed
+        these begin anew."""
+        place = _place(slots, hashes)
+        np.bitwise_or.at(self._words, place >> 6, np.uint64(1) << (place & 63).astype(np.uint64))
+        full = self.list_full(list_distinct(slots))
+        if self._is_renewed and len(full):
+            self.forget(full)
+        return full
 
     def count_bits(self, slots: Slots) -> NDArray[np.int64]:
         """Bits set of each slot."""
@@ -66,3 +81,9 @@ class NoveltyBitmap:
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self._words = state["words"].astype(np.uint64)
+
+
+def _place(slots: Slots, hashes: U64) -> NDArray[np.int64]:
+    """The bit of each, in all words."""
+    place: NDArray[np.int64] = slots * BITS + (hashes & np.uint64(BITS - 1)).astype(np.int64)
+    return place

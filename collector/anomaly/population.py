@@ -36,10 +36,10 @@ class Population:
 
     def floor(self, endpoints: Slots, levels: F64) -> F64:
         """The level that peers make ordinary for pairs of `endpoints` whose own level is `levels`."""
-        spread = np.sqrt(np.maximum(self._square[endpoints] - self._mean[endpoints] ** 2, 0))
-        common = np.exp2(self._mean[endpoints] + _SPREAD * spread) - self._offset
-        common = np.where(self.peers[endpoints] >= PEERS_MIN, common, 0.0)
-        shifted = (levels + self._offset) * np.exp2(self._shift[endpoints]) - self._offset
+        spread = np.sqrt(np.maximum(self._square.take(endpoints) - self._mean.take(endpoints) ** 2, 0))
+        common = np.exp2(self._mean.take(endpoints) + _SPREAD * spread) - self._offset
+        common = np.where(self.peers.take(endpoints) >= PEERS_MIN, common, 0.0)
+        shifted = (levels + self._offset) * np.exp2(self._shift.take(endpoints)) - self._offset
         floor: F64 = np.maximum(np.maximum(common, shifted), 0.0)
         return floor
 

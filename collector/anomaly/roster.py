@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text, identify_consumers, name_consumer
 from collector.anomaly.detectors.contract import State
-from collector.anomaly.distinct import find_distinct
+from collector.anomaly.distinct import Groups, group_rows
 from collector.anomaly.slots import Slots, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
 from collector.anomaly.touched import TouchedObjects
@@ -23,7 +23,17 @@ F64 = NDArray[np.float64]
 _PARTS = ("endpoints", "consumers", "pairs")
 CROWD_MIN = 10  # So many consumers of an endpoint are many.
 _COUNT_SECONDS = 60
+_NAMES_MAX = 40_000  # Routes whose names are not made anew for each batch.
 _ROUTES_MAX = 64  # Of one endpoint that a signal names.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TouchedRows:
+    """The objects of n rows, m in all."""
+
+    row: Slots  # m, ascending: 0 to n - 1.
+    hashes: U64  # m.
+    length: Slots  # n: how many each row has.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +43,19 @@ class Placed:
     endpoint: Slots
     consumer: Slots
     pair: Slots
+    by_endpoint: Groups
+    by_consumer: Groups
+    by_pair: Groups
+    objects: TouchedRows
     novel: F64  # Objects the pair had not touched before.
     evicted_endpoints: Slots
     evicted_consumers: Slots
     evicted_pairs: Slots
+
+    @property
+    def has_evicted(self) -> bool:
+        """Whether anything was."""
+        return bool(len(self.evicted_endpoints) or len(self.evicted_consumers) or len(self.evicted_pairs))
 
 
 class Roster:
@@ -61,6 +80,8 @@ class Roster:
         self.novelty = TouchedObjects()
         self.pair_endpoint: Slots = np.zeros(0, np.int64)  # By pair slot; -1 once the endpoint was evicted.
         self.pair_consumer: Slots = np.zeros(0, np.int64)
+        # What the mapping said, name and key of each route's endpoint.
+        self._names_of_routes: dict[int, tuple[str, SubjectName, int]] = {}
         self._counts: Slots = np.zeros(0, np.int64)  # Consumers by endpoint slot.
         self._counted_at = 0
 
@@ -71,16 +92,16 @@ class Roster:
 
     def place(self, batch: RowBatch, chosen: Slots, time: int) -> Placed:
         """Subjects of the rows `chosen`; new ones get slots, `time` is when they were touched."""
-        names = [self._name_endpoint(route) for route in batch.routes]
+        known = [self._name_endpoint(route) for route in batch.routes]
+        names = [name for name, _ in known]
         route = batch.route[chosen]
-        endpoint_key = np.array([hash_text(name.endpoint_id) for name in names], np.uint64)[route]
+        endpoint_key = np.array([key for _, key in known], np.uint64)[route]
         every = np.ones(len(chosen), np.bool_)
         endpoint, evicted_endpoints = _touch(
             self.endpoints, endpoint_key, every, time, lambda row: names[int(route[row])]
         )
         self._join_routes(names, route, endpoint)
-        key, kind = identify_consumers(batch, self._consumer_order)
-        key, kind = key[chosen], kind[chosen]
+        key, kind = identify_consumers(batch, chosen, self._consumer_order)
         has = key != 0
 
         def name_actor(row: int) -> SubjectName:
@@ -92,6 +113,7 @@ class Roster:
 
         consumer, evicted_consumers = _touch(self.consumers, key, has, time, name_actor)
         pair, evicted_pairs = _touch(self.pairs, mix(endpoint_key, key), has, time, name_pair)
+        objects = list_objects(batch, chosen)
         self._link(endpoint, consumer, pair, evicted_endpoints, evicted_consumers)
         self.novelty.grow(self.pairs.table.capacity)
         if len(evicted_pairs):
@@ -100,7 +122,11 @@ class Roster:
             endpoint=endpoint,
             consumer=consumer,
             pair=pair,
-            novel=self._count_novel(batch, chosen, pair),
+            by_endpoint=group_rows(endpoint),
+            by_consumer=group_rows(consumer),
+            by_pair=group_rows(pair),
+            objects=objects,
+            novel=self._count_novel(batch, chosen, pair, objects),
             evicted_endpoints=evicted_endpoints,
             evicted_consumers=evicted_consumers,
             evicted_pairs=evicted_pairs,
@@ -134,17 +160,29 @@ class Roster:
         self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])
         self.novelty.load(parts["novelty"])
 
-    def _name_endpoint(self, route: Route) -> SubjectName:
-        endpoint_id = self._endpoint_of_route.get(route.route_id) or f"{route.route_id:016x}"
-        return SubjectName(endpoint_id=endpoint_id, label=label_route(route), route_ids=(route.route_id,))
+    def _name_endpoint(self, route: Route) -> tuple[SubjectName, int]:
+        """Name and key of the endpoint of a route."""
+        endpoint_id = self._endpoint_of_route.get(route.route_id, "")
+        known = self._names_of_routes.get(route.route_id)
+        if known is not None and known[0] == endpoint_id:
+            return known[1], known[2]
+        own = endpoint_id or f"{route.route_id:016x}"
+        name = SubjectName(endpoint_id=own, label=label_route(route), route_ids=(route.route_id,))
+        if len(self._names_of_routes) >= _NAMES_MAX:
+            self._names_of_routes.clear()
+        self._names_of_routes[route.route_id] = (endpoint_id, name, hash_text(own))
+        return name, self._names_of_routes[route.route_id][2]
 
     def _join_routes(self, names: list[SubjectName], route: NDArray[np.uint32], endpoint: Slots) -> None:
         """An endpoint that covers several routes names them all in its signals."""
-        for index, row in zip(*find_distinct(route)[:2], strict=True):
-            slot = int(endpoint[row])
-            known, own = self.endpoints.name(slot), names[int(index)].route_ids[0]
-            if own not in known.route_ids and len(known.route_ids) < _ROUTES_MAX:
-                self.endpoints.rename(slot, msgspec.structs.replace(known, route_ids=(*known.route_ids, own)))
+        slot_of = np.full(len(names), -1, np.int64)
+        slot_of[route] = endpoint
+        for own, slot in zip(names, slot_of.tolist(), strict=True):
+            if slot < 0:
+                continue
+            known, route_id = self.endpoints.name(slot), own.route_ids[0]
+            if known is not own and route_id not in known.route_ids and len(known.route_ids) < _ROUTES_MAX:
+                self.endpoints.rename(slot, msgspec.structs.replace(known, route_ids=(*known.route_ids, route_id)))
 
     def _link(
         self, endpoint: Slots, consumer: Slots, pair: Slots, endpoints_gone: Slots, consumers_gone: Slots
@@ -162,22 +200,36 @@ class Roster:
         self.pair_endpoint[pair[has]] = endpoint[has]
         self.pair_consumer[pair[has]] = consumer[has]
 
-    def _count_novel(self, batch: RowBatch, chosen: Slots, pair: Slots) -> F64:
+    def _count_novel(self, batch: RowBatch, chosen: Slots, pair: Slots, objects: TouchedRows) -> F64:
         """New objects a row. Where a row holds only the smallest hashes of a larger set, its share of new ones holds
         for the set."""
-        offsets = batch.objects.offsets
-        first, length = offsets[chosen], offsets[chosen + 1] - offsets[chosen]
+        if not len(objects.row):
+            return np.zeros(len(chosen))
         # Of a path that is not known the objects tell unknown endpoints apart: no objects that a consumer took.
-        is_unknown = np.array([route.is_unknown for route in batch.routes], np.bool_)[batch.route[chosen]]
-        length = np.where((pair >= 0) & ~is_unknown, length, 0)
-        row = np.repeat(np.arange(len(chosen)), length)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        hashes = batch.objects.values[np.repeat(first, length) + within]
-        is_new = self.novelty.count_novel(pair[row], hashes)
-        novel = np.bincount(row, is_new, len(chosen)) if len(row) else np.zeros(len(chosen))
-        known = np.maximum(length, 1)
-        estimated: F64 = novel * np.maximum(batch.objects_count[chosen].astype(np.float64), length) / known
+        is_counted = pair >= 0
+        is_unknown = np.array([route.is_unknown for route in batch.routes], np.bool_)
+        if is_unknown.any():
+            is_counted &= ~is_unknown[batch.route[chosen]]
+        row, hashes = objects.row, objects.hashes
+        if not is_counted.all():
+            kept = is_counted[row]
+            row, hashes = row[kept], hashes[kept]
+        novel = np.bincount(row, self.novelty.count_novel(pair[row], hashes), len(chosen))
+        length = np.where(is_counted, objects.length, 0)
+        estimated: F64 = novel * np.maximum(batch.objects_count[chosen].astype(np.float64), length)
+        estimated /= np.maximum(length, 1)
         return estimated
+
+
+def list_objects(batch: RowBatch, chosen: Slots) -> TouchedRows:
+    """The objects of the rows `chosen`."""
+    offsets = batch.objects.offsets
+    first, length = offsets[chosen], offsets[chosen + 1] - offsets[chosen]
+    row = np.repeat(np.arange(len(chosen)), length)
+    if len(row) == len(batch.objects.values):  # Rows are ascending: of all of them.
+        return TouchedRows(row=row, hashes=batch.objects.values, length=length)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+    return TouchedRows(row=row, hashes=batch.objects.values[np.repeat(first, length) + within], length=length)
 
 
 def label_route(route: Route) -> str:
@@ -189,9 +241,9 @@ def _touch(
     subjects: Subjects, keys: U64, has: NDArray[np.bool_], time: int, name: Callable[[int], SubjectName]
 ) -> tuple[Slots, Slots]:
     """Slot of each row (-1 where `has` is false) and evicted slots; `name(row)` names a new one."""
+    if has.all():
+        return subjects.touch(keys, time, name)
     slots = np.full(len(keys), -1, np.int64)
-    rows = np.flatnonzero(has)
-    distinct, first, inverse = find_distinct(keys[rows])
-    found, evicted = subjects.touch(distinct, time, lambda index: name(int(rows[first[index]])))
-    slots[rows] = found[inverse]
+    rows = has.nonzero()[0]
+    slots[rows], evicted = subjects.touch(keys[rows], time, lambda index: name(int(rows[index])))
     return slots, evicted

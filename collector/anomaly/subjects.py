@@ -30,28 +30,30 @@ class Subjects:
 
     def __init__(self, limit: int) -> None:
         self.table = SlotTable(limit)
-        self._names: dict[int, SubjectName] = {}
+        self._names: list[SubjectName | None] = []  # By slot.
 
     def touch(self, keys: U64, time: int, name: Callable[[int], SubjectName]) -> tuple[Slots, Slots]:
-        """Slots of distinct `keys` and those emptied; `name(i)` names key i, asked only for new ones."""
-        slots, new, emptied = self.table.touch(keys, time)
-        for slot in emptied.tolist():
-            self._names.pop(slot, None)
-        if len(new):
-            is_new = set(new.tolist())
-            for index, slot in enumerate(slots.tolist()):
-                if slot in is_new:
-                    self._names[slot] = name(index)
-        return slots, emptied
+        """Slots of `keys`, which may repeat, and those emptied; `name(i)` names key i, asked only for new ones."""
+        touched = self.table.touch(keys, time)
+        if len(touched.new):
+            self._names += [None] * (self.table.capacity - len(self._names))
+            for slot in touched.emptied.tolist():
+                self._names[slot] = None
+            for slot, index in zip(touched.new.tolist(), touched.first.tolist(), strict=True):
+                self._names[slot] = name(index)
+        return touched.slots, touched.emptied
 
     def name(self, slot: int) -> SubjectName:
         """The name behind a slot in use."""
-        return self._names[slot]
+        name = self._names[slot]
+        if name is None:
+            raise KeyError(f"slot {slot} is free; only slots in use have names")
+        return name
 
     def find(self, endpoint_id: str, consumer: str) -> int:
         """The slot of a name; -1 where there is none. Looks at every name: for what a person asks."""
-        for slot, name in self._names.items():
-            if name.endpoint_id == endpoint_id and name.consumer == consumer:
+        for slot, name in enumerate(self._names):
+            if name is not None and name.endpoint_id == endpoint_id and name.consumer == consumer:
                 return slot
         return -1
 
@@ -61,9 +63,12 @@ class Subjects:
 
     def dump(self) -> tuple[dict[str, NDArray[np.generic]], bytes]:
         """Arrays and names for a checkpoint."""
-        return self.table.dump(), msgspec.msgpack.encode(self._names)
+        names = {slot: name for slot, name in enumerate(self._names) if name is not None}
+        return self.table.dump(), msgspec.msgpack.encode(names)
 
     def load(self, arrays: dict[str, NDArray[np.generic]], names: bytes) -> None:
         """The inverse of `dump`."""
         self.table.load(arrays)
-        self._names = msgspec.msgpack.decode(names, type=dict[int, SubjectName])
+        self._names = [None] * self.table.capacity
+        for slot, name in msgspec.msgpack.decode(names, type=dict[int, SubjectName]).items():
+            self._names[slot] = name

@@ -44,18 +44,15 @@ class TouchedObjects:
         """For element i, 0 where (slots[i], hashes[i]) was seen before or earlier here, else how many new ones it
         stands for (1 and a little more)."""
         result = np.zeros(len(slots))
-        wide = self._wide_of[slots] > 0
-        narrow = np.flatnonzero(~wide)
-        if len(narrow):
-            own = slots[narrow]
-            weight = 1 / np.maximum(1 - self._narrow.count_bits(own) / BITS, _LEAST_SHARE)
-            result[narrow] = self._narrow.count_novel(own, hashes[narrow]) * weight
-            for slot in self._narrow.list_full(list_distinct(own)).tolist():
-                self._narrow.forget(np.array([slot]))
-                self._widen(slot)
-        rows = np.flatnonzero(wide)
-        if len(rows):
-            result[rows] = self._count_wide(self._wide_of[slots[rows]] - 1, hashes[rows])
+        wide = self._wide_of[slots]
+        is_wide = wide > 0
+        if not is_wide.any():
+            self._count_narrow(slots, hashes, result, np.arange(len(slots)))
+            return result
+        rows = (~is_wide).nonzero()[0]
+        self._count_narrow(slots[rows], hashes[rows], result, rows)
+        rows = is_wide.nonzero()[0]
+        result[rows] = self._count_wide(wide[rows] - 1, hashes[rows])
         return result
 
     def forget(self, slots: Slots) -> None:
@@ -92,6 +89,16 @@ class TouchedObjects:
             free = np.arange(old, new)
         self._slot_of[free[0]] = slot
         self._wide_of[slot] = int(free[0]) + 1
+
+    def _count_narrow(self, slots: Slots, hashes: U64, result: F64, rows: Slots) -> None:
+        new = self._narrow.find_novel(slots, hashes)
+        if not len(new):
+            return
+        own = slots[new]
+        result[rows[new]] = 1 / np.maximum(1 - self._narrow.count_bits(own) / BITS, _LEAST_SHARE)
+        for slot in self._narrow.add(own, hashes[new]).tolist():
+            self._narrow.forget(np.array([slot]))
+            self._widen(slot)
 
     def _count_wide(self, wide: Slots, hashes: U64) -> F64:
         result = np.zeros(len(wide))

@@ -16,6 +16,7 @@ from collector.alerts.wording import is_scrape
 from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
 from collector.anomaly.detectors.season import SeasonDetector
+from collector.anomaly.distinct import list_distinct
 from collector.anomaly.installation import InstallationBar
 from collector.anomaly.population import PEERS_MIN, Population
 from collector.anomaly.slots import Slots, SlotTable, grow
@@ -60,7 +61,9 @@ class Watch:
         self.bar = InstallationBar()
         self.population = Population(detector.prior_level * 2 / 3) if isinstance(detector, BurstDetector) else None
         self.skipped_windows = 0
-        self.last_scores: F64 = np.zeros(0)  # Of the window closed last, by slot; what tests.accuracy reads.
+        self.last_scores: F64 = np.zeros(
+            0
+        )  # Of the window closed last, by slot, of dense watches: what tests.accuracy reads.
         self._table = table
         self._told_window: NDArray[np.int64] = np.zeros(0, np.int64)
         self._told_score: F64 = np.zeros(0)
@@ -77,9 +80,22 @@ class Watch:
         self.windows.grow(capacity)
         self._told_window, self._told_score = grow(self._told_window, capacity, -1), grow(self._told_score, capacity)
         self._told_level = grow(self._told_level, capacity)
-        self.last_scores = grow(self.last_scores, capacity)
+        if self.is_dense:
+            self.last_scores = grow(self.last_scores, capacity)
         if self.population is not None:
             self.population.grow(endpoints)
+
+    def list_notable(self, window: int, slots: Slots) -> Slots:
+        """Which of `slots` (they may repeat) may be past the threshold in an open window, ascending and distinct: a
+        count that is ordinary for a subject nobody knows is ordinary for all."""
+        if not isinstance(self.detector, BurstDetector) or window - self.windows.first < GRACE_WINDOWS:
+            return slots[:0]
+        evidence = _weigh(*self.windows.read(window, slots))
+        notable = (evidence >= self.detector.least_evidence).nonzero()[0]
+        if len(notable):  # Few: now by what is customary for each.
+            slots = slots[notable]
+            notable = (evidence[notable] >= self.detector.find_least(slots, window)).nonzero()[0]
+        return list_distinct(slots[notable])
 
     def judge_open(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
         """Judge distinct touched `slots` in an open window; only sparse watches."""
@@ -97,15 +113,15 @@ class Watch:
         `slots`."""
         self.bar.start(window * self.windows.window_seconds)
         if not self.is_dense and self.windows.is_empty(window):  # Nothing to judge nor to learn.
-            self.last_scores[:] = 0
             if self.population is not None:
                 self.population.fade()
             self.windows.close(window)
             return []
         calls, novel = self.windows.read(window, slots)
         crossings, verdict, observation = self._judge(window, slots, parents, floor, calls, novel, loss_ratio)
-        self.last_scores[:] = 0
-        self.last_scores[slots] = verdict.score
+        if self.is_dense:
+            self.last_scores[:] = 0
+            self.last_scores[slots] = verdict.score
         if self.population is not None and isinstance(self.detector, BurstDetector):
             self.population.learn(parents, self.detector.level(slots, window), observation.values)
         self.detector.learn(observation)
@@ -150,7 +166,7 @@ class Watch:
         self._told_score = parts["told"]["score"].astype(np.float64)
         self._told_level = parts["told"]["level"].astype(np.int8)
         self.skipped_windows = int(parts["told"]["skipped"][0])
-        self.last_scores = np.zeros(len(self._told_window))
+        self.last_scores = np.zeros(len(self._told_window) if self.is_dense else 0)
         if self.population is not None:
             self.population.load(parts["population"])
 

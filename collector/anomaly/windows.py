@@ -10,19 +10,21 @@ from numpy.typing import NDArray
 from collector.anomaly.slots import Slots, grow
 
 LATENESS_SECONDS = 20
-_RING = 8  # Windows open at once: those within lateness of 10 s windows, and room for a clock ahead of the others.
+DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
 
 F64 = NDArray[np.float64]
 
 
 class OpenWindows:
-    """Sums of calls and of novel objects, `_RING` windows by slot. A window is named by start // length."""
+    """Sums of calls and of novel objects, a ring of windows by slot. A window is named by start // length."""
 
     def __init__(self, window_seconds: int) -> None:
         self.window_seconds = window_seconds
-        self.calls: F64 = np.zeros((_RING, 0))
-        self.novel: F64 = np.zeros((_RING, 0))
-        self._has_rows = [False] * _RING
+        # Open at once: those that the newest row and the latest one may be in, and what lies between them.
+        self._ring = LATENESS_SECONDS // window_seconds + 2
+        self.calls: F64 = np.zeros((self._ring, 0))
+        self.novel: F64 = np.zeros((self._ring, 0))
+        self._has_rows = [False] * self._ring
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
         self.first = -1  # The installation's first.
@@ -40,37 +42,38 @@ class OpenWindows:
             self.newest = window
             self.first = window
 
-    def accept(self, windows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which rows' windows are open: neither closed nor further ahead than the ring is long."""
-        return (windows >= self.next_window) & (windows < self.next_window + _RING)
+    def accepts(self, window: int) -> bool:
+        """Whether a window is open: neither closed nor further ahead than the ring is long."""
+        return self.next_window <= window < self.next_window + self._ring
 
-    def add(self, window: int, slots: Slots, calls: F64, novel: F64) -> None:
-        """Add rows to one open window; slots may repeat."""
-        row = window % _RING
+    def add(self, window: int, slots: Slots, calls: F64, novel: F64, *, is_novel: bool = True) -> None:
+        """Add rows to one open window; slots may repeat. `is_novel`: novel objects count too."""
+        row = window % self._ring
         np.add.at(self.calls[row], slots, calls)
-        np.add.at(self.novel[row], slots, novel)
+        if is_novel:
+            np.add.at(self.novel[row], slots, novel)
         self._has_rows[row] = True
         self.newest = max(self.newest, window)
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
         """Calls and novel objects so far."""
-        row = window % _RING
-        return self.calls[row, slots], self.novel[row, slots]
+        row = window % self._ring
+        return self.calls[row].take(slots), self.novel[row].take(slots)
 
     def touched(self, window: int) -> Slots:
         """Slots with calls in an open window, ascending."""
-        return np.flatnonzero(self.calls[window % _RING])
+        return np.flatnonzero(self.calls[window % self._ring])
 
     def is_empty(self, window: int) -> bool:
         """Whether an open window got no row."""
-        return not self._has_rows[window % _RING]
+        return not self._has_rows[window % self._ring]
 
     def due(self, watermark: int) -> list[int]:
         """Windows that may close when the newest row starts at `watermark`, oldest first."""
         if self.next_window < 0:
             return []
         last = (watermark - LATENESS_SECONDS) // self.window_seconds
-        return list(range(self.next_window, min(last, self.next_window + _RING)))
+        return list(range(self.next_window, min(last, self.next_window + DUE_MAX)))
 
     def skip(self, watermark: int) -> int:
         """Jump over windows that nothing was seen in for longer than the ring is long; returns how many."""
@@ -81,10 +84,10 @@ class OpenWindows:
 
     def close(self, window: int) -> None:
         """Clear a window; it is the oldest open one."""
-        row = window % _RING
+        row = window % self._ring
         if self._has_rows[row]:
-            self.calls[row] = 0
-            self.novel[row] = 0
+            for sums in (self.calls[row], self.novel[row]):
+                sums[sums.nonzero()[0]] = 0  # Only what was written to takes memory.
             self._has_rows[row] = False
         self.next_window = window + 1
 
@@ -99,7 +102,15 @@ class OpenWindows:
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
-        self.calls = state["calls"].astype(np.float64)
-        self.novel = state["novel"].astype(np.float64)
-        self._has_rows = (self.calls.any(axis=1) | self.novel.any(axis=1)).tolist()
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])
+        self.calls, self.novel = (self._turn(state[name].astype(np.float64)) for name in ("calls", "novel"))
+        self._has_rows = (self.calls.any(axis=1) | self.novel.any(axis=1)).tolist()
+
+    def _turn(self, sums: F64) -> F64:
+        """Sums of a ring of another length as those of this one."""
+        if len(sums) == self._ring:
+            return sums
+        own = np.zeros((self._ring, sums.shape[1]))
+        for window in range(self.next_window, self.next_window + min(self._ring, len(sums))):
+            own[window % self._ring] = sums[window % len(sums)]
+        return own

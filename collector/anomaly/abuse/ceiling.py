@@ -32,6 +32,7 @@ _CALM = 0.8  # Of a ceiling: below it a subject is told anew when it crosses aga
 _REFRESH_SECONDS = 60
 
 Ints = NDArray[np.int64]
+F32 = NDArray[np.float32]  # What is kept of each subject: six figures are enough for a maximum.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,20 +80,22 @@ class Ceiling:
         self._hour = lengths.index(_HOUR_SECONDS) if _HOUR_SECONDS in lengths else -1
         self._factors: F64 = np.array([horizon.factor for horizon in plan])[:, None]
         self._sums = FadingSums(tuple(horizon.seconds for horizon in plan))
-        self._today: F64 = np.zeros((len(plan), 0))
-        self._yesterday: F64 = np.zeros((len(plan), 0))
-        self._past: F64 = np.zeros((len(plan), 0))
-        self._begun: F64 = np.zeros((len(plan), 0))  # Highest sum of a subject's first days.
+        self._today: F32 = np.zeros((len(plan), 0), np.float32)
+        self._yesterday: F32 = np.zeros((len(plan), 0), np.float32)
+        self._past: F32 = np.zeros((len(plan), 0), np.float32)
+        self._begun: F32 = np.zeros((len(plan), 0), np.float32)  # Highest sum of a subject's first days.
         self._common: F64 = np.zeros((len(plan), 1))  # By group.
         self._peers: Ints = np.zeros(1, np.int64)
-        self._born: Ints = np.zeros(0, np.int64)  # Day of its first sum; 0: it has none.
+        self._born: NDArray[np.int32] = np.zeros(0, np.int32)  # Day of its first sum; 0: it has none.
         # Sum over ceiling when a subject was told, while it stays above; 0: it was not.
-        self._told: F64 = np.zeros((len(plan), 0))
+        self._told: F32 = np.zeros((len(plan), 0), np.float32)
         self._day = 0
         self._refreshed_at = 0
 
     def grow(self, capacity: int, groups: int) -> None:
         """Make room for slots below `capacity` and groups below `groups`."""
+        if len(self._born) >= capacity and len(self._peers) >= groups:
+            return
         self._sums.grow(capacity)
         self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
         self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
@@ -103,23 +106,36 @@ class Ceiling:
     def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
         """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none)."""
         self._turn_day(time)
+        if not len(slots):
+            return _NOTHING
         sums = self._sums.add(slots, np.minimum(amounts, self._bursts), time)
-        past = self._past[:, slots]
-        own = self._factors * past
-        peers = np.where(groups >= 0, self._factors * self._common[:, groups], 0.0)
-        self._born[slots] = np.where(self._born[slots] == 0, self._day, self._born[slots])
-        is_known = (self._born[slots] <= self._day - _KNOWN_DAYS) | ((groups >= 0) & (self._peers[groups] >= PEERS_MIN))
-        ceilings = np.maximum(np.maximum(own, peers), np.where(is_known, self._floors, self._priors))
+        own = self._factors * self._past.take(slots, axis=1)
+        born = self._born.take(slots)
+        if not born.all():
+            born = np.where(born == 0, self._day, born)
+            self._born[slots] = born
+        is_new = born > self._day - _KNOWN_DAYS
+        is_grouped = groups >= 0
+        if is_grouped.any():
+            peers = np.where(is_grouped, self._factors * self._common[:, groups], 0.0)
+            is_known = ~is_new | (is_grouped & (self._peers.take(groups) >= PEERS_MIN))
+            ceilings = np.maximum(np.maximum(own, peers), np.where(is_known, self._floors, self._priors))
+        else:
+            peers = np.zeros_like(own)
+            ceilings = np.maximum(own, np.where(is_new, self._priors, self._floors))
         taught = np.minimum(sums, _LEARN_MAX * ceilings)
-        self._today[:, slots] = np.maximum(self._today[:, slots], taught)
-        is_new = self._born[slots] > self._day - _KNOWN_DAYS
-        self._begun[:, slots] = np.maximum(self._begun[:, slots], np.where(is_new, taught, 0.0))
+        self._today[:, slots] = np.maximum(self._today.take(slots, axis=1), taught)
+        if is_new.any():
+            self._begun[:, slots] = np.maximum(self._begun.take(slots, axis=1), np.where(is_new, taught, 0.0))
         ratios = sums / ceilings
-        told = self._told[:, slots]
+        told = self._told.take(slots, axis=1)
         is_told = (ratios > 1.0) & (amounts > 0) & (ratios >= _RAISE * told)
-        self._told[:, slots] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
+        chosen = is_told.any(axis=0).nonzero()[0]
+        if len(chosen) or told.any():
+            self._told[:, slots] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
+        if not len(chosen):
+            return _NOTHING
         horizon = np.where(is_told, ratios, 0.0).argmax(axis=0)
-        chosen = np.flatnonzero(is_told.any(axis=0))
         where = horizon[chosen], chosen
         return Excess(
             slots=slots[chosen],
@@ -131,7 +147,7 @@ class Ceiling:
 
     def is_told(self, slots: Slots) -> NDArray[np.bool_]:
         """Whether `slots` are above their ceilings and told."""
-        told: NDArray[np.bool_] = (self._told[:, slots] > 0).any(axis=0)
+        told: NDArray[np.bool_] = (self._told.take(slots, axis=1) > 0).any(axis=0)
         return told
 
     def sums(self, slots: Slots, time: int) -> F64:
@@ -150,19 +166,21 @@ class Ceiling:
         count = self._common.shape[1]
         peers = self._peers = np.bincount(groups, minlength=count)
         rank = np.maximum((RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher: one never speaks for all.
-        for row in range(len(self.plan)):
-            late = np.maximum(self._today[row, live], self._yesterday[row, live])
-            peaks = np.maximum(np.maximum(late, self._past[row, live]), self._begun[row, live])
-            # A level below the prior makes no difference, and few are above.
-            high = np.flatnonzero(peaks * self._factors[row, 0] > self._floors[row, 0])
-            order = high[np.lexsort((-peaks[high], groups[high]))]
-            own = groups[order]
-            first = np.searchsorted(own, np.arange(count))
-            place = first + rank
-            has = (peers >= PEERS_MIN) & (place < len(order))
-            has[has] &= own[place[has]] == np.flatnonzero(has)
-            self._common[row] = 0.0
-            self._common[row, has] = peaks[order[place[has]]]
+        peaks = np.maximum(np.maximum(self._today, self._yesterday), np.maximum(self._past, self._begun))
+        is_known = np.zeros(peaks.shape[1], np.bool_)
+        is_known[live] = True
+        # A level below the prior makes no difference, and few are above.
+        is_high = (peaks * self._factors > self._floors) & is_known
+        self._common[:] = 0.0
+        for row in is_high.any(axis=1).nonzero()[0].tolist():
+            high = is_high[row].nonzero()[0]
+            group = np.zeros(len(high), np.int64) if group_of is None else group_of[high]
+            order = np.lexsort((-peaks[row, high], group))
+            high, own = high[order], group[order]
+            place = np.searchsorted(own, np.arange(count)) + rank
+            has = (peers >= PEERS_MIN) & (place < len(high))
+            has[has] &= own[place[has]] == has.nonzero()[0]
+            self._common[row, has] = peaks[row, high[place[has]]]
 
     def project(self, live: Slots, time: int) -> None:
         """The installation's first hour is over: what each of the `live` slots did in it, at the most what the plan
@@ -173,7 +191,7 @@ class Ceiling:
         seen = self._sums.read(live, time)[hour] / (1 - np.exp(-1.0))  # An hour's rate fills the sum to that share.
         steady = np.minimum(seen, self._priors[hour]) * self._seconds / _HOUR_SECONDS
         # A day has many windows: the highest of them stands out of their mean.
-        self._past[:, live] = np.maximum(self._past[:, live], steady + _PEAK_DEVIATIONS * np.sqrt(steady))
+        self._past[:, live] = np.maximum(self._past.take(live, axis=1), steady + _PEAK_DEVIATIONS * np.sqrt(steady))
 
     def expect(self, slot: int) -> bool:
         """A person says that what the subject does is ordinary: the highest so far is its own past. False for -1."""
@@ -186,6 +204,8 @@ class Ceiling:
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
+        if not len(slots):
+            return
         self._sums.forget(slots)
         for part in (self._today, self._yesterday, self._past, self._begun, self._told):
             part[:, slots] = 0
@@ -201,11 +221,11 @@ class Ceiling:
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._today, self._yesterday = state["today"].astype(np.float64), state["yesterday"].astype(np.float64)
-        self._past = state["past"].astype(np.float64)
-        self._common, self._told = state["common"].astype(np.float64), state["told"].astype(np.float64)
-        self._begun = state["begun"].astype(np.float64)
-        self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int64)
+        self._today, self._yesterday, self._past, self._begun, self._told = (
+            state[name].astype(np.float32) for name in ("today", "yesterday", "past", "begun", "told")
+        )
+        self._common = state["common"].astype(np.float64)
+        self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int32)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])
         self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})
 
@@ -219,6 +239,11 @@ class Ceiling:
         self._yesterday = self._today if passed == 1 else np.zeros_like(self._today)
         self._today = np.zeros_like(self._today)
         self._day = day
+
+
+_NOTHING = Excess(
+    slots=np.zeros(0, np.int64), sums=np.zeros(0), ceilings=np.zeros(0), horizon=np.zeros(0, np.int64), basis=()
+)
 
 
 def _name_basis(own: float, peers: float, ceiling: float) -> Basis:

@@ -21,25 +21,29 @@ class FadingSums:
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        self._sums, self._at = grow(self._sums, capacity), grow(self._at, capacity)
+        if len(self._at) < capacity:
+            self._sums, self._at = grow(self._sums, capacity), grow(self._at, capacity)
 
     def add(self, slots: Slots, amounts: F64, time: int) -> F64:
         """Add `amounts` (n, or H x n) to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and
         horizon."""
         sums: F64 = np.maximum(self.read(slots, time) + amounts, 0.0)
         self._sums[:, slots] = sums
-        self._at[slots] = np.maximum(self._at[slots], time)
+        self._at[slots] = np.maximum(self._at.take(slots), time)
         return sums
 
     def read(self, slots: Slots, time: int) -> F64:
         """Sums of `slots` at `time`, H x n; what came late is as fresh as the newest."""
-        age = np.maximum(time - self._at[slots], 0)
-        faded: F64 = self._sums[:, slots] * np.exp(-age / self._horizons)
+        age = np.maximum(time - self._at.take(slots), 0)
+        faded: F64 = self._sums.take(slots, axis=1)
+        if age.any():
+            faded *= np.exp(-age / self._horizons)
         return faded
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
-        self._sums[:, slots] = 0
+        if len(slots):
+            self._sums[:, slots] = 0
 
     def dump(self) -> State:
         """State for a checkpoint."""

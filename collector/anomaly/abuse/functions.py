@@ -32,7 +32,8 @@ class FunctionDetector:
         """As the contract says."""
         self._ceiling.grow(roster.consumers.table.capacity, 0)
         self._ceiling.forget(placed.evicted_consumers)
-        rows = np.flatnonzero((events.consumer >= 0) & ~events.is_anonymous & np.isin(events.status, _REFUSALS))
+        rows = events.list_answered(_REFUSALS)
+        rows = rows[(events.consumer[rows] >= 0) & ~events.is_anonymous[rows]]
         rows = rows[self._rarity.is_rare(events.endpoint[rows])]
         if not len(rows):
             return []

@@ -61,12 +61,19 @@ class GuessDetector:
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        refused = np.isin(events.status, _REFUSALS) & (events.address != 0)
         is_login = events.is_anonymous & events.is_writing
-        tried = refused & (is_login | ~events.is_anonymous)
+        refused = events.list_answered(_REFUSALS)
+        refused = refused[events.address[refused] != 0]
+        tried = np.zeros(len(is_login), np.bool_)
+        tried[refused] = is_login[refused] | ~events.is_anonymous[refused]
         for slot in placed.evicted_endpoints.tolist():
             self._recent.pop(slot, None)
         if not tried.any() and not len(self._sources.table):
+            return []
+        self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
+        self._endpoint_ceiling.forget(placed.evicted_endpoints)
+        if not tried.any() and not is_login.any():
+            self._ceiling.refresh(self._sources.table.live, None, time)
             return []
         key = mix(events.address, roster.endpoints.table.keys[events.endpoint])
         source = self._place(events, tried, key, roster, time)
@@ -77,7 +84,7 @@ class GuessDetector:
         return [
             *self._judge(events, source, amounts, time),
             *self._judge_endpoints(
-                events, source, tried, np.where(entered, -HONEST_SHARE * events.calls, amounts), roster, placed, time
+                events, source, tried, np.where(entered, -HONEST_SHARE * events.calls, amounts), roster, time
             ),
         ]
 
@@ -145,10 +152,8 @@ class GuessDetector:
         )
 
     def _judge_endpoints(
-        self, events: Events, source: Slots, tried: Bools, amounts: F64, roster: Roster, placed: Placed, time: int
+        self, events: Events, source: Slots, tried: Bools, amounts: F64, roster: Roster, time: int
     ) -> list[Finding]:
-        self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
-        self._endpoint_ceiling.forget(placed.evicted_endpoints)
         is_counted = tried & (amounts > 0)
         # Who is told as a single guesser is no part of a crowd.
         is_counted[is_counted] = ~self._ceiling.is_told(source[is_counted])

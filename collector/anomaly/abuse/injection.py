@@ -44,6 +44,8 @@ class InjectionDetector:
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
+        if not len(events.batch.payloads.values):
+            return []
         lengths = np.diff(events.batch.payloads.offsets)[events.rows]
         rows = np.flatnonzero((lengths > 0) & (events.consumer >= 0))
         if not len(rows):

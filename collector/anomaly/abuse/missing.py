@@ -39,7 +39,8 @@ class MissingDetector:
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        rows = np.flatnonzero(np.isin(events.status, _MISSES) & (events.address != 0))
+        rows = events.list_answered(_MISSES)
+        rows = rows[events.address[rows] != 0]
         if not len(rows):
             return []
         distinct, first, inverse = find_distinct(events.address[rows])

@@ -60,12 +60,13 @@ class ObjectDetector:
         self._calls.grow(pairs.capacity)
         self._calls.forget(placed.evicted_pairs)
         self._first = grow(self._first, pairs.capacity)
-        self._first[placed.evicted_pairs] = 0
+        if len(placed.evicted_pairs):
+            self._first[placed.evicted_pairs] = 0
         self._ceiling.refresh(pairs.live, roster.pair_endpoint, time)
-        slots, amounts = sum_by_slot(events.pair, events.novel)
-        self._first[slots] = np.where(self._first[slots] == 0, time, self._first[slots])
-        _, calls = sum_by_slot(events.pair, events.calls)
-        self._calls.add(slots, calls, time)
+        slots, amounts = placed.by_pair.slots, placed.by_pair.sum(events.novel)
+        first = self._first[slots]
+        self._first[slots[first == 0]] = time
+        self._calls.add(slots, placed.by_pair.sum(events.calls), time)
         pairs_touched, taken = slots, amounts
         slots, amounts = slots[amounts > 0], amounts[amounts > 0]
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)

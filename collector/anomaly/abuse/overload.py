@@ -30,7 +30,8 @@ class OverloadDetector:
         consumers = roster.consumers.table
         self._ceiling.grow(consumers.capacity, 1)
         self._ceiling.forget(placed.evicted_consumers)
-        rows = np.flatnonzero((events.consumer >= 0) & np.isin(events.status, _LIMITED))
+        rows = events.list_answered(_LIMITED)
+        rows = rows[events.consumer[rows] >= 0]
         if not len(rows):
             return []
         self._ceiling.refresh(consumers.live, None, time)

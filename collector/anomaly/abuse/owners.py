@@ -19,7 +19,7 @@ from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
-from collector.anomaly.distinct import find_distinct
+from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, SlotTable, grow, mix
@@ -63,7 +63,7 @@ class OwnerDetector:
         self._ceiling.forget(placed.evicted_consumers)
         if len(placed.evicted_consumers):
             self._owners.forget(placed.evicted_consumers)
-        rows, slots = self._place(events, roster, time)
+        rows, slots = self._place(events, placed, roster, time)
         if not len(rows):
             return []
         consumer = events.consumer[rows]
@@ -111,49 +111,48 @@ class OwnerDetector:
         self._owners.load(parts["owners"])
         self._ceiling.load(parts["own"])
 
-    def _place(self, events: Events, roster: Roster, time: int) -> tuple[Slots, Slots]:
+    def _place(self, events: Events, placed: Placed, roster: Roster, time: int) -> tuple[Slots, Slots]:
         """Row and object slot of each object that was served to somebody known, one a consumer and object."""
         is_served = (events.status >= 200) & (events.status < 300) & ~events.is_writing
-        chosen = np.flatnonzero(is_served & (events.consumer >= 0) & ~events.is_anonymous)
-        own = events.rows[chosen]
-        offsets = events.batch.objects.offsets
-        length = offsets[own + 1] - offsets[own]
-        row = np.repeat(chosen, length)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        hashes = events.batch.objects.values[np.repeat(offsets[own], length) + within]
+        is_served &= (events.consumer >= 0) & ~events.is_anonymous
+        row, hashes = placed.objects.row, placed.objects.hashes
+        kept = is_served[row].nonzero()[0]
+        if not len(kept):
+            return kept, kept
+        row, hashes = row[kept], hashes[kept]
         key = mix(roster.endpoints.table.keys[events.endpoint[row]], hashes)
         _, first, _ = find_distinct(mix(roster.consumers.table.keys[events.consumer[row]], key))
-        first.sort()
-        row, key = row[first], key[first]
-        distinct, _, inverse = find_distinct(key)
-        if len(distinct) > OBJECTS_MAX:
+        if len(first) < len(row):
+            first.sort()
+            row, key = row[first], key[first]
+        if len(key) > OBJECTS_MAX and len(list_distinct(key)) > OBJECTS_MAX:
             return row[:0], row[:0]
-        found, _, emptied = self._objects.touch(distinct, time)
+        touched = self._objects.touch(key, time)
         self._reader = grow(self._reader, self._objects.capacity)
         self._reads = grow(self._reads, self._objects.capacity)
-        self._reader[:, emptied] = 0
-        self._reads[:, emptied] = 0
-        return row, found[inverse]
+        if len(touched.emptied):
+            self._reader[:, touched.emptied] = 0
+            self._reads[:, touched.emptied] = 0
+        return row, touched.slots
 
     def _count_reads(self, endpoints: Slots, is_stranger: Bools, placed: Placed, roster: Roster, time: int) -> Bools:
         """Whether the endpoint of each read is public."""
-        for sums, weight in ((self._endpoint_reads, None), (self._endpoint_strangers, is_stranger.astype(np.float64))):
+        for sums in (self._endpoint_reads, self._endpoint_strangers):
             sums.grow(roster.endpoints.table.capacity)
             sums.forget(placed.evicted_endpoints)
-            distinct, _, inverse = find_distinct(endpoints)
-            sums.add(distinct, np.bincount(inverse, weight, len(distinct)).astype(np.float64), time)
-        strangers, reads = (
-            self._endpoint_strangers.read(endpoints, time)[0],
-            self._endpoint_reads.read(endpoints, time)[0],
-        )
-        public: Bools = strangers >= PUBLIC_SHARE * reads
+        distinct, _, inverse = find_distinct(endpoints)
+        count = np.bincount(inverse, minlength=len(distinct)).astype(np.float64)
+        reads = self._endpoint_reads.add(distinct, count, time)[0]
+        count = np.bincount(inverse, is_stranger, len(distinct))
+        strangers = self._endpoint_strangers.add(distinct, count, time)[0]
+        public: Bools = (strangers >= PUBLIC_SHARE * reads)[inverse]
         return public
 
     def _read(self, slots: Slots, reader: U64) -> tuple[U64, Bools]:
         """Count that each `reader` read the object in its slot. Gives its owner where that is another and the reader
         had not read it before, else 0; and whether others had read it, and this one had not."""
         is_first, is_second = self._reader[0, slots] == reader, self._reader[1, slots] == reader
-        owns = self._reads[:, slots] >= OWNS_MIN
+        owns = self._reads.take(slots, axis=1) >= OWNS_MIN
         one = owns.sum(axis=0) == 1
         hand = owns.argmax(axis=0)
         owner = np.where(one & ~is_first & ~is_second, self._reader[hand, slots], np.uint64(0))

@@ -44,9 +44,9 @@ class SharingDetector:
         if not len(rows):
             return []
         self._ceiling.refresh(consumers.live, None, time)
-        new = self._networks.count_novel(events.consumer[rows], events.network[rows])
-        slots, amounts = sum_by_slot(events.consumer[rows], new.astype(np.float64))
-        slots, amounts = slots[amounts > 0], amounts[amounts > 0]
+        who = events.consumer[rows]
+        new = self._networks.count_novel(who, events.network[rows]).nonzero()[0]
+        slots, amounts = sum_by_slot(who[new], np.ones(len(new)))
         excess = self._ceiling.add(slots, amounts, np.zeros(len(slots), np.int64), time)
         return find(
             lambda _: AlertKind.CREDENTIAL_SHARING,

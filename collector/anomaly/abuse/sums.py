@@ -18,7 +18,7 @@ def sum_by_slot(slots: Slots, amounts: F64) -> tuple[Slots, F64]:
     """Distinct slots (those of -1 left out) and the sum of each one's amounts, 0 too."""
     known = slots >= 0
     distinct, _, inverse = find_distinct(slots[known])
-    return distinct, np.bincount(inverse, amounts[known], len(distinct)).astype(np.float64)
+    return distinct, np.bincount(inverse, amounts[known], len(distinct)).astype(np.float64, copy=False)
 
 
 def find(

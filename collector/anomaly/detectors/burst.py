@@ -1,10 +1,9 @@
 """Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and
 the prior.
 
-State is two numbers a subject: the burst level (a maximum that fades by half in `HALF_LIVES` windows' time) and the
-mean rate. The score is the distance in doublings, log2((value + c) / (level + c)), over the doublings that are still
-ordinary. `c` keeps small counts quiet: with the 10 s prior of 12 and c = 8, a subject that never called needs 32
-calls on new objects in a window.
+State is one number a subject: the burst level, a maximum that fades by half in three days. The score is the distance
+in doublings, log2((value + c) / (level + c)), over the doublings that are still ordinary. `c` keeps small counts quiet:
+with the 10 s prior of 12 and c = 8, a subject that never called needs 32 calls on new objects in a window.
 
 Why a maximum and not mean + k sigma: the calls of one consumer are heavy-tailed bursts, for which a variance is no
 description, while the largest burst of the last days bounds the next within a factor whatever the distribution; how
@@ -23,6 +22,7 @@ DOUBLINGS = 1.0  # Over the level is the threshold.
 NEWCOMER_WINDOWS = 3  # Of a subject: its first windows teach whole, for the first is rarely full.
 GRACE_CLIP = 3.5  # Times the prior: the most that the grace period may teach.
 _CREEP = 1.01  # What an alarming window may add to the level: twice in 70 windows, then it is the new normal.
+_ALMOST = 0.999
 _LOSS_WIDTH = 2.0  # Doublings a lost share of 1 would add.
 _DAY_SECONDS = 86_400
 
@@ -34,37 +34,32 @@ class BurstDetector:
         self.window_seconds = window_seconds
         self.prior_level = prior_level
         self._offset = prior_level * 2 / 3
+        # What has a score of 1 or more has at the least so much; a little less, for figures are rounded.
+        self.least_evidence = _ALMOST * ((prior_level + self._offset) * 2**DOUBLINGS - self._offset)
         self._half_life = half_life_seconds / window_seconds
-        self._mean_half_life = _DAY_SECONDS / window_seconds
         self._level: F64 = np.zeros(0)
-        self._mean: F64 = np.zeros(0)
-        self._weight: F64 = np.zeros(0)
         self._window: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._learnt: NDArray[np.int64] = np.zeros(0, np.int64)  # Windows.
+        self._learnt: NDArray[np.int32] = np.zeros(0, np.int32)  # Windows.
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        self._level, self._mean = grow(self._level, capacity), grow(self._mean, capacity)
-        self._weight, self._window = grow(self._weight, capacity), grow(self._window, capacity)
+        self._level, self._window = grow(self._level, capacity), grow(self._window, capacity)
         self._learnt = grow(self._learnt, capacity)
 
     def level(self, slots: Slots, window: int) -> F64:
         """The customary burst of each, faded to `window`."""
-        age = np.maximum(window - self._window[slots], 0)
-        return self._level[slots] * np.exp2(-age / self._half_life)
+        age = np.maximum(window - self._window.take(slots), 0)
+        return self._level.take(slots) * np.exp2(-age / self._half_life)
+
+    def find_least(self, slots: Slots, window: int) -> F64:
+        """The same of each of `slots`, by its own customary burst."""
+        level = np.maximum(self.level(slots, window), self.prior_level)
+        least: F64 = _ALMOST * ((level + self._offset) * 2**DOUBLINGS - self._offset)
+        return least
 
     def is_new(self, slots: Slots) -> NDArray[np.bool_]:
         """Which were seen in few windows so far."""
-        return self._learnt[slots] < NEWCOMER_WINDOWS
-
-    def mean(self, slots: Slots, window: int) -> F64:
-        """Mean value a window since the subject was first seen, windows without calls included, over about a day."""
-        fade = np.exp2(-np.maximum(window - self._window[slots], 0) / self._mean_half_life)
-        return (
-            self._mean[slots]
-            * fade
-            / np.maximum(self._weight[slots] * fade + (1 - fade) * self._mean_half_life * 1.44, 1)
-        )
+        return self._learnt.take(slots) < NEWCOMER_WINDOWS
 
     def score(self, observation: Observation) -> Verdict:
         """Only ever above; a subject that falls silent is not odd here."""
@@ -87,11 +82,7 @@ class BurstDetector:
         learnt = np.where((values >= limit) & ~self.is_new(slots), ordinary * _CREEP, values)
         if observation.age < GRACE_WINDOWS:
             learnt = np.minimum(values, self.prior_level * GRACE_CLIP)
-        fade = np.exp2(-np.maximum(window - self._window[slots], 0) / self._mean_half_life)
-        elapsed = np.where(self._weight[slots] > 0, (1 - fade) * self._mean_half_life * 1.44, 1.0)
         self._level[slots] = np.maximum(self.level(slots, window), learnt)
-        self._mean[slots] = self._mean[slots] * fade + values
-        self._weight[slots] = self._weight[slots] * fade + elapsed
         self._window[slots] = window
         self._learnt[slots] += 1
 
@@ -102,26 +93,18 @@ class BurstDetector:
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
-        for array in (self._level, self._mean, self._weight):
-            array[slots] = 0
+        self._level[slots] = 0
         self._window[slots] = 0
         self._learnt[slots] = 0
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return {
-            "level": self._level,
-            "mean": self._mean,
-            "weight": self._weight,
-            "window": self._window,
-            "learnt": self._learnt,
-        }
+        return {"level": self._level, "window": self._window, "learnt": self._learnt}
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._level, self._mean = state["level"].astype(np.float64), state["mean"].astype(np.float64)
-        self._weight, self._window = state["weight"].astype(np.float64), state["window"].astype(np.int64)
-        self._learnt = state["learnt"].astype(np.int64)
+        self._level, self._window = state["level"].astype(np.float64), state["window"].astype(np.int64)
+        self._learnt = state["learnt"].astype(np.int32)
 
     def _ordinary(self, observation: Observation) -> F64:
         own = self.level(observation.slots, observation.window)

@@ -43,8 +43,10 @@ class SeasonProfile:
     def learn(self, slots: Slots, window: int, values: F64, age: F64) -> None:
         """Take one window; `age` counts those before it."""
         gain = np.maximum(self._mean_gain, 1 / (age + 1))
-        self._mean[slots] = np.where(age == 0, values, self._mean[slots] + gain * (values - self._mean[slots]))
-        departure = values - self._mean[slots]
+        self._mean[slots] = np.where(
+            age == 0, values, self._mean.take(slots) + gain * (values - self._mean.take(slots))
+        )
+        departure = values - self._mean.take(slots)
         hours, part = self._locate(window)
         hour = max(hours, key=lambda entry: entry[1])[0]
         targets = ((hour, departure), (part + hour, departure - self._season[hour, slots]))

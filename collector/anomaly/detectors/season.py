@@ -80,7 +80,7 @@ class SeasonDetector:
         predicted, width, _, ratios = self._judge(observation)
         scores = ratios / self._need(slots, observation.window)
         is_above = scores[0] >= scores[1]
-        is_young = self._age[slots] < _GRACE_WINDOWS
+        is_young = self._age.take(slots) < _GRACE_WINDOWS
         score = np.where(is_young, 0.0, np.maximum(scores.max(axis=0), 0.0))
         return Verdict(
             score=score,
@@ -95,7 +95,7 @@ class SeasonDetector:
         slots = observation.slots
         if not len(slots):
             return
-        values, age = _stabilise(observation.values), self._age[slots]
+        values, age = _stabilise(observation.values), self._age.take(slots)
         self._level[:, self._fresh(slots)] = values[age == 0]
         predicted, width, running, ratios = self._judge(replace(observation, loss_ratio=0.0))
         self._judged = None
@@ -108,7 +108,7 @@ class SeasonDetector:
         unit = _unit(predicted, self._plan.relative_variance)
         noise_gain = np.maximum(1 / self._plan.noise_windows, 1 / (age + 10))
         self._noise[:, slots] += noise_gain * (
-            1.4 * np.minimum(np.abs(error), 4 * width) / unit - self._noise[:, slots]
+            1.4 * np.minimum(np.abs(error), 4 * width) / unit - self._noise.take(slots, axis=1)
         )
         mild = np.clip(values, predicted[0] - 5 * width[0], predicted[0] + 5 * width[0])
         self._profile.learn(slots, observation.window, mild, age)
@@ -116,7 +116,7 @@ class SeasonDetector:
 
     def covers(self, slots: Slots) -> NDArray[np.bool_]:
         """Which subjects these windows judge well enough for longer ones to stay silent: old and busy enough."""
-        return (self._age[slots] >= _GRACE_WINDOWS) & (_restore(self._level[0, slots]) >= _COVERED_CALLS)
+        return (self._age.take(slots) >= _GRACE_WINDOWS) & (_restore(self._level[0, slots]) >= _COVERED_CALLS)
 
     def has_season(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
@@ -169,21 +169,21 @@ class SeasonDetector:
         return judged
 
     def _fresh(self, slots: Slots) -> Slots:
-        fresh: Slots = slots[self._age[slots] == 0]
+        fresh: Slots = slots[self._age.take(slots) == 0]
         return fresh
 
     def _expect(self, observation: Observation) -> tuple[F64, F64]:
         """Expectation and width of its noise, levels x n."""
         slots = observation.slots
         season = self._profile.read(slots, observation.window)
-        predicted = np.maximum(self._level[:, slots] + season, 0.0)
-        width = np.maximum(self._noise[:, slots], self._plan.noise_min)
+        predicted = np.maximum(self._level.take(slots, axis=1) + season, 0.0)
+        width = np.maximum(self._noise.take(slots, axis=1), self._plan.noise_min)
         return predicted, width * _unit(predicted, self._plan.relative_variance)
 
     def _run(self, slots: Slots, values: F64, predicted: F64, width: F64) -> F64:
         """The running statistics with this window, measures x n."""
         residual = (_stabilise(values) - predicted) / width
-        kept, rows = self._running[:, slots], self._rows
+        kept, rows = self._running.take(slots, axis=1), self._rows
         running = np.empty_like(kept)
         own = rows[Statistic.MEAN]
         here = residual[self._of_level[own]] * self._sign[own]
@@ -211,18 +211,20 @@ class SeasonDetector:
 
     def _need(self, slots: Slots, window: int) -> F64:
         """What a ratio has to reach now that something was told: above, below, x n."""
-        seconds = (window - self._told_at[:, slots]) * float(self.window_seconds)
+        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
         faded = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
-        need: F64 = 1 + np.maximum(self._told[:, slots] * _TOLD_RISE - 1, 0) * faded
+        need: F64 = 1 + np.maximum(self._told.take(slots, axis=1) * _TOLD_RISE - 1, 0) * faded
         return need
 
     def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
         """Remember what crossed in this window."""
-        is_told = (ratios >= self._need(slots, window)) & (self._age[slots] >= _GRACE_WINDOWS)
-        seconds = (window - self._told_at[:, slots]) * float(self.window_seconds)
-        faded = self._told[:, slots] * np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
-        self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told[:, slots])
-        self._told_at[:, slots] = np.where(is_told, window, self._told_at[:, slots])
+        is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= _GRACE_WINDOWS)
+        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
+        faded = self._told.take(slots, axis=1) * np.exp2(
+            -np.minimum(seconds / self._plan.told_half_life_seconds, 1_000)
+        )
+        self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told.take(slots, axis=1))
+        self._told_at[:, slots] = np.where(is_told, window, self._told_at.take(slots, axis=1))
 
     def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: NDArray[np.bool_]) -> F64:
         """What one window would have to show, by the first measure of its side; for people."""

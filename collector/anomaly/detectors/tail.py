@@ -57,18 +57,18 @@ class BlockTail:
 
     def learn(self, slots: Slots, heights: F64, age: F64) -> None:
         """Take one window; `age` counts those before it. A block ends with a subject's own age."""
-        self._highest[:, slots] = np.maximum(self._highest[:, slots], heights)
+        self._highest[:, slots] = np.maximum(self._highest.take(slots, axis=1), heights)
         is_end = (age + 1) % self._block == 0
         if not is_end.any():
             return
         ended = slots[is_end]
         location, scale = self._law(ended)
-        highest = np.minimum(self._highest[:, ended], location + self._plan.maximum_clip * scale)
+        highest = np.minimum(self._highest.take(ended, axis=1), location + self._plan.maximum_clip * scale)
         self._blocks[ended] += 1
-        gain = np.maximum(1 / (self._blocks[ended] + self._plan.prior_blocks), 1 / self._plan.memory_blocks)
-        step = highest - self._mean[:, ended]
+        gain = np.maximum(1 / (self._blocks.take(ended) + self._plan.prior_blocks), 1 / self._plan.memory_blocks)
+        step = highest - self._mean.take(ended, axis=1)
         self._mean[:, ended] += gain * step
-        self._square[:, ended] += gain * (step * step * (1 - gain) - self._square[:, ended])
+        self._square[:, ended] += gain * (step * step * (1 - gain) - self._square.take(ended, axis=1))
         self._highest[:, ended] = -np.inf
 
     def forget(self, slots: Slots) -> None:
@@ -93,6 +93,6 @@ class BlockTail:
         self._highest, self._blocks = state["tail_highest"].astype(np.float64), state["tail_blocks"].astype(np.float64)
 
     def _law(self, slots: Slots) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        spread = np.maximum(np.sqrt(self._square[:, slots]), self._plan.spread_min)
+        spread = np.maximum(np.sqrt(self._square.take(slots, axis=1)), self._plan.spread_min)
         scale = _SCALE * spread
-        return self._mean[:, slots] - _EULER * scale, scale
+        return self._mean.take(slots, axis=1) - _EULER * scale, scale

@@ -1,0 +1,41 @@
+"""Open windows: which rows they take, and a state with a longer ring."""
+
+import numpy as np
+import pytest
+
+from collector.anomaly.windows import LATENESS_SECONDS, OpenWindows
+
+
+@pytest.mark.parametrize("seconds", [10, 60, 300, 3_600])
+def test_whatever_is_not_late_has_an_open_window(seconds: int) -> None:
+    windows = OpenWindows(seconds)
+    windows.begin(0)
+    for watermark in range(0, 4 * seconds + 100, 7):
+        for window in windows.due(watermark):
+            windows.close(window)
+        windows.skip(watermark)
+        for start in range(max(0, watermark - LATENESS_SECONDS), watermark + 1):
+            assert windows.accepts(start // seconds)
+
+
+def test_state_with_a_longer_ring_is_read() -> None:
+    windows = OpenWindows(10)
+    calls = np.zeros((8, 3))
+    calls[13 % 8] = [1, 2, 3]
+    calls[14 % 8] = [4, 0, 0]
+    windows.load({"calls": calls, "novel": calls / 2, "at": np.array([12, 14, 5])})
+    every = np.arange(3)
+    assert [windows.read(window, every)[0].tolist() for window in (12, 13, 14)] == [[0, 0, 0], [1, 2, 3], [4, 0, 0]]
+    assert windows.read(13, every)[1].tolist() == [0.5, 1, 1.5]
+    assert [windows.is_empty(window) for window in (12, 13, 14)] == [True, False, False]
+
+
+def test_closing_clears_for_the_window_that_takes_its_place() -> None:
+    windows = OpenWindows(60)
+    windows.grow(4)
+    windows.begin(7)
+    windows.add(7, np.array([1, 1, 3]), np.array([2.0, 3.0, 1.0]), np.array([0.0, 1.0, 0.0]))
+    assert windows.touched(7).tolist() == [1, 3]
+    windows.close(7)
+    assert windows.next_window == 8
+    assert not windows.calls.any() and not windows.novel.any()
