@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -83,15 +83,19 @@ class LoadedImage(msgspec.Struct):
                 os.close(fd)
 
 
-def load_image(image: Image) -> LoadedImage:
-    """Creates the maps and loads the programs, two at a time: the verifier takes most of a start. Raises ImageError."""
+def load_image(image: Image, attach_types: Mapping[int, int] | None = None) -> LoadedImage:
+    """Creates the maps and loads the programs, two at a time: the verifier takes most of a start. `attach_types`: how
+    programs of a type will be attached (`enum bpf_attach_type`), where the kernel wants to know. Raises ImageError."""
+    expected = attach_types or {}
     loaded = LoadedImage({}, {})
     try:
         for one in image.maps:
             loaded.maps[one.name] = create_map(one)
         fds = list(loaded.maps.values())
         with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-            outcomes = [pool.submit(_load_program, program, fds) for program in image.programs]
+            outcomes = [
+                pool.submit(_load_program, program, fds, expected.get(program.kind, 0)) for program in image.programs
+            ]
             errors = [error for outcome in outcomes if (error := outcome.exception()) is not None]
             for program, outcome in zip(image.programs, outcomes, strict=True):
                 if outcome.exception() is None:
@@ -137,7 +141,7 @@ def _load_btf(value_size: int) -> int:
     return create_object(BTF_LOAD, struct.pack("<QQIII", ctypes.addressof(blob), 0, len(blob), 0, 0))
 
 
-def _load_program(program: ProgramImage, map_fds: list[int]) -> int:
+def _load_program(program: ProgramImage, map_fds: list[int], attach_type: int) -> int:
     code = bytearray(program.instructions)
     for offset, number in program.maps:
         struct.pack_into("<i", code, offset + 4, map_fds[number])
@@ -157,7 +161,7 @@ def _load_program(program: ProgramImage, map_fds: list[int]) -> int:
             0,
             program.name.encode()[:NAME_BYTES].ljust(NAME_BYTES + 1, b"\0"),
             0,
-            0,
+            attach_type,
         )
         return create_object(PROG_LOAD, attributes)
 

@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -25,6 +25,7 @@ _LINK_CREATE = 28
 
 CGROUP_INET_INGRESS = 0
 CGROUP_INET_EGRESS = 1
+TRACE_UPROBE_MULTI = 48
 
 
 def _bpf(command: int, attributes: bytes) -> int:
@@ -54,6 +55,17 @@ def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     """Attaches a program to a cgroup; gives the link's fd. The kernel detaches when the last copy of it is closed,
     kill -9 included."""
     return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
+
+
+def link_uprobes(path: str, offsets: Sequence[int], program_fd: int) -> int:
+    """Attaches a program to places in a file, for every process; gives the link's fd (Linux 6.6)."""
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    places = struct.pack(f"<{len(offsets)}Q", *offsets)
+    buffer = ctypes.create_string_buffer(places, len(places))
+    # prog_fd, nothing, attach_type, flags; path, offsets, no counters, no cookies, how many, flags, any process.
+    head = struct.pack("<IIII", program_fd, 0, TRACE_UPROBE_MULTI, 0)
+    rest = (ctypes.addressof(name), ctypes.addressof(buffer), 0, 0, len(offsets), 0, 0, 0)
+    return _bpf(_LINK_CREATE, head + struct.pack("<QQQQIIII", *rest))
 
 
 def open_raw_tracepoint(name: str, program_fd: int) -> int:

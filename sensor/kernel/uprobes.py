@@ -1,8 +1,9 @@
-"""Loads bpf/tls.c and attaches its programs to places in files: uprobes by perf_event_open(2), which hold for every
-process that maps the file, now or later (kernel, trace/uprobetracer).
+"""Loads bpf/tls.c and attaches its programs to places in files: uprobes, which hold for every process that maps the
+file, now or later (kernel, trace/uprobetracer).
 
-Nothing is pinned: the kernel takes a probe out of all processes when its descriptor is closed, kill -9 of the sensor
-included.
+One link for all places of a program (Linux 6.6, bpf_uprobe_multi_link_attach in kernel/trace/bpf_trace.c): the kernel
+waits once until no processor runs any of them. Before it, an event for each place by perf_event_open(2). Nothing is
+pinned: the kernel takes probes out of all processes when their descriptor is closed, kill -9 of the sensor included.
 """
 
 import contextlib
@@ -12,18 +13,18 @@ import fcntl
 import os
 import platform
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from sensor.kernel.btf import Btf, BtfError
 from sensor.kernel.compile import Build
-from sensor.kernel.image import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT
+from sensor.kernel.image import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, load_image
 from sensor.kernel.loader import LoadError, load_build
 from sensor.kernel.syscall_offsets import syscall_flags
-from sensor.kernel.syscalls import open_raw_tracepoint
+from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint
 
 # Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
 UPROBES: Final = (
@@ -37,6 +38,10 @@ UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")
 
 # Threads that take probes out together.
 CLOSERS: Final = 16
+
+# What a kernel before 6.6 says of a link that it does not know.
+_NO_LINKS: Final = (errno.EINVAL, errno.EOPNOTSUPP)
+_T = TypeVar("_T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PERF_EVENT_OPEN: Final = {"x86_64": 298}
@@ -54,6 +59,7 @@ class TlsProgram:
     maps: dict[str, int]
     links: list[int] = field(default_factory=list)
     is_following_sockets: bool = False
+    is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
 
     def attach(self) -> None:
         """Follows sockets, as far as this kernel lets it: without, sessions are bound by the libraries' data."""
@@ -72,14 +78,21 @@ class TlsProgram:
     def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
         """Puts programs at (offset in the file, program) of the file at `path`; gives the fds that hold them there.
         Raises OSError, and then holds none."""
-        probes: list[int] = []
-        try:
-            for offset, name in sites:
-                probes.append(_open_uprobe(path, offset, self.programs[name]))
-        except BaseException:
-            close_probes(probes)
-            raise
-        return probes
+        wanted = list(sites)
+        if self.is_linking:
+            try:
+                return self._link_probes(path, wanted)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                self.is_linking = False
+        return _open_all(lambda site: _open_uprobe(path, site[0], self.programs[site[1]]), wanted)
+
+    def _link_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+        places: dict[str, list[int]] = {}
+        for offset, name in sites:
+            places.setdefault(name, []).append(offset)
+        return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]]), places.items())
 
     def close(self) -> None:
         """Detaches the tracepoints and frees everything; probes are their owner's."""
@@ -88,6 +101,18 @@ class TlsProgram:
             os.close(fd)
         self.programs.clear()
         self.maps.clear()
+
+
+def _open_all(open_one: Callable[[_T], int], wanted: Iterable[_T]) -> list[int]:
+    """All of their descriptors, or what one of them raises and none."""
+    probes: list[int] = []
+    try:
+        for one in wanted:
+            probes.append(open_one(one))  # noqa: PERF401 - where one fails, those before it are closed.
+    except BaseException:
+        close_probes(probes)
+        raise
+    return probes
 
 
 def close_probes(probes: Iterable[int]) -> None:
@@ -151,5 +176,6 @@ def build_tls(settings: TlsProgramSettings) -> Build:
 
 def load_tls(settings: TlsProgramSettings, cache_directory: Path | None = None) -> TlsProgram:
     """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
-    loaded = load_build(build_tls(settings), cache_directory)
+    kinds = {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI}  # Kernels that do not know it do not look at it either.
+    loaded = load_build(build_tls(settings), cache_directory, lambda image: load_image(image, kinds))
     return TlsProgram(programs=loaded.programs, maps=loaded.maps)

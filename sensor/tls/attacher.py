@@ -165,7 +165,7 @@ class Attacher:
             try:
                 held.probes = self._prober.open_probes(one.path, [(site.offset, site.program) for site in sites.sites])
                 self.attached_total += 1
-                logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(held.probes))
+                logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(sites.sites))
             except OSError as error:
                 self.failed_total += 1
                 held.reason = f"The kernel refused the probes: {error.strerror}."
