@@ -12,17 +12,14 @@ above 1.1, something is left, or a sensor failed. The collector runs during all 
 import argparse
 import json
 import os
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.bench_cases.harming.disturber import Disturber, wait_for_rcu
+from scripts.bench_cases.harming.load import Round, run_wrk, write_script
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
 from scripts.live.kernel_objects import find_bpftool, list_left
@@ -32,39 +29,6 @@ PACE_MS = 10  # Pause between a connection's calls: some 1,500 calls a second in
 P99_RATIO_MAX = 1.1
 ANSWER = "        location / { return 200 'ok'; }"
 MEMORY_FIELDS = ("Slab", "VmallocUsed", "Percpu")
-_LUA = """
-local sent = 0
-function delay() return PACE end
-function request()
-  sent = sent + 1
-  return wrk.format("GET", "/orders/" .. math.random(1, 1000000000), {["X-Request-Id"] = tostring(sent)})
-end
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format("RESULT %d %d %d %d\\n", summary.requests, e.connect + e.read + e.write + e.timeout + e.status,
-    latency:percentile(99), latency:percentile(99.9)))
-end
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One run of wrk."""
-
-    calls: int
-    errors: int
-    p99_us: int
-    p999_us: int
-
-
-def run_round(port: int, seconds: int, script: Path) -> Round:
-    """wrk, at a pace."""
-    command = [find_wrk(), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    match = re.search(r"^RESULT (\d+) (\d+) (\d+) (\d+)$", output, re.MULTILINE)
-    if match is None:
-        sys.exit(f"bench: wrk did not say what came of its requests: {output[-300:]}")
-    return Round(*map(int, match.groups()))
 
 
 def read_memory_kb() -> dict[str, int]:
@@ -89,18 +53,18 @@ def measure(minutes: float, round_seconds: int, seed: int, directory: Path) -> d
     bpftool = find_bpftool()
     if bpftool is None or os.geteuid():
         sys.exit("bench: harm needs root and bpftool: apt-get install bpftool, and run this as root")
-    script = directory / "harm.lua"
-    script.write_text(_LUA.replace("PACE", str(PACE_MS)))
+    script = write_script(directory / "harm.lua", PACE_MS)
     collector, address = start_collector(directory / "data", directory)
     nginx = Nginx(directory / "nginx", ANSWER)
+    url = f"http://127.0.0.1:{nginx.port}"
     plain, watched = list[Round](), list[Round]()
     before = read_memory_kb()
     disturbers = []
     try:
         for number in range(max(1, int(minutes * 60 / round_seconds / 2))):
-            plain.append(run_round(nginx.port, round_seconds, script))
+            plain.append(run_wrk(url, CONNECTIONS, round_seconds, script))
             with Disturber(address, directory, seed + number) as disturber:
-                watched.append(run_round(nginx.port, round_seconds, script))
+                watched.append(run_wrk(url, CONNECTIONS, round_seconds, script))
             disturbers.append(disturber)
     finally:
         nginx.stop()

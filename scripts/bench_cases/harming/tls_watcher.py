@@ -1,0 +1,96 @@
+"""What a sensor does to processes in order to read TLS, over and over: its probes in, its reader, its probes out.
+
+    python -m scripts.bench_cases.harming.tls_watcher PID.. --seed N [--is-classic]
+
+The product's own attacher, programs and reader, without the rest of the sensor, whose start takes seconds. Only these
+processes are looked at. Says `attached` each time and, when it is told to end, `done` with how often. With
+`--is-classic` the probes are events instead of links, as before Linux 6.6.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from scripts.live.host import CACHE_DIRECTORY
+from sensor.attach import TLS_CACHE_NAME
+from sensor.kernel.ring import Ring
+from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.tls.attacher import Attacher
+from sensor.tls.capture import RING_BYTES
+from sensor.tls.processes import ProcessFiles
+from sensor.tls.reader import TlsReader
+
+ATTACHED_SECONDS: Final = (0.05, 1.0)
+DETACHED_SECONDS: Final = (0.02, 0.5)
+READ_SECONDS: Final = 0.025
+# What probes do to a process is looked for, and not what this program's start takes of the processors.
+NICENESS: Final = 15
+
+
+def open_program() -> TlsProgram:
+    """The product's, with its budget lifted: every call goes up."""
+    settings = TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6)
+    return load_tls(settings, CACHE_DIRECTORY / TLS_CACHE_NAME)
+
+
+def make_proc(directory: Path, pids: Sequence[int]) -> Path:
+    """A proc tree with these processes alone."""
+    for pid in pids:
+        (directory / str(pid)).symlink_to(f"/proc/{pid}")
+    return directory
+
+
+def say(event: str, **more: object) -> None:
+    """A line for `scripts.live.program`."""
+    print(json.dumps({"event": event, **more}), flush=True)
+
+
+def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_classic: bool) -> tuple[int, int]:
+    """Until it is told to stop: how often the probes went in, and what was read."""
+    chance = random.Random(seed)
+    program = open_program()
+    program.is_linking = not is_classic
+    ring, cycles = Ring(program.maps["events"], RING_BYTES), 0
+    reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+    with tempfile.TemporaryDirectory(prefix="apidae-proc-") as name:
+        proc = str(make_proc(Path(name), pids))
+        while not stopping.is_set():
+            files = ProcessFiles(proc, min_age_seconds=0, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME))
+            attacher = Attacher(prober=program, close_probes=close_probes, processes=files, monotonic=time.monotonic)
+            program.attach()
+            attacher.start()
+            cycles += 1
+            say("attached", probes=sum(len(file.sites) for file in attacher.files))
+            until = time.monotonic() + chance.uniform(*ATTACHED_SECONDS)
+            while time.monotonic() < until and not stopping.wait(READ_SECONDS):
+                reader.take(ring.read(100_000))
+            attacher.stop()
+            program.detach()
+            stopping.wait(chance.uniform(*DETACHED_SECONDS))
+    reader.take(ring.read(1 << 20))
+    return cycles, reader.stage.count().used
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="tls_watcher")
+    parser.add_argument("pids", nargs="+", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--is-classic", action="store_true")
+    options = parser.parse_args()
+    os.nice(NICENESS)
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    cycles, calls = watch(options.pids, options.seed, stopping, is_classic=options.is_classic)
+    say("done", cycles=cycles, calls=calls)
+
+
+if __name__ == "__main__":
+    main()

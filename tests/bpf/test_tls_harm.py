@@ -1,0 +1,149 @@
+"""Probes for TLS that come and go, and whose owner is killed, under load: no call fails, the program goes on, and its
+text and the kernel are as they were before. `scripts/bench tls_harm` is the long form, for every runtime.
+"""
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from scripts.bench_cases.harming.tls_disturber import TlsDisturber, read_texts, wait_for_texts
+from scripts.bench_cases.harming.tls_watcher import open_program
+from scripts.demo.nginx import Nginx, find_nginx
+from scripts.live.kernel_objects import list_left
+from sensor.kernel.uprobes import close_probes
+from sensor.tls.finder import Finder
+from sensor.tls.processes import ProcessFiles
+from tests.e2e.attachments import find_bpftool
+from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.polling import wait_until
+from tests.e2e.wire import RawClient
+
+pytestmark = pytest.mark.kernel
+
+ADDRESS = "127.0.0.1"
+CLIENTS = 2
+CALLS = 2_000
+CALLS_PER_CONNECTION = 50
+ATTACHED, KILLED = 3, 1
+LONGEST_SECONDS = 90.0
+GONE_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Load:
+    """Clients that call one after the other until told to stop; whatever is not the answer is a failure."""
+
+    port: int
+    context: ssl.SSLContext
+    calls: int = 0
+    failures: list[str] = field(default_factory=list)
+    is_over: bool = False
+
+    def run(self) -> None:
+        """One client; a new connection, and so a handshake, now and then."""
+        while not self.is_over:
+            try:
+                with RawClient(ADDRESS, self.port, tls=self.context) as client:
+                    for number in range(CALLS_PER_CONNECTION):
+                        if client.call("GET", f"/orders/{number}").status != 200:
+                            self.failures.append("another status")
+                        self.calls += 1
+            except Exception as error:  # Whatever it is, the application would have seen it.
+                self.failures.append(repr(error))
+
+
+def count_descriptors(pid: int) -> int:
+    """Open in a process."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", f"IP:{ADDRESS}")
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Nginx]:
+    if os.geteuid() != 0:
+        pytest.skip("attaching needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    if find_nginx() is None:
+        pytest.skip("nginx is not installed: apt-get install nginx-light")
+    files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
+    server = Nginx(tmp_path_factory.mktemp("nginx"), f"{files} location / {{ return 200 'ok'; }}", listen="ssl")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def load(nginx: Nginx, certificate: Certificate) -> Iterator[Load]:
+    """Clients at work."""
+    load = Load(nginx.port, ssl.create_default_context(cafile=str(certificate.authority)))
+    threads = [threading.Thread(target=load.run) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    yield load
+    load.is_over = True
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("is_linking", [True, False], ids=["links", "events"])
+def test_probes_are_in_the_text_until_they_are_closed(nginx: Nginx, is_linking: bool) -> None:
+    """By both ways to attach; and so that the other test can fail."""
+    pids = [nginx.process.pid]
+    program = open_program()
+    program.is_linking = is_linking
+    try:
+        files = ProcessFiles("/proc", min_age_seconds=0, uptime=lambda: 1e9).look()
+        path = next(file.path for file in files if pids[0] in file.pids and "libssl" in file.name)
+        before = read_texts(pids)
+        sites = [(site.offset, site.program) for site in Finder().find(path).sites]
+        probes = program.open_probes(path, sites)
+        assert program.is_linking is is_linking
+        during = read_texts(pids)
+        close_probes(probes)
+        after = wait_for_texts(pids)
+    finally:
+        program.close()
+    assert (before.looked, before.changed) == (len(sites), ())
+    assert len(during.changed) == len(sites)
+    assert after == before
+
+
+def test_probes_that_come_and_go_harm_nobody(nginx: Nginx, load: Load, tmp_path: Path) -> None:
+    bpftool = find_bpftool()
+    pid = nginx.process.pid
+    descriptors = count_descriptors(pid)
+    deadline = time.monotonic() + LONGEST_SECONDS
+    with TlsDisturber([pid], tmp_path, seed=5) as disturber:
+
+        def is_done() -> bool:
+            done = disturber.actions
+            return load.calls >= CALLS and done["attached"] >= ATTACHED and done["killed"] >= KILLED
+
+        while not is_done() and not disturber.failures and time.monotonic() < deadline:
+            time.sleep(0.1)
+    load.is_over = True
+    assert disturber.failures == []
+    assert load.failures == []
+    assert load.calls >= CALLS
+    assert disturber.actions["attached"] >= ATTACHED and disturber.actions["killed"] >= KILLED, disturber.actions
+    assert nginx.process.poll() is None
+    texts = wait_for_texts([pid])
+    assert texts.looked and texts.changed == ()
+    assert disturber.held
+    # Not while they go: see list_ids.
+    time.sleep(1.0)
+    wait_until(lambda: not list_left(bpftool, disturber.held), GONE_SECONDS, "what the watchers held is gone")
+    wait_until(
+        lambda: count_descriptors(pid) <= descriptors + CLIENTS,
+        GONE_SECONDS,
+        "nginx has closed its connections",
+    )
