@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from scripts.bench_cases.capturing.limits import measure_limits
 from scripts.bench_cases.capturing.loads import NO_PAUSE, GrpcCalls, H2load, UnavailableError, Wrk
 from scripts.bench_cases.capturing.memory import UNBOUNDED, measure_idle, measure_large
 from scripts.bench_cases.capturing.neighbour import measure_neighbour
@@ -66,6 +67,8 @@ SCENARIOS = {
 MEASURES: dict[str, Callable[[str, Path], None]] = {
     "idle_memory": measure_idle,
     "large_memory": measure_large,
+    # A sensor and the one that follows it, each within the memory that the chart gives it.
+    "chart_limits": measure_limits,
     "flooding_neighbour": measure_neighbour,
 }
 

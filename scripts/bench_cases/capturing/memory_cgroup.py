@@ -1,20 +1,30 @@
 """A memory cgroup for one program, v1 or v2, so that the kernel's maps and rings count."""
 
 import contextlib
+import itertools
 import os
 import re
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
+
+# By what each version calls it, the first that is there.
+_LIMIT: Final = ("memory.max", "memory.limit_in_bytes")
+_PEAK: Final = ("memory.peak", "memory.max_usage_in_bytes")
+_EVENTS: Final = ("memory.events", "memory.oom_control")
+_numbers = itertools.count(1)
 
 
-def make_memory_cgroup() -> Path | None:
-    """A memory cgroup of its own; None where none can be made."""
+def make_memory_cgroup(limit_bytes: int = 0) -> Path | None:
+    """A memory cgroup of its own; None where none can be made. `limit_bytes`: as a container's limit; 0: none."""
     for base in (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")):
-        path = base / f"apidae-bench-{os.getpid()}"
+        path = base / f"apidae-bench-{os.getpid()}-{next(_numbers)}"
         with contextlib.suppress(OSError):
             path.mkdir()
             if any((path / name).exists() for name in ("memory.usage_in_bytes", "memory.current")):
+                if limit_bytes:
+                    _find(path, _LIMIT).write_text(str(limit_bytes))
                 return path
             path.rmdir()
     return None
@@ -29,6 +39,21 @@ def read_memory(cgroup: Path | None, pid: int) -> int:
         return int((cgroup / name).read_text()) - idle
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize()
+
+
+def read_peak(cgroup: Path) -> int:
+    """Most bytes that were charged to it, pages of files included: what the limit is held against."""
+    return int(_find(cgroup, _PEAK).read_text())
+
+
+def count_kills(cgroup: Path) -> int:
+    """Processes in it that the kernel has killed for want of memory."""
+    counts = dict(line.split() for line in _find(cgroup, _EVENTS).read_text().splitlines())
+    return int(counts["oom_kill"])
+
+
+def _find(cgroup: Path, names: tuple[str, ...]) -> Path:
+    return next(path for name in names if (path := cgroup / name).exists())
 
 
 @contextlib.contextmanager
