@@ -1,11 +1,13 @@
 """What reading TLS costs a server: nginx over HTTPS under load, in alternated rounds.
 
-    scripts/bench tls [--rounds 3] [--seconds 4] [--connections 16] [--ways none sensor emulated classic]
+    scripts/bench tls [--rounds 3] [--seconds 4] [--connections 16] [--ways none capture sensor emulated classic]
 
-One JSON line for each way: `none`; `sensor`, the product with `is_reading_tls`; `emulated`, only its probes, where the
-product puts them, and a reader; `classic`, the same probes at the first instruction and at each `ret`, which the
-kernel steps over. Of each the processor time of nginx for 100,000 calls (median of the rounds), its ratio to the first
-way, that of wrk, whose library is probed too, and what was read. Keep-alive, TLS 1.3, one worker. Needs root, wrk and
+One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `is_reading_tls`;
+`emulated`, only its probes, where the product puts them, and a reader; `classic`, the same probes at the first
+instruction and at each `ret`, which the kernel steps over. Of each the processor time of nginx for 100,000 calls
+(median of the rounds), its ratio to the first way, that of wrk, whose library is probed too, and what was read. Of
+probes alone also how many a call passes, and how long the programs run for it (counted by the kernel in a second after
+each round, both ends; some 50 ns of each run are the counting). Keep-alive, TLS 1.3, one worker. Needs root, wrk and
 nginx.
 """
 
@@ -21,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,7 +34,8 @@ from scripts.bench_cases.capturing.watchers import run_product
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.kernel.ring import Ring
-from sensor.kernel.uprobes import TlsProgramSettings, close_probes, load_tls
+from sensor.kernel.run_time import enable_statistics, read_run_time
+from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
 from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.capture import RING_BYTES
 from sensor.tls.code import disassemble
@@ -41,7 +44,7 @@ from sensor.tls.finder import OPENSSL, Finder
 from sensor.tls.reader import TlsReader
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
-WAYS: Final = ("none", "sensor", "emulated", "classic")
+WAYS: Final = ("none", "capture", "sensor", "emulated", "classic")
 LIBRARY: Final = re.compile(r" (/\S*libssl\.so\S*)$", re.MULTILINE)
 READ_SECONDS: Final = 0.025
 
@@ -55,6 +58,8 @@ class Sums:
     watcher: list[float] = field(default_factory=list)
     calls: int = 0
     read: int = 0
+    hits: list[float] = field(default_factory=list)  # Probes that a call passes, both ends.
+    programs: list[float] = field(default_factory=list)  # Microseconds that programs run for a call, both ends.
 
 
 def make_certificate(directory: Path) -> None:
@@ -114,6 +119,19 @@ class Probes:
         while not self._stopping.wait(READ_SECONDS):
             self._reader.take(self._ring.read(100_000))
 
+    def count_runs(self, load: Callable[[], int]) -> tuple[float, float]:
+        """Probes that a call of the load passes, and microseconds of programs, those that follow sockets too."""
+        statistics_fd = enable_statistics()
+        try:
+            before = {name: read_run_time(fd) for name, fd in self._program.programs.items()}
+            calls = load()
+            after = {name: read_run_time(fd) for name, fd in self._program.programs.items()}
+        finally:
+            os.close(statistics_fd)
+        runs = sum(after[name].runs - before[name].runs for name in UPROBES)
+        nanoseconds = sum(after[name].nanoseconds - before[name].nanoseconds for name in after)
+        return runs / calls, nanoseconds / calls / 1e3
+
     def stop(self) -> int:
         """Calls that were read."""
         close_probes(self._probes)
@@ -126,19 +144,23 @@ class Probes:
 
 
 @contextlib.contextmanager
-def watch(way: str, nginx: Nginx, directory: Path, sums: Sums) -> Iterator[list[int]]:
+def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int) -> Iterator[list[int]]:
     """One way beside a round; gives the processes whose time is its cost."""
     if way == "none":
         yield []
         return
-    if way != "sensor":
+    if way not in ("capture", "sensor"):
         probes = Probes(nginx.process.pid, is_classic=way == "classic")
         try:
             yield [os.getpid()]
+            hits, microseconds = probes.count_runs(lambda: run_load(nginx.port, 1, connections))
+            sums.hits.append(hits)
+            sums.programs.append(microseconds)
         finally:
             sums.read += probes.stop()
         return
-    with run_product(directory / f"product{len(sums.server)}", settings="is_reading_tls = true") as product:
+    settings = f"is_reading_tls = {str(way == 'sensor').lower()}"
+    with run_product(directory / f"{way}{len(sums.server)}", settings=settings) as product:
         yield product.pids
         sums.read += product.count_calls(nginx.port)
 
@@ -152,7 +174,7 @@ def measure(ways: Sequence[str], rounds: int, seconds: int, connections: int, di
     try:
         for _ in range(rounds):
             for way, sums in found.items():
-                with watch(way, nginx, directory, sums) as pids:
+                with watch(way, nginx, directory, sums, connections) as pids:
                     run_load(nginx.port, 1, connections)
                     before = (read_cpu_seconds([nginx.process.pid]), read_client_seconds(), read_cpu_seconds(pids))
                     calls = run_load(nginx.port, seconds, connections)
@@ -184,7 +206,7 @@ def main() -> None:
     base = statistics.median(found[options.ways[0]].server)
     for way, sums in found.items():
         server = statistics.median(sums.server)
-        line = {
+        line: dict[str, object] = {
             "way": way,
             "calls": sums.calls,
             "server_cpu_seconds_per_100k": round(server, 3),
@@ -193,6 +215,9 @@ def main() -> None:
             "client_cpu_seconds_per_100k": round(statistics.median(sums.client), 3),
             "watcher_cpu_seconds_per_100k": round(statistics.median(sums.watcher), 3),
         }
+        if sums.hits:
+            line["probe_hits_per_call"] = round(statistics.median(sums.hits), 2)
+            line["program_us_per_call"] = round(statistics.median(sums.programs), 2)
         print(json.dumps(line), flush=True)
 
 

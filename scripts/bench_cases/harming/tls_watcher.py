@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.live.host import CACHE_DIRECTORY
-from sensor.attach import TLS_CACHE_NAME
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
+from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.attacher import Attacher
 from sensor.tls.capture import RING_BYTES
 from sensor.tls.processes import ProcessFiles
