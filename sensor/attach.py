@@ -24,7 +24,6 @@ from sensor.prepared import Prepared, find_lineage, is_root_cgroup, load_tls_pro
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate, Heirs
-from sensor.tls.capture import TlsCapture
 from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
@@ -61,6 +60,9 @@ def _add_tls(
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
         return below
+    # Here: where TLS is not read, the disassembler (5 MB) is not needed.
+    from sensor.tls.capture import TlsCapture
+
     try:
         program = prepared or load_tls_program(settings)
     except LoadError as error:

@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from sensor import enforcement_command
 from sensor.compose import VERSION, compose_sensor, find_mount
@@ -30,7 +29,7 @@ from sensor.heap import limit_arenas
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
-from sensor.preflight import explain_failure, format_json, is_capture_possible, print_checks, run_preflight
+from sensor.preflight import Check, explain_failure, format_json, is_capture_possible, print_checks, run_preflight
 from sensor.prepared import Prepared, make_pins, prepare_capture
 from sensor.replay.command import replay
 from sensor.run import StartError
@@ -152,7 +151,7 @@ def preflight(
     if is_json:
         typer.echo(format_json(checks))
     else:
-        print_checks(checks, Console())
+        _print_checks(checks)
     raise typer.Exit(0 if is_capture_possible(checks) else 1)
 
 
@@ -250,8 +249,14 @@ def _check_node(settings: SensorSettings) -> None:
         )
     checks = run_preflight(settings)
     if not is_capture_possible(checks):
-        print_checks(checks, Console(stderr=True))
+        _print_checks(checks, is_error=True)
         raise StartError(explain_failure(checks))
+
+
+def _print_checks(checks: Sequence[Check], *, is_error: bool = False) -> None:
+    from rich.console import Console  # 2 MB that a sensor has no use for.
+
+    print_checks(checks, Console(stderr=is_error))
 
 
 def _tell_time() -> str:

@@ -145,4 +145,6 @@ def main() -> None:
     """Entry point of the console script."""
     # gRPC's core writes lines of its own beside our one sentence; who wants them sets the variable.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Nobody here multiplies matrices, and numpy would start a thread for each processor to do it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     run_app(build_app(sys.argv[1:]))

@@ -11,13 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING, Protocol
 
 from sensor.config import CaptureWay
 from sensor.environment import Environment, read_environment
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Atomic operations that give the old value (5.12) are the youngest thing that both ways of capture need, as LLVM
 # compiles them (docs/kernels.md).
@@ -92,8 +92,10 @@ def explain_failure(checks: Sequence[Check]) -> str:
     return ""
 
 
-def print_checks(checks: Sequence[Check], console: Console) -> None:
+def print_checks(checks: Sequence[Check], console: "Console") -> None:
     """The table, and the verdict under it."""
+    from rich.table import Table  # A sensor checks and prints nothing.
+
     table = Table(title="Apidae preflight", title_justify="left")
     for column in ("check", "status", "found", "what to do"):
         table.add_column(column, overflow="fold")

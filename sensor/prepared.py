@@ -17,7 +17,6 @@ from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.pins import Pins
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, load_tls
 from sensor.succession import Claim, Estate
-from sensor.tls.capture import RING_BYTES
 from sensor.uplink.state import StateDirectory, StateError
 
 TLS_CACHE_NAME: Final = "tls"
@@ -135,6 +134,9 @@ def make_pins(directory: Path) -> Pins:
 
 def load_tls_program(settings: SensorSettings) -> TlsProgram:
     """The programs on libraries of TLS, attached to nothing. Raises LoadError."""
+    # Here: where TLS is not read, the disassembler (5 MB) is not needed.
+    from sensor.tls.capture import RING_BYTES
+
     return load_tls(
         TlsProgramSettings(
             ring_bytes=RING_BYTES, calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sensor.calls import Exchange, Hop, Role, Service
 from sensor.left_out.account import Account, LeftOut
 from sensor.left_out.probes import GRPC_HEALTH, ProbeKind, Source, find_rule, is_private
+from sensor.runs import number_values
 from sensor.streams.exchange import StreamExchange
 
 # A kubelet asks a container three things, each at most once a second; load balancers have a dozen checkers.
@@ -176,7 +177,7 @@ class Gate:
         return records[~is_out] if is_out.any() else records
 
     def _mark_switched_off(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
-        ids, places = np.unique(records["cgroup_id"], return_inverse=True)
+        ids, _, places = number_values(records["cgroup_id"])
         for place, cgroup_id in enumerate(ids.tolist()):
             reason = self._identity.why_left_out(cgroup_id)
             if reason:
@@ -185,11 +186,11 @@ class Gate:
     def _mark_kubelet(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
         """What the kubelet calls over HTTP on its node is probes (and hooks of a container's life)."""
         is_server = records["role"] == Role.SERVER
-        for peer in np.unique(records["peer_cgroup_id"][is_server]).tolist():
+        for peer in number_values(records["peer_cgroup_id"][is_server])[0].tolist():
             if not peer or not self._identity.is_kubelet(peer):
                 continue
             is_peer = is_server & (records["peer_cgroup_id"] == peer)
-            for cgroup_id in np.unique(records["cgroup_id"][is_peer]).tolist():
+            for cgroup_id in number_values(records["cgroup_id"][is_peer])[0].tolist():
                 chosen = is_peer & (records["cgroup_id"] == cgroup_id)
                 self._count(records, chosen, is_out, cgroup_id, ProbeKind.KUBELET.value, _REASON)
 

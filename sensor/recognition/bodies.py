@@ -20,6 +20,7 @@ from sensor.kernel.abi import RecordFlag
 from sensor.pieces import Pieces
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import Mirror, TaughtRoute
+from sensor.runs import number_values
 
 _FIELDS: Final = 4  # fixed_bytes, record_bytes, largest_bytes, whether they are known.
 
@@ -74,7 +75,7 @@ class RecordBodies:
         np.divide(np.maximum(sizes - fixed, 0), each, out=counts, where=each > 0)
         calls["records"][is_known] = np.minimum(np.rint(counts[is_known]), np.iinfo(np.uint32).max)
         calls["body"][is_known] = BodyFlag.ESTIMATED.value
-        for number in np.unique(numbers[places[is_known & (sizes > JUMP_RATIO * largest)]]).tolist():
+        for number in number_values(numbers[places[is_known & (sizes > JUMP_RATIO * largest)]])[0].tolist():
             self.jumps += 1
             self._mirror.sample_next(number)
 

@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from sensor.replay.capture_file import CapturedPacket, CaptureFile, CaptureFileError
 from sensor.replay.pipeline import Replay
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # Smaller files are read within some seconds.
 PROGRESS_FROM_BYTES: Final = 50_000_000
@@ -60,12 +61,16 @@ def _show_progress(capture: CaptureFile, stack: ExitStack) -> Iterator[CapturedP
     """The packets; on a terminal, a bar of large files."""
     if capture.size_bytes < PROGRESS_FROM_BYTES or not sys.stderr.isatty():
         return iter(capture)
+    # Here: the module has the command of the sensor too, which has no use for them.
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     progress = stack.enter_context(Progress(*columns, console=Console(stderr=True), transient=True))
     return _count(capture, progress, progress.add_task("replay", total=capture.size_bytes))
 
 
-def _count(capture: CaptureFile, progress: Progress, task: TaskID) -> Iterator[CapturedPacket]:
+def _count(capture: CaptureFile, progress: "Progress", task: "TaskID") -> Iterator[CapturedPacket]:
     for number, packet in enumerate(capture):
         if number % _PROGRESS_PACKETS == 0:
             progress.update(task, completed=capture.read_bytes)
