@@ -54,6 +54,7 @@ from collector.respond.answers import Answers
 from collector.respond.audit import AuditLog
 from collector.respond.book import BlockBook
 from collector.respond.ladder import Ladder, Step
+from collector.respond.outside import Outside, compose_outside
 from collector.respond.preview import Previewer
 from collector.respond.responder import Responder
 from collector.risk.keeper import RiskKeeper
@@ -100,6 +101,7 @@ class Collector:
     catalogue: Catalogue
     responder: Responder
     answers: Answers
+    outside: Outside
     approval_token: Token | None
     specs: SpecKeeper
     graveyard: Graveyard
@@ -190,12 +192,11 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     if settings.takes_tokens:
         sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
     api_token = _find_token(settings, settings.api_token_file, API_TOKEN_FILE)
-    notifiers = compose_notifiers(
-        settings,
-        load_secret=lambda: load_token(directory / WEBHOOK_SECRET_FILE).value,
-        version=version("apidae"),
-        clock=clock,
-    )
+
+    def load_secret() -> str:
+        return load_token(directory / WEBHOOK_SECRET_FILE).value
+
+    notifiers = compose_notifiers(settings, load_secret=load_secret, version=version("apidae"), clock=clock)
     wal_directory = directory / "wal"
     wal = Wal(
         wal_directory, readers=(STORE_READER, DETECTORS), essential=STORE_READER, limit_bytes=settings.wal_limit_bytes
@@ -212,14 +213,16 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     )
     sensors = SensorRegistry(clock)
     sensors.load(_load_sensors(store))
+    audit = AuditLog(directory / AUDIT_FILE)
     responder = Responder(
         book=BlockBook(directory / BLOCKS_FILE),
-        audit=AuditLog(directory / AUDIT_FILE),
+        audit=audit,
         ladder=Ladder(directory / LADDER_FILE),
         previewer=Previewer(store),
         clock=clock,
         is_four_eyes=settings.is_four_eyes,
     )
+    outside = compose_outside(settings, responder, audit, load_secret=load_secret, clock=clock)
     answers = Answers(responder)
 
     def answer(alert: Alert) -> None:
@@ -272,6 +275,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         catalogue=catalogue,
         responder=responder,
         answers=answers,
+        outside=outside,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),
         graveyard=Graveyard(store=store, clock=clock),

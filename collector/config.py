@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from collector.notifier_settings import NotifierSettings
+from collector.response_settings import ResponseSettings
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 from collector.sensitivity import Sensitivity
 
@@ -61,7 +62,7 @@ class SensorAuth(StrEnum):
     ANY = "any"  # Either one, while sensors move from tokens to certificates.
 
 
-class CollectorSettings(NotifierSettings):
+class CollectorSettings(NotifierSettings, ResponseSettings):
     """All of them; where alerts go besides the API is in NotifierSettings."""
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")

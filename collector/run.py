@@ -150,6 +150,7 @@ class _Life:
             thread.start()
         collector.notifiers.start()
         collector.answers.start()
+        collector.outside.start()
         for cluster in collector.clusters:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
@@ -187,6 +188,7 @@ class _Life:
             with contextlib.suppress(StoreError):
                 await asyncio.to_thread(collector.flush_reports)
             await asyncio.to_thread(collector.answers.stop)
+            await asyncio.to_thread(collector.outside.stop)
             await asyncio.to_thread(collector.notifiers.stop)
 
     def _tell_blocks(self) -> None:
@@ -383,6 +385,7 @@ class _Life:
             "coverage_dropped": self._collector.coverage_dropped,
             "schemas_dropped": self._collector.schemas.dropped,
             **self._collector.notifiers.count(),
+            **self._collector.outside.count(),
             "alerts_suppressed": self._collector.desk.suppressed_count,
             **self._collector.detection.count(),
             "detector_restarts": self._collector.detectors.restart_count,

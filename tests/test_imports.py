@@ -84,7 +84,8 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "interval", "sensitivity", "notifier_settings", "config", "keys", "sensors", "outcomes"),
+        *("rows", "clock", "interval", "sensitivity", "notifier_settings", "response_settings", "config", "keys"),
+        *("sensors", "outcomes"),
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
         *("schemas", "specs", "anomaly", "respond", "risk", "erasure", "api", "ui", "app"),

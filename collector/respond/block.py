@@ -27,6 +27,10 @@ class BlockError(ValueError):
     """A block cannot be; one sentence."""
 
 
+class UnknownClientError(BlockError):
+    """The client made no call that is stored, or not yet: alerts are made of calls on their way to the store."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A client as sensors know it. `value`: an address or network, or 16 hex digits."""

@@ -38,6 +38,11 @@ def export_blocks(orders: Sequence[BlockOrder], kind: ExportFormat) -> str:
     return _WRITERS[kind](addresses)
 
 
+def list_networks(orders: Sequence[BlockOrder]) -> list[str]:
+    """Networks that are blocked at every service, as CIDR."""
+    return _everywhere([order for order in orders if order.kind is BlockKind.ADDRESS])
+
+
 def _cidr(order: BlockOrder) -> str:
     return str(ipaddress.ip_network(order.value))
 

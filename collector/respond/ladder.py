@@ -18,6 +18,7 @@ from collector.ingest.reader import write_durably
 YOUNG_SECONDS: Final = 86_400.0
 ENDPOINTS_MAX: Final = 1_000
 DEFAULT_SECONDS: Final = 3_600
+ANY_ENDPOINT: Final = "*"  # Listed by a person: a young client is stopped wherever it calls.
 
 
 class Step(StrEnum):
@@ -55,7 +56,7 @@ class Rung:
     kind: AlertKind
     step: Step
     seconds: int  # Of the blocks it leads to.
-    endpoints: tuple[str, ...]  # Where even a young client is stopped.
+    endpoints: tuple[str, ...]  # Where even a young client is stopped; or ANY_ENDPOINT.
     set_by: str
 
 

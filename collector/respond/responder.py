@@ -22,11 +22,12 @@ from collector.respond.block import (
     BlockError,
     BlockState,
     Target,
+    UnknownClientError,
     parse_service,
     parse_target,
 )
 from collector.respond.book import OPEN_MAX, BlockBook
-from collector.respond.ladder import YOUNG_SECONDS, Ladder, Rung, Step
+from collector.respond.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
 from collector.respond.preview import Preview, Previewer
 
 logger = logging.getLogger(__name__)
@@ -70,10 +71,15 @@ class Responder:
         self._lock = threading.RLock()
         self._reports: dict[str, EnforcementReport] = {}
         self._listeners: list[Callable[[], None]] = []
+        self._followers: list[Callable[[str, Block], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Called after each change of what is live, in the thread of the change."""
         self._listeners.append(listener)
+
+    def on_decision(self, follower: Callable[[str, Block], None]) -> None:
+        """Called with each decision of a block (the action of its audit entry); it must not block."""
+        self._followers.append(follower)
 
     # What is
 
@@ -149,8 +155,9 @@ class Responder:
         with self._lock:
             now = self._clock()
             live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+            live = [block.end(BlockState.LIFTED, by, now) for block in live]
             if live:
-                self._book.put(*(block.end(BlockState.LIFTED, by, now) for block in live))
+                self._book.put(*live)
                 self._tell_change()
             for block in live:
                 self._note(by, "lifted", block, "all were lifted")
@@ -194,7 +201,9 @@ class Responder:
         if judged.needs_confirmation and not wish.is_confirmed:
             raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
         if target.kind is not BlockKind.ADDRESS and not judged.key_id:
-            raise BlockError(f"{target.consumer} made no call in the last 24 hours; copy it from the consumers.")
+            raise UnknownClientError(
+                f"{target.consumer} made no call in the last 24 hours; copy it from the consumers."
+            )
         is_principal = target.kind is BlockKind.PRINCIPAL
         return Block(
             id=uuid.uuid4().hex,
@@ -213,20 +222,24 @@ class Responder:
 
     # What happens by itself
 
-    def take_alert(self, alert: Alert) -> None:
-        """An alert was raised or changed: proposes or begins what its rung says. Never raises."""
+    def take_alert(self, alert: Alert) -> bool:
+        """An alert was raised or changed: proposes or begins what its rung says. False where its client's calls are not
+        stored yet, and it is to be taken again. Never raises."""
         rung = self.ladder.find(alert.kind)
         if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
-            return
+            return True
         if alert.is_expected or alert.muted_until is not None:
-            return
+            return True
         try:
             self._answer(alert, rung)
+        except UnknownClientError:
+            return False
         except BlockError as error:
             logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
         except Exception:
             # A loop boundary: the alert itself is told whatever becomes of its answer.
             logger.exception("proposing a block for alert %s failed", alert.id)
+        return True
 
     def _answer(self, alert: Alert, rung: Rung) -> None:
         with self._lock:
@@ -261,7 +274,7 @@ class Responder:
     def _leaves_to_person(self, target: Target, alert: Alert, rung: Rung) -> bool:
         if alert.confidence is Confidence.LOW:
             return True  # A notice accuses nobody.
-        if alert.endpoint_id and alert.endpoint_id in rung.endpoints:
+        if ANY_ENDPOINT in rung.endpoints or (alert.endpoint_id and alert.endpoint_id in rung.endpoints):
             return False
         first = self._previewer.find_first_seen(target)
         return not first or self._clock() - first < YOUNG_SECONDS
@@ -273,8 +286,9 @@ class Responder:
             over = [
                 block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
             ]
+            over = [block.end(BlockState.EXPIRED, AUTOMATIC, now) for block in over]
             if over:
-                self._book.put(*(block.end(BlockState.EXPIRED, AUTOMATIC, now) for block in over))
+                self._book.put(*over)
                 self._tell_change()
             for block in over:
                 self._note(AUTOMATIC, "expired", block, f"after {block.seconds} s")
@@ -339,3 +353,5 @@ class Responder:
                 time=self._clock(), by=by, action=action, block_id=block.id, target=block.target.consumer, why=why
             )
         )
+        for follower in self._followers:
+            follower(action, block)

@@ -26,6 +26,7 @@ SAMPLES: dict[str, Any] = {
     "grpc_listen": "127.0.0.1:7443",
     "http_listen": "127.0.0.1:8443",
     "trusted_proxy_cidrs": ["10.0.0.0/8"],
+    "haproxy_socket": "/run/haproxy/admin.sock",
 }
 
 

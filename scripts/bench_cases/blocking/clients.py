@@ -133,7 +133,11 @@ class Loop:
 
     def _run(self) -> None:
         while not self._is_ending.wait(self._interval):
-            self.note(self.caller.call())
+            self.note(self.call())
+
+    def call(self) -> str:
+        """One call, in its thread."""
+        return self.caller.call()
 
     def note(self, outcome: str) -> None:
         """After each call, in its thread."""

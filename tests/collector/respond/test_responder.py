@@ -202,9 +202,29 @@ def test_four_eyes(room: Room) -> None:
     assert (approved["state"], approved["approved_by"]) == ("live", "bob") and room.told == [1]
 
 
-def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> None:
+def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> bool:
     alert = make_alert("x1", kind=AlertKind.ENUMERATION, consumer=consumer, state=AlertState.OPEN, **more)
-    room.responder.take_alert(alert)
+    return room.responder.take_alert(alert)
+
+
+def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again(room: Room) -> None:
+    assert not raise_alert(room, "principal:00000000deadbeef")
+    assert raise_alert(room)
+    assert len(room.responder.list_blocks()) == 1
+
+
+def test_decisions_are_told_as_they_are_audited(room: Room) -> None:
+    told: list[tuple[str, str]] = []
+    room.responder.on_decision(lambda action, block: told.append((action, block.state)))
+    block = room.block()
+    room.post(f"blocks/{block['id']}/lift", by="ada")
+    room.block()
+    room.post("blocks/lift", by="ada")
+    room.block()
+    room.time.now += 100_000
+    room.responder.tick()
+    states = ["live", "lifted", "live", "lifted", "live", "expired"]
+    assert told == [("began" if state == "live" else state, state) for state in states]
 
 
 def test_an_alert_proposes_once_and_stops_nobody(room: Room) -> None:
@@ -233,7 +253,7 @@ def test_lower_steps_propose_nothing(room: Room, step: Step) -> None:
 
 @pytest.mark.parametrize(
     ("is_old", "endpoints", "state"),
-    [(False, (), "proposed"), (False, ("ep0001",), "live"), (True, (), "live")],
+    [(False, (), "proposed"), (False, ("ep0001",), "live"), (False, ("*",), "live"), (True, (), "live")],
 )
 def test_enforce_is_for_old_clients_and_listed_endpoints(
     room: Room, is_old: bool, endpoints: tuple[str, ...], state: str
