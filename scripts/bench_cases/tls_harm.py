@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import pytest
 
-from scripts.bench_cases.harming.disturber import Disturber, wait_for_rcu
+from scripts.bench_cases.harming.disturber import Disturber
 from scripts.bench_cases.harming.load import Round, run_grpc, run_wrk, write_script
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, list_tree, wait_for_texts
 from scripts.demo.nginx import Nginx
@@ -43,6 +43,7 @@ from tests.e2e.certificates import make_certificate
 ADDRESS: Final = "127.0.0.1"
 WAYS: Final = ("none", "probes", "sensor")
 P99_RATIO_MAX: Final = 1.1
+GONE_SECONDS, GONE_TRIES = 1.5, 10
 # Of each runtime connections, and their rest between two calls: a load that leaves the machine some time.
 PACES: Final = {
     "nginx": (8, 4),
@@ -80,13 +81,13 @@ class Kept:
 class Bench:
     """Rounds of all runtimes; `run_round` may be called again and again."""
 
-    def __init__(self, directory: Path, seconds: int) -> None:
+    def __init__(self, directory: Path, paced_seconds: int, full_seconds: int) -> None:
         found = find_bpftool()
         if found is None:
             sys.exit("bench: tls_harm needs bpftool: apt-get install bpftool")
         self._bpftool = found
         self._directory = directory
-        self._seconds = seconds
+        self._paced_seconds, self._full_seconds = paced_seconds, full_seconds
         self._certificate = make_certificate(directory, "server", f"IP:{ADDRESS}")
         self._servers = Servers(directory, self._certificate)
         self._number = 0
@@ -112,13 +113,11 @@ class Bench:
         directory = self._directory / f"round{self._number}"
         directory.mkdir()
         with self._disturb(way, pids, directory, seed) as told:
-            paced = self._load(runtime, port, directory, is_paced=True)
-            full = self._load(runtime, port, directory, is_paced=False)
+            paced = self._load(runtime, port, directory, self._paced_seconds, is_paced=True)
+            full = self._load(runtime, port, directory, self._full_seconds, is_paced=False)
         actions, failures, held = told()
         ended = [f"process {one} of {runtime} ended" for one in pids if not Path(f"/proc/{one}").exists()]
         texts = wait_for_texts(list_tree(pid))
-        if held:
-            wait_for_rcu()
         return Kept(
             runtime=runtime,
             way=way,
@@ -130,8 +129,18 @@ class Bench:
             looked=texts.looked,
             descriptors=_count_descriptors(pid) - descriptors,
             held=len(held),
-            left=sorted(f"{kind} {number}" for kind, number in list_left(self._bpftool, held)) if held else [],
+            left=sorted(f"{kind} {number}" for kind, number in self._wait_for_none(held)),
         )
+
+    def _wait_for_none(self, held: Objects) -> Objects:
+        """Those of `held` that stay; the kernel frees them after a while. Asked seldom: see `list_ids`."""
+        left = held
+        for _ in range(GONE_TRIES):
+            if not left:
+                break
+            time.sleep(GONE_SECONDS)
+            left = list_left(self._bpftool, held)
+        return left
 
     @contextlib.contextmanager
     def _disturb(
@@ -153,13 +162,13 @@ class Bench:
         finally:
             collector.stop()
 
-    def _load(self, runtime: str, port: int, directory: Path, *, is_paced: bool) -> Round:
+    def _load(self, runtime: str, port: int, directory: Path, seconds: int, *, is_paced: bool) -> Round:
         connections, pace_ms = PACES[runtime]
         pace_ms *= is_paced
         if runtime == "grpc":
-            return run_grpc(port, self._certificate.authority, connections, self._seconds, pace_ms)
+            return run_grpc(port, self._certificate.authority, connections, seconds, pace_ms)
         script = write_script(directory / "load.lua", pace_ms)
-        return run_wrk(f"https://{ADDRESS}:{port}", connections, self._seconds, script)
+        return run_wrk(f"https://{ADDRESS}:{port}", connections, seconds, script)
 
 
 def _count_descriptors(pid: int) -> int:
@@ -249,7 +258,8 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["none", "probes"])
     parser.add_argument("--calls", type=int, default=1_000_000)
     parser.add_argument("--minutes", type=float, default=0.0, help="0: until all calls are made")
-    parser.add_argument("--round-seconds", type=int, default=10)
+    parser.add_argument("--paced-seconds", type=int, default=10)
+    parser.add_argument("--full-seconds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--state", type=Path, help="where rounds are kept; without, nowhere")
     options = parser.parse_args()
@@ -258,7 +268,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="apidae-tls-harm-", ignore_cleanup_errors=True) as name:
         state = options.state or Path(name) / "rounds.jsonl"
         kept = read_state(state)
-        bench = Bench(Path(name), options.round_seconds)
+        bench = Bench(Path(name), options.paced_seconds, options.full_seconds)
         try:
             measure(bench, options, kept, state)
         finally:

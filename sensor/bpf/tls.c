@@ -134,6 +134,7 @@ static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, 
   t->result = result;
   t->kind = kind;
   t->library = library;
+  t->is_inner = 0;
 }
 
 /* How many bytes the call moved; 0 at the other end's end, negative where it failed. */
@@ -141,6 +142,8 @@ static __always_inline long count_moved(struct thread *t, int returned) {
   if (!t->result)
     return returned;
   u64 moved = 0;
+  if (!returned && t->is_inner)
+    return 0;
   if (returned != 1 || bpf_probe_read_user(&moved, 8, (void *)t->result))
     return -1;
   return moved;
@@ -196,6 +199,16 @@ int openssl_read(struct pt_regs *ctx) {
 
 int openssl_read_ex(struct pt_regs *ctx) {
   enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
+  return 0;
+}
+
+/* At the call within SSL_read that does its work: it has a place for how much, and returns as SSL_read does. */
+int openssl_read_inner(struct pt_regs *ctx) {
+  enter(ctx->di, ctx->si, ctx->cx, S_READ, L_OPENSSL);
+  u64 id = bpf_get_current_pid_tgid();
+  struct thread *t = threads.lookup(&id);
+  if (t)
+    t->is_inner = 1;
   return 0;
 }
 

@@ -39,7 +39,8 @@ struct thread {
   u32 unsent_records;
   u8 kind;      /* enum syscall_event_kind; 0: in no call. */
   u8 library;
-  u8 _pad[6];
+  u8 is_inner; /* The call returns as SSL_read does, though it says by `result` how much: 0 is the other end's end. */
+  u8 _pad[5];
 };
 
 /* What: sessions. Life: until the library frees them; the least recent is evicted, and then begins anew. */

@@ -30,7 +30,7 @@ from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tr
 UPROBES: Final = (
     *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
     *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
-    *("go_read", "go_write", "go_return", "go_close", "handshake"),
+    *("go_read", "go_write", "go_return", "go_close", "handshake", "openssl_read_inner"),
 )
 # Named as the tracepoints they are for. Before Linux 6.3 there are none: sessions are then bound by data alone.
 SOCKET_TRACEPOINTS: Final = ("sock_recv_length", "sock_send_length")

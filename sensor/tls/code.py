@@ -20,14 +20,14 @@ from typing import Final
 import capstone
 from capstone import x86
 
-# Registers of arguments by the System V convention, and Go's, with all their parts.
-C_ARGUMENTS: Final = ("di", "si", "d", "c", "r8")
+# Registers of results by the System V convention, and Go's, and of Go's arguments.
 C_RESULTS: Final = ("a",)
 GO_ARGUMENTS: Final = ("a", "b", "c", "r14")
 GO_RESULTS: Final = ("a", "b", "r14")
 # A function longer than this is not looked at; those that are probed have 100 to 3,000 bytes.
 MAX_FUNCTION_BYTES: Final = 65_536
 _NOTRACK: Final = 0x3E
+_CALL: Final = 0xE8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,16 @@ class Place:
 
     address: int
     is_emulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    """The call that does a function's work, and the jump behind it, with what came back still in its register. Both are
+    emulated. `pointer` is the register in which the call is told where to put how much it moved."""
+
+    call: Place
+    behind: Place
+    pointer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +93,48 @@ def find_returns(instructions: "Sequence[capstone.CsInsn]", results: Sequence[st
         if instruction.group(capstone.CS_GRP_RET)
     ]
     return Returns(places=tuple(places), elsewhere=frozenset(one for one in targets if not start <= one < end))
+
+
+def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[str]) -> Inner | None:
+    """Of a function that is `lea d(%rsp), %pointer; ..; call; test %eax, %eax; jle L; mov d(%rsp), %eax; L:`, with
+    `arguments` as they came: so compilers make SSL_read and SSL_write where they do not guard the stack, and nothing
+    emulated comes before their `ret`. Anything else gives None."""
+    targets = {_target(instruction) for instruction in instructions}
+    pointer, place = "", 0
+    for number, instruction in enumerate(instructions[:-3]):
+        if instruction.group(capstone.CS_GRP_CALL):
+            test, jump, load = instructions[number + 1 : number + 4]
+            is_whole = (
+                instruction.bytes[0] == _CALL
+                and (test.mnemonic, test.op_str, jump.mnemonic) == ("test", "eax, eax", "jle")
+                and _target(jump) == load.address + load.size
+                and load.mnemonic == "mov"
+                and load.reg_name(load.operands[0].reg) == "eax"
+                and _find_stack_place(load) == place
+            )
+            is_straight = targets.isdisjoint(one.address for one in (*instructions[: number + 1], test, jump, load))
+            if not pointer or not is_whole or not is_straight:
+                return None
+            call, behind = (Place(address=one.address, is_emulated=True) for one in (instruction, jump))
+            return Inner(call=call, behind=behind, pointer=pointer)
+        if _ends_block(instruction) and not _is_conditional(instruction):
+            return None
+        if any(_writes(instruction, argument) for argument in arguments):
+            return None
+        if instruction.mnemonic == "lea" and (found := _find_stack_place(instruction)) is not None:
+            pointer, place = _name_whole(instruction.reg_name(instruction.operands[0].reg)), found
+        elif pointer and (_writes(instruction, pointer) or _writes(instruction, "sp")):
+            pointer = ""
+    return None
+
+
+def _find_stack_place(instruction: "capstone.CsInsn") -> int | None:
+    """The distance from the stack pointer of the memory that is its second operand."""
+    if len(instruction.operands) != 2 or instruction.operands[1].type != x86.X86_OP_MEM:
+        return None
+    memory = instruction.operands[1].mem
+    is_plain = memory.base == x86.X86_REG_RSP and not memory.index and not memory.segment
+    return int(memory.disp) if is_plain else None
 
 
 def _find_return(

@@ -7,18 +7,18 @@ containers of one image are looked at once.
 import mmap
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sensor.tls.boring import find_boring_functions
 from sensor.tls.code import (
-    C_ARGUMENTS,
     C_RESULTS,
     GO_ARGUMENTS,
     GO_RESULTS,
     Place,
     disassemble,
     find_beginning,
+    find_inner,
     find_returns,
 )
 from sensor.tls.elf import Elf, ElfError, Function
@@ -37,25 +37,27 @@ class Probed:
 
     program: str
     has_return: bool = True
+    arguments: tuple[str, ...] = ("di", "si")  # Registers that the program reads.
+    # Where it returns at no emulated place: programs for the call that does its work, by the register of its result.
+    inner: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convention:
-    """How functions are called: registers of arguments and results, and the program for returns."""
+    """How functions return: registers of results, and the program."""
 
-    arguments: tuple[str, ...]
     results: tuple[str, ...]
     return_program: str
 
 
-C_CODE: Final = Convention(arguments=C_ARGUMENTS, results=C_RESULTS, return_program="call_return")
-GO_CODE: Final = Convention(arguments=GO_ARGUMENTS, results=GO_RESULTS, return_program="go_return")
+C_CODE: Final = Convention(results=C_RESULTS, return_program="call_return")
+GO_CODE: Final = Convention(results=GO_RESULTS, return_program="go_return")
 OPENSSL: Final[Mapping[str, Probed]] = {
-    "SSL_read": Probed(program="openssl_read"),
-    "SSL_read_ex": Probed(program="openssl_read_ex"),
-    "SSL_write": Probed(program="openssl_write"),
-    "SSL_write_ex": Probed(program="openssl_write_ex"),
-    "SSL_write_ex2": Probed(program="openssl_write_ex2"),
+    "SSL_read": Probed(program="openssl_read", inner={"c": "openssl_read_inner"}),
+    "SSL_read_ex": Probed(program="openssl_read_ex", arguments=("di", "si", "c")),
+    "SSL_write": Probed(program="openssl_write", inner={"c": "openssl_write_ex", "r8": "openssl_write_ex2"}),
+    "SSL_write_ex": Probed(program="openssl_write_ex", arguments=("di", "si", "c")),
+    "SSL_write_ex2": Probed(program="openssl_write_ex2", arguments=("di", "si", "r8")),
     "SSL_accept": Probed(program="handshake", has_return=False),
     "SSL_connect": Probed(program="handshake", has_return=False),
     "SSL_do_handshake": Probed(program="handshake", has_return=False),
@@ -75,10 +77,10 @@ BORING: Final[Mapping[str, Probed]] = {
     "SSL_write": Probed(program="boring_write"),
 }
 GO: Final[Mapping[str, Probed]] = {
-    "crypto/tls.(*Conn).Read": Probed(program="go_read"),
+    "crypto/tls.(*Conn).Read": Probed(program="go_read", arguments=GO_ARGUMENTS),
     # It writes all that it is given, or the connection is over: told where it begins.
-    "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False),
-    "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False),
+    "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False, arguments=GO_ARGUMENTS),
+    "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False, arguments=GO_ARGUMENTS),
 }
 # Library, why it is not read, the file's name or what is in it.
 _UNREAD: Final = (
@@ -175,12 +177,21 @@ def _probe_function(elf: Elf, function: Function, probed: Probed, convention: Co
     instructions = disassemble(elf.read_code(function.address, function.size), function.address)
     if instructions is None:
         return None
-    beginning = find_beginning(instructions, convention.arguments)
+    beginning = find_beginning(instructions, probed.arguments)
     sites = [Site(offset=elf.locate(beginning.address), program=probed.program, is_emulated=beginning.is_emulated)]
     if probed.has_return:
         places = _find_all_returns(elf, function, convention)
         if not places:
             return None
+        inner = find_inner(instructions, probed.arguments) if probed.inner else None
+        if inner is not None and inner.pointer in probed.inner and not all(place.is_emulated for place in places):
+            return [
+                Site(offset=elf.locate(place.address), program=program, is_emulated=place.is_emulated)
+                for place, program in (
+                    (inner.call, probed.inner[inner.pointer]),
+                    (inner.behind, convention.return_program),
+                )
+            ]
         sites += [
             Site(offset=elf.locate(place.address), program=convention.return_program, is_emulated=place.is_emulated)
             for place in places

@@ -3,18 +3,20 @@
 import pytest
 
 from sensor.tls.code import (
-    C_ARGUMENTS,
     C_RESULTS,
     GO_ARGUMENTS,
     GO_RESULTS,
+    Inner,
     Place,
     Returns,
     disassemble,
     find_beginning,
+    find_inner,
     find_returns,
 )
 
 AT = 0x1000
+C_ARGUMENTS = ("di", "si", "d", "c", "r8")
 ENDBR = "f30f1efa"  # endbr64
 SUB_RSP = "4883ec18"  # sub $0x18, %rsp
 TEST_EDX = "85d2"
@@ -96,3 +98,37 @@ def test_what_is_not_code_is_refused() -> None:
     assert disassemble(b"", AT) is None
     assert disassemble(b"\x06" + bytes(8), AT) is None  # push %es: not in 64 bits.
     assert disassemble(b"\xc3" * 70_000, AT) is None
+
+
+LEA_RCX, LEA_R8, MOVE_RDX = "488d4c2408", "4c8d442408", "4863d2"  # lea 8(%rsp), ..; movslq %edx, %rdx
+TEST_EAX, JLE_4, LOAD_EAX, ADD_RSP = "85c0", "7e04", "8b442408", "4883c418"
+TO_CALL = (SUB_RSP, TEST_EDX, "7840", LEA_RCX, MOVE_RDX)  # js, to its error.
+BEHIND = (TEST_EAX, JLE_4, LOAD_EAX, ADD_RSP, RET)
+
+
+def test_inner_call_of_a_function_without_guard() -> None:
+    """SSL_read of Node 20."""
+    found = Inner(
+        call=Place(address=AT + 16, is_emulated=True), behind=Place(address=AT + 23, is_emulated=True), pointer="c"
+    )
+    assert find_inner(read(*TO_CALL, CALL, *BEHIND), ("di", "si")) == found
+    by_r8 = find_inner(read(SUB_RSP, LEA_R8, MOVE_RDX, CALL, *BEHIND), ("di", "si"))
+    assert by_r8 is not None and by_r8.pointer == "r8"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (*TO_CALL, CALL, TEST_EAX, JLE_4, "8b442410", ADD_RSP, RET),  # It loads from another place.
+        (*TO_CALL, CALL, TEST_EAX, "7e00", LOAD_EAX, ADD_RSP, RET),  # The jump leads to the load.
+        (*TO_CALL, CALL, XOR_EDX, *BEHIND),
+        (*TO_CALL, XOR_ECX, CALL, *BEHIND),  # The pointer is written again.
+        (*TO_CALL, PUSH_RBX, CALL, *BEHIND),  # The stack moves.
+        ("4889f7", *TO_CALL, CALL, *BEHIND),  # mov %rsi, %rdi: an argument is written.
+        (*TO_CALL, "ffd0", *BEHIND),  # call *%rax
+        (*TO_CALL, CALL, *BEHIND, "ebe4"),  # A jump from elsewhere to the call.
+        (SUB_RSP, CALL, *BEHIND),
+    ],
+)
+def test_inner_call_that_is_not_certain(parts: tuple[str, ...]) -> None:
+    assert find_inner(read(*parts), ("di", "si")) is None

@@ -28,7 +28,8 @@ def find(path: Path) -> Sites:
             {"openssl_read", "openssl_read_ex", "openssl_write", "handshake", "session_free"},
         ),
         (LIBRARIES / "libgnutls.so.30", "GnuTLS", {"gnutls_read", "gnutls_write", "handshake", "session_free"}),
-        (Path(shutil.which("node") or "/usr/bin/node"), "OpenSSL", {"openssl_read", "openssl_write", "session_free"}),
+        # How SSL_read is probed depends on its compiler.
+        (Path(shutil.which("node") or "/usr/bin/node"), "OpenSSL", {"openssl_read_ex", "session_free"}),
     ],
 )
 def test_a_library_is_found(path: Path, library: str, programs: set[str]) -> None:
