@@ -21,11 +21,23 @@ class Protocol(StrEnum):
     CONNECT = "connect"
     WEBSOCKET = "websocket"
     SERVER_SENT_EVENTS = "server-sent events"
+    # Of operations that share one path (collector/inventory/operations.py): no row of calls has them.
+    GRAPHQL = "graphql"
+    JSON_RPC = "json-rpc"
+    MCP = "mcp"
+    SOAP = "soap"
 
 
 BITS: dict[Protocol, int] = {protocol: 1 << place for place, protocol in enumerate(Protocol)}
 RPC_PROTOCOLS = frozenset((Protocol.GRPC, Protocol.GRPC_WEB, Protocol.CONNECT))
 RPC_BITS = sum(BITS[protocol] for protocol in RPC_PROTOCOLS)
+# By the wire's name of an operation's protocol.
+OPERATION_PROTOCOLS = {
+    "graphql": Protocol.GRAPHQL,
+    "json_rpc": Protocol.JSON_RPC,
+    "mcp": Protocol.MCP,
+    "soap": Protocol.SOAP,
+}
 _OF_KINDS = {
     KIND_GRPC: Protocol.GRPC,
     KIND_GRPC_WEB: Protocol.GRPC_WEB,

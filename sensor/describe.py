@@ -77,7 +77,15 @@ class Identity(Protocol):
 class HeadSink(Protocol):
     """Who learns what parameters requests have (sensor/schemas)."""
 
-    def learn_head(self, route_id: int, status_code: int, head: RequestHead, consumer: int, time_ns: int) -> None: ...
+    def learn_head(
+        self,
+        route_id: int,
+        status_code: int,
+        head: RequestHead,
+        consumer: int,
+        time_unix_ns: int,
+        authentication: int = 0,
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +189,7 @@ class Describer:
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
         outcome = find_outcome(exchange.status_code, facts.rpc_status)
         consumer = self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload)
+        authentication = credentials.kinds or _find_unseen(head, facts)
         if facts.unknown:
             templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
         else:
@@ -189,12 +198,17 @@ class Describer:
             )
             if self._schemas is not None and exchange.is_final:
                 self._schemas.learn_head(
-                    templated.route.route_id, exchange.status_code, head, consumer, exchange.time_unix_ns
+                    templated.route.route_id,
+                    exchange.status_code,
+                    head,
+                    consumer,
+                    exchange.time_unix_ns,
+                    authentication,
                 )
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
-        call = _make_body_call(exchange, stream, templated.route.route_id, consumer)
+        call = _make_body_call(exchange, stream, templated.route.route_id, consumer, authentication)
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
@@ -209,7 +223,7 @@ class Describer:
             credentials.is_truncated,
             client_address,
             client_workload,
-            credentials.kinds or _find_unseen(head, facts),
+            authentication,
             head.content_type,
             response_content_type,
             exchange.request_bytes,
@@ -345,7 +359,9 @@ class Describer:
         return OTHER_METHOD
 
 
-def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int, consumer: int) -> BodyCall:
+def _make_body_call(
+    exchange: Exchange, stream: StreamCall | None, route_id: int, consumer: int, authentication: int
+) -> BodyCall:
     """What the readers of bodies take; without bodies where none came."""
     payloads, head_bytes = None, 0
     if stream is not None and stream.bodies is not None:
@@ -362,6 +378,7 @@ def _make_body_call(exchange: Exchange, stream: StreamCall | None, route_id: int
         payloads,
         head_bytes,
         consumer,
+        authentication,
     )
 
 

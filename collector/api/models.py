@@ -139,6 +139,18 @@ ATTACKS = "Calls whose request held the payload of an attack, as far as heads an
 ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
 
 
+class EndpointOperationModel(Model):
+    """What an endpoint is that shares its path with others, by samples of its parent's calls."""
+
+    parent_id: str = Field(description="The endpoint whose calls these are; its figures hold them too.")
+    protocol: str = Field(description="graphql, json_rpc, mcp or soap.", examples=["graphql"])
+    kind: str = Field(description="query, mutation, subscription; method; tool, prompt, resource; action.")
+    name: str = Field(examples=["ListOrders"])
+    sampled_calls: int
+    sampled_errors: int = Field(description="Of those, failed by their status or by what the answer says.")
+    samples: int = Field(description="Requests to its parent that were looked at.")
+
+
 class EndpointModel(Model):
     """One endpoint of the inventory, over the span that was asked for."""
 
@@ -147,6 +159,11 @@ class EndpointModel(Model):
     host: str = Field(examples=["shop.example"])
     method: str = Field(examples=["GET"])
     template: str = Field(description="The inferred url.template.", examples=["/orders/{order_id}"])
+    kind: str = Field(description="`http`, or `grpc method`, `graphql mutation`, `mcp tool` ..", examples=["http"])
+    operation: EndpointOperationModel | None = Field(
+        description="Of one that shares its path; its calls are part of its parent's, so do not add both up."
+    )
+    is_estimated: bool = Field(description="Calls, statuses and bytes are estimates from samples: of operations.")
     calls: int
     calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
     first_seen: Time = Field(description="Within retention, not only within the span.")
@@ -162,8 +179,8 @@ class EndpointModel(Model):
     latency_ms: PercentilesModel | None = Field(
         description="From the first request byte to the last response byte; without streams."
     )
-    latency_max_ms: float
-    time_to_first_byte_ms: float = Field(description="Mean, streams included.")
+    latency_max_ms: float | None = Field(description="Null of an operation, as all latencies.")
+    time_to_first_byte_ms: float | None = Field(description="Mean, streams included.")
     request_bytes: int = Field(description="Heads and bodies as on the wire.")
     response_bytes: int
     response_size_bytes: PercentilesModel | None

@@ -22,6 +22,7 @@ from collector.inventory.question import (
     SEARCH_CHARACTERS_MAX,
     EndpointQuestion,
     EndpointSort,
+    OperationView,
     Order,
 )
 from collector.inventory.span import Since, span_since
@@ -90,6 +91,17 @@ class EndpointParameters(SpanParameters):
     )
     protocol: Protocol | None = Field(default=None, description="Spoken by some of the calls.")
     spec: SpecStatus | None = Field(default=None, description="What API descriptions say of it.")
+    operation: Text = Field(
+        default="",
+        max_length=300,
+        description="Exactly this GraphQL operation, JSON-RPC method, MCP tool or SOAP action.",
+        examples=["ListOrders"],
+    )
+    operations: OperationView = Field(
+        default=OperationView.INCLUDE,
+        description="Operations that share one path: beside their endpoint, not at all, or alone. Their calls are "
+        "estimates, and calls of their endpoint too: who adds up leaves them out.",
+    )
     sort: EndpointSort = EndpointSort.CALLS
     order: Order | None = Field(
         default=None, description="Default: names A to Z, coverage least first, all else most first."
@@ -112,6 +124,8 @@ class EndpointParameters(SpanParameters):
             authentication=self.auth,
             protocol=self.protocol,
             spec=self.spec,
+            operation=self.operation,
+            operations=self.operations,
             sort=self.sort,
             order=self.order or NATURAL_ORDER[self.sort],
             limit=self.limit,

@@ -42,6 +42,7 @@ class BodyModel(Model):
 class OperationModel(Model):
     """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action of this endpoint."""
 
+    endpoint_id: str = Field(description="Of the operation as an endpoint of its own.")
     protocol: str = Field(description="graphql, json_rpc, mcp or soap.")
     kind: str
     name: str

@@ -15,9 +15,13 @@ FIELD_LIMIT = 500  # Of one schema.
 OPERATION_LIMIT = 300
 PATH_LIMIT_CHARACTERS = 1_024
 VALUES_LIMIT = 32
+NUMBERS_LIMIT = 128  # Of one operation: combinations of credentials, kinds of data.
+_BITS_MAX = 2**32 - 1
+_CODE_MAX = 2**16 - 1
 _COUNT_LIMIT = 2**63 - 1
 _TYPE = re.compile(r"(?:null|boolean|integer|number|string|array|object)(?:/[a-z0-9-]{1,16})?\Z")
 _PARTS = range(1, 7)
+_LABEL = re.compile(r"[a-z_]{1,16} [a-z_]{1,16} [^\s]{1,256}\Z")
 _WORD = re.compile(r"[a-z_]{1,16}\Z")
 
 
@@ -38,9 +42,10 @@ class SchemaRecord:
     fields: str
     operations: str
     time: datetime
+    operation: str
 
     @property
-    def key(self) -> tuple[int, int, int, str, str, str, int]:
+    def key(self) -> tuple[int, int, int, str, str, str, int, str]:
         """What a row is about; of one key the highest version holds."""
         return (
             self.route_id,
@@ -50,6 +55,7 @@ class SchemaRecord:
             self.node,
             self.boot_id,
             self.generation,
+            self.operation,
         )
 
 
@@ -73,9 +79,10 @@ def convert_schemas(
             fields=_write_fields(schema.fields),
             operations=_write_operations(schema.operations),
             time=now,
+            operation=schema.operation,
         )
         for schema in schemas.schemas[:SCHEMA_LIMIT]
-        if schema.part in _PARTS
+        if schema.part in _PARTS and (not schema.operation or _LABEL.match(schema.operation))
     ]
 
 
@@ -97,7 +104,7 @@ def _write_fields(fields: Iterable[stream_pb2.SchemaField]) -> str:
 
 
 def _write_operations(operations: Iterable[stream_pb2.Operation]) -> str:
-    """JSON: [[protocol, kind, name, calls, errors]]."""
+    """JSON: a list an operation, in the order of collector/store/tables/operations.py."""
     rows = [
         [
             one.protocol,
@@ -105,8 +112,24 @@ def _write_operations(operations: Iterable[stream_pb2.Operation]) -> str:
             one.name[:NAME_LIMIT_BYTES],
             min(one.calls, _COUNT_LIMIT),
             min(one.errors, _COUNT_LIMIT),
+            min(one.facts.served, _COUNT_LIMIT),
+            min(one.facts.refused, _COUNT_LIMIT),
+            min(one.facts.failed, _COUNT_LIMIT),
+            _count_numbers(one.facts.authentication, _BITS_MAX),
+            _count_numbers(one.facts.data, _CODE_MAX),
+            min(one.facts.requests_read, _COUNT_LIMIT),
+            min(one.facts.responses_read, _COUNT_LIMIT),
+            min(one.facts.consumers, _COUNT_LIMIT),
+            min(one.facts.first_seen_unix_seconds, _BITS_MAX),
+            min(one.facts.last_seen_unix_seconds, _BITS_MAX),
         ]
         for one in list(operations)[:OPERATION_LIMIT]
         if _WORD.match(one.protocol) and _WORD.match(one.kind)
     ]
     return json.dumps(rows, separators=(",", ":"))
+
+
+def _count_numbers(counted: Iterable[stream_pb2.CountedNumber], largest: int) -> list[list[int]]:
+    """Numbers, and how often each."""
+    known = [one for one in list(counted)[:NUMBERS_LIMIT] if one.number <= largest]
+    return [[one.number for one in known], [min(one.count, _COUNT_LIMIT) for one in known]]

@@ -30,13 +30,6 @@ _NAMED = """m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.service AS s
 NAMES = f"names AS (SELECT {_NAMED} FROM endpoint_routes AS m FINAL)"  # Route -> endpoint.
 
 
-# NAMES of the parameter `routes` only, with the time each was first seen within retention.
-NAMES_OF_ROUTES = f"""names AS (
-        SELECT {_NAMED}, f.first_seen AS first_seen
-        FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN {{routes:Array(UInt64)}}) AS m
-        LEFT JOIN (SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes
-            WHERE route_id IN {{routes:Array(UInt64)}} GROUP BY route_id) AS f ON f.route_id = m.route_id
-    )"""
 IN_SPAN = "r.time >= toDateTime({start:UInt32}, 'UTC') AND r.time < toDateTime({end:UInt32}, 'UTC')"
 
 OUTCOME = find_outcome("r")
@@ -143,11 +136,10 @@ def counted_rows(span: Span) -> str:
 
 
 def counted_rows_of_routes(span: Span) -> str:
-    """The same of some routes: the parameters `routes` and `hidden` are of `find_routes`. Needs NAMES_OF_ROUTES in the
-    WITH clause. Rows lie by route, so that only theirs are read."""
+    """The same of some routes, without their names: the parameters `routes` and `hidden` are of `find_routes`. Rows lie
+    by route, so that only theirs are read."""
     return f"""
     FROM {rows_table(span)} AS r
-    INNER JOIN names AS n ON n.route_id = r.route_id
     WHERE {IN_SPAN} AND r.route_id IN {{routes:Array(UInt64)}}
         AND (r.role = {ROLE_SERVER} OR r.route_id NOT IN {{hidden:Array(UInt64)}})"""
 

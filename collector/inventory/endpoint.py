@@ -124,6 +124,21 @@ class Streams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointOperation:
+    """What an endpoint is that shares its path with others: a GraphQL operation, a JSON-RPC method, an MCP tool, prompt
+    or method, a SOAP action. Of `samples` requests to its parent, `sampled_calls` asked for it; answers to
+    `sampled_errors` of these said that it failed, by their status or in their body."""
+
+    parent_id: str  # The endpoint whose calls these are.
+    protocol: str  # graphql, json_rpc, mcp, soap.
+    kind: str  # query, mutation, subscription; method; tool, prompt, resource; action.
+    name: str
+    sampled_calls: int
+    sampled_errors: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One row of the inventory. Times are unix seconds, sizes bytes, latencies milliseconds to the last response
     byte."""
@@ -146,8 +161,8 @@ class Endpoint:
     attacks: int  # Calls whose request held an attack's payload.
     attacks_confirmed: int  # Answers that say that one worked.
     latency_ms: Percentiles | None
-    latency_max_ms: float
-    time_to_first_byte_ms: float  # Mean, of streams too.
+    latency_max_ms: float | None  # None of an operation.
+    time_to_first_byte_ms: float | None  # Mean, of streams too.
     request_bytes: int
     response_bytes: int
     response_size_bytes: Percentiles | None
@@ -175,6 +190,30 @@ class Endpoint:
     monotonic_steps: int = 0
     limited_calls: int = 0  # Answered 429.
     risk: RiskScore | None = None  # None where none was computed yet.
+    # Of one that shares its path: then its figures are estimates by its samples, and its parent has its calls too.
+    operation: EndpointOperation | None = None
+
+    @property
+    def path_id(self) -> str:
+        """The id of the endpoint whose routes these are: of an operation its parent's."""
+        return self.id if self.operation is None else self.operation.parent_id
+
+    @property
+    def path(self) -> str:
+        """Its template, and what of it an operation is: `/graphql PayOrder`."""
+        return self.template if self.operation is None else f"{self.template} {self.operation.name}"
+
+    @property
+    def kind(self) -> str:
+        """What it is in two words: `graphql mutation`, `grpc method`; `http` of a method and path alone."""
+        if self.operation is not None:
+            return f"{self.operation.protocol} {self.operation.kind}"
+        return f"{self.rpc.system_name} method" if self.rpc is not None and self.rpc.method else "http"
+
+    @property
+    def is_estimated(self) -> bool:
+        """Whether its calls are estimated from samples."""
+        return self.operation is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,37 +4,23 @@ A page takes two statements. The first ranks every endpoint and gives the ids of
 (collector/inventory/ranking.py). The second measures: histograms, consumers and content types of those ids alone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from string import hexdigits
 from typing import Any
 
-from collector.inventory.authentication import count_by_kind, count_weaknesses
-from collector.inventory.bodies import read_bodies
-from collector.inventory.counted import (
-    FLAG_INFERRED,
-    FLAG_LOSSY,
-    FLAG_UNKNOWN_FIELDS,
-    ConsumerSql,
-    counted_rows_of_routes,
-    span_parameters,
-)
+from collector.inventory.counted import ConsumerSql, counted_rows_of_routes, span_parameters
 from collector.inventory.cursor import Cursor, read_cursor, write_cursor
-from collector.inventory.endpoint import (
-    Authentication,
-    Endpoint,
-    EndpointConsumer,
-    EndpointDetail,
-    EndpointRoute,
-    SeenAt,
-    SeriesPoint,
-    StatusMix,
-    decide_tier,
-)
-from collector.inventory.exposure import Exposure, Observed
+from collector.inventory.endpoint import Endpoint, EndpointConsumer, EndpointDetail, EndpointRoute, SeriesPoint
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.histogram import compute_percentiles
+from collector.inventory.measured import (
+    MICROSECONDS_TO_MILLISECONDS,
+    find_called,
+    read_endpoint,
+    read_observed,
+    read_service,
+)
 from collector.inventory.measures import (
     measures,
     routes_behind,
@@ -42,22 +28,19 @@ from collector.inventory.measures import (
     status_codes,
     top_consumers,
 )
-from collector.inventory.outbound import find_routes
+from collector.inventory.operations import OperationSamples, derive, find_operations, find_operations_of, has_operations
+from collector.inventory.outbound import Routes, find_routes
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
-from collector.inventory.peers import Call, Holder, call_of, read_address_book
-from collector.inventory.question import EndpointQuestion
+from collector.inventory.peers import call_of, read_address_book
+from collector.inventory.question import EndpointQuestion, OperationView
 from collector.inventory.ranking import SORTS, rank
 from collector.inventory.reader import Reader, select
-from collector.inventory.risk_scores import RiskScore, RiskScores
-from collector.inventory.rpc import read_messages, read_rpc, read_streams
+from collector.inventory.risk_scores import RiskScores
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
 from collector.inventory.spec_status import NO_SPEC, read_specs
-from collector.inventory.workloads import ContainerImage, Workload, read_workloads
-from collector.protocols import name_protocols
-from collector.rows import Service
+from collector.inventory.workloads import read_workloads
 
-MICROSECONDS_TO_MILLISECONDS = 0.001
 ROUTE_ID_LENGTH = 16  # In hexadecimal.
 # An alias goes before a route's id: both are 64 bits, and a chance equality is a matter of centuries.
 _PRESENT_ID = """
@@ -65,7 +48,6 @@ SELECT endpoint_id FROM endpoint_routes FINAL
 WHERE route_id = coalesce(
     (SELECT toNullable(route_id) FROM endpoint_aliases FINAL WHERE endpoint_id = {id:String} LIMIT 1), {route:UInt64})
 LIMIT 1"""
-RATE_SECONDS_MIN = 60  # One row: a rate over less would be guessed from a handful of calls.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,33 +73,55 @@ class EndpointInventory:
         """One page; raises CursorError when the cursor is not of this question."""
         value_type = SORTS[question.sort].value_type
         after = read_cursor(question.cursor, question.fingerprint, value_type) if question.cursor else None
-        statement, parameters = rank(question, after, self._who)
+        known = has_operations(self._reader)
+        is_asked = question.operations is OperationView.ONLY or bool(question.operation)
+        if is_asked and (not known or question.operations is OperationView.EXCLUDE):
+            return EndpointPage(items=(), next_cursor="", total=0)
+        statement, parameters = rank(question, after, self._who, has_operations=known)
         ranked = select(self._reader, statement, parameters)
         shown = ranked[: question.limit]
         next_cursor = ""
         if len(ranked) > question.limit:
             last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["id"])
             next_cursor = write_cursor(last, question.fingerprint)
-        parameters = self._find_routes(question.span, [row["id"] for row in shown])
-        by_id = self._measure(question.span, parameters) if shown else {}
+        by_id = self._measure_ranked(question.span, shown)
         # A minute row may expire between the two statements; then the endpoint has left the span.
         items = tuple(by_id[row["id"]] for row in shown if row["id"] in by_id)
         return EndpointPage(items=items, next_cursor=next_cursor, total=int(ranked[0]["total"]) if ranked else 0)
 
     def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
-        """Every figure of some endpoints by id, without those that had no counted call in the span."""
-        return self._measure(span, self._find_routes(span, ids))
+        """Every figure of some endpoints by id, operations among them, without those that had no counted call in the
+        span."""
+        routes = self._find_routes(span, ids)
+        measured = self._measure(span, routes)
+        others = [name for name in ids if name not in routes.named]
+        known = find_operations(self._reader, others) if others else {}
+        return measured | self._measure_operations(span, known, measured)
+
+    def list_operations(self, endpoint: Endpoint, span: Span) -> tuple[Endpoint, ...]:
+        """The operations that share an endpoint's path, most called first. Raises StoreError."""
+        if endpoint.operation is not None or not has_operations(self._reader):
+            return ()
+        known = find_operations_of(self._reader, [endpoint.id])
+        found = self._measure_operations(span, known, {endpoint.id: endpoint})
+        return tuple(found[name] for name in known if name in found)
 
     def get_endpoint(self, endpoint_id: str, span: Span) -> EndpointDetail | None:
         """One endpoint with its history, or None when it had no counted call in the span. An id that the endpoint had
-        before, and that of one of its routes, are good too; the answer has the present one."""
-        parameters = self._find_routes(span, [endpoint_id])
-        if not parameters["routes"]:
+        before, and that of one of its routes, are good too; the answer has the present one. Of an operation there is no
+        history: which calls of its endpoint were its own is not known."""
+        routes = self._find_routes(span, [endpoint_id])
+        if not routes.named:
+            known = find_operations(self._reader, [endpoint_id])
+            if known:
+                return self._show_operation(known, span)
             endpoint_id = self._find_present_id(endpoint_id)
-            parameters = self._find_routes(span, [endpoint_id])
-        endpoint = self._measure(span, parameters).get(endpoint_id)
-        if endpoint is None:
-            return None
+            routes = self._find_routes(span, [endpoint_id])
+        endpoint = self._measure(span, routes).get(endpoint_id)
+        return None if endpoint is None else self._show(endpoint, routes, span)
+
+    def _show(self, endpoint: Endpoint, routes: Routes, span: Span) -> EndpointDetail:
+        parameters = {**span_parameters(span), **routes.parameters}
         fine = series_span(span)
         step = series_step(fine)
         counted = counted_rows_of_routes(span)
@@ -138,6 +142,23 @@ class EndpointInventory:
             routes=tuple(_read_route(row) for row in select(self._reader, routes_behind(counted), parameters)),
         )
 
+    def _show_operation(self, known: Mapping[str, OperationSamples], span: Span) -> EndpointDetail | None:
+        parents = [one.operation.parent_id for one in known.values()]
+        routes = self._find_routes(span, parents)
+        found = list(self._measure_operations(span, known, self._measure(span, routes)).values())
+        if not found:
+            return None
+        parameters = {**span_parameters(span), **routes.parameters}
+        behind = select(self._reader, routes_behind(counted_rows_of_routes(span)), parameters)
+        return EndpointDetail(
+            endpoint=found[0],
+            series_step_seconds=series_step(series_span(span)),
+            series=(),
+            top_consumers=(),
+            status_codes={},
+            routes=tuple(_read_route(row) for row in behind),
+        )
+
     def _name_consumers(self, consumers: list[EndpointConsumer], cluster: str) -> tuple[EndpointConsumer, ...]:
         """With who held the addresses among them."""
         calls = [call_of(one.id, one.first_seen, one.last_seen, cluster) for one in consumers]
@@ -151,31 +172,57 @@ class EndpointInventory:
         found = select(self._reader, _PRESENT_ID, parameters)
         return str(found[0]["endpoint_id"]) if found else ""
 
-    def _find_routes(self, span: Span, ids: list[str]) -> dict[str, Any]:
-        """The parameters of the statements about these endpoints."""
-        parameters = span_parameters(span)
-        found = find_routes(self._reader, ids, parameters)
-        return {**parameters, "routes": found.all, "hidden": found.hidden}
+    def _find_routes(self, span: Span, ids: list[str]) -> Routes:
+        """The routes behind these endpoints."""
+        return find_routes(self._reader, ids, span_parameters(span))
 
-    def _measure(self, span: Span, parameters: Mapping[str, Any]) -> dict[str, Endpoint]:
+    def _measure_ranked(self, span: Span, shown: Sequence[Mapping[str, Any]]) -> dict[str, Endpoint]:
+        """Every figure of a page's endpoints; of operations by their parents."""
+        ids = list(dict.fromkeys(row["parent_id"] or row["id"] for row in shown))
+        measured = self._measure(span, self._find_routes(span, ids))
+        asked = [row["id"] for row in shown if row["parent_id"]]
+        known = find_operations(self._reader, asked) if asked else {}
+        return measured | self._measure_operations(span, known, measured)
+
+    def _measure_operations(
+        self, span: Span, known: Mapping[str, OperationSamples], measured: Mapping[str, Endpoint]
+    ) -> dict[str, Endpoint]:
+        """Operations as endpoints, by their ids; their parents are measured here where they are not in `measured`."""
+        missing = {one.operation.parent_id for one in known.values()} - measured.keys()
+        parents = {**measured, **self._measure(span, self._find_routes(span, sorted(missing)))}
+        risks = self._risks.read(known)
+        found: dict[str, Endpoint] = {}
+        for name, one in known.items():
+            parent = parents.get(one.operation.parent_id)
+            endpoint = None if parent is None else derive(parent, one, span)
+            if endpoint is not None:
+                found[name] = replace(endpoint, risk=risks.get(name))
+        return found
+
+    def _measure(self, span: Span, routes: Routes) -> dict[str, Endpoint]:
         """Every figure of the endpoints of some routes, by their ids."""
-        rows = select(self._reader, measures(span, self._who, self._partners), parameters)
-        services = {row["id"]: _read_service(row) for row in rows}
+        if not routes.named:
+            return {}
+        asked = {**span_parameters(span), **routes.parameters}
+        found = select(self._reader, measures(span, self._who, self._partners), asked)
+        ids = list(routes.named)
+        rows = [_name(row, routes.named[ids[int(row["owner"]) - 1]]) for row in found if int(row["owner"])]
+        services = {row["id"]: read_service(row) for row in rows}
         known = self._exposures.read_known(services.values())
-        calls = {row["id"]: _find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
+        calls = {row["id"]: find_called(services[row["id"]], row) for row in rows if not row["at_server"]}
         book = read_address_book(self._reader, calls.values())
         deployed = read_workloads(self._reader, services.values())
         specs = read_specs(self._reader, services)
         risks = self._risks.read(services)
         holders = {name: book.find(call) for name, call in calls.items()}
         measured = {
-            row["id"]: _read_endpoint(
+            row["id"]: read_endpoint(
                 row,
                 span,
                 services[row["id"]],
                 known.judge(
                     services[row["id"]],
-                    _read_observed(row, holders.get(row["id"], ())),
+                    read_observed(row, holders.get(row["id"], ())),
                     row["url_template"],
                     row["method"],
                 ),
@@ -189,135 +236,10 @@ class EndpointInventory:
         return {name: replace(endpoint, spec=specs.get(name, NO_SPEC)) for name, endpoint in measured.items()}
 
 
-def _read_service(row: Mapping[str, Any]) -> Service:
-    return Service(
-        cluster=row["cluster"],
-        namespace=row["namespace"],
-        workload=row["workload"],
-        workload_kind=int(row["workload_kind"]),
-        host_name=row["host_name"],
-        port=int(row["port"]),
-    )
-
-
-def _find_called(service: Service, row: Mapping[str, Any]) -> Call:
-    """What was called, of an endpoint seen at its clients only: its service is named by its address."""
-    return Call(
-        address=service.workload,
-        port=service.port,
-        cluster=service.cluster,
-        start=int(row["first_seen"]),
-        end=int(row["last_seen"]),
-    )
-
-
-def _is_global(address: str) -> bool:
-    try:
-        return ip_address(address).is_global
-    except ValueError:
-        return False
-
-
-def _read_observed(row: Mapping[str, Any], holders: tuple[Holder, ...]) -> Observed:
-    return Observed(
-        calls=int(row["addressed_calls"]),
-        public_calls=int(row["public_calls"]),
-        public_address=row["public_address"],
-        partner_calls=int(row["partner_calls"]),
-        is_outbound=not row["at_server"] and not holders and _is_global(row["workload"]),
-    )
-
-
-def _read_endpoint(
-    row: Mapping[str, Any],
-    span: Span,
-    service: Service,
-    exposure: Exposure,
-    called: tuple[Holder, ...],
-    workload: Workload | None,
-    image: ContainerImage,
-    risk: RiskScore | None,
-) -> Endpoint:
-    """An Endpoint of one row of `_measures`."""
-    status = StatusMix(
-        informational=int(row["informational"]),
-        success=int(row["success"]),
-        redirection=int(row["redirection"]),
-        client_error=int(row["client_error"]),
-        server_error=int(row["server_error"]),
-        aborted=int(row["aborted"]),
-    )
-    latency = compute_percentiles(*row["duration"])
-    bits, calls_by_bits = row["authentication"]
-    judged, flags = int(row["judged"]), int(row["flags"])
-    protocols = name_protocols(int(row["protocols"]))
-    return Endpoint(
-        id=row["id"],
-        service=service,
-        host=row["host"],
-        method=row["method"],
-        template=row["url_template"],
-        calls=int(row["calls"]),
-        calls_per_second=int(row["calls"]) / _watched_seconds(int(row["first_seen"]), span),
-        first_seen=int(row["first_seen"]),
-        last_seen=int(row["last_seen"]),
-        status=status,
-        protocols=protocols,
-        rpc=read_rpc(row, protocols),
-        streams=read_streams(row),
-        messages=read_messages(row),
-        bodies=read_bodies(row),
-        attacks=int(row["attacks"]),
-        attacks_confirmed=int(row["attacks_confirmed"]),
-        latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
-        latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
-        time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / int(row["calls"]) * MICROSECONDS_TO_MILLISECONDS,
-        request_bytes=int(row["request_bytes"]),
-        response_bytes=int(row["response_bytes"]),
-        response_size_bytes=compute_percentiles(*row["response_size"]),
-        authentication=Authentication(
-            coverage=int(row["authenticated"]) / judged if judged else None,
-            kinds=count_by_kind(dict(zip(bits, calls_by_bits, strict=True))),
-            unseen_calls=status.success - judged,
-            weaknesses=count_weaknesses(dict(zip(bits, calls_by_bits, strict=True))),
-        ),
-        consumers=int(row["consumers"]),
-        tier=decide_tier(status),
-        seen_at=_decide_seen_at(bool(row["at_server"]), bool(row["at_client"])),
-        is_proxied=bool(row["is_proxied"]),
-        is_lossy=bool(flags & FLAG_LOSSY),
-        has_unknown_fields=bool(flags & FLAG_UNKNOWN_FIELDS),
-        is_inferred=bool(flags & FLAG_INFERRED),
-        protocol_versions=_read_names(row["protocol_versions"]),
-        request_content_types=_read_names(row["request_content_types"]),
-        response_content_types=_read_names(row["response_content_types"]),
-        exposure=exposure,
-        called=called,
-        kubernetes=workload,
-        container_image_name=image.name,
-        container_image_tags=image.tags,
-        container_image_repo_digests=image.repo_digests,
-        integer_object_calls=int(row["numeric_calls"]),
-        monotonic_steps=int(row["monotonic_steps"]),
-        limited_calls=int(row["limited"]),
-        risk=risk,
-    )
-
-
-def _watched_seconds(first_seen: int, span: Span) -> int:
-    """The part of the span that the endpoint is known for: a rate over hours before its first call would be too low."""
-    return max(RATE_SECONDS_MIN, span.end - max(span.start, first_seen))
-
-
-def _decide_seen_at(at_server: bool, at_client: bool) -> SeenAt:
-    if at_server and at_client:
-        return SeenAt.BOTH
-    return SeenAt.CLIENT if at_client else SeenAt.SERVER
-
-
-def _read_names(names: list[str]) -> tuple[str, ...]:
-    """Known names in alphabetical order."""
-    return tuple(sorted(name for name in names if name))
+def _name(row: Mapping[str, Any], named: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of figures with the names of its endpoint, which all of its routes have alike."""
+    first_seen = min((int(one["first_seen"]) for one in named if one["first_seen"]), default=0)
+    return {**named[0], **row, "id": named[0]["endpoint_id"], "first_seen": first_seen}
 
 
 def _read_point(row: Mapping[str, Any]) -> SeriesPoint:

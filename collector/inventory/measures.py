@@ -4,15 +4,11 @@ Rows of calls lie by route, so that only the rows of these endpoints are read.
 """
 
 from collector.inventory.counted import (
-    AUTHENTICATED,
-    CLIENT_ERROR,
     ERROR,
     HOP_PROXY,
     JUDGED,
-    NAMES_OF_ROUTES,
     OUTCOME,
     PROTOCOL_BIT,
-    SUCCESS,
     ConsumerSql,
     counted_rows_of_routes,
     objects_count,
@@ -30,25 +26,15 @@ _PUBLIC = is_public("r.client_address")
 
 
 def measures(span: Span, who: ConsumerSql, partners: PartnerNetworks) -> str:
-    """All figures of the endpoints of some routes."""
+    """All figures of the endpoints of some routes, by `owner`: its place among them (collector/inventory/outbound.py).
+    The engine needs as long to read the statement as the rows of a page, so what follows from another column is left to
+    collector/inventory/measured.py: calls by class of status, and those with credentials."""
     return f"""
-WITH {NAMES_OF_ROUTES}
 SELECT
-    n.endpoint_id AS id,
-    max(n.cluster) AS cluster, max(n.namespace) AS namespace, max(n.workload) AS workload, max(n.workload_kind) AS
-    workload_kind,
-    max(n.host_name) AS host_name, max(n.port) AS port, max(n.host) AS host, max(n.method) AS method,
-    max(n.url_template) AS url_template, min(n.first_seen) AS first_seen,
+    transform(r.route_id, {{routes:Array(UInt64)}}, {{owners:Array(UInt32)}}, toUInt32(0)) AS owner,
     toUnixTimestamp(max(r.last_seen)) AS last_seen,
     sum(r.calls) AS calls,
-    sumIf(r.calls, {OUTCOME} BETWEEN 100 AND 199) AS informational,
-    sumIf(r.calls, {SUCCESS}) AS success,
-    sumIf(r.calls, {OUTCOME} BETWEEN 300 AND 399) AS redirection,
-    sumIf(r.calls, {CLIENT_ERROR}) AS client_error,
-    sumIf(r.calls, {OUTCOME} >= 500) AS server_error,
-    sumIf(r.calls, {OUTCOME} = 0) AS aborted,
-    sumIf(r.calls, {JUDGED}) AS judged,
-    sumIf(r.calls, {AUTHENTICATED}) AS authenticated,
+    sumMap([toUInt16({OUTCOME})], [r.calls]) AS outcomes,
     sumMapIf([r.authentication], [r.calls], {JUDGED}) AS authentication,
     sumMap(r.duration) AS duration,
     max(r.duration_max_us) AS duration_max_us,
@@ -69,7 +55,6 @@ SELECT
     sumMap(r.data) AS data,
     sum(r.object_numeric_calls) AS numeric_calls,
     sum(r.object_monotonic_steps) AS monotonic_steps,
-    sumIf(r.calls, {OUTCOME} = 429) AS limited,
     sumIf(r.calls, {_AT_SERVER} AND {partners.condition}) AS partner_calls,
     sum(r.request_bytes) AS request_bytes,
     sum(r.response_bytes) AS response_bytes,
@@ -86,14 +71,13 @@ SELECT
     groupUniqArray({CONTENT_TYPES_MAX})(r.request_content_type) AS request_content_types,
     groupUniqArray({CONTENT_TYPES_MAX})(r.response_content_type) AS response_content_types
 {counted_rows_of_routes(span)}
-GROUP BY n.endpoint_id
+GROUP BY owner
 HAVING sum(r.calls) > 0"""
 
 
 def series_points(counted: str, who: ConsumerSql) -> str:
     """One row a step, ascending; steps without calls are absent."""
     return f"""
-WITH {NAMES_OF_ROUTES}
 SELECT intDiv(toUnixTimestamp(r.time), {{step:UInt32}}) * {{step:UInt32}} AS point, sum(r.calls) AS calls,
 sumIf(r.calls, {ERROR}) AS errors,
     sumMap(r.duration) AS duration, sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -106,7 +90,6 @@ ORDER BY point"""
 def top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
-WITH {NAMES_OF_ROUTES}
 SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
 objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
@@ -119,7 +102,6 @@ LIMIT {TOP_CONSUMERS}"""
 def status_codes(counted: str) -> str:
     """Calls by status code, most first."""
     return f"""
-WITH {NAMES_OF_ROUTES}
 SELECT r.status_code AS status_code, sum(r.calls) AS total
 {counted}
 GROUP BY status_code
@@ -129,7 +111,6 @@ ORDER BY total DESC, status_code"""
 def routes_behind(counted: str) -> str:
     """The routes behind one endpoint, busiest first."""
     return f"""
-WITH {NAMES_OF_ROUTES}
 SELECT t.route_id AS route_id, t.method AS method, t.host AS host, t.segment_kind AS segment_kind, t.segment_text AS
 segment_text,
     t.segment_length AS segment_length, t.has_trailing_slash AS has_trailing_slash, c.total AS calls

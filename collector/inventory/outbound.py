@@ -32,9 +32,22 @@ HIDDEN_ROUTES = f"""
         GROUP BY s.host
         HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
 
-_CALLED = f"""
-SELECT DISTINCT d.route_id AS route_id FROM routes_day AS d
-WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN {{routes:Array(UInt64)}}"""
+# The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
+# called at the client's side.
+_ROUTES = f"""
+WITH mine AS (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}})
+SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluster, m.namespace AS namespace,
+    m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
+    m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen,
+    m.route_id IN (
+        SELECT d.route_id FROM routes_day AS d
+        WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
+    ) AS is_called
+FROM mine AS m
+LEFT JOIN (
+    SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes
+    WHERE route_id IN (SELECT route_id FROM mine) GROUP BY route_id
+) AS f ON f.route_id = m.route_id"""
 # Of the hosts asked for, those that a watched server answered.
 _ANSWERED = f"""
 SELECT DISTINCT s.host AS host FROM endpoint_routes AS s
@@ -46,24 +59,31 @@ WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.ro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """The routes of some endpoints, and those of them whose client-side rows are left out."""
+    """The routes of some endpoints with their names as rows of `endpoint_routes`, by endpoint, and those of them whose
+    client-side rows are left out."""
 
-    all: list[int]
+    named: Mapping[str, list[dict[str, Any]]]
     hidden: list[int]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Of the statements about these endpoints; `owners`: of each route the number of its endpoint, from 1."""
+        pairs = [(int(row["route_id"]), number) for number, rows in enumerate(self.named.values(), 1) for row in rows]
+        routes, owners = [route for route, _ in pairs], [owner for _, owner in pairs]
+        return {"routes": routes, "owners": owners, "hidden": self.hidden}
 
 
 def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -> Routes:
     """Asked once before the statements about these endpoints, which then find everything by key. `parameters` are the
     span's. Raises StoreError."""
-    found = select(
-        reader,
-        "SELECT route_id, host FROM endpoint_routes FINAL WHERE endpoint_id IN {ids:Array(String)}",
-        {"ids": ids},
-    )
-    hosts = {int(row["route_id"]): row["host"] for row in found}
-    called = [int(row["route_id"]) for row in select(reader, _CALLED, {**parameters, "routes": list(hosts)})]
-    if not called:  # Most endpoints are seen at their server only.
-        return Routes(all=list(hosts), hidden=[])
-    asked = sorted({hosts[route] for route in called})
+    named: dict[str, list[dict[str, Any]]] = {}
+    hosts: dict[int, str] = {}
+    for row in select(reader, _ROUTES, {**parameters, "ids": ids}) if ids else ():
+        named.setdefault(row["endpoint_id"], []).append(row)
+        if row["is_called"]:
+            hosts[int(row["route_id"])] = row["host"]
+    if not hosts:  # Most endpoints are seen at their server only.
+        return Routes(named=named, hidden=[])
+    asked = sorted(set(hosts.values()))
     answered = {row["host"] for row in select(reader, _ANSWERED, {**parameters, "hosts": asked})}
-    return Routes(all=list(hosts), hidden=[route for route in called if hosts[route] in answered])
+    return Routes(named=named, hidden=[route for route, host in hosts.items() if host in answered])

@@ -36,6 +36,14 @@ class Order(StrEnum):
     DESCENDING = "desc"
 
 
+class OperationView(StrEnum):
+    """Whether operations that share one path are listed beside their endpoint, which has all of their calls."""
+
+    INCLUDE = "include"
+    EXCLUDE = "exclude"
+    ONLY = "only"
+
+
 # The direction a person means when naming only the sort: most, newest and slowest first, but names by alphabet and
 # least covered first.
 NATURAL_ORDER: dict[EndpointSort, Order] = {
@@ -68,6 +76,8 @@ class EndpointQuestion:
     authentication: AuthenticationLevel | str = ""
     protocol: Protocol | None = None
     spec: SpecStatus | None = None
+    operation: str = ""  # Exactly this name.
+    operations: OperationView = OperationView.INCLUDE
     sort: EndpointSort = EndpointSort.CALLS
     order: Order = Order.DESCENDING
     limit: int = LIMIT_DEFAULT
@@ -95,6 +105,8 @@ class EndpointQuestion:
             self.authentication,
             self.protocol or "",
             self.spec or "",
+            self.operation,
+            self.operations,
             self.sort,
             self.order,
         )

@@ -26,11 +26,13 @@ from collector.inventory.counted import (
 )
 from collector.inventory.cursor import Cursor
 from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
+from collector.inventory.operations import OPERATION_ID, OPERATIONS
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
-from collector.inventory.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.question import EndpointQuestion, EndpointSort, OperationView, Order
 from collector.inventory.span import Rollup, Span
 from collector.inventory.spec_status import OF_NO_STATUS, OF_STATUS, SpecStatus
 from collector.inventory.workloads import condition_on_label
+from collector.outcomes import AUTHENTICATION_UNKNOWN
 from collector.protocols import BITS
 
 # Figures of one route by name, over alias `r`: of the rows of calls, and of their summaries.
@@ -59,29 +61,42 @@ _OF_SUMMARIES: Mapping[str, str] = {
     "last_seen": "max(r.last_seen)",
     "latency": _LATENCY,
 }
-# The same figures of one endpoint, over alias `a` of its routes. The value at a quantile is a bucket of the histogram,
-# by nearest rank, as in collector/inventory/histogram.py; an endpoint without any has 0.
+
+# The same figures of one endpoint, over alias `a` of its routes and `n` of their names. The value at a quantile is a
+# bucket of the histogram, by nearest rank, as in collector/inventory/histogram.py; an endpoint without any has 0.
 _MERGED: Mapping[str, str] = {
-    "calls": "sum(a.calls)",
-    "success": "sum(a.success)",
-    "client_error": "sum(a.client_error)",
-    "error": "sum(a.error)",
-    "judged": "sum(a.judged)",
-    "authenticated": "sum(a.authenticated)",
+    **{name: f"sum(a.{name})" for name in ("calls", "success", "client_error", "error", "judged", "authenticated")},
     "authentication": "groupBitOr(a.authentication)",
     "protocols": "groupBitOr(a.protocols)",
-    "last_seen": "max(a.last_seen)",
+    "last_seen": "toUnixTimestamp(max(a.last_seen))",
     "latency": "quantileExactWeightedArrayMerge(0.95)(a.latency)",
     "consumers": "uniqCombined64IfMerge(12)(a.consumers)",
+    "first_seen": "min(n.first_seen)",
+    "score": "max(n.score)",
+    "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host))",
+}
+# With operations among them, which have their share of the calls of their endpoint.
+_OWN = ("success", "client_error", "error", "judged", "authenticated")
+_MERGED_WITH_OPERATIONS: Mapping[str, str] = {
+    **_MERGED,
+    "calls": "sum(a.calls * n.share)",
+    **{name: f"sum(if(n.parent_id = '', toFloat64(a.{name}), a.calls * n.{name}))" for name in _OWN},
+    "authentication": "groupBitOr(if(n.parent_id = '', a.authentication, n.authentication))",
+    "protocols": "groupBitOr(bitOr(a.protocols, n.bits))",
+    "last_seen": "max(if(n.parent_id = '', toUnixTimestamp(a.last_seen), n.operation_last_seen))",
+    "latency": "quantileExactWeightedArrayMergeIf(0.95)(a.latency, n.parent_id = '')",
+    "consumers": "greatest(uniqCombined64IfMergeIf(12)(a.consumers, n.parent_id = ''), max(n.consumers))",
+    "text": "max(concat(n.url_template, ' ', n.method, ' ', n.host, ' ', n.operation))",
 }
 
 _SCORES = "SELECT endpoint_id, toFloat64(score) AS score FROM endpoint_risks FINAL"
 _STATES = frozenset({"latency", "consumers"})
+_SUMMED = _OF_ROWS.keys() | _STATES  # The others are of names.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SortKey:
-    """One sort: its expression over merged figures and names, the figures it needs, and the type of its values. No
+    """One sort: its expression over merged figures, alias `m`, the figures it needs, and the type of its values. No
     value may be NULL or NaN: a keyset must be able to pass it."""
 
     expression: str
@@ -89,7 +104,7 @@ class SortKey:
     value_type: type[float] | type[str]
 
 
-_COVERAGE = f"({_MERGED['authenticated']} / {_MERGED['judged']})"
+_COVERAGE = "(m.authenticated / m.judged)"
 
 
 def _key(expression: str, *needs: str) -> SortKey:
@@ -97,31 +112,56 @@ def _key(expression: str, *needs: str) -> SortKey:
 
 
 SORTS: Mapping[EndpointSort, SortKey] = {
-    EndpointSort.CALLS: _key(_MERGED["calls"]),
-    EndpointSort.LAST_SEEN: _key(f"toUnixTimestamp({_MERGED['last_seen']})", "last_seen"),
-    EndpointSort.FIRST_SEEN: _key("min(n.first_seen)"),
-    EndpointSort.TEMPLATE: SortKey(
-        expression="max(concat(n.url_template, ' ', n.method, ' ', n.host))", needs=(), value_type=str
-    ),
-    EndpointSort.P95: _key(_MERGED["latency"], "latency"),
-    EndpointSort.ERRORS: _key(_MERGED["error"], "error"),
+    EndpointSort.CALLS: _key("m.calls"),
+    EndpointSort.LAST_SEEN: _key("m.last_seen", "last_seen"),
+    EndpointSort.FIRST_SEEN: _key("m.first_seen", "first_seen"),
+    EndpointSort.TEMPLATE: SortKey(expression="m.text", needs=("text",), value_type=str),
+    EndpointSort.P95: _key("m.latency", "latency"),
+    EndpointSort.ERRORS: _key("m.error", "error"),
     # Without a 2xx call whose credentials could be seen there is nothing to judge: after everything that can be.
-    EndpointSort.AUTHENTICATION: _key(f"if({_MERGED['judged']} = 0, 2., {_COVERAGE})", "judged", "authenticated"),
-    EndpointSort.CONSUMERS: _key(_MERGED["consumers"], "consumers"),
-    EndpointSort.RISK: _key("max(n.score)"),
+    EndpointSort.AUTHENTICATION: _key(f"if(m.judged = 0, 2., {_COVERAGE})", "judged", "authenticated"),
+    EndpointSort.CONSUMERS: _key("m.consumers", "consumers"),
+    EndpointSort.RISK: _key("m.score", "score"),
 }
 
-_TIERS = f"""multiIf({_MERGED["success"]} > 0, 'confirmed',
-        {_MERGED["calls"]} > 0 AND {_MERGED["client_error"]} = {_MERGED["calls"]}, 'probed', 'unconfirmed')"""
+_TIERS = "multiIf(m.success > 0, 'confirmed', m.client_error = m.calls, 'probed', 'unconfirmed')"
 
 _LEVELS: Mapping[str, str] = {
-    AuthenticationLevel.NONE: f"{_MERGED['judged']} > 0 AND {_MERGED['authenticated']} = 0",
+    AuthenticationLevel.NONE: "m.judged > 0 AND m.authenticated = 0",
     AuthenticationLevel.PARTIAL: f"{_COVERAGE} > 0 AND {_COVERAGE} < {FULL_COVERAGE}",
-    AuthenticationLevel.FULL: f"{_MERGED['judged']} > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
-    AuthenticationLevel.UNKNOWN: f"{_MERGED['judged']} = 0",
+    AuthenticationLevel.FULL: f"m.judged > 0 AND {_COVERAGE} >= {FULL_COVERAGE}",
+    AuthenticationLevel.UNKNOWN: "m.judged = 0",
 }
 
 _SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', n.namespace, '/', n.workload)"
+_DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
+# Names of endpoints, and of the operations among them, which have their parent's routes and the shares of its calls
+# that their samples say. `described_id`: of whom API descriptions speak.
+_JUDGED_OPERATION = (
+    f"arraySum((b, c) -> if(bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0, c, 0), o.authentication.1, o.authentication.2)"
+)
+_AUTHENTICATED_OPERATION = (
+    f"arraySum((b, c) -> if(bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0 AND b != 0, c, 0), "
+    "o.authentication.1, o.authentication.2)"
+)
+_PLAIN = """SELECT *, endpoint_id AS described_id FROM endpoint_routes FINAL"""
+_BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
+        0. AS success, 0. AS client_error, 0. AS error, 0. AS judged, 0. AS authenticated,
+        toUInt32(0) AS authentication, toUInt32(0) AS bits, toUInt64(0) AS consumers,
+        toUInt32(0) AS operation_first_seen, toUInt32(0) AS operation_last_seen
+    FROM endpoint_routes AS e FINAL"""
+_OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
+        e.endpoint_id AS described_id, e.endpoint_id AS parent_id, o.name AS operation, o.share AS share,
+        share * o.served / o.calls AS success, share * o.refused / o.calls AS client_error,
+        share * o.failed / o.calls AS error, share * {_JUDGED_OPERATION} / o.calls AS judged,
+        share * {_AUTHENTICATED_OPERATION} / o.calls AS authenticated,
+        toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
+            o.authentication.1))) AS authentication,
+        o.bits AS bits, o.consumers AS consumers, o.first_seen AS operation_first_seen,
+        o.last_seen AS operation_last_seen
+    FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN (SELECT route_id FROM operation_samples)) AS e
+    INNER JOIN ({OPERATIONS}) AS o ON o.route_id = e.route_id
+    WHERE o.last_seen = 0 OR o.last_seen >= {{start:UInt32}}"""
 _DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
 
 
@@ -135,10 +175,14 @@ class _Conditions:
     parameters: dict[str, Any]
 
 
-def rank(question: EndpointQuestion, after: Cursor | None, who: ConsumerSql) -> tuple[str, dict[str, Any]]:
-    """The statement that gives id, sort_value and total of one page and one row more, with its parameters."""
+def rank(
+    question: EndpointQuestion, after: Cursor | None, who: ConsumerSql, *, has_operations: bool = True
+) -> tuple[str, dict[str, Any]]:
+    """The statement that gives id, sort_value, parent_id (of operations) and total of one page and one row more, with
+    its parameters. Without `has_operations` none are looked for, which takes the engine half the time to read."""
     sort = SORTS[question.sort]
-    asked = _read_filters(question)
+    has_operations = has_operations and question.operations is not OperationView.EXCLUDE
+    asked = _read_filters(question, has_operations=has_operations)
     parameters = {**span_parameters(question.span), **asked.parameters, "rows": question.limit + 1}
     direction, comparison = ("ASC", ">") if question.order is Order.ASCENDING else ("DESC", "<")
     keyset = ""
@@ -146,20 +190,23 @@ def rank(question: EndpointQuestion, after: Cursor | None, who: ConsumerSql) -> 
         column_type = "Float64" if sort.value_type is float else "String"
         keyset = f"WHERE (sort_value, id) {comparison} ({{after_value:{column_type}}}, {{after_id:String}})"
         parameters |= {"after_value": after.value, "after_id": after.id}
-    havings = "".join(f" AND {having}" for having in asked.figures)
+    figures = {"calls", *sort.needs, *asked.needs}
+    merged = _MERGED_WITH_OPERATIONS if has_operations else _MERGED
+    columns = "".join(f", {merged[name]} AS {name}" for name in sorted(figures))
+    parent = "any(n.parent_id)" if has_operations else "''"
     statement = f"""
-WITH {_name(question.sort, asked.names)}
-SELECT id, sort_value, total
+WITH {_name(question, asked.names, has_operations=has_operations)}
+SELECT id, sort_value, parent_id, total
 FROM (
-    SELECT id, sort_value, count() OVER () AS total
+    SELECT m.id AS id, {sort.expression} AS sort_value, m.parent_id AS parent_id, count() OVER () AS total
     FROM (
-        SELECT n.endpoint_id AS id, {sort.expression} AS sort_value
-        FROM ({_sum_routes(question.span, {"calls", *sort.needs, *asked.needs}, bool(asked.names), who)}) AS a
+        SELECT n.endpoint_id AS id, {parent} AS parent_id{columns}
+        FROM ({_sum_routes(question.span, figures & _SUMMED, bool(asked.names), who)}) AS a
         INNER JOIN names AS n ON n.route_id = a.route_id
         WHERE a.role = {ROLE_SERVER} OR a.route_id NOT IN ({HIDDEN_ROUTES})
         GROUP BY n.endpoint_id
-        HAVING {_MERGED["calls"]} > 0{havings}
-    )
+    ) AS m
+    WHERE {" AND ".join(["m.calls > 0", *asked.figures])}
 )
 {keyset}
 ORDER BY sort_value {direction}, id {direction}
@@ -167,16 +214,18 @@ LIMIT {{rows:UInt32}}"""
     return statement, parameters
 
 
-def _read_filters(question: EndpointQuestion) -> _Conditions:
+def _read_filters(question: EndpointQuestion, *, has_operations: bool) -> _Conditions:
     asked = _Conditions([], [], set(), {})
+    searched = f"concat({_SEARCHED}, ' ', n.operation)" if has_operations else _SEARCHED
     for number, word in enumerate(question.words):
-        asked.names.append(f"positionCaseInsensitiveUTF8({_SEARCHED}, {{word{number}:String}}) > 0")
+        asked.names.append(f"positionCaseInsensitiveUTF8({searched}, {{word{number}:String}}) > 0")
         asked.parameters[f"word{number}"] = word
     for name, value, condition in (
         ("method", question.method, "n.method = {method:String}"),
         ("service", question.service, "(n.service = {service:String} OR n.workload = {service:String})"),
         ("host", question.host, "n.host = {host:String}"),
         ("namespace", question.namespace, "n.namespace = {namespace:String}"),
+        ("operation", question.operation, "n.operation = {operation:String}"),
     ):
         if value:
             asked.names.append(condition)
@@ -196,27 +245,31 @@ def _read_filters(question: EndpointQuestion) -> _Conditions:
         asked.figures.append(_LEVELS[question.authentication])
         asked.needs |= {"judged", "authenticated"}
     elif question.authentication:
-        asked.figures.append(f"bitAnd({_MERGED['authentication']}, {{bits:UInt32}}) != 0")
+        asked.figures.append("bitAnd(m.authentication, {bits:UInt32}) != 0")
         asked.needs.add("authentication")
         asked.parameters["bits"] = 1 << NUMBERS[question.authentication]
     if question.protocol is not None:
-        asked.figures.append(f"bitAnd({_MERGED['protocols']}, {{protocol:UInt32}}) != 0")
+        asked.figures.append("bitAnd(m.protocols, {protocol:UInt32}) != 0")
         asked.needs.add("protocols")
         asked.parameters["protocol"] = BITS[question.protocol]
     return asked
 
 
-def _name(sort: EndpointSort, conditions: list[str]) -> str:
+def _name(question: EndpointQuestion, conditions: list[str], *, has_operations: bool) -> str:
     """The `names` of the WITH clause: those that pass the conditions, dated where the sort is by that."""
-    columns, source = "n.*", "endpoint_routes AS n FINAL"
-    if sort is EndpointSort.FIRST_SEEN:
-        columns += ", f.first_seen AS first_seen"
-        source = f"(SELECT * FROM endpoint_routes FINAL) AS n LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
-    if sort is EndpointSort.RISK:  # Not computed yet: 0.
+    chosen: tuple[str, ...] = (_PLAIN,)
+    if has_operations:
+        is_alone = question.operations is OperationView.ONLY
+        chosen = (_OPERATIONS,) if is_alone else (_BESIDE_OPERATIONS, _OPERATIONS)
+    branches = "\n    UNION ALL\n    ".join(chosen)
+    columns, source = "n.*", f"({branches}) AS n"
+    if question.sort is EndpointSort.FIRST_SEEN:
+        date = "if(n.operation_first_seen > 0, n.operation_first_seen, f.first_seen)"
+        columns += f", {date if has_operations else 'f.first_seen'} AS first_seen"
+        source += f" LEFT JOIN ({_DATES}) AS f ON f.route_id = n.route_id"
+    if question.sort is EndpointSort.RISK:  # Not computed yet: 0.
         columns += ", k.score AS score"
-        source = (
-            f"(SELECT * FROM endpoint_routes FINAL) AS n LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
-        )
+        source += f" LEFT JOIN ({_SCORES}) AS k ON k.endpoint_id = n.endpoint_id"
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"names AS (SELECT {columns} FROM {source}{where})"
 

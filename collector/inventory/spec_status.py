@@ -35,9 +35,9 @@ NO_SPEC = EndpointSpec(status=SpecStatus.NONE)
 _SPECS = """
 SELECT endpoint_id, status, spec, http_route, operation_id, is_deprecated, requires_authentication, reason
 FROM endpoint_specs FINAL WHERE endpoint_id IN {ids:Array(String)}"""
-# On names `n` of the list of endpoints; the parameter is `spec`.
-OF_STATUS = "n.endpoint_id IN (SELECT endpoint_id FROM endpoint_specs FINAL WHERE status = {spec:String})"
-OF_NO_STATUS = "n.endpoint_id NOT IN (SELECT endpoint_id FROM endpoint_specs FINAL WHERE status != {spec:String})"
+# On names `n` of the list of endpoints, where an operation is described as its parent is; the parameter is `spec`.
+OF_STATUS = "n.described_id IN (SELECT endpoint_id FROM endpoint_specs FINAL WHERE status = {spec:String})"
+OF_NO_STATUS = "n.described_id NOT IN (SELECT endpoint_id FROM endpoint_specs FINAL WHERE status != {spec:String})"
 
 
 def read_specs(reader: Reader, ids: Iterable[str]) -> Mapping[str, EndpointSpec]:

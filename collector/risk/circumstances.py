@@ -106,6 +106,8 @@ class Circumstances:
     def is_entrance(self) -> bool:
         """Where people log in or register: they send a secret in the body instead."""
         last = [part for part in self.endpoint.template.lower().split("/") if part and not part.startswith("{")][-2:]
+        if self.endpoint.operation is not None:
+            last = [self.endpoint.operation.name.lower()]
         is_named = not _ENTRANCES.isdisjoint(last)
         return self.endpoint.method == "POST" and (is_named or "password" in self.kinds(BodySide.REQUEST))
 

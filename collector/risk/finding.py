@@ -87,7 +87,7 @@ def open_finding(rule: Rule, evidence: Evidence, endpoint: Endpoint, now: float)
         endpoint_id=endpoint.id,
         method=endpoint.method,
         host=endpoint.host,
-        url_template=endpoint.template,
+        url_template=endpoint.path,
     )
 
 

@@ -12,6 +12,7 @@ from collector.alerts.report import Report
 from collector.inventory.counted import AUTHENTICATED, JUDGED, NAMES, counted_rows, span_parameters
 from collector.inventory.endpoint import Endpoint
 from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.operations import list_recent
 from collector.inventory.reader import select
 from collector.inventory.span import MINUTE_SECONDS, Rollup, Since, Span, span_since
 from collector.risk.alarms import find_alarms
@@ -20,7 +21,7 @@ from collector.risk.finding import SELF, Finding, FindingChange, FindingState, a
 from collector.risk.formula import score
 from collector.risk.record import RiskRecord, make_record, update_past
 from collector.risk.repository import RiskTable
-from collector.risk.rules import RULES
+from collector.risk.rules import OPERATION_RULES, RULES
 from collector.risk.services import NO_ENDPOINT, choices_since_fixed, judge_services
 from collector.risk.transport import WeakTls, read_weak_tls
 from collector.risk.weights import Weights, load_weights
@@ -126,13 +127,15 @@ class RiskKeeper:
         start = (int(now) - RECENT_SECONDS) // MINUTE_SECONDS * MINUTE_SECONDS
         span = Span(start=start, end=int(now) + MINUTE_SECONDS, rollup=Rollup.MINUTE)
         rows = select(self._store, f"{_RECENT}{counted_rows(span)}\nGROUP BY n.endpoint_id", span_parameters(span))
-        return {
+        recent = {
             row["id"]: (
                 int(row["last_seen"]),
                 Recent(judged=int(row["judged"]), authenticated=int(row["authenticated"])),
             )
             for row in rows
         }
+        # What operations had lately is not told apart from what they had before.
+        return recent | {name: (last, Recent()) for name, last in list_recent(self._store, start).items()}
 
     def _judge_services(self, weak: Mapping[Service, WeakTls], now: float) -> None:
         """The findings on services that nobody can read."""
@@ -168,7 +171,8 @@ class RiskKeeper:
             changes += [_tell(one) for one in news if one.changed_at == now]
             risk = score(seen, present, self._weights)
             records.append(make_record(endpoint, past, risk, present, now))
-            reports += find_alarms(seen, risk, present, self._weights)
+            if endpoint.operation is None:  # Who reads of an open path need not read of each of its operations.
+                reports += find_alarms(seen, risk, present, self._weights)
             if self._computed is not None:
                 self._computed[name] = now
         self._table.save(records, changed, changes)
@@ -182,6 +186,8 @@ class RiskKeeper:
         present: list[Finding] = []
         news: list[Finding] = []
         for rule in RULES:
+            if seen.endpoint.operation is not None and rule.id not in OPERATION_RULES:
+                continue
             old = by_rule.get(rule.id)
             judged = seen
             if old is not None and old.id in since_fixed:

@@ -80,7 +80,7 @@ def make_record(endpoint: Endpoint, past: Past, risk: Risk, findings: list[Findi
         authenticated_at=past.authenticated_at,
         method=endpoint.method,
         host=endpoint.host,
-        url_template=endpoint.template,
+        url_template=endpoint.path,
         service=name_service(endpoint.service),
         explanation=msgspec.json.encode(risk).decode(),
     )

@@ -118,7 +118,7 @@ def merge_operations(stored: Iterable[StoredSchema]) -> tuple[tuple[Operation, .
         if one.part is not Part.OPERATIONS:
             continue
         samples += one.samples
-        for protocol, kind, name, calls, errors in json.loads(one.operations):
+        for protocol, kind, name, calls, errors, *_ in json.loads(one.operations):
             counts = sums.setdefault((protocol, kind, name), [0, 0])
             counts[0] += calls
             counts[1] += errors

@@ -14,9 +14,10 @@ from collector.inventory.authentication import name_kinds
 from collector.inventory.endpoint import FULL_COVERAGE
 from collector.schemas.json_schema import Json, render
 from collector.schemas.merging import FieldNode, Part, PartSchema
-from collector.schemas.reader import NOTHING_KNOWN, EndpointSchema
+from collector.schemas.reader import NOTHING_KNOWN, DescribedOperation, EndpointSchema
 from collector.schemas.service import Described
 
+NO_OPERATIONS: Final[Mapping[str, Sequence[DescribedOperation]]] = {}
 VERSION: Final = "3.1.1"
 _METHODS: Final = frozenset(("GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "PATCH", "TRACE"))
 _NO_BODY: Final = frozenset((204, 205, 304))
@@ -41,14 +42,20 @@ _KEYS: Final = {
 }
 
 
-def build_openapi(service: str, endpoints: Sequence[Described], schemas: Mapping[str, EndpointSchema]) -> Json:
-    """The document. Two endpoints with the same method and path on different hosts are one operation."""
+def build_openapi(
+    service: str,
+    endpoints: Sequence[Described],
+    schemas: Mapping[str, EndpointSchema],
+    operations: Mapping[str, Sequence[DescribedOperation]] = NO_OPERATIONS,
+) -> Json:
+    """The document. Two endpoints with the same method and path on different hosts are one operation. `operations`: by
+    endpoint, those that share its path, which OpenAPI has no place for: `x-apidae-operations`."""
     schemes: dict[str, Json] = {}
     paths: dict[str, Json] = {}
     names: set[str] = set()
     for path, methods in _group(endpoints).items():
         item = {
-            method.lower(): _build_operation(path, method, group, schemas, schemes, names)
+            method.lower(): _build_operation(path, method, group, schemas, schemes, names, operations)
             for method, group in sorted(methods.items())
             if method in _METHODS
         }
@@ -94,6 +101,7 @@ def _build_operation(
     schemas: Mapping[str, EndpointSchema],
     schemes: dict[str, Json],
     names: set[str],
+    operations: Mapping[str, Sequence[DescribedOperation]],
 ) -> Json:
     known = [schemas.get(one.id, NOTHING_KNOWN) for one in group]
     busiest = known[max(range(len(group)), key=lambda place: group[place].calls)]
@@ -113,15 +121,32 @@ def _build_operation(
     content = _build_content(busiest.find(Part.REQUEST_BODY))
     if content:
         operation["requestBody"] = {"content": content}
-    if busiest.operations:
-        operation["x-apidae-operations"] = [
-            {"protocol": one.protocol, "kind": one.kind, "name": one.name, "sampledCalls": one.sampled_calls}
-            for one in busiest.operations
-        ]
+    shared = [one for endpoint in group for one in operations.get(endpoint.id, ())]
+    if shared:
+        operation["x-apidae-operations"] = [_build_shared(one) for one in shared]
     security = _build_security(group, busiest, schemes)
     if security:
         operation["security"] = security
     return operation
+
+
+def _build_shared(one: DescribedOperation) -> Json:
+    """What shares the path. Its calls are an estimate, and among those of the path."""
+    told: Json = {
+        "x-apidae-endpoint": one.samples.id,
+        "protocol": one.samples.operation.protocol,
+        "kind": one.samples.operation.kind,
+        "name": one.samples.operation.name,
+        "sampledCalls": one.samples.operation.sampled_calls,
+        "shareOfCalls": round(one.samples.share, 4),
+    }
+    asked = one.schema.find(Part.REQUEST_BODY)
+    answered = one.schema.find(Part.RESPONSE_BODY, 2)
+    if asked:
+        told["parameters"] = render(asked[0].root)
+    if answered:
+        told["result"] = render(answered[0].root)
+    return told
 
 
 def _name_operation(method: str, path: str, names: set[str]) -> str:

@@ -6,6 +6,7 @@ Bodies and parameters are placeholders by type: no value of a call is in them.
 import hashlib
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from collector.schemas.json_schema import Json
@@ -28,7 +29,9 @@ def build_postman(document: Json) -> Json:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             folder = path.strip("/").split("/")[0] or "/"
-            folders.setdefault(folder, []).append(_build_item(path, method.upper(), operation))
+            items = folders.setdefault(folder, [])
+            items.append(_build_item(path, method.upper(), operation))
+            items += _build_shared(items[-1], operation.get("x-apidae-operations", ()))
     title = document["info"]["title"]
     servers = document.get("servers", [])
     return {
@@ -74,6 +77,28 @@ def _build_item(path: str, method: str, operation: Json) -> Json:
     if body:
         request["body"] = body
     return {"name": f"{method} {path}", "request": request, "response": []}
+
+
+def _build_shared(item: Json, operations: Iterable[Json]) -> Iterator[Json]:
+    """A request for each operation that shares the path and is asked for in a JSON body."""
+    for one in operations:
+        arguments = _example(one.get("parameters"), 0)
+        body: Json
+        match one["protocol"], one["kind"]:
+            case "graphql", kind:
+                query = f"{kind} {one['name']} {{ __typename }}"
+                body = {"operationName": one["name"], "query": query, "variables": arguments or {}}
+            case "mcp", "tool" | "prompt":
+                method = "tools/call" if one["kind"] == "tool" else "prompts/get"
+                named = {"name": one["name"], "arguments": arguments or {}}
+                body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": named}
+            case "json_rpc" | "mcp", _:
+                body = {"jsonrpc": "2.0", "id": 1, "method": one["name"], "params": arguments or {}}
+            case _:
+                continue  # SOAP's is XML, which is not described.
+        raw = {"mode": "raw", "raw": json.dumps(body, indent=2), "options": {"raw": {"language": "json"}}}
+        request = {**item["request"], "body": raw}
+        yield {"name": f"{item['name']} {one['name']}", "request": request, "response": []}
 
 
 def _build_body(content: Json) -> Json:

@@ -21,6 +21,8 @@ from collector.store.base import StoreError
 from collector.store.migrations import Layout, render_statements
 
 CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
+# Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
+STATEMENTS_MAX = 500
 QUERY_TIMEOUT_SECONDS = 30
 # SQLSTATE-like code of the engine: memory limit exceeded.
 _MEMORY_CODE = "Code: 241"
@@ -43,6 +45,7 @@ class ClickHouseStore:
         """Open the clients and bring the tables up to date. Raises StoreError."""
         self._layout = layout or Layout()
         self._clients: list[Any] = []
+        self._names: dict[str, tuple[str, ...]] = {}  # Columns of statements that gave nothing, by their text.
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         try:
             for _ in range(CLIENT_COUNT):
@@ -84,9 +87,15 @@ class ClickHouseStore:
             if result.column_names:
                 columns = result.result_columns or [[] for _ in result.column_names]
                 return {name: list(column) for name, column in zip(result.column_names, columns, strict=True)}
-            # The embedded engine sends no block, so no names, for an empty result.
-            described = client.query(f"DESCRIBE ({sql.strip().rstrip(';')})", parameters=dict(parameters or {}))
-            return {str(row[0]): [] for row in described.result_rows}
+            # The embedded engine sends no block, so no names, for an empty result. To ask for them costs as much as the
+            # statement, of which alone they follow.
+            names = self._names.get(sql)
+            if names is None:
+                described = client.query(f"DESCRIBE ({sql.strip().rstrip(';')})", parameters=dict(parameters or {}))
+                names = tuple(str(row[0]) for row in described.result_rows)
+                if len(self._names) < STATEMENTS_MAX:
+                    self._names[sql] = names
+            return {name: [] for name in names}
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """See Store."""

@@ -121,7 +121,19 @@ class _Page:
         sensors = self.watch.list_sensors()
         covered = self.coverage.read_coverage().cluster
         alerts = self.alerts.list_alerts(state=AlertState.OPEN, kind=None, limit=ALERTS_SHOWN, after=None)
-        filters = ("q", "method", "service", "host", "namespace", "label", "tier", "auth", "protocol", "spec")
+        filters = (
+            "q",
+            "method",
+            "service",
+            "host",
+            "namespace",
+            "label",
+            "tier",
+            "auth",
+            "protocol",
+            "spec",
+            "operation",
+        )
         return {
             "question": question,
             "page": page,
@@ -169,6 +181,7 @@ class _Page:
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
+            "operations": self.endpoints.list_operations(detail.endpoint, span),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }
         return render(self.templates, "endpoint.html", values)

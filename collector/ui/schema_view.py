@@ -33,17 +33,13 @@ class SchemaSource:
         self._schemas = schemas
 
     def build_values(self, endpoint: Endpoint) -> dict[str, Any]:
-        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `operations`."""
-        schema = self._schemas.read(endpoint.id)
-        samples = schema.operation_samples
+        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows)."""
+        schema = self._schemas.read_endpoint(endpoint)
         return {
-            "path_parameters": read_parameters(self._reader, endpoint.id, endpoint.template),
+            "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template),
             "schema_parts": [
                 *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
                 *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),
-            ],
-            "operations": [
-                (one, round(endpoint.calls * min(1.0, one.sampled_calls / samples))) for one in schema.operations
             ],
         }
 

@@ -36,6 +36,10 @@ PROTOCOLS: dict[str, tuple[str, str]] = {
     "connect": ("Connect", "A method of a Connect RPC"),
     "websocket": ("WebSocket", "Connections with messages both ways; how long they are open is no latency"),
     "server-sent events": ("SSE", "Answers that last as long as somebody listens; how long is no latency"),
+    "graphql": ("GraphQL", "An operation of GraphQL; its calls are estimated from samples"),
+    "json-rpc": ("JSON-RPC", "A method of JSON-RPC; its calls are estimated from samples"),
+    "mcp": ("MCP", "A tool, prompt or method of the Model Context Protocol; its calls are estimated from samples"),
+    "soap": ("SOAP", "An action of SOAP; its calls are estimated from samples"),
 }
 
 

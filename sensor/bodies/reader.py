@@ -5,6 +5,7 @@ word; nothing raises.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Final, Protocol
 
 import msgspec
@@ -17,7 +18,7 @@ from sensor.bodies.heads import read_head
 from sensor.bodies.protobuf import read_protobuf
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Binary
-from sensor.calls import BodyFacts, BodyFlag, Exchange, RawBodies
+from sensor.calls import AuthenticationKind, BodyFacts, BodyFlag, Exchange, RawBodies
 from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.document import find_sensitive
 from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
@@ -55,6 +56,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     payloads: tuple[Payload, Payload] | None = None
     head_bytes: int = 0
     consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
+    authentication: int = AuthenticationKind.UNKNOWN
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"
@@ -76,12 +78,7 @@ class DocumentSink(Protocol):
     """Who learns what bodies look like (sensor/schemas)."""
 
     def learn_bodies(
-        self,
-        route_id: int,
-        status_code: int,
-        consumer: int,
-        asked: BodyDocument | None,
-        told: BodyDocument | None,
+        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
     ) -> None: ...
 
 
@@ -117,9 +114,6 @@ class BodyReader:
         asked, told = self._classify(question, _read_type(question)), self._classify(answer, media_type)
         codes: set[int] = set()
         flags, records = BodyFlag.NONE, 0
-        if self._sink is not None:
-            seen = (one.seen if one is not None else None for one in (asked, told))
-            self._sink.learn_bodies(call.route_id, call.status_code, call.consumer, *seen)
         if asked is not None and asked.document is not None:
             flags |= BodyFlag.REQUEST_READ
             codes |= make_codes(DataPlace.REQUEST_BODY, asked.data)
@@ -128,6 +122,9 @@ class BodyReader:
             codes |= make_codes(DataPlace.RESPONSE_BODY, told.data)
             records, known = self._count(call, told.document, is_complete=told.is_complete)
             flags |= known
+        if self._sink is not None:
+            seen_asked, seen_told = (one.seen if one is not None else None for one in (asked, told))
+            self._sink.learn_bodies(call, seen_asked, seen_told, codes)
         if not flags & (BodyFlag.MEASURED | BodyFlag.ESTIMATED):
             estimated = self.estimate(call.route_id, call.status_code, call.response_bytes)
             if estimated is not None:

@@ -8,19 +8,20 @@ another generation, whose counts the collector adds to those of the earlier one.
 
 import enum
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from sensor.bodies.reader import BodyDocument
+from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Text
 from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead
 from sensor.schema_names import is_schema_name
-from sensor.schemas.operations import Operation, find_in_document, find_in_head, has_failed
+from sensor.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
+from sensor.schemas.tally import OperationCount, Sample, Tally
 from sensor.schemas.tree import Field, Tree
 from sensor.vocabulary import Vocabulary
 
@@ -28,6 +29,7 @@ from sensor.vocabulary import Vocabulary
 MAX_SCHEMAS: Final = 4_096
 MAX_NODES: Final = 20_000  # Fields of all of them.
 MAX_OPERATIONS: Final = 256  # Of one route.
+MAX_DESCRIBED_OPERATIONS: Final = 64  # Of one route: those whose parameters and results are described by themselves.
 MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is not described.
 # Told again so often although nothing changed, for the collector may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
@@ -57,16 +59,6 @@ class SchemaPart(enum.IntEnum):
     OPERATIONS = 6
 
 
-class OperationCount(msgspec.Struct, frozen=True, kw_only=True):
-    """An operation as it may be told, among the samples."""
-
-    protocol: str
-    kind: str
-    name: str
-    calls: int
-    errors: int
-
-
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one part of a route."""
 
@@ -80,9 +72,10 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int  # Values that no bound let in.
     fields: tuple[Field, ...] = ()
     operations: tuple[OperationCount, ...] = ()
+    operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
 
 
-_Key = tuple[int, SchemaPart, int, str]
+_Key = tuple[int, SchemaPart, int, str, str]
 
 
 class _Entry:
@@ -95,7 +88,7 @@ class _Entry:
         self.version = 0
         self.is_changed = True
         self.told_ns = 0
-        self.operations: dict[Operation, list[int]] = {}  # Calls, errors.
+        self.operations: dict[Operation, Tally] = {}
 
 
 class SchemaBook:
@@ -114,10 +107,32 @@ class SchemaBook:
 
     # Learning
 
-    def learn_head(self, route_id: int, status_code: int, head: RequestHead, consumer: int, time_ns: int) -> None:
+    def learn_head(
+        self,
+        route_id: int,
+        status_code: int,
+        head: RequestHead,
+        consumer: int,
+        time_unix_ns: int,
+        authentication: int = 0,
+    ) -> None:
         """The parameters of a request that was served. Never raises. Cost: some 30 us, of few calls."""
-        if not _is_served(status_code) or not self._sampler.is_due(route_id, 200, "", 0, time_ns):
+        is_served = _is_served(status_code)
+        # What was refused teaches no parameters, but an operation that is known was called.
+        if not is_served and (route_id, SchemaPart.OPERATIONS, 0, "", "") not in self._entries:
             return
+        if not self._sampler.is_due(route_id, 200 if is_served else 400, "", 0, time_unix_ns):
+            return
+        if is_served:
+            self._learn_parameters(route_id, head, consumer)
+        asked = find_in_head(head.query, head.get(b"soapaction"))
+        if asked:
+            sample = Sample(
+                status_code=status_code, consumer=consumer, authentication=authentication, time_unix_ns=time_unix_ns
+            )
+            self._count_operations(route_id, asked, sample)
+
+    def _learn_parameters(self, route_id: int, head: RequestHead, consumer: int) -> None:
         query = _read_pairs(head.query)
         headers: dict[str, object] = {}
         cookies: dict[str, object] = {}
@@ -127,31 +142,61 @@ class SchemaBook:
                 cookies.update(_read_cookie(header.value))
             elif header.name not in _COMMON_HEADERS and not header.name.startswith(_COMMON_PREFIXES):
                 headers[header.name.decode("latin-1")] = Text(header.value.decode("latin-1"))
-        self._learn((route_id, SchemaPart.QUERY, 0, ""), query, consumer, is_empty=not query)
+        self._learn((route_id, SchemaPart.QUERY, 0, "", ""), query, consumer, is_empty=not query)
         if not head.is_last_header_cut:
-            self._learn((route_id, SchemaPart.HEADER, 0, ""), headers, consumer, is_empty=not headers)
-            self._learn((route_id, SchemaPart.COOKIE, 0, ""), cookies, consumer, is_empty=not cookies)
-        asked = find_in_head(head.query, head.get(b"soapaction"))
-        if asked:
-            self._count_operations(route_id, asked, has_error=False)
+            self._learn((route_id, SchemaPart.HEADER, 0, "", ""), headers, consumer, is_empty=not headers)
+            self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, consumer, is_empty=not cookies)
 
     def learn_bodies(
-        self,
-        route_id: int,
-        status_code: int,
-        consumer: int,
-        asked: BodyDocument | None,
-        told: BodyDocument | None,
+        self, call: BodyCall, asked: BodyDocument | None, told: BodyDocument | None, data: Collection[int]
     ) -> None:
-        """What the bodies of a sampled call look like. Never raises. Cost: scripts/bench bodies."""
+        """What the bodies of a sampled call look like. `data`: codes of what they hold. Never raises. Cost:
+        scripts/bench bodies."""
+        status_class = call.status_code // 100
         if told is not None:
-            self._learn_body(route_id, SchemaPart.RESPONSE_BODY, status_code // 100, told, consumer)
-        if asked is None or not _is_served(status_code):
+            self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, told, call.consumer)
+        if asked is None:
             return
-        self._learn_body(route_id, SchemaPart.REQUEST_BODY, 0, asked, consumer)
+        is_served = _is_served(call.status_code)
+        if is_served:
+            self._learn_body(call.route_id, SchemaPart.REQUEST_BODY, 0, asked, call.consumer)
         operations = find_in_document(asked.tree, asked.content_type)
-        if operations:
-            self._count_operations(route_id, operations, has_error=told is not None and has_failed(told.tree))
+        if not operations:
+            return
+        sample = Sample(
+            status_code=call.status_code,
+            consumer=call.consumer,
+            authentication=call.authentication,
+            time_unix_ns=call.time_ns,
+            has_error=told is not None and has_failed(told.tree),
+            is_request_read=True,
+            is_response_read=told is not None,
+            data=data if len(operations) == 1 else (),  # Of several nobody knows which of them it was.
+        )
+        self._count_operations(call.route_id, operations, sample)
+        if is_served and len(operations) == 1:
+            self._describe_operation(call, operations[0], asked, told)
+
+    def _describe_operation(
+        self, call: BodyCall, operation: Operation, asked: BodyDocument, told: BodyDocument | None
+    ) -> None:
+        """Its parameters and its result, past what all calls of its protocol have around them."""
+        name = self._judge_operation(operation.name)
+        known = self._entries.get((call.route_id, SchemaPart.OPERATIONS, 0, "", ""))
+        if name == OTHER_OPERATION or known is None:
+            return
+        place = next((n for n, one in enumerate(known.operations) if _same(one, operation, name)), MAX_OPERATIONS)
+        if place >= MAX_DESCRIBED_OPERATIONS:
+            return
+        label = f"{operation.protocol} {operation.kind} {name}"
+        for part, status_class, document in (
+            (SchemaPart.REQUEST_BODY, 0, asked),
+            (SchemaPart.RESPONSE_BODY, call.status_code // 100, told),
+        ):
+            value = None if document is None else find_told(document.tree, operation.protocol, operation.kind)
+            if document is not None and value is not None:
+                key = call.route_id, part, status_class, document.media_type, label
+                self._learn(key, value, call.consumer, is_cut=not document.is_complete)
 
     def _learn_body(
         self, route_id: int, part: SchemaPart, status_class: int, document: BodyDocument, consumer: int
@@ -162,7 +207,7 @@ class SchemaBook:
                 self._counts["types_left_out"] += 1
                 return
             types.add(document.media_type)
-        key = route_id, part, status_class, document.media_type
+        key = route_id, part, status_class, document.media_type, ""
         self._learn(key, document.tree, consumer, is_cut=not document.is_complete)
 
     def _learn(self, key: _Key, value: object, consumer: int, *, is_cut: bool = False, is_empty: bool = False) -> None:
@@ -181,17 +226,22 @@ class SchemaBook:
             self._counts["refused"] += 1
         self._nodes += entry.tree.nodes - nodes
 
-    def _count_operations(self, route_id: int, asked: Sequence[Operation], *, has_error: bool) -> None:
-        entry = self._find((route_id, SchemaPart.OPERATIONS, 0, ""))
+    def _count_operations(self, route_id: int, asked: Sequence[Operation], sample: Sample) -> None:
+        """Of a request that was not served only operations that are known: scanners guess names too."""
+        key = route_id, SchemaPart.OPERATIONS, 0, "", ""
+        named = [msgspec.structs.replace(one, name=self._judge_operation(one.name)) for one in asked]
+        if not _is_served(sample.status_code):
+            known = self._entries.get(key)
+            named = [one for one in named if known is not None and one in known.operations]
+        if not named:
+            return
+        entry = self._find(key)
         entry.samples += 1
         entry.is_changed = True
-        for operation in asked:
-            named = msgspec.structs.replace(operation, name=self._judge_operation(operation.name))
-            if named not in entry.operations and len(entry.operations) >= MAX_OPERATIONS:
-                named = msgspec.structs.replace(named, name=OTHER_OPERATION)
-            counts = entry.operations.setdefault(named, [0, 0])
-            counts[0] += 1
-            counts[1] += has_error
+        for one in named:
+            if one not in entry.operations and len(entry.operations) >= MAX_OPERATIONS:
+                one = msgspec.structs.replace(one, name=OTHER_OPERATION)
+            entry.operations.setdefault(one, Tally()).add(sample)
 
     def _judge_operation(self, name: str) -> str:
         """Names of a schema leave as those of an RPC's methods do; others are one operation."""
@@ -216,7 +266,8 @@ class SchemaBook:
 
     def _evict(self, key: _Key) -> None:
         gone = self._entries.pop(key)
-        self._media_types.pop(key[:3], None)
+        if not key[4]:
+            self._media_types.pop(key[:3], None)
         self._nodes -= gone.tree.nodes
         self._counts["forgotten"] += 1
         self._counts["lost"] += gone.is_changed
@@ -247,11 +298,8 @@ class SchemaBook:
 
     def _write(self, key: _Key, entry: _Entry) -> Schema:
         self._version += 1
-        route_id, part, status_class, media_type = key
-        operations = (
-            OperationCount(protocol=one.protocol, kind=one.kind, name=one.name, calls=calls, errors=errors)
-            for one, (calls, errors) in entry.operations.items()
-        )
+        route_id, part, status_class, media_type, operation = key
+        operations = (tally.write(one.protocol, one.kind, one.name) for one, tally in entry.operations.items())
         return Schema(
             route_id=route_id,
             part=part,
@@ -263,6 +311,7 @@ class SchemaBook:
             left_out=entry.tree.left_out,
             fields=entry.tree.list_fields() if part is not SchemaPart.OPERATIONS else (),
             operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
+            operation=operation,
         )
 
     def figures(self) -> tuple[Figure, ...]:
@@ -278,6 +327,10 @@ class SchemaBook:
             Figure(name="schemas_fields", documentation="Fields described now", value=self._nodes, is_total=False),
             *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
         )
+
+
+def _same(known: Operation, operation: Operation, name: str) -> bool:
+    return (known.protocol, known.kind, known.name) == (operation.protocol, operation.kind, name)
 
 
 def _is_served(status_code: int) -> bool:

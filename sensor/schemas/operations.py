@@ -74,6 +74,25 @@ def has_failed(document: object) -> bool:
     return isinstance(document, dict) and bool(document.get("errors") or document.get("error"))
 
 
+def find_told(document: object, protocol: str, kind: str) -> object | None:
+    """What is an operation's own in its request or response: GraphQL's variables or data, a call's params or result,
+    an MCP tool's or prompt's arguments; None where there is none, or it is known by its head only."""
+    if not isinstance(document, dict):
+        return None
+    if protocol == "graphql":
+        return _first_object(document, ("variables", "data"))
+    told = _first_object(document, ("params", "result"))
+    if kind in ("tool", "prompt") and isinstance(told, dict) and isinstance(told.get("arguments"), dict):
+        arguments: object = told["arguments"]
+        return arguments
+    return told
+
+
+def _first_object(document: dict[object, object], names: tuple[str, ...]) -> object | None:
+    found = (document.get(name) for name in names)
+    return next((one for one in found if isinstance(one, dict | list)), None)
+
+
 def _find_one(document: object) -> list[Operation]:
     if not isinstance(document, dict):
         return []

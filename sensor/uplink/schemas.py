@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from apidae.v1 import stream_pb2
 
 from sensor.schemas.book import Schema
+from sensor.schemas.tally import OperationCount
 from sensor.schemas.tree import Field
 
 
@@ -25,13 +26,33 @@ def _write_schema(schema: Schema) -> stream_pb2.Schema:
         version=schema.version,
         samples=schema.samples,
         fields=[_write_field(field) for field in schema.fields],
-        operations=[
-            stream_pb2.Operation(
-                protocol=one.protocol, kind=one.kind, name=one.name, calls=one.calls, errors=one.errors
-            )
-            for one in schema.operations
-        ],
+        operations=[_write_operation(one) for one in schema.operations],
         left_out=schema.left_out,
+        operation=schema.operation,
+    )
+
+
+def _write_operation(one: OperationCount) -> stream_pb2.Operation:
+    return stream_pb2.Operation(
+        protocol=one.protocol,
+        kind=one.kind,
+        name=one.name,
+        calls=one.calls,
+        errors=one.errors,
+        facts=stream_pb2.OperationFacts(
+            served=one.served,
+            refused=one.refused,
+            failed=one.failed,
+            authentication=[
+                stream_pb2.CountedNumber(number=number, count=count) for number, count in one.authentication
+            ],
+            data=[stream_pb2.CountedNumber(number=number, count=count) for number, count in one.data],
+            requests_read=one.requests_read,
+            responses_read=one.responses_read,
+            consumers=one.consumers,
+            first_seen_unix_seconds=one.first_seen,
+            last_seen_unix_seconds=one.last_seen,
+        ),
     )
 
 

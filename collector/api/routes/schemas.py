@@ -1,6 +1,6 @@
 """/endpoints/{id}/schema, /services and their documents: what APIs look like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -18,8 +18,10 @@ from collector.api.schema_models import (
     ServiceModel,
     ServicePageModel,
 )
+from collector.inventory.endpoint import Endpoint
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.reader import Reader
+from collector.inventory.span import span_since
 from collector.schemas.evidence import PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
@@ -41,8 +43,9 @@ def build_schema_routes(
     def get_schema(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointSchemaModel:
         """Parameters with types and shares, schemas of bodies, and operations, by samples of its calls."""
         endpoint = find_endpoint(endpoints, endpoint_id, parameters, clock()).endpoint
-        path = read_parameters(reader, endpoint.id, endpoint.template)
-        return view_schema(endpoint.id, endpoint.calls, schemas.read(endpoint.id), path)
+        path = read_parameters(reader, endpoint.path_id, endpoint.template)
+        operations = endpoints.list_operations(endpoint, span_since(parameters.since, clock()))
+        return view_schema(endpoint, schemas.read_endpoint(endpoint), path, operations)
 
     @router.get("/services", summary="List services")
     def get_services(parameters: Annotated[Parameters, Query()]) -> ServicePageModel:
@@ -65,18 +68,18 @@ def build_schema_routes(
             raise Problem(
                 404, f"No endpoint of a service {show(service)} was served in 90 days; look it up in /api/v1/services."
             )
-        return build_openapi(service, described, schemas.read_many(one.id for one in described))
+        ids = [one.id for one in described]
+        return build_openapi(service, described, schemas.read_many(ids), schemas.read_operations(ids))
 
     return router
 
 
 def view_schema(
-    endpoint_id: str, calls: int, schema: EndpointSchema, path: tuple[PathParameter, ...]
+    endpoint: Endpoint, schema: EndpointSchema, path: tuple[PathParameter, ...], operations: Iterable[Endpoint]
 ) -> EndpointSchemaModel:
-    """`calls`: the endpoint's in the span, of which operations have their share."""
-    samples = schema.operation_samples
+    """`operations`: those that share its path, as endpoints."""
     return EndpointSchemaModel(
-        endpoint_id=endpoint_id,
+        endpoint_id=endpoint.id,
         parameters=(
             *(
                 ParameterModel(name=one.name, place="path", schema_=one.schema, share=1.0, is_required=True)
@@ -87,18 +90,21 @@ def view_schema(
         path=tuple(PathEvidenceModel.model_validate(one) for one in path),
         requests=tuple(_view_body(one) for one in schema.parts if one.part is Part.REQUEST_BODY),
         responses=tuple(_view_body(one) for one in schema.parts if one.part is Part.RESPONSE_BODY),
-        operations=tuple(
-            OperationModel(
-                protocol=one.protocol,
-                kind=one.kind,
-                name=one.name,
-                sampled_calls=one.sampled_calls,
-                sampled_errors=one.sampled_errors,
-                estimated_calls=round(calls * min(1.0, one.sampled_calls / samples)) if samples else 0,
-            )
-            for one in schema.operations
-        ),
-        operation_samples=samples,
+        operations=tuple(_view_operation(one) for one in operations),
+        operation_samples=schema.operation_samples,
+    )
+
+
+def _view_operation(one: Endpoint) -> OperationModel:
+    assert one.operation is not None
+    return OperationModel(
+        endpoint_id=one.id,
+        protocol=one.operation.protocol,
+        kind=one.operation.kind,
+        name=one.operation.name,
+        sampled_calls=one.operation.sampled_calls,
+        sampled_errors=one.operation.sampled_errors,
+        estimated_calls=one.calls,
     )
 
 

@@ -10,6 +10,13 @@ from collector.risk.rules.descriptions import DESCRIPTION_RULES
 from collector.risk.rules.limits import LIMIT_RULES
 from collector.risk.rules.transport import TRANSPORT_RULES
 
+# What the samples of an operation tell of it alone; all else is its path's, and judged with its parent.
+OPERATION_RULES: Final = frozenset(
+    (
+        *("personal_data_without_authentication", "personal_data_partly_authenticated", "secrets_in_response"),
+        *("failure_details", "excessive_data", "whole_card_numbers"),
+    )
+)
 RULES: Final[tuple[Rule, ...]] = (
     *ACCESS_RULES,
     *CREDENTIAL_RULES,

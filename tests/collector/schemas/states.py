@@ -1,11 +1,11 @@
 """States of schemas as a sensor's book writes them, for tests of the collector."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from apidae.v1 import stream_pb2
 
 from collector.ingest.schemas import SchemaRecord, convert_schemas
-from sensor.bodies.reader import BodyDocument
+from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import SampleRule
 from sensor.protocols.http1 import RequestHead, parse_request_head
 from sensor.schemas.book import SchemaBook
@@ -23,16 +23,19 @@ class Node:
 
     def call(
         self, route_id: int, target: str, *lines: str, asked: object = None, told: object = None, status: int = 200,
-        consumer: int = 1, media_type: str = "application/json",
+        consumer: int = 1, media_type: str = "application/json", authentication: int = 0, data: Collection[int] = (),
     ) -> None:  # fmt: skip
         """One sampled call, with the documents of its bodies."""
         text = "\r\n".join([f"POST {target} HTTP/1.1", *lines, "", ""])
         head = parse_request_head(text.encode(), False)
         assert isinstance(head, RequestHead)
-        self.book.learn_head(route_id, status, head, consumer, 1)
+        time_ns = int(NOW - 60) * 10**9
+        self.book.learn_head(route_id, status, head, consumer, time_ns, authentication)
         named = media_type.encode()
         documents = [None if tree is None else BodyDocument(media_type, named, tree, True) for tree in (asked, told)]
-        self.book.learn_bodies(route_id, status, consumer, *documents)
+        sizes = 0, 0
+        call = BodyCall(route_id, status, b"", b"", *sizes, time_ns, None, None, 0, consumer, authentication)
+        self.book.learn_bodies(call, *documents, data)
 
     def tell(self) -> list[SchemaRecord]:
         """What changed, over the wire."""

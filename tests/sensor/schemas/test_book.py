@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor.bodies.reader import BodyDocument
+from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import SampleRule
 from sensor.bodies.text import Text
 from sensor.protocols.http1 import RequestHead, parse_request_head
 from sensor.schemas.book import Schema, SchemaBook, SchemaPart
 from sensor.schemas.names import Telling, judge_name
-from sensor.schemas.operations import find_in_document, find_in_head
+from sensor.schemas.operations import find_in_document, find_in_head, find_told
 from sensor.schemas.scalars import name_type
 from sensor.schemas.tree import MAX_FIELDS, Tree
 from sensor.vocabulary import load_vocabulary
@@ -30,9 +30,13 @@ def _document(tree: object, media_type: str = "application/json", *, is_complete
     return BodyDocument(media_type, media_type.encode(), tree, is_complete)
 
 
+def _call(status: int = 200, consumer: int = 1, *, seconds: int = 1, authentication: int = 0) -> BodyCall:
+    return BodyCall(7, status, b"", b"", 0, 0, seconds * 10**9, None, None, 0, consumer, authentication)
+
+
 def _learn(book: SchemaBook, told: object, *, consumers: Iterable[int] = (1,), status: int = 200) -> None:
     for consumer in consumers:
-        book.learn_bodies(7, status, consumer, None, _document(told))
+        book.learn_bodies(_call(status, consumer), None, _document(told), ())
 
 
 def _take(book: SchemaBook) -> list[Schema]:
@@ -155,13 +159,48 @@ def test_operations() -> None:
 def test_operations_are_counted_with_errors_and_names_that_are_values_hidden() -> None:
     book = _book()
     answer = _document({"errors": [{"message": "no"}]})
-    book.learn_bodies(7, 200, 1, _document({"query": "mutation PayOrder { pay }"}), answer)
-    book.learn_bodies(7, 200, 1, _document({"query": "query x9f3k2q7z1 { a }"}), None)
+    book.learn_bodies(_call(), _document({"query": "mutation PayOrder { pay }"}), answer, ())
+    book.learn_bodies(_call(), _document({"query": "query x9f3k2q7z1 { a }"}), None, ())
     (counted,) = [schema.operations for schema in _take(book) if schema.part is SchemaPart.OPERATIONS]
     assert [(one.kind, one.name, one.calls, one.errors) for one in counted] == [
         ("mutation", "PayOrder", 1, 1),
         ("query", "{word}", 1, 0),
     ]
+
+
+def test_an_operation_has_facts_and_a_schema_of_its_own() -> None:
+    book = _book()
+    pay = {"query": "mutation PayOrder { pay }", "variables": {"order_id": 7}}
+    for consumer in (1, 2, 2):
+        call = _call(200, consumer, seconds=50 + consumer, authentication=1 << 3)
+        book.learn_bodies(call, _document(pay), _document({"data": {"state": "paid"}}), (65, 129))
+    book.learn_bodies(_call(200), _document({"query": "{ orders { id } }", "variables": {}}), None, ())
+    # Refused: of an operation that is known a call, of others nothing.
+    book.learn_bodies(_call(403, 3, seconds=60), _document(pay), None, ())
+    book.learn_bodies(_call(403, 3), _document({"query": "mutation DropTable { a }"}), None, ())
+    told = _take(book)
+    (counted,) = [schema for schema in told if schema.part is SchemaPart.OPERATIONS]
+    paid, listed = counted.operations
+    assert (paid.name, paid.calls, paid.errors, paid.served, paid.refused, paid.failed) == ("PayOrder", 4, 1, 3, 1, 0)
+    assert (paid.authentication, paid.data) == (((8, 3),), ((65, 3), (129, 3)))
+    assert (paid.requests_read, paid.responses_read, paid.consumers) == (4, 3, 3)
+    assert (paid.first_seen, paid.last_seen) == (51, 60)
+    assert (listed.name, listed.calls, counted.samples) == ("orders", 1, 5)
+    own = {(schema.part, schema.operation): _fields(schema) for schema in told if schema.operation}
+    assert own[SchemaPart.REQUEST_BODY, "graphql mutation PayOrder"]["/order_id"] == (3, 0, {"integer/int32": 3})
+    assert "/state" in own[SchemaPart.RESPONSE_BODY, "graphql mutation PayOrder"]
+    # The whole part is told as before.
+    (whole,) = [one for one in told if one.part is SchemaPart.REQUEST_BODY and not one.operation]
+    assert {"/query", "/variables", "/variables/order_id"} <= _fields(whole).keys()
+
+
+def test_what_is_an_operations_own() -> None:
+    tool = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "a", "arguments": {"limit": 3}}}
+    assert find_told(tool, "mcp", "tool") == {"limit": 3}
+    assert find_told({"jsonrpc": "2.0", "method": "a", "params": [1]}, "json_rpc", "method") == [1]
+    assert find_told({"jsonrpc": "2.0", "id": 1, "result": {"a": 1}}, "json_rpc", "method") == {"a": 1}
+    assert find_told({"errors": [], "data": None}, "graphql", "query") is None
+    assert find_told([tool], "mcp", "tool") is None
 
 
 def test_only_what_changed_is_told_again_and_all_on_a_new_stream() -> None:

@@ -477,22 +477,56 @@ class SchemaField(_message.Message):
     is_open: bool
     def __init__(self, path: _Optional[str] = ..., present: _Optional[int] = ..., objects: _Optional[int] = ..., types: _Optional[_Iterable[_Union[CountedText, _Mapping]]] = ..., values: _Optional[_Iterable[str]] = ..., is_open: _Optional[bool] = ...) -> None: ...
 
+class CountedNumber(_message.Message):
+    __slots__ = ("number", "count")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    count: int
+    def __init__(self, number: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+
+class OperationFacts(_message.Message):
+    __slots__ = ("served", "refused", "failed", "authentication", "data", "requests_read", "responses_read", "consumers", "first_seen_unix_seconds", "last_seen_unix_seconds")
+    SERVED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    AUTHENTICATION_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_READ_FIELD_NUMBER: _ClassVar[int]
+    RESPONSES_READ_FIELD_NUMBER: _ClassVar[int]
+    CONSUMERS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    served: int
+    refused: int
+    failed: int
+    authentication: _containers.RepeatedCompositeFieldContainer[CountedNumber]
+    data: _containers.RepeatedCompositeFieldContainer[CountedNumber]
+    requests_read: int
+    responses_read: int
+    consumers: int
+    first_seen_unix_seconds: int
+    last_seen_unix_seconds: int
+    def __init__(self, served: _Optional[int] = ..., refused: _Optional[int] = ..., failed: _Optional[int] = ..., authentication: _Optional[_Iterable[_Union[CountedNumber, _Mapping]]] = ..., data: _Optional[_Iterable[_Union[CountedNumber, _Mapping]]] = ..., requests_read: _Optional[int] = ..., responses_read: _Optional[int] = ..., consumers: _Optional[int] = ..., first_seen_unix_seconds: _Optional[int] = ..., last_seen_unix_seconds: _Optional[int] = ...) -> None: ...
+
 class Operation(_message.Message):
-    __slots__ = ("protocol", "kind", "name", "calls", "errors")
+    __slots__ = ("protocol", "kind", "name", "calls", "errors", "facts")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     protocol: str
     kind: str
     name: str
     calls: int
     errors: int
-    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ...) -> None: ...
+    facts: OperationFacts
+    def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., facts: _Optional[_Union[OperationFacts, _Mapping]] = ...) -> None: ...
 
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -503,6 +537,7 @@ class Schema(_message.Message):
     FIELDS_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    OPERATION_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -513,7 +548,8 @@ class Schema(_message.Message):
     fields: _containers.RepeatedCompositeFieldContainer[SchemaField]
     operations: _containers.RepeatedCompositeFieldContainer[Operation]
     left_out: int
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ...) -> None: ...
+    operation: str
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)
