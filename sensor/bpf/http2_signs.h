@@ -141,7 +141,9 @@ static __always_inline u32 match_preface(struct __sk_buff *skb, u32 offset, u32 
     return 0;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < PREFACE_BYTES; i++) {
-    if (i >= n)
+    u32 end = n; /* Hidden, or one comparison for equality stands for both bounds, which verifiers before 6.8 learn nothing from. */
+    asm volatile("" : "+r"(end));
+    if (i >= end)
       break;
     if (got[i] != preface_byte(before + i))
       return 0;
