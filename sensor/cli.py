@@ -31,6 +31,7 @@ from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import Check, explain_failure, format_json, is_capture_possible, print_checks, run_preflight
 from sensor.prepared import Prepared, make_pins, prepare_capture
+from sensor.ready import ReadyFile, ReadyFileError
 from sensor.replay.command import replay
 from sensor.run import StartError
 from sensor.spool import SpoolError
@@ -44,6 +45,7 @@ _START_ERRORS = (
     ControlError,
     LoadError,
     LockError,
+    ReadyFileError,
     SpoolError,
     StartError,
     StateError,
@@ -115,23 +117,32 @@ def run_sensor(
         settings = load_settings(flags, config_path=config)
         _configure_logging(settings)
         _check_node(settings)
+        ready = ReadyFile(settings.ready_file)
+        ready.clear()
         lock = NodeLock(settings.run_dir, version=VERSION, now=_tell_time)
-        prepared = take_node(
-            lock,
-            wait_seconds=settings.takeover_wait_seconds,
-            prepare=lambda: prepare_capture(settings, find_mount(settings)),
-            tell_ready=lambda: _tell_waiting(settings),
-            poll=Prepared.poll,
-            begin=Prepared.begin,
-        )
         try:
-            asyncio.run(_live(settings, prepared))
+            _wait_and_live(settings, lock, ready)
         finally:
-            lock.release()
+            ready.clear()
     except _START_ERRORS as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+
+
+def _wait_and_live(settings: SensorSettings, lock: NodeLock, ready: ReadyFile) -> None:
+    prepared = take_node(
+        lock,
+        wait_seconds=settings.takeover_wait_seconds,
+        prepare=lambda: prepare_capture(settings, find_mount(settings)),
+        tell_ready=lambda: _tell_waiting(settings, ready),
+        poll=Prepared.poll,
+        begin=Prepared.begin,
+    )
+    try:
+        asyncio.run(_live(settings, prepared, ready))
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,12 +197,15 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
 
 
-async def _live(settings: SensorSettings, prepared: Prepared | None) -> None:
+async def _live(settings: SensorSettings, prepared: Prepared | None, ready: ReadyFile) -> None:
     limit_arenas()
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
-    sensor, uplink = compose_sensor(
-        settings, on_capturing=lambda: print(json.dumps(announce), flush=True), prepared=prepared
-    )
+
+    def tell_capturing() -> None:
+        ready.set()
+        print(json.dumps(announce), flush=True)
+
+    sensor, uplink = compose_sensor(settings, on_capturing=tell_capturing, prepared=prepared)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)
@@ -220,8 +234,9 @@ async def _live(settings: SensorSettings, prepared: Prepared | None) -> None:
 
 
 @contextmanager
-def _tell_waiting(settings: SensorSettings) -> Iterator[None]:
+def _tell_waiting(settings: SensorSettings, ready: ReadyFile) -> Iterator[None]:
     """Answers whoever watches the sensor, while it waits for the one before it."""
+    ready.set()
     if not settings.metrics_listen:
         yield
         return

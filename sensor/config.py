@@ -123,6 +123,8 @@ class SensorSettings(BaseSettings):
     # 0: it ends at once. Needs a bpf file system that can be written.
     handover_seconds: float = Field(default=0.0, ge=0, le=600)
     pin_dir: Path = Path("/sys/fs/bpf/apidae")
+    # Made while this sensor captures, or can take the place of the one before it, for who cannot ask its metrics port.
+    ready_file: Path | None = None
     spool_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024**3)
 
     # What it sees, and how.

@@ -74,6 +74,7 @@ ROOMS = {
             "intake",
             "run",
             "prepared",
+            "ready",
             "attach",
             "compose",
             "exporter",

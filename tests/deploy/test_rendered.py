@@ -143,12 +143,27 @@ def test_roles_are_to_read_only() -> None:
 
 def test_the_next_sensor_is_there_before_the_last_one_goes() -> None:
     need_helm()
-    beside = find(documents("smallest"), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
-    assert beside == {"maxSurge": "10%", "maxUnavailable": 0}
-    assert "takeover_wait_seconds = 600" in find(documents("smallest"), "ConfigMap", "sensor")["data"]["sensor.toml"]
-    # Two Pods cannot have one port of the node.
-    after = find(documents("existing"), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
-    assert after == {"maxUnavailable": 2}
+    for example, nodes in (("smallest", "10%"), ("existing", 2)):
+        beside = find(documents(example), "DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"]
+        assert beside == {"maxSurge": nodes, "maxUnavailable": 0}
+        assert "takeover_wait_seconds = 600" in find(documents(example), "ConfigMap", "sensor")["data"]["sensor.toml"]
+
+
+def test_on_the_nodes_network_two_sensors_have_no_port_that_only_one_can_have() -> None:
+    need_helm()
+    sensor = container(documents("existing"), "sensor")
+    # A port of a Pod on the node's network is the node's: the scheduler keeps two that name it apart.
+    assert "ports" not in sensor
+    # The port answers for the other one still.
+    assert sensor["readinessProbe"]["exec"]["command"] == ["test", "-e", "/tmp/ready"]
+    assert 'ready_file = "/tmp/ready"' in find(documents("existing"), "ConfigMap", "sensor")["data"]["sensor.toml"]
+    assert {sensor[name]["httpGet"]["port"] for name in ("startupProbe", "livenessProbe")} == {9999}
+    (service,) = (
+        one for one in documents("existing") if one["kind"] == "Service" and one["metadata"]["name"].endswith("-sensor")
+    )
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == [9999]
+    beside = container(documents("smallest"), "sensor")
+    assert "httpGet" in beside["readinessProbe"] and [port["name"] for port in beside["ports"]] == ["metrics"]
 
 
 def test_a_pod_that_leaves_its_capture_has_where() -> None:

@@ -110,7 +110,7 @@ def test_programs_start_with_what_the_chart_says(side: str, example: str, tmp_pa
             continue  # Nothing is left there.
         place = str(value.parent) if name.endswith("_file") else str(value)
         assert place in mounts, f"{name} is {value}, and nothing is mounted at {place}"
-        is_written = name.endswith("_dir") or name == "ocsf_file"
+        is_written = name.endswith("_dir") or name in ("ocsf_file", "ready_file")
         assert bool(mounts[place].get("readOnly")) != is_written, name
 
 

@@ -17,6 +17,7 @@ from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until
 
 FOLLOW_SECONDS = 90
+READY_FILE_NAME = "ready"
 READY_TO_FOLLOW = "goes on where the sensor before stops"
 
 
@@ -108,7 +109,8 @@ class Product:
         before = self._running["sensor"]
         logs = self._logs / f"next-{len(list(self._logs.iterdir()))}"
         logs.mkdir()
-        (logs / "sensor.toml").write_text(f"takeover_wait_seconds = {FOLLOW_SECONDS}\n")
+        settings = f'takeover_wait_seconds = {FOLLOW_SECONDS}\nready_file = "{logs / READY_FILE_NAME}"\n'
+        (logs / "sensor.toml").write_text(settings)
         configured = ("--config", str(logs / "sensor.toml"))
         after = start_sensor(address, self._state_directory, logs, *configured, wait=False, apidae=apidae)
         self._running["sensor"] = after

@@ -21,7 +21,7 @@ from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
 from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.application import find_or_skip
-from tests.e2e.conftest import Product
+from tests.e2e.conftest import READY_FILE_NAME, Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.test_http2 import ADDRESS, NGINX, Calls, Channel, Observed, Workloads, read_calls
@@ -202,6 +202,8 @@ def test_the_next_version_captures_before_the_one_before_has_ended(
     inventory = product.open_inventory(address)
     try:
         before, after = product.follow_sensor(address, (sys.executable, "-m", "tests.e2e.another_version"))
+        ready = after.log_path.with_name(READY_FILE_NAME)
+        assert ready.exists()
         before.send_signal(signal.SIGTERM)
         wait_until(lambda: ATTACHED in after.log_path.read_text(), ARRIVAL_SECONDS, "the next sensor is attached")
         sent: Calls = Counter()
@@ -214,7 +216,9 @@ def test_the_next_version_captures_before_the_one_before_has_ended(
         assert collect(inventory, [nginx.port], sent) == sent
         missed = wait_until(lambda: inventory.list_items("/coverage/ports", q=ROW_NAME), ARRIVAL_SECONDS, "the gap")
         assert [row["connections"] for row in missed] == [1]
+        assert ready.exists()
         assert after.stop() == 0, after.log_tail()
+        assert not ready.exists()
         assert "capture goes on" not in after.log_path.read_text()
     finally:
         nginx.stop()

@@ -16,6 +16,7 @@ What the chart sets of each program, under what the user set. Both become a TOML
 {{- end }}
 {{- if include "apidae.usesCertificates" . }}{{ $_ := set $own "enrollment_token_file" "/etc/apidae/enrollment/token" }}{{ end }}
 {{- if .Values.sensor.hostProc }}{{ $_ := set $own "proc_path" "/host/proc" }}{{ end }}
+{{- if .Values.sensor.hostNetwork }}{{ $_ := set $own "ready_file" "/tmp/ready" }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $own "cluster" . }}{{ end }}
 {{- mergeOverwrite $own (deepCopy .Values.sensor.settings) | toJson }}
 {{- end }}
