@@ -335,7 +335,12 @@ class Sensor:
         async def act_in_loop() -> None:
             act()
 
-        asyncio.run_coroutine_threadsafe(act_in_loop(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
+        try:
+            asyncio.run_coroutine_threadsafe(act_in_loop(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise StartError(
+                f"it takes more than {COMMAND_TIMEOUT_SECONDS:.0f} s and goes on; the log tells when it is done"
+            ) from None
 
     def _pause(self) -> None:
         if self._state is SensorState.CAPTURING and self._capture is not None and self._uplink is not None:

@@ -2,6 +2,7 @@
 end."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,33 @@ def test_a_rejected_sensor_ends_with_the_reason(tmp_path: Path) -> None:
 
     for is_known in (False, True):
         asyncio.run(main(is_known))
+
+
+def test_a_pause_that_takes_long_says_so_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sensor.run.COMMAND_TIMEOUT_SECONDS", 0.01)
+    is_told = threading.Event()
+
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            detach = life.capture.detach
+
+            def detach_late() -> None:
+                is_told.wait(30)
+                detach()
+
+            def pause() -> None:
+                with pytest.raises(StartError, match="goes on"):
+                    life.sensor.on_pause()
+                is_told.set()
+
+            monkeypatch.setattr(life.capture, "detach", detach_late)
+            await asyncio.to_thread(pause)
+            async with asyncio.timeout(10):
+                while life.sensor.status() is not CaptureState.PAUSED:
+                    await asyncio.sleep(0.001)
+
+    asyncio.run(main())
 
 
 def test_pause_and_resume(tmp_path: Path) -> None:
