@@ -91,10 +91,10 @@ def _rate_confidence(basis: Basis, is_notice: bool) -> Confidence:
 
 
 def _find_quietest(signal: AlertSignal) -> Sensitivity:
-    """Of volume: by the installation's bar; a scrape is told at every level, a notice at none that is quiet."""
-    if grade_signal(signal) is Severity.HIGH:
-        return Sensitivity.QUIET
-    return louder(signal.quietest, Sensitivity.NORMAL) if signal.is_notice else signal.quietest
+    """Of volume: by the installation's bar; a scrape is told at every level, a notice at none that is quiet: in the
+    first hour whoever is busy looks like one."""
+    quietest = Sensitivity.QUIET if grade_signal(signal) is Severity.HIGH else signal.quietest
+    return louder(quietest, Sensitivity.NORMAL) if signal.is_notice else quietest
 
 
 def _report_volume(signal: AlertSignal) -> Report:

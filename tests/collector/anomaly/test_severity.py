@@ -2,6 +2,7 @@
 
 import itertools
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
 from collector.alerts.wording import grade_signal
 from collector.anomaly.engine import Engine
+from collector.sensitivity import Sensitivity
 from tests.collector.anomaly.stream import START, Demo, Row, make_batch
 
 SCRAPER = f"principal:{99:016x}"
@@ -19,6 +21,13 @@ SCRAPER = f"principal:{99:016x}"
 def test_first_signal_of_the_scraper_is_high(seed: int) -> None:
     signals = [signal for _, signal in Demo(seed=seed).run(Engine()) if signal.consumer == SCRAPER]
     assert grade_signal(signals[0]) is Severity.HIGH
+
+
+def test_high_notice_is_told_from_normal_on_and_an_accusation_at_every_level() -> None:
+    signal = next(signal for _, signal in Demo(seed=1).run(Engine()) if signal.consumer == SCRAPER)
+    assert signal.is_notice and grade_signal(signal) is Severity.HIGH
+    assert report_signal(signal).quietest is Sensitivity.NORMAL
+    assert report_signal(msgspec.structs.replace(signal, is_notice=False)).quietest is Sensitivity.QUIET
 
 
 def test_scraper_is_told_at_every_demo_of_a_day_whatever_the_budget() -> None:
