@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import mix
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
@@ -32,15 +33,15 @@ def identify_consumers(
 ) -> tuple[U64, NDArray[np.int64]]:
     """Key and kind (index into the names above) of the consumer of each of `rows`; key 0 where there is none."""
     kind, value = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint64)
-    open_ = (batch.flags[rows] & FLAG_OTHER) == 0
+    open_ = ((batch.flags[rows] & FLAG_OTHER) == 0).nonzero()[0]
     for column in order:
-        if not open_.any():
+        if not len(open_):
             break
-        own = _read_hashes(batch, rows, column)
-        taken = open_ & (own != 0)
-        kind[taken] = _KINDS[column]
-        value[taken] = own[taken]
-        open_ &= ~taken
+        own = _read_hashes(batch, rows[open_], column)
+        is_taken = own != 0
+        kind[open_[is_taken]] = _KINDS[column]
+        value[open_[is_taken]] = own[is_taken]
+        open_ = open_[~is_taken]
     return np.where(kind == 0, np.uint64(0), mix(kind.astype(np.uint64), value)), kind
 
 
@@ -55,9 +56,9 @@ def _read_hashes(batch: RowBatch, rows: NDArray[np.int64], column: ConsumerColum
             index = batch.client_address[rows]
         case ConsumerColumn.CLIENT_WORKLOAD:
             index = batch.client_workload[rows]
-    if not index.any() and not batch.strings[0]:
-        return np.zeros(len(rows), np.uint64)
-    return np.array([hash_text(text) if text else 0 for text in batch.strings], np.uint64)[index]
+    distinct, _, inverse = find_distinct(index)
+    texts = [batch.strings[place] for place in distinct.tolist()]
+    return np.array([hash_text(text) if text else 0 for text in texts], np.uint64)[inverse]
 
 
 def name_consumer(batch: RowBatch, row: int, kind: int) -> str:

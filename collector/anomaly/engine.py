@@ -280,7 +280,8 @@ class _Rows:
 
     def __init__(self, *, start: Slots, length: Slots, calls: F64, novel: F64) -> None:
         self.calls = calls
-        self._start, self._length, self._novel = start, length, novel
+        self._start, self._length = start, length
+        self._novel: F64 = np.where(calls > 0, novel, 0.0)  # A window is cleared where it has calls.
         self._parts: dict[tuple[int, int], list[tuple[int, Slots]]] = {}
 
     def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots]]:

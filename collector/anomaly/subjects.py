@@ -16,7 +16,7 @@ PAIRS_MAX = 200_000
 U64 = NDArray[np.uint64]
 
 
-class SubjectName(msgspec.Struct, frozen=True, kw_only=True):
+class SubjectName(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a signal says of its subject."""
 
     endpoint_id: str = ""

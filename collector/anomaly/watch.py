@@ -65,7 +65,7 @@ class Watch:
             0
         )  # Of the window closed last, by slot, of dense watches: what tests.accuracy reads.
         self._table = table
-        self._told_window: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._told_window: NDArray[np.int32] = np.zeros(0, np.int32)
         self._told_score: F64 = np.zeros(0)
         self._told_level: NDArray[np.int8] = np.zeros(0, np.int8)  # Rank of the level that told it.
 
@@ -162,7 +162,7 @@ class Watch:
         self.detector.load(parts["detector"])
         self.windows.load(parts["windows"])
         self.bar.load(parts["bar"])
-        self._told_window = parts["told"]["window"].astype(np.int64)
+        self._told_window = parts["told"]["window"].astype(np.int32)
         self._told_score = parts["told"]["score"].astype(np.float64)
         self._told_level = parts["told"]["level"].astype(np.int8)
         self.skipped_windows = int(parts["told"]["skipped"][0])

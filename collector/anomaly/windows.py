@@ -7,12 +7,43 @@ its end: rows come up to about 15 s late. What comes later still is counted as l
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.distinct import list_distinct
 from collector.anomaly.slots import Slots, grow
 
 LATENESS_SECONDS = 20
 DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
 
+_FEW = 16  # Where fewer than one slot in so many has rows, they are remembered.
+
 F64 = NDArray[np.float64]
+
+
+class Touched:
+    """Slots that got rows in one window, while they are few: then nobody looks through all slots for them."""
+
+    def __init__(self) -> None:
+        self.is_empty = True
+        self._parts: list[Slots] | None = []
+        self._count = 0
+
+    def add(self, slots: Slots, capacity: int) -> None:
+        """Take in slots, which may repeat, of `capacity` that there are."""
+        self.is_empty = False
+        self._count += len(slots)
+        if self._count > capacity // _FEW:
+            self._parts = None
+        elif self._parts is not None:
+            self._parts.append(slots)
+
+    def list_slots(self, calls: F64) -> Slots:
+        """Those with calls, distinct and ascending."""
+        if self._parts is None:
+            return calls.nonzero()[0]
+        if not self._parts:
+            return np.zeros(0, np.int64)
+        slots = list_distinct(np.concatenate(self._parts))
+        called: Slots = slots[calls.take(slots) != 0]
+        return called
 
 
 class OpenWindows:
@@ -24,7 +55,7 @@ class OpenWindows:
         self._ring = LATENESS_SECONDS // window_seconds + 2
         self.calls: F64 = np.zeros((self._ring, 0))
         self.novel: F64 = np.zeros((self._ring, 0))
-        self._has_rows = [False] * self._ring
+        self._touched: list[Touched] = [Touched() for _ in range(self._ring)]
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
         self.first = -1  # The installation's first.
@@ -52,7 +83,7 @@ class OpenWindows:
         np.add.at(self.calls[row], slots, calls)
         if is_novel:
             np.add.at(self.novel[row], slots, novel)
-        self._has_rows[row] = True
+        self._touched[row].add(slots, self.calls.shape[1])
         self.newest = max(self.newest, window)
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
@@ -62,11 +93,12 @@ class OpenWindows:
 
     def touched(self, window: int) -> Slots:
         """Slots with calls in an open window, ascending."""
-        return np.flatnonzero(self.calls[window % self._ring])
+        row = window % self._ring
+        return self._touched[row].list_slots(self.calls[row])
 
     def is_empty(self, window: int) -> bool:
         """Whether an open window got no row."""
-        return not self._has_rows[window % self._ring]
+        return self._touched[window % self._ring].is_empty
 
     def due(self, watermark: int) -> list[int]:
         """Windows that may close when the newest row starts at `watermark`, oldest first."""
@@ -85,10 +117,11 @@ class OpenWindows:
     def close(self, window: int) -> None:
         """Clear a window; it is the oldest open one."""
         row = window % self._ring
-        if self._has_rows[row]:
-            for sums in (self.calls[row], self.novel[row]):
-                sums[sums.nonzero()[0]] = 0  # Only what was written to takes memory.
-            self._has_rows[row] = False
+        if not self._touched[row].is_empty:
+            slots = self._touched[row].list_slots(self.calls[row])
+            self.calls[row, slots] = 0
+            self.novel[row, slots] = 0
+            self._touched[row] = Touched()
         self.next_window = window + 1
 
     def forget(self, slots: Slots) -> None:
@@ -104,7 +137,10 @@ class OpenWindows:
         """The inverse of `dump`."""
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])
         self.calls, self.novel = (self._turn(state[name].astype(np.float64)) for name in ("calls", "novel"))
-        self._has_rows = (self.calls.any(axis=1) | self.novel.any(axis=1)).tolist()
+        for row, touched in enumerate(self._touched):
+            slots = ((self.calls[row] != 0) | (self.novel[row] != 0)).nonzero()[0]
+            if len(slots):
+                touched.add(slots, self.calls.shape[1])
 
     def _turn(self, sums: F64) -> F64:
         """Sums of a ring of another length as those of this one."""

@@ -27,6 +27,7 @@ _DAY_SECONDS = 86_400
 _PEAK_DEVIATIONS = 4.0  # Of a count, that the highest window of a day is above its mean.
 _FADE_A_DAY = 0.9  # Of what past days teach.
 _KNOWN_DAYS = 2  # After them what a subject does on its days is known, if it is nothing.
+_ALMOST = 0.999  # Figures are rounded.
 _RAISE = 1.5  # A subject above its ceiling is told again when its sum grew by this.
 _CALM = 0.8  # Of a ceiling: below it a subject is told anew when it crosses again.
 _REFRESH_SECONDS = 60
@@ -89,6 +90,8 @@ class Ceiling:
         self._born: NDArray[np.int32] = np.zeros(0, np.int32)  # Day of its first sum; 0: it has none.
         # Sum over ceiling when a subject was told, while it stays above; 0: it was not.
         self._told: F32 = np.zeros((len(plan), 0), np.float32)
+        # Whether a subject may be so high that it raises what is common; never false where it is.
+        self._is_high: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._day = 0
         self._refreshed_at = 0
 
@@ -100,7 +103,7 @@ class Ceiling:
         self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
         self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
         self._begun = grow(self._begun, capacity)
-        self._told = grow(self._told, capacity)
+        self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
         self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
 
     def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
@@ -125,6 +128,7 @@ class Ceiling:
             ceilings = np.maximum(own, np.where(is_new, self._priors, self._floors))
         taught = np.minimum(sums, _LEARN_MAX * ceilings)
         self._today[:, slots] = np.maximum(self._today.take(slots, axis=1), taught)
+        self._is_high[slots] |= (taught * self._factors > _ALMOST * self._floors).any(axis=0)
         if is_new.any():
             self._begun[:, slots] = np.maximum(self._begun.take(slots, axis=1), np.where(is_new, taught, 0.0))
         ratios = sums / ceilings
@@ -166,17 +170,20 @@ class Ceiling:
         count = self._common.shape[1]
         peers = self._peers = np.bincount(groups, minlength=count)
         rank = np.maximum((RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher: one never speaks for all.
-        peaks = np.maximum(np.maximum(self._today, self._yesterday), np.maximum(self._past, self._begun))
-        is_known = np.zeros(peaks.shape[1], np.bool_)
-        is_known[live] = True
+        some = self._is_high.nonzero()[0]
+        lately = np.maximum(self._today.take(some, axis=1), self._yesterday.take(some, axis=1))
+        once = np.maximum(self._past.take(some, axis=1), self._begun.take(some, axis=1))
+        peaks = np.maximum(lately, once)
         # A level below the prior makes no difference, and few are above.
-        is_high = (peaks * self._factors > self._floors) & is_known
+        is_high = peaks * self._factors > self._floors
+        group_of_some = np.zeros(len(some), np.int64) if group_of is None else group_of[some]
+        self._is_high[some] = is_high.any(axis=0)
         self._common[:] = 0.0
         for row in is_high.any(axis=1).nonzero()[0].tolist():
-            high = is_high[row].nonzero()[0]
-            group = np.zeros(len(high), np.int64) if group_of is None else group_of[high]
-            order = np.lexsort((-peaks[row, high], group))
-            high, own = high[order], group[order]
+            high = (is_high[row] & (group_of_some >= 0)).nonzero()[0]
+            order = np.lexsort((-peaks[row, high], group_of_some[high]))
+            high = high[order]
+            own = group_of_some[high]
             place = np.searchsorted(own, np.arange(count)) + rank
             has = (peers >= PEERS_MIN) & (place < len(high))
             has[has] &= own[place[has]] == has.nonzero()[0]
@@ -190,6 +197,7 @@ class Ceiling:
             return
         seen = self._sums.read(live, time)[hour] / (1 - np.exp(-1.0))  # An hour's rate fills the sum to that share.
         steady = np.minimum(seen, self._priors[hour]) * self._seconds / _HOUR_SECONDS
+        self._is_high[live] = True
         # A day has many windows: the highest of them stands out of their mean.
         self._past[:, live] = np.maximum(self._past.take(live, axis=1), steady + _PEAK_DEVIATIONS * np.sqrt(steady))
 
@@ -199,6 +207,7 @@ class Ceiling:
             return False
         late = np.maximum(self._yesterday[:, slot], self._today[:, slot])
         self._past[:, slot] = np.maximum(self._past[:, slot], late)
+        self._is_high[slot] = True
         self._told[:, slot] = 0
         return True
 
@@ -210,6 +219,7 @@ class Ceiling:
         for part in (self._today, self._yesterday, self._past, self._begun, self._told):
             part[:, slots] = 0
         self._born[slots] = 0
+        self._is_high[slots] = False
 
     def dump(self) -> State:
         """State for a checkpoint."""
@@ -224,6 +234,7 @@ class Ceiling:
         self._today, self._yesterday, self._past, self._begun, self._told = (
             state[name].astype(np.float32) for name in ("today", "yesterday", "past", "begun", "told")
         )
+        self._is_high = np.ones(len(state["born"]), np.bool_)  # The next refresh knows.
         self._common = state["common"].astype(np.float64)
         self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int32)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])

@@ -38,7 +38,7 @@ class BurstDetector:
         self.least_evidence = _ALMOST * ((prior_level + self._offset) * 2**DOUBLINGS - self._offset)
         self._half_life = half_life_seconds / window_seconds
         self._level: F64 = np.zeros(0)
-        self._window: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._window: NDArray[np.int32] = np.zeros(0, np.int32)
         self._learnt: NDArray[np.int32] = np.zeros(0, np.int32)  # Windows.
 
     def grow(self, capacity: int) -> None:
@@ -103,7 +103,7 @@ class BurstDetector:
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._level, self._window = state["level"].astype(np.float64), state["window"].astype(np.int64)
+        self._level, self._window = state["level"].astype(np.float64), state["window"].astype(np.int32)
         self._learnt = state["learnt"].astype(np.int32)
 
     def _ordinary(self, observation: Observation) -> F64:
