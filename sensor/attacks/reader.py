@@ -6,14 +6,13 @@ has no room for is counted and not looked at.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 import msgspec
 
 from sensor.attacks.account import AttackAccount
-from sensor.attacks.classes import pack_payload
-from sensor.attacks.classifier import AttackClassifier
+from sensor.attacks.classes import Attack, pack_payload
 from sensor.attacks.evidence import Answer, AnswerJudge
 from sensor.attacks.values import list_values
 
@@ -55,10 +54,18 @@ class AttackedRequest(msgspec.Struct, frozen=True, gc=False):
         return "AttackedRequest(redacted)"
 
 
+class Classifier(Protocol):
+    """`sensor.attacks.classifier`."""
+
+    def find(self, values: Iterable[str]) -> tuple[Attack, str] | None:
+        """The surest attack in decoded values, and the value."""
+        ...
+
+
 class AttackReader:
     """Mutable state: budgets of this second, headers met lately, sizes of answers. Not thread-safe."""
 
-    def __init__(self, classifier: AttackClassifier, *, bytes_per_second: int, account: AttackAccount) -> None:
+    def __init__(self, classifier: Classifier, *, bytes_per_second: int, account: AttackAccount) -> None:
         """`bytes_per_second` of values, for the node; 0: nothing is looked at."""
         self._classifier = classifier
         self._judge = AnswerJudge()
