@@ -288,14 +288,16 @@ class Aggregator:
         if len(crossing):
             is_leaving[crossing] |= self._habits.find_news(rows.keys[crossing], calls[crossing], second)
         is_leaving |= rows.payloads.lengths > 0  # Few, for heads that look like an attack come up within a budget.
+        if not is_leaving.any():  # As it mostly is.
+            self._keep(window, rows)
+            return
         if is_leaving.all():
             left = rows
         else:
             left = rows.select(is_leaving)
             self._keep(window, rows.select(~is_leaving))
-        if len(left):
-            window.leave(left)
-            self._leaving.append((window, left, RowFlag.EARLY))
+        window.leave(left)
+        self._leaving.append((window, left, RowFlag.EARLY))
 
     def _keep(self, window: Window, rows: Rows) -> None:
         """Add rows to a window; where that takes too much memory, what is in it leaves. The rest of it follows."""

@@ -67,7 +67,10 @@ class Habits:
         )
 
     def _remember(self, keys: Keys, since: _Seconds, peaks: _Counts, second: int) -> None:
-        self._keep((self._last >= second - PAUSE_SECONDS) & ~np.isin(self._keys, keys))
+        if len(keys):
+            # Both ascend: np.isin would sort them once more.
+            is_told_anew = keys[np.minimum(keys.searchsorted(self._keys), len(keys) - 1)] == self._keys
+            self._keep((self._last >= second - PAUSE_SECONDS) & ~is_told_anew)
         self._keys = np.concatenate([self._keys, keys])
         self._since = np.concatenate([self._since, since])
         self._peaks = np.concatenate([self._peaks, peaks])

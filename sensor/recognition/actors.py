@@ -16,10 +16,14 @@ from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Role,
 from sensor.exchange import name_address
 from sensor.facts import ActorFacts, Facts
 from sensor.recognition.mirror import Mirror, Profile
+from sensor.recognition.recent import RecentNumbers
 from sensor.runs import number_values
 
 # Actors and connections remembered, each; dropped whole when full.
 REMEMBERED_MAX: Final = 65_536
+# Of those, found without a look-up each: so many callers and connections are busy at once.
+_RECENT_ACTORS_BITS: Final = 16
+_RECENT_CONNECTIONS_BITS: Final = 14
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)
 _HALF: Final = np.uint64(32)
 
@@ -59,6 +63,8 @@ class ActorTable:
         "_identity",
         "_mirror",
         "_numbers",
+        "_recent_actors",
+        "_recent_connections",
         "_workloads",
     )
 
@@ -74,6 +80,8 @@ class ActorTable:
         self._actors: dict[int, int] = {}
         self._connections: dict[int, int] = {}  # Number of its workload, by the kernel's number of a connection.
         self._addresses: dict[int, str] = {}  # In words, of clients without a cgroup.
+        self._recent_actors = RecentNumbers(_RECENT_ACTORS_BITS)
+        self._recent_connections = RecentNumbers(_RECENT_CONNECTIONS_BITS)
         self._workloads: list[str] = []
         self._numbers: dict[str, int] = {}
 
@@ -95,6 +103,12 @@ class ActorTable:
             if len(away):
                 workloads[away] = self._find_holders(records[away], times_ns[away])
         key = mix(key, workloads)
+        numbers, places = self._recent_actors.find(key)
+        if len(places):
+            numbers[places] = self._look_up(key[places], records[places], workloads[places])
+        return numbers
+
+    def _look_up(self, key: Keys, records: Records, workloads: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         distinct, firsts, inverse = number_values(key)
         keys = distinct.tolist()
         indexes = list(map(self._actors.get, keys))
@@ -103,21 +117,27 @@ class ActorTable:
             places = firsts[missing]
             for place, actor in zip(missing, self._build(records[places], workloads[places]), strict=True):
                 indexes[place] = self._actors[keys[place]] = self._facts.actor(actor)
-        return np.array(indexes, np.int64)[inverse]
+        numbers = np.array(indexes, np.int64)
+        self._recent_actors.put(distinct, numbers)
+        return numbers[inverse]
 
     def forget(self) -> None:
         """Ports, addresses and cgroups may have other owners now."""
         self._connections.clear()
+        self._recent_connections.clear()
 
     def _make_room(self) -> None:
         if self._generation != self._facts.generation:
             self._generation = self._facts.generation
             self._actors.clear()
+            self._recent_actors.clear()
         if len(self._addresses) > REMEMBERED_MAX:
             self._addresses.clear()
         if max(len(self._actors), len(self._connections), len(self._workloads)) > REMEMBERED_MAX:
             self._actors.clear()
+            self._recent_actors.clear()
             self._connections.clear()
+            self._recent_connections.clear()
             self._workloads.clear()
             self._numbers.clear()
 
@@ -144,8 +164,18 @@ class ActorTable:
         self, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.int64]:
         """The same, by the connections of shared cgroups."""
+        connections = records["connection"]
+        workloads, places = self._recent_connections.find(connections)
+        if len(places):
+            some = records[places]
+            workloads[places] = self._ask_workloads(connections[places], some, cgroups[places], is_server[places])
+        return workloads
+
+    def _ask_workloads(
+        self, connections: Keys, records: Records, cgroups: npt.NDArray[Any], is_server: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
         ports = np.where(is_server, records["remote_port"], records["local_port"])
-        keys, firsts, inverse = number_values(records["connection"])
+        keys, firsts, inverse = number_values(connections)
         numbers = list(map(self._connections.get, keys.tolist()))
         for place in [place for place, number in enumerate(numbers) if number is None]:
             first = firsts[place]
@@ -154,7 +184,10 @@ class ActorTable:
             numbers[place] = self._number(name)
             if name:  # One that is not known yet may be next time.
                 self._connections[int(keys[place])] = self._number(name)
-        return np.array(numbers, np.int64)[inverse]
+        found = np.array(numbers, np.int64)
+        is_named = np.array([bool(self._workloads[number]) for number in found.tolist()], np.bool_)
+        self._recent_connections.put(keys[is_named], found[is_named])
+        return found[inverse]
 
     def _find_holders(self, records: Records, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The same, by who held the address all the time in which calls came from it."""

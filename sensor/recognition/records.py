@@ -36,6 +36,10 @@ _CALLS_MAX: Final = 255  # Of one row of CALL.
 _STATUSES: Final = 1_000
 
 
+# Flags of a record that a call has too. Numbers: to combine members of an enum takes longer than to read a batch's.
+_SHARED_FLAGS: Final = (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL).value
+_AMBIGUOUS: Final = RecordFlag.AMBIGUOUS.value
+
 # Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
 OverflowTotals = tuple[int, int, int, int]
 
@@ -97,8 +101,10 @@ class RecordConverter:
             calls[name] = records[name]
         calls["number"] = records["number"].view(np.int64)
         flags = records["flags"]
-        calls["flags"] = flags & (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL)
-        calls["flags"][(flags & RecordFlag.AMBIGUOUS) != 0] |= int(CallFlag.AMBIGUOUS)
+        calls["flags"] = flags & _SHARED_FLAGS
+        is_ambiguous = flags & _AMBIGUOUS != 0
+        if is_ambiguous.any():
+            calls["flags"][is_ambiguous] |= int(CallFlag.AMBIGUOUS)
         unknown = self._fill_routes(records, calls)
         is_nameless = (records["profile"] == 0) & ~unknown
         if is_nameless.any():
@@ -108,7 +114,8 @@ class RecordConverter:
             self._fill_others(records, calls, np.flatnonzero(unknown))
         calls["actor"] = self._actors.find(records, calls["time_unix_ns"])
         is_event_stream = calls["response_type"] == self._facts.media_type(EVENT_STREAM)
-        calls["flags"] |= is_event_stream * np.uint8(CallFlag.STREAM)
+        if is_event_stream.any():
+            calls["flags"][is_event_stream] |= int(CallFlag.STREAM)
         return calls
 
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
