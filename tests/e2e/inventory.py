@@ -62,7 +62,7 @@ class Inventory:
     def read_ports(self, ports: Collection[int]) -> dict[int, list[Endpoint]]:
         """The same of each of `ports`, in one reading."""
         found: dict[int, list[Endpoint]] = {port: [] for port in ports}
-        for item in self.list_items("/endpoints"):
+        for item in self.list_items("/endpoints", operations="exclude"):
             if read_port(item) in found:
                 found[read_port(item)].append(self._read(item))
         return {
@@ -72,7 +72,7 @@ class Inventory:
 
     def count_calls(self, *ports: int) -> int:
         """Calls of all endpoints of `ports`, without asking for details."""
-        return sum(item["calls"] for item in self.list_items("/endpoints") if read_port(item) in ports)
+        return sum(item["calls"] for item in self.list_items("/endpoints", operations="exclude") if read_port(item) in ports)
 
     def _read(self, item: dict[str, Any]) -> Endpoint:
         detail = self.get(f"/endpoints/{item['id']}")
