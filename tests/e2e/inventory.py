@@ -72,7 +72,9 @@ class Inventory:
 
     def count_calls(self, *ports: int) -> int:
         """Calls of all endpoints of `ports`, without asking for details."""
-        return sum(item["calls"] for item in self.list_items("/endpoints", operations="exclude") if read_port(item) in ports)
+        return sum(
+            item["calls"] for item in self.list_items("/endpoints", operations="exclude") if read_port(item) in ports
+        )
 
     def _read(self, item: dict[str, Any]) -> Endpoint:
         detail = self.get(f"/endpoints/{item['id']}")
