@@ -250,7 +250,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     is_lossy: bool
     object_hash: int  # Keyed hash of the path's parameter values, in order; 0 = the path has none.
     # The last parameter's value where it is a number of at most 18 digits. Never leaves the node as such.
-    object_number: int | None
+    object_number: int | None  # For counting runs of ids on this node; never told.
     is_ambiguous: bool = False  # As in Exchange.
     kind: CallKind = CallKind.HTTP
     rpc_status: int | None = None  # google.rpc.Code; None: of no RPC, not sent yet, or not known.
@@ -263,3 +263,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     body: BodyFacts | None = None
     # Keyed hash of an attack's payload, its low 8 bits what it is (sensor.attacks.classes); 0: none was seen.
     payload: int = 0
+
+    def __repr__(self) -> str:
+        names = (name for name in self.__struct_fields__ if name != "object_number")
+        return f"CallRecord({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"

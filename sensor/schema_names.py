@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 from sensor.calls import SegmentKind
+from sensor.classify.sensitive.values import find_kinds
 from sensor.shapes import classify_segment, is_version
 from sensor.vocabulary import Vocabulary, split_word
 
@@ -37,7 +38,7 @@ def is_schema_name(text: str, vocabulary: Vocabulary) -> bool:
     parts = text.split(".")
     if len(text) > MAX_NAME_CHARACTERS or len(parts) > MAX_PARTS:
         return False
-    return all(_is_part(part, vocabulary) for part in parts)
+    return all(_is_part(part, vocabulary) for part in parts) and not find_kinds(text)
 
 
 def _is_part(part: str, vocabulary: Vocabulary) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 from sensor.calls import SegmentKind
 from sensor.classify.sensitive.names import find_rule
+from sensor.classify.sensitive.values import find_kinds
 from sensor.shapes import classify_segment
 from sensor.vocabulary import Vocabulary, split_word
 
@@ -61,6 +62,8 @@ def judge_name(name: str, vocabulary: Vocabulary) -> tuple[Telling, str]:
         return Telling.NEVER, _find_pattern(name, vocabulary)
     if _HEX.match(name):  # Without a digit too.
         return Telling.NEVER, "hex"
+    if find_kinds(name):  # A key of a vendor's own form, made of letters too.
+        return Telling.NEVER, "token"
     words = [word for part in _SEPARATORS.split(name) for word in split_word(part)]
     letters = [word for word in words if not word.isdigit()]
     digits = sum(character.isdigit() for character in name)

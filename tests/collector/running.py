@@ -66,6 +66,10 @@ class RunningCollector:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         return httpx.get(f"http://{self.ready['http']}/api/v1{path}", headers=headers, timeout=30)
 
+    def get_page(self, path: str) -> httpx.Response:
+        """GET what a browser shows, redirects followed."""
+        return httpx.get(f"http://{self.ready['http']}{path}", timeout=30, follow_redirects=True)
+
 
 def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("APIDAE_")}
