@@ -4,6 +4,7 @@ Only this module and `collector/run.py` know all rooms. Everything here is made 
 """
 
 import logging
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,8 @@ from collector.alerts.repository import AlertTable
 from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
 from collector.config import CollectorSettings, KubernetesUse
+from collector.erasure.eraser import Eraser
+from collector.erasure.tables import TableEraser
 from collector.ingest.convert import check_protobuf
 from collector.ingest.coverage import CoverageRecord
 from collector.ingest.reader import WalReader, write_durably
@@ -107,6 +110,7 @@ class Collector:
     graveyard: Graveyard
     risks: RiskKeeper
     editor: TemplateEditor
+    eraser: Eraser
     clusters: tuple[ClusterWatcher, ...] = ()
     coverage: list[CoverageRecord] = field(default_factory=list)
     workloads: dict[tuple[str, str, str, str], WorkloadRecord] = field(default_factory=dict)
@@ -278,6 +282,17 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         outside=outside,
         approval_token=load_token(directory / APPROVAL_TOKEN_FILE) if settings.is_four_eyes else None,
         editor=TemplateEditor(store=store, names=catalogue, clock=clock),
+        eraser=Eraser(
+            wal=wal,
+            writer=writer,
+            store=store,
+            tables=TableEraser(store, store.layout),
+            detectors=detectors,
+            desk=desk,
+            responder=responder,
+            notified=notifiers.erase,
+            lock=threading.Lock(),
+        ),
         graveyard=Graveyard(store=store, clock=clock),
         specs=SpecKeeper(store=store, table=SpecTable(store, clock), paths=settings.spec_paths, clock=clock),
         risks=RiskKeeper(

@@ -1,5 +1,6 @@
 """The notifiers that the settings name: each carrier with its queue; an alert goes to all of them."""
 
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,11 @@ class Notifiers:
         """Queue one alert everywhere; never blocks."""
         for notifier in self.members:
             notifier.notify(alert)
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Take back what waits and names a consumer by this pattern, and blank it in files of ours; how many that
+        were. Raises OSError."""
+        return sum(notifier.erase(pattern) for notifier in self.members)
 
     def start(self) -> None:
         """Begin to deliver."""

@@ -225,6 +225,7 @@ class _Life:
             risks=collector.risks,
             detection=(collector.detection, collector.desk),
             editor=collector.editor,
+            eraser=collector.eraser,
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None

@@ -4,11 +4,12 @@ seen = delivered + failed + dropped + limited + repeated + waiting.
 """
 
 import queue
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from collector.alerts.alert import Alert, AlertState, Severity
 
@@ -41,6 +42,15 @@ class Carrier(Protocol):
 
     def close(self) -> None:
         """Let the connection go."""
+        ...
+
+
+@runtime_checkable
+class Keeping(Protocol):
+    """A carrier that keeps what it took."""
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Blank what the pattern names; how often it was there. Raises OSError."""
         ...
 
 
@@ -114,6 +124,17 @@ class Notifier:
             self._thread.join(STOP_SECONDS)
         self._carrier.close()
 
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Send nothing that waits and names a consumer by this pattern, and blank what a file of ours holds of it; how
+        many that were. Raises OSError."""
+        with self._queue.mutex:
+            waiting = self._queue.queue
+            gone = [alert for alert in waiting if alert is not None and _is_named(alert, pattern)]
+            for alert in gone:
+                waiting.remove(alert)
+        self.counts.dropped += len(gone)
+        return len(gone) + (self._carrier.erase(pattern) if isinstance(self._carrier, Keeping) else 0)
+
     def deliver(self, alert: Alert) -> bool:
         """Send one alert with retries; whether it arrived."""
         for attempt in range(ATTEMPTS_MAX):
@@ -167,3 +188,7 @@ class Notifier:
                 continue
             if alert is not None:
                 self.deliver(alert)
+
+
+def _is_named(alert: Alert, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.search(text) for text in (alert.consumer, alert.title, alert.why))

@@ -1,6 +1,7 @@
 """The alert desk: one thread-safe place where reports come in and people answer; keeps the store and the webhook up
 to date."""
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,6 +66,14 @@ class AlertDesk:
             now = self._clock()
             changed = [self._lifecycle.take(report, now) for report in reports]
             self._keep([alert for alert in changed if alert is not None] + self._lifecycle.advance(now), now)
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Forget all that names a consumer by this pattern, how many open and recent alerts that were; the tables are
+        another's."""
+        with self._lock:
+            count = self._lifecycle.erase(pattern)
+        self._detection.erase(pattern)
+        return count
 
     def settle(self, kind: AlertKind, node: str) -> None:
         """A sensor healed: close its alert."""

@@ -5,6 +5,7 @@ restarts, until the setting itself is changed.
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -89,6 +90,11 @@ class Detection:
         """What somebody said of an alert."""
         with self._lock:
             self._sieve.note_verdict(alert)
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget what holds of a consumer that a pattern names; the tables are another's."""
+        with self._lock:
+            self._sieve.erase(pattern)
 
     def describe(self) -> Standing:
         """Where it stands, with previews."""

@@ -5,6 +5,7 @@ actor while not more than INCIDENT_SECONDS have passed since its last report, el
 id.
 """
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -80,6 +81,10 @@ class Incidents:
         self._by_actor[actor] = (incident_id, now)
         if len(self._by_actor) > _ACTORS_MAX:
             del self._by_actor[next(iter(self._by_actor))]
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget actors that a pattern names."""
+        self._by_actor = {actor: known for actor, known in self._by_actor.items() if not pattern.search(actor)}
 
 
 def name_actor(endpoint_id: str, consumer: str, node: str) -> str:

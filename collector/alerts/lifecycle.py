@@ -7,6 +7,7 @@
 - Closed: a report within FLAP_SECONDS opens the same alert again.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -153,6 +154,27 @@ class Lifecycle:
         for lives in (self._lives, self._closed):
             if alert.id in lives:
                 lives[alert.id].alert = alert
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Forget all that names a consumer by this pattern; how many alerts that were."""
+
+        def names(life: _Life) -> bool:
+            texts = (life.alert.consumer, life.alert.title, life.alert.why, life.why, *life.evidence, *life.subjects)
+            return any(pattern.search(text) for text in texts)
+
+        gone = [alert_id for lives in (self._lives, self._closed) for alert_id, life in lives.items() if names(life)]
+        for alert_id in gone:
+            self._lives.pop(alert_id, None)
+            self._closed.pop(alert_id, None)
+        for times in (self._suppressed, self._muted):
+            for subject in [subject for subject in times if pattern.search(subject)]:
+                del times[subject]
+        self._expected = {subject for subject in self._expected if not pattern.search(subject)}
+        self._entries = [
+            entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
+        ]
+        self._incidents.erase(pattern)
+        return len(gone)
 
     def is_muted(self, alert: Alert, now: float) -> bool:
         """Whether nobody is to be told."""

@@ -8,6 +8,7 @@
 - Louder than the level: nothing, but counted; an alert that is open goes on.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -69,6 +70,16 @@ class Sieve:
             self._confirmed.pop(alert.consumer, None)
             if alert.verdict is Verdict.CONFIRMED and alert.verdict_at is not None:
                 self._confirmed[alert.consumer] = alert.verdict_at + CONFIRMED_SECONDS
+
+    def erase(self, pattern: re.Pattern[str]) -> None:
+        """Forget what holds of a consumer that a pattern names; in what people wrote of others it is blanked."""
+        self._allowed = {subject: factor for subject, factor in self._allowed.items() if not pattern.search(subject)}
+        self._confirmed = {one: until for one, until in self._confirmed.items() if not pattern.search(one)}
+        self.rules = {
+            rule_id: replace(rule, note=pattern.sub("erased", rule.note))
+            for rule_id, rule in self.rules.items()
+            if not pattern.search(rule.consumer)
+        }
 
     def judge(self, report: Report, now: float, *, is_open: bool) -> Judged:
         """`is_open`: an alert of the subject is open."""

@@ -50,8 +50,10 @@ class Engine:
     ) -> None:
         """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own.
         `consumer_order`: the collector's setting."""
+        self._endpoint_of_route = {} if endpoint_of_route is None else endpoint_of_route
+        self._consumer_order = consumer_order
         self.roster = Roster(
-            endpoint_of_route={} if endpoint_of_route is None else endpoint_of_route,
+            endpoint_of_route=self._endpoint_of_route,
             consumer_order=consumer_order,
             endpoints_max=endpoints_max,
             consumers_max=consumers_max,
@@ -74,6 +76,17 @@ class Engine:
             Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
             for season, finer in zip(seasons, [None, *seasons], strict=False)
         ]
+
+    def make_new(self) -> "Engine":
+        """One that has learned nothing, of the same limits and the same mapping."""
+        endpoints, consumers, pairs = (part.table.limit for part in self.roster.parts)
+        return Engine(
+            endpoint_of_route=self._endpoint_of_route,
+            consumer_order=self._consumer_order,
+            endpoints_max=endpoints,
+            consumers_max=consumers,
+            pairs_max=pairs,
+        )
 
     @property
     def watches(self) -> list[Watch]:

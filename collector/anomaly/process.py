@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 import signal as os_signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from collector.alerts.alert import Alert, AlertKind
+from collector.alerts.alert import Alert
 from collector.alerts.signal import Signal
 from collector.anomaly.checkpoint import (
     Checkpoint,
@@ -32,6 +33,23 @@ from collector.anomaly.checkpoint import (
     save_checkpoint,
 )
 from collector.anomaly.engine import Engine
+from collector.anomaly.erasing import erase_from_engine, remove_old_states
+from collector.anomaly.messages import (
+    TO_CHILD,
+    TO_PARENT,
+    Counts,
+    Erase,
+    Erased,
+    Expect,
+    Mapped,
+    Renewed,
+    Saved,
+    Stop,
+    Taken,
+    ToChild,
+    Told,
+    ToParent,
+)
 from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
@@ -48,65 +66,6 @@ _NANOSECONDS = 1_000_000_000
 logger = logging.getLogger(__name__)
 
 
-class Told(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: signals numbered from `first`."""
-
-    first: int
-    signals: tuple[Signal, ...]
-
-
-class Counts(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: totals of the engine, for metrics."""
-
-    used_calls: int
-    dropped_calls: dict[str, int]
-    evicted: int
-    held_back: int
-    refused_batches: int
-
-
-class Saved(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: a checkpoint holds every expectation up to this number."""
-
-    expect: int
-
-
-class Renewed(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: the state could not be read and was moved aside."""
-
-    sentence: str
-
-
-class Taken(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: every signal below `next` is safe."""
-
-    next: int
-
-
-class Expect(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: a person says this level is ordinary. Told again until a checkpoint holds it."""
-
-    number: int
-    kind: AlertKind
-    endpoint_id: str
-    consumer: str
-    rate: float
-
-
-class Mapped(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: the inventory's mapping of routes to endpoints, whole."""
-
-    endpoint_of_route: dict[int, str]
-
-
-class Stop(msgspec.Struct, frozen=True, tag=True):
-    """Parent to child: write a checkpoint and end."""
-
-
-_TO_PARENT = msgspec.msgpack.Decoder(Told | Counts | Saved | Renewed)
-_TO_CHILD = msgspec.msgpack.Decoder(Taken | Expect | Mapped | Stop)
-
-
 @dataclass(slots=True, kw_only=True)
 class Follower:
     """The child's work without its process: one step reads, judges and tells. Tests drive it by hand."""
@@ -120,6 +79,7 @@ class Follower:
     refused_batches: int = 0
     expected: int = 0  # Number of the newest expectation.
     saved_expected: int = 0  # Of the newest that a checkpoint holds.
+    erased: list[Erased] = field(default_factory=list)  # That no checkpoint holds yet.
     position: Position = field(default_factory=lambda: Position(0, 0))
 
     def resume(self) -> str:
@@ -163,12 +123,27 @@ class Follower:
         self.saved_expected = self.expected
         return True
 
+    def erase(self, message: Erase) -> None:
+        """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
+        self.engine, subjects = erase_from_engine(self.engine, message.consumer)
+        remove_old_states(self.checkpoint_path, message.consumer)
+        self.erased.append(Erased(message.number, subjects))
+
     def count(self) -> Counts:
         """Totals for metrics."""
         engine = self.engine
         return Counts(
             engine.used_calls, engine.dropped_calls, engine.evicted_count, engine.held_back_count, self.refused_batches
         )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Erasure:
+    """One that is asked for, and who waits for it."""
+
+    message: Erase
+    subjects: int = 0
+    is_done: threading.Event = field(default_factory=threading.Event)
 
 
 class DetectorProcess:
@@ -196,6 +171,8 @@ class DetectorProcess:
         self._mapping: dict[int, str] = {}
         self._expectations: dict[int, Expect] = {}  # Those no checkpoint holds yet, by number.
         self._expect_number = 0
+        self._erasures: dict[int, _Erasure] = {}  # Those that are not done, by number.
+        self._erase_number = 0
         self._start_after = 0.0
         self.restart_count = 0
         self.counts: Counts | None = None
@@ -215,6 +192,8 @@ class DetectorProcess:
         self._send("mapped", Mapped(self._mapping))
         for number, message in self._expectations.items():
             self._send(f"expect {number}", message)
+        for number, erasure in list(self._erasures.items()):
+            self._send(f"erase {number}", erasure.message)
 
     def poll(self, timeout_seconds: float) -> None:
         """Wait for and take what the child tells; restart it where it died. Raises what `take` raises."""
@@ -226,7 +205,7 @@ class DetectorProcess:
             return
         try:
             if self._pipe.poll(timeout_seconds):
-                self._receive(_TO_PARENT.decode(self._pipe.recv_bytes()))
+                self._receive(TO_PARENT.decode(self._pipe.recv_bytes()))
         except (EOFError, ConnectionError):
             self._bury()
 
@@ -238,6 +217,18 @@ class DetectorProcess:
         message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate)
         self._expectations[number] = message
         self._send(f"expect {number}", message)
+
+    def erase(self, consumer: str, timeout_seconds: float) -> int:
+        """Have the detectors forget a consumer, and wait for it: every signal of before was taken then. Gives how many
+        subjects were its. Raises TimeoutError; it is done nevertheless as soon as the detectors can.
+        """
+        self._erase_number += 1
+        erasure = _Erasure(message=Erase(self._erase_number, consumer))
+        self._erasures[self._erase_number] = erasure
+        self._send(f"erase {self._erase_number}", erasure.message)
+        if not erasure.is_done.wait(timeout_seconds):
+            raise TimeoutError(f"The detectors did not forget {consumer} within {timeout_seconds:.0f} s; erase again.")
+        return erasure.subjects
 
     def map_routes(self, endpoint_of_route: Mapping[int, str]) -> None:
         """Give the child the inventory's mapping, of any size, without waiting; a restarted child gets it again."""
@@ -275,8 +266,13 @@ class DetectorProcess:
             self._pipe.close()
         self._child = self._pipe = self._outbox = None
 
-    def _receive(self, message: Told | Counts | Saved | Renewed) -> None:
+    def _receive(self, message: ToParent) -> None:
         match message:
+            case Erased():
+                erasure = self._erasures.pop(message.number, None)
+                if erasure is not None:
+                    erasure.subjects = message.subjects
+                    erasure.is_done.set()
             case Counts():
                 self.counts = message
             case Saved():
@@ -294,7 +290,7 @@ class DetectorProcess:
         self._next = max(self._next, message.first + len(message.signals))
         self._send("taken", Taken(self._next))
 
-    def _send(self, key: str, message: Taken | Expect | Mapped | Stop) -> None:
+    def _send(self, key: str, message: ToChild) -> None:
         """Queue for the child; a child that is gone is noticed by `poll`."""
         if self._outbox is not None:
             self._outbox.put(key, msgspec.msgpack.encode(message))
@@ -329,19 +325,22 @@ def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str, co
         while True:
             is_busy = follower.step()
             while pipe.poll(0 if is_busy else POLL_SECONDS):
-                if not _obey(follower, mapping, _TO_CHILD.decode(pipe.recv_bytes())):
+                if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()
                     return
-            is_due = time.monotonic() - saved_at >= CHECKPOINT_SECONDS or follower.expected > follower.saved_expected
+            is_asked = bool(follower.erased) or follower.expected > follower.saved_expected
+            is_due = is_asked or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
             if is_due and follower.save():
                 saved_at = time.monotonic()
                 pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
                 pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
+                while follower.erased:
+                    pipe.send_bytes(msgspec.msgpack.encode(follower.erased.pop(0)))
     except (EOFError, ConnectionError):
         os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
 
 
-def _obey(follower: Follower, mapping: dict[int, str], message: Taken | Expect | Mapped | Stop) -> bool:
+def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool:
     """False when the child is to stop."""
     match message:
         case Taken():
@@ -349,6 +348,8 @@ def _obey(follower: Follower, mapping: dict[int, str], message: Taken | Expect |
         case Expect():
             follower.engine.expect(message.kind, message.endpoint_id, message.consumer, message.rate)
             follower.expected = message.number
+        case Erase():
+            follower.erase(message)
         case Mapped():
             mapping.clear()
             mapping.update(message.endpoint_of_route)

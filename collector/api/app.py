@@ -24,6 +24,7 @@ from collector.api.routes.coverage import build_coverage_routes
 from collector.api.routes.detection import VerdictTaker, build_detection_routes
 from collector.api.routes.edits import build_edit_routes
 from collector.api.routes.endpoints import build_endpoint_routes
+from collector.api.routes.erasures import build_erasure_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
 from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
 from collector.api.routes.incidents import build_incident_routes
@@ -32,6 +33,7 @@ from collector.api.routes.risk import build_risk_routes
 from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.watch import build_watch_routes
+from collector.erasure.eraser import Eraser
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
@@ -106,6 +108,7 @@ def build_app(
     risks: RiskKeeper | None = None,
     detection: tuple[Detection, VerdictTaker] | None = None,
     editor: TemplateEditor | None = None,
+    eraser: Eraser | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
@@ -114,7 +117,7 @@ def build_app(
     without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges endpoints by
     their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk. `detection`
     is how it is set, and who takes verdicts: without it there are no such routes. Without an `editor` no template can
-    be edited.
+    be edited, without an `eraser` nobody erased.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
@@ -165,6 +168,8 @@ def build_app(
     inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
     if editor is not None:
         inside.include_router(build_edit_routes(editor=editor))
+    if eraser is not None:
+        inside.include_router(build_erasure_routes(eraser=eraser))
     inside.include_router(build_change_routes(reader=store, graveyard=Graveyard(store=store, clock=clock)))
     inside.include_router(build_watch_routes(watch=watch))
     if risks is not None:

@@ -18,10 +18,19 @@ def fetch(
 
 
 def act(
-    url: str, token: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    url: str,
+    token: str,
+    path: str,
+    body: Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_seconds: float | None = None,
 ) -> dict[str, Any]:
     """The JSON answer of a POST; fails as `fetch` does."""
-    return _exchange(url, token, path, {"method": "POST", "json": dict(body), "headers": headers or {}}, None)
+    request: dict[str, Any] = {"method": "POST", "json": dict(body), "headers": headers or {}}
+    if timeout_seconds is not None:
+        request["timeout"] = timeout_seconds
+    return _exchange(url, token, path, request, None)
 
 
 def put(url: str, token: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Erases one consumer from all that a stopped collector keeps: log, tables, detectors' state."""
+"""Erases one consumer from all that a running collector keeps: log, tables, alerts, detectors' state, blocks, audit."""

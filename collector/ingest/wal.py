@@ -10,7 +10,9 @@ fsync.
 import json
 import os
 import secrets
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -68,6 +70,7 @@ class Wal:
         self._limit_bytes = limit_bytes
         self._sync = sync
         self._file: RawIOBase | None = None
+        self._lock = threading.Lock()  # Held while the files change.
         self._number = 0
         self._offset = 0
         self._covered = 0  # The ledger on disk knows everything up to this segment.
@@ -95,11 +98,32 @@ class Wal:
 
         After an OSError (LogFullError, disk full, I/O error) none of them is in the log.
         """
+        with self._lock:
+            self._append(appends)
+
+    @contextmanager
+    def hold(self) -> Iterator[Path]:
+        """Gives the directory, whose segments nobody writes or deletes meanwhile; each may be replaced by one of the
+        same lengths. What arrives waits. Raises OSError.
+        """
+        with self._lock:
+            if self._offset:
+                self._begin_segment()
+            yield self._directory
+
+    def collect(self) -> int:
+        """Delete the segments that are passed, and past the limit those that only lesser readers still want. Returns
+        how many.
+        """
+        with self._lock:
+            return self._collect()
+
+    def _append(self, appends: Sequence[Append]) -> None:
         if self._offset >= self._segment_bytes:
             self._begin_segment()
-            self.collect()
+            self._collect()
         if self._size_bytes >= self._limit_bytes:
-            self.collect()
+            self._collect()
         if self._size_bytes >= self._limit_bytes:
             raise LogFullError(f"The write-ahead log holds {self._size_bytes} bytes; its limit is {self._limit_bytes}.")
         buffer = b"".join(encode_frame(append.payload, append.received_unix_ns) for append in appends)
@@ -115,10 +139,7 @@ class Wal:
         for append in appends:
             self.ledger.add(append.node, append.boot_id, append.sequence)
 
-    def collect(self) -> int:
-        """Delete the segments that are passed, and past the limit those that only lesser readers still want. Returns
-        how many.
-        """
+    def _collect(self) -> int:
         passed, stored = self._find_passed(self._readers), self._find_passed((self._essential,))
         sizes = {n: locate_segment(self._directory, n).stat().st_size for n in find_segments(self._directory)}
         self._size_bytes = sum(sizes.values())

@@ -34,6 +34,11 @@ class ConsumerName:
         """`kind:value`."""
         return f"{self.kind}:{self.value}"
 
+    @property
+    def is_hash(self) -> bool:
+        """Whether the value is a keyed hash."""
+        return self.kind in (ConsumerKind.PRINCIPAL, ConsumerKind.CREDENTIAL)
+
 
 def parse_consumer(text: str) -> ConsumerName:
     """The name behind `kind:value`; raises ConsumerError with one sentence."""

@@ -1,4 +1,5 @@
-"""The audit log: who had whom stopped, when, why, and what came of it. One JSON object a line, never changed.
+"""The audit log: who had whom stopped, when, why, and what came of it. One JSON object a line, never changed but where
+a consumer is erased.
 
 `audit.jsonl` (0600) in the data directory, synced at each line; past `FILE_BYTES_MAX` it becomes `audit.jsonl.1`, whose
 predecessor goes.
@@ -6,12 +7,15 @@ predecessor goes.
 
 import json
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from collector.ingest.reader import write_durably
 
 FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 KEPT_ENTRIES: Final = 1_000  # In memory, for the API and the page.
@@ -62,6 +66,20 @@ class AuditLog:
         """The newest first."""
         with self._lock:
             return list(self._recent)[: -limit - 1 : -1]
+
+    def erase(self, pattern: re.Pattern[str]) -> int:
+        """Blank a name that a pattern finds, in every line; what was decided, when and by whom stays. How many lines
+        that were. Raises OSError."""
+        count = 0
+        with self._lock:
+            for path in (self._path.with_suffix(self._path.suffix + ".1"), self._path):
+                lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+                blanked = [pattern.sub("erased", line) for line in lines]
+                count += sum(old != new for old, new in zip(lines, blanked, strict=True))
+                if blanked != lines:
+                    write_durably(path, "".join(blanked).encode())
+            self._recent = deque(_read_tail(self._path), maxlen=KEPT_ENTRIES)
+        return count
 
 
 def _read_tail(path: Path) -> list[AuditEntry]:

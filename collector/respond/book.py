@@ -1,8 +1,9 @@
 """The blocks that are proposed, live or lately over, in one file of the data directory. Not thread-safe."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,24 @@ class BlockBook:
             del changed[block_id]
         write_durably(self._path, json.dumps([_write(block) for block in changed.values()]).encode())
         self._blocks = changed
+
+    def erase(self, pattern: re.Pattern[str], credentials: Collection[int]) -> int:
+        """Without the blocks of a consumer that a pattern names; other blocks lose its credentials, and its name where
+        their reason holds it. Durable when this returns; how many went. Raises OSError."""
+        kept = {
+            block.id: replace(
+                block,
+                credentials=tuple(one for one in block.credentials if one not in credentials),
+                reason=pattern.sub("erased", block.reason),
+            )
+            for block in self._blocks.values()
+            if not pattern.fullmatch(block.target.consumer)
+        }
+        if kept == self._blocks:
+            return 0
+        write_durably(self._path, json.dumps([_write(block) for block in kept.values()]).encode())
+        count, self._blocks = len(self._blocks) - len(kept), kept
+        return count
 
 
 def _write(block: Block) -> dict[str, Any]:

@@ -5,9 +5,10 @@ the book and the audit log before sensors are told of it (`on_change`, which mus
 """
 
 import logging
+import re
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -47,6 +48,23 @@ class Wish:
     alert_id: str = ""
     by: str = "api"
     is_confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasing:
+    """Who wants a consumer erased, and why."""
+
+    by: str
+    reason: str = ""
+    lifts_blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """What was erased of blocks and their audit."""
+
+    blocks: int
+    audit_lines: int
 
 
 class Responder:
@@ -162,6 +180,32 @@ class Responder:
             for block in live:
                 self._note(by, "lifted", block, "all were lifted")
             return len(live)
+
+    def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
+        """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
+        Raises BlockError where it is blocked now and `wish` does not lift that; OSError."""
+        with self._lock:
+            live = [block for block in self._book.list_open() if pattern.fullmatch(block.target.consumer)]
+            if not wish.lifts_blocks and any(block.state is BlockState.LIVE for block in live):
+                raise BlockError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
+            for block in live:
+                is_live = block.state is BlockState.LIVE
+                self._end(block, BlockState.LIFTED if is_live else BlockState.REJECTED, wish.by)
+            blocks = self._book.erase(pattern, credentials)
+            self._tell_change()
+            lines = self._audit.erase(pattern)
+            kind = consumer.partition(":")[0]
+            self._audit.add(
+                AuditEntry(
+                    time=self._clock(),
+                    by=wish.by,
+                    action="erased",
+                    block_id="",
+                    target=f"{kind}:erased",
+                    why=pattern.sub("erased", wish.reason),
+                )
+            )
+        return Erasure(blocks=blocks, audit_lines=lines)
 
     def put_rung(self, rung: Rung) -> None:
         """A person's decision on how far a kind of alert may go. Raises OSError."""

@@ -7,7 +7,8 @@ routes come first, so that no row is ever without its route.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +69,7 @@ class StoreWriter:
         self._find_durable = find_durable
         self._map_endpoints = map_endpoints
         self._known: set[int] = set()
+        self._lock = threading.Lock()  # Held while batches are between the log and the tables.
         self.counts = WriterCounts()
 
     def recover(self) -> int:
@@ -84,6 +86,16 @@ class StoreWriter:
 
         Raises StoreError or OSError; the range that failed stays claimed, and `rewind_claim` repeats it.
         """
+        with self._lock:
+            return self._drain()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Nothing is between the log and the tables meanwhile: what was read is stored, or will be read again."""
+        with self._lock:
+            yield
+
+    def _drain(self) -> int:
         total = 0
         while entries := self._reader.read(CLAIM_BYTES, until=self._find_durable()):
             total += self._store_range(entries, is_claimed=False)
@@ -91,9 +103,10 @@ class StoreWriter:
 
     def rewind_claim(self) -> int:
         """After an error: repeat the range that failed, with its own bounds and token. Raises as drain does."""
-        self._reader.rewind()
-        end = self._reader.cursor.claim_end
-        return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
+        with self._lock:
+            self._reader.rewind()
+            end = self._reader.cursor.claim_end
+            return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []

@@ -1,6 +1,7 @@
 """Transcripts of alerts' lives: what comes in and when, what comes out."""
 
 import itertools
+import re
 from dataclasses import replace
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
@@ -151,3 +152,17 @@ def test_an_actor_silent_for_longer_than_a_day_begins_a_new_incident_and_restore
     again.advance(81_000)
     new = again.take(make_report(window_end=180_000), 81_000 + INCIDENT_SECONDS + 1)
     assert new is not None and new.incident_id == new.id
+
+
+def test_an_erased_consumer_is_forgotten_and_the_others_are_not() -> None:
+    life = make_lifecycle(budget=9)
+    for number, consumer in enumerate(("address:8.8.8.1", "address:8.8.8.10", "address:8.8.8.1")):
+        life.take(make_report(consumer=consumer, title=f"{consumer} read", endpoint_id=f"e{number}"), number)
+    muted = life.take(make_report(consumer="address:8.8.8.1", endpoint_id="e9", window_end=70), 70)
+    assert muted is not None
+    life.change(replace(muted, muted_until=9_000.0))
+    assert life.erase(re.compile(r"8\.8\.8\.1(?!\d)")) == 1
+    assert [alert.consumer for alert in life.open_alerts] == ["address:8.8.8.10"]
+    assert all("8.8.8.1 " not in entry.title for entry in life.take_entries())
+    again = life.take(make_report(consumer="address:8.8.8.1", endpoint_id="e9"), 80)
+    assert again is not None and again.muted_until is None and again.incident_id == again.id

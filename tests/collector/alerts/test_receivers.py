@@ -3,6 +3,7 @@
 import email
 import email.policy
 import json
+import re
 import ssl
 import stat
 from collections.abc import Iterator
@@ -182,6 +183,20 @@ def test_ocsf_into_a_file_that_is_bounded(tmp_path: Path) -> None:
         assert not file.exists() and len((tmp_path / "findings.jsonl.1").read_bytes().splitlines()) == 1
         (tmp_path / "findings.jsonl").mkdir()
         assert carrier.send(make_alert()) is Outcome.UNANSWERED
+
+
+def test_an_erased_consumer_is_told_nowhere_any_more_and_blanked_in_our_file(tmp_path: Path) -> None:
+    file = tmp_path / "findings.jsonl"
+    notifier = open_notifier(ocsf_file=file)
+    opened = replace(make_alert(), consumer="address:203.0.113.9")
+    for alert in (opened, replace(opened, id="other", consumer="address:203.0.113.90")):
+        assert notifier.deliver(alert)
+        notifier.notify(alert)
+    size = file.stat().st_size
+    assert notifier.erase(re.compile(r"(?:address:)?203\.0\.113\.9(?!\d)")) == 2
+    assert file.stat().st_size == size and b"203.0.113.90" in file.read_bytes()
+    assert b'203.0.113.9"' not in file.read_bytes()
+    assert notifier.waiting == 1
 
 
 def test_a_template_writes_what_it_says(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import pytest
 from collector.alerts.signal import AlertSignal
 from collector.anomaly.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.anomaly.engine import Engine
-from collector.anomaly.process import DetectorProcess, Follower, Told
+from collector.anomaly.messages import Told
+from collector.anomaly.process import DetectorProcess, Follower
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.wal import Append, Wal

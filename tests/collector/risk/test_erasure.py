@@ -1,24 +1,24 @@
-"""`apidae erase` on a collector that took calls of two consumers: nothing of the one is left, all of the other."""
+"""`apidae erase` on a collector that runs and took calls of three consumers: nothing of the one is left in any byte on
+disk, all of the others."""
 
+import json
+import re
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
+import httpx
 import pytest
 from apidae.v1 import data_pb2
 
 from collector.erasure.log import STRINGS_FIELD, erase_from_log
-from collector.ingest.convert import convert_bytes
-from collector.ingest.segment import decode_frames, find_segments, locate_segment
+from collector.erasure.mention import find_mention
 from collector.inventory.consumer import parse_consumer
-from collector.rows import RowBatch
-from collector.store.embedded import EmbeddedStore
 from tests.collector.risk.judging import feed, start_collector
-from tests.collector.running import clean_environment
+from tests.collector.running import RunningCollector, clean_environment
 
 pytestmark = pytest.mark.store
 
@@ -29,9 +29,39 @@ CASES: list[dict[str, Any]] = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A collector, its data directory and the consumer of each case."""
+
+    collector: RunningCollector
+    directory: Path
+    names: dict[str, str]
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(f"http://{self.collector.ready['http']}/api/v1{path}", json=body, timeout=300)
+
+    def erase(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from sensor.main import main; main()", "erase", *arguments]
+        command += ["--url", f"http://{self.collector.ready['http']}"]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=clean_environment(), timeout=300, check=False
+        )
+
+    def find_files(self, consumer: str) -> set[str]:
+        """Files that hold a consumer, in any form that our files give it."""
+        kind, _, value = consumer.partition(":")
+        needles = [value.encode()]
+        if kind in ("principal", "credential"):
+            number = int(value, 16)
+            needles += [number.to_bytes(8, "little"), number.to_bytes(8, "big"), str(number).encode()]
+            needles.append(value.upper().encode())
+        wanted = re.compile(b"|".join(re.escape(needle) + rb"(?![0-9])" for needle in needles))
+        files = [path for path in self.directory.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.directory)) for path in files if wanted.search(path.read_bytes())}
+
+
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """The data directory of a collector that ended, and the consumer of each case."""
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("erasure")
     collector = start_collector(directory)
     try:
@@ -40,71 +70,91 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
         for one in collector.get("/endpoints?limit=500").json()["items"]:
             detail = collector.get(f"/endpoints/{one['id']}").json()
             names[one["service"]["workload"]] = detail["top_consumers"][0]["id"]
-        deadline = time.monotonic() + 40
-        while not (directory / "data" / "detectors.checkpoint").exists() and time.monotonic() < deadline:
-            time.sleep(0.2)
+        yield Running(collector, directory / "data", names)
     finally:
         assert collector.stop() == 0
-    return directory / "data", names
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from sensor.main import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=clean_environment(), timeout=120, check=False)
+def test_who_is_blocked_is_erased_only_with_the_block(running: Running) -> None:
+    mine, other = running.names["erase-mine"], running.names["erase-other"]
+    for consumer in (mine, other):
+        wish = {"consumer": consumer, "reason": f"{mine} knows {other}", "is_confirmed": True}
+        assert running.post("/blocks", wish).status_code == 201
+        rule = {"consumer": consumer, "note": f"not {mine}", "seconds": 3_600}
+        assert running.post("/detection/known-good", rule).status_code in (200, 201)
+    assert {"blocks.json", "audit.jsonl"} <= running.find_files(mine)
+    refused = running.erase(mine)
+    assert refused.returncode == 1 and "lift the block first" in refused.stderr
+    assert "audit.jsonl" in running.find_files(mine)
 
 
-def _list_names(path: Path) -> set[str]:
-    with np.load(path, allow_pickle=False) as archive:
-        names = [msgspec.msgpack.decode(archive[name].tobytes()) for name in archive.files if name.endswith("/names")]
-    return {one["consumer"] for several in names for one in several.values() if isinstance(one, dict)}
-
-
-def _count_logged(directory: Path, consumer: str) -> tuple[int, int]:
-    """Batches of the log that still convert, and bytes that are the consumer's."""
-    kind, _, value = consumer.partition(":")
-    needle = int(value, 16).to_bytes(8, "little") if kind in ("principal", "credential") else value.encode()
-    batches = hits = 0
-    for number in find_segments(directory):
-        content = locate_segment(directory, number).read_bytes()
-        entries, is_damaged = decode_frames(content, number, 0)
-        assert not is_damaged
-        hits += content.count(needle)
-        batches += sum(isinstance(convert_bytes(one.payload, one.received_unix_ns / 1e9), RowBatch) for one in entries)
-    return batches, hits
-
-
-@pytest.mark.parametrize("case", ["erase-mine", "erase-address"])
-def test_one_goes_and_the_other_stays(stopped: tuple[Path, dict[str, str]], case: str) -> None:
-    directory, names = stopped
-    mine, other = names[case], names["erase-other"]
-    wal = directory / "wal"
-    before, hits = _count_logged(wal, mine)
-    assert before and hits and _count_logged(wal, other)[1]
-    assert {mine, other} <= _list_names(directory / "detectors.checkpoint")
-    erased = _run("erase", mine, "--data-dir", str(directory))
+def test_one_goes_from_every_byte_and_the_others_stay(running: Running) -> None:
+    mine, other = running.names["erase-mine"], running.names["erase-other"]
+    before = running.find_files(mine)
+    assert any(name.endswith(".wal") for name in before) and any(name.startswith("store/") for name in before)
+    kept = len(running.find_files(other))
+    erased = running.erase(mine, "--lift-blocks", "--reason", f"{mine} asked for it")
     assert erased.returncode == 0, erased.stderr
-    assert "rows_minute: 0 rows" not in erased.stdout and "log: 0" not in erased.stdout
-    assert _count_logged(wal, mine) == (before, 0)
-    assert _count_logged(wal, other)[1]
-    kept = _list_names(directory / "detectors.checkpoint")
-    assert mine not in kept and other in kept
-    store = EmbeddedStore(directory / "store")
-    try:
-        found = store.query("SELECT DISTINCT lower(hex(principal)), client_address FROM rows_minute")
-        assert mine.partition(":")[2] not in {text.lower() for row in found for text in row}
-        assert other.partition(":")[2] in {row[0] for row in found}
-        assert store.query("SELECT sum(calls) FROM routes_day")[0][0] >= 36
-    finally:
-        store.close()
-    again = _run("erase", mine, "--data-dir", str(directory))
-    assert "rows_minute: 0 rows" in again.stdout and "log: 0 batches" in again.stdout
+    found = dict(line.split(": ") for line in erased.stdout.splitlines())
+    assert found["rows_minute"] != "0 rows" and found["known_good"] != "0 rows"
+    assert found["log batches"] != "0" and found["blocks"] == "1" and found["detector subjects"] != "0"
+    assert running.find_files(mine) == set()
+    assert running.find_files(other) and kept
+    ids = {one["id"] for one in running.collector.get("/consumers?limit=500").json()["items"]}
+    assert other in ids and mine not in ids
+    assert running.collector.get("/blocks").json()["items"][0]["consumer"] == other
+    [entry] = [one for one in running.collector.get("/blocks/audit").json()["items"] if one["action"] == "erased"]
+    assert entry["target"] == "principal:erased" and entry["why"] == "erased asked for it"
 
 
-@pytest.mark.parametrize("consumer", ["ada", "principal:xyz", "other:"])
-def test_what_names_nobody_is_one_sentence(stopped: tuple[Path, dict[str, str]], consumer: str) -> None:
-    refused = _run("erase", consumer, "--data-dir", str(stopped[0]))
+def test_an_address_goes_too_and_nothing_is_found_twice(running: Running) -> None:
+    address = running.names["erase-address"]
+    assert running.find_files(address)
+    for _ in range(2):
+        answer = running.post("/erasures", {"consumer": address, "by": "ada"})
+        assert answer.status_code == 200, answer.text
+    assert not any(answer.json()["rows"].values()) and answer.json()["log_batches"] == 0
+    assert running.find_files(address) == set()
+    assert running.collector.get("/endpoints?limit=500").json()["items"]
+
+
+@pytest.mark.parametrize("consumer", ["ada", "principal:xyz", "other:", "address:"])
+def test_what_names_nobody_is_one_sentence(running: Running, consumer: str) -> None:
+    refused = running.erase(consumer)
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_it_needs_the_token(tmp_path: Path) -> None:
+    collector = RunningCollector(tmp_path / "data")
+    try:
+        url = f"http://{collector.ready['http']}/api/v1/erasures"
+        assert httpx.post(url, json={"consumer": "address:8.8.8.8"}).status_code == 401
+        token = (tmp_path / "data" / "api.token").read_text().strip()
+        answer = httpx.post(
+            url, json={"consumer": "address:8.8.8.8"}, headers={"authorization": f"Bearer {token}"}, timeout=300
+        )
+        assert answer.status_code == 200, answer.text
+        assert not any(answer.json()["rows"].values())
+    finally:
+        assert collector.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("consumer", "text", "blanked"),
+    [
+        ("address:8.8.8.1", "address:8.8.8.1, 8.8.8.1:9 and 8.8.8.10", "erased, erased:9 and 8.8.8.10"),
+        ("address:8.8.8.1", "8.8.8.1. 18.8.8.1:80", "erased. 18.8.8.1:80"),
+        ("address:8.8.8.1", json.dumps([["8.8.8.1", 2], ["8.8.8.1.5", 1]]), '[["erased", 2], ["8.8.8.1.5", 1]]'),
+        ("address:1::2", "1::2 not 1::2:3", "erased not 1::2:3"),
+        ("principal:00112233445566aa", "principal:00112233445566aa.", "erased."),
+        ("workload:shop/cart", "shop/cart by workload:shop/cart", "shop/cart by erased"),
+    ],
+)  # fmt: skip
+def test_a_name_is_found_as_a_whole(consumer: str, text: str, blanked: str) -> None:
+    mention = find_mention(parse_consumer(consumer))
+    assert mention.pattern.sub("erased", text) == blanked
+    assert re.sub(mention.sql, mention.sql_replacement, text) == blanked
 
 
 def test_the_tag_is_that_of_the_wire() -> None:

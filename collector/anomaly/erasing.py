@@ -1,0 +1,60 @@
+"""The detectors' state without one consumer: what was learned of it stays as that of nobody, and ages out.
+
+Names are MessagePack beside the keys of their slots (collector/anomaly/subjects.py). Both are replaced; a key is a hash
+of the name and tells it to whoever guesses.
+"""
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from collector.anomaly.detectors.contract import State
+from collector.anomaly.engine import Engine
+
+ERASED: Final = "erased:"
+
+
+def erase_from_engine(engine: Engine, consumer: str) -> tuple[Engine, int]:
+    """An engine that knows all but one consumer, and how many subjects were its; the same engine where none was."""
+    parts = engine.dump()
+    count = _erase(parts, consumer)
+    if not count:
+        return engine, 0
+    renewed = engine.make_new()
+    renewed.load(parts)
+    return renewed, count
+
+
+def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
+    """Delete what was moved aside at an upgrade or damaged and names the consumer; nobody reads it again. Gives how
+    many. Raises OSError."""
+    count = 0
+    for path in checkpoint_path.parent.glob(f"{checkpoint_path.name}.*"):
+        if consumer.encode() in path.read_bytes():
+            path.unlink()
+            count += 1
+    return count
+
+
+def _erase(parts: Mapping[str, State], consumer: str) -> int:
+    count = 0
+    for state in parts.values():
+        if "names" not in state:
+            continue
+        names = msgspec.msgpack.decode(state["names"].tobytes(), strict=False)
+        mine = [slot for slot, one in names.items() if isinstance(one, dict) and one.get("consumer") == consumer]
+        if not mine:
+            continue
+        count += len(mine)
+        for slot in mine:
+            names[slot]["consumer"] = ERASED
+        state["names"] = np.frombuffer(msgspec.msgpack.encode(names), np.uint8)
+        if "keys" in state:
+            keys = state["keys"].copy()
+            keys[[int(slot) for slot in mine]] = [secrets.randbits(64) | 1 for _ in mine]
+            state["keys"] = keys
+    return count
