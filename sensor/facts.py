@@ -32,8 +32,9 @@ IDENTITIES_LIMIT: Final = 1 << 16
 MEDIA_TYPES_LIMIT: Final = 1 << 14
 # Identities kept free for those of `other`: combinations of authentication kinds, version and kind of call.
 _OTHERS_LIMIT: Final = 1 << 11
-# A table is swept when so much of it is taken, and then down to half.
-_SWEEP_RATIO: Final = 0.75
+# A table is swept when so much of it is taken, and then down to half. 50,000 consumers stay below it: whoever keeps
+# numbers asks for all of them anew after a sweep. What is free above takes the 10,000 that may be new in a second.
+_SWEEP_RATIO: Final = 0.8
 _KEPT_RATIO: Final = 0.5
 # What `other` keeps of credentials at least.
 _LEAST: Final = (int(AuthenticationKind.NONE), int(AuthenticationKind.UNKNOWN), int(AuthenticationKind.OTHER))

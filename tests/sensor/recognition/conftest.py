@@ -62,12 +62,18 @@ class Node:
 class Sensor:
     """The slow path and the fast one, under one roof."""
 
-    def __init__(self, *, limits: MirrorLimits | None = None, trusted_networks: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        limits: MirrorLimits | None = None,
+        trusted_networks: tuple[str, ...] = (),
+        facts: Facts | None = None,
+    ) -> None:
         self.now_ns = 1_000
         self.probed: set[tuple[Service, str]] = set()  # Paths for which probes asked.
         self.kernel = Kernel()
         self.node = Node()
-        self.facts = Facts()
+        self.facts = facts or Facts()
         self.mirror = Mirror(limits or MirrorLimits())
         keyed_hash = KeyedHash(1, SECRET)
         self.templater = Templater(load_vocabulary(), keyed_hash)
