@@ -14,6 +14,7 @@ from sensor.config import SensorSettings
 from sensor.enforce.block import Block
 from sensor.enforce.enforcer import Enforcer
 from sensor.enforce.history import CallHistory
+from sensor.enforce.known import FILE_NAME, KnownBlocks
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.parts import CallEnds, Caller
 from sensor.enforce.report import EnforcementReport
@@ -87,6 +88,7 @@ class Enforcement:
             read_switch=Switch(settings.state_dir).read,
             history=self._history,
             list_servers=list_servers,
+            known=KnownBlocks(settings.state_dir / FILE_NAME) if settings.is_enforcing else None,
         )
 
     def begin(self, capture: object, key: InstallationKey) -> None:

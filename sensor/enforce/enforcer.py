@@ -14,10 +14,12 @@ from typing import Final
 from sensor.calls import Role
 from sensor.clock import Clock
 from sensor.enforce.block import Block, BlockKind
-from sensor.enforce.limits import EnforceLimits, find_reason
+from sensor.enforce.known import KnownBlocks
+from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.parts import CallEnds, Caller, KernelSide, ShareMeter
 from sensor.enforce.report import BlockStatus, EnforcementReport
 from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
+from sensor.enforce.share import ShareJudge
 from sensor.enforce.tables import (
     NAMES,
     Held,
@@ -54,11 +56,16 @@ class Enforcer:
         read_switch: Callable[[], str],
         history: ShareMeter,
         list_servers: Callable[[], Iterable[Server]],
+        known: KnownBlocks | None = None,
     ) -> None:
+        """`known`: what was in force before this start."""
         self._limits = limits
+        self._known = known if known is not None else KnownBlocks(None)
+        self._shares = ShareJudge(
+            limits=limits, clock=clock, history=history, known=self._known, count_stopped=self._count_stopped
+        )
         self._clock = clock
         self._read_switch = read_switch
-        self._history = history
         self._list_servers = list_servers
         self._kernel: KernelSide | None = None
         self._watch: StopWatch | None = None
@@ -83,6 +90,7 @@ class Enforcer:
     def begin(self, kernel: KernelSide | None, watch: StopWatch | None, obstacle: str) -> None:
         """The kernel side is there; without one `obstacle` says why there is none."""
         self._kernel, self._watch, self._obstacle = kernel, watch, obstacle
+        self._shares.begin()
         self.tick()
 
     def set_key(self, key_id: int, secret: bytes) -> None:
@@ -110,6 +118,7 @@ class Enforcer:
 
     def end(self) -> None:
         """Lift everything; the kernel side goes."""
+        self._known = KnownBlocks(None)  # The next sensor is to know what was in force.
         self._wanted.clear()
         self._judge()
         if self._watch is not None:
@@ -155,13 +164,19 @@ class Enforcer:
             before = self._held.get(id)
             if before is not None and replace(before.block, left_ms=block.left_ms) != block:
                 before = None
-            reason = obstacle or self._find_reason(block, held, is_new=before is None)
+            one = Held(block=block, deadline_ns=until)
+            if before is not None:
+                one = replace(before, block=block, deadline_ns=until)
+            reason = obstacle or self._find_reason(one, held, is_new=before is None)
             if reason:
                 self._declined[id] = reason
             else:
-                held[id] = Held(block=block, deadline_ns=until, learned=before.learned if before is not None else set())
+                held[id] = one
         self._log_changes(held)
-        self.changes += held.keys() != self._held.keys()
+        if held.keys() != self._held.keys():
+            self.changes += 1
+            if not obstacle:
+                self._known.save(one.block for one in held.values())
         self._held = held
         self._is_naming = any(one.block.kind is not BlockKind.ADDRESS for one in held.values())
         self._sync(now_ns)
@@ -176,16 +191,16 @@ class Enforcer:
         if len(lifted) > LOGGED_MAX or len(begun) > LOGGED_MAX:
             logger.warning("%d blocks are enforced and %d lifted, in all", len(begun), len(lifted))
 
-    def _find_reason(self, block: Block, held: dict[str, Held], *, is_new: bool) -> str:
-        limits = self._limits
+    def _find_reason(self, one: Held, held: dict[str, Held], *, is_new: bool) -> str:
+        limits, block = self._limits, one.block
         if block.kind is not BlockKind.ADDRESS and block.key_id != self._key_id:
             return f"its hash is of installation key {block.key_id}, and this sensor hashes under {self._key_id}"
         if len(held) >= limits.rules_max:
             return f"this sensor's limit of {limits.rules_max} blocks is reached"
         if not is_new:
-            return ""  # A client that is stopped makes no calls: its share was measured when it began.
-        share = self._history.measure_share([block, *(one.block for one in held.values())])
-        return find_reason(block, limits, share=share)
+            return self._shares.check(one)  # A client that is stopped makes no calls: measured when it began.
+        reason, one.is_measured = self._shares.admit(block, [other.block for other in held.values()])
+        return reason
 
     def _sync(self, now_ns: int) -> None:
         if self._kernel is None:
@@ -317,6 +332,11 @@ class Enforcer:
         )
 
     # What it tells
+
+    def _count_stopped(self, held: Held) -> int:
+        counts = self._kernel.counts() if self._kernel is not None else {}
+        slots = [self._slots.by_target.get(target, 0) for target in held.targets]
+        return sum(counts[slot][0] for slot in slots if slot in counts)
 
     def report(self) -> EnforcementReport:
         """The state of every block."""

@@ -69,6 +69,11 @@ class CallHistory:
             self._totals.append(0)
         return self._minutes[-1][1], self._totals[-1]
 
+    @property
+    def calls(self) -> int:
+        """Of all clients, in these minutes."""
+        return sum(self._totals)
+
     def measure_share(self, blocks: Iterable[Block]) -> float:
         """The part of the calls that clients of these blocks made together, 0 to 1; a call counts once for each block
         that names its client."""

@@ -1,8 +1,9 @@
 """What this sensor enforces at most: its own settings, which no collector can raise. Pure."""
 
 from dataclasses import dataclass
+from ipaddress import IPv6Network
 
-from sensor.enforce.block import Block, BlockKind, Network
+from sensor.enforce.block import MAPPED, Block, BlockKind, Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,8 @@ def find_reason(block: Block, limits: EnforceLimits, *, share: float) -> str:
         least = limits.ipv4_prefix_min if block.network.version == 4 else limits.ipv6_prefix_min
         if block.network.prefixlen < least:
             return f"{block.network} is wider than /{least}, this sensor's limit"
+        if isinstance(block.network, IPv6Network) and block.network.overlaps(MAPPED):
+            return f"{block.network} holds all of IPv4, which is wider than this sensor's limit"
         if any(_is_within(block.network, never) for never in limits.never_block):
             return f"{block.network} is never blocked, by this sensor's settings"
     if share > limits.share_max:

@@ -20,6 +20,11 @@ class KernelSide(Protocol):
 class ShareMeter(Protocol):
     """`sensor.enforce.history.CallHistory`, as far as limits need it."""
 
+    @property
+    def calls(self) -> int:
+        """That were seen lately."""
+        ...
+
     def measure_share(self, blocks: Iterable[Block]) -> float: ...
 
 

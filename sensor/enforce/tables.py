@@ -53,6 +53,7 @@ class Held:
     block: Block
     deadline_ns: int
     learned: set[int] = field(default_factory=set)
+    is_measured: bool = True  # Its share of the node's calls is known to be within the limit.
 
     @property
     def targets(self) -> list[Target]:

@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,21 +68,29 @@ def server(capture: Capture) -> Iterator[Server]:
     running.stop()
 
 
-@pytest.fixture
-def block(capture: Capture) -> Iterator[Block_]:
-    """`block(addresses=.., credentials=..)`: from now on these are stopped, and no others."""
+@contextmanager
+def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
+    """One that enforces what it is told on this kernel."""
     stops = StopMaps(capture.maps)
     watch = StopWatch(stops, Resetter(Path("/proc"), dict), Clock())
     enforcer = Enforcer(
         limits=EnforceLimits(is_enabled=True, never_block=(ip_network(NEVER),), ipv4_prefix_min=8),
         clock=Clock(),
         read_switch=lambda: "",
-        history=SimpleNamespace(measure_share=lambda blocks: 0.0),
+        history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),
         list_servers=lambda: (),
     )
     enforcer.set_key(1, SECRET)
     watch.start()
     enforcer.begin(stops, watch, "")
+    yield enforcer
+    enforcer.end()
+    stops.close()
+
+
+@pytest.fixture
+def block(capture: Capture) -> Iterator[Block_]:
+    """`block(addresses=.., credentials=..)`: from now on these are stopped, and no others."""
 
     def set_blocks(*, addresses: tuple[str, ...] = (), credentials: tuple[str, ...] = ()) -> None:
         hashes = [hash_siphash(SECRET, value.encode()) for value in credentials]
@@ -91,9 +100,8 @@ def block(capture: Capture) -> Iterator[Block_]:
         ]
         enforcer.take(tuple(blocks), 1)
 
-    yield set_blocks
-    enforcer.end()
-    stops.close()
+    with make_enforcer(capture) as enforcer:
+        yield set_blocks
 
 
 def call(server: Server, *parts: str, source: str = "127.0.0.1", family: socket.AddressFamily = socket.AF_INET) -> str:

@@ -71,7 +71,7 @@ class Site:
             command += [f"--{name}", str(value)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         block_id = str(httpx.Response(200, text=done.stdout).json()["id"])
-        wait_until(lambda: self.is_enforced(block_id), 5, "the sensor enforces it")
+        wait_until(lambda: self.is_enforced(block_id), ARRIVAL_SECONDS, "the sensor enforces it")
         return block_id
 
     def is_enforced(self, block_id: str) -> bool:

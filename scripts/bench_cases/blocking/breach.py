@@ -2,6 +2,7 @@
 ladder, among honest clients and with no person in between."""
 
 import time
+from datetime import datetime
 from typing import Any
 
 from scripts.bench_cases.blocking.clients import Caller
@@ -47,7 +48,7 @@ def run_breach(api: Api, port: int, source: str, wait_seconds: float) -> dict[st
     first = next((at for at, outcome in thief.calls if outcome == "reset"), None)
     own = [block for block in blocks if block["alert_id"]]
     alerts = [api.get(f"/alerts/{block['alert_id']}") for block in own]
-    alerted = min((alert["opened_at"] for alert in alerts), default=None)
+    alerted = min((datetime.fromisoformat(alert["opened_at"]).timestamp() for alert in alerts), default=None)
     hurt = sum(outcome != "200" for loop in honest for at, outcome in loop.calls if at < ended)
     return {
         "case": "breach",

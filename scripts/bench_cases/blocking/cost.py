@@ -56,7 +56,7 @@ def measure_cost() -> Iterator[dict[str, Any]]:
         limits=EnforceLimits(is_enabled=True, rules_max=10_000),
         clock=Clock(),
         read_switch=lambda: "",
-        history=SimpleNamespace(measure_share=lambda blocks: 0.0),
+        history=SimpleNamespace(calls=1_000, measure_share=lambda blocks: 0.0),
         list_servers=lambda: (),
     )
     enforcer.set_key(1, bytes(16))

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_network
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from sensor.calls import Role
 from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
 from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX, Enforcer
+from sensor.enforce.known import KnownBlocks
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
+from sensor.enforce.share import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
 from sensor.kernel.stop_abi import ENFORCEMENT, SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
 from tests.sensor.clocks import FakeClock
@@ -60,7 +63,8 @@ class FakeWatch:
 class Node:
     """An enforcer with everything around it in a test's hands."""
 
-    def __init__(self, limits: EnforceLimits = LIMITS) -> None:
+    def __init__(self, limits: EnforceLimits = LIMITS, state: Path | None = None, calls: int = 1_000) -> None:
+        self.history = SimpleNamespace(calls=calls, measure_share=lambda blocks: self.share)
         self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
         self.switch, self.share = "", 0.0
         self.servers = [Server(cgroup_id=7, port=8080, namespace="shop", workload="cart")]
@@ -68,8 +72,9 @@ class Node:
             limits=limits,
             clock=self.clock,  # type: ignore[arg-type]
             read_switch=lambda: self.switch,
-            history=SimpleNamespace(measure_share=lambda blocks: self.share),
+            history=self.history,  # type: ignore[arg-type]
             list_servers=lambda: self.servers,
+            known=KnownBlocks(state),
         )
         self.enforcer.set_key(1, b"k" * 16)
         self.enforcer.begin(self.kernel, self.watch, "")  # type: ignore[arg-type]
@@ -107,8 +112,8 @@ def test_an_address_is_enforced_until_its_time_is_over() -> None:
     generation, alive_ns, marks, secret = node.kernel.state
     assert generation and marks == 0 and secret == b"k" * 16
     assert alive_ns == node.clock.monotonic_ns() + int(ALIVE_SECONDS * SECOND_NS)
-    (expires_ns, is_scoped) = VERDICT.unpack(next(iter(node.kernel.maps["verdicts"].values())))
-    assert (expires_ns, is_scoped) == (node.clock.monotonic_ns() + 30 * SECOND_NS, 0)
+    found = VERDICT.unpack(next(iter(node.kernel.maps["verdicts"].values())))
+    assert found == (node.clock.monotonic_ns() + 30 * SECOND_NS, 0)
     node.pass_seconds(29)
     assert node.blocked()
     node.pass_seconds(2)
@@ -152,6 +157,7 @@ def test_the_switch_lifts_and_enforces_again() -> None:
         (address("10.1.0.0/24"), "never blocked"),
         (address("203.0.0.0/16"), "wider than /24"),
         (address("2001:db8::/32"), "wider than /56"),
+        (address("::/56"), "holds all of IPv4"),
         (address("203.0.113.7", seconds=100_000), "limit is 86400 s"),
         (credential(9, key_id=2), "installation key 2"),
     ],
@@ -173,6 +179,55 @@ def test_a_share_of_the_traffic_is_the_limit() -> None:
     assert node.blocked()
     node.share = 0.9  # It is blocked already, so this is not of its doing.
     node.pass_seconds(1)
+    assert node.blocked()
+
+
+def test_a_sensor_that_has_seen_little_waits_for_calls_to_measure_by() -> None:
+    node = Node(calls=3)
+    node.share = 0.6
+    node.take(address("203.0.113.7"))
+    assert "has seen 3 calls since its start" in node.reasons()["a"] and not node.blocked()
+    node.history.calls = 1_000
+    node.pass_seconds(1)
+    assert "60% of this node's calls" in node.reasons()["a"]
+    node.share = 0.4
+    node.pass_seconds(1)
+    assert node.blocked()
+
+
+@pytest.mark.parametrize(("stopped", "is_lifted"), [(10, False), (500, True)])
+def test_a_block_of_an_idle_node_is_measured_once_calls_come(stopped: int, is_lifted: bool) -> None:
+    """A network blocked at night is not to stop the day's traffic."""
+    node = Node(calls=0)
+    node.pass_seconds(SETTLE_SECONDS)
+    node.take(address("203.0.113.0/24", seconds=1_000))
+    assert node.blocked("blocked_networks")
+    slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_networks"].values())))[0]
+    node.kernel.stopped = {slot: (stopped, stopped, 0, 0)}
+    node.history.calls = 100
+    node.pass_seconds(1)
+    assert bool(node.blocked("blocked_networks")) is not is_lifted
+    assert ("while this node was idle, and made 83%" in node.reasons()["a"]) is is_lifted
+
+
+def test_what_was_in_force_before_a_start_is_at_once_again(tmp_path: Path) -> None:
+    before = Node(state=tmp_path / "enforced.json")
+    before.take(address("203.0.113.7"))
+    before.enforcer.end()
+    after = Node(state=tmp_path / "enforced.json", calls=0)
+    after.take(address("203.0.113.7"), address("203.0.113.8", id="b"))
+    assert after.blocked() == {mapped("203.0.113.7")}
+    other = Node(state=tmp_path / "enforced.json", calls=0)
+    other.take(address("203.0.113.9"))  # Another client under a known id.
+    assert not other.blocked()
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[1, null]", '"a"', "[]"])
+def test_a_damaged_list_of_what_was_in_force_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "enforced.json"
+    path.write_text(text)
+    node = Node(state=path)
+    node.take(address("203.0.113.7"))
     assert node.blocked()
 
 
