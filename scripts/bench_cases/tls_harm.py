@@ -32,7 +32,7 @@ from typing import Any, Final
 import pytest
 
 from scripts.bench_cases.harming.disturber import Disturber
-from scripts.bench_cases.harming.load import Round, run_grpc, run_wrk, write_script
+from scripts.bench_cases.harming.load import Round, run_client, run_wrk, write_script
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, list_tree, wait_for_texts
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
@@ -44,6 +44,8 @@ from tests.e2e.certificates import make_certificate
 ADDRESS: Final = "127.0.0.1"
 WAYS: Final = ("none", "probes", "sensor")
 P99_RATIO_MAX: Final = 1.1
+# Where wrk is no client: gnutls-serv ends the connection behind each answer.
+CLIENTS: Final = {"gnutls": "closing_client", "grpc": "grpc_client"}
 GONE_SECONDS, GONE_TRIES = 1.5, 10
 # Without probes so much shorter as many calls as go: it is only to know which errors come anyway.
 NONE_SHARE = 4
@@ -169,8 +171,8 @@ class Bench:
     def _load(self, runtime: str, port: int, directory: Path, seconds: int, *, is_paced: bool) -> Round:
         connections, pace_ms = PACES[runtime]
         pace_ms *= is_paced
-        if runtime == "grpc":
-            return run_grpc(port, self._certificate.authority, connections, seconds, pace_ms)
+        if runtime in CLIENTS:
+            return run_client(CLIENTS[runtime], port, self._certificate.authority, connections, seconds, pace_ms)
         script = write_script(directory / "load.lua", pace_ms)
         return run_wrk(f"https://{ADDRESS}:{port}", connections, seconds, script)
 
@@ -239,7 +241,7 @@ def measure(bench: Bench, options: argparse.Namespace, kept: list[Kept], state: 
     deadline = time.monotonic() + options.minutes * 60 if options.minutes else float("inf")
     runtimes = list(options.runtimes)
     while waiting := [one for one in runtimes if count_calls(kept, one) < options.calls]:
-        runtime = min(waiting, key=lambda one: count_calls(kept, one))
+        runtime = min(waiting, key=lambda one: Counter(row.runtime for row in kept)[one])
         number = sum(one.runtime == runtime for one in kept)
         turn = number // len(options.ways) % len(options.ways)
         for way in (*options.ways[turn:], *options.ways[:turn]):

@@ -1,4 +1,4 @@
-"""What clients do in a round: wrk, or a gRPC client of our own, that say how many calls they made, how many failed, and
+"""What clients do in a round: wrk, or a client of our own, that say how many calls they made, how many failed, and
 the tail of their latencies."""
 
 import re
@@ -47,9 +47,9 @@ def run_wrk(url: str, connections: int, seconds: int, script: Path) -> Round:
     return _run([find_wrk(), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), url])
 
 
-def run_grpc(port: int, authority: Path, threads: int, seconds: int, pace_ms: int) -> Round:
-    """Unary calls of grpcio, each thread one after the other."""
-    command = [sys.executable, "-m", "scripts.bench_cases.harming.grpc_client", str(port), str(authority)]
+def run_client(name: str, port: int, authority: Path, threads: int, seconds: int, pace_ms: int) -> Round:
+    """A client of our own (`grpc_client`, `closing_client`), each thread one call after the other."""
+    command = [sys.executable, "-m", f"scripts.bench_cases.harming.{name}", str(port), str(authority)]
     return _run([*command, str(threads), str(seconds), str(pace_ms)])
 
 

@@ -24,6 +24,8 @@ LIVING_SECONDS: Final = (0.0, 4.0)
 KILLED_SHARE: Final = 0.6
 ATTACH_SECONDS: Final = 60.0
 CLEAN_SECONDS: Final = 30.0
+# What probes do to a process is looked for, and not what a watcher's start takes of the processors.
+NICE: Final = ("nice", "-n", "19")
 
 
 class TlsDisturber:
@@ -57,7 +59,7 @@ class TlsDisturber:
                 return
 
     def _live_once(self) -> None:
-        command = [sys.executable, "-m", "scripts.bench_cases.harming.tls_watcher", *map(str, self._pids)]
+        command = [*NICE, sys.executable, "-m", "scripts.bench_cases.harming.tls_watcher", *map(str, self._pids)]
         command += ["--seed", str(self._random.randrange(1 << 30)), *self._options]
         watcher = Program("watcher", command, self._directory / "watcher.log")
         try:

@@ -8,6 +8,7 @@ processes are looked at. Says `attached` each time and, when it is told to end, 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -31,8 +32,6 @@ from sensor.tls.reader import TlsReader
 ATTACHED_SECONDS: Final = (0.05, 1.0)
 DETACHED_SECONDS: Final = (0.02, 0.5)
 READ_SECONDS: Final = 0.025
-# What probes do to a process is looked for, and not what this program's start takes of the processors.
-NICENESS: Final = 15
 
 
 def open_program() -> TlsProgram:
@@ -58,6 +57,9 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
     chance = random.Random(seed)
     program = open_program()
     program.is_linking = not is_classic
+    # Started nice, for its start is not what is looked at; but who puts probes in holds locks of the process meanwhile.
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
     ring, cycles = Ring(program.maps["events"], RING_BYTES), 0
     reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
     with tempfile.TemporaryDirectory(prefix="apidae-proc-") as name:
@@ -85,7 +87,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--is-classic", action="store_true")
     options = parser.parse_args()
-    os.nice(NICENESS)
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     cycles, calls = watch(options.pids, options.seed, stopping, is_classic=options.is_classic)
