@@ -109,7 +109,7 @@ class Roster:
 
         def name_pair(row: int) -> SubjectName:
             own = names[int(route[row])]
-            return msgspec.structs.replace(own, consumer=name_actor(row).consumer)
+            return msgspec.structs.replace(own, consumer=self.consumers.name(int(consumer[row])).consumer)
 
         consumer, evicted_consumers = _touch(self.consumers, key, has, time, name_actor)
         pair, evicted_pairs = _touch(self.pairs, mix(endpoint_key, key), has, time, name_pair)
@@ -153,8 +153,9 @@ class Roster:
 
     def load(self, parts: dict[str, State]) -> None:
         """The inverse of `dump`."""
+        texts: dict[str, str] = {}
         for name, part in zip(_PARTS, self.parts, strict=True):
-            part.load(parts[name], parts[name]["names"].tobytes())
+            part.load(parts[name], parts[name]["names"].tobytes(), texts)
         self.pair_endpoint = parts["links"]["endpoint"].astype(np.int64)
         self.pair_consumer = parts["links"]["consumer"].astype(np.int64)
         self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])

@@ -66,9 +66,15 @@ class Subjects:
         names = {slot: name for slot, name in enumerate(self._names) if name is not None}
         return self.table.dump(), msgspec.msgpack.encode(names)
 
-    def load(self, arrays: dict[str, NDArray[np.generic]], names: bytes) -> None:
-        """The inverse of `dump`."""
+    def load(self, arrays: dict[str, NDArray[np.generic]], names: bytes, texts: dict[str, str] | None = None) -> None:
+        """The inverse of `dump`. `texts`: of names that tables share, so that each is kept once."""
         self.table.load(arrays)
         self._names = [None] * self.table.capacity
+        texts = {} if texts is None else texts
         for slot, name in msgspec.msgpack.decode(names, type=dict[int, SubjectName]).items():
-            self._names[slot] = name
+            self._names[slot] = SubjectName(
+                endpoint_id=texts.setdefault(name.endpoint_id, name.endpoint_id),
+                label=texts.setdefault(name.label, name.label),
+                route_ids=name.route_ids,
+                consumer=texts.setdefault(name.consumer, name.consumer),
+            )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.signal import Basis
+from collector.anomaly.abuse.compact import CompactRows
 from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.slots import Slots, grow
@@ -80,6 +81,7 @@ class Ceiling:
         lengths = [horizon.seconds for horizon in plan]
         self._hour = lengths.index(_HOUR_SECONDS) if _HOUR_SECONDS in lengths else -1
         self._factors: F64 = np.array([horizon.factor for horizon in plan])[:, None]
+        self._rows = CompactRows()  # What follows is by row: who never did anything has none.
         self._sums = FadingSums(tuple(horizon.seconds for horizon in plan))
         self._today: F32 = np.zeros((len(plan), 0), np.float32)
         self._yesterday: F32 = np.zeros((len(plan), 0), np.float32)
@@ -97,13 +99,9 @@ class Ceiling:
 
     def grow(self, capacity: int, groups: int) -> None:
         """Make room for slots below `capacity` and groups below `groups`."""
-        if len(self._born) >= capacity and len(self._peers) >= groups:
+        if self._rows.slot_capacity >= capacity and len(self._peers) >= groups:
             return
-        self._sums.grow(capacity)
-        self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
-        self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
-        self._begun = grow(self._begun, capacity)
-        self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
+        self._rows.grow(capacity)
         self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
 
     def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
@@ -111,12 +109,13 @@ class Ceiling:
         self._turn_day(time)
         if not len(slots):
             return _NOTHING
-        sums = self._sums.add(slots, np.minimum(amounts, self._bursts), time)
-        own = self._factors * self._past.take(slots, axis=1)
-        born = self._born.take(slots)
+        rows = self._take_rows(slots)
+        sums = self._sums.add(rows, np.minimum(amounts, self._bursts), time)
+        own = self._factors * self._past.take(rows, axis=1)
+        born = self._born.take(rows)
         if not born.all():
             born = np.where(born == 0, self._day, born)
-            self._born[slots] = born
+            self._born[rows] = born
         is_new = born > self._day - _KNOWN_DAYS
         is_grouped = groups >= 0
         if is_grouped.any():
@@ -127,16 +126,16 @@ class Ceiling:
             peers = np.zeros_like(own)
             ceilings = np.maximum(own, np.where(is_new, self._priors, self._floors))
         taught = np.minimum(sums, _LEARN_MAX * ceilings)
-        self._today[:, slots] = np.maximum(self._today.take(slots, axis=1), taught)
-        self._is_high[slots] |= (taught * self._factors > _ALMOST * self._floors).any(axis=0)
+        self._today[:, rows] = np.maximum(self._today.take(rows, axis=1), taught)
+        self._is_high[rows] |= (taught * self._factors > _ALMOST * self._floors).any(axis=0)
         if is_new.any():
-            self._begun[:, slots] = np.maximum(self._begun.take(slots, axis=1), np.where(is_new, taught, 0.0))
+            self._begun[:, rows] = np.maximum(self._begun.take(rows, axis=1), np.where(is_new, taught, 0.0))
         ratios = sums / ceilings
-        told = self._told.take(slots, axis=1)
+        told = self._told.take(rows, axis=1)
         is_told = (ratios > 1.0) & (amounts > 0) & (ratios >= _RAISE * told)
         chosen = is_told.any(axis=0).nonzero()[0]
         if len(chosen) or told.any():
-            self._told[:, slots] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
+            self._told[:, rows] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
         if not len(chosen):
             return _NOTHING
         horizon = np.where(is_told, ratios, 0.0).argmax(axis=0)
@@ -151,12 +150,20 @@ class Ceiling:
 
     def is_told(self, slots: Slots) -> NDArray[np.bool_]:
         """Whether `slots` are above their ceilings and told."""
-        told: NDArray[np.bool_] = (self._told.take(slots, axis=1) > 0).any(axis=0)
+        rows = self._rows.find(slots)
+        told = rows >= 0
+        told[told] = (self._told.take(rows[told], axis=1) > 0).any(axis=0)
         return told
 
     def sums(self, slots: Slots, time: int) -> F64:
         """Of `slots` now, a row a horizon of the plan."""
-        return self._sums.read(slots, time)
+        rows = self._rows.find(slots)
+        known = rows >= 0
+        if known.all():
+            return self._sums.read(rows, time)
+        sums = np.zeros((len(self.plan), len(slots)))
+        sums[:, known] = self._sums.read(rows[known], time)
+        return sums
 
     def refresh(self, list_live: Callable[[], Slots], group_of: Slots | None, time: int) -> None:
         """Learn, once a minute, what is common among the peers of each group. `group_of` is by slot, -1 is none;
@@ -176,7 +183,7 @@ class Ceiling:
         peaks = np.maximum(lately, once)
         # A level below the prior makes no difference, and few are above.
         is_high = peaks * self._factors > self._floors
-        group_of_some = np.zeros(len(some), np.int64) if group_of is None else group_of[some]
+        group_of_some = np.zeros(len(some), np.int64) if group_of is None else group_of[self._rows.slot_of[some]]
         self._is_high[some] = is_high.any(axis=0)
         self._common[:] = 0.0
         for row in is_high.any(axis=1).nonzero()[0].tolist():
@@ -193,6 +200,8 @@ class Ceiling:
         """The installation's first hour is over: what each of the `live` slots did in it, at the most what the plan
         states for an hour, is ordinary from now on, for as long as it goes on."""
         hour = self._hour
+        live = self._rows.find(live)
+        live = live[live >= 0]  # Who did nothing has nothing to go on with.
         if hour < 0 or not len(live):
             return
         seen = self._sums.read(live, time)[hour] / (1 - np.exp(-1.0))  # An hour's rate fills the sum to that share.
@@ -205,21 +214,24 @@ class Ceiling:
         """A person says that what the subject does is ordinary: the highest so far is its own past. False for -1."""
         if slot < 0:
             return False
-        late = np.maximum(self._yesterday[:, slot], self._today[:, slot])
-        self._past[:, slot] = np.maximum(self._past[:, slot], late)
-        self._is_high[slot] = True
-        self._told[:, slot] = 0
+        row = int(self._rows.find(np.array([slot]))[0])
+        if row >= 0:
+            late = np.maximum(self._yesterday[:, row], self._today[:, row])
+            self._past[:, row] = np.maximum(self._past[:, row], late)
+            self._is_high[row] = True
+            self._told[:, row] = 0
         return True
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
         if not len(slots):
             return
-        self._sums.forget(slots)
+        rows = self._rows.release(slots)
+        self._sums.forget(rows)
         for part in (self._today, self._yesterday, self._past, self._begun, self._told):
-            part[:, slots] = 0
-        self._born[slots] = 0
-        self._is_high[slots] = False
+            part[:, rows] = 0
+        self._born[rows] = 0
+        self._is_high[rows] = False
 
     def dump(self) -> State:
         """State for a checkpoint."""
@@ -227,6 +239,7 @@ class Ceiling:
         own: State = {"today": self._today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
         own |= {"common": self._common, "peers": self._peers, "clock": clock}
         own |= {"born": self._born, "begun": self._begun}
+        own |= {f"rows.{name}": array for name, array in self._rows.dump().items()}
         return own | {f"sums.{name}": array for name, array in self._sums.dump().items()}
 
     def load(self, state: State) -> None:
@@ -234,11 +247,25 @@ class Ceiling:
         self._today, self._yesterday, self._past, self._begun, self._told = (
             state[name].astype(np.float32) for name in ("today", "yesterday", "past", "begun", "told")
         )
-        self._is_high = np.ones(len(state["born"]), np.bool_)  # The next refresh knows.
+        count = len(state["born"])
+        self._is_high = np.ones(count, np.bool_)  # The next refresh knows.
+        # Version 8 had a row for each slot.
+        every: State = {"slot_of": np.arange(count), "slots": np.array([count])}
+        self._rows.load({name: state.get(f"rows.{name}", array) for name, array in every.items()})
         self._common = state["common"].astype(np.float64)
         self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int32)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])
         self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})
+
+    def _take_rows(self, slots: Slots) -> Slots:
+        rows, capacity = self._rows.take(slots), self._rows.capacity
+        if capacity > len(self._born):
+            self._sums.grow(capacity)
+            self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
+            self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
+            self._begun = grow(self._begun, capacity)
+            self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
+        return rows
 
     def _turn_day(self, time: int) -> None:
         day = time // _DAY_SECONDS
