@@ -199,6 +199,7 @@ def build_app(
             responder=responder,
             approval_token=approval_token,
             detection=detection[0] if detection is not None else None,
+            editor=editor,
         ),
         include_in_schema=False,
     )

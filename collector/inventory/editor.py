@@ -30,6 +30,18 @@ from collector.inventory.position import PARAMETER
 from collector.rows import Route, Service
 
 MERGE_MAX: Final = 100
+SIBLINGS_MAX: Final = 200
+_SIBLINGS: Final = f"""
+WITH mine AS (
+    SELECT cluster, namespace, workload, workload_kind, host_name, port, host, method,
+        length(splitByChar('/', url_template)) AS parts
+    FROM endpoint_routes FINAL WHERE endpoint_id = {{id:String}} LIMIT 1
+)
+SELECT endpoint_id, any(url_template) AS template FROM endpoint_routes FINAL
+WHERE endpoint_id != {{id:String}}
+    AND (cluster, namespace, workload, workload_kind, host_name, port, host, method,
+        length(splitByChar('/', url_template))) IN (SELECT * FROM mine)
+GROUP BY endpoint_id ORDER BY template LIMIT {SIBLINGS_MAX}"""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 _TEXT: Final = re.compile(r"[^\s/{}]{1,200}\Z")
 _COLUMNS: Final = (
@@ -102,6 +114,25 @@ class TemplateEditor:
     def list_edits(self) -> tuple[Edit, ...]:
         """Newest first, those undone too."""
         return tuple(sorted(self._edits.values(), key=lambda edit: (-edit.time, edit.id)))
+
+    def list_edits_of(self, service: Service, host: str, method: str) -> tuple[Edit, ...]:
+        """Those about one service, host and method."""
+        return tuple(
+            edit for edit in self.list_edits() if (edit.service, edit.host, edit.method) == (service, host, method)
+        )
+
+    def list_values(self, endpoint_id: str, *, place: int) -> list[str]:
+        """Values at a segment (from 0) that can be split off: words whose text is known. Empty for what is none."""
+        endpoint = self._names.find_edited(endpoint_id)
+        words = self._names.read_words()
+        here = (route.segments[place] for route in endpoint.routes) if endpoint is not None else ()
+        return sorted({text for segment in here if (text := read_text(segment, words)) and "{" not in text})
+
+    def list_siblings(self, endpoint_id: str) -> list[tuple[str, str]]:
+        """Id and template of those that an endpoint may be merged with: of its service, host and method, with as many
+        segments, by template."""
+        rows = self._store.query(_SIBLINGS, {"id": endpoint_id})
+        return [(str(name), str(template)) for name, template in rows]
 
     def rename(self, endpoint_id: str, *, place: int, name: str, by: str) -> Edit:
         """Another name for the parameter at a segment (from 0); the endpoint is pinned by that."""

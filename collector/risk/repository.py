@@ -15,6 +15,10 @@ from collector.store.base import Store
 CHANGES_MAX = 200
 _RISK_COLUMNS = ", ".join(field.name for field in fields(RiskRecord))
 _FINDING_COLUMNS = ", ".join(field.name for field in fields(Finding))
+# The table lies by id: found first, for with FINAL alone the engine would read every column of all findings.
+_FINDINGS_OF = f"""
+SELECT {_FINDING_COLUMNS} FROM findings FINAL
+WHERE id IN (SELECT id FROM findings WHERE endpoint_id IN {{ids:Array(String)}}) ORDER BY id"""
 _SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
 
 
@@ -62,7 +66,7 @@ class RiskTable:
         """The findings of some endpoints, by endpoint."""
         found: dict[str, list[Finding]] = defaultdict(list)
         for row in self._select(
-            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE endpoint_id IN {{ids:Array(String)}} ORDER BY id",
+            _FINDINGS_OF,
             {"ids": list(ids)},
         ):
             found[row["endpoint_id"]].append(_read_finding(row))

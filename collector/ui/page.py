@@ -20,6 +20,7 @@ from collector.api.problem import Problem, describe_validation
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.cursor import CursorError
+from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoint import Tier
 from collector.inventory.endpoints import EndpointInventory, EndpointPage
 from collector.inventory.exposures import ExposureInventory
@@ -40,6 +41,7 @@ from collector.ui.response_page import add_response
 from collector.ui.risk_view import add_finding_actions, read_risk, read_service_findings
 from collector.ui.schema_view import SchemaSource
 from collector.ui.summary import summarise
+from collector.ui.template_edits import add_edit_actions, read_edits
 
 STATIC = Path(__file__).parent / "static"
 STATIC_FILES = {"apidae.css": "text/css", "apidae.svg": "image/svg+xml"}
@@ -66,6 +68,7 @@ class _Page:
         exposures: ExposureInventory,
         schemas: SchemaSource,
         risks: RiskKeeper | None,
+        editor: TemplateEditor | None,
         alerts: AlertRepository,
         gate: Gate,
         version: str,
@@ -78,6 +81,7 @@ class _Page:
         self.exposures = exposures
         self.schemas = schemas
         self.risks = risks
+        self.editor = editor
         self.alerts = alerts
         self.gate = gate
         self.version = version
@@ -157,8 +161,8 @@ class _Page:
     def _is_quiet(self, muted_until: float | None, is_expected: bool) -> bool:
         return is_expected or (muted_until is not None and muted_until > self.clock())
 
-    def show_endpoint(self, request: Request, endpoint_id: str) -> Response:
-        """One endpoint with its charts."""
+    def show_endpoint(self, request: Request, endpoint_id: str, complaint: str = "") -> Response:
+        """One endpoint with its charts; `complaint`: what was wrong with an edit."""
         query = {name: value for name, value in request.query_params.items() if value}
         try:
             since = SpanParameters.model_validate(query).since
@@ -178,13 +182,14 @@ class _Page:
             "exposure_changes": self.exposures.list_changes(detail.endpoint.service)[:EXPOSURE_CHANGES_SHOWN],
             **self.schemas.build_values(detail.endpoint),
             **read_risk(self.risks, detail.endpoint.id),
+            **read_edits(self.editor, detail.endpoint, complaint),
             "shares": split_status(detail.endpoint.status),
             "calls_chart": draw_calls(detail.series, series_span(span)),
             "latency_chart": draw_latency(detail.series, series_span(span)),
             "operations": self.endpoints.list_operations(detail.endpoint, span),
             "alerts": [alert for state in AlertState for alert in related if alert.state is state][:ALERTS_SHOWN],
         }
-        return render(self.templates, "endpoint.html", values)
+        return render(self.templates, "endpoint.html", values, status=422 if complaint else 200)
 
     def show_incident(self, request: Request, incident_id: str) -> Response:
         """One incident with its alerts and its timeline. Raises Problem."""
@@ -222,6 +227,7 @@ def build_page_routes(
     responder: Responder | None = None,
     approval_token: str | None = None,
     detection: Detection | None = None,
+    editor: TemplateEditor | None = None,
 ) -> APIRouter:
     """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
     page = _Page(
@@ -231,6 +237,7 @@ def build_page_routes(
         exposures=exposures,
         schemas=schemas,
         risks=risks,
+        editor=editor,
         alerts=alerts,
         gate=gate,
         version=version,
@@ -284,6 +291,9 @@ def _add_actions(router: APIRouter, page: _Page) -> None:
         "mute": lambda alert_id: page.alerts.mute(alert_id, by=ACTOR, until=page.clock() + MUTE_SECONDS),
         "expected": lambda alert_id: page.alerts.mark_expected(alert_id, by=ACTOR, is_expected=True),
     }
+
+    if page.editor is not None:
+        add_edit_actions(router, page.editor, page.gate, ACTOR, page.show_endpoint)
 
     if page.risks is not None:
         add_finding_actions(router, page.risks, page.gate, ACTOR)
