@@ -21,6 +21,12 @@ class SplitBody(ActionBody):
     value: str = Field(max_length=200, examples=["me"])
 
 
+class HostBody(ActionBody):
+    """Hosts that were taken for one, apart again."""
+
+    host: str = Field(default="", max_length=300, description="Which keeps its own name; empty: all of them.")
+
+
 class MergeBody(ActionBody):
     """Several endpoints as one."""
 

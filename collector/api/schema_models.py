@@ -21,7 +21,7 @@ class PathEvidenceModel(Model):
     """Why a part of the path is a parameter."""
 
     name: str
-    place: int = Field(description="Which segment, from 0.")
+    place: int = Field(description="Which segment, from 0; -1: of the host.")
     kinds: dict[str, int] = Field(description="Calls by shape of the segment.")
     distinct_words: int
     distinct_objects: int | None = Field(description="Different values, an estimate; null where a path has several.")

@@ -62,6 +62,16 @@ def register(app: typer.Typer) -> None:
         """Make several endpoints one."""
         _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": BY}))
 
+    @templates.command("keep-host")
+    def keep_host(
+        endpoint: EndpointArgument,
+        host: Annotated[str, typer.Argument(help="Which keeps its own name; default: all that the pattern has.")] = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Keep hosts apart that were taken for one, as {tenant}.example.com."""
+        _edit(url, token, endpoint, "keep-host", {"host": host, "by": BY})
+
     @templates.command("pin")
     def pin(endpoint: EndpointArgument, url: UrlOption = URL, token: TokenOption = "") -> None:
         """Keep a template whatever is learned."""

@@ -13,9 +13,10 @@ from typing import Any
 from collector.ingest.reveal import RevealBook
 from collector.ingest.workloads import FormerName
 from collector.inventory.editor import EditedEndpoint, load_edits
-from collector.inventory.edits import Edit, EditBook
+from collector.inventory.edits import Edit, EditBook, EditKind
 from collector.inventory.former_names import FormerNames
 from collector.inventory.grouping import map_endpoints
+from collector.inventory.host_names import HostKey, TenantHosts, is_pattern
 from collector.inventory.mapping import EndpointMapping, EndpointName, name_endpoint
 from collector.inventory.position import RouteEvidence
 from collector.protocols import RPC_BITS
@@ -39,7 +40,9 @@ class Catalogue:
         self._lock = Lock()
         self._former_names = FormerNames()
         self._former_names.add(_read_former_names(store))
-        self._edits = EditBook(load_edits(store))
+        edits = load_edits(store)
+        self._edits = EditBook(edits)
+        self._hosts = TenantHosts(_read_patterns(store), find_kept_hosts(edits))
         self._grown: set[Home] = set()  # Where routes or words came since they were grouped.
         self._endpoints: dict[int, str] = dict(store.query("SELECT route_id, endpoint_id FROM endpoint_routes FINAL"))
         self.changes = 1
@@ -59,7 +62,7 @@ class Catalogue:
     def map_routes(self, routes: Sequence[Route]) -> None:
         """Name new routes, and ask for their hidden words. Raises StoreError."""
         with self._lock:
-            routes = [self._former_names.rename(route) for route in routes]
+            routes = [self._hosts.rename(self._former_names.rename(route)) for route in routes]
             self._remember(routes)
             self._grown.update((route.service, route.host) for route in routes)
         self._reveals.add_routes(routes)
@@ -100,8 +103,8 @@ class Catalogue:
         if not homes and not is_all:
             return 0
         try:
-            siblings = self._select_siblings(None if is_all else homes)
             calls = self._count_calls()
+            siblings = self._select_siblings(None if is_all else homes, calls)
         except StoreError:
             with self._lock:
                 self._grown |= homes
@@ -127,17 +130,24 @@ class Catalogue:
                 self.changes += 1
         return len(moved)
 
-    def _select_siblings(self, homes: set[Home] | None) -> dict[Home, list[Route]]:
-        """All routes of these homes, or of all."""
+    def _select_siblings(
+        self, homes: set[Home] | None, calls: Mapping[int, tuple[int, int, int]]
+    ) -> dict[Home, list[Route]]:
+        """All routes of these homes, or of all; then it is looked anew which hosts are one."""
         condition, parameters = "1", dict[str, Any]()
         if homes is not None:
             condition = "has({workloads:Array(String)}, workload) AND has({hosts:Array(String)}, host)"
             workloads = {service.workload for service, _ in homes}
             with self._lock:
                 parameters["workloads"] = sorted(workloads) + self._former_names.list_former(workloads)
-            parameters["hosts"] = sorted({host for _, host in homes})
+                parameters["hosts"] = sorted({host for _, host in homes}) + self._hosts.list_raw(h for _, h in homes)
+        raw = self._select_raw(condition, parameters)
+        if homes is None:
+            served = [route for route in raw if calls.get(route.route_id, (0, 0, 0))[1]]
+            with self._lock:
+                self._hosts.learn(served)
         siblings: dict[Home, list[Route]] = defaultdict(list)
-        for route in self._select_routes(condition, parameters):
+        for route in map(self._hosts.rename, raw):
             home = (route.service, route.host)
             if homes is None or home in homes:
                 siblings[home].append(route)
@@ -179,8 +189,14 @@ class Catalogue:
         """Name routes by these edits from now on, at once where one changed. Raises StoreError."""
         with self._lock:
             self._edits = EditBook(edits)
+            self._hosts.keep(find_kept_hosts(edits))
             self._grown.add((changed.service, changed.host))
-        self.group()
+        self.group(is_all=changed.kind is EditKind.HOST)
+
+    def list_hosts(self, service: Service, host: str) -> tuple[str, ...]:
+        """The hosts of a service that one pattern stands for."""
+        with self._lock:
+            return self._hosts.list_hosts(service, host)
 
     def _is_unnamed(self, route: Route) -> bool:
         """Whether a route has no name, or still the one it got when its words were hidden."""
@@ -201,6 +217,10 @@ class Catalogue:
             self.changes += 1
 
     def _select_routes(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
+        return [self._hosts.rename(route) for route in self._select_raw(condition, parameters)]
+
+    def _select_raw(self, condition: str, parameters: dict[str, Any]) -> list[Route]:
+        """Routes under the hosts that they were called by."""
         rows = self._store.query(
             "SELECT route_id, cluster, namespace, workload, workload_kind, host_name, port, host, method, "
             "segment_kind, segment_text, segment_hash, segment_length, has_trailing_slash "
@@ -208,6 +228,37 @@ class Catalogue:
             parameters,
         )
         return [self._former_names.rename(_read_route(row)) for row in rows]
+
+
+def find_kept_hosts(edits: Sequence[Edit]) -> set[HostKey]:
+    """Hosts and patterns that stay apart: those of which somebody said so, and those with edited templates, which would
+    no longer be about them."""
+    apart = {(edit.service, edit.host) for edit in edits if edit.kind is EditKind.HOST and not edit.undone_at}
+    edited = {(service, host) for service, host in EditBook(edits).list_edited_hosts() if not is_pattern(host)}
+    return apart | edited
+
+
+def _read_patterns(store: Store) -> dict[HostKey, str]:
+    """Which hosts were one when the collector stopped."""
+    rows = store.query(
+        "SELECT DISTINCT e.cluster, e.namespace, e.workload, e.workload_kind, e.host_name, e.port, r.host, e.host "
+        "FROM endpoint_routes AS e FINAL INNER JOIN (SELECT DISTINCT route_id, host FROM routes) AS r "
+        "ON r.route_id = e.route_id WHERE startsWith(e.host, '{')"
+    )
+    return {
+        (
+            Service(
+                cluster=row[0],
+                namespace=row[1],
+                workload=row[2],
+                workload_kind=int(row[3]),
+                host_name=row[4],
+                port=int(row[5]),
+            ),
+            str(row[6]),
+        ): str(row[7])
+        for row in rows
+    }
 
 
 def _read_former_names(store: Store) -> list[FormerName]:

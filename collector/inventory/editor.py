@@ -101,6 +101,8 @@ class Names(Protocol):
 
     def take_edits(self, edits: Sequence[Edit], changed: Edit) -> None: ...
 
+    def list_hosts(self, service: Service, host: str) -> tuple[str, ...]: ...
+
 
 class TemplateEditor:
     """One for the collector; calls one after the other. Blocks. Raises StoreError and EditError."""
@@ -116,9 +118,17 @@ class TemplateEditor:
         return tuple(sorted(self._edits.values(), key=lambda edit: (-edit.time, edit.id)))
 
     def list_edits_of(self, service: Service, host: str, method: str) -> tuple[Edit, ...]:
-        """Those about one service, host and method."""
+        """Those about one service, host and method, and about its host's name."""
+        suffix = host.partition(".")[2]
         return tuple(
-            edit for edit in self.list_edits() if (edit.service, edit.host, edit.method) == (service, host, method)
+            edit
+            for edit in self.list_edits()
+            if edit.service == service
+            and (
+                edit.host.partition(".")[2] == suffix
+                if edit.kind is EditKind.HOST
+                else (edit.host, edit.method) == (host, method)
+            )
         )
 
     def list_values(self, endpoint_id: str, *, place: int) -> list[str]:
@@ -169,6 +179,22 @@ class TemplateEditor:
         since = None if is_folded else min(endpoint.first_seen.get(route.route_id, 0) for route in mine)
         note = "A sensor saw too many words here and folded some calls: they cannot be told apart." if is_folded else ""
         return self._add(EditKind.SPLIT, endpoint, tuple(places), join_template(parts), by, since, note)
+
+    def keep_host(self, endpoint_id: str, *, host: str, by: str) -> Edit:
+        """Hosts that were taken for one by their tenant's name are apart again: `host`, or all where it is empty."""
+        endpoint = self._find(endpoint_id)
+        route = endpoint.routes[0]
+        known = self._names.list_hosts(route.service, route.host)
+        if not known:
+            raise EditError(f"The host {route.host!r} stands for one host only; there is nothing to keep apart.")
+        if host and host not in known:
+            some = ", ".join(known[:10])
+            raise EditError(f"The host {host!r} is none of those that {route.host} stands for; some are {some}.")
+        return self._add(EditKind.HOST, endpoint, (), "", by, host=host or route.host)
+
+    def list_hosts(self, service: Service, host: str) -> tuple[str, ...]:
+        """The hosts that a pattern stands for; empty where it is none."""
+        return self._names.list_hosts(service, host)
 
     def merge(self, endpoint_ids: Sequence[str], *, name: str, by: str) -> Edit:
         """One endpoint of several that differ in their segments' texts; `name`: of the parameter."""
@@ -221,6 +247,7 @@ class TemplateEditor:
         by: str,
         exact_since: int | None = None,
         note: str = "",
+        host: str = "",
     ) -> Edit:
         if len(self._edits) >= EDITS_MAX:
             raise EditError(f"There are {EDITS_MAX} edits, which is the limit.")
@@ -229,7 +256,7 @@ class TemplateEditor:
             id=uuid.uuid4().hex[:16],
             kind=kind,
             service=route.service,
-            host=route.host,
+            host=host or route.host,
             method=route.method,
             places=places,
             template=template,

@@ -29,6 +29,7 @@ class EditKind(StrEnum):
     MERGE = "merge"
     RENAME = "rename"
     PIN = "pin"
+    HOST = "host"  # A host, or all of a pattern, keeps its own name (collector/inventory/host_names.py).
 
 
 class EditError(ValueError):
@@ -84,8 +85,12 @@ class EditBook:
     def __init__(self, edits: Iterable[Edit] = ()) -> None:
         self._rules: dict[tuple[Service, str], list[Edit]] = {}
         for edit in sorted(edits, key=lambda edit: (-edit.fixed_count, -edit.time, edit.id)):
-            if not edit.undone_at:
+            if not edit.undone_at and edit.kind is not EditKind.HOST:
                 self._rules.setdefault((edit.service, edit.host), []).append(edit)
+
+    def list_edited_hosts(self) -> set[tuple[Service, str]]:
+        """Whose templates somebody edited, by service and host."""
+        return set(self._rules)
 
     def apply(
         self, routes: Iterable[Route], learned: Mapping[int, EndpointName], words: Mapping[int, str]

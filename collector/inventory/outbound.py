@@ -27,7 +27,7 @@ HIDDEN_ROUTES = f"""
             SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
             FROM routes_day AS d WHERE {_DAYS} GROUP BY d.role, d.route_id
         ) AS a
-        INNER JOIN (SELECT route_id, host FROM endpoint_routes FINAL) AS s ON s.route_id = a.route_id
+        INNER JOIN (SELECT DISTINCT route_id, host FROM routes) AS s ON s.route_id = a.route_id
         WHERE s.host NOT IN ('', 'other')
         GROUP BY s.host
         HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
@@ -38,23 +38,23 @@ _ROUTES = f"""
 WITH mine AS (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}})
 SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluster, m.namespace AS namespace,
     m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
-    m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen,
+    m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen, f.host AS called_host,
     m.route_id IN (
         SELECT d.route_id FROM routes_day AS d
         WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
     ) AS is_called
 FROM mine AS m
 LEFT JOIN (
-    SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes
+    SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen, any(host) AS host FROM routes
     WHERE route_id IN (SELECT route_id FROM mine) GROUP BY route_id
 ) AS f ON f.route_id = m.route_id"""
 # Of the hosts asked for, those that a watched server answered.
 _ANSWERED = f"""
-SELECT DISTINCT s.host AS host FROM endpoint_routes AS s
+SELECT DISTINCT s.host AS host FROM routes AS s
 WHERE s.host NOT IN ('', 'other') AND s.host IN {{hosts:Array(String)}} AND s.route_id IN (
     SELECT d.route_id FROM routes_day AS d
     WHERE {_DAYS} AND d.role = {ROLE_SERVER} AND d.success_calls > 0
-        AND d.route_id IN (SELECT route_id FROM endpoint_routes WHERE host IN {{hosts:Array(String)}}))"""
+        AND d.route_id IN (SELECT route_id FROM routes WHERE host IN {{hosts:Array(String)}}))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def find_routes(reader: Reader, ids: list[str], parameters: Mapping[str, Any]) -
     for row in select(reader, _ROUTES, {**parameters, "ids": ids}) if ids else ():
         named.setdefault(row["endpoint_id"], []).append(row)
         if row["is_called"]:
-            hosts[int(row["route_id"])] = row["host"]
+            hosts[int(row["route_id"])] = row["called_host"]
     if not hosts:  # Most endpoints are seen at their server only.
         return Routes(named=named, hidden=[])
     asked = sorted(set(hosts.values()))

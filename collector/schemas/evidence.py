@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from collector.inventory.host_names import is_pattern
 from collector.inventory.reader import Reader, select
 from collector.inventory.shape import SHAPES
 
@@ -18,6 +19,7 @@ WORD: Final = 2
 PARAMETER: Final = 10
 ROUTES_MAX: Final = 2_000
 EXAMPLES_MAX: Final = 3
+HOST_PLACE: Final = -1
 _NAME: Final = re.compile(r"\{([^{}]+)\}")
 _MASKS: Final = {
     "integer": "#####",
@@ -36,12 +38,12 @@ _TYPES: Final = {
     "email": {"type": "string", "format": "email"},
 }
 _ROUTES: Final = f"""
-SELECT r.route_id AS route_id, r.segment_kind AS kinds, r.segment_text AS texts, r.segment_hash AS hashes,
-    r.segment_length AS lengths, sum(d.calls) AS calls
+SELECT r.route_id AS route_id, r.host AS host, r.segment_kind AS kinds, r.segment_text AS texts,
+    r.segment_hash AS hashes, r.segment_length AS lengths, sum(d.calls) AS calls
 FROM routes AS r FINAL
 LEFT JOIN routes_day AS d ON d.route_id = r.route_id
 WHERE r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {{id:String}})
-GROUP BY r.route_id, kinds, texts, hashes, lengths
+GROUP BY r.route_id, host, kinds, texts, hashes, lengths
 ORDER BY calls DESC, route_id
 LIMIT {ROUTES_MAX}"""
 _OBJECTS: Final = """
@@ -52,8 +54,8 @@ WHERE h.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathParameter:
-    """One parameter of a template. `place` counts segments from 0. `distinct_words`: different words that are values;
-    `distinct_objects`: of ids, an estimate, None where the path has several."""
+    """One parameter of a template. `place` counts segments from 0; HOST_PLACE: of the host. `distinct_words`: different
+    words that are values; `distinct_objects`: of ids, an estimate, None where the path has several."""
 
     name: str
     place: int
@@ -70,12 +72,30 @@ class PathParameter:
         return dict(_TYPES.get(only, {"type": "string"}))
 
 
-def read_parameters(reader: Reader, endpoint_id: str, url_template: str) -> tuple[PathParameter, ...]:
-    """The parameters of one endpoint. Raises StoreError."""
+def read_parameters(reader: Reader, endpoint_id: str, url_template: str, host: str = "") -> tuple[PathParameter, ...]:
+    """The parameters of one endpoint, that of its host first. Raises StoreError."""
     routes = select(reader, _ROUTES, {"id": endpoint_id})
     counted = select(reader, _OBJECTS, {"id": endpoint_id}) if routes else []
     objects = int(counted[0]["objects"] or 0) if counted else 0
-    return find_parameters(url_template, routes, objects)
+    of_host = (_find_host(host, routes),) if is_pattern(host) and routes else ()
+    return (*of_host, *find_parameters(url_template, routes, objects))
+
+
+def _find_host(host: str, routes: Iterable[Mapping[str, Any]]) -> PathParameter:
+    """The part of a host that names a tenant."""
+    calls: Counter[str] = Counter()
+    for route in routes:
+        calls[route["host"]] += int(route["calls"])
+    labels = {known.partition(".")[0] for known in calls}
+    return PathParameter(
+        name=host.partition("}")[0].strip("{"),
+        place=HOST_PLACE,
+        kinds={"host label": sum(calls.values())},
+        distinct_words=len(labels),
+        distinct_objects=None,
+        examples=_mask({}, [len(label) for label in labels]),
+        why=f"{len(labels)} hosts of this service that end in {host.partition('.')[2]} have the same API.",
+    )
 
 
 def find_parameters(url_template: str, routes: Iterable[Mapping[str, Any]], objects: int) -> tuple[PathParameter, ...]:

@@ -68,9 +68,7 @@ def build_openapi(
             "version": "observed",
             "description": "What calls showed of this service; not a promise of it.",
         },
-        "servers": [
-            {"url": f"http://{host}"} for host in sorted({one.host for one in endpoints if _is_host(one.host)})
-        ],
+        "servers": [_build_server(host) for host in sorted({one.host for one in endpoints if _is_host(one.host)})],
         "paths": paths,
     }
     if not document["servers"]:
@@ -78,6 +76,13 @@ def build_openapi(
     if schemes:
         document["components"] = {"securitySchemes": dict(sorted(schemes.items()))}
     return document
+
+
+def _build_server(host: str) -> Json:
+    """A part of a host that is a parameter is a variable, which needs a default."""
+    server: Json = {"url": f"http://{host}"}
+    names = _PARAMETER.findall(host)
+    return {**server, "variables": {name: {"default": name} for name in names}} if names else server
 
 
 def _is_host(host: str) -> bool:

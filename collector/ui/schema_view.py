@@ -36,7 +36,7 @@ class SchemaSource:
         """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows)."""
         schema = self._schemas.read_endpoint(endpoint)
         return {
-            "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template),
+            "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template, endpoint.host),
             "schema_parts": [
                 *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),
                 *((_name_body(part), part.samples, list_rows(part.root)) for part in schema.parts if _is_body(part)),

@@ -35,6 +35,7 @@ def read_edits(editor: TemplateEditor | None, endpoint: Endpoint, complaint: str
             for place, part in enumerate(split_template(endpoint.template))
             if "{" in part
         ],
+        "edit_hosts": editor.list_hosts(endpoint.service, endpoint.host)[:VALUES_SHOWN],
         "edit_siblings": editor.list_siblings(endpoint.id)[:SIBLINGS_SHOWN],
         "edits": edits[:EDITS_SHOWN],
     }
@@ -60,6 +61,7 @@ def add_edit_actions(
         "merge": lambda name, form: editor.merge(
             [name, form.get("other", "")], name=form.get("name", "").strip(), by=actor
         ),
+        "keep-host": lambda name, form: editor.keep_host(name, host=form.get("host", ""), by=actor),
         "pin": lambda name, form: editor.pin(name, by=actor),
         "undo": undo,
     }

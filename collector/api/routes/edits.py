@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.edit_models import EditModel, EditPageModel, MergeBody, RenameBody, SplitBody
+from collector.api.edit_models import EditModel, EditPageModel, HostBody, MergeBody, RenameBody, SplitBody
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem
 from collector.inventory.editor import TemplateEditor
@@ -45,6 +45,12 @@ def build_edit_routes(*, editor: TemplateEditor) -> APIRouter:
         """Of words whose text is known."""
         with _telling():
             return EditModel.model_validate(editor.split(endpoint_id, place=body.place, value=body.value, by=body.by))
+
+    @router.post("/endpoints/{endpoint_id}/keep-host", summary="Keep hosts apart that were taken for one")
+    def keep_host(endpoint_id: str, body: HostBody) -> EditModel:
+        """One host, or all that its pattern (`{tenant}.example.com`) stands for."""
+        with _telling():
+            return EditModel.model_validate(editor.keep_host(endpoint_id, host=body.host, by=body.by))
 
     @router.post("/endpoints/{endpoint_id}/pin", summary="Pin an endpoint's template")
     def pin(endpoint_id: str, body: ActionBody) -> EditModel:

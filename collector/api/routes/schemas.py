@@ -22,7 +22,7 @@ from collector.inventory.endpoint import Endpoint
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.reader import Reader
 from collector.inventory.span import span_since
-from collector.schemas.evidence import PathParameter, read_parameters
+from collector.schemas.evidence import HOST_PLACE, PathParameter, read_parameters
 from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, PartSchema
 from collector.schemas.openapi import build_openapi
@@ -43,7 +43,7 @@ def build_schema_routes(
     def get_schema(endpoint_id: str, parameters: Annotated[SpanParameters, Query()]) -> EndpointSchemaModel:
         """Parameters with types and shares, schemas of bodies, and operations, by samples of its calls."""
         endpoint = find_endpoint(endpoints, endpoint_id, parameters, clock()).endpoint
-        path = read_parameters(reader, endpoint.path_id, endpoint.template)
+        path = read_parameters(reader, endpoint.path_id, endpoint.template, endpoint.host)
         operations = endpoints.list_operations(endpoint, span_since(parameters.since, clock()))
         return view_schema(endpoint, schemas.read_endpoint(endpoint), path, operations)
 
@@ -84,6 +84,7 @@ def view_schema(
             *(
                 ParameterModel(name=one.name, place="path", schema_=one.schema, share=1.0, is_required=True)
                 for one in path
+                if one.place != HOST_PLACE
             ),
             *(one for part, place in _PLACES for one in _view_parameters(schema.find(part), place)),
         ),
