@@ -6,7 +6,7 @@ from collector.api.base_model import Model, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.parameters import ActionBody
 from collector.specs.document import TEXT_BYTES_MAX
-from collector.specs.drift import DriftKind
+from collector.specs.kinds import DriftKind
 
 
 class UploadBody(ActionBody):

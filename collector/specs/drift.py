@@ -6,13 +6,14 @@ required and were missing.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 from collector.inventory.endpoint import FULL_COVERAGE
 from collector.schemas.merging import FieldNode, Part, PartSchema
 from collector.schemas.reader import EndpointSchema
 from collector.specs.document import Json, Spec, SpecOperation
+from collector.specs.kinds import Drift, DriftKind
+from collector.specs.parameter_drift import compare_parameters
 
 DEPTH_MAX: Final = 8
 DRIFTS_MAX: Final = 200  # Of one endpoint.
@@ -20,28 +21,6 @@ MIN_MISSING_SHARE: Final = 0.99  # Of the whole objects, fewer than that had a f
 MIN_OBJECTS: Final = 3
 # Their values are text, whatever they look like.
 _UNTYPED: Final = frozenset(("application/x-www-form-urlencoded", "multipart/form-data", "text/csv"))
-
-
-class DriftKind(StrEnum):
-    """In what an endpoint differs."""
-
-    UNDOCUMENTED_PARAMETER = "undocumented_parameter"
-    UNDOCUMENTED_STATUS = "undocumented_status"
-    UNDOCUMENTED_MEDIA_TYPE = "undocumented_media_type"
-    UNDOCUMENTED_FIELD = "undocumented_field"
-    OTHER_TYPE = "other_type"
-    MISSING_FIELD = "missing_field"
-    WEAKER_AUTHENTICATION = "weaker_authentication"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
-    """One difference. `place`: query, cookie, request, `2xx response` ..; `name`: the parameter, field or status."""
-
-    kind: DriftKind
-    place: str
-    name: str
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +37,7 @@ def find_drift(seen: Seen, operation: SpecOperation, spec: Spec) -> tuple[Drift,
     found = [
         *_compare_authentication(seen, operation),
         *_compare_statuses(seen, operation),
-        *_compare_parameters(seen.schema, operation),
+        *compare_parameters(seen.schema, operation, spec),
     ]
     for part in seen.schema.parts:
         if part.part is Part.REQUEST_BODY:
@@ -94,23 +73,6 @@ def _compare_statuses(seen: Seen, operation: SpecOperation) -> Iterable[Drift]:
                 name=str(code),
                 sentence=f"Status {code} was answered {calls} times and is not described.",
             )
-
-
-def _compare_parameters(schema: EndpointSchema, operation: SpecOperation) -> Iterable[Drift]:
-    for part, place in ((Part.QUERY, "query"), (Part.COOKIE, "cookie")):
-        known = {one.name for one in operation.parameters if one.place == place}
-        bases = {name.partition("[")[0] for name in known}
-        if place == "cookie" and not known:
-            continue  # Cookies of a session and of a browser are nobody's parameters.
-        for one in schema.find(part):
-            for name in sorted(one.root.children):
-                if not name.startswith("{") and name not in known and name.partition("[")[0] not in bases:
-                    yield Drift(
-                        kind=DriftKind.UNDOCUMENTED_PARAMETER,
-                        place=place,
-                        name=name,
-                        sentence=f"The {place} parameter {name} was sent and is not described.",
-                    )
 
 
 def _find_class(operation: SpecOperation, status_class: int) -> Mapping[str, Json] | None:

@@ -7,8 +7,9 @@ from collector.inventory.reader import select
 from collector.inventory.spec_status import EndpointSpec, SpecStatus
 from collector.schemas.reader import NOTHING_KNOWN, EndpointSchema, SchemaInventory
 from collector.schemas.service import Described, list_some
-from collector.specs.drift import Drift, Seen, find_drift
+from collector.specs.drift import Seen, find_drift
 from collector.specs.keeper import list_endpoints
+from collector.specs.kinds import Drift
 from collector.specs.matching import Match, SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
 

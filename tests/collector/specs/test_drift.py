@@ -6,7 +6,8 @@ from typing import Any
 from collector.schemas.merging import Part, StoredSchema
 from collector.schemas.reader import merge
 from collector.specs.document import read_spec
-from collector.specs.drift import Drift, Seen, find_drift
+from collector.specs.drift import Seen, find_drift
+from collector.specs.kinds import Drift
 from tests.collector.schemas.states import Node
 
 ORDER = {
@@ -73,3 +74,52 @@ def test_fields() -> None:
     assert _drift({"items": [{"id": "a b", "total": 2}]}) == [("other_type", "2xx response", "items[].id")]
     assert _drift(*[{"items": [{"id": 1}]}] * 4) == [("missing_field", "2xx response", "items[].total")]
     assert _drift({"items": [{"id": 1}]}) == []  # Too few to say so.
+
+
+HEADED: dict[str, Any] = {
+    **OPERATION,
+    "parameters": [
+        {"in": "query", "name": "page", "required": True, "schema": {"type": "integer"}},
+        {"in": "header", "name": "X-Tenant-Id", "required": True, "schema": {"type": "integer"}},
+        {"in": "header", "name": "Accept", "required": True, "schema": {"type": "string"}},
+    ],
+}
+HEADED_SPEC = read_spec(json.dumps({**ROOT, "paths": {"/orders": {"post": HEADED}}}))
+
+
+def _drift_of(*calls: tuple[str, tuple[str, ...]]) -> list[tuple[str, str, str]]:
+    node = Node()
+    for target, lines in calls:
+        node.call(1, target, *lines)
+    stored = [
+        StoredSchema(
+            part=Part(one.part), status_class=one.status_class, media_type=one.media_type, samples=one.samples,
+            left_out=0, fields=one.fields, operations=one.operations,
+        )
+        for one in node.tell()
+    ]  # fmt: skip
+    seen = Seen(schema=merge(stored), statuses={200: 3}, authenticated_share=1.0)
+    found = find_drift(seen, HEADED_SPEC.operations[0], HEADED_SPEC)
+    return [(one.kind.value, one.place, one.name) for one in found]
+
+
+def test_headers_and_parameters_that_are_required() -> None:
+    usual = ("Accept: text/html", "User-Agent: a", "X-Request-Id: 7", "Cache-Control: no-cache", "If-None-Match: x")
+    described = ("/orders?page=1", ("x-tenant-id: 4", "X-Api-Key: k", *usual))
+    assert _drift_of(*[described] * 5) == []
+    assert _drift_of(described, ("/orders?page=1", ("X-Tenant-Id: 4", "X-Debug-Level: 3"))) == [
+        ("undocumented_parameter", "header", "x-debug-level")
+    ]
+    bare = ("/orders?limit=1", ("X-Order-Status: 4",))
+    assert _drift_of(*[bare] * 2) == [
+        ("undocumented_parameter", "query", "limit"), ("undocumented_parameter", "header", "x-order-status")
+    ]  # fmt: skip
+    assert _drift_of(*[bare] * 3) == [
+        ("undocumented_parameter", "query", "limit"), ("missing_parameter", "query", "page"),
+        ("undocumented_parameter", "header", "x-order-status"), ("missing_parameter", "header", "X-Tenant-Id"),
+    ]  # fmt: skip
+
+
+def test_numbers_that_were_words() -> None:
+    wrong = ("/orders?page=first", ("X-Tenant-Id: acme",))
+    assert _drift_of(wrong) == [("other_type", "query", "page"), ("other_type", "header", "X-Tenant-Id")]
