@@ -79,6 +79,15 @@ def test_schemas(product: Product, port: int) -> None:
     assert [(one["protocol"], one["kind"], one["name"]) for one in graphql["operations"]] == [
         ("graphql", "query", "ListOrders")
     ]
+
+    # It is an endpoint of its own, which has all of the path's calls by its samples, and no more.
+    def count(**filters: str) -> list[tuple[str, int]]:
+        items = [one for one in inventory.list_items("/endpoints", **filters) if read_port(one) == port]
+        return [(one["kind"], one["calls"]) for one in items]
+
+    all_calls = [("http", CALLS)]
+    wait_until(lambda: count(operations="exclude", q="graphql") == all_calls, ARRIVAL_SECONDS, "all calls of GraphQL")
+    assert count(operation="ListOrders") == [("graphql query", CALLS)]
     document = inventory.get(f"/services/{find_service(inventory, port)}/openapi.json")
     assert {"/orders/{order_id}", "/graphql"} <= set(document["paths"])
     texts = json.dumps([orders, graphql, document])
