@@ -12,9 +12,9 @@ BPF_ARRAY(settings, struct settings, 1);
 /* What: names of header fields and query parameters. Life: until user space puts another in its place. Key: find_bucket(). */
 BPF_ARRAY(names, struct name_bucket, NAME_BUCKETS);
 /* What: node at which the trie of a service, host and method begins. Life: until user space deletes it. */
-BPF_F_TABLE("hash", struct root_key, u32, roots, 65536, NO_PREALLOC);
+BPF_F_TABLE("hash", struct root_key, u32, roots, 16384, NO_PREALLOC);
 /* What: from a node by a segment to the next. Life: its root's. */
-BPF_F_TABLE("hash", struct edge_key, struct edge, edges, 262144, NO_PREALLOC);
+BPF_F_TABLE("hash", struct edge_key, struct edge, edges, 131072, NO_PREALLOC);
 /* What: the route whose path ends at a node. Life: its root's. */
 BPF_F_TABLE("hash", struct leaf_key, struct leaf, leaves, 65536, NO_PREALLOC);
 /* What: number of a profile. Life: until user space deletes it. Key: its hash. */
