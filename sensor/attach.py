@@ -24,6 +24,7 @@ from sensor.prepared import Prepared, find_lineage, is_root_cgroup, load_tls_pro
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate, Heirs
+from sensor.tls.bodies import BodyMeter
 from sensor.tls.unread import UnreadProcesses
 
 logger = logging.getLogger(__name__)
@@ -40,14 +41,15 @@ def open_capture(
     prepared: Prepared | None = None,
     begin_after: Callable[[int, int, int], None] = lambda route, profile, node: None,
     unread: UnreadProcesses | None = None,
+    tls_bodies: BodyMeter | None = None,
 ) -> AnyCapture:
-    """Loaded and attached; `pieces` takes the bodies, `alike` calls of HTTP/2 that are like others; `prepared` is
-    `prepare_capture`'s; `begin_after` is told below which numbers nothing may be taught, `unread` whose TLS is not
-    read.
+    """Loaded and attached; `pieces` takes the bodies, `tls_bodies` says how much of those over TLS is kept, `alike`
+    calls of HTTP/2 that are like others; `prepared` is `prepare_capture`'s; `begin_after` is told below which numbers
+    nothing may be taught, `unread` whose TLS is not read.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, cgroup_mount, clock, pieces, alike, prepared, begin_after)
-    return _add_tls(settings, clock, below, unread, prepared.tls if prepared is not None else None)
+    return _add_tls(settings, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies)
 
 
 def _add_tls(
@@ -56,6 +58,7 @@ def _add_tls(
     below: AnyCapture,
     unread: UnreadProcesses | None,
     prepared: TlsProgram | None,
+    bodies: BodyMeter | None,
 ) -> AnyCapture:
     """TLS beside it, where the settings and the kernel let it be read."""
     if not settings.is_reading_tls:
@@ -75,6 +78,7 @@ def _add_tls(
         proc=str(settings.proc_path),
         min_age_seconds=settings.tls_min_age_seconds,
         unread=unread,
+        bodies=bodies if settings.is_reading_bodies else None,
     )
     capture.start()
     return capture

@@ -62,6 +62,7 @@ from sensor.schemas.book import SchemaBook
 from sensor.spool import Spool
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
+from sensor.tls.bodies import BodyMeter
 from sensor.tls.unread import UnreadProcesses
 from sensor.uplink.certificates import CertificateFiles
 from sensor.uplink.client import Uplink, UplinkSettings
@@ -234,6 +235,7 @@ class Knowledge:
             body_first_samples=settings.body_first_samples_count,
         )
         self.pieces = Pieces()
+        self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
         self.alike = AlikeCalls[Exchange]()
         rule = SampleRule(
             first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
@@ -273,6 +275,7 @@ class NodeDescriber:
         self._schemas = knowledge.schemas
         self._attacks = node.attacks
         self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
+        self._tls_bodies = knowledge.tls_bodies
         self._recogniser = build_recogniser(
             settings=knowledge.settings,
             mirror=knowledge.mirror,
@@ -296,7 +299,6 @@ class NodeDescriber:
         self.find_estimate = describer.find_estimate
         self.learn = self._recogniser.learn
         self.flush = self._recogniser.flush
-        self.limit = self._recogniser.limit
         self.forget = self._recogniser.forget
         self.rest = self._recogniser.rest
 
@@ -316,6 +318,11 @@ class NodeDescriber:
     def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
         """Rows of what the kernel only added up and is told."""
         return self._recogniser.convert_overflow(self._gate.filter_overflow(totals), time_unix_ns=time_unix_ns)
+
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        """How many heads and bytes of bodies are read a second."""
+        self._recogniser.limit(heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second)
+        self._tls_bodies.limit(body_bytes_per_second)
 
     def check_services(self) -> None:
         """The node was read anew."""
@@ -403,6 +410,7 @@ def compose_sensor(
             prepared,
             knowledge.mirror.begin_after,
             node.unread,
+            knowledge.tls_bodies,
         ),
         make_describer=partial(NodeDescriber, settings, node, knowledge, enforcement),
         make_pipeline=partial(_make_pipeline, settings, boot_id, clock, aggregator, knowledge.alike, enforcement),

@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
-from sensor.calls import Exchange, Role
+from sensor.calls import Exchange, RawBodies, Role
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, name_address
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
+from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http1_faults import Fault
-from sensor.protocols.http1_pairs import Http1Connection, Transaction
+from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
+from sensor.protocols.http2_bodies import StreamSamples
 from sensor.reassembly.stream import Chunk, Gap
 from sensor.streams.conversations import BEGINNING, StreamConversations
 from sensor.streams.exchange import Ends, StreamExchange
@@ -74,9 +76,9 @@ class _Connection:
 
     __slots__ = ("calls", "event", "http1", "request_kind", "sides", "stream_number", "told", "undecided", "waiting")
 
-    def __init__(self, event: SyscallEvent) -> None:
+    def __init__(self, event: SyscallEvent, room: BodyRoom | None) -> None:
         self.event = event  # The first, for its addresses.
-        self.http1 = Http1Connection()
+        self.http1 = Http1Connection(bodies=room)
         # By kind of event: this one's, and the one that it tells of.
         self.sides = {event.kind: _Side(event.sequence), _READ + _WRITE - event.kind: _Side(event.other)}
         self.request_kind = 0  # READ at a server, WRITE at a client; 0: not known yet.
@@ -96,7 +98,10 @@ class Conversations:
         to_unix_ns: Callable[[int], int],
         stage: StageCounter,
         refuse: Callable[[SyscallEvent, Verdict], None],
+        find_room: Callable[[int], BodyRoom] | None = None,
     ) -> None:
+        """`find_room` gives where the bodies of a cgroup's calls are kept; without it none is."""
+        self._find_room = find_room
         self._to_unix_ns = to_unix_ns
         self._stage = stage
         self._refuse = refuse
@@ -136,7 +141,8 @@ class Conversations:
                 self._end(connection, event, out)
             return
         if connection is None:
-            connection = self._connections[event.socket] = _Connection(event)
+            room = self._find_room(event.cgroup_id) if self._find_room is not None else None
+            connection = self._connections[event.socket] = _Connection(event, room)
         self._connections.move_to_end(event.socket)
         if event.kind == _WRITE:
             if connection.waiting:
@@ -242,7 +248,9 @@ class Conversations:
             first = begun[: len(BEGINNING)]
             if first == BEGINNING:
                 connection.request_kind = kind
-                connection.stream_number = self._streams.open(_name_ends(connection))
+                find_room, cgroup_id = self._find_room, connection.event.cgroup_id
+                samples = StreamSamples(find_room(cgroup_id)) if find_room is not None else None
+                connection.stream_number = self._streams.open(_name_ends(connection), samples)
             elif not BEGINNING.startswith(first):
                 connection.request_kind = kind
 
@@ -337,6 +345,7 @@ class Conversations:
             is_final,
             not is_complete and not transaction.is_lossy,
             transaction.is_lossy,
+            bodies=join_bodies(request, response) if is_final else None,
         )
 
 
@@ -344,6 +353,22 @@ def unpack_event(record: memoryview) -> tuple[SyscallEvent, bytes]:
     """The event and its data, of one record of the ring."""
     event = SyscallEvent._make(SYSCALL_EVENT.unpack_from(record))
     return event, bytes(record[SYSCALL_EVENT.size : SYSCALL_EVENT.size + event.length])
+
+
+def join_bodies(request: Message, response: Message | None) -> RawBodies | None:
+    """Their beginnings, whose chunks were undone; None where nothing was kept."""
+    told = response.body if response is not None else bytearray()
+    if not request.body and not told:
+        return None
+    return RawBodies(
+        bytes(request.body),
+        bytes(told),
+        whole=(_is_whole(request), response is not None and _is_whole(response)),
+    )
+
+
+def _is_whole(message: Message) -> bool:
+    return message.is_complete and len(message.body) == message.body_bytes
 
 
 def _name_ends(connection: _Connection) -> Ends:

@@ -16,12 +16,20 @@ class BodyRoom:
     def __init__(self, room_bytes: int = ROOM_BYTES) -> None:
         self._free_bytes = room_bytes
 
-    def add(self, body: bytearray, data: bytes) -> None:
-        """Appends what fits of the next bytes of a body."""
+    def add(self, body: bytearray, data: bytes) -> bool:
+        """Appends what fits of the next bytes of a body; says whether it was all, else no more of it is to come."""
         taken = min(len(data), BODY_BYTES_MAX - len(body), self._free_bytes)
         if taken > 0:
             body += data[:taken]
             self._free_bytes -= taken
+        return taken == len(data)
+
+    def may_begin(self) -> bool:
+        """Whether another body is kept."""
+        return True
+
+    def spend(self, size: int) -> None:
+        """So many bytes of bodies are kept elsewhere."""
 
     def release(self, body: bytearray) -> None:
         """The body's transaction is over; whoever has it keeps it."""

@@ -46,7 +46,7 @@ class Message:
         self.body = bytearray()  # Its beginning without chunk framing, where asked for.
         self.wire_bytes = 0
         self.is_complete = False
-        self.has_gap = False  # Bytes of it were lost: what comes does not follow on what came.
+        self.has_gap = False  # Bytes of it were lost, or found no room: what comes does not follow on what came.
         self.faults: list[Fault] = []
 
     @property
@@ -393,4 +393,4 @@ class Http1Connection:
         if message.decoded is not None:
             message.decoded.feed(data)
         if self._bodies is not None and not message.has_gap:
-            self._bodies.add(message.body, data)
+            message.has_gap = not self._bodies.add(message.body, data)

@@ -20,6 +20,7 @@ from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, RequestHead
 from sensor.protocols.http2_alike import AlikeCalls
+from sensor.protocols.http2_bodies import StreamSamples
 from sensor.protocols.http2_calls import REQUEST, RESPONSE, Stream, StreamCall
 from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_frames import (
@@ -77,6 +78,7 @@ class Http2Connection:
         "_readers",
         "_strings",
         "counts",
+        "samples",
     )
 
     def __init__(self, strings: HuffmanStrings, *, is_joined: bool, client: Direction | None = None) -> None:
@@ -96,6 +98,7 @@ class Http2Connection:
         self._decoders: list[HpackDecoder | None] = [None, None]
         self._parts: list[_Part | None] = [None, None]
         self._events: list[FrameEvent] = []
+        self.samples: StreamSamples | None = None  # Where nobody chose before which bodies are kept.
         self.counts = Http2Counts()
         self._open = OpenStreams(self.counts)
 
@@ -244,9 +247,14 @@ class Http2Connection:
         if stream is None:
             return
         side = int(direction != self._client)
+        samples = self.samples
+        if samples is not None and frame.payload and stream.is_sample is None:
+            stream.is_sample = samples.choose(frame.time_ns)
         stream.take_data(side, frame)
-        if frame.is_sampled and frame.payload is not None:
-            self._open.gather(stream, side, frame.payload)
+        if (frame.is_sampled or stream.is_sample) and frame.payload is not None:
+            kept = self._open.gather(stream, side, frame.payload)
+            if samples is not None:
+                samples.budget.spend(kept)
         if frame.flags & _END_STREAM:
             self._open.end_side(stream, side, frame.time_ns or stream.last_ns, calls)
 

@@ -8,10 +8,36 @@ from typing import Final
 
 import msgspec
 
+from sensor.protocols.http1_bodies import BodyRoom
+
 # bpf/http2_data.h, STREAM_COPY.
 BODY_BYTES_MAX: Final = 65_536
 # Of all open streams of a connection.
 CONNECTION_BYTES_MAX: Final = 512 << 10
+# As the kernel chooses streams (bpf/http2_data.h): the first ones of a connection, then one a second.
+FIRST_STREAMS: Final = 20
+_SECOND_NS: Final = 1_000_000_000
+
+
+class StreamSamples:
+    """Chooses the streams of a connection whose bodies are kept, where the kernel does not. Mutable."""
+
+    __slots__ = ("_count", "_next_ns", "budget")
+
+    def __init__(self, budget: BodyRoom) -> None:
+        self.budget = budget
+        self._count = 0
+        self._next_ns = 0
+
+    def choose(self, time_ns: int) -> bool:
+        """Whether a stream whose first DATA came now is one."""
+        if self._count >= FIRST_STREAMS and time_ns < self._next_ns:
+            return False
+        if not self.budget.may_begin():
+            return False
+        self._count += 1
+        self._next_ns = time_ns + _SECOND_NS
+        return True
 
 
 class StreamBodies(msgspec.Struct, frozen=True, gc=False):

@@ -66,6 +66,7 @@ class Stream:
         "is_aborted",
         "is_inferred",
         "is_request_ended",
+        "is_sample",
         "is_status_known",
         "is_told",
         "last_ns",
@@ -90,6 +91,7 @@ class Stream:
         self.is_status_known = False
         self.content_type, self.content_coding = "", b""
         self.bodies: GatheredBodies | None = None  # Of a sample.
+        self.is_sample: bool | None = None  # Chosen by `StreamSamples`; None: not looked at yet.
         self.uncopied = [0, 0]  # Bytes of DATA that were not copied.
         self.grpc_status: int | None = None
         self.bytes = [0, 0]
@@ -120,7 +122,7 @@ class Stream:
         if frame.payload is None:
             self._skip(side, frame.payload_bytes, frame.is_message)
             return
-        if not frame.is_sampled:
+        if not (frame.is_sampled or self.is_sample):
             self._leave(side, len(frame.payload))
         if self.counters is not None:
             self.counters[side].feed(frame.payload)

@@ -169,16 +169,18 @@ class OpenStreams:
         if stream.bodies is not None:
             self._gathered_bytes -= len(stream.bodies)
 
-    def gather(self, stream: Stream, side: int, payload: bytes) -> None:
-        """DATA of a sample, which was taken."""
+    def gather(self, stream: Stream, side: int, payload: bytes) -> int:
+        """DATA of a sample, which was taken; gives how many bytes were kept."""
         if stream.request is None:
-            return  # Its response came first, around a hole: no sample.
+            return 0  # Its response came first, around a hole: no sample.
         if stream.bodies is None:
             stream.bodies = GatheredBodies()
             for passed, size in enumerate(stream.uncopied):
                 if size:
                     stream.bodies.cut(passed, size)
-        self._gathered_bytes += stream.bodies.add(side, payload, CONNECTION_BYTES_MAX - self._gathered_bytes)
+        kept = stream.bodies.add(side, payload, CONNECTION_BYTES_MAX - self._gathered_bytes)
+        self._gathered_bytes += kept
+        return kept
 
     def end_above(self, last: int, time_ns: int, calls: list[StreamCall]) -> None:
         """The server handles none of those above `last`."""

@@ -3,9 +3,10 @@ them."""
 
 from typing import Final
 
-from sensor.calls import Exchange, RawBodies, Role
+from sensor.calls import Exchange, Role
+from sensor.conversations import join_bodies
 from sensor.protocols.http1_faults import RULES, Fault
-from sensor.protocols.http1_pairs import Message, Transaction
+from sensor.protocols.http1_pairs import Transaction
 from sensor.protocols.http2_calls import StreamCall
 from sensor.replay.flows import FlowTransaction, format_address
 from sensor.streams.exchange import Ends, StreamExchange, build_stream_exchange
@@ -77,21 +78,5 @@ def build_exchange(flow: FlowTransaction, transaction: Transaction) -> Exchange 
         is_ambiguous=any(RULES[fault].is_ambiguous for fault in request.faults),
         request_messages=messages[0],
         response_messages=messages[1],
-        bodies=_find_bodies(request, response),
+        bodies=join_bodies(request, response),
     )
-
-
-def _find_bodies(request: Message, response: Message | None) -> RawBodies | None:
-    """Their beginnings, whose chunks were undone."""
-    told = response.body if response is not None else bytearray()
-    if not request.body and not told:
-        return None
-    return RawBodies(
-        bytes(request.body),
-        bytes(told),
-        whole=(_is_whole(request), response is not None and _is_whole(response)),
-    )
-
-
-def _is_whole(message: Message) -> bool:
-    return message.is_complete and len(message.body) == message.body_bytes

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sensor.health import StageCounter
+from sensor.protocols.http2_bodies import StreamSamples
 from sensor.protocols.http2_connections import Http2Connections, NumberedCall
 from sensor.protocols.http2_frames import PREFACE
 from sensor.reassembly.connection import Direction
@@ -34,11 +35,13 @@ class StreamConversations:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def open(self, ends: Ends) -> int:
-        """A connection that begins with its client's preface; gives its number here."""
+    def open(self, ends: Ends, samples: StreamSamples | None = None) -> int:
+        """A connection that begins with its client's preface; gives its number here. `samples`: of whose bodies are
+        kept; without it none is."""
         self._numbers += 1
         self._ends[self._numbers] = ends
-        self._streams.open(self._numbers, is_joined=False, client=Direction.FORWARD)
+        connection = self._streams.open(self._numbers, is_joined=False, client=Direction.FORWARD)
+        connection.samples = samples
         return self._numbers
 
     def rename(self, number: int, ends: Ends) -> None:

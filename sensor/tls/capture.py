@@ -26,6 +26,7 @@ from sensor.recognition.mirror import MapName
 from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.attacher import Attacher
+from sensor.tls.bodies import BodyMeter
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 from sensor.tls.split import PortSplit
@@ -52,12 +53,15 @@ class TlsCapture:
         proc: str,
         min_age_seconds: float,
         unread: UnreadProcesses | None = None,
+        bodies: BodyMeter | None = None,
     ) -> None:
+        """`bodies` says how much of them is kept for reading."""
+        self._bodies = bodies
         self._below = below
         self._program = program
         self._clock = clock
         self._ring = Ring(program.maps["events"], RING_BYTES)
-        self._reader = TlsReader(to_unix_ns=clock.to_unix_ns, refuse=self._refuse)
+        self._reader = TlsReader(to_unix_ns=clock.to_unix_ns, refuse=self._refuse, bodies=bodies)
         self._attacher = Attacher(
             prober=program,
             close_probes=close_probes,
@@ -157,6 +161,7 @@ class TlsCapture:
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
         totals, reader, files = self._read_counters(), self._reader, self._attacher.files
+        bodies = self._bodies
         rows = (
             ("sessions", "Sessions of TLS whose library was called", totals[TlsCounter.SESSIONS], True),
             ("events", "Reads and writes of TLS that went up", totals[SyscallCounter.EVENTS], True),
@@ -165,6 +170,8 @@ class TlsCapture:
             ("gap_bytes", "Plain bytes of connections that are read which no event brought", reader.gap_bytes, True),
             ("unbound_calls", "Calls told without addresses", reader.unbound_calls, True),
             ("local_client_calls", "Calls left to their server's end on this node", reader.local_clients, True),
+            ("body_bytes", "Bytes of bodies that were kept for reading", bodies.kept_bytes if bodies else 0, True),
+            ("bodies_refused", "Bodies that were not: budget", bodies.refused if bodies else 0, True),
             ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
             ("files_unread", "Files with a library of TLS that is not", sum(not file.sites for file in files), False),
             ("probes", "Probes in place", sum(len(file.sites) for file in files), False),

@@ -18,6 +18,7 @@ from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
 from sensor.kernel.tls_abi import Binding, Library
 from sensor.streams.exchange import StreamExchange
+from sensor.tls.bodies import BodyMeter
 from sensor.tls.split import PortReading
 
 # Sessions whose ends are remembered, to know a client's other end; as many as the kernel's program has.
@@ -38,9 +39,18 @@ Told = list[Exchange | StreamExchange]
 class TlsReader:
     """Mutable state between events. `refuse` tells the kernel that a session (its id) is not, or no longer, HTTP."""
 
-    def __init__(self, *, to_unix_ns: Callable[[int], int], refuse: Callable[[SyscallEvent, Verdict], None]) -> None:
+    def __init__(
+        self,
+        *,
+        to_unix_ns: Callable[[int], int],
+        refuse: Callable[[SyscallEvent, Verdict], None],
+        bodies: BodyMeter | None = None,
+    ) -> None:
+        """`bodies` says how much of them is kept for reading; without it nothing is."""
         self.stage = StageCounter("tls")
-        self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse)
+        self._bodies = bodies
+        find_room = bodies.find_room if bodies is not None else None
+        self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
         self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
         self._ends: dict[_Tuple, int] = {}
         self._ports: dict[tuple[int, int], PortReading] = {}
@@ -59,6 +69,8 @@ class TlsReader:
         out: Told = []
         for record in records:
             event, data = unpack_event(record)
+            if self._bodies is not None:
+                self._bodies.now_ns = event.time_ns
             if event.family:
                 self._note(event)
             self._conversations.take_event(event, data, out)
