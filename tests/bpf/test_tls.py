@@ -21,7 +21,7 @@ from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.finder import Finder
 from sensor.tls.reader import TlsReader
-from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip
+from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
 
 pytestmark = pytest.mark.kernel
@@ -89,6 +89,37 @@ def test_gnutls(program: TlsProgram, certificate: Certificate, tmp_path: Path) -
     calls = [one for one in told if isinstance(one, Exchange) and one.local_port == server.port]
     assert Counter((one.role, one.status_code) for one in calls if one.calls) == {(Role.SERVER, 200): 23}
     assert {one.local_address for one in calls} == {ADDRESS}
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_clients_whose_server_is_not_read(
+    program: TlsProgram, certificate: Certificate, tmp_path: Path, request: pytest.FixtureRequest, version: str
+) -> None:
+    """Each is told at its own end: Go's, then curl's through the shared OpenSSL."""
+    servers = Servers(tmp_path, certificate)
+    request.addfinalizer(servers.stop)
+    go, curl = find_or_skip("go", "golang-go"), find_or_skip("curl", "curl")
+    binary = tmp_path / "client"
+    subprocess.run([go, "build", "-o", str(binary), str(HERE / "client.go")], check=True, timeout=GO_BUILD_SECONDS)
+    shared = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3").resolve()
+    for kind, library in (("nginx", binary), ("go", shared)):
+        server = servers.start(kind, ADDRESS)
+        root = f"https://{ADDRESS}:{server.port}"
+        command = [str(binary), version, root, str(certificate.authority), "17", "6"]
+        if library is shared:
+            command = [curl, "--silent", "--noproxy", "*", "--cacert", str(certificate.authority), f"--http{version}"]
+            command += ["--write-out", "%{http_code}\n", f"{root}/orders/[1001-1017]", f"{root}/missing/[1-6]"]
+        watch = Watch(program, library)
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+        finally:
+            told = watch.stop()
+        calls: Counter[tuple[Role, str, int]] = Counter()
+        for one in told:
+            exchange = one.exchange if isinstance(one, StreamExchange) else one
+            if exchange.remote_port == server.port:
+                calls[exchange.role, exchange.remote_address, exchange.status_code] += exchange.calls
+        assert calls == {(Role.CLIENT, ADDRESS, 200): 17, (Role.CLIENT, ADDRESS, 404): 6}, kind
 
 
 def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.tls_cases import BODY_CALLS, CASES, PEOPLE, TlsCases, make_context
 from tests.e2e.traffic import MIX, Table, expect, observe, read_endpoint_key, send_mix
 from tests.e2e.wire import RawClient
 
@@ -53,13 +54,7 @@ class Observed:
     skipped: dict[str, str] = field(default_factory=dict)
     found: dict[int, list[Endpoint]] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
-
-
-def make_context(certificate: Certificate, version: ssl.TLSVersion) -> ssl.SSLContext:
-    """A client's."""
-    context = ssl.create_default_context(cafile=str(certificate.authority))
-    context.minimum_version = context.maximum_version = version
-    return context
+    bodies: dict[str, dict[str, Any]] = field(default_factory=dict)  # Of the case of that name, by template.
 
 
 def wait_for_coverage(inventory: Inventory, told: Observed) -> list[dict[str, Any]]:
@@ -106,6 +101,7 @@ def observed(
     encrypted_servers: Servers,
     certificate: Certificate,
     tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Observed:
     told = Observed()
     for kind in KINDS:
@@ -118,6 +114,9 @@ def observed(
             told.ports[name] = encrypted_servers.start(kind, ADDRESS).port
         except pytest.skip.Exception as reason:
             told.skipped[name] = str(reason)
+    cases = TlsCases(encrypted_servers, certificate, tmp_path_factory.mktemp("cases"))
+    request.addfinalizer(cases.stop)
+    cases.open()
     for kind in PROXIES:
         try:
             told.ports[kind] = encrypted_servers.start_proxy(kind, servers.start("python", ADDRESS)).port
@@ -128,7 +127,13 @@ def observed(
     config.write_text("is_reading_tls = true\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: sensor.log_path.read_text().count("reading TLS of") >= 4, FOUND_SECONDS, "libraries are found")
+    copies = 1 + ("container" in cases.ports)
+
+    def are_found() -> bool:
+        lines = [line for line in sensor.log_path.read_text().splitlines() if "reading TLS of" in line]
+        return len(lines) >= 3 + copies and sum("libssl" in line for line in lines) >= copies
+
+    wait_until(are_found, FOUND_SECONDS, "libraries are found")
     for kind, port in told.ports.items():
         if kind not in ALL:
             continue
@@ -143,14 +148,22 @@ def observed(
             run_curl(told.ports[name], certificate, *options)
         except (KeyError, pytest.skip.Exception) as reason:
             told.skipped[name] = str(reason)
-    expected = len(ALL) * len(VERSIONS) * len(MIX) + len(CURLS) * 23
-    expected -= sum(len(VERSIONS) * len(MIX) if name in ALL else 23 for name in told.skipped)
+    cases.send()
+    told.ports |= cases.ports
+    told.sent |= cases.sent
+    told.skipped |= cases.skipped
+    expected = sum(calls for table in cases.sent.values() for calls, *_ in table.values())
+    expected += len(ALL) * len(VERSIONS) * len(MIX) + len(CURLS) * 23
+    expected -= sum(len(VERSIONS) * len(MIX) if name in ALL else 23 for name in told.skipped if name not in CASES)
     wait_until_still(lambda: inventory.count_calls(*told.ports.values()), STILL_SECONDS, ARRIVAL_SECONDS)
     told.coverage = wait_for_coverage(inventory, told)
     assert sensor.stop() == 0, sensor.log_tail()
     with contextlib.suppress(AssertionError):  # Each test says what of its own is missing.
         wait_until(lambda: inventory.count_calls(*told.ports.values()) >= expected, ARRIVAL_SECONDS, "all calls")
     told.found = inventory.read_ports(set(told.ports.values()))
+    for name in ("bodies", "nginx_http2"):
+        details = [inventory.get(f"/endpoints/{one.id}") for one in told.found.get(told.ports.get(name, 0), [])]
+        told.bodies[name] = {f"{one['method']} {one['template']}": one["bodies"] for one in details}
     return told
 
 
@@ -159,6 +172,40 @@ def test_calls_are_exact(observed: Observed, kind: str) -> None:
     if kind in observed.skipped:
         pytest.skip(observed.skipped[kind])
     assert observe(observed.found[observed.ports[kind]]) == observed.sent[kind]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_calls_of_a_case_are_exact(observed: Observed, name: str) -> None:
+    """Sessions that are resumed, 1 MB each way, connections older than the sensor (nobody counts what was said before),
+    no encryption, a library of another mount namespace."""
+    if name in observed.skipped:
+        pytest.skip(observed.skipped[name])
+    assert observe(observed.found[observed.ports[name]]) == observed.sent[name]
+
+
+def test_a_weak_choice_is_told(observed: Observed) -> None:
+    (row,) = [row for row in observed.coverage if row["service"]["port"] == observed.ports["weak"]]
+    assert (row["protocol"], row["is_read"]) == ("https", True)
+    (choice,) = row["handshakes"]["weak_choices"]
+    assert (choice["version"], choice["cipher_suite"]) == ("TLS 1.1", "TLS_ECDHE_ECDSA_WITH_NULL_SHA")
+
+
+def test_bodies_are_read(observed: Observed) -> None:
+    bodies = observed.bodies["bodies"]
+    (people,) = [found for name, found in bodies.items() if name.startswith("GET /customers/")]
+    assert (people["responses_read"], people["records_basis"]) == (BODY_CALLS, "measured")
+    assert people["records_returned"] == people["records_measured"] == BODY_CALLS * PEOPLE
+    assert {"email", "credit_card"} <= {one["kind"] for one in people["data"] if one["side"] == "response"}
+    login = bodies["POST /logins"]
+    assert login["requests_read"] == BODY_CALLS
+    assert {one["kind"] for one in login["data"] if one["side"] == "request"} == {"password"}
+
+
+def test_bodies_of_http2_are_read(observed: Observed) -> None:
+    if "nginx_http2" in observed.skipped:
+        pytest.skip(observed.skipped["nginx_http2"])
+    (orders,) = [found for name, found in observed.bodies["nginx_http2"].items() if name.startswith("GET /orders/")]
+    assert (orders["responses_read"], orders["records_returned"]) == (17, 17)
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -34,6 +34,7 @@ class RawClient:
     port: int
     calls: list[Sent] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
+    session: ssl.SSLSession | None = None  # Of TLS: to go on with.
     _socket: socket.socket = field(init=False)
     _received: bytes = b""
 
@@ -41,7 +42,7 @@ class RawClient:
         self._socket = socket.create_connection((self.address, self.port), timeout=TIMEOUT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.tls is not None:
-            self._socket = self.tls.wrap_socket(self._socket, server_hostname=self.address)
+            self._socket = self.tls.wrap_socket(self._socket, server_hostname=self.address, session=self.session)
 
     def __enter__(self) -> "RawClient":
         return self
@@ -75,6 +76,16 @@ class RawClient:
         """What has arrived, at least a byte; empty at the end of the connection."""
         data, self._received = self._received, b""
         return data or self._socket.recv(65_536)
+
+    @property
+    def tls_session(self) -> ssl.SSLSession | None:
+        """To go on with; of TLS 1.3 it comes with the first answer."""
+        return self._socket.session if isinstance(self._socket, ssl.SSLSocket) else None
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the server went on with the session that it was given."""
+        return isinstance(self._socket, ssl.SSLSocket) and bool(self._socket.session_reused)
 
     def close(self) -> None:
         """Ends the connection."""
