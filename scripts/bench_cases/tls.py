@@ -162,7 +162,8 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
     settings = f"is_reading_tls = {str(way == 'sensor').lower()}"
     with run_product(directory / f"{way}{len(sums.server)}", settings=settings) as product:
         yield product.pids
-        sums.read += product.count_calls(nginx.port)
+        if way == "sensor":
+            sums.read += product.count_calls(nginx.port)
 
 
 def measure(ways: Sequence[str], rounds: int, seconds: int, connections: int, directory: Path) -> dict[str, Sums]:
