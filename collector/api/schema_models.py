@@ -51,6 +51,17 @@ class OperationModel(Model):
     estimated_calls: int = Field(description="Of the endpoint's calls in the span, by its share of the samples.")
 
 
+class TokenClaimModel(Model):
+    """What JWTs of this endpoint say."""
+
+    claim: str = Field(description="algorithm, issuer, audience or lifetime.")
+    value: str = Field(
+        description="Of an issuer or audience that is a URL its host, of others words of APIs or a pattern; of a "
+        "lifetime seconds at most, `longer` than a year, `unbounded` or `unknown`."
+    )
+    sampled_calls: int
+
+
 class EndpointSchemaModel(Model):
     """What one endpoint looks like, by samples of its calls."""
 
@@ -61,6 +72,8 @@ class EndpointSchemaModel(Model):
     responses: tuple[BodyModel, ...]
     operations: tuple[OperationModel, ...]
     operation_samples: int = Field(description="Requests in which operations were looked for and found.")
+    tokens: tuple[TokenClaimModel, ...] = Field(description="Without the token; weaknesses are the endpoint's.")
+    token_samples: int = Field(description="Requests with a JWT that were looked at.")
 
 
 class ServiceModel(Model):

@@ -20,7 +20,9 @@ _BITS_MAX = 2**32 - 1
 _CODE_MAX = 2**16 - 1
 _COUNT_LIMIT = 2**63 - 1
 _TYPE = re.compile(r"(?:null|boolean|integer|number|string|array|object)(?:/[a-z0-9-]{1,16})?\Z")
-_PARTS = range(1, 7)
+_TOKENS = 110
+_PARTS = (*range(1, 7), _TOKENS)
+TOKEN_LIMIT = 100  # Values of claims of one route.
 _LABEL = re.compile(r"[a-z_]{1,16} [a-z_]{1,16} [^\s]{1,256}\Z")
 _WORD = re.compile(r"[a-z_]{1,16}\Z")
 
@@ -77,7 +79,7 @@ def convert_schemas(
             samples=min(schema.samples, _COUNT_LIMIT),
             left_out=min(schema.left_out, _COUNT_LIMIT),
             fields=_write_fields(schema.fields),
-            operations=_write_operations(schema.operations),
+            operations=_write_tokens(schema.tokens) if schema.part == _TOKENS else _write_operations(schema.operations),
             time=now,
             operation=schema.operation,
         )
@@ -99,6 +101,16 @@ def _write_fields(fields: Iterable[stream_pb2.SchemaField]) -> str:
         ]
         for field in list(fields)[:FIELD_LIMIT]
         if len(field.path) <= PATH_LIMIT_CHARACTERS
+    ]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+def _write_tokens(tokens: Iterable[stream_pb2.TokenClaim]) -> str:
+    """JSON: [[claim, value, calls]], in the place of the operations that such a part has not."""
+    rows = [
+        [one.claim, one.value[:NAME_LIMIT_BYTES], min(one.calls, _COUNT_LIMIT)]
+        for one in list(tokens)[:TOKEN_LIMIT]
+        if _WORD.match(one.claim)
     ]
     return json.dumps(rows, separators=(",", ":"))
 

@@ -27,6 +27,7 @@ class Part(IntEnum):
     REQUEST_BODY = 4
     RESPONSE_BODY = 5
     OPERATIONS = 6
+    TOKENS = 110
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def merge_parts(stored: Iterable[StoredSchema]) -> tuple[PartSchema, ...]:
     """Schemas by part, status class and media type; the result depends on no order."""
     groups: dict[tuple[Part, int, str], list[StoredSchema]] = {}
     for one in stored:
-        if one.part is not Part.OPERATIONS:
+        if one.part not in (Part.OPERATIONS, Part.TOKENS):
             groups.setdefault((one.part, one.status_class, one.media_type), []).append(one)
     return tuple(
         PartSchema(
@@ -108,6 +109,28 @@ def merge_parts(stored: Iterable[StoredSchema]) -> tuple[PartSchema, ...]:
         )
         for (part, status_class, media_type), group in sorted(groups.items())
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenClaim:
+    """What JWTs of an endpoint say: `claim` is algorithm, issuer, audience or lifetime (seconds at most)."""
+
+    claim: str
+    value: str
+    sampled_calls: int
+
+
+def merge_tokens(stored: Iterable[StoredSchema]) -> tuple[tuple[TokenClaim, ...], int]:
+    """Claims by name, each with its values, most often seen first, and the requests whose tokens were looked at."""
+    sums: dict[tuple[str, str], int] = {}
+    samples = 0
+    for one in stored:
+        if one.part is Part.TOKENS:
+            samples += one.samples
+            for claim, value, calls in json.loads(one.operations):
+                sums[claim, value] = sums.get((claim, value), 0) + calls
+    found = sorted(sums.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    return tuple(TokenClaim(claim=key[0], value=key[1], sampled_calls=calls) for key, calls in found), samples
 
 
 def merge_operations(stored: Iterable[StoredSchema]) -> tuple[tuple[Operation, ...], int]:

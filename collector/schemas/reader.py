@@ -8,7 +8,16 @@ from typing import Any
 from collector.inventory.endpoint import Endpoint, EndpointOperation
 from collector.inventory.operations import OperationSamples, find_operations_of, has_operations
 from collector.inventory.reader import Reader, select
-from collector.schemas.merging import Operation, Part, PartSchema, StoredSchema, merge_operations, merge_parts
+from collector.schemas.merging import (
+    Operation,
+    Part,
+    PartSchema,
+    StoredSchema,
+    TokenClaim,
+    merge_operations,
+    merge_parts,
+    merge_tokens,
+)
 
 # States read for one question: those of a service with 2,000 endpoints on 10 nodes.
 STATES_MAX = 100_000
@@ -31,11 +40,13 @@ _OF_OPERATION = "s.operation = {operation:String}"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSchema:
     """What an endpoint looks like: parts in the order of Part, status class and media type. `operations` are counted
-    among `operation_samples` requests."""
+    among `operation_samples` requests, what JWTs say among `token_samples`."""
 
     parts: tuple[PartSchema, ...]
     operations: tuple[Operation, ...]
     operation_samples: int
+    tokens: tuple[TokenClaim, ...] = ()
+    token_samples: int = 0
 
     def find(self, part: Part, status_class: int = 0) -> tuple[PartSchema, ...]:
         """The schemas of one part, by media type."""
@@ -103,7 +114,14 @@ def merge(states: Iterable[StoredSchema]) -> EndpointSchema:
     """All states of one endpoint, in any order."""
     known = list(states)
     operations, samples = merge_operations(known)
-    return EndpointSchema(parts=merge_parts(known), operations=operations, operation_samples=samples)
+    tokens, token_samples = merge_tokens(known)
+    return EndpointSchema(
+        parts=merge_parts(known),
+        operations=operations,
+        operation_samples=samples,
+        tokens=tokens,
+        token_samples=token_samples,
+    )
 
 
 def _read_state(row: Mapping[str, Any]) -> StoredSchema:

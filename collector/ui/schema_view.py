@@ -33,9 +33,10 @@ class SchemaSource:
         self._schemas = schemas
 
     def build_values(self, endpoint: Endpoint) -> dict[str, Any]:
-        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows)."""
+        """The template's values: `path_parameters`, `schema_parts` as (title, samples, rows), `tokens`."""
         schema = self._schemas.read_endpoint(endpoint)
         return {
+            "tokens": schema.tokens,
             "path_parameters": read_parameters(self._reader, endpoint.path_id, endpoint.template, endpoint.host),
             "schema_parts": [
                 *((place, part.samples, _list_parameters(part)) for one, place in _PLACES for part in schema.find(one)),

@@ -17,9 +17,11 @@ import msgspec
 from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.bodies.text import Text
+from sensor.classify.tokens import TokenFact, find_token_facts
 from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead
 from sensor.schema_names import is_schema_name
+from sensor.schemas.names import Telling, judge_name
 from sensor.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.schemas.tally import OperationCount, Sample, Tally
 from sensor.schemas.tree import Field, Tree
@@ -36,6 +38,7 @@ REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
 _PAIRS_MAX: Final = 64  # Of one query or cookie header.
 OTHER_OPERATION: Final = "{word}"
+MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
 # Read by everybody between client and server, or told elsewhere (authentication, address, media type).
 _COMMON_HEADERS: Final = frozenset(
     (
@@ -57,6 +60,7 @@ class SchemaPart(enum.IntEnum):
     REQUEST_BODY = 4
     RESPONSE_BODY = 5
     OPERATIONS = 6
+    TOKENS = 110  # What JWTs say (sensor.classify.tokens).
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +76,7 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int  # Values that no bound let in.
     fields: tuple[Field, ...] = ()
     operations: tuple[OperationCount, ...] = ()
+    tokens: tuple[tuple[str, str, int], ...] = ()  # Claim, value, calls.
     operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
 
 
@@ -79,7 +84,7 @@ _Key = tuple[int, SchemaPart, int, str, str]
 
 
 class _Entry:
-    __slots__ = ("generation", "is_changed", "operations", "samples", "told_ns", "tree", "version")
+    __slots__ = ("generation", "is_changed", "operations", "samples", "tokens", "told_ns", "tree", "version")
 
     def __init__(self, generation: int, tree: Tree) -> None:
         self.generation = generation
@@ -89,6 +94,7 @@ class _Entry:
         self.is_changed = True
         self.told_ns = 0
         self.operations: dict[Operation, Tally] = {}
+        self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
 
 
 class SchemaBook:
@@ -125,6 +131,7 @@ class SchemaBook:
             return
         if is_served:
             self._learn_parameters(route_id, head, consumer)
+            self._count_tokens(route_id, find_token_facts(head))
         asked = find_in_head(head.query, head.get(b"soapaction"))
         if asked:
             sample = Sample(
@@ -243,6 +250,22 @@ class SchemaBook:
                 one = msgspec.structs.replace(one, name=OTHER_OPERATION)
             entry.operations.setdefault(one, Tally()).add(sample)
 
+    def _count_tokens(self, route_id: int, facts: Sequence[TokenFact]) -> None:
+        if not facts:
+            return
+        entry = self._find((route_id, SchemaPart.TOKENS, 0, "", ""))
+        entry.samples += 1
+        entry.is_changed = True
+        for fact in facts:
+            claim = fact.claim.value, fact.value if fact.is_judged else self._judge_claim(fact.value)
+            is_new = claim not in entry.tokens
+            entry.tokens[(claim[0], OTHER_OPERATION) if is_new and len(entry.tokens) >= MAX_CLAIMS else claim] += 1
+
+    def _judge_claim(self, text: str) -> str:
+        """An issuer or audience that is no URL: words of APIs as they are, others as their pattern."""
+        telling, pattern = judge_name(text, self._vocabulary)
+        return text if telling is Telling.NOW else f"{{{pattern}}}"
+
     def _judge_operation(self, name: str) -> str:
         """Names of a schema leave as those of an RPC's methods do; others are one operation."""
         parts = [part for part in name.replace("/", ".").replace("-", ".").replace(":", ".").split(".") if part]
@@ -309,9 +332,10 @@ class SchemaBook:
             version=self._version,
             samples=entry.samples,
             left_out=entry.tree.left_out,
-            fields=entry.tree.list_fields() if part is not SchemaPart.OPERATIONS else (),
+            fields=entry.tree.list_fields() if part not in (SchemaPart.OPERATIONS, SchemaPart.TOKENS) else (),
             operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
             operation=operation,
+            tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
         )
 
     def figures(self) -> tuple[Figure, ...]:

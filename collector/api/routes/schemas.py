@@ -17,6 +17,7 @@ from collector.api.schema_models import (
     PathEvidenceModel,
     ServiceModel,
     ServicePageModel,
+    TokenClaimModel,
 )
 from collector.inventory.endpoint import Endpoint
 from collector.inventory.endpoints import EndpointInventory
@@ -93,6 +94,8 @@ def view_schema(
         responses=tuple(_view_body(one) for one in schema.parts if one.part is Part.RESPONSE_BODY),
         operations=tuple(_view_operation(one) for one in operations),
         operation_samples=schema.operation_samples,
+        tokens=tuple(TokenClaimModel.model_validate(one) for one in schema.tokens),
+        token_samples=schema.token_samples,
     )
 
 

@@ -13,9 +13,13 @@ from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed, write_watch
+from tests.collector.risk.traffic import make_jwt
 from tests.collector.schemas.states import Node, tell_all
 
 pytestmark = pytest.mark.store
+
+
+TOKEN = f"Authorization: Bearer {make_jwt('good', NOW)}"
 
 
 def fill(store: EmbeddedStore) -> None:
@@ -34,7 +38,7 @@ def fill(store: EmbeddedStore) -> None:
     nodes = [Node("a"), Node("b")]
     for number in range(8):
         nodes[number % 2].call(
-            1, f"/orders/7?page={number}", "X-Tenant-Id: 4", "Cookie: session_id=a1", consumer=number,
+            1, f"/orders/7?page={number}", "X-Tenant-Id: 4", "Cookie: session_id=a1", TOKEN, consumer=number,
             asked={"items": [{"sku": "x 1", "count": 1}]}, told={"id": number, "created_at": "2026-01-01T00:00:00Z"},
         )  # fmt: skip
         nodes[0].call(1, "/orders/7", told={"error": {"message": "no"}}, status=404)
@@ -74,6 +78,16 @@ def test_one_endpoint(client: TestClient) -> None:
     assert [one["media_type"] for one in answer["requests"]] == [
         "application/json", "application/x-www-form-urlencoded"
     ]  # fmt: skip
+
+
+def test_what_tokens_say_is_told_without_them(client: TestClient) -> None:
+    answer = client.get("/api/v1/endpoints/ep0001/schema").json()
+    assert answer["token_samples"] == 8 and answer["operations"] == []
+    claims = {(one["claim"], one["value"]): one["sampled_calls"] for one in answer["tokens"]}
+    assert claims == {("algorithm", "HS256"): 8, ("issuer", "id.example"): 8, ("lifetime", "900"): 8}
+    page = client.get("/endpoints/ep0001").text
+    assert "What tokens say" in page and "id.example" in page and "900 s at most" in page
+    assert client.get("/api/v1/endpoints/ep0003/schema").json()["tokens"] == []
 
 
 def test_operations_have_their_share_of_the_calls(client: TestClient) -> None:

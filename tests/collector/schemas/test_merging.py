@@ -7,6 +7,8 @@ from collector.schemas.json_schema import render
 from collector.schemas.merging import Part, StoredSchema
 from collector.schemas.queue import SchemaQueue
 from collector.schemas.reader import EndpointSchema, merge
+from tests.collector.inventory.seed import NOW
+from tests.collector.risk.traffic import make_jwt
 from tests.collector.schemas.states import Node, tell_all
 
 
@@ -57,6 +59,19 @@ def test_counts_add_up_over_processes() -> None:
     assert schema["properties"]["note"]["x-apidae-share"] == round(8 / 12, 4)
     (operation,) = found.operations
     assert (operation.protocol, operation.name, operation.sampled_calls) == ("graphql", "ListOrders", 12)
+
+
+def test_tokens_add_up_over_processes_and_are_no_operations() -> None:
+    nodes = [Node(), Node("node-b")]
+    for number in range(6):
+        nodes[number % 2].call(1, "/orders", f"Authorization: Bearer {make_jwt('hour' if number else 'none', NOW)}")
+    found = _read([record for node in nodes for record in node.tell()])
+    assert found.operations == () and found.operation_samples == 0 and found.token_samples == 6
+    told = [(one.claim, one.value, one.sampled_calls) for one in found.tokens]
+    assert told == [
+        ("algorithm", "HS256", 5), ("algorithm", "none", 1), ("issuer", "id.example", 6),
+        ("lifetime", "3600", 5), ("lifetime", "900", 1),
+    ]  # fmt: skip
 
 
 def test_a_closed_set_is_the_union_of_what_processes_know() -> None:

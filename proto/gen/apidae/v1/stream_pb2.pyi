@@ -68,6 +68,7 @@ class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCHEMA_PART_REQUEST_BODY: _ClassVar[SchemaPart]
     SCHEMA_PART_RESPONSE_BODY: _ClassVar[SchemaPart]
     SCHEMA_PART_OPERATIONS: _ClassVar[SchemaPart]
+    SCHEMA_PART_TOKENS: _ClassVar[SchemaPart]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -108,6 +109,7 @@ SCHEMA_PART_COOKIE: SchemaPart
 SCHEMA_PART_REQUEST_BODY: SchemaPart
 SCHEMA_PART_RESPONSE_BODY: SchemaPart
 SCHEMA_PART_OPERATIONS: SchemaPart
+SCHEMA_PART_TOKENS: SchemaPart
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement")
@@ -525,8 +527,18 @@ class Operation(_message.Message):
     facts: OperationFacts
     def __init__(self, protocol: _Optional[str] = ..., kind: _Optional[str] = ..., name: _Optional[str] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., facts: _Optional[_Union[OperationFacts, _Mapping]] = ...) -> None: ...
 
+class TokenClaim(_message.Message):
+    __slots__ = ("claim", "value", "calls")
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    claim: str
+    value: str
+    calls: int
+    def __init__(self, claim: _Optional[str] = ..., value: _Optional[str] = ..., calls: _Optional[int] = ...) -> None: ...
+
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -538,6 +550,7 @@ class Schema(_message.Message):
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -549,7 +562,8 @@ class Schema(_message.Message):
     operations: _containers.RepeatedCompositeFieldContainer[Operation]
     left_out: int
     operation: str
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[TokenClaim]
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)
