@@ -25,7 +25,9 @@ from sensor.enforce.tables import Server
 from sensor.enforce.watch import StopWatch
 from sensor.kernel.capture import Capture as PacketCapture
 from sensor.kernel.stops import StopMaps
+from sensor.protocols.hpack.huffman import encode_huffman
 from sensor.protocols.http1 import RequestHead
+from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import StreamExchange
 from sensor.uplink.state import InstallationKey
 
@@ -177,7 +179,19 @@ class Enforcement:
         if is_stream and self._packets is not None and self._enforcer.is_blocked(own, record):
             self._list_open(self._packets, own.connection)  # Who else is on it now.
         is_shared = is_stream and self._is_shared(own)
-        self._enforcer.see(own, record, is_shared=is_shared, is_encrypted=own.is_encrypted)
+        coded = self._code(exchange, record) if isinstance(exchange, StreamExchange) else None
+        self._enforcer.see(own, record, is_shared=is_shared, is_encrypted=own.is_encrypted, coded=coded)
+
+    def _code(self, exchange: StreamExchange, record: CallRecord) -> bytes | None:
+        """The credential as HTTP/2 codes it, where it is a header's whole value; None where no block names the
+        caller."""
+        request = exchange.call.request
+        if not self._enforcer.is_blocked(exchange.exchange, record) or not isinstance(request, StreamRequest):
+            return None
+        for header in request.head.headers:
+            if record.credential and self._enforcer.matches(header.value, record.credential):
+                return encode_huffman(header.value)
+        return b""
 
     def is_blocked(self, exchange: Exchange | StreamExchange, record: CallRecord) -> bool:
         """Whether a block names who made this call."""

@@ -214,6 +214,7 @@ enum program {
   PROGRAM_UPGRADED,
   PROGRAM_ROUTE,
   PROGRAM_GUARD,
+  PROGRAM_GUARD_STREAMS,
   PROGRAM_INGRESS, /* Again, behind `guard`. */
 };
 

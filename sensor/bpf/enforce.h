@@ -18,7 +18,8 @@
 #define GUARDED 0x47554152    /* In skb->cb[4]: `guard` has let the segment through. */
 #define TOLD_AGAIN_NS (SECOND_NS / 10) /* Between two events of one connection. */
 
-enum judgement { J_PASS, J_STOP, J_GUARD };
+enum judgement { J_PASS, J_STOP, J_GUARD, J_GUARD_STREAMS };
+#define PREFACE_WORD 0x5448202a20495250ULL /* "PRI * HT" */
 
 /* What: whether and until when. Life: the program's. Key: 0. */
 BPF_ARRAY(enforcement, struct enforcement, 1);
@@ -134,17 +135,28 @@ static __always_inline int stop_segment(struct __sk_buff *skb, struct conn *c, u
 static __always_inline int is_server_end(struct __sk_buff *skb, const struct conn *c, const struct packet *p, u32 direction) {
   if (is_listened(c->local_port))
     return 1;
+  if (c->kind == K_HTTP2)
+    return c->stream_flags & S_CLIENT_INGRESS;
   if (c->kind == K_HTTP || (c->kind == K_ENCRYPTED && c->is_client_known))
     return c->request_direction == INGRESS;
   if (c->kind != K_NEW || direction != INGRESS || p->length < 8)
     return 0;
   u64 word = 0;
   bpf_skb_load_bytes(skb, p->offset, &word, 8);
-  return is_known_method(word);
+  return word == PREFACE_WORD || is_known_method(word);
+}
+
+/* Is no header block of the client's seen yet, and does this packet begin with a frame, as far as is known? */
+static __always_inline int is_before_blocks(struct bpf_sock *sk) {
+  struct streams *s = streams.sk_storage_get(sk, 0, 0);
+  if (!s)
+    return 1;
+  struct frame_flow *f = &s->flow[INGRESS];
+  return !V(s->max_stream) && V(f->state) == FOLLOW_SYNC && !V(f->have) && !V(f->left);
 }
 
 /* A segment with data of a connection that is accepted. */
-static __always_inline int judge(struct __sk_buff *skb, struct conn *c, const struct packet *p, u32 direction, const struct enforcement *e) {
+static __always_inline int judge(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, const struct packet *p, u32 direction, const struct enforcement *e) {
   if (!is_server_end(skb, c, p, direction))
     return J_PASS; /* This node is the client. */
   u64 generation = V(e->generation);
@@ -160,7 +172,11 @@ static __always_inline int judge(struct __sk_buff *skb, struct conn *c, const st
     }
     c->stop_slot = 0;
   }
-  if (direction != INGRESS || !(e->marks & EN_CREDENTIALS) || V(c->kind) > K_HTTP || skb->cb[4] == GUARDED)
+  if (direction != INGRESS || !(e->marks & EN_CREDENTIALS) || skb->cb[4] == GUARDED)
+    return J_PASS;
+  if (V(c->kind) == K_HTTP2)
+    return e->marks & EN_STREAMED && is_before_blocks(sk) ? J_GUARD_STREAMS : J_PASS;
+  if (V(c->kind) > K_HTTP)
     return J_PASS;
   u32 state = V(c->flow[INGRESS].parse.state);
   if (is_body(state))
@@ -168,6 +184,8 @@ static __always_inline int judge(struct __sk_buff *skb, struct conn *c, const st
   u64 word = 0;
   if (p->length >= 8)
     bpf_skb_load_bytes(skb, p->offset, &word, 8);
+  if (word == PREFACE_WORD && c->kind == K_NEW)
+    return e->marks & EN_STREAMED ? J_GUARD_STREAMS : J_PASS;
   return state != S_NONE || is_known_method(word) ? J_GUARD : J_PASS;
 }
 

@@ -30,6 +30,7 @@
 #include "encrypted.h"
 #include "quic.h"
 #include "enforce.h"
+#include "streamed.h"
 
 /* Encrypted: told by the first bytes of a connection, once and for all. */
 static __always_inline void classify_start(struct conn *c, u64 word) {
@@ -66,11 +67,13 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     return PASS;
   const struct enforcement *e = find_enforcement();
   if (e && V(e->generation) && p.length && sk->state != BPF_TCP_LISTEN) {
-    int judged = judge(skb, c, &p, direction, e);
+    int judged = judge(skb, sk, c, &p, direction, e);
     if (judged == J_STOP)
       return STOP;
     if (judged == J_GUARD)
       call_guard(skb, p.offset);
+    if (judged == J_GUARD_STREAMS)
+      call_guard_streams(skb, p.offset);
     skb->cb[4] = 0;
   }
   struct flow *f = &c->flow[direction];
@@ -284,3 +287,4 @@ int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }
 int body(struct __sk_buff *skb) { return take_body(skb); }
 int upgraded(struct __sk_buff *skb) { return upgraded_packet(skb); }
 int guard(struct __sk_buff *skb) { return guard_packet(skb); }
+int guard_streams(struct __sk_buff *skb) { return guard_block(skb); }

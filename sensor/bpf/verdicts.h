@@ -11,6 +11,7 @@
 enum enforcement_mark {
   EN_NETWORKS = 1,    /* There are blocked networks, not only addresses. */
   EN_CREDENTIALS = 2, /* There are blocked credentials: heads are looked at. */
+  EN_STREAMED = 4,    /* There are verdicts that hold over HTTP/2. */
 };
 
 /* Whether anything is enforced, and until when. */
@@ -33,7 +34,8 @@ struct address_key {
 
 struct verdict {
   u64 expires_ns;
-  u64 is_scoped; /* Only where `verdict_scopes` has the server's cgroup and port. */
+  u32 is_scoped;   /* Only where `verdict_scopes` has the server's cgroup and port. */
+  u32 is_streamed; /* Its client has connections of HTTP/2 for itself: their first header block is looked at. */
 };
 
 struct verdict_scope {

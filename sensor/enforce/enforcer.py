@@ -34,6 +34,7 @@ from sensor.enforce.tables import (
 )
 from sensor.enforce.watch import StopWatch
 from sensor.kernel.stop_abi import ENFORCEMENT
+from sensor.keyed import hash_siphash
 
 logger = logging.getLogger(__name__)
 
@@ -258,21 +259,29 @@ class Enforcer:
         is_shared: bool = False,
         is_encrypted: bool = False,
         is_over: bool = True,
+        coded: bytes | None = None,
     ) -> None:
         """A call, over or not: where it is one of a blocked client that the kernel did not know by its head, its
-        connection is reset. Where others use that too (`is_shared`), only if who blocked has confirmed it."""
+        connection is reset. Where others use that too (`is_shared`), only if who blocked has confirmed it. `coded`:
+        of HTTP/2, its credential as that codes it; empty where it is not known."""
         held = self._find(ends, who)
         if held is None:
             return
         block = held.block
         if block.kind is BlockKind.PRINCIPAL:
             self._learn(held, who.credential)
+        if coded is not None:
+            self._follow(held, is_shared and not block.is_confirmed, coded)
         target = who.credential or block.hash
         if is_shared and not block.is_confirmed:
             if is_over:
                 self._spare(target)
         else:
             self._stop(target, ends, is_encrypted=is_encrypted)
+
+    def matches(self, value: bytes, credential: int) -> bool:
+        """Whether a credential is this value."""
+        return hash_siphash(self._secret, value) == credential
 
     def is_blocked(self, ends: CallEnds, who: Caller) -> bool:
         """Whether a block names who calls there."""
@@ -302,6 +311,16 @@ class Enforcer:
     def _learn(self, held: Held, credential: int) -> None:
         if credential and credential not in held.targets and len(held.learned) < LEARNED_LIMIT:
             held.learned.add(credential)
+            self._sync(self._clock.monotonic_ns())
+
+    def _follow(self, held: Held, is_sharing: bool, coded: bytes) -> None:
+        """Has the kernel stop the first call of its next connections of HTTP/2; not where it has shared one."""
+        before = (held.is_streamed, len(held.learned))
+        held.is_sharing = held.is_sharing or is_sharing
+        held.is_streamed = not held.is_sharing
+        if coded and held.is_streamed and len(held.learned) < LEARNED_LIMIT:
+            held.learned.add(hash_siphash(self._secret, coded))
+        if before != (held.is_streamed, len(held.learned)):
             self._sync(self._clock.monotonic_ns())
 
     def _spare(self, target: int) -> None:

@@ -23,6 +23,7 @@ from sensor.kernel.stop_abi import (
     EnforcementMark,
 )
 
+_IS_STREAMED: Final = 2  # Place in VERDICT.
 _MAPPED_BITS: Final = 96  # ::ffff:0:0/96 holds IPv4.
 
 Target = Network | int  # A network, or the hash of a credential.
@@ -48,11 +49,13 @@ class Server:
 
 @dataclass(slots=True, kw_only=True)
 class Held:
-    """A block in force. `learned`: credentials of its principal that were seen here."""
+    """A block in force. `learned`: credentials of its principal that were seen here, and how HTTP/2 writes them."""
 
     block: Block
     deadline_ns: int
     learned: set[int] = field(default_factory=set)
+    is_streamed: bool = False  # It was seen on an HTTP/2 connection that it had for itself, and on no other.
+    is_sharing: bool = False
     is_measured: bool = True  # Its share of the node's calls is known to be within the limit.
 
     @property
@@ -63,7 +66,7 @@ class Held:
             assert block.network is not None
             return [block.network]
         if block.kind is BlockKind.CREDENTIAL:
-            return [block.hash]
+            return sorted({block.hash, *self.learned})
         # A key or an opaque token is its own principal.
         return sorted({block.hash, *block.credentials, *self.learned})
 
@@ -120,7 +123,9 @@ def build_tables(
         slot = SLOT.pack(slots.find(target))
         scopes = None if any(not one.block.scopes for one in blocks) else [s for o in blocks for s in o.block.scopes]
         tables[COUNTED][slot] = bytes(STOP_COUNT.size)
-        tables["verdicts"][slot] = VERDICT.pack(max(one.deadline_ns for one in blocks), scopes is not None)
+        tables["verdicts"][slot] = VERDICT.pack(
+            max(one.deadline_ns for one in blocks), scopes is not None, any(one.is_streamed for one in blocks)
+        )
         for server in known if scopes is not None else ():
             if any(is_within(scope, server) for scope in scopes or ()) and len(tables["verdict_scopes"]) < SCOPES_MAX:
                 key = VERDICT_SCOPE.pack(server.cgroup_id, slots.find(target), server.port)
@@ -154,6 +159,8 @@ def find_marks(tables: Mapping[str, Mapping[bytes, bytes]]) -> EnforcementMark:
         marks |= EnforcementMark.NETWORKS
     if tables["blocked_credentials"]:
         marks |= EnforcementMark.CREDENTIALS
+    if any(VERDICT.unpack(value)[_IS_STREAMED] for value in tables["verdicts"].values()):
+        marks |= EnforcementMark.STREAMED
     return marks
 
 

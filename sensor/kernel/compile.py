@@ -19,7 +19,7 @@ BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
 # Order of `enum program` in bpf/conn.h.
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
-    *("encrypted", "datagram", "body", "upgraded", "route", "guard", "ingress"),
+    *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress"),
 )
 PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (

@@ -10,7 +10,7 @@ NETWORK_KEY: Final = struct.Struct("<I16s")  # prefix, address.
 ADDRESS_KEY: Final = struct.Struct("<16s")
 CREDENTIAL_KEY: Final = struct.Struct("<Q")
 SLOT: Final = struct.Struct("<I")
-VERDICT: Final = struct.Struct("<2Q")  # expires_ns, is_scoped.
+VERDICT: Final = struct.Struct("<Q2I")  # expires_ns, is_scoped, is_streamed.
 VERDICT_SCOPE: Final = struct.Struct("<QIH2x")  # cgroup_id, slot, port.
 STOP_COUNT: Final = struct.Struct("<4Q")  # connections, segments, bytes, spared.
 STOP_EVENT: Final = struct.Struct("<3QI2H2B6x16s16s")
@@ -25,6 +25,7 @@ class EnforcementMark(IntFlag):
 
     NETWORKS = 1
     CREDENTIALS = 2
+    STREAMED = 4
 
 
 class StopKind(IntEnum):

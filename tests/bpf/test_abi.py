@@ -45,7 +45,7 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "enforcement": ("generation alive_until_ns marks sip_key", stop_abi.ENFORCEMENT),
     "network_key": ("prefix address", stop_abi.NETWORK_KEY),
     "address_key": ("bytes", stop_abi.ADDRESS_KEY),
-    "verdict": ("expires_ns is_scoped", stop_abi.VERDICT),
+    "verdict": ("expires_ns is_scoped is_streamed", stop_abi.VERDICT),
     "verdict_scope": ("cgroup_id slot port", stop_abi.VERDICT_SCOPE),
     "stop_count": ("connections segments bytes spared", stop_abi.STOP_COUNT),
     "stop_event": (" ".join(stop_abi.StopEvent._fields), stop_abi.STOP_EVENT),

@@ -32,6 +32,22 @@ def _make_codes() -> list[tuple[int, int]]:
     return codes
 
 
+def encode_huffman(text: bytes) -> bytes:
+    """The string coded, as every encoder that codes it does."""
+    bits, size = 0, 0
+    codes = _find_codes()
+    for byte in text:
+        code, length = codes[byte]
+        bits, size = bits << length | code, size + length
+    padding = -size % 8
+    return (bits << padding | (1 << padding) - 1).to_bytes((size + padding) // 8, "big")
+
+
+@cache
+def _find_codes() -> list[tuple[int, int]]:
+    return _make_codes()
+
+
 def _make_tree() -> _Tree:
     root: _Tree = [None, None]
     for symbol, (code, length) in enumerate(_make_codes()):

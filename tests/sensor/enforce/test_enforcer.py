@@ -19,6 +19,7 @@ from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
 from sensor.enforce.share import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
 from sensor.kernel.stop_abi import ENFORCEMENT, SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
+from sensor.keyed import hash_siphash
 from tests.sensor.clocks import FakeClock
 
 SECOND_NS = 1_000_000_000
@@ -113,7 +114,7 @@ def test_an_address_is_enforced_until_its_time_is_over() -> None:
     assert generation and marks == 0 and secret == b"k" * 16
     assert alive_ns == node.clock.monotonic_ns() + int(ALIVE_SECONDS * SECOND_NS)
     found = VERDICT.unpack(next(iter(node.kernel.maps["verdicts"].values())))
-    assert found == (node.clock.monotonic_ns() + 30 * SECOND_NS, 0)
+    assert found == (node.clock.monotonic_ns() + 30 * SECOND_NS, 0, 0)
     node.pass_seconds(29)
     assert node.blocked()
     node.pass_seconds(2)
@@ -337,6 +338,22 @@ def test_a_shared_connection_is_cut_once_it_was_confirmed() -> None:
     node.take(credential(9, is_confirmed=True))
     node.enforcer.see(*call(credential=9), is_shared=True)
     assert len(node.watch.asked) == 1 and not node.enforcer.report().blocks[0].spared_requests
+
+
+def test_the_kernel_stops_the_first_call_of_a_client_that_shares_no_connection() -> None:
+    node = Node()
+    node.take(credential(9))
+    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
+    node.enforcer.see(*call(credential=9), coded=b"coded")
+    keys = {int.from_bytes(key, "little") for key in node.blocked("blocked_credentials")}
+    assert keys == {9, hash_siphash(b"k" * 16, b"coded")}
+    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS | EnforcementMark.STREAMED
+    node.pass_seconds(1)
+    assert node.kernel.state[2] & EnforcementMark.STREAMED
+    node.enforcer.see(*call(credential=9), is_shared=True, coded=b"coded")
+    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
+    node.enforcer.see(*call(credential=9), coded=b"coded")  # It has shared one before.
+    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
 
 
 def test_a_call_that_goes_on_is_spared_uncounted() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor.protocols.hpack import decoder as decoder_module
+from sensor.protocols.hpack import huffman
 from sensor.protocols.hpack.decoder import (
     ERROR_INDEX,
     ERROR_INTEGER,
@@ -134,6 +135,7 @@ def test_huffman_codes_are_complete_and_those_of_the_other_implementation():
 @given(st.binary(max_size=300))
 def test_huffman_round_trip(text):
     assert STRINGS.decode(encode_huffman(text)) == text
+    assert huffman.encode_huffman(text) == encode_huffman(text)
 
 
 @pytest.mark.parametrize(
