@@ -271,7 +271,7 @@ def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site:
     """The block of the test before is live still; the settings say three seconds."""
     thief = site.open_caller()
     site.product.start_sensor(site.address, "--config", str(site.config))
-    wait_until(lambda: thief.call() == "reset", 10, "the new sensor enforces what is live")
+    wait_until(lambda: thief.call() == "reset", ARRIVAL_SECONDS, "the new sensor enforces what is live")
     collector = site.product._running["collector"]
     os.kill(collector.pid, signal.SIGKILL)
     collector.process.wait()
