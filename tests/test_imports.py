@@ -76,6 +76,8 @@ ROOMS = {
             "prepared",
             "ready",
             "attach",
+            "node",
+            "knowledge",
             "compose",
             "exporter",
             "replay",

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from sensor.clock import Clock
-from sensor.compose import Node
 from sensor.config import SensorSettings
 from sensor.enrich.container_files import Container
 from sensor.enrich.container_image import ContainerImage
+from sensor.node import Node
 
 
 def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

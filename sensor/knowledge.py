@@ -1,0 +1,193 @@
+"""What calls are described by: names, templates, hosts and kinds, as one object for the pipeline."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from sensor.aggregate import Aggregator
+from sensor.attacks.open import open_attacks
+from sensor.bodies.reader import BodyReader
+from sensor.bodies.sampling import SampleRule
+from sensor.calls import CallRecord, Exchange
+from sensor.classify.sensitive.custom import compile_classes
+from sensor.clock import Clock
+from sensor.columns import Calls
+from sensor.config import SensorSettings
+from sensor.describe import Describer, DescribeSettings, Undescribed
+from sensor.enforcement import Enforcement
+from sensor.health import Figure
+from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.keyed import KeyedHash
+from sensor.left_out.account import LeftOut
+from sensor.left_out.gate import Gate
+from sensor.node import Node
+from sensor.pieces import Pieces
+from sensor.protocols.http2_alike import AlikeCalls
+from sensor.recognition.actors import Records
+from sensor.recognition.bodies import RecordBodies
+from sensor.recognition.mirror import Mirror
+from sensor.recognition.name_table import NameTable
+from sensor.recognition.names import NameJudge
+from sensor.recognition.recogniser import RecognitionSettings, build_recogniser
+from sensor.recognition.records import OverflowTotals
+from sensor.schemas.book import SchemaBook
+from sensor.streams.exchange import StreamExchange
+from sensor.templating import Templater
+from sensor.tls.bodies import BodyMeter
+from sensor.uplink.state import InstallationKey
+from sensor.vocabulary import load_vocabulary
+
+
+class Knowledge:
+    """What the kernel is taught, for the whole life of the sensor: under whichever installation key."""
+
+    def __init__(self, settings: SensorSettings, clock: Clock, aggregator: Aggregator, node: Node) -> None:
+        self.gate = Gate(
+            node.identity,
+            node.left_out,
+            unpack_overflow=OVERFLOW_KEY.unpack,
+            is_telling_probes=settings.is_telling_probes,
+        )
+        self.mirror = Mirror()
+        # A secret of this process: who knew it could make names that are taken for others.
+        self.names = NameTable(
+            self.mirror,
+            NameJudge(is_forwarding_read=bool(settings.trusted_proxy_cidrs)),
+            seed=secrets.randbits(64),
+        )
+        self.facts = aggregator.facts
+        self.monotonic_ns = clock.monotonic_ns
+        self.settings = RecognitionSettings(
+            is_recognising=settings.is_recognising,
+            head_sample_ns=int(settings.head_sample_seconds * 1e9),
+            samples_per_second=settings.samples_per_second,
+            heads_per_second=settings.heads_per_second,
+            heads_burst=settings.heads_burst_count,
+            body_bytes_per_second=settings.body_bytes_per_second if settings.is_reading_bodies else 0,
+            body_sample_ns=int(settings.body_sample_seconds * 1e9),
+            body_first_samples=settings.body_first_samples_count,
+        )
+        self.pieces = Pieces()
+        self.tls_bodies = BodyMeter(self.settings.body_bytes_per_second)
+        self.alike = AlikeCalls[Exchange]()
+        rule = SampleRule(
+            first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
+        )
+        self.schemas = SchemaBook(load_vocabulary(), rule)
+        self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
+
+
+class NodeDescriber:
+    """Describer and recogniser under one installation key, with the templater that answers reveal requests."""
+
+    def __init__(
+        self,
+        settings: SensorSettings,
+        node: Node,
+        knowledge: Knowledge,
+        enforcement: Enforcement,
+        key: InstallationKey,
+    ) -> None:
+        keyed_hash = KeyedHash(key.key_id, key.secret)
+        self._identity = node.identity
+        self._templater = Templater(load_vocabulary(), keyed_hash)
+        self._gate = knowledge.gate
+        describer = Describer(
+            self._templater,
+            node.identity,
+            keyed_hash,
+            DescribeSettings(
+                cluster=settings.cluster,
+                trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
+                consumer_order=tuple(column.value for column in settings.consumer_order),
+            ),
+            knowledge.bodies,
+            open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),
+            knowledge.schemas,
+        )
+        self._schemas = knowledge.schemas
+        self._attacks = node.attacks
+        self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
+        self._tls_bodies = knowledge.tls_bodies
+        self._recogniser = build_recogniser(
+            settings=knowledge.settings,
+            mirror=knowledge.mirror,
+            names=knowledge.names,
+            facts=knowledge.facts,
+            templater=self._templater,
+            describer=describer,
+            identity=node.identity,
+            keyed_hash=keyed_hash,
+            secret=key.secret,
+            monotonic_ns=knowledge.monotonic_ns,
+            is_probed=knowledge.gate.is_probed,
+            bodies=RecordBodies(
+                mirror=knowledge.mirror, pieces=knowledge.pieces, reader=knowledge.bodies, facts=knowledge.facts
+            ),
+        )
+        knowledge.gate.tell_probed(self._recogniser.forget_service)
+        # Bound here: called once for every call.
+        self._describe, self._judge, self._see = describer.describe, knowledge.gate.judge, enforcement.see
+        enforcement.set_identify(describer.identify)
+        self.find_estimate = describer.find_estimate
+        self.learn = self._recogniser.learn
+        self.flush = self._recogniser.flush
+        self.forget = self._recogniser.forget
+        self.rest = self._recogniser.rest
+
+    def describe(self, exchange: Exchange | StreamExchange) -> CallRecord | Undescribed | LeftOut:
+        """The record, or why there is none."""
+        record = self._judge(exchange) or self._describe(exchange)
+        if isinstance(record, CallRecord):
+            self._see(exchange, record)
+        return record
+
+    def convert(self, records: Records, *, offset_ns: int) -> Calls:
+        """Rows of what the kernel recognised and is told."""
+        told = self._gate.filter_records(records)
+        self._attacks.unread += int(told["calls"][(told["flags"] & RecordFlag.SUSPICIOUS) != 0].sum())
+        return self._recogniser.convert(told, offset_ns=offset_ns)
+
+    def convert_overflow(self, totals: Mapping[bytes, OverflowTotals], *, time_unix_ns: int) -> Calls:
+        """Rows of what the kernel only added up and is told."""
+        return self._recogniser.convert_overflow(self._gate.filter_overflow(totals), time_unix_ns=time_unix_ns)
+
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        """How many heads and bytes of bodies are read a second."""
+        self._recogniser.limit(heads_per_second=heads_per_second, body_bytes_per_second=body_bytes_per_second)
+        self._tls_bodies.limit(body_bytes_per_second)
+
+    def check_services(self) -> None:
+        """The node was read anew."""
+        self._recogniser.check_services(self._identity.server)
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        """Texts of the words that may be told."""
+        return self._templater.apply_reveal(hashes)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Of the recogniser and the templater."""
+        templater = self._templater
+        totals = (
+            ("folded_calls", "Calls told under the host `other`", templater.folded_calls),
+            ("other_calls", "Calls told under an `other` route", templater.other_calls),
+            ("unserved_other_calls", "Of those, not served", templater.unserved_other_calls),
+            ("evicted_services", "Services forgotten because there were too many", templater.evicted_services),
+        )
+        return (
+            *self._recogniser.figures(),
+            *self._bodies.figures(),
+            *self._schemas.figures(),
+            Figure(
+                name="bodies_given_up",
+                documentation="Calls whose bodies came and whose end did not",
+                value=self._pieces.given_up,
+                is_total=True,
+            ),
+            Figure(
+                name="fast_probes",
+                documentation="Calls told although they say they are probes: they came too often",
+                value=self._gate.fast_probes,
+                is_total=True,
+            ),
+            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
+        )
