@@ -203,7 +203,7 @@ class Claim:
             self._tried = time.monotonic()
             self._open()
         channel = self._channel
-        if channel is None or not select.select([channel], [], [], 0)[0]:
+        if channel is None or not _has_something(channel):
             return
         self._channel = None
         with channel:
@@ -266,7 +266,8 @@ def _read_lineage(channel: socket.socket) -> str:
         return ""
     try:
         lineage = json.loads(_read_line(channel))["lineage"]
-        return "" if _has_gone(channel) else str(lineage)
+        # It says nothing more before it is given something: what could be read is its end.
+        return "" if _has_something(channel) else str(lineage)
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
@@ -281,9 +282,11 @@ def _read_line(channel: socket.socket) -> bytes:
     return line
 
 
-def _has_gone(channel: socket.socket) -> bool:
-    """Whether the other end has closed: an heir says nothing more before it is given something."""
-    return bool(select.select([channel], [], [], 0)[0])
+def _has_something(channel: socket.socket) -> bool:
+    """Whether there is something to be read, or an end. Not select(): a sensor may hold more than its 1,024 files."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _is_own(channel: socket.socket) -> bool:

@@ -192,6 +192,18 @@ def test_a_sensor_that_starts_later_is_waited_for(
     assert not (tmp_path / SOCKET_NAME).exists()
 
 
+def test_a_sensor_with_many_open_files_is_given_it_too(tmp_path: Path, heirs: Heirs, pipe: tuple[int, int]) -> None:
+    held = [os.dup(pipe[0]) for _ in range(1_100)]  # More than select() knows.
+    try:
+        claim = Claim(tmp_path, "one")
+        claim.poll()
+        assert give(heirs, Estate(descriptors={"link": pipe[0]}, state=b"s"), claim)
+        claim.close()
+    finally:
+        for one in held:
+            os.close(one)
+
+
 def test_somebody_else_is_not_spoken_to(tmp_path: Path, heirs: Heirs, monkeypatch: pytest.MonkeyPatch) -> None:
     own = os.geteuid()
     claim = Claim(tmp_path, "one")
