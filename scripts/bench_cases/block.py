@@ -7,7 +7,8 @@ two, read by the sensor; proxy (nginx in front, which takes clear HTTP on this n
 same two; http2_shared (all clients on one connection, by principal, unconfirmed: it is to go on). `leaked_records` are
 answers that the thief still got between the decision (the request to the API) and the end, `honest_hurt` calls of four
 honest clients that were not answered with 200. `breach`: a thief reads one account after the other, and the ladder
-stands at `enforce`: seconds from its first call to the alert and to the first reset. Then `packet_cost`: nanoseconds of
+stands at `enforce`: seconds from its first call to the alert and to the first reset (in a first hour the bench approves
+the proposal, for a notice blocks nobody). Then `packet_cost`: nanoseconds of
 a run of the programs with 0, 100 and 10,000 blocks. Exits with 1 where an honest call was hurt, the thief hung or went
 on after its first reset (but where only user space reads who calls), or a block took over 2 s. Needs root, nginx and
 wrk.

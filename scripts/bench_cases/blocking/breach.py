@@ -1,5 +1,6 @@
 """A thief who reads one account after the other, end to end: from its first call to the alert, and to its block by the
-ladder, among honest clients and with no person in between."""
+ladder, among honest clients. In an installation's first hour an alert is a notice, which no ladder acts on: then the
+bench is the person who approves the proposal as soon as it is there, and the line says so."""
 
 import time
 from datetime import datetime
@@ -36,7 +37,9 @@ def run_breach(api: Api, port: int, source: str, wait_seconds: float) -> dict[st
     thief = Reader(Caller(port, source, {"X-Api-Key": "stolen-breach-0123456789"}), THIEF_INTERVAL_SECONDS)
     try:
         deadline = began + max(wait_seconds, WAIT_SECONDS)
+        approved = ""
         while time.monotonic() < deadline and not any(outcome == "reset" for _, outcome in list(thief.calls)):
+            approved = approved or _approve(api)
             time.sleep(0.05)
         time.sleep(2)
     finally:
@@ -58,6 +61,7 @@ def run_breach(api: Api, port: int, source: str, wait_seconds: float) -> dict[st
         "decision_to_block_seconds": (
             round(first - began - (alerted - began_unix), 2) if first is not None and alerted is not None else None
         ),
+        "approved_by_hand": bool(approved),
         "kinds": sorted({alert["kind"] for alert in alerts}),
         "leaked_records": sum(outcome == "200" for _, outcome in thief.calls),
         "leaked_after_first_reset": sum(
@@ -67,3 +71,12 @@ def run_breach(api: Api, port: int, source: str, wait_seconds: float) -> dict[st
         "honest_calls": sum(len(loop.calls) for loop in honest),
         "honest_hurt": hurt,
     }
+
+
+def _approve(api: Api) -> str:
+    """The block of the first proposal, if there is one."""
+    for block in api.get("/blocks")["items"]:
+        if block["state"] == "proposed":
+            api.post(f"/blocks/{block['id']}/approve")
+            return str(block["id"])
+    return ""
