@@ -3,16 +3,14 @@
 One at a time, in a thread of its own. What the sensors held in the kernel is noted while they live.
 """
 
-import random
 import subprocess
-import threading
 import time
-from collections import Counter
 from pathlib import Path
 
+from scripts.bench_cases.harming.disturbing import Disturbing
 from scripts.live.host import APIDAE, CollectorAddress, start_sensor
-from scripts.live.kernel_objects import Objects, list_held
-from scripts.live.program import Program, ProgramError
+from scripts.live.kernel_objects import list_held
+from scripts.live.program import Program
 
 CONTROL_SECONDS = 15.0
 STARTING_SECONDS = (0.05, 2.0)  # After which a starting sensor is killed.
@@ -21,38 +19,13 @@ PAUSED_SECONDS = (0.1, 1.0)
 APART_SECONDS = (0.1, 1.5)
 
 
-class Disturber:
-    """`actions` counts what was done, `held` what was held, `failures` what a sensor did wrong, in words."""
+class Disturber(Disturbing):
+    """Sensors of one collector, with some options."""
 
     def __init__(self, collector: CollectorAddress, directory: Path, seed: int, *options: str) -> None:
-        self._options = options  # Of the sensor.
-        self.actions: Counter[str] = Counter()
-        self.held: Objects = frozenset()
-        self.failures: list[str] = []
+        super().__init__(directory, seed, APART_SECONDS)
+        self._options = options
         self._collector = collector
-        self._directory = directory
-        self._random = random.Random(seed)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="disturber")
-
-    def __enter__(self) -> "Disturber":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._live_once()
-            except (ProgramError, subprocess.SubprocessError) as error:
-                self.failures.append(str(error))
-            self._rest(APART_SECONDS)
-
-    def _rest(self, between: tuple[float, float]) -> None:
-        self._stopping.wait(self._random.uniform(*between))
 
     def _live_once(self) -> None:
         run_directory = self._directory / "run"

@@ -3,20 +3,18 @@ attach. And whether their probes are out of the processes: a breakpoint left in 
 
 import math
 import os
-import random
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from scripts.bench_cases.harming.disturbing import Disturbing
 from scripts.bench_cases.harming.tls_watcher import make_proc
-from scripts.live.kernel_objects import Objects, list_held
-from scripts.live.program import Program, ProgramError
+from scripts.live.kernel_objects import list_held
+from scripts.live.program import Program
 from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 
@@ -28,35 +26,13 @@ CLEAN_SECONDS: Final = 30.0
 NICE: Final = ("nice", "-n", "19")
 
 
-class TlsDisturber:
-    """`actions` counts what was done, `held` what was held in the kernel, `failures` what went wrong, in words."""
+class TlsDisturber(Disturbing):
+    """Watchers of these processes; with `is_classic` as on kernels before 6.6."""
 
     def __init__(self, pids: Sequence[int], directory: Path, seed: int, *, is_classic: bool = False) -> None:
-        self.actions: Counter[str] = Counter()
-        self.held: Objects = frozenset()
-        self.failures: list[str] = []
+        super().__init__(directory, seed)
         self._pids = pids
-        self._directory = directory
-        self._random = random.Random(seed)
         self._options = ["--is-classic"] if is_classic else []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="tls-disturber")
-
-    def __enter__(self) -> "TlsDisturber":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._live_once()
-            except ProgramError as error:
-                self.failures.append(str(error))
-                return
 
     def _live_once(self) -> None:
         command = [*NICE, sys.executable, "-m", "scripts.bench_cases.harming.tls_watcher", *map(str, self._pids)]
@@ -65,7 +41,7 @@ class TlsDisturber:
         try:
             watcher.wait_for("attached", ATTACH_SECONDS)
             self.held |= list_held(watcher.pid)
-            self._stopping.wait(self._random.uniform(*LIVING_SECONDS))
+            self._rest(LIVING_SECONDS)
             self.held |= list_held(watcher.pid)
             if not self.actions["killed"] or self._random.random() < KILLED_SHARE:
                 watcher.kill()
