@@ -16,6 +16,15 @@ class DiffParameters(Parameters):
     end: date = Field(description="The later date.")
 
 
+class NamedOperationModel(Model):
+    """A GraphQL operation, JSON-RPC method, MCP tool or SOAP action."""
+
+    parent_id: str = Field(description="The endpoint whose path it shares.")
+    protocol: str
+    kind: str
+    name: str
+
+
 class EndpointStateModel(Model):
     """An endpoint in the week up to a date."""
 
@@ -28,6 +37,7 @@ class EndpointStateModel(Model):
     authentication: AuthenticationLevel
     first_seen: Time
     last_seen: Time
+    operation: NamedOperationModel | None = Field(description="Where it is one; then `calls` is an estimate.")
 
 
 class ChangedEndpointModel(Model):
@@ -61,6 +71,7 @@ class TombstoneModel(Model):
     first_seen: Time
     last_seen: Time
     days: dict[int, int] = Field(description="Calls by start of day, unix seconds.")
+    operation: NamedOperationModel | None = Field(description="Where it was one; then calls are estimates.")
 
 
 class TombstonePageModel(Model):

@@ -8,7 +8,10 @@ from collector.commands.client import fetch
 from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
-_NAME = (("method", "method", 0), ("host", "host", 3), ("template", "template", 0), ("service", "service", 1))
+_NAME = (
+    *(("method", "method", 0), ("host", "host", 3), ("template", "template", 0), ("operation.name", "operation", 0)),
+    ("service", "service", 1),
+)
 DIFF_COLUMNS = describe_columns(
     ("change", "change", 0), *_NAME, ("credentials", "credentials", 0), ("last_seen", "last_seen", 2), ("id", "id", 4)
 )

@@ -1,7 +1,8 @@
 """The inventory at two dates side by side: which endpoints came, went, or changed how they are called.
 
 An endpoint is there at a date if it was called in the week up to its end and answered 2xx to 3xx once; its figures are
-those of that week. Read from the days' summaries, which are kept for 90 days (collector/store/tables/summaries.py).
+those of that week. Read from the days' summaries, which are kept for 90 days (collector/inventory/days.py). Operations
+that share a path are endpoints here too.
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
-from collector.inventory.days import DAYS_OF_ENDPOINTS
+from collector.inventory.days import (
+    DAYS_OF_ENDPOINTS,
+    DAYS_OF_OPERATIONS,
+    ID_OF_OPERATION,
+    NAMES_OF_OPERATION,
+    NamedOperation,
+    read_operation,
+)
 from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
+from collector.inventory.operations import has_operations
 from collector.inventory.reader import Reader, select
 
 WINDOW_DAYS: Final = 7
@@ -29,11 +38,21 @@ GROUP BY n.endpoint_id
 HAVING sum(d.calls) > sum(d.client_error_calls) + sum(d.error_calls)
 ORDER BY id"""
 )
+_OPERATIONS: Final = f"""
+SELECT {ID_OF_OPERATION} AS id, {NAMES_OF_OPERATION}, any(n.service) AS service, any(n.host) AS host,
+    any(n.method) AS method, any(n.url_template) AS template, sum(o.calls) AS calls, sum(o.judged) AS judged,
+    sum(o.authenticated) AS authenticated, max(o.last_seen) AS last_seen, min(o.first_seen) AS first_seen
+{DAYS_OF_OPERATIONS}
+WHERE o.time >= toDateTime({{start:UInt32}}, 'UTC') AND o.time < toDateTime({{end:UInt32}}, 'UTC')
+GROUP BY id
+HAVING sum(o.served) > 0
+ORDER BY id"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointState:
-    """An endpoint in the week up to a date. Times are unix seconds."""
+    """An endpoint in the week up to a date. Times are unix seconds. `operation`: where it is one, whose calls are an
+    estimate."""
 
     id: str
     service: str
@@ -44,6 +63,7 @@ class EndpointState:
     authentication: AuthenticationLevel
     first_seen: int
     last_seen: int
+    operation: NamedOperation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +110,10 @@ def _read_states(reader: Reader, day: date) -> dict[str, EndpointState]:
     """By id, of the week up to the end of this day (UTC)."""
     end = datetime.combine(day, time(), UTC) + timedelta(days=1)
     span = {"start": int((end - timedelta(days=WINDOW_DAYS)).timestamp()), "end": int(end.timestamp())}
-    return {row["id"]: _read_state(row) for row in select(reader, _STATES, span)}
+    rows = select(reader, _STATES, span)
+    if has_operations(reader):
+        rows += select(reader, _OPERATIONS, span)
+    return {row["id"]: _read_state(row) for row in rows}
 
 
 def _read_state(row: Mapping[str, Any]) -> EndpointState:
@@ -106,6 +129,7 @@ def _read_state(row: Mapping[str, Any]) -> EndpointState:
         authentication=_decide_level(share),
         first_seen=int(row["first_seen"] or 0),
         last_seen=int(row["last_seen"]),
+        operation=read_operation(row),
     )
 
 

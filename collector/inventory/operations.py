@@ -21,17 +21,36 @@ from collector.protocols import BITS, OPERATION_PROTOCOLS
 OPERATIONS_MAX: Final = 20_000  # Read for one question.
 
 _BITS = ", ".join(f"s.protocol = '{name}', {BITS[protocol]}" for name, protocol in OPERATION_PROTOCOLS.items())
-# Of an older sensor, which told calls and errors only, all were served.
-_SERVED = "if(s.served + s.refused + s.failed = 0, s.calls, s.served)"
+
+
+def sum_served(rows: str) -> str:
+    """Served samples of a row. Of an older sensor, which told calls and errors only, all were served."""
+    return f"if({rows}.served + {rows}.refused + {rows}.failed = 0, {rows}.calls, {rows}.served)"
+
+
+def sum_judged(rows: str) -> str:
+    """Of them, those of which it could be seen whether they carried credentials."""
+    return _sum_authentication(rows, f"bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0")
+
+
+def sum_authenticated(rows: str) -> str:
+    """Of these, those that did."""
+    return _sum_authentication(rows, f"bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0 AND b != 0")
+
+
+def _sum_authentication(rows: str, condition: str) -> str:
+    return f"arraySum((b, c) -> if({condition}, c, 0), {rows}.authentication.1, {rows}.authentication.2)"
+
+
 _NEWEST = "SELECT * FROM operation_samples FINAL"
 # One row a route and operation. A share is of the calls of the route.
 OPERATIONS = f"""
         SELECT o.*, t.samples AS samples, least(1., o.calls / t.samples) AS share
         FROM (
             SELECT s.route_id AS route_id, s.protocol AS protocol, s.kind AS kind, s.name AS name,
-                sum(s.calls) AS calls, sum(s.errors) AS errors, sum({_SERVED}) AS served, sum(s.refused) AS refused,
-                sum(s.failed) AS failed, sumMap(s.authentication) AS authentication, sumMap(s.data) AS data,
-                sum(s.requests_read) AS requests_read, sum(s.responses_read) AS responses_read,
+                sum(s.calls) AS calls, sum(s.errors) AS errors, sum({sum_served("s")}) AS served,
+                sum(s.refused) AS refused, sum(s.failed) AS failed, sumMap(s.authentication) AS authentication,
+                sumMap(s.data) AS data, sum(s.requests_read) AS requests_read, sum(s.responses_read) AS responses_read,
                 max(s.consumers) AS consumers, min(s.first_seen) AS first_seen, max(s.last_seen) AS last_seen,
                 toUInt32(multiIf({_BITS}, 0)) AS bits
             FROM ({_NEWEST}) AS s

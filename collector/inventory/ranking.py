@@ -26,7 +26,7 @@ from collector.inventory.counted import (
 )
 from collector.inventory.cursor import Cursor
 from collector.inventory.endpoint import FULL_COVERAGE, AuthenticationLevel
-from collector.inventory.operations import OPERATION_ID, OPERATIONS
+from collector.inventory.operations import OPERATION_ID, OPERATIONS, sum_authenticated, sum_judged
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.question import EndpointQuestion, EndpointSort, OperationView, Order
 from collector.inventory.span import Rollup, Span
@@ -137,13 +137,6 @@ _SEARCHED = "concat(n.method, ' ', n.host, n.url_template, ' ', n.service, ' ', 
 _DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
 # Names of endpoints, and of the operations among them, which have their parent's routes and the shares of its calls
 # that their samples say. `described_id`: of whom API descriptions speak.
-_JUDGED_OPERATION = (
-    f"arraySum((b, c) -> if(bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0, c, 0), o.authentication.1, o.authentication.2)"
-)
-_AUTHENTICATED_OPERATION = (
-    f"arraySum((b, c) -> if(bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0 AND b != 0, c, 0), "
-    "o.authentication.1, o.authentication.2)"
-)
 _PLAIN = """SELECT *, endpoint_id AS described_id FROM endpoint_routes FINAL"""
 _BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_id, '' AS operation, 1. AS share,
         0. AS success, 0. AS client_error, 0. AS error, 0. AS judged, 0. AS authenticated,
@@ -153,8 +146,8 @@ _BESIDE_OPERATIONS = """SELECT e.*, e.endpoint_id AS described_id, '' AS parent_
 _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_id", operation="o")} AS endpoint_id),
         e.endpoint_id AS described_id, e.endpoint_id AS parent_id, o.name AS operation, o.share AS share,
         share * o.served / o.calls AS success, share * o.refused / o.calls AS client_error,
-        share * o.failed / o.calls AS error, share * {_JUDGED_OPERATION} / o.calls AS judged,
-        share * {_AUTHENTICATED_OPERATION} / o.calls AS authenticated,
+        share * o.failed / o.calls AS error, share * {sum_judged("o")} / o.calls AS judged,
+        share * {sum_authenticated("o")} / o.calls AS authenticated,
         toUInt32(arrayReduce('groupBitOr', arrayFilter(b -> bitAnd(b, {AUTHENTICATION_UNKNOWN}) = 0,
             o.authentication.1))) AS authentication,
         o.bits AS bits, o.consumers AS consumers, o.first_seen AS operation_first_seen,
@@ -162,7 +155,6 @@ _OPERATIONS = f"""SELECT e.* REPLACE ({OPERATION_ID.format(endpoint="e.endpoint_
     FROM (SELECT * FROM endpoint_routes FINAL WHERE route_id IN (SELECT route_id FROM operation_samples)) AS e
     INNER JOIN ({OPERATIONS}) AS o ON o.route_id = e.route_id
     WHERE o.last_seen = 0 OR o.last_seen >= {{start:UInt32}}"""
-_DATES = "SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen FROM routes GROUP BY route_id"
 
 
 @dataclass(slots=True)

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-from collector.inventory.days import DAYS_OF_ENDPOINTS
+from collector.inventory.days import (
+    DAYS_OF_ENDPOINTS,
+    DAYS_OF_OPERATIONS,
+    ID_OF_OPERATION,
+    NAMES_OF_OPERATION,
+    NamedOperation,
+    read_operation,
+)
+from collector.inventory.operations import has_operations, list_recent
 from collector.inventory.reader import select
 
 GONE_SECONDS: Final = 30 * 86_400
@@ -26,6 +34,14 @@ SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(
 GROUP BY n.endpoint_id
 HAVING last_seen < {limit:UInt32} AND success_calls > 0"""
 )
+_GONE_OPERATIONS: Final = f"""
+SELECT {ID_OF_OPERATION} AS id, {NAMES_OF_OPERATION}, any(n.service) AS service, any(n.host) AS host,
+    any(n.method) AS method, any(n.url_template) AS template, sum(o.calls) AS calls, sum(o.served) AS success_calls,
+    max(o.last_seen) AS last_seen, min(o.first_seen) AS first_seen, sum(o.authenticated) AS authenticated,
+    sum(o.judged) AS judged, sumMap([toUnixTimestamp(o.time)], [o.calls]) AS days
+{DAYS_OF_OPERATIONS}
+GROUP BY id
+HAVING last_seen < {{limit:UInt32}} AND success_calls > 0"""
 _BACK: Final = """
 SELECT endpoint_id FROM endpoint_tombstones FINAL WHERE is_back = 0 AND endpoint_id IN (
     SELECT n.endpoint_id FROM routes_day AS d
@@ -33,6 +49,9 @@ SELECT endpoint_id FROM endpoint_tombstones FINAL WHERE is_back = 0 AND endpoint
     WHERE d.last_seen >= toDateTime({limit:UInt32}, 'UTC'))"""
 _LIST: Final = f"""
 SELECT * FROM endpoint_tombstones FINAL WHERE is_back = 0 ORDER BY last_seen DESC, endpoint_id LIMIT {TOMBSTONES_MAX}"""
+
+
+_OPERATION_COLUMNS: Final = ("operation_protocol", "operation_kind", "operation_name")
 
 
 class Store(Protocol):
@@ -60,11 +79,16 @@ class TombstoneRecord:
     last_seen: datetime
     days: str
     is_back: int
+    parent_id: str
+    operation_protocol: str
+    operation_kind: str
+    operation_name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tombstone:
-    """A gone endpoint. `days`: calls by start of day; times are unix seconds."""
+    """A gone endpoint. `days`: calls by start of day; times are unix seconds. `operation`: where it was one; then calls
+    are estimates."""
 
     id: str
     service: str
@@ -76,6 +100,7 @@ class Tombstone:
     first_seen: int
     last_seen: int
     days: Mapping[int, int]
+    operation: NamedOperation | None
 
 
 class Graveyard:
@@ -89,11 +114,14 @@ class Graveyard:
         """Write the tombstones of what is gone since the last look, take away those of what is back; gives how many."""
         limit = int(self._clock()) - GONE_SECONDS
         known = {one.id: one.last_seen for one in self.list_tombstones()}
-        gone = [row for row in select(self._store, _GONE, {"limit": limit}) if known.get(row["id"]) != row["last_seen"]]
-        back = select(self._store, _BACK, {"limit": limit})
+        found = select(self._store, _GONE, {"limit": limit})
+        back = {row["endpoint_id"] for row in select(self._store, _BACK, {"limit": limit})}
+        if has_operations(self._store):
+            found += select(self._store, _GONE_OPERATIONS, {"limit": limit})
+            back |= known.keys() & list_recent(self._store, limit).keys()
         version = int(self._clock() * 1e6)
-        records = [_write(row, version) for row in gone]
-        records += [_write({"id": row["endpoint_id"]}, version, is_back=1) for row in back]
+        records = [_write(row, version) for row in found if known.get(row["id"]) != row["last_seen"]]
+        records += [_write({"id": name}, version, is_back=1) for name in sorted(back)]
         self._store.insert_records("endpoint_tombstones", records)
         return len(records)
 
@@ -119,6 +147,10 @@ def _write(row: Mapping[str, Any], version: int, *, is_back: int = 0) -> Tombsto
         last_seen=datetime.fromtimestamp(int(row.get("last_seen", 0)), UTC),
         days=json.dumps(days),
         is_back=is_back,
+        parent_id=row.get("parent_id", ""),
+        operation_protocol=row.get("protocol", ""),
+        operation_kind=row.get("kind", ""),
+        operation_name=row.get("name", ""),
     )
 
 
@@ -135,6 +167,9 @@ def _read(row: Mapping[str, Any]) -> Tombstone:
         first_seen=_seconds(row["first_seen"]),
         last_seen=_seconds(row["last_seen"]),
         days={int(time): int(calls) for time, calls in json.loads(row["days"]).items()},
+        operation=read_operation(
+            {name.removeprefix("operation_"): row[name] for name in ("parent_id", *_OPERATION_COLUMNS)}
+        ),
     )
 
 

@@ -10,7 +10,12 @@ from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW,
 from collector.store.tables.detection import DETECTION_DECISIONS, DETECTOR_REPORTS, KNOWN_GOOD
 from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
 from collector.store.tables.layout import Added, Layout, Table, View
-from collector.store.tables.operations import OPERATION_SAMPLES, OPERATION_SAMPLES_VIEW
+from collector.store.tables.operations import (
+    OPERATION_DAYS,
+    OPERATION_DAYS_VIEW,
+    OPERATION_SAMPLES,
+    OPERATION_SAMPLES_VIEW,
+)
 from collector.store.tables.risk import ENDPOINT_RISKS, FINDING_CHANGES, FINDINGS
 from collector.store.tables.routes import (
     ENDPOINT_ALIASES,
@@ -53,6 +58,7 @@ TABLES = (
     WORKLOADS,
     SCHEMAS,
     OPERATION_SAMPLES,
+    OPERATION_DAYS,
     FORMER_NAMES,
     SPECS,
     ENDPOINT_SPECS,
@@ -64,7 +70,14 @@ TABLES = (
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.
-VIEWS = (ROWS_HOUR_VIEW, ROUTES_HOUR_VIEW, ROUTES_DAY_VIEW, COVERAGE_HOURS_VIEW, OPERATION_SAMPLES_VIEW)
+VIEWS = (
+    ROWS_HOUR_VIEW,
+    ROUTES_HOUR_VIEW,
+    ROUTES_DAY_VIEW,
+    COVERAGE_HOURS_VIEW,
+    OPERATION_SAMPLES_VIEW,
+    OPERATION_DAYS_VIEW,
+)
 
 
 def render_statements(layout: Layout) -> list[str]:

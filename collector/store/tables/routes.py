@@ -1,6 +1,6 @@
 """The tables of names: every route, the endpoint it belongs to, and the words that sensors revealed."""
 
-from collector.store.tables.layout import DURABLE, SERVICE_COLUMNS, Table
+from collector.store.tables.layout import DURABLE, SERVICE_COLUMNS, Added, Table
 
 # Every route ever seen; the segments' four arrays run in parallel. The earliest sight holds. Read with FINAL.
 ROUTES = Table(
@@ -101,11 +101,18 @@ SETTINGS {DURABLE}
 """,
 )
 
+_OF_OPERATION = {
+    "parent_id": "String",
+    "operation_protocol": "LowCardinality(String)",
+    "operation_kind": "LowCardinality(String)",
+    "operation_name": "String",
+}
 # What was known of endpoints that are gone, when they went; `days` is JSON. `is_back` takes a stone away. Read with
 # FINAL.
 ENDPOINT_TOMBSTONES = Table(
     name="endpoint_tombstones",
     shard_by="cityHash64(endpoint_id)",
+    added=(Added(columns=_OF_OPERATION),),
     ddl=f"""
 CREATE TABLE IF NOT EXISTS endpoint_tombstones{{write_table}}{{on_cluster}} (
     endpoint_id String,
@@ -120,7 +127,8 @@ CREATE TABLE IF NOT EXISTS endpoint_tombstones{{write_table}}{{on_cluster}} (
     first_seen DateTime('UTC'),
     last_seen DateTime('UTC'),
     days String,
-    is_back UInt8
+    is_back UInt8,
+    {", ".join(f"{name} {kind}" for name, kind in _OF_OPERATION.items())}
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
 ORDER BY endpoint_id
 SETTINGS {DURABLE}

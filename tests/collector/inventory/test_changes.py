@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
+from tests.collector.schemas.states import Node
 
 pytestmark = pytest.mark.store
 
@@ -42,10 +44,7 @@ def _fill(store: EmbeddedStore) -> None:
     seed.write(store)
 
 
-def test_diff_and_tombstones(store: EmbeddedStore) -> None:
-    _fill(store)
-    graveyard = Graveyard(store=store, clock=lambda: NOW)
-    assert (graveyard.look(), graveyard.look()) == (1, 0)
+def _open(store: EmbeddedStore) -> TestClient:
     app = build_app(
         store=store,
         alerts=MemoryAlerts(),
@@ -54,7 +53,14 @@ def test_diff_and_tombstones(store: EmbeddedStore) -> None:
         readiness=lambda: "",
         metrics=lambda: b"",
     )
-    with TestClient(app, headers={"authorization": "Bearer t"}) as client:
+    return TestClient(app, headers={"authorization": "Bearer t"})
+
+
+def test_diff_and_tombstones(store: EmbeddedStore) -> None:
+    _fill(store)
+    graveyard = Graveyard(store=store, clock=lambda: NOW)
+    assert (graveyard.look(), graveyard.look()) == (1, 0)
+    with _open(store) as client:
         dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
         found = client.get("/api/v1/inventory/diff", params=dates).json()
         assert [one["template"] for one in found["appeared"]] == ["/comes"]
@@ -69,5 +75,52 @@ def test_diff_and_tombstones(store: EmbeddedStore) -> None:
     seed = Seed()
     seed.calls(seed.endpoint(2, "GET", "/goes"), 1)
     seed.write(store)
+    assert graveyard.look() == 1
+    assert graveyard.list_tombstones() == []
+
+
+def _ask(name: str) -> dict[str, str]:
+    return {"query": f"query {name} {{ things {{ id }} }}"}
+
+
+def _tell(store: EmbeddedStore, node: Node, days_ago: int, names: dict[str, int], **columns: Any) -> None:
+    """Samples of one day, by operation, as the sensor tells them on that day: each state replaces the one before."""
+    for name, calls in names.items():
+        for _ in range(calls):
+            node.call(1, "/graphql", asked=_ask(name), seconds_ago=days_ago * 86_400 + 60, **columns)
+    store.insert_records("schemas", node.tell())
+
+
+def test_operations_of_one_path_come_and_go_by_themselves(store: EmbeddedStore) -> None:
+    seed = Seed()
+    path = seed.endpoint(1, "POST", "/graphql")
+    for days in (41, 40, 0):
+        seed.calls(path, 400, minutes_ago=days * DAY_MINUTES + 1)
+    seed.write(store)
+    nodes = Node("a"), Node("b")
+    # 3 and 1 of 4 samples of the first day, all of the next, 2 and 2 of 4 of the last: of 400 calls each.
+    _tell(store, nodes[0], 41, {"ListOrders": 3, "ListUsers": 1})
+    _tell(store, nodes[0], 40, {"ListOrders": 2}, authentication=TOKEN)
+    _tell(store, nodes[1], 0, {"ListOrders": 2, "ListCoupons": 2})
+    _tell(store, nodes[1], 0, {"ListUsers": 5}, status=403)
+    _tell(store, nodes[0], 0, {})
+    graveyard = Graveyard(store=store, clock=lambda: NOW)
+    assert (graveyard.look(), graveyard.look()) == (1, 0)
+    with _open(store) as client:
+        dates = {"start": str(TODAY - timedelta(days=38)), "end": str(TODAY)}
+        found = client.get("/api/v1/inventory/diff", params=dates).json()
+        (appeared,), (gone,), (changed,) = found["appeared"], found["gone"], found["changed"]
+        assert (appeared["operation"]["name"], appeared["calls"]) == ("ListCoupons", 200)
+        assert (gone["operation"]["name"], gone["calls"]) == ("ListUsers", 100)
+        # 300 of the first day, 400 of the next; two of five samples carried credentials.
+        assert (changed["before"]["operation"]["name"], changed["before"]["calls"]) == ("ListOrders", 700)
+        assert (changed["before"]["authentication"], changed["after"]["authentication"]) == ("partial", "none")
+        assert gone["operation"]["parent_id"] == path.id
+        (listed,) = client.get("/api/v1/endpoints", params={"operation": "ListCoupons"}).json()["items"]
+        assert listed["id"] == appeared["id"]
+        (stone,) = client.get("/api/v1/inventory/tombstones").json()["items"]
+        assert (stone["operation"]["name"], stone["calls"], list(stone["days"].values())) == ("ListUsers", 100, [100])
+        assert stone["id"] == gone["id"]
+    _tell(store, nodes[1], 0, {"ListUsers": 1})
     assert graveyard.look() == 1
     assert graveyard.list_tombstones() == []

@@ -24,12 +24,13 @@ class Node:
     def call(
         self, route_id: int, target: str, *lines: str, asked: object = None, told: object = None, status: int = 200,
         consumer: int = 1, media_type: str = "application/json", authentication: int = 0, data: Collection[int] = (),
+        seconds_ago: int = 60,
     ) -> None:  # fmt: skip
         """One sampled call, with the documents of its bodies."""
         text = "\r\n".join([f"POST {target} HTTP/1.1", *lines, "", ""])
         head = parse_request_head(text.encode(), False)
         assert isinstance(head, RequestHead)
-        time_ns = int(NOW - 60) * 10**9
+        time_ns = int(NOW - seconds_ago) * 10**9
         self.book.learn_head(route_id, status, head, consumer, time_ns, authentication)
         named = media_type.encode()
         documents = [None if tree is None else BodyDocument(media_type, named, tree, True) for tree in (asked, told)]
