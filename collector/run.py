@@ -35,6 +35,7 @@ from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_in
 from collector.kubernetes.watcher import count_watches, measure_watches
 from collector.listeners import bind, check_certificate
 from collector.metrics import Metrics
+from collector.respond.outside import make_exports
 from collector.store.base import StoreError
 from collector.store.retention import enforce_cap, measure_bytes
 from collector.store.writer import run_writer
@@ -214,6 +215,7 @@ class _Life:
                 version=collector.version,
                 consumer_order=settings.consumer_order,
                 partner_networks=settings.partner_networks,
+                exports=make_exports(settings),
             ),
             clock=time.time,
             readiness=lambda: self._writer_error,

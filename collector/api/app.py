@@ -1,7 +1,7 @@
 """The composition of the collector's HTTP side: /api/v1, the page, and what guards them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -43,6 +43,7 @@ from collector.inventory.exposures import ExposureInventory
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.tombstones import Graveyard
 from collector.inventory.watch import Watch
+from collector.respond.export import ExportSettings
 from collector.respond.responder import Responder
 from collector.risk.keeper import RiskKeeper
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
@@ -86,6 +87,7 @@ class ApiSettings:
     consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
     partner_networks: tuple[str, ...] = ()
     htmx_path: Path = HTMX_PATH
+    exports: ExportSettings = field(default_factory=ExportSettings)
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -158,7 +160,9 @@ def build_app(
         inside.include_router(build_detection_routes(detection=detection[0], verdicts=detection[1], clock=clock))
     inside.include_router(build_notifier_routes(notifiers=notifiers, clock=clock))
     if responder is not None:
-        inside.include_router(build_block_routes(responder=responder, approval_token=approval_token))
+        inside.include_router(
+            build_block_routes(responder=responder, approval_token=approval_token, exports=settings.exports)
+        )
         inside.include_router(build_ladder_routes(responder=responder))
     inside.include_router(build_coverage_routes(coverage=coverage, clock=clock))
     inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))

@@ -12,7 +12,8 @@ from typing import Final, Protocol
 
 from collector.ingest.blocks import BlockOrder
 from collector.ingest.reader import write_durably
-from collector.respond.export import ExportFormat, export_blocks, list_networks
+from collector.respond.denied import collect_denied
+from collector.respond.export import ExportFormat, ExportSettings, export_blocks
 from collector.respond.haproxy import HaproxyError, HaproxyList
 
 logger = logging.getLogger(__name__)
@@ -41,22 +42,22 @@ class Haproxy:
 
     def tell(self, orders: Sequence[BlockOrder]) -> None:
         """Networks that are blocked everywhere."""
-        self._list.put(list_networks(orders))
+        self._list.put(list(collect_denied(orders).everywhere))
 
 
 class ExportDirectory:
     """A place: `DIRECTORY/FORMAT/blocks.yaml` (`haproxy/blocks.acl`), each replaced whole where it changed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, settings: ExportSettings) -> None:
         self.name = f"files in {directory}"
-        self._directory = directory
+        self._directory, self._settings = directory, settings
         self._written: dict[Path, str] = {}
 
     def tell(self, orders: Sequence[BlockOrder]) -> None:
         """Every format."""
         for kind in ExportFormat:
             path = self._directory / kind.value / f"blocks.{_SUFFIXES.get(kind, 'yaml')}"
-            text = export_blocks(orders, kind)
+            text = export_blocks(orders, kind, self._settings)
             if self._written.get(path) == text and path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)

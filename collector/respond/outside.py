@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from collector.respond.audit import AuditLog
 from collector.respond.elsewhere import Elsewhere, ExportDirectory, Haproxy, Place
+from collector.respond.export import ExportSettings
 from collector.respond.responder import Responder
 from collector.respond.webhook import BlockWebhook
 from collector.response_settings import ResponseSettings
@@ -40,6 +41,11 @@ class Outside:
         return found
 
 
+def make_exports(settings: ResponseSettings) -> ExportSettings:
+    """What deny lists are made by."""
+    return ExportSettings(traefik_entry_points=settings.traefik_entry_points)
+
+
 def compose_outside(
     settings: ResponseSettings,
     responder: Responder,
@@ -51,7 +57,7 @@ def compose_outside(
     """Follows the responder from now on. Raises ValueError with one sentence that names the setting."""
     places: list[Place] = []
     if settings.block_export_dir is not None:
-        places.append(ExportDirectory(settings.block_export_dir))
+        places.append(ExportDirectory(settings.block_export_dir, make_exports(settings)))
     if settings.haproxy_socket is not None:
         try:
             places.append(Haproxy(settings.haproxy_socket, settings.haproxy_acl))

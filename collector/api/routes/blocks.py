@@ -27,7 +27,7 @@ from collector.api.block_models import (
 from collector.api.parameters import ActionBody, NoParameters, Parameters
 from collector.api.problem import Problem, show
 from collector.respond.block import Block, BlockError
-from collector.respond.export import ExportFormat, export_blocks
+from collector.respond.export import ExportFormat, ExportSettings, export_blocks
 from collector.respond.ladder import Rung
 from collector.respond.responder import Responder, Wish
 
@@ -77,8 +77,9 @@ def view_block(responder: Responder, block: Block) -> BlockModel:
     )
 
 
-def build_block_routes(*, responder: Responder, approval_token: str | None) -> APIRouter:
-    """Routes that stop clients and lift it again. `approval_token`: of the second person, where two are needed."""
+def build_block_routes(*, responder: Responder, approval_token: str | None, exports: ExportSettings) -> APIRouter:
+    """Routes that stop clients and lift it again. `approval_token`: of the second person, where two are needed;
+    `exports`: of deny lists."""
     router = APIRouter(prefix="/blocks", tags=["response"])
 
     def act(work: Callable[[], Block]) -> BlockModel:
@@ -137,7 +138,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None) -> A
     @router.get("/exports/{kind}", summary="Write blocks for a proxy or a cluster", response_class=PlainTextResponse)
     def export(kind: ExportFormat, _: Annotated[NoParameters, Query()]) -> PlainTextResponse:
         """Live address blocks as a deny list or as policies, to be fetched again and again."""
-        return PlainTextResponse(export_blocks(responder.orders(), kind))
+        return PlainTextResponse(export_blocks(responder.orders(), kind, exports))
 
     @router.get("/{block_id}", summary="Show one block")
     def get_block(block_id: str, _: Annotated[NoParameters, Query()]) -> BlockModel:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from collector.ingest.blocks import BlockKind, BlockOrder, BlockScope
-from collector.respond.export import ExportFormat, export_blocks
+from collector.respond.export import ExportFormat, ExportSettings, export_blocks
 
 CART = BlockScope(namespace="shop", workload="cart", port=8080)
 
@@ -24,20 +24,39 @@ ORDERS = (
 )
 
 
+def write(kind: ExportFormat, orders: tuple[BlockOrder, ...] = ORDERS) -> str:
+    return export_blocks(orders, kind, ExportSettings(traefik_entry_points=("websecure",)))
+
+
 def read(kind: ExportFormat, orders: tuple[BlockOrder, ...] = ORDERS) -> list[Any]:
-    return list(yaml.safe_load_all(export_blocks(orders, kind)))
+    return list(yaml.safe_load_all(write(kind, orders)))
 
 
 def test_haproxy_has_a_network_a_line() -> None:
-    lines = export_blocks(ORDERS, ExportFormat.HAPROXY).splitlines()
+    lines = write(ExportFormat.HAPROXY).splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["2001:db8::/64", "203.0.113.7/32"]
 
 
 def test_traefik_sends_the_blocked_to_nobody() -> None:
     (document,) = read(ExportFormat.TRAEFIK)
-    router = document["http"]["routers"]["apidae-blocked"]
-    assert router["rule"] == "ClientIP(`2001:db8::/64`) || ClientIP(`203.0.113.7/32`)"
-    assert router["middlewares"] == list(document["http"]["middlewares"])
+    clear, tls = document["http"]["routers"].values()
+    assert clear["rule"] == "ClientIP(`2001:db8::/64`) || ClientIP(`203.0.113.7/32`)"
+    assert clear["middlewares"] == list(document["http"]["middlewares"])
+    assert clear["entryPoints"] == ["websecure"] and tls == {**clear, "tls": {}}
+
+
+def test_traefik_names_no_entry_points_where_all_are_meant() -> None:
+    assert "entryPoints" not in export_blocks(ORDERS, ExportFormat.TRAEFIK, ExportSettings())
+
+
+def test_envoy_takes_up_a_list_that_changed_and_no_other() -> None:
+    first, again, other = (read(ExportFormat.ENVOY, orders)[0] for orders in (ORDERS, ORDERS, ORDERS[:1]))
+    assert first == again and first["version_info"] != other["version_info"]
+    policy = first["resources"][0]["typed_config"]["rules"]["policies"]["apidae-blocked"]
+    assert policy["principals"] == [
+        {"remote_ip": {"address_prefix": "2001:db8::", "prefix_len": 64}},
+        {"remote_ip": {"address_prefix": "203.0.113.7", "prefix_len": 32}},
+    ]
 
 
 def test_cilium_denies_and_isolates_nobody() -> None:
@@ -52,7 +71,10 @@ def test_envoy_gateway_denies_by_client() -> None:
     cart, gateway = read(ExportFormat.ENVOY_GATEWAY)
     assert cart["spec"]["targetRefs"][0]["name"] == "cart" and gateway["spec"]["targetRefs"][0]["kind"] == "Gateway"
     assert cart["spec"]["authorization"]["defaultAction"] == "Allow"
-    assert cart["spec"]["authorization"]["rules"][0]["principal"] == {"clientCIDRs": ["198.51.100.9/32"]}
+    assert cart["spec"]["authorization"]["rules"][0]["principal"] == {
+        # A route's policy replaces the Gateway's.
+        "clientCIDRs": ["198.51.100.9/32", "2001:db8::/64", "203.0.113.7/32"]
+    }
 
 
 def test_a_network_policy_lets_in_all_others() -> None:
@@ -64,17 +86,17 @@ def test_a_network_policy_lets_in_all_others() -> None:
 
 @pytest.mark.parametrize("kind", ExportFormat)
 def test_without_blocks_nobody_is_denied(kind: ExportFormat) -> None:
-    text = export_blocks((), kind)
-    assert "203.0" not in text and "Deny" not in text and "ingress" not in text
+    text = write(kind, ())
+    assert "203.0" not in text and 'action": "Deny' not in text and "ingress" not in text
 
 
 @pytest.mark.parametrize("kind", ExportFormat)
 def test_no_hash_leaves(kind: ExportFormat) -> None:
-    assert "c0ffee" not in export_blocks(ORDERS, kind)
+    assert "c0ffee" not in write(kind)
 
 
 def test_what_yaml_reads_is_what_json_wrote() -> None:
-    texts = export_blocks(ORDERS, ExportFormat.CILIUM).split("---\n")[1:]
+    texts = write(ExportFormat.CILIUM).split("---\n")[1:]
     assert [json.loads(text) for text in texts] == read(ExportFormat.CILIUM)
 
 
