@@ -14,8 +14,7 @@ from collector.alerts.detection import Detection
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Gate
 from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
-from collector.api.models import ProblemModel
-from collector.api.problem import MEDIA_TYPE, add_problem_handlers
+from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.blocks import build_block_routes, build_ladder_routes
 from collector.api.routes.changes import build_change_routes

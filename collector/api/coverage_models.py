@@ -1,10 +1,10 @@
-"""What the API answers about coverage, as pydantic models (collector/api/models.py)."""
+"""What the API answers about coverage, as pydantic models (collector/api/endpoint_models.py)."""
 
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
 from collector.api.exposure_models import HolderModel
-from collector.api.models import ServiceModel
+from collector.api.service_model import ServiceModel
 from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 
 

@@ -4,8 +4,8 @@ from pydantic import Field
 
 from collector.alerts.alert import AlertKind, AlertState, Severity
 from collector.alerts.incident import Happening
+from collector.api.alert_models import AlertModel
 from collector.api.base_model import Model, Time
-from collector.api.models import AlertModel
 
 
 class IncidentModel(Model):

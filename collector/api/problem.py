@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
+from collector.api.base_model import Model
 from collector.store.base import StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -36,6 +38,15 @@ class Problem(Exception):  # noqa: N818 - the RFC's word for it
         self.status = status
         self.detail = detail
         self.headers = dict(headers or {})
+
+
+class ProblemModel(Model):
+    """RFC 9457 problem details."""
+
+    type: str = Field(examples=["about:blank"])
+    title: str = Field(examples=["Unprocessable request"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The parameter 'limit' is '0'; use 1 or more."])
 
 
 def problem_response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:

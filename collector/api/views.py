@@ -1,16 +1,14 @@
 """From the domain to the API's models, where they differ by more than an attribute's name."""
 
-from collector.api.coverage_models import PortModel, PortPageModel
-from collector.api.models import (
+from collector.api.consumer_models import (
     CallerModel,
     ConsumerDetailModel,
     ConsumerEndpointModel,
     ConsumerModel,
     ConsumerPageModel,
-    EndpointDetailModel,
-    EndpointModel,
-    EndpointPageModel,
 )
+from collector.api.coverage_models import PortModel, PortPageModel
+from collector.api.endpoint_models import EndpointDetailModel, EndpointModel, EndpointPageModel
 from collector.inventory.consumer import Consumer, ConsumerDetail
 from collector.inventory.consumers import ConsumerPage
 from collector.inventory.coverage_reader import PortPage

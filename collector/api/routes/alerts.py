@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from collector.alerts.alert import Alert
+from collector.api.alert_models import AlertModel, AlertPageModel
 from collector.api.alerts import AlertRepository
-from collector.api.models import AlertModel, AlertPageModel
 from collector.api.parameters import ActionBody, AlertParameters, ExpectedBody, MuteBody, NoParameters
 from collector.api.problem import Problem, show
 from collector.api.routes.paging import read_page

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.models import ConsumerDetailModel, ConsumerPageModel
+from collector.api.consumer_models import ConsumerDetailModel, ConsumerPageModel
 from collector.api.parameters import ConsumerParameters, SpanParameters
 from collector.api.problem import Problem, show
 from collector.api.routes.endpoints import refuse_cursor

@@ -9,6 +9,7 @@ from collector.alerts.alert import Alert, Verdict
 from collector.alerts.detection import Detection
 from collector.alerts.detection_table import RuleHits
 from collector.alerts.known_good import KnownGood
+from collector.api.alert_models import AlertModel
 from collector.api.detection_models import (
     DecisionListModel,
     DecisionModel,
@@ -19,7 +20,6 @@ from collector.api.detection_models import (
     SensitivityModel,
     VerdictBody,
 )
-from collector.api.models import AlertModel
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
 

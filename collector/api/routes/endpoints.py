@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.models import EndpointDetailModel, EndpointPageModel
+from collector.api.endpoint_models import EndpointDetailModel, EndpointPageModel
 from collector.api.parameters import EndpointParameters, SpanParameters
 from collector.api.problem import Problem, show
 from collector.api.views import view_endpoint_detail, view_endpoint_page

@@ -5,12 +5,20 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field
 
-from collector.api.models import HealthModel
+from collector.api.base_model import Model
 from collector.api.problem import Problem
 
 Metrics = Callable[[], bytes]
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
+
+
+class HealthModel(Model):
+    """Whether the collector can do its work."""
+
+    status: str = Field(examples=["ok"])
+    version: str
 
 
 def build_health_routes(*, version: str, readiness: Readiness) -> APIRouter:

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from collector.api.alert_models import AlertModel
 from collector.api.alerts import AlertRepository
 from collector.api.incident_models import (
     IncidentDetailModel,
@@ -11,7 +12,6 @@ from collector.api.incident_models import (
     IncidentModel,
     IncidentPageModel,
 )
-from collector.api.models import AlertModel
 from collector.api.parameters import IncidentParameters, NoParameters
 from collector.api.problem import Problem, show
 from collector.api.routes.paging import read_page

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.models import SensorListModel, SensorModel
 from collector.api.parameters import NoParameters
+from collector.api.sensor_models import SensorListModel, SensorModel
 from collector.inventory.watch import Watch
 
 

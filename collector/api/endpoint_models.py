@@ -1,41 +1,20 @@
-"""What the API answers, as pydantic models: the domain's dataclasses by attribute, with the descriptions that
-OpenAPI shows.
+"""What the API answers about endpoints, as pydantic models: the domain's dataclasses by attribute, with the
+descriptions that OpenAPI shows.
 
 Times are RFC 3339 in UTC. A keyed hash is 16 hex digits: it compares within an installation and says nothing outside
 it.
 """
 
-from typing import Annotated, Any
+from pydantic import Field
 
-from pydantic import BeforeValidator, Field
-
-from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.api.base_model import Model, OptionalTime, Ratio, Time
+from collector.api.base_model import Model, Ratio, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.api.risk_models import RiskScoreModel
+from collector.api.service_model import ServiceModel
 from collector.inventory.bodies import BodySide, DataClass, RecordsBasis
-from collector.inventory.consumer import ConsumerKind
-from collector.inventory.endpoint import WORKLOAD_KINDS, AuthenticationLevel, SeenAt, Streaming, Tier
-from collector.inventory.sensor import SensorState
+from collector.inventory.endpoint import AuthenticationLevel, SeenAt, Streaming, Tier
 from collector.protocols import Protocol
-
-
-def _read_workload_kind(value: Any) -> Any:
-    """The wire's number as a name."""
-    return WORKLOAD_KINDS.get(value, "unknown") if isinstance(value, int) else value
-
-
-class ServiceModel(Model):
-    """What serves: (cluster, namespace, workload, port), or on a plain host (host, unit or container or executable,
-    port)."""
-
-    cluster: str
-    namespace: str
-    workload: str = Field(examples=["orders.service"])
-    workload_kind: Annotated[str, BeforeValidator(_read_workload_kind)] = Field(examples=["systemd_unit"])
-    host_name: str = Field(examples=["node-1"])
-    port: int = Field(examples=[8080])
 
 
 class StatusModel(Model):
@@ -135,10 +114,6 @@ class WorkloadModel(Model):
     nodes: tuple[str, ...]
 
 
-ATTACKS = "Calls whose request held the payload of an attack, as far as heads and bodies came up (docs/detection.md)."
-ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
-
-
 class EndpointOperationModel(Model):
     """What an endpoint is that shares its path with others, by samples of its parent's calls."""
 
@@ -149,6 +124,10 @@ class EndpointOperationModel(Model):
     sampled_calls: int
     sampled_errors: int = Field(description="Of those, failed by their status or by what the answer says.")
     samples: int = Field(description="Requests to its parent that were looked at.")
+
+
+ATTACKS = "Calls whose request held the payload of an attack, as far as heads and bodies came up (docs/detection.md)."
+ATTACKS_CONFIRMED = "Answers to such calls that say that the payload worked."
 
 
 class EndpointModel(Model):
@@ -269,179 +248,3 @@ class EndpointDetailModel(EndpointModel):
     top_consumers: tuple[EndpointConsumerModel, ...]
     status_codes: dict[str, int] = Field(examples=[{"200": 91, "404": 2, "aborted": 1}])
     routes: tuple[EndpointRouteModel, ...]
-
-
-class ConsumerModel(Model):
-    """One consumer over all endpoints."""
-
-    id: str = Field(description="`kind:value`.", examples=["address:192.0.2.7"])
-    kind: ConsumerKind
-    value: str = Field(description="Keyed hash of a principal or credential; else the address or workload itself.")
-    principal_kind: str = Field(
-        description="Where a principal's name came from; empty for other kinds.", examples=["jwt_subject"]
-    )
-    key_id: int = Field(
-        description="Installation key that a principal or credential was hashed under; 0 for other kinds. After a "
-        "rotation of the key the same caller is another consumer."
-    )
-    endpoints: int
-    calls: int
-    calls_per_second: float
-    errors: int
-    denied: int = Field(description="Answered 401 or 403.")
-    objects: int = Field(description="Distinct objects touched.")
-    addresses: int = Field(description="Distinct client addresses it came from.")
-    attacks: int = Field(description=ATTACKS)
-    attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
-    request_bytes: int
-    response_bytes: int
-    first_seen: Time
-    last_seen: Time
-    holders: tuple[HolderModel, ...] = Field(
-        description="Who held an address while it called; one unless it was given away meanwhile."
-    )
-
-
-class CallerModel(Model):
-    """Calls from one Pod, node or Service; `holder` null: from addresses that several held at the time, or nobody."""
-
-    holder: HolderModel | None
-    addresses: tuple[str, ...]
-    calls: int
-
-
-class ConsumerPageModel(Model):
-    """One page of consumers."""
-
-    items: tuple[ConsumerModel, ...]
-    next_cursor: str | None
-    total: int
-
-
-class ConsumerEndpointModel(Model):
-    """One endpoint that a consumer touched."""
-
-    endpoint_id: str
-    method: str
-    host: str
-    template: str
-    calls: int
-    errors: int
-    objects: int
-    first_seen: Time
-    last_seen: Time
-
-
-class ConsumerDetailModel(ConsumerModel):
-    """One consumer with what it touched and where it came from."""
-
-    touched: tuple[ConsumerEndpointModel, ...]
-    calls_by_address: dict[str, int]
-    calls_by_workload: dict[str, int]
-    callers: tuple[CallerModel, ...] = Field(description="Who called by what Kubernetes knows; empty without it.")
-
-
-class AlertModel(Model):
-    """One thing a person should look at."""
-
-    id: str
-    kind: AlertKind
-    state: AlertState
-    severity: Severity
-    title: str
-    why: str = Field(description="Observed against expected, and on what evidence.")
-    endpoint_id: str
-    consumer: str
-    node: str
-    opened_at: Time
-    updated_at: Time
-    closed_at: Time | None
-    window_start: Time
-    window_end: Time
-    observed_rate: float = Field(description="Calls a second over the window; 0 where something else was counted.")
-    expected_rate: float
-    threshold_rate: float
-    score: float = Field(description="0..1, higher is odder.")
-    calls: int
-    loss_ratio: float = Field(description="Of the sensors' calls in the window that were lost.")
-    confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
-    risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
-    advice: str = Field(description="What to do.")
-    incident_id: str = Field(description="What the same actor did belongs to one incident.")
-    measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
-    verdict: Verdict = Field(description="What somebody found out; empty where nobody has.")
-    verdict_at: Time | None
-    verdict_by: str
-    acknowledged_by: str
-    acknowledged_at: Time | None
-    muted_until: Time | None
-    is_expected: bool
-
-
-class AlertPageModel(Model):
-    """One page of alerts, newest first."""
-
-    items: tuple[AlertModel, ...]
-    next_cursor: str | None
-
-
-class StageCountModel(Model):
-    """One stage's account: seen = used + dropped."""
-
-    stage: str
-    seen: int
-    used: int
-    dropped: dict[str, int]
-    is_balanced: bool
-
-
-class SensorModel(Model):
-    """One sensor and its last report."""
-
-    node: str
-    cluster: str
-    boot_id: str
-    state: SensorState
-    version: str
-    kernel_release: str
-    key_id: int = Field(description="Newest installation key it holds; 0 before its first contact.")
-    policy_epoch: int = Field(description="Of the policy it holds; it rises with every change.")
-    policy_refusal: str = Field(description="Why it refused a newer policy; empty where it did not.")
-    is_connected: bool
-    certificate_not_after: OptionalTime = Field(
-        description="When the certificate that it connected with last expires; null where it came by token."
-    )
-    certificate_left_days: float | None = Field(description="Until then; below 0 where it has expired.")
-    first_seen: Time
-    last_report_at: Time
-    lag_ms: int = Field(description="Age of the oldest row not yet acknowledged.")
-    spool_bytes: int
-    memory_bytes: int
-    cpu_seconds: float
-    seen_calls: int = Field(description="Calls that entered its first stage since its start, lost ones included.")
-    lost_calls: int = Field(description="Of those, what any stage dropped.")
-    loss_ratio: Ratio = Field(description="lost_calls of seen_calls.")
-    stages: tuple[StageCountModel, ...]
-    reason: str
-
-
-class SensorListModel(Model):
-    """All sensors, by node."""
-
-    items: tuple[SensorModel, ...]
-
-
-class HealthModel(Model):
-    """Whether the collector can do its work."""
-
-    status: str = Field(examples=["ok"])
-    version: str
-
-
-class ProblemModel(Model):
-    """RFC 9457 problem details."""
-
-    type: str = Field(examples=["about:blank"])
-    title: str = Field(examples=["Unprocessable request"])
-    status: int = Field(examples=[422])
-    detail: str = Field(examples=["The parameter 'limit' is '0'; use 1 or more."])

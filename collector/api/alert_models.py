@@ -1,0 +1,50 @@
+"""What the API answers about alerts, as pydantic models."""
+
+from pydantic import Field
+
+from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.api.base_model import Model, Time
+
+
+class AlertModel(Model):
+    """One thing a person should look at."""
+
+    id: str
+    kind: AlertKind
+    state: AlertState
+    severity: Severity
+    title: str
+    why: str = Field(description="Observed against expected, and on what evidence.")
+    endpoint_id: str
+    consumer: str
+    node: str
+    opened_at: Time
+    updated_at: Time
+    closed_at: Time | None
+    window_start: Time
+    window_end: Time
+    observed_rate: float = Field(description="Calls a second over the window; 0 where something else was counted.")
+    expected_rate: float
+    threshold_rate: float
+    score: float = Field(description="0..1, higher is odder.")
+    calls: int
+    loss_ratio: float = Field(description="Of the sensors' calls in the window that were lost.")
+    confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
+    risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
+    advice: str = Field(description="What to do.")
+    incident_id: str = Field(description="What the same actor did belongs to one incident.")
+    measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
+    verdict: Verdict = Field(description="What somebody found out; empty where nobody has.")
+    verdict_at: Time | None
+    verdict_by: str
+    acknowledged_by: str
+    acknowledged_at: Time | None
+    muted_until: Time | None
+    is_expected: bool
+
+
+class AlertPageModel(Model):
+    """One page of alerts, newest first."""
+
+    items: tuple[AlertModel, ...]
+    next_cursor: str | None
