@@ -54,7 +54,7 @@ class PortModel(Model):
     )
     handshakes: HandshakesModel | None
     reason: str = Field(description="Why it is not read; empty where it is.")
-    first_seen: Time = Field(description="Start of the first hour in which it was reported, up to 90 days back.")
+    first_seen: Time = Field(description="Of its first report, up to 90 days back.")
     updated_at: Time
     called: tuple[HolderModel, ...] = Field(description="Of `outbound`: who was at the address, where it is known.")
 

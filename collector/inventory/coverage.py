@@ -120,7 +120,7 @@ class Port:
     estimated_calls: int
     handshakes: Handshakes | None
     reason: str  # Why it is not read, or why no service is named.
-    first_seen: float  # Start of the first hour in which it was reported.
+    first_seen: float  # Of its first report.
     updated_at: float
     called: tuple[Holder, ...] = ()  # Who was at the address that is called.
 

@@ -135,7 +135,7 @@ def _is_protocol(protocol: PortProtocol) -> str:
 
 # Since when the rows of a page are reported, as far back as hours are kept.
 FIRST_SEEN = f"""
-SELECT {PORT_ID} AS id, toUnixTimestamp(min(time)) AS first_seen
+SELECT {PORT_ID} AS id, toUnixTimestamp(min(first_time)) AS first_seen
 FROM coverage_hours
 WHERE node IN {{nodes:Array(String)}} AND id IN {{ids:Array(String)}}
 GROUP BY id"""

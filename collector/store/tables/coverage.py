@@ -1,6 +1,6 @@
 """The tables of the coverage: what each sensor last said of its ports, and how that grew by the hour."""
 
-from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Table, View
+from collector.store.tables.layout import DURABLE, HOUR_RETENTION_DAYS, SERVICE_COLUMNS, Added, Table, View
 
 # What a row is about. `role` is the wire's CoverageRole, `protocol` its PortProtocol.
 COVERAGE_KEY = (
@@ -63,6 +63,8 @@ ORDER BY ({", ".join(COVERAGE_KEY)}, boot_id, time)
 TTL time + INTERVAL {HOUR_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}, ttl_only_drop_parts = 1
 """,
+    # When the hour's first report came; of hours before the column, their start.
+    added=(Added(columns={"first_time": "SimpleAggregateFunction(min, DateTime('UTC')) DEFAULT time"}),),
 )
 
 COVERAGE_HOURS_VIEW = View(
@@ -73,7 +75,8 @@ SELECT
     toStartOfHour(r.time) AS time,
     {", ".join(f"r.{name} AS {name}" for name in (*COVERAGE_KEY, "boot_id"))},
     max(r.is_http_like) AS is_http_like,
-    {", ".join(f"max(r.{name}) AS {name}" for name in COVERAGE_COUNTS)}
+    {", ".join(f"max(r.{name}) AS {name}" for name in COVERAGE_COUNTS)},
+    min(r.time) AS first_time
 FROM coverage_rows{{write_table}} AS r
 GROUP BY time, {", ".join(f"r.{name}" for name in (*COVERAGE_KEY, "boot_id"))}
 """,
