@@ -226,7 +226,9 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         clock=clock,
         is_four_eyes=settings.is_four_eyes,
     )
-    outside = compose_outside(settings, responder, audit, load_secret=load_secret, clock=clock)
+    outside = compose_outside(
+        settings, responder, audit, cluster=settings.cluster, load_secret=load_secret, clock=clock
+    )
     answers = Answers(responder)
 
     def answer(alert: Alert) -> None:

@@ -215,7 +215,7 @@ class _Life:
                 version=collector.version,
                 consumer_order=settings.consumer_order,
                 partner_networks=settings.partner_networks,
-                exports=make_exports(settings),
+                exports=make_exports(settings, settings.cluster),
             ),
             clock=time.time,
             readiness=lambda: self._writer_error,

@@ -1,14 +1,19 @@
 """What the API says of blocks, and what it takes."""
 
+from typing import Annotated, Any
+
 from pydantic import Field
 
 from collector.alerts.alert import AlertKind
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
 from collector.api.parameters import ActionBody, Parameters
-from collector.respond.block import SECONDS_MAX, SECONDS_MIN, BlockState
+from collector.respond.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, BlockState
 from collector.respond.ladder import ENDPOINTS_MAX, Step
 
 _CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
+
+_Cluster = Annotated[str, Field(min_length=1, max_length=253)]
+_CLUSTERS: Any = Field(default=(), max_length=CLUSTERS_MAX, description="As sensors name them; none: all. `-`: hosts.")
 
 
 class NodeStatusModel(Model):
@@ -31,6 +36,7 @@ class BlockModel(Model):
     consumer: str
     state: BlockState
     services: tuple[str, ...] = Field(description="Where it is stopped; none: everywhere.")
+    clusters: tuple[str, ...] = Field(description="Where it holds; none: in all. `-`: hosts outside of any.")
     seconds: int
     reason: str
     alert_id: str
@@ -79,6 +85,7 @@ class PreviewModel(Model):
     clients: tuple[HitModel, ...] = Field(description="Principals and credentials, most calls first; at most 20.")
     clients_total: int
     endpoints: tuple[HitModel, ...]
+    clusters: tuple[HitModel, ...] = Field(description="Where it called, also beyond those asked for.")
     shared_addresses: tuple[HitModel, ...] = Field(description="From where others call too, with the others' calls.")
     first_seen: OptionalTime
     needs_confirmation: str = Field(description="Why `is_confirmed` is needed; empty where it is not.")
@@ -128,6 +135,7 @@ class PreviewBody(Parameters):
     """Whom to look at."""
 
     consumer: str = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
+    clusters: tuple[_Cluster, ...] = _CLUSTERS
 
 
 class BlockBody(ActionBody):
@@ -135,6 +143,7 @@ class BlockBody(ActionBody):
 
     consumer: str = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
     services: tuple[str, ...] = Field(default=(), description="Each [NAMESPACE/]WORKLOAD[:PORT]; none: everywhere.")
+    clusters: tuple[_Cluster, ...] = _CLUSTERS
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
     reason: str = Field(default="", max_length=2_000)
     alert_id: str = Field(default="", max_length=64)

@@ -16,6 +16,7 @@ BLOCK_COLUMNS = describe_columns(
     ("state", "state", 0),
     ("consumer", "consumer", 0),
     ("services", "services", 4),
+    ("clusters", "clusters", 4),
     ("stopped", "stopped_connections", 0),
     ("expires_at", "expires_at", 1),
     ("by", "approved_by", 3),
@@ -43,6 +44,9 @@ def register(app: typer.Typer) -> None:
     def block(
         consumer: Annotated[str, typer.Argument(help="An address, a network, credential:HASH or principal:HASH.")],
         service: Annotated[list[str] | None, typer.Option(help="[NAMESPACE/]WORKLOAD[:PORT]; may be repeated.")] = None,
+        cluster: Annotated[
+            list[str] | None, typer.Option(help="Where it holds, `-` for hosts outside of any; may be repeated.")
+        ] = None,
         seconds: Annotated[int, typer.Option(help="How long.")] = 3_600,
         reason: Annotated[str, typer.Option(help="For the audit log.")] = "",
         alert: Annotated[str, typer.Option(help="Id of the alert that it answers.")] = "",
@@ -53,11 +57,16 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Stop a client at every sensor that allows it."""
         if is_preview:
-            typer.echo(json.dumps(act(url, token, "blocks/preview", {"consumer": consumer}), indent=2))
+            typer.echo(
+                json.dumps(
+                    act(url, token, "blocks/preview", {"consumer": consumer, "clusters": cluster or []}), indent=2
+                )
+            )
             return
         wish: dict[str, Any] = {
             "consumer": consumer,
             "services": service or [],
+            "clusters": cluster or [],
             "seconds": seconds,
             "reason": reason,
             "alert_id": alert,

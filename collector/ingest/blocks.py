@@ -11,6 +11,7 @@ from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 
 STATUSES_LIMIT: Final = 10_000
 _COUNT_LIMIT: Final = 2**63
+NO_CLUSTER: Final = "-"  # How hosts outside of any cluster are written.
 
 
 class BlockKind(StrEnum):
@@ -49,6 +50,11 @@ class BlockOrder:
     scopes: tuple[BlockScope, ...]
     expires_at: float
     is_confirmed: bool = False  # A person has seen whom else it hits.
+    clusters: tuple[str, ...] = ()  # Where it holds; none: in all of them.
+
+    def holds_in(self, cluster: str) -> bool:
+        """`cluster` as its sensors give it."""
+        return not self.clusters or (cluster or NO_CLUSTER) in self.clusters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,14 +61,14 @@ def put_blocks(path: Path, policy: TriggerPolicy, blocks: tuple[BlockOrder, ...]
     return later
 
 
-def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float) -> stream_pb2.Policy:
+def write_policy(policy: TriggerPolicy, base_epoch: int | None, now: float, cluster: str) -> stream_pb2.Policy:
     """The difference from `base_epoch`, or the full form for None, as sent at `now` (unix seconds). Either says
-    everything that is blocked."""
+    everything that is blocked in the sensor's cluster."""
     return stream_pb2.Policy(
         epoch=policy.epoch,
         is_full=base_epoch is None,
         base_epoch=base_epoch or 0,
-        block_set=write_blocks(policy.blocks, now),
+        block_set=write_blocks((block for block in policy.blocks if block.holds_in(cluster)), now),
         triggers=stream_pb2.Triggers(
             distinct_objects_per_second=policy.distinct_objects_per_second, calls_per_second=policy.calls_per_second
         ),

@@ -277,7 +277,8 @@ class SensorStream:
             is_told = self._told_epoch == policy.epoch
             is_difference = DIFFERENCE_FEATURE in self._greeting.features and self._held_epoch > 0 and not is_told
             self._told_epoch, self._is_told_fully = policy.epoch, not is_difference
-            form = write_policy(policy, self._held_epoch if is_difference else None, self._context.clock())
+            base_epoch = self._held_epoch if is_difference else None
+            form = write_policy(policy, base_epoch, self._context.clock(), self._greeting.cluster)
             await self._write(stream_pb2.ConnectResponse(policy=form))
 
     def _take_policy_result(self, result: PolicyResult) -> None:

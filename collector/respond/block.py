@@ -11,6 +11,7 @@ from collector.inventory.consumer import ConsumerError, ConsumerKind, parse_cons
 SECONDS_MIN: Final = 10
 SECONDS_MAX: Final = 7 * 86_400
 SCOPES_MAX: Final = 64
+CLUSTERS_MAX: Final = 64
 
 
 class BlockState(StrEnum):
@@ -43,6 +44,11 @@ class Target:
         """`kind:value`, as consumers are written."""
         return f"{self.kind}:{self.value}"
 
+    @property
+    def is_local(self) -> bool:
+        """An address or network that may be somebody else's in another cluster."""
+        return self.kind is BlockKind.ADDRESS and not ipaddress.ip_network(self.value).is_global
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
@@ -65,6 +71,7 @@ class Block:
     ended_by: str = ""
     ended_at: float = 0.0
     is_confirmed: bool = False  # Who asked has seen that others would be hit.
+    clusters: tuple[str, ...] = ()  # Where it holds, as sensors name them (`-`: none); none: in all of them.
 
     def begin(self, by: str, now: float) -> "Block":
         """Live from now on."""
@@ -86,6 +93,7 @@ class Block:
             scopes=tuple(parse_service(text) for text in self.services),
             expires_at=self.expires_at,
             is_confirmed=self.is_confirmed,
+            clusters=self.clusters,
         )
 
 

@@ -82,5 +82,6 @@ def _read(entry: Mapping[str, Any]) -> Block:
             "state": BlockState(entry["state"]),
             "credentials": tuple(entry["credentials"]),
             "services": tuple(entry["services"]),
+            "clusters": tuple(entry.get("clusters", ())),
         }
     )

@@ -21,12 +21,13 @@ class Denied:
     by_workload: dict[Place, tuple[str, ...]]
 
 
-def collect_denied(orders: Sequence[BlockOrder]) -> Denied:
-    """Of all live blocks. One of services that are not named by namespace and workload is nobody's here."""
+def collect_denied(orders: Sequence[BlockOrder], cluster: str) -> Denied:
+    """Of all live blocks that hold in a cluster. One of services that are not named by namespace and workload is
+    nobody's here."""
     everywhere: set[str] = set()
     found: defaultdict[Place, set[str]] = defaultdict(set)
     for order in orders:
-        if order.kind is not BlockKind.ADDRESS:
+        if order.kind is not BlockKind.ADDRESS or not order.holds_in(cluster):
             continue
         network = str(ipaddress.ip_network(order.value))
         if not order.scopes:

@@ -35,14 +35,15 @@ class Place(Protocol):
 class Haproxy:
     """A place."""
 
-    def __init__(self, address: str, list_name: str) -> None:
-        """Raises ValueError."""
+    def __init__(self, address: str, list_name: str, cluster: str = "") -> None:
+        """`cluster`: in which it stands. Raises ValueError."""
+        self._cluster = cluster
         self._list = HaproxyList(address, list_name)
         self.name = self._list.name
 
     def tell(self, orders: Sequence[BlockOrder]) -> None:
         """Networks that are blocked everywhere."""
-        self._list.put(list(collect_denied(orders).everywhere))
+        self._list.put(list(collect_denied(orders, self._cluster).everywhere))
 
 
 class ExportDirectory:

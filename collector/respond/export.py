@@ -26,12 +26,13 @@ class ExportFormat(StrEnum):
 class ExportSettings:
     """What the collector's settings say of what stands in front."""
 
+    cluster: str = ""  # In which it stands; empty: in none.
     traefik_entry_points: tuple[str, ...] = ()  # None: all that are default.
 
 
 def export_blocks(orders: Sequence[BlockOrder], kind: ExportFormat, settings: ExportSettings) -> str:
     """The file's text; without blocks one that denies nobody."""
-    denied = collect_denied(orders)
+    denied = collect_denied(orders, settings.cluster)
     match kind:
         case ExportFormat.HAPROXY:
             return write_haproxy(denied)

@@ -41,9 +41,9 @@ class Outside:
         return found
 
 
-def make_exports(settings: ResponseSettings) -> ExportSettings:
-    """What deny lists are made by."""
-    return ExportSettings(traefik_entry_points=settings.traefik_entry_points)
+def make_exports(settings: ResponseSettings, cluster: str) -> ExportSettings:
+    """What deny lists are made by; `cluster`: the collector's own."""
+    return ExportSettings(cluster=cluster, traefik_entry_points=settings.traefik_entry_points)
 
 
 def compose_outside(
@@ -51,16 +51,17 @@ def compose_outside(
     responder: Responder,
     audit: AuditLog,
     *,
+    cluster: str,
     load_secret: Callable[[], str],
     clock: Callable[[], float],
 ) -> Outside:
     """Follows the responder from now on. Raises ValueError with one sentence that names the setting."""
     places: list[Place] = []
     if settings.block_export_dir is not None:
-        places.append(ExportDirectory(settings.block_export_dir, make_exports(settings)))
+        places.append(ExportDirectory(settings.block_export_dir, make_exports(settings, cluster)))
     if settings.haproxy_socket is not None:
         try:
-            places.append(Haproxy(settings.haproxy_socket, settings.haproxy_acl))
+            places.append(Haproxy(settings.haproxy_socket, settings.haproxy_acl, cluster))
         except ValueError as error:
             raise ValueError(f"haproxy_socket: {error}") from None
     elsewhere = Elsewhere(places, responder.orders)

@@ -7,47 +7,22 @@ the book and the audit log before sensors are told of it (`on_change`, which mus
 import logging
 import re
 import threading
-import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from collector.alerts.alert import Alert, AlertState, Confidence
-from collector.ingest.blocks import BlockKind, BlockOrder, BlockStatus, EnforcementReport
+from collector.ingest.blocks import BlockOrder, BlockStatus, EnforcementReport
 from collector.respond.audit import AuditEntry, AuditLog
-from collector.respond.block import (
-    SCOPES_MAX,
-    SECONDS_MAX,
-    SECONDS_MIN,
-    Block,
-    BlockError,
-    BlockState,
-    Target,
-    UnknownClientError,
-    parse_service,
-    parse_target,
-)
-from collector.respond.book import OPEN_MAX, BlockBook
+from collector.respond.block import Block, BlockError, BlockState, Target, UnknownClientError, parse_target
+from collector.respond.book import BlockBook
 from collector.respond.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
+from collector.respond.maker import AUTOMATIC, BlockMaker, Wish
 from collector.respond.preview import Preview, Previewer
 
 logger = logging.getLogger(__name__)
 
 NODES_MAX: Final = 20_000
-AUTOMATIC: Final = "apidae"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What somebody wants stopped; `consumer` is `kind:value`, an address or a network."""
-
-    consumer: str
-    services: tuple[str, ...] = ()
-    seconds: int = 3_600
-    reason: str = ""
-    alert_id: str = ""
-    by: str = "api"
-    is_confirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +59,7 @@ class Responder:
         self._audit = audit
         self.ladder = ladder
         self._previewer = previewer
+        self._maker = BlockMaker(previewer=previewer, clock=clock, is_four_eyes=is_four_eyes)
         self._clock = clock
         self.is_four_eyes = is_four_eyes
         self._lock = threading.RLock()
@@ -133,9 +109,20 @@ class Responder:
 
     # What people do
 
-    def preview(self, consumer: str) -> Preview:
-        """Whom a block would have hit. Raises BlockError, StoreError."""
-        return self._previewer.preview(parse_target(consumer), self._clock())
+    def preview(self, consumer: str, clusters: tuple[str, ...] = ()) -> Preview:
+        """Whom a block would have hit, in these clusters; none: in all. Raises BlockError, StoreError."""
+        return self._previewer.preview(parse_target(consumer), clusters, self._clock())
+
+    def find_home(self, consumer: str) -> tuple[str, ...]:
+        """The clusters to think of first where somebody is to be blocked; none: all. Raises BlockError, StoreError."""
+        try:
+            return self._maker.find_home(parse_target(consumer))
+        except UnknownClientError:
+            return ()
+
+    def list_clusters(self) -> tuple[str, ...]:
+        """Those that a block can name. Raises StoreError."""
+        return self._previewer.list_clusters(self._clock())
 
     def block(self, wish: Wish) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
@@ -222,47 +209,9 @@ class Responder:
         )
 
     def _make(self, wish: Wish) -> Block:
-        target = parse_target(wish.consumer)
-        if not SECONDS_MIN <= wish.seconds <= SECONDS_MAX:
-            raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {wish.seconds}.")
-        if len(wish.services) > SCOPES_MAX:
-            raise BlockError(f"A block names at most {SCOPES_MAX} services, not {len(wish.services)}.")
-        for service in wish.services:
-            parse_service(service)
         with self._lock:
-            # A person who blocks whom something has proposed decides on the proposal too.
-            is_there = any(
-                block.target == target and (block.state is BlockState.LIVE or wish.by == AUTOMATIC or self.is_four_eyes)
-                for block in self._book.list_open()
-                if block.services == wish.services
-            )
-            if is_there:
-                raise BlockError(f"{target.consumer} is blocked or proposed already; lift or reject that one first.")
-            if len(self._book.list_open()) >= OPEN_MAX:
-                raise BlockError(f"There are {OPEN_MAX} blocks already; lift some.")
-        now = self._clock()
-        judged = self._previewer.judge(target, now)
-        if judged.needs_confirmation and not wish.is_confirmed:
-            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
-        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
-            raise UnknownClientError(
-                f"{target.consumer} made no call in the last 24 hours; copy it from the consumers."
-            )
-        is_principal = target.kind is BlockKind.PRINCIPAL
-        return Block(
-            id=uuid.uuid4().hex,
-            target=target,
-            key_id=judged.key_id,
-            credentials=self._previewer.list_credentials(target.value, now) if is_principal else (),
-            services=wish.services,
-            seconds=wish.seconds,
-            state=BlockState.PROPOSED,
-            reason=wish.reason,
-            alert_id=wish.alert_id,
-            proposed_by=wish.by,
-            proposed_at=now,
-            is_confirmed=wish.is_confirmed,
-        )
+            open_blocks = self._book.list_open()
+        return self._maker.make(wish, open_blocks)
 
     # What happens by itself
 
@@ -289,8 +238,10 @@ class Responder:
         with self._lock:
             if any(block.alert_id == alert.id for block in self._book.list_blocks()):
                 return
+        target = parse_target(alert.consumer)
         wish = Wish(
             consumer=alert.consumer,
+            clusters=self._maker.find_home(target),
             seconds=rung.seconds,
             reason=alert.why,
             alert_id=alert.id,
@@ -301,8 +252,7 @@ class Responder:
             block = self._make(wish)
         except BlockError:
             # Others would be hit: a person may look at the preview and decide.
-            target = parse_target(alert.consumer)
-            if not self._previewer.judge(target, self._clock()).needs_confirmation:
+            if not self._previewer.judge(target, wish.clusters, self._clock()).needs_confirmation:
                 raise
             self._propose(self._make(replace(wish, is_confirmed=True)))
             return

@@ -147,6 +147,7 @@ def describe(action: str, block: Block) -> dict[str, object]:
         "kind": block.target.kind.value,
         "value": block.target.value,
         "services": list(block.services),
+        "clusters": list(block.clusters),
         "state": block.state.value,
         "seconds": block.seconds,
         "began_at": block.began_at,

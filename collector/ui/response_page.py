@@ -13,7 +13,8 @@ from jinja2 import Environment
 from collector.api.authenticate import Gate
 from collector.api.problem import Problem
 from collector.respond.block import BlockError
-from collector.respond.responder import Responder, Wish
+from collector.respond.maker import Wish
+from collector.respond.responder import Responder
 from collector.ui.forms import read_form, to_login
 from collector.ui.rendering import render
 
@@ -61,10 +62,19 @@ def add_response(
             return to_login(request)
         consumer, alert = request.query_params.get("consumer", ""), request.query_params.get("alert", "")
         try:
-            preview = responder.preview(consumer)
+            given = request.query_params.get("clusters")
+            clusters = responder.find_home(consumer) if given is None else _split(given)
+            preview = responder.preview(consumer, clusters)
         except BlockError as error:
             return show(request, str(error))
-        shown = {"preview": preview, "alert_id": alert, "spans": SECONDS, "is_four_eyes": responder.is_four_eyes}
+        shown = {
+            "preview": preview,
+            "alert_id": alert,
+            "chosen": clusters,
+            "clusters": responder.list_clusters(),
+            "spans": SECONDS,
+            "is_four_eyes": responder.is_four_eyes,
+        }
         return render(templates, "preview.html", {**values(request), **shown})
 
     @router.get(PATH + "/evidence/{alert_id}")
@@ -83,7 +93,8 @@ def add_response(
         return responder.block(
             Wish(
                 consumer=form.get("consumer", ""),
-                services=tuple(form.get("services", "").replace(",", " ").split()),
+                services=_split(form.get("services", "")),
+                clusters=_split(form.get("clusters", "")),
                 seconds=int(seconds) if seconds.isascii() and seconds.isdigit() else 0,
                 reason=form.get("reason", "")[:2_000],
                 alert_id=form.get("alert", "")[:64],
@@ -109,6 +120,10 @@ def add_response(
             raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
         form = await read_form(request)
         return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
 
 
 async def _carry_out(work: Callable[[], object], complain: Callable[[str], Response]) -> Response:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
@@ -81,8 +83,22 @@ def make_coverage(cluster: str) -> stream_pb2.ConnectRequest:
     return stream_pb2.ConnectRequest(coverage=coverage)
 
 
+@dataclass(frozen=True)
+class Told:
+    """A collector that was told all, and its sensors by cluster."""
+
+    collector: RunningCollector
+    sensors: dict[str, Conversation]
+
+    def get(self, path: str) -> httpx.Response:
+        return self.collector.get(path)
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(f"http://{self.collector.ready['http']}/api/v1{path}", json=body, timeout=30)
+
+
 @pytest.fixture(scope="module")
-def told(collector: RunningCollector) -> Iterator[RunningCollector]:
+def told(collector: RunningCollector) -> Iterator[Told]:
     """Both sensors connected at once, and all that they said is durable."""
     talking = []
     for cluster in CLIENTS:
@@ -97,17 +113,17 @@ def told(collector: RunningCollector) -> Iterator[RunningCollector]:
         while (response := sensor.hear()) is not None and response.WhichOneof("message") != "ack":
             pass
         assert response is not None and response.ack.status == stream_pb2.ACK_STATUS_ACCEPTED
-    yield collector
+    yield Told(collector, dict(zip(CLIENTS, talking, strict=True)))
     for sensor in talking:
         sensor.close()
 
 
-def list_endpoints(collector: RunningCollector) -> list[dict[str, Any]]:
+def list_endpoints(collector: Told) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = collector.get("/endpoints").json()["items"]
     return items
 
 
-def test_every_row_has_its_cluster(told: RunningCollector) -> None:
+def test_every_row_has_its_cluster(told: Told) -> None:
     def count() -> dict[tuple[str, str], int]:
         return {(item["service"]["cluster"], item["method"]): item["calls"] for item in list_endpoints(told)}
 
@@ -120,7 +136,7 @@ def test_every_row_has_its_cluster(told: RunningCollector) -> None:
     )
 
 
-def test_one_address_is_somebody_else_in_each(told: RunningCollector) -> None:
+def test_one_address_is_somebody_else_in_each(told: Told) -> None:
     def name_clients() -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
         for item in list_endpoints(told):
@@ -133,7 +149,7 @@ def test_one_address_is_somebody_else_in_each(told: RunningCollector) -> None:
     wait_until(lambda: name_clients() == {"east": {"shop/cart"}, "west": {"shop/probe"}})
 
 
-def test_two_nodes_of_one_name_are_two(told: RunningCollector) -> None:
+def test_two_nodes_of_one_name_are_two(told: Told) -> None:
     def list_sensors() -> list[tuple[str, str]]:
         return [(item["node"], item["cluster"]) for item in told.get("/sensors").json()["items"]]
 
@@ -143,3 +159,26 @@ def test_two_nodes_of_one_name_are_two(told: RunningCollector) -> None:
         return {node["node"]: node["share"]["connections"] for node in told.get("/coverage").json()["nodes"]}
 
     wait_until(lambda: list_nodes() == {NODE: CLIENTS["east"][1], f"west/{NODE}": CLIENTS["west"][1]})
+
+
+def test_a_block_reaches_the_sensors_of_its_cluster_and_no_others(told: Told) -> None:
+    wait_until(lambda: told.post("/blocks/preview", {"consumer": CLIENT}).json()["calls"] == 21)
+    preview = told.post("/blocks/preview", {"consumer": CLIENT}).json()
+    assert {hit["name"]: hit["calls"] for hit in preview["clusters"]} == {"east": 6, "west": 15}
+    assert "in each of 2 clusters (east, west)" in preview["needs_confirmation"]
+    assert "confirm" in told.post("/blocks", {"consumer": CLIENT}).json()["detail"]
+    assert "there are: east, west" in told.post("/blocks", {"consumer": CLIENT, "clusters": ["north"]}).json()["detail"]
+    assert told.post("/blocks/preview", {"consumer": CLIENT, "clusters": ["west"]}).json()["calls"] == 15
+    one = told.post("/blocks", {"consumer": CLIENT, "clusters": ["west"]}).json()
+    assert one["clusters"] == ["west"] and not one["is_confirmed"]
+    policies = {cluster: sensor.hear_policy() for cluster, sensor in told.sensors.items()}
+    while not policies["west"].block_set.blocks:  # The one that was sent at first is of before.
+        policies = {cluster: sensor.hear_policy() for cluster, sensor in told.sensors.items()}
+    assert [block.id for block in policies["west"].block_set.blocks] == [one["id"]]
+    assert policies["east"].epoch == policies["west"].epoch and not policies["east"].block_set.blocks
+    # The collector stands in east: what it tells elsewhere is of there.
+    for place, is_there in (("", False), ("?cluster=east", False), ("?cluster=west", True)):
+        assert (CLIENT in told.get(f"/blocks/exports/haproxy{place}").text) == is_there
+    page = told.collector.get_page(f"/response/preview?consumer={CLIENT}").text
+    assert "In which clusters it called" in page and 'value="west east"' in page
+    assert "only in west" in told.collector.get_page("/response").text

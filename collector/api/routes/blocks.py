@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -26,10 +27,12 @@ from collector.api.block_models import (
 )
 from collector.api.parameters import ActionBody, NoParameters, Parameters
 from collector.api.problem import Problem, show
+from collector.ingest.blocks import NO_CLUSTER
 from collector.respond.block import Block, BlockError
 from collector.respond.export import ExportFormat, ExportSettings, export_blocks
 from collector.respond.ladder import Rung
-from collector.respond.responder import Responder, Wish
+from collector.respond.maker import Wish
+from collector.respond.responder import Responder
 
 APPROVAL_HEADER = "apidae-approval"
 
@@ -40,6 +43,17 @@ class AuditParameters(Parameters):
     limit: int = Field(default=100, ge=1, le=1_000)
 
 
+class ExportParameters(Parameters):
+    """For where."""
+
+    cluster: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=253,
+        description="Where it stands; without it in the collector's own.",
+    )
+
+
 def view_block(responder: Responder, block: Block) -> BlockModel:
     """A block with what the sensors make of it."""
     statuses = responder.list_statuses(block.id)
@@ -48,6 +62,7 @@ def view_block(responder: Responder, block: Block) -> BlockModel:
         consumer=block.target.consumer,
         state=block.state,
         services=block.services,
+        clusters=block.clusters,
         seconds=block.seconds,
         reason=block.reason,
         alert_id=block.alert_id,
@@ -108,6 +123,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
         wish = Wish(
             consumer=body.consumer,
             services=body.services,
+            clusters=body.clusters,
             seconds=body.seconds,
             reason=body.reason,
             alert_id=body.alert_id,
@@ -120,7 +136,7 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
     def preview_block(body: PreviewBody) -> PreviewModel:
         """Whom it would have stopped in the last 24 hours. Nothing changes."""
         try:
-            return PreviewModel.model_validate(responder.preview(body.consumer))
+            return PreviewModel.model_validate(responder.preview(body.consumer, body.clusters))
         except BlockError as error:
             raise Problem(422, str(error)) from error
 
@@ -136,9 +152,11 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
         return AuditListModel(items=tuple(AuditEntryModel.model_validate(entry) for entry in entries))
 
     @router.get("/exports/{kind}", summary="Write blocks for a proxy or a cluster", response_class=PlainTextResponse)
-    def export(kind: ExportFormat, _: Annotated[NoParameters, Query()]) -> PlainTextResponse:
+    def export(kind: ExportFormat, parameters: Annotated[ExportParameters, Query()]) -> PlainTextResponse:
         """Live address blocks as a deny list or as policies, to be fetched again and again."""
-        return PlainTextResponse(export_blocks(responder.orders(), kind, exports))
+        given = parameters.cluster
+        settings = exports if given is None else replace(exports, cluster="" if given == NO_CLUSTER else given)
+        return PlainTextResponse(export_blocks(responder.orders(), kind, settings))
 
     @router.get("/{block_id}", summary="Show one block")
     def get_block(block_id: str, _: Annotated[NoParameters, Query()]) -> BlockModel:

@@ -150,6 +150,7 @@ class SeedEndpoint:
     workload: str = "orders"
     workload_kind: int = 1
     namespace: str = ""
+    cluster: str = ""
     port: int = 8080
     first_seen: float = NOW - 3 * 86_400
     endpoint_id: str = ""
@@ -215,7 +216,7 @@ def _route(endpoint: SeedEndpoint) -> RouteRecord:
     parts = endpoint.template.strip("/").split("/")
     return RouteRecord(
         route_id=endpoint.route_id,
-        cluster="",
+        cluster=endpoint.cluster,
         namespace=endpoint.namespace,
         workload=endpoint.workload,
         workload_kind=endpoint.workload_kind,
@@ -239,7 +240,7 @@ def _mapping(endpoint: SeedEndpoint) -> EndpointRouteRecord:
         version=1,
         endpoint_id=endpoint.id,
         service=f"{place}{endpoint.workload}:{endpoint.port}",
-        cluster="",
+        cluster=endpoint.cluster,
         namespace=endpoint.namespace,
         workload=endpoint.workload,
         workload_kind=endpoint.workload_kind,

@@ -10,6 +10,19 @@ from typer.testing import CliRunner
 
 from collector.commands import block
 
+WISH = [
+    "--service",
+    "shop/cart",
+    "--cluster",
+    "east",
+    "--cluster",
+    "-",
+    "--seconds",
+    "60",
+    "--reason",
+    "r",
+    "--confirm",
+]
 BLOCK = {
     "id": "b1",
     "state": "live",
@@ -65,12 +78,13 @@ def run(*arguments: str, status: int = 0) -> str:
 
 
 def test_block_says_all_of_the_wish(collector: Collector) -> None:
-    printed = run("block", "203.0.113.7", "--service", "shop/cart", "--seconds", "60", "--reason", "r", "--confirm")
+    printed = run("block", "203.0.113.7", *WISH, "--confirm")
     (_, path, body, _) = collector.asked[0]
     assert path == "blocks" and body.pop("by")
     assert body == {
         "consumer": "203.0.113.7",
         "services": ["shop/cart"],
+        "clusters": ["east", "-"],
         "seconds": 60,
         "reason": "r",
         "alert_id": "",

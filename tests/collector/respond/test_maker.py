@@ -1,0 +1,81 @@
+"""Where a block holds: one address is somebody else in another cluster, and a credential is not."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from collector.respond.block import BlockError, UnknownClientError, parse_target
+from collector.respond.book import BlockBook
+from collector.respond.maker import BlockMaker, Wish
+from collector.respond.preview import Judgement, Previewer
+
+POD, PUBLIC, KEY = "10.1.2.3", "8.8.4.4", "credential:00c0ffee00c0ffee"
+
+
+class Clusters:
+    """A previewer that knows where a client called."""
+
+    def __init__(self, known: tuple[str, ...], called: tuple[str, ...]) -> None:
+        self.known, self.called = known, called
+
+    def list_clusters(self, now: float) -> tuple[str, ...]:
+        return self.known
+
+    def find_clusters(self, target: object, now: float) -> tuple[str, ...]:
+        return self.called
+
+    def judge(self, target: object, clusters: tuple[str, ...], now: float) -> Judgement:
+        return Judgement(key_id=1, needs_confirmation="")
+
+
+def make_maker(*known: str, called: tuple[str, ...] = ("east",)) -> BlockMaker:
+    previewer = cast(Previewer, Clusters(known, called))
+    return BlockMaker(previewer=previewer, clock=lambda: 0.0, is_four_eyes=False)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "known", "home"),
+    [
+        (POD, ("east", "west"), ("east",)),
+        ("10.1.0.0/16", ("east", "west"), ("east",)),
+        ("fd00::1", ("east", "-"), ("east",)),
+        (POD, ("east",), ()),
+        (PUBLIC, ("east", "west"), ()),
+        (KEY, ("east", "west"), ()),
+    ],
+)
+def test_home_is_where_a_private_address_called(consumer: str, known: tuple[str, ...], home: tuple[str, ...]) -> None:
+    assert make_maker(*known).find_home(parse_target(consumer)) == home
+
+
+def test_where_it_called_is_not_known_yet() -> None:
+    with pytest.raises(UnknownClientError):
+        make_maker("east", "west", called=()).find_home(parse_target(POD))
+
+
+def test_two_clusters_are_two_blocks() -> None:
+    maker = make_maker("east", "west")
+    east = maker.make(Wish(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
+    maker.make(Wish(consumer=POD, clusters=("west",)), (east,))
+    with pytest.raises(BlockError, match="already"):
+        maker.make(Wish(consumer=POD, clusters=("east",)), (east,))
+
+
+def test_hosts_outside_of_clusters_are_named_too() -> None:
+    order = make_maker("east", "-").make(Wish(consumer=POD, clusters=("-",)), ()).order
+    assert order.holds_in("") and not order.holds_in("east")
+
+
+def test_a_book_of_before_has_blocks_of_all_clusters(tmp_path: Path) -> None:
+    path = tmp_path / "blocks.json"
+    block = make_maker("east").make(Wish(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
+    BlockBook(path).put(block)
+    assert BlockBook(path).find(block.id) == block
+    (entry,) = cast(list[dict[str, Any]], json.loads(path.read_text()))
+    del entry["clusters"]
+    path.write_text(json.dumps([entry]))
+    before = BlockBook(path).find(block.id)
+    assert before is not None and before.clusters == () and before.order.holds_in("west")
