@@ -103,8 +103,9 @@ class Engine:
         """Crossings under the installation's bar."""
         return sum(watch.bar.held_back_count for watch in self.watches)
 
-    def feed(self, batch: RowBatch, received_at: int) -> list[Signal]:
-        """Take one batch; `received_at` in unix seconds bounds how far a sensor's clock may run ahead."""
+    def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
+        """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may
+        run ahead."""
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
@@ -195,7 +196,7 @@ class Engine:
         table = (self.roster.pairs if kind is AlertKind.VOLUME_PAIR else self.roster.consumers).table
         return Watch(kind, BurstDetector(window_seconds=length, prior_level=level), table)
 
-    def _choose(self, batch: RowBatch, received_at: int) -> Slots:
+    def _choose(self, batch: RowBatch, received_at: int | Slots) -> Slots:
         """Indexes of the rows that count; the others' calls are counted by reason."""
         reasons = {
             "client_side": batch.role != ROLE_SERVER,

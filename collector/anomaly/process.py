@@ -5,8 +5,12 @@ EDGE: processes and files. Spawned, never forked (the embedded store's threads d
 with its parent, for its pipe then ends; the parent starts it again when it crashes (`DetectorProcess.restart_count`).
 
 Nothing is lost or told twice: a checkpoint holds state, place in the log and the number of the next signal, and is
-only written once every earlier signal was acknowledged. After a crash the batches since the checkpoint come again and
-give the same signals with the same numbers; the parent drops the numbers it has taken.
+only written once every earlier signal was acknowledged. After a crash the batches since the checkpoint come again, as
+they were read together (collector/anomaly/cuts.py), and give the same signals with the same numbers; the parent drops
+the numbers it has taken.
+
+The log is looked at each quarter of a second, and what came meanwhile is judged together
+(collector/anomaly/merging.py).
 """
 
 import logging
@@ -15,7 +19,7 @@ import os
 import signal as os_signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,8 +36,10 @@ from collector.anomaly.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from collector.anomaly.cuts import CutJournal
 from collector.anomaly.engine import Engine
 from collector.anomaly.erasing import erase_from_engine, remove_old_states
+from collector.anomaly.merging import group_batches
 from collector.anomaly.messages import (
     TO_CHILD,
     TO_PARENT,
@@ -59,6 +65,7 @@ from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 READER_NAME = "detectors"
 POLL_SECONDS = 0.25
 CHECKPOINT_SECONDS = 30.0
+_BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
 _NANOSECONDS = 1_000_000_000
@@ -81,36 +88,53 @@ class Follower:
     saved_expected: int = 0  # Of the newest that a checkpoint holds.
     erased: list[Erased] = field(default_factory=list)  # That no checkpoint holds yet.
     position: Position = field(default_factory=lambda: Position(0, 0))
+    is_behind: bool = False  # There may be more to read at once.
+    _cuts: CutJournal = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._cuts = CutJournal(self.checkpoint_path.with_suffix(".cuts"))
 
     def resume(self) -> str:
         """Load the checkpoint; without one the log is read from its oldest batch, and so it is where the state cannot
         be read: it is moved aside and the sentence says so (else empty). Raises OSError."""
+        sentence = ""
         try:
             checkpoint = load_checkpoint(self.checkpoint_path, self.engine)
         except CheckpointError as error:
             suffix = f".v{error.version}" if isinstance(error, CheckpointVersionError) else ".damaged"
             aside = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
             self.checkpoint_path.replace(aside)
-            return f"Detectors learn anew, their state was moved to {aside}: {error}."
+            sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
+            checkpoint = None
         if checkpoint is not None:
             self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
-        return ""
+        self._cuts.resume(self.position)
+        return sentence
 
     def step(self) -> bool:
         """Read and judge what is there; False where there was nothing. Raises OSError."""
-        entries = [entry for entry in self.reader.read() if entry.end > self.position]
-        for entry in entries:
-            batch = _convert(entry)
-            if batch is None:
-                self.refused_batches += 1
-            else:
-                signals = self.engine.feed(batch, entry.received_unix_ns // _NANOSECONDS)
-                if signals:
-                    self.tell(Told(self.next_signal, tuple(signals)))
-                    self.next_signal += len(signals)
-            self.position = entry.end
-        return bool(entries)
+        until = self._cuts.find_next(self.position)
+        entries = self.reader.read(until=until)
+        while until is not None and entries and entries[-1].end < until:
+            more = self.reader.read(until=until)
+            if not more:
+                break
+            entries += more
+        if not entries:
+            self.is_behind = until is not None
+            if until is not None:
+                self._cuts.drop_next()
+            return self.is_behind
+        self.is_behind = until is not None or sum(len(entry.payload) for entry in entries) > _BEHIND_BYTES
+        self._cuts.add(entries[-1].end)
+        for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
+            signals = self.engine.feed(*group.merge())
+            if signals:
+                self.tell(Told(self.next_signal, tuple(signals)))
+                self.next_signal += len(signals)
+        self.position = max(self.position, entries[-1].end)
+        return True
 
     def save(self) -> bool:
         """Write a checkpoint and move the log's cursor, if every signal told was taken. Raises OSError."""
@@ -119,6 +143,7 @@ class Follower:
         save_checkpoint(
             self.checkpoint_path, self.engine, Checkpoint(position=self.position, next_signal=self.next_signal)
         )
+        self._cuts.begin(self.position)
         self.reader.commit(self.position)
         self.saved_expected = self.expected
         return True
@@ -128,6 +153,16 @@ class Follower:
         self.engine, subjects = erase_from_engine(self.engine, message.consumer)
         remove_old_states(self.checkpoint_path, message.consumer)
         self.erased.append(Erased(message.number, subjects))
+
+    def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
+        """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
+        is counted."""
+        for entry in entries:
+            converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
+            if isinstance(converted, RowBatch):
+                yield converted, entry.received_unix_ns // _NANOSECONDS
+            else:
+                self.refused_batches += 1
 
     def count(self) -> Counts:
         """Totals for metrics."""
@@ -323,8 +358,11 @@ def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str, co
             pipe.send_bytes(msgspec.msgpack.encode(Renewed(sentence)))
         saved_at = time.monotonic()
         while True:
-            is_busy = follower.step()
-            while pipe.poll(0 if is_busy else POLL_SECONDS):
+            looked_at = time.monotonic()
+            follower.step()
+            # Not at once again: what comes meanwhile costs as much alone as together.
+            look_at = time.monotonic() if follower.is_behind else looked_at + POLL_SECONDS
+            while pipe.poll(max(0.0, look_at - time.monotonic())):
                 if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()
                     return
@@ -356,9 +394,3 @@ def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool
         case Stop():
             return False
     return True
-
-
-def _convert(entry: Entry) -> RowBatch | None:
-    """The batch of one entry; None where it is refused (it was not when it came: another version wrote it)."""
-    converted: Any = convert_bytes(entry.payload, entry.received_unix_ns / _NANOSECONDS)
-    return converted if isinstance(converted, RowBatch) else None

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collector.alerts.signal import AlertSignal
+from collector.alerts.signal import AlertSignal, Signal
 from collector.anomaly.checkpoint import VERSION, CheckpointError, load_checkpoint
 from collector.anomaly.engine import Engine
 from collector.anomaly.messages import Told
 from collector.anomaly.process import DetectorProcess, Follower
+from collector.anomaly.slots import Slots
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.wal import Append, Wal
@@ -53,10 +54,10 @@ def fill(directory: Path, windows: range) -> None:
     wal.close()
 
 
-def follow(directory: Path, told: list[Told]) -> Follower:
+def follow(directory: Path, told: list[Told], engine: Engine | None = None) -> Follower:
     follower = Follower(
         reader=WalReader(directory, "detectors"),
-        engine=Engine(),
+        engine=engine or Engine(),
         checkpoint_path=directory / "detectors.state",
         tell=told.append,
     )
@@ -84,6 +85,72 @@ def test_cut_run_tells_the_same_signals_with_the_same_numbers(tmp_path: Path) ->
     assert not three.step()
     assert (three.position, three.next_signal, later) == (two.position, two.next_signal, [])
     assert three.engine.watermark == two.engine.watermark
+
+
+class Fed(Engine):
+    """An engine that remembers what was judged together: windows and rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[tuple[int, int]] = []
+
+    def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
+        self.groups.append((int(batch.window_start[0]), len(batch)))
+        return super().feed(batch, received_at)
+
+
+def append(wal: Wal, sequence: int, window: int) -> None:
+    payload = write_batch(START + 60 * window, 20, 60, sequence)
+    received = (START + 60 * window + 61) * 10**9
+    wal.append([Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=received, payload=payload)])
+
+
+def test_what_was_judged_together_is_judged_together_after_a_crash(tmp_path: Path) -> None:
+    wal = Wal(tmp_path, readers=["detectors"], essential="detectors", segment_bytes=2_000)
+    reads = [3, 1, 0, 5, 2, 7, 4, 1, 6]  # Batches between two looks at the log.
+    live, sequence = Fed(), 0
+    one = follow(tmp_path, [], live)
+    for number, count in enumerate(reads):
+        for _ in range(count):
+            sequence += 1
+            append(wal, sequence, number // 2)
+        while one.step():
+            pass
+        if number == 2:
+            assert one.save()
+            live.groups.clear()
+    assert sum(rows for _, rows in live.groups) == sum(reads[3:])
+    assert [rows for _, rows in live.groups if rows >= 5] == [5, 7, 6]  # Reads end at a segment's end, too.
+    for _ in range(2):  # Crashed while it went on from a crash, too.
+        again = Fed()
+        two = follow(tmp_path, [], again)
+        while two.step():
+            pass
+        assert again.groups == live.groups
+        assert two.position == one.position
+    append(wal, sequence + 1, 5)
+    assert two.step() and again.groups[-1] == (START + 300, 1)
+    wal.close()
+
+
+def test_where_the_log_lost_what_was_read_the_rest_is_read(tmp_path: Path) -> None:
+    wal = Wal(tmp_path, readers=[], essential="detectors", segment_bytes=100)
+    follow(tmp_path, []).save()
+    for sequence in range(1, 6):
+        append(wal, sequence, sequence)
+        one = follow(tmp_path, [])
+        while one.step():
+            pass
+    segments = sorted(tmp_path.glob("*.wal"))
+    for path in segments[:3]:
+        path.unlink()
+    engine = Fed()
+    two = follow(tmp_path, [], engine)
+    while two.step():
+        pass
+    assert two.position == one.position
+    assert [window for window, _ in engine.groups] == [START + 60 * window for window in (4, 5)]
+    wal.close()
 
 
 def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -> None:
