@@ -1,7 +1,8 @@
 """Endpoints out of the store: reads a question, gives a page of the inventory or one endpoint with its history.
 
 A page takes two statements. The first ranks every endpoint and gives the ids of the page
-(collector/inventory/ranking.py). The second measures: histograms, consumers and content types of those ids alone.
+(collector/inventory/ranking.py), or later pages are cut from a ranking that is kept (collector/inventory/rankings.py).
+The second measures: histograms, consumers and content types of those ids alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,8 @@ from collector.inventory.outbound import Routes, find_routes
 from collector.inventory.partners import NO_PARTNERS, PartnerNetworks
 from collector.inventory.peers import call_of, read_address_book
 from collector.inventory.question import EndpointQuestion, OperationView
-from collector.inventory.ranking import SORTS, rank
+from collector.inventory.ranking import SORTS
+from collector.inventory.rankings import RankedEndpoint, Rankings
 from collector.inventory.reader import Reader, select
 from collector.inventory.risk_scores import RiskScores
 from collector.inventory.shape import describe_shape
@@ -67,6 +69,7 @@ class EndpointInventory:
         self._partners = partners
         self._risks = RiskScores(reader)
         self._who = who
+        self._rankings = Rankings(reader, who)
         self._exposures = ExposureInventory(reader=reader)
 
     def list_endpoints(self, question: EndpointQuestion) -> EndpointPage:
@@ -77,17 +80,15 @@ class EndpointInventory:
         is_asked = question.operations is OperationView.ONLY or bool(question.operation)
         if is_asked and (not known or question.operations is OperationView.EXCLUDE):
             return EndpointPage(items=(), next_cursor="", total=0)
-        statement, parameters = rank(question, after, self._who, has_operations=known)
-        ranked = select(self._reader, statement, parameters)
-        shown = ranked[: question.limit]
+        page = self._rankings.read_page(question, after, has_operations=known)
         next_cursor = ""
-        if len(ranked) > question.limit:
-            last = Cursor(value=shown[-1]["sort_value"], id=shown[-1]["id"])
+        if page.has_more:
+            last = Cursor(value=page.items[-1].value, id=page.items[-1].id)
             next_cursor = write_cursor(last, question.fingerprint)
-        by_id = self._measure_ranked(question.span, shown)
+        by_id = self._measure_ranked(question.span, page.items)
         # A minute row may expire between the two statements; then the endpoint has left the span.
-        items = tuple(by_id[row["id"]] for row in shown if row["id"] in by_id)
-        return EndpointPage(items=items, next_cursor=next_cursor, total=int(ranked[0]["total"]) if ranked else 0)
+        items = tuple(by_id[one.id] for one in page.items if one.id in by_id)
+        return EndpointPage(items=items, next_cursor=next_cursor, total=page.total)
 
     def measure(self, ids: list[str], span: Span) -> dict[str, Endpoint]:
         """Every figure of some endpoints by id, operations among them, without those that had no counted call in the
@@ -176,11 +177,11 @@ class EndpointInventory:
         """The routes behind these endpoints."""
         return find_routes(self._reader, ids, span_parameters(span))
 
-    def _measure_ranked(self, span: Span, shown: Sequence[Mapping[str, Any]]) -> dict[str, Endpoint]:
+    def _measure_ranked(self, span: Span, shown: Sequence[RankedEndpoint]) -> dict[str, Endpoint]:
         """Every figure of a page's endpoints; of operations by their parents."""
-        ids = list(dict.fromkeys(row["parent_id"] or row["id"] for row in shown))
+        ids = list(dict.fromkeys(one.parent_id or one.id for one in shown))
         measured = self._measure(span, self._find_routes(span, ids))
-        asked = [row["id"] for row in shown if row["parent_id"]]
+        asked = [one.id for one in shown if one.parent_id]
         known = find_operations(self._reader, asked) if asked else {}
         return measured | self._measure_operations(span, known, measured)
 

@@ -1,0 +1,92 @@
+"""Pages that are cut from a kept ranking are those that the store would have given, and cost it no other ranking."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from collector.inventory import rankings
+from collector.inventory.counted import ConsumerSql
+from collector.inventory.cursor import Cursor
+from collector.inventory.question import EndpointQuestion, EndpointSort, Order
+from collector.inventory.rankings import RankedEndpoint, Rankings
+from collector.inventory.span import Since, span_since
+from collector.store.embedded import EmbeddedStore
+from tests.collector.inventory.seed import NOW, Seed
+
+pytestmark = pytest.mark.store
+
+ENDPOINTS = 23
+SPAN = span_since(Since.DAY, NOW)
+
+
+class Counting:
+    """A reader that counts statements."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        self._store = store
+        self.count = 0
+
+    def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+        self.count += 1
+        return self._store.query_columns(sql, parameters)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
+    opened = EmbeddedStore(tmp_path_factory.mktemp("rankings"))
+    seed = Seed()
+    for number in range(ENDPOINTS):
+        # Equal values too, which their ids keep apart; a template beyond ASCII.
+        endpoint = seed.endpoint(number + 1, "GET", f"/things/{'é' if number == 5 else number}")
+        seed.calls(endpoint, 1 + number // 3, status_code=500 if number % 5 == 0 else 200)
+    seed.write(opened)
+    yield opened
+    opened.close()
+
+
+def _walk(book: Rankings, question: EndpointQuestion) -> Iterator[RankedEndpoint]:
+    after: Cursor | None = None
+    while True:
+        page = book.read_page(question, after, has_operations=False)
+        assert page.total == ENDPOINTS
+        yield from page.items
+        if not page.has_more:
+            return
+        after = Cursor(value=page.items[-1].value, id=page.items[-1].id)
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("sort", [EndpointSort.CALLS, EndpointSort.TEMPLATE, EndpointSort.ERRORS])
+def test_a_walk_meets_each_endpoint_in_order_and_ranks_twice(
+    store: EmbeddedStore, sort: EndpointSort, order: Order
+) -> None:
+    question = EndpointQuestion(span=SPAN, since="24h", sort=sort, order=order, limit=4)
+    reader = Counting(store)
+    found = list(_walk(Rankings(reader, ConsumerSql()), question))
+    whole = Rankings(store, ConsumerSql()).read_page(replace(question, limit=100), None, has_operations=False)
+    assert found == list(whole.items)
+    assert reader.count == 2  # For the first page, and for all others.
+
+
+def test_a_list_that_is_too_long_is_ranked_for_each_page(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rankings, "RANKED_MAX", ENDPOINTS - 1)
+    reader = Counting(store)
+    question = EndpointQuestion(span=SPAN, since="24h", limit=8)
+    assert len(list(_walk(Rankings(reader, ConsumerSql()), question))) == ENDPOINTS
+    assert reader.count == 4  # Three pages, and once to find out.
+
+
+def test_another_span_or_question_is_ranked_anew_and_few_are_kept(store: EmbeddedStore) -> None:
+    reader = Counting(store)
+    book = Rankings(reader, ConsumerSql())
+    place = Cursor(value=3.0, id="ep0007")
+    first = EndpointQuestion(span=SPAN, since="24h")
+    asked = [
+        replace(first, span=span_since(Since.DAY, NOW + 60)),
+        *(replace(first, sort=sort) for sort in (EndpointSort.ERRORS, EndpointSort.P95, EndpointSort.RISK)),
+    ]
+    for question in (first, *asked, *asked, first):
+        book.read_page(question, place, has_operations=False)
+    assert reader.count == 1 + len(asked) + 1  # The first had gone meanwhile.
