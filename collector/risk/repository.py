@@ -15,10 +15,11 @@ from collector.store.base import Store
 CHANGES_MAX = 200
 _RISK_COLUMNS = ", ".join(field.name for field in fields(RiskRecord))
 _FINDING_COLUMNS = ", ".join(field.name for field in fields(Finding))
-# The table lies by id: found first, for with FINAL alone the engine would read every column of all findings.
-_FINDINGS_OF = f"""
+_OF_ENDPOINTS = f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE endpoint_id IN {{ids:Array(String)}} ORDER BY id"
+# The table lies by endpoint: which one it is, is found in two columns.
+_BY_ID = f"""
 SELECT {_FINDING_COLUMNS} FROM findings FINAL
-WHERE id IN (SELECT id FROM findings WHERE endpoint_id IN {{ids:Array(String)}}) ORDER BY id"""
+WHERE endpoint_id IN (SELECT endpoint_id FROM findings WHERE id = {{id:String}}) AND id = {{id:String}}"""
 _SEARCHED = "concat(method, ' ', host, url_template, ' ', service)"
 
 
@@ -65,18 +66,13 @@ class RiskTable:
     def read_findings(self, ids: Sequence[str]) -> dict[str, list[Finding]]:
         """The findings of some endpoints, by endpoint."""
         found: dict[str, list[Finding]] = defaultdict(list)
-        for row in self._select(
-            _FINDINGS_OF,
-            {"ids": list(ids)},
-        ):
+        for row in self._select(_OF_ENDPOINTS, {"ids": list(ids)}):
             found[row["endpoint_id"]].append(_read_finding(row))
         return found
 
     def get_finding(self, finding_id: str) -> Finding | None:
         """One finding."""
-        rows = self._select(
-            f"SELECT {_FINDING_COLUMNS} FROM findings FINAL WHERE id = {{id:String}}", {"id": finding_id}
-        )
+        rows = self._select(_BY_ID, {"id": finding_id})
         return _read_finding(rows[0]) if rows else None
 
     def list_changes(self, finding_id: str) -> list[FindingChange]:

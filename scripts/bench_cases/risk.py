@@ -1,22 +1,26 @@
 """What judging the risk of many endpoints costs the collector: looks of the keeper over a store as in `inventory`.
 
-    scripts/bench risk [--endpoints 100000] [--passes 4] [--directory DIR]
+    scripts/bench risk [--endpoints 100000] [--passes 4] [--findings] [--directory DIR]
 
 The clock stands at the newest call of the store. Endpoints wait until a pass takes them, so the first passes judge what
 was never judged and the store of findings grows with each. One JSON line a pass: endpoints judged and still waiting,
 seconds, CPU microseconds an endpoint, findings in the store; then one of a pass over endpoints that were judged before.
+With `--findings` each endpoint has three from the start, which were accepted; a line says what looking up those
+of the endpoints of one chunk costs, as the keeper asks.
 """
 
 import argparse
 import json
 import shutil
+import statistics
 import tempfile
 import time
 from pathlib import Path
 
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.endpoints import EndpointInventory
-from collector.risk.keeper import RiskKeeper
+from collector.risk.keeper import CHUNK, RiskKeeper
+from collector.risk.repository import RiskTable
 from collector.store.embedded import EmbeddedStore
 from scripts.bench_cases.inventory import seed
 
@@ -47,10 +51,38 @@ def run_pass(keeper: RiskKeeper, store: EmbeddedStore, name: str) -> int:
     return keeper.waiting_count
 
 
+def seed_findings(store: EmbeddedStore, now: float) -> None:
+    """Three of each endpoint, of the length that they have."""
+    long = "repeat('what was seen and what would end it, in a sentence or two; ', {})"
+    store.execute(f"""
+INSERT INTO findings (id, endpoint_id, rule, severity, owasp, state, title, why, advice, signs, first_seen, last_seen,
+    updated_at, changed_at, changed_by, note, method, host, url_template, service)
+SELECT lower(hex(cityHash64(endpoint_id, n))), endpoint_id, concat('rule_', toString(n)), 'medium', 'API3:2023',
+    'accepted', {long.format(1)}, {long.format(3)}, {long.format(3)}, ['email', 'person_name'], {now}, {now}, {now},
+    {now}, 'ada', 'public by design', method, host, url_template, service
+FROM endpoint_routes FINAL ARRAY JOIN range(3) AS n""")
+    store.execute("OPTIMIZE TABLE findings FINAL")
+
+
+def measure_lookup(store: EmbeddedStore, rounds: int = 9) -> None:
+    """Of the endpoints of a chunk, as a pass has them in order."""
+    table = RiskTable(store)
+    ids = [row[0] for row in store.query("SELECT DISTINCT endpoint_id FROM endpoint_routes ORDER BY endpoint_id")]
+    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), len(ids) // rounds)]
+    costs: list[float] = []
+    for chunk in (chunks[0], *chunks[:rounds]):  # The first one warms.
+        start = time.process_time()
+        found = sum(map(len, table.read_findings(chunk).values()))
+        costs.append((time.process_time() - start) * 1e3)
+    figures = {"endpoints": len(chunks[0]), "found": found, "cpu_ms_median": round(statistics.median(costs[1:]), 1)}
+    print(json.dumps({"scenario": "findings of a chunk", **figures}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench risk")
     parser.add_argument("--endpoints", type=int, default=100_000)
     parser.add_argument("--passes", type=int, default=4)
+    parser.add_argument("--findings", action="store_true")
     parser.add_argument("--directory", type=Path)
     options = parser.parse_args()
     directory = options.directory or Path(tempfile.mkdtemp(prefix="apidae-bench-"))
@@ -59,6 +91,9 @@ def main() -> None:
         if not store.query("SELECT count() FROM routes")[0][0]:
             seed(store, options.endpoints, int(time.time()))
         clock = Clock(float(store.query("SELECT toUnixTimestamp(max(last_seen)) FROM rows_minute")[0][0]))
+        if options.findings:
+            seed_findings(store, clock.now)
+            measure_lookup(store)
         keeper = RiskKeeper(
             store=store,
             endpoints=EndpointInventory(reader=store, who=ConsumerSql()),

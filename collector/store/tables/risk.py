@@ -33,7 +33,8 @@ SETTINGS {DURABLE}
 """,
 )
 
-# collector.risk.finding.Finding; the newest version holds.
+# collector.risk.finding.Finding; the newest version holds. Those of an endpoint lie together, and the keeper asks for
+# neighbours.
 FINDINGS = Table(
     name="findings",
     shard_by="cityHash64(id)",
@@ -62,7 +63,7 @@ CREATE TABLE IF NOT EXISTS findings{{write_table}}{{on_cluster}} (
     service LowCardinality(String),
     version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
-ORDER BY id
+ORDER BY (endpoint_id, id)
 TTL toDateTime(last_seen) + INTERVAL {FINDING_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
