@@ -8,23 +8,21 @@ records is then of that part.
 import csv
 import io
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
 from pydantic_core import from_json
 
-from sensor.bodies.markup import read_html, read_text, read_xml
+from sensor.bodies.elements import read_xml
+from sensor.bodies.markup import read_html, read_text
 from sensor.bodies.multipart import read_multipart
-from sensor.bodies.records import find_records
+from sensor.bodies.records import find_records, spread
 from sensor.bodies.text import Binary, Text
 
-# Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
-CLASSIFIED_RECORDS_MAX: Final = 8
 FORM_FIELDS_MAX: Final = 512
 CSV_COLUMNS_MAX: Final = 256
 _BLANKS: Final = b" \t\r\n"
-Item = TypeVar("Item")
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
@@ -59,7 +57,10 @@ def _read_markup(data: bytes, is_complete: bool) -> Document:
 
 
 def _read_elements(data: bytes, is_complete: bool) -> Document:
-    return Document(read_xml(data.decode("utf-8", "replace")), None, tree=Binary())
+    found = read_xml(data, is_complete=is_complete)
+    if found is None:
+        raise _UnreadableError("no element of XML")
+    return Document(found.values, found.records, found.is_list, Binary())
 
 
 def _read_plain(data: bytes, is_complete: bool) -> Document:
@@ -83,7 +84,7 @@ def _read_json(data: bytes, is_complete: bool) -> Document:
     records = find_records(value)
     if records is None:
         return Document(value, 1, tree=value)
-    return Document(_spread(records), len(records), True, value)
+    return Document(spread(records), len(records), True, value)
 
 
 def _read_lines(data: bytes, is_complete: bool) -> Document:
@@ -91,7 +92,7 @@ def _read_lines(data: bytes, is_complete: bool) -> Document:
     if lines and not is_complete and not data.endswith(b"\n"):
         lines.pop()
     lines = [line for line in lines if line.strip(b"\x1e \t")]
-    values = [from_json(line.lstrip(b"\x1e")) for line in _spread(lines)]
+    values = [from_json(line.lstrip(b"\x1e")) for line in spread(lines)]
     return Document(values, len(lines), True, values)
 
 
@@ -110,8 +111,8 @@ def _read_csv(data: bytes, is_complete: bool) -> Document:
         return Document([], 0, True)
     names = rows[0][:CSV_COLUMNS_MAX]
     if not all(name.strip() and not any(c.isdigit() for c in name[:1]) for name in names):
-        return Document(_spread(rows), len(rows), True)  # No line of names.
-    records = [dict(zip(names, row, strict=False)) for row in _spread(rows[1:])]
+        return Document(spread(rows), len(rows), True)  # No line of names.
+    records = [dict(zip(names, row, strict=False)) for row in spread(rows[1:])]
     typed = [{name: Text(text) for name, text in record.items()} for record in records]
     return Document(records, len(rows) - 1, True, typed)
 
@@ -132,12 +133,6 @@ def _read_form(data: bytes, is_complete: bool) -> Document:
 def _read_multipart(data: bytes, is_complete: bool) -> Document:
     fields = read_multipart(data, is_complete)
     return Document(fields, None, tree=fields)
-
-
-def _spread(items: list[Item]) -> list[Item]:
-    if len(items) <= CLASSIFIED_RECORDS_MAX:
-        return items
-    return [items[i * len(items) // CLASSIFIED_RECORDS_MAX] for i in range(CLASSIFIED_RECORDS_MAX)]
 
 
 _PROTOBUF: Final = frozenset(

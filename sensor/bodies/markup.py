@@ -1,4 +1,4 @@
-"""Text and markup as values with names: HTML, XML and plain text in, what the classifier reads out.
+"""Text and markup as values with names: HTML, broken XML and plain text in, what the classifier reads out.
 
 A value is named by what stands before it: the cell, label or element before, or the words before a colon. Nothing is
 parsed into a tree: a page is cut at its tags, in time linear in its length.
@@ -36,8 +36,8 @@ def read_html(text: str) -> Values:
     return found
 
 
-def read_xml(text: str) -> Values:
-    """Elements with a text, by their names."""
+def read_elements(text: str) -> Values:
+    """Of XML that is broken: elements with a text, by their names (else sensor/bodies/elements.py)."""
     return [{match.group(1): unescape(match.group(2)).strip()} for match in _ELEMENT.finditer(text)]
 
 

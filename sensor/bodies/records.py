@@ -4,9 +4,12 @@ An envelope is known by its keys (the pages of JSON:API, OData, HAL, Relay, Spri
 by having nothing beside its one list but what pages have. Everything else is one record, whatever lists are in it.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 ENVELOPE_DEPTH_MAX: Final = 4
+# Of a list, so many records are looked at, evenly spread: what a field holds shows in few of them.
+CLASSIFIED_RECORDS_MAX: Final = 8
+Item = TypeVar("Item")
 # Keys whose value is the answer itself, the surest first.
 _ENVELOPES: Final = (
     *("data", "items", "results", "result", "value", "values", "records", "rows", "entries", "edges", "nodes"),
@@ -27,6 +30,18 @@ _PAGE_KEYS: Final = frozenset(
         *("query", "filters", "sort", "included", "jsonapi", "empty", "numberofelements", "pageable", "max_score"),
     )
 )
+
+
+def is_of_page(name: str) -> bool:
+    """Whether a field of this name beside a list says something of the page and not of a record."""
+    return name.lower() in _PAGE_KEYS
+
+
+def spread(items: list[Item]) -> list[Item]:
+    """Those that are looked at."""
+    if len(items) <= CLASSIFIED_RECORDS_MAX:
+        return items
+    return [items[i * len(items) // CLASSIFIED_RECORDS_MAX] for i in range(CLASSIFIED_RECORDS_MAX)]
 
 
 def find_records(value: object) -> list[object] | None:
