@@ -3,16 +3,18 @@
 Every field is asked by its name, and all strings together by their forms: those that show no sign of one
 (sensor.classify.sensitive.signs) are done with. Elements of one array are one field. Bounded in depth, in nodes and in
 text, so that a hostile body costs what a large honest one does; and on request in values of one field, as what a field
-holds shows in few of them.
+holds shows in few of them. Where a document has more values than are looked at, those of new fields come first.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from typing import Final
 
+from sensor.classify.sensitive.asked import AskedFields
 from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.kinds import DataKind
 from sensor.classify.sensitive.name_rule import NameRule
@@ -21,10 +23,15 @@ from sensor.classify.sensitive.values import MAX_TEXT_CHARACTERS, find_kinds, fi
 
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 20_000
+# Of a document that is too long, values among which those of new fields are looked for; of a list, elements.
+LOOKED_MAX: Final = 8_000
+LOOKED_ELEMENTS_MAX: Final = 64
 _NO_KINDS: Final[frozenset[DataKind]] = frozenset()
 _Container = dict[str, object] | list[object]
 # A field, None for all elements of an array, and what is in it.
 _Inner = tuple[str | None, _Container]
+# Where a value is, and the hash of its path.
+_Leaf = tuple["_Place", str | None, object, int]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,8 +96,8 @@ class _Reading:
         self.places: list[_Place] = []
         self.rules: dict[int, NameRule] = {}  # What the name of its field says, by index of the text.
 
-    def collect(self, document: _Container, max_nodes: int) -> None:
-        """All strings; of other values what their names say."""
+    def collect(self, document: _Container, max_nodes: int) -> bool:
+        """All strings; of other values what their names say. Whether there was room for all."""
         pending: list[tuple[_Place, _Container, int]] = [(_Place(None, None, ""), document, 1)]
         room = max_nodes - 1
         while pending and room > 0:
@@ -101,6 +108,33 @@ class _Reading:
                 if depth < MAX_DEPTH:
                     pending.append((place.find_child(key), value, depth + 1))
             room -= len(container)
+        return room >= 0 and not pending
+
+    def collect_new_first(self, document: _Container, max_nodes: int, asked: AskedFields) -> None:
+        """The same of a document that is too long: among LOOKED_MAX values those of fields that were never asked, then
+        the others, as many as there is room for; of long lists some elements."""
+        new: list[_Leaf] = []
+        known: list[_Leaf] = []
+        pending: deque[tuple[_Place, _Container, int, int]] = deque([(_Place(None, None, ""), document, 1, 0)])
+        room = LOOKED_MAX
+        while pending and room > 0:
+            place, container, depth, number = pending.popleft()
+            for key, value in _list_fields(_thin(container), room):
+                room -= 1
+                field = hash((number, key))
+                if isinstance(value, dict | list):
+                    if depth < MAX_DEPTH:
+                        pending.append((place.find_child(key), value, depth + 1, field))
+                elif value is None or value is True or value is False or value == "":
+                    continue  # Nothing to ask: its first value is new when it comes.
+                elif self.max_values is None or place.take_turn(key, self.max_values):
+                    (known if asked.knows(field) else new).append((place, key, value, field))
+        self.max_values = None  # They were counted.
+        for place, key, value, field in islice(chain(new, known), max_nodes):
+            self.starts.append(len(self.texts))
+            self.places.append(place)
+            self._take_leaves(place, ((key, value),))
+            asked.learn(field)
 
     def _take_leaves(self, place: _Place, fields: Iterable[tuple[str | None, object]]) -> list[_Inner]:
         """Takes values; gives what is to be looked into."""
@@ -148,10 +182,12 @@ def find_sensitive(
     max_nodes: int = MAX_NODES,
     max_values: int | None = None,
     custom: CustomFinder | None = None,
+    find_asked: Callable[[], AskedFields] | None = None,
 ) -> list[Finding]:
     """Findings in `document` (as `json.loads` gives it), sorted. Never raises.
 
-    `max_values`: of one field; None: all. Cost: some 0.5 us a value, 10 us one that shows a sign.
+    `max_values`: of one field; None: all. `find_asked`: which fields of such documents were asked before, where there
+    are more than `max_nodes` values. Cost: some 0.5 us a value, 10 us one that shows a sign.
     """
     if not isinstance(document, dict | list):
         kinds = classify_field("", document)
@@ -159,7 +195,9 @@ def find_sensitive(
             kinds = kinds | custom(document[:MAX_TEXT_CHARACTERS])
         return sorted(Finding("$", kind) for kind in kinds)
     reading = _Reading(max_values)
-    reading.collect(document, max_nodes)
+    if not reading.collect(document, max_nodes) and find_asked is not None:
+        reading = _Reading(max_values)
+        reading.collect_new_first(document, max_nodes, find_asked())
     reading.ask_texts(custom)
     return sorted(Finding(place.write_path(key), kind) for place, key, kind in reading.found)
 
@@ -181,6 +219,13 @@ def _join(kinds: AbstractSet[DataKind], rule: NameRule, value: object) -> Abstra
         return kinds
     # A name tells a phone from an id; a form that proves something else is not a phone.
     return {rule.kind} if rule.kind not in kinds and not (kinds - {DataKind.PHONE}) else kinds | {rule.kind}
+
+
+def _thin(container: _Container) -> _Container:
+    """Of a long list some elements, evenly spread."""
+    if isinstance(container, dict) or len(container) <= LOOKED_ELEMENTS_MAX:
+        return container
+    return [container[i * len(container) // LOOKED_ELEMENTS_MAX] for i in range(LOOKED_ELEMENTS_MAX)]
 
 
 def _list_fields(container: _Container, room: int) -> Iterable[tuple[str | None, object]]:
