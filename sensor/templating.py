@@ -314,7 +314,8 @@ class Templater:
             node.unserved = node.unserved or set()
             node.unserved.add(key)
         method, has_trailing_slash = key
-        route = node.routes[key] = _make_route(table.service, host, method, node.segments, has_trailing_slash)
+        route = _make_route(table.service, host, method, node.segments, has_trailing_slash)
+        node.add_route(key, route)
         return route
 
     def _other(self, service: Service, method: str, is_served: bool) -> Templated:
@@ -377,8 +378,8 @@ def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> 
     """Rebuilds the segments below `node` where a word of them was revealed."""
     if segments != node.segments:
         node.segments = segments
-        for (method, slash), route in node.routes.items():
-            node.routes[(method, slash)] = Route(
+        for (method, slash), route in list(node.routes.items()):
+            renamed = Route(
                 route_id=route.route_id,
                 service=route.service,
                 host=route.host,
@@ -386,6 +387,7 @@ def _rename(node: Node, segments: tuple[Segment, ...], told: dict[int, str]) -> 
                 segments=segments,
                 has_trailing_slash=slash,
             )
+            node.add_route((method, slash), renamed)
     for child in (*node.children.values(), *node.shapes.values()):
         last = child.segments[-1]
         text = told.get(last.hash) if last.kind is SegmentKind.WORD else None

@@ -9,8 +9,12 @@ What was never served (2xx) has bounds of its own at each position, so that a sc
 a parameter or use up its literals. A child that is served for the first time moves from one count to the other.
 """
 
+from array import array
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import Final
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from sensor.calls import Route, Segment, SegmentKind
 
@@ -40,6 +44,12 @@ _BOUNDS: Final = (
     *(MAX_WORDS, MAX_UNSERVED_LITERALS, MAX_VERSIONS, len(SegmentKind)),
 )
 _UNSERVED: Final = len(Slot)  # Offset of the second half.
+# What most nodes have of what follows them: a node takes half of the memory where it shares this.
+_NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
+_SHARED_KEYS: Final = 1_024
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Node:
@@ -52,28 +62,57 @@ class Node:
         self.slot = slot
         self.is_parameter = is_parameter  # Its own segment is a value.
         self.is_served = is_served  # Some path through it was.
-        self.children: dict[str, Node] = {}  # By raw text: literals without a parameter inside, and words.
-        self.shapes: dict[tuple[SegmentKind, str], Node] = {}
-        self.routes: dict[tuple[str, bool], Route] = {}
+        self.children: Mapping[str, Node] = _NOTHING  # By raw text: literals without a parameter inside, and words.
+        self.shapes: Mapping[tuple[SegmentKind, str], Node] = _NOTHING
+        self.routes: Mapping[tuple[str, bool], Route] = _NOTHING
         self.unserved: set[tuple[str, bool]] | None = None  # Keys of `routes` that were never served.
-        self._counts = [0] * len(_BOUNDS)
+        self._counts: array[int] | None = None  # Of children, by slot, as `_BOUNDS`.
 
     def has_room(self, slot: Slot, is_served: bool) -> bool:
         """Whether one more child of this slot may be made: a position that is full of served ones is for all."""
         counts = self._counts
+        if counts is None:
+            return True
         return counts[slot] < _BOUNDS[slot] and (is_served or counts[slot + _UNSERVED] < _BOUNDS[slot + _UNSERVED])
 
     def add(self, child: "Node", text: str | None) -> None:
         """A child by its raw text, or by the shape of its last segment."""
         if text is None:
             last = child.segments[-1]
-            self.shapes[last.kind, last.text] = child
+            self.shapes = _put(self.shapes, _share_shape(last.kind, last.text), child)
         else:
-            self.children[text] = child
+            self.children = _put(self.children, text, child)
+        if self._counts is None:
+            self._counts = array("H", bytes(2 * len(_BOUNDS)))
         self._counts[child.slot if child.is_served else child.slot + _UNSERVED] += 1
 
+    def add_route(self, key: tuple[str, bool], route: Route) -> None:
+        """The route that ends here under a key, or another in its place."""
+        self.routes = _put(self.routes, share_key(*key), route)
+
     def mark_served(self, child: "Node") -> None:
-        """Counts a child among the served ones from now on. May go over their bound, by no more than the other's."""
+        """Counts a child of this node among the served ones from now on. May go over their bound, by no more than the
+        other's."""
+        assert self._counts is not None
         child.is_served = True
         self._counts[child.slot + _UNSERVED] -= 1
         self._counts[child.slot] += 1
+
+
+def _put(mapping: Mapping[_Key, _Value], key: _Key, value: _Value) -> Mapping[_Key, _Value]:
+    """The mapping with one more entry: itself, unless it is the one that nodes share."""
+    if isinstance(mapping, dict):
+        mapping[key] = value
+        return mapping
+    return {key: value}
+
+
+@lru_cache(maxsize=_SHARED_KEYS)
+def share_key(method: str, has_trailing_slash: bool) -> tuple[str, bool]:
+    """The key of a route at its node: one object for all nodes."""
+    return method, has_trailing_slash
+
+
+@lru_cache(maxsize=_SHARED_KEYS)
+def _share_shape(kind: SegmentKind, text: str) -> tuple[SegmentKind, str]:
+    return kind, text

@@ -24,7 +24,7 @@ class _Route:
     def __init__(self) -> None:
         self.count = 0
         self.last_ns = 0
-        self.classes: set[tuple[int, str, int]] = set()
+        self.classes: tuple[int, ...] = ()  # Hashes of looks, mostly one: a set would be most of what a route takes.
 
 
 class BodySampler:
@@ -41,13 +41,13 @@ class BodySampler:
             if len(self._routes) >= ROUTES_MAX:
                 del self._routes[next(iter(self._routes))]
             route = self._routes[route_id] = _Route()
-        look = status_code, media_type, size_bytes.bit_length() // 2
+        look = hash((status_code, media_type, size_bytes.bit_length() // 2))
         is_new = look not in route.classes and len(route.classes) < CLASSES_MAX
         is_due = route.count < self._rule.first_count or abs(time_ns - route.last_ns) >= self._rule.interval_ns
         if not (is_new or is_due):
             return False
         if is_new:
-            route.classes.add(look)
+            route.classes += (look,)
         route.count += 1
         route.last_ns = time_ns
         return True
