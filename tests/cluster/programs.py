@@ -86,6 +86,37 @@ def call(tell: Tell, home: int, targets: list[dict[str, Any]], count: int, first
     tell(counted)
 
 
+def attempt(
+    tell: Tell,
+    home: int,
+    address: str,
+    port: int,
+    key: str,
+    count: int,
+    pause_seconds: float = 0.0,
+    path: str = "/healthz",
+) -> None:
+    """`count` calls with an API key, over one connection for as long as it lasts; tells what became of each: a status,
+    `reset` or `hang`."""
+    found: list[str] = []
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_SECONDS)
+    for _ in range(count):
+        try:
+            connection.request("GET", "/healthz", headers={"X-Api-Key": key})
+            response = connection.getresponse()
+            response.read()
+            found.append(str(response.status))
+        except (ConnectionError, http.client.BadStatusLine):
+            found.append("reset")
+            connection.close()
+        except TimeoutError:
+            found.append("hang")
+            connection.close()
+        time.sleep(pause_seconds)
+    connection.close()
+    tell(found)
+
+
 def proxy(tell: Tell, home: int, path: str, configuration: str) -> None:
     """HAProxy in place of this process; `reach` says when it listens."""
     tell("starting")
@@ -137,6 +168,7 @@ def _pump(source: socket.socket, destination: socket.socket) -> None:
 PROGRAMS: dict[str, Callable[..., None]] = {
     "serve": serve,
     "call": call,
+    "attempt": attempt,
     "proxy": proxy,
     "reach": reach,
     "relay": relay,

@@ -34,7 +34,7 @@ is_reading_tls = true
 tls_min_age_seconds = 0.5
 never_block_cidrs = ["127.0.0.250/32"]
 """
-HTTP2 = "        http2 on; location / { return 200 '{}'; }"
+HTTP2 = "        http2 on; access_log LOG; location / { return 200 '{}'; }"
 ARRIVAL_SECONDS = 20.0
 
 
@@ -93,13 +93,19 @@ def site(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def http2_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """nginx, HTTP/2 in the clear."""
+def http2_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    """HTTP/2 in the clear; whose requests it read is in `access.log`."""
     if find_nginx() is None:
         pytest.skip("nginx is not installed")
-    nginx = Nginx(tmp_path_factory.mktemp("nginx"), HTTP2)
-    yield nginx.port
+    directory = tmp_path_factory.mktemp("nginx")
+    nginx = Nginx(directory, HTTP2.replace("LOG", str(directory / "access.log")))
+    yield nginx
     nginx.stop()
+
+
+@pytest.fixture
+def http2_port(http2_server: Nginx) -> int:
+    return http2_server.port
 
 
 @pytest.fixture
@@ -181,6 +187,33 @@ def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: 
     )
     assert told["nodes"][0]["spared_requests"] == told["nodes"][0]["failed_resets"] == 0
     assert set(beside.stop()) == {"200"}
+
+
+def test_over_http2_a_new_connections_first_request_is_not_read(
+    site: Site, honest: list[Loop], http2_server: Nginx
+) -> None:
+    key, source = f"{KEY}-http2-new", "127.0.0.93"
+    thief = Http2Caller(http2_server.port, source, {"X-Api-Key": key}, is_keep_alive=False)
+    site.callers.append(thief)
+    neighbour = Http2Caller(http2_server.port, source, {"X-Api-Key": OTHER_KEY + "3"}, is_keep_alive=False)
+    site.callers.append(neighbour)
+
+    def count_read() -> int:
+        log = (http2_server.directory / "access.log").read_text()
+        return sum(line.startswith(f"{source} ") for line in log.splitlines())
+
+    assert [thief.call() for _ in range(5)] == ["200"] * 5
+    wait_until(lambda: count_read() == 5, 5, "nginx has noted five requests")
+    site.block(_find_key(site, thief), seconds=60)
+    # The kernel finds it once one call of it was described while it was blocked.
+    wait_until(lambda: thief.call() == "reset", 10, "a connection is reset")
+    time.sleep(0.3)
+    read = count_read()
+    assert [thief.call() for _ in range(20)] == ["reset"] * 20
+    assert thief.slowest_seconds < 1
+    time.sleep(0.3)
+    assert count_read() == read  # None of the twenty came to the program.
+    assert [neighbour.call() for _ in range(5)] == ["200"] * 5  # The same address, another key.
 
 
 def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
