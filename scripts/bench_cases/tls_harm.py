@@ -12,7 +12,7 @@ each runtime has so many calls with probes.
 
 One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes, whether a process
 ended, breakpoints left in its text, descriptors and BPF objects left. Exits with 1 where errors differ, a process
-ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk and bpftool.
+ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk, h2load and bpftool.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from typing import Any, Final
 import pytest
 
 from scripts.bench_cases.harming.disturber import Disturber
-from scripts.bench_cases.harming.load import Round, run_client, run_wrk, write_script
+from scripts.bench_cases.harming.load import Round, run_client, run_h2load, run_wrk, write_script
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, list_tree, wait_for_texts
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
@@ -40,12 +40,14 @@ from scripts.live.kernel_objects import Objects, find_bpftool, list_left
 from scripts.live.program import Program
 from tests.e2e.application import Servers
 from tests.e2e.certificates import make_certificate
+from tests.e2e.daemon import Daemon
 
 ADDRESS: Final = "127.0.0.1"
 WAYS: Final = ("none", "probes", "sensor")
 P99_RATIO_MAX: Final = 1.1
 # Where wrk is no client: gnutls-serv ends the connection behind each answer.
-CLIENTS: Final = {"gnutls": "closing_client", "grpc": "grpc_client"}
+CLIENTS: Final = {"gnutls": "closing_client"}
+UNARY: Final = "/shop.v1.Orders/Get"
 GONE_SECONDS, GONE_TRIES = 1.5, 10
 # Without probes so much shorter as many calls as go: it is only to know which errors come anyway.
 NONE_SHARE = 4
@@ -56,6 +58,7 @@ PACES: Final = {
     "go": (8, 4),
     "go_stripped": (8, 4),
     "python": (8, 16),
+    "lighttpd": (8, 4),
     "gnutls": (4, 32),
     "grpc": (4, 16),
 }
@@ -106,7 +109,7 @@ class Bench:
         """Its process and its port. Raises pytest.skip.Exception where it is not installed."""
         if runtime not in self._started:
             server = self._servers.start(runtime, ADDRESS)
-            assert isinstance(server.runner, Nginx | Program)
+            assert isinstance(server.runner, Nginx | Program | Daemon)
             self._started[runtime] = server.runner.process.pid, server.port
         return self._started[runtime]
 
@@ -173,6 +176,8 @@ class Bench:
         pace_ms *= is_paced
         if runtime in CLIENTS:
             return run_client(CLIENTS[runtime], port, self._certificate.authority, connections, seconds, pace_ms)
+        if runtime == "grpc":
+            return run_h2load(f"https://{ADDRESS}:{port}{UNARY}", connections, seconds, directory, pace_ms)
         script = write_script(directory / "load.lua", pace_ms)
         return run_wrk(f"https://{ADDRESS}:{port}", connections, seconds, script)
 

@@ -40,6 +40,7 @@ NGINX = """
         location / { return 404 '{}'; }
 """
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
+LIGHTTPD_GNUTLS = Path("/usr/lib/lighttpd/mod_gnutls.so")
 APACHE = """
 ServerRoot {directory}
 ServerName shop.example
@@ -67,6 +68,19 @@ LoadModule ssl_module {modules}/mod_ssl.so
 SSLEngine on
 SSLCertificateFile {certificate}
 SSLCertificateKeyFile {key}
+"""
+LIGHTTPD = """
+server.document-root = "{directory}"
+server.port = {port}
+server.bind = "{address}"
+server.errorlog = "/dev/stderr"
+server.max-keep-alive-requests = 60000
+server.modules = ("mod_rewrite", "mod_gnutls")
+url.rewrite-once = ("^/" => "/order.json")
+mimetype.assign = (".json" => "application/json")
+ssl.engine = "enable"
+ssl.pemfile = "{certificate}"
+ssl.privkey = "{key}"
 """
 HAPROXY = """
 defaults
@@ -123,6 +137,8 @@ class Servers:
             server = self._start_apache(directory, address, APACHE_ANSWERS)
         elif kind == "gnutls":
             server = self._start_gnutls(directory, address)
+        elif kind == "lighttpd":
+            server = self._start_lighttpd(directory, address)
         else:
             command = [*self._command(kind), address]
             if self._certificate is not None:
@@ -170,6 +186,18 @@ class Servers:
         runner = Program("gnutls", command, directory / "server.log")
         wait_until(lambda: is_listening(address, port), READY_SECONDS, "gnutls-serv listens")
         return Server(kind="gnutls", address=address, port=port, runner=runner)
+
+    def _start_lighttpd(self, directory: Path, address: str) -> Server:
+        """Over GnuTLS, with keep-alive: answers anything with 200 and an order."""
+        assert self._certificate is not None
+        if not LIGHTTPD_GNUTLS.exists():
+            pytest.skip("lighttpd has no module for GnuTLS: apt-get install lighttpd-mod-gnutls")
+        (directory / "order.json").write_text('{"state": "sent"}')
+        path = directory / "lighttpd.conf"
+        command = [find_or_skip("lighttpd", "lighttpd"), "-D", "-f", str(path)]
+        files = {"certificate": str(self._certificate.certificate), "key": str(self._certificate.key)}
+        daemon = Daemon(command, path, LIGHTTPD, address=address, directory=str(directory), **files)
+        return Server(kind="lighttpd", address=address, port=daemon.port, runner=daemon)
 
     def _write_haproxy_bind(self, directory: Path) -> str:
         if self._certificate is None:

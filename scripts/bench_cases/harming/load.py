@@ -1,7 +1,8 @@
-"""What clients do in a round: wrk, or a client of our own, that say how many calls they made, how many failed, and
-the tail of their latencies."""
+"""What clients do in a round: wrk, h2load, or a client of our own, that say how many calls they made, how many failed,
+and the tail of their latencies."""
 
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from typing import Final
 from scripts.bench_cases.capturing.loads import find_wrk
 
 _RESULT: Final = re.compile(r"^RESULT (\d+) (\d+) (\d+) (\d+)$", re.MULTILINE)
+_DONE: Final = re.compile(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout")
+# A message of gRPC: not compressed, its length, and itself.
+_ORDER: Final = b"\0\0\0\0\x05order"
+_OK: Final = "200"
 _LUA: Final = """
 local sent = 0
 PAUSE
@@ -48,9 +53,33 @@ def run_wrk(url: str, connections: int, seconds: int, script: Path) -> Round:
 
 
 def run_client(name: str, port: int, authority: Path, threads: int, seconds: int, pace_ms: int) -> Round:
-    """A client of our own (`grpc_client`, `closing_client`), each thread one call after the other."""
+    """A client of our own (`closing_client`), each thread one call after the other."""
     command = [sys.executable, "-m", f"scripts.bench_cases.harming.{name}", str(port), str(authority)]
     return _run([*command, str(threads), str(seconds), str(pace_ms)])
+
+
+def run_h2load(url: str, connections: int, seconds: int, directory: Path, pace_ms: int) -> Round:
+    """Unary calls of gRPC by h2load, one at a time on each connection; it does not look at trailers."""
+    program = shutil.which("h2load")
+    if program is None:
+        sys.exit("bench: h2load is not installed: apt-get install nghttp2-client")
+    body, log = directory / "order", directory / "h2load.log"
+    body.write_bytes(_ORDER)
+    log.unlink(missing_ok=True)
+    command = [program, f"-c{connections}", "-m1", f"-D{seconds}", f"--data={body}", f"--log-file={log}"]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", url]
+    if pace_ms:
+        command.insert(1, f"--rps={1000 / pace_ms}")
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    match = _DONE.search(done.stdout)
+    rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+    if match is None or not rows:
+        sys.exit(f"bench: h2load did not say what came of its calls: {(done.stdout + done.stderr)[-300:]}")
+    log.unlink()
+    failed = sum(int(count) for count in match.groups()[2:]) + sum(status != _OK for _, status, _ in rows)
+    latencies = sorted(int(duration) for _, _, duration in rows)
+    p99, p999 = (latencies[int(len(latencies) * share)] for share in (0.99, 0.999))
+    return Round(len(rows), failed, p99, p999)
 
 
 def _run(command: list[str]) -> Round:
