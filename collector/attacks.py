@@ -10,6 +10,7 @@ from typing import Final
 
 CLASSES: Final = (
     *("", "sqli", "xss", "traversal", "rce", "ssrf", "ssti", "xxe", "nosql", "ldap", "log4shell", "splitting"),
+    *("probing", "protocol", "fixation"),
 )
 _EVIDENCE: Final = (
     "",

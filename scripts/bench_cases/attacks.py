@@ -25,7 +25,15 @@ _WORDS = "the%20left%20door%2C%20please!%20"
 def make_request(path: str, query: str) -> AttackedRequest:
     """A GET with ordinary headers."""
     return AttackedRequest(
-        consumer=1, path=path, query=query, head=_HEAD, headers=(), content_type="", time_ns=0, answer=_ANSWER
+        consumer=1,
+        method="GET",
+        path=path,
+        query=query,
+        head=_HEAD,
+        headers=(),
+        content_type="",
+        time_ns=0,
+        answer=_ANSWER,
     )
 
 

@@ -20,6 +20,9 @@ class AttackClass(StrEnum):
     LDAP = "ldap"
     LOG4SHELL = "log4shell"
     SPLITTING = "splitting"  # Header lines in a value.
+    PROBING = "probing"  # Files that no client asks for, tools that look for weaknesses.
+    PROTOCOL = "protocol"  # A request that two programs may read differently, or that goes round a check.
+    FIXATION = "fixation"  # A session chosen by another site.
 
 
 class AttackEvidence(IntEnum):

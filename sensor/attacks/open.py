@@ -1,12 +1,11 @@
 """The attack reader of a sensor, with the core rules where their package is installed. EDGE: reads files."""
 
-from collections.abc import Iterable
-
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.classes import Attack
 from sensor.attacks.classifier import AttackClassifier
 from sensor.attacks.core_rules import load_core_rules
 from sensor.attacks.reader import AttackReader
+from sensor.attacks.request import Request
 from sensor.keyed import KeyedHash
 
 
@@ -25,8 +24,15 @@ class _LateClassifier:
         self._keyed_hash = keyed_hash
         self._classifier: AttackClassifier | None = None
 
-    def find(self, values: Iterable[str]) -> tuple[Attack, str] | None:
+    def find(self, request: Request) -> tuple[Attack, str] | None:
         """As `AttackClassifier.find`."""
+        return self._open().find(request)
+
+    def is_odd(self, text: str) -> bool:
+        """As `AttackClassifier.is_odd`."""
+        return self._open().is_odd(text)
+
+    def _open(self) -> AttackClassifier:
         if self._classifier is None:
             self._classifier = AttackClassifier(self._keyed_hash.compute, load_core_rules())
-        return self._classifier.find(values)
+        return self._classifier

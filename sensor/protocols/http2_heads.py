@@ -44,6 +44,7 @@ _MEDIA_TYPE_BYTES: Final = 128
 # Where the fields that are read by name go to.
 _METHOD, _PATH, _AUTHORITY, _SCHEME, _PROTOCOL, _STATUS, _HOST, _CONTENT_TYPE, _SLOTS = range(9)
 _UNREAD: Final = _SLOTS
+_FREE: Final = _SLOTS + 1  # No more than kept, as what clients fill in freely.
 _PSEUDO_SLOTS: Final = _HOST  # Those before it begin with a colon.
 _ROLES: Final[dict[Text, int]] = {
     b":method": _METHOD,
@@ -55,6 +56,8 @@ _ROLES: Final[dict[Text, int]] = {
     b"host": _HOST,
     b"content-type": _CONTENT_TYPE,
     **dict.fromkeys(UNREAD_NAMES - {b"host", b"content-type"}, _UNREAD),
+    b"user-agent": _FREE,
+    b"referer": _FREE,
 }
 
 
@@ -119,6 +122,7 @@ def read_request(block: HeaderBlock) -> StreamRequest | Malformed:
 def _read_request(block: HeaderBlock) -> StreamRequest | Malformed:
     slots: list[bytes | None] = [None] * _SLOTS
     headers: list[Header] = []
+    free: list[tuple[bytes, bytes]] = []
     unknown_fields = 0
     role_of, find = _ROLES.get, _headers.find
     for field in block.fields:
@@ -127,17 +131,23 @@ def _read_request(block: HeaderBlock) -> StreamRequest | Malformed:
         if role == _UNREAD:
             continue
         if type(name) is not bytes or type(value) is not bytes:
-            unknown_fields += 1
+            unknown_fields += role != _FREE
+        elif role == _FREE:
+            free.append((name, value))
         elif role is None:
             headers.append(find(name, value, field))
         elif slots[role] is None:
             slots[role] = value
     del headers[MAX_HEADERS:]
-    return _make_request(block, slots, headers, unknown_fields)
+    return _make_request(block, slots, headers, tuple(free), unknown_fields)
 
 
 def _make_request(
-    block: HeaderBlock, slots: list[bytes | None], headers: list[Header], unknown_fields: int
+    block: HeaderBlock,
+    slots: list[bytes | None],
+    headers: list[Header],
+    free_fields: tuple[tuple[bytes, bytes], ...],
+    unknown_fields: int,
 ) -> StreamRequest | Malformed:
     is_inferred = bool(unknown_fields) and _infer(block, slots)
     authority = slots[_AUTHORITY] or slots[_HOST]
@@ -158,6 +168,7 @@ def _make_request(
         read_media_type((slots[_CONTENT_TYPE] or b"")[:_MEDIA_TYPE_BYTES]),
         headers,
         False,
+        free_fields,
     )
     if slots[_METHOD] is not None and slots[_PATH] is not None and authority is not None:
         unknown = ()

@@ -13,6 +13,7 @@ from typing import Final
 from sensor.attacks.classes import Attack
 from sensor.attacks.classifier import AttackClassifier
 from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.request import Request
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
@@ -32,14 +33,6 @@ from sensor.vocabulary import load_vocabulary
 
 _KEY_BYTES: Final = 16
 _ALL: Final = 1 << 62  # Bodies are read of every call.
-ATTACKED_HEADERS: Final = (
-    b"cookie",
-    b"referer",
-    b"user-agent",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"content-type",
-)
 NO_REQUEST: Final = "request_not_seen"
 CUT_REQUEST: Final = "request_head_cut"
 
@@ -152,18 +145,19 @@ class Replay:
             yield line
 
     def _find_attack(self, flow: FlowTransaction) -> Attack | None:
-        """What the request attacks, by its target and the headers that applications read; bodies are not looked at."""
+        """What the request attacks, by its target and headers; bodies are not looked at."""
         call = flow.transaction
         if not isinstance(call, Transaction):
             if isinstance(call.request, Malformed):
                 return None
-            return self._attacks.classify(call.request.head.path, call.request.head.query)
+            own = call.request.head
+            named = tuple((header.name, header.value) for header in own.headers)
+            return self._attacks.classify(Request(own.path, own.query, own.method, _decode(named + own.free_fields)))
         if call.request is None or call.request.head is None:
             return None
         head = call.request.head
         path, _, query = head.start.target.decode("latin-1").partition("?")
-        values = (head.get(name) for name in ATTACKED_HEADERS)
-        return self._attacks.classify(path, query, tuple(value.decode("latin-1") for value in values if value))
+        return self._attacks.classify(Request(path, query, head.start.method.decode("latin-1"), _decode(head.fields)))
 
     def _describe(self, flow: FlowTransaction) -> CallRecord | Undescribed:
         call = flow.transaction
@@ -178,3 +172,7 @@ class Replay:
 def _has_smuggling(flow: FlowTransaction) -> bool:
     call = flow.transaction
     return isinstance(call, Transaction) and call.request is not None and bool(name_smuggling(call.request.faults))
+
+
+def _decode(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name.decode("latin-1").lower(), value.decode("utf-8", "replace")) for name, value in fields)

@@ -11,10 +11,9 @@ from typing import Any
 from sensor.attacks.classes import Attack
 from sensor.attacks.classifier import AttackClassifier
 from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.request import Request
 from sensor.attacks.values import read_value
 from sensor.keyed import KeyedHash
-
-_HEADERS = frozenset({"cookie", "referer", "user-agent", "x-forwarded-for", "x-forwarded-host", "content-type"})
 
 
 def run(source: Path, target: Path) -> None:
@@ -34,9 +33,17 @@ def _judge(classifier: AttackClassifier, line: dict[str, Any]) -> Attack | None:
         values = (classifier.classify_value(value) for value in read_value(line["v"]))
         return next((found for found in values if found is not None), None)
     if "q" in line:
-        return classifier.classify("", line["q"])
+        return classifier.classify(Request(query=line["q"]))
     request = line["req"]
     path, _, query = (request.get("uri") or "").partition("?")
-    headers = (request.get("headers") or {}).items()
-    others = tuple(str(value) for name, value in headers if name.lower() in _HEADERS)
-    return classifier.classify(path, query, others, request.get("body") or "")
+    headers = tuple((name.lower(), str(value)) for name, value in (request.get("headers") or {}).items())
+    return classifier.classify(
+        Request(
+            path=path,
+            query=query,
+            method=request.get("method") or "",
+            headers=headers,
+            body=request.get("body") or "",
+            content_type=next((value for name, value in headers if name == "content-type"), ""),
+        )
+    )

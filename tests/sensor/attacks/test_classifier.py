@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from sensor.attacks.classes import Attack, AttackClass
 from sensor.attacks.classifier import AttackClassifier
 from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.request import Part, Request
 from sensor.attacks.values import VALUES_MAX, decode, list_values
 from sensor.keyed import KeyedHash
 
 CLASSIFIER = AttackClassifier(KeyedHash(1, bytes(16)).compute)
 
 
-def classify(query: str, path: str = "/", **parts: object) -> AttackClass | None:
-    found = CLASSIFIER.classify(path, query, **parts)  # type: ignore[arg-type]
+def classify(query: str = "", path: str = "/", **parts: object) -> AttackClass | None:
+    found = CLASSIFIER.classify(Request(path, query, **parts))  # type: ignore[arg-type]
     return found.attack_class if found is not None else None
 
 
@@ -73,13 +74,15 @@ def test_ordinary_queries_are_no_attacks(query: str) -> None:
 
 
 def test_header_values_and_forms_are_looked_at() -> None:
-    assert classify("", others=("() { :; }; /bin/bash -c id",)) is AttackClass.RCE
+    assert classify("", headers=(("x-trace", "() { :; }; /bin/bash -c id"),)) is AttackClass.RCE
+    assert classify("", headers=(("accept", "() { :; }; /bin/bash -c id"),)) is None
     assert classify("", body="a=1&b=1'+or+'1'%3D'1") is AttackClass.SQLI
 
 
 def test_the_payload_is_told_by_its_hash_alone() -> None:
     first, again, other = (
-        CLASSIFIER.classify("/", f"id={value}") for value in ("1'%20or%201=1--+", "1'+or+1=1--+", "2'+or+1=1--+")
+        CLASSIFIER.classify(Request("/", f"id={value}"))
+        for value in ("1'%20or%201=1--+", "1'+or+1=1--+", "2'+or+1=1--+")
     )
     assert isinstance(first, Attack) and first == again
     assert other is not None and other.payload_hash != first.payload_hash != 0
@@ -88,34 +91,51 @@ def test_the_payload_is_told_by_its_hash_alone() -> None:
 
 @given(st.text(max_size=400), st.text(max_size=400))
 def test_nothing_raises(path: str, query: str) -> None:
-    CLASSIFIER.classify(path, query, (query,), path)
+    for kind in ("", "application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded"):
+        CLASSIFIER.classify(Request(path, query, query, (("cookie", query), ("referer", path)), path, kind))
     assert isinstance(decode(query), str)
 
 
 def test_time_is_linear_and_values_are_bounded() -> None:
     began = time.process_time()
-    CLASSIFIER.classify("/", "q=" + "(" * 100_000 + "' or " * 20_000)
-    CLASSIFIER.classify("/", "q=" + '{"a":' * 20_000)
+    CLASSIFIER.classify(Request("/", "q=" + "(" * 100_000 + "' or " * 20_000))
+    CLASSIFIER.classify(Request("/", "q=" + '{"a":' * 20_000))
     assert time.process_time() - began < 2
-    assert len(list_values("/", "&".join(f"a{n}={n}" for n in range(10_000)))) == VALUES_MAX
+    assert len(list_values(Request("/", "&".join(f"a{n}={n}" for n in range(10_000))))) == VALUES_MAX
 
 
 def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -> None:
     assert load_core_rules(tmp_path / "nothing") == ()
     (tmp_path / "lfi-os-files.data").write_text("# files\netc/zz.conf\n")
+    (tmp_path / "restricted-files.data").write_text("/.zzrc\n")
+    (tmp_path / "php-function-names-933151.data").write_text("zz_dump\n")
     (tmp_path / "REQUEST-942-A.conf").write_text(
         'SecRule ARGS|ARGS_NAMES "@rx (?i)zz\\"select" \\\n    "id:942999,\\\n    tag:\'paranoia-level/1\'"\n\n'
         'SecRule ARGS "@rx loose" \\\n    "id:942440,\\\n    tag:\'paranoia-level/2\'"\n\n'
-        'SecRule ARGS "@rx strict" \\\n    "id:942998,\\\n    tag:\'paranoia-level/3\'"\n\n'
-        'SecRule ARGS "@rx (?!x)unsupported" \\\n    "id:942997,\\\n    tag:\'paranoia-level/1\'"\n'
+        'SecRule ARGS "@rx strict" \\\n    "id:942998,\\\n    tag:\'paranoia-level/4\'"\n\n'
+        'SecRule ARGS "@rx (?!x)unsupported" \\\n    "id:942997,\\\n    tag:\'paranoia-level/1\'"\n\n'
+        'SecRule FILES "@rx [.]zz$" \\\n    "id:933999,\\\n    tag:\'paranoia-level/1\'"\n\n'
+        'SecRule REQUEST_HEADERS:Host "@rx zz" \\\n    "id:920999,\\\n    tag:\'paranoia-level/1\'"\n'
     )
     rules = load_core_rules(tmp_path)
-    assert [(rule.name, rule.attack_class) for rule in rules] == [
-        ("942999", AttackClass.SQLI),
-        ("942997", AttackClass.SQLI),
-        ("930120", AttackClass.TRAVERSAL),
+    assert [(rule.name, rule.attack_class, rule.part) for rule in rules] == [
+        ("942999", AttackClass.SQLI, None),
+        ("942997", AttackClass.SQLI, None),
+        ("933999", AttackClass.RCE, Part.FILE),
+        ("930120", AttackClass.TRAVERSAL, None),
+        ("930130", AttackClass.PROBING, Part.PATH),
+        ("933151", AttackClass.RCE, None),
     ]
     classifier = AttackClassifier(KeyedHash(1, bytes(16)).compute, rules)
     assert classifier.left_out == ["942997"]
-    found = classifier.classify("/", "q=ZZ%22select")
-    assert found is not None and found.attack_class is AttackClass.SQLI
+    for request, kind in (
+        (Request("/", "q=ZZ%22select"), AttackClass.SQLI),
+        (Request("/.zzrc"), AttackClass.PROBING),
+        (Request("/", "q=/.zzrc"), None),  # A file's name is asked for in the path.
+        (Request("/", "q=zz_dump+(1)"), AttackClass.RCE),
+        (Request("/", "q=zz_dump"), None),
+        (Request("/", "q=a.zz"), None),
+        (Request(headers=(("x-file-name", "a.zz"),)), AttackClass.RCE),
+    ):
+        found = classifier.classify(request)
+        assert (found.attack_class if found is not None else None) is kind

@@ -35,6 +35,7 @@ class Room:
         return self.reader.read(
             AttackedRequest(
                 consumer=consumer,
+                method="GET",
                 path=path,
                 query=query,
                 head=head,
@@ -124,6 +125,6 @@ def test_the_budget_is_the_consumers_and_the_nodes_and_what_is_skipped_is_counte
 
 
 def test_nothing_of_a_payload_is_in_any_repr() -> None:
-    request = AttackedRequest(1, "/a", "id=1'+OR+'1'='1", b"secret", (), "", 0, Answer(1, 200, 1, 1, True))
+    request = AttackedRequest(1, "GET", "/a", "id=1'+OR+'1'='1", b"secret", (), "", 0, Answer(1, 200, 1, 1, True))
     assert "OR" not in repr(request)
     assert "secret" not in repr(request)

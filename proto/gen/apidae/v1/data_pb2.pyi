@@ -207,6 +207,9 @@ class AttackClass(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTACK_CLASS_LDAP: _ClassVar[AttackClass]
     ATTACK_CLASS_LOG4SHELL: _ClassVar[AttackClass]
     ATTACK_CLASS_SPLITTING: _ClassVar[AttackClass]
+    ATTACK_CLASS_PROBING: _ClassVar[AttackClass]
+    ATTACK_CLASS_PROTOCOL: _ClassVar[AttackClass]
+    ATTACK_CLASS_FIXATION: _ClassVar[AttackClass]
 
 class AttackEvidence(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -378,6 +381,9 @@ ATTACK_CLASS_NOSQL: AttackClass
 ATTACK_CLASS_LDAP: AttackClass
 ATTACK_CLASS_LOG4SHELL: AttackClass
 ATTACK_CLASS_SPLITTING: AttackClass
+ATTACK_CLASS_PROBING: AttackClass
+ATTACK_CLASS_PROTOCOL: AttackClass
+ATTACK_CLASS_FIXATION: AttackClass
 ATTACK_EVIDENCE_UNSPECIFIED: AttackEvidence
 ATTACK_EVIDENCE_SERVER_ERROR: AttackEvidence
 ATTACK_EVIDENCE_REFLECTED: AttackEvidence
