@@ -27,21 +27,10 @@ DEFAULT_CONFIG_PATH: Final = Path("/etc/apidae/sensor.toml")
 PAGE_BYTES: Final = 4096
 # A namespace's glob, or a namespace's and a workload's.
 _WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0-9.*?-]*)?")
-# Where a credential is, and the name of its header, cookie or parameter.
-_CREDENTIAL: Final = re.compile(r"(?:header|cookie|query):[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.IGNORECASE)
-# Read for what they are, or changed by everybody on the way.
-_READ_HEADERS: Final = frozenset(
-    (
-        *("host", "authorization", "proxy-authorization", "cookie", "content-type", "content-length", "connection"),
-        *("transfer-encoding", "content-encoding", "accept", "upgrade", "user-agent", "signature", "signature-input"),
-        *("forwarded", "x-forwarded-for", "x-real-ip", "te", "trailer"),
-    )
-)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Classes of data that an operator may name: as many as the wire keeps apart.
 CUSTOM_CLASSES_MAX: Final = 4
-CUSTOM_CREDENTIALS_MAX: Final = 64
 
 
 class ConfigError(Exception):
@@ -187,8 +176,7 @@ class SensorSettings(BaseSettings):
     # Everything is lifted when the collector has been away for so long.
     enforce_without_collector_seconds: float = Field(default=300.0, ge=1, le=86_400)
 
-    # How calls are named and summed. What else carries credentials: header:NAME, cookie:NAME, query:NAME.
-    custom_credentials: tuple[str, ...] = ()
+    # How calls are named and summed.
     trusted_proxy_cidrs: tuple[Network, ...] = ()
     consumer_order: tuple[ConsumerColumn, ...] = tuple(ConsumerColumn)
     window_seconds: int = Field(default=10, ge=1, le=60)
@@ -210,7 +198,7 @@ class SensorSettings(BaseSettings):
 
     @field_validator(
         *("trusted_proxy_cidrs", "consumer_order", "pod_labels", "excluded_workloads", "included_workloads"),
-        *("never_block_cidrs", "custom_credentials"),
+        "never_block_cidrs",
         mode="before",
     )
     @classmethod
@@ -231,18 +219,6 @@ class SensorSettings(BaseSettings):
                 re2.compile(pattern)
             except re2.error as error:
                 raise ValueError(f"{pattern!r} is no pattern of RE2 ({error}); correct it") from None
-        return value
-
-    @field_validator("custom_credentials")
-    @classmethod
-    def _check_credentials(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(value) > CUSTOM_CREDENTIALS_MAX:
-            raise ValueError(f"has {len(value)} names; give at most {CUSTOM_CREDENTIALS_MAX}")
-        for entry in value:
-            if not _CREDENTIAL.fullmatch(entry):
-                raise ValueError(f"has {entry!r}; give header:NAME, cookie:NAME or query:NAME")
-            if entry.lower().removeprefix("header:") in _READ_HEADERS:
-                raise ValueError(f"has {entry!r}, a header that is read for what it is; leave it out")
         return value
 
     @field_validator("excluded_workloads", "included_workloads")

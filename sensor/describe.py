@@ -19,7 +19,6 @@ from sensor.bodies.estimates import Estimate
 from sensor.bodies.framing import Payload
 from sensor.bodies.reader import BodyCall, BodyReader, find_payload
 from sensor.calls import AuthenticationKind, BodyFacts, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
-from sensor.classify.authentication import NO_CUSTOM_CREDENTIALS, CustomCredentials
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Credentials, Principals
@@ -98,7 +97,6 @@ class DescribeSettings:
     trusted_networks: tuple[str, ...] = ()
     # The consumer is the first of these columns that is known.
     consumer_order: tuple[str, ...] = CONSUMER_COLUMNS
-    custom_credentials: CustomCredentials = NO_CUSTOM_CREDENTIALS
 
     def __post_init__(self) -> None:
         unknown = set(self.consumer_order) - set(CONSUMER_COLUMNS)
@@ -150,7 +148,7 @@ class Describer:
         self._templater = templater
         self._identity = identity
         self._hash = keyed_hash.compute
-        self._principals = Principals(keyed_hash, settings.custom_credentials)
+        self._principals = Principals(keyed_hash)
         self._settings = settings
         self._addresses = ClientAddresses(settings.trusted_networks)
         self._find_consumer = _make_consumer_finder(settings.consumer_order)

@@ -8,7 +8,6 @@ from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Exchange
-from sensor.classify.custom_credentials import read_custom_credentials
 from sensor.classify.sensitive.custom import compile_classes
 from sensor.clock import Clock
 from sensor.columns import Calls
@@ -52,10 +51,7 @@ class Knowledge:
         # A secret of this process: who knew it could make names that are taken for others.
         self.names = NameTable(
             self.mirror,
-            NameJudge(
-                is_forwarding_read=bool(settings.trusted_proxy_cidrs),
-                custom=read_custom_credentials(settings.custom_credentials),
-            ),
+            NameJudge(is_forwarding_read=bool(settings.trusted_proxy_cidrs)),
             seed=secrets.randbits(64),
         )
         self.facts = aggregator.facts
@@ -103,7 +99,6 @@ class NodeDescriber:
                 cluster=settings.cluster,
                 trusted_networks=tuple(str(network) for network in settings.trusted_proxy_cidrs),
                 consumer_order=tuple(column.value for column in settings.consumer_order),
-                custom_credentials=read_custom_credentials(settings.custom_credentials),
             ),
             knowledge.bodies,
             open_attacks(keyed_hash, bytes_per_second=settings.attack_bytes_per_second, account=node.attacks),

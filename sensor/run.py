@@ -231,12 +231,14 @@ class Sensor:
 
     async def _keep_refreshing(self) -> None:
         next_refresh = time.monotonic() + self._settings.refresh_seconds
+        trimmer = heap.Trimmer()
         while True:
             await asyncio.sleep(min(RENAME_SECONDS, self._settings.refresh_seconds))
             self._gaps.touch()
             try:
                 if time.monotonic() >= next_refresh:
                     await self._refresh_node()
+                    trimmer.trim_excess()
                     next_refresh = time.monotonic() + self._settings.refresh_seconds
                 elif self._node.rename() and self._describer is not None:
                     self._describer.check_services()

@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sensor.aggregation.rows import Rows
-from sensor.facts import IDENTITIES_LIMIT, ROUTES_LIMIT, Facts, Freed
+from sensor.facts import ROUTES_LIMIT, Facts, Freed
+from sensor.identities import IDENTITIES_LIMIT
+from sensor.key_table import KeyTable
 
-# Consumers remembered, some 100 bytes each; the oldest is forgotten and then counts as new again.
+# Consumers remembered, and as many that came before them; the oldest are forgotten and then count as new again.
 CONSUMERS_LIMIT: Final = 65_536
 _CLASS_BITS: Final = 4
 
@@ -20,7 +22,7 @@ class Novelty:
         self._facts = facts
         self._classes = np.zeros(ROUTES_LIMIT, np.uint16)  # Bit c: status codes c00 to c99 were seen at the route.
         self._is_seen = np.zeros(IDENTITIES_LIMIT, np.bool_)
-        self._consumers: dict[int, None] = {}
+        self._consumers, self._older = KeyTable(), KeyTable()
 
     def find_new(self, rows: Rows) -> NDArray[np.bool_]:
         """Where something is seen for the first time: one row for each new thing; from now on it is known."""
@@ -50,14 +52,16 @@ class Novelty:
         if len(places):
             numbers, first = np.unique(identities[places], return_index=True)
             self._is_seen[numbers] = True
-            # For each identity once in its life, so this loop is no part of the way of a call.
-            consumers = self._consumers
-            for place, consumer in zip(
-                places[first].tolist(), self._facts.identities.consumer[numbers].tolist(), strict=True
-            ):
-                if consumer not in consumers:
-                    consumers[consumer] = None
-                    is_new[place] = True
-            while len(consumers) > CONSUMERS_LIMIT:
-                del consumers[next(iter(consumers))]
+            consumers, firsts = np.unique(self._facts.identities.consumer[numbers], return_index=True)
+            is_new[places[first[firsts[self._meet(consumers)]]]] = True
         return is_new
+
+    def _meet(self, consumers: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Places of those that were not known; now they are."""
+        _, unknown = self._consumers.find(consumers)
+        _, forgotten = self._older.find(consumers[unknown])
+        if len(unknown):
+            if len(self._consumers) + len(unknown) > CONSUMERS_LIMIT:
+                self._consumers, self._older = KeyTable(), self._consumers
+            self._consumers.put(consumers[unknown], np.zeros(len(unknown), np.int64))
+        return unknown[forgotten]

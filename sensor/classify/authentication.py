@@ -55,16 +55,6 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
         return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
 
 
-class CustomCredentials(msgspec.Struct, frozen=True):
-    """Names that the operator gave (sensor/classify/custom_credentials.py), in lower case: headers and query parameters
-    that carry keys, cookies that carry sessions."""
-
-    headers: frozenset[bytes] = frozenset()
-    cookies: frozenset[bytes] = frozenset()
-    parameters: frozenset[str] = frozenset()
-
-
-NO_CUSTOM_CREDENTIALS: Final = CustomCredentials()
 # Headers that `_classify_name` calls ignored, and that are read for themselves or to explain another one.
 _READ_OTHERWISE: Final = frozenset((b"authorization", b"cookie", b"signature-input", *schemes.CERTIFICATE_VERDICTS))
 # Query parameters that are credentials only together.
@@ -148,17 +138,12 @@ def is_key_header(name: bytes) -> bool:
     return role.is_key and not role.is_ignored and role.kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER)
 
 
-_CUSTOM_KEY: Final = _HeaderRole(Kind.NONE, True, False)
-
-
 class Authenticator:
     """Finds the credentials of a request. Holds only a bounded cache of what header names mean."""
 
-    __slots__ = ("_custom", "_roles")
+    __slots__ = ("_roles",)
 
-    def __init__(self, custom: CustomCredentials = NO_CUSTOM_CREDENTIALS) -> None:
-        """`custom`: what else carries credentials."""
-        self._custom = custom
+    def __init__(self) -> None:
         self._roles: dict[bytes, _HeaderRole] = {}
 
     def find(self, head: RequestHead) -> list[Evidence]:
@@ -180,7 +165,7 @@ class Authenticator:
             reading = self._read(cut, True)
             found += reading if reading is not _IN_CONTEXT else _read_in_context(head, cut, True)
         if head.query:
-            found += _read_query(head.query, self._custom.parameters)
+            found += _read_query(head.query)
         return found
 
     def _read(self, header: Header, is_cut: bool) -> tuple[Evidence, ...]:
@@ -191,7 +176,7 @@ class Authenticator:
         if name == b"authorization":
             return (_read_authorization(value, is_cut),)
         if name == b"cookie":
-            return tuple(_read_cookies(value, is_cut, self._custom.cookies))
+            return tuple(_read_cookies(value, is_cut))
         role = self._role(name)
         if role.is_ignored:
             return ()
@@ -202,7 +187,7 @@ class Authenticator:
     def _role(self, name: bytes) -> _HeaderRole:
         role = self._roles.get(name)
         if role is None:
-            role = _CUSTOM_KEY if name in self._custom.headers else _classify_name(name)
+            role = _classify_name(name)
             if len(name) <= _CACHED_NAME_BYTES:
                 if len(self._roles) >= _NAME_CACHE_ENTRIES:
                     self._roles.clear()
@@ -266,14 +251,14 @@ def _read_header(role: _HeaderRole, name: bytes, value: bytes, is_cut: bool) -> 
     return (Evidence(kind, name, value, is_cut),)
 
 
-def _read_cookies(value: bytes, is_cut: bool, custom: frozenset[bytes]) -> list[Evidence]:
+def _read_cookies(value: bytes, is_cut: bool) -> list[Evidence]:
     found = []
     pairs = value.split(b";")[:MAX_COOKIES]
     for index, pair in enumerate(pairs):
         raw, equals, text = pair.strip().partition(b"=")
         if not equals or not text:
             continue
-        kind = Kind.COOKIE_SESSION if custom and raw.lower() in custom else _classify_cookie(raw, text)
+        kind = _classify_cookie(raw, text)
         if kind:
             found.append(Evidence(kind, raw.lower(), text, is_cut and index == len(pairs) - 1))
     return found
@@ -296,7 +281,7 @@ def _classify_cookie(raw: bytes, value: bytes) -> Kind:
     return Kind.COOKIE_SESSION if is_jwt(value) else Kind.NONE
 
 
-def _read_query(query: str, custom: frozenset[str]) -> list[Evidence]:
+def _read_query(query: str) -> list[Evidence]:
     found = []
     pairs = query.split("&", MAX_QUERY_PARAMETERS)[:MAX_QUERY_PARAMETERS]
     names = {pair.partition("=")[0].lower() for pair in pairs}
@@ -316,11 +301,10 @@ def _read_query(query: str, custom: frozenset[str]) -> list[Evidence]:
         name, _, raw = pair.partition("=")
         if len(raw) < _KEY_BYTES:
             continue
-        is_custom = bool(custom) and name.lower() in custom
-        if not (is_custom or is_key_parameter(name)):
+        if not is_key_parameter(name):
             continue
         value_bytes = unquote_to_bytes(raw.encode("latin-1"))
-        if is_custom or is_jwt(value_bytes) or _is_key_value(value_bytes):
+        if is_jwt(value_bytes) or _is_key_value(value_bytes):
             found.append(Evidence(Kind.API_KEY_QUERY, name.lower().encode("latin-1"), value_bytes, False))
     return found
 

@@ -16,13 +16,7 @@ import msgspec
 
 from sensor.calls import AuthenticationKind as Kind
 from sensor.calls import PrincipalKind
-from sensor.classify.authentication import (
-    NO_CUSTOM_CREDENTIALS,
-    Authenticator,
-    CustomCredentials,
-    Evidence,
-    is_jwt,
-)
+from sensor.classify.authentication import Authenticator, Evidence, is_jwt
 from sensor.classify.weakness import find_weaknesses
 from sensor.keyed import KeyedHash
 from sensor.protocols.http1 import RequestHead
@@ -98,9 +92,9 @@ class Principals:
 
     __slots__ = ("_authenticator", "_cache", "_hash", "_known")
 
-    def __init__(self, keyed_hash: KeyedHash, custom: CustomCredentials = NO_CUSTOM_CREDENTIALS) -> None:
+    def __init__(self, keyed_hash: KeyedHash) -> None:
         self._hash = keyed_hash
-        self._authenticator = Authenticator(custom)
+        self._authenticator = Authenticator()
         self._cache: dict[int, tuple[int, PrincipalKind]] = {}
         self._known: dict[bytes, Credentials] = {}
 

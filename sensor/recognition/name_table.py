@@ -13,7 +13,7 @@ from sensor.kernel import hashes
 from sensor.kernel.abi import NAME_WAYS
 from sensor.recognition.heads import PlainHead
 from sensor.recognition.mirror import MapName, Mirror
-from sensor.recognition.names import NameJudge
+from sensor.recognition.names import NameJudge, judge_parameter
 
 _BUCKET: Final = struct.Struct(f"<{NAME_WAYS}Q")
 _INDEX: Final = struct.Struct("<I")
@@ -68,9 +68,7 @@ class NameTable:
             is_open = len(pairs) > _PARAMETERS_MAX
             for pair in () if is_open else pairs:
                 name = pair.partition(b"=")[0]
-                parameter = (
-                    self._judge.judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
-                )
+                parameter = judge_parameter(name.decode("latin-1")) if len(name) <= _NAME_BYTES_MAX else None
                 if parameter is None:
                     is_open = True
                 else:

@@ -12,8 +12,6 @@ from functools import lru_cache
 from typing import Final
 
 from sensor.classify.authentication import (
-    NO_CUSTOM_CREDENTIALS,
-    CustomCredentials,
     is_context_parameter,
     is_key_header,
     is_key_parameter,
@@ -32,21 +30,17 @@ _CACHE_ENTRIES: Final = 4_096
 
 
 class NameJudge:
-    """Judges names. `is_forwarding_read`: whether trusted networks are configured, so that forwarding headers count;
-    `custom`: names that the operator gave."""
+    """Judges names. `is_forwarding_read`: whether trusted networks are configured, so that forwarding headers count."""
 
-    __slots__ = ("_custom", "_is_forwarding_read")
+    __slots__ = ("_is_forwarding_read",)
 
-    def __init__(self, *, is_forwarding_read: bool, custom: CustomCredentials = NO_CUSTOM_CREDENTIALS) -> None:
+    def __init__(self, *, is_forwarding_read: bool) -> None:
         self._is_forwarding_read = is_forwarding_read
-        self._custom = custom
 
     def judge_header(self, name: bytes) -> NameKind | None:
         """Kind of a header by its name in lower case; None where its line belongs to the profile."""
         if name == b"host":
             return NameKind.HEADER_HOST
-        if name in self._custom.headers:
-            return NameKind.HEADER_KEY
         if name in _PARSED or (self._is_forwarding_read and name in FORWARDING_HEADERS):
             return None
         if name in UNREAD_NAMES or is_unread_header(name):
@@ -56,12 +50,6 @@ class NameJudge:
         if is_signature_header(name):
             return NameKind.HEADER_PRESENT
         return NameKind.HEADER_KEY if is_key_header(name) else None
-
-    def judge_parameter(self, name: str) -> NameKind | None:
-        """Kind of a query parameter by its name; None where it says nothing without the others."""
-        if name.lower() not in self._custom.parameters:
-            return judge_parameter(name)
-        return None if names_object(name) else NameKind.QUERY_CREDENTIAL
 
     def initial_headers(self) -> Iterator[tuple[bytes, NameKind]]:
         """Names that are told before the first call."""

@@ -21,8 +21,9 @@ from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
 from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.key_table import mix
 from sensor.protocols.http1 import EVENT_STREAM
-from sensor.recognition.actors import ActorTable, Identity, Records, mix
+from sensor.recognition.actors import ActorTable, Identity, Records
 from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import Mirror

@@ -1,13 +1,18 @@
 """Interning: the same number for the same thing, bounded, and no number is reused while it is in use."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor import facts as module
+from sensor import identities
 from sensor.calls import AuthenticationKind, PrincipalKind
 from sensor.columns import make_calls
-from sensor.facts import NO_ROUTE, ActorFacts, Facts, Table, get_identities
+from sensor.config import ConsumerColumn
+from sensor.facts import NO_ROUTE, ActorFacts, Facts, get_identities
+from sensor.identities import Identity, pack_manner
+from sensor.interning import Table
 from tests.sensor.records import make_route
 
 
@@ -76,8 +81,8 @@ def test_a_full_table_of_routes_gives_no_route(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_full_table_of_identities_gives_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDENTITIES_LIMIT", 20)
-    monkeypatch.setattr(module, "_OTHERS_LIMIT", 10)
+    monkeypatch.setattr(identities, "IDENTITIES_LIMIT", 20)
+    monkeypatch.setattr(identities, "_OTHERS_LIMIT", 10)
     facts = Facts()
     last = facts.find_actor([facts.actor(make_actor(number)) for number in range(50)][-1])
     assert (last.principal, last.credential, last.client_address) == (0, 0, "")
@@ -89,8 +94,8 @@ def test_a_full_table_of_identities_gives_other(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_used_survives_a_sweep_and_the_rest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDENTITIES_LIMIT", 100)
-    monkeypatch.setattr(module, "_OTHERS_LIMIT", 10)
+    monkeypatch.setattr(identities, "IDENTITIES_LIMIT", 100)
+    monkeypatch.setattr(identities, "_OTHERS_LIMIT", 10)
     facts = Facts()
     facts.begin_tick()
     used, unused = make_actor(1), [make_actor(number, client_address=f"192.0.2.{number}") for number in range(2, 80)]
@@ -136,3 +141,44 @@ def test_a_table_never_gives_one_number_to_two_keys(keys: list[int], limit: int)
         assert len(set(table.numbers.values())) == len(table.numbers) <= limit
         assert table.numbers[0] == 0
         assert all(table.keys[number] == key for key, number in table.numbers.items())
+
+
+def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
+    facts, alone = Facts(), Facts()
+    source = np.random.default_rng(1)
+    stream = [
+        make_actor(
+            int(source.integers(0, 40)),
+            credential=int(source.integers(0, 3)) << 62,
+            client_address=("", "192.0.2.1", "2001:db8::1")[source.integers(3)],
+            request_content_type=("", "application/json")[source.integers(2)],
+        )
+        for _ in range(500)
+    ]
+    known = [facts.actor(actor) for actor in stream[:100]]
+    columns = [
+        [getattr(actor, name) for actor in stream]
+        for name in ("principal", "credential", "client_address", "client_workload", "protocol_version")
+    ]
+    row = Identity(
+        *(np.array(column, np.uint64) for column in columns[:2]),
+        *(np.array([facts.text(text) for text in column], np.int64) for column in columns[2:]),
+        np.array([pack_manner(actor.authentication, actor.kind, actor.principal_kind) for actor in stream], np.uint64),
+    )
+    types = np.array([facts.media_type(actor.request_content_type) for actor in stream], np.int64)
+    numbers = facts.actors(row, types).tolist()
+    assert numbers[:100] == known
+    assert [facts.find_actor(number) for number in numbers] == stream
+    assert [facts.actor(actor) for actor in stream] == numbers
+    # Who is one consumer does not depend on the way in which they came.
+    consumers = [facts.identities.consumer[number & 0xFFFF] for number in numbers]
+    assert consumers == [alone.identities.consumer[alone.actor(actor) & 0xFFFF] for actor in stream]
+    said = [[getattr(actor, column.name.lower()) for column in ConsumerColumn] for actor in stream]
+    firsts = {next((place, value) for place, value in enumerate(values) if value) for values in said}
+    assert len(set(consumers)) == len(firsts)
+
+
+def test_who_is_known_by_a_credential_alone_is_not_taken_for_another() -> None:
+    facts = Facts()
+    numbers = {facts.actor(make_actor(hashed, credential=hashed)) for hashed in range(1, 1_000)}
+    assert len(numbers) == 999

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor import aggregate, facts
+from sensor import aggregate, facts, identities
 from sensor.aggregate import Aggregator, Triggers
 from sensor.aggregation import window
 from sensor.aggregation.grouping import group_calls
@@ -107,9 +107,9 @@ def test_small_bounds_of_memory_change_no_sum(stream: list[CallRecord], polls: l
 @pytest.mark.parametrize(("calls_per_second", "is_room"), [(1, True), (40, False)])
 def test_crowded_facts_mix_nobody_up(calls_per_second: int, is_room: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """More callers and routes than the tables hold: calls are told of their own caller, or of `other`, and all are."""
-    monkeypatch.setattr(facts, "IDENTITIES_LIMIT", 60)
+    monkeypatch.setattr(identities, "IDENTITIES_LIMIT", 60)
     monkeypatch.setattr(facts, "ROUTES_LIMIT", 30)
-    monkeypatch.setattr(facts, "_OTHERS_LIMIT", 10)
+    monkeypatch.setattr(identities, "_OTHERS_LIMIT", 10)
     source, aggregator, rows = random.Random(1), Aggregator(), []
     for place in range(600):
         now_ns = START_NS + place * SECOND_NS // calls_per_second

@@ -7,7 +7,6 @@ import pytest
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
 from sensor.calls import CallRecord, Hop, Service, WorkloadKind
-from sensor.classify.authentication import NO_CUSTOM_CREDENTIALS, CustomCredentials
 from sensor.describe import Describer, DescribeSettings
 from sensor.facts import ActorFacts, Facts
 from sensor.keyed import KeyedHash
@@ -69,7 +68,6 @@ class Sensor:
         limits: MirrorLimits | None = None,
         trusted_networks: tuple[str, ...] = (),
         facts: Facts | None = None,
-        custom: CustomCredentials = NO_CUSTOM_CREDENTIALS,
     ) -> None:
         self.now_ns = 1_000
         self.probed: set[tuple[Service, str]] = set()  # Paths for which probes asked.
@@ -82,18 +80,12 @@ class Sensor:
         self.pieces = Pieces()
         self.bodies = BodyReader(SampleRule())
         self.describer = Describer(
-            self.templater,
-            self.node,
-            keyed_hash,
-            DescribeSettings(trusted_networks=trusted_networks, custom_credentials=custom),
-            self.bodies,
+            self.templater, self.node, keyed_hash, DescribeSettings(trusted_networks=trusted_networks), self.bodies
         )
         self.recogniser: Recogniser = build_recogniser(
             settings=RecognitionSettings(head_sample_ns=SAMPLE_NS),
             mirror=self.mirror,
-            names=NameTable(
-                self.mirror, NameJudge(is_forwarding_read=bool(trusted_networks), custom=custom), seed=SEED
-            ),
+            names=NameTable(self.mirror, NameJudge(is_forwarding_read=bool(trusted_networks)), seed=SEED),
             facts=self.facts,
             templater=self.templater,
             describer=self.describer,

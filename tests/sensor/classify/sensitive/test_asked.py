@@ -1,7 +1,6 @@
 """Of bodies with more fields than are looked at, fields that were never asked come first."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -24,32 +23,29 @@ def find(document: object, asked: AskedFields | None) -> set[str]:
     return {finding.path for finding in found}
 
 
-def test_a_field_that_others_crowd_out_has_its_turn_in_a_later_body() -> None:
+def test_a_field_that_others_crowd_out_has_its_turn_in_the_next_body() -> None:
     document = {**OLD, "last": "a@example.org"}
     asked = AskedFields()
-    found = [find(document, asked) for _ in range(4)]
-    assert found[0] == set() and {"$.last"} in found
+    assert [find(document, asked) for _ in range(3)] == [set(), set(), {"$.last"}]
     assert find(document, None) == set()  # Without a memory it never has.
 
 
 @pytest.mark.parametrize(
-    "write",
+    "appeared",
     [
-        lambda one: {**OLD, **one},
-        lambda one: {**OLD, "inner": one},
-        lambda one: {"inner": one, "rows": [{"n": n, "m": [n]} for n in range(1_000)], **OLD},
-        lambda one: {"rows": [{"n": "x"} for n in range(1_000)], "inner": [[one]], **OLD},
+        {**OLD, "contact": "a@example.org"},
+        {**OLD, "inner": {"contact": "a@example.org"}},
+        {"inner": {"contact": "a@example.org"}, "rows": [{"n": n, "m": [n]} for n in range(1_000)], **OLD},
+        {"rows": [{"n": "x"} for n in range(1_000)], "inner": [[{"contact": "a@example.org"}]], **OLD},
     ],
     ids=["flat", "inner", "before a list", "behind a list"],
 )
-def test_a_field_that_appears_is_asked_at_once(write: Callable[[dict[str, object]], dict[str, object]]) -> None:
-    """One name in three hundred shares its bit with another here, and has to wait: eighteen of twenty do not."""
-    names = [f"contact_{number}" for number in range(20)]
+def test_a_field_that_appears_is_asked_at_once(appeared: dict[str, object]) -> None:
     asked = AskedFields()
     for _ in range(4):
-        assert find(write(dict.fromkeys(names)), asked) == set()
-    found = [find(write({name: "a@example.org"}), asked) for name in names]
-    assert sum(map(bool, found)) >= 18
+        assert find({**appeared, "inner": {}, "contact": None}, asked) == set()
+    (path,) = find(appeared, asked)
+    assert path.endswith("contact")
 
 
 def test_what_fits_is_asked_whole_each_time() -> None:
@@ -102,7 +98,5 @@ def test_sides_of_routes_are_apart_in_the_reader() -> None:
 
     for _ in range(2):
         assert tell(1, wide) == set()
-    # One name in sixteen shares its bit with another.
-    appeared = [{**wide, f"contact_{number}": "a@example.org"} for number in range(10)]
-    assert sum(tell(1, document) == email for document in appeared) >= 5
-    assert tell(2, appeared[0]) == set()
+    assert tell(1, {**wide, "contact": "a@example.org"}) == email
+    assert tell(2, {**wide, "contact": "a@example.org"}) == set()
