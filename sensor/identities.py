@@ -15,6 +15,7 @@ from sensor.calls import AuthenticationKind, CallKind, PrincipalKind
 from sensor.config import ConsumerColumn
 from sensor.interning import KEPT_RATIO, SWEEP_RATIO, Table
 from sensor.key_table import KeyTable, mix, mix_one
+from sensor.runs import number_values
 
 # 16 bits in the key of a row.
 IDENTITIES_LIMIT: Final = 1 << 16
@@ -25,6 +26,7 @@ _LEAST: Final = (int(AuthenticationKind.NONE), int(AuthenticationKind.UNKNOWN), 
 _KIND_SHIFT: Final = 8
 _AUTHENTICATION_SHIFT: Final = 16
 _OTHER_SHIFT: Final = 63
+_VERSION_SHIFT: Final = 40  # Above kinds of credentials and calls.
 _MASK: Final = (1 << 64) - 1
 
 
@@ -76,7 +78,7 @@ class Identities:
         self._table = KeyTable()
         self._free: list[int] = []
         self._end = 0  # Numbers given so far.
-        self._add_others(np.zeros(1, np.uint32), np.zeros(1, np.uint64), tick=0)  # Number 0 is nobody, for ever.
+        self._find_other(0, 0, tick=0)  # Number 0 is nobody, for ever.
 
     def __len__(self) -> int:
         return len(self._table)
@@ -104,7 +106,7 @@ class Identities:
         keys = _fold(identities)
         numbers, missing = self._table.find(keys)
         if len(missing):
-            distinct, firsts, inverse = np.unique(keys[missing], return_index=True, return_inverse=True)
+            distinct, firsts, inverse = number_values(keys[missing])
             new = Identity(*(column[missing[firsts]] for column in identities))
             numbers[missing] = self._add(distinct, new, tick)[inverse]
         return numbers
@@ -157,14 +159,13 @@ class Identities:
     def _find_others(self, versions: NDArray[Any], manners: NDArray[Any], tick: int) -> NDArray[np.int64]:
         """The identities of `other` of versions, kinds of calls and kinds of credentials. The principal's kind goes
         with the principal."""
-        manners = manners.astype(np.uint64) >> np.uint64(_KIND_SHIFT) << np.uint64(_KIND_SHIFT)
-        pairs, inverse = np.unique(np.stack([versions.astype(np.uint64), manners]), axis=1, return_inverse=True)
-        return self._add_others(pairs[0], pairs[1], tick)[inverse.reshape(-1)]
-
-    def _add_others(self, versions: NDArray[Any], manners: NDArray[Any], tick: int) -> NDArray[np.int64]:
-        """The same, of distinct ones that end with the kind of call."""
-        numbers = [self._find_other(*pair, tick) for pair in zip(versions.tolist(), manners.tolist(), strict=True)]
-        return np.array(numbers, np.int64)
+        kinds = manners.astype(np.uint64) >> np.uint64(_KIND_SHIFT)
+        distinct, _, place = number_values(versions.astype(np.uint64) << np.uint64(_VERSION_SHIFT) | kinds)
+        numbers = [
+            self._find_other(pair >> _VERSION_SHIFT, (pair & (1 << _VERSION_SHIFT) - 1) << _KIND_SHIFT, tick)
+            for pair in distinct.tolist()
+        ]
+        return np.array(numbers, np.int64)[place]
 
     def _find_other(self, version: int, manner: int, tick: int) -> int:
         identity = Identity(0, 0, 0, 0, version, manner | 1 << _OTHER_SHIFT)

@@ -9,6 +9,7 @@ from sensor.aggregation.rows import Rows
 from sensor.facts import ROUTES_LIMIT, Facts, Freed
 from sensor.identities import IDENTITIES_LIMIT
 from sensor.key_table import KeyTable
+from sensor.runs import number_values
 
 # Consumers remembered, and as many that came before them; the oldest are forgotten and then count as new again.
 CONSUMERS_LIMIT: Final = 65_536
@@ -50,9 +51,9 @@ class Novelty:
         identities = rows.identities
         places = np.flatnonzero(~self._is_seen[identities])
         if len(places):
-            numbers, first = np.unique(identities[places], return_index=True)
+            numbers, first, _ = number_values(identities[places])
             self._is_seen[numbers] = True
-            consumers, firsts = np.unique(self._facts.identities.consumer[numbers], return_index=True)
+            consumers, firsts, _ = number_values(self._facts.identities.consumer[numbers])
             is_new[places[first[firsts[self._meet(consumers)]]]] = True
         return is_new
 
