@@ -92,6 +92,14 @@ class Responder:
         with self._lock:
             return tuple(block.order for block in self._book.list_open() if block.state is BlockState.LIVE)
 
+    def find_reason(self, consumer: str, alert_id: str) -> str:
+        """Why somebody is proposed to be blocked, by the alert or by who it is; empty where that is not so."""
+        for block in self.list_blocks():
+            is_meant = block.alert_id == alert_id if alert_id else block.target.consumer == consumer
+            if block.state is BlockState.PROPOSED and is_meant:
+                return block.reason
+        return ""
+
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
         """What each node makes of a block."""
         with self._lock:

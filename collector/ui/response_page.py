@@ -15,6 +15,7 @@ from collector.api.problem import Problem
 from collector.respond.block import BlockError
 from collector.respond.maker import Wish
 from collector.respond.responder import Responder
+from collector.ui.block_view import view_nodes, view_statuses
 from collector.ui.forms import read_form, to_login
 from collector.ui.rendering import render
 
@@ -40,12 +41,13 @@ def add_response(
 
     def show(request: Request, complaint: str = "") -> Response:
         blocks = responder.list_blocks()
+        open_blocks = [block for block in blocks if not block.ended_at]
         shown = {
             "complaint": complaint,
-            "open": [block for block in blocks if not block.ended_at],
+            "open": open_blocks,
             "over": [block for block in blocks if block.ended_at][:OVER_SHOWN],
-            "statuses": {block.id: responder.list_statuses(block.id) for block in blocks},
-            "nodes": responder.list_nodes(),
+            "views": {block.id: view_statuses(responder.list_statuses(block.id)) for block in open_blocks},
+            "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
             "rungs": responder.ladder.list_rungs(),
             "is_four_eyes": responder.is_four_eyes,
@@ -70,6 +72,8 @@ def add_response(
         shown = {
             "preview": preview,
             "alert_id": alert,
+            "reason": responder.find_reason(consumer, alert),
+            "nodes": view_nodes(responder.list_nodes()),
             "chosen": clusters,
             "clusters": responder.list_clusters(),
             "spans": SECONDS,

@@ -103,7 +103,12 @@ class Enforcer:
         """All blocks that the collector wants, sound as a whole (`find_fault`)."""
         now_ns = self._clock.monotonic_ns()
         self._epoch = epoch
-        self._wanted = {block.id: (block, now_ns + block.left_ms * _MS_NS) for block in blocks}
+        # A block that is told again never lasts longer: the collector's clock may have been set back.
+        never, before = 2**63, self._wanted
+        self._wanted = {
+            block.id: (block, min(now_ns + block.left_ms * _MS_NS, before.get(block.id, (block, never))[1]))
+            for block in blocks
+        }
         self._judge()
 
     def on_connection(self, is_connected: bool) -> None:

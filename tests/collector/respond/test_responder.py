@@ -298,11 +298,30 @@ def test_the_page_shows_the_evidence_beside_the_buttons(room: Room) -> None:
     assert block.reason in page and f"approve-{block.id}" in page
     evidence = room.client.get(f"/response/evidence/{block.alert_id}", follow_redirects=False)
     assert evidence.headers["location"].startswith("/incidents/")
+    asked = {"consumer": block.target.consumer, "alert": block.alert_id}
+    assert f'value="{block.reason}"' in room.client.get("/response/preview", params=asked).text
     preview = room.client.get("/response/preview", params={"consumer": SHARED}).text
-    assert "carried 2 clients" in preview and PRINCIPAL in preview
+    assert "carried 2 clients" in preview and PRINCIPAL in preview and "No sensor has said yet" in preview
     form = {"id": block.id}
     assert room.client.post("/response/approve", data=form, follow_redirects=False).status_code == 303
     assert "lift-all" in room.client.get("/response").text
+    assert "enforced nowhere" in room.client.get("/response").text
+    status = BlockStatus(
+        id=block.id,
+        is_enforced=True,
+        reason="",
+        stopped_connections=3,
+        stopped_bytes=2_000,
+        failed_resets=0,
+        spared_requests=0,
+        first_stop_at=NOW - 5,
+    )
+    off = EnforcementReport(epoch=2, is_enabled=False, reason="off here", blocks=())
+    room.responder.take_report("n1", EnforcementReport(epoch=2, is_enabled=True, reason="", blocks=(status,)))
+    room.responder.take_report("n2", off)
+    shown = room.client.get("/response").text
+    assert "enforced at 1 of 1 node: 3 connections stopped" in shown and "enforced nowhere" not in shown
+    assert "1 of 2 nodes enforces blocks" in shown and "Not n2: off here" in shown
     assert room.client.post("/response/lift-all", data={}, follow_redirects=False).status_code == 303
     assert room.responder.orders() == ()
     assert "already over" not in room.client.get("/response").text

@@ -132,6 +132,17 @@ def test_a_step_of_the_wall_clock_changes_nothing() -> None:
     assert not node.blocked()
 
 
+def test_what_is_told_again_never_lasts_longer() -> None:
+    node = Node()
+    node.take(address("203.0.113.7", seconds=30))
+    node.pass_seconds(20)
+    node.take(address("203.0.113.7", seconds=90))  # The collector's clock was set back by 80 s.
+    node.pass_seconds(9)
+    assert node.blocked()
+    node.pass_seconds(2)
+    assert not node.blocked()
+
+
 def test_off_by_default() -> None:
     node = Node(EnforceLimits())
     node.take(address("203.0.113.7"))
