@@ -152,6 +152,8 @@ class SensorSettings(BaseSettings):
     floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
     # Classes of sensitive data of your own: patterns of RE2, told as custom_1 to custom_4 in this order.
     custom_data_classes: tuple[str, ...] = ()
+    # Of descriptions that services serve themselves (/openapi.json) the outline is told, without sentences and values.
+    is_telling_descriptions: bool = True
     body_sample_seconds: float = Field(default=1.0, ge=0.1, le=3600)
     body_first_samples_count: int = Field(default=20, ge=0, le=1_000)
     # Of what goes up whole, so many bytes a second are held against the attack rules, at most a fourth of them of one

@@ -34,6 +34,7 @@ from sensor.protocols.http2_bodies import StreamBodies
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.protocols.rpc_status import find_outcome
+from sensor.schemas.descriptions import names_description
 from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 
@@ -208,7 +209,7 @@ class Describer:
         object_hash, number = templated.object_hash, templated.object_number
         if head.query:
             object_hash, number = fold_objects(head.query, object_hash, number, self._hash)
-        call = _make_body_call(exchange, stream, templated.route.route_id, consumer, authentication)
+        call = _make_body_call(exchange, stream, templated.route.route_id, consumer, authentication, head.path)
         # By position: 0.2 us instead of 4. The order is that of sensor.calls, held by tests/sensor/test_describe.py.
         return CallRecord(
             exchange.time_unix_ns,
@@ -361,7 +362,7 @@ class Describer:
 
 
 def _make_body_call(
-    exchange: Exchange, stream: StreamCall | None, route_id: int, consumer: int, authentication: int
+    exchange: Exchange, stream: StreamCall | None, route_id: int, consumer: int, authentication: int, path: str
 ) -> BodyCall:
     """What the readers of bodies take; without bodies where none came."""
     payloads, head_bytes = None, 0
@@ -380,6 +381,7 @@ def _make_body_call(
         head_bytes,
         consumer,
         authentication,
+        (payloads is not None or exchange.bodies is not None) and names_description(path),
     )
 
 

@@ -72,7 +72,7 @@ class Knowledge:
         rule = SampleRule(
             first_count=settings.body_first_samples_count, interval_ns=int(settings.body_sample_seconds * 1e9)
         )
-        self.schemas = SchemaBook(load_vocabulary(), rule)
+        self.schemas = SchemaBook(load_vocabulary(), rule, is_telling_descriptions=settings.is_telling_descriptions)
         self.bodies = BodyReader(rule, self.schemas, compile_classes(settings.custom_data_classes))
 
 

@@ -26,7 +26,7 @@ class SpecModel(Model):
     title: str
     version: str = Field(description="As the document says.")
     service: str
-    source: str = Field(description="`api`, or the file.")
+    source: str = Field(description="`api`, the file, or `traffic` and where it is served.")
     uploaded_by: str
     time: Time
     bytes: int
@@ -36,7 +36,7 @@ class SpecModel(Model):
 
 
 class ServedDescriptionModel(Model):
-    """An endpoint that looks like a service's own description; its text does not leave the node."""
+    """An endpoint that looks like a service's own description."""
 
     id: str
     service: str
@@ -52,6 +52,7 @@ class SpecPageModel(Model):
 
     items: tuple[SpecModel, ...]
     file_errors: dict[str, str] = Field(description="Watched files that are not taken, and why.")
+    traffic_errors: dict[str, str] = Field(description="Served descriptions that are not taken, and why.")
     seen_in_traffic: tuple[ServedDescriptionModel, ...]
 
 

@@ -21,7 +21,9 @@ _CODE_MAX = 2**16 - 1
 _COUNT_LIMIT = 2**63 - 1
 _TYPE = re.compile(r"(?:null|boolean|integer|number|string|array|object)(?:/[a-z0-9-]{1,16})?\Z")
 _TOKENS = 110
-_PARTS = (*range(1, 7), _TOKENS)
+DESCRIPTION = 155
+_PARTS = (*range(1, 7), _TOKENS, DESCRIPTION)
+DOCUMENT_LIMIT_CHARACTERS = 256 * 1024  # Of a description, as the sensor has it.
 TOKEN_LIMIT = 100  # Values of claims of one route.
 _LABEL = re.compile(r"[a-z_]{1,16} [a-z_]{1,16} [^\s]{1,256}\Z")
 _WORD = re.compile(r"[a-z_]{1,16}\Z")
@@ -78,13 +80,15 @@ def convert_schemas(
             version=min(schema.version, _COUNT_LIMIT),
             samples=min(schema.samples, _COUNT_LIMIT),
             left_out=min(schema.left_out, _COUNT_LIMIT),
-            fields=_write_fields(schema.fields),
+            fields=schema.document if schema.part == DESCRIPTION else _write_fields(schema.fields),
             operations=_write_tokens(schema.tokens) if schema.part == _TOKENS else _write_operations(schema.operations),
             time=now,
             operation=schema.operation,
         )
         for schema in schemas.schemas[:SCHEMA_LIMIT]
-        if schema.part in _PARTS and (not schema.operation or _LABEL.match(schema.operation))
+        if schema.part in _PARTS
+        and (not schema.operation or _LABEL.match(schema.operation))
+        and len(schema.document) <= DOCUMENT_LIMIT_CHARACTERS
     ]
 
 

@@ -30,7 +30,7 @@ FROM schemas AS s FINAL
 INNER JOIN (
     SELECT route_id, endpoint_id FROM endpoint_routes FINAL WHERE endpoint_id IN {{{{ids:Array(String)}}}}
 ) AS n ON n.route_id = s.route_id
-WHERE {{condition}}
+WHERE {{condition}} AND s.part IN ({", ".join(str(part.value) for part in Part)})
 LIMIT {STATES_MAX}"""
 _WHOLE = "s.operation = ''"
 _OF_ANY_OPERATION = "s.operation != ''"

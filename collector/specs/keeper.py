@@ -1,7 +1,7 @@
 """Keeps `endpoint_specs` current: which endpoint is in which description, after every change of either.
 
-Called by the collector's housekeeping; reads watched files first. What is told of an endpoint is written only where it
-changed.
+Called by the collector's housekeeping; reads watched files and what was seen in traffic first. What is told of an
+endpoint is written only where it changed.
 """
 
 import logging
@@ -16,6 +16,7 @@ from collector.inventory.spec_status import NO_SPEC, EndpointSpec, read_spec_row
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.matching import SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
+from collector.specs.traffic import SpecTraffic
 
 FILES_MAX: Final = 200
 SUFFIXES: Final = (".json", ".yaml", ".yml")
@@ -51,16 +52,19 @@ class SpecKeeper:
         self._table = table
         self._paths = tuple(paths)
         self._clock = clock
+        self._traffic = SpecTraffic(reader=store, table=table)
         self._lock = Lock()
         self._read: dict[Path, tuple[int, int]] = {}
         self._told: dict[str, EndpointSpec] = {}
         self._is_loaded = False
         self.file_errors: dict[str, str] = {}  # By path, of the last look.
+        self.traffic_errors: dict[str, str] = {}  # By host and path.
 
     def look(self) -> int:
         """Read files that changed, judge all endpoints, write what changed; gives how many did."""
         with self._lock:
             self._read_files()
+            self.traffic_errors = self._traffic.look()
             if not self._is_loaded:
                 self._told = self._load()
                 self._is_loaded = True

@@ -2,7 +2,7 @@
 
 A path fits where every segment is the same or the description has a parameter there; of several that fit, the one with
 most literals. A description is about the service it was uploaded for, else about the hosts of its servers, else about
-the service most of whose endpoints it fits.
+the service most of whose endpoints it fits. One that the service serves itself counts where no other is about it.
 """
 
 import re
@@ -32,12 +32,14 @@ class SeenEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One version of a description. `service` is empty where it was not said."""
+    """One version of a description. `service` is empty where it was not said; `is_served`: seen in traffic, as the
+    service itself serves it."""
 
     name: str
     service: str
     spec: Spec
     is_current: bool
+    is_served: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,9 @@ class SpecBook:
     def find(self, endpoint: SeenEndpoint) -> tuple[Match | None, Match | None, str]:
         """(operation in force, operation of an older version only, name of a description that covers it)."""
         covering = [index for index in self._indexes if self.covers(endpoint, index.revision)]
+        given = [index for index in covering if not index.revision.is_served]
+        if any(index.revision.is_current for index in given):
+            covering = given
         current = older = None
         for index in covering:
             match = index.find(endpoint.method, endpoint.template)

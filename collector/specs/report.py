@@ -12,6 +12,7 @@ from collector.specs.keeper import list_endpoints
 from collector.specs.kinds import Drift
 from collector.specs.matching import Match, SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
+from collector.specs.traffic import SERVED_NAMES
 
 _SAYING = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(n.method) AS method,
@@ -19,8 +20,6 @@ SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(
 FROM endpoint_routes AS n FINAL INNER JOIN routes_day AS d ON d.route_id = n.route_id
 WHERE d.success_calls > 0 AND (match(n.url_template, {names:String}))
 GROUP BY n.endpoint_id ORDER BY calls DESC, id LIMIT 100"""
-# Where services serve their own description: the usual names.
-_NAMES = r"/(?:openapi|swagger)(?:\.json|\.ya?ml)?$|/v[23]/api-docs(?:/|$)|/api-docs(?:\.json)?$"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +120,8 @@ class SpecReporter:
         return self._report_all([(found[0], judge(found[0], book))], book)[0]
 
     def list_served(self) -> tuple[ServedDescription, ...]:
-        """Descriptions that were seen in traffic: their text does not leave the node, so a person fetches it."""
-        rows = select(self._store, _SAYING, {"names": _NAMES})
+        """Descriptions that were seen in traffic; what sensors could not outline, a person fetches."""
+        rows = select(self._store, _SAYING, {"names": SERVED_NAMES})
         return tuple(
             ServedDescription(**{**row, "calls": int(row["calls"]), "last_seen": int(row["last_seen"])}) for row in rows
         )

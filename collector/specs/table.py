@@ -13,12 +13,16 @@ from collector.specs.matching import Revision
 SPECS_MAX: Final = 1_000  # Names.
 VERSIONS_MAX: Final = 20  # Of one name that are compared with; older ones stay in the table.
 NAME_CHARACTERS_MAX: Final = 200
+SOURCE_TRAFFIC: Final = "traffic "  # And where it was seen.
 _DIGEST_BYTES: Final = 16
 _LIST = """
 SELECT name, digest, service, source, uploaded_by, length(document) AS bytes, toUnixTimestamp(time) AS time,
     version AS place
 FROM specs FINAL WHERE is_deleted = 0 ORDER BY name, place DESC, digest"""
 _DOCUMENT = "SELECT document FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String}"
+_DELETED = (
+    "SELECT name FROM specs FINAL WHERE name = {name:String} AND digest = {digest:String} AND is_deleted = 1 LIMIT 1"
+)
 
 
 class Store(Protocol):
@@ -78,13 +82,18 @@ class SpecTable:
         known = {row["name"] for row in select(self._store, _LIST)}
         if name not in known and len(known) >= SPECS_MAX:
             raise SpecError(f"There are {SPECS_MAX} descriptions; take one out first.")
-        digest = hashlib.blake2b(document.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        digest = _digest(document)
         current = self._group().get(name, [{}])[0]
         if (current.get("digest"), current.get("service")) == (digest, service):
             return spec
         self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
         self._parsed[digest] = spec
         return spec
+
+    def was_deleted(self, name: str, document: str) -> bool:
+        """Whether this text of this name was taken out."""
+        asked = {"name": name, "digest": _digest(document)}
+        return bool(select(self._store, _DELETED, asked))
 
     def delete(self, name: str) -> bool:
         """Take a description with all its versions out; False where there is none."""
@@ -133,7 +142,13 @@ class SpecTable:
     def list_revisions(self) -> tuple[Revision, ...]:
         """All versions that are compared with, those in force first of each name."""
         return tuple(
-            Revision(name=row["name"], service=rows[0]["service"], spec=self._read(row), is_current=number == 0)
+            Revision(
+                name=row["name"],
+                service=rows[0]["service"],
+                spec=self._read(row),
+                is_current=number == 0,
+                is_served=rows[0]["source"].startswith(SOURCE_TRAFFIC),
+            )
             for rows in self._group().values()
             for number, row in enumerate(rows[:VERSIONS_MAX])
         )
@@ -142,7 +157,7 @@ class SpecTable:
         """What is in force, in one word: another one after every change."""
         rows = select(self._store, _LIST)
         text = "\x1f".join(f"{row['name']}\x1e{row['digest']}\x1e{row['service']}\x1e{row['place']}" for row in rows)
-        return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+        return _digest(text)
 
     def _group(self) -> dict[str, list[dict[str, Any]]]:
         groups: dict[str, list[dict[str, Any]]] = {}
@@ -156,3 +171,7 @@ class SpecTable:
             text = select(self._store, _DOCUMENT, {"name": row["name"], "digest": digest})[0]["document"]
             self._parsed[digest] = read_spec(text)
         return self._parsed[digest]
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()

@@ -59,6 +59,7 @@ class BodyCall(msgspec.Struct, frozen=True, gc=False):
     head_bytes: int = 0
     consumer: int = 0  # Tells consumers of this node apart; 0 where it is not known.
     authentication: int = AuthenticationKind.UNKNOWN
+    is_description: bool = False  # Its path is one under which descriptions of APIs are served.
 
     def __repr__(self) -> str:
         return f"BodyCall(status_code={self.status_code}, redacted)"

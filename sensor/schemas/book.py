@@ -21,6 +21,7 @@ from sensor.classify.tokens import TokenFact, find_token_facts
 from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead
 from sensor.schema_names import is_schema_name
+from sensor.schemas.descriptions import write_outline
 from sensor.schemas.names import Telling, judge_name
 from sensor.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.schemas.tally import OperationCount, Sample, Tally
@@ -36,6 +37,9 @@ MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is
 # Told again so often although nothing changed, for the collector may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
+FIELD_BYTES: Final = 75
+# Of a route that serves a description; between, nothing of it is read.
+DESCRIPTION_NS: Final = 60 * 1_000_000_000
 _PAIRS_MAX: Final = 64  # Of one query or cookie header.
 OTHER_OPERATION: Final = "{word}"
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
@@ -61,6 +65,7 @@ class SchemaPart(enum.IntEnum):
     RESPONSE_BODY = 5
     OPERATIONS = 6
     TOKENS = 110  # What JWTs say (sensor.classify.tokens).
+    DESCRIPTION = 155  # Of the API, as the route serves it (sensor.schemas.descriptions).
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,14 +82,19 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     fields: tuple[Field, ...] = ()
     operations: tuple[OperationCount, ...] = ()
     tokens: tuple[tuple[str, str, int], ...] = ()  # Claim, value, calls.
+    document: str = ""  # The outline of a description, as JSON.
     operation: str = ""  # `protocol kind name`, of its parameters (a request) or result (a response); else empty.
 
 
+_WITHOUT_FIELDS: Final = frozenset((SchemaPart.OPERATIONS, SchemaPart.TOKENS, SchemaPart.DESCRIPTION))
 _Key = tuple[int, SchemaPart, int, str, str]
 
 
 class _Entry:
-    __slots__ = ("generation", "is_changed", "operations", "samples", "tokens", "told_ns", "tree", "version")
+    __slots__ = (
+        *("document", "generation", "is_changed", "operations", "read_ns", "samples", "tokens", "told_ns", "tree"),
+        "version",
+    )
 
     def __init__(self, generation: int, tree: Tree) -> None:
         self.generation = generation
@@ -95,14 +105,17 @@ class _Entry:
         self.told_ns = 0
         self.operations: dict[Operation, Tally] = {}
         self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
+        self.document = ""
+        self.read_ns = 0  # When the document was read last.
 
 
 class SchemaBook:
     """Learns from what the describer and the reader of bodies show it. Not thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, rule: SampleRule) -> None:
-        """`rule`: which heads are learned from."""
+    def __init__(self, vocabulary: Vocabulary, rule: SampleRule, *, is_telling_descriptions: bool = True) -> None:
+        """`rule`: which heads are learned from; `is_telling_descriptions`: whether those that services serve are."""
         self._vocabulary = vocabulary
+        self._is_telling_descriptions = is_telling_descriptions
         self._sampler = BodySampler(rule)
         self._entries: dict[_Key, _Entry] = {}
         self._media_types: dict[tuple[int, SchemaPart, int], set[str]] = {}
@@ -162,6 +175,8 @@ class SchemaBook:
         status_class = call.status_code // 100
         if told is not None:
             self._learn_body(call.route_id, SchemaPart.RESPONSE_BODY, status_class, told, call.consumer)
+            if call.is_description and call.status_code == 200 and self._is_telling_descriptions:
+                self._learn_description(call, told)
         if asked is None:
             return
         is_served = _is_served(call.status_code)
@@ -183,6 +198,22 @@ class SchemaBook:
         self._count_operations(call.route_id, operations, sample)
         if is_served and len(operations) == 1:
             self._describe_operation(call, operations[0], asked, told)
+
+    def _learn_description(self, call: BodyCall, told: BodyDocument) -> None:
+        """Once in DESCRIPTION_NS, for it takes milliseconds."""
+        key = call.route_id, SchemaPart.DESCRIPTION, 0, "", ""
+        known = self._entries.get(key)
+        if known is not None and call.time_ns - known.read_ns < DESCRIPTION_NS:
+            return
+        outline = write_outline(told.tree) if told.is_complete else None
+        if outline is None:
+            self._counts["descriptions_left_out"] += 1
+            return
+        entry = self._find(key)
+        entry.samples += 1
+        entry.read_ns = call.time_ns
+        entry.is_changed = entry.is_changed or entry.document != outline
+        entry.document = outline
 
     def _describe_operation(
         self, call: BodyCall, operation: Operation, asked: BodyDocument, told: BodyDocument | None
@@ -315,7 +346,7 @@ class SchemaBook:
                 yield message
                 message, size = [], 0
             message.append(schema)
-            size += len(schema.fields) + len(schema.operations)
+            size += len(schema.fields) + len(schema.operations) + len(schema.document) // FIELD_BYTES
         if message:
             yield message
 
@@ -332,9 +363,10 @@ class SchemaBook:
             version=self._version,
             samples=entry.samples,
             left_out=entry.tree.left_out,
-            fields=entry.tree.list_fields() if part not in (SchemaPart.OPERATIONS, SchemaPart.TOKENS) else (),
+            fields=entry.tree.list_fields() if part not in _WITHOUT_FIELDS else (),
             operations=tuple(sorted(operations, key=lambda one: (one.protocol, one.kind, one.name))),
             operation=operation,
+            document=entry.document,
             tokens=tuple(sorted((claim, value, calls) for (claim, value), calls in entry.tokens.items())),
         )
 
@@ -344,6 +376,11 @@ class SchemaBook:
             ("schemas_read", "Heads and bodies whose fields were described", self._counts["read"]),
             ("schemas_refused", "Those not described: there are too many fields", self._counts["refused"]),
             ("schemas_types_left_out", "Bodies of more media types than are described", self._counts["types_left_out"]),
+            (
+                "descriptions_left_out",
+                "Descriptions of APIs that were cut, or are none that is told",
+                self._counts["descriptions_left_out"],
+            ),
             ("schemas_forgotten", "Parts of routes forgotten because there were too many", self._counts["forgotten"]),
             ("schemas_lost", "Of those, with something that was not told", self._counts["lost"]),
         )

@@ -29,6 +29,7 @@ def _write_schema(schema: Schema) -> stream_pb2.Schema:
         operations=[_write_operation(one) for one in schema.operations],
         left_out=schema.left_out,
         operation=schema.operation,
+        document=schema.document,
         tokens=[stream_pb2.TokenClaim(claim=claim, value=value, calls=calls) for claim, value, calls in schema.tokens],
     )
 

@@ -31,6 +31,7 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
         return SpecPageModel(
             items=tuple(SpecModel.model_validate(one) for one in table.list_specs()),
             file_errors=keeper.file_errors,
+            traffic_errors=keeper.traffic_errors,
             seen_in_traffic=tuple(ServedDescriptionModel.model_validate(one) for one in reporter.list_served()),
         )
 

@@ -38,6 +38,23 @@ def _write_message(number: int, text: str) -> str:
     return f"{chr(number << 3 | 2)}{chr(len(text))}{text}"
 
 
+def _describe() -> dict[str, Any]:
+    """A description with canaries wherever one has no business, and in names where they have a form of their own."""
+    text = " ".join(FIELDS.values())
+    parameters = [
+        {"name": name, "in": "query", "description": text, "example": value, "schema": {"enum": [value]}}
+        for name, value in FIELDS.items()
+    ]
+    operation = {"summary": text, "parameters": parameters, "responses": {"200": {"description": text}}}
+    formed = [f"/v1/{value}" for value in FIELDS.values() if find_kinds(f"/v1/{value}")]
+    return {
+        "openapi": "3.0.3",
+        "info": {"title": "Things", "version": "1", "description": text},
+        "x-canaries": FIELDS,
+        "paths": {"/v1/things": {"get": operation}, **{path: {"get": operation} for path in formed}},
+    }
+
+
 _PARTS: dict[str, dict[str, Any]] = {
     "path": {"path": "/v1/" + "/".join(list(PLAIN.values())[:30])},
     "path2": {"path": "/v1/" + "/".join(list(PLAIN.values())[30:])},
@@ -55,6 +72,7 @@ _PARTS: dict[str, dict[str, Any]] = {
         "answer": "\n".join(json.dumps({name: value}) for name, value in FIELDS.items()),
         "answer_type": "application/x-ndjson",
     },
+    "description": {"path": "/openapi.json", "answer": _describe()},
     "csv": {"answer": ",".join(PLAIN) + "\n" + ",".join(PLAIN.values()) + "\n", "answer_type": "text/csv"},
     "form": {"method": "POST", "body": "&".join(PAIRS), "body_type": "application/x-www-form-urlencoded"},
     "multipart": {

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from apidae.v1 import stream_pb2
 
 from collector.api.app import ApiSettings, build_app
+from collector.ingest.schemas import convert_schemas
 from collector.specs.keeper import SpecKeeper
 from collector.specs.table import SpecTable
 from collector.store.embedded import EmbeddedStore
@@ -131,3 +133,61 @@ def test_what_is_refused(client: TestClient) -> None:
     assert "send OpenAPI 2.0" in answer.json()["detail"]
     assert client.get("/api/v1/specs/nothing/report").status_code == 404
     assert client.get("/api/v1/endpoints/nothing/spec").status_code == 404
+
+
+def _serve(store: EmbeddedStore, clock: Clock, *paths: str, version: int, **operation: Any) -> None:
+    """A sensor saw /openapi.json, which is route 5."""
+    schema = stream_pb2.Schema(
+        route_id=5, part="SCHEMA_PART_DESCRIPTION", generation=1, version=version,
+        document=describe(*paths, version=str(version), **operation),
+    )  # fmt: skip
+    message = stream_pb2.ConnectRequest.FromString(
+        stream_pb2.ConnectRequest(schemas=stream_pb2.Schemas(schemas=[schema])).SerializeToString()
+    )
+    records = convert_schemas(message.schemas, node="a", boot_id="b", now_unix_seconds=clock())
+    store.insert_records("schemas", records)
+
+
+def test_a_description_that_a_service_serves_counts_where_no_other_does(
+    client: TestClient, keeper: SpecKeeper, store: EmbeddedStore
+) -> None:
+    clock = Clock()
+    for one in client.get("/api/v1/specs").json()["items"]:
+        client.delete(f"/api/v1/specs/{one['name']}")
+    _serve(store, clock, "/orders", "/carts", "/openapi.json", version=1)
+    keeper.look()
+    (item,) = client.get("/api/v1/specs").json()["items"]
+    assert item["source"] == "traffic shop.example/openapi.json" and item["operations"] == 3
+    assert item["service"] == "orders:8080" and item["uploaded_by"] == "apidae"
+    assert _list(client, "documented") == ["/carts", "/openapi.json", "/orders"] and _list(client, "shadow") == [
+        "/admin"
+    ]
+    (schema,) = [one for one in client.get("/api/v1/endpoints").json()["items"] if one["template"] == "/openapi.json"]
+    assert client.get(f"/api/v1/endpoints/{schema['id']}/schema").status_code == 200
+    _serve(store, clock, "/orders", version=2)  # A newer text: what only the older one has is a zombie.
+    keeper.look()
+    assert _list(client, "zombie") == ["/carts", "/openapi.json"]
+    body = {"document": describe("/orders", "/admin"), "service": "orders", "by": "ada"}
+    given = client.post("/api/v1/specs", json=body).json()["name"]
+    assert _list(client, "documented") == ["/admin", "/orders"] and _list(client, "zombie") == []
+    assert _list(client, "shadow") == ["/carts", "/openapi.json"]
+    client.delete(f"/api/v1/specs/{given}")
+    assert _list(client, "documented") == ["/orders"]
+    name = client.get("/api/v1/specs").json()["items"][0]["name"]
+    assert client.delete(f"/api/v1/specs/{name}").status_code == 200
+    keeper.look()
+    assert client.get("/api/v1/specs").json()["items"] == []  # Taken out, it stays out,
+    _serve(store, clock, "/carts", version=3)
+    keeper.look()
+    assert [one["versions"] for one in client.get("/api/v1/specs").json()["items"]] == [1]  # until it is another.
+    store.insert_records(
+        "schemas",
+        convert_schemas(
+            stream_pb2.Schemas(
+                schemas=[stream_pb2.Schema(route_id=5, part="SCHEMA_PART_DESCRIPTION", version=4, document="{")]
+            ),
+            node="a", boot_id="b", now_unix_seconds=clock() + 10,
+        ),
+    )  # fmt: skip
+    keeper.look()
+    assert "JSON" in client.get("/api/v1/specs").json()["traffic_errors"]["shop.example/openapi.json"]

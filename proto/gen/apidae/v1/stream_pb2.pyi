@@ -69,6 +69,7 @@ class SchemaPart(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SCHEMA_PART_RESPONSE_BODY: _ClassVar[SchemaPart]
     SCHEMA_PART_OPERATIONS: _ClassVar[SchemaPart]
     SCHEMA_PART_TOKENS: _ClassVar[SchemaPart]
+    SCHEMA_PART_DESCRIPTION: _ClassVar[SchemaPart]
 ACK_STATUS_UNSPECIFIED: AckStatus
 ACK_STATUS_ACCEPTED: AckStatus
 ACK_STATUS_DUPLICATE: AckStatus
@@ -110,6 +111,7 @@ SCHEMA_PART_REQUEST_BODY: SchemaPart
 SCHEMA_PART_RESPONSE_BODY: SchemaPart
 SCHEMA_PART_OPERATIONS: SchemaPart
 SCHEMA_PART_TOKENS: SchemaPart
+SCHEMA_PART_DESCRIPTION: SchemaPart
 
 class ConnectRequest(_message.Message):
     __slots__ = ("hello", "batch", "health", "coverage", "policy_result", "revealed", "schemas", "enforcement")
@@ -538,7 +540,7 @@ class TokenClaim(_message.Message):
     def __init__(self, claim: _Optional[str] = ..., value: _Optional[str] = ..., calls: _Optional[int] = ...) -> None: ...
 
 class Schema(_message.Message):
-    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens")
+    __slots__ = ("route_id", "part", "status_class", "media_type", "generation", "version", "samples", "fields", "operations", "left_out", "operation", "tokens", "document")
     ROUTE_ID_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     STATUS_CLASS_FIELD_NUMBER: _ClassVar[int]
@@ -551,6 +553,7 @@ class Schema(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     OPERATION_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     route_id: int
     part: SchemaPart
     status_class: int
@@ -563,7 +566,8 @@ class Schema(_message.Message):
     left_out: int
     operation: str
     tokens: _containers.RepeatedCompositeFieldContainer[TokenClaim]
-    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ...) -> None: ...
+    document: str
+    def __init__(self, route_id: _Optional[int] = ..., part: _Optional[_Union[SchemaPart, str]] = ..., status_class: _Optional[int] = ..., media_type: _Optional[str] = ..., generation: _Optional[int] = ..., version: _Optional[int] = ..., samples: _Optional[int] = ..., fields: _Optional[_Iterable[_Union[SchemaField, _Mapping]]] = ..., operations: _Optional[_Iterable[_Union[Operation, _Mapping]]] = ..., left_out: _Optional[int] = ..., operation: _Optional[str] = ..., tokens: _Optional[_Iterable[_Union[TokenClaim, _Mapping]]] = ..., document: _Optional[str] = ...) -> None: ...
 
 class Schemas(_message.Message):
     __slots__ = ("schemas",)
