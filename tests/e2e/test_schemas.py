@@ -17,14 +17,26 @@ from tests.e2e.test_bodies import dump_store, read_files
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ARRIVAL_SECONDS = 30.0
+DESCRIPTION_SECONDS = 90.0  # They are looked at every minute.
 SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")
 CALLS = 11
+DESCRIPTION = {
+    "openapi": "3.0.3",
+    "info": {"title": "Orders", "version": "4", "description": SECRETS[1]},
+    "paths": {
+        "/orders/{id}": {"get": {"summary": SECRETS[3], "responses": {"200": {"description": SECRETS[0]}}}},
+        "/invoices": {"get": {"responses": {}}},
+    },
+}
 
 
 class Handler(JsonHandler):
     """Orders, accounts by id, and GraphQL."""
 
     def do_GET(self) -> None:  # noqa: N802 - the name is http.server's.
+        if self.path == "/openapi.json":
+            self.send_json(DESCRIPTION)
+            return
         order = {"id": 7, "email": SECRETS[0], "note": SECRETS[1], "lines": [{"price": 1.5, "sku": "x y"}]}
         accounts = {SECRETS[2]: {"balance": 1}, SECRETS[3]: {"balance": 2}}
         self.send_json({"order": order, "accounts": accounts})
@@ -44,6 +56,8 @@ def send_calls(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     for number in range(CALLS):
         connection.request("GET", f"/orders/{number}?page={number}&email={SECRETS[0]}", headers={"X-Tenant-Id": "4"})
+        connection.getresponse().read()
+        connection.request("GET", "/openapi.json")
         connection.getresponse().read()
         question = json.dumps({"query": "query ListOrders { orders { id } }", "variables": {}})
         connection.request("POST", "/graphql", question, {"Content-Type": "application/json"})
@@ -80,6 +94,13 @@ def test_schemas(product: Product, port: int) -> None:
         ("graphql", "query", "ListOrders")
     ]
 
+    # What the service says of itself is compared with what it does.
+    wait_until(lambda: find_status(inventory, port, "/graphql") == "shadow", DESCRIPTION_SECONDS, "the description")
+    assert find_status(inventory, port, "/orders/{order_id}") == "documented"
+    (told_spec,) = inventory.get("/specs")["items"]
+    assert (told_spec["title"], told_spec["operations"]) == ("Orders", 2)
+    assert told_spec["source"].endswith("/openapi.json") and told_spec["source"].startswith("traffic ")
+
     # It is an endpoint of its own, which has all of the path's calls by its samples, and no more.
     def count(**filters: str) -> list[tuple[str, int]]:
         items = [one for one in inventory.list_items("/endpoints", **filters) if read_port(one) == port]
@@ -98,6 +119,12 @@ def test_schemas(product: Product, port: int) -> None:
     assert "ListOrders" in texts
     for secret in SECRETS:
         assert secret not in texts
+
+
+def find_status(inventory: Any, port: int, template: str) -> str:
+    """What descriptions say of an endpoint."""
+    items = inventory.list_items("/endpoints", operations="exclude")
+    return next(one["spec"]["status"] for one in items if (read_port(one), one["template"]) == (port, template))
 
 
 def find_service(inventory: Any, port: int) -> str:
