@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 
 from collector.inventory.days import (
+    COUNTED_DAYS,
     DAYS_OF_ENDPOINTS,
     DAYS_OF_OPERATIONS,
     ID_OF_OPERATION,
@@ -33,7 +34,9 @@ SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(
 """
     + DAYS_OF_ENDPOINTS
     + """
-WHERE d.time >= toDateTime({start:UInt32}, 'UTC') AND d.time < toDateTime({end:UInt32}, 'UTC')
+WHERE d.time >= toDateTime({start:UInt32}, 'UTC') AND d.time < toDateTime({end:UInt32}, 'UTC') AND """
+    + COUNTED_DAYS
+    + """
 GROUP BY n.endpoint_id
 HAVING sum(d.calls) > sum(d.client_error_calls) + sum(d.error_calls)
 ORDER BY id"""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from collector.inventory.operations import OPERATION_ID, sum_authenticated, sum_judged, sum_served
+from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 
 # `d` is a route's day, `n` its endpoint: endpoint_id, service, host, method, url_template, first_seen (unix seconds).
 DAYS_OF_ENDPOINTS: Final = """FROM routes_day AS d
@@ -20,6 +21,10 @@ INNER JOIN (
     LEFT JOIN (SELECT route_id, min(first_seen) AS first_seen FROM routes GROUP BY route_id) AS f
         ON f.route_id = e.route_id
 ) AS n ON n.route_id = d.route_id"""
+
+# Of them, those that count: client-side ones only where no sensor watched the server (collector/inventory/outbound.py),
+# by the parameters `start` and `end`.
+COUNTED_DAYS: Final = f"(d.role = {ROLE_SERVER} OR d.route_id NOT IN ({HIDDEN_ROUTES}))"
 
 _PROCESS: Final = "s.route_id, s.node, s.boot_id, s.generation"
 _BEFORE: Final = "ORDER BY s.time ROWS BETWEEN 1 PRECEDING AND CURRENT ROW"

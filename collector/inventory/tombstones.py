@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from collector.inventory.days import (
+    COUNTED_DAYS,
     DAYS_OF_ENDPOINTS,
     DAYS_OF_OPERATIONS,
     ID_OF_OPERATION,
@@ -30,6 +31,8 @@ SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.host) AS host, any(
     sumMap([toUnixTimestamp(d.time)], [d.calls]) AS days
 """
     + DAYS_OF_ENDPOINTS
+    + f"""
+WHERE {COUNTED_DAYS}"""
     + """
 GROUP BY n.endpoint_id
 HAVING last_seen < {limit:UInt32} AND success_calls > 0"""
@@ -112,9 +115,10 @@ class Graveyard:
 
     def look(self) -> int:
         """Write the tombstones of what is gone since the last look, take away those of what is back; gives how many."""
-        limit = int(self._clock()) - GONE_SECONDS
+        now = int(self._clock())
+        limit = now - GONE_SECONDS
         known = {one.id: one.last_seen for one in self.list_tombstones()}
-        found = select(self._store, _GONE, {"limit": limit})
+        found = select(self._store, _GONE, {"limit": limit, "start": 0, "end": now})
         back = {row["endpoint_id"] for row in select(self._store, _BACK, {"limit": limit})}
         if has_operations(self._store):
             found += select(self._store, _GONE_OPERATIONS, {"limit": limit})

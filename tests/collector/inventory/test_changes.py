@@ -39,6 +39,14 @@ def _fill(store: EmbeddedStore) -> None:
         seed.calls(endpoint, 3, minutes_ago=days * DAY_MINUTES + 1)
     seed.calls(opens, 4, minutes_ago=40 * DAY_MINUTES + 1, authentication=TOKEN)
     seed.calls(opens, 4)
+    # Seen at its client too, and so counted at its server.
+    called = seed.endpoint(9, "GET", "/called", workload="192.0.2.7")
+    for days in (40, 0):
+        seed.calls(called, 7, minutes_ago=days * DAY_MINUTES + 1, role=2)
+    seed.calls(seed.endpoint(10, "GET", "/called-once", workload="192.0.2.7"), 7, role=2)
+    seed.calls(
+        seed.endpoint(11, "GET", "/called-then", workload="192.0.2.7"), 7, role=2, minutes_ago=40 * DAY_MINUTES + 1
+    )
     seed.calls(probed, 4, status_code=404)
     seed.calls(probed, 4, status_code=404, minutes_ago=40 * DAY_MINUTES + 1)
     seed.write(store)
