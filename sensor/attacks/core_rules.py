@@ -18,6 +18,7 @@ from sensor.attacks.rules import Rule
 
 RULES_DIRECTORY: Final = Path("/usr/share/modsecurity-crs/rules")
 _RULE = re.compile(r'^SecRule\s+(?P<targets>"[^"]*"|\S+)\s+"@rx (?P<rx>(?:[^"\\]|\\.)*)"\s+"(?P<actions>.*)"\s*$', re.M)
+_RESPONSE = re.compile(r'^\s*SecRule\s+RESPONSE_BODY\s+"@rx (?P<rx>(?:[^"\\]|\\.)*)"', re.M)
 _ID = re.compile(r"\bid:(\d+)")
 _LEVEL = re.compile(r"paranoia-level/(\d)")
 _LEVEL_MAX = 3
@@ -84,6 +85,15 @@ def load_core_rules(directory: Path = RULES_DIRECTORY) -> tuple[Rule, ...]:
     except OSError:
         pass
     return tuple(rules)
+
+
+def load_database_errors(directory: Path = RULES_DIRECTORY) -> tuple[str, ...]:
+    """What databases' clients print of a broken statement, by the rules over responses; none where there are none."""
+    try:
+        texts = [path.read_text("utf-8").replace("\\\n", "") for path in sorted(directory.glob("RESPONSE-951*.conf"))]
+    except OSError:
+        return ()
+    return tuple(found["rx"].replace('\\"', '"') for text in texts for found in _RESPONSE.finditer(text))
 
 
 def _read_phrases(directory: Path, phrases: _Phrases) -> Rule | None:

@@ -2,15 +2,17 @@
 
 Told of attacks only. A 2xx alone confirms nothing, for a search answers whatever it is asked; nor does a 4xx, which is
 how a payload is blocked. Markers are texts that no API returns by itself: system files, output of `id`, credentials of
-a cloud, errors of databases as their clients print them.
+a cloud, errors of databases as their clients print them, of which the core rules know more.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from sensor.attacks.classes import Attack, AttackClass, AttackConfidence, AttackEvidence
+from sensor.attacks.matching import ExpressionSet
 
 BODY_BYTES_MAX: Final = 65_536  # Of a response that is searched.
 _PAGES: Final = frozenset({"text/html", "application/xhtml+xml", "image/svg+xml"})
@@ -70,7 +72,10 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 class AnswerJudge:
     """Mutable state: the largest answer of each route, of calls without payloads. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, load_database_errors: Callable[[], Sequence[str]] = tuple) -> None:
+        """`load_database_errors`: expressions of more of them, asked for at the first payload of SQL."""
+        self._load_errors = load_database_errors
+        self._errors: ExpressionSet | None = None
         self._sizes: dict[int, tuple[int, int]] = {}  # Answers, and bytes of the largest.
 
     def learn(self, answer: Answer) -> None:
@@ -89,7 +94,8 @@ class AnswerJudge:
         body = answer.body[:BODY_BYTES_MAX]
         # What the server gives back of the request is no evidence of what it did.
         own = value.encode("utf-8", "replace")
-        if markers is not None and body and markers.search(body.replace(own, b"")):
+        bare = body.replace(own, b"") if own else body
+        if markers is not None and bare and (markers.search(bare) or self._has_error(kind, bare)):
             return AttackEvidence.LEAKED
         is_script = kind is AttackClass.XSS and "<" in value and len(own) >= _REFLECTED_MIN
         if is_script and answer.content_type in _PAGES and own.strip() in body:
@@ -101,6 +107,13 @@ class AnswerJudge:
         if answer.status_code == _ERROR_STATUS and kind in _BREAKS:
             return AttackEvidence.SERVER_ERROR
         return AttackEvidence.LARGE if self._is_large(kind, answer) else AttackEvidence.NONE
+
+    def _has_error(self, kind: AttackClass, body: bytes) -> bool:
+        if kind is not AttackClass.SQLI:
+            return False
+        if self._errors is None:
+            self._errors = ExpressionSet(self._load_errors())
+        return bool(self._errors.match(body))
 
     def _is_large(self, kind: AttackClass, answer: Answer) -> bool:
         count, largest = self._sizes.get(answer.route_id, (0, 0))

@@ -49,27 +49,40 @@ class RuleMatcher:
         return first.match(text) + second.match(text)
 
 
+class ExpressionSet:
+    """Expressions that are matched at once."""
+
+    def __init__(self, patterns: Sequence[str], memory_bytes: int = SET_BYTES) -> None:
+        options = re2.Options()
+        options.log_errors = False  # Patterns that it has no syntax for are told instead.
+        options.max_mem = memory_bytes
+        self._taken: list[int] = []
+        self.left_out: list[int] = []
+        self._set = re2.Set.SearchSet(options)
+        for place, pattern in enumerate(patterns):
+            try:
+                self._set.Add(f"(?is:{pattern})")
+            except re2.error:
+                self.left_out.append(place)
+            else:
+                self._taken.append(place)
+        if self._taken:
+            self._set.Compile()
+
+    def match(self, text: str | bytes) -> list[int]:
+        """Places of those that match somewhere in `text`."""
+        found = self._set.Match(text) if self._taken else None
+        return [self._taken[index] for index in found] if found else []
+
+
 class RuleSet:
     """Rules that are matched at once."""
 
     def __init__(self, rules: Sequence[Rule], memory_bytes: int = SET_BYTES) -> None:
-        options = re2.Options()
-        options.log_errors = False  # Patterns that it has no syntax for are counted instead.
-        options.max_mem = memory_bytes
-        self._rules: list[Rule] = []
-        self.left_out: list[str] = []
-        self._set = re2.Set.SearchSet(options)
-        for rule in rules:
-            try:
-                self._set.Add(f"(?is:{rule.pattern})")
-            except re2.error:
-                self.left_out.append(rule.name)
-            else:
-                self._rules.append(rule)
-        if self._rules:
-            self._set.Compile()
+        self._rules = rules
+        self._set = ExpressionSet([rule.pattern for rule in rules], memory_bytes)
+        self.left_out = [rules[place].name for place in self._set.left_out]
 
     def match(self, text: str) -> list[Rule]:
         """Rules that match somewhere in `text`."""
-        found = self._set.Match(text) if self._rules else None
-        return [self._rules[index] for index in found] if found else []
+        return [self._rules[place] for place in self._set.match(text)]

@@ -69,10 +69,12 @@ class Classifier(Protocol):
 class AttackReader:
     """Mutable state: budgets of this second, header lines met lately, sizes of answers. Not thread-safe."""
 
-    def __init__(self, classifier: Classifier, *, bytes_per_second: int, account: AttackAccount) -> None:
+    def __init__(
+        self, classifier: Classifier, *, bytes_per_second: int, account: AttackAccount, judge: AnswerJudge | None = None
+    ) -> None:
         """`bytes_per_second` of values, for the node; 0: nothing is looked at."""
         self._classifier = classifier
-        self._judge = AnswerJudge()
+        self._judge = judge or AnswerJudge()
         self._limit = bytes_per_second
         self._second = -1
         self._used = 0

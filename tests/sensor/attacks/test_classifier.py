@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sensor.attacks.classes import Attack, AttackClass
 from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.core_rules import load_core_rules, load_database_errors
 from sensor.attacks.request import Part, Request
 from sensor.attacks.values import VALUES_MAX, decode, list_values
 from sensor.keyed import KeyedHash
@@ -105,7 +105,11 @@ def test_time_is_linear_and_values_are_bounded() -> None:
 
 
 def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -> None:
-    assert load_core_rules(tmp_path / "nothing") == ()
+    assert load_core_rules(tmp_path / "nothing") == load_database_errors(tmp_path / "nothing") == ()
+    (tmp_path / "RESPONSE-951-A.conf").write_text(
+        'SecRule TX:x "@eq 1" "id:951999"\n    SecRule RESPONSE_BODY "@rx (?i:zz \\"error)" \\\n        "capture"\n'
+    )
+    assert load_database_errors(tmp_path) == ('(?i:zz "error)',)
     (tmp_path / "lfi-os-files.data").write_text("# files\netc/zz.conf\n")
     (tmp_path / "restricted-files.data").write_text("/.zzrc\n")
     (tmp_path / "php-function-names-933151.data").write_text("zz_dump\n")

@@ -5,7 +5,7 @@ import pytest
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
 from sensor.attacks.classifier import AttackClassifier
-from sensor.attacks.evidence import Answer
+from sensor.attacks.evidence import Answer, AnswerJudge
 from sensor.attacks.reader import BODY_BYTES_MAX, CONSUMER_SHARE, AttackedRequest, AttackReader
 from sensor.coverage.attacks import cover_attacks
 from sensor.coverage.row import PortProtocol
@@ -98,6 +98,28 @@ def test_headers_and_bodies_are_read_too() -> None:
 )
 def test_what_confirms_a_payload(query: str, answer: dict[str, object], evidence: AttackEvidence) -> None:
     assert read_evidence(Room().read(query, **answer)) is evidence
+
+
+@pytest.mark.parametrize(
+    ("query", "told", "evidence"),
+    [
+        ("id=1'+OR+'1'='1", b'{"error": "[ZZSQL] statement 4711 is broken"}', AttackEvidence.LEAKED),
+        ("id=1'+OR+'1'='1", b'{"error": "no such order"}', AttackEvidence.NONE),
+        ("f=../../../etc/passwd", b'{"error": "[ZZSQL] statement 4711 is broken"}', AttackEvidence.NONE),
+    ],
+)
+def test_errors_that_the_core_rules_know_confirm_sql(query: str, told: bytes, evidence: AttackEvidence) -> None:
+    asked: list[int] = []
+
+    def load() -> tuple[str, ...]:
+        asked.append(1)
+        return (r"\[zzsql\] statement \d+", r"(?!x)unsupported")
+
+    room = Room()
+    room.reader = AttackReader(CLASSIFIER, bytes_per_second=1 << 20, account=room.account, judge=AnswerJudge(load))
+    assert room.read("page=1", told=told) == 0
+    assert asked == []  # Not before there is a payload.
+    assert read_evidence(room.read(query, told=told)) is evidence
 
 
 def test_an_answer_far_larger_than_the_routes_confirms() -> None:
