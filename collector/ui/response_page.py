@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -10,9 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 
+from collector.alerts.alert import AlertKind
 from collector.api.authenticate import Gate
 from collector.api.problem import Problem
-from collector.respond.block import BlockError
+from collector.respond.block import SECONDS_MAX, SECONDS_MIN, BlockError
+from collector.respond.ladder import CLIENT_KINDS, Step
 from collector.respond.maker import Wish
 from collector.respond.responder import Responder
 from collector.ui.block_view import view_nodes, view_statuses
@@ -50,6 +53,9 @@ def add_response(
             "nodes": view_nodes(responder.list_nodes()),
             "audit": responder.list_audit(AUDIT_SHOWN),
             "rungs": responder.ladder.list_rungs(),
+            "steps": tuple(Step),
+            "client_kinds": CLIENT_KINDS,
+            "spans": SECONDS,
             "is_four_eyes": responder.is_four_eyes,
         }
         return render(templates, "response.html", {**values(request), **shown}, status=422 if complaint else 200)
@@ -107,10 +113,22 @@ def add_response(
             )
         )
 
+    def decide(form: Mapping[str, str]) -> None:
+        """Endpoints stay as they were listed."""
+        kind, step, seconds = form.get("kind", ""), form.get("step", ""), form.get("seconds", "")
+        if kind not in tuple(AlertKind) or step not in tuple(Step):
+            raise BlockError(f"There is no step {step[:80]!r} for alerts {kind[:80]!r}.")
+        before = responder.ladder.find(AlertKind(kind))
+        given = int(seconds) if seconds.isascii() and seconds.isdigit() else before.seconds
+        if not SECONDS_MIN <= given <= SECONDS_MAX:
+            raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {given}.")
+        responder.put_rung(replace(before, step=Step(step), seconds=given, set_by=ACTOR))
+
     actions: dict[str, Callable[[Mapping[str, str]], object]] = {
         "block": block,
         "lift": lambda form: responder.lift(form.get("id", ""), by=ACTOR),
         "lift-all": lambda form: responder.lift_all(by=ACTOR),
+        "ladder": decide,
         "reject": lambda form: responder.reject(form.get("id", ""), by=ACTOR),
         "approve": lambda form: responder.approve(
             form.get("id", ""), by=ACTOR, is_second_person=is_second_person(form)

@@ -291,6 +291,23 @@ def test_the_ladder_outlives_a_restart(room: Room) -> None:
     assert Ladder(room.directory / "ladder.json").find(AlertKind.ENUMERATION).step is Step.PROPOSE
 
 
+def test_the_page_decides_how_far_alerts_go(room: Room) -> None:
+    listed = ("ep0001",)
+    room.responder.put_rung(
+        Rung(kind=AlertKind.SCANNING, step=Step.PROPOSE, seconds=900, endpoints=listed, set_by="ada")
+    )
+    shown = room.client.get("/response").text
+    assert 'id="rung-scanning"' in shown and '<option value="900" selected>' in shown
+    form = {"kind": "scanning", "step": "enforce", "seconds": "600"}
+    assert room.client.post("/response/ladder", data=form, follow_redirects=False).status_code == 303
+    rung = room.responder.ladder.find(AlertKind.SCANNING)
+    assert (rung.step, rung.seconds, rung.endpoints, rung.set_by) == (Step.ENFORCE, 600, listed, "page")
+    for wrong in ({"step": "all"}, {"kind": "x"}, {"seconds": "1"}):
+        answer = room.client.post("/response/ladder", data={**form, **wrong}, follow_redirects=False)
+        assert answer.status_code == 422 and 'role="alert"' in answer.text
+    assert room.responder.ladder.find(AlertKind.SCANNING) == rung
+
+
 def test_the_page_shows_the_evidence_beside_the_buttons(room: Room) -> None:
     raise_alert(room)
     page = room.client.get("/response").text
