@@ -10,18 +10,17 @@ import enum
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
 from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import BodySampler, SampleRule
-from sensor.bodies.text import Text
 from sensor.classify.tokens import TokenFact, find_token_facts
 from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead
 from sensor.schema_names import is_schema_name
 from sensor.schemas.descriptions import write_outline
+from sensor.schemas.heads import read_parameters
 from sensor.schemas.names import Telling, judge_name
 from sensor.schemas.operations import Operation, find_in_document, find_in_head, find_told, has_failed
 from sensor.schemas.tally import OperationCount, Sample, Tally
@@ -37,22 +36,11 @@ MAX_MEDIA_TYPES: Final = 4  # Of one part and status class; what is past them is
 # Told again so often although nothing changed, for the collector may have lost its store.
 REPEAT_NS: Final = 600 * 1_000_000_000
 MESSAGE_FIELDS: Final = 2_000  # Of one message, some 150 KB.
-FIELD_BYTES: Final = 75
+FIELD_BYTES: Final = 75  # A field of it: what a description counts as.
 # Of a route that serves a description; between, nothing of it is read.
 DESCRIPTION_NS: Final = 60 * 1_000_000_000
-_PAIRS_MAX: Final = 64  # Of one query or cookie header.
 OTHER_OPERATION: Final = "{word}"
 MAX_CLAIMS: Final = 64  # Values of claims of the tokens of one route.
-# Read by everybody between client and server, or told elsewhere (authentication, address, media type).
-_COMMON_HEADERS: Final = frozenset(
-    (
-        *(b"host", b"cookie", b"authorization", b"proxy-authorization", b"content-type", b"transfer-encoding"),
-        *(b"forwarded", b"via", b"upgrade", b"http2-settings", b"proxy-connection", b"sec-websocket-key", b"baggage"),
-        *(b"sec-websocket-version", b"sec-websocket-extensions", b"grpc-timeout", b"grpc-accept-encoding", b"b3"),
-        *(b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip", b"x-cluster-client-ip", b"soapaction"),
-    )
-)
-_COMMON_PREFIXES: Final = (b"x-forwarded-", b"x-envoy-", b"x-b3-", b"x-amzn-trace", b"sec-", b":", b"cf-")
 
 
 class SchemaPart(enum.IntEnum):
@@ -153,17 +141,9 @@ class SchemaBook:
             self._count_operations(route_id, asked, sample)
 
     def _learn_parameters(self, route_id: int, head: RequestHead, consumer: int) -> None:
-        query = _read_pairs(head.query)
-        headers: dict[str, object] = {}
-        cookies: dict[str, object] = {}
-        headers_seen = head.headers[:-1] if head.is_last_header_cut else head.headers
-        for header in headers_seen:
-            if header.name == b"cookie":
-                cookies.update(_read_cookie(header.value))
-            elif header.name not in _COMMON_HEADERS and not header.name.startswith(_COMMON_PREFIXES):
-                headers[header.name.decode("latin-1")] = Text(header.value.decode("latin-1"))
+        query, headers, cookies = read_parameters(head)
         self._learn((route_id, SchemaPart.QUERY, 0, "", ""), query, consumer, is_empty=not query)
-        if not head.is_last_header_cut:
+        if headers is not None and cookies is not None:
             self._learn((route_id, SchemaPart.HEADER, 0, "", ""), headers, consumer, is_empty=not headers)
             self._learn((route_id, SchemaPart.COOKIE, 0, "", ""), cookies, consumer, is_empty=not cookies)
 
@@ -397,22 +377,3 @@ def _same(known: Operation, operation: Operation, name: str) -> bool:
 def _is_served(status_code: int) -> bool:
     """What a request looks like is known from those that were accepted."""
     return 200 <= status_code < 400
-
-
-def _read_pairs(query: str) -> dict[str, object]:
-    """Names of a query with their first values; a name that comes twice is a list."""
-    if not query:
-        return {}
-    found: dict[str, list[Text]] = {}
-    try:
-        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_PAIRS_MAX)
-    except ValueError:
-        return {}
-    for name, value in pairs:
-        found.setdefault(name, []).append(Text(value))
-    return {name: values if len(values) > 1 else values[0] for name, values in found.items()}
-
-
-def _read_cookie(value: bytes) -> dict[str, object]:
-    pairs = (part.partition("=") for part in value.decode("latin-1").split(";")[:_PAIRS_MAX])
-    return {name.strip(): Text(text) for name, mark, text in pairs if mark}
