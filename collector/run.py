@@ -20,33 +20,24 @@ from functools import partial
 
 import uvicorn
 
-from collector.alerts.expiry import ExpiryWatch
-from collector.alerts.silence import SilenceWatch
 from collector.api.app import ApiSettings, build_app
 from collector.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
 from collector.config import CollectorSettings, ConfigError, join_address, split_address
 from collector.entrance import Entrance
+from collector.housekeeping import Housekeeping
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy, put_blocks
 from collector.ingest.service import IngestService
 from collector.ingest.stream import IngestContext
-from collector.interval import Interval
-from collector.keys import API_TOKEN_FILE, KEYS_FILE, SENSOR_TOKEN_FILE, load_installation_keys
+from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.kubernetes.watcher import count_watches, measure_watches
 from collector.listeners import bind, check_certificate
 from collector.metrics import Metrics
 from collector.respond.outside import make_exports
 from collector.store.base import StoreError
-from collector.store.retention import enforce_cap, measure_bytes
+from collector.store.retention import measure_bytes
 from collector.store.writer import run_writer
 
-FLUSH_SECONDS = 1.0
-CAP_SECONDS = 60.0
-# Routes are looked at among their siblings soon after they came, and all of them now and then, for calls tell more.
-GROUP_SECONDS = 10.0
-GROUP_ALL_SECONDS = 600.0
-BURY_SECONDS = 3_600.0  # How often endpoints that are gone are looked for.
-SPEC_SECONDS = 60.0  # How often API descriptions are looked at.
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
@@ -112,10 +103,6 @@ class _Life:
             "policy_errors": 0,
         }
         self._writer_error = ""
-        self._evicted_rows = 0
-        self._silence = SilenceWatch()
-        self._expiry = ExpiryWatch(collector.settings.sensor_certificate_seconds)
-        self._keys = collector.keys
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
         self._ingest = IngestService(
             IngestContext(
@@ -134,6 +121,12 @@ class _Life:
                 on_schemas=collector.schemas.add,
                 on_enforcement=collector.responder.take_report,
             )
+        )
+        self._housekeeping = Housekeeping(
+            collector=collector,
+            entrance=entrance,
+            ingest=self._ingest,
+            on_error=partial(self._count, "housekeeping_errors"),
         )
 
     async def run(self) -> None:
@@ -155,7 +148,7 @@ class _Life:
         for cluster in collector.clusters:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
-        housekeeping = asyncio.create_task(self._keep_house())
+        housekeeping = asyncio.create_task(self._housekeeping.run())
         server = self._build_http()
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = asyncio.get_running_loop()
@@ -299,57 +292,6 @@ class _Life:
                 self._is_ending.wait(_POLL_SECONDS)
         detectors.stop()
 
-    async def _keep_house(self) -> None:
-        """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
-        Each minute: disk cap, old segments, API descriptions. Each ten seconds, new routes among their siblings.
-        """
-        cap, group, risk = (
-            Interval(CAP_SECONDS),
-            Interval(GROUP_SECONDS),
-            Interval(self._settings.risk_interval_seconds),
-        )
-        group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
-        judge, bury = Interval(SPEC_SECONDS), Interval(BURY_SECONDS)
-        while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self._do(self._collector.flush_reports)
-            await self._do(self._watch_sensors)
-            await self._do(self._collector.responder.tick)
-            await self._do(self._read_keys)
-            await self._do(self._entrance.look)
-            self._entrance.apply(self._ingest)
-            if self._keys != self._ingest.keys:
-                self._ingest.change_keys(self._keys)
-            if group.take():
-                await self._do(partial(self._collector.catalogue.group, is_all=group_all.take()))
-            if bury.take():
-                await self._do(self._collector.graveyard.look)
-            if judge.take():
-                await self._do(self._collector.specs.look)
-            if risk.take():
-                await self._do(self._collector.risks.look)
-            if cap.take():
-                await self._do(self._enforce_cap)
-
-    async def _do(self, work: Callable[[], object]) -> None:
-        try:
-            await asyncio.to_thread(work)
-        except Exception as error:
-            self._count("housekeeping_errors", error)
-
-    def _watch_sensors(self) -> None:
-        sensors, now = self._collector.sensors.list_statuses(), time.time()
-        validities = self._entrance.list_validities()
-        for findings in (self._silence.look(sensors, now), self._expiry.look(sensors, validities, now)):
-            if findings.reports:
-                self._collector.desk.take_reports(findings.reports)
-            for kind, node in findings.healed:
-                self._collector.desk.settle(kind, node)
-
-    def _read_keys(self) -> None:
-        """Keys of a rotation, and of its end. A file that cannot be read leaves those in use."""
-        self._keys = load_installation_keys(self._settings.data_dir / KEYS_FILE, time.time())
-
     def _take_up_settings(self) -> None:
         """SIGHUP: of the settings, the policy holds from now on; for others the collector is started again."""
         try:
@@ -359,15 +301,6 @@ class _Life:
             return
         logger.info("The policy in force is number %d.", policy.epoch)
         self._ingest.change_policy(replace(policy, blocks=self._ingest.policy.blocks))
-
-    def _enforce_cap(self) -> None:
-        if self._settings.store_url is None:
-            gone = enforce_cap(
-                self._collector.store, limit_bytes=self._settings.disk_limit_bytes, now_unix_seconds=time.time()
-            )
-            self._evicted_rows += sum(eviction.rows for eviction in gone)
-            for eviction in gone:
-                logger.warning("The disk cap removed %d rows of %s.", eviction.rows, eviction.table_name)
 
     def _count(self, name: str, error: Exception) -> None:
         self._error_counts[name] += 1
@@ -384,7 +317,7 @@ class _Life:
             "writer_batches_refused": writer.batches_refused,
             "writer_rows_stored": writer.rows_stored,
             "writer_routes_stored": writer.routes_stored,
-            "evicted_rows": self._evicted_rows,
+            "evicted_rows": self._housekeeping.evicted_rows,
             "coverage_dropped": self._collector.coverage_dropped,
             "schemas_dropped": self._collector.schemas.dropped,
             **self._collector.notifiers.count(),
