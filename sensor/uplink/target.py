@@ -54,9 +54,11 @@ class Credentials:
 
 
 _OPTIONS: Final = (
-    # A half-open connection is found within 15 s, before a minute of rows waits for nothing.
+    # A half-open connection is found within 15 s, before a minute of rows waits for nothing. The second is for a peer
+    # whose kernel is silent, the third for one that stands still while its kernel takes all (a minute by default).
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_send_message_length", -1),
     # Without it, channels to one address share a connection and its backoff, and ours would come on top.
