@@ -95,7 +95,7 @@ ROOMS = {
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
         *("schemas", "specs", "anomaly", "respond", "risk", "erasure", "api", "ui", "app"),
-        *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "run", "commands"),
+        *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "housekeeping", "run", "commands"),
         "cli",
     ),
 }
