@@ -287,7 +287,7 @@ class Describer:
                 head.path,
                 head.query,
                 exchange.request_head,
-                () if exchange.request_head else _list_fields(head),
+                head.free_fields,
                 head.content_type,
                 exchange.time_unix_ns,
                 Answer(
@@ -407,15 +407,6 @@ def _decode_body(call: BodyCall, is_request: bool) -> bytes:
     if payload is None or not payload.data:
         return b""
     return decode(payload.data, payload.content_encoding, is_complete=payload.is_complete).data
-
-
-def _list_fields(head: RequestHead) -> tuple[tuple[bytes, bytes], ...]:
-    """Of HTTP/2, what a head of HTTP/1 says in its text."""
-    return (*((header.name, header.value) for header in head.headers), *head.free_fields, *_list_known(head))
-
-
-def _list_known(head: RequestHead) -> tuple[tuple[bytes, bytes], ...]:
-    return ((b"host", head.host.encode()), (b"content-type", head.content_type.encode()))
 
 
 def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:

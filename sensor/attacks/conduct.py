@@ -36,6 +36,7 @@ _METHODS: Final = frozenset(
 )
 _FORBIDDEN: Final = frozenset({"proxy", "x-original-url", "x-rewrite-url", "x-middleware-subrequest"})
 _OF_BODIES: Final = frozenset({"content-range", "content-encoding"})  # Of requests that have none.
+_JUDGED: Final = _FORBIDDEN | _OF_BODIES | {"range", "request-range", "connection", "content-type"}
 _RANGES_MAX: Final = 5  # Programs that page ask for one or two.
 _TYPE: Final = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+(?:\s*;.*)?\Z|\s*\Z", re.DOTALL)
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w-]*)", re.IGNORECASE)
@@ -56,6 +57,11 @@ class Misconduct(NamedTuple):
 
     attack_class: AttackClass
     text: str
+
+
+def is_judged(name: str) -> bool:
+    """Whether a header (lower case) matters here by itself."""
+    return name in _JUDGED
 
 
 def is_method(method: str) -> bool:

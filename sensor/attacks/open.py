@@ -17,7 +17,7 @@ from sensor.keyed import KeyedHash
 # that has none. Bodies always are.
 _WORTH: Final = (
     r"[^\w .,:;/=+()*@&?~-]|\s--?\w|;\w|\.\.|//|::|^(?:env|set|sudo|time|exec|strace|visudo|whoami)\b",
-    r"java|com\.sun|org\.apache|ansible|chef|proc/|/sys/|/etc/|/dev/|/tmp/|/bin/|wp-|\.php|\.asp",
+    r"java|com\.sun|org\.apache|ansible|chef|proc/|/sys/|/etc/|/dev/|/tmp/|/bin/|wp-|\.(?:php|pht|phar|asp|jsp|cgi|war)",
     r"ro0ab|kztaa|cs7qa|cnvud|udw50|1bnrp",
     r"sqlmap|nikto|nessus|nmap|scan|acunetix|dirb|fuzz|masscan|nuclei|hydra|arachni",
 )

@@ -13,9 +13,9 @@ import msgspec
 
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.classes import Attack, pack_payload
-from sensor.attacks.conduct import is_method
+from sensor.attacks.conduct import is_judged, is_method
 from sensor.attacks.evidence import Answer, AnswerJudge
-from sensor.attacks.request import Request
+from sensor.attacks.request import Part, Request, find_part, is_plain_header
 
 CONSUMER_SHARE: Final = 4  # Of the node's budget a consumer has the fourth part.
 CONSUMERS_MAX: Final = 8_192  # Whose use of a second is known; past it, all further ones have one share together.
@@ -29,6 +29,7 @@ _PLAIN: Final = re.compile(r"(?:/[\w-]*)*(?:\.(?:json|xml))?\Z", re.ASCII)
 _PLAIN_QUERY: Final = re.compile(r"[\w&=-]*\Z", re.ASCII)
 # A query that may name a session: who sent the client here is then looked at.
 _SESSION: Final = re.compile(r"sess|sid|token|cfid|viewstate", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"[\w.:-]*\Z", re.ASCII)
 _SENDERS: Final = (b"host", b"referer")
 _READ_TYPES: Final = re.compile(
     r"(?:application/(?:.*json|.*xml|x-www-form-urlencoded|graphql)|text/(?:plain|xml|json)|multipart/form-data|)\Z"
@@ -79,7 +80,8 @@ class AttackReader:
         self._second = -1
         self._used = 0
         self._by_consumer: dict[int, int] = {}
-        self._odd_lines: dict[int, bool] = {}  # By hashes, which this process has its own secret for.
+        # Lines, and whole heads of HTTP/2, by hashes, which this process has its own secret for.
+        self._odd_lines: dict[int, bool] = {}
         self._account = account
 
     def read(self, request: AttackedRequest) -> int:
@@ -91,7 +93,7 @@ class AttackReader:
             return 0
         body = self._read_body(request)
         is_plain = _PLAIN_QUERY.match(request.query) and _PLAIN.match(request.path) and not body
-        lines = request.head.split(b"\r\n")[1:] if request.head else [b"%b: %b" % field for field in request.headers]
+        lines = self._list_lines(request)
         odd = [line for line in lines if self._is_odd(line)]
         is_target_odd = self._classifier.is_odd(f"{request.path}?{request.query}") if is_plain else True
         if not is_target_odd and not odd and is_method(request.method):
@@ -114,6 +116,18 @@ class AttackReader:
         self._account.confirmed += evidence > 0
         return pack_payload(attack, evidence)
 
+    def _list_lines(self, request: AttackedRequest) -> list[bytes]:
+        """Lines of the head; none of one of HTTP/2 that came before and had nothing odd."""
+        if request.head:
+            return request.head.split(b"\r\n")[1:]
+        key = hash(request.headers)
+        if self._odd_lines.get(key) is False and not _SESSION.search(request.query):
+            return []
+        lines = [b"%b: %b" % field for field in request.headers]
+        is_odd = any(self._is_odd(line) for line in lines)
+        self._odd_lines[key] = is_odd
+        return lines
+
     def _is_odd(self, line: bytes) -> bool:
         """Whether a header line by itself holds an attack; the answer is remembered."""
         key = hash(line)
@@ -122,9 +136,16 @@ class AttackReader:
             if len(self._odd_lines) >= HEADERS_MAX:
                 self._odd_lines.clear()
             field = _read_line(line)
-            request = Request(method="GET", headers=(field,) if field is not None else ())
-            known = self._odd_lines[key] = field is not None and self._classifier.find(request) is not None
+            known = self._odd_lines[key] = field is not None and self._is_odd_field(*field)
         return known
+
+    def _is_odd_field(self, name: str, value: str) -> bool:
+        if not is_judged(name):
+            if is_plain_header(name):
+                return False
+            if find_part(name) is Part.TEXT and _TOKEN.match(value):  # As ids of requests, which are new each time.
+                return self._classifier.is_odd(value)
+        return self._classifier.find(Request(method="GET", headers=((name, value),))) is not None
 
     @staticmethod
     def _read_body(request: AttackedRequest) -> bytes:

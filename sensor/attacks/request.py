@@ -1,5 +1,6 @@
 """A request as its reader looks at it: the parts in which payloads travel. Private to the node; ends in `attacks`."""
 
+import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -25,6 +26,7 @@ PLAIN_HEADERS: Final = frozenset(
     )
 )
 _PLAIN_PREFIX: Final = "sec-"  # Fetch metadata, client hints, WebSockets.
+_FILE_HEADERS: Final = re.compile(r"x[-_.]file[-_.]?name\Z|content-disposition\Z")
 
 
 class Part(IntEnum):
@@ -64,6 +66,13 @@ class Request:
     def get(self, name: str) -> str:
         """Value of the first header `name`, or empty."""
         return next((value for own, value in self.headers if own == name), "")
+
+
+def find_part(name: str) -> Part:
+    """Where the value of a header (lower case) stands."""
+    if _FILE_HEADERS.match(name):
+        return Part.FILE
+    return Part.AGENT if name == "user-agent" else Part.TEXT
 
 
 def is_plain_header(name: str) -> bool:

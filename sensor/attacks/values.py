@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from sensor.attacks.forms import is_multipart, list_fields
-from sensor.attacks.request import Part, Request, Value, is_plain_header
+from sensor.attacks.request import Part, Request, Value, find_part, is_plain_header
 
 VALUE_BYTES_MAX = 8_192  # Of one value; what is longer is read so far.
 VALUES_MAX = 200  # Of one request.
@@ -30,7 +30,6 @@ _PRINTED_MIN: Final = 0.9  # Of what base64 gives, or it was none.
 # Marks that databases and browsers fold to those of ASCII, and entities that browsers know in small letters only.
 _FOLDED: Final = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
 _ENTITIES: Final = re.compile(r"&(tab|newline|colon);", re.IGNORECASE)
-_FILE_HEADERS: Final = re.compile(r"x[-_.]file[-_.]?name\Z|content-disposition\Z")
 
 
 def list_values(request: Request) -> list[Value]:
@@ -96,10 +95,8 @@ def _split(request: Request) -> Iterator[Value]:
         if name == "cookie":
             for pair in _COOKIES.split(value):
                 yield from (Value(Part.TEXT, text) for text in pair.split("=", 1) if text)
-        elif _FILE_HEADERS.match(name):
-            yield Value(Part.FILE, value)
         elif not is_plain_header(name):
-            yield Value(Part.AGENT if name == "user-agent" else Part.TEXT, value)
+            yield Value(find_part(name), value)
     if request.body:
         yield from _split_body(request.body, request.content_type)
 

@@ -128,7 +128,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     content_type: str  # Media type, lower case, no parameters; empty when none was sent.
     headers: list[Header]  # In order, duplicates kept; without unread ones, `host` and `content-type`.
     is_last_header_cut: bool  # By the copy limit: the last of `headers` may be cut, or what follows it is missing.
-    # Of HTTP/2, whose heads come in no text: fields of those not in `headers` in which payloads travel.
+    # Of HTTP/2, whose heads come in no text: all fields in which payloads travel, those not in `headers` too.
     free_fields: tuple[tuple[bytes, bytes], ...] = ()
 
     def get(self, name: bytes) -> bytes:

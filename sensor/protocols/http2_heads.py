@@ -44,7 +44,7 @@ _MEDIA_TYPE_BYTES: Final = 128
 # Where the fields that are read by name go to.
 _METHOD, _PATH, _AUTHORITY, _SCHEME, _PROTOCOL, _STATUS, _HOST, _CONTENT_TYPE, _SLOTS = range(9)
 _UNREAD: Final = _SLOTS
-_FREE: Final = _SLOTS + 1  # No more than kept, as what clients fill in freely.
+_FREE: Final = _SLOTS + 1  # Kept, and read by nobody but who looks for attacks.
 _PSEUDO_SLOTS: Final = _HOST  # Those before it begin with a colon.
 _ROLES: Final[dict[Text, int]] = {
     b":method": _METHOD,
@@ -132,14 +132,17 @@ def _read_request(block: HeaderBlock) -> StreamRequest | Malformed:
             continue
         if type(name) is not bytes or type(value) is not bytes:
             unknown_fields += role != _FREE
-        elif role == _FREE:
-            free.append((name, value))
         elif role is None:
+            free.append((name, value))
             headers.append(find(name, value, field))
+        elif role >= _HOST:
+            free.append((name, value))
+            if role != _FREE and slots[role] is None:
+                slots[role] = value
         elif slots[role] is None:
             slots[role] = value
     del headers[MAX_HEADERS:]
-    return _make_request(block, slots, headers, tuple(free), unknown_fields)
+    return _make_request(block, slots, headers, tuple(free[:MAX_HEADERS]), unknown_fields)
 
 
 def _make_request(

@@ -151,8 +151,7 @@ class Replay:
             if isinstance(call.request, Malformed):
                 return None
             own = call.request.head
-            named = tuple((header.name, header.value) for header in own.headers)
-            return self._attacks.classify(Request(own.path, own.query, own.method, _decode(named + own.free_fields)))
+            return self._attacks.classify(Request(own.path, own.query, own.method, _decode(own.free_fields)))
         if call.request is None or call.request.head is None:
             return None
         head = call.request.head

@@ -63,6 +63,9 @@ def test_ordinary_heads_need_no_classifier(made: list[int]) -> None:
         ((b"Connection: keep-alive", b"Connection: keep-alive, close"), AttackClass.PROTOCOL),
         ((b"lang=de", b"state=rO0ABQAA"), AttackClass.RCE),
         ((b"Host: ", b"X-Class: java.lang.Runtime\r\nHost: "), AttackClass.RCE),
+        ((b"Host: ", b"X-File-Name: a.jsp\r\nHost: "), AttackClass.RCE),
+        ((b"Mozilla/5.0 (X11; Linux x86_64)", b"sqlmap"), AttackClass.PROBING),
+        ((b"Host: ", b"Proxy: a\r\nHost: "), AttackClass.PROTOCOL),
         ((b"/users/17", b"/users/..%2f..%2fetc"), AttackClass.TRAVERSAL),
     ],
 )

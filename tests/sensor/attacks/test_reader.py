@@ -27,6 +27,7 @@ class Room:
         path, head = str(changes.pop("path", "/items")), changes.pop("head", b"")
         consumer, second = int(changes.pop("consumer", 1)), int(changes.pop("second", 1))  # type: ignore[call-overload]
         asked, told = changes.pop("asked", None), changes.pop("told", None)
+        fields = changes.pop("fields", ())
         content_type = str(changes.pop("content_type", "application/json"))
         changes["content_type"] = changes.pop("told_type", "")
         answer: dict[str, object] = {"status_code": 200, "response_bytes": 900, "duration_ns": 10**7}
@@ -39,7 +40,7 @@ class Room:
                 path=path,
                 query=query,
                 head=head,
-                headers=(),
+                headers=fields,  # type: ignore[arg-type]
                 content_type=content_type,
                 time_ns=second * SECOND,
                 answer=Answer(**answer),  # type: ignore[arg-type]
@@ -67,6 +68,17 @@ def test_headers_and_bodies_are_read_too() -> None:
     body = b'{"name": "x\' UNION SELECT password FROM users--"}'
     assert read_class(room.read(asked=body)) is AttackClass.SQLI
     assert room.read(asked=body, content_type="image/png") == 0
+
+
+def test_heads_of_http2_are_read_and_ordinary_ones_once() -> None:
+    room = Room()
+    fields = ((b"user-agent", b"curl/8.5.0"), (b"x-trace", b"1"))
+    odd = ((b"user-agent", b"() { :; }; /bin/bash -c id"), (b"x-trace", b"1"))
+    assert [room.read(fields=fields), room.read(fields=fields)] == [0, 0]
+    assert [read_class(room.read(fields=odd)) for _ in range(2)] == [AttackClass.RCE] * 2
+    fixed = ((b"host", b"a.example"), (b"referer", b"https://b.example/"))
+    assert room.read(fields=fixed) == 0
+    assert read_class(room.read("phpsessid=1'", fields=fixed)) is AttackClass.FIXATION
 
 
 @pytest.mark.parametrize(

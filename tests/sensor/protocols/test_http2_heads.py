@@ -37,6 +37,22 @@ def test_heads_are_those_of_http1():
     assert [(h.name, h.value) for h in head.headers] == [(h.name, h.value) for h in expected.headers]
 
 
+def test_fields_in_which_payloads_travel_are_kept_for_who_looks_for_them():
+    fields = [
+        (b"user-agent", b"env --version"),
+        (b"referer", b"x"),
+        (b"accept", b"*/*"),
+        (b"x-a", b"b"),
+        (b"date", b"c"),
+    ]
+    ends = Ends()
+    ends.ask(1, extra=fields)
+    ends.reply(1, is_end=True)
+    head = get_head(ends.seen.only())
+    assert [field for field in head.free_fields if field in fields] == [fields[0], fields[1], fields[3]]
+    assert [header.name for header in head.headers] == [b"x-a"]
+
+
 def test_equal_blocks_are_one_head():
     ends = Ends()
     for stream in (1, 3, 5):
