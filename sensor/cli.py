@@ -217,7 +217,7 @@ async def _live(settings: SensorSettings, prepared: Prepared | None, ready: Read
             host, port = split_address(settings.metrics_listen)
             try:
                 exporter = serve(
-                    host=host, port=port, read_health=sensor.read_health_from_thread, is_ready=sensor.is_ready
+                    host=host, port=port, read_health=sensor.read_metrics_from_thread, is_ready=sensor.is_ready
                 )
             except OSError as error:
                 raise StartError(

@@ -28,12 +28,13 @@ from sensor.kernel.stops import StopMaps
 from sensor.protocols.hpack.huffman import encode_huffman
 from sensor.protocols.http1 import RequestHead
 from sensor.protocols.http2_heads import StreamRequest
+from sensor.rest import seconds_left
 from sensor.streams.exchange import StreamExchange
 from sensor.uplink.state import InstallationKey
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 1.0
+SECOND_NS = 1_000_000_000
 # Calls that go on are looked at so often while somebody is blocked by name.
 LOOK_SECONDS = 0.1
 # No connection of HTTP/2 is reset before: by then calls have told whom each carries.
@@ -113,20 +114,20 @@ class Enforcement:
         self._enforcer.begin(self._stops, watch, "")
 
     async def keep(self) -> None:
-        """Tick for as long as the sensor captures."""
-        due_ns = 0
+        """Tick in each second, with the turn that ends the one before, for as long as the sensor captures."""
+        ticked_second = -1
         while True:
             try:
-                now_ns = self._clock.monotonic_ns()
-                if now_ns >= due_ns:
-                    due_ns = now_ns + int(TICK_SECONDS * 1e9)
+                second = self._clock.unix_ns() // SECOND_NS
+                if second != ticked_second:
+                    ticked_second = second
                     self._enforcer.tick()
                 self._look()
             except Exception:
                 # A loop boundary: without a tick the kernel stops nobody any more, within seconds.
                 logger.exception("enforcement failed; nobody is stopped until it goes on")
-                due_ns = 0
-            await asyncio.sleep(LOOK_SECONDS if self._enforcer.is_naming else TICK_SECONDS)
+                ticked_second = -1
+            await asyncio.sleep(LOOK_SECONDS if self._enforcer.is_naming else seconds_left(self._clock.unix_ns()))
 
     def end(self) -> None:
         """Lift everything, before the capture closes."""

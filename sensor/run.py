@@ -48,8 +48,6 @@ LAST_WORD_SECONDS: Final = 0.1
 REST_SECONDS: Final = 0.5
 # How often processes, cgroups and listeners are read anew (30 ms, in a thread).
 REFRESH_SECONDS: Final = 10.0
-# How often names are taken up that Kubernetes told after a call.
-RENAME_SECONDS: Final = 1.0
 # A command of the control socket waits so long for the loop.
 COMMAND_TIMEOUT_SECONDS: Final = 5.0
 _PAUSE_REASON: Final = "paused by apidae pause"
@@ -233,7 +231,8 @@ class Sensor:
         next_refresh = time.monotonic() + self._settings.refresh_seconds
         trimmer = heap.Trimmer()
         while True:
-            await asyncio.sleep(min(RENAME_SECONDS, self._settings.refresh_seconds))
+            # With the turn that ends a second: a process that wakes costs more than what is done here.
+            await asyncio.sleep(min(seconds_left(self._clock.unix_ns()), self._settings.refresh_seconds))
             self._gaps.touch()
             try:
                 if time.monotonic() >= next_refresh:
@@ -421,7 +420,7 @@ class Sensor:
         return self._describer.reveal(hashes) if self._describer is not None else {}
 
     def read_health(self) -> HealthReport:
-        """The report of this moment."""
+        """The report of this moment, as the collector is told it."""
         now_ns = self._clock.unix_ns()
         oldest_ns = self._spool.oldest_unix_ns
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -434,18 +433,22 @@ class Sensor:
             memory_bytes=heap.read_resident_bytes(),
             cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
             reason=_PAUSE_REASON if self._state is SensorState.PAUSED else self._node.degradation,
-            figures=(*(self._intake.figures() if self._intake is not None else ()), *self._node.figures()),
         )
 
-    def read_health_from_thread(self) -> HealthReport:
-        """The same for a thread outside the loop (metrics): the loop makes it."""
+    def read_metrics(self) -> HealthReport:
+        """The same with all figures."""
+        of_intake = self._intake.figures() if self._intake is not None else ()
+        shares = tell_share(self.read_coverage())
+        return replace(self.read_health(), figures=(*of_intake, *self._node.figures(), *shares))
+
+    def read_metrics_from_thread(self) -> HealthReport:
+        """The report with all figures, for a thread outside the loop: the loop makes it."""
 
         async def read() -> HealthReport:
-            report = self.read_health()
-            return replace(report, figures=(*report.figures, *tell_share(self.read_coverage())))
+            return self.read_metrics()
 
         if self._loop is None:
-            return self.read_health()
+            return self.read_metrics()
 
         return asyncio.run_coroutine_threadsafe(read(), self._loop).result(COMMAND_TIMEOUT_SECONDS)
 

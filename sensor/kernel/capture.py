@@ -33,7 +33,7 @@ from sensor.kernel.port_counts import PortTotals, StreamCalls, read_port_counts,
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.state import CaptureState, Numbers, StateError, read_state, write_state
-from sensor.kernel.syscalls import delete_elements, read_batch, update_batch, update_map
+from sensor.kernel.syscalls import delete_elements, read_batch, read_counts, update_batch, update_map
 from sensor.kernel.taught import forget_taught
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
@@ -56,6 +56,7 @@ _NO_RECORDS: Final = np.empty(0, RECORD)
 PORTS_COUNT: Final = 65_536
 OverflowTotals = tuple[int, int, int, int]
 _NO_OVERFLOW: Final = (0, 0, 0, 0)
+_COUNTERS: Final = tuple(Counter)  # In the order of the map; to go through the enum takes longer than to read it.
 
 
 class Capture:
@@ -172,10 +173,9 @@ class Capture:
         """Everything another sensor needs to go on; from now on nothing here may be read. The descriptors stay this
         capture's."""
         self._freeze()
-        counters = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
         state = CaptureState(
             numbers=numbers,
-            counters={number: int.from_bytes(value, "little") for number, (_, value) in enumerate(counters)},
+            counters=dict(enumerate(read_counts(self._program.maps["counters"], COUNTERS_SIZE))),
             overflow=self._overflow or dict(self._base_overflow),
             ports=sum_ports(self._program.maps["ports"], self._program.maps["peers"]),
             calls=self._assembler.export(),
@@ -243,9 +243,10 @@ class Capture:
         """The kernel's totals since the load; after `close` the last ones."""
         if self._is_closed:
             return self._last_counters
-        rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
-        base = self._base_counters
-        return {counter: int.from_bytes(rows[counter][1], "little") - base.get(counter, 0) for counter in Counter}
+        totals = read_counts(self._program.maps["counters"], COUNTERS_SIZE)
+        if not self._base_counters:
+            return dict(zip(_COUNTERS, totals, strict=False))
+        return {counter: totals[counter] - self._base_counters.get(counter, 0) for counter in _COUNTERS}
 
     def program_ns(self, *, calls: int) -> int:
         """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""

@@ -22,7 +22,7 @@ from sensor.kernel.port_counts import StreamCalls, read_port_counts
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import UNKNOWN_NS_PER_CALL
 from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
-from sensor.kernel.syscalls import read_batch, update_batch, update_map
+from sensor.kernel.syscalls import read_counts, update_batch, update_map
 from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
 from sensor.streams.exchange import StreamExchange
 
@@ -102,8 +102,8 @@ class SyscallCapture:
         """The kernel's totals since the load; after `close` the last ones."""
         if self._is_closed:
             return self._last_counters
-        rows = read_batch(self._program.maps["counters"], 4, 8, SYSCALL_COUNTERS_SIZE)
-        return {counter: int.from_bytes(rows[counter][1], "little") for counter in SyscallCounter}
+        totals = read_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE)
+        return {counter: totals[counter] for counter in SyscallCounter}
 
     def counters(self) -> dict[Counter, int]:
         """As the counters of capture by packets, where there is the like: every call is one that came by its head."""

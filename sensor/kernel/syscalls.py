@@ -141,6 +141,19 @@ def clear_map(map_fd: int, key_size: int) -> None:
 
 def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[tuple[bytes, bytes]]:
     """All (key, value) of an array or hash map of at most `limit` elements, in one system call."""
+    keys, values, count = _look_up_batch(map_fd, key_size, value_size, limit)
+    return [
+        (keys[i * key_size : (i + 1) * key_size], values[i * value_size : (i + 1) * value_size]) for i in range(count)
+    ]
+
+
+def read_counts(map_fd: int, size: int) -> tuple[int, ...]:
+    """All elements of an array of `size` 64-bit numbers, in one system call."""
+    return struct.unpack(f"={size}Q", _look_up_batch(map_fd, 4, 8, size)[1])
+
+
+def _look_up_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> tuple[bytes, bytes, int]:
+    """Keys, values and how many there are. Raises OSError."""
     keys = ctypes.create_string_buffer(key_size * limit)
     values = ctypes.create_string_buffer(value_size * limit)
     token = ctypes.create_string_buffer(8)
@@ -161,9 +174,4 @@ def read_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> list[
     code = call_bpf(_MAP_LOOKUP_BATCH, attributes)
     if code not in (0, errno.ENOENT):  # ENOENT: the end of the map was reached.
         raise OSError(code, os.strerror(code))
-    count = struct.unpack_from("<I", attributes.raw, 32)[0]
-    raw_keys, raw_values = keys.raw, values.raw
-    return [
-        (raw_keys[i * key_size : (i + 1) * key_size], raw_values[i * value_size : (i + 1) * value_size])
-        for i in range(count)
-    ]
+    return keys.raw, values.raw, struct.unpack_from("<I", attributes.raw, 32)[0]

@@ -17,7 +17,7 @@ from sensor.health import Figure, StageCount
 from sensor.kernel.abi import ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
-from sensor.kernel.syscalls import read_batch, update_map
+from sensor.kernel.syscalls import read_counts, update_map
 from sensor.kernel.tls_abi import Binding, TlsCounter
 from sensor.kernel.uprobes import TlsProgram, close_probes
 from sensor.parts import Capture, Testator
@@ -75,7 +75,7 @@ class TlsCapture:
         self.bell = below.bell
         if self.bell is not None:
             self.bell.watch(program.maps["events"])
-        self._last_counters: list[int] = []
+        self._last_counters: Sequence[int] = ()
         self._is_closed = False
         self._is_attached = False
 
@@ -227,11 +227,10 @@ class TlsCapture:
         self._ring.close()
         self._below.close()
 
-    def _read_counters(self) -> list[int]:
+    def _read_counters(self) -> Sequence[int]:
         if self._is_closed:
             return self._last_counters
-        rows = read_batch(self._program.maps["counters"], 4, 8, COUNTERS_SIZE)
-        return [int.from_bytes(value, "little") for _, value in rows]
+        return read_counts(self._program.maps["counters"], COUNTERS_SIZE)
 
     def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
         """Tells the kernel that this session is not, or no longer, HTTP."""

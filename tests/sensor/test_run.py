@@ -78,7 +78,7 @@ def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
             assert [exchange.request_head.split()[1] for exchange in describer.learned] == [b"/users"]
             assert describer.heads_per_second == 50
             assert life.capture.taught == {"settings": {b"k": b"v"}}
-            figures = {figure.name: figure.value for figure in life.sensor.read_health().figures}
+            figures = {figure.name: figure.value for figure in life.sensor.read_metrics().figures}
             assert (figures["taught_roots"], figures["heads_per_second_limit"], figures["records"]) == (3, 50, 0)
 
     asyncio.run(main())
