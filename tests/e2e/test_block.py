@@ -306,6 +306,13 @@ def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site:
     site.product.start_sensor(site.address, "--config", str(site.config))
     wait_until(lambda: thief.call() == "reset", ARRIVAL_SECONDS, "the new sensor enforces what is live")
     collector = site.product._running["collector"]
+    # As where the network between them is cut: connected still, and silent.
+    os.kill(collector.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: thief.call() == "200", 30, "behind a cut nobody is stopped")
+    finally:
+        os.kill(collector.pid, signal.SIGCONT)
+    wait_until(lambda: thief.call() == "reset", 30, "it is told again")
     os.kill(collector.pid, signal.SIGKILL)
     collector.process.wait()
     time.sleep(1)

@@ -34,6 +34,7 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
         self.coverages: list[stream_pb2.Coverage] = []
         self.schemas: list[stream_pb2.Schemas] = []
         self.results: list[stream_pb2.PolicyResult] = []
+        self.enforcements: list[stream_pb2.EnforcementReport] = []
         self.revealed: list[stream_pb2.Revealed] = []
         self.port = 0
         self._outbox: asyncio.Queue[stream_pb2.ConnectResponse] = asyncio.Queue()
@@ -79,6 +80,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
                     self.schemas.append(request.schemas)
                 case "policy_result":
                     self.results.append(request.policy_result)
+                case "enforcement":
+                    self.enforcements.append(request.enforcement)
                 case "revealed":
                     self.revealed.append(request.revealed)
             await self._notify()
