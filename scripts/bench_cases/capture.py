@@ -30,7 +30,13 @@ from scripts.bench_cases.capturing.servers import run_file, run_go, run_grpc, ru
 from scripts.bench_cases.capturing.suricata import run_suricata
 from scripts.bench_cases.capturing.watchers import run_product
 
-_LEARNED = partial(run_product, settings=UNBOUNDED)
+
+def _flat(*, credentials: int = 1, routes: int = 1, warm_seconds: int) -> Scenario:
+    """What so much knowledge costs once it is there: learning it is no part of it."""
+    load = Wrk(kind="cycle", credentials=credentials, routes=routes, warm_seconds=warm_seconds, warm_pace=NO_PAUSE)
+    return Scenario(load=load, open_watcher=partial(run_product, settings=UNBOUNDED), settling_seconds=30)
+
+
 SCENARIOS = {
     "fixed_rate": Scenario(load=Wrk()),
     "saturation": Scenario(load=Wrk(pace=NO_PAUSE)),
@@ -50,12 +56,11 @@ SCENARIOS = {
         open_base=run_empty_hooks,
         note={"ratio_to": "empty_hooks"},
     ),
-    "routes_10": Scenario(load=Wrk(kind="cycle", credentials=1, routes=10, warm_seconds=4), open_watcher=_LEARNED),
-    "routes_10000": Scenario(
-        load=Wrk(kind="cycle", credentials=1, routes=10_000, warm_seconds=14), open_watcher=_LEARNED
-    ),
-    "consumers_1": Scenario(load=Wrk(kind="cycle", credentials=1, warm_seconds=4), open_watcher=_LEARNED),
-    "consumers_50000": Scenario(load=Wrk(kind="cycle", credentials=50_000, warm_seconds=14), open_watcher=_LEARNED),
+    # Flat or not: the same load, of few and of many, all of them met before.
+    "routes_10": _flat(routes=10, warm_seconds=4),
+    "routes_10000": _flat(routes=10_000, warm_seconds=14),
+    "consumers_1": _flat(warm_seconds=4),
+    "consumers_50000": _flat(credentials=50_000, warm_seconds=14),
     "http2": Scenario(load=H2load(), open_server=run_http2),
     "grpc": Scenario(load=GrpcCalls(), open_server=run_grpc),
     # More tokens than a table of HPACK holds: no head is the same twice.

@@ -48,12 +48,15 @@ class Wrk:
     connections: int = CONNECTIONS
     warm_seconds: int = 2
     warm_credentials: int = 0  # 0: as many as later.
+    warm_pace: float | None = None  # None: as later.
 
     def warm(self, port: int) -> int:
         """The same before anything is measured; returns the calls it made."""
         if not self.warm_seconds:
             return 0
-        return replace(self, credentials=self.warm_credentials or self.credentials).run(port, self.warm_seconds)
+        pace = self.pace if self.warm_pace is None else self.warm_pace
+        credentials = self.warm_credentials or self.credentials
+        return replace(self, credentials=credentials, pace=pace).run(port, self.warm_seconds)
 
     def run(self, port: int, seconds: int) -> int:
         """One run; returns the calls it made."""

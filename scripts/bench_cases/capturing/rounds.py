@@ -21,6 +21,8 @@ from scripts.bench_cases.capturing.watchers import OpenWatcher, Watcher, run_pro
 SETTLE_SECONDS = 1.5  # The rings are read every 25 to 250 ms; rows of a second leave after it.
 PLAIN_WARM_SECONDS = 1
 PROGRAM_SECONDS = 1  # Of load while BPF run time is counted.
+# A sensor that takes no more of a core than this has nothing left to learn.
+SETTLED_CORE_SHARE = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,8 @@ class Scenario:
     open_watcher: OpenWatcher = run_product
     open_base: OpenWatcher | None = None
     note: dict[str, str] = field(default_factory=dict)
+    # Waited at most until the sensor has read and told what the warm-up left; 0: what it learns late is measured too.
+    settling_seconds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +66,10 @@ def run_plain(server: Server, load: Load, seconds: int) -> Round:
     return Round(made=made, server=read_cpu_seconds([server.pid]) - before[0], client=read_client_seconds() - before[1])
 
 
-def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher) -> Round:
+def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher, settling_seconds: int = 0) -> Round:
     """The watcher is there from before the warm-up on; what it says of its calls covers all of them."""
     others = load.warm(server.port)
+    _wait_settled(watcher, settling_seconds)
     dropped = watcher.read_dropped()
     before = _read_parties(server, watcher)
     made = load.run(server.port, seconds)
@@ -95,6 +100,17 @@ def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher) -> R
         program_ns=program_ns,
         other_programs=other_programs,
     )
+
+
+def _wait_settled(watcher: Watcher, seconds: int) -> None:
+    """Two seconds in a row that take little: between a window's end and the next there is one anyway."""
+    quiet_count = 0
+    for _ in range(seconds):
+        before = read_cpu_seconds(watcher.pids)
+        time.sleep(1)
+        quiet_count = quiet_count + 1 if read_cpu_seconds(watcher.pids) - before < SETTLED_CORE_SHARE else 0
+        if quiet_count == 2:
+            return
 
 
 def _read_parties(server: Server, watcher: Watcher) -> tuple[float, float, float, float]:
@@ -140,5 +156,5 @@ def run_rounds(name: str, scenario: Scenario, *, rounds: int, seconds: int, dire
             with scenario.open_base(directory) if scenario.open_base else contextlib.nullcontext():
                 plain.append(run_plain(server, scenario.load, seconds))
             with scenario.open_watcher(directory / f"{name}-{index}") as watcher:
-                watched.append(run_watched(server, scenario.load, seconds, watcher))
+                watched.append(run_watched(server, scenario.load, seconds, watcher, scenario.settling_seconds))
     print(json.dumps(summarise(name, plain, watched, seconds) | scenario.note), flush=True)
