@@ -11,9 +11,9 @@ from siphash24 import siphash24
 _MASK = 0xFFFFFFFFFFFFFFFF
 _KEY_BYTES = 16
 
-# One entry costs ~170 bytes and its text; longer values are hashed anew, so the cache stays under 14 MB whatever
+# One entry costs ~170 bytes and its text; longer values are hashed anew, so the cache stays under 2 MB whatever
 # clients send.
-CACHE_ENTRIES = 32_768
+CACHE_ENTRIES = 4_096
 _CACHED_VALUE_BYTES = 256
 
 # Hashes that are equal in every installation (route ids): a published constant, no secret.

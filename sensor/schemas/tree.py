@@ -54,7 +54,7 @@ class Node:
         self.types: dict[str, int] = {}
         self.children: dict[str, Node] = {}
         self.is_shared = False  # Its name may leave only after several consumers sent it.
-        self.consumers: set[int] = set()  # The first few who did.
+        self.consumers: tuple[int, ...] = ()  # The first few who did.
         self.values: dict[str, set[int]] = {}
         self.is_open = False
 
@@ -105,8 +105,9 @@ class Tree:
             if child is None:
                 continue
             child.present += not is_cut
-            if child.is_shared and self._consumer and len(child.consumers) < MIN_CONSUMERS:
-                child.consumers.add(self._consumer)
+            is_asked = child.is_shared and bool(self._consumer) and len(child.consumers) < MIN_CONSUMERS
+            if is_asked and self._consumer not in child.consumers:
+                child.consumers += (self._consumer,)
             self._add(child, name, inner, depth + 1, is_cut and place == last)
 
     def _add_list(self, node: Node, name: str, value: list[object], depth: int, is_cut: bool) -> None:

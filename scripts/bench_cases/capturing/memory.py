@@ -21,7 +21,8 @@ def measure_idle(name: str, directory: Path) -> None:
     """Nothing but the sensor's own traffic, past its first windows."""
     with run_product(directory / name) as product:
         time.sleep(IDLE_SECONDS)
-        print(json.dumps({"scenario": name, "memory_bytes": product.read_memory()}), flush=True)
+        line = {"scenario": name, "memory_bytes": product.read_memory(), "file_bytes": product.read_file_bytes()}
+        print(json.dumps(line), flush=True)
 
 
 def measure_large(name: str, directory: Path) -> None:
@@ -43,6 +44,7 @@ def measure_large(name: str, directory: Path) -> None:
         line = {
             "scenario": name,
             "memory_bytes": product.read_memory(),
+            "file_bytes": product.read_file_bytes(),
             "peak_memory_bytes": peak,
             "taught_routes": int(routes),
             "taught_profiles": int(profiles),

@@ -34,11 +34,19 @@ def read_memory(cgroup: Path | None, pid: int) -> int:
     """Bytes charged to the cgroup, without the pages of files that the kernel can take back; else the resident set."""
     if cgroup is not None:
         name = "memory.current" if (cgroup / "memory.current").exists() else "memory.usage_in_bytes"
-        stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
-        idle = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-        return int((cgroup / name).read_text()) - idle
+        return int((cgroup / name).read_text()) - _read_stat(cgroup, "inactive_file")
     fields = Path(f"/proc/{pid}/statm").read_text().split()
     return int(fields[1]) * resource.getpagesize()
+
+
+def read_file_bytes(cgroup: Path) -> int:
+    """Of these, pages of files in use: who reads a library first is charged with it, whoever uses it later."""
+    return _read_stat(cgroup, "active_file")
+
+
+def _read_stat(cgroup: Path, name: str) -> int:
+    stat = dict(line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
+    return int(stat.get(f"total_{name}", stat.get(name, 0)))
 
 
 def read_peak(cgroup: Path) -> int:

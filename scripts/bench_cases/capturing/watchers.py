@@ -15,7 +15,7 @@ from typing import Protocol
 
 import httpx
 
-from scripts.bench_cases.capturing.memory_cgroup import enter, make_memory_cgroup, read_memory
+from scripts.bench_cases.capturing.memory_cgroup import enter, make_memory_cgroup, read_file_bytes, read_memory
 from scripts.live.host import start_collector, start_sensor
 from scripts.live.program import Program
 
@@ -83,6 +83,10 @@ class Product:
 
     def read_memory(self) -> int:
         return read_memory(self.cgroup, self.sensor.pid)
+
+    def read_file_bytes(self) -> int:
+        """Pages of files in `read_memory`: programs and libraries, charged to whoever read them first."""
+        return read_file_bytes(self.cgroup) if self.cgroup is not None else 0
 
     def count_calls(self, port: int) -> int:
         self.sensor.stop()
