@@ -33,6 +33,7 @@ import pytest
 
 from scripts.bench_cases.harming.disturber import Disturber
 from scripts.bench_cases.harming.load import Round, run_client, run_h2load, run_wrk, write_script
+from scripts.bench_cases.harming.paced import UNARY
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, list_tree, wait_for_texts
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
@@ -47,7 +48,6 @@ WAYS: Final = ("none", "probes", "sensor")
 P99_RATIO_MAX: Final = 1.1
 # Where wrk is no client: gnutls-serv ends the connection behind each answer.
 CLIENTS: Final = {"gnutls": "closing_client"}
-UNARY: Final = "/shop.v1.Orders/Get"
 GONE_SECONDS, GONE_TRIES = 1.5, 10
 # Without probes so much shorter as many calls as go: it is only to know which errors come anyway.
 NONE_SHARE = 4
@@ -108,9 +108,7 @@ class Bench:
     def start(self, runtime: str) -> tuple[int, int]:
         """Its process and its port. Raises pytest.skip.Exception where it is not installed."""
         if runtime not in self._started:
-            server = self._servers.start(runtime, ADDRESS)
-            assert isinstance(server.runner, Nginx | Program | Daemon)
-            self._started[runtime] = server.runner.process.pid, server.port
+            self._started[runtime] = start_server(self._servers, runtime)
         return self._started[runtime]
 
     def run_round(self, runtime: str, way: str, seed: int) -> Kept:
@@ -180,6 +178,13 @@ class Bench:
             return run_h2load(f"https://{ADDRESS}:{port}{UNARY}", connections, seconds, directory, pace_ms)
         script = write_script(directory / "load.lua", pace_ms)
         return run_wrk(f"https://{ADDRESS}:{port}", connections, seconds, script)
+
+
+def start_server(servers: Servers, runtime: str) -> tuple[int, int]:
+    """Its process and its port. Raises pytest.skip.Exception where it is not installed."""
+    server = servers.start(runtime, ADDRESS)
+    assert isinstance(server.runner, Nginx | Program | Daemon)
+    return server.runner.process.pid, server.port
 
 
 def _count_descriptors(pid: int) -> int:

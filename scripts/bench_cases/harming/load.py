@@ -58,16 +58,24 @@ def run_client(name: str, port: int, authority: Path, threads: int, seconds: int
     return _run([*command, str(threads), str(seconds), str(pace_ms)])
 
 
+def find_h2load() -> str:
+    """Its path; ends the bench where it is not installed."""
+    return shutil.which("h2load") or sys.exit("bench: h2load is not installed: apt-get install nghttp2-client")
+
+
+def write_order(directory: Path) -> list[str]:
+    """h2load's options for a message of gRPC."""
+    path = directory / "order"
+    path.write_bytes(_ORDER)
+    return [f"--data={path}", "-H", "content-type: application/grpc", "-H", "te: trailers"]
+
+
 def run_h2load(url: str, connections: int, seconds: int, directory: Path, pace_ms: int) -> Round:
     """Unary calls of gRPC by h2load, one at a time on each connection; it does not look at trailers."""
-    program = shutil.which("h2load")
-    if program is None:
-        sys.exit("bench: h2load is not installed: apt-get install nghttp2-client")
-    body, log = directory / "order", directory / "h2load.log"
-    body.write_bytes(_ORDER)
+    log = directory / "h2load.log"
     log.unlink(missing_ok=True)
-    command = [program, f"-c{connections}", "-m1", f"-D{seconds}", f"--data={body}", f"--log-file={log}"]
-    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", url]
+    command = [find_h2load(), f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}"]
+    command += [*write_order(directory), url]
     if pace_ms:
         command.insert(1, f"--rps={1000 / pace_ms}")
     done = subprocess.run(command, check=False, capture_output=True, text=True)
