@@ -29,6 +29,7 @@ pytestmark = pytest.mark.kernel
 ADDRESS = "127.0.0.1"
 RING_BYTES = 1 << 22
 SERVICE = "/shop.v1.Orders"
+GO_PACKAGES = Path("/usr/share/gocode")  # Of Debian.
 GRPC = {"Get": 13, "Fail": 10}
 
 
@@ -122,6 +123,39 @@ def test_clients_whose_server_is_not_read(
         assert calls == {(Role.CLIENT, ADDRESS, 200): 17, (Role.CLIENT, ADDRESS, 404): 6}, kind
 
 
+def test_grpc_of_go(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
+    """grpc-go at both ends."""
+    go = find_or_skip("go", "golang-go")
+    if not (GO_PACKAGES / "src/google.golang.org/grpc").exists():
+        pytest.skip("grpc-go is not installed: apt-get install golang-google-grpc-dev")
+    binary = tmp_path / "grpc"
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_PACKAGES)}
+    build = [go, "build", "-o", str(binary), str(HERE / "grpc.go")]
+    subprocess.run(build, check=True, timeout=GO_BUILD_SECONDS, env=environment)
+    files = (str(certificate.certificate), str(certificate.key))
+    server = Program("grpc-go", [str(binary), "server", ADDRESS, *files], tmp_path / "server.log")
+    try:
+        port = int(server.wait_for("ready", READY_SECONDS)["port"])
+        watch = Watch(program, binary)
+        for name, count in GRPC.items():
+            command = [str(binary), "client", f"{ADDRESS}:{port}", str(certificate.authority), name, str(count)]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+        told = watch.stop()
+    finally:
+        server.stop()
+    assert count_rpcs(told) == {(Role.SERVER, port, f"{SERVICE}/{name}"): count for name, count in GRPC.items()}
+
+
+def count_rpcs(told: list[Exchange | StreamExchange]) -> Counter[tuple[Role, int, str]]:
+    """By end, its port and path."""
+    calls: Counter[tuple[Role, int, str]] = Counter()
+    for one in told:
+        if isinstance(one, StreamExchange) and isinstance(one.call.request, StreamRequest):
+            path = one.call.request.head.path
+            calls[one.exchange.role, one.exchange.local_port, path] += one.exchange.calls
+    return calls
+
+
 def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
     """The package's own copy of BoringSSL, without symbols, in the server and in the client."""
     extension = next(Path(grpc.__file__).resolve().parent.glob("_cython/cygrpc*.so"))
@@ -142,9 +176,4 @@ def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> 
         told = watch.stop()
     finally:
         server.stop()
-    calls: Counter[tuple[Role, int, str]] = Counter()
-    for one in told:
-        if isinstance(one, StreamExchange) and isinstance(one.call.request, StreamRequest):
-            path = one.call.request.head.path
-            calls[one.exchange.role, one.exchange.local_port, path] += one.exchange.calls
-    assert calls == {(Role.SERVER, port, f"{SERVICE}/{name}"): count for name, count in GRPC.items()}
+    assert count_rpcs(told) == {(Role.SERVER, port, f"{SERVICE}/{name}"): count for name, count in GRPC.items()}
