@@ -153,12 +153,12 @@ class Aggregator:
             record.hop,
             tell_flags(record),
             0 if record.rpc_status is None else record.rpc_status + 1,
+            0 if body is None else body.flags.value,
             record.calls,
             min(record.request_messages or 0, _LARGEST_U32),
             min(record.response_messages or 0, _LARGEST_U32),
             *((0, 0) if body is None else (min(body.records, _LARGEST_U32), facts.data(body.data))),
             record.payload,
-            0 if body is None else body.flags.value,
         )
         self._make_room()
         self._waiting.append(call)

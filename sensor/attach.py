@@ -65,12 +65,15 @@ def _add_tls(
         return below
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.tls.capture import TlsCapture
+    from sensor.tls.duty import DutyCycle, DutySettings
 
     try:
         program = prepared or load_tls_program(settings)
     except LoadError as error:
         logger.warning("TLS is not read: %s", error)
         return below
+    # Capture by system calls counts no turns of client and server, by which the calls that are not read are estimated.
+    duty = DutyCycle(DutySettings(calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count))
     capture = TlsCapture(
         below=below,
         program=program,
@@ -79,6 +82,7 @@ def _add_tls(
         min_age_seconds=settings.tls_min_age_seconds,
         unread=unread,
         bodies=bodies if settings.is_reading_bodies else None,
+        duty=None if isinstance(below, SyscallCapture) else duty,
     )
     capture.start()
     return capture

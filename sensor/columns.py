@@ -33,6 +33,7 @@ class CallFlag(IntFlag):
     INFERRED = 32  # Path, method or status follow from other evidence than their own bytes.
     STREAM = 64  # Its duration is no latency.
     COUNTED = 128  # The messages are known.
+    ESTIMATED = 256  # Nobody saw it: it follows from what else was seen.
 
 
 CALL: Final = np.dtype(
@@ -50,15 +51,15 @@ CALL: Final = np.dtype(
         ("response_type", "<u2"),
         ("role", "u1"),  # sensor.calls.Role.
         ("hop", "u1"),  # sensor.calls.Hop.
-        ("flags", "u1"),
+        ("flags", "<u2"),
         ("rpc_status", "u1"),  # google.rpc.Code and one more; 0 where there is none.
+        ("body", "u1"),  # sensor.calls.BodyFlag.
         ("calls", "<u4"),
         ("request_messages", "<u4"),  # Of RPCs and WebSockets; 0 unless COUNTED.
         ("response_messages", "<u4"),
         ("records", "<u4"),  # Returned, as far as `body` says that they are known.
         ("data", "<u4"),  # What was found where: a number of `sensor.facts.Facts.data`.
         ("payload", "<u8"),  # Keyed hash of an attack's payload, with what it is; 0: none was seen.
-        ("body", "u1"),  # sensor.calls.BodyFlag.
     ],
     align=True,
 )

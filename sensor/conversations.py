@@ -13,18 +13,19 @@ A connection that begins with the preface of HTTP/2 is read by `sensor.streams.c
 Account: `seen` = calls told here, or dropped because their request head was never whole.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
 from sensor.calls import Exchange, RawBodies, Role
+from sensor.conversed import HALF, MODULUS, READ, WRITE, Connection
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, name_address
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
 from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http1_faults import Fault
-from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
+from sensor.protocols.http1_pairs import Message, Transaction
 from sensor.protocols.http2_bodies import StreamSamples
 from sensor.reassembly.stream import Chunk, Gap
 from sensor.streams.conversations import BEGINNING, StreamConversations
@@ -38,13 +39,14 @@ MAX_WAITING: Final = 64
 # As capture by packets cuts them (bpf/conn.h, REQUEST_COPY and RESPONSE_COPY).
 REQUEST_HEAD_BYTES: Final = 8_192
 RESPONSE_HEAD_BYTES: Final = 1_024
+# Longer than any frame of HTTP/2: what is missing where nobody looked.
+_CUT_BYTES: Final = 1 << 25
+DROP_CUT: Final = "looked_away"
 # What the cgroup of the root is called everywhere: it names nobody, so a local client is found by its socket.
 _ROOT_CGROUP_ID: Final = 1
 _RESPONSE_START: Final = b"HTTP/1."
 
-_READ, _WRITE = int(SyscallKind.READ), int(SyscallKind.WRITE)
-_EOF, _SHUT = int(SyscallKind.EOF), int(SyscallKind.SHUT)
-_HALF, _MODULUS = 1 << 31, 1 << 32
+_EOF, _SHUT, _CUT = int(SyscallKind.EOF), int(SyscallKind.SHUT), int(SyscallKind.CUT)
 
 Told = list[Exchange | StreamExchange]
 
@@ -54,39 +56,6 @@ class Verdict(Enum):
 
     OTHER = "other"
     UPGRADED = "upgraded"
-
-
-class _Side:
-    """One direction: where it is in TCP's numbers and in its stream."""
-
-    __slots__ = ("begun", "position", "sequence")
-
-    def __init__(self, sequence: int) -> None:
-        self.sequence = sequence  # Of the next byte.
-        self.position = 0
-        self.begun = b""  # The first bytes, until they say which end is the client.
-
-    def locate(self, sequence: int) -> int:
-        """Position of a number near the current one."""
-        return self.position + (sequence - self.sequence + _HALF) % _MODULUS - _HALF
-
-
-class _Connection:
-    """One connection as one end sees it."""
-
-    __slots__ = ("calls", "event", "http1", "request_kind", "sides", "stream_number", "told", "undecided", "waiting")
-
-    def __init__(self, event: SyscallEvent, room: BodyRoom | None) -> None:
-        self.event = event  # The first, for its addresses.
-        self.http1 = Http1Connection(bodies=room)
-        # By kind of event: this one's, and the one that it tells of.
-        self.sides = {event.kind: _Side(event.sequence), _READ + _WRITE - event.kind: _Side(event.other)}
-        self.request_kind = 0  # READ at a server, WRITE at a client; 0: not known yet.
-        self.undecided: list[tuple[SyscallEvent, bytes]] = []  # Until it is.
-        self.waiting: deque[tuple[SyscallEvent, bytes]] = deque()  # Reads.
-        self.calls = 0
-        self.stream_number = 0  # Of HTTP/2.
-        self.told: Transaction | None = None  # Told before its end.
 
 
 class Conversations:
@@ -106,7 +75,7 @@ class Conversations:
         self._stage = stage
         self._refuse = refuse
         self._streams = StreamConversations(to_unix_ns=to_unix_ns, stage=stage)
-        self._connections: OrderedDict[int, _Connection] = OrderedDict()  # By socket, least recent first.
+        self._connections: OrderedDict[int, Connection] = OrderedDict()  # By socket, least recent first.
         self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
         self._holding: set[int] = set()
         self.evicted = 0
@@ -136,21 +105,23 @@ class Conversations:
     def take_event(self, event: SyscallEvent, data: bytes, out: Told) -> None:
         """The same of one event; what it completed is added to `out`."""
         connection = self._find(event, out)
-        if event.kind > _WRITE:
-            if connection is not None:
+        if event.kind > WRITE:
+            if connection is not None and event.kind == _CUT:
+                self._cut(connection, event, out)
+            elif connection is not None:
                 self._end(connection, event, out)
             return
         if connection is None:
             room = self._find_room(event.cgroup_id) if self._find_room is not None else None
-            connection = self._connections[event.socket] = _Connection(event, room)
+            connection = self._connections[event.socket] = Connection(event, room)
         self._connections.move_to_end(event.socket)
-        if event.kind == _WRITE:
+        if event.kind == WRITE:
             if connection.waiting:
                 # What was written between a read and this is lost: writes are told in their order.
-                self._tell_waiting(connection, connection.sides[_WRITE].locate(event.sequence), out)
+                self._tell_waiting(connection, connection.sides[WRITE].locate(event.sequence), out)
             self._read(connection, event, data, out)
             if connection.waiting:
-                self._tell_waiting(connection, connection.sides[_WRITE].position, out)
+                self._tell_waiting(connection, connection.sides[WRITE].position, out)
         elif connection.waiting or self._must_wait(connection, event):
             connection.waiting.append((event, data))
             self._holding.add(event.socket)
@@ -159,7 +130,7 @@ class Conversations:
         else:
             self._read(connection, event, data, out)
 
-    def _find(self, event: SyscallEvent, out: Told) -> _Connection | None:
+    def _find(self, event: SyscallEvent, out: Told) -> Connection | None:
         """The connection of an event. A socket's number is used again once it is closed."""
         connection = self._connections.get(event.socket)
         if connection is None:
@@ -179,20 +150,20 @@ class Conversations:
         return None
 
     @staticmethod
-    def _must_wait(connection: _Connection, event: SyscallEvent) -> bool:
+    def _must_wait(connection: Connection, event: SyscallEvent) -> bool:
         """Whether this end had written more than was told when it read this."""
-        written = connection.sides[_WRITE]
-        return event.kind == _READ and written.locate(event.other) > written.position
+        written = connection.sides[WRITE]
+        return event.kind == READ and written.locate(event.other) > written.position
 
-    def _tell_waiting(self, connection: _Connection, written: int | None, out: Told) -> None:
+    def _tell_waiting(self, connection: Connection, written: int | None, out: Told) -> None:
         """The reads that waited for what was written up to here; None: all."""
-        waiting, side = connection.waiting, connection.sides[_WRITE]
+        waiting, side = connection.waiting, connection.sides[WRITE]
         while waiting and (written is None or side.locate(waiting[0][0].other) <= written):
             self._read(connection, *waiting.popleft(), out)
         if not waiting:
             self._holding.discard(connection.event.socket)
 
-    def _read(self, connection: _Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
+    def _read(self, connection: Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
         side = connection.sides[event.kind]
         if not connection.request_kind:
             side.begun += data[: len(_RESPONSE_START)]
@@ -205,9 +176,9 @@ class Conversations:
             return
         self._read_located(connection, event, data, out)
 
-    def _read_located(self, connection: _Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
+    def _read_located(self, connection: Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
         side = connection.sides[event.kind]
-        missing = (event.sequence - side.sequence + _HALF) % _MODULUS - _HALF
+        missing = (event.sequence - side.sequence + HALF) % MODULUS - HALF
         if missing < 0 and side.position:  # Two threads at one direction: what came late was told as a gap.
             data, missing = data[-missing:], 0
         elif missing < 0:  # It was under way when the first event of the other direction was made.
@@ -219,19 +190,19 @@ class Conversations:
             side.position += missing
         if data:
             # Of a read it is not what its sender had received but no more than that: what answers it comes later.
-            received = connection.sides[_READ + _WRITE - event.kind].locate(event.other)
+            received = connection.sides[READ + WRITE - event.kind].locate(event.other)
             chunk = Chunk(side.position, data, event.time_ns, received)
             self._advance(connection, chunk, is_request, out)
             side.position += len(data)
-        side.sequence = (event.sequence + len(data)) % _MODULUS
+        side.sequence = (event.sequence + len(data)) % MODULUS
         rest = event.size - event.length
         if rest > 0:
             self.gap_bytes += rest
             self._advance(connection, Gap(side.position, rest), is_request, out)
             side.position += rest
-            side.sequence = (side.sequence + rest) % _MODULUS
+            side.sequence = (side.sequence + rest) % MODULUS
 
-    def _advance(self, connection: _Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
+    def _advance(self, connection: Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
         """What comes next of a direction."""
         if connection.stream_number:
             told = self._streams.take(connection.stream_number, piece, is_request=is_request)
@@ -240,10 +211,10 @@ class Conversations:
         else:
             self._tell(connection, connection.http1.take(piece, is_request=is_request), out)
 
-    def _find_client(self, connection: _Connection, kind: int, begun: bytes) -> None:
+    def _find_client(self, connection: Connection, kind: int, begun: bytes) -> None:
         """The kernel sends what starts like a message: a response, or else a request."""
         if begun[: len(_RESPONSE_START)] == _RESPONSE_START:
-            connection.request_kind = _READ + _WRITE - kind
+            connection.request_kind = READ + WRITE - kind
         elif not _RESPONSE_START.startswith(begun):
             first = begun[: len(BEGINNING)]
             if first == BEGINNING:
@@ -254,7 +225,7 @@ class Conversations:
             elif not BEGINNING.startswith(first):
                 connection.request_kind = kind
 
-    def _tell(self, connection: _Connection, done: list[Transaction], out: Told) -> None:
+    def _tell(self, connection: Connection, done: list[Transaction], out: Told) -> None:
         for transaction in done:
             exchange = self._build(connection, transaction, is_final=True)
             if exchange is not None:
@@ -270,7 +241,7 @@ class Conversations:
         elif not connection.calls and all(http1.stopped):
             self._refuse(connection.event, Verdict.OTHER)
 
-    def _tell_early(self, connection: _Connection, out: Told) -> None:
+    def _tell_early(self, connection: Connection, out: Told) -> None:
         answering = connection.http1.answering
         if answering is not None and answering.request is not None:
             exchange = self._build(connection, answering, is_final=False)
@@ -278,27 +249,47 @@ class Conversations:
                 connection.told = answering
                 out.append(exchange)
 
-    def _end(self, connection: _Connection, event: SyscallEvent, out: Told) -> None:
+    def _end(self, connection: Connection, event: SyscallEvent, out: Told) -> None:
         """A side said its last. The server's ends a response without framing; the socket's end ends all."""
         if connection.waiting:
             self._tell_waiting(connection, None, out)
-        is_server = connection.request_kind == _READ
+        is_server = connection.request_kind == READ
         if event.kind == (_SHUT if is_server else _EOF):
             self._finish(connection, out, is_closed=True)
         elif event.kind > _SHUT:
             self._finish(connection, out, is_closed=False)
 
-    def _finish(self, connection: _Connection, out: Told, *, is_closed: bool) -> None:
-        socket = connection.event.socket
+    def _cut(self, connection: Connection, event: SyscallEvent, out: Told) -> None:
+        """Nobody looked for a while. HTTP/1 begins anew with its next request, and the call that was under way is
+        dropped; HTTP/2 goes on as a connection that was joined late."""
+        if connection.waiting:
+            self._tell_waiting(connection, None, out)
+        if not connection.stream_number:
+            for _ in connection.http1.finish(is_closed=False):
+                self._stage.see()
+                self._stage.drop(DROP_CUT)
+            self._forget(connection)
+            return
+        for kind, sequence in ((READ, event.other), (WRITE, event.sequence)):
+            side = connection.sides[kind]
+            self._advance(connection, Gap(side.position, _CUT_BYTES), kind == connection.request_kind, out)
+            side.position += _CUT_BYTES
+            side.sequence = sequence
+
+    def _finish(self, connection: Connection, out: Told, *, is_closed: bool) -> None:
         if connection.stream_number:
             out += self._streams.close(connection.stream_number, 0)
         else:
             self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        socket = connection.event.socket
         del self._connections[socket]
         self._open.pop(socket, None)
         self._holding.discard(socket)
 
-    def _build(self, connection: _Connection, transaction: Transaction, *, is_final: bool) -> Exchange | None:
+    def _build(self, connection: Connection, transaction: Transaction, *, is_final: bool) -> Exchange | None:
         """The exchange of a transaction; None where no whole request head was seen, which is counted."""
         request, response = transaction.request, transaction.response
         is_rest = transaction is connection.told
@@ -371,12 +362,12 @@ def _is_whole(message: Message) -> bool:
     return message.is_complete and len(message.body) == message.body_bytes
 
 
-def _name_ends(connection: _Connection) -> Ends:
+def _name_ends(connection: Connection) -> Ends:
     event = connection.event
     remote_address = name_address(event.family, event.remote_address)
     return Ends(
         event.socket,
-        Role.SERVER if connection.request_kind == _READ else Role.CLIENT,
+        Role.SERVER if connection.request_kind == READ else Role.CLIENT,
         event.cgroup_id,
         _ROOT_CGROUP_ID if _is_loopback(remote_address) else 0,
         name_address(event.family, event.local_address),

@@ -38,7 +38,17 @@ ROOMS = {
             "succession",
         ),
         # The way through, front door to back.
-        *("kernel", "pieces", "upgrades", "exchange", "reassembly", "protocols", "streams", "conversations"),
+        *(
+            "kernel",
+            "pieces",
+            "upgrades",
+            "exchange",
+            "reassembly",
+            "protocols",
+            "streams",
+            "conversed",
+            "conversations",
+        ),
         *("classify", "bodies", "attacks"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "schemas", "versions"),
         *(

@@ -50,7 +50,8 @@ class PortModel(Model):
     calls: int = Field(description="Calls that ended, of what is read.")
     lost_calls: int = Field(description="Calls that were counted and not told.")
     estimated_calls: int = Field(
-        description="Encrypted: how often the server spoke after the client had asked. An estimate."
+        description="Encrypted: how often the server spoke after the client had asked; of `https` the calls that were "
+        "not read because their process made too many. An estimate."
     )
     handshakes: HandshakesModel | None
     reason: str = Field(description="Why it is not read; empty where it is.")

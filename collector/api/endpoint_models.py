@@ -142,7 +142,10 @@ class EndpointModel(Model):
     operation: EndpointOperationModel | None = Field(
         description="Of one that shares its path; its calls are part of its parent's, so do not add both up."
     )
-    is_estimated: bool = Field(description="Calls, statuses and bytes are estimates from samples: of operations.")
+    is_estimated: bool = Field(
+        description="Of operations calls, statuses and bytes are estimates from samples; of others some calls were not "
+        "seen and are estimated: of a process over TLS that makes more than are read."
+    )
     calls: int
     calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
     first_seen: Time = Field(description="Within retention, not only within the span.")

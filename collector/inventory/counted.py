@@ -18,6 +18,7 @@ from collector.rows import CONSUMER_ORDER, ConsumerColumn
 HOP_PROXY = 2  # proto Hop.
 # proto RowFlag.
 FLAG_LOSSY = 1 << 5
+FLAG_ESTIMATED = 1 << 9
 FLAG_UNKNOWN_FIELDS = 1 << 11
 FLAG_INFERRED = 1 << 12
 FLAG_CLIENT_STREAMING = 1 << 13

@@ -172,6 +172,7 @@ class Endpoint:
     seen_at: SeenAt
     is_proxied: bool  # Some calls were seen at a proxy in front of it.
     is_lossy: bool  # Some calls had lost bytes or truncated heads.
+    has_estimates: bool  # Some calls were not seen, and follow from what else was.
     has_unknown_fields: bool  # Of some calls parts of the head were not known: HTTP/2 joined late.
     is_inferred: bool  # Path, method or status of some calls follow from other evidence than their own bytes.
     protocol_versions: tuple[str, ...]
@@ -212,8 +213,8 @@ class Endpoint:
 
     @property
     def is_estimated(self) -> bool:
-        """Whether its calls are estimated from samples."""
-        return self.operation is not None
+        """Whether its calls, or some of them, are estimated."""
+        return self.operation is not None or self.has_estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from collector.inventory.authentication import count_by_kind, count_weaknesses
 from collector.inventory.bodies import read_bodies
-from collector.inventory.counted import FLAG_INFERRED, FLAG_LOSSY, FLAG_UNKNOWN_FIELDS
+from collector.inventory.counted import FLAG_ESTIMATED, FLAG_INFERRED, FLAG_LOSSY, FLAG_UNKNOWN_FIELDS
 from collector.inventory.endpoint import Authentication, Endpoint, SeenAt, StatusMix, decide_tier
 from collector.inventory.exposure import Exposure, Observed
 from collector.inventory.histogram import compute_percentiles
@@ -116,6 +116,7 @@ def read_endpoint(
         seen_at=_decide_seen_at(bool(row["at_server"]), bool(row["at_client"])),
         is_proxied=bool(row["is_proxied"]),
         is_lossy=bool(flags & FLAG_LOSSY),
+        has_estimates=bool(flags & FLAG_ESTIMATED),
         has_unknown_fields=bool(flags & FLAG_UNKNOWN_FIELDS),
         is_inferred=bool(flags & FLAG_INFERRED),
         protocol_versions=_read_names(row["protocol_versions"]),

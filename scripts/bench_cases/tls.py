@@ -1,11 +1,14 @@
 """What reading TLS costs a server: nginx over HTTPS under load, in alternated rounds.
 
-    scripts/bench tls [--rounds 3] [--seconds 4] [--connections 16] [--ways none capture sensor emulated classic]
+    scripts/bench tls [--rounds 3] [--seconds 4] [--warm-seconds 1] [--connections 16]
+                      [--ways none capture sensor emulated classic]
 
 One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `is_reading_tls`;
 `emulated`, only its probes, where the product puts them, and a reader; `classic`, the same probes at the first
 instruction and at each `ret`, which the kernel steps over. Of each the processor time of nginx for 100,000 calls
-(median of the rounds), its ratio to the first way, that of wrk, whose library is probed too, and what was read. Of
+(median of the rounds), its ratio to the first way, that of wrk, whose library is probed too, and what was read. The
+sensor reads a busy server in turns once it was busy for some seconds: with `--warm-seconds 6` that is what is measured
+(then `--seconds` should be two periods of turns, 5, or more), and without what comes before it. Of
 probes alone also how many a call passes, and how long the programs run for it (counted by the kernel in a second after
 each round, both ends; some 50 ns of each run are the counting). Keep-alive, TLS 1.3, one worker. Needs root, wrk and
 nginx.
@@ -23,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -166,17 +169,18 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
             sums.read += product.count_calls(nginx.port)
 
 
-def measure(ways: Sequence[str], rounds: int, seconds: int, connections: int, directory: Path) -> dict[str, Sums]:
+def measure(options: argparse.Namespace, directory: Path) -> dict[str, Sums]:
     """All rounds."""
+    seconds, connections = options.seconds, options.connections
     make_certificate(directory)
     files = f"ssl_certificate {directory}/tls.crt; ssl_certificate_key {directory}/tls.key;"
     nginx = Nginx(directory / "nginx", files + ANSWER, listen="ssl")
-    found = {way: Sums() for way in ways}
+    found = {way: Sums() for way in options.ways}
     try:
-        for _ in range(rounds):
+        for _ in range(options.rounds):
             for way, sums in found.items():
                 with watch(way, nginx, directory, sums, connections) as pids:
-                    run_load(nginx.port, 1, connections)
+                    run_load(nginx.port, options.warm_seconds, connections)
                     before = (read_cpu_seconds([nginx.process.pid]), read_client_seconds(), read_cpu_seconds(pids))
                     calls = run_load(nginx.port, seconds, connections)
                     after = (read_cpu_seconds([nginx.process.pid]), read_client_seconds(), read_cpu_seconds(pids))
@@ -197,13 +201,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench tls")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--warm-seconds", type=int, default=1, help="of load before each round")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
     if os.geteuid():
         sys.exit("bench: tls needs root to attach probes; run this as root")
     with tempfile.TemporaryDirectory(prefix="apidae-tls-", ignore_cleanup_errors=True) as name:
-        found = measure(options.ways, options.rounds, options.seconds, options.connections, Path(name))
+        found = measure(options, Path(name))
     base = statistics.median(found[options.ways[0]].server)
     for way, sums in found.items():
         server = statistics.median(sums.server)

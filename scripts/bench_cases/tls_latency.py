@@ -1,11 +1,11 @@
 """Whether calls over TLS are later while they are read: probes go in and out of a server every half second or so,
 beside a load at a pace, and each call is judged by what was there while it lasted.
 
-    scripts/bench tls_latency [--runtimes nginx node ..] [--seconds 30] [--state FILE]
+    scripts/bench tls_latency [--runtimes nginx node ..] [--seconds 30] [--nice 0] [--state FILE]
 
 What else the machine does meets calls with and without probes alike, for they alternate; rounds of minutes cannot be
-compared so on a busy one. The product's programs, places and reader, in this process. Windows are kept in FILE, a JSON
-line each, so that runs add up.
+compared so on a busy one. The product's programs, places and reader, in this process; the reader takes the
+processors from the server like any other program, unless it runs nice. Windows are kept in FILE, so that runs add up.
 
 One JSON line a runtime: of calls without probes (`out`), with them (`in`) and of those that met a change (`changing`)
 how many, failed ones, 50th and 99th percentile in microseconds; the ratio of the 99th ones of `in` to `out`, over all
@@ -115,7 +115,7 @@ def run_runtime(servers: Servers, runtime: str, options: argparse.Namespace, dir
     connections, pace = PACES[runtime]
     chance = random.Random(time.time_ns())
     load = PacedLoad(runtime, f"{ADDRESS}:{port}", connections, pace, options.seconds, directory)
-    with ToggledProbes(list_tree(pid)) as probes:
+    with ToggledProbes(list_tree(pid), options.nice) as probes:
         time.sleep(WARM_SECONDS)
         while load.is_running():
             probes.change(is_in=not probes.is_in)
@@ -130,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench tls_latency")
     parser.add_argument("--runtimes", nargs="+", choices=tuple(PACES), default=list(PACES))
     parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--nice", type=int, default=0, help="of the reader; keep a state for each")
     parser.add_argument("--state", type=Path, help="where windows are kept; without, nowhere")
     options = parser.parse_args()
     if os.geteuid():

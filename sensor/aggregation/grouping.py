@@ -39,7 +39,8 @@ _FLAGS: Final = np.array(
             | (RowFlag.AMBIGUOUS if flags & CallFlag.AMBIGUOUS else 0)
             | (RowFlag.UNKNOWN_FIELDS if flags & CallFlag.UNKNOWN_FIELDS else 0)
             | (RowFlag.INFERRED if flags & CallFlag.INFERRED else 0)
-            for flags in range(256)
+            | (RowFlag.ESTIMATED if flags & CallFlag.ESTIMATED else 0)
+            for flags in range(512)
         ]
         for is_unanswered in (False, True)
     ],
@@ -52,6 +53,7 @@ _TOLD_FLAGS: Final = (
     | CallFlag.UNKNOWN_FIELDS.value
     | CallFlag.INFERRED.value
     | CallFlag.COUNTED.value
+    | CallFlag.ESTIMATED.value
 )
 # More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
 _STREAMING: Final = (

@@ -47,6 +47,7 @@ class RowFlag(IntFlag):
     CREDENTIAL_TRUNCATED = 1 << 6
     ABORTED = 1 << 7
     OBJECTS_SKETCHED = 1 << 8
+    ESTIMATED = 1 << 9
     AMBIGUOUS = 1 << 10
     UNKNOWN_FIELDS = 1 << 11
     INFERRED = 1 << 12

@@ -8,29 +8,42 @@
 
 #define SECOND_NS 1000000000ULL
 #define NODE_FACTOR 2
+/* When the node's budget is spent, a process still has this part of it, and this part of its own burst: who makes few calls is told whatever
+ * others make. */
+#define RESERVE_RATE_PART 16
+#define RESERVE_BURST_PART 4
+#define NODE 0
 
-/* What: when a process's calls so far would be paid for (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full
- * budget. Key: thread group; 0: the node. */
-BPF_TABLE("lru_hash", u32, u64, paid, 4096);
+/* What: accounts of processes (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full budget. Key: thread group; 0: the node. */
+BPF_TABLE("lru_hash", u32, struct account, accounts, 4096);
 
-static __always_inline int take_from(u32 key, u64 price_ns, u64 now) {
-  u64 *next = paid.lookup(&key);
-  if (!next) {
-    u64 first = now + price_ns;
-    paid.insert(&key, &first);
-    return 1;
-  }
-  u64 from = *next > now ? *next : now;
-  if (from + price_ns > now + price_ns * CALLS_BURST)
+static __always_inline struct account *find_account(u32 key) {
+  struct account *a = accounts.lookup(&key);
+  if (a)
+    return a;
+  struct account fresh = {};
+  accounts.insert(&key, &fresh);
+  return accounts.lookup(&key);
+}
+
+static __always_inline int pay(u64 *paid_ns, u64 price_ns, u64 burst, u64 now) {
+  u64 from = *paid_ns > now ? *paid_ns : now;
+  if (from + price_ns > now + price_ns * burst)
     return 0;
-  *next = from + price_ns;
+  *paid_ns = from + price_ns;
   return 1;
 }
 
 /* 1: one more call of this process may go up. */
 static __always_inline int take_call(void) {
-  u64 now = bpf_ktime_get_ns(), price_ns = SECOND_NS / CALLS_PER_SECOND;
-  return take_from(bpf_get_current_pid_tgid() >> 32, price_ns, now) && take_from(0, price_ns / NODE_FACTOR, now);
+  u64 now = bpf_ktime_get_ns(), price_ns = SECOND_NS / CALLS_PER_SECOND, node_price_ns = price_ns / NODE_FACTOR;
+  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32), *node = find_account(NODE);
+  if (!own || !node)
+    return 1;
+  __sync_fetch_and_add(&own->calls, 1);
+  return pay(&own->paid_ns, price_ns, CALLS_BURST, now) &&
+         (pay(&node->paid_ns, node_price_ns, CALLS_BURST, now) ||
+          pay(&own->reserve_ns, node_price_ns * RESERVE_RATE_PART, CALLS_BURST / RESERVE_BURST_PART, now));
 }
 
 #endif

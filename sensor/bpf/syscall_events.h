@@ -11,6 +11,7 @@ enum syscall_event_kind {
   S_EOF = 3,   /* It read that the other end sends no more. */
   S_SHUT = 4,  /* This end sends no more. */
   S_CLOSED = 5,/* The socket is gone. */
+  S_CUT = 6,   /* Of TLS: here something is missing, nobody knows how much, for nobody looked. */
 };
 
 /* One system call that moved bytes of a connection, or a change of its state. Its first `length` bytes follow. */
@@ -46,6 +47,13 @@ enum syscall_counter {
   Z_LOCAL_CLIENTS,/* Client ends left to their server end on this node. */
   Z_PORTS_FULL,
   Z_COUNT,
+};
+
+/* Of a process, in the map `accounts`: when its calls so far, and those of its reserve, would be paid for, and how many it made, paid or not. */
+struct account {
+  u64 paid_ns;
+  u64 reserve_ns;
+  u64 calls;
 };
 
 /* What is known of a connection; of the sensor's own making where user space says what it is. */

@@ -83,7 +83,7 @@ static __always_inline void begin_anew(struct session *s, u64 memory, u32 size) 
       word != 0x5448202a20495250 /* PRI * HT */)
     return;
   put_state(s, S_CLOSED);
-  struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = s->library};
+  struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = s->library, .look = s->look};
   fresh.seen.cgroup_id = bpf_get_current_cgroup_id();
   *s = fresh;
   count(T_SESSIONS, 1);
@@ -135,6 +135,7 @@ static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, 
   t->kind = kind;
   t->library = library;
   t->is_inner = 0;
+  t->look = find_look();
 }
 
 /* How many bytes the call moved; 0 at the other end's end, negative where it failed. */
@@ -149,7 +150,20 @@ static __always_inline long count_moved(struct thread *t, int returned) {
   return moved;
 }
 
+/* The sensor has looked away since this session was seen last: what it knows of the call in hand is not true any more. */
+static __always_inline void look_again(struct session *s, u32 look) {
+  if (s->look == look)
+    return;
+  s->look = look;
+  put_state(s, S_CUT);
+  if (s->seen.kind == K_HTTP2)
+    return; /* Nobody would know it again, for it begins but once. */
+  struct syscall_conn fresh = {.cgroup_id = s->seen.cgroup_id};
+  s->seen = fresh;
+}
+
 static __always_inline void take(struct session *s, struct thread *t, long moved, u8 kind) {
+  look_again(s, t->look);
   if (moved > 0)
     begin_anew(s, t->memory, moved);
   bind_by_data(s, t->session, bpf_ktime_get_ns());
@@ -166,6 +180,8 @@ static __always_inline void leave(int returned) {
     return;
   u8 kind = t->kind;
   t->kind = 0;
+  if (t->look != find_look())
+    return; /* Its beginning was seen before the sensor looked away. */
   long moved = count_moved(t, returned);
   if (moved < 0 || (!moved && kind == S_WRITE))
     return;
@@ -273,7 +289,7 @@ int session_free(struct pt_regs *ctx) {
 /* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
 int go_read(struct pt_regs *ctx) {
   struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
-  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = S_READ, .library = L_GO};
+  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = S_READ, .library = L_GO, .look = find_look()};
   goroutines.update(&key, &t);
   return 0;
 }
@@ -285,6 +301,8 @@ int go_return(struct pt_regs *ctx) {
     return 0;
   struct thread t = *found;
   goroutines.delete(&key);
+  if (t.look != find_look())
+    return 0;
   long moved = ctx->ax;
   struct session *s = find_session(t.session, L_GO);
   if (s && moved > 0) /* Without any it is an error, and most often only that time is over. */
@@ -293,7 +311,7 @@ int go_return(struct pt_regs *ctx) {
 }
 
 int go_write(struct pt_regs *ctx) {
-  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .library = L_GO};
+  struct thread t = {.session = ctx->ax, .memory = ctx->bx, .library = L_GO, .look = find_look()};
   long moved = ctx->cx;
   struct session *s = find_session(t.session, L_GO);
   if (s && moved > 0)

@@ -26,7 +26,8 @@ struct session {
   u64 id;          /* Of its socket (cookie), or of its own. */
   u64 checked_ns;  /* When the library's data were looked at. */
   u32 position[2]; /* Plain bytes so far, by direction. */
-  u8 bound, library, is_told, _pad[5];
+  u8 bound, library, is_told, _pad;
+  u32 look; /* `looks` of its process when it was seen last. */
 };
 
 /* A thread in a call of a library, and what it did last. */
@@ -40,7 +41,8 @@ struct thread {
   u8 kind;      /* enum syscall_event_kind; 0: in no call. */
   u8 library;
   u8 is_inner; /* The call returns as SSL_read does, though it says by `result` how much: 0 is the other end's end. */
-  u8 _pad[5];
+  u8 _pad;
+  u32 look; /* `looks` of its process when the call began. */
 };
 
 /* What: sessions. Life: until the library frees them; the least recent is evicted, and then begins anew. */
@@ -48,12 +50,23 @@ BPF_TABLE("lru_hash", struct session_key, struct session, sessions, 32768);
 /* What: threads that called a library. Life: the least recent is evicted. Key: thread group and thread. */
 BPF_TABLE("lru_hash", u64, struct thread, threads, 16384);
 
+#define LOOKS_SIZE 4096 /* A power of two. */
+
+/* What: how often the sensor looked away from a process, its probes taken out. Of the sensor's making. Life: the program's. Key: the last bits
+ * of the thread group: two processes may share a place, and then each loses what the other does. */
+BPF_ARRAY(looks, u32, LOOKS_SIZE);
+
+static __always_inline u32 find_look(void) {
+  u32 place = (bpf_get_current_pid_tgid() >> 32) & (LOOKS_SIZE - 1), *look = looks.lookup(&place);
+  return look ? *look : 0;
+}
+
 static __always_inline struct session *find_session(u64 session, u8 library) {
   struct session_key key = {.session = session, .process = bpf_get_current_pid_tgid() >> 32};
   struct session *s = sessions.lookup(&key);
   if (s)
     return s;
-  struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = library};
+  struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = library, .look = find_look()};
   fresh.seen.cgroup_id = bpf_get_current_cgroup_id(); /* Until its socket says better. */
   sessions.update(&key, &fresh);
   count(T_SESSIONS, 1);
@@ -151,7 +164,7 @@ static __always_inline void see_socket(u64 socket, long moved, u8 kind) {
   struct thread *t = threads.lookup(&id);
   if (!t || moved <= 0)
     return;
-  if (t->kind) {
+  if (t->kind && t->look == find_look()) {
     struct session *s = find_session(t->session, t->library);
     if (s)
       bind(s, socket, B_NESTED);

@@ -17,6 +17,9 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
     PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
 }
+IN_TURNS: Final = (
+    "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."
+)
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
 KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."

@@ -72,9 +72,10 @@ class PortCount:
     joined_late: int = 0  # Connections that were open before the sensor saw them.
     calls: int = 0
     lost_calls: int = 0
-    exchanges: int = 0  # Encrypted: turns of client and server.
+    exchanges: int = 0  # Encrypted: turns of client and server. HTTPS: of those that were not read.
     handshakes: Handshakes = NO_HANDSHAKES
     read_by: str = ""  # HTTPS: the libraries.
+    read_share: float = 1.0  # HTTPS: of the time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -222,6 +222,8 @@ class NameKind(IntEnum):
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.
+# Of a class that no response has: calls that nobody saw, estimated.
+ESTIMATED_CLASS: Final = 255
 OVERFLOW_KEY = struct.Struct("<QH2B4x")
 OVERFLOW_COUNT = struct.Struct("<4Q")
 OVERFLOW_SIZE: Final = 8_192

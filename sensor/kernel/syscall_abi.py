@@ -9,6 +9,9 @@ SYSCALL_EVENT = struct.Struct("<3Q5I2H4BI16s16s")
 # struct syscall_conn, 40 bytes.
 SYSCALL_CONN = struct.Struct("<3QI2B6B4x")
 SYSCALL_COUNTERS_SIZE = 16
+# struct account: when it and its reserve are paid for, and calls; 24 bytes.
+ACCOUNT = struct.Struct("<3Q")
+ACCOUNTS_SIZE = 4_096
 
 
 class SyscallKind(IntEnum):
@@ -19,6 +22,7 @@ class SyscallKind(IntEnum):
     EOF = 3
     SHUT = 4
     CLOSED = 5
+    CUT = 6
 
 
 class SyscallEvent(NamedTuple):

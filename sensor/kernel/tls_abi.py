@@ -1,6 +1,9 @@
 """Twins of bpf/tls_events.h. tests/bpf/test_tls_abi.py holds the two together."""
 
 from enum import IntEnum, IntFlag
+from typing import Final
+
+LOOKS_SIZE: Final = 4_096  # Of the map `looks`.
 
 
 class Binding(IntFlag):

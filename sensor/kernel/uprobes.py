@@ -12,8 +12,9 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,16 @@ from sensor.kernel.btf import Btf, BtfError
 from sensor.kernel.compile import Build
 from sensor.kernel.image import PROG_TYPE_KPROBE, PROG_TYPE_RAW_TRACEPOINT, load_image
 from sensor.kernel.loader import LoadError, load_build
+from sensor.kernel.syscall_abi import ACCOUNT, ACCOUNTS_SIZE
 from sensor.kernel.syscall_offsets import syscall_flags
-from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes, open_raw_tracepoint
+from sensor.kernel.syscalls import (
+    TRACE_UPROBE_MULTI,
+    link_uprobes,
+    open_raw_tracepoint,
+    read_batch,
+    update_map,
+)
+from sensor.kernel.tls_abi import LOOKS_SIZE
 
 # Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
 UPROBES: Final = (
@@ -32,6 +41,8 @@ UPROBES: Final = (
     *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
     *("go_read", "go_write", "go_return", "go_close", "handshake", "openssl_read_inner"),
 )
+# Programs where a call ends. They go in first: a call whose beginning alone is seen would never end.
+RETURNS: Final = ("call_return", "go_return")
 # Named as the tracepoints they are for. Before Linux 6.3 there are none: sessions are then bound by data alone.
 SOCKET_TRACEPOINTS: Final = ("sock_recv_length", "sock_send_length")
 UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")
@@ -39,6 +50,8 @@ UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")
 # Threads that take probes out together: 160 links of 20 files are gone in 0.2 s, and with 16 threads in 0.6 s.
 CLOSERS: Final = 64
 
+# Since when a link may be of one process: before, it saw that process's first thread alone (commit 46ba0e49b642).
+FIRST_CHOOSING: Final = (6, 10)
 # What a kernel before 6.6 says of a link that it does not know.
 _NO_LINKS: Final = (errno.EINVAL, errno.EOPNOTSUPP)
 _T = TypeVar("_T")
@@ -60,6 +73,12 @@ class TlsProgram:
     links: list[int] = field(default_factory=list)
     is_following_sockets: bool = False
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
+    looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
+
+    @property
+    def is_choosing(self) -> bool:
+        """Whether probes may be put into one process."""
+        return self.is_linking and _read_release() >= FIRST_CHOOSING
 
     def attach(self) -> None:
         """Follows sockets, as far as this kernel lets it: without, sessions are bound by the libraries' data."""
@@ -75,24 +94,37 @@ class TlsProgram:
         while self.links:
             os.close(self.links.pop())
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
-        """Puts programs at (offset in the file, program) of the file at `path`; gives the fds that hold them there.
-        Raises OSError, and then holds none."""
-        wanted = list(sites)
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = 0) -> list[int]:
+        """Puts programs at (offset in the file, program) of the file at `path`, in every process or in one; gives the
+        fds that hold them there. Raises OSError, and then holds none."""
+        wanted = sorted(sites, key=lambda site: site[1] not in RETURNS)
         if self.is_linking:
             try:
-                return self._link_probes(path, wanted)
+                return self._link_probes(path, wanted, pid)
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
                 self.is_linking = False
+        if pid:
+            raise OSError(errno.EOPNOTSUPP, "this kernel puts probes into all processes of a file or into none")
         return _open_all(lambda site: _open_uprobe(path, site[0], self.programs[site[1]]), wanted)
 
-    def _link_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+    def look_away(self, pid: int) -> None:
+        """The probes of a process were taken out: what is known of its calls under way is not true any more."""
+        place = pid % LOOKS_SIZE
+        self.looks[place] = self.looks.get(place, 0) + 1
+        update_map(self.maps["looks"], place.to_bytes(4, "little"), self.looks[place].to_bytes(4, "little"))
+
+    def read_calls(self) -> Mapping[int, int]:
+        """Calls so far by process, those beyond its budget too."""
+        rows = read_batch(self.maps["accounts"], 4, ACCOUNT.size, ACCOUNTS_SIZE)
+        return {int.from_bytes(key, "little"): ACCOUNT.unpack(value)[2] for key, value in rows}
+
+    def _link_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int) -> list[int]:
         places: dict[str, list[int]] = {}
         for offset, name in sites:
             places.setdefault(name, []).append(offset)
-        return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]]), places.items())
+        return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]], pid), places.items())
 
     def close(self) -> None:
         """Detaches the tracepoints and frees everything; probes are their owner's."""
@@ -101,6 +133,11 @@ class TlsProgram:
             os.close(fd)
         self.programs.clear()
         self.maps.clear()
+
+
+def _read_release() -> tuple[int, ...]:
+    """Of the running kernel: (6, 18)."""
+    return tuple(int(number) for number in re.findall(r"\d+", platform.release())[:2])
 
 
 def _open_all(open_one: Callable[[_T], int], wanted: Iterable[_T]) -> list[int]:

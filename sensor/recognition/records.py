@@ -20,7 +20,7 @@ from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route, Se
 from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
-from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, RecordFlag
 from sensor.key_table import mix
 from sensor.protocols.http1 import EVENT_STREAM
 from sensor.recognition.actors import ActorTable, Identity, Records
@@ -208,7 +208,11 @@ class RecordConverter:
         ):
             route, hop = self._find_other_at(cgroup_id, port, role, "")
             row["route"], row["hop"], row["role"] = self._facts.route(route), int(hop), role
-            row["status"], row["calls"] = status_class * 100, count
+            row["calls"] = count
+            if status_class == ESTIMATED_CLASS:
+                row["flags"] |= int(CallFlag.ESTIMATED)
+            else:
+                row["status"] = status_class * 100
             row["request_bytes"], row["response_bytes"] = request_bytes, response_bytes
         self.overflow_calls += int(rows["calls"].sum())
         return rows

@@ -1,5 +1,5 @@
 """Keeps probes in the files with libraries of TLS that processes run: one set a file, whoever maps it, and none where
-nobody does any more.
+nobody does any more. While one of its processes makes more calls than are read (`duty`), each has a set of its own.
 
 A thread of its own looks at processes every second, has new files searched, puts probes in and takes them out. What it
 did is plain data for the coverage and for metrics; the thread that reads events never waits for it.
@@ -7,10 +7,11 @@ did is plain data for the coverage and for metrics; the thread that reads events
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from sensor.tls.duty import DutyCycle
 from sensor.tls.finder import Finder
 from sensor.tls.processes import FileId, MappedFile, ProcessFiles
 from sensor.tls.site import Site, Sites
@@ -23,6 +24,11 @@ LOOK_SECONDS: Final = 1.0
 LINGER_SECONDS: Final = 60.0
 # Files with probes; a node with so many containers has more than 100 of them.
 MAX_FILES: Final = 512
+# Beside those that have turns, so many processes of a file may have probes of their own; where there are more, nobody
+# has turns, for each set of probes makes the hits of all others dearer.
+MAX_APART: Final = 32
+# What holds for all processes of a file, now and later.
+EVERYBODY: Final = 0
 # Files remembered that have no TLS.
 MAX_PLAIN: Final = 65_536
 
@@ -30,8 +36,21 @@ MAX_PLAIN: Final = 65_536
 class Prober(Protocol):
     """What puts programs into files: `sensor.kernel.uprobes.TlsProgram`."""
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = EVERYBODY) -> list[int]:
         """The fds that hold them. Raises OSError."""
+        ...
+
+    def look_away(self, pid: int) -> None:
+        """The probes of a process were taken out."""
+        ...
+
+    def read_calls(self) -> Mapping[int, int]:
+        """Calls so far by process."""
+        ...
+
+    @property
+    def is_choosing(self) -> bool:
+        """Whether probes may be put into one process."""
         ...
 
 
@@ -49,10 +68,22 @@ class ProbedFile:
 @dataclass(slots=True, kw_only=True)
 class _Held:
     sites: Sites
-    probes: list[int]
     mapped: MappedFile
     seen_at: float
     reason: str = ""
+    probes: dict[int, list[int]] = field(default_factory=dict)  # By process, or of EVERYBODY.
+    is_resting: bool = False  # Out of all, until a turn begins.
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether nothing is told twice where a place has two probes for a moment: so who moves from one to the other
+        is read all the time. Go's writes are told where they begin, by every probe that is there."""
+        return not any(site.program.startswith("go_") for site in self.sites.sites)
+
+    @property
+    def places(self) -> list[tuple[int, str]]:
+        """Of all probes."""
+        return [(site.offset, site.program) for site in self.sites.sites]
 
 
 class Attacher:
@@ -66,7 +97,10 @@ class Attacher:
         processes: ProcessFiles,
         monotonic: Callable[[], float],
         unread: UnreadProcesses | None = None,
+        duty: DutyCycle | None = None,
     ) -> None:
+        """`duty`: who is read a part of the time; without it everybody always is."""
+        self._duty = duty
         self._unread = unread or UnreadProcesses()
         self._prober = prober
         self._close_probes = close_probes
@@ -78,6 +112,8 @@ class Attacher:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._files: tuple[ProbedFile, ...] = ()
+        self.shares: Mapping[int, float] = {}  # Of processes that have turns.
+        self.over: Mapping[int, float] = {}  # These, and those that make more calls than are read; the same.
         self.attached_total = 0
         self.failed_total = 0
 
@@ -104,19 +140,25 @@ class Attacher:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._close_probes([probe for held in self._held.values() for probe in held.probes])
+        self._close_probes([probe for held in self._held.values() for each in held.probes.values() for probe in each])
         self._held.clear()
-        self._files = ()
+        self._files, self.shares, self.over = (), {}, {}
         self._unread.update(None)
 
     def _run(self) -> None:
         has_failed = False
-        while not self._stopping.wait(LOOK_SECONDS):
+        look_at = self._monotonic() + LOOK_SECONDS
+        while not self._stopping.wait(max(0.0, min(look_at, self._next_switch()) - self._monotonic())):
             try:
-                self.look()
+                if self._monotonic() >= look_at:
+                    look_at = self._monotonic() + LOOK_SECONDS
+                    self.look()
+                else:
+                    self.take_turns()
                 has_failed = False
             except Exception:
                 # A loop boundary: what is probed stays probed.
+                look_at = self._monotonic() + LOOK_SECONDS
                 if not has_failed:
                     logger.exception("looking for libraries of TLS failed; told once until it works again")
                 has_failed = True
@@ -130,24 +172,66 @@ class Attacher:
             if file in mapped:
                 held.mapped, held.seen_at = mapped[file], now
             elif now - held.seen_at > LINGER_SECONDS:
-                self._close_probes(held.probes)
+                self._close(held, list(held.probes))
                 del self._held[file]
         for file, one in mapped.items():
             if self._stopping.is_set():
                 return
             if file not in self._held and file not in self._plain and len(self._held) < MAX_FILES:
                 self._take_up(one, now)
+        if self._duty is not None:
+            self._duty.forget({pid for one in mapped.values() for pid in one.pids})
+        self.take_turns()
         self._files = tuple(
             ProbedFile(
                 library=held.sites.library,
                 path=held.mapped.name,
                 pids=held.mapped.pids if file in mapped else (),
-                sites=held.sites.sites if held.probes else (),
+                sites=held.sites.sites if held.probes or held.is_resting else (),
                 reason=held.reason,
             )
             for file, held in self._held.items()
         )
         self._unread.update(self._files)
+
+    def _next_switch(self) -> float:
+        return self._duty.next_switch() if self._duty is not None else float("inf")
+
+    def take_turns(self) -> None:
+        """Once: out of processes whose turn is over, into those whose turn begins."""
+        if self._duty is None or not self._prober.is_choosing:
+            return
+        self._duty.step(self._monotonic(), self._prober.read_calls())
+        self.shares, self.over = dict(self._duty.shares), dict(self._duty.over)
+        for held in self._held.values():
+            if held.probes or held.is_resting:
+                self._arrange(held, self._duty)
+
+    def _arrange(self, held: _Held, duty: DutyCycle) -> None:
+        """The probes that this file is to have now."""
+        pids = held.mapped.pids
+        others = sum(pid not in self.shares for pid in pids)
+        is_apart = others < len(pids) and others <= MAX_APART
+        wanted = {pid for pid in pids if duty.is_read(pid)} if is_apart else {EVERYBODY}
+        if not held.is_repeatable:
+            self._close(held, held.probes.keys() - wanted)
+        for pid in wanted - held.probes.keys():
+            try:
+                held.probes[pid] = self._prober.open_probes(held.mapped.path, held.places, pid)
+            except OSError as error:
+                logger.debug("process %d of %s is not read: %s", pid, held.mapped.name, error)  # It may have ended.
+        self._close(held, held.probes.keys() - wanted)
+        held.is_resting = not held.probes
+
+    def _close(self, held: _Held, keys: Iterable[int]) -> None:
+        """Out of these processes."""
+        keys = list(keys)
+        if not keys:
+            return
+        self._close_probes([probe for key in keys for probe in held.probes.pop(key)])
+        if EVERYBODY not in held.probes:
+            for pid in set(held.mapped.pids if EVERYBODY in keys else keys) - held.probes.keys():
+                self._prober.look_away(pid)
 
     def _take_up(self, one: MappedFile, now: float) -> None:
         try:
@@ -160,10 +244,10 @@ class Attacher:
                 self._plain.clear()
             self._plain.add(one.file)
             return
-        held = _Held(sites=sites, probes=[], mapped=one, seen_at=now, reason=sites.reason)
+        held = _Held(sites=sites, mapped=one, seen_at=now, reason=sites.reason)
         if sites.sites:
             try:
-                held.probes = self._prober.open_probes(one.path, [(site.offset, site.program) for site in sites.sites])
+                held.probes[EVERYBODY] = self._prober.open_probes(one.path, held.places)
                 self.attached_total += 1
                 logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(sites.sites))
             except OSError as error:

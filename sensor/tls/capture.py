@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from sensor.calls import Exchange
+from sensor.calls import Exchange, Role
 from sensor.clock import Clock
 from sensor.conversations import Verdict
 from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount
-from sensor.kernel.abi import ConnectionKind, Counter
+from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_counts, update_map
@@ -27,6 +27,8 @@ from sensor.recognition.records import OverflowTotals
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.attacher import Attacher
 from sensor.tls.bodies import BodyMeter
+from sensor.tls.duty import DutyCycle
+from sensor.tls.estimates import PortEstimates
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 from sensor.tls.split import PortSplit
@@ -54,8 +56,10 @@ class TlsCapture:
         min_age_seconds: float,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
+        duty: DutyCycle | None = None,
     ) -> None:
-        """`bodies` says how much of them is kept for reading."""
+        """`bodies` says how much of them is kept for reading, `duty` who is read a part of the time."""
+        self._duty = duty
         self._bodies = bodies
         self._below = below
         self._program = program
@@ -70,8 +74,10 @@ class TlsCapture:
             ),
             monotonic=time.monotonic,
             unread=unread,
+            duty=duty,
         )
         self._split = PortSplit()
+        self._estimates = PortEstimates()
         self.bell = below.bell
         if self.bell is not None:
             self.bell.watch(program.maps["events"])
@@ -127,16 +133,26 @@ class TlsCapture:
         self._below.release_records()
 
     def overflow(self) -> Mapping[bytes, OverflowTotals]:
-        """Of the capture below."""
-        return self._below.overflow()
+        """Of the capture below, and the calls that nobody read, estimated."""
+        estimated = {
+            OVERFLOW_KEY.pack(cgroup_id, port, Role.SERVER, ESTIMATED_CLASS): (reading.estimated, 0, 0, 0)
+            for (cgroup_id, port), reading in self._reader.ports.items()
+            if reading.estimated
+        }
+        return {**self._below.overflow(), **estimated}
 
     def pending_bytes(self) -> int:
         """In all rings."""
         return self._below.pending_bytes() + self._ring.pending_bytes()
 
     def counters(self) -> Mapping[Counter, int]:
-        """Of the capture below: what the sensor's own process spends on TLS shows in its processor time."""
-        return self._below.counters()
+        """Of the capture below, with what was only estimated: what the sensor's own process spends on TLS shows in its
+        processor time."""
+        counters = self._below.counters()
+        if self._reader.ports and not self._is_closed and not self._ring.pending_bytes():
+            self._estimate(self._below.coverage())
+        estimated = sum(reading.estimated for reading in self._reader.ports.values())
+        return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
 
     def program_ns(self, *, calls: int) -> int:
         """Of the capture below."""
@@ -156,12 +172,19 @@ class TlsCapture:
 
     def coverage(self) -> Sequence[PortCount]:
         """Ports, with what is read of the encrypted ones."""
-        return self._split.split(self._below.coverage(), self._reader.read_port)
+        counts = self._below.coverage()
+        self._estimate(counts)
+        return self._split.split(counts, self._reader.read_port)
+
+    def _estimate(self, counts: Sequence[PortCount]) -> None:
+        """Calls of ports whose processes are read in turns."""
+        self._estimates.update(time.monotonic(), counts, self._reader.ports, self._attacher.over)
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
         totals, reader, files = self._read_counters(), self._reader, self._attacher.files
-        bodies = self._bodies
+        bodies, shares = self._bodies, self._attacher.shares
+        estimated = sum(reading.estimated for reading in reader.ports.values())
         rows = (
             ("sessions", "Sessions of TLS whose library was called", totals[TlsCounter.SESSIONS], True),
             ("events", "Reads and writes of TLS that went up", totals[SyscallCounter.EVENTS], True),
@@ -174,6 +197,10 @@ class TlsCapture:
             ("bodies_refused", "Bodies that were not: budget", bodies.refused if bodies else 0, True),
             ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
             ("files_unread", "Files with a library of TLS that is not", sum(not file.sites for file in files), False),
+            ("processes_in_turns", "Processes that are read a part of the time", len(shares), False),
+            ("read_ratio", "Of the time, of the process that is read least", min(shares.values(), default=1.0), False),
+            ("turns", "Times that probes went in for a turn", self._duty.turns if self._duty else 0, True),
+            ("estimated_calls", "Calls of processes read in turns that were not", estimated, True),
             ("probes", "Probes in place", sum(len(file.sites) for file in files), False),
             *(
                 (f"bound_{name}", f"Sessions whose socket was at first known by `{name}`", reader.bound[way], True)

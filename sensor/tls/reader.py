@@ -6,7 +6,7 @@ each port, for the coverage.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -25,6 +25,8 @@ from sensor.tls.split import PortReading
 MAX_SESSIONS: Final = 32_768
 # Ports of which calls are counted, as in the kernel.
 MAX_PORTS: Final = 8_192
+# Processes remembered of a port; of those that have gone, the others are met again with their next connections.
+MAX_PROCESSES: Final = 1_024
 LIBRARY_NAMES: Final = {
     Library.OPENSSL: "OpenSSL",
     Library.GNUTLS: "GnuTLS",
@@ -54,7 +56,8 @@ class TlsReader:
         self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
         self._ends: dict[_Tuple, int] = {}
         self._ports: dict[tuple[int, int], PortReading] = {}
-        self._uncounted: dict[int, str] = {}  # Library of sessions of which no call was told yet.
+        # Library and process of sessions of which no call was told yet.
+        self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
         self.local_clients = 0  # Calls left to their server's end.
         self.unbound_calls = 0  # Calls told without the addresses of their socket.
@@ -80,6 +83,11 @@ class TlsReader:
         """What waited too long, and early halves of calls that last."""
         return self._tell(self._conversations.poll(now_ns))
 
+    @property
+    def ports(self) -> Mapping[tuple[int, int], PortReading]:
+        """What was read, by cgroup and port."""
+        return self._ports
+
     def read_port(self, cgroup_id: int, port: int) -> PortReading | None:
         """What was read of it; None where nothing was."""
         return self._ports.get((cgroup_id, port))
@@ -104,7 +112,7 @@ class TlsReader:
         )
         self._sessions[event.socket] = ends
         self._ends[ends] = event.socket
-        self._uncounted[event.socket] = LIBRARY_NAMES.get(Library(event.library), "")
+        self._uncounted[event.socket] = (LIBRARY_NAMES.get(Library(event.library), ""), event.process)
         for way in self.bound:
             self.bound[way] += bool(event.bound & way)
 
@@ -138,7 +146,11 @@ class TlsReader:
                 return
             port = self._ports[key] = PortReading()
         port.calls += exchange.calls
-        library = self._uncounted.pop(exchange.connection, None)
-        if library is not None:
+        met = self._uncounted.pop(exchange.connection, None)
+        if met is not None:
+            library, process = met
             port.connections += 1
             port.libraries.add(library)
+            if len(port.processes) >= MAX_PROCESSES:
+                port.processes.clear()
+            port.processes.add(process)

@@ -2,7 +2,8 @@
 
 Both may only grow, for the store adds up what each hour brought. A connection is encrypted until a call of it was told;
 so what counts as unread is the most that ever was at once, and what else came is read. Bytes and estimated calls
-follow the connections, by what each reading added. Pure, and bounded by the kernel's table of ports.
+follow the connections, by what each reading added; while the port is read a part of the time, all calls that are
+estimated are those of what is read. Pure, and bounded by the kernel's table of ports.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,6 +19,10 @@ class PortReading:
     calls: int = 0
     connections: int = 0
     libraries: set[str] = field(default_factory=set)
+    processes: set[int] = field(default_factory=set)
+    share: float = 1.0  # Of the time in which it is read, now.
+    turns: int = 0  # Of client and server while it was read a part of the time,
+    estimated: int = 0  # and calls of that time that were not read.
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ class PortSplit:
         parts.unread = max(parts.unread, count.connections - reading.connections)
         read = count.connections - parts.unread
         share = read / count.connections if count.connections else 0.0
-        now = (count.joined_late, count.bytes, count.exchanges)
+        now = (count.joined_late, count.bytes, max(count.exchanges - reading.turns, parts.seen[2]))
         late, size, exchanges = (after - before for after, before in zip(now, parts.seen, strict=True))
         parts.late += round(late * share)
         parts.bytes += round(size * share)
@@ -67,8 +72,9 @@ class PortSplit:
             bytes=parts.bytes,
             joined_late=parts.late,
             calls=reading.calls,
-            exchanges=0,
+            exchanges=reading.estimated,
             read_by=", ".join(sorted(reading.libraries)),
+            read_share=reading.share,
         )
         rest = replace(
             count,

@@ -23,6 +23,7 @@ typedef uint8_t u8; typedef uint16_t u16; typedef uint32_t u32; typedef uint64_t
 #include "syscall_events.h"
 int main(void) {
 """
+ACCOUNT_FIELDS = ("paid_ns", "reserve_ns", "calls")
 CONN_FIELDS = [
     "begun",
     "cgroup_id",
@@ -43,7 +44,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     compiler = shutil.which("cc") or shutil.which("clang-19") or shutil.which("clang")
     if compiler is None:
         pytest.skip("no C compiler")
-    names = {"syscall_event": syscall_abi.SyscallEvent._fields, "syscall_conn": tuple(CONN_FIELDS)}
+    names = {
+        "syscall_event": syscall_abi.SyscallEvent._fields,
+        "syscall_conn": tuple(CONN_FIELDS),
+        "account": ACCOUNT_FIELDS,
+    }
     lines = [f'printf("{name} %zu\\n", sizeof(struct {name}));' for name in names]
     lines += [
         f'printf("{name}.{field} %zu\\n", offsetof(struct {name}, {field}));'
@@ -56,6 +61,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     subprocess.run([compiler, f"-I{BPF_DIRECTORY}", "-o", str(program), str(source)], check=True)
     output = subprocess.run([program], capture_output=True, check=True, text=True).stdout
     return {name: int(value) for name, value in (line.split() for line in output.splitlines())}
+
+
+def test_account(told: dict[str, int]) -> None:
+    assert told["account"] == syscall_abi.ACCOUNT.size
+    assert [told[f"account.{field}"] for field in ACCOUNT_FIELDS] == [0, 8, 16]
 
 
 def test_event_fields_are_where_the_twin_reads_them(told: dict[str, int]) -> None:

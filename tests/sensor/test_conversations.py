@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sensor import conversations as conversations_module
 from sensor.calls import Exchange, Role
-from sensor.conversations import PATIENCE_NS, Conversations, Verdict
+from sensor.conversations import DROP_CUT, PATIENCE_NS, Conversations, Verdict
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
@@ -322,6 +322,33 @@ def test_http2_that_ends_with_its_connection() -> None:
     (told,) = socket.conversations.take([socket.pack(SyscallKind.CLOSED)])
     assert isinstance(told, StreamExchange)
     assert (told.call.is_aborted, describe_stream(told)) == (True, ("GET", "/cut", 0))
+
+
+def test_after_looking_away_http1_begins_anew(socket: Socket, stage: StageCounter) -> None:
+    """The call under way is dropped, for nobody knows what came of it, and no later answer is taken for its."""
+    socket.take(READ, b"GET /before HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert socket.take(SyscallKind.CUT) == []
+    assert socket.take(READ, b"GET /after HTTP/1.1\r\nHost: h\r\n\r\n") == []
+    (told,) = socket.take(WRITE, b"HTTP/1.1 204 No Content\r\n\r\n")
+    assert (told.request_head.split()[1], told.status_code, told.is_aborted) == (b"/after", 204, False)
+    assert (stage.count().used, dict(stage.count().dropped)) == (1, {DROP_CUT: 1})
+
+
+def test_after_looking_away_http2_goes_on() -> None:
+    socket = Socket(Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing))
+    fields = [(b":method", b"GET"), (b":path", b"/first"), (b":authority", b"h")]
+    socket.take(READ, PREFACE + write_settings() + write_headers(1, Encoder().encode(fields), is_end=True))
+    socket.take(WRITE, write_headers(1, Encoder().encode([(b":status", b"200")]), is_end=True))
+    socket.conversations.take([socket.pack(SyscallKind.CUT, other=socket.next[READ])])
+    told: list[StreamExchange] = []
+    for number in range(101, 121, 2):
+        # Written in full, as of a client whose table is new: what it kept while nobody looked is not known.
+        fields[1] = (b":path", b"/after/%d" % number)
+        socket.take(READ, write_headers(number, Encoder().encode(fields), is_end=True))
+        record = socket.pack(WRITE, write_headers(number, Encoder().encode([(b":status", b"200")]), is_end=True))
+        told += [one for one in socket.conversations.take([record]) if isinstance(one, StreamExchange)]
+    assert sum(one.exchange.calls for one in told) >= 8
+    assert {describe_stream(one)[1] for one in told} <= {f"/after/{number}" for number in range(101, 121, 2)}
 
 
 def refuse_nothing(event: SyscallEvent, verdict: Verdict) -> None:

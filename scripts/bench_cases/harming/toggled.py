@@ -1,6 +1,7 @@
 """Probes for TLS in processes, put in and taken out by whom holds this, with a reader beside: the product's own
 programs, places and reader, in this process."""
 
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -28,9 +29,10 @@ class Change:
 
 
 class ToggledProbes:
-    """Of these processes alone; out until `change`."""
+    """Of these processes alone; out until `change`. The reader runs with that niceness."""
 
-    def __init__(self, pids: Sequence[int]) -> None:
+    def __init__(self, pids: Sequence[int], nice: int) -> None:
+        self._nice = nice
         self.changes: list[Change] = []
         self.is_in = False
         self._program = open_program()
@@ -59,6 +61,7 @@ class ToggledProbes:
         self._ring.close()
 
     def _read(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while not self._stopping.wait(READ_SECONDS):
             self._reader.take(self._ring.read(100_000))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sensor.tls.attacher import LINGER_SECONDS, Attacher
+from sensor.tls.attacher import EVERYBODY, LINGER_SECONDS, MAX_APART, Attacher
+from sensor.tls.duty import DutyCycle, DutySettings
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.unread import NOT_FOUND, UnreadProcesses
 
@@ -19,22 +20,38 @@ class Prober:
 
     def __init__(self) -> None:
         self.open: dict[int, str] = {}
+        self.pids: dict[int, int] = {}  # Of those that are open.
         self.is_refusing = False
+        self.is_choosing = True
+        self.calls: dict[int, int] = {}
+        self.looked_away: list[int] = []
         self._next = 100
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]]) -> list[int]:
+    def look_away(self, pid: int) -> None:
+        self.looked_away.append(pid)
+
+    def read_calls(self) -> dict[int, int]:
+        return dict(self.calls)
+
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = EVERYBODY) -> list[int]:
         if self.is_refusing:
             raise PermissionError(1, "Operation not permitted")
         numbers = []
         for _, program in sites:
             self._next += 1
             self.open[self._next] = program
+            self.pids[self._next] = pid
             numbers.append(self._next)
         return numbers
 
     def close(self, probes: Iterable[int]) -> None:
         for number in probes:
-            del self.open[number]
+            del self.open[number], self.pids[number]
+
+    @property
+    def probed(self) -> set[int]:
+        """Processes that have probes, or everybody."""
+        return set(self.pids.values())
 
 
 class Node:
@@ -51,7 +68,20 @@ class Node:
             processes=ProcessFiles(str(root), min_age_seconds=0, uptime=lambda: self.now),
             monotonic=lambda: self.now,
             unread=self.unread,
+            duty=DutyCycle(DutySettings(calls_per_second=1_000, calls_burst=2_000)),
         )
+
+    def live(self, seconds: float, rates: dict[int, int]) -> list[set[int]]:
+        """Looks twice a second; each process makes calls, which are counted where it is read. Gives who had probes."""
+        had = []
+        for _ in range(int(seconds * 2)):
+            had.append(self.prober.probed)
+            for pid, rate in rates.items():
+                if had[-1] & {pid, EVERYBODY}:
+                    self.prober.calls[pid] = self.prober.calls.get(pid, 0) + rate // 2
+            self.now += 0.5
+            self.attacher.look()
+        return had
 
     def run(self, pid: int, inode: int, path: str, source: Path | None) -> None:
         directory = self.root / str(pid)
@@ -121,3 +151,35 @@ def test_nothing_is_left_after_the_end(node: Node) -> None:
     node.attacher.stop()
     assert not node.prober.open
     assert node.unread.why(10) == "", "who does not look says nothing"
+
+
+def test_a_busy_process_is_read_in_turns_and_its_neighbours_always(node: Node) -> None:
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    assert set().union(*node.live(1, {10: 4_000, 11: 10})) == {EVERYBODY}
+    had = node.live(40, {10: 4_000, 11: 10})[4:]
+    assert all(one - {10} == {11} for one in had), had
+    assert sum(10 in one for one in had) == pytest.approx(len(had) / 4, abs=2)
+    assert node.attacher.shares == {10: pytest.approx(0.25)}
+    assert 11 not in node.prober.looked_away, "it was always read"
+    assert node.prober.looked_away.count(10) == pytest.approx(len(had) / 4, abs=2)
+    (file,) = node.attacher.files
+    assert file.sites, "between two turns it is read as well"
+    node.live(10, {10: 50, 11: 10})
+    assert node.prober.probed == {EVERYBODY} and node.attacher.shares == {}
+
+
+def test_nobody_has_turns_where_too_many_run_the_file(node: Node) -> None:
+    for pid in range(10, 12 + MAX_APART):
+        node.run(pid, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    had = node.live(20, {10: 4_000})
+    assert set().union(*had) == {EVERYBODY}
+
+
+def test_nobody_has_turns_where_the_kernel_cannot_choose(node: Node) -> None:
+    node.prober.is_choosing = False
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    assert set().union(*node.live(20, {10: 4_000})) == {EVERYBODY}

@@ -1,0 +1,106 @@
+"""Who makes more calls than are read has turns of so many calls as the budget allows; others are always read."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from sensor.tls.duty import COMFORT, LEAST_TURN_SECONDS, DutyCycle, DutySettings, find_limit
+
+SETTINGS = DutySettings(calls_per_second=2_000, calls_burst=5_000)
+PERIOD = 2.5
+STEP = 0.05
+
+
+class Life:
+    """Processes that make calls at a rate, seen only while they are read, and how long they were."""
+
+    def __init__(self, rates: Mapping[int, float]) -> None:
+        self.duty = DutyCycle(SETTINGS)
+        self.rates = dict(rates)
+        self.seen = dict.fromkeys(rates, 0.0)
+        self.read_seconds = dict.fromkeys(rates, 0.0)
+        self.now = 100.0
+
+    def run(self, seconds: float) -> None:
+        look_at = self.now
+        end = self.now + seconds
+        while self.now < end:
+            for pid, rate in self.rates.items():
+                if self.duty.is_read(pid):
+                    self.seen[pid] += rate * STEP
+                    self.read_seconds[pid] += STEP
+            self.now += STEP
+            if self.now >= min(look_at, self.duty.next_switch()):
+                look_at = self.now + 1 if self.now >= look_at else look_at
+                self.duty.step(self.now, {pid: int(seen) for pid, seen in self.seen.items()})
+
+
+def test_the_period_is_that_of_what_may_come_at_once() -> None:
+    assert SETTINGS.period_seconds == PERIOD
+
+
+@pytest.mark.parametrize("rate", [3_000, 12_000, 20_000])
+def test_a_busy_process_is_read_so_much_as_its_budget_allows(rate: int) -> None:
+    life = Life({7: rate, 8: 100})
+    life.run(5)
+    before = dict(life.seen), dict(life.read_seconds)
+    life.run(100)
+    assert (life.seen[7] - before[0][7]) / 100 == pytest.approx(2_000, rel=0.35)
+    assert life.read_seconds[8] - before[1][8] == pytest.approx(100, abs=0.1)
+    assert life.duty.shares == {7: pytest.approx(2_000 / rate, rel=0.1)}
+    assert life.duty.turns == pytest.approx(40, abs=3)
+
+
+def test_a_burst_is_no_reason() -> None:
+    life = Life({7: 100})
+    life.run(5)
+    life.rates[7] = 9_000
+    life.run(1)
+    life.rates[7] = 100
+    life.run(20)
+    assert life.duty.shares == {} and life.duty.turns == 0
+
+
+def test_who_is_quiet_again_is_always_read() -> None:
+    life = Life({7: 9_000})
+    life.run(20)
+    assert life.duty.shares
+    life.rates[7] = 2_000 * COMFORT - 100
+    life.run(2 * PERIOD)
+    assert life.duty.shares == {} and life.duty.is_read(7) and life.duty.next_switch() == float("inf")
+
+
+def test_a_turn_has_a_least_length() -> None:
+    life = Life({7: 10_000_000})
+    life.run(20)
+    assert life.duty.shares == {7: pytest.approx(LEAST_TURN_SECONDS / PERIOD)}
+
+
+def test_processes_share_the_node() -> None:
+    life = Life(dict.fromkeys(range(8), 4_000.0))
+    life.run(20)
+    before = sum(life.seen.values())
+    life.run(100)
+    assert len(life.duty.shares) == 8
+    assert (sum(life.seen.values()) - before) / 100 == pytest.approx(4_000, rel=0.35)
+
+
+def test_the_gone_are_forgotten() -> None:
+    life = Life({7: 9_000})
+    life.run(5)
+    life.duty.forget(set())
+    assert life.duty.shares == {} and life.duty.is_read(7)
+
+
+@pytest.mark.parametrize(
+    ("rates", "limit"),
+    [
+        ([], 100),
+        ([5_000], 100),
+        ([50, 60, 70], 100),
+        ([1_000, 1_000, 1_000, 1_000], 50),
+        ([1_000, 1_000, 20, 20], 80),
+    ],
+)
+def test_what_one_leaves_the_others_have(rates: list[float], limit: float) -> None:
+    assert find_limit(rates, 100) == limit

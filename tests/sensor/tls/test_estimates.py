@@ -1,0 +1,64 @@
+"""Calls that nobody read are the kernel's turns less those that were, and only of ports that are read in turns."""
+
+from sensor.coverage.row import PortCount, PortProtocol
+from sensor.tls.estimates import LINGER_SECONDS, PortEstimates
+from sensor.tls.split import PortReading
+
+PORT = (7, 443)
+
+
+class Port:
+    """One port whose process is read in turns of `share`, or always."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.turns = 0
+        self.reading = PortReading(processes={10, 11})
+        self.estimates = PortEstimates()
+
+    def pass_second(self, *, turns: int, read: int, share: float = 1.0, is_over: bool = False) -> None:
+        self.now += 1
+        self.turns += turns
+        self.reading.calls += read
+        count = PortCount(
+            port=PORT[1], kind=PortProtocol.ENCRYPTED, connections=2, bytes=0, cgroup_id=PORT[0], exchanges=self.turns
+        )
+        shares = {11: share} if share < 1 or is_over else {}
+        self.estimates.update(self.now, [count], {PORT: self.reading}, shares)
+
+
+def test_what_is_always_read_is_not_estimated() -> None:
+    port = Port()
+    for _ in range(5):
+        port.pass_second(turns=100, read=40)
+    assert (port.reading.estimated, port.reading.turns) == (0, 0)
+
+
+def test_calls_between_the_turns() -> None:
+    port = Port()
+    port.pass_second(turns=1_000, read=1_000)
+    for _ in range(10):
+        port.pass_second(turns=1_000, read=0, share=0.5)
+        port.pass_second(turns=1_000, read=1_000, share=0.5)
+    assert (port.reading.estimated, port.reading.turns, port.reading.share) == (10_000, 20_000, 0.5)
+    for _ in range(int(LINGER_SECONDS) + 1):
+        port.pass_second(turns=500, read=500)
+    assert (port.reading.estimated, port.reading.share) == (10_000, 1.0)
+    port.pass_second(turns=500, read=0)
+    assert port.reading.estimated == 10_000, "nobody has turns any more"
+
+
+def test_turns_that_the_kernel_tells_late_are_not_told_twice() -> None:
+    port = Port()
+    port.pass_second(turns=0, read=0, share=0.2)
+    port.pass_second(turns=100, read=200, share=0.2)
+    port.pass_second(turns=900, read=0, share=0.2)
+    assert port.reading.estimated == 800
+
+
+def test_what_was_refused_before_it_had_turns_is_estimated() -> None:
+    port = Port()
+    port.pass_second(turns=50, read=50)
+    port.pass_second(turns=1_000, read=300, is_over=True)
+    port.pass_second(turns=1_000, read=100, is_over=True)
+    assert (port.reading.estimated, port.reading.share) == (1_600, 1.0)
