@@ -7,7 +7,9 @@ nobody speaks HTTP the sensor sleeps from second to second.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 # From the first event to the turn: calls that take no longer are read whole.
@@ -54,6 +56,7 @@ class Rest:
         self._interval_seconds = interval_seconds
         self._now = monotonic or self._loop.time
         self._rung: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
         self._is_busy = False
         self._last_turn = self._now()
@@ -92,24 +95,34 @@ class Rest:
                 return
             if rings.bell is None:
                 await asyncio.sleep(min(left, self._interval_seconds))
-            elif rings.has_records():
-                check_seconds = BUSY_CHECK_SECONDS if self._is_busy else CHECK_SECONDS
-                await self._wait_for_bell(min(left, check_seconds), is_for_records=False)
             else:
-                await self._wait_for_bell(left, is_for_records=True)
+                await self._wait_for_bell(end)
         self._is_busy = False
 
-    async def _wait_for_bell(self, seconds: float, *, is_for_records: bool) -> None:
+    async def _wait_for_bell(self, end: float) -> None:
+        """Till it rings, or records that are there already have become a batch."""
         assert self._rings.bell is not None
         # A future and a timer: a wait with a timeout makes a task each time.
         self._rung = rung = self._loop.create_future()
-        timer = self._loop.call_later(seconds, _finish, rung)
-        self._rings.bell.arm(is_for_records=is_for_records)
+        has_records = self._rings.has_records()
+        check_seconds = BUSY_CHECK_SECONDS if self._is_busy else CHECK_SECONDS
+        self._wait_on(rung, end, check_seconds=check_seconds if has_records else math.inf)
+        self._rings.bell.arm(is_for_records=not has_records)
         try:
             await rung
         finally:
-            timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             self._rung = None
+
+    def _wait_on(self, rung: "asyncio.Future[None]", end: float, *, check_seconds: float) -> None:
+        """Looks again in a while, without a step of the task that waits, which costs more than the look."""
+        left = end - self._now()
+        if left <= 0 or self._rings.is_due():
+            _finish(rung)
+            return
+        look = partial(self._wait_on, rung, end, check_seconds=check_seconds)
+        self._timer = self._loop.call_later(min(left, check_seconds), look)
 
     def _ring(self) -> None:
         assert self._rings.bell is not None
