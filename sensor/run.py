@@ -19,24 +19,24 @@ from sensor import heap
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
 from sensor.coverage.gaps import Gaps
-from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
-from sensor.health import HealthReport, SensorState, StageCount
-from sensor.intake import Intake
+from sensor.health import HealthReport, SensorState
 from sensor.parts import Capture, Enforcement, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
 from sensor.recognition.governor import Governor
 from sensor.rest import Rest, seconds_left
+from sensor.running import Running
 from sensor.schemas.book import Schema, SchemaBook
 from sensor.spool import Spool
 from sensor.uplink.client import Uplink
 from sensor.uplink.messages import Welcome
-from sensor.uplink.policy import PolicyResult, PolicyUpdate, apply_update
-from sensor.uplink.state import InstallationKey, StateDirectory, StateError
+from sensor.uplink.policy import PolicyResult, PolicyUpdate
+from sensor.uplink.state import InstallationKey, StateDirectory
+from sensor.uplink.told import Told
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,6 @@ class Sensor:
         """`heirs`: who may go on with capture when this sensor stops."""
         self._settings = settings
         self._clock = clock
-        self._state_directory = state
         self._spool = spool
         self._open_capture = open_capture
         self._make_describer = make_describer
@@ -105,16 +104,13 @@ class Sensor:
         self._enforcement = enforcement
         self._on_capturing = on_capturing
         self._heirs = heirs
-        self._keys = state.load_keys()
-        self._policy = state.load_policy()
-        self._capture: Capture | None = None
-        self._describer: NodeDescriber | None = None
-        self._pipeline: Pipeline | None = None
+        self._told = Told(state)
+        self._running: Running | None = None
+        self._is_begun = False
         self._uplink: Uplink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._state = SensorState.CAPTURING
-        self._intake: Intake | None = None
         self._rest: Rest | None = None
 
     # Life
@@ -126,7 +122,7 @@ class Sensor:
         talking = asyncio.create_task(uplink.run())
         welcome = asyncio.create_task(uplink.wait_welcome())
         try:
-            if not self._keys:
+            if not self._told.keys:
                 await self._wait_first_contact(uplink, welcome)
             if not self._stopping.is_set():
                 await self._begin()
@@ -171,32 +167,34 @@ class Sensor:
             )
 
     async def _begin(self) -> None:
-        key = self._keys[0]
-        self._describer = self._make_describer(key)
-        self._pipeline = self._make_pipeline(self._describer, key.key_id)
+        key = self._told.keys[0]
+        describer = self._make_describer(key)
+        pipeline = self._make_pipeline(describer, key.key_id)
+        # Compiling takes a second in a child process; the stream goes on meanwhile.
+        starting = asyncio.create_task(asyncio.to_thread(self._node.start))
+        capture = await asyncio.to_thread(self._open_capture)
+        is_waiting = capture.is_inherited or self._gaps.is_attached  # Something is in the rings already.
+        running = Running(
+            capture=capture,
+            pipeline=pipeline,
+            describer=describer,
+            governor=self._governor,
+            node=self._node,
+            gaps=self._gaps,
+            clock=self._clock,
+            send=self._send,
+        )
+        self._running = running
         self._apply_policy()
         # Rows wait for the collector from the first window on, merged while it is away.
         assert self._uplink is not None
-        self._pipeline.aggregator.set_connected(self._uplink.is_connected)
-        # Compiling takes a second in a child process; the stream goes on meanwhile.
-        starting = asyncio.create_task(asyncio.to_thread(self._node.start))
-        self._capture = await asyncio.to_thread(self._open_capture)
-        is_waiting = self._capture.is_inherited or self._gaps.is_attached  # Something is in the rings already.
-        if self._capture.is_inherited:
-            self._gaps.go_on()
-        else:
-            self._gaps.begin()
+        running.set_connected(self._uplink.is_connected)
+        if self._told.keys[0] != key:  # It came while capture was opened.
+            self._change_key()
         await starting
-        self._intake = Intake(
-            capture=self._capture,
-            pipeline=self._pipeline,
-            describer=self._describer,
-            governor=self._governor,
-            clock=self._clock,
-        )
-        self._intake.teach()
-        await self._refresh_node()
-        self._enforcement.begin(self._capture, key)
+        running.teach()
+        await running.refresh()
+        self._enforcement.begin(capture, self._told.keys[0])
         # What exists now stays: the collector of garbage need not walk it again.
         gc.collect()
         gc.freeze()
@@ -206,28 +204,30 @@ class Sensor:
             self._heirs.open()
         if is_waiting:
             logger.info("what came since the sensor before stopped is read now")
+        self._is_begun = True
         self._on_capturing()
 
     async def _loop_until_stopped(self, welcome: asyncio.Task[None]) -> None:
-        assert self._capture is not None
-        rest = self._rest = Rest(self._capture, interval_seconds=self._settings.poll_interval_seconds)
+        assert self._running is not None
+        rest = self._rest = Rest(self._running.capture, interval_seconds=self._settings.poll_interval_seconds)
         try:
-            await self._take_turns(welcome, rest)
+            await self._take_turns(self._running, welcome, rest)
         finally:
             rest.close()
 
-    async def _take_turns(self, welcome: asyncio.Task[None], rest: Rest) -> None:
+    async def _take_turns(self, running: Running, welcome: asyncio.Task[None], rest: Rest) -> None:
         while not self._stopping.is_set():
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
-            await self._turn()
-            if self._intake is not None and self._intake.is_behind:
+            await running.turn()
+            if running.is_behind:
                 await asyncio.sleep(0)
                 continue
             # A second's records become rows right after it.
             await rest.wait(seconds_left(self._clock.unix_ns()))
 
     async def _keep_refreshing(self) -> None:
+        assert self._running is not None
         next_refresh = time.monotonic() + self._settings.refresh_seconds
         trimmer = heap.Trimmer()
         while True:
@@ -236,49 +236,28 @@ class Sensor:
             self._gaps.touch()
             try:
                 if time.monotonic() >= next_refresh:
-                    await self._refresh_node()
+                    await self._running.refresh()
                     trimmer.trim_excess()
                     next_refresh = time.monotonic() + self._settings.refresh_seconds
-                elif self._node.rename() and self._describer is not None:
-                    self._describer.check_services()
+                else:
+                    self._running.rename()
             except Exception:
                 # A loop boundary: names stay as they were until the next reading.
                 logger.exception("reading the node's processes and listeners failed")
-
-    async def _refresh_node(self) -> None:
-        await asyncio.to_thread(self._node.refresh)
-        self._node.rename()
-        if self._capture is not None and self._state is SensorState.CAPTURING:
-            self._capture.set_listening(self._node.ports())
-            if self._describer is not None:
-                self._describer.check_services()
-
-    async def _turn(self) -> None:
-        """One reading."""
-        assert self._pipeline is not None and self._intake is not None
-        if self._clock.check():
-            self._intake.read_records(is_all=True)
-            self._send(self._pipeline.step_clock())
-        await self._intake.read()
-        self._send(self._pipeline.poll())
 
     async def _end(self, uplink: Uplink) -> None:
         was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
         uplink.tell_state()
         self._enforcement.end()
         self._node.stop()
-        if self._capture is None or self._pipeline is None or self._intake is None:
+        if self._running is None:
             return
-        is_followed = was_capturing and await self._pass_on()
+        is_followed = was_capturing and await self._pass_on(self._running)
         if not is_followed:
-            self._capture.detach()
-            self._gaps.end()
-            is_followed = self._heirs is not None and self._heirs.release()
-            await self._intake.read_rest()
+            is_followed = await self._running.detach(self._heirs)
         if self._heirs is not None:
             self._heirs.close()
-        self._capture.close()
-        self._send(self._pipeline.flush())
+        self._running.close()
         try:
             seconds = self._settings.stop_seconds
             await asyncio.wait_for(uplink.drain(), min(seconds, FOLLOWED_STOP_SECONDS) if is_followed else seconds)
@@ -287,28 +266,12 @@ class Sensor:
         except TimeoutError:
             logger.warning("%d bytes of batches stay in the spool for the next start", self._spool.waiting_bytes)
 
-    async def _pass_on(self) -> bool:
-        """Gives capture to a sensor that waits for it; False where none does, or it did not take it."""
-        testator, intake = self._capture.testator if self._capture is not None else None, self._intake
-        if self._heirs is None or intake is None or self._describer is None or testator is None:
-            return False
-        heir = await asyncio.to_thread(self._heirs.find)
-        if heir is None:
-            return False
-        # Numbers of routes mean something here only: calls that were recognised end here, new ones go up whole.
-        numbers = self._describer.rest()
-        intake.teach()
-        deadline = time.monotonic() + self._settings.rest_seconds
-        while time.monotonic() < deadline:
-            await self._turn()
-            await asyncio.sleep(self._settings.poll_interval_seconds)
-        await intake.read_rest()
-        if not await asyncio.to_thread(heir.give, testator.bequeath(numbers)):
-            testator.keep()
-            return False
-        self._gaps.go_on()
-        logger.info("the next sensor goes on with capture")
-        return True
+    async def _pass_on(self, running: Running) -> bool:
+        return self._heirs is not None and await running.pass_on(
+            self._heirs,
+            rest_seconds=self._settings.rest_seconds,
+            poll_interval_seconds=self._settings.poll_interval_seconds,
+        )
 
     def _send(self, batches: Sequence[SerialisedBatch]) -> None:
         assert self._uplink is not None
@@ -330,7 +293,7 @@ class Sensor:
         return CaptureState[self._state.name]
 
     def _command(self, act: Callable[[], None]) -> None:
-        if self._loop is None or self._capture is None:
+        if self._loop is None or self._running is None:
             raise StartError("the sensor does not capture yet; ask again in a few seconds")
 
         async def act_in_loop() -> None:
@@ -344,80 +307,69 @@ class Sensor:
             ) from None
 
     def _pause(self) -> None:
-        if self._state is SensorState.CAPTURING and self._capture is not None and self._uplink is not None:
-            self._capture.detach()
-            self._gaps.end()
-            self._state = SensorState.PAUSED
-            self._uplink.tell_state()
+        if self._state is SensorState.CAPTURING and self._running is not None:
+            self._running.pause()
+            self._tell(SensorState.PAUSED)
             logger.info("paused")
 
     def _resume(self) -> None:
-        if self._state is SensorState.PAUSED and self._capture is not None and self._uplink is not None:
-            self._capture.attach()
-            self._gaps.begin()
-            self._state = SensorState.CAPTURING
-            self._uplink.tell_state()
+        if self._state is SensorState.PAUSED and self._running is not None:
+            self._running.resume()
+            self._tell(SensorState.CAPTURING)
             logger.info("resumed")
+
+    def _tell(self, state: SensorState) -> None:
+        self._state = state
+        assert self._uplink is not None
+        self._uplink.tell_state()
 
     # The uplink's listener
 
     @property
     def key_id(self) -> int:
         """Newest installation key held; 0 = none."""
-        return self._keys[0].key_id if self._keys else 0
+        return self._told.key_id
 
     @property
     def policy_epoch(self) -> int:
         """Epoch of the policy in force."""
-        return self._policy.epoch
+        return self._told.policy.epoch
 
     def on_welcome(self, welcome: Welcome) -> None:
         """Take up the installation's keys; rows counted under an older one leave first."""
-        if not welcome.keys or welcome.keys == self._keys:
-            return
-        is_other = not self._keys or welcome.keys[0] != self._keys[0]
-        self._keys = welcome.keys
-        try:
-            self._state_directory.save_keys(welcome.keys)
-        except StateError as error:
-            logger.error("the installation key is not kept: %s", error)
-        if is_other and self._pipeline is not None and self._describer is not None:
-            if self._intake is not None:
-                self._intake.read_records(is_all=True)
-            self._enforcement.set_key(welcome.keys[0])
-            self._describer.forget()
-            self._describer = self._make_describer(welcome.keys[0])
-            if self._intake is not None:
-                self._intake.describer = self._describer
-            self._send(self._pipeline.change_key(self._describer, welcome.keys[0].key_id))
+        if self._told.take_keys(welcome.keys) and self._running is not None:
+            self._change_key()
+
+    def _change_key(self) -> None:
+        key = self._told.keys[0]
+
+        def make_describer() -> NodeDescriber:
+            self._enforcement.set_key(key)
+            return self._make_describer(key)
+
+        assert self._running is not None
+        self._running.change_key(make_describer, key.key_id)
 
     def on_connection(self, is_connected: bool) -> None:
         """Merge windows while the collector is away."""
         if self._state is not SensorState.STOPPING:
             logger.info("connected to the collector" if is_connected else "the collector is away; rows are spooled")
         self._enforcement.on_connection(is_connected)
-        if self._pipeline is not None:
-            self._send(self._pipeline.convert(self._pipeline.aggregator.set_connected(is_connected)))
+        if self._running is not None:
+            self._running.set_connected(is_connected)
 
     def on_policy(self, update: PolicyUpdate) -> PolicyResult:
         """Apply or refuse a policy, and keep the last good one."""
-        result = apply_update(self._policy, update)
-        if not result.is_applied:
-            logger.warning("policy refused: %s", result.reason)
-            return result
-        self._policy = result.policy
-        self._apply_policy()
-        if update.blocks is not None:
-            self._enforcement.take(update.blocks, update.epoch)
-        try:
-            self._state_directory.save_policy(result.policy)
-        except StateError as error:
-            logger.error("the policy is not kept: %s", error)
+        result = self._told.take_policy(update)
+        if result.is_applied:
+            self._apply_policy()
+            if update.blocks is not None:
+                self._enforcement.take(update.blocks, update.epoch)
         return result
 
     def on_reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
         """Texts of the words that may be told."""
-        return self._describer.reveal(hashes) if self._describer is not None else {}
+        return self._running.reveal(hashes) if self._running is not None else {}
 
     def read_health(self) -> HealthReport:
         """The report of this moment, as the collector is told it."""
@@ -427,7 +379,7 @@ class Sensor:
         return HealthReport(
             time_unix_ns=now_ns,
             state=self._state,
-            stages=self._count_stages(),
+            stages=(*(self._running.counts() if self._running is not None else ()), self._spool.count()),
             lag_ms=0 if oldest_ns is None else max(0, now_ns - oldest_ns) // 1_000_000,
             spool_bytes=self._spool.waiting_bytes,
             memory_bytes=heap.read_resident_bytes(),
@@ -437,9 +389,9 @@ class Sensor:
 
     def read_metrics(self) -> HealthReport:
         """The same with all figures."""
-        of_intake = self._intake.figures() if self._intake is not None else ()
+        of_capture = self._running.figures() if self._running is not None else ()
         shares = tell_share(self.read_coverage())
-        return replace(self.read_health(), figures=(*of_intake, *self._node.figures(), *shares))
+        return replace(self.read_health(), figures=(*of_capture, *self._node.figures(), *shares))
 
     def read_metrics_from_thread(self) -> HealthReport:
         """The report with all figures, for a thread outside the loop: the loop makes it."""
@@ -454,15 +406,11 @@ class Sensor:
 
     def is_ready(self) -> bool:
         """Whether it does what it was last told to: captures, or is paused. From any thread."""
-        return self._state is SensorState.PAUSED or (self._state is SensorState.CAPTURING and self._capture is not None)
+        return self._state is SensorState.PAUSED or (self._state is SensorState.CAPTURING and self._is_begun)
 
     def read_coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them; nothing before capture runs."""
-        if self._capture is None:
-            return ()
-        return note_limitation(
-            self._node.cover(self._capture.coverage(), self._capture.counters()), self._capture.limitation
-        )
+        return self._running.coverage() if self._running is not None else ()
 
     def read_enforcement(self) -> EnforcementReport:
         """What is stopped on this node."""
@@ -478,12 +426,7 @@ class Sensor:
             self._schemas.offer_all()
         return self._schemas.take(self._clock.monotonic_ns())
 
-    def _count_stages(self) -> tuple[StageCount, ...]:
-        capture = tuple(self._capture.counts()) if self._capture is not None else ()
-        pipeline = self._pipeline.counts() if self._pipeline is not None else ()
-        return (*capture, *pipeline, self._spool.count())
-
     def _apply_policy(self) -> None:
-        if self._pipeline is not None:
-            self._pipeline.aggregator.set_triggers(self._policy.triggers)
-            self._pipeline.policy_epoch = self._policy.epoch
+        if self._running is not None:
+            self._running.pipeline.aggregator.set_triggers(self._told.policy.triggers)
+            self._running.pipeline.policy_epoch = self._told.policy.epoch

@@ -85,6 +85,7 @@ ROOMS = {
             "parts",
             "enforcement",
             "intake",
+            "running",
             "run",
             "prepared",
             "ready",
