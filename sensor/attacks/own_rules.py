@@ -59,7 +59,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         AttackClass.SQLI,
         (
             rf"""['"`)]\s*(?:\|\||&&|\b(?:or|and|xor|having|div)\b)\s*(?:not\s+)?[\w'"(.@-]+['")]*\s*(?:{_COMPARISONS}|\(|--|#|/\*|$)""",
-            r"""['"`)]\s*(?:\bunion\b|\border\s+by\s+\d|\bgroup\s+by\b.*\bhaving\b|\blimit\s+\d|\bprocedure\s+analyse|\bwaitfor\s+delay|;\s*(?:select|insert|update|delete|drop|alter|create|exec|declare|set|call|copy|grant|begin|shutdown|waitfor|if)\s)""",
+            r"""['"`)]\s*(?:\bunion\W+(?:all\W+|distinct\W+)?(?:select|values|table)\b|\border\s+by\s+\d|\bgroup\s+by\b.*\bhaving\b|\blimit\s+\d|\bprocedure\s+analyse|\bwaitfor\s+delay|;\s*(?:select|insert|update|delete|drop|alter|create|exec|declare|set|call|copy|grant|begin|shutdown|waitfor|if)\s)""",
             r"""\bunion(?:\s|\()+(?:all\s*|distinct\s*)?\(?\s*select\b""",
             r"""\bselect\b.{1,200}\bfrom\b\s*[\w(]""",
             rf"""\b(?:{_FUNCTIONS})\s*\(.*\)|\b(?:user|version|database)\s*\(\s*\)|\b(?:char|concat|ascii)\s*\(\s*(?:0x|\d|\w+\()""",
