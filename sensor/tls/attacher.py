@@ -20,6 +20,8 @@ from sensor.tls.unread import UnreadProcesses
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 1.0
+# Whatever waits, so that what fails again and again takes no processor.
+SHORTEST_REST_SECONDS: Final = 0.02
 # Probes stay so long after the last process that maps the file has gone: the next one may start at once.
 LINGER_SECONDS: Final = 60.0
 # Files with probes; a node with so many containers has more than 100 of them.
@@ -148,7 +150,7 @@ class Attacher:
     def _run(self) -> None:
         has_failed = False
         look_at = self._monotonic() + LOOK_SECONDS
-        while not self._stopping.wait(max(0.0, min(look_at, self._next_switch()) - self._monotonic())):
+        while not self._stopping.wait(max(SHORTEST_REST_SECONDS, self._find_next(look_at) - self._monotonic())):
             try:
                 if self._monotonic() >= look_at:
                     look_at = self._monotonic() + LOOK_SECONDS
@@ -194,8 +196,9 @@ class Attacher:
         )
         self._unread.update(self._files)
 
-    def _next_switch(self) -> float:
-        return self._duty.next_switch() if self._duty is not None else float("inf")
+    def _find_next(self, look_at: float) -> float:
+        """When something is to be done."""
+        return min(look_at, self._duty.next_switch()) if self._duty is not None else look_at
 
     def take_turns(self) -> None:
         """Once: out of processes whose turn is over, into those whose turn begins."""

@@ -80,12 +80,14 @@ class DutyCycle:
         return min((one.switch_at for one in self._watched.values() if one.share < 1), default=float("inf"))
 
     def forget(self, pids: set[int]) -> None:
-        """All but these have gone."""
+        """All but these are not followed any more."""
         for pid in self._watched.keys() - pids:
             del self._watched[pid]
 
     def step(self, now: float, calls: Mapping[int, int]) -> None:
-        """Calls by process so far. Once a second, and when it is time for a switch."""
+        """Calls by process so far. Once a second, and when it is time for a switch. Whose calls nobody counts any more
+        is as one that was never seen."""
+        self.forget(set(calls))
         limit = find_limit((one.rate for one in self._watched.values()), self._settings.calls_per_second)
         for pid, count in calls.items():
             one = self._watched.get(pid)

@@ -104,3 +104,12 @@ def test_the_gone_are_forgotten() -> None:
 )
 def test_what_one_leaves_the_others_have(rates: list[float], limit: float) -> None:
     assert find_limit(rates, 100) == limit
+
+
+def test_whose_calls_are_not_counted_any_more_is_read() -> None:
+    """The kernel's table keeps the processes of the latest calls."""
+    life = Life({7: 9_000})
+    life.run(5)
+    assert life.duty.shares
+    life.duty.step(life.now, {8: 1})
+    assert life.duty.shares == {} and life.duty.is_read(7) and life.duty.next_switch() == float("inf")
