@@ -64,7 +64,7 @@ PLANS = {
         noise_min=0.8,
         relative_variance=0.17,
         season_days=5,
-        told_half_life_seconds=3_600,
+        told_half_life_seconds=9_000,
     ),
     300: Plan(
         half_lives_seconds=(1_500.0, 5_400.0),
@@ -92,12 +92,12 @@ PLANS = {
     3_600: Plan(
         half_lives_seconds=(3_600.0,),
         measures=(
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.25, span=1, clip=50.0),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.25, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.6, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.6, span=1, clip=50.0),
         ),
         block_seconds=12 * 3_600,
         memory_blocks=240,
-        prior_blocks=20,
+        prior_blocks=10,
         prior_maximum=3.0,
         spread_min=0.8,
         maximum_clip=8.0,

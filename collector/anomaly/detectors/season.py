@@ -115,8 +115,11 @@ class SeasonDetector:
         self._age[slots] += 1
 
     def covers(self, slots: Slots) -> NDArray[np.bool_]:
-        """Which subjects these windows judge well enough for longer ones to stay silent: old and busy enough."""
-        return (self._age.take(slots) >= _GRACE_WINDOWS) & (_restore(self._level[0, slots]) >= _COVERED_CALLS)
+        """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
+        enough. By the hour a subject would be judged twice where its nights are calm."""
+        usual = _restore(self._profile.mean(slots))
+        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= _GRACE_WINDOWS) & (usual >= _COVERED_CALLS)
+        return is_covered
 
     def has_season(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
