@@ -190,7 +190,8 @@ struct leaf_key {
 struct leaf {
   u64 next_head_ns; /* From this time on the next call's head goes up, as a sample, and its bodies with it. */
   u32 route;        /* Never 0, never used twice. */
-  u32 first;        /* Samples that follow each other at once. */
+  u16 first;        /* Samples that follow each other at once. */
+  u16 quiet;        /* How often the wait for the next sample was doubled. */
   u64 classes;      /* Bits of body_class() of the responses whose bodies went up; those of others go up at once. */
 };
 

@@ -123,13 +123,24 @@ struct recognised {
 
 #define SAMPLE_RETRY_NS (SECOND_NS / 8) /* A route that is due and could not be a sample is not looked at again for so long. */
 
-/* From a sample to the next: none while `first` lasts. */
-static __always_inline u64 next_wait(const struct settings *set, struct leaf *leaf) {
-  u64 is_first = V(leaf->first);
+#define QUIET_MAX 3  /* Doublings of the wait: a busy route is looked at every eight intervals at least. */
+#define BUSY_SHIFT 3 /* Busy is a route with a call within an eighth of an interval of the time at which it is due. */
+
+/* From a sample to the next: none while `first` lasts. The samples of a busy route come ever more seldom, but for those of requests with a
+ * body: what these bring is looked for in each. What differs in status or size goes up at once, whatever the wait. No branch: the verifier
+ * would follow all that comes twice. */
+static __always_inline u64 next_wait(const struct settings *set, struct leaf *leaf, const struct head *h, u64 now) {
+  u64 is_first = V(leaf->first), quiet = V(leaf->quiet), length = V(h->length) | (V(h->flags) & P_CHUNKED);
+  u64 is_busy = (now - V(leaf->next_head_ns) - (set->head_sample_ns >> BUSY_SHIFT)) >> 63;
   is_first = -is_first >> 63;
-  asm volatile("" : "+r"(is_first)); /* No branch: the verifier would follow all that comes twice. */
+  asm volatile("" : "+r"(is_first));
+  u64 is_alike = is_busy & ~(-length >> 63) & -set->body_bytes_per_second >> 63 & (1 - is_first);
+  asm volatile("" : "+r"(is_alike));
+  quiet = (quiet + ((quiet - QUIET_MAX) >> 63)) * is_alike & 7;
+  asm volatile("" : "+r"(quiet));
   leaf->first -= is_first;
-  return set->head_sample_ns * (1 - is_first);
+  leaf->quiet = quiet;
+  return (set->head_sample_ns << quiet) * (1 - is_first);
 }
 
 /* 1: request line and field lines are plain. */
@@ -171,7 +182,7 @@ static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, 
   u32 is_due = V(leaf->next_head_ns) <= now;
   if (is_due) {
     is_due = take_sample(set, c->cgroup_id, now);
-    leaf->next_head_ns = now + (is_due ? next_wait(set, leaf) : SAMPLE_RETRY_NS);
+    leaf->next_head_ns = now + (is_due ? next_wait(set, leaf, h, now) : SAMPLE_RETRY_NS);
   }
   if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, V(h->size), now)) {
     f->is_paid = 1;

@@ -239,7 +239,7 @@ class Mirror:
         """Gives the route its number. From `next_head_ns` on its calls are sampled, the first ones all."""
         number = self.routes.add(taught)
         root.leaves[node, taught.key[1]] = number
-        leaf = LEAF.pack(next_head_ns, number, first_samples, _NO_CLASSES)
+        leaf = LEAF.pack(next_head_ns, number, first_samples, 0, _NO_CLASSES)
         self._put(MapName.LEAVES, LEAF_KEY.pack(node, taught.key[1]), leaf)
         return number
 
@@ -251,7 +251,7 @@ class Mirror:
         root, has_slash = taught.root, taught.key[1]
         node = root.nodes.get(taught.node)
         if node is not None and root.leaves.get((node, has_slash)) == number:
-            self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, 0, _NO_CLASSES))
+            self._put(MapName.LEAVES, LEAF_KEY.pack(node, has_slash), LEAF.pack(0, number, 0, 0, _NO_CLASSES))
 
     def add_profile(self, profile_hash: int, profile: Profile) -> int:
         """Teaches a profile, or another in its place."""

@@ -238,7 +238,7 @@ class Teacher:
         route = self._nodes.get(b"leaf" + leaf)
         if route is None:
             route = self._nodes[b"leaf" + leaf] = self._number()
-        self._write("leaves", leaf, LEAF.pack(next_head_ns, route, first, classes))
+        self._write("leaves", leaf, LEAF.pack(next_head_ns, route, first, 0, classes))
         return route
 
     def object_and_number(self, values: list[bytes]) -> tuple[int, int]:

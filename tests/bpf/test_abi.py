@@ -39,7 +39,7 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "edge_key": ("node shape hash", abi.EDGE_KEY),
     "edge": ("node flags", abi.EDGE),
     "leaf_key": ("node has_slash", abi.LEAF_KEY),
-    "leaf": ("next_head_ns route first classes", abi.LEAF),
+    "leaf": ("next_head_ns route first quiet classes", abi.LEAF),
     "name_bucket": ("entries", struct.Struct(f"<{abi.NAME_BUCKET.size}s")),
     "settings": (" ".join(abi.Settings._fields), abi.SETTINGS),
     "enforcement": ("generation alive_until_ns marks sip_key", stop_abi.ENFORCEMENT),

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -198,6 +199,48 @@ def test_the_first_samples_follow_each_other(teacher: Teacher, watch: Watch) -> 
         records, exchanges = watch.collect(port, 3, 5)
     assert (len(exchanges), len(records)) == (5, 3)
     assert [_response_body(one) for one in exchanges] == [b"s" * 100] * 5
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "pause_seconds", "calls", "least", "most"),
+    [
+        pytest.param("GET", b"", 0.002, 1_000, 4, 9, id="busy"),  # After 1, 2, 4, 8 and 8 intervals.
+        pytest.param("POST", b"{}", 0.002, 1_000, 12, 1_000, id="with_a_body"),
+        pytest.param("GET", b"", 0.25, 8, 8, 8, id="slow"),
+    ],
+)
+def test_samples_of_a_busy_route_come_ever_more_seldom(
+    teacher: Teacher,
+    watch: Watch,
+    method: str,
+    body: bytes,
+    pause_seconds: float,
+    calls: int,
+    least: int,
+    most: int,
+) -> None:
+    teacher.set(**BODIES, head_sample_ns=160_000_000)
+    sent, told = request(method, "/users/1234567", body=body), response(200, b"s" * 100)
+    made = 0
+
+    def answer(connection: socket.socket) -> None:
+        while receive_exactly(connection, len(sent)):
+            connection.sendall(told)
+
+    with serving(answer) as port:
+        teacher.profile(sent)
+        teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,), next_head_ns=0)
+        watch.restart()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            end = time.monotonic() + 2.4
+            while time.monotonic() < end and made < calls:
+                client.sendall(sent)
+                receive_exactly(client, len(told))
+                made += 1
+                time.sleep(pause_seconds)
+        records, exchanges = watch.collect(port, max(0, made - most), least)
+    assert len(records) + len(exchanges) == made
+    assert least <= len(exchanges) <= most
 
 
 def test_a_spent_budget_is_counted_and_cuts(teacher: Teacher, watch: Watch, collect: Collect) -> None:

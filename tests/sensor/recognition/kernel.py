@@ -134,10 +134,10 @@ class Kernel:
             route = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])[1]
             return profile, host, credential, (route, 0, object_hash, object_number) if self.heads_left <= 0 else None
         leaf_key, object_hash, object_number = found
-        next_head_ns, route, first, classes = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
+        next_head_ns, route, first, quiet, classes = LEAF.unpack(self.maps[MapName.LEAVES][leaf_key])
         if next_head_ns <= call.time_ns:
             wait_ns = 0 if first else settings.head_sample_ns
-            leaf = LEAF.pack(call.time_ns + wait_ns, route, max(0, first - 1), classes)
+            leaf = LEAF.pack(call.time_ns + wait_ns, route, max(0, first - 1), quiet, classes)
             self.maps[MapName.LEAVES][leaf_key] = leaf
             return profile, host, credential, None
         return profile, host, credential, (route, PROFILE.unpack(number)[0], object_hash, object_number)

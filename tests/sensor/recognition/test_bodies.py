@@ -98,5 +98,5 @@ def test_a_jump_in_size_makes_the_next_call_a_sample(sensor: Sensor, known: Call
     (row,) = convert(sensor, replace(known, response=answer(1_000)))
     assert abs(int(row["records"]) - 1_000) <= 1  # A longer Content-Length is no record.
     sensor.flush()
-    assert LEAF.unpack(sensor.kernel.maps[MapName.LEAVES][leaf]) == (0, number, 0, 0)
+    assert LEAF.unpack(sensor.kernel.maps[MapName.LEAVES][leaf]) == (0, number, 0, 0, 0)
     assert sensor.take(known) == "head"
