@@ -146,7 +146,8 @@ class SensorSettings(BaseSettings):
     floor_heads_per_second: int = Field(default=100, ge=1, le=1_000_000)
     capture_budget_core_share: float = Field(default=0.03, gt=0, le=64)
     # Bodies of samples: read on this node for kinds of data and numbers of records, and never kept. Bytes are those of
-    # one cgroup, the node has twice as many; the first calls of a route are all samples, then one in each interval.
+    # one cgroup, the node has twice as many; the first calls of a route are all samples, then one in each interval, of
+    # a busy route whose requests have no body in each eight.
     is_reading_bodies: bool = True
     body_bytes_per_second: int = Field(default=1024 * 1024, ge=1, le=1024**3)
     floor_body_bytes_per_second: int = Field(default=16 * 1024, ge=1, le=1024**3)
