@@ -144,7 +144,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
     (
         AttackClass.NOSQL,
         (
-            r"""\[?\$(?:where|ne|gt|lt|gte|lte|regex|in|nin|exists|or|and|not|eq|elemmatch|expr)\b\]?(?:$|\s*[:=(])""",
+            r"""\[?\$(?:where|ne|gt|lt|gte|lte|regex|in|nin|exists|or|and|not|eq|elemmatch|expr)\b["'\]]?(?:$|\s*[:=(])""",
             r"""\bthis\.\w+\s*(?:==|!=|\.match)|['"]\s*\|\|\s*['"]?\w*['"]?\s*==""",
         ),
     ),

@@ -1,6 +1,7 @@
 """Each part of a request in which payloads travel; and ordinary heads and bodies, of which none is one."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -73,6 +74,36 @@ def headers(**named: str) -> Request:
 def test_each_part_is_read(request_: Request, kind: AttackClass) -> None:
     found = OWN.classify(request_)
     assert (found.attack_class if found is not None else None) is kind
+
+
+PAYLOADS = {
+    "sqli": "x' UNION SELECT password FROM users --",
+    "xss": "<script>alert(1)</script>",
+    "traversal": "../../../../etc/passwd",
+    "rce": "x;cat /etc/hosts;id",
+    "ssrf": "http://169.254.169.254/latest/meta-data/",
+    "ssti": "{{7*7}}",
+    "xxe": "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///x'>]>",
+    "nosql": '{"user":{"$gt":""}}',
+    "ldap": "*)(uid=*))(|(uid=*",
+    "log4shell": "${jndi:ldap://h/a}",
+    "splitting": "a%0d%0aSet-Cookie: b=c",  # A field's value has no line ends of its own.
+}
+
+
+@pytest.mark.parametrize("part", ["path", "query", "header", "cookie", "body"])
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_every_class_is_found_in_every_part(kind: str, part: str) -> None:
+    payload = PAYLOADS[kind]
+    request = {
+        "path": Request(f"/files/{quote(payload, safe='')}"),
+        "query": Request(query=f"q={quote(payload)}"),
+        "header": headers(x_trace=payload),
+        "cookie": headers(cookie=f"lang=de; theme={quote(payload)}"),
+        "body": Request(body=json.dumps({"name": payload, "count": 1}), content_type=JSON),
+    }[part]
+    assert OWN.classify(request) is not None
+    assert ALL.classify(request) is not None
 
 
 @pytest.mark.parametrize(
