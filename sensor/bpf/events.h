@@ -248,7 +248,13 @@ struct budget {
   u64 reserve; /* At a cgroup's share of the node's rate: what it has when others take all. */
 };
 
-/* Calls that found the ring full. */
+/* Of a cgroup: its records since the reader was at `read`, as far as half of their ring was full. */
+struct record_share {
+  u64 read;
+  u64 count;
+};
+
+/* Calls that found the ring full, or that their cgroup had had its share of it. */
 struct overflow_key {
   u64 cgroup_id;
   u16 port; /* The server's. */

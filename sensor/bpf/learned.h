@@ -23,6 +23,8 @@ BPF_F_TABLE("hash", u64, u32, profiles, 131072, NO_PREALLOC);
 BPF_TABLE("lru_hash", u64, struct budget, budgets, 4096);
 /* What: body bytes copied so far. Life and key: as `budgets`. */
 BPF_TABLE("lru_hash", u64, struct budget, body_budgets, 4096);
+/* What: records since the reader came, while half of their ring was full. Life: the least recent is evicted. Key: cgroup. */
+BPF_TABLE("lru_hash", u64, struct record_share, record_shares, 1024);
 /* What: sums of calls that found a ring full. Life: the program's; past its size counted in C_DROPPED_RING. */
 BPF_TABLE("hash", struct overflow_key, struct overflow_count, overflow, 8192);
 

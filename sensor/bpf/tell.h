@@ -36,6 +36,33 @@ static __always_inline u8 find_role(struct __sk_buff *skb, const struct conn *c,
 
 /* ---- records -------------------------------------------------------------------------------------------------------------------- */
 
+#define RECORDS_BYTES (RECORDS_PAGES * PAGE_SIZE)
+/* Of the ring, what each cgroup may still have of its second half before the reader comes again. */
+#define RECORD_SHARE_PART 16
+#define RECORD_SHARE (RECORDS_BYTES / RECORD_SHARE_PART / (sizeof(struct call_record) + 8))
+
+/* Room in the ring. Once half of it is full each cgroup has a share of the rest only: who fills it shall not blind the sensor to others. */
+static __always_inline struct call_record *reserve_share(u64 cgroup_id) {
+  if (records.ringbuf_query(RING_USED) <= RECORDS_BYTES / 2)
+    return reserve_record();
+  u64 read = records.ringbuf_query(RING_READ);
+  struct record_share *share = record_shares.lookup(&cgroup_id);
+  if (!share) {
+    struct record_share fresh = {.read = read};
+    record_shares.insert(&cgroup_id, &fresh);
+    share = record_shares.lookup(&cgroup_id);
+  }
+  if (!share)
+    return 0;
+  if (V(share->read) != read) {
+    share->count = 0;
+    share->read = read;
+  }
+  if (__sync_fetch_and_add(&share->count, 1) >= RECORD_SHARE)
+    return 0;
+  return reserve_record();
+}
+
 static __always_inline u32 microseconds(u64 from_ns, u64 to_ns) {
   u64 us = to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0;
   return us >> 32 ? 0xffffffff : us;
@@ -127,7 +154,7 @@ static __always_inline void tell_record(struct __sk_buff *skb, struct conn *c, s
   if (!(V(f->draft_flags) & F_ENDED) && V(f->is_counted))
     return;
   f->draft_role = find_role(skb, c, f);
-  struct call_record *r = reserve_record();
+  struct call_record *r = reserve_share(c->cgroup_id);
   if (r) {
     fill_record(skb, c, f, s, r);
     submit_record(r);

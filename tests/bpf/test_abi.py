@@ -120,6 +120,7 @@ def test_sizes(told: dict[str, int]) -> None:
         "profiles": abi.PROFILES_SIZE,
         "budgets": 4_096,
         "body_budgets": 4_096,
+        "record_shares": 1_024,
         "overflow": abi.OVERFLOW_SIZE,
     }
 

@@ -9,7 +9,7 @@ import pytest
 
 from sensor.clock import Clock
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
+from sensor.kernel.abi import OVERFLOW_KEY, RECORD, RecordFlag
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import load_program
 from tests.bpf.recognised import Watch, own_cgroup_id
@@ -22,6 +22,8 @@ pytestmark = pytest.mark.kernel
 
 SMALL_RECORDS_BYTES = 4_096  # 30 records.
 SMALL_RING_BYTES = 16_384
+SHARED_RECORDS_BYTES = 16_384
+SHARED_RECORDS = SHARED_RECORDS_BYTES // (RECORD.itemsize + 8)
 CALLS = 199
 
 
@@ -57,11 +59,11 @@ def cramped() -> Iterator[Capture]:
 
 
 @contextlib.contextmanager
-def _in_cgroup(name: str) -> Iterator[Path]:
+def _in_cgroup(name: str, parent: Path | None = None) -> Iterator[Path]:
     """Sockets made inside belong to a new cgroup."""
     mount = _mount()
     home = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    path = mount / f"apidae_test_{name}_{os.getpid()}"
+    path = (parent or mount) / f"apidae_test_{name}_{os.getpid()}"
     path.mkdir()
     try:
         (path / "cgroup.procs").write_text("0")
@@ -214,6 +216,40 @@ def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> N
                 receive_exactly(client, len(answer))
         records, exchanges = watch.collect(port, 0, 10)
         assert (len(records), len(exchanges)) == (0, 10)
+
+
+def test_who_fills_the_ring_of_records_leaves_others_their_share() -> None:
+    """Nobody reads meanwhile: half of the ring is for who comes first, of the rest each cgroup has a part."""
+    sent, answer = request("GET", "/share/1234"), response(200)
+    parent = _mount() / f"apidae_test_shares_{os.getpid()}"
+    parent.mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.callback(parent.rmdir)
+        capture = stack.enter_context(
+            _capturing(parent, ring_bytes=1 << 20, records_bytes=SHARED_RECORDS_BYTES, is_root_cgroup=False)
+        )
+        watch = stack.enter_context(_watching(capture))
+        watch.teacher.profile(sent)
+        ports, flooded_count = {}, 0
+        for name, count in (("flood", 300), ("calm", 5)):
+            with _in_cgroup(name, parent) as cgroup:
+                number = cgroup.stat().st_ino
+                port = ports[name] = stack.enter_context(serving(answering([len(sent)] * count, *[(answer,)] * count)))
+            watch.teacher.path(sent, cgroup_id=number, port=port, values=(1,))
+        for turn in range(2):  # What is read is free for all again.
+            for name, count in (("flood", 150 - 5 * turn), ("calm", 2 + turn)):
+                with connected(ports[name]) as client:
+                    for _ in range(count):
+                        client.sendall(sent)
+                        receive_exactly(client, len(answer))
+            records = capture.read_records(is_all=True).copy()
+            capture.release_records()
+            told = {name: int((records["local_port"] == port).sum()) for name, port in ports.items()}
+            assert told["calm"] == 2 + turn
+            assert SHARED_RECORDS // 2 < told["flood"] < SHARED_RECORDS * 5 // 8
+            flooded_count += told["flood"]
+        summed = {name: _overflow(watch, port)[0] for name, port in ports.items()}
+        assert summed == {"flood": 295 - flooded_count, "calm": 0}
 
 
 def test_client_end_of_a_server_elsewhere() -> None:
