@@ -23,7 +23,7 @@ from pathlib import Path
 from scripts.bench_cases.capturing.limits import measure_limits
 from scripts.bench_cases.capturing.loads import NO_PAUSE, GrpcCalls, H2load, UnavailableError, Wrk
 from scripts.bench_cases.capturing.memory import UNBOUNDED, measure_idle, measure_large
-from scripts.bench_cases.capturing.neighbour import measure_neighbour
+from scripts.bench_cases.capturing.neighbour import measure_full_ring, measure_neighbour
 from scripts.bench_cases.capturing.rivals import run_empty_hooks
 from scripts.bench_cases.capturing.rounds import Scenario, run_rounds
 from scripts.bench_cases.capturing.servers import run_file, run_go, run_grpc, run_http2
@@ -75,6 +75,7 @@ MEASURES: dict[str, Callable[[str, Path], None]] = {
     # A sensor and the one that follows it, each within the memory that the chart gives it.
     "chart_limits": measure_limits,
     "flooding_neighbour": measure_neighbour,
+    "full_ring_neighbour": measure_full_ring,
 }
 
 
