@@ -94,12 +94,15 @@ class Identities:
         return number
 
     def number(self, identity: Identity, tick: int) -> int:
-        """Number of one identity. Cost: 1 us."""
-        number = self._table.find_one(_fold_one(identity))
+        """Number of one identity; of `other` where there is no room. Cost: 1 us, of a new one some 5."""
+        key = _fold_one(identity)
+        number = self._table.find_one(key)
         if number is not None:
             return number
-        arrays = Identity(*(np.array([column], np.uint64) for column in identity))
-        return int(self.number_all(arrays, tick)[0])
+        other = self._find_other(identity.protocol_version, identity.manner >> _KIND_SHIFT << _KIND_SHIFT, tick)
+        if len(self) >= IDENTITIES_LIMIT - _OTHERS_LIMIT:
+            return other
+        return self._fill_one(key, identity, other, tick, is_other=False)
 
     def number_all(self, identities: Identity, tick: int) -> NDArray[np.int64]:
         """Numbers of identities; of `other` where there is no room. Cost: some 0.1 us each."""
@@ -153,7 +156,7 @@ class Identities:
         numbers = others.copy()
         if room:
             part = Identity(*(column[:room] for column in new))
-            numbers[:room] = self._fill(keys[:room], part, others[:room], tick, is_other=False)
+            numbers[:room] = self._fill(keys[:room], part, others[:room], tick)
         return numbers
 
     def _find_others(self, versions: NDArray[Any], manners: NDArray[Any], tick: int) -> NDArray[np.int64]:
@@ -182,14 +185,28 @@ class Identities:
             less = self._find_other(version, reduced, tick)
         if len(self) >= IDENTITIES_LIMIT:
             return max(less, 0)
-        new = Identity(*(np.array([column], np.uint64) for column in (0, 0, 0, 0, version, manner)))
-        filled = self._fill(np.array([key], np.uint64), new, np.array([less]), tick, is_other=True)
-        return int(filled[0])
+        return self._fill_one(key, Identity(0, 0, 0, 0, version, manner), less, tick, is_other=True)
 
-    def _fill(
-        self, keys: NDArray[np.uint64], new: Identity, others: NDArray[np.int64], tick: int, *, is_other: bool
-    ) -> NDArray[np.int64]:
-        """Rows of identities that are not known, for which there is room. `others`: -1 for the row itself."""
+    def _fill_one(self, key: int, new: Identity, other: int, tick: int, *, is_other: bool) -> int:
+        """The row of one that is not known, for which there is room. `other`: -1 for the row itself."""
+        number = self._free.pop() if self._free else self._end
+        self._end = max(self._end, number + 1)
+        columns = self.columns
+        columns.principal[number], columns.credential[number] = new.principal, new.credential
+        columns.client_address[number], columns.client_workload[number] = new.client_address, new.client_workload
+        columns.protocol_version[number] = new.protocol_version
+        columns.authentication[number] = new.manner >> _AUTHENTICATION_SHIFT
+        columns.kind[number] = new.manner >> _KIND_SHIFT & 0xFF
+        columns.principal_kind[number] = new.manner & 0xFF
+        columns.is_other[number] = is_other
+        columns.other[number] = number if other < 0 else other
+        columns.consumer[number] = self._name_consumer(new)
+        self._keys[number], self.used[number], self._is_living[number] = key, tick, True
+        self._table.put_one(key, number)
+        return number
+
+    def _fill(self, keys: NDArray[np.uint64], new: Identity, others: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
+        """Rows of identities that are not known, for which there is room."""
         numbers = self._take_numbers(len(keys))
         columns = self.columns
         columns.principal[numbers], columns.credential[numbers] = new.principal, new.credential
@@ -198,8 +215,8 @@ class Identities:
         columns.authentication[numbers] = new.manner >> np.uint64(_AUTHENTICATION_SHIFT)
         columns.kind[numbers] = (new.manner >> np.uint64(_KIND_SHIFT)).astype(np.uint8)
         columns.principal_kind[numbers] = new.manner.astype(np.uint8)
-        columns.is_other[numbers] = is_other
-        columns.other[numbers] = np.where(others < 0, numbers, others)
+        columns.is_other[numbers] = False
+        columns.other[numbers] = others
         columns.consumer[numbers] = self._name_consumers(new)
         self._keys[numbers], self.used[numbers], self._is_living[numbers] = keys, tick, True
         self._table.put(keys, numbers)
@@ -227,6 +244,19 @@ class Identities:
             said = np.flatnonzero((consumers == 0) & (columns[name] != 0))
             consumers[said] = mix(np.full(len(said), mix_one(0, place), np.uint64), columns[name][said])
         return consumers
+
+    def _name_consumer(self, new: Identity) -> int:
+        """The same of one."""
+        columns = {
+            ConsumerColumn.PRINCIPAL: new.principal,
+            ConsumerColumn.CREDENTIAL: new.credential,
+            ConsumerColumn.CLIENT_ADDRESS: self._text_hashes.item(new.client_address),
+            ConsumerColumn.CLIENT_WORKLOAD: self._text_hashes.item(new.client_workload),
+        }
+        for place, name in enumerate(self._consumer_order, start=1):
+            if columns[name]:
+                return mix_one(mix_one(0, place), columns[name])
+        return 0
 
 
 def _fold(identities: Identity) -> NDArray[np.uint64]:

@@ -64,7 +64,7 @@ class KeyTable:
     def put(self, keys: Keys, numbers: Numbers) -> None:
         """Know these, which are distinct, and none of which is known."""
         self._count += len(keys)
-        bits = max((2 * self._count).bit_length(), min((8 * self._count).bit_length(), _SPARSE_BITS))
+        bits = _find_bits(self._count)
         if bits > self._bits:
             is_used = self._numbers != _NONE
             keys, numbers = np.append(self._keys[is_used], keys), np.append(self._numbers[is_used], numbers)
@@ -80,7 +80,14 @@ class KeyTable:
 
     def put_one(self, key: int, number: int) -> None:
         """Know a key that is not known."""
-        self.put(np.array([key], np.uint64), np.array([number], np.int64))
+        if _find_bits(self._count + 1) > self._bits:
+            self.put(np.array([key], np.uint64), np.array([number], np.int64))
+            return
+        self._count += 1
+        place = (key * _MULTIPLIER & _MASK) >> 64 - self._bits
+        while self._numbers.item(place) != _NONE:
+            place = place + 1 & len(self._keys) - 1
+        self._keys[place], self._numbers[place] = key, number
 
     def _allocate(self, bits: int) -> None:
         self._bits = bits
@@ -89,6 +96,11 @@ class KeyTable:
 
     def _place(self, keys: Keys) -> NDArray[np.int64]:
         return (keys * np.uint64(_MULTIPLIER) >> np.uint64(64 - self._bits)).astype(np.int64)
+
+
+def _find_bits(count: int) -> int:
+    """Of the number of places for so many keys."""
+    return max((2 * count).bit_length(), min((8 * count).bit_length(), _SPARSE_BITS))
 
 
 def mix(key: Keys, part: NDArray[Any]) -> Keys:

@@ -34,7 +34,7 @@ def test_it_is_a_dictionary(kind: str) -> None:
         pool = np.array([int(key) >> 16 for key in pool], np.uint64) * np.uint64(inverse)
     known: dict[int, int] = {}
     table = KeyTable()
-    for size in (1, 300, 20, 3_000, 2_000, 5_000, 1_000):
+    for size in (1, 60, 300, 20, 3_000, 50, 2_000, 5_000, 1_000):
         asked = pool[source.integers(0, len(pool), size)]
         numbers, missing = table.find(asked)
         expected = [known.get(key, -1) for key in asked.tolist()]
@@ -43,7 +43,11 @@ def test_it_is_a_dictionary(kind: str) -> None:
         new = np.unique(asked[missing])
         fresh = np.arange(len(known), len(known) + len(new))
         known.update(zip(new.tolist(), fresh.tolist(), strict=True))
-        table.put(new, fresh)
+        if len(new) < 100:
+            for key, number in zip(new.tolist(), fresh.tolist(), strict=True):
+                table.put_one(key, number)
+        else:
+            table.put(new, fresh)
         assert len(table) == len(known)
     assert all(table.find_one(key) == number for key, number in known.items())
 

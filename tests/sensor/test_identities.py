@@ -1,0 +1,58 @@
+"""Identities one by one and many at once: the same table."""
+
+import numpy as np
+
+from sensor.calls import AuthenticationKind, CallKind, PrincipalKind
+from sensor.config import ConsumerColumn
+from sensor.identities import Identities, Identity, pack_manner
+
+ORDER = (ConsumerColumn.PRINCIPAL, ConsumerColumn.CREDENTIAL, ConsumerColumn.CLIENT_ADDRESS)
+KINDS = (AuthenticationKind.NONE, AuthenticationKind.BEARER_JWT, AuthenticationKind.BASIC)
+
+
+def make_identities(count: int) -> tuple[Identities, list[Identity]]:
+    source = np.random.default_rng(1)
+    table = Identities(ORDER)
+    addresses = [table.number_text(f"192.0.2.{number}", 1) for number in range(20)]
+    identities = []
+    for _ in range(count):
+        kind = KINDS[source.integers(0, len(KINDS))]
+        credential = 0 if kind is AuthenticationKind.NONE else int(source.integers(1, 1 << 63))
+        manner = pack_manner(
+            kind, CallKind.HTTP, PrincipalKind.JWT_SUBJECT if credential else PrincipalKind.UNSPECIFIED
+        )
+        principal = credential // 3 if kind is AuthenticationKind.BEARER_JWT else 0
+        identities.append(Identity(principal, credential, addresses[source.integers(0, 20)], 0, 1, manner))
+    return table, identities
+
+
+def test_one_by_one_is_as_all_at_once() -> None:
+    single, identities = make_identities(700)
+    many, _ = make_identities(0)
+    arrays = Identity(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
+    by_one = np.array([single.number(identity, 2) for identity in identities])
+    at_once = many.number_all(arrays, 2)
+    assert len(single) == len(many)
+    assert len(np.unique(by_one)) == len(np.unique(at_once)) == len(set(identities))
+    for name in ("principal", "credential", "client_address", "authentication", "principal_kind", "kind", "consumer"):
+        assert (getattr(single.columns, name)[by_one] == getattr(many.columns, name)[at_once]).all(), name
+    others, found = single.columns.other[by_one], many.columns.other[at_once]
+    assert single.columns.is_other[others].all()
+    assert (single.columns.authentication[others] == many.columns.authentication[found]).all()
+    # Either way finds what the other put.
+    assert (single.number_all(arrays, 3) == by_one).all()
+    assert [many.number(identity, 3) for identity in identities] == at_once.tolist()
+
+
+def test_what_a_sweep_gave_back_is_given_again() -> None:
+    table, identities = make_identities(60_000)
+    arrays = Identity(*(np.array(column, np.uint64) for column in zip(*identities, strict=True)))
+    numbers = table.number_all(arrays, 1)
+    kept = np.unique(numbers[:100])
+    table.mark_used(kept, 5)
+    gone = table.sweep(oldest_tick=5)
+    assert len(gone) and not np.isin(gone, kept).any()
+    fresh = Identity(0, 77, identities[0].client_address, 0, 1, identities[0].manner)
+    number = table.number(fresh, 6)
+    assert number in gone and table.number(fresh, 6) == number
+    assert table.columns.credential[number] == 77 and (table.number_all(arrays, 6)[:100] == numbers[:100]).all()
