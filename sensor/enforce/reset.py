@@ -33,6 +33,12 @@ _TIMEOUT_SECONDS: Final = 1.0
 CHANNELS_LIMIT: Final = 256
 CGROUPS_LIMIT: Final = 4_096
 _OWN: Final = 0
+# Entering it changes nothing, and needs what entering any other needs.
+_OWN_NAMESPACE: Final = "/proc/self/ns/net"
+_NOT_ENTERING: Final = (
+    "the sensor may not enter the network namespaces of containers to reset connections there, and a client must not "
+    "hang: CAP_SYS_ADMIN is needed"
+)
 # Of a connection of which only its ends are known.
 UNKNOWN_COOKIE: Final = 0
 _NO_COOKIE: Final = (1 << 64) - 1  # INET_DIAG_NOCOOKIE.
@@ -204,7 +210,7 @@ def find_obstacle() -> str:
         except OSError as error:
             code = error.errno or errno.EIO
     if not code:
-        return ""
+        return "" if visit_namespaces([_OWN_NAMESPACE], lambda: True) else _NOT_ENTERING
     name = errno.errorcode.get(code, str(code))
     return (
         f"this kernel does not reset connections for the sensor ({name}), and a client must not hang: "

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +50,15 @@ def test_both_ends_are_told_and_others_are_not() -> None:
         other.send(b"x")
         assert other_server.recv(1) == b"x"
     resetter.close()
+
+
+@ROOT
+@pytest.mark.parametrize(("missing", "needed"), [("sys_admin", "CAP_SYS_ADMIN"), ("net_admin", "CAP_NET_ADMIN")])
+def test_who_cannot_reset_everywhere_is_told_what_is_missing(missing: str, needed: str) -> None:
+    ask = "from sensor.enforce.reset import find_obstacle; print(find_obstacle())"
+    without = ["setpriv", f"--bounding-set=-{missing}", f"--inh-caps=-{missing}", sys.executable, "-c", ask]
+    told = subprocess.run(without, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert needed in told and "a client must not hang" in told
 
 
 @ROOT
