@@ -61,6 +61,7 @@ ROOMS = {
             "tls",
             "capture",
             "kinds",
+            "contents",
             "describe",
             "recognition",
             "packed",
