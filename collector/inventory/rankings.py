@@ -3,7 +3,8 @@
 The first page of a list ranks every endpoint anew. Who goes on to the next pages would have all of that done again for
 each; so the second page keeps the ranking that it asked for, and the pages after it are cut from that, by the same
 keyset, for as long as the question is about the same span: a minute at most (collector/inventory/span.py). A page then
-costs what its own endpoints cost to measure, however many there are and whatever the list is sorted by.
+costs what its own endpoints cost to measure, however many there are and whatever the list is sorted by. Who begins at
+the first page again is never given a ranking of before it: what is new would be on no page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,10 @@ class _Ranking:
         return low
 
 
+class _Asked:
+    """In place of a ranking that the store is asked for: gone where a first page was read meanwhile."""
+
+
 class Rankings:
     """Thread-safe."""
 
@@ -78,11 +83,15 @@ class Rankings:
         self._reader = reader
         self._who = who
         self._lock = Lock()
-        self._kept: dict[tuple[str, Span], _Ranking | None] = {}  # None: too long to be kept.
+        # None: too long to be kept.
+        self._kept: dict[tuple[str, Span], _Ranking | _Asked | None] = {}
 
     def read_page(self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool) -> RankedPage:
         """One page. Raises StoreError."""
-        if after is not None:
+        if after is None:
+            with self._lock:
+                self._kept.pop((question.fingerprint, question.span), None)
+        else:
             ranking = self._find(question, has_operations=has_operations)
             if ranking is not None:
                 return ranking.cut(after, question.limit)
@@ -96,22 +105,26 @@ class Rankings:
 
     def _find(self, question: EndpointQuestion, *, has_operations: bool) -> _Ranking | None:
         name = (question.fingerprint, question.span)
+        asked = _Asked()
         with self._lock:
-            if name in self._kept:
-                return self._kept[name]
+            kept = self._kept.get(name, asked)
+            if not isinstance(kept, _Asked):
+                return kept
+            self._kept[name] = asked
         rows = self._select(replace(question, limit=RANKED_MAX), None, has_operations=has_operations)
         ranking = None
         if len(rows) <= RANKED_MAX:
             values, ids, parents = ([row[column] for row in rows] for column in ("sort_value", "id", "parent_id"))
             ranking = _Ranking(values=values, ids=ids, parents=parents, order=question.order)
         with self._lock:
-            self._kept[name] = ranking
+            if self._kept.get(name) is asked:
+                self._kept[name] = ranking
             while len(self._kept) > RANKINGS_MAX or (len(self._kept) > 1 and self._count() > RANKED_MAX):
                 del self._kept[next(iter(self._kept))]
         return ranking
 
     def _count(self) -> int:
-        return sum(len(ranking.ids) for ranking in self._kept.values() if ranking is not None)
+        return sum(len(ranking.ids) for ranking in self._kept.values() if isinstance(ranking, _Ranking))
 
     def _select(
         self, question: EndpointQuestion, after: Cursor | None, *, has_operations: bool

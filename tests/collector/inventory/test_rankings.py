@@ -78,6 +78,33 @@ def test_a_list_that_is_too_long_is_ranked_for_each_page(store: EmbeddedStore, m
     assert reader.count == 4  # Three pages, and once to find out.
 
 
+def test_who_begins_again_is_given_what_is_new(store: EmbeddedStore) -> None:
+    reader = Counting(store)
+    book = Rankings(reader, ConsumerSql())
+    question = EndpointQuestion(span=SPAN, since="24h", limit=4)
+    for _ in range(2):
+        assert len(list(_walk(book, question))) == ENDPOINTS
+    assert reader.count == 4  # Nothing of the first walk is left for the second.
+
+
+def test_a_ranking_that_a_first_page_overtook_is_not_kept(store: EmbeddedStore) -> None:
+    question = EndpointQuestion(span=SPAN, since="24h", limit=4)
+    place = Cursor(value=3.0, id="ep0007")
+
+    class Overtaken(Counting):
+        def query_columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, list[Any]]:
+            found = super().query_columns(sql, parameters)
+            if self.count == 1:
+                book.read_page(question, None, has_operations=False)
+            return found
+
+    reader = Overtaken(store)
+    book = Rankings(reader, ConsumerSql())
+    for _ in range(3):
+        book.read_page(question, place, has_operations=False)
+    assert reader.count == 3  # The one overtaken, the first page, and one that is kept.
+
+
 def test_another_span_or_question_is_ranked_anew_and_few_are_kept(store: EmbeddedStore) -> None:
     reader = Counting(store)
     book = Rankings(reader, ConsumerSql())
