@@ -116,6 +116,9 @@ static __always_inline struct thread *find_thread(void) {
   struct thread *t = threads.lookup(&id);
   if (t)
     return t;
+  u8 *is_caller = find_caller();
+  if (is_caller)
+    *is_caller = 1;
   struct thread fresh = {};
   threads.update(&id, &fresh);
   return threads.lookup(&id);

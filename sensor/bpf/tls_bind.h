@@ -56,6 +56,15 @@ BPF_TABLE("lru_hash", u64, struct thread, threads, 16384);
  * of the thread group: two processes may share a place, and then each loses what the other does. */
 BPF_ARRAY(looks, u32, LOOKS_SIZE);
 
+/* What: whether a process called a library, so that its other threads may be next. Life: the program's. Key: as of `looks`; a process that
+ * shares a place with one has its threads looked at too. */
+BPF_ARRAY(callers, u8, LOOKS_SIZE);
+
+static __always_inline u8 *find_caller(void) {
+  u32 place = (bpf_get_current_pid_tgid() >> 32) & (LOOKS_SIZE - 1);
+  return callers.lookup(&place);
+}
+
 static __always_inline u32 find_look(void) {
   u32 place = (bpf_get_current_pid_tgid() >> 32) & (LOOKS_SIZE - 1), *look = looks.lookup(&place);
   return look ? *look : 0;
@@ -162,8 +171,16 @@ static __always_inline void bind_by_data(struct session *s, u64 session, u64 now
 static __always_inline void see_socket(u64 socket, long moved, u8 kind) {
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
-  if (!t || moved <= 0)
+  if (moved <= 0)
     return;
+  if (!t) {
+    u8 *is_caller = find_caller();
+    if (kind == S_READ && is_caller && *is_caller) {
+      struct thread fresh = {.received = socket}; /* A pool gives a connection's first call to a thread that is new. */
+      threads.update(&id, &fresh);
+    }
+    return;
+  }
   if (t->kind && t->look == find_look()) {
     struct session *s = find_session(t->session, t->library);
     if (s)
