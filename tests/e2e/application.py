@@ -21,6 +21,7 @@ from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
+from tests.e2e.openssl11 import find_openssl11
 from tests.e2e.polling import wait_until
 
 HERE = Path(__file__).parent / "servers"
@@ -230,6 +231,8 @@ class Servers:
             return [sys.executable, str(HERE / "app_grpc.py")]
         if kind == "asyncio":
             return [sys.executable, str(HERE / "app_asyncio.py")]
+        if kind.startswith("openssl11_"):
+            return [sys.executable, str(HERE / "app_openssl11.py"), *map(str, find_openssl11()), kind.partition("_")[2]]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
         if kind == "java":

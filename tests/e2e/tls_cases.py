@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,12 @@ LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
 LARGE = b"y" * (1 << 20)
 WEAK_CIPHERS = "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0"
 EARLY = ("nginx", "python")  # docs/tls.md says what is missed of others.
+# Kind of the server, and the versions in which a session is begun and resumed there.
+OPENSSL11 = ("openssl11_descriptor", "openssl11_extended", "openssl11_memory")
 RESUMED = {
-    "resumed_12": ssl.TLSVersion.TLSv1_2,
-    "resumed_13": ssl.TLSVersion.TLSv1_3,
+    "resumed_12": ("python", (ssl.TLSVersion.TLSv1_2,)),
+    "resumed_13": ("python", (ssl.TLSVersion.TLSv1_3,)),
+    **{kind: (kind, (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)) for kind in OPENSSL11},
 }
 CASES = (*(f"early_{kind}" for kind in EARLY), *RESUMED, "large", "weak", "container", "bodies")
 CONNECTIONS = 3  # Of a session that is resumed; the first one is the one that begins it.
@@ -63,8 +66,8 @@ class TlsCases:
         """Servers, and the connections that are older than the sensor."""
         for kind in EARLY:
             self._try(f"early_{kind}", lambda kind=kind: self._open_early(kind))
-        for name in RESUMED:
-            self._try(name, lambda name=name: self._note(name, self.servers.start("python", ADDRESS).port))
+        for name, (kind, _) in RESUMED.items():
+            self._try(name, lambda name=name, kind=kind: self._note(name, self.servers.start(kind, ADDRESS).port))
         self._try("large", lambda: self._note("large", self._start()))
         self._try("bodies", lambda: self._note("bodies", self._start()))
         self._try("weak", lambda: self._note("weak", self._start(ciphers=WEAK_CIPHERS)))
@@ -77,8 +80,8 @@ class TlsCases:
             send_mix(client)
             self.sent[name] = expect(client.calls)
             client.close()
-        for name, version in RESUMED.items():
-            self._try(name, lambda name=name, version=version: self._resume(name, version))
+        for name, (_, versions) in RESUMED.items():
+            self._try(name, lambda name=name, versions=versions: self._resume(name, versions))
         self._send("large", self._send_large)
         self._send("bodies", _send_bodies)
         self._send("weak", _send_orders, ssl.TLSVersion.TLSv1_1, WEAK_CIPHERS)
@@ -124,17 +127,19 @@ class TlsCases:
             pytest.skip(f"no mount namespace: {probed.stderr.strip()}")
         return "unshare", "--mount", "sh", "-c", f'{mount} "$@"', "sh"
 
-    def _resume(self, name: str, version: ssl.TLSVersion) -> None:
-        """The mix on each of three connections, of which two go on with the session of the first."""
+    def _resume(self, name: str, versions: Iterable[ssl.TLSVersion]) -> None:
+        """The mix on each of three connections of each version, of which two go on with the session of the first."""
         if name in self.skipped:
             return
-        context, session, calls = make_context(self.certificate, version), None, list[Sent]()
-        for number in range(CONNECTIONS):
-            with RawClient(ADDRESS, self.ports[name], tls=context, session=session) as client:
-                send_mix(client)
-                assert client.is_resumed == bool(number), f"connection {number} of {name}"
-                session = client.tls_session
-                calls += client.calls
+        calls = list[Sent]()
+        for version in versions:
+            context, session = make_context(self.certificate, version), None
+            for number in range(CONNECTIONS):
+                with RawClient(ADDRESS, self.ports[name], tls=context, session=session) as client:
+                    send_mix(client)
+                    assert client.is_resumed == bool(number), f"connection {number} of {name}"
+                    session = client.tls_session
+                    calls += client.calls
         self.sent[name] = expect(calls)
 
     def _send(
