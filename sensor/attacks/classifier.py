@@ -77,6 +77,8 @@ class AttackClassifier:
         bare = None if is_word else strip_quoting(text)
         if bare is not None:
             found += [rule for rule in self._everywhere.match(bare) if rule.attack_class is AttackClass.RCE]
+        if part is Part.ORIGIN:
+            found = [rule for rule in found if rule.attack_class is not AttackClass.SSRF]
         return found
 
     def _find_misconduct(self, request: Request) -> tuple[Attack, str] | None:

@@ -47,7 +47,7 @@ _CHARSETS: Final = re.compile(
 )
 _SESSION_NAMES: Final = re.compile(
     r"(?:^|&)((?:[\w.:-]*sess(?:ion)?[\w.:-]*(?:id|token)?|jsessionid|phpsessid|aspsession\w*|asp\.net_sessionid|sid|"
-    r"[\w-]+\.sid|cfid|cftoken|cfsid|zenid|viewstate|[\w-]+[:.]sess|[\w-]+_login_token|\w+-token))=",
+    r"[\w-]+\.sid|cfid|cftoken|cfsid|zenid|cakephp|viewstate|[\w-]+[:.]sess|[\w-]+_login_token|\w+-token))=",
     re.IGNORECASE,
 )
 
@@ -79,6 +79,8 @@ def _find_header(request: Request) -> str:
 
 
 def _find_ranges(request: Request) -> str:
+    if request.path.lower().endswith(".pdf"):  # Viewers ask for the pages that are looked at.
+        return ""
     value = request.get("range") or request.get("request-range")
     return value if value.count(",") >= _RANGES_MAX else ""
 
@@ -109,11 +111,17 @@ def _find_fixation(request: Request) -> str:
     found = _SESSION_NAMES.search(request.query) if referer else None
     if found is None:
         return ""
+    own, other = _find_site("//" + request.get("host")), _find_site(referer)
+    return found[1] + " " + other if other and own and other != own else ""
+
+
+def _find_site(url: str) -> str:
+    """The last two labels of a host's name, the pages and interfaces of one owner; an address as it is."""
     try:
-        own, other = request.get("host").lower(), urlsplit(referer).netloc.lower()
+        host = urlsplit(url).hostname or ""
     except ValueError:
         return ""
-    return found[1] + " " + other if other and own and other != own else ""
+    return host if ":" in host or host[-1:].isdigit() else ".".join(host.split(".")[-2:])
 
 
 _CHECKS: Final[tuple[tuple[AttackClass, Callable[[Request], str]], ...]] = (

@@ -7,7 +7,7 @@ tag that runs something, a command after a separator. Patterns are RE2's; case d
 from typing import Final
 
 from sensor.attacks.classes import AttackClass
-from sensor.attacks.programs import LAUNCHERS, PROGRAMS, WORDS
+from sensor.attacks.programs import LAUNCHERS, PROGRAMS, WINDOWS_PROGRAMS, WORDS
 from sensor.attacks.request import Part
 from sensor.attacks.rules import Rule
 
@@ -27,12 +27,17 @@ _TOOLS = (
 )
 _FUNCTIONS = (
     "sleep|benchmark|pg_sleep|dbms_pipe\\.receive_message|extractvalue|updatexml|load_file|"
-    "substring|substr|randomblob|iif"
+    "substring|substr|randomblob|iif|lo_(?:get|put|import|export|from_bytea)"
 )
 _COMPARISONS = r"=|<|>|!=|like\b|rlike\b|regexp\b|is\b|between\b|in\s*\("
 _OPERATORS = (
     r"<=>|<<|>>|<>|!=|:=|[=<>^|&*/%+-]|\b(?:not\s+)?(?:like|ilike|rlike|regexp|mod|div|is|in|between|glob|match|collate|"
     r"similar\s+to|sounds\s+like|overlaps|xor)\b"
+)
+# With which an ORM compares a column, of a related table here: a caller who names one asks for what nobody offered.
+_LOOKUPS = (
+    "i?(?:exact|contains|startswith|endswith|regex)|[gl]te?|range|isnull|has_(?:any_)?keys?|contained_by|trigram_similar|"
+    "search"
 )
 _CASTS = (
     "int\\d?|integer|bigint|smallint|text|varchar|char|numeric|float\\d?|double|date|time\\w*|bool\\w*|json\\w*|"
@@ -40,7 +45,7 @@ _CASTS = (
 )
 # Names by which a host or its platform calls itself, and services that answer with whatever address a name holds.
 _INNER_HOSTS = (
-    r"localhost\d?(?:\.localdomain\d?)?|(?:[\w-]+\.)*(?:docker|containers|orb|minikube)\.internal|"
+    r"localhost(?:\d|\d?\.localdomain\d?)|ipv?6-(?:localhost|loopback)|(?:[\w-]+\.)*(?:docker|containers|orb|minikube)\.internal|"
     r"(?:[\w-]+\.)+svc(?:\.cluster\.local)?|kubernetes\.default|metadata\.(?:google\.internal|goog|tencentyun\.com)|rancher-metadata|instance-data|100\.100\.100\.200|192\.0\.0\.192|"
     r"(?:[\w-]+\.)*(?:lvh\.me|localtest\.me|vcap\.me|lacolhost\.com|nip\.io|sslip\.io|xip\.io|1u\.ms|rbndr\.us)"
 )
@@ -48,7 +53,9 @@ _COLLECTORS = (
     r"(?:[\w-]+\.)+(?:oastify\.com|burpcollaborator\.net|interact\.sh|oast\.\w+|dnslog\.cn|requestbin\.net|"
     r"canarytokens\.com)"
 )
-_UPLOADS = "php\\d*|phtml|pht|phar|phps|inc|jspx?|jspf|jsw|jsv|war|aspx?|ashx|asmx|asa|cer|cfml?|cgi|pl|htaccess|shtml"
+_UPLOADS = (
+    "php(?:\\d*|t)|phtml|pht|phar|phps|inc|jspx?|jspf|jsw|jsv|war|aspx?|ashx|asmx|asa|cer|cfml?|cgi|pl|htaccess|shtml"
+)
 _KEPT = (
     "bak|backup|old|orig|save|swp|sql|sqlite\\d?|mdb|dbf|db|rdb|dump|conf|config|cfg|ini|inc|pem|pfx|p12|jks|kdbx|env|"
     "htaccess|htpasswd|licx|vbs?proj|csproj|webinfo|asa|axd|ds_store|tfstate|tfvars|ovpn"
@@ -68,12 +75,16 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""(?:['")\];]|\d\s)\s*--\s*(?:-\s*)?$|['")]\s*#\s*$|['"]\s*/\*""",
             r""";\s*(?:drop|insert|update|delete|shutdown|exec|select|declare|create|alter)\b""",
             rf"""['"`]\s*(?:{_OPERATORS}).{{0,80}}(?:--|/\*|#\s*$)|['"]\s*\?\s*--""",
-            r"""^[^'"`\s]+['"`]\s*;\s*$|(?:['"]\.['"]?){4}|\\['"]\s*(?:and|or)\b""",
+            r"""^[^'"`\s]+['"`]\s*;\s*$|^[^'"]{0,40}(?:['"]\.['"]?){4}[^'"]{0,40}$|\\['"`]\s*(?:and|or)(?:\b|[`'"])""",
             r"""^["'`]+\s*(?:[!#%&()*+,./:;<=>?@\[\\\]^{|}~-]{1,4}\s*\w{0,4}\d|\d+\s*[*/:<>=+-]\s*\d)[^"'`]{0,24}$|^(?:"'|'")$|^(?:['"]{2}\s*,\s*){3}""",
-            r"""/\*[!+]|\w/\*.{0,80}?\*/\w|\b2\.2250738585072\d+e-308\b""",
+            r"""/\*\s*[!+]|\w/\*.{0,80}?\*/\w""",
+            r"""\b2\.2250738585072\d+e-308\b|\bor\s*--(?:\s|$)|^\s*\)\s*like\s*\(|['"]\s*or\s*\?\s*--|['"]\s*\?\s*#""",
+            r"""^\s*['"]?\d+['"]?\s*(?:!=|<=>|<>|\bis\s+not\b|\bnot\s+(?:like|regexp|rlike|in)\b)\s*['"(]?\d+['")]?\s*$""",
+            r"""['"`]\s*\*.{1,80}\b(?:or|xor|and|div|like|between|id)\b\W*['"`]\d""",
+            rf"""^\w+__\w+__(?:{_LOOKUPS})$""",
             r"""^(?:ms(?:db|ys\w+)|mysql\.\w+|northwind|tempdb|master\.\.\w+|(?:information|performance)_schema|pg_(?:catalog|toast)|sqlite_(?:master|temp_master)|sys(?:objects|columns|users|databases))$""",
             rf"""(?:\w|\))::(?:{_CASTS})\b|\bdiv\s*\(\s*\d|\boverlay\s*\([^)]*\bplacing\b""",
-            r"""\border\s+by\s+\d+\s*(?:--|#|$)|\binformation_schema\b|\bxp_cmdshell\b|@@version\b|\binto\s+(?:out|dump)file\b""",
+            r"""\border\s+by\s+\d+\s*(?:--|#|$)|\binformation_schema\b|\bxp_cmdshell\b|\bexec\s+(?:master\b|[xs]p_\w)|@@version\b|\binto\s+(?:out|dump)file\b""",
         ),
     ),
     (
@@ -83,14 +94,14 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""</?script\b|<(?:iframe|object|embed|svg|math|meta|base|bgsound|layer|isindex|marquee)\b""",
             rf"""\bon(?:{_EVENTS})\s*=\s*["'`]?\s*\w*\s*[(`.\w]""",
             r"""\bjavascript\s*:\s*[^;\s"',}]{2}|\bexpression\s*\(|\balert\s*[(`]|\bconfirm\s*[(`]|\bprompt\s*[(`]|\bdocument\.(?:cookie|domain|write)\b""",
-            r"""\bstring\.fromcharcode\b|\beval\s*\(|\burl\s*\(\s*javascript|\bj\s*a\s+v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:|\+adw-|<!--|<img[^>]+src\s*=\s*["']?[^h/"'\s]""",
+            r"""\bstring\.fromcharcode\b|\beval\s*\(|\burl\s*\(\s*javascript|\bj\s*a\s+v\s*a\s*s\s*c\s*r\s*i\s*p\s*t\s*:|\bv\s*b\s*s\s+c\s*r\s*i\s*p\s*t\s*:|\+adw-|<!--|^\s*--!?>|<img[^>]+src\s*=\s*["']?[^h/"'\s]""",
         ),
     ),
     (
         AttackClass.TRAVERSAL,
         (
             r"""\.\.[\\/]|[\\/]\.\.(?:[\\/]|$)|\.\.;/|\.{3,}[\\/]|^\.{4,}\w""",
-            r"""^/?(?:etc|proc|windows|winnt)[\\/]|^/var/log/|\bboot\.ini\b|\bweb-inf\b|^(?:[a-z]:[\\/]|\\\\)\w|\x00""",
+            r"""^/?(?:etc|proc|windows|winnt)[\\/]|^/var/log/|\bboot\.ini\b|\bweb-inf\b|^[a-z]:[\\/](?:windows|winnt|boot|inetpub|users|program|xampp|wamp|etc|[\w.-]+$)|^\\\\\w|\x00""",
             r"""(?:^|/)(?:proc|sys)/(?:self|\d+|class|kernel|net|interrupts|cpuinfo|meminfo|version|mounts|environ|cmdline)\b""",
         ),
     ),
@@ -106,38 +117,41 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
             r"""(?:^|[;&|(`=])\s*(?:ansible|chef|kubectl|docker|puppet|terraform|cscli)(?:-[a-z]+|\s+(?:exec|run|dump|get|apply|report|alerts|all|list|ps|cp))\b""",
             r"""^(?:visudo|whoami|ifconfig|chef-shell|ansible-console)$|^java\.[\w.]*(?:runtime|processbuilder)""",
             r"""^\s*(?:visudo|whoami|sudo\s+\S+|set\s+[-+]o\s+\w+)\s*$|^(?:whoami|uname|id)\s*;""",
-            r"""(?:^|[;&|])\s*alias\s+(?:[-+]\w+\+?\s+)?['"]?[\w.]+['"]?\s*=|\bexec\s+\d+<>|/dev/(?:tcp|udp)/""",
-            r"""/\w*\?{2,}|/\?+\w*/|/\w+[?*]\w*/\w+[?*]\w|/\w*\[[a-z/-]*[a-z][a-z/-]*\]+\w*(?:/|$)|\w\$[@*!?]\w|\w\$\$\w|\w``[\w\s]|\{\w*\$\w""",
+            r"""(?:^|[;&|])\s*alias\s+(?:[-+]\w+\+?\s+)?['"]?[\w.-]+['"]?\s*=|\bexec\s+\d+<>|/dev/(?:tcp|udp)/""",
+            r"""/\w*\?{2,}|/\?+\w*/|/\w+[?*]\w*/\w+[?*]\w|/\w*\[[a-z/?-]*[a-z?][a-z/?-]*\]+\w*(?:/|\s|$)|/\w+[?*]\w*/[?*]+\w|\w\$\(\)|\w\$[@*!?]\w|\w\$\$\w|\w``[\w\s]|\{\w*\$\w""",
             rf"""[;&|`\n]\s*(?:{PROGRAMS}|{WORDS})\s+[-/~$<>]|[;&|`]\s*(?:{PROGRAMS})\s*(?:$|[;|&)'"`]|\s\w)|;.{{0,40}}\bwhoami\b|\{{,?(?:{_COMMANDS}|{PROGRAMS})(?:,[^}}\s]*)+\}}|\{{,\w|\{{\w+,[-/]\w""",
-            r"""^~[-+]\d*$|^\s*if\s+(?:/i\s+)?(?:not\s+)?(?:exist|defined|errorlevel)\s+\S""",
-            r"""\$\[\s*\d+\s*[-+*/]\s*\d|[<>]\(\s*[a-z/][^)]{0,80}\)|\$\(\(.+\)\)|\$\{\w*[:/#%^,@!][^}]*\}|;\s*\.\s*(?:archive|backup|clone|databases|dump|excel|import|load|once|output|read|restore|save|schema|sh(?:ell)?|system|tables?)\b""",
-            r"""\$\{?ifs\b|/bin/(?:ba|da|z|k|c)?sh\b|\bcmd(?:\.exe)?\s*/c\b|\(\)\s*\{\s*:?;|<\?(?:\s*php\s|\s*(?:echo|print|eval|system|include|require)\b|\s+(?:\w+\s*\(|\$)|=\s*[\w$"'`(])|<\?xml\s*:|\[/?php\]""",
-            r"""^\s*(?:[(\["']|define\s*\(|\$\w+\s*[=(]).{0,120}[)\]\x27]\s*(?:/\*.*\*/\s*)?\(\s*['"]?\w[\w\x20]*['"]?\s*\)\s*;""",
+            r"""^~[-+]\d*$|^!-\d|\w<<<\s*['"\w]|(?:&&|[;|])\s*\$(?:\w|\{)|^\s*(?:p?kill|killall)\s+-\w|^\\(?:ls|id|cat|who|ps|rm)(?:\s|$)|\b\w+\{[a-z]*,[a-z]+\}[a-z]|(?:""\w){3}|(?:''\w){3}|^\s*if\s+(?:/i\s+)?(?:not\s+)?(?:exist|defined|errorlevel)\s+\S""",
+            r"""^\s*\w+=['"]?\w{1,8}['"]?;\s*\w*\$\w""",
+            rf"""(?:^|[&|;\n])\s*(?:{WINDOWS_PROGRAMS})(?:\.exe)?(?:\s+[-/%<>|\w]|\s*/\w)""",
+            r"""\$\[\s*\d+\s*[-+*/]\s*\d|[<>]\(\s*[a-z/][^)]{0,80}\)|\$\(\(.+\)\)|\$\{\w*[:/#%^,@!][^}]*\}|;(?:\s|\\n)*\.\s*(?:archive|backup|clone|databases|dump|excel|import|load|once|output|read|restore|save|schema|sh(?:ell)?|system|tables?)\b""",
+            r"""\$\{?ifs\b|/bin/(?:ba|da|z|k|c)?sh\b|\bcmd(?:\.exe)?\s*/c\b|\(\)\s*\{\s*:?;|<\?(?:\s*php\s|\s*(?:echo|print|eval|system|include|require)\b|\s+(?:\w+\s*\(|\$)|=\s*[\w$"'`(])|<\?xml\s*:|\[/?php\]|<\?\s*$""",
+            r"""^\s*(?:[(\["']|define\s*\(|\$\w+\s*[=(]).{0,120}[)\]\x27"}]\s*(?:/\*.*\*/\s*)?\(\s*['"]?\w[\w\x20]*['"]?\s*\)\s*;""",
             r"""\b(?:ldap|odbc|sodium|tidy|zend|pcntl|posix|mysqli?|pg|oci|mssql|ftp|imap|snmp|ssh2|socket|stream|curl|apcu?)_\w+\s*\(""",
             r"""^ssh2\.\w+://|^(?:zlib|glob|phar|ssh2|rar|ogg|expect|zip|compress\.\w+)://""",
             r"""\b(?:java\.lang\.(?:runtime|processbuilder)|com\.opensymphony\.xwork2|ognl\.\w+|getruntime\s*\()""",
             r"""\bjava\.(?:lang|io|util|net|beans|rmi)\.\w+|\bjavax\.script\.|\bro0abq|\bkztaau|\bcs7qaf""",
             r"""\bchild_process\b|\bprocess\.(?:mainmodule|binding|env)\b|\bprocess\s*\[\s*[\w.'"]|\b(?:passthru|shell_exec|proc_open|popen)\s*\(""",
-            r"""\bconsole\.\w+(?:\.(?:call|apply))?\s*\(|_\$\$nd_func\$\$_|\bfunction\s*\([^)]*\)\s*\{|\bnew\s+function\s*\(""",
-            r"""\bwhile\s*\(\s*(?:[!+-]|\d|true|this\b|new\s|string\b|number\b|\[|\{|'|"|`)[^)]{0,40}\)\s*(?:;|\{|$)""",
-            r"""__proto__|\bconstructor\s*(?:\.|\[['"]?)\s*prototype\b""",
+            r"""\bconsole\s*\[\s*['"]|\brequire\s*\[\s*\w+\.|\bconsole\.\w+(?:\.(?:call|apply))?\s*\(|_\$\$nd_func\$\$_|\bfunction\s*\([^)]*\)\s*\{|\bnew\s+function\s*\(""",
+            r"""\bwhile\s*\(\s*(?:[+-]|!\s*(?:false|null|nan|[^\w\s]|\d)|\(|infinity\b|\d|true|this\b|new\s|string\b|number\b|\[|\{|'|"|`)[^)]{0,40}\)\s*(?:[;){]|$)""",
+            r"""\$\w*:(?:__proto__|constructor|prototype|module)\b|__proto__|\bconstructor\s*\]?\s*(?:\.|\[['"]?)\s*prototype\b""",
             r"""@\{\s*\[|\bcore::\w+""",
         ),
     ),
     (
         AttackClass.SSRF,
         (
-            r"""(?:^|=|//|@)(?:169\.254\.169\.254|metadata\.google|127\.\d+\.\d+\.\d+|localhost(?::|/|$)|0+\.0+\.0+\.0+|0+177\.|0x7f|2130706433|\[::)""",
+            r"""(?:^|=|//|@)(?:169\.254\.169\.254|metadata\.google|127\.\d+\.\d+\.\d+|localhost[:/]|0+\.0+\.0+\.0+|0+177\.|0x7f|2130706433|\[::)""",
             r"""^(?:gopher|dict|ldap|tftp|sftp|jar|netdoc|phar|expect)://|^file:/|^php://|^data:text/html""",
             rf"""(?:^|//|@)(?:{_INNER_HOSTS})(?:[:/?#]|$)|(?:^|//|@|\.)(?:{_COLLECTORS})\b""",
             r"""^(?:https?|ftps?|wss?)://(?:\d{8,10}|0x[0-9a-f]{8}|0\d+(?:\.\d+){1,3}|\[[0-9a-f:.]+\])(?:[:/?#]|$)""",
+            r"""^(?:https?|ftps?)://[0-9a-f]{1,4}(?::[0-9a-f]{0,4}){3,}/|\bftps?://\d{1,3}(?:\.\d{1,3}){3}\b""",
         ),
     ),
     (
         AttackClass.SSTI,
         (
             r"""\{\{[^}]*(?:\d\s*[-+*/]\s*['"]?\d|config|self\b|request\b|__|\||\(|\[)[^}]*\}\}""",
-            r"""\$\{[^}]*(?:\d\s*[*+]\s*\d|\(|\bt\()[^}]*\}|<%=[^%]*%>|#\{[^}]*(?:\d\s*[*+]|\(|\.)[^}]*\}|\{%.*%\}|\{php\}""",
+            r"""\$\{[^}]*(?:\d\s*[*+]\s*\d|\(|\bt\()[^}]*\}|<%=[^%]*%>|<%\s*(?:if|for|while|import|end|unless|@)\b[^%]*%>|#\{[^}]*(?:\d\s*[*+]|\(|\.)[^}]*\}|\{%.*%\}|\{php\}""",
         ),
     ),
     (AttackClass.XXE, (r"""<!(?:entity|doctype|element|attlist)\b|<\?xml[^>]*>.*<!|\bxi:include\b""",)),
@@ -158,6 +172,7 @@ _PATTERNS: Final[tuple[tuple[AttackClass, tuple[str, ...]], ...]] = (
         (
             r"""[\r\n]\s*(?:set-cookie|location|content-(?:type|length)|http/1)[^\n]*:""",
             r"""[\r\n]\s*(?:[a-z]{1,4}\d{1,5}\s+(?:append|authenticate|capability|copy|create|delete|examine|expunge|fetch|list|login|lsub|rename|search|select|status|store|uid)\b|rcpt\s+to:|mail\s+from:|(?:apop|ehlo|helo|vrfy|expn|auth)\s+\S|(?:retr|dele|list|uidl|top)\s+\d)""",
+            r"""[\r\n]\s*\w{1,6}\s+(?:uid\s+)?(?:store|fetch|copy)\s+[\d:*]+\s+[-+(\w]""",
             r"""[\r\n]\s*(?-i:HELP|DATA|QUIT|RSET|NOOP|STAT|CAPA|EHLO|HELO|STARTTLS)(?:\s+[A-Z]\w*)?\s*$""",
         ),
     ),
@@ -170,14 +185,15 @@ _PLACED: Final[tuple[tuple[Part, AttackClass, str], ...]] = (
         AttackClass.RCE,
         rf"""\.\s*(?:{_UPLOADS})\.*\s*$|\.(?:{_UPLOADS})\.\w{{1,5}}$|(?:^|/)sess_[\w,-]{{10,}}$""",
     ),
-    (Part.FILE, AttackClass.TRAVERSAL, r"""[\\/]\.\.|\.\.[\\/]|["';=\x00-\x1f]"""),
+    (Part.FILE, AttackClass.TRAVERSAL, r"""[\\/]\.\.|\.\.[\\/]|["';\x00-\x1f]|^=|=$"""),
     (
         Part.PATH,
         AttackClass.PROBING,
         r"""/\.(?:git|svn|hg|env|aws|ssh|docker|kube|ds_store|vscode|idea|cursor\w*|npmrc|netrc|htpasswd)\b""",
     ),
     (Part.PATH, AttackClass.PROBING, r"""/\.\w+(?:rc|ignore|config|history|profile|log|ini|ya?ml|toml|keys?)$"""),
-    (Part.PATH, AttackClass.PROBING, rf"""/[^/]*\.(?:{_KEPT})(?:~|$)|~$|/errors?[._]log\b"""),
+    (Part.PATH, AttackClass.PROBING, rf"""/[^/]*\.(?:{_KEPT})(?:~|$)|~$|/(?:errors?|debug)[._]log\b"""),
+    (Part.PATH, AttackClass.PROBING, r"""\.(?:sql|dump|bak|db)\.(?:zip|t?gz|bz2|xz|7z|tar|rar|zst)$|^/@(?:id|fs)/"""),
     (Part.PATH, AttackClass.SSRF, r"""/(?:https?|ftp|gopher|file)(?::|%3a)/+[\w\[]"""),
     (Part.PATH, AttackClass.SPLITTING, r"""[\x01-\x1f\x7f]"""),
     (Part.AGENT, AttackClass.SPLITTING, r"""[\x01-\x08\x0e-\x1f\x7f]"""),

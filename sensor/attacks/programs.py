@@ -1,8 +1,8 @@
 """Names of programs that commands begin with, as parts of patterns: POSIX, GNU and util-linux, package managers,
 interpreters, archivers, network clients, what operates containers and configuration. Pure.
 
-`PROGRAMS` are no words that people write otherwise; `WORDS` are, and are looked for only where an argument of a command
-follows.
+`PROGRAMS` and `WINDOWS_PROGRAMS` are no words that people write otherwise; `WORDS` are, and are looked for only where
+an argument of a command follows.
 """
 
 import re
@@ -47,6 +47,16 @@ screen script seq service set shift shutdown sleep snap socket sort source split
 talk tbl tee terraform test tex time timeout top touch tr trap tree troff truncate type ul uniq up uptime users
 vagrant vault vi view w wall watch wc which who wish write yarn yelp yes yum zip
 """
+# What comes with Windows and is no word otherwise; `net`, `sc`, `reg`, `type` are.
+_WINDOWS: Final = """
+adfind appcmd atbroker attrib auditpol bcdboot bcdedit bitsadmin bootcfg bootrec cacls certreq certutil chkdsk cipher
+cmdkey cmstp csvde cscript diantz diskpart diskshadow dnscmd driverquery dsquery esentutl eventcreate extrac32
+fltmc forfiles fsutil ftype getmac gpresult gpupdate hh icacls ieexec installutil ipconfig klist ldifde logman
+makecab mavinject mofcomp mshta msiexec mstsc nbtstat netdom netsh nltest ntdsutil odbcconf pnputil powershell pwsh
+quser qwinsta rasdial regasm regedit regini regsvcs regsvr32 robocopy rundll32 runas schtasks sdbinst secedit setx
+systeminfo takeown taskkill tasklist tracert tscon typeperf vssadmin w32tm wbadmin wecutil wevtutil winrm winrs wmic
+wscript wsl wusa xcopy xwizard
+"""
 # What tools of one family are called by: `ansible-vault`, `chef-run`, `python3.12`.
 _FAMILIES: Final = (
     r"(?:ansible|chef|kubectl|systemd)(?:-[a-z]+)*|(?:docker|git|npm|puppet|salt)-[a-z]+|"
@@ -64,3 +74,4 @@ LAUNCHERS: Final = (
     "sudo|doas|time|nohup|exec|strace|ltrace|env|nice|setsid|stdbuf|watch|xargs|busybox|command|builtin|eval|"
     "timeout\\s+\\d+"
 )
+WINDOWS_PROGRAMS: Final = _join(_WINDOWS)

@@ -40,6 +40,7 @@ class Part(IntEnum):
     AGENT = 5  # Of the client: User-Agent.
     CHARSET = 6  # Of one part of a form.
     FIELD = 7  # Name or value of a form of pairs.
+    ORIGIN = 8  # Where a request says it came from; such addresses are often inner ones.
 
 
 class Value(NamedTuple):
@@ -68,10 +69,20 @@ class Request:
         return next((value for own, value in self.headers if own == name), "")
 
 
+_ORIGINS: Final = frozenset(
+    (
+        *("referer", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-server", "x-original-host"),
+        *("x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "client-ip", "x-envoy-external-address"),
+    )
+)
+
+
 def find_part(name: str) -> Part:
     """Where the value of a header (lower case) stands."""
     if _FILE_HEADERS.match(name):
         return Part.FILE
+    if name in _ORIGINS:
+        return Part.ORIGIN
     return Part.AGENT if name == "user-agent" else Part.TEXT
 
 

@@ -19,6 +19,7 @@ _ROUNDS = 3
 _DEPTH_MAX = 8
 _SEPARATOR = re.compile(r"[&;](?=[^&;=]*=)|&")
 _COOKIES = re.compile(r";\s*")
+_REFERRED: Final = re.compile(r"[?&]")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\x([0-9a-fA-F]{2})|%u([0-9a-fA-F]{4})")
 _COMMENT = re.compile(r"/\*!?\d*(.{0,200}?)\*/", re.DOTALL)
 _FORM_PARTS: Final = frozenset({Part.QUERY_NAME, Part.QUERY, Part.FIELD})
@@ -29,6 +30,8 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{10,}={0,2}\Z")
 _PRINTED_MIN: Final = 0.9  # Of what base64 gives, or it was none.
 # Marks that databases and browsers fold to those of ASCII, and entities that browsers know in small letters only.
 _FOLDED: Final = str.maketrans("\u2018\u2019\u02bc\u201c\u201d", "'''\"\"")
+# `<` and `>` with the high bit set, which readers of seven bits drop.
+_HIGH_BIT: Final = re.compile("\u00bc(\\w[^\u00bc\u00be]*)\u00be([^\u00bc\u00be]*)\u00bc/(\\w+)[^\u00bc\u00be]?\u00be")
 _ENTITIES: Final = re.compile(r"&(tab|newline|colon);", re.IGNORECASE)
 
 
@@ -69,7 +72,9 @@ def decode(value: str, *, is_form: bool = True) -> str:
     if "&" in text:
         text = html.unescape(_ENTITIES.sub(lambda found: {"t": "\t", "n": "\n", "c": ":"}[found[1][0].lower()], text))
     text = _ESCAPE.sub(lambda found: chr(int(next(group for group in found.groups() if group), 16)), text)
-    return text if text.isascii() else unicodedata.normalize("NFKC", text).translate(_FOLDED)
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _HIGH_BIT.sub(r"<\1>\2</\3>", text)).translate(_FOLDED)
 
 
 def _read_all(text: str) -> list[str]:
@@ -97,6 +102,8 @@ def _split(request: Request) -> Iterator[Value]:
                 yield from (Value(Part.TEXT, text) for text in pair.split("=", 1) if text)
         elif not is_plain_header(name):
             yield Value(find_part(name), value)
+            if name == "referer":  # Analytics take its parameters apart.
+                yield from (Value(Part.TEXT, pair.partition("=")[2]) for pair in _REFERRED.split(value)[1:])
     if request.body:
         yield from _split_body(request.body, request.content_type)
 
