@@ -40,8 +40,17 @@ from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections
-from sensor.protocols.http2_frames import HEADER_BYTES, PASSED_OVER, PREFACE, Frame, FrameFlag, FrameKind, unpack_header
-from sensor.protocols.http2_reader import FrameEvent, FrameReader
+from sensor.protocols.http2_frames import (
+    HEADER_BYTES,
+    PASSED_OVER,
+    PREFACE,
+    Frame,
+    FrameEvent,
+    FrameFlag,
+    FrameKind,
+    unpack_header,
+)
+from sensor.protocols.http2_reader import FrameReader
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk
 from sensor.recognition.actors import Records

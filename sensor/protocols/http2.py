@@ -26,8 +26,10 @@ from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_frames import (
     PASSED_OVER,
     Frame,
+    FrameEvent,
     FrameFlag,
     FrameKind,
+    Lost,
     Setting,
     read_fragment,
     read_goaway,
@@ -36,7 +38,7 @@ from sensor.protocols.http2_frames import (
 from sensor.protocols.http2_heads import StreamRequest, is_request, read_request, read_response
 from sensor.protocols.http2_known import is_trailers, take_requests, take_responses
 from sensor.protocols.http2_open import OpenStreams
-from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameEvent, FrameReader, Lost
+from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameReader
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
 

@@ -14,7 +14,7 @@ more is said. It is also what makes a place in a stream recognisable as the star
 """
 
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -87,6 +87,28 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return f"Frame(position={self.position}, kind={self.kind}, flags={self.flags}, stream={self.stream}, redacted)"
+
+
+class Prefaced(msgspec.Struct, frozen=True, gc=False):
+    """The client's preface was seen: this direction is the client's, and nothing was missed before."""
+
+
+class Lost(msgspec.Struct, frozen=True, gc=False):
+    """The place in the stream was lost at `position`: frames may be missing from here on."""
+
+    position: int
+    error: ErrorCode  # NO_ERROR: bytes were missing; else what was wrong with a frame.
+
+
+FrameEvent = Prefaced | Frame | Lost
+
+
+class FrameSink(Protocol):
+    """Takes events; a list is one."""
+
+    def append(self, event: FrameEvent, /) -> None:
+        """Takes the next."""
+        ...
 
 
 class _Rule(msgspec.Struct, frozen=True):

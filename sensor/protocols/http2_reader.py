@@ -16,9 +16,7 @@ meanwhile is counted. A frame from the kernel always says where it is, so it end
 """
 
 from enum import Enum
-from typing import Final, Protocol
-
-import msgspec
+from typing import Final
 
 from sensor.protocols.http2_counts import ReaderCounts
 from sensor.protocols.http2_frames import (
@@ -30,6 +28,9 @@ from sensor.protocols.http2_frames import (
     Frame,
     FrameFlag,
     FrameKind,
+    FrameSink,
+    Lost,
+    Prefaced,
     check_header,
     check_payload,
     unpack_header,
@@ -49,28 +50,6 @@ _DATA, _END_STREAM, _PADDED = int(FrameKind.DATA), int(FrameFlag.END_STREAM), in
 _HEADERS, _PUSH_PROMISE = int(FrameKind.HEADERS), int(FrameKind.PUSH_PROMISE)
 _EXTRA: Final = int(FrameFlag.PADDED | FrameFlag.PRIORITY)  # Of HEADERS: there is more than the fragment.
 _KINDS: Final = len(FrameKind)
-
-
-class Prefaced(msgspec.Struct, frozen=True, gc=False):
-    """The client's preface was seen: this direction is the client's, and nothing was missed before."""
-
-
-class Lost(msgspec.Struct, frozen=True, gc=False):
-    """The place in the stream was lost at `position`: frames may be missing from here on."""
-
-    position: int
-    error: ErrorCode  # NO_ERROR: bytes were missing; else what was wrong with a frame.
-
-
-FrameEvent = Prefaced | Frame | Lost
-
-
-class FrameSink(Protocol):
-    """Takes events; a list is one."""
-
-    def append(self, event: FrameEvent, /) -> None:
-        """Takes the next."""
-        ...
 
 
 class State(Enum):

@@ -14,14 +14,17 @@ from sensor.protocols.http2_frames import (
     PREFACE,
     ErrorCode,
     Frame,
+    FrameEvent,
     FrameFlag,
     FrameKind,
+    Lost,
+    Prefaced,
     read_fragment,
     read_goaway,
     read_promised_stream,
     read_settings,
 )
-from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameEvent, FrameReader, Lost, Prefaced, State
+from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameReader, State
 from sensor.reassembly.stream import Chunk, Gap
 from tests.sensor.protocols.http2_wire import (
     write_data,

@@ -9,9 +9,10 @@ from sensor.protocols.http2_frames import (
     PREFACE,
     Frame,
     FrameKind,
+    Lost,
     is_plausible,
 )
-from sensor.protocols.http2_reader import Lost, State
+from sensor.protocols.http2_reader import State
 from sensor.protocols.http2_search import (
     _CANDIDATE,
     MAX_CHAINS,

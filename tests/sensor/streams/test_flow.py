@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
-from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameFlag, FrameKind
+from sensor.protocols.http2_frames import PASSED_OVER, Frame, FrameEvent, FrameFlag, FrameKind, Lost
 from sensor.protocols.http2_order import PATIENCE_NS
-from sensor.protocols.http2_reader import FrameEvent, FrameReader, Lost
+from sensor.protocols.http2_reader import FrameReader
 from sensor.reassembly.stream import Chunk, Gap
 from sensor.streams.flow import DATA_COPIED, MESSAGE, UNCOPIED, FrameFlow
 from tests.sensor.protocols.http2_wire import write_data, write_frame, write_headers
