@@ -83,6 +83,7 @@ def _add_tls(
         unread=unread,
         bodies=bodies if settings.is_reading_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,
+        calls_per_second=settings.heads_per_second,
     )
     capture.start()
     return capture

@@ -105,6 +105,8 @@ def compose_sensor(
                 floor_body_bytes_per_second=min(
                     settings.floor_body_bytes_per_second, knowledge.settings.body_bytes_per_second
                 ),
+                tls_calls_per_second=settings.heads_per_second if settings.is_reading_tls else 0,
+                floor_tls_calls_per_second=min(settings.floor_heads_per_second, settings.heads_per_second),
             )
         ),
         on_capturing=on_capturing,

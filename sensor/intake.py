@@ -101,18 +101,22 @@ class Intake:
             self._capture.release_records()
 
     def _read_counters(self) -> None:
-        """Once a second: what was lost, what was only added up, and whether fewer heads should come."""
+        """Once a second: what was lost, what was only added up, and whether less should be read."""
         self._pipeline.lost_before_calls = sum(count.dropped_total for count in self._capture.counts())
         counters = self._capture.counters()
         if counters[Counter.OVERFLOW]:
             self._pipeline.take_overflow(self._capture.overflow())
+        tls_calls = self._capture.tls_calls()
         self._governor.observe(
             now_ns=self._clock.monotonic_ns(),
             cpu_ns=time.process_time_ns() + self._capture.program_ns(calls=counters[Counter.CALLS]),
-            calls=counters[Counter.CALLS],
+            calls=counters[Counter.CALLS] + tls_calls,
             heads=counters[Counter.HEADS],
             body_bytes=counters[Counter.BODY_BYTES],
+            tls_calls=tls_calls,
         )
+        if self._governor.tls_calls_per_second:
+            self._capture.limit_tls(self._governor.tls_calls_per_second)
         self.describer.limit(
             heads_per_second=self._governor.heads_per_second,
             body_bytes_per_second=self._governor.body_bytes_per_second,
@@ -138,7 +142,7 @@ class Intake:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: of the governor, the kernel and what is known to it."""
-        governed = (
+        governed: tuple[Figure, ...] = (
             Figure(
                 name="heads_per_second_limit",
                 documentation="Heads a second of one cgroup that may go up, as governed",
@@ -158,6 +162,15 @@ class Intake:
                 is_total=False,
             ),
         )
+        if self._governor.tls_calls_per_second:
+            governed += (
+                Figure(
+                    name="tls_calls_per_second_limit",
+                    documentation="Calls over TLS a second of one process that are read, as governed",
+                    value=self._governor.tls_calls_per_second,
+                    is_total=False,
+                ),
+            )
         counters = self._capture.counters()
         counted = tuple(
             Figure(name=name, documentation=documentation, value=counters[counter], is_total=True)

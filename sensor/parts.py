@@ -111,6 +111,14 @@ class Capture(KernelMaps, Protocol):
         """Time in the kernel's programs so far, estimated; `calls` is the counter's."""
         ...
 
+    def tls_calls(self) -> int:
+        """Calls so far over TLS that were seen where processes encrypt, those beyond the budget too."""
+        ...
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """How many of them are read a second of each process."""
+        ...
+
     def counts(self) -> Sequence[StageCount]:
         """The accounts of its stages, in calls."""
         ...

@@ -17,6 +17,15 @@
 /* What: accounts of processes (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full budget. Key: thread group; 0: the node. */
 BPF_TABLE("lru_hash", u32, struct account, accounts, 4096);
 
+/* What: nanoseconds in which a process earns a call; 0: as built in. Of the sensor's making. Life: the program's. */
+BPF_ARRAY(call_prices, u64, 1);
+
+static __always_inline u64 find_price(void) {
+  u32 only = 0;
+  u64 *price_ns = call_prices.lookup(&only);
+  return price_ns && *price_ns ? *price_ns : SECOND_NS / CALLS_PER_SECOND;
+}
+
 static __always_inline struct account *find_account(u32 key) {
   struct account *a = accounts.lookup(&key);
   if (a)
@@ -36,7 +45,7 @@ static __always_inline int pay(u64 *paid_ns, u64 price_ns, u64 burst, u64 now) {
 
 /* 1: one more call of this process may go up. */
 static __always_inline int take_call(void) {
-  u64 now = bpf_ktime_get_ns(), price_ns = SECOND_NS / CALLS_PER_SECOND, node_price_ns = price_ns / NODE_FACTOR;
+  u64 now = bpf_ktime_get_ns(), price_ns = find_price(), node_price_ns = price_ns / NODE_FACTOR;
   struct account *own = find_account(bpf_get_current_pid_tgid() >> 32), *node = find_account(NODE);
   if (!own || !node)
     return 1;

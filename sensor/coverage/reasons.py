@@ -20,6 +20,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
 IN_TURNS: Final = (
     "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."
 )
+HELD_BACK: Final = "That is less than they might be, for the sensor's processor time is at its budget."
 SHARED: Final = "{count} services listen on this port in one cgroup; the kernel's count does not tell them apart."
 CLOSED: Final = "Nothing listens here any more, or not where the sensor can see it."
 KERNEL_TLS: Final = "{count} open connections are encrypted by the kernel (kTLS)."

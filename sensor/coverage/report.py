@@ -14,7 +14,16 @@ from sensor.coverage.handshakes import add_handshakes
 from sensor.coverage.hidden import NOTHING_HIDDEN, Hidden
 from sensor.coverage.likeness import PORT_HTTPS, is_http_like
 from sensor.coverage.limits import NODE_WORKLOAD
-from sensor.coverage.reasons import CLOSED, FOLDED, IN_TURNS, KERNEL_TLS, REASONS, SHARED, describe_encryption
+from sensor.coverage.reasons import (
+    CLOSED,
+    FOLDED,
+    HELD_BACK,
+    IN_TURNS,
+    KERNEL_TLS,
+    REASONS,
+    SHARED,
+    describe_encryption,
+)
 from sensor.coverage.row import NO_HANDSHAKES, CoverageRole, PortCount, PortCoverage, PortProtocol
 from sensor.enrich.listeners import Listener
 
@@ -174,6 +183,7 @@ def _build_row(
     if count.kind is PortProtocol.HTTPS:
         reasons.append(describe_encryption(count.handshakes))
         reasons.append(IN_TURNS.format(percent=round(100 * count.read_share)) if count.read_share < 1 else "")
+        reasons.append(HELD_BACK if count.is_held_back else "")
     if count.kind is PortProtocol.ENCRYPTED:
         kernel_tls = hidden.kernel_tls.get((count.cgroup_id, count.port), 0)
         reasons += [why, describe_encryption(count.handshakes)]

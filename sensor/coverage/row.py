@@ -76,6 +76,7 @@ class PortCount:
     handshakes: Handshakes = NO_HANDSHAKES
     read_by: str = ""  # HTTPS: the libraries.
     read_share: float = 1.0  # HTTPS: of the time.
+    is_held_back: bool = False  # HTTPS: that share is less for the sensor's own processor time.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

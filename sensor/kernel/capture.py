@@ -252,6 +252,13 @@ class Capture:
         """Time in the kernel's programs so far: one second of each minute is counted, the others are estimated."""
         return self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=calls)
 
+    def tls_calls(self) -> int:
+        """None are seen here."""
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """Nothing to do."""
+
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of the two stages here, in calls: `kernel` (ended calls against the ring) and `exchange`.
 

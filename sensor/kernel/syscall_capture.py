@@ -124,6 +124,13 @@ class SyscallCapture:
         """Time in the kernel's programs so far, by what a call is known to take."""
         return calls * UNKNOWN_NS_PER_CALL
 
+    def tls_calls(self) -> int:
+        """None are seen here."""
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """Nothing to do."""
+
     def counts(self) -> tuple[StageCount, ...]:
         """The accounts of `kernel` and `exchange`. What a full ring lost are events; a call has two or more of them."""
         told, count = self.syscall_counters(), self._stage.count()

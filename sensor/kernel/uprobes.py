@@ -120,6 +120,11 @@ class TlsProgram:
         rows = read_batch(self.maps["accounts"], 4, ACCOUNT.size, ACCOUNTS_SIZE)
         return {int.from_bytes(key, "little"): ACCOUNT.unpack(value)[2] for key, value in rows}
 
+    def limit(self, calls_per_second: int) -> None:
+        """So many calls of each process go up from now on, and of the node twice as many."""
+        price_ns = 1_000_000_000 // calls_per_second
+        update_map(self.maps["call_prices"], bytes(4), price_ns.to_bytes(8, "little"))
+
     def _link_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int) -> list[int]:
         places: dict[str, list[int]] = {}
         for offset, name in sites:

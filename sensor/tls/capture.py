@@ -7,6 +7,7 @@ one capture. Where TLS cannot be read, the capture below goes on alone and the c
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sensor.calls import Exchange, Role
@@ -16,10 +17,11 @@ from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
+from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
 from sensor.kernel.syscalls import read_counts, update_map
 from sensor.kernel.tls_abi import Binding, TlsCounter
-from sensor.kernel.uprobes import TlsProgram, close_probes
+from sensor.kernel.uprobes import UPROBES, TlsProgram, close_probes
 from sensor.parts import Capture, Testator
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import MapName
@@ -40,6 +42,8 @@ logger = logging.getLogger(__name__)
 READ_LIMIT: Final = 1_024
 COUNTERS_SIZE: Final = 16
 RING_BYTES: Final = 8 << 20
+# Of one end of a call, until it was counted: six breakpoints, and half of what the programs of both ends take.
+UNKNOWN_NS_PER_CALL: Final = 5_300
 _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
 
 
@@ -57,8 +61,11 @@ class TlsCapture:
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
+        calls_per_second: int,
     ) -> None:
-        """`bodies` says how much of them is kept for reading, `duty` who is read a part of the time."""
+        """`bodies` says how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second`
+        of a process are read, if the governor does not say less."""
+        self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
         self._bodies = bodies
         self._below = below
@@ -75,6 +82,11 @@ class TlsCapture:
             monotonic=time.monotonic,
             unread=unread,
             duty=duty,
+        )
+        self._meter = RunTimeMeter(
+            tuple(program.programs.values()),
+            breakpoint_fds={program.programs[name] for name in UPROBES},
+            unknown_ns_per_call=UNKNOWN_NS_PER_CALL,
         )
         self._split = PortSplit()
         self._estimates = PortEstimates()
@@ -155,8 +167,22 @@ class TlsCapture:
         return {**counters, Counter.OVERFLOW: counters[Counter.OVERFLOW] + estimated} if estimated else counters
 
     def program_ns(self, *, calls: int) -> int:
-        """Of the capture below."""
-        return self._below.program_ns(calls=calls)
+        """Of the capture below, and of the programs on libraries of TLS with their breakpoints."""
+        own = self._meter.observe(now_ns=self._clock.monotonic_ns(), calls=self.tls_calls())
+        return self._below.program_ns(calls=calls) + own
+
+    def tls_calls(self) -> int:
+        """Told, and refused beyond the budget."""
+        return self._reader.stage.count().used + self._read_counters()[SyscallCounter.REFUSED]
+
+    def limit_tls(self, calls_per_second: int) -> None:
+        """In the kernel, and where processes are read in turns by their length."""
+        if calls_per_second == self._calls_per_second or self._is_closed:
+            return
+        self._calls_per_second = calls_per_second
+        self._program.limit(calls_per_second)
+        if self._duty is not None:
+            self._duty.limit(calls_per_second)
 
     def counts(self) -> Sequence[StageCount]:
         """The accounts below, and that of TLS: calls told, and what the ring or the budget refused."""
@@ -174,7 +200,10 @@ class TlsCapture:
         """Ports, with what is read of the encrypted ones."""
         counts = self._below.coverage()
         self._estimate(counts)
-        return self._split.split(counts, self._reader.read_port)
+        told = self._split.split(counts, self._reader.read_port)
+        if self._calls_per_second == self._most_calls_per_second:
+            return told
+        return [replace(one, is_held_back=True) if one.read_share < 1 else one for one in told]
 
     def _estimate(self, counts: Sequence[PortCount]) -> None:
         """Calls of ports whose processes are read in turns."""
@@ -250,6 +279,7 @@ class TlsCapture:
         self.detach()
         self._last_counters = self._read_counters()
         self._is_closed = True
+        self._meter.stop()
         self._program.close()
         self._ring.close()
         self._below.close()

@@ -9,7 +9,7 @@ Pure: times and counts come in.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 # As the governor of heads (sensor.recognition.governor): a burst is over after so many seconds above the budget, and
@@ -59,6 +59,10 @@ class DutyCycle:
         self._settings = settings
         self._watched: dict[int, _Watched] = {}
         self.turns = 0
+
+    def limit(self, calls_per_second: int) -> None:
+        """The budget of a process, as governed. From any thread: it holds from the next step on."""
+        self._settings = replace(self._settings, calls_per_second=calls_per_second)
 
     @property
     def shares(self) -> Mapping[int, float]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,9 @@ ADDRESS = "127.0.0.1"
 CALLS_PER_SECOND, CALLS_BURST = 100, 300
 CONNECTIONS = 8
 LOAD_SECONDS = 24
+# The governor waits 20 s before it reads less; its budget is far below what these calls take.
+GOVERNED_SECONDS = 45
+LITTLE_CORE_SHARE = 0.004
 ARRIVAL_SECONDS = 40.0
 STILL_SECONDS = 4.0
 NEIGHBOUR_REST_SECONDS = 0.25
@@ -127,3 +131,28 @@ def test_the_coverage_says_so(observed: Observed) -> None:
 
 def test_its_neighbour_is_read_always(observed: Observed) -> None:
     assert observed.neighbour_made - NEIGHBOUR_MISSED <= observed.neighbour_read <= observed.neighbour_made
+
+
+def test_the_sensor_reads_less_where_its_budget_is_used(product: Product, tls_servers: Servers, tmp_path: Path) -> None:
+    """Calls within `heads_per_second` of the process, and beyond the sensor's processor time: none is lost."""
+    port = tls_servers.start("nginx", ADDRESS).port
+    _, address = product.start_collector()
+    config = tmp_path / "sensor.toml"
+    config.write_text(f"is_reading_tls = true\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
+    sensor = product.start_sensor(address, "--config", str(config))
+    inventory = product.open_inventory(address)
+    wait_until(lambda: "libssl" in sensor.log_path.read_text(), ARRIVAL_SECONDS, "the library is found")
+    time.sleep(1.0)
+    script, loads = write_script(tmp_path / "load.lua", pace_ms=16), list[Round]()
+    url = f"https://{ADDRESS}:{port}"
+    thread = threading.Thread(target=lambda: loads.append(run_wrk(url, CONNECTIONS, GOVERNED_SECONDS, script)))
+    thread.start()
+    reasons = set[str]()
+    while thread.is_alive():
+        reasons.add(str(read_row(inventory, port).get("reason", "")))
+        time.sleep(NEIGHBOUR_REST_SECONDS)
+    assert loads[0].errors == 0
+    assert any("processor time is at its budget" in reason for reason in reasons), reasons
+    assert sensor.stop() == 0, sensor.log_tail()
+    wait_until_still(lambda: inventory.count_calls(port), STILL_SECONDS, ARRIVAL_SECONDS)
+    assert inventory.count_calls(port) == pytest.approx(loads[0].calls, rel=CLOSE_SHARE)

@@ -126,6 +126,11 @@ class FakeCapture:
     def program_ns(self, *, calls: int) -> int:
         return 0
 
+    def tls_calls(self) -> int:
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None: ...
+
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         if self.refusal:
             raise self.refusal

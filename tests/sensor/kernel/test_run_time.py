@@ -2,7 +2,7 @@
 
 import errno
 
-from sensor.kernel.run_time import COUNTED_NS, INTERVAL_NS, UNKNOWN_NS_PER_CALL, RunTime, RunTimeMeter
+from sensor.kernel.run_time import BREAKPOINT_NS, COUNTED_NS, INTERVAL_NS, UNKNOWN_NS_PER_CALL, RunTime, RunTimeMeter
 
 
 class Kernel:
@@ -26,7 +26,7 @@ class Kernel:
         return 7
 
     def read(self, _: int) -> RunTime:
-        return RunTime(nanoseconds=self.counted, runs=0)
+        return RunTime(nanoseconds=self.counted, runs=self.counted // 500)
 
     def meter(self) -> RunTimeMeter:
         return RunTimeMeter((3, 4), enable=self.enable, read=self.read, close=self.open_fds.remove)
@@ -62,3 +62,19 @@ def test_a_quiet_second_says_nothing() -> None:
     for second in range(3):
         meter.observe(now_ns=second * COUNTED_NS, calls=kernel.make(5))
     assert meter.ns_per_call == UNKNOWN_NS_PER_CALL
+
+
+def test_breakpoints_cost_beside_their_programs() -> None:
+    kernel = Kernel()
+    meter = RunTimeMeter(
+        (3, 4),
+        breakpoint_fds={4},
+        unknown_ns_per_call=900,
+        enable=kernel.enable,
+        read=kernel.read,
+        close=kernel.open_fds.remove,
+    )
+    assert meter.ns_per_call == 900
+    for second in range(3):
+        meter.observe(now_ns=second * COUNTED_NS, calls=kernel.make(500))
+    assert meter.ns_per_call == 2_000 + 2 * BREAKPOINT_NS

@@ -24,6 +24,73 @@ class Load:
         return self.governor.observe(now_ns=now_ns, cpu_ns=cpu_ns, calls=all_calls, heads=all_heads)
 
 
+class EncryptedLoad:
+    """A node that is called over TLS, so often a second, and in the clear: what is read of TLS takes 40 us, a byte of a
+    body 5 ns, and the rest of the sensor its share."""
+
+    def __init__(self, rate: int, base_share: float, body_rate: int = 0) -> None:
+        self.governor = Governor(
+            GovernorSettings(
+                core_share=0.03,
+                heads_per_second=2_000,
+                floor_heads_per_second=100,
+                body_bytes_per_second=2_000_000,
+                floor_body_bytes_per_second=20_000,
+                tls_calls_per_second=2_000,
+                floor_tls_calls_per_second=100,
+            )
+        )
+        self.rate, self.base_share, self.body_rate = rate, base_share, body_rate
+        self.now = self.cpu_ns = self.read = self.bodies = 0
+
+    def run(self, seconds: int) -> list[int]:
+        """Limits after each second."""
+        limits = []
+        for _ in range(seconds):
+            self.now += SECOND_NS
+            read = min(self.rate, self.governor.tls_calls_per_second)
+            copied = min(self.body_rate, self.governor.body_bytes_per_second)
+            self.read += read
+            self.bodies += copied
+            self.cpu_ns += int(self.base_share * SECOND_NS) + 40_000 * read + 5 * copied
+            self.governor.observe(
+                now_ns=self.now,
+                cpu_ns=self.cpu_ns,
+                calls=self.read,
+                heads=0,
+                body_bytes=self.bodies,
+                tls_calls=self.read,
+            )
+            limits.append(self.governor.tls_calls_per_second)
+        return limits
+
+
+@pytest.mark.parametrize("rate", [1_000, 2_000, 9_000])
+def test_tls_is_read_less_until_it_fits(rate: int) -> None:
+    load = EncryptedLoad(rate, base_share=0.002)
+    assert min(load.run(20)) == 2_000  # Twenty seconds may be the search for libraries.
+    limits = load.run(200)
+    assert max(limits[60:]) * 40e-6 + 0.002 < 0.03 * 1.1
+    assert min(limits[60:]) * 40e-6 > 0.4 * 0.03
+    load.rate = 50
+    assert load.run(200)[-1] == 2_000
+
+
+def test_bodies_come_back_when_tls_gives_way() -> None:
+    load = EncryptedLoad(3_000, base_share=0.002, body_rate=400_000)
+    load.run(300)
+    assert load.governor.body_bytes_per_second >= 400_000
+    assert 100 <= load.governor.tls_calls_per_second < 700
+
+
+def test_what_is_read_of_tls_has_a_floor() -> None:
+    assert EncryptedLoad(3_000, base_share=0.5).run(100)[-1] == 100
+
+
+def test_a_few_calls_over_tls_are_not_what_costs() -> None:
+    assert EncryptedLoad(90, base_share=0.5).run(100)[-1] == 2_000
+
+
 @pytest.fixture
 def load() -> Load:
     return Load()

@@ -113,3 +113,13 @@ def test_whose_calls_are_not_counted_any_more_is_read() -> None:
     assert life.duty.shares
     life.duty.step(life.now, {8: 1})
     assert life.duty.shares == {} and life.duty.is_read(7) and life.duty.next_switch() == float("inf")
+
+
+def test_turns_are_as_long_as_the_governor_says() -> None:
+    life = Life({7: 9_000})
+    life.run(10)
+    life.duty.limit(500)
+    life.run(20)
+    before = life.seen[7]
+    life.run(100)
+    assert (life.seen[7] - before) / 100 == pytest.approx(500, rel=0.35)
