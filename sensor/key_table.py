@@ -79,14 +79,17 @@ class KeyTable:
             places = places + 1 & len(self._keys) - 1
 
     def put_one(self, key: int, number: int) -> None:
-        """Know a key that is not known."""
+        """Know a key, or another number of one that is known."""
+        place = (key * _MULTIPLIER & _MASK) >> 64 - self._bits
+        while self._numbers.item(place) != _NONE:
+            if self._keys.item(place) == key:
+                self._numbers[place] = number
+                return
+            place = place + 1 & len(self._keys) - 1
         if _find_bits(self._count + 1) > self._bits:
             self.put(np.array([key], np.uint64), np.array([number], np.int64))
             return
         self._count += 1
-        place = (key * _MULTIPLIER & _MASK) >> 64 - self._bits
-        while self._numbers.item(place) != _NONE:
-            place = place + 1 & len(self._keys) - 1
         self._keys[place], self._numbers[place] = key, number
 
     def _allocate(self, bits: int) -> None:

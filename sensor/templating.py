@@ -84,6 +84,7 @@ class Templater:
         "folded_calls",
         "other_calls",
         "reveal",
+        "reveals",
         "unserved_other_calls",
     )
 
@@ -94,6 +95,7 @@ class Templater:
         self._others: dict[tuple[Service, str], Route] = {}
         self._shapes: dict[str, Shape] = {}
         self.reveal = Reveal(vocabulary, keyed_hash)
+        self.reveals = 0  # How often texts of routes changed.
         self.folded_calls = 0  # Calls told under the host `other`.
         self.other_calls = 0  # Calls told under an `other` route,
         self.unserved_other_calls = 0  # and those of them that were not served.
@@ -340,6 +342,7 @@ class Templater:
         """
         told = self.reveal.answer(hashes)
         if told:
+            self.reveals += 1
             for table in self._tables.all():
                 for root in table.roots.values():
                     _rename(root, (), told)

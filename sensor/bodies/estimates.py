@@ -12,8 +12,14 @@ from statistics import median
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sensor.key_table import Keys, KeyTable
 
 ROUTES_MAX: Final = 16_384
+_EVICTED_PART: Final = 8
+_FIRST_ROWS: Final = 256
 SAMPLES_MAX: Final = 15
 JUMP_RATIO: Final = 4
 
@@ -54,25 +60,53 @@ class RecordEstimates:
 
     def __init__(self) -> None:
         self._samples: dict[int, bytes] = {}  # The last ones, oldest first.
-        self._estimates: dict[int, Estimate] = {}
+        self._places = KeyTable()  # Of the route's row below: its place among the samples.
+        self._fits = np.zeros((_FIRST_ROWS, len(Estimate.__struct_fields__)))
 
     def learn(self, route_id: int, *, records: int, response_bytes: int, head_bytes: int, is_list: bool) -> None:
         """Takes one response that was read. Cost: some 20 us."""
         known = self._samples.get(route_id)
         if known is None:
-            if len(self._samples) >= ROUTES_MAX:
-                oldest = next(iter(self._samples))
-                del self._samples[oldest], self._estimates[oldest]
             known = b""
+            self._add_row(route_id)
         sample = _PACKED.pack(
             min(records, _LARGEST), min(response_bytes, _LARGEST), min(head_bytes, _LARGEST_HEAD), is_list
         )
         packed = self._samples[route_id] = (known + sample)[-SAMPLES_MAX * _PACKED.size :]
-        self._estimates[route_id] = _fit([_Sample(*fields) for fields in _PACKED.iter_unpack(packed)])
+        fit = _fit([_Sample(*fields) for fields in _PACKED.iter_unpack(packed)])
+        self._fits[self._places.find_one(route_id)] = fit.fixed_bytes, fit.record_bytes, fit.largest_bytes
 
     def find(self, route_id: int) -> Estimate | None:
         """None where no response of the route was read."""
-        return self._estimates.get(route_id)
+        place = self._places.find_one(route_id)
+        if place is None:
+            return None
+        fixed_bytes, record_bytes, largest_bytes = self._fits[place].tolist()
+        return Estimate(fixed_bytes, record_bytes, int(largest_bytes))
+
+    def find_all(self, route_ids: Keys) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """A row of `Estimate`'s fields for each route, and whether any response of it was read; else the row means
+        nothing. Cost: some 40 ns a route."""
+        places, missing = self._places.find(route_ids)
+        is_known = np.ones(len(route_ids), np.bool_)
+        is_known[missing] = False
+        places[missing] = 0
+        return self._fits[places], is_known
+
+    def _add_row(self, route_id: int) -> None:
+        count = len(self._samples)
+        if count >= ROUTES_MAX:
+            # Many at once: the places of all others change.
+            gone = ROUTES_MAX // _EVICTED_PART
+            for oldest in list(self._samples)[:gone]:
+                del self._samples[oldest]
+            count = len(self._samples)
+            self._fits[:count] = self._fits[gone : gone + count]
+            self._places.clear()
+            self._places.put(np.array(list(self._samples), np.uint64), np.arange(count))
+        elif count == len(self._fits):
+            self._fits = np.concatenate([self._fits, np.zeros_like(self._fits)])
+        self._places.put_one(route_id, count)
 
 
 def _fit(samples: Sequence[_Sample]) -> Estimate:

@@ -5,9 +5,6 @@ had not shown. Of all others the records returned are estimated, a whole batch a
 that was read makes the route's next call a sample.
 """
 
-from collections.abc import Sequence
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,12 +14,11 @@ from sensor.calls import BodyFlag
 from sensor.columns import Calls
 from sensor.facts import Facts
 from sensor.kernel.abi import RecordFlag
+from sensor.key_table import Keys
 from sensor.pieces import Pieces
 from sensor.recognition.actors import Records
 from sensor.recognition.mirror import Mirror, TaughtRoute
 from sensor.runs import number_values
-
-_FIELDS: Final = 4  # fixed_bytes, record_bytes, largest_bytes, whether they are known.
 
 
 class RecordBodies:
@@ -42,14 +38,14 @@ class RecordBodies:
         records: Records,
         calls: Calls,
         numbers: npt.NDArray[np.uint32],
-        taught: Sequence[TaughtRoute | None],
+        route_ids: Keys,
         places: npt.NDArray[np.intp],
     ) -> None:
-        """`numbers` and `taught`: the different routes of the records; `places`: of each record among them."""
+        """`numbers` and `route_ids`: the different routes of the records; `places`: of each record among them."""
         is_final = (records["flags"] & RecordFlag.FINAL) != 0
-        self._estimate(calls, is_final, numbers, taught, places)
+        self._estimate(calls, is_final, numbers, route_ids, places)
         for place in np.flatnonzero(is_final & ((records["flags"] & RecordFlag.BODY) != 0)).tolist():
-            one = taught[places[place]]
+            one = self._mirror.routes.find(int(records["route"][place]))
             if one is not None:
                 self._read(records, calls, place, one)
 
@@ -58,18 +54,14 @@ class RecordBodies:
         calls: Calls,
         is_final: npt.NDArray[np.bool_],
         numbers: npt.NDArray[np.uint32],
-        taught: Sequence[TaughtRoute | None],
+        route_ids: Keys,
         places: npt.NDArray[np.intp],
     ) -> None:
-        table = np.zeros((len(taught), _FIELDS))
-        for row, one in zip(table, taught, strict=True):
-            found = self._reader.estimates.find(one.route.route_id) if one is not None else None
-            if found is not None:
-                row[:] = found.fixed_bytes, found.record_bytes, found.largest_bytes, 1
-        if not table[:, 3].any():
+        table, is_read = self._reader.estimates.find_all(route_ids)
+        if not is_read.any():
             return
-        fixed, each, largest, known = table[places].T
-        is_known = (known > 0) & is_final & (calls["status"] // 100 == 2)
+        fixed, each, largest = table[places].T
+        is_known = is_read[places] & is_final & (calls["status"] // 100 == 2)
         sizes = calls["response_bytes"].astype(np.float64)
         counts = np.ones(len(calls))
         np.divide(np.maximum(sizes - fixed, 0), each, out=counts, where=each > 0)

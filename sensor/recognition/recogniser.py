@@ -84,6 +84,7 @@ def build_recogniser(
             facts=facts,
             identity=identity,
             route_other=templater.route_other,
+            count_reveals=lambda: templater.reveals,
             name_remote=describer.name_remote,
             find_client=describer.find_client,
             bodies=bodies,

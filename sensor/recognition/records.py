@@ -7,7 +7,7 @@ and had no budget to send up, a known path goes to its route without saying who 
 counted, not described. Whether they carried credentials nobody could see, and that is what they say
 (`AuthenticationKind.UNKNOWN`).
 
-Cost: a few numpy passes and one dictionary look-up for each different route and actor of a batch.
+Cost: a few numpy passes, and a look-up in a table of integers for each different route and actor of a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route, Service
 from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
-from sensor.facts import NO_MEDIA_TYPE, NO_ROUTE, ActorFacts, Facts
+from sensor.facts import NO_MEDIA_TYPE, ActorFacts, Facts
 from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, RecordFlag
 from sensor.key_table import mix
 from sensor.protocols.http1 import EVENT_STREAM
@@ -27,6 +27,7 @@ from sensor.recognition.actors import ActorTable, Identity, Records
 from sensor.recognition.bodies import RecordBodies
 from sensor.recognition.media_types import MediaTypes
 from sensor.recognition.mirror import Mirror
+from sensor.recognition.route_table import RouteTable
 from sensor.runs import number_values
 
 # Server ends met in records; dropped whole when full.
@@ -55,10 +56,10 @@ class RecordConverter:
         "_facts",
         "_identity",
         "_media_types",
-        "_mirror",
         "_name_remote",
         "_overflow",
         "_route_other",
+        "_routes",
         "forgotten_calls",
         "nameless_calls",
         "overflow_calls",
@@ -73,13 +74,15 @@ class RecordConverter:
         facts: Facts,
         identity: Identity,
         route_other: Callable[[Service, str], Route],
+        count_reveals: Callable[[], int],
         name_remote: Callable[[str, int], Service],
         find_client: Callable[[Sequence[bytes], str], str],
         bodies: RecordBodies | None = None,
     ) -> None:
-        """`route_other`: the `other` route of a service and method; `name_remote`: the service at another node's end;
+        """`route_other`: the `other` route of a service and method; `count_reveals`: how often texts changed;
+        `name_remote`: the service at another node's end;
         `find_client`: the client's address by the hops of a profile and the peer's address."""
-        self._mirror = mirror
+        self._routes = RouteTable(mirror=mirror, facts=facts, count_reveals=count_reveals)
         self._bodies = bodies
         self._media_types = media_types
         self._facts = facts
@@ -122,19 +125,18 @@ class RecordConverter:
     def _fill_routes(self, records: Records, calls: Calls) -> npt.NDArray[np.bool_]:
         """Route, hop and media type of recognised records; says which are not."""
         numbers, _, places = number_values(records["route"])
-        taught = [self._mirror.routes.find(number) for number in numbers.tolist()]
-        calls["route"] = self._take([self._facts.route(one.route) if one else NO_ROUTE for one in taught], places)
-        calls["hop"] = self._take([int(one.root.hop) if one else 0 for one in taught], places)
+        routes, hops, is_known = self._routes.find(numbers)
+        route_ids = self._facts.route_ids[routes]
+        calls["route"] = routes[places]
+        calls["hop"] = hops[places]
         pairs, _, pair_places = number_values(places * _STATUSES + records["status"])
-        types = []
-        for pair in pairs.tolist():
-            one = taught[pair // _STATUSES]
-            text = self._media_types.find(one.route.route_id, pair % _STATUSES) if one else ""
-            types.append(self._facts.media_type(text))
-        calls["response_type"] = self._take(types, pair_places)
+        types = self._media_types.find(route_ids[pairs // _STATUSES], pairs % _STATUSES)
+        distinct, _, type_places = number_values(types)
+        texts = [self._facts.media_type(self._media_types.texts[number]) for number in distinct.tolist()]
+        calls["response_type"] = self._take(texts, type_places)[pair_places]
         if self._bodies is not None:
-            self._bodies.fill(records, calls, numbers, taught, places)
-        return np.array([one is None for one in taught], bool)[places]
+            self._bodies.fill(records, calls, numbers, route_ids, places)
+        return ~is_known[places]
 
     @staticmethod
     def _take(values: Sequence[int], places: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:

@@ -52,6 +52,16 @@ def test_it_is_a_dictionary(kind: str) -> None:
     assert all(table.find_one(key) == number for key, number in known.items())
 
 
+def test_a_known_key_may_get_another_number() -> None:
+    table = KeyTable()
+    for key in range(300):
+        table.put_one(key, key)
+    for key in range(0, 300, 3):
+        table.put_one(key, key + 1)
+    assert len(table) == 300
+    assert [table.find_one(key) for key in range(300)] == [key + (key % 3 == 0) for key in range(300)]
+
+
 def test_one_is_mixed_as_many_are() -> None:
     source = np.random.default_rng(1)
     keys, parts = source.integers(0, 1 << 64, (2, 50), np.uint64)

@@ -14,15 +14,17 @@ from scripts.bench_cases.capturing.cpu import (
     read_client_seconds,
     read_cpu_seconds,
 )
-from scripts.bench_cases.capturing.loads import Load
+from scripts.bench_cases.capturing.loads import Load, UnavailableError
 from scripts.bench_cases.capturing.servers import OpenServer, Server, run_constant
-from scripts.bench_cases.capturing.watchers import OpenWatcher, Watcher, run_product
+from scripts.bench_cases.capturing.watchers import OpenWatcher, Product, Watcher, run_product
 
 SETTLE_SECONDS = 1.5  # The rings are read every 25 to 250 ms; rows of a second leave after it.
 PLAIN_WARM_SECONDS = 1
 PROGRAM_SECONDS = 1  # Of load while BPF run time is counted.
-# A sensor that takes no more of a core than this has nothing left to learn.
-SETTLED_CORE_SHARE = 0.05
+# Runs of the warm-up in which so much is learned at most, and in how many of them in a row nothing is at the end.
+LEARNING_TRIES = 40
+LEARNING_QUIET = 2
+WINDOW_SECONDS = 12.0  # After the last call of a window its rows leave.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,19 @@ class Scenario:
     open_watcher: OpenWatcher = run_product
     open_base: OpenWatcher | None = None
     note: dict[str, str] = field(default_factory=dict)
-    # Waited at most until the sensor has read and told what the warm-up left; 0: what it learns late is measured too.
-    settling_seconds: int = 0
+    # Whether load runs until nothing new is learned before anything is measured; what that cost is told by itself.
+    is_learned: bool = False
+    least_seconds: int = 0  # Of what is measured, whatever is asked for.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """What came before the measured run, and the sensor's CPU seconds in it."""
+
+    calls: int
+    cpu_seconds: float
+    seconds: float
+    taught_routes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +65,7 @@ class Round:
     memory_bytes: int = 0
     program_ns: float = 0.0
     other_programs: int = 0
+    learning: Learning | None = None
 
     def total(self) -> float:
         """What calls cost, CPU seconds for 100,000."""
@@ -66,10 +80,13 @@ def run_plain(server: Server, load: Load, seconds: int) -> Round:
     return Round(made=made, server=read_cpu_seconds([server.pid]) - before[0], client=read_client_seconds() - before[1])
 
 
-def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher, settling_seconds: int = 0) -> Round:
+def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher, *, is_learned: bool = False) -> Round:
     """The watcher is there from before the warm-up on; what it says of its calls covers all of them."""
     others = load.warm(server.port)
-    _wait_settled(watcher, settling_seconds)
+    learning = None
+    if is_learned and isinstance(watcher, Product):
+        learning = learn(server, load, watcher)
+        others += learning.calls
     dropped = watcher.read_dropped()
     before = _read_parties(server, watcher)
     made = load.run(server.port, seconds)
@@ -99,18 +116,29 @@ def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher, sett
         memory_bytes=memory,
         program_ns=program_ns,
         other_programs=other_programs,
+        learning=learning,
     )
 
 
-def _wait_settled(watcher: Watcher, seconds: int) -> None:
-    """Two seconds in a row that take little: between a window's end and the next there is one anyway."""
-    quiet_count = 0
-    for _ in range(seconds):
-        before = read_cpu_seconds(watcher.pids)
-        time.sleep(1)
-        quiet_count = quiet_count + 1 if read_cpu_seconds(watcher.pids) - before < SETTLED_CORE_SHARE else 0
-        if quiet_count == 2:
-            return
+def learn(server: Server, load: Load, product: Product) -> Learning:
+    """Runs the load, as its warm-up does, until the kernel is taught nothing new; then waits for the last window."""
+    begun, before, calls, quiet_count = time.monotonic(), read_cpu_seconds(product.pids), 0, 0
+    known = product.read_known()
+    for _ in range(LEARNING_TRIES):
+        calls += load.warm(server.port)
+        late, known = known, product.read_known()
+        quiet_count = quiet_count + 1 if late == known else 0
+        if quiet_count == LEARNING_QUIET:
+            break
+    else:
+        raise UnavailableError(f"learning did not end in {time.monotonic() - begun:.0f} s: {known} are known")
+    time.sleep(WINDOW_SECONDS)
+    return Learning(
+        calls=calls,
+        cpu_seconds=read_cpu_seconds(product.pids) - before,
+        seconds=time.monotonic() - begun,
+        taught_routes=known[0],
+    )
 
 
 def _read_parties(server: Server, watcher: Watcher) -> tuple[float, float, float, float]:
@@ -144,11 +172,24 @@ def summarise(scenario: str, plain: list[Round], watched: list[Round], seconds: 
         "calls_per_second": round(take(lambda one: one.made) / seconds),
         "rounds": len(watched),
         "other_programs": max(one.other_programs for one in watched),
+        **_summarise_learning([one.learning for one in watched if one.learning]),
+    }
+
+
+def _summarise_learning(learnings: list[Learning]) -> dict[str, object]:
+    if not learnings:
+        return {}
+    return {
+        "learning_cpu_s": round(statistics.median(one.cpu_seconds for one in learnings), 2),
+        "learning_calls": round(statistics.median(one.calls for one in learnings)),
+        "learning_seconds": round(statistics.median(one.seconds for one in learnings)),
+        "taught_routes": min(one.taught_routes for one in learnings),
     }
 
 
 def run_rounds(name: str, scenario: Scenario, *, rounds: int, seconds: int, directory: Path) -> None:
     """Alternated rounds; prints the line."""
+    seconds = max(seconds, scenario.least_seconds)
     plain: list[Round] = []
     watched: list[Round] = []
     with scenario.open_server(directory / f"{name}-server") as server:
@@ -156,5 +197,6 @@ def run_rounds(name: str, scenario: Scenario, *, rounds: int, seconds: int, dire
             with scenario.open_base(directory) if scenario.open_base else contextlib.nullcontext():
                 plain.append(run_plain(server, scenario.load, seconds))
             with scenario.open_watcher(directory / f"{name}-{index}") as watcher:
-                watched.append(run_watched(server, scenario.load, seconds, watcher, scenario.settling_seconds))
+                one = run_watched(server, scenario.load, seconds, watcher, is_learned=scenario.is_learned)
+                watched.append(one)
     print(json.dumps(summarise(name, plain, watched, seconds) | scenario.note), flush=True)

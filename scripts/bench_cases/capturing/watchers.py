@@ -81,6 +81,10 @@ class Product:
         match = re.search(rf"^apidae_sensor_{name} (\S+)", httpx.get(self.metrics, timeout=5).text, re.MULTILINE)
         return float(match[1]) if match else 0.0
 
+    def read_known(self) -> tuple[int, int]:
+        """Routes and profiles that the kernel was taught."""
+        return int(self.read_figure("taught_routes")), int(self.read_figure("taught_profiles"))
+
     def read_memory(self) -> int:
         return read_memory(self.cgroup, self.sensor.pid)
 

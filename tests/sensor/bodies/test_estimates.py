@@ -1,6 +1,8 @@
 """Records estimated from sizes, and which bodies are read."""
 
-from sensor.bodies.estimates import RecordEstimates
+import numpy as np
+
+from sensor.bodies.estimates import ROUTES_MAX, Estimate, RecordEstimates
 from sensor.bodies.sampling import BodySampler, SampleRule
 
 SECOND_NS = 1_000_000_000
@@ -61,3 +63,26 @@ def test_the_first_ones_then_one_a_second_and_what_is_new() -> None:
     later = 2 * SECOND_NS + 10
     assert [is_due(later, status=500), is_due(later, status=500), is_due(later, size=9_000)] == [True, False, True]
     assert is_due(later, route=2)
+
+
+def test_all_at_once_as_one_by_one() -> None:
+    estimates = RecordEstimates()
+    routes = list(range(1, ROUTES_MAX + 2))
+    for route in routes:
+        estimates.learn(route, records=1, response_bytes=100 + route, head_bytes=10, is_list=False)
+    table, is_known = estimates.find_all(np.array(routes, np.uint64))
+    for route, row, known in zip(routes, table.tolist(), is_known.tolist(), strict=True):
+        found = estimates.find(route)
+        assert (found is not None) == known
+        assert found is None or [found.fixed_bytes, found.record_bytes, found.largest_bytes] == row == [
+            0,
+            0,
+            100 + route,
+        ]
+    # One too many: the oldest went, many at once.
+    assert not is_known[0]
+    assert is_known[-1]
+    assert 0 < np.count_nonzero(~is_known) < len(routes) // 4
+    estimates.learn(1, records=1, response_bytes=7, head_bytes=1, is_list=False)
+    assert estimates.find(1) == Estimate(0.0, 0.0, 7)
+    assert estimates.find(routes[-1]) == Estimate(0.0, 0.0, 100 + routes[-1])

@@ -12,6 +12,8 @@ heads and bodies, and the connection to the collector are not in it (scripts/ben
 import argparse
 import json
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -27,13 +29,22 @@ START_NS = 1_800_000_000 * SECOND_NS
 WARM_SECONDS = 12
 BATCH = 7_710  # Records that end a rest: a quarter of their ring.
 CONNECTIONS = 32
+WORDS = Path(__file__).parents[3] / "sensor/words/api.txt"
+WORDS_COUNT = 100
 HEADER_BYTES = 8  # Of each record in a ring.
 OTHERS_BYTES = 48 << 20  # What others read meanwhile.
 
 
-def make_call(route: int, consumer: int, source: np.random.Generator) -> Call:
-    """A call of one of many routes and consumers."""
-    head = f"GET /word{route}/orders/{source.integers(1, 10**9)} HTTP/1.1\r\nHost: shop.example\r\n"
+def read_words() -> list[str]:
+    """Words of paths, which make routes; other ones would be taken for values."""
+    words = [word for word in WORDS.read_text().splitlines() if word.isalpha() and len(word) > 4]
+    return words[:: len(words) // WORDS_COUNT][:WORDS_COUNT]
+
+
+def make_call(words: Sequence[str], route: int, consumer: int, source: np.random.Generator) -> Call:
+    """A call of one of many routes (as many as pairs of words) and consumers."""
+    path = f"/{words[route % len(words)]}/{words[route // len(words) % len(words)]}/{source.integers(1, 10**9)}"
+    head = f"GET {path} HTTP/1.1\r\nHost: shop.example\r\n"
     head += f"Authorization: Bearer credential-{consumer}\r\nX-Request-Id: {source.integers(1, 10**9)}\r\n\r\n"
     return Call(head=head.encode(), peer_cgroup_id=1)
 
@@ -43,6 +54,7 @@ class Records:
 
     def __init__(self, sensor: Sensor, *, consumers: int, routes: int, source: np.random.Generator) -> None:
         self._source = source
+        self._words = read_words()
         self._of_consumers = self._learn(sensor, [(0, consumer) for consumer in range(consumers)])
         self._of_routes = self._learn(sensor, [(route, 0) for route in range(routes)])
 
@@ -50,7 +62,7 @@ class Records:
         parts = []
         for route, consumer in pairs:
             for _ in range(64):
-                if sensor.take(make_call(route, consumer, self._source)) == "record":
+                if sensor.take(make_call(self._words, route, consumer, self._source)) == "record":
                     break
             parts.append(sensor.kernel.drain()[1])
         return np.concatenate(parts)
