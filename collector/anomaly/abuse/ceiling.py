@@ -5,6 +5,7 @@ subject's own highest sum of past days; FACTOR times what all but RARE_SHARE of 
 first days, for newcomers look around. What a subject does makes no ceiling before a whole day has passed, and never one
 of more than twice the present: an attack over midnight, or one that grows day by day, is still found. What it did
 steadily in the installation's first hour it may go on doing (`project`): crawlers and partners were there before us.
+Where something is done by trade, what a subject reached on two days running is ordinary too, however high: exports.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from collector.alerts.signal import Basis
 from collector.anomaly.abuse.compact import CompactRows
 from collector.anomaly.abuse.fading import FadingSums
+from collector.anomaly.abuse.repeated import RepeatedDays
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.slots import Slots, grow
 
@@ -72,7 +74,8 @@ class Excess:
 class Ceiling:
     """Sums, days and peers of one measure. A group is what makes subjects peers: an endpoint, or 0 for all."""
 
-    def __init__(self, plan: tuple[Horizon, ...]) -> None:
+    def __init__(self, plan: tuple[Horizon, ...], *, is_trade: bool = False) -> None:
+        """`is_trade`: some do this day after day and may."""
         self.plan = plan
         self._priors: F64 = np.array([horizon.prior for horizon in plan])[:, None]
         self._floors: F64 = np.array([horizon.floor for horizon in plan])[:, None]
@@ -94,6 +97,7 @@ class Ceiling:
         self._told: F32 = np.zeros((len(plan), 0), np.float32)
         # Whether a subject may be so high that it raises what is common; never false where it is.
         self._is_high: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self._repeated = RepeatedDays(tuple(lengths)) if is_trade else None
         self._day = 0
         self._refreshed_at = 0
 
@@ -127,6 +131,8 @@ class Ceiling:
             ceilings = np.maximum(own, np.where(is_new, self._priors, self._floors))
         taught = np.minimum(sums, _LEARN_MAX * ceilings)
         self._today[:, rows] = np.maximum(self._today.take(rows, axis=1), taught)
+        if self._repeated is not None:
+            self._repeated.add(rows, sums, taught)
         self._is_high[rows] |= (taught * self._factors > _ALMOST * self._floors).any(axis=0)
         if is_new.any():
             self._begun[:, rows] = np.maximum(self._begun.take(rows, axis=1), np.where(is_new, taught, 0.0))
@@ -228,6 +234,8 @@ class Ceiling:
             return
         rows = self._rows.release(slots)
         self._sums.forget(rows)
+        if self._repeated is not None:
+            self._repeated.forget(rows)
         for part in (self._today, self._yesterday, self._past, self._begun, self._told):
             part[:, rows] = 0
         self._born[rows] = 0
@@ -240,6 +248,8 @@ class Ceiling:
         own |= {"common": self._common, "peers": self._peers, "clock": clock}
         own |= {"born": self._born, "begun": self._begun}
         own |= {f"rows.{name}": array for name, array in self._rows.dump().items()}
+        if self._repeated is not None:
+            own |= {f"repeated.{name}": array for name, array in self._repeated.dump().items()}
         return own | {f"sums.{name}": array for name, array in self._sums.dump().items()}
 
     def load(self, state: State) -> None:
@@ -256,6 +266,11 @@ class Ceiling:
         self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int32)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])
         self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})
+        if self._repeated is not None:
+            self._repeated.grow(count)
+            if "repeated.today" in state:  # Older states have none.
+                named = ((name.partition("repeated."), array) for name, array in state.items())
+                self._repeated.load({name: array for (before, _, name), array in named if not before})
 
     def _take_rows(self, slots: Slots) -> Slots:
         rows, capacity = self._rows.take(slots), self._rows.capacity
@@ -265,6 +280,8 @@ class Ceiling:
             self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
             self._begun = grow(self._begun, capacity)
             self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
+            if self._repeated is not None:
+                self._repeated.grow(capacity)
         return rows
 
     def _turn_day(self, time: int) -> None:
@@ -274,6 +291,10 @@ class Ceiling:
         passed = day - self._day if self._day else 1
         ended = self._yesterday if passed == 1 else np.maximum(self._yesterday, self._today)
         self._past = np.maximum(self._past * _FADE_A_DAY**passed, ended)
+        if self._repeated is not None and self._day:
+            rows, reached = self._repeated.turn_day()
+            self._past[:, rows] = np.maximum(self._past[:, rows], reached)
+            self._is_high[rows] = True
         self._yesterday = self._today if passed == 1 else np.zeros_like(self._today)
         self._today = np.zeros_like(self._today)
         self._day = day

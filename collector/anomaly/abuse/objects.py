@@ -47,7 +47,7 @@ class ObjectDetector:
     name = "objects"
 
     def __init__(self) -> None:
-        self._ceiling = Ceiling(PLAN)
+        self._ceiling = Ceiling(PLAN, is_trade=True)
         self._calls = FadingSums(tuple(horizon.seconds for horizon in PLAN))
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
         self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.

@@ -29,7 +29,7 @@ class RecordDetector:
     name = "records"
 
     def __init__(self) -> None:
-        self._ceiling = Ceiling(PLAN)
+        self._ceiling = Ceiling(PLAN, is_trade=True)
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""

@@ -6,12 +6,15 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import mix
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
 WINDOW_SECONDS = 10
 DETAIL, LIST = 0, 1  # GET /api/v1/accounts/{account_id}, GET /api/v1/accounts
 TRIGGER_CALLS, TRIGGER_OBJECTS = 20, 10  # Of a row in one second: the sensor's defaults, past which it leaves at once.
+PRINCIPALS_MAX = 1 << 16  # Principals are numbers below it.
+_ROW_SHIFT = np.uint64(44)
 OBJECTS_MAX = 256  # Hashes that a row carries; of more the smallest.
 
 U64 = NDArray[np.uint64]
@@ -81,15 +84,17 @@ class Sender:
 
     def __post_init__(self) -> None:
         self._waiting: list[Calls] = []
-        self._seen: set[int] = set()
+        self._seen = np.zeros(PRINCIPALS_MAX + len(self.addresses), np.bool_)  # By consumer.
 
     def send_windows(self, calls: Calls) -> RowBatch | None:
         """Whole windows in one batch. A heavy consumer's rows leave every second, as they do by their triggers."""
-        key = _key(calls)
-        _, inverse, count = np.unique(key, return_inverse=True, return_counts=True)
-        is_heavy = count[inverse] > OBJECTS_MAX
-        self._seen.update(np.unique(_consumer(calls)).tolist())
-        return self._pack(calls, np.where(is_heavy, calls.second, calls.second // WINDOW_SECONDS * WINDOW_SECONDS))
+        key, window = _key(calls), calls.second // WINDOW_SECONDS * WINDOW_SECONDS
+        _, first, row = find_distinct(key)
+        is_heavy = np.bincount(row) > OBJECTS_MAX
+        self._seen[_consumer(calls)] = True
+        if is_heavy.any():
+            return self._pack(calls, np.where(is_heavy[row], calls.second, window))
+        return self._send(calls, first, row, window)
 
     def send_second(self, calls: Calls, second: int) -> RowBatch | None:
         """What leaves at the end of `second`; the rest waits for the end of its window and a second more."""
@@ -98,12 +103,13 @@ class Sender:
             out, self._waiting = self._waiting, []
         if len(calls):
             key = _key(calls)
-            _, first, inverse, count = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+            _, first, inverse = find_distinct(key)
+            count = np.bincount(inverse)
             distinct = np.unique(np.stack([inverse.astype(np.uint64), calls.item]), axis=1)[0]
             items = np.bincount(distinct.astype(np.int64), minlength=len(count))
-            consumers = _consumer(calls)[first].tolist()
-            is_new = np.array([consumer not in self._seen for consumer in consumers])
-            self._seen.update(consumers)
+            consumers = _consumer(calls)[first]
+            is_new = ~self._seen[consumers]
+            self._seen[consumers] = True
             leaves = ((count >= TRIGGER_CALLS) | (items >= TRIGGER_OBJECTS) | is_new)[inverse]
             out.append(calls.choose(leaves))
             self._waiting.append(calls.choose(~leaves))
@@ -114,13 +120,16 @@ class Sender:
         """One row for each window, endpoint, consumer and address; `part` splits a window's."""
         if not len(calls):
             return None
+        _, first, row = find_distinct(mix(_key(calls), part.astype(np.uint64)))
+        return self._send(calls, first, row, part)
+
+    def _send(self, calls: Calls, first: Ints, row: Ints, part: Ints) -> RowBatch:
+        """`first` call of each row, and the `row` of each call."""
         self.sequence += 1
-        key = mix(_key(calls), part.astype(np.uint64))
-        _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
         order = np.argsort(part[first], kind="stable")  # By time, as they leave.
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
-        return _make_batch(calls, first[order], rank[inverse], self.addresses, self.sequence)
+        return _make_batch(calls, first[order], rank[row], self.addresses, self.sequence)
 
 
 def _key(calls: Calls) -> U64:
@@ -128,8 +137,8 @@ def _key(calls: Calls) -> U64:
     return mix(mix(calls.principal, calls.address.astype(np.uint64)), where)
 
 
-def _consumer(calls: Calls) -> U64:
-    return np.where(calls.principal != 0, calls.principal, calls.address.astype(np.uint64) | np.uint64(1 << 40))
+def _consumer(calls: Calls) -> Ints:
+    return np.where(calls.principal != 0, calls.principal.astype(np.int64), PRINCIPALS_MAX + calls.address)
 
 
 def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...], sequence: int) -> RowBatch:
@@ -165,7 +174,8 @@ def _list_objects(calls: Calls, row: Ints, n: int) -> tuple[Ragged, U64]:
     """Hashes of the distinct objects of each row, the smallest where there are many, and how many there are."""
     has = calls.item != 0
     rows, hashes = row[has], mix(np.full(has.sum(), 7, np.uint64), calls.item[has])
-    order = np.lexsort((hashes, rows))
+    # Row and the first bits of the hash as one number: sorted in a third of the time that two keys take.
+    order = (rows.astype(np.uint64) << _ROW_SHIFT | hashes >> np.uint64(64) - _ROW_SHIFT).argsort()
     rows, hashes = rows[order], hashes[order]
     is_first = np.ones(len(rows), np.bool_)
     is_first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])

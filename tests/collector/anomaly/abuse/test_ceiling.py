@@ -54,6 +54,36 @@ def test_an_attack_over_midnight_is_no_past() -> None:
     assert add(ceiling, 0, 15, START + DAY + 60) == [(50, Basis.PRIOR)]
 
 
+PLAN = (HOUR, Horizon(seconds=DAY, prior=200, floor=100), Horizon(seconds=7 * DAY, prior=400, floor=300))
+
+
+@pytest.mark.parametrize("is_restored", [False, True])
+def test_what_goes_on_night_after_night_is_told_twice_where_it_may_be_a_trade(is_restored: bool) -> None:
+    ceiling = Ceiling(PLAN, is_trade=True)
+    ceiling.grow(64, 1)
+    told = []
+    for day in range(20):
+        told += [day] if add(ceiling, 0, 50_000, START + day * DAY) else []
+        if is_restored:
+            state, ceiling = ceiling.dump(), Ceiling(PLAN, is_trade=True)
+            ceiling.load(state)
+    assert told == [0, 1]
+    assert add(ceiling, 0, 90_000, START + 20 * DAY)  # A night of twice as much.
+
+
+def test_one_night_makes_no_trade_and_where_there_is_none_nothing_does() -> None:
+    once, never = Ceiling(PLAN, is_trade=True), Ceiling(PLAN)
+    for ceiling in (once, never):
+        ceiling.grow(64, 1)
+        add(ceiling, 0, 50_000, START)
+    add(never, 0, 50_000, START + DAY)
+    for day in range(1, 5):
+        add(once, 0, 5, START + day * DAY)
+    assert add(once, 0, 2_000, START + 5 * DAY)
+    add(never, 0, 5, START + 5 * DAY)  # Calm again: it is told anew.
+    assert add(never, 0, 50_000, START + 6 * DAY)
+
+
 def test_one_who_takes_more_every_day_is_found() -> None:
     """By a tenth a day, which no ceiling of its own past would ever stop."""
     ceiling = make()
