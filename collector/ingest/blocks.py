@@ -7,7 +7,7 @@ from typing import Final
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
+from collector.ingest.limits import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 
 STATUSES_LIMIT: Final = 10_000
 _COUNT_LIMIT: Final = 2**63

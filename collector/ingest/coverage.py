@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES, convert_service
+from collector.ingest.convert import convert_service
+from collector.ingest.limits import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 
 PORT_LIMIT = 10_000
 TEXTS_LIMIT = 16  # Of one kind: the sensor shows eight.

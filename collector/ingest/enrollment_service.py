@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from apidae.v1 import enroll_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES
+from collector.ingest.limits import NAME_LIMIT_BYTES
 from collector.keys import KeyFileError
 from collector.trust.admission import Admission, Refused
 from collector.trust.enroller import Application, Enroller

@@ -7,7 +7,8 @@ from typing import Any
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES, Refusal
+from collector.ingest.convert import Refusal
+from collector.ingest.limits import NAME_LIMIT_BYTES, TEXT_LIMIT_BYTES
 from collector.sensors import HealthReport
 
 PROTOCOL_VERSION = 1

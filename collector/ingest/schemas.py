@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES
+from collector.ingest.limits import NAME_LIMIT_BYTES
 
 SCHEMA_LIMIT = 5_000  # Of one message.
 FIELD_LIMIT = 500  # Of one schema.

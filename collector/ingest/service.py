@@ -14,8 +14,9 @@ from typing import Any
 import grpc
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal
+from collector.ingest.convert import Refusal
 from collector.ingest.enrollment_service import tell_status
+from collector.ingest.limits import MESSAGE_LIMIT_BYTES
 from collector.ingest.policy import TriggerPolicy
 from collector.ingest.reports import PROTOCOL_VERSION, Greeting, convert_hello
 from collector.ingest.stream import IngestContext, SensorStream, Shared, parse_request

@@ -16,8 +16,9 @@ from google.protobuf.message import DecodeError
 
 from collector.ingest.blocks import EnforcementReport, convert_enforcement
 from collector.ingest.commit import Committed, GroupCommit, Outcome
-from collector.ingest.convert import MESSAGE_LIMIT_BYTES, Refusal, convert_batch, count_unknown
+from collector.ingest.convert import Refusal, convert_batch, count_unknown
 from collector.ingest.coverage import CoverageRecord, convert_coverage
+from collector.ingest.limits import MESSAGE_LIMIT_BYTES
 from collector.ingest.policy import TriggerPolicy, write_policy
 from collector.ingest.reports import (
     Greeting,

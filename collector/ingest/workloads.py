@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from apidae.v1 import stream_pb2
 
-from collector.ingest.convert import NAME_LIMIT_BYTES
+from collector.ingest.limits import NAME_LIMIT_BYTES
 from collector.ingest.reports import Greeting
 
 WORKLOAD_LIMIT = 1_000
