@@ -1,15 +1,17 @@
 """Whether calls over TLS are later while they are read: probes go in and out of a server every half second or so,
 beside a load at a pace, and each call is judged by what was there while it lasted.
 
-    scripts/bench tls_latency [--runtimes nginx node ..] [--seconds 30] [--nice 0] [--state FILE]
+    scripts/bench tls_latency [--runtimes nginx node ..] [--ways in ..] [--seconds 30] [--nice 0] [--state FILE]
 
 What else the machine does meets calls with and without probes alike, for they alternate; rounds of minutes cannot be
 compared so on a busy one. The product's programs, places and reader, in this process; the reader takes the
-processors from the server like any other program, unless it runs nice. Windows are kept in FILE, so that runs add up.
+processors from the server like any other program, unless it runs nice. Other ways (`harming.toggled`) leave parts of
+it away, to tell which one costs. Windows are kept in FILE, so that runs add up.
 
-One JSON line a runtime: of calls without probes (`out`), with them (`in`) and of those that met a change (`changing`)
-how many, failed ones, 50th and 99th percentile in microseconds; the ratio of the 99th ones of `in` to `out`, over all
-calls and as the median of neighbouring windows; and how long changes took. Needs root, h2load and the runtimes.
+One JSON line a runtime: of calls without probes (`out`), with them (`in`, or another way) and of those that met a
+change (`changing`) how many, failed ones, 50th and 99th percentile and processor time of the server for one in
+microseconds; of each way the ratios of the percentiles to `out`, and that of the 99th as the median of neighbouring
+windows; and how long changes took. Needs root, h2load and the runtimes.
 """
 
 import argparse
@@ -29,7 +31,7 @@ import pytest
 
 from scripts.bench_cases.harming.paced import Call, PacedLoad
 from scripts.bench_cases.harming.tls_disturber import list_tree
-from scripts.bench_cases.harming.toggled import Change, ToggledProbes
+from scripts.bench_cases.harming.toggled import WAYS, Change, ToggledProbes
 from scripts.bench_cases.tls_harm import ADDRESS, start_server
 from tests.e2e.application import Servers
 from tests.e2e.certificates import make_certificate
@@ -47,19 +49,23 @@ PACES: Final = {
 WINDOW_SECONDS: Final = (0.3, 0.8)
 # The first calls of a connection have a handshake before them.
 WARM_SECONDS: Final = 1.0
-KINDS: Final = ("out", "in", "changing")
+CHANGING: Final = "changing"
 # Of a window with fewer calls no percentile is told.
 WINDOW_CALLS_MIN: Final = 100
 
 
 def judge(calls: Sequence[Call], changes: Sequence[Change]) -> list[dict[str, Any]]:
-    """Calls by windows between changes: [{"kind", "latencies_us", "failed"}, ..], in order."""
-    edges = [(change.began, change.ended, "in" if change.is_in else "out") for change in changes]
+    """Calls by windows between changes: [{"kind", "latencies_us", "failed", "cpu_us"}, ..], in order."""
+    edges = [(change.began, change.ended, change.way) for change in changes]
     spans: list[tuple[float, float, str]] = []
     for number, (began, ended, kind) in enumerate(edges):
-        spans.append((began, ended, "changing"))
+        spans.append((began, ended, CHANGING))
         spans.append((ended, edges[number + 1][0] if number + 1 < len(edges) else ended, kind))
-    windows: list[dict[str, Any]] = [{"kind": kind, "latencies_us": [], "failed": 0} for _, _, kind in spans]
+    windows: list[dict[str, Any]] = [
+        {"kind": kind, "latencies_us": [], "failed": 0, "cpu_us": 0.0} for _, _, kind in spans
+    ]
+    for number, (change, following) in enumerate(itertools.pairwise(changes)):
+        windows[2 * number + 1]["cpu_us"] = (following.cpu_began - change.cpu_ended) * 1e6
     at = 0
     for call in sorted(calls, key=lambda one: one.began):
         while at < len(spans) and spans[at][1] <= call.began:
@@ -67,7 +73,7 @@ def judge(calls: Sequence[Call], changes: Sequence[Change]) -> list[dict[str, An
         if at >= len(spans) or call.began < spans[at][0]:
             continue
         # A call that lasts into a change met it; one that began in one did too.
-        place = at if call.ended <= spans[at][1] or spans[at][2] == "changing" else min(at + 1, len(spans) - 1)
+        place = at if call.ended <= spans[at][1] or spans[at][2] == CHANGING else min(at + 1, len(spans) - 1)
         windows[place]["latencies_us"].append(round((call.ended - call.began) * 1e6))
         windows[place]["failed"] += not call.is_right
     return windows
@@ -78,32 +84,33 @@ def find_percentile(latencies: Sequence[int], share: float) -> int:
     return latencies[min(int(len(latencies) * share), len(latencies) - 1)]
 
 
-def compare_neighbours(windows: Sequence[dict[str, Any]]) -> list[float]:
-    """99th percentiles of windows with probes to those of the windows without before them."""
-    steady = [one for one in windows if one["kind"] != "changing" and len(one["latencies_us"]) >= WINDOW_CALLS_MIN]
+def compare_neighbours(windows: Sequence[dict[str, Any]], way: str) -> list[float]:
+    """99th percentiles of windows of this way to those of the windows without probes before them."""
+    steady = [one for one in windows if one["kind"] != CHANGING and len(one["latencies_us"]) >= WINDOW_CALLS_MIN]
     return [
         find_percentile(sorted(after["latencies_us"]), 0.99) / find_percentile(sorted(before["latencies_us"]), 0.99)
         for before, after in itertools.pairwise(steady)
-        if (before["kind"], after["kind"]) == ("out", "in")
+        if (before["kind"], after["kind"]) == ("out", way)
     ]
 
 
 def summarise(runtime: str, windows: Sequence[dict[str, Any]], change_ms: Sequence[float]) -> dict[str, Any]:
     """The line of a runtime."""
     line: dict[str, Any] = {"runtime": runtime}
-    for kind in KINDS:
+    kinds = sorted({one["kind"] for one in windows}, key=(*WAYS, CHANGING).index)
+    for kind in kinds:
         of_kind = [one for one in windows if one["kind"] == kind]
         latencies = sorted(latency for one in of_kind for latency in one["latencies_us"])
         line[kind] = {"calls": len(latencies), "failed": sum(one["failed"] for one in of_kind)}
         if latencies:
             line[kind] |= {f"p{round(100 * share)}_us": find_percentile(latencies, share) for share in (0.5, 0.99)}
-    if line["in"]["calls"] and line["out"]["calls"]:
-        line["p99_ratio"] = round(line["in"]["p99_us"] / line["out"]["p99_us"], 3)
-        line["p50_ratio"] = round(line["in"]["p50_us"] / line["out"]["p50_us"], 3)
-    ratios = compare_neighbours(windows)
-    if ratios:
-        line["neighbours"] = len(ratios)
-        line["p99_ratio_of_neighbours"] = round(statistics.median(ratios), 3)
+            line[kind]["server_cpu_us"] = round(sum(one["cpu_us"] for one in of_kind) / len(latencies), 1)
+    for way in (one for one in kinds if one in WAYS[1:] and line[one]["calls"] and line["out"]["calls"]):
+        for share in ("p50", "p99"):
+            line[way][f"{share}_ratio"] = round(line[way][f"{share}_us"] / line["out"][f"{share}_us"], 3)
+        if ratios := compare_neighbours(windows, way):
+            line[way]["neighbours"] = len(ratios)
+            line[way]["p99_ratio_of_neighbours"] = round(statistics.median(ratios), 3)
     line["changes"] = len(change_ms)
     line["change_ms_median"] = round(statistics.median(change_ms), 1) if change_ms else None
     return line
@@ -115,10 +122,11 @@ def run_runtime(servers: Servers, runtime: str, options: argparse.Namespace, dir
     connections, pace = PACES[runtime]
     chance = random.Random(time.time_ns())
     load = PacedLoad(runtime, f"{ADDRESS}:{port}", connections, pace, options.seconds, directory)
-    with ToggledProbes(list_tree(pid), options.nice) as probes:
+    with ToggledProbes(list_tree(pid), options.nice, is_idle=options.idle) as probes:
         time.sleep(WARM_SECONDS)
+        ways = itertools.cycle(options.ways)
         while load.is_running():
-            probes.change(is_in=not probes.is_in)
+            probes.change(next(ways) if probes.way == "out" else "out")
             time.sleep(chance.uniform(*WINDOW_SECONDS))
         calls = load.read_calls()
         changes = list(probes.changes)
@@ -129,8 +137,10 @@ def run_runtime(servers: Servers, runtime: str, options: argparse.Namespace, dir
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench tls_latency")
     parser.add_argument("--runtimes", nargs="+", choices=tuple(PACES), default=list(PACES))
+    parser.add_argument("--ways", nargs="+", choices=WAYS[1:], default=["in"])
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--nice", type=int, default=0, help="of the reader; keep a state for each")
+    parser.add_argument("--idle", action="store_true", help="the reader runs where nobody else would (SCHED_IDLE)")
     parser.add_argument("--state", type=Path, help="where windows are kept; without, nowhere")
     options = parser.parse_args()
     if os.geteuid():

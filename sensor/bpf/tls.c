@@ -297,19 +297,30 @@ int go_read(struct pt_regs *ctx) {
   return 0;
 }
 
-int go_return(struct pt_regs *ctx) {
-  struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
+static __always_inline void end_go_read(u64 goroutine, u64 memory, long moved) {
+  struct goroutine_key key = {.goroutine = goroutine, .process = bpf_get_current_pid_tgid() >> 32};
   struct thread *found = goroutines.lookup(&key);
   if (!found)
-    return 0;
+    return;
   struct thread t = *found;
   goroutines.delete(&key);
   if (t.look != find_look())
-    return 0;
-  long moved = ctx->ax;
+    return;
+  if (memory)
+    t.memory = memory;
   struct session *s = find_session(t.session, L_GO);
   if (s && moved > 0) /* Without any it is an error, and most often only that time is over. */
     take(s, &t, moved, S_READ);
+}
+
+int go_return(struct pt_regs *ctx) {
+  end_go_read(ctx->r14, 0, ctx->ax);
+  return 0;
+}
+
+/* At the call of runtime.memmove(to, from, size) by which a read gives what it has; a read without any has none. */
+int go_copy(struct pt_regs *ctx) {
+  end_go_read(ctx->r14, ctx->bx, ctx->cx);
   return 0;
 }
 

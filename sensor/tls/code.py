@@ -128,6 +128,16 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
     return None
 
 
+def find_only_call(instructions: "Sequence[capstone.CsInsn]", address: int) -> Place | None:
+    """Where a function calls the one at `address`, if at one place, directly and to come back."""
+    places = [
+        instruction.address
+        for instruction in instructions
+        if instruction.bytes[0] == _CALL and int(instruction.operands[0].imm) == address
+    ]
+    return Place(address=places[0], is_emulated=True) if len(places) == 1 else None
+
+
 def _find_stack_place(instruction: "capstone.CsInsn") -> int | None:
     """The distance from the stack pointer of the memory that is its second operand."""
     if len(instruction.operands) != 2 or instruction.operands[1].type != x86.X86_OP_MEM:

@@ -19,6 +19,7 @@ from sensor.tls.code import (
     disassemble,
     find_beginning,
     find_inner,
+    find_only_call,
     find_returns,
 )
 from sensor.tls.elf import Elf, ElfError, Function
@@ -40,6 +41,10 @@ class Probed:
     arguments: tuple[str, ...] = ("di", "si")  # Registers that the program reads.
     # Where it returns at no emulated place: programs for the call that does its work, by the register of its result.
     inner: Mapping[str, str] = field(default_factory=dict)
+    # A function that it calls once, to give what it moved, and the program for that call: it is emulated, returns are
+    # not, and the calls that move nothing do not pass it.
+    mover: str = ""
+    mover_program: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,9 @@ BORING: Final[Mapping[str, Probed]] = {
     "SSL_write": Probed(program="boring_write"),
 }
 GO: Final[Mapping[str, Probed]] = {
-    "crypto/tls.(*Conn).Read": Probed(program="go_read", arguments=GO_ARGUMENTS),
+    "crypto/tls.(*Conn).Read": Probed(
+        program="go_read", arguments=GO_ARGUMENTS, mover="runtime.memmove", mover_program="go_copy"
+    ),
     # It writes all that it is given, or the connection is over: told where it begins.
     "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False, arguments=GO_ARGUMENTS),
     "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False, arguments=GO_ARGUMENTS),
@@ -133,8 +140,9 @@ class Finder:
 def find_sites(elf: Elf) -> Sites:
     """The first library that the file holds."""
     if is_go(elf):
-        functions = find_go_functions(elf, GO)
-        if len(functions) == len(GO):
+        movers = [probed.mover for probed in GO.values() if probed.mover]
+        functions = find_go_functions(elf, (*GO, *movers))
+        if functions.keys() >= GO.keys():
             return _probe(elf, "Go crypto/tls", GO, functions, GO_CODE)
     for library, table, needed in _LIBRARIES:
         functions = elf.find_functions(table)
@@ -161,7 +169,7 @@ def _probe(
         function = functions.get(name)
         if function is None:
             continue
-        found = _probe_function(elf, function, probed, convention)
+        found = _probe_function(elf, function, probed, convention, functions.get(probed.mover))
         if found is None:
             missing.append(name)
             continue
@@ -172,14 +180,21 @@ def _probe(
     return Sites(library=library, sites=tuple(sites.values()))
 
 
-def _probe_function(elf: Elf, function: Function, probed: Probed, convention: Convention) -> Iterable[Site] | None:
+def _probe_function(
+    elf: Elf, function: Function, probed: Probed, convention: Convention, mover: Function | None
+) -> Iterable[Site] | None:
     """Sites of one function; None where its returns are not all known."""
     instructions = disassemble(elf.read_code(function.address, function.size), function.address)
     if instructions is None:
         return None
     beginning = find_beginning(instructions, probed.arguments)
     sites = [Site(offset=elf.locate(beginning.address), program=probed.program, is_emulated=beginning.is_emulated)]
-    if probed.has_return:
+    moved = find_only_call(instructions, mover.address) if mover is not None else None
+    if moved is not None:
+        sites.append(
+            Site(offset=elf.locate(moved.address), program=probed.mover_program, is_emulated=moved.is_emulated)
+        )
+    elif probed.has_return:
         places = _find_all_returns(elf, function, convention)
         if not places:
             return None

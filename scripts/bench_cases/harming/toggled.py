@@ -1,40 +1,59 @@
 """Probes for TLS in processes, put in and taken out by whom holds this, with a reader beside: the product's own
-programs, places and reader, in this process."""
+programs, places and reader, in this process; and, to tell what of them costs, less than that.
+
+Ways: `out`, none; `in`, all; `unread`, the product's programs, of which nobody reads what they tell; `empty`, programs
+at the same places that return at once, so that the breakpoints alone are left; `single`, one such breakpoint a call,
+where a write begins.
+"""
 
 import os
+import struct
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Final, Self
 
+from scripts.bench_cases.capturing.cpu import read_cpu_seconds
 from scripts.bench_cases.harming.tls_watcher import READ_SECONDS, make_proc, open_program
+from sensor.kernel.image import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
 from sensor.kernel.ring import Ring
+from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes
 from sensor.kernel.uprobes import close_probes
 from sensor.tls.capture import RING_BYTES
 from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 
+WAYS: Final = ("out", "in", "unread", "empty", "single")
+# mov $0, %r0; exit
+_RETURN: Final = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Probes went in or out, in unix seconds."""
+    """Probes went in or out, in unix seconds; processor seconds of the server then."""
 
     began: float
     ended: float
-    is_in: bool
+    way: str
+    cpu_began: float = 0.0
+    cpu_ended: float = 0.0
 
 
 class ToggledProbes:
     """Of these processes alone; out until `change`. The reader runs with that niceness."""
 
-    def __init__(self, pids: Sequence[int], nice: int) -> None:
-        self._nice = nice
+    def __init__(self, pids: Sequence[int], nice: int, *, is_idle: bool) -> None:
+        self._nice, self._is_idle = nice, is_idle
+        self._pids = list(pids)
         self.changes: list[Change] = []
-        self.is_in = False
+        self.way = "out"
+        nothing = ProgramImage(name="nothing", instructions=_RETURN, maps=[], kind=PROG_TYPE_KPROBE)
+        image = Image(maps=[], programs=[nothing], tail_calls=[])
+        self._empty = load_image(image, {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI})
         self._program = open_program()
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
@@ -58,23 +77,31 @@ class ToggledProbes:
         self._stopping.set()
         self._thread.join()
         self._program.close()
+        self._empty.close()
         self._ring.close()
 
     def _read(self) -> None:
+        if self._is_idle:
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while not self._stopping.wait(READ_SECONDS):
-            self._reader.take(self._ring.read(100_000))
+            records = self._ring.read(100_000)
+            if self.way != "unread":
+                self._reader.take(records)
 
-    def change(self, *, is_in: bool) -> None:
-        """As in a turn of `sensor.tls.duty`."""
-        began = time.time()
-        if is_in:
-            for path, sites, pid in self._places:
+    def change(self, way: str) -> None:
+        """As in a turn of `sensor.tls.duty`; from `out` to another way, or back."""
+        began, cpu_began = time.time(), read_cpu_seconds(self._pids)
+        for path, sites, pid in self._places:
+            if way in ("in", "unread"):
                 self._probes += self._program.open_probes(path, sites, pid)
-        else:
+            elif way != "out":
+                offsets = [offset for offset, program in sites if way == "empty" or "write" in program]
+                self._probes.append(link_uprobes(path, offsets, self._empty.programs["nothing"], pid))
+        if way == "out":
             close_probes(self._probes)
             self._probes.clear()
             for _, _, pid in self._places:
                 self._program.look_away(pid)
-        self.is_in = is_in
-        self.changes.append(Change(began, time.time(), is_in))
+        self.way = way
+        self.changes.append(Change(began, time.time(), way, cpu_began, read_cpu_seconds(self._pids)))

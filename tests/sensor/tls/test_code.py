@@ -12,6 +12,7 @@ from sensor.tls.code import (
     disassemble,
     find_beginning,
     find_inner,
+    find_only_call,
     find_returns,
 )
 
@@ -85,6 +86,13 @@ def test_all_results_of_go_must_be_there() -> None:
     assert find_returns(read(*parts), GO_RESULTS) == Returns(
         places=(Place(address=AT + 8, is_emulated=False),), elsewhere=frozenset()
     )
+
+
+def test_a_call_that_is_the_only_one_of_its_kind() -> None:
+    there = "e800010000"  # Of what is 0x105 behind it.
+    assert find_only_call(read(XOR_EAX, there, CALL, RET), AT + 2 + 0x105) == Place(address=AT + 2, is_emulated=True)
+    assert find_only_call(read(there, "e8fb000000", RET), AT + 0x105) is None  # Two lead there,
+    assert find_only_call(read("e900010000", RET), AT + 0x105) is None  # and a jump does not come back.
 
 
 def test_a_jump_out_is_told_and_one_by_a_register_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Real libraries and programs of this machine, and files that are none."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import grpc
@@ -10,6 +11,7 @@ from sensor.tls.elf import Elf, ElfError
 from sensor.tls.finder import Finder, find_sites
 from sensor.tls.site import NO_TLS, Sites
 
+GO_BUILD_SECONDS = 300  # The first build compiles net/http.
 LIBRARIES = Path("/usr/lib/x86_64-linux-gnu")
 
 
@@ -39,6 +41,20 @@ def test_a_library_is_found(path: Path, library: str, programs: set[str]) -> Non
     assert (sites.library, sites.reason) == (library, "")
     assert programs | {"call_return"} <= {site.program for site in sites.sites}
     assert len({site.offset for site in sites.sites}) == len(sites.sites), "one place, one program"
+
+
+def test_reads_of_go_are_probed_where_they_give_what_they_have(tmp_path: Path) -> None:
+    """All of it emulated: a return of Go is stepped over by the processor."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("go is not installed: apt-get install golang-go")
+    source, binary = tmp_path / "main.go", tmp_path / "main"
+    source.write_text('package main\nimport "net/http"\nfunc main() { http.ListenAndServeTLS("", "", "", nil) }\n')
+    command = [go, "build", "-ldflags=-s -w", "-o", str(binary), str(source)]
+    subprocess.run(command, check=True, timeout=GO_BUILD_SECONDS, cwd=tmp_path)
+    sites = find(binary).sites
+    assert {site.program for site in sites} == {"go_read", "go_copy", "go_write", "go_close"}
+    assert all(site.is_emulated for site in sites)
 
 
 def test_a_program_without_tls() -> None:
