@@ -10,7 +10,7 @@ from sensor.attacks.core_rules import load_core_rules, load_database_errors
 from sensor.attacks.evidence import AnswerJudge
 from sensor.attacks.matching import ExpressionSet
 from sensor.attacks.reader import AttackReader
-from sensor.attacks.request import Request, is_plain_header
+from sensor.attacks.request import Request, is_passed_over
 from sensor.keyed import KeyedHash
 
 # Texts for which the classifier is made: any mark that ordinary targets and headers have not, or a word of a payload
@@ -61,6 +61,6 @@ class _LateClassifier:
         return self._classifier
 
     def _is_worth(self, request: Request) -> bool:
-        values = [value for name, value in request.headers if not is_plain_header(name)]
+        values = [value for name, value in request.headers if not is_passed_over(name, value)]
         is_odd = any(self._worth.match(text) for text in (request.path, request.query, *values))
         return bool(request.body) or is_odd or find_misconduct(request) is not None

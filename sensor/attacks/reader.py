@@ -15,7 +15,7 @@ from sensor.attacks.account import AttackAccount
 from sensor.attacks.classes import Attack, pack_payload
 from sensor.attacks.conduct import is_judged, is_method
 from sensor.attacks.evidence import Answer, AnswerJudge
-from sensor.attacks.request import Part, Request, find_part, is_plain_header
+from sensor.attacks.request import Part, Request, find_part, is_passed_over
 
 CONSUMER_SHARE: Final = 4  # Of the node's budget a consumer has the fourth part.
 CONSUMERS_MAX: Final = 8_192  # Whose use of a second is known; past it, all further ones have one share together.
@@ -141,7 +141,7 @@ class AttackReader:
 
     def _is_odd_field(self, name: str, value: str) -> bool:
         if not is_judged(name):
-            if is_plain_header(name):
+            if is_passed_over(name, value):
                 return False
             if find_part(name) is Part.TEXT and _TOKEN.match(value):  # As ids of requests, which are new each time.
                 return self._classifier.is_odd(value)

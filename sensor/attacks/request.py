@@ -25,6 +25,8 @@ PLAIN_HEADERS: Final = frozenset(
         *("traceparent", "tracestate", "transfer-encoding", "upgrade", "upgrade-insecure-requests", "via"),
     )
 )
+_CREDENTIALS: Final = frozenset(("authorization", "proxy-authorization"))
+_STRANGE: Final = re.compile(r"[$'<`\\|]")  # The same as of N_HEADER_QUOTED in bpf/odd.h.
 _PLAIN_PREFIX: Final = "sec-"  # Fetch metadata, client hints, WebSockets.
 _FILE_HEADERS: Final = re.compile(r"x[-_.]file[-_.]?name\Z|content-disposition\Z")
 
@@ -87,5 +89,11 @@ def find_part(name: str) -> Part:
 
 
 def is_plain_header(name: str) -> bool:
-    """Whether a header (lower case) is not looked at."""
+    """Whether a header (lower case) has a grammar of its own."""
     return name in PLAIN_HEADERS or name.startswith(_PLAIN_PREFIX)
+
+
+def is_passed_over(name: str, value: str) -> bool:
+    """Whether a header (name in lower case) is not looked at: credentials, and what has a grammar of its own, where no
+    mark stands that such a grammar has no use for."""
+    return is_plain_header(name) and (name in _CREDENTIALS or not _STRANGE.search(value))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from sensor.attacks.forms import is_multipart, list_fields
-from sensor.attacks.request import Part, Request, Value, find_part, is_plain_header
+from sensor.attacks.request import Part, Request, Value, find_part, is_passed_over
 
 VALUE_BYTES_MAX = 8_192  # Of one value; what is longer is read so far.
 VALUES_MAX = 200  # Of one request.
@@ -100,7 +100,7 @@ def _split(request: Request) -> Iterator[Value]:
         if name == "cookie":
             for pair in _COOKIES.split(value):
                 yield from (Value(Part.TEXT, text) for text in pair.split("=", 1) if text)
-        elif not is_plain_header(name):
+        elif not is_passed_over(name, value):
             yield Value(find_part(name), value)
             if name == "referer":  # Analytics take its parameters apart.
                 yield from (Value(Part.TEXT, pair.partition("=")[2]) for pair in _REFERRED.split(value)[1:])

@@ -211,7 +211,7 @@ enum token_kind { T_DIGIT = 1, T_LOWER = 2, T_UPPER = 4, T_DASH = 8, T_UNDERSCOR
 
 /* Names of header fields and query parameters: what their values mean to user space. An entry of a bucket is hash & ~0xff | kind. */
 enum name_kind {
-  N_HEADER_IGNORED = 1, /* Not read. */
+  N_HEADER_IGNORED = 1, /* Not read, but where it has signs of an attack (odd.h). */
   N_HEADER_HOST = 2,
   N_QUERY_IGNORED = 3,
   N_QUERY_CREDENTIAL = 4, /* Part of the profile. */
@@ -219,6 +219,7 @@ enum name_kind {
   N_HEADER_AUTHORIZATION = 6, /* Told, cut or part of the profile, by its scheme (told.h). */
   N_HEADER_KEY = 7,           /* A key: told, unless it may be a JWT. */
   N_HEADER_PRESENT = 8,       /* A signature of the request: only that there is one is part of the profile. */
+  N_HEADER_QUOTED = 9,        /* Not read, and quotes, semicolons and escapes are in its grammar. */
 };
 
 #define NAME_BUCKETS 2048

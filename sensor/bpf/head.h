@@ -38,6 +38,7 @@ struct head {
   u64 object;
   u64 number;
   u64 length; /* Content-Length. */
+  u64 odd_first, odd_last, odd_brace, odd_marks, free_marks; /* Of the value in hand (odd.h). */
   u64 method;
   u32 at;
   u32 end;    /* Bytes in hand. */
@@ -56,6 +57,7 @@ struct head {
   u8 has_slash;
   u8 flags;   /* P_*, as the machine's. */
   u8 is_suspicious;
+  u8 is_odd; /* A value that its field's name would have passed over is part of the profile. */
   u8 version; /* Its last digit. */
   u8 is_recalled; /* The field lines are those of the request before. */
   u8 is_unknown; /* Some name is not in `names`, or a byte in the query needs user space. */

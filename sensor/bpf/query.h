@@ -14,21 +14,39 @@ static __always_inline u64 odd_bytes(u64 word) {
   return ~plain & MARKS;
 }
 
-/* Escapes of quotes, angle brackets, semicolon, dollar, brace and dot. */
-static __always_inline int is_suspicious_escape(u8 high, u8 low) {
-  low |= 0x20;
+#define CLOSE_OPEN_WORD 0x383225393225ULL    /* "%29%28" in the low six bytes. */
+#define TWO_SLASHES_WORD 0x663225663225ULL   /* "%2f%2f" */
+#define TWO_SLASHES_CASE 0x200000200000ULL
+
+/* At a percent sign: escapes of quotes, angle brackets, semicolon, dollar, brace, dot, control characters, of what is between two terms of
+ * an LDAP filter, and of what is before an address in a URL. */
+static __always_inline int is_suspicious_escape(u64 word) {
+  u8 high = word >> 8, low = word >> 16 | 0x20, digit = word >> 48;
+  u64 six = word & 0xffffffffffffULL;
+  if (six == CLOSE_OPEN_WORD || ((six | TWO_SLASHES_CASE) == TWO_SLASHES_WORD && digit >= '0' && digit <= '9'))
+    return 1;
   if (high == '2')
     return low == '2' || low == '4' || low == '7' || low == 'e';
   if (high == '3')
     return low == 'b' || low == 'c' || low == 'e';
-  return high == '7' && low == 'b';
+  return high == '0' || (high == '7' && low == 'b');
+}
+
+/* Not 0: the plain bytes of the word at `at` begin a way upwards ("../"), an address in a URL ("//1"), or a term of an LDAP filter behind
+ * another (")("). */
+static __always_inline u64 plain_signs(const struct head *h, u32 at, u64 word) {
+  u64 second = load(h, at + 1), third = load(h, at + 2), slashes = equal_bytes(word, REPEAT('/'));
+  u64 digits = BETWEEN(third & M7F, '0', '9') & ~third & MARKS;
+  u64 ups = equal_bytes(word, REPEAT('.')) & equal_bytes(second, REPEAT('.')) & equal_bytes(third, REPEAT('/'));
+  return ups | (slashes & equal_bytes(second, REPEAT('/')) & digits) |
+         (equal_bytes(word, REPEAT(')')) & equal_bytes(second, REPEAT('(')));
 }
 
 /* What is at an odd byte of a value that is skipped. */
 static __always_inline void see_odd(struct head *h, u64 word) {
   u8 byte = word, next = word >> 8;
   if (byte == '%') {
-    if (is_suspicious_escape(next, word >> 16))
+    if (is_suspicious_escape(word))
       h->is_suspicious = 1;
   } else if (byte == '"' || byte == '\'' || byte == '<' || byte == '>' || byte == ';' || (byte == '$' && next == '(') ||
              (byte == '{' && next == '{')) {
@@ -69,8 +87,7 @@ static __always_inline void query_step(struct head *h, const struct settings *se
     return;
   }
   if (mode == H_SKIPPED || mode == H_OBJECT) {
-    u64 dots = equal_bytes(word, REPEAT('.'));
-    if (dots & equal_bytes(load(h, at + 1), REPEAT('.')) & equal_bytes(load(h, at + 2), REPEAT('/')))
+    if (plain_signs(h, at, word))
       h->is_suspicious = 1;
     u64 odd = odd_bytes(word);
     if (!odd) {

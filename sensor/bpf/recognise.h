@@ -90,7 +90,7 @@ static __always_inline int load_head(struct __sk_buff *skb, struct head *h, u32 
   h->end = n;
   h->size = h->node = h->depth = 0;
   h->object = h->host = h->credential = h->length = 0;
-  h->has_host = h->has_slash = h->flags = h->is_suspicious = h->is_unknown = 0;
+  h->has_host = h->has_slash = h->flags = h->is_suspicious = h->is_odd = h->is_unknown = 0;
   return 1;
 }
 
@@ -166,7 +166,7 @@ static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, 
   f->profile = V(h->profile);
   f->host = V(h->host);
   f->credential = V(h->credential);
-  f->is_suspicious = V(h->is_suspicious);
+  f->is_suspicious = V(h->is_suspicious) | V(h->is_odd);
   if (!V(h->node))
     return 0;
   s->leaf.node = V(h->node);
@@ -227,7 +227,8 @@ static __always_inline void take_call(struct __sk_buff *skb, struct bpf_sock *sk
   call->unseen = V(s->unseen);
   call->leaf_node = V(s->leaf.node);
   call->leaf_has_slash = V(s->leaf.has_slash);
-  call->flags = (call->flags & ~CALL_BODY) | CALL_RECORD | (V(h->is_suspicious) ? CALL_SUSPICIOUS : 0);
+  u32 is_unread = V(h->is_suspicious) | (V(h->is_odd) & !r->profile); /* What is known was read once. */
+  call->flags = (call->flags & ~CALL_BODY) | CALL_RECORD | is_unread * CALL_SUSPICIOUS;
   u32 state = V(f->parse.state);
   if (state == S_BODY_LENGTH && V(f->offset) < skb->len)
     skip_body(skb, sk, c, f, state, now);

@@ -23,6 +23,7 @@ struct seen {
   u8 version;
   u8 misses;
   u8 is_alike;
+  u8 is_odd;
   u8 bytes[SEEN_MAX + 32];
 };
 
@@ -74,6 +75,7 @@ static __always_inline int recall(struct head *h, struct seen *s, const struct s
   h->credential = s->credential;
   h->length = s->length;
   h->flags = s->flags;
+  h->is_odd = s->is_odd;
   h->size = V(h->fields) + V(s->size);
   return 1;
 }
@@ -99,6 +101,7 @@ static __always_inline void remember(const struct head *h, struct seen *s, const
   s->credential = V(h->credential);
   s->length = V(h->length);
   s->flags = V(h->flags);
+  s->is_odd = V(h->is_odd);
 }
 
 /* The field lines, read or remembered. The verifier shall not follow the reading once for each way of not remembering: nothing of them

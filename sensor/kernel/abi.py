@@ -219,6 +219,7 @@ class NameKind(IntEnum):
     HEADER_AUTHORIZATION = 6
     HEADER_KEY = 7
     HEADER_PRESENT = 8
+    HEADER_QUOTED = 9
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.

@@ -90,8 +90,8 @@ class Learner:
         trace = self._trace(head, record)
         if trace is None:
             return
-        if self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples):
-            self._learn_profile(exchange, record)
+        if self._learn_path(key, exchange, record, head, trace, next_head_ns, first_samples) and not record.payload:
+            self._learn_profile(exchange, record)  # Of an attack each head goes up, within the budget.
 
     def _trace(self, head: PlainHead, record: CallRecord) -> Trace | None:
         """The way of the path, where the kernel would make the same of it."""

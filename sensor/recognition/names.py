@@ -3,14 +3,16 @@
 The kernel reads heads by names only. A name may be ignored there only where Python would read nothing of it whatever
 its value and whatever else is in the head; a query name that announces a key has its value folded into the profile,
 and one that names an object into the object. Of headers that carry keys and signatures the kernel tells or skips the
-value (bpf/told.h). Every other header line is part of the profile as a whole, and every other query name makes the call
-unknown. The answers come from `sensor.classify`, so that both ways of a call agree.
+value (bpf/told.h). The value of an ignored header is looked at for signs of an attack (bpf/odd.h): a line that has one
+is part of the profile, like every other header line. Every other query name makes the call unknown. The answers come
+from `sensor.classify`, so that both ways of a call agree.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
+from sensor.attacks.request import is_plain_header
 from sensor.classify.authentication import (
     is_context_parameter,
     is_key_header,
@@ -44,7 +46,8 @@ class NameJudge:
         if name in _PARSED or (self._is_forwarding_read and name in FORWARDING_HEADERS):
             return None
         if name in UNREAD_NAMES or is_unread_header(name):
-            return NameKind.HEADER_IGNORED
+            is_quoted = is_plain_header(name.decode("latin-1"))
+            return NameKind.HEADER_QUOTED if is_quoted else NameKind.HEADER_IGNORED
         if name == b"authorization":
             return NameKind.HEADER_AUTHORIZATION
         if is_signature_header(name):

@@ -1,6 +1,6 @@
 /* Compiles the kernel's head reader in user space, over maps that the cases bring.
  * Usage: harness [answer] < input; with an argument the cases are response heads, and `method` is the status. Input: key (16), seed (8), count of names (u32), names (u64 each, hash with its kind), then cases: length (u32)
- * and bytes. Output a line a case: verdict size flags length profile host method unknown suspicious object number credential. */
+ * and bytes. Output a line a case: verdict size flags length profile host method unknown suspicious object number credential odd. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +58,7 @@ int main(int argc, char **argv) {
     h.size = h.node = h.depth = 0;
     h.object = h.host = h.credential = h.length = 0;
     h.number = NUMBER_NONE;
-    h.has_host = h.has_slash = h.flags = h.is_suspicious = h.is_unknown = 0;
+    h.has_host = h.has_slash = h.flags = h.is_suspicious = h.is_odd = h.is_unknown = 0;
     if (argc > 1) {
       h.method = read_answer(&h);
       goto told;
@@ -71,9 +71,9 @@ int main(int argc, char **argv) {
     if (h.verdict != HEAD_REFUSED)
       read_query(&h, &set);
   told:
-    printf("%u %u %u %llu %llu %llu %llu %u %u %llu %llu %llu\n", h.verdict, h.size, h.flags, (unsigned long long)h.length, (unsigned long long)h.profile,
+    printf("%u %u %u %llu %llu %llu %llu %u %u %llu %llu %llu %u\n", h.verdict, h.size, h.flags, (unsigned long long)h.length, (unsigned long long)h.profile,
            (unsigned long long)h.host, (unsigned long long)h.method, h.is_unknown, h.is_suspicious, (unsigned long long)h.object,
-           (unsigned long long)h.number, (unsigned long long)h.credential);
+           (unsigned long long)h.number, (unsigned long long)h.credential, h.is_odd);
   }
   free(names);
   return 0;

@@ -24,7 +24,7 @@ from sensor.kernel.abi import (
 )
 from sensor.kernel.capture import Capture
 from sensor.keyed import hash_siphash
-from tests.bpf.told import read_line
+from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
 
 _MASK = (1 << 64) - 1
 FAR_NS = 1 << 62  # A time that never comes: no samples.
@@ -88,7 +88,7 @@ class Reference:
             kind = self.names.get((False, name.lower()))
             if kind is NameKind.HEADER_HOST:
                 host = hash_fast(self.key, value.strip(b" \t"))
-            elif kind is not NameKind.HEADER_IGNORED:
+            elif kind not in IGNORED_KINDS or is_odd_value(line, is_quoted=kind is NameKind.HEADER_QUOTED):
                 profile, credential = read_line(
                     kind or 0,
                     line,

@@ -167,6 +167,7 @@ def test_queries(watch: Watch) -> None:
     teacher.name(True, b"api_key", NameKind.QUERY_CREDENTIAL)
     plain = request("GET", "/find")
     known = ["/find?page=1", "/find?page=2&q=a%20b", "/find?PAGE=&q", "/find?", "/find?q=" + "longer-" * 12]
+    known += ["/find?q=https://h1/a//b", "/find?q=(a)+(b)", "/find?q=https%3A%2F%2Fh1%2f"]
     keyed = ["/find?api_key=one&page=1", "/find?page=1&api_key=one", "/find?api_key=two"]
     unknown = ["/find?page=1&debug=1", "/find?=1", "/find?api_key=three"]
     suspicious = [
@@ -176,6 +177,11 @@ def test_queries(watch: Watch) -> None:
         "/find?q=../../etc",
         "/find?q=$(x)",
         "/find?q={{7}}",
+        "/find?q=a%0d%0ab",
+        "/find?page=1&q=http://169.254.169.254/",
+        "/find?q=https%3A%2f%2F10.0.0.1",
+        "/find?q=*)(uid=*",
+        "/find?q=%2A%29%28uid",
     ]
     targets = known + keyed + unknown + suspicious
     heads = [request("GET", target) for target in targets]
@@ -225,6 +231,36 @@ def test_suspicious_calls_beyond_the_budget_are_marked(watch: Watch) -> None:
         records, exchanges = watch.collect(port, 1)
     assert exchanges == []
     assert (records["route"].tolist(), records["flags"].tolist()) == ([route], [FINAL | RecordFlag.SUSPICIOUS])
+
+
+def test_odd_values_of_fields_that_are_passed_over(watch: Watch) -> None:
+    """Head by head on one connection: ordinary ones go by records, one with a sign of an attack goes up until it was
+    taught, and what follows it is known as before. Beyond the budget it is marked."""
+    fields = ["Mozilla/5.0 (X11; Linux x86_64)", "curl/8.5.0", "${jndi:ldap://h/a}", "curl/8.5.0", "Jamie's/1.0", "x"]
+    heads = [request("GET", "/find", f"User-Agent: {value}\r\n") for value in fields]
+    late = [heads[2], heads[5]]
+    with serving(answering([len(head) for head in heads[:5] + late], *[(response(200),)] * 7)) as port:
+        route = watch.teacher.path(heads[0], cgroup_id=watch.cgroup_id, port=port)
+        plain, taught = watch.teacher.profile(heads[0]), watch.teacher.profile(heads[4])
+        with connected(port) as client:
+            for head in heads[:5]:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, 4, 1)
+            assert [(one.request_head, one.profile) for one in exchanges] == [
+                (heads[2], watch.teacher.reference.profile_and_host(heads[2])[0])
+            ]
+            assert records["profile"].tolist() == [plain, plain, plain, taught]
+            assert set(records["flags"].tolist()) == {FINAL}
+            watch.teacher.set(heads_per_second=1, heads_burst=0)
+            for head in late:
+                client.sendall(head)
+                receive_exactly(client, len(response(200)))
+            records, exchanges = watch.collect(port, 2)
+    assert exchanges == []
+    assert records["route"].tolist() == [route, route]
+    assert records["profile"].tolist() == [0, plain]
+    assert records["flags"].tolist() == [FINAL | RecordFlag.SUSPICIOUS, FINAL]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

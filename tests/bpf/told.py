@@ -11,6 +11,23 @@ _WORD = re.compile(rb"[!-~]+")
 
 Hash = Callable[[bytes], int]
 
+IGNORED_KINDS = (NameKind.HEADER_IGNORED, NameKind.HEADER_QUOTED)
+_ALWAYS = re.compile(rb"[$'`<\\|]")
+_OFTEN = re.compile(rb'["{]|\.\.|%(?:2[2457eE]|3[bBcC]|7[bB]|0)')
+_COMMAND = re.compile(rb"[^;]*;[A-Za-z]{1,7}[^A-Za-z=]", re.DOTALL)
+
+
+def is_odd_value(line: bytes, *, is_quoted: bool) -> bool:
+    """Whether a line of an ignored name has a sign of an attack (bpf/odd.h)."""
+    value = line[line.index(b":") :]
+    if _ALWAYS.search(value):
+        return True
+    # Of each word of eight bytes only the first semicolon is looked at.
+    words = (value[at : at + 8].find(b";") for at in range(0, len(value), 8))
+    semicolons = (8 * number + place for number, place in enumerate(words) if place >= 0)
+    commands = any(_COMMAND.match(value[at:] + b"\r") for at in semicolons)
+    return not is_quoted and (commands or _OFTEN.search(value) is not None)
+
 
 def read_line(
     kind: int, line: bytes, profile: int, credential: int, *, name_hash: int, hash_line: Hash, hash_value: Hash

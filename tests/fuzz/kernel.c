@@ -99,7 +99,7 @@ static void check_reader(const u8 *data, u32 size, int is_answer) {
   h.size = h.depth = 0;
   h.node = 1;
   h.object = h.host = h.length = 0;
-  h.has_host = h.has_slash = h.flags = h.is_suspicious = h.is_unknown = 0;
+  h.has_host = h.has_slash = h.flags = h.is_suspicious = h.is_odd = h.is_unknown = 0;
   if (is_answer) {
     status = read_answer(&h);
   } else {

@@ -31,7 +31,7 @@ from sensor.kernel.abi import (
 )
 from sensor.keyed import hash_siphash
 from sensor.recognition.mirror import MapName
-from tests.bpf.told import read_line
+from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
 
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
@@ -115,7 +115,7 @@ class Kernel:
             kind = self._find_name(hashes.hash_header_name(settings.seed, name))
             if kind == NameKind.HEADER_HOST:
                 host = sip(value.strip(b" \t"))
-            elif kind != NameKind.HEADER_IGNORED:
+            elif kind not in IGNORED_KINDS or is_odd_value(line, is_quoted=kind == NameKind.HEADER_QUOTED):
                 profile, credential = read_line(
                     kind,
                     line,
