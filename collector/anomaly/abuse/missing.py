@@ -1,7 +1,9 @@
 """Who looks for what is not there: scanning, forced browsing (OWASP API9:2023).
 
 Counted are routes that an address asked for in vain and had not asked for before: a client that polls one dead link a
-thousand times is no scanner.
+thousand times is no scanner. In vain is what is not there, and, asked without a credential, what is refused where
+nobody was ever let in: a server that asks for a login before it looks for the page answers a list of words so. Where
+somebody is let in, a refusal is a session that ran out.
 """
 
 import numpy as np
@@ -9,13 +11,14 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
-from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.events import Bools, Events
 from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.distinct import find_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.slots import grow
 from collector.anomaly.subjects import SubjectName, Subjects
 
 PLAN = (
@@ -25,6 +28,8 @@ PLAN = (
 )
 SOURCES_MAX = 50_000
 _MISSES = (404, 405, 410, 501)
+_REFUSALS = (401, 403)
+_NOT_MODIFIED = 304
 
 
 class MissingDetector:
@@ -36,10 +41,14 @@ class MissingDetector:
         self._sources = Subjects(SOURCES_MAX)
         self._asked = NoveltyBitmap()  # Routes of each address.
         self._ceiling = Ceiling(PLAN)
+        self._is_served: Bools = np.zeros(0, np.bool_)  # By endpoint slot: somebody was let in.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        rows = events.list_answered(_MISSES)
+        self._learn_served(events, placed, roster)
+        refused = events.list_answered(_REFUSALS)
+        refused = refused[events.is_anonymous[refused] & ~self._is_served[events.endpoint[refused]]]
+        rows = np.sort(np.concatenate((events.list_answered(_MISSES), refused)))
         rows = rows[events.address[rows] != 0]
         if not len(rows):
             return []
@@ -72,6 +81,13 @@ class MissingDetector:
             events.is_internal[rows],
         )
 
+    def _learn_served(self, events: Events, placed: Placed, roster: Roster) -> None:
+        if len(self._is_served) < roster.endpoints.table.capacity:
+            self._is_served = grow(self._is_served, roster.endpoints.table.capacity)
+        self._is_served[placed.evicted_endpoints] = False
+        served = ((events.status >= 200) & (events.status < 300)) | (events.status == _NOT_MODIFIED)
+        self._is_served[events.endpoint[served]] = True
+
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
         return kind is AlertKind.SCANNING and self._ceiling.expect(self._sources.find("", consumer))
@@ -82,7 +98,8 @@ class MissingDetector:
     def dump(self) -> State:
         """State for a checkpoint."""
         sources = dump_subjects(self._sources)
-        return join({"sources": sources, "asked": self._asked.dump(), "own": self._ceiling.dump()})
+        served: State = {"is": self._is_served}
+        return join({"sources": sources, "asked": self._asked.dump(), "own": self._ceiling.dump(), "served": served})
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
@@ -90,3 +107,5 @@ class MissingDetector:
         load_subjects(self._sources, parts["sources"])
         self._asked.load(parts["asked"])
         self._ceiling.load(parts["own"])
+        # Older states have none: who is let in shows within minutes.
+        self._is_served = parts["served"]["is"].astype(np.bool_) if "served" in parts else np.zeros(0, np.bool_)

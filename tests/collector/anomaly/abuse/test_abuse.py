@@ -211,6 +211,30 @@ def test_a_scanner_is_told_and_a_dead_link_is_not(scene: Scene) -> None:
     assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.6.1.1")}
 
 
+def test_forced_browsing_that_is_refused_is_told_and_a_session_that_ran_out_is_not(scene: Scene) -> None:
+    pages = [Row(route=600 + n, address="45.7.1.1", authentication=BEARER) for n in range(40)]
+    assert scene.run([pages]) == []
+    ran_out = [[Row(route=600 + n, address=f"45.7.1.{1 + n % 2}", status=401) for n in range(40)]]
+    assert scene.run(ran_out, start=LATER + 600) == []
+    refused = [
+        [Row(route=800 + n * 5 + i, address="45.8.1.1", status=401 + 2 * (i % 2)) for i in range(5)] for n in range(6)
+    ]
+    dead = [[Row(route=900, address="45.9.1.1", status=403, calls=50)] for _ in range(30)]
+    keyed = [[Row(route=1_000 + i, address="45.9.1.2", authentication=BEARER, status=403) for i in range(40)]]
+    assert kinds(scene.run(dead + keyed, start=LATER + DAY)) == {AlertKind.FUNCTION_PROBING}
+    signals = scene.run(refused, start=LATER + 2 * DAY)
+    assert {(signal.kind, signal.consumer) for signal in signals} == {(AlertKind.SCANNING, "address:45.8.1.1")}
+
+
+def test_a_state_that_does_not_say_who_is_let_in_is_read(scene: Scene) -> None:
+    scan = [[Row(route=800 + n * 5 + i, address="45.8.1.1", status=401) for i in range(5)] for n in range(6)]
+    parts = scene.engine.dump()
+    del parts["abuse.missing"]["served.is"]
+    scene.engine = Engine()
+    scene.engine.load(parts)
+    assert kinds(scene.run(scan)) == {AlertKind.SCANNING}
+
+
 def test_a_stolen_key_is_told_and_a_telephone_is_not(scene: Scene) -> None:
     telephone = [[user(1, address=f"90.{n % 5}.1.{n}", objects=(10,))] for n in range(60)]
     assert scene.run(telephone) == []
