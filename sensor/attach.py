@@ -176,6 +176,7 @@ def _open_packets(
         pieces=pieces,
         alike=alike,
         program=prepared,
+        is_enforcing=settings.is_enforcing,
     )
 
 

@@ -119,7 +119,12 @@ def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | N
     if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
         return None
     is_root = is_root_cgroup(cgroup_mount)
-    return make_lineage(cgroup_path=cgroup_mount, ring_bytes=settings.ring_bytes, is_root_cgroup=is_root)
+    return make_lineage(
+        cgroup_path=cgroup_mount,
+        ring_bytes=settings.ring_bytes,
+        is_root_cgroup=is_root,
+        is_enforcing=settings.is_enforcing,
+    )
 
 
 def is_root_cgroup(cgroup_mount: Path) -> bool:
@@ -149,7 +154,13 @@ def load_tls_program(settings: SensorSettings) -> TlsProgram:
 def _load_packets(settings: SensorSettings, cgroup_mount: Path) -> LoadedProgram | None:
     cache = settings.cache_dir or settings.state_dir
     try:
-        return load_program(cgroup_mount, settings.ring_bytes, is_root_cgroup(cgroup_mount), cache_directory=cache)
+        return load_program(
+            cgroup_mount,
+            settings.ring_bytes,
+            is_root_cgroup(cgroup_mount),
+            cache_directory=cache,
+            is_enforcing=settings.is_enforcing,
+        )
     except LoadError as error:
         logger.warning("the kernel side is not loaded beforehand: %s", error)
         return None

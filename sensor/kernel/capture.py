@@ -113,14 +113,17 @@ class Capture:
         pieces: Pieces | None = None,
         alike: AlikeCalls[Exchange] | None = None,
         program: LoadedProgram | None = None,
+        is_enforcing: bool = True,
     ) -> "Capture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError.
 
         `pieces`: where the bodies of recognised calls wait for their records; `alike`: takes calls of HTTP/2 that are
         like one that was numbered, which `read` then does not give; `program`: loaded before with the same
-        arguments."""
+        arguments; `is_enforcing`: whether anything may ever be blocked."""
         if program is None:
-            program = load_program(cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory)
+            program = load_program(
+                cgroup_path, ring_bytes, is_root_cgroup, cache_directory=cache_directory, is_enforcing=is_enforcing
+            )
         capture = cls(program=program, ring_bytes=ring_bytes, clock=clock, pieces=pieces, alike=alike)
         capture.attach()
         return capture

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ COMPILE_TIMEOUT_SECONDS = 60.0
 RECORDS_BYTES: Final = 4 << 20
 # The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 40,000 events, two seconds of 10,000 calls a second.
 FRAMES_BYTES: Final = 8 << 20
+# Programs that only a sensor calls which enforces.
+GUARDS: Final = ("guard", "guard_streams")
 _LINKS: Final = ("link_ingress", "link_egress")
 
 
@@ -161,12 +164,16 @@ def load_build(
     return loaded
 
 
-def _wire(image: Image) -> LoadedImage:
+def _wire(image: Image, *, is_enforcing: bool) -> LoadedImage:
     """Loads an image and fills what the programs need from the start: the HTTP/1 table, and each other."""
-    loaded = load_image(image)
+    left_out = () if is_enforcing else GUARDS
+    programs = [program for program in image.programs if program.name not in left_out]
+    loaded = load_image(msgspec.structs.replace(image, programs=programs))
     update_map(loaded.maps["machines"], bytes(4), build_machine().packed())
     for number, name in enumerate(image.tail_calls):
-        update_map(loaded.maps["programs"], number.to_bytes(4, "little"), loaded.programs[name].to_bytes(4, "little"))
+        if name not in left_out:
+            fd = loaded.programs[name]
+            update_map(loaded.maps["programs"], number.to_bytes(4, "little"), fd.to_bytes(4, "little"))
     return loaded
 
 
@@ -176,11 +183,14 @@ def load_program(
     is_root_cgroup: bool,
     records_bytes: int = RECORDS_BYTES,
     cache_directory: Path | None = None,
+    *,
+    is_enforcing: bool = True,
 ) -> LoadedProgram:
-    """Compiles (2-5 s, in a child; not where `cache_directory` holds the same) and loads (1-2 s); attaches nothing yet.
+    """Compiles (2-5 s, in a child; not where `cache_directory` holds the same) and loads (2-5 s); attaches nothing yet.
 
-    `ring_bytes` (heads) and `records_bytes` are powers of two of at least a page. With `is_root_cgroup` every local
-    server is seen, so the client end of a loopback connection is left out from the start. Raises LoadError.
+    Without `is_enforcing` what judges heads is not loaded, a seventh of the verifier's work. `ring_bytes` (heads) and
+    `records_bytes` are powers of two of at least a page. With `is_root_cgroup` every local server is seen, so the
+    client end of a loopback connection is left out from the start. Raises LoadError.
     """
     try:
         cgroup = os.open(cgroup_path, os.O_RDONLY | os.O_DIRECTORY)
@@ -191,7 +201,7 @@ def load_program(
     page = os.sysconf("SC_PAGE_SIZE")
     try:
         build = build_http1(ring_bytes // page, records_bytes // page, is_root_cgroup)
-        loaded = load_build(build, cache_directory, _wire)
+        loaded = load_build(build, cache_directory, partial(_wire, is_enforcing=is_enforcing))
     except BaseException:
         os.close(cgroup)
         raise

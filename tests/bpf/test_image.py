@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
-from sensor.kernel import loader
-from sensor.kernel.compile import Build
+from sensor.kernel import image, loader
+from sensor.kernel.compile import PROGRAMS, Build
 from sensor.kernel.image import Image, ImageError, MapImage, ProgramImage, load_image
-from sensor.kernel.loader import load_program
+from sensor.kernel.loader import GUARDS, load_program
 
 pytestmark = pytest.mark.kernel
 
@@ -50,6 +50,23 @@ def test_a_second_start_does_not_compile(tmp_path: Path, cgroup_mount: Path, com
     kept.write_bytes(kept.read_bytes()[:-7])
     load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path).close()
     assert len(compiled) == 2
+
+
+def test_what_enforces_is_loaded_only_where_it_may(
+    tmp_path: Path, cgroup_mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+    original = image._load_program
+
+    def load(program: ProgramImage, map_fds: list[int], attach_type: int) -> int:
+        loaded.append(program.name)
+        return original(program, map_fds, attach_type)
+
+    monkeypatch.setattr(image, "_load_program", load)
+    for is_enforcing, expected in ((False, set(PROGRAMS) - set(GUARDS)), (True, set(PROGRAMS))):
+        loaded.clear()
+        load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path, is_enforcing=is_enforcing).close()
+        assert set(loaded) == expected
 
 
 def test_a_refused_program_is_named_with_the_verifiers_reason() -> None:

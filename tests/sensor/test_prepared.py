@@ -156,6 +156,12 @@ def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | Non
     assert find_lineage(settings, mount) is None
 
 
+def test_who_enforces_takes_nothing_over_from_who_does_not(tmp_path: Path) -> None:
+    kinds = [SensorSettings(collector="127.0.0.1:1", is_enforcing=one) for one in (False, True, False)]
+    first, other, same = (find_lineage(settings, tmp_path) for settings in kinds)
+    assert first == same != other
+
+
 def test_what_cannot_be_prepared_is_told_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from scripts.bench_cases.capturing.loads import NO_PAUSE, Wrk
+from scripts.bench_cases.capturing.loads import NO_PAUSE, UnavailableError, Wrk
 from scripts.bench_cases.capturing.servers import run_constant
 from scripts.bench_cases.capturing.watchers import run_product
 
@@ -26,28 +26,30 @@ def measure_idle(name: str, directory: Path) -> None:
 
 
 def measure_large(name: str, directory: Path) -> None:
-    """Load until so much is known, or knowledge grows no more."""
+    """Load until so many routes are known and nothing new is learned. Consumers with a token each have one profile: the
+    kernel tells the token; that all were met is sure after some 100,000 calls."""
     load = Wrk(pace=NO_PAUSE, kind="cycle", credentials=CONSUMERS, routes=ROUTES)
     with (
         run_constant(directory / f"{name}-server") as server,
         run_product(directory / name, settings=UNBOUNDED) as product,
     ):
-        peak, made, routes, profiles = 0, 0, 0.0, 0.0
+        peak, made, known = 0, 0, (0, 0)
         for _ in range(LEARNING_TRIES):
             made += load.run(server.port, LEARNING_SECONDS)
             peak = max(peak, product.read_memory())
-            before = routes, profiles
-            routes, profiles = product.read_figure("taught_routes"), product.read_figure("taught_profiles")
-            if (routes >= ROUTES and profiles >= CONSUMERS) or (routes, profiles) == before:
+            before, known = known, product.read_known()
+            if known == before and known[0] >= ROUTES:
                 break
+        else:
+            raise UnavailableError(f"learning did not end after {made} calls: {known[0]} routes of {ROUTES} are known")
         time.sleep(IDLE_SECONDS)
         line = {
             "scenario": name,
             "memory_bytes": product.read_memory(),
             "file_bytes": product.read_file_bytes(),
             "peak_memory_bytes": peak,
-            "taught_routes": int(routes),
-            "taught_profiles": int(profiles),
+            "taught_routes": known[0],
+            "taught_profiles": known[1],
             "made": made,
             "dropped": product.read_dropped(),
         }
