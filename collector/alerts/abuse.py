@@ -40,7 +40,7 @@ _WORDS = {
     ),
     AlertKind.OBJECT_PROBING: _Words(
         title="reads objects of {count} others, such as {where}",
-        count="owners of the objects it read, who alone read them until then",
+        count="others whose objects it read: owners who alone read them until then, and objects that nobody had read",
         risk="API1:2023",
         advice="Check that the API asks whose an object is before it answers.",
     ),

@@ -2,8 +2,9 @@
 
 Each line `{"ts", "ip", "ua", "tok", "method", "path", "status", "rb"}` becomes an exchange that a sensor describes,
 sums and sends; the collector's code sees row batches only, groups routes, detects, and opens alerts under its daily
-budget. An output line `{"ts", "ip", "tok", "kind"}` for each alert above low severity that names somebody, when it
-opens and when it turns out to be of another kind or of another address; of a crowd of addresses the busiest is named.
+budget. An output line `{"ts", "ip", "tok", "kind"}` for each alert above low severity that names somebody and is no
+notice, when it opens and when it turns out to be of another kind or of another address; of a crowd of addresses the
+busiest is named. `ts` is when the rows that raised it left the sensor.
 """
 
 import itertools
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from collector.alerts.alert import AlertKind, Severity
+from collector.alerts.alert import AlertKind, Confidence, Severity
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
 from collector.alerts.sieve import Sieve, take_report
@@ -63,8 +64,8 @@ class _Collector:
         self._routes: dict[int, Route] = {}
         self._served: dict[int, int] = defaultdict(int)
 
-    def take(self, batch: RowBatch) -> Iterator[_Opened]:
-        """The alerts that a batch opens."""
+    def take(self, batch: RowBatch, now: int) -> Iterator[_Opened]:
+        """The alerts that a batch opens; it comes at `now`, unix seconds."""
         before = len(self._routes)
         for route in batch.routes:
             self._routes.setdefault(route.route_id, route)
@@ -73,10 +74,9 @@ class _Collector:
             self._served[int(batch.route_id[row])] += int(batch.calls[row]) * is_served
         if len(self._routes) > before:
             self._group()
-        now = int(batch.window_start.max()) + 1
         for signal in self._engine.feed(batch, now):
             _, alert = take_report(report_signal(signal), self._sieve, self._lifecycle, now)
-            if alert is None or alert.severity is Severity.LOW:
+            if alert is None or alert.severity is Severity.LOW or alert.confidence is Confidence.LOW:
                 continue
             named = alert.consumer or next(iter(signal.sources if isinstance(signal, AbuseSignal) else ()), "")
             if named and (alert.id, alert.kind, named) not in self._told:
@@ -106,8 +106,8 @@ def run(input: Path, output: Path) -> None:
                 tokens[seen.consumer] = line["tok"]
             if seen.time_ns - polled_ns >= POLL_NS:
                 polled_ns = seen.time_ns
-                _write(alerts, collector, node.poll(seen.time_ns), tokens)
-        _write(alerts, collector, node.flush(polled_ns + POLL_NS), tokens)
+                _write(alerts, collector, node.poll(seen.time_ns), polled_ns, tokens)
+        _write(alerts, collector, node.flush(polled_ns + POLL_NS), polled_ns + POLL_NS, tokens)
 
 
 def _see(node: Node, line: dict[str, object]) -> Seen:
@@ -123,9 +123,11 @@ def _see(node: Node, line: dict[str, object]) -> Seen:
     )
 
 
-def _write(file: TextIO, collector: _Collector, batches: Iterable[RowBatch], tokens: Mapping[str, str]) -> None:
+def _write(
+    file: TextIO, collector: _Collector, batches: Iterable[RowBatch], time_ns: int, tokens: Mapping[str, str]
+) -> None:
     for batch in batches:
-        for opened in collector.take(batch):
+        for opened in collector.take(batch, time_ns // 10**9):
             address = opened.consumer.partition(":")[2] if opened.consumer.startswith("address:") else None
             line = {"ts": opened.time, "ip": address, "tok": tokens.get(opened.consumer), "kind": opened.kind}
             print(json.dumps(line), file=file)

@@ -35,6 +35,7 @@ _RAISE = 1.5  # A subject above its ceiling is told again when its sum grew by t
 _CALM = 0.8  # Of a ceiling: below it a subject is told anew when it crosses again.
 _REFRESH_SECONDS = 60
 
+Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 F32 = NDArray[np.float32]  # What is kept of each subject: six figures are enough for a maximum.
 
@@ -108,8 +109,9 @@ class Ceiling:
         self._rows.grow(capacity)
         self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
 
-    def add(self, slots: Slots, amounts: F64, groups: Slots, time: int) -> Excess:
-        """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none)."""
+    def add(self, slots: Slots, amounts: F64, groups: Slots, time: int, may_tell: Bools | None = None) -> Excess:
+        """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none). Who may not be told now is
+        told when it may, at the next amount."""
         self._turn_day(time)
         if not len(slots):
             return _NOTHING
@@ -139,6 +141,8 @@ class Ceiling:
         ratios = sums / ceilings
         told = self._told.take(rows, axis=1)
         is_told = (ratios > 1.0) & (amounts > 0) & (ratios >= _RAISE * told)
+        if may_tell is not None:
+            is_told &= may_tell
         chosen = is_told.any(axis=0).nonzero()[0]
         if len(chosen) or told.any():
             self._told[:, rows] = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))

@@ -4,21 +4,27 @@ An object has an owner where one consumer reads it again and again and no other 
 consumer's objects, that are not itself: who renews a token takes over the objects of one, who walks through an API
 reads those of many. What many read again (posts, products) has no owner, and an endpoint whose objects mostly go to
 others than their first readers is public. Whoever is let into functions that few are (administrators, support) reads
-others' objects for a living: that is a notice.
+others' objects for a living: that is a notice, and its reads make it no owner, nor do those of who was told.
+
+Most objects have no owner on a day, for theirs do not come. Who walks slowly reads mostly such ones, each once: where
+a consumer reached two owners, objects that nobody had read count beside them, less those it comes back to, while it
+comes back to few of what it reads and has been at it for more than an hour. People come back to what is theirs.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
-from collector.anomaly.abuse.ceiling import Ceiling, Horizon
+from collector.anomaly.abuse.ceiling import Ceiling, Excess, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import U64, Bools, Events
 from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
-from collector.anomaly.detectors.contract import State
+from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.distinct import find_distinct, list_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
@@ -29,12 +35,18 @@ PLAN = (
     Horizon(seconds=3_600, prior=4.5, floor=4.5, factor=3.0),
     Horizon(seconds=86_400, prior=4.5, floor=4.5, factor=3.0),
 )
+# Owners and objects that nobody had read, together, where there are two owners: fewer are a neighbour or a mistake.
+WALK_PLAN = (Horizon(seconds=86_400, prior=8.5, floor=8.5, factor=3.0),)
+_WALK_OWNERS = 1.5  # The first may have faded a little.
+_WALK_RETURNS = 0.5  # Of what it counts, that it came back to at the most.
+_WALK_MOST = 240.0  # Past it a walk is an enumeration, which is told as such.
+_WALK_LATELY = 0.6  # Of what it counts, in the last hour at the most: by then support shows to be let in where few are.
 OBJECTS_MAX = 200_000
 OWNS_MIN = 2  # Windows in which a consumer read an object that it owns.
 PUBLIC_SHARE = (
     0.5  # Of an endpoint's reads, by others than the remembered readers: from there on its objects are for all.
 )
-_DAY_SECONDS = 86_400
+_DAY_SECONDS, _HOUR_SECONDS = 86_400, 3_600
 _HANDS = 2  # Readers that are remembered of an object.
 
 Ints = NDArray[np.int64]
@@ -54,41 +66,74 @@ class OwnerDetector:
         self._endpoint_strangers = FadingSums((_DAY_SECONDS,))
         self._owners = NoveltyBitmap()  # Owners whose objects a consumer read.
         self._ceiling = Ceiling(PLAN)
+        self._walk = Ceiling(WALK_PLAN)
+        self._paces = FadingSums((_DAY_SECONDS, _HOUR_SECONDS))  # Objects come back to, in a day; walked, in an hour.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        consumers = roster.consumers.table
-        self._ceiling.grow(consumers.capacity, 0)
-        self._owners.grow(consumers.capacity)
-        self._ceiling.forget(placed.evicted_consumers)
-        if len(placed.evicted_consumers):
-            self._owners.forget(placed.evicted_consumers)
+        self._make_room(placed, roster)
         rows, slots = self._place(events, placed, roster, time)
         if not len(rows):
             return []
         consumer = events.consumer[rows]
-        owner, is_stranger = self._read(slots, consumers.keys[consumer])
-        is_public = self._count_reads(events.endpoint[rows], is_stranger, placed, roster, time)
-        is_foreign = (owner != 0) & ~is_public
-        new = self._owners.count_novel(consumer[is_foreign], owner[is_foreign])
-        who, amounts = sum_by_slot(consumer[is_foreign], new.astype(np.float64))
-        who, amounts = who[amounts > 0], amounts[amounts > 0]
-        excess = self._ceiling.add(who, amounts, np.full(len(who), -1, np.int64), time)
-        pair_of = dict(zip(consumer[is_foreign].tolist(), events.pair[rows[is_foreign]].tolist(), strict=True))
-        return find(
-            lambda _: AlertKind.OBJECT_PROBING,
-            self._ceiling,
-            excess,
-            lambda slot: roster.pairs.name(pair_of[slot]),
-            events.consumer,
-            events.calls,
-            events.is_internal,
-            is_notice=lambda slot: bool(self._rarity.is_staff(np.array([slot]))[0]),
-        )
+        may_own = ~(self._rarity.is_staff(consumer) | self._ceiling.is_told(consumer))
+        read = self._read(slots, roster.consumers.table.keys[consumer], may_own)
+        is_public = self._count_reads(events.endpoint[rows], may_own, read.is_stranger, placed, roster, time)
+        is_foreign = (read.owner != 0) & ~is_public
+        new = np.zeros(len(rows))
+        new[is_foreign] = self._owners.count_novel(consumer[is_foreign], read.owner[is_foreign])
+        excess = self._judge(consumer, new, np.where(is_public, 0.0, read.unread), read.is_return & ~is_public, time)
+        pair_of = dict(zip(consumer.tolist(), events.pair[rows].tolist(), strict=True))
+        pair_of |= dict(zip(consumer[is_foreign].tolist(), events.pair[rows[is_foreign]].tolist(), strict=True))
+        return [
+            finding
+            for ceiling, part in zip((self._ceiling, self._walk), excess, strict=True)
+            for finding in find(
+                lambda _: AlertKind.OBJECT_PROBING,
+                ceiling,
+                part,
+                lambda slot: roster.pairs.name(pair_of[slot]),
+                events.consumer,
+                events.calls,
+                events.is_internal,
+                is_notice=lambda slot: bool(self._rarity.is_staff(np.array([slot]))[0]),
+            )
+        ]
+
+    def _make_room(self, placed: Placed, roster: Roster) -> None:
+        capacity, evicted = roster.consumers.table.capacity, placed.evicted_consumers
+        for part in (self._ceiling, self._walk):
+            part.grow(capacity, 0)
+            part.forget(evicted)
+        self._owners.grow(capacity)
+        self._paces.grow(capacity)
+        if len(evicted):
+            self._owners.forget(evicted)
+            self._paces.forget(evicted)
+
+    def _judge(self, consumer: Slots, new: F64, unread: F64, is_return: Bools, time: int) -> tuple[Excess, Excess]:
+        """By reads: owners that are `new` to the `consumer`, objects that nobody had read (-1: it came back to one),
+        and whether it came back. Who reached many owners, and who else walks."""
+        who, owners = sum_by_slot(consumer, new)
+        _, walked = sum_by_slot(consumer, new + unread)
+        _, returns = sum_by_slot(consumer, is_return.astype(np.float64))
+        returns, lately = self._paces.add(who, np.stack([returns, walked]), time)
+        reached = who[owners > 0]
+        many = self._ceiling.add(reached, owners[owners > 0], np.full(len(reached), -1, np.int64), time)
+        total = self._walk.sums(who, time)[0] + walked
+        is_walker = (self._ceiling.sums(who, time)[-1] >= _WALK_OWNERS) & ~self._ceiling.is_told(who)
+        is_walker &= (returns <= _WALK_RETURNS * total) & (lately <= _WALK_LATELY * total)
+        is_walker &= total <= _WALK_MOST
+        moved = (walked != 0).nonzero()[0]
+        none = np.full(len(moved), -1, np.int64)
+        return many, self._walk.add(who[moved], walked[moved], none, time, is_walker[moved])
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
-        return kind is AlertKind.OBJECT_PROBING and self._ceiling.expect(roster.consumers.find("", consumer))
+        if kind is not AlertKind.OBJECT_PROBING:
+            return False
+        slot = roster.consumers.find("", consumer)
+        return self._ceiling.expect(slot) and self._walk.expect(slot)
 
     def project(self, roster: Roster, time: int) -> None:
         """As the contract says; nobody does this by trade."""
@@ -98,6 +143,7 @@ class OwnerDetector:
         hands: State = {"reader": self._reader, "reads": self._reads}
         parts = {"objects": self._objects.dump(), "hands": hands}
         parts |= {"reads": self._endpoint_reads.dump(), "strangers": self._endpoint_strangers.dump()}
+        parts |= {"walk": self._walk.dump(), "paces": self._paces.dump()}
         return join({**parts, "owners": self._owners.dump(), "own": self._ceiling.dump()})
 
     def load(self, state: State) -> None:
@@ -110,6 +156,9 @@ class OwnerDetector:
         self._endpoint_strangers.load(parts["strangers"])
         self._owners.load(parts["owners"])
         self._ceiling.load(parts["own"])
+        if "walk" in parts:  # Older states have none.
+            self._walk.load(parts["walk"])
+            self._paces.load(parts["paces"])
 
     def _place(self, events: Events, placed: Placed, roster: Roster, time: int) -> tuple[Slots, Slots]:
         """Row and object slot of each object that was served to somebody known, one a consumer and object."""
@@ -135,34 +184,47 @@ class OwnerDetector:
             self._reads[:, touched.emptied] = 0
         return row, touched.slots
 
-    def _count_reads(self, endpoints: Slots, is_stranger: Bools, placed: Placed, roster: Roster, time: int) -> Bools:
-        """Whether the endpoint of each read is public."""
+    def _count_reads(
+        self, endpoints: Slots, may_own: Bools, is_stranger: Bools, placed: Placed, roster: Roster, time: int
+    ) -> Bools:
+        """Whether the endpoint of each read is public, by the reads of those who may own."""
         for sums in (self._endpoint_reads, self._endpoint_strangers):
             sums.grow(roster.endpoints.table.capacity)
             sums.forget(placed.evicted_endpoints)
         distinct, _, inverse = find_distinct(endpoints)
-        count = np.bincount(inverse, minlength=len(distinct)).astype(np.float64)
+        count = np.bincount(inverse, may_own, len(distinct))
         reads = self._endpoint_reads.add(distinct, count, time)[0]
-        count = np.bincount(inverse, is_stranger, len(distinct))
+        count = np.bincount(inverse, is_stranger & may_own, len(distinct))
         strangers = self._endpoint_strangers.add(distinct, count, time)[0]
-        public: Bools = (strangers >= PUBLIC_SHARE * reads)[inverse]
+        public: Bools = ((strangers > 0) & (strangers >= PUBLIC_SHARE * reads))[inverse]
         return public
 
-    def _read(self, slots: Slots, reader: U64) -> tuple[U64, Bools]:
-        """Count that each `reader` read the object in its slot. Gives its owner where that is another and the reader
-        had not read it before, else 0; and whether others had read it, and this one had not."""
+    def _read(self, slots: Slots, reader: U64, may_own: Bools) -> "_Read":
+        """Count that each `reader` read the object in its slot; who may not own is not remembered."""
         is_first, is_second = self._reader[0, slots] == reader, self._reader[1, slots] == reader
         owns = self._reads.take(slots, axis=1) >= OWNS_MIN
         one = owns.sum(axis=0) == 1
         hand = owns.argmax(axis=0)
-        owner = np.where(one & ~is_first & ~is_second, self._reader[hand, slots], np.uint64(0))
+        is_known = is_first | is_second
+        owner = np.where(one & ~is_known, self._reader[hand, slots], np.uint64(0))
         # A reader that is not remembered takes the place of the one that read less, and begins anew.
-        is_stranger = ~(is_first | is_second) & (self._reader[0, slots] != 0)
+        is_stranger = ~is_known & (self._reader[0, slots] != 0)
         weaker = np.where(self._reads[0, slots] <= self._reads[1, slots], 0, 1)
         place = np.where(is_first, 0, np.where(is_second, 1, weaker))
-        is_known = is_first | is_second
-        may_enter = is_known | (self._reads[weaker, slots] < OWNS_MIN)
+        is_back = is_known & (self._reads[place, slots] == 1)
+        unread = np.where(is_back, -1.0, np.where(~is_known & ~self._reader[:, slots].any(axis=0) & may_own, 1.0, 0.0))
+        may_enter = (is_known | (self._reads[weaker, slots] < OWNS_MIN)) & may_own
         at = place[may_enter], slots[may_enter]
         self._reads[at] = np.where(is_known[may_enter], self._reads[at], 0) + 1
         self._reader[at] = reader[may_enter]
-        return owner, is_stranger
+        return _Read(owner=owner, is_stranger=is_stranger, unread=unread, is_return=is_known)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """n reads of objects."""
+
+    owner: U64  # Of the object, where it is another than the reader, who had not read it before; else 0.
+    is_stranger: Bools  # Others had read it, and this one had not.
+    unread: F64  # 1: nobody had; -1: the reader comes back to such a one for the first time.
+    is_return: Bools  # The reader comes back.

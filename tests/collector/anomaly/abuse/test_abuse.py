@@ -266,6 +266,51 @@ def test_reading_objects_of_many_owners_is_told(scene: Scene) -> None:
     assert signals[0].consumer == f"principal:{99:016x}" and signals[0].time <= LATER + 3 * 3_600
 
 
+def walk(*, known: int, by: int = 99) -> list[list[Row]]:
+    """Fourteen objects that nobody had read, and in between `known` that belong to others."""
+    unread = [by * 1_000 + n for n in range(14)]
+    steps = [*unread[:6], *(owner * 10 for owner in range(1, known + 1)), *unread[6:]]
+    return [[user(by, objects=(number,))] for number in steps]
+
+
+def test_a_walk_over_objects_that_hardly_anybody_reads_is_told(scene: Scene) -> None:
+    """Two owners among sixteen objects."""
+    signals = scene.run(walk(known=2), step=600)
+    assert kinds(signals) == {AlertKind.OBJECT_PROBING}
+    assert signals[0].consumer == f"principal:{99:016x}" and signals[0].count == 9
+
+
+def test_a_walk_goes_through_a_checkpoint(scene: Scene) -> None:
+    steps = walk(known=2)
+    assert scene.run(steps[:8], step=600) == []
+    state = encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    scene.engine = Engine()
+    decode_state(state, scene.engine)
+    assert kinds(scene.run(steps[8:], start=LATER + 8 * 600, step=600)) == {AlertKind.OBJECT_PROBING}
+
+
+def test_what_looks_like_a_walk_and_is_none(scene: Scene) -> None:
+    one = scene.run(walk(known=1), step=600)  # One owner: a family, a renewed token.
+    at_once = scene.run(walk(known=2, by=98), start=LATER + DAY, step=60)  # Support shows within the hour what it is.
+    assert (one, at_once) == ([], [])
+
+
+def test_who_comes_back_to_what_it_read_walks_nowhere(scene: Scene) -> None:
+    halves = walk(known=2)
+    steps = [step for n in range(0, 16, 2) for step in halves[n : n + 2] * 3]
+    assert scene.run(steps, step=300) == []
+
+
+def test_an_export_makes_nobody_less_an_owner(scene: Scene) -> None:
+    """It reads every object each night, from inside, and owns none."""
+    own = tuple(one * 10 + n for one in range(1, 31) for n in range(3))
+    job = Row(route=0, consumer=70, address="10.0.4.17", authentication=BEARER, calls=90, objects=own)
+    nights = [scene.feed(LATER + night * DAY, [job]) for night in range(3)]
+    assert AlertKind.OBJECT_PROBING not in {signal.kind for night in nights for signal in night if not signal.is_notice}
+    signals = scene.run(([user(99, objects=(one * 10,))] for one in range(1, 12)), start=LATER + 3 * DAY, step=1_800)
+    assert AlertKind.OBJECT_PROBING in kinds(signals)
+
+
 def test_a_renewed_token_and_public_objects_are_no_probing(scene: Scene) -> None:
     renewed = [[user(200, objects=tuple(10 * 10 + n for n in range(3)))] for _ in range(20)]
     assert scene.run(renewed) == []
