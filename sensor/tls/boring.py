@@ -3,16 +3,21 @@
 Errors of BoringSSL name the source file in which they are made, so code that loads the address of the text
 `.../ssl/ssl_lib.cc` is of that file; the number of the error, loaded beside it, tells the function (openssl/ssl.h,
 openssl/err.h): SSL_write alone makes UNINITIALIZED, SSL_HANDSHAKE_FAILURE and SHOULD_NOT_HAVE_BEEN_CALLED; of the
-functions near it that make only the last one, SSL_peek is the smaller and SSL_read the larger. Where functions begin is
-told by .eh_frame_hdr. Anything but one fit of each gives nothing.
+functions near it that make only the last one, SSL_read alone takes a buffer and its size, has SSL_peek within it, and
+takes what it gave off what waits: it writes the session's memory behind its last call. Where functions begin is told by
+.eh_frame_hdr. Anything but one fit of each gives nothing.
 """
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Final
 
+import capstone
 import numpy as np
+from capstone import x86
 
+from sensor.tls.code import disassemble, name_whole
 from sensor.tls.elf import Elf, Function
 
 _SOURCE: Final = b"/ssl/ssl_lib.cc\0"
@@ -25,6 +30,8 @@ _WRITE_ERRORS: Final = frozenset({_NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILUR
 _READ_ERRORS: Final = frozenset({_NOT_CALLED})
 # SSL_read, SSL_peek and SSL_write stand so near to each other.
 _NEIGHBOURHOOD: Final = 0x4000
+# Memory by these is the function's own, or global.
+_OWN_BASES: Final = (x86.X86_REG_INVALID, x86.X86_REG_RSP, x86.X86_REG_RBP, x86.X86_REG_RIP)
 
 
 def find_boring_functions(elf: Elf) -> dict[str, Function]:
@@ -37,17 +44,29 @@ def find_boring_functions(elf: Elf) -> dict[str, Function]:
     if len(writes) != 1:
         return {}
     write = writes[0]
-    reads = sorted(
-        (
-            function
-            for function, numbers in errors.items()
-            if numbers == _READ_ERRORS and abs(function.address - write.address) < _NEIGHBOURHOOD
-        ),
-        key=lambda function: function.size,
-    )
-    if len(reads) != 2:
-        return {}
-    return {"SSL_read": reads[1], "SSL_write": write}
+    reads = [
+        function
+        for function, numbers in errors.items()
+        if numbers == _READ_ERRORS
+        and abs(function.address - write.address) < _NEIGHBOURHOOD
+        and _takes_off(disassemble(elf.read_code(function.address, function.size), function.address) or [])
+    ]
+    return {"SSL_read": reads[0], "SSL_write": write} if len(reads) == 1 else {}
+
+
+def _takes_off(instructions: "Sequence[capstone.CsInsn]") -> bool:
+    """Whether a function keeps its second and third argument, and adds to memory that is not its own: what it gave is
+    gone from there."""
+    kept, is_adding = set[str](), False
+    for instruction in instructions:
+        if len(instruction.operands) != 2:
+            continue
+        target, source = instruction.operands
+        if instruction.id in (x86.X86_INS_MOV, x86.X86_INS_MOVSXD) and source.type == x86.X86_OP_REG:
+            kept.add(name_whole(instruction.reg_name(source.reg)))
+        if instruction.id == x86.X86_INS_ADD and target.type == x86.X86_OP_MEM:
+            is_adding = is_adding or target.mem.base not in _OWN_BASES
+    return is_adding and {"si", "d"} <= kept
 
 
 def _find_texts(elf: Elf) -> list[int]:

@@ -122,7 +122,7 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
         if any(_writes(instruction, argument) for argument in arguments):
             return None
         if instruction.mnemonic == "lea" and (found := _find_stack_place(instruction)) is not None:
-            pointer, place = _name_whole(instruction.reg_name(instruction.operands[0].reg)), found
+            pointer, place = name_whole(instruction.reg_name(instruction.operands[0].reg)), found
         elif pointer and (_writes(instruction, pointer) or _writes(instruction, "sp")):
             pointer = ""
     return None
@@ -230,10 +230,11 @@ def _is_emulated(instruction: "capstone.CsInsn") -> bool:
 def _writes(instruction: "capstone.CsInsn", register: str) -> bool:
     """Whether it writes any part of the register: `a` is rax, eax, ax, ah, al."""
     _, written = instruction.regs_access()
-    return any(_name_whole(instruction.reg_name(number)) == register for number in written)
+    return any(name_whole(instruction.reg_name(number)) == register for number in written)
 
 
-def _name_whole(name: str) -> str:
+def name_whole(name: str) -> str:
+    """The register that one is a part of: `d` for rdx, edx, dx, dh and dl."""
     if name.startswith("r") and name[1:2].isdigit():
         return name.rstrip("bwd")
     short = name.removeprefix("r").removeprefix("e") if len(name) == 3 else name

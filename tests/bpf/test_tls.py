@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from scripts.live.program import Program
+from scripts.proxies import find_proxy
 from sensor.calls import Exchange, Role
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
@@ -154,6 +155,29 @@ def count_rpcs(told: list[Exchange | StreamExchange]) -> Counter[tuple[Role, int
             path = one.call.request.head.path
             calls[one.exchange.role, one.exchange.local_port, path] += one.exchange.calls
     return calls
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_envoy(program: TlsProgram, certificate: Certificate, tmp_path: Path, version: str) -> None:
+    """A program of 100 MB with BoringSSL in it, without symbols, and SSL_peek within SSL_read."""
+    servers = Servers(tmp_path, certificate)
+    port = servers.start("envoy", ADDRESS).port
+    try:
+        watch = Watch(program, find_proxy("envoy"))
+        command = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
+        command += [f"--http{version}", "--write-out", "%{http_code}\n", "--output", "/dev/null"]
+        command.append(f"https://{ADDRESS}:{port}/orders/[1001-1023]")
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert done.stdout.split() == ["200"] * 23
+        told = watch.stop()
+    finally:
+        servers.stop()
+    calls: Counter[tuple[Role, str, int]] = Counter()
+    for one in told:
+        exchange = one.exchange if isinstance(one, StreamExchange) else one
+        if exchange.local_port == port:
+            calls[exchange.role, exchange.local_address, exchange.status_code] += exchange.calls
+    assert calls == {(Role.SERVER, ADDRESS, 200): 23}
 
 
 def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:

@@ -7,18 +7,20 @@ GET    /events        200 in chunks (not nginx, not Apache)
 """
 
 import contextlib
+import json
 import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
+from scripts.proxies import ProxyMissingError, find_proxy
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
 from tests.e2e.openssl11 import find_openssl11
@@ -138,6 +140,8 @@ class Servers:
             server = self._start_apache(directory, address, APACHE_ANSWERS)
         elif kind == "gnutls":
             server = self._start_gnutls(directory, address)
+        elif kind == "envoy":
+            server = self._start_envoy(directory, address)
         elif kind == "lighttpd":
             server = self._start_lighttpd(directory, address)
         else:
@@ -187,6 +191,20 @@ class Servers:
         runner = Program("gnutls", command, directory / "server.log")
         wait_until(lambda: is_listening(address, port), READY_SECONDS, "gnutls-serv listens")
         return Server(kind="gnutls", address=address, port=port, runner=runner)
+
+    def _start_envoy(self, directory: Path, address: str) -> Server:
+        """Answers anything with 200 and an order."""
+        assert self._certificate is not None
+        try:
+            program = find_proxy("envoy")
+        except ProxyMissingError as missing:
+            pytest.skip(str(missing))
+        port, path = take_port(), directory / "envoy.json"
+        path.write_text(json.dumps(describe_envoy(address, port, self._certificate)))
+        options = ("--log-level", "error", "--concurrency", "1", "--disable-hot-restart")
+        runner = Program("envoy", [str(program), "-c", str(path), *options], directory / "server.log")
+        wait_until(lambda: is_listening(address, port), READY_SECONDS, "Envoy listens")
+        return Server(kind="envoy", address=address, port=port, runner=runner)
 
     def _start_lighttpd(self, directory: Path, address: str) -> Server:
         """Over GnuTLS, with keep-alive: answers anything with 200 and an order."""
@@ -249,6 +267,35 @@ class Servers:
             subprocess.run(command, check=True, timeout=GO_BUILD_SECONDS, cwd=self._directory)
             self._go[flags] = output
         return self._go[flags]
+
+
+def describe_envoy(address: str, port: int, certificate: Certificate) -> dict[str, Any]:
+    """Its configuration."""
+    kinds = "type.googleapis.com/envoy.extensions"
+    pair = {
+        "certificate_chain": {"filename": str(certificate.certificate)},
+        "private_key": {"filename": str(certificate.key)},
+    }
+    common = {"tls_certificates": [pair], "alpn_protocols": ["h2", "http/1.1"]}
+    encryption = {
+        "@type": f"{kinds}.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": common,
+    }
+    answer = {"status": 200, "body": {"inline_string": '{"state": "sent"}'}}
+    host = {"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "direct_response": answer}]}
+    router = {"name": "router", "typed_config": {"@type": f"{kinds}.filters.http.router.v3.Router"}}
+    manager = {
+        "@type": f"{kinds}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "x",
+        "http_filters": [router],
+        "route_config": {"virtual_hosts": [host]},
+    }
+    chain = {
+        "transport_socket": {"name": "tls", "typed_config": encryption},
+        "filters": [{"name": "http", "typed_config": manager}],
+    }
+    listens = {"socket_address": {"address": address, "port_value": port}}
+    return {"static_resources": {"listeners": [{"name": "all", "address": listens, "filter_chains": [chain]}]}}
 
 
 def is_listening(address: str, port: int) -> bool:

@@ -1,0 +1,214 @@
+"""Servers over TLS of libraries that are not read: each port is in the coverage as encrypted, with the reason of its
+process and calls that are estimated. Real Java, NSS' own
+server, and a library under a name that nobody knows; beside them Envoy, whose stripped BoringSSL is read.
+"""
+
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.bench_cases.capturing.watchers import take_port
+from scripts.live.program import Program
+from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip, is_listening
+from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.conftest import Product
+from tests.e2e.inventory import Inventory
+from tests.e2e.openssl11 import find_openssl11
+from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.tls_cases import make_context
+from tests.e2e.wire import RawClient
+
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+
+ADDRESS = "127.0.0.1"
+CALLS = 23
+FOUND_SECONDS = 20.0
+ARRIVAL_SECONDS = 40.0
+STILL_SECONDS = 4.0
+# Of each server that is not read, what the reason says.
+REASONS = {
+    "java": "Java encrypts in code that it makes as it runs, which is not read.",
+    "nss": "NSS is not read.",
+    "renamed": "No library of TLS that can be read was found in its process.",
+}
+ENVOYS = ("envoy", "envoy_http2")
+
+
+@dataclass(slots=True)
+class Unread:
+    """Their ports, or why they did not run; what was told of them in the end."""
+
+    ports: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def rows_of(self, name: str) -> dict[str, dict[str, Any]]:
+        """By protocol."""
+        return {row["protocol"]: row for row in self.rows if row["service"]["port"] == self.ports[name]}
+
+
+class Strangers:
+    """Starts them; `stop` ends them."""
+
+    def __init__(self, directory: Path, certificate: Certificate) -> None:
+        self._directory = directory
+        self._certificate = certificate
+        self._servers = Servers(directory, certificate)
+        self._programs: list[Program] = []
+
+    def start(self, name: str) -> int:
+        """Its port. Skips where it is not installed."""
+        if name == "java":
+            return self._servers.start(name, ADDRESS).port
+        if name == "nss":
+            return self._start_nss()
+        return self._start_renamed() if name == "renamed" else self._servers.start("envoy", ADDRESS).port
+
+    def stop(self) -> None:
+        """All."""
+        self._servers.stop()
+        for program in self._programs:
+            program.stop()
+
+    def _run(self, name: str, command: list[str]) -> Program:
+        program = Program(name, command, self._directory / f"{name}.log")
+        self._programs.append(program)
+        return program
+
+    def _start_nss(self) -> int:
+        """NSS' own server: answers anything with 200 and ends the connection."""
+        program, import_key = find_or_skip("selfserv", "libnss3-tools"), find_or_skip("pk12util", "libnss3-tools")
+        store, both, port = self._directory / "nss", self._directory / "both.p12", take_port()
+        store.mkdir()
+        files = ("-inkey", str(self._certificate.key), "-in", str(self._certificate.certificate))
+        export = ["openssl", "pkcs12", "-export", *files, "-name", "server", "-out", str(both), "-passout", "pass:"]
+        make_store = [find_or_skip("certutil", "libnss3-tools"), "-N", "-d", f"sql:{store}", "--empty-password"]
+        take = [import_key, "-i", str(both), "-d", f"sql:{store}", "-W", "", "-K", ""]
+        for command in (export, make_store, take):
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+        options = ["-d", f"sql:{store}", "-n", "server", "-p", str(port), "-w", "", "-V", "tls1.2:tls1.3"]
+        self._run("nss", [program, *options])
+        wait_until(lambda: is_listening(ADDRESS, port), READY_SECONDS, "selfserv listens")
+        return port
+
+    def _start_renamed(self) -> int:
+        """A library of TLS that has another name than any that is looked for."""
+        cryptography, library = find_openssl11()
+        stranger = self._directory / "libtransport.so.7"
+        shutil.copy(library, stranger)
+        files = (str(self._certificate.certificate), str(self._certificate.key))
+        script = str(HERE / "app_openssl11.py")
+        command = [sys.executable, script, str(cryptography), str(stranger), "descriptor", ADDRESS, *files]
+        return int(self._run("renamed", command).wait_for("ready", READY_SECONDS)["port"])
+
+
+def send(name: str, port: int, certificate: Certificate) -> None:
+    """23 calls: on one connection, but to NSS' server."""
+    if name == "envoy_http2":
+        curl = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
+        url = f"https://{ADDRESS}:{port}/orders/[1001-{1000 + CALLS}]"
+        done = subprocess.run(
+            [*curl, "--http2", "--write-out", "%{http_code}\n", "--output", "/dev/null", url],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == ["200"] * CALLS
+        return
+    context = make_context(certificate, ssl.TLSVersion.TLSv1_3)
+    if name == "nss":
+        curl = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
+        for number in range(CALLS):
+            subprocess.run(
+                [*curl, f"https://{ADDRESS}:{port}/orders/{number}"], check=True, capture_output=True, timeout=60
+            )
+        return
+    with RawClient(ADDRESS, port, tls=context) as client:
+        for number in range(1_001, 1_001 + CALLS):
+            client.call("GET", f"/orders/{number}")
+
+
+def wait_for_rows(inventory: Inventory, ports: set[int]) -> list[dict[str, Any]]:
+    """The report, once each port was called by it, or what it says in the end."""
+    deadline = time.monotonic() + ARRIVAL_SECONDS
+    while True:
+        rows = inventory.list_items("/coverage/ports")
+        called = {row["service"]["port"] for row in rows if row["protocol"] != "silent"}
+        if ports <= called or time.monotonic() > deadline:
+            return rows
+        time.sleep(1.0)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", f"IP:{ADDRESS}")
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -> Iterator[Strangers]:
+    running = Strangers(tmp_path_factory.mktemp("strangers"), certificate)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def unread(
+    product: Product, strangers: Strangers, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
+) -> Unread:
+    told = Unread()
+    for name in (*REASONS, *ENVOYS):
+        try:
+            told.ports[name] = strangers.start(name)
+        except pytest.skip.Exception as reason:
+            told.skipped[name] = str(reason)
+    _, address = product.start_collector()
+    config = tmp_path_factory.mktemp("config") / "sensor.toml"
+    config.write_text("is_reading_tls = true\n")
+    sensor = product.start_sensor(address, "--config", str(config))
+    inventory = product.open_inventory(address)
+    wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), FOUND_SECONDS, "a library is found")
+    time.sleep(5.0)  # Files of 100 MB are searched too.
+    for name, port in told.ports.items():
+        send(name, port, certificate)
+    ports = list(told.ports.values())
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    time.sleep(12.0)  # A report of the coverage comes each ten seconds.
+    told.rows = wait_for_rows(inventory, set(ports))
+    assert sensor.stop() == 0, sensor.log_tail()
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    told.calls = {name: inventory.count_calls(port) for name, port in told.ports.items()}
+    return told
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_what_is_not_read_is_listed_with_its_reason(unread: Unread, name: str) -> None:
+    if name in unread.skipped:
+        pytest.skip(unread.skipped[name])
+    rows = unread.rows_of(name)
+    assert set(rows) == {"encrypted"}, rows
+    row = rows["encrypted"]
+    assert REASONS[name] in row["reason"]
+    assert not row["is_read"]
+    assert row["calls"] == 0
+    if name != "nss":  # It ends the connection behind each answer, which is estimated too high or too low.
+        assert row["estimated_calls"] == pytest.approx(CALLS, abs=2)
+
+
+@pytest.mark.parametrize("name", ENVOYS)
+def test_envoy_is_read(unread: Unread, name: str) -> None:
+    """Its BoringSSL has no symbols."""
+    if name in unread.skipped:
+        pytest.skip(unread.skipped[name])
+    row = unread.rows_of(name).get("https", {})
+    assert unread.calls[name] == CALLS, unread.rows_of(name)
+    assert "BoringSSL" in row["reason"]
