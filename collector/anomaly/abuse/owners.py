@@ -38,7 +38,7 @@ PLAN = (
 # Owners and objects that nobody had read, together, where there are two owners: fewer are a neighbour or a mistake.
 WALK_PLAN = (Horizon(seconds=86_400, prior=8.5, floor=8.5, factor=3.0),)
 _WALK_OWNERS = 1.5  # The first may have faded a little.
-_WALK_RETURNS = 0.5  # Of what it counts, that it came back to at the most.
+_WALK_RETURNS = 0.25  # Of what it counts, that it came back to at the most.
 _WALK_MOST = 240.0  # Past it a walk is an enumeration, which is told as such.
 _WALK_LATELY = 0.6  # Of what it counts, in the last hour at the most: by then support shows to be let in where few are.
 OBJECTS_MAX = 200_000
