@@ -91,7 +91,7 @@ def attack(port: int, part: str, number: int, payload: str) -> None:
     elif part == "query":
         caller.call(f"/search?q={quote(payload)}")
     elif part == "header":
-        caller.call("/search?q=pear", **{"X-Trace-Note": write_line(payload)})
+        caller.call("/search?q=pear", **{"X-Note": write_line(payload)})
     elif part == "cookie":
         caller.call("/search?q=pear", Cookie=f"lang=de; theme={quote(payload)}")
     else:
