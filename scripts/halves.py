@@ -34,8 +34,6 @@ HALVES: Final = ("kernel", "rest")
 IMAGES: Final = (sys.executable, "-m", "scripts.containers")
 # What waits for real servers and clients has the processors first: beside an equal half, three such tests failed once.
 BEHIND: Final = ("nice", "-n", "10")
-# Each half ends with its slowest tests, so that who makes the whole shorter knows where.
-SLOWEST: Final = ("--durations=25", "--durations-min=4")
 NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but what it takes is not here.
 # pytest's closing line: `== 3 failed, 20 passed, 1 skipped in 4.21s (0:00:04) ==`, without the signs under -q.
 _CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
@@ -56,7 +54,7 @@ class Result:
 
 def list_commands(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The kernel half's pytest and the other's. They share no cache of what failed last."""
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *SLOWEST, *arguments]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     rest = [*pytest, *(f"--ignore={path}" for path in KERNEL_PATHS), "tests"]
     return [*pytest, *KERNEL_PATHS], [*BEHIND, *rest]
 
