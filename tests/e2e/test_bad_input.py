@@ -207,8 +207,10 @@ def test_wrong_token_and_wrong_collector(sensor: list[str], capture_host: None, 
     try:
         grpc, http = collector.ready["grpc"], collector.ready["http"]
         (tmp_path / "token").write_text("wrong\n")
+        # grpcio tells a write that meets the end of a stream as an error of its own; the next dial is told why.
+        patient = [*sensor, "--first-contact-timeout-seconds", "30"]
         for token in ([], ["--token-file", str(tmp_path / "token")]):
-            sentence = refuse(*sensor, "--collector", grpc, *token)
+            sentence = refuse(*patient, "--collector", grpc, *token)
             assert f"{grpc} rejects this sensor (UNAUTHENTICATED" in sentence and "--token-file" in sentence
         assert "does not speak gRPC" in refuse(*sensor, "--collector", http)
         assert "401" in refuse("endpoints", "--url", f"http://{http}", "--token", "wrong")
