@@ -9,11 +9,13 @@ accused to a thousand honest callers. `--keep`: the days, answers and their trut
 """
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
@@ -24,8 +26,19 @@ from scripts.seeds import read_seeds
 _GRACE_SECONDS = 600
 
 
-def measure(seed: int, directory: Path) -> dict[str, object]:
-    """One seed's day and what was told of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What was told of a day."""
+
+    recall: float
+    missed: list[str]  # Attackers.
+    accused: list[str]  # Who else, and of what.
+    honest: int  # How many there are.
+    median_share_seen: float | None  # Of the calls of an attack that was told, those until then.
+
+
+def measure(seed: int, directory: Path) -> tuple[int, Score]:
+    """One seed's day: how many calls it has, and what was told of it."""
     day = Day(seed)
     attacks = attack(day)
     lines, answers = directory / f"{seed}.jsonl", directory / f"{seed}.out"
@@ -35,10 +48,10 @@ def measure(seed: int, directory: Path) -> dict[str, object]:
             print(json.dumps({**fields, "path": line.path, "status": line.status, "rb": line.size}), file=file)
     subprocess.run([sys.executable, "-m", "tests.accuracy", "abuse", str(lines), str(answers)], check=True)
     alerts = [json.loads(text) for text in answers.read_text(encoding="utf-8").splitlines()]
-    return {"seed": seed, "calls": len(day.lines), **score(day, attacks, alerts)}
+    return len(day.lines), score(day, attacks, alerts)
 
 
-def score(day: Day, attacks: list[Attack], alerts: list[dict[str, object]]) -> dict[str, object]:
+def score(day: Day, attacks: list[Attack], alerts: list[dict[str, object]]) -> Score:
     """Found and accused, as the module says."""
     found: dict[str, float] = {}
     accused: Counter[str] = Counter()
@@ -59,13 +72,13 @@ def score(day: Day, attacks: list[Attack], alerts: list[dict[str, object]]) -> d
         if one.actor in found:
             times = [line.time for line in day.lines if line.actor == one.actor]
             shares.append(sum(time <= found[one.actor] for time in times) / len(times))
-    return {
-        "recall": round(len(found) / len(attacks), 3),
-        "missed": [one.actor for one in attacks if one.actor not in found],
-        "accused": sorted(accused),
-        "honest": day.honest_count,
-        "median_share_seen": round(median(shares), 3) if shares else None,
-    }
+    return Score(
+        recall=round(len(found) / len(attacks), 3),
+        missed=[one.actor for one in attacks if one.actor not in found],
+        accused=sorted(accused),
+        honest=day.honest_count,
+        median_share_seen=round(median(shares), 3) if shares else None,
+    )
 
 
 def _name(day: Day, alert: dict[str, object]) -> str:
@@ -84,11 +97,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         told = []
         for seed in arguments.seeds:
-            told.append(measure(seed, arguments.keep or Path(scratch)))
-            print(json.dumps(told[-1]), flush=True)
-    recalls = [float(str(one["recall"])) for one in told]
-    accused = sum(len(one["accused"]) for one in told if isinstance(one["accused"], list))
-    honest = sum(int(str(one["honest"])) for one in told)
+            calls, one = measure(seed, arguments.keep or Path(scratch))
+            told.append(one)
+            print(json.dumps({"seed": seed, "calls": calls, **dataclasses.asdict(one)}), flush=True)
+    recalls = [one.recall for one in told]
+    accused = sum(len(one.accused) for one in told)
+    honest = sum(one.honest for one in told)
     print(
         json.dumps(
             {
@@ -97,7 +111,7 @@ def main() -> None:
                 "recall_worst": min(recalls),
                 "accused": accused,
                 "accused_per_1000": round(1_000 * accused / honest, 2),
-                "missed": Counter(name.split("-")[1] for one in told for name in one["missed"]),  # type: ignore[attr-defined]
+                "missed": Counter(name.split("-")[1] for one in told for name in one.missed),
             }
         )
     )

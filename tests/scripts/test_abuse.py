@@ -36,5 +36,5 @@ def test_an_attack_counts_when_it_is_named_in_time_and_whoever_else_is_named_is_
             {"ts": person.time, "ip": None, "tok": person.token, "kind": "flood"},
         ],
     )
-    assert told["recall"] == round(1 / 24, 3) and late.actor in str(told["missed"])
-    assert told["accused"] == [f"{late.actor} scan", "user1 flood"]
+    assert told.recall == round(1 / 24, 3) and late.actor in told.missed
+    assert told.accused == [f"{late.actor} scan", "user1 flood"]
