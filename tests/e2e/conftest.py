@@ -13,6 +13,7 @@ import pytest
 from scripts.live.host import APIDAE, CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
 from tests.e2e.application import Servers
+from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until
 
@@ -123,3 +124,9 @@ class Product:
         inventory = Inventory(address.url)
         self._at_end(inventory.close)
         return inventory
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Of a server on this host."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", "IP:127.0.0.1")

@@ -14,6 +14,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until
 from tests.e2e.served import JsonHandler, serve
+from tests.sensor.attacks.payloads import PAYLOADS as ESCAPED
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -22,19 +23,7 @@ HONEST_CALLS: Final = 30  # More than the first calls of a route, which are all 
 BODY_PAUSE_SECONDS: Final = 1.1  # Of one route a body is read each second.
 FORMS: Final = 4  # Routes that take bodies.
 AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36"
-PAYLOADS: Final = {
-    "sqli": "x' UNION SELECT password FROM users --",
-    "xss": "<script>alert(1)</script>",
-    "traversal": "../../../../etc/passwd",
-    "rce": "x;cat /etc/hosts;id",
-    "ssrf": "http://169.254.169.254/latest/meta-data/",
-    "ssti": "{{7*7}}",
-    "xxe": "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///x'>]>",
-    "nosql": '{"user":{"$gt":""}}',
-    "ldap": "*)(uid=*))(|(uid=*",
-    "log4shell": "${jndi:ldap://h/a}",
-    "splitting": "a\r\nSet-Cookie: b=c",
-}
+PAYLOADS: Final = {**ESCAPED, "splitting": "a\r\nSet-Cookie: b=c"}  # Line ends are escaped by where it stands.
 PARTS: Final = ("path", "query", "header", "cookie")
 # Of fields that the kernel passes over by name; an address has no mark that it could see.
 UNREAD_FIELDS: Final = ("User-Agent", "Referer")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.application import Servers, find_or_skip
-from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.polling import wait_until, wait_until_still
@@ -80,11 +80,6 @@ def run_curl(port: int, certificate: Certificate, *options: str) -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     version = "2" if "--http2" in options else "1.1"
     assert Counter(done.stdout.splitlines()) == {f"{version} 200": 17, f"{version} 404": 6}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", "IP:127.0.0.1")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from scripts.bench_cases.harming.load import Round, run_wrk, write_script
 from tests.e2e.application import Servers
-from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until, wait_until_still
@@ -48,11 +48,6 @@ class Observed:
     reasons: set[str]
     neighbour_made: int
     neighbour_read: int
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", f"IP:{ADDRESS}")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 from scripts.bench_cases.capturing.watchers import take_port
 from scripts.live.program import Program
 from tests.e2e.application import HERE, READY_SECONDS, Servers, find_or_skip, is_listening
-from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.openssl11 import find_openssl11
@@ -147,11 +147,6 @@ def wait_for_rows(inventory: Inventory, ports: set[int]) -> list[dict[str, Any]]
         if ports <= called or time.monotonic() > deadline:
             return rows
         time.sleep(1.0)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"), "server", f"IP:{ADDRESS}")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from sensor.attacks.request import Part, Request, Value
 from sensor.attacks.shell import strip_quoting
 from sensor.attacks.values import list_values
 from sensor.keyed import KeyedHash
+from tests.sensor.attacks.payloads import PAYLOADS
 
 HASH = KeyedHash(1, bytes(16)).compute
 OWN = AttackClassifier(HASH)
@@ -74,21 +75,6 @@ def headers(**named: str) -> Request:
 def test_each_part_is_read(request_: Request, kind: AttackClass) -> None:
     found = OWN.classify(request_)
     assert (found.attack_class if found is not None else None) is kind
-
-
-PAYLOADS = {
-    "sqli": "x' UNION SELECT password FROM users --",
-    "xss": "<script>alert(1)</script>",
-    "traversal": "../../../../etc/passwd",
-    "rce": "x;cat /etc/hosts;id",
-    "ssrf": "http://169.254.169.254/latest/meta-data/",
-    "ssti": "{{7*7}}",
-    "xxe": "<!DOCTYPE a [<!ENTITY b SYSTEM 'file:///x'>]>",
-    "nosql": '{"user":{"$gt":""}}',
-    "ldap": "*)(uid=*))(|(uid=*",
-    "log4shell": "${jndi:ldap://h/a}",
-    "splitting": "a%0d%0aSet-Cookie: b=c",  # A field's value has no line ends of its own.
-}
 
 
 @pytest.mark.parametrize("part", ["path", "query", "header", "cookie", "body"])
