@@ -253,6 +253,8 @@ class Attacher:
                 held.probes[EVERYBODY] = self._prober.open_probes(one.path, held.places)
                 self.attached_total += 1
                 logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(sites.sites))
+            except FileNotFoundError:
+                return  # As above: its process ended since.
             except OSError as error:
                 self.failed_total += 1
                 held.reason = f"The kernel refused the probes: {error.strerror}."

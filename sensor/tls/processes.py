@@ -2,7 +2,9 @@
 
 Reads a proc tree (proc(5)): the executable mappings of each process, soon after it started and then ever more seldom
 (after 2, 4, 8, .. 64 s of its life), for what is mapped later. A file is looked at through the process's own root
-(/proc/PID/root), so it may be in a container. Needs CAP_SYS_PTRACE for processes of other users.
+(/proc/PID/root), so it may be in a container; one that was deleted or replaced since, as packages' upgrades do, through
+the mapping itself (/proc/PID/map_files, needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Needs CAP_SYS_PTRACE for
+processes of other users.
 """
 
 import os
@@ -20,6 +22,7 @@ MAX_FILES: Final = 512
 LONGEST_REST_SECONDS: Final = 64.0
 # Libraries by their file name; the executable itself is always looked at.
 _LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl|libjvm\.so")
+_DELETED: Final = " (deleted)"  # As proc(5) ends a path that leads to this file no more.
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -31,11 +34,19 @@ class FileId:
     inode: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Mapping:
+    """How one process has a file."""
+
+    name: str  # Its path as the process sees it, " (deleted)" included.
+    way: str  # From the process's directory in /proc to the file.
+
+
 @dataclass(slots=True, kw_only=True)
 class _Process:
     start_ticks: int
     next_look: float
-    files: dict[FileId, str] = field(default_factory=dict)  # Path within the process's root.
+    files: dict[FileId, _Mapping] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +54,7 @@ class MappedFile:
     """A file that may hold a library of TLS, and processes that run it."""
 
     file: FileId
-    path: str  # Through /proc of the youngest process.
+    path: str  # Through /proc of the eldest process, which is likely to outlive the others.
     name: str  # Its path as the process sees it.
     pids: tuple[int, ...]
 
@@ -73,15 +84,12 @@ class ProcessFiles:
         for pid, process in self._processes.items():
             for file in process.files:
                 found.setdefault(file, []).append(pid)
-        return [
-            MappedFile(
-                file=file,
-                path=f"{self._proc}/{pids[-1]}/root{self._processes[pids[-1]].files[file]}",
-                name=self._processes[pids[-1]].files[file],
-                pids=tuple(pids),
-            )
-            for file, pids in found.items()
-        ]
+        return [self._describe(file, pids) for file, pids in found.items()]
+
+    def _describe(self, file: FileId, pids: list[int]) -> MappedFile:
+        eldest = min(pids, key=lambda pid: self._processes[pid].start_ticks)
+        mapping = self._processes[eldest].files[file]
+        return MappedFile(file=file, path=f"{self._proc}/{eldest}/{mapping.way}", name=mapping.name, pids=tuple(pids))
 
     def _list_pids(self) -> list[int]:
         try:
@@ -119,7 +127,7 @@ class ProcessFiles:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _read_files(self, pid: int) -> dict[FileId, str] | None:
+    def _read_files(self, pid: int) -> dict[FileId, _Mapping] | None:
         """Executable mappings; none of kernel threads. None where they may not be read."""
         try:
             with open(f"{self._proc}/{pid}/maps", "rb", buffering=0) as file:  # noqa: PTH123
@@ -129,7 +137,7 @@ class ProcessFiles:
             return {}
         except OSError:
             return None
-        files: dict[FileId, str] = {}
+        files: dict[FileId, _Mapping] = {}
         for line in text.decode("utf-8", "surrogateescape").splitlines():
             fields = line.split(maxsplit=5)
             if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
@@ -139,7 +147,8 @@ class ProcessFiles:
                 continue
             file_id = parse_id(fields[3], fields[4])
             if file_id is not None and len(files) < MAX_FILES:
-                files[file_id] = path
+                way = f"map_files/{fields[0]}" if path.endswith(_DELETED) else f"root{path}"
+                files[file_id] = _Mapping(name=path, way=way)
         return files
 
 

@@ -3,7 +3,10 @@ text and the kernel are as they were before. `scripts/bench tls_harm` is the lon
 """
 
 import os
+import shutil
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, read_texts, wait_for_texts
-from scripts.bench_cases.harming.tls_watcher import open_program
+from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.kernel_objects import list_left
 from sensor.kernel.uprobes import close_probes
@@ -95,14 +98,49 @@ def load(nginx: Nginx, certificate: Certificate) -> Iterator[Load]:
 
 
 @pytest.mark.parametrize("is_linking", [True, False], ids=["links", "events"])
-def test_probes_are_in_the_text_until_they_are_closed(nginx: Nginx, is_linking: bool) -> None:
+def test_probes_are_in_the_text_until_they_are_closed(nginx: Nginx, is_linking: bool, tmp_path: Path) -> None:
     """By both ways to attach; and so that the other test can fail."""
-    pids = [nginx.process.pid]
+    check_probes(nginx.process.pid, is_linking, tmp_path)
+
+
+@pytest.mark.parametrize("is_linking", [True, False], ids=["links", "events"])
+def test_a_library_that_was_replaced_since_takes_probes(tmp_path: Path, is_linking: bool) -> None:
+    """As packages' upgrades do to processes that go on; its old file has no name any more."""
+    if os.geteuid() != 0:
+        pytest.skip("attaching needs root")
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    library = find_libssl(os.getpid())
+    copy = tmp_path / library.name
+    shutil.copy(library, copy)
+    with subprocess.Popen(
+        [sys.executable, "-c", "import ssl; print('up', flush=True); input()"],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        copy.unlink()
+        try:
+            check_probes(process.pid, is_linking, tmp_path)
+        finally:
+            process.kill()
+
+
+def find_libssl(pid: int) -> Path:
+    """That a process has loaded."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return Path(next(line.split()[5] for line in lines if "/libssl" in line))
+
+
+def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
+    """They are in its text while they are open."""
+    pids = [pid]
+    proc = make_proc(directory, pids)
     program = open_program()
     program.is_linking = is_linking
     try:
-        files = ProcessFiles("/proc", min_age_seconds=0, uptime=lambda: 1e9).look()
-        path = next(file.path for file in files if pids[0] in file.pids and "libssl" in file.name)
+        files = ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: 1e9).look()
+        path = next(file.path for file in files if "libssl" in file.name)
         before = read_texts(pids)
         sites = [(site.offset, site.program) for site in Finder().find(path).sites]
         probes = program.open_probes(path, sites)

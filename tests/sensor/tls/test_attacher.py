@@ -22,6 +22,7 @@ class Prober:
         self.open: dict[int, str] = {}
         self.pids: dict[int, int] = {}  # Of those that are open.
         self.is_refusing = False
+        self.has_ended = False
         self.is_choosing = True
         self.calls: dict[int, int] = {}
         self.looked_away: list[int] = []
@@ -36,6 +37,8 @@ class Prober:
     def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = EVERYBODY) -> list[int]:
         if self.is_refusing:
             raise PermissionError(1, "Operation not permitted")
+        if self.has_ended:
+            raise FileNotFoundError(2, "No such file or directory")
         numbers = []
         for _, program in sites:
             self._next += 1
@@ -132,6 +135,16 @@ def test_what_the_kernel_refuses_has_a_reason(node: Node) -> None:
     node.attacher.look()
     assert node.unread.why(10) == "The kernel refused the probes: Operation not permitted."
     assert node.attacher.failed_total == 1
+
+
+def test_a_file_whose_process_ended_meanwhile_is_taken_up_at_the_next_look(node: Node) -> None:
+    node.prober.has_ended = True
+    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    assert (node.prober.probed, node.attacher.failed_total) == (set(), 0)
+    node.prober.has_ended = False
+    node.attacher.look()
+    assert node.prober.probed == {EVERYBODY}
 
 
 def test_a_library_that_is_known_and_not_read_has_a_reason(node: Node, tmp_path: Path) -> None:

@@ -43,8 +43,16 @@ def test_a_library_is_found_once_for_all_that_map_it(tmp_path: Path) -> None:
     proc.run(10, LIBSSL, LIBC, DATA, ANONYMOUS, age=50)
     proc.run(11, LIBSSL, age=60)
     assert proc.look() == {LIBSSL_ID: (10, 11)}
-    (one,) = proc.files.look()
+    (one,) = proc.files.look()  # Through the eldest: a child that ends at once does not take the way with it.
     assert (one.path, one.name) == (f"{tmp_path}/11/root/usr/lib/libssl.so.3", "/usr/lib/libssl.so.3")
+
+
+def test_a_library_that_was_replaced_is_reached_by_its_mapping(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, f"{LIBSSL} (deleted)", age=50)
+    (one,) = proc.files.look()
+    assert one.name == "/usr/lib/libssl.so.3 (deleted)"
+    assert one.path == f"{tmp_path}/10/map_files/7f0000000000-7f0000010000"
 
 
 def test_the_program_itself_is_looked_at(tmp_path: Path) -> None:
