@@ -17,30 +17,25 @@ moment.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import grpc
 
 from sensor.clock import Clock
-from sensor.coverage.row import PortCoverage
-from sensor.enforce.report import EnforcementReport
-from sensor.enrich.kubernetes.facts import WorkloadFacts
-from sensor.health import HealthReport
-from sensor.schemas.book import Schema
 from sensor.spool import Spool, SpoolEntry
 from sensor.uplink.backoff import Backoff
 from sensor.uplink.certificates import CredentialError
 from sensor.uplink.enroll import EnrollmentError
 from sensor.uplink.explain import explain_dial
 from sensor.uplink.keeper import CertificateKeeper
-from sensor.uplink.messages import SensorIdentity, Welcome
-from sensor.uplink.policy import PolicyResult, PolicyUpdate
+from sensor.uplink.messages import SensorIdentity
 from sensor.uplink.session import (
     RedirectError,
     Session,
     SessionError,
+    SessionListener,
     SessionTimes,
     StatusError,
     wait_at_most,
@@ -98,32 +93,10 @@ class UplinkSettings:
     times: SessionTimes = field(default_factory=SessionTimes)
 
 
-class UplinkListener(Protocol):
-    """The rest of the sensor as the stream sees it. Called in the sensor's loop; must not block."""
-
-    def on_welcome(self, welcome: Welcome) -> None: ...
+class UplinkListener(SessionListener, Protocol):
+    """What an uplink asks and tells besides."""
 
     def on_connection(self, is_connected: bool) -> None: ...
-
-    def on_policy(self, update: PolicyUpdate) -> PolicyResult: ...
-
-    def on_reveal(self, hashes: Sequence[int]) -> Mapping[int, str]: ...
-
-    def read_health(self) -> HealthReport: ...
-
-    def read_coverage(self) -> Sequence[PortCoverage]: ...
-
-    def read_enforcement(self) -> EnforcementReport: ...
-
-    def read_workloads(self) -> Sequence[WorkloadFacts]: ...
-
-    def read_schemas(self, *, is_first: bool) -> Iterable[Sequence[Schema]]: ...
-
-    @property
-    def key_id(self) -> int: ...
-
-    @property
-    def policy_epoch(self) -> int: ...
 
 
 class Uplink:

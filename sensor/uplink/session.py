@@ -75,7 +75,7 @@ class SessionTimes:
 
 
 class SessionListener(Protocol):
-    """What a session asks and tells; `sensor.uplink.client.UplinkListener` has it all."""
+    """What a session asks and tells. Called in the sensor's loop; must not block."""
 
     def on_welcome(self, welcome: Welcome) -> None: ...
 
