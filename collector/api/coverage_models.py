@@ -5,7 +5,7 @@ from pydantic import Field
 from collector.api.base_model import Model, Ratio, Time
 from collector.api.exposure_models import HolderModel
 from collector.api.service_model import ServiceModel
-from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
+from collector.inventory.coverage import BlindSpotKind, CoverageRole, PortProtocol, Reading
 
 
 class WeakChoiceModel(Model):
@@ -96,6 +96,19 @@ class NodeCoverageModel(Model):
     updated_at: Time
 
 
+class BlindSpotModel(Model):
+    """What is never read, or is left out by choice: every kind is listed, with zeros where there is none."""
+
+    kind: BlindSpotKind
+    protocol: PortProtocol = Field(description="Of its rows under /coverage/ports.")
+    nodes: int = Field(description="That report some of it.")
+    places: int = Field(description="Its rows: ports, unix sockets, nodes, or services with the rule that leaves out.")
+    connections: int = Field(description="Of `unix` and `kernel_tls` those open now; of `http3` flows.")
+    bytes: int
+    calls: int = Field(description="Of `exclusions`: that were seen and are not told.")
+    meaning: str
+
+
 class LossModel(Model):
     """What one sensor did not see or keep, and what may be done."""
 
@@ -108,10 +121,11 @@ class LossModel(Model):
 
 
 class CoverageModel(Model):
-    """How much is read, and every loss. The ports behind it: /coverage/ports."""
+    """How much is read, what never is, and every loss. The ports behind it: /coverage/ports."""
 
     cluster: NodeCoverageModel
     nodes: tuple[NodeCoverageModel, ...]
+    blind_spots: tuple[BlindSpotModel, ...] = Field(description="Always all five kinds.")
     losses: tuple[LossModel, ...]
 
 

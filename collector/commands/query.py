@@ -115,6 +115,15 @@ NODE_COLUMNS = describe_columns(
     ("joined_late", "joined_late", 5),
     ("lost_calls", "lost_calls", 0),
 )
+BLIND_SPOT_COLUMNS = describe_columns(
+    ("kind", "kind", 0),
+    ("nodes", "nodes", 0),
+    ("places", "places", 1),
+    ("connections", "connections", 1),
+    ("bytes", "bytes", 2),
+    ("calls", "calls", 2),
+    ("meaning", "meaning", 0),
+)
 LOSS_COLUMNS = describe_columns(
     ("node", "node", 0),
     ("stage", "stage", 1),
@@ -246,6 +255,7 @@ def register(app: typer.Typer) -> None:
         sort: str = "bytes",
         is_by_node: Annotated[bool, typer.Option("--nodes", help="The share that is read, of each node.")] = False,
         is_losses: Annotated[bool, typer.Option("--losses", help="What was lost, and what may be done.")] = False,
+        is_blind: Annotated[bool, typer.Option("--blind-spots", help="What is never read, or left out.")] = False,
         limit: LimitOption = 50,
         url: UrlOption = URL,
         token: TokenOption = "",
@@ -257,6 +267,8 @@ def register(app: typer.Typer) -> None:
             print_items([{**found["cluster"], "node": "(all)"}, *found["nodes"]], NODE_COLUMNS, output)
         elif is_losses:
             print_items(fetch(url, token, "coverage", {})["losses"], LOSS_COLUMNS, output)
+        elif is_blind:
+            print_items(fetch(url, token, "coverage", {})["blind_spots"], BLIND_SPOT_COLUMNS, output)
         else:
             filters = {"q": query, "node": node, "service": service, "protocol": protocol, "reading": reading}
             asked = {**filters, "role": role, "sort": sort, "limit": str(limit)}

@@ -21,6 +21,7 @@ class PortProtocol(StrEnum):
     MISSED = "missed"  # What the sensor knows that it missed.
     LEFT_OUT = "left_out"  # Seen and not told, by choice: workloads that are switched off, probes.
     HTTPS = "https"  # Encrypted, and read where a process hands it to its library of TLS.
+    KERNEL_TLS = "kernel_tls"  # Encrypted by the kernel: a row of the node, beside those of the ports.
     UNKNOWN = "unknown"
 
 
@@ -45,12 +46,23 @@ class Reading(StrEnum):
     LEFT_OUT = "left_out"  # `address` says what, `calls` how many, `reason` by whose choice.
 
 
+class BlindSpotKind(StrEnum):
+    """What is never read, and always listed."""
+
+    HTTP3 = "http3"
+    UNIX = "unix"
+    SOCKMAP = "sockmap"
+    KERNEL_TLS = "kernel_tls"
+    EXCLUSIONS = "exclusions"
+
+
 READINGS: dict[PortProtocol, Reading] = {
     PortProtocol.HTTP: Reading.READ,
     PortProtocol.HTTP2: Reading.READ,
     PortProtocol.HTTPS: Reading.READ,
     PortProtocol.ENCRYPTED: Reading.UNREADABLE,
     PortProtocol.QUIC: Reading.UNREADABLE,
+    PortProtocol.KERNEL_TLS: Reading.UNREADABLE,
     PortProtocol.UNIX: Reading.UNSEEN,
     PortProtocol.SOCKMAP: Reading.UNSEEN,
     PortProtocol.OTHER: Reading.NOT_HTTP,
@@ -73,6 +85,7 @@ PROTOCOL_NUMBERS: dict[int, PortProtocol] = {
     9: PortProtocol.MISSED,
     10: PortProtocol.LEFT_OUT,
     11: PortProtocol.HTTPS,
+    12: PortProtocol.KERNEL_TLS,
 }
 ROLE_NUMBERS: dict[int, CoverageRole] = {1: CoverageRole.LISTENING, 2: CoverageRole.OUTBOUND, 3: CoverageRole.NODE}
 
@@ -174,6 +187,20 @@ class NodeCoverage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlindSpot:
+    """How much of one kind the last reports of all nodes hold; zeros where there is none."""
+
+    kind: BlindSpotKind
+    protocol: PortProtocol  # Its rows among the ports.
+    nodes: int
+    places: int  # Rows: ports, sockets, nodes, or services with their rule.
+    connections: int
+    bytes: int
+    calls: int
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loss:
     """What one sensor knows it did not see or keep, by stage and reason, and what may be done."""
 
@@ -187,10 +214,11 @@ class Loss:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """The whole installation, each node, and all losses."""
+    """The whole installation, each node, what is never read, and all losses."""
 
     cluster: NodeCoverage
     nodes: tuple[NodeCoverage, ...]
+    blind_spots: tuple[BlindSpot, ...]
     losses: tuple[Loss, ...]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from collector.inventory.blind_spots import list_blind_spots
 from collector.inventory.coverage import (
     PROTOCOL_NUMBERS,
     ROLE_NUMBERS,
@@ -20,6 +21,7 @@ from collector.inventory.coverage import (
 )
 from collector.inventory.coverage_question import PortQuestion
 from collector.inventory.coverage_sql import (
+    BLIND_SPOTS,
     FIRST_SEEN,
     HISTORY_BASE_SECONDS,
     NODES,
@@ -65,9 +67,14 @@ class CoverageInventory:
         self._watch = watch
 
     def read_coverage(self) -> Coverage:
-        """The installation, its nodes by name, and what the sensors know they lost."""
+        """The installation, its nodes by name, what is never read, and what the sensors know they lost."""
         nodes = tuple(_read_node(row) for row in select(self._reader, NODES))
-        return Coverage(cluster=_sum_nodes(nodes), nodes=nodes, losses=list_losses(self._watch.list_sensors()))
+        return Coverage(
+            cluster=_sum_nodes(nodes),
+            nodes=nodes,
+            blind_spots=list_blind_spots(select(self._reader, BLIND_SPOTS)),
+            losses=list_losses(self._watch.list_sensors()),
+        )
 
     def list_ports(self, question: PortQuestion) -> PortPage:
         """One page; raises CursorError when the cursor is not of this question."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from collector.inventory.blind_spots import build_statement
 from collector.inventory.coverage import (
     PROTOCOL_NUMBERS,
     READINGS,
@@ -41,6 +42,7 @@ _UNREADABLE = f"protocol IN ({_protocols_of(Reading.UNREADABLE)})"
 _UNSEEN = f"protocol IN ({_protocols_of(Reading.UNSEEN)})"
 # A report has every port, at one time: an older row is of one that was called since, or changed its service.
 _LAST = "(node, time) IN (SELECT node, max(time) FROM coverage_rows GROUP BY node)"
+BLIND_SPOTS = build_statement(_LAST)
 _HTTP = f"is_http_like AND {_LISTENING}"
 _PORT = "tuple(address, port, workload)"
 

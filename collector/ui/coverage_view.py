@@ -54,6 +54,7 @@ def build_coverage_values(
     values = {
         "covered": found.cluster,
         "nodes": found.nodes[:NODES_SHOWN],
+        "blind_spots": [(spot, link_at(PATH, {}, protocol=spot.protocol.value)) for spot in found.blind_spots],
         "losses": found.losses[:LOSSES_SHOWN],
         "chart_of_share": draw_share(coverage.read_history(span).points, span),
         "question": question,

@@ -16,6 +16,7 @@ REASONS: Final[dict[PortProtocol, str]] = {
     PortProtocol.MISSED: "The sensor knows that it missed something.",
     PortProtocol.LEFT_OUT: "Seen and not told, by choice.",
     PortProtocol.HTTPS: "TLS, read where its process hands it to {read_by}.",
+    PortProtocol.KERNEL_TLS: "Encrypted by the kernel (kTLS), past any library of TLS; connections are those open now.",
 }
 IN_TURNS: Final = (
     "Its processes make more calls than are read: they are read {percent} % of the time, and other calls are estimated."

@@ -233,15 +233,21 @@ def _list_hidden(hidden: Hidden, unknown_service: Service) -> Iterable[PortCover
             reason=REASONS[PortProtocol.UNIX],
         )
     if hidden.sockmap_programs:
-        yield PortCoverage(
-            service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
-            protocol=PortProtocol.SOCKMAP,
-            role=CoverageRole.NODE,
-            connections=0,
-            bytes=0,
-            address=f"{hidden.sockmap_programs} programs",
-            reason=REASONS[PortProtocol.SOCKMAP],
-        )
+        yield _tell_of_node(unknown_service, PortProtocol.SOCKMAP, 0, f"{hidden.sockmap_programs} programs")
+    if hidden.kernel_tls:
+        yield _tell_of_node(unknown_service, PortProtocol.KERNEL_TLS, sum(hidden.kernel_tls.values()), "kernel TLS")
+
+
+def _tell_of_node(unknown_service: Service, protocol: PortProtocol, connections: int, address: str) -> PortCoverage:
+    return PortCoverage(
+        service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
+        protocol=protocol,
+        role=CoverageRole.NODE,
+        connections=connections,
+        bytes=0,
+        address=address,
+        reason=REASONS[protocol],
+    )
 
 
 def _add(rows: Rows, row: PortCoverage) -> None:

@@ -20,6 +20,7 @@ class PortProtocol(enum.IntEnum):
     MISSED = 9
     LEFT_OUT = 10
     HTTPS = 11  # Encrypted, and read where a process hands it to its library of TLS.
+    KERNEL_TLS = 12  # Encrypted by the kernel; a row of the node, beside those of the ports.
 
 
 class CoverageRole(enum.IntEnum):

@@ -168,6 +168,13 @@ def test_coverage_by_node_and_what_was_lost(apidae):
     assert all(row["meaning"] and row["advice"] for row in losses)
 
 
+def test_coverage_lists_what_is_never_read(apidae):
+    rows = list(csv.DictReader(io.StringIO(apidae("coverage", "--blind-spots", "-o", "csv").stdout)))
+    assert [row["kind"] for row in rows] == ["http3", "unix", "sockmap", "kernel_tls", "exclusions"]
+    assert [row["places"] for row in rows] == ["1", "1", "0", "0", "0"]
+    assert all(row["meaning"] for row in rows)
+
+
 def test_coverage_is_filtered(apidae):
     rows = list(csv.DictReader(io.StringIO(apidae("coverage", "--reading", "unseen", "-o", "csv").stdout)))
     assert [(row["service"], row["address"]) for row in rows] == [("php", "/run/php.sock")]

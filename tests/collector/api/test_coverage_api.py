@@ -76,6 +76,28 @@ def test_losses_say_what_they_mean_and_what_to_do(client: TestClient) -> None:
     assert "ring_bytes" in ring["advice"]
 
 
+def test_what_is_never_read_is_always_listed(client: TestClient) -> None:
+    """The seed has a port of QUIC and a unix socket; the other kinds are there with zeros."""
+    spots = client.get("/api/v1/coverage").json()["blind_spots"]
+    figures = {spot["kind"]: (spot["nodes"], spot["places"], spot["connections"], spot["bytes"]) for spot in spots}
+    quic, unix = (
+        client.get("/api/v1/coverage/ports", params={"protocol": protocol}).json()["items"]
+        for protocol in ("quic", "unix")
+    )
+    assert figures == {
+        "http3": (1, 1, quic[0]["connections"], quic[0]["bytes"]),
+        "unix": (1, 1, unix[0]["connections"], 0),
+        "sockmap": (0, 0, 0, 0),
+        "kernel_tls": (0, 0, 0, 0),
+        "exclusions": (0, 0, 0, 0),
+    }
+    assert quic[0]["connections"] > 0
+    page = client.get("/coverage").text
+    for spot in spots:
+        assert spot["meaning"] in page, spot["kind"]
+    assert page.count(">none<") == 3
+
+
 def test_ports_of_the_last_report_only(client: TestClient) -> None:
     items = client.get("/api/v1/coverage/ports", params={"node": "node-1"}).json()["items"]
     read = {(item["service"]["workload"], item["service"]["port"], item["protocol"]): item["reading"] for item in items}

@@ -209,6 +209,7 @@ def test_what_no_hook_sees_is_listed() -> None:
         ("service-1", 443, PortProtocol.ENCRYPTED, 3),
         ("service-1", 443, PortProtocol.QUIC, 0),
         ("node", 0, PortProtocol.SOCKMAP, 0),
+        ("node", 0, PortProtocol.KERNEL_TLS, 4),
     ]
     assert "4 open connections are encrypted by the kernel" in rows[1].reason
 

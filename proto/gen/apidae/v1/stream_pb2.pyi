@@ -51,6 +51,7 @@ class PortProtocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PORT_PROTOCOL_MISSED: _ClassVar[PortProtocol]
     PORT_PROTOCOL_LEFT_OUT: _ClassVar[PortProtocol]
     PORT_PROTOCOL_HTTPS: _ClassVar[PortProtocol]
+    PORT_PROTOCOL_KERNEL_TLS: _ClassVar[PortProtocol]
 
 class CoverageRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -99,6 +100,7 @@ PORT_PROTOCOL_SOCKMAP: PortProtocol
 PORT_PROTOCOL_MISSED: PortProtocol
 PORT_PROTOCOL_LEFT_OUT: PortProtocol
 PORT_PROTOCOL_HTTPS: PortProtocol
+PORT_PROTOCOL_KERNEL_TLS: PortProtocol
 COVERAGE_ROLE_UNSPECIFIED: CoverageRole
 COVERAGE_ROLE_LISTENING: CoverageRole
 COVERAGE_ROLE_OUTBOUND: CoverageRole
