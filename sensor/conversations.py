@@ -369,7 +369,7 @@ def _name_ends(connection: Connection) -> Ends:
         event.socket,
         Role.SERVER if connection.request_kind == READ else Role.CLIENT,
         event.cgroup_id,
-        _ROOT_CGROUP_ID if _is_loopback(remote_address) else 0,
+        _ROOT_CGROUP_ID if is_loopback(remote_address) else 0,
         name_address(event.family, event.local_address),
         event.local_port,
         remote_address,
@@ -377,5 +377,6 @@ def _name_ends(connection: Connection) -> Ends:
     )
 
 
-def _is_loopback(address: str) -> bool:
+def is_loopback(address: str) -> bool:
+    """Whether it is one of this host's own (or of a container's), which no other host reaches."""
     return address.startswith("127.") or address == "::1"

@@ -20,33 +20,36 @@ ROLE_CLIENT = 2
 
 _DAYS = "d.time >= toStartOfDay(toDateTime({start:UInt32}, 'UTC')) AND d.time < toDateTime({end:UInt32}, 'UTC')"
 
+# Of a route that was called: its workload is then the server's address.
+_IS_LOOPBACK = "startsWith(s.workload, '127.') OR s.workload = '::1'"
 # The routes whose client-side rows are left out, of all: those of each host that has a served route.
 HIDDEN_ROUTES = f"""
-        SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT})) AS route_id
+        SELECT arrayJoin(groupArrayIf(a.route_id, a.role = {ROLE_CLIENT} AND NOT ({_IS_LOOPBACK}))) AS route_id
         FROM (
             SELECT d.route_id AS route_id, d.role AS role, max(d.success_calls > 0) AS is_answered
             FROM routes_day AS d WHERE {_DAYS} GROUP BY d.role, d.route_id
         ) AS a
-        INNER JOIN (SELECT DISTINCT route_id, host FROM routes) AS s ON s.route_id = a.route_id
+        INNER JOIN (SELECT DISTINCT route_id, host, workload FROM routes) AS s ON s.route_id = a.route_id
         WHERE s.host NOT IN ('', 'other')
         GROUP BY s.host
         HAVING max(a.role = {ROLE_SERVER} AND a.is_answered)"""
 
 # The routes of some endpoints with their names, when each was first seen within retention, and whether a sensor saw it
-# called at the client's side.
+# called at the client's side, so that it may be left out.
 _ROUTES = f"""
 WITH mine AS (SELECT * FROM endpoint_routes FINAL WHERE endpoint_id IN {{ids:Array(String)}})
 SELECT m.route_id AS route_id, m.endpoint_id AS endpoint_id, m.cluster AS cluster, m.namespace AS namespace,
     m.workload AS workload, m.workload_kind AS workload_kind, m.host_name AS host_name, m.port AS port, m.host AS host,
     m.method AS method, m.url_template AS url_template, f.first_seen AS first_seen, f.host AS called_host,
-    m.route_id IN (
+    NOT f.is_loopback AND m.route_id IN (
         SELECT d.route_id FROM routes_day AS d
         WHERE {_DAYS} AND d.role = {ROLE_CLIENT} AND d.route_id IN (SELECT route_id FROM mine)
     ) AS is_called
 FROM mine AS m
 LEFT JOIN (
-    SELECT route_id, toUnixTimestamp(min(first_seen)) AS first_seen, any(host) AS host FROM routes
-    WHERE route_id IN (SELECT route_id FROM mine) GROUP BY route_id
+    SELECT s.route_id AS route_id, toUnixTimestamp(min(s.first_seen)) AS first_seen, any(s.host) AS host,
+        max({_IS_LOOPBACK}) AS is_loopback
+    FROM routes AS s WHERE s.route_id IN (SELECT route_id FROM mine) GROUP BY s.route_id
 ) AS f ON f.route_id = m.route_id"""
 # Of the hosts asked for, those that a watched server answered.
 _ANSWERED = f"""

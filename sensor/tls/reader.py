@@ -12,7 +12,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sensor.calls import Exchange, Role
-from sensor.conversations import Conversations, Verdict, unpack_event
+from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
 from sensor.exchange import name_address
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
@@ -56,6 +56,7 @@ class TlsReader:
         self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
         self._ends: dict[_Tuple, int] = {}
         self._ports: dict[tuple[int, int], PortReading] = {}
+        self._port_numbers: set[int] = set()  # Of `_ports`.
         # Library and process of sessions of which no call was told yet.
         self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
@@ -127,16 +128,20 @@ class TlsReader:
         return out
 
     def _is_told(self, exchange: Exchange) -> bool:
-        if exchange.role is Role.CLIENT:
-            other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
-            if other in self._ends:
-                self.local_clients += exchange.calls
-                return False
+        if exchange.role is Role.CLIENT and self._is_read_at_server(exchange):
+            self.local_clients += exchange.calls
+            return False
         if not exchange.remote_port:
             self.unbound_calls += exchange.calls
         elif exchange.role is Role.SERVER:
             self._count(exchange)
         return True
+
+    def _is_read_at_server(self, exchange: Exchange) -> bool:
+        """Whether the other end of a client's call tells it, on this node. Of a server that is read in turns nobody
+        looks at some connections; their calls are estimated."""
+        other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
+        return other in self._ends or (exchange.remote_port in self._port_numbers and is_loopback(other[0]))
 
     def _count(self, exchange: Exchange) -> None:
         key = (exchange.cgroup_id, exchange.local_port)
@@ -145,6 +150,7 @@ class TlsReader:
             if len(self._ports) >= MAX_PORTS:
                 return
             port = self._ports[key] = PortReading()
+            self._port_numbers.add(exchange.local_port)
         port.calls += exchange.calls
         met = self._uncounted.pop(exchange.connection, None)
         if met is not None:

@@ -207,3 +207,11 @@ def test_envoy_is_read(unread: Unread, name: str) -> None:
     row = unread.rows_of(name).get("https", {})
     assert unread.calls[name] == CALLS, unread.rows_of(name)
     assert "BoringSSL" in row["reason"]
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_its_clients_tell_its_calls(unread: Unread, name: str) -> None:
+    """At their end, where it is read."""
+    if name in unread.skipped:
+        pytest.skip(unread.skipped[name])
+    assert unread.calls[name] == CALLS, unread.calls

@@ -1,5 +1,7 @@
 """Plain text of TLS to exchanges: a client's end is left to its server's, sockets may be known late."""
 
+import pytest
+
 from sensor.calls import Exchange, Role
 from sensor.conversations import Verdict
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
@@ -9,14 +11,18 @@ from sensor.tls.reader import TlsReader
 
 REQUEST = b"GET /orders/7 HTTP/1.1\r\nHost: shop\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPBACK = b"\x7f\0\0\1" + bytes(12)
 SERVER, CLIENT = b"\x0a\0\0\1" + bytes(12), b"\x0a\0\0\2" + bytes(12)
 
 
 class Session:
     """One session as the kernel tells it."""
 
-    def __init__(self, reader: TlsReader, number: int, *, is_server: bool = True) -> None:
+    def __init__(
+        self, reader: TlsReader, number: int, *, is_server: bool = True, client_port: int = 50_000, host: bytes = SERVER
+    ) -> None:
         self.reader, self.number, self.is_server = reader, number, is_server
+        self.client_port, self.host = client_port, host  # Of the server.
         self.at = {SyscallKind.READ: 0, SyscallKind.WRITE: 0}
         self.is_bound = True
 
@@ -31,15 +37,15 @@ class Session:
             size=len(data),
             length=len(data),
             hash=0,
-            local_port=(443 if self.is_server else 50_000) * self.is_bound,
-            remote_port=(50_000 if self.is_server else 443) * self.is_bound,
+            local_port=(443 if self.is_server else self.client_port) * self.is_bound,
+            remote_port=(self.client_port if self.is_server else 443) * self.is_bound,
             kind=kind,
             family=4 * self.is_bound,
             bound=Binding.NESTED if self.is_bound else 0,
             library=Library.OPENSSL,
             process=10,
-            local_address=(SERVER if self.is_server else CLIENT) if self.is_bound else bytes(16),
-            remote_address=(CLIENT if self.is_server else SERVER) if self.is_bound else bytes(16),
+            local_address=(self.host if self.is_server else CLIENT) if self.is_bound else bytes(16),
+            remote_address=(CLIENT if self.is_server else self.host) if self.is_bound else bytes(16),
         )
         self.at[kind] += len(data)
         return self.reader.take([memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(100))])
@@ -74,6 +80,19 @@ def test_a_client_on_this_node_is_left_to_its_server() -> None:
     assert len(server.tell(SyscallKind.WRITE, RESPONSE)) == 1
     assert client.tell(SyscallKind.READ, RESPONSE) == []
     assert reader.local_clients == 1
+
+
+@pytest.mark.parametrize(("host", "told"), [(LOOPBACK, 0), (SERVER, 1)])
+def test_a_client_of_a_server_that_is_read_in_turns(host: bytes, told: int) -> None:
+    """A connection that was made while nobody looked at the server: on loopback it is known whose it is."""
+    reader = make_reader()
+    server = Session(reader, 9, host=host)
+    client = Session(reader, 8, is_server=False, client_port=50_001, host=host)
+    server.tell(SyscallKind.READ, REQUEST)
+    assert len(server.tell(SyscallKind.WRITE, RESPONSE)) == 1
+    client.tell(SyscallKind.WRITE, REQUEST)
+    assert len(client.tell(SyscallKind.READ, RESPONSE)) == told
+    assert reader.local_clients == 1 - told
 
 
 def test_a_client_of_another_node_is_told() -> None:
