@@ -26,7 +26,11 @@ class BodyRoom:
 
     def may_begin(self) -> bool:
         """Whether another body is kept."""
-        return True
+        return self._free_bytes > 0
+
+    def hold(self, size: int) -> None:
+        """So many bytes more, or fewer, are held elsewhere, and are to count."""
+        self._free_bytes -= size
 
     def spend(self, size: int) -> None:
         """So many bytes of bodies are kept elsewhere."""

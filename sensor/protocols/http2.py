@@ -37,6 +37,7 @@ from sensor.protocols.http2_frames import (
 )
 from sensor.protocols.http2_heads import StreamRequest, is_request, read_request, read_response
 from sensor.protocols.http2_known import is_trailers, take_requests, take_responses
+from sensor.protocols.http2_observer import StreamObserver
 from sensor.protocols.http2_open import OpenStreams
 from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameReader
 from sensor.reassembly.connection import Direction
@@ -80,6 +81,7 @@ class Http2Connection:
         "_readers",
         "_strings",
         "counts",
+        "observer",
         "samples",
     )
 
@@ -101,6 +103,7 @@ class Http2Connection:
         self._parts: list[_Part | None] = [None, None]
         self._events: list[FrameEvent] = []
         self.samples: StreamSamples | None = None  # Where nobody chose before which bodies are kept.
+        self.observer: StreamObserver | None = None  # Of what is read frame by frame, not of `take_known`.
         self.counts = Http2Counts()
         self._open = OpenStreams(self.counts)
 
@@ -253,6 +256,8 @@ class Http2Connection:
         if samples is not None and frame.payload and stream.is_sample is None:
             stream.is_sample = samples.choose(frame.time_ns)
         stream.take_data(side, frame)
+        if self.observer is not None:
+            self.observer.see_data(frame.stream, side, frame.payload_bytes)
         if (frame.is_sampled or stream.is_sample) and frame.payload is not None:
             kept = self._open.gather(stream, side, frame.payload)
             if samples is not None:
@@ -334,6 +339,8 @@ class Http2Connection:
         self.counts.requests += 1
         stream = self._begin_stream(part.stream, read_request(block), part.time_ns, calls)
         stream.bytes[REQUEST] += part.wire_bytes
+        if self.observer is not None:
+            self.observer.see_head(part.stream, REQUEST, block)
         if part.flags & _END_STREAM or stream.is_aborted:
             self._open.end_side(stream, REQUEST, part.time_ns, calls)
 
@@ -350,6 +357,8 @@ class Http2Connection:
             return
         stream.bytes[RESPONSE] += part.wire_bytes
         stream.take_response(read_response(block), part.time_ns)
+        if self.observer is not None:
+            self.observer.see_head(part.stream, RESPONSE, block)
         if part.flags & _END_STREAM:
             self._open.end_side(stream, RESPONSE, part.time_ns, calls)
 

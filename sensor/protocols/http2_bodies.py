@@ -22,16 +22,18 @@ _SECOND_NS: Final = 1_000_000_000
 class StreamSamples:
     """Chooses the streams of a connection whose bodies are kept, where the kernel does not. Mutable."""
 
-    __slots__ = ("_count", "_next_ns", "budget")
+    __slots__ = ("_count", "_first_count", "_next_ns", "budget")
 
-    def __init__(self, budget: BodyRoom) -> None:
+    def __init__(self, budget: BodyRoom, first_count: int = FIRST_STREAMS) -> None:
+        """`first_count` streams are kept before one a second is."""
         self.budget = budget
+        self._first_count = first_count
         self._count = 0
         self._next_ns = 0
 
     def choose(self, time_ns: int) -> bool:
         """Whether a stream whose first DATA came now is one."""
-        if self._count >= FIRST_STREAMS and time_ns < self._next_ns:
+        if self._count >= self._first_count and time_ns < self._next_ns:
             return False
         if not self.budget.may_begin():
             return False

@@ -121,11 +121,3 @@ class BoundarySearch:
         excess = len(self.kept) - MAX_KEPT_BYTES
         if excess > 0:
             del self.kept[:excess]
-
-
-def starts_like_frames(data: bytes) -> bool:
-    """Whether a segment of a connection of unknown protocol looks like frames from its first byte on.
-
-    For connections that were joined after their preface.
-    """
-    return BoundarySearch(0, 0).add(data) == 0

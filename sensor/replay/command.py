@@ -95,6 +95,8 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"lost by the capture: {_name(flows.gaps, 'gap')} of {flows.gap_bytes} bytes, {hit} hit"
     if flows.heads_lost:
         yield f"messages whose head was not whole: {flows.heads_lost}"
+    if flows.unasked:
+        yield f"answers of HTTP/2 whose request was not seen: {flows.unasked}"
     if counts.untold:
         yield f"not told as calls: {_list(counts.untold)}"
     unread = +flows.unread_bytes

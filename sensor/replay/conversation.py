@@ -16,19 +16,26 @@ from sensor.protocols.http1 import Malformed, parse_request_head
 from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http1_pairs import Http1Connection, Message, Transaction
 from sensor.protocols.http2 import Http2Connection
+from sensor.protocols.http2_bodies import StreamSamples
 from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_frames import HEADER_BYTES, FrameKind, unpack_header
+from sensor.protocols.http2_search import BoundarySearch
 from sensor.protocols.websocket import WebSocket
 from sensor.reassembly.connection import DirectedPiece, Direction
 from sensor.reassembly.stream import Chunk, Piece
+from sensor.replay.stream_fields import FieldKeeper, StreamFields
 
 # Chunks looked at in each direction before a connection is given up as another protocol; the kernel looks at as many
 # messages (bpf/conn.h, TRIES_MAX). A capture that joined in the middle of a body needs some.
 MAX_TRIES: Final = 8
+# Of a connection that was joined, whose first frame may be some 16 KiB of DATA in segments of a network.
+MAX_JOINED_TRIES: Final = 64
 # A start line in tiny segments is recognized once so much of it is here; before that nothing is given up.
 ENOUGH_BYTES: Final = 64
 # Kept until the protocol is known.
 MAX_UNDECIDED_BYTES: Final = 256 << 10
 MAX_NESTING: Final = 4
+_ALL: Final = 1 << 62  # Streams, whose bodies are all kept.
 
 _REQUEST = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32} +[^\x00-\x20]{1,8192}(?: [^\r\n]*)? HTTP/1\.|"
                       rb"(?:GET|HEAD|POST) /[^\x00-\x20]*\r?\n|"
@@ -95,6 +102,10 @@ class Conversation:
         self._nesting = nesting
         self._undecided: list[DirectedPiece] = []
         self._undecided_bytes = 0
+        self._fields: FieldKeeper | None = None
+        # Of a connection that was joined: where frames of HTTP/2 begin in each direction, and how often they seemed to.
+        self._searches = (BoundarySearch(0, 0), BoundarySearch(0, 0)) if is_joined else None
+        self._framed = 0
         self._begun = [b"", b""]  # What each direction began with, so far as it is needed to recognize it.
         self._tries = [0, 0]
         self._unread: Counter[str] = Counter()
@@ -104,9 +115,7 @@ class Conversation:
         if self._http1 is not None:
             return self._take_http1(self._http1, direction, piece)
         if self._http2 is not None:
-            calls: list[StreamCall] = []
-            self._http2.take(direction, piece, calls)
-            return list(calls)
+            return self._take_http2(self._http2, direction, piece)
         if self._socket is not None:
             self._take_socket(self._socket, direction, piece)
             return []
@@ -120,7 +129,10 @@ class Conversation:
         found = self._recognize(direction, piece.data)
         if found is not None:
             return self._decide(found[0], direction if found[1] else Direction(1 - direction))
-        if max(self._tries) >= MAX_TRIES or self._undecided_bytes > MAX_UNDECIDED_BYTES:
+        if (
+            max(self._tries) >= (MAX_JOINED_TRIES if self._is_joined else MAX_TRIES)
+            or self._undecided_bytes > MAX_UNDECIDED_BYTES
+        ):
             return self._decide(Kind.OTHER, direction)
         return []
 
@@ -133,6 +145,8 @@ class Conversation:
             self._unread[Kind.UPGRADED if self._http1.is_upgraded else Kind.HTTP1] += lost
         elif self._http2 is not None:
             calls: list[StreamCall] = []
+            if self._bodies is not None:
+                self._bodies.hold(-self._http2.held_bytes)
             self._http2.close(time_ns, calls)
             done += calls
             self._unread[Kind.HTTP2] += sum(reader.counts.skipped_bytes for reader in self._http2.readers)
@@ -159,6 +173,18 @@ class Conversation:
         return nested + (self._http1.heads_lost if self._http1 is not None else 0)
 
     @property
+    def unasked(self) -> int:
+        """Answers of HTTP/2 whose request was not seen: calls that are not told."""
+        nested = self._nested.unasked if self._nested is not None else 0
+        return nested + (self._http2.counts.unasked if self._http2 is not None else 0)
+
+    def pop_fields(self, stream: int) -> StreamFields | None:
+        """What `--raw` tells of a call of HTTP/2 that ended."""
+        if self._nested is not None:
+            return self._nested.pop_fields(stream)
+        return self._fields.pop(stream) if self._fields is not None else None
+
+    @property
     def is_http(self) -> bool:
         """Transactions are read of it."""
         return self._http1 is not None or self._http2 is not None
@@ -169,19 +195,51 @@ class Conversation:
         if len(begun) < ENOUGH_BYTES:
             begun = self._begun[direction] = begun + data[:ENOUGH_BYTES]
         self._tries[direction] += len(begun) >= ENOUGH_BYTES
-        return recognize(begun) or recognize(data)
+        found = recognize(begun) or recognize(data)
+        if found is None and self._searches is not None and self._is_framed(self._searches[direction], data):
+            return Kind.HTTP2, True  # Who the client is, its connection finds out.
+        return found
 
-    def _decide(self, kind: Kind, client: Direction) -> list[Call]:
+    def _is_framed(self, search: BoundarySearch, data: bytes) -> bool:
+        """Whether the middle of HTTP/2 was joined: a head, more than one frame, or a whole one twice (as the kernel
+        finds it, sensor/bpf/http2_signs.h)."""
+        at = search.add(data)
+        if at is None:
+            return False
+        self._framed += 1
+        frames = search.kept[at:]
+        if self._framed > 1 or len(frames) < HEADER_BYTES:
+            return True
+        length, kind, _, _ = unpack_header(bytes(frames[:HEADER_BYTES]), 0)
+        return kind == FrameKind.HEADERS or len(frames) > HEADER_BYTES + length
+
+    def _decide(self, kind: Kind, client: Direction, *, is_whole: bool = False) -> list[Call]:
+        """`is_whole`: the conversation is known to begin here."""
         self.kind, self.client = kind, client
-        waiting, self._undecided = self._undecided, []
+        waiting, self._undecided, self._searches = self._undecided, [], None
         if kind is Kind.HTTP1:
             self._http1 = Http1Connection(
                 is_joined=self._is_joined, has_decoded_sizes=self._has_decoded_sizes, bodies=self._bodies
             )
         elif kind is Kind.HTTP2:
-            # It was recognized by its preface, so nothing before it was missed.
-            self._http2 = Http2Connection(self._strings, is_joined=False, client=client)
+            # What begins with its preface has missed nothing, wherever the capture joined.
+            is_whole = is_whole or self._begun[client].startswith(_HTTP2_PREFACE)
+            self._http2 = Http2Connection(self._strings, is_joined=not is_whole, client=client if is_whole else None)
+            if self._bodies is not None:
+                self._http2.samples = StreamSamples(self._bodies, _ALL)
+            if self._has_decoded_sizes:
+                self._http2.observer = self._fields = FieldKeeper()
         return [each for direction, piece in waiting for each in self.take(direction, piece)]
+
+    def _take_http2(self, http2: Http2Connection, direction: Direction, piece: Piece) -> list[Call]:
+        calls: list[StreamCall] = []
+        held = http2.held_bytes
+        http2.take(direction, piece, calls)
+        if self._bodies is not None:
+            self._bodies.hold(http2.held_bytes - held)
+        if http2.client is not None:
+            self.client = http2.client
+        return list(calls)
 
     def _take_http1(self, http1: Http1Connection, direction: Direction, piece: Piece) -> list[Call]:
         if self._nested is not None:
@@ -222,9 +280,11 @@ class Conversation:
         head = parse_request_head(request.head.raw, False)
         if isinstance(head, Malformed):
             return False
-        nested._decide(Kind.HTTP2, self.client)
+        nested._decide(Kind.HTTP2, self.client, is_whole=True)
         assert nested._http2 is not None
         nested._http2.open_upgraded(head, started_ns=request.started_ns, request_bytes=request.wire_bytes)
+        if nested._fields is not None:
+            nested._fields.keep_upgraded(request.head.fields, request.body_bytes)
         return True
 
     def _take_socket(self, socket: WebSocket, direction: Direction, piece: Piece) -> None:

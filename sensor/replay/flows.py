@@ -12,9 +12,11 @@ from typing import Final
 
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1_bodies import BodyRoom
+from sensor.protocols.http2_calls import StreamCall
 from sensor.reassembly.connection import Connection, DirectedPiece, Direction, TcpFlag, TcpPacket
 from sensor.replay.conversation import Call, Conversation, Kind
 from sensor.replay.network import TcpSegment
+from sensor.replay.stream_fields import StreamFields
 
 # With ~3 KB each, and what waits behind holes (sensor.reassembly.stream) on top.
 MAX_FLOWS: Final = 65_536
@@ -32,6 +34,7 @@ class FlowTransaction:
     connection: int  # 1, 2, 3 .. in the order of their first packets.
     client: Endpoint
     server: Endpoint
+    fields: StreamFields | None = None  # Of HTTP/2, for `--raw`.
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class FlowCounts:
     duplicate_bytes: int = 0
     conflicting_bytes: int = 0
     heads_lost: int = 0
+    unasked: int = 0  # Answers of HTTP/2 whose request was not seen.
     unread_bytes: Counter[str] = field(default_factory=Counter)
     unread_flows: Counter[str] = field(default_factory=Counter)
 
@@ -143,6 +147,7 @@ class FlowTable:
         counts.http2_flows += conversation.kind is Kind.HTTP2
         counts.joined_midstream += connection.is_joined_midstream
         counts.heads_lost += conversation.heads_lost
+        counts.unasked += conversation.unasked
         for stream in connection.streams:
             counts.gaps += stream.counts.gaps
             counts.gap_bytes += stream.counts.gap_bytes
@@ -159,7 +164,10 @@ class FlowTable:
     def _name(flow: _Flow, transaction: Call) -> FlowTransaction:
         is_forward = flow.conversation.client is Direction.FORWARD
         client, server = (flow.first, flow.second) if is_forward else (flow.second, flow.first)
-        return FlowTransaction(transaction=transaction, connection=flow.number, client=client, server=server)
+        fields = flow.conversation.pop_fields(transaction.stream) if isinstance(transaction, StreamCall) else None
+        return FlowTransaction(
+            transaction=transaction, connection=flow.number, client=client, server=server, fields=fields
+        )
 
 
 def format_address(packed: bytes) -> str:

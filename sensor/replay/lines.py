@@ -8,6 +8,7 @@ values of the wire, but of header fields only those listed here: no credentials,
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -23,6 +24,7 @@ from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.rpc_status import RPC_STATUSES
 from sensor.replay.conversation import Call
 from sensor.replay.flows import FlowTransaction, format_address
+from sensor.replay.stream_fields import StreamFields
 
 Line = dict[str, object]
 
@@ -151,6 +153,8 @@ def build_raw_line(flow: FlowTransaction, line: Line | None, *, reason: str) -> 
         _add_transaction(raw, call)
     else:
         _add_stream(raw, call)
+        if flow.fields is not None:
+            _add_stream_fields(raw, flow.fields)
     return raw
 
 
@@ -182,7 +186,6 @@ def _add_transaction(raw: Line, transaction: Transaction) -> None:
 
 
 def _add_stream(raw: Line, call: StreamCall) -> None:
-    """Of HTTP/2 there is less: fields that nobody reads are dropped where header blocks are decoded."""
     if not isinstance(call.request, Malformed):
         head = call.request.head
         raw |= {"http.request.method": head.method, "url.path": head.path, "http.request.header.host": [head.host]}
@@ -193,6 +196,23 @@ def _add_stream(raw: Line, call: StreamCall) -> None:
             raw["apidae.request.unknown_fields"] = call.request.unknown_fields
     if call.rpc is not None and call.rpc.method:
         raw["rpc.method"] = f"{call.rpc.service}/{call.rpc.method}"
+
+
+def _add_stream_fields(raw: Line, fields: StreamFields) -> None:
+    """Of both heads what HTTP/1 has too; a field that is not known, for the capture joined late, is left out."""
+    for side, listed, head, size in zip(
+        ("request", "response"), (_REQUEST_HEADERS, _RESPONSE_HEADERS), fields.heads, fields.body_bytes, strict=True
+    ):
+        raw[f"http.{side}.body.size"] = size
+        known = [
+            (name, value)
+            for name, value in head
+            if isinstance(name, bytes) and isinstance(value, bytes) and name[:1] != b":"
+        ]
+        _add_headers(raw, side, known, listed)
+        if side == "request":
+            first = dict(reversed(known))
+            _add_who_asks(raw, first.get(b"user-agent"), first.get(b"authorization"))
 
 
 def _add_request(raw: Line, request: Message, head: Head) -> None:
@@ -208,14 +228,17 @@ def _add_request(raw: Line, request: Message, head: Head) -> None:
     raw["http.request.body.size"] = request.body_bytes
     _add_decoded(raw, "request", request)
     raw["apidae.request.complete"] = request.is_complete
-    agent = head.get(b"user-agent")
+    _add_who_asks(raw, head.get(b"user-agent"), head.get(b"authorization"))
+    _add_headers(raw, "request", head.fields, _REQUEST_HEADERS)
+    _add_faults(raw, "request", request)
+
+
+def _add_who_asks(raw: Line, agent: bytes | None, authorization: bytes | None) -> None:
     if agent is not None:
         raw["user_agent.original"] = _text(agent)
-    user = _read_user(head.get(b"authorization"))
+    user = _read_user(authorization)
     if user:
         raw["user.name"] = user
-    _add_headers(raw, "request", head, _REQUEST_HEADERS)
-    _add_faults(raw, "request", request)
 
 
 def _add_response(raw: Line, response: Message) -> None:
@@ -232,7 +255,7 @@ def _add_response(raw: Line, response: Message) -> None:
     raw["apidae.response.reason"] = _text(head.start.reason.strip())
     # What the two ends settled on is what the response says (RFC 9110, section 2.5); the request's stands beside it.
     raw["network.protocol.version"] = raw["apidae.response.protocol_version"] = _text(head.start.version)
-    _add_headers(raw, "response", head, _RESPONSE_HEADERS)
+    _add_headers(raw, "response", head.fields, _RESPONSE_HEADERS)
     _add_faults(raw, "response", response)
 
 
@@ -241,13 +264,13 @@ def _add_decoded(raw: Line, side: str, message: Message) -> None:
         raw[f"apidae.{side}.body.decoded_size"] = message.decoded.size_bytes
 
 
-def _add_headers(raw: Line, side: str, head: Head, names: tuple[bytes, ...]) -> None:
+def _add_headers(raw: Line, side: str, fields: Sequence[tuple[bytes, bytes]], names: tuple[bytes, ...]) -> None:
     values: dict[bytes, list[str]] = {}
-    for name, value in head.fields:
+    for name, value in fields:
         values.setdefault(name.lower(), []).append(_text(value))
     raw |= {f"http.{side}.header.{name.decode()}": values[name] for name in names if name in values}
-    if head.fields:
-        raw[f"apidae.{side}.header_names"] = [_text(name) for name, _ in head.fields]
+    if fields:
+        raw[f"apidae.{side}.header_names"] = [_text(name) for name, _ in fields]
 
 
 def _add_faults(raw: Line, side: str, message: Message) -> None:
