@@ -2,12 +2,13 @@
 
     scripts/bench capture [--rounds 3] [--seconds 5] [--scenarios fixed_rate ..]
 
-One JSON line a scenario: the ratio of CPU time (server + client + sensor, to the same without the sensor), CPU seconds
-for 100,000 calls, nanoseconds a call in BPF programs (counted in a second of its own), calls made by the client, calls
-of that server in the collector's inventory (`seen`), losses, and the memory of the sensor's cgroup, maps and rings
-included. A scenario that cannot run here says why. Ratios are the figures to trust; calls a second depend on what else
-the machine does, and another sensor on it (in another network namespace) is in both sides of a ratio: the line says
-how many programs of others were at the hooks. What was under way when the client stopped is in `seen`, not in `made`.
+One JSON line a scenario, with the same eight names in each (`capturing/lines.py`; null where it measures none): the
+ratio of CPU time (server + client + sensor, to the same without the sensor), CPU seconds for 100,000 calls, calls made
+by the client, calls of that server in the collector's inventory (`seen`), losses, and the memory of the sensor's
+cgroup, maps and rings included; besides, nanoseconds a call in BPF programs (counted in a second of its own). A
+scenario that cannot run here says why. Ratios are the figures to trust; calls a second depend on what else the machine
+does, and another sensor on it (in another network namespace) is in both sides of a ratio: the line says how many
+programs of others were at the hooks. What was under way when the client stopped is in `seen`, not in `made`.
 
 Routes and consumers by number are learned first: load runs until the kernel is taught nothing new, and what that cost
 the sensor stands beside (`learning_cpu_s`, of `learning_calls`); what is measured then is the steady state.
@@ -17,13 +18,13 @@ is read from schedstat of its threads, the client's from its rusage, the sensor'
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from scripts.bench_cases.capturing.limits import measure_limits
+from scripts.bench_cases.capturing.lines import print_line
 from scripts.bench_cases.capturing.loads import NO_PAUSE, GrpcCalls, H2load, UnavailableError, Wrk
 from scripts.bench_cases.capturing.memory import measure_idle, measure_large
 from scripts.bench_cases.capturing.neighbour import measure_full_ring, measure_neighbour
@@ -91,7 +92,7 @@ def run_scenario(name: str, rounds: int, seconds: int, directory: Path) -> None:
             return
         run_rounds(name, SCENARIOS[name], rounds=rounds, seconds=seconds, directory=directory)
     except UnavailableError as error:
-        print(json.dumps({"scenario": name, "skipped": str(error)}), flush=True)
+        print_line({"scenario": name, "skipped": str(error)})
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ second waits beside it, then goes on. A limit that does not hold shows as proces
 """
 
 import contextlib
-import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from scripts.bench_cases.capturing.lines import print_line
 from scripts.bench_cases.capturing.loads import NO_PAUSE, UnavailableError, Wrk
 from scripts.bench_cases.capturing.memory_cgroup import count_kills, enter, make_memory_cgroup, read_memory, read_peak
 from scripts.bench_cases.capturing.servers import run_constant
@@ -57,16 +57,18 @@ def measure_limits(name: str, directory: Path) -> None:
         second.sensor.wait_for("capturing", WAITING_SECONDS)
         loading.join()
         made.append(load.run(server.port, LOAD_SECONDS))
+        second_facts = second.tell()
         line = {
             "scenario": name,
+            "memory_bytes": second_facts["memory_bytes"],
             "limit_bytes": read_limit(),
             "made": sum(made),
             "start_peak_bytes": compiled,
             "waiting_bytes": waiting,
             "first": first_facts,
-            "second": second.tell(),
+            "second": second_facts,
         }
-        print(json.dumps(line), flush=True)
+        print_line(line)
 
 
 class _Limited:

@@ -1,10 +1,10 @@
 """What the sensor keeps: idle, and with 10,000 routes and 50,000 consumers, maps and rings included."""
 
-import json
 import time
 from pathlib import Path
 from typing import Final
 
+from scripts.bench_cases.capturing.lines import print_line
 from scripts.bench_cases.capturing.loads import NO_PAUSE, UnavailableError, Wrk
 from scripts.bench_cases.capturing.servers import run_constant
 from scripts.bench_cases.capturing.watchers import run_product
@@ -22,7 +22,7 @@ def measure_idle(name: str, directory: Path) -> None:
     with run_product(directory / name) as product:
         time.sleep(IDLE_SECONDS)
         line = {"scenario": name, "memory_bytes": product.read_memory(), "file_bytes": product.read_file_bytes()}
-        print(json.dumps(line), flush=True)
+        print_line(line)
 
 
 def measure_large(name: str, directory: Path) -> None:
@@ -53,4 +53,4 @@ def measure_large(name: str, directory: Path) -> None:
             "made": made,
             "dropped": product.read_dropped(),
         }
-        print(json.dumps(line), flush=True)
+        print_line(line)

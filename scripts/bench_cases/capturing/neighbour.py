@@ -6,7 +6,6 @@ stopped again and again, so that the flood fills the ring of records.
 """
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -16,6 +15,7 @@ from typing import Final
 
 import httpx
 
+from scripts.bench_cases.capturing.lines import print_line
 from scripts.bench_cases.capturing.loads import NO_PAUSE, UnavailableError, Wrk
 from scripts.bench_cases.capturing.servers import run_constant
 from scripts.bench_cases.capturing.watchers import Product, read_port, run_product
@@ -127,7 +127,7 @@ def _tell(name: str, product: Product, *, made: int, neighbour: int, flooded: in
         "dropped": dropped,
         "memory_bytes": memory,
     }
-    print(json.dumps(line), flush=True)
+    print_line(line)
 
 
 def _remove_cgroups() -> None:

@@ -1,7 +1,6 @@
 """Rounds with and without a watcher in turn, and the JSON line that says what the watcher cost."""
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from scripts.bench_cases.capturing.cpu import (
     read_client_seconds,
     read_cpu_seconds,
 )
+from scripts.bench_cases.capturing.lines import print_line
 from scripts.bench_cases.capturing.loads import Load, UnavailableError
 from scripts.bench_cases.capturing.servers import OpenServer, Server, run_constant
 from scripts.bench_cases.capturing.watchers import OpenWatcher, Product, Watcher, run_product
@@ -199,4 +199,4 @@ def run_rounds(name: str, scenario: Scenario, *, rounds: int, seconds: int, dire
             with scenario.open_watcher(directory / f"{name}-{index}") as watcher:
                 one = run_watched(server, scenario.load, seconds, watcher, is_learned=scenario.is_learned)
                 watched.append(one)
-    print(json.dumps(summarise(name, plain, watched, seconds) | scenario.note), flush=True)
+    print_line(summarise(name, plain, watched, seconds) | scenario.note)
