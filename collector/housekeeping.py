@@ -21,7 +21,6 @@ CAP_SECONDS = 60.0
 GROUP_SECONDS = 10.0
 GROUP_ALL_SECONDS = 600.0
 BURY_SECONDS = 3_600.0  # How often endpoints that are gone are looked for.
-SPEC_SECONDS = 60.0  # How often API descriptions are looked at.
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +47,14 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
-        Each minute: disk cap, old segments, API descriptions. Each ten seconds, new routes among their siblings.
+        Each minute: disk cap, old segments. Each ten seconds, new routes among their siblings. As often as risk is
+        judged, API descriptions before it.
         """
         collector = self._collector
         cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
         risk = Interval(collector.settings.risk_interval_seconds)
         group_all = Interval(GROUP_ALL_SECONDS, is_late=True)
-        judge, bury = Interval(SPEC_SECONDS), Interval(BURY_SECONDS)
+        bury = Interval(BURY_SECONDS)
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(collector.flush_reports)
@@ -69,9 +69,8 @@ class Housekeeping:
                 await self._do(partial(collector.catalogue.group, is_all=group_all.take()))
             if bury.take():
                 await self._do(collector.graveyard.look)
-            if judge.take():
-                await self._do(collector.specs.look)
             if risk.take():
+                await self._do(collector.specs.look)
                 await self._do(collector.risks.look)
             if cap.take():
                 await self._do(self._enforce_cap)
