@@ -93,8 +93,10 @@ GO: Final[Mapping[str, Probed]] = {
 _UNREAD: Final = (
     ("Java", "Java encrypts in code that it makes as it runs, which is not read.", "libjvm.so", b""),
     ("NSS", "NSS is not read.", "libssl3.so", b""),
-    # Where a program panics it names its source, symbols or not.
+    # Where a program panics, or makes an error, it names its source, symbols or not.
     ("rustls", "rustls is not read.", "", b"/rustls-0."),
+    ("OpenSSL", "An OpenSSL within a program is not read where its symbols were taken out.", "", b"ssl/ssl_lib.c\0"),
+    ("BoringSSL", "The functions of this BoringSSL were not found.", "", b"/ssl/ssl_lib.cc\0"),
 )
 # Library, its functions, and those of them without which nothing is read.
 _LIBRARIES: Final = (

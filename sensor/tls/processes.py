@@ -20,6 +20,9 @@ MAX_MAPS_BYTES: Final = 1 << 22
 # Files of one process: its own and its libraries'.
 MAX_FILES: Final = 512
 LONGEST_REST_SECONDS: Final = 64.0
+# Of a file whose name says nothing, so many bytes of code may hold a library of TLS: BoringSSL has 1.5 MB, and what it
+# is part of (curl's bindings for Python, for one) comes under any name. A process has five to ten such files.
+MIN_CODE_BYTES: Final = 1 << 20
 # Libraries by their file name; the executable itself is always looked at.
 _LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl|libjvm\.so")
 _DELETED: Final = " (deleted)"  # As proc(5) ends a path that leads to this file no more.
@@ -143,13 +146,23 @@ class ProcessFiles:
             if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
                 continue
             path = fields[5]
-            if path != executable and not _LIBRARY_NAME.search(path.rpartition("/")[2]):
+            is_named = path == executable or _LIBRARY_NAME.search(path.rpartition("/")[2])
+            if not is_named and _measure(fields[0]) < MIN_CODE_BYTES:
                 continue
             file_id = parse_id(fields[3], fields[4])
             if file_id is not None and len(files) < MAX_FILES:
                 way = f"map_files/{fields[0]}" if path.endswith(_DELETED) else f"root{path}"
                 files[file_id] = _Mapping(name=path, way=way)
         return files
+
+
+def _measure(addresses: str) -> int:
+    """Bytes between two addresses of /proc/PID/maps."""
+    start, _, end = addresses.partition("-")
+    try:
+        return int(end, 16) - int(start, 16)
+    except ValueError:
+        return 0
 
 
 def parse_id(device: str, inode: str) -> FileId | None:

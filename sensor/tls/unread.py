@@ -21,7 +21,8 @@ class Probed(Protocol):
 
 
 class UnreadProcesses:
-    """Empty until somebody looks: then every process is either read or has a reason. Threads share it."""
+    """Empty until somebody looks: then every process is read or has a reason, or both: a server of rustls in Python has
+    Python's own OpenSSL too. Threads share it."""
 
     def __init__(self) -> None:
         self._reasons: dict[int, str] | None = None
@@ -34,12 +35,9 @@ class UnreadProcesses:
         reasons: dict[int, str] = {}
         for file in files:
             for pid in file.pids:
-                if file.sites:
-                    reasons[pid] = ""
-                elif reasons.get(pid) != "":
-                    reasons[pid] = file.reason
+                reasons[pid] = reasons.get(pid) or ("" if file.sites else file.reason)
         self._reasons = reasons
 
     def why(self, pid: int) -> str:
-        """In a sentence; empty where it is read, or where nobody looks."""
+        """What of it is not read, in a sentence; empty where all is, or where nobody looks."""
         return "" if self._reasons is None else self._reasons.get(pid, NOT_FOUND)

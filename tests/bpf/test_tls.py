@@ -24,6 +24,7 @@ from sensor.tls.finder import Finder
 from sensor.tls.reader import TlsReader
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.wheels import unpack_wheel
 
 pytestmark = pytest.mark.kernel
 
@@ -116,12 +117,82 @@ def test_clients_whose_server_is_not_read(
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         finally:
             told = watch.stop()
-        calls: Counter[tuple[Role, str, int]] = Counter()
-        for one in told:
-            exchange = one.exchange if isinstance(one, StreamExchange) else one
-            if exchange.remote_port == server.port:
-                calls[exchange.role, exchange.remote_address, exchange.status_code] += exchange.calls
-        assert calls == {(Role.CLIENT, ADDRESS, 200): 17, (Role.CLIENT, ADDRESS, 404): 6}, kind
+        assert count_called(told, server.port) == {(Role.CLIENT, ADDRESS, 200): 17, (Role.CLIENT, ADDRESS, 404): 6}, (
+            kind
+        )
+
+
+def test_a_program_with_openssl_in_it(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
+    """Found by the program's own symbols; without them the reason is told."""
+    compiler, static = find_or_skip("gcc", "gcc"), Path("/usr/lib/x86_64-linux-gnu/libssl.a")
+    if not static.exists():
+        pytest.skip("no static OpenSSL: apt-get install libssl-dev")
+    binary, stripped = tmp_path / "client", tmp_path / "stripped"
+    link = ["-Wl,-Bstatic", "-lssl", "-lcrypto", "-Wl,-Bdynamic", "-l:libz.so.1", "-l:libzstd.so.1"]
+    subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / "client.c"), *link], check=True, timeout=120)
+    subprocess.run(["strip", "-o", str(stripped), str(binary)], check=True, timeout=60)
+    assert "symbols were taken out" in Finder().find(str(stripped)).reason
+    servers = Servers(tmp_path, certificate)
+    port = servers.start("nginx", ADDRESS).port
+    try:
+        watch = Watch(program, binary)
+        done = subprocess.run(
+            [str(binary), ADDRESS, str(port), str(certificate.authority), "23"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout.split() == ["200"] * 23
+        told = watch.stop()
+    finally:
+        servers.stop()
+    assert count_called(told, port) == {(Role.CLIENT, ADDRESS, 200): 23}
+
+
+CURL_CFFI = """
+import sys
+from curl_cffi import requests
+address, authority, version, count = sys.argv[1:]
+with requests.Session(verify=authority, trust_env=False, http_version=version) as session:
+    for number in range(int(count)):
+        print(session.get(f"https://{address}/orders/{1001 + number}").status_code)
+"""
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_curl_in_an_extension_of_python(
+    program: TlsProgram, certificate: Certificate, tmp_path: Path, version: str
+) -> None:
+    """curl and BoringSSL, with symbols, linked into one file."""
+    package = unpack_wheel("curl_cffi")
+    servers = Servers(tmp_path, certificate)
+    port = servers.start("nginx", ADDRESS).port
+    try:
+        watch = Watch(program, package / "curl_cffi" / "_wrapper.abi3.so")
+        done = subprocess.run(
+            [sys.executable, "-c", CURL_CFFI, f"{ADDRESS}:{port}", str(certificate.authority), version, "23"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(package)},
+        )
+        assert done.stdout.split() == ["200"] * 23, done.stderr
+        told = watch.stop()
+    finally:
+        servers.stop()
+    assert count_called(told, port) == {(Role.CLIENT, ADDRESS, 200): 23}
+
+
+def count_called(told: list[Exchange | StreamExchange], port: int) -> Counter[tuple[Role, str, int]]:
+    """Calls to this port: by end, remote address and status."""
+    calls: Counter[tuple[Role, str, int]] = Counter()
+    for one in told:
+        exchange = one.exchange if isinstance(one, StreamExchange) else one
+        if exchange.remote_port == port:
+            calls[exchange.role, exchange.remote_address, exchange.status_code] += exchange.calls
+    return calls
 
 
 def test_grpc_of_go(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Servers over TLS of libraries that are not read: each port is in the coverage as encrypted, with the reason of its
-process and calls that are estimated. Real Java, NSS' own
-server, and a library under a name that nobody knows; beside them Envoy, whose stripped BoringSSL is read.
+process and calls that are estimated, and told by its clients, which are read. Real Java, NSS' own server, granian
+(rustls), and a library under a name that nobody knows; beside them Envoy, whose stripped BoringSSL is read.
 """
 
 import shutil
@@ -24,6 +24,7 @@ from tests.e2e.inventory import Inventory
 from tests.e2e.openssl11 import find_openssl11
 from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.tls_cases import make_context
+from tests.e2e.wheels import unpack_wheel
 from tests.e2e.wire import RawClient
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -37,6 +38,7 @@ STILL_SECONDS = 4.0
 REASONS = {
     "java": "Java encrypts in code that it makes as it runs, which is not read.",
     "nss": "NSS is not read.",
+    "rustls": "rustls is not read.",
     "renamed": "No library of TLS that can be read was found in its process.",
 }
 ENVOYS = ("envoy", "envoy_http2")
@@ -71,6 +73,8 @@ class Strangers:
             return self._servers.start(name, ADDRESS).port
         if name == "nss":
             return self._start_nss()
+        if name == "rustls":
+            return self._start_granian()
         return self._start_renamed() if name == "renamed" else self._servers.start("envoy", ADDRESS).port
 
     def stop(self) -> None:
@@ -98,6 +102,17 @@ class Strangers:
         options = ["-d", f"sql:{store}", "-n", "server", "-p", str(port), "-w", "", "-V", "tls1.2:tls1.3"]
         self._run("nss", [program, *options])
         wait_until(lambda: is_listening(ADDRESS, port), READY_SECONDS, "selfserv listens")
+        return port
+
+    def _start_granian(self) -> int:
+        """A server of Python whose extension has rustls, without symbols."""
+        package, port = unpack_wheel("granian"), take_port()
+        files = ("--ssl-certificate", str(self._certificate.certificate), "--ssl-keyfile", str(self._certificate.key))
+        options = ["--host", ADDRESS, "--port", str(port), "--interface", "asgi", "--http", "1", *files]
+        paths = f"import sys; sys.path[:0] = [{str(package)!r}, {str(HERE)!r}]"
+        code = f"{paths}; from granian.cli import entrypoint; entrypoint()"
+        self._run("rustls", [sys.executable, "-c", code, *options, "app_asgi:application"])
+        wait_until(lambda: is_listening(ADDRESS, port), READY_SECONDS, "granian listens")
         return port
 
     def _start_renamed(self) -> int:

@@ -89,12 +89,14 @@ class Node:
     def run(self, pid: int, inode: int, path: str, source: Path | None) -> None:
         directory = self.root / str(pid)
         target = directory / "root" / path.lstrip("/")
-        target.parent.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if source is not None:
             shutil.copy(source, target)
         (directory / "stat").write_text(f"{pid} (a) S 1 {'0 ' * 17}{int((self.now - 50) * TICKS)} 0")
-        (directory / "maps").write_text(f"7f00-7f01 r-xp 00001000 fd:01 {inode} {path}\n")
-        (directory / "exe").symlink_to("/usr/bin/app")
+        with (directory / "maps").open("a") as maps:
+            maps.write(f"7f00-7f01 r-xp 00001000 fd:01 {inode} {path}\n")
+        if not (directory / "exe").is_symlink():
+            (directory / "exe").symlink_to("/usr/bin/app")
 
 
 @pytest.fixture
@@ -155,6 +157,17 @@ def test_a_library_that_is_known_and_not_read_has_a_reason(node: Node, tmp_path:
     node.attacher.look()
     assert "Java" in node.unread.why(10)
     assert "rustls" in node.unread.why(11)
+
+
+def test_what_is_not_read_of_a_process_is_told_beside_what_is(node: Node, tmp_path: Path) -> None:
+    """A server in an extension of Python, which has an OpenSSL of its own besides."""
+    extension = tmp_path / "extension"
+    extension.write_bytes(Path("/bin/cat").read_bytes() + b"/cargo/rustls-0.23.12/src/conn.rs\0")
+    node.run(10, 42, "/usr/lib/libssl.so.3", LIBSSL)
+    node.run(10, 43, "/usr/lib/libssl-x.so", extension)
+    node.attacher.look()
+    assert node.prober.open
+    assert node.unread.why(10) == "rustls is not read."
 
 
 def test_nothing_is_left_after_the_end(node: Node) -> None:

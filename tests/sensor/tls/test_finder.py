@@ -61,6 +61,22 @@ def test_a_program_without_tls() -> None:
     assert find(Path("/bin/true")) == NO_TLS
 
 
+@pytest.mark.parametrize(
+    ("mark", "library"),
+    [
+        (b"/cargo/rustls-0.23.12/src/conn.rs", "rustls"),
+        (b"ssl/ssl_lib.c", "OpenSSL"),
+        (b"/ssl/ssl_lib.cc", "BoringSSL"),
+    ],
+)
+def test_a_library_without_symbols_is_known_by_its_source(tmp_path: Path, mark: bytes, library: str) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(Path("/bin/cat").read_bytes() + mark + b"\0")
+    found = Finder().find(str(program))
+    assert (found.library, found.sites) == (library, ())
+    assert found.reason.endswith(".")
+
+
 def test_a_build_is_searched_once() -> None:
     path = LIBRARIES / "libssl.so.3"
     if not path.exists():

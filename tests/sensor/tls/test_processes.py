@@ -61,6 +61,15 @@ def test_the_program_itself_is_looked_at(tmp_path: Path) -> None:
     assert [file.inode for file in proc.look()] == [99]
 
 
+def test_what_has_much_code_is_looked_at_whatever_its_name(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    large = "7f0000100000-7f0000200000 r-xp 00001000 fd:01 50 /opt/app/_wrapper.abi3.so"
+    small = "7f0000100000-7f00001ff000 r-xp 00001000 fd:01 51 /opt/app/_other.abi3.so"
+    data = "7f0000100000-7f0000200000 r--p 00001000 fd:01 52 /opt/app/fonts"
+    proc.run(10, large, small, data, age=50)
+    assert {file.inode for file in proc.look()} == {50}
+
+
 def test_the_short_lived_are_left_alone(tmp_path: Path) -> None:
     proc = Proc(tmp_path)
     proc.run(10, LIBSSL, age=1)
