@@ -31,6 +31,9 @@ MAX_FILES: Final = 512
 MAX_APART: Final = 32
 # What holds for all processes of a file, now and later.
 EVERYBODY: Final = 0
+BROKEN: Final = (
+    "Looking for its library of TLS failed, which the sensor's log tells: a bug of Apidae, please report it."
+)
 # Files remembered that have no TLS.
 MAX_PLAIN: Final = 65_536
 
@@ -242,6 +245,11 @@ class Attacher:
         except OSError as error:
             logger.debug("%s cannot be read: %s", one.path, error)
             return  # Its process may have ended; another one may run it.
+        except Exception:
+            # Anybody's file: what is wrong with one must not keep the others from being read.
+            self.failed_total += 1
+            logger.exception("looking for a library of TLS in %s failed: a bug, please report it", one.name)
+            sites = Sites(library="unknown", reason=BROKEN)
         if not sites.library:
             if len(self._plain) >= MAX_PLAIN:
                 self._plain.clear()

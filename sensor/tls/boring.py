@@ -24,6 +24,8 @@ _SOURCE: Final = b"/ssl/ssl_lib.cc\0"
 _SOURCE_PATH_BYTES: Final = 256
 # A reference and the number of its error are at most so many bytes apart.
 _NEAR: Final = 24
+# Further than any code reaches: an offset has 32 bits, and a file fewer bytes than that.
+_REACH: Final = 1 << 40
 _ERROR: Final = re.compile(rb"\xba(..)\0\0", re.DOTALL)  # mov $number, %edx
 _NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE = 66, 226, 215
 _WRITE_ERRORS: Final = frozenset({_NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE})
@@ -97,8 +99,10 @@ def _find_references(elf: Elf, texts: list[int]) -> list[int]:
     for byte in range(4):
         offsets |= code[places + 3 + byte].astype(np.int64) << 8 * byte
     offsets = np.where(offsets >= 1 << 31, offsets - (1 << 32), offsets)
-    targets = text.address + places + 7 + offsets
-    return [int(text.address + place) for place in places[np.isin(targets, np.array(texts, np.int64))]]
+    # From where the code is: a hostile file has addresses that no number of the array holds.
+    near = [one - text.address for one in texts if abs(one - text.address) <= _REACH]
+    found = np.isin(places + 7 + offsets, np.array(near, np.int64))
+    return [text.address + int(place) for place in places[found]]
 
 
 def _read_errors(elf: Elf, references: list[int]) -> dict[Function, set[int]]:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -11,18 +12,26 @@ from google.protobuf.message import DecodeError
 
 from collector.ingest.convert import Refusal, convert_bytes
 from collector.rows import RowBatch
+from sensor.attacks.classes import AttackClass
+from sensor.attacks.classifier import AttackClassifier
+from sensor.attacks.core_rules import load_core_rules
+from sensor.attacks.request import Request
 from sensor.bodies.decoding import DECODED_BYTES_MAX, decode
 from sensor.bodies.documents import read_document
 from sensor.bodies.framing import read_payload
+from sensor.bodies.protobuf import read_protobuf
 from sensor.calls import AuthenticationKind
 from sensor.classify.client_address import ClientAddresses, read_networks
 from sensor.classify.principal import Principals
 from sensor.classify.sensitive.document import MAX_NODES, find_sensitive
 from sensor.keyed import KeyedHash
 from sensor.protocols.http1 import Malformed, parse_request_head
+from sensor.schemas.operations import Operation, find_in_document, has_failed
+from sensor.schemas.tree import MAX_FIELDS, Tree
 from sensor.spool import Spool
 from sensor.uplink.messages import read_policy, read_reveal_request, read_welcome
 from sensor.uplink.policy import Policy, apply_update
+from sensor.vocabulary import Vocabulary, load_vocabulary
 
 _FAST: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _HASH: Final = KeyedHash(1, b"0123456789abcdef")
@@ -32,7 +41,8 @@ NOW: Final = 1_800_000_000
 CODINGS: Final = (b"", b"gzip", b"deflate", b"br", b"zstd", b"gzip, br", b"x")
 MEDIA_TYPES: Final = (
     "application/json", "application/x-ndjson", "text/csv", "application/x-www-form-urlencoded", "", "text/plain",
-    "application/problem+json", "text/html",
+    "application/problem+json", "text/html", "application/xml", "multipart/form-data", "application/grpc",
+    "application/x-protobuf",
 )  # fmt: skip
 
 
@@ -56,6 +66,10 @@ def fuzz_body(data: bytes) -> None:
     read_payload(head, raw, is_request=is_complete, is_whole=is_complete)
     decoded = decode(data, coding, is_complete=is_complete)
     assert len(decoded.data) <= DECODED_BYTES_MAX
+    tree = Tree(_vocabulary())
+    message = read_protobuf(decoded.data, media_type, is_complete=decoded.is_complete)
+    if message is not None:
+        tree.learn(message, consumer=1, is_cut=not decoded.is_complete)
     try:
         document = read_document(decoded.data, media_type, is_complete=decoded.is_complete)
     except ValueError:
@@ -63,6 +77,24 @@ def fuzz_body(data: bytes) -> None:
     if document is not None:
         assert document.records is None or document.records >= 0
         find_sensitive(document.values)
+        tree.learn(document.tree, consumer=1, is_cut=not is_complete)
+        assert all(isinstance(one, Operation) and one.name for one in find_in_document(document.tree))
+        has_failed(document.tree)
+    assert len(tree.list_fields()) <= MAX_FIELDS
+
+
+def fuzz_attack(data: bytes) -> None:
+    """Lines of target, headers (a pipe between) and media type, then a body: an attack or none, whatever
+    rules see; the same twice."""
+    lines = [line.decode("latin-1") for line in data.split(b"\n", 3)] + [""] * 4
+    path, _, query = lines[0].partition("?")
+    headers = tuple((name.lower(), value) for name, _, value in (one.partition(":") for one in lines[1].split("|")))
+    request = Request(path, query, "POST", headers, lines[3], lines[2])
+    found = _classifier().classify(request)
+    assert found is None or (found.attack_class in AttackClass and found.payload_hash)
+    assert found == _classifier().classify(request)
+    for _, value in headers:
+        _classifier().is_odd(value)
 
 
 def fuzz_credentials(data: bytes) -> None:
@@ -110,9 +142,20 @@ def fuzz_spool(data: bytes) -> None:
         spool.close()
 
 
+@cache
+def _vocabulary() -> Vocabulary:
+    return load_vocabulary()
+
+
+@cache
+def _classifier() -> AttackClassifier:
+    return AttackClassifier(_HASH.compute, load_core_rules())
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "sensitive": fuzz_sensitive,
     "body": fuzz_body,
+    "attack": fuzz_attack,
     "credentials": fuzz_credentials,
     "batch": fuzz_batch,
     "orders": fuzz_orders,

@@ -1,0 +1,51 @@
+"""What is fuzzed of what others put on a node and into answers: programs, tables of sockets, descriptions of APIs."""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from collector.specs.document import SpecError, read_spec
+from sensor.enrich.unix_sockets import MAX_LISTENERS, PATH_CHARACTERS_MAX, parse_unix
+from sensor.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
+from sensor.tls.elf import Elf, ElfError
+from sensor.tls.finder import find_sites
+
+
+def fuzz_program(data: bytes) -> None:
+    """A program of anybody's: refused, or places for probes that lie in it."""
+    try:
+        found = find_sites(Elf(data))
+    except ElfError:
+        return
+    assert all(0 <= site.offset < len(data) for site in found.sites)
+    assert not (found.sites and found.reason)
+
+
+def fuzz_unix_sockets(data: bytes) -> None:
+    """The kernel's table, whose last column is as users like it."""
+    found = parse_unix(data.decode(errors="backslashreplace").splitlines(keepends=True))
+    assert len(found) <= MAX_LISTENERS
+    assert all(len(one.path) <= PATH_CHARACTERS_MAX and one.open_connections >= 0 for one in found)
+
+
+def fuzz_description(data: bytes) -> None:
+    """What a service says of itself: outlined in the sensor and read in the collector, or refused in words."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    outline = write_outline(document)
+    if outline is None:
+        return
+    assert len(outline) <= OUTLINE_BYTES_MAX
+    try:
+        read_spec(outline)
+    except SpecError as error:
+        assert str(error)
+
+
+TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    "program": fuzz_program,
+    "unix_sockets": fuzz_unix_sockets,
+    "description": fuzz_description,
+}
