@@ -19,7 +19,7 @@ from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
 from sensor.uplink.state import InstallationKey
 from tests.sensor.clocks import FakeClock
-from tests.sensor.enforce.test_enforcer import FakeKernel, FakeWatch
+from tests.sensor.enforce.node import FakeKernel, FakeWatch
 from tests.sensor.streams.test_exchange import ENDS, make_call
 
 SECRET, STOLEN, OTHER = b"k" * 16, b"Bearer stolen", b"Bearer honest"

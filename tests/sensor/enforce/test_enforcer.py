@@ -1,109 +1,18 @@
 """What a sensor enforces: within its own limits, for as long as it was asked, and never by itself."""
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from sensor.calls import Role
 from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
-from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX, Enforcer
-from sensor.enforce.known import KnownBlocks
+from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX
 from sensor.enforce.limits import EnforceLimits
-from sensor.enforce.reset import UNKNOWN_COOKIE, Connection
 from sensor.enforce.share import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import ENFORCEMENT, SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
-from sensor.keyed import hash_siphash
-from tests.sensor.clocks import FakeClock
-
-SECOND_NS = 1_000_000_000
-LIMITS = EnforceLimits(is_enabled=True, never_block=(ip_network("10.0.0.0/8"),), rules_max=3, orphan_seconds=60)
-
-
-class FakeKernel:
-    """Maps as dictionaries."""
-
-    def __init__(self) -> None:
-        self.maps: dict[str, dict[bytes, bytes]] = {}
-        self.stopped: dict[int, tuple[int, ...]] = {}
-
-    def update(self, name: str, elements: dict[bytes, bytes]) -> None:
-        self.maps.setdefault(name, {}).update(elements)
-
-    def delete(self, name: str, keys: Iterable[bytes]) -> None:
-        for key in keys:
-            self.maps[name].pop(key, None)
-
-    def counts(self) -> dict[int, tuple[int, ...]]:
-        return self.stopped
-
-    @property
-    def state(self) -> tuple[int, int, int, bytes]:
-        return ENFORCEMENT.unpack(self.maps.get("enforcement", {}).get(bytes(4), bytes(ENFORCEMENT.size)))  # type: ignore[return-value]
-
-
-class FakeWatch:
-    def __init__(self) -> None:
-        self.asked: list[tuple[int, Connection]] = []
-        self.failures: Counter[int] = Counter()
-        self.first_unix_ns: dict[int, int] = {}
-
-    def ask(self, slot: int, connection: Connection) -> bool:
-        self.asked.append((slot, connection))
-        return True
-
-    def stop(self) -> None: ...
-
-
-class Node:
-    """An enforcer with everything around it in a test's hands."""
-
-    def __init__(self, limits: EnforceLimits = LIMITS, state: Path | None = None, calls: int = 1_000) -> None:
-        self.history = SimpleNamespace(calls=calls, measure_share=lambda blocks: self.share)
-        self.clock, self.kernel, self.watch = FakeClock(), FakeKernel(), FakeWatch()
-        self.switch, self.share = "", 0.0
-        self.servers = [Server(cgroup_id=7, port=8080, namespace="shop", workload="cart")]
-        self.enforcer = Enforcer(
-            limits=limits,
-            clock=self.clock,  # type: ignore[arg-type]
-            read_switch=lambda: self.switch,
-            history=self.history,  # type: ignore[arg-type]
-            list_servers=lambda: self.servers,
-            known=KnownBlocks(state),
-        )
-        self.enforcer.set_key(1, b"k" * 16)
-        self.enforcer.begin(self.kernel, self.watch, "")  # type: ignore[arg-type]
-
-    def take(self, *blocks: Block) -> None:
-        self.enforcer.take(blocks, 5)
-
-    def blocked(self, name: str = "blocked_addresses") -> set[bytes]:
-        return set(self.kernel.maps.get(name, {}))
-
-    def reasons(self) -> dict[str, str]:
-        return {status.id: status.reason for status in self.enforcer.report().blocks}
-
-    def pass_seconds(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-        self.enforcer.tick()
-
-
-def address(text: str, id: str = "a", seconds: float = 100, **more: Any) -> Block:
-    return Block(id=id, kind=BlockKind.ADDRESS, network=ip_network(text), left_ms=int(seconds * 1_000), **more)
-
-
-def credential(value: int, id: str = "c", key_id: int = 1, **more: Any) -> Block:
-    return Block(id=id, kind=BlockKind.CREDENTIAL, hash=value, key_id=key_id, left_ms=100_000, **more)
-
-
-def mapped(text: str) -> bytes:
-    return pack_network(ip_network(text))[4:]
+from sensor.kernel.stop_abi import SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
+from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node, address, credential, mapped
 
 
 def test_an_address_is_enforced_until_its_time_is_over() -> None:
@@ -309,85 +218,6 @@ def test_the_end_lifts_everything() -> None:
     node.take(address("203.0.113.7"), credential(9))
     node.enforcer.end()
     assert not node.blocked() and not node.blocked("blocked_credentials") and node.kernel.state[0] == 0
-
-
-def call(credential: int = 0, principal: int = 0, remote: str = "203.0.113.7", port: int = 80) -> tuple[Any, Any]:
-    exchange = SimpleNamespace(
-        connection=3,
-        role=Role.SERVER,
-        cgroup_id=7,
-        remote_address=remote,
-        remote_port=9,
-        local_address="192.0.2.1",
-        local_port=port,
-    )
-    return exchange, SimpleNamespace(credential=credential, principal=principal)
-
-
-def test_a_principal_is_followed_to_a_new_token() -> None:
-    node = Node()
-    node.take(replace(credential(50), kind=BlockKind.PRINCIPAL, credentials=(51,)))
-    node.enforcer.see(*call(credential=52, principal=50), is_shared=False)
-    keys = {int.from_bytes(key, "little") for key in node.blocked("blocked_credentials")}
-    assert keys == {50, 51, 52}
-    assert [connection.remote_port for _, connection in node.watch.asked] == [9]
-    node.pass_seconds(1)
-    assert len(node.blocked("blocked_credentials")) == 3
-
-
-@pytest.mark.parametrize(("remote", "is_shared"), [("10.0.0.9", False), ("203.0.113.7", True)])
-def test_connections_of_others_are_spared_and_counted(remote: str, is_shared: bool) -> None:
-    node = Node()
-    node.take(credential(9))
-    node.enforcer.see(*call(credential=9, remote=remote), is_shared=is_shared)
-    assert not node.watch.asked
-    assert node.enforcer.report().blocks[0].spared_requests == 1
-
-
-def test_a_shared_connection_is_cut_once_it_was_confirmed() -> None:
-    node = Node()
-    node.take(credential(9, is_confirmed=True))
-    node.enforcer.see(*call(credential=9), is_shared=True)
-    assert len(node.watch.asked) == 1 and not node.enforcer.report().blocks[0].spared_requests
-
-
-def test_the_kernel_stops_the_first_call_of_a_client_that_shares_no_connection() -> None:
-    node = Node()
-    node.take(credential(9))
-    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
-    node.enforcer.see(*call(credential=9), coded=b"coded")
-    keys = {int.from_bytes(key, "little") for key in node.blocked("blocked_credentials")}
-    assert keys == {9, hash_siphash(b"k" * 16, b"coded")}
-    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS | EnforcementMark.STREAMED
-    node.pass_seconds(1)
-    assert node.kernel.state[2] & EnforcementMark.STREAMED
-    node.enforcer.see(*call(credential=9), is_shared=True, coded=b"coded")
-    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
-    node.enforcer.see(*call(credential=9), coded=b"coded")  # It has shared one before.
-    assert node.kernel.state[2] == EnforcementMark.CREDENTIALS
-
-
-def test_a_call_that_goes_on_is_spared_uncounted() -> None:
-    node = Node()
-    node.take(credential(9))
-    node.enforcer.see(*call(credential=9), is_shared=True, is_over=False)
-    assert not node.watch.asked and not node.enforcer.report().blocks[0].spared_requests
-
-
-def test_a_session_of_tls_is_found_by_its_ends() -> None:
-    node = Node()
-    node.take(credential(9))
-    node.enforcer.see(*call(credential=9), is_encrypted=True)
-    assert [connection.cookie for _, connection in node.watch.asked] == [UNKNOWN_COOKIE]
-
-
-@pytest.mark.parametrize(("port", "asked"), [(8080, 1), (81, 0)])
-def test_a_block_for_one_service_leaves_the_others(port: int, asked: int) -> None:
-    node = Node()
-    node.take(credential(9, scopes=(Scope(namespace="shop", workload="cart"),)))
-    node.enforcer.see(*call(credential=9, port=port))
-    assert len(node.watch.asked) == asked
-    assert node.enforcer.is_blocked(*call(credential=9, port=port)) is bool(asked)
 
 
 def test_who_is_watched_changes_with_what_is_in_force() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sensor.enforce.block import find_fault
 from sensor.kernel.stop_abi import NETWORK_KEY, VERDICT
 from sensor.uplink.blocks import read_blocks
-from tests.sensor.enforce.test_enforcer import LIMITS, SECOND_NS, Node
+from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node
 
 HONEST = ip_network("10.0.0.0/8")  # LIMITS.never_block.
 ADDRESSES = st.sampled_from(
