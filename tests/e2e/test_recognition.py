@@ -1,12 +1,15 @@
 """2,003 calls over keep-alive connections, most of them recognised in the kernel: none more, none less, each at its
 endpoint, with its status, from its principal.
 
-2,003 is a prime. Ids are random, so no two heads are equal; each of 50 credentials makes another number of calls, so
-that a merged or split principal shows.
+2,003 is a prime. Ids are random, so no two heads are equal; each of 50 principals makes another number of calls, so
+that a merged or split one shows. They are bearers of tokens, JWTs of one issuer (signed anew), Basic users with one
+password, and sessions behind a long cookie.
 """
 
+import json
 import random
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +35,7 @@ CREDENTIALS = 50
 CONNECTIONS = 8
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
+ALGORITHM = {"alg": "RS256", "typ": "JWT"}
 METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
 FIGURE = re.compile(r"^apidae_sensor_(\w+?)(?:_total)?(?:\{stage=\"(\w+)\"\})? (\S+)$", re.MULTILINE)
 
@@ -59,12 +63,26 @@ def send(observed: Observed, address: str, port: int, wait_taught: Callable[[], 
         target = "/orders" if method == "POST" else f"/orders/{source.randrange(10**3, 10**9)}"
         if number % 40 == 7:
             target = f"/invoices/{source.randrange(10**3, 10**9)}"
-        lines = (f"Authorization: Bearer token-{credential}-abcdefgh", f"X-Request-Id: {source.getrandbits(64):x}")
+        lines = (write_credential(credential, number % 2), f"X-Request-Id: {source.getrandbits(64):x}")
         connections[number % CONNECTIONS].call(method, target, lines=lines)
         observed.credentials[credential] += 1
     for connection in connections:
         observed.sent += connection.calls
         connection.close()
+
+
+def write_credential(number: int, turn: int) -> str:
+    """A line that is alike for all of its kind but for what tells them apart."""
+    match number % 4:
+        case 0:
+            return f"Authorization: Basic {b64encode(f'user{number}:one password'.encode()).decode()}"
+        case 1:
+            claims = {"iss": "https://issuer.example", "aud": "a" * 300, "sub": f"user-{number}", "exp": turn}
+            parts = (urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (ALGORITHM, claims))
+            return f"Authorization: Bearer {'.'.join(parts)}.signature{turn}"
+        case 2:
+            return f"Cookie: theme={'c' * 1_000}; sessionid=abcdef{number:04d}"
+    return f"Authorization: Bearer token-{number}-abcdefgh"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +97,7 @@ def observed(product: Product, servers: Servers) -> Observed:
     metrics = f"http://127.0.0.1:{metrics_port}/metrics"
 
     def wait_taught() -> None:
-        # One profile stands for all bearers: their tokens are told by the records.
+        # One profile stands for all bearers of tokens: these are told by the records.
         wait_until(lambda: read_figures(metrics)["taught_profiles", ""] >= 1, ARRIVAL_SECONDS, "a profile taught")
         wait_until(lambda: read_figures(metrics)["taught_routes", ""] >= 3, ARRIVAL_SECONDS, "3 routes taught")
 
@@ -124,7 +142,8 @@ def test_no_principal_is_merged_or_split(observed: Observed) -> None:
 
 def test_most_calls_were_recognised(observed: Observed) -> None:
     recognised = observed.figures["records", ""] - observed.figures["unlearned_calls", ""]
-    assert recognised > CALLS * 0.8, observed.figures
+    # Who has a JWT, a password or a cookie needs a head of their own for each shape of request.
+    assert recognised > CALLS * 0.6, observed.figures
 
 
 def test_every_stage_is_balanced(observed: Observed) -> None:
