@@ -38,6 +38,8 @@ _FORBIDDEN: Final = frozenset({"proxy", "x-original-url", "x-rewrite-url", "x-mi
 _OF_BODIES: Final = frozenset({"content-range", "content-encoding"})  # Of requests that have none.
 _JUDGED: Final = _FORBIDDEN | _OF_BODIES | {"range", "request-range", "connection", "content-type"}
 _RANGES_MAX: Final = 5  # Programs that page ask for one or two.
+_PDF_RANGES_MAX: Final = 62  # Viewers ask for the pages that are looked at.
+_SCRIPTED_COOKIE: Final = re.compile(r"\.cookie\b[^=]{0,40};\W*(?:expires|domain)\W*=", re.IGNORECASE)
 _TYPE: Final = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+(?:\s*;.*)?\Z|\s*\Z", re.DOTALL)
 _CHARSET: Final = re.compile(r"charset\s*=\s*[\"']?([\w-]*)", re.IGNORECASE)
 _CHARSETS: Final = re.compile(
@@ -79,10 +81,9 @@ def _find_header(request: Request) -> str:
 
 
 def _find_ranges(request: Request) -> str:
-    if request.path.lower().endswith(".pdf"):  # Viewers ask for the pages that are looked at.
-        return ""
+    is_pdf = request.path.lower().endswith(".pdf")
     value = request.get("range") or request.get("request-range")
-    return value if value.count(",") >= _RANGES_MAX else ""
+    return value if value.count(",") >= (_PDF_RANGES_MAX if is_pdf else _RANGES_MAX) else ""
 
 
 def _find_connection(request: Request) -> str:
@@ -107,6 +108,9 @@ def _find_type(request: Request) -> str:
 
 
 def _find_fixation(request: Request) -> str:
+    scripted = _SCRIPTED_COOKIE.search(request.query)  # Split at its semicolon the query's values do not show it.
+    if scripted is not None:
+        return scripted[0]
     referer = request.get("referer")
     found = _SESSION_NAMES.search(request.query) if referer else None
     if found is None:

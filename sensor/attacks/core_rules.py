@@ -31,6 +31,11 @@ _LOOSE: Final = frozenset(
         "942460", "942490", "942510", "942511", "943110", "943120",
     }
 )  # fmt: skip
+# What the set left out of its expressions after the package's version, and what stands there since.
+_AMENDED: Final = (
+    ("(?:[acm]tim|inod)e|(?:_exist|perm)s|group", "_exists"),  # That a file has a time or a mode tells nobody much.
+    ("//.*|#.*", r"//[^\n]*\n|#[^\n]*\n"),  # A comment ends with its line.
+)
 # By the first three digits of a rule's id: the files of the set.
 _CLASSES: Final = {
     "921": AttackClass.SPLITTING,
@@ -120,6 +125,8 @@ def _read_rules(text: str) -> list[Rule]:
             continue
         kind = AttackClass.LOG4SHELL if name in _LOG4SHELL else _CLASSES[name[:3]]
         pattern = found["rx"].replace('\\"', '"')
+        for old, new in _AMENDED:
+            pattern = pattern.replace(old, new)
         rules.append(Rule(name, kind, pattern, level[1] == "1", part if part is not Part.TEXT else None))
     return rules
 

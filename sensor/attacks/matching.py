@@ -71,6 +71,8 @@ class ExpressionSet:
 
     def match(self, text: str | bytes) -> list[int]:
         """Places of those that match somewhere in `text`."""
+        # An escape may stand for half a pair of surrogates, which has no UTF-8.
+        text = text.encode("utf-8", "replace") if isinstance(text, str) else text
         found = self._set.Match(text) if self._taken else None
         return [self._taken[index] for index in found] if found else []
 

@@ -58,7 +58,8 @@ def read_value(value: str, *, is_form: bool = True) -> list[str]:
 
 def decode(value: str, *, is_form: bool = True) -> str:
     """As a server, its framework and a browser may decode it one after the other. Never raises."""
-    text = value[:VALUE_BYTES_MAX]
+    # JSON may hold half a pair of surrogates, which has no UTF-8.
+    text = value[:VALUE_BYTES_MAX].encode("utf-8", "replace").decode("utf-8")
     if is_form:
         text = text.replace("+", " ")
     for _ in range(_ROUNDS):

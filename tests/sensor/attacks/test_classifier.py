@@ -47,6 +47,20 @@ def classify(query: str = "", path: str = "/", **parts: object) -> AttackClass |
         ("x=${${lower:j}ndi:ldap://h/a}", AttackClass.LOG4SHELL),
         ("next=/%0d%0aSet-Cookie:+a=b", AttackClass.SPLITTING),
         ("doc=<!DOCTYPE+a+[<!ENTITY+b+SYSTEM+'file:///x'>]>", AttackClass.XXE),
+        ("host=;who", AttackClass.RCE),
+        ("x=$[]", AttackClass.RCE),
+        ("x=while(!undefined)", AttackClass.RCE),
+        ("x=n$_one+/et$_x/pas$_wd", AttackClass.RCE),
+        ("id='or+homer+9", AttackClass.SQLI),
+        ("id='select+password", AttackClass.SQLI),
+        ("and+'5'id=1", AttackClass.SQLI),
+        ("id=`+<+0)+AND+`", AttackClass.SQLI),
+        ("id=%22:[%22a", AttackClass.NOSQL),
+        ("x=echo+1{/php}", AttackClass.SSTI),
+        ("x=<%25%3D+if+True+%25>49<%25+endif+%25>", AttackClass.SSTI),
+        ("x=.cookie;expires=1", AttackClass.FIXATION),
+        ("x=a%0Anext=more", AttackClass.SPLITTING),
+        ("file=C:/Windows/system32/unattend.xml", AttackClass.TRAVERSAL),
     ],
 )
 def test_each_class_is_found_plain_and_in_disguise(query: str, kind: AttackClass) -> None:
@@ -67,6 +81,11 @@ def test_each_class_is_found_plain_and_in_disguise(query: str, kind: AttackClass
         "expr=a+%3E+b&price=%2412.50&note=50%25+off!",
         "fields=user(name,id),items(count)",
         "date=2026-11-25T19:00:00%2B01:00",
+        "template=Dear+<%25%3Dname%25>",
+        "program=C:\\Windows\\System32\\notepad.exe",
+        "q=sodium_add_to_recipe(salt)",
+        "q=`!1",
+        "q='select+one'",
     ],
 )
 def test_ordinary_queries_are_no_attacks(query: str) -> None:
@@ -77,6 +96,24 @@ def test_header_values_and_forms_are_looked_at() -> None:
     assert classify("", headers=(("x-trace", "() { :; }; /bin/bash -c id"),)) is AttackClass.RCE
     assert classify("", headers=(("accept", "() { :; }; /bin/bash -c id"),)) is None
     assert classify("", body="a=1&b=1'+or+'1'%3D'1") is AttackClass.SQLI
+
+
+def test_many_ranges_of_a_document_are_more_than_a_viewer_asks_for() -> None:
+    ranges = "bytes=" + ", ".join(f"{n}0-{n}1" for n in range(70))
+    assert classify("", "/a.pdf", headers=(("range", ranges),)) is AttackClass.PROTOCOL
+
+
+def test_an_extension_that_is_broken_up_is_no_name_of_a_file() -> None:
+    assert classify("", headers=(("x-file-name", "1.j\\s\\p"),)) is AttackClass.TRAVERSAL
+    assert classify("", headers=(("x-file-name", "C:\\temp\\sess_abcdef123456"),)) is AttackClass.RCE
+    assert classify("", headers=(("x-file-name", "C:\\v1.2\\summary.txt"),)) is None
+
+
+def test_half_a_pair_of_surrogates_is_text_like_any_other() -> None:
+    assert classify("q=\\ud83d+x") is None
+    broken = '{"a": "\\ud83d %s"}'
+    assert classify("", body=broken % "x", content_type="application/json") is None
+    assert classify("", body=broken % "' or 1=1--", content_type="application/json") is AttackClass.SQLI
 
 
 def test_the_payload_is_told_by_its_hash_alone() -> None:
@@ -124,6 +161,7 @@ def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -
         'SecRule ARGS "@rx strict" \\\n    "id:942998,\\\n    tag:\'paranoia-level/4\'"\n\n'
         'SecRule ARGS "@rx (?!x)unsupported" \\\n    "id:942997,\\\n    tag:\'paranoia-level/1\'"\n\n'
         'SecRule FILES "@rx [.]zz$" \\\n    "id:933999,\\\n    tag:\'paranoia-level/1\'"\n\n'
+        'SecRule ARGS "@rx zzf(?://.*|#.*)*\\(" \\\n    "id:933998,\\\n    tag:\'paranoia-level/1\'"\n\n'
         'SecRule REQUEST_HEADERS:Host "@rx zz" \\\n    "id:920999,\\\n    tag:\'paranoia-level/1\'"\n'
     )
     rules = load_core_rules(tmp_path)
@@ -131,6 +169,7 @@ def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -
         ("942999", AttackClass.SQLI, None),
         ("942997", AttackClass.SQLI, None),
         ("933999", AttackClass.RCE, Part.FILE),
+        ("933998", AttackClass.RCE, None),
         ("930120", AttackClass.TRAVERSAL, None),
         ("930130", AttackClass.PROBING, Part.PATH),
         ("933151", AttackClass.RCE, None),
@@ -143,6 +182,8 @@ def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -
         (Request("/", "q=/.zzrc"), None),  # A file's name is asked for in the path.
         (Request("/", "q=zz_dump+(1)"), AttackClass.RCE),
         (Request("/", "q=zz_dump"), None),
+        (Request("/", "q=zzf%23x%0A("), AttackClass.RCE),
+        (Request("/", "q=zzf%23x("), None),  # The comment holds the rest of the line.
         (Request("/", "q=a.zz"), None),
         (Request(headers=(("x-file-name", "a.zz"),)), AttackClass.RCE),
     ):
