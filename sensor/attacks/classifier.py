@@ -20,6 +20,8 @@ from sensor.attacks.values import list_values
 _ORDER = {kind: place for place, kind in enumerate(AttackClass)}
 _NARROW = frozenset({AttackClass.LOG4SHELL, AttackClass.XXE})  # What is like them is often of a wider class, too.
 _WORD = re.compile(r"[\w.-]*\Z", re.ASCII)  # Rules with gaps are not asked of it.
+# A product of a User-Agent (RFC 9110, section 10.1.5): a name, a slash and a version that begins with a digit.
+_PRODUCT = re.compile(r"\b[A-Za-z][\w.-]*/v?\d[\w.+~-]*", re.ASCII)
 _SHORT = 3  # Words of so many letters are no payload.
 
 
@@ -69,11 +71,14 @@ class AttackClassifier:
         return self._make_attack(kind, len(matched) > 1 or any(rule.is_sure for rule in matched), text)
 
     def _match(self, text: str, part: Part) -> list[Rule]:
+        whole = text
+        if part is Part.AGENT:
+            text = _PRODUCT.sub(" ", text)  # `Docker-Client/27.3`, `APT-HTTP/1.3` are no commands and no protocols.
         is_word = _WORD.match(text)
         found = self._everywhere.match_plain(text) if is_word else self._everywhere.match(text)
         placed = self._placed.get(part)
         if placed is not None:
-            found += placed.match(text)
+            found += placed.match(whole)
         bare = None if is_word else strip_quoting(text)
         if bare is not None:
             found += [rule for rule in self._everywhere.match(bare) if rule.attack_class is AttackClass.RCE]

