@@ -49,7 +49,7 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
         "timestamp": format_time(record.time_unix_ns),
         "http.request.method": route.method,
         "url.template": format_template(route),
-        "url.domain": route.host,
+        **_split_host(route.host),
         "http.response.status_code": record.status_code,
         "network.protocol.name": "http",
         "network.protocol.version": record.protocol_version,
@@ -78,6 +78,12 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
     sized = ("http.request.size", "http.response.size", "apidae.request.messages", "apidae.response.messages",
              "apidae.response.records")  # fmt: skip
     return {name: value for name, value in line.items() if value or name in sized}
+
+
+def _split_host(host: str) -> Line:
+    """`url.domain` has no port; an address of IPv6 keeps its brackets."""
+    name, colon, port = host.rpartition(":")
+    return {"url.domain": name, "url.port": int(port)} if colon and port.isdigit() else {"url.domain": host}
 
 
 def tell_attack(attack: Attack) -> Line:

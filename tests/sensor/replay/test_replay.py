@@ -48,6 +48,22 @@ def test_what_would_leave_the_node() -> None:
     assert (replay.counts.calls, replay.counts.transactions) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("host", "domain", "port"),
+    [
+        (b"API.example", "api.example", None),
+        (b"api.example:8080", "api.example", 8080),
+        (b"api.example:80", "api.example", None),
+        (b"[::1]:8080", "[::1]", 8080),
+        (b"[::1]", "[::1]", None),
+    ],
+)
+def test_the_host_and_its_port_are_two_names(host: bytes, domain: str, port: int | None) -> None:
+    ask = b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host
+    (line,), _ = run(Talk().open().ask(ask).answer(OK).close().packets, is_raw=False)
+    assert (line["url.domain"], line.get("url.port")) == (domain, port)
+
+
 @pytest.mark.parametrize("is_raw", [False, True])
 def test_secrets_are_in_no_line(is_raw: bool) -> None:
     head = (
