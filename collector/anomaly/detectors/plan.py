@@ -43,6 +43,7 @@ class Plan:
     noise_min: float
     season_days: int  # Memory of the season.
     told_half_life_seconds: int  # A told subject is told again for twice as much, and for less as this passes.
+    told_opposite: float  # Of that, what it takes on the other side: the way back from a peak is part of it.
     relative_variance: float  # Against Poisson's at rest: the share of the noise that large counts keep.
 
 
@@ -65,35 +66,34 @@ PLANS = {
         relative_variance=0.17,
         season_days=5,
         told_half_life_seconds=9_000,
+        told_opposite=0.0,
     ),
     300: Plan(
         half_lives_seconds=(1_500.0, 5_400.0),
         measures=(
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.07, span=2, clip=50.0, level=1),
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=2.95, span=4, clip=2.0, level=1),
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.54, span=6, clip=1.5),
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.69, span=12, clip=2.0, level=1),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=2, clip=50.0, level=1),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=4, clip=2.0),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=2.95, span=4, clip=2.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=6.6, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=3.25, span=4, clip=2.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=3.84, span=2, clip=50.0, level=1),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=3.25, span=4, clip=2.0),
         ),
-        block_seconds=4 * 3_600,
+        block_seconds=2 * 3_600,
         memory_blocks=240,
-        prior_blocks=20,
+        prior_blocks=25,
         prior_maximum=2.0,
         spread_min=0.5,
-        maximum_clip=8.0,
+        maximum_clip=16.0,
         noise_windows=3_000,
         noise_min=0.3,
         relative_variance=0.05,
         season_days=5,
         told_half_life_seconds=3_600,
+        told_opposite=2.0,
     ),
     3_600: Plan(
         half_lives_seconds=(3_600.0,),
         measures=(
-            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.6, span=1, clip=50.0),
-            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.6, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=1.68, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=1.68, span=1, clip=50.0),
         ),
         block_seconds=12 * 3_600,
         memory_blocks=240,
@@ -103,8 +103,9 @@ PLANS = {
         maximum_clip=8.0,
         noise_windows=1_000,
         noise_min=0.3,
-        relative_variance=0.05,
+        relative_variance=0.03,
         season_days=10,
-        told_half_life_seconds=6 * 3_600,
+        told_half_life_seconds=4 * 3_600,
+        told_opposite=0.3,
     ),
 }

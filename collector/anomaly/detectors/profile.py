@@ -40,10 +40,6 @@ class SeasonProfile:
                 season += weight * self._season[row, slots] * days / (days + prior)
         return season
 
-    def mean(self, slots: Slots) -> F64:
-        """The day's mean of each."""
-        return self._mean.take(slots)
-
     def learn(self, slots: Slots, window: int, values: F64, age: F64) -> None:
         """Take one window; `age` counts those before it."""
         gain = np.maximum(self._mean_gain, 1 / (age + 1))

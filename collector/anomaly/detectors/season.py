@@ -8,7 +8,8 @@ large counts), which is how the noise of clumped arrivals falls with the rate.
 
 Of the residual in widths of that noise the measures of the plan are kept (detectors/plan.py), and of each measure the
 tail (detectors/tail.py). The score is the rarest measure's evidence over its bar. A subject that was told is told
-again only for much more, and less of that as hours pass: one happening is one crossing.
+again only for much more, and less of that as hours pass, and the way back counts as the same: one happening is one
+crossing.
 """
 
 from dataclasses import replace
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 
 from collector.anomaly.detectors.contract import F64, Observation, State, Verdict
 from collector.anomaly.detectors.plan import PLANS, Plan, Statistic
-from collector.anomaly.detectors.profile import SeasonProfile
+from collector.anomaly.detectors.profile import DAY_SECONDS, SeasonProfile
 from collector.anomaly.detectors.tail import BlockTail
 from collector.anomaly.slots import Slots, grow
 
 _SHAPE = 25.0
 _GRACE_WINDOWS = 10  # Of a subject.
 _COVERED_CALLS = 10.0  # A window: with fewer, Poisson noise hides what a longer window would show.
+_USUAL_HALF_LIFE_SECONDS = 2 * DAY_SECONDS
 _LEVEL_GAIN_MAX = 0.3
 _NOISE_PRIOR = 3.0
 _LASTING_MAX = 30.0  # Windows' worth: silence beyond it is no odder.
@@ -56,6 +58,8 @@ class SeasonDetector:
         self._noise: F64 = np.zeros((len(half_lives), 0))
         self._running: F64 = np.zeros((len(measures), 0))
         self._age: F64 = np.zeros(0)
+        self._usual_gain = 1 - 0.5 ** (window_seconds / _USUAL_HALF_LIFE_SECONDS)
+        self._usual: F64 = np.zeros(0)  # Mean of the root of the calls, in which Poisson noise is even.
         self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
         self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._judged: tuple[tuple[Slots, F64, int, float], tuple[F64, F64, F64, F64]] | None = None
@@ -66,6 +70,7 @@ class SeasonDetector:
         """Make room for slots below `capacity`."""
         self._level, self._noise = grow(self._level, capacity), grow(self._noise, capacity, _NOISE_PRIOR)
         self._running, self._age = grow(self._running, capacity), grow(self._age, capacity)
+        self._usual = grow(self._usual, capacity)
         self._told, self._told_at = grow(self._told, capacity), grow(self._told_at, capacity, _NEVER)
         self._profile.grow(capacity)
         self._tail.grow(capacity)
@@ -112,13 +117,16 @@ class SeasonDetector:
         )
         mild = np.clip(values, predicted[0] - 5 * width[0], predicted[0] + 5 * width[0])
         self._profile.learn(slots, observation.window, mild, age)
+        usual = self._usual.take(slots)
+        root = np.sqrt(observation.values)
+        self._usual[slots] = usual + np.maximum(self._usual_gain, 1 / (age + 1)) * (root - usual)
         self._age[slots] += 1
 
     def covers(self, slots: Slots) -> NDArray[np.bool_]:
         """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
         enough. By the hour a subject would be judged twice where its nights are calm."""
-        usual = _restore(self._profile.mean(slots))
-        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= _GRACE_WINDOWS) & (usual >= _COVERED_CALLS)
+        is_busy = self._usual.take(slots) ** 2 >= _COVERED_CALLS
+        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= _GRACE_WINDOWS) & is_busy
         return is_covered
 
     def has_season(self, slot: int) -> bool:
@@ -138,6 +146,7 @@ class SeasonDetector:
         self._noise[:, slots] = _NOISE_PRIOR
         self._running[:, slots] = 0
         self._age[slots] = 0
+        self._usual[slots] = 0
         self._told[:, slots] = 0
         self._told_at[:, slots] = _NEVER
         self._profile.forget(slots)
@@ -145,17 +154,26 @@ class SeasonDetector:
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        own = {"level": self._level, "noise": self._noise, "running": self._running, "age": self._age}
+        own = {"level": self._level, "noise": self._noise, "running": self._running}
+        own |= {"age": self._age, "usual": self._usual}
         told = {"told": self._told, "told_at": self._told_at}
         return {**own, **told, **self._profile.dump(), **self._tail.dump()}
 
     def load(self, state: State) -> None:
-        """The inverse of `dump`."""
+        """The inverse of `dump`. What was learnt of other measures than the plan's is learnt anew; levels, noise and
+        season stay."""
         self._level, self._noise = state["level"].astype(np.float64), state["noise"].astype(np.float64)
-        self._running, self._age = state["running"].astype(np.float64), state["age"].astype(np.float64)
+        self._age = state["age"].astype(np.float64)
         self._told, self._told_at = state["told"].astype(np.float64), state["told_at"].astype(np.int64)
         self._profile.load(state)
-        self._tail.load(state)
+        older = np.sqrt(_restore(state["mean"].astype(np.float64)))
+        self._usual = state.get("usual", older).astype(np.float64)
+        if len(state["running"]) == len(self._running):
+            self._running = state["running"].astype(np.float64)
+            self._tail.load(state)
+        else:
+            self._running = np.zeros((len(self._running), len(self._age)))
+            self._tail.grow(len(self._age))
 
     def _judge(self, observation: Observation) -> tuple[F64, F64, F64, F64]:
         """Expectation, width, running statistics and ratios; kept from `score` for the `learn` that follows."""
@@ -214,20 +232,22 @@ class SeasonDetector:
 
     def _need(self, slots: Slots, window: int) -> F64:
         """What a ratio has to reach now that something was told: above, below, x n."""
-        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
-        faded = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
-        need: F64 = 1 + np.maximum(self._told.take(slots, axis=1) * _TOLD_RISE - 1, 0) * faded
+        past = np.maximum(self._told.take(slots, axis=1) * _TOLD_RISE - 1, 0) * self._fade_told(slots, window)
+        need: F64 = 1 + np.maximum(past, self._plan.told_opposite * past[::-1])
         return need
 
     def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
         """Remember what crossed in this window."""
         is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= _GRACE_WINDOWS)
-        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
-        faded = self._told.take(slots, axis=1) * np.exp2(
-            -np.minimum(seconds / self._plan.told_half_life_seconds, 1_000)
-        )
+        faded = self._told.take(slots, axis=1) * self._fade_told(slots, window)
         self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told.take(slots, axis=1))
         self._told_at[:, slots] = np.where(is_told, window, self._told_at.take(slots, axis=1))
+
+    def _fade_told(self, slots: Slots, window: int) -> F64:
+        """What is left of what was told: above, below, x n."""
+        seconds = (window - self._told_at.take(slots, axis=1)) * float(self.window_seconds)
+        left: F64 = np.exp2(-np.minimum(seconds / self._plan.told_half_life_seconds, 1_000))
+        return left
 
     def _find_threshold(self, slots: Slots, predicted: F64, width: F64, is_above: NDArray[np.bool_]) -> F64:
         """What one window would have to show, by the first measure of its side; for people."""

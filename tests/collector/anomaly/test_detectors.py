@@ -17,6 +17,7 @@ DETECTORS: dict[str, Make] = {
     "burst of a pair": lambda: BurstDetector(window_seconds=10, prior_level=12.0),
     "burst in an hour": lambda: BurstDetector(window_seconds=3_600, prior_level=1_000.0),
     "minutes": lambda: SeasonDetector(window_seconds=60),
+    "five minutes": lambda: SeasonDetector(window_seconds=300),
     "hours": lambda: SeasonDetector(window_seconds=3_600),
 }
 SLOTS = np.arange(3)
