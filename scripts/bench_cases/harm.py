@@ -3,6 +3,8 @@ with one that is attached, paused, resumed, stopped and killed at random moments
 
     scripts/bench harm [--minutes 10] [--round-seconds 30] [--seed 1]
 
+`--minutes` is of each: ten minutes with sensors, and ten without.
+
 One JSON line: calls, errors of the client (connections, reads, writes, timeouts, statuses above 399) and the 99th and
 99.9th percentiles of latency of both kinds of rounds, what was done to the sensors, what of theirs is left in the
 kernel at the end, and how kernel memory changed. Exits with 1 where errors differ, the ratio of the 99th percentiles is
@@ -61,7 +63,7 @@ def measure(minutes: float, round_seconds: int, seed: int, directory: Path) -> d
     before = read_memory_kb()
     disturbers = []
     try:
-        for number in range(max(1, int(minutes * 60 / round_seconds / 2))):
+        for number in range(max(1, int(minutes * 60 / round_seconds))):
             plain.append(run_wrk(url, CONNECTIONS, round_seconds, script))
             with Disturber(address, directory, seed + number) as disturber:
                 watched.append(run_wrk(url, CONNECTIONS, round_seconds, script))
@@ -91,7 +93,7 @@ def _names(disturbers: Sequence[Disturber]) -> set[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench harm")
-    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of rounds with sensors, and as many without")
     parser.add_argument("--round-seconds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

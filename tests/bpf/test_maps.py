@@ -4,8 +4,11 @@ import pytest
 
 from sensor.kernel.abi import EDGE, EDGE_KEY, EDGES_SIZE, NAME_BUCKET, NAME_BUCKETS, EdgeFlag
 from sensor.kernel.capture import Capture
+from sensor.kernel.compile import build_http1
+from sensor.kernel.loader import compile_build
 from sensor.kernel.syscalls import read_batch
 
+PER_CPU_KINDS = (5, 6, 10, 21)  # BPF_MAP_TYPE_PERCPU_HASH, _ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE.
 pytestmark = pytest.mark.kernel
 
 
@@ -26,6 +29,16 @@ def test_names_are_an_array(capture: Capture) -> None:
     assert len(rows) == NAME_BUCKETS
     assert {key: rows[key] for key in buckets} == buckets
     capture.update("names", dict.fromkeys(buckets, bytes(NAME_BUCKET.size)))
+
+
+def test_maps_of_128_processors_stay_small() -> None:
+    """What there is once for each possible processor, and no map else, grows with the machine."""
+    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
+    image = compile_build(build_http1(64, 64, True))
+    per_processor = sum(
+        (one.value_size + 7) // 8 * 8 * one.max_entries for one in image.maps if one.kind in PER_CPU_KINDS
+    )
+    assert 0 < per_processor * 128 < 2 << 20, per_processor
 
 
 def test_nothing_overflowed(capture: Capture) -> None:
