@@ -104,6 +104,9 @@ static __always_inline u64 decimal(u64 digits) {
 /* Marks control characters and the space. */
 static __always_inline u64 blanks(u64 word) { return ~AT_LEAST(word & M7F, 0x21) & ~word & MARKS; }
 
+/* And DEL: what no target may hold. */
+static __always_inline u64 unseen_bytes(u64 word) { return blanks(word) | equal_bytes(word, REPEAT(0x7f)); }
+
 static __always_inline int refuse(struct head *h) {
   h->verdict = HEAD_REFUSED;
   return 0;

@@ -114,6 +114,10 @@ static __always_inline void query_step(struct head *h, const struct settings *se
   }
   u64 ends = equal_bytes(word, REPEAT('&')) | equal_bytes(word, REPEAT(' '));
   if (mode == H_CREDENTIAL) {
+    if (unseen_bytes(word) & ((ends & -ends) - 1)) {
+      refuse(h);
+      return;
+    }
     if (!ends) {
       sip_word(&h->sip, word, 1);
       h->at = at + 8;
@@ -130,7 +134,7 @@ static __always_inline void query_step(struct head *h, const struct settings *se
     return;
   }
   ends |= equal_bytes(word, REPEAT('='));
-  if (blanks(word) & ((ends & -ends) - 1)) {
+  if (unseen_bytes(word) & ((ends & -ends) - 1)) {
     refuse(h);
     return;
   }
