@@ -211,6 +211,8 @@ static __always_inline void end(u64 session, u8 kind) {
     sessions.delete(&key);
 }
 
+#include "tls_rust.h"
+
 int openssl_read(struct pt_regs *ctx) {
   enter(ctx->di, ctx->si, 0, S_READ, L_OPENSSL);
   return 0;

@@ -19,6 +19,7 @@ enum tls_library {
   L_GNUTLS = 2,
   L_GO = 3,
   L_BORING = 4, /* Without symbols: nobody sees it free a session. */
+  L_RUSTLS = 5,
 };
 
 enum tls_counter {

@@ -23,6 +23,7 @@ class Library(IntEnum):
     GNUTLS = 2
     GO = 3
     BORING = 4
+    RUSTLS = 5
 
 
 class TlsCounter(IntEnum):

@@ -40,9 +40,10 @@ UPROBES: Final = (
     *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
     *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
     *("go_read", "go_write", "go_return", "go_copy", "go_close", "handshake", "openssl_read_inner"),
+    *("rust_read", "rust_write", "rust_return", "rust_drop"),
 )
 # Programs where a call ends. They go in first: a call whose beginning alone is seen would never end.
-RETURNS: Final = ("call_return", "go_return", "go_copy")
+RETURNS: Final = ("call_return", "go_return", "go_copy", "rust_return")
 # Named as the tracepoints they are for. Before Linux 6.3 there are none: sessions are then bound by data alone.
 SOCKET_TRACEPOINTS: Final = ("sock_recv_length", "sock_send_length")
 UPROBE_TYPE_PATH: Final = Path("/sys/bus/event_source/devices/uprobe/type")

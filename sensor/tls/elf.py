@@ -6,6 +6,7 @@ is an `ElfError`. Source: System V ABI, gABI 4.1 chapters 4 and 5; `.note.gnu.bu
 
 import bisect
 import mmap
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,6 +90,14 @@ class Elf:
                 for function in self._find_in(self.sections[table], self.sections[strings], wanted):
                     found.setdefault(function.name, function)
         return found
+
+    def find_names(self, pattern: "re.Pattern[bytes]") -> list[str]:
+        """Names of all symbols that fit; the pattern ends before the zero byte behind a name."""
+        names: list[str] = []
+        for strings in (".dynstr", ".strtab"):
+            if strings in self.sections:
+                names += [match[0].decode("latin-1") for match in pattern.finditer(self.read(self.sections[strings]))]
+        return names
 
     def _find_in(self, table: Section, strings: Section, wanted: dict[bytes, str]) -> Iterable[Function]:
         text = self.read(strings)

@@ -24,6 +24,7 @@ from sensor.tls.code import (
 )
 from sensor.tls.elf import Elf, ElfError, Function
 from sensor.tls.golang import find_go_functions, is_go
+from sensor.tls.rust import OTHERS_MAX, find_rust_functions
 from sensor.tls.site import NO_TLS, Site, Sites
 
 # Files remembered; a node has some tens of builds.
@@ -56,6 +57,7 @@ class Convention:
 
 
 C_CODE: Final = Convention(results=C_RESULTS, return_program="call_return")
+RUST_CODE: Final = Convention(results=C_RESULTS, return_program="rust_return")
 GO_CODE: Final = Convention(results=GO_RESULTS, return_program="go_return")
 OPENSSL: Final[Mapping[str, Probed]] = {
     "SSL_read": Probed(program="openssl_read", inner={"c": "openssl_read_inner"}),
@@ -89,12 +91,21 @@ GO: Final[Mapping[str, Probed]] = {
     "crypto/tls.(*Conn).Write": Probed(program="go_write", has_return=False, arguments=GO_ARGUMENTS),
     "crypto/tls.(*Conn).Close": Probed(program="go_close", has_return=False, arguments=GO_ARGUMENTS),
 }
+RUSTLS: Final[Mapping[str, Probed]] = {
+    "take_received_plaintext": Probed(program="rust_read", has_return=False),
+    "buffer_plaintext": Probed(program="rust_write"),
+    **{
+        f"{name} {number}": Probed(program=program, has_return=False, arguments=("di",))
+        for name, program in (("hello", "handshake"), ("drop", "rust_drop"))
+        for number in range(1, OTHERS_MAX + 1)
+    },
+}
 # Library, why it is not read, the file's name or what is in it.
 _UNREAD: Final = (
     ("Java", "Java encrypts in code that it makes as it runs, which is not read.", "libjvm.so", b""),
     ("NSS", "NSS is not read.", "libssl3.so", b""),
     # Where a program panics, or makes an error, it names its source, symbols or not.
-    ("rustls", "rustls is not read.", "", b"/rustls-0."),
+    ("rustls", "rustls is read only where the symbols of its version 0.23 remain.", "", b"/rustls-0."),
     ("OpenSSL", "An OpenSSL within a program is not read where its symbols were taken out.", "", b"ssl/ssl_lib.c\0"),
     ("BoringSSL", "The functions of this BoringSSL were not found.", "", b"/ssl/ssl_lib.cc\0"),
 )
@@ -150,6 +161,9 @@ def find_sites(elf: Elf) -> Sites:
         functions = elf.find_functions(table)
         if all(name in functions for name in needed):
             return _probe(elf, library, table, functions, C_CODE)
+    functions = find_rust_functions(elf)
+    if functions:
+        return _probe(elf, "rustls", RUSTLS, functions, RUST_CODE)
     functions = find_boring_functions(elf)
     return _probe(elf, "BoringSSL", BORING, functions, C_CODE) if functions else NO_TLS
 

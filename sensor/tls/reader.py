@@ -32,6 +32,7 @@ LIBRARY_NAMES: Final = {
     Library.GNUTLS: "GnuTLS",
     Library.GO: "Go crypto/tls",
     Library.BORING: "BoringSSL",
+    Library.RUSTLS: "rustls",
 }
 
 _Tuple = tuple[str, int, str, int]  # Local address and port, remote address and port.

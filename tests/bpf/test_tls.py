@@ -3,6 +3,7 @@ programs around them, and each call found once.
 """
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -24,7 +25,10 @@ from sensor.tls.finder import Finder
 from sensor.tls.reader import TlsReader
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
+from tests.e2e.rustls import build_rustls_server
+from tests.e2e.tls_cases import make_context
 from tests.e2e.wheels import unpack_wheel
+from tests.e2e.wire import RawClient, Sent
 
 pytestmark = pytest.mark.kernel
 
@@ -32,6 +36,7 @@ ADDRESS = "127.0.0.1"
 RING_BYTES = 1 << 22
 SERVICE = "/shop.v1.Orders"
 GO_PACKAGES = Path("/usr/share/gocode")  # Of Debian.
+RUST_CONNECTIONS = 10
 GRPC = {"Get": 13, "Fail": 10}
 
 
@@ -193,6 +198,33 @@ def count_called(told: list[Exchange | StreamExchange], port: int) -> Counter[tu
         if exchange.remote_port == port:
             calls[exchange.role, exchange.remote_address, exchange.status_code] += exchange.calls
     return calls
+
+
+@pytest.mark.parametrize("run", range(3))  # Of a process the first connection is the one that may be missed.
+def test_rustls(program: TlsProgram, certificate: Certificate, tmp_path: Path, run: int) -> None:
+    """tokio's: the object that holds a connection moves once its handshake is over, with what came behind it. Answers
+    are written from two slices."""
+    binary = build_rustls_server()
+    files = (str(certificate.certificate), str(certificate.key))
+    server = Program("rustls", [str(binary), ADDRESS, *files], tmp_path / "server.log")
+    try:
+        port = int(server.wait_for("ready", READY_SECONDS)["port"])
+        watch = Watch(program, binary)
+        sent: list[Sent] = []
+        for version in (ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2):
+            for _ in range(RUST_CONNECTIONS):
+                with RawClient(ADDRESS, port, tls=make_context(certificate, version)) as client:
+                    for number in range(23):
+                        client.call("GET", f"/{'orders' if number < 17 else 'missing'}/{number}")
+                    sent += client.calls
+        told = watch.stop()
+    finally:
+        server.stop()
+    calls: Counter[tuple[Role, int, int, int, int]] = Counter()
+    for one in told:
+        assert isinstance(one, Exchange)
+        calls[one.role, one.local_port, one.status_code, one.request_bytes, one.response_bytes] += one.calls
+    assert calls == Counter((Role.SERVER, port, one.status, one.request_bytes, one.response_bytes) for one in sent)
 
 
 def test_grpc_of_go(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:

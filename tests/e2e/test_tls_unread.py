@@ -1,6 +1,7 @@
 """Servers over TLS of libraries that are not read: each port is in the coverage as encrypted, with the reason of its
 process and calls that are estimated, and told by its clients, which are read. Real Java, NSS' own server, granian
-(rustls), and a library under a name that nobody knows; beside them Envoy, whose stripped BoringSSL is read.
+(rustls), and a library under a name that nobody knows; beside them what is read: Envoy, whose BoringSSL is stripped,
+and rustls with symbols.
 """
 
 import shutil
@@ -23,6 +24,7 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.openssl11 import find_openssl11
 from tests.e2e.polling import wait_until, wait_until_still
+from tests.e2e.rustls import build_rustls_server
 from tests.e2e.tls_cases import make_context
 from tests.e2e.wheels import unpack_wheel
 from tests.e2e.wire import RawClient
@@ -38,10 +40,11 @@ STILL_SECONDS = 4.0
 REASONS = {
     "java": "Java encrypts in code that it makes as it runs, which is not read.",
     "nss": "NSS is not read.",
-    "rustls": "rustls is not read.",
+    "rustls": "rustls is read only where the symbols of its version 0.23 remain.",
     "renamed": "No library of TLS that can be read was found in its process.",
 }
-ENVOYS = ("envoy", "envoy_http2")
+# Of each that is read, its library: Envoy has no symbols, the server of rustls has them.
+READ = {"envoy": "BoringSSL", "envoy_http2": "BoringSSL", "rustls_symbols": "rustls"}
 
 
 @dataclass(slots=True)
@@ -75,6 +78,11 @@ class Strangers:
             return self._start_nss()
         if name == "rustls":
             return self._start_granian()
+        if name == "rustls_symbols":
+            files = (str(self._certificate.certificate), str(self._certificate.key))
+            return int(
+                self._run(name, [str(build_rustls_server()), ADDRESS, *files]).wait_for("ready", READY_SECONDS)["port"]
+            )
         return self._start_renamed() if name == "renamed" else self._servers.start("envoy", ADDRESS).port
 
     def stop(self) -> None:
@@ -176,7 +184,7 @@ def unread(
     product: Product, strangers: Strangers, certificate: Certificate, tmp_path_factory: pytest.TempPathFactory
 ) -> Unread:
     told = Unread()
-    for name in (*REASONS, *ENVOYS):
+    for name in (*REASONS, *READ):
         try:
             told.ports[name] = strangers.start(name)
         except pytest.skip.Exception as reason:
@@ -214,14 +222,13 @@ def test_what_is_not_read_is_listed_with_its_reason(unread: Unread, name: str) -
         assert row["estimated_calls"] == pytest.approx(CALLS, abs=2)
 
 
-@pytest.mark.parametrize("name", ENVOYS)
-def test_envoy_is_read(unread: Unread, name: str) -> None:
-    """Its BoringSSL has no symbols."""
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read_beside_them(unread: Unread, name: str) -> None:
     if name in unread.skipped:
         pytest.skip(unread.skipped[name])
     row = unread.rows_of(name).get("https", {})
     assert unread.calls[name] == CALLS, unread.rows_of(name)
-    assert "BoringSSL" in row["reason"]
+    assert READ[name] in row["reason"]
 
 
 @pytest.mark.parametrize("name", REASONS)
