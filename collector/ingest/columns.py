@@ -1,5 +1,7 @@
 """The columns of a batch's rows, every length, index and bound checked; see `convert`."""
 
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any, Final
 
 import numpy as np
@@ -95,6 +97,7 @@ _BOUNDS = (
     ("attacks", CALLS_LIMIT),
     ("attacks_confirmed", CALLS_LIMIT),
 )
+_NAMES_BY_BOUND = {bound: tuple(name for name, own in _BOUNDS if own == bound) for _, bound in _BOUNDS}
 _WIDE = frozenset(
     (
         "principal",
@@ -116,6 +119,7 @@ _WIDE = frozenset(
         ),
     )
 )
+_RARE_TYPES = {name: np.uint64 if name in _WIDE else np.uint32 for name in _RARE_PER_ROW}
 _COPIED = frozenset((*_PER_ROW, *_RARE_PER_ROW)) & frozenset(RowBatch.__dataclass_fields__)
 
 
@@ -132,12 +136,13 @@ def convert_columns(
     n = len(rows.route)
     _check_lengths(rows, n)
     columns = {name: copy_column(rows, name) for name in _PER_ROW}
-    columns |= {name: _copy_rare(rows, name, n) for name in _RARE_PER_ROW}
+    rare = {name: copy_column(rows, name) for name in _RARE_PER_ROW if getattr(rows, name)}
     _check_below("route", columns["route"], routes)
-    for name in _STRING_INDEXES:
-        _check_below(name, columns[name], strings)
-    for name, bound in _BOUNDS:
-        _check_below(name, columns[name], bound)
+    _check_all_below(_STRING_INDEXES, columns, strings)
+    for bound, names in _NAMES_BY_BOUND.items():
+        _check_all_below(names, columns, bound)
+        _check_all_below(names, rare, bound)
+    columns |= {name: np.zeros(n, dtype) for name, dtype in _RARE_TYPES.items()} | rare
     start = _convert_windows(base_unix_seconds, columns, now)
     return {
         **{name: columns[name] for name in _COPIED},
@@ -187,10 +192,14 @@ def copy_column(rows: data_pb2.Rows, name: str) -> NDArray[Any]:
     return np.array(getattr(rows, name), dtype=np.uint64 if name in _WIDE else np.uint32)
 
 
-def _copy_rare(rows: data_pb2.Rows, name: str, n: int) -> NDArray[Any]:
-    """A column that may have been left out."""
-    column = copy_column(rows, name)
-    return column if len(column) else np.zeros(n, column.dtype)
+def _check_all_below(names: Sequence[str], columns: Mapping[str, NDArray[Any]], bound: int) -> None:
+    """Those of `names` that there are; looks at each only where their union, which is no less than any, is too high."""
+    present = [columns[name] for name in names if name in columns]
+    if not present or not len(present[0]) or int(reduce(np.bitwise_or, present).max()) < bound:
+        return
+    for name in names:
+        if name in columns:
+            _check_below(name, columns[name], bound)
 
 
 def _check_below(name: str, column: NDArray[Any], bound: int) -> None:
@@ -231,9 +240,11 @@ def _move_codes(data: Ragged) -> Ragged:
 
 def _convert_ragged(rows: data_pb2.Rows, name: str, lengths: U32, value_field: str, count_field: str) -> Ragged:
     """One CSR triple. Values ascend strictly within a row; a histogram's buckets exist and its counts are bounded."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    if not (getattr(rows, value_field) or (count_field and getattr(rows, count_field)) or lengths.any()):
+        return Ragged(offsets=offsets, values=np.zeros(0, np.uint64), counts=np.zeros(0, np.uint64))
     values: U64 = np.array(getattr(rows, value_field), dtype=np.uint64)
     counts: U64 = np.array(getattr(rows, count_field) if count_field else (), dtype=np.uint64)
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, dtype=np.int64, out=offsets[1:])
     if int(offsets[-1]) != len(values):
         raise RefusalError(

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.ingest import convert
+from collector.ingest.columns import _BOUNDS
 from collector.ingest.convert import Refusal, check_protobuf, convert_batch, convert_bytes, count_unknown
 from collector.rows import RowBatch
 from tests.collector.wire_batches import NOW, make_batch
@@ -118,6 +119,25 @@ def test_bad_batch_is_refused_by_name(change, named: str) -> None:
     refusal = convert_batch(batch, NOW)
     assert isinstance(refusal, Refusal)
     assert named in refusal.reason
+
+
+@pytest.mark.parametrize(("name", "bound"), _BOUNDS)
+def test_each_column_stays_below_its_bound(name: str, bound: int) -> None:
+    batch = make_batch()
+    column = getattr(batch.rows, name)
+    column[:] = (bound - 1, 0, bound - 2)
+    assert isinstance(convert_batch(batch, NOW), RowBatch)
+    column[1] = bound
+    refusal = convert_batch(batch, NOW)
+    assert isinstance(refusal, Refusal) and f"rows.{name}[1] is {bound}; it must stay below {bound}" in refusal.reason
+
+
+@pytest.mark.parametrize(("lengths", "values"), [("duration_len", "duration_bucket"), ("objects_len", "objects_hash")])
+def test_lengths_of_values_that_are_not_there_are_refused(lengths: str, values: str) -> None:
+    batch = make_batch()
+    del getattr(batch.rows, values)[:]
+    refusal = convert_batch(batch, NOW)
+    assert isinstance(refusal, Refusal) and f"rows.{lengths} adds up to" in refusal.reason
 
 
 def test_too_many_rows_are_refused() -> None:
