@@ -2,8 +2,9 @@
 
 Takes `RowColumns`, gives serialised `Batch`es (proto/apidae/v1/data.proto) complete with sequence, partition and key
 id. A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64,
-the same on every node, so that one collector's detectors see all rows of a service. Dictionaries are written by the
-protobuf runtime, columns by `sensor.packed`: nothing is done for each row in Python.
+the same on every node, so that one collector's detectors see all rows of a service. Strings and services are written by
+the protobuf runtime, routes by `sensor.packed_routes`, columns by `sensor.packed`: nothing is done for each row in
+Python.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from sensor.aggregation.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumn
 from sensor.calls import Route, Service
 from sensor.facts import Facts
 from sensor.packed import encode_columns, encode_field
+from sensor.packed_routes import ROUTES_MAX, PackedRoutes
 from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs, number_values
 
 PARTITIONS_COUNT: Final = 64
@@ -66,6 +68,7 @@ class BatchConverter:
         # (lost, seen) totals as each partition last heard them.
         self._told = [(0, 0)] * PARTITIONS_COUNT
         self._routes: dict[int, tuple[int, int]] = {}  # Partition and bytes, by route id.
+        self._packed_routes = PackedRoutes()
 
     def convert(
         self,
@@ -95,7 +98,7 @@ class BatchConverter:
                 lost_calls=max(0, lost_calls_total - told_lost),
                 seen_calls=max(0, seen_calls_total - told_seen),
             )
-            batches.append(_serialise(batch, columns, places))
+            batches.append(_serialise(batch, columns, places, self._packed_routes))
         return batches
 
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
@@ -126,20 +129,22 @@ class BatchConverter:
     def _find_route(self, route: Route) -> tuple[int, int]:
         found = self._routes.get(route.route_id)
         if found is None:
-            if len(self._routes) >= BATCH_ROWS_LIMIT:
+            if len(self._routes) >= ROUTES_MAX:
                 self._routes.clear()
             found = self._routes[route.route_id] = (find_partition(route.service), _estimate_route(route))
         return found
 
 
 class _Dictionaries:
-    """Strings, services and routes of one batch, each once; gives their indexes."""
+    """Strings and services of one batch, each once; gives their indexes."""
 
     def __init__(self, batch: data_pb2.Batch, facts: Facts) -> None:
         self._batch = batch
         self._facts = facts
         self._strings: dict[str, int] = {"": 0}
         self._services: dict[Service, int] = {}
+        self._last_service: Service | None = None
+        self._last_index = 0
 
     def index_texts(self, *columns: NDArray[Any]) -> list[NDArray[Any]]:
         """Indexes of columns of texts of `Facts`. To be called first, while there are no other strings."""
@@ -161,24 +166,10 @@ class _Dictionaries:
         """Last, when all are known: dictionaries keep the order in which their keys came."""
         self._batch.strings.extend(self._strings)
 
-    def add_route(self, route: Route) -> None:
-        """The next route."""
-        message = self._batch.routes.add(
-            route_id=route.route_id,
-            service=self._index_service(route.service),
-            host=self.index_string(route.host),
-            method=self.index_string(route.method),
-            has_trailing_slash=route.has_trailing_slash,
-        )
-        for segment in route.segments:
-            message.segments.add(
-                kind=int(segment.kind),
-                text=self.index_string(segment.text),
-                hash=segment.hash,
-                length=segment.length,
-            )
-
-    def _index_service(self, service: Service) -> int:
+    def index_service(self, service: Service) -> int:
+        # Mostly it is the same object, which says so sooner than its hash.
+        if service is self._last_service:
+            return self._last_index
         index = self._services.get(service)
         if index is None:
             index = self._services[service] = len(self._services)
@@ -190,10 +181,11 @@ class _Dictionaries:
                 host_name=service.host_name,
                 port=service.port,
             )
+        self._last_service, self._last_index = service, index
         return index
 
 
-def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> SerialisedBatch:
+def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed: PackedRoutes) -> SerialisedBatch:
     """The batch of these rows, which stand by route."""
     rows = columns.rows.take(places)
     dictionaries = _Dictionaries(batch, columns.facts)
@@ -203,8 +195,11 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> Ser
     )
     routes = rows.routes
     starts = find_runs(routes)
-    for number in routes[starts].tolist():
-        dictionaries.add_route(columns.facts.find_route(number))
+    packed_routes = packed.encode(
+        [columns.facts.find_route(number) for number in routes[starts].tolist()],
+        index_service=dictionaries.index_service,
+        index_string=dictionaries.index_string,
+    )
     start_seconds = columns.start_unix_seconds[places]
     batch.base_time_unix_seconds = int(np.min(start_seconds))
     varints: dict[str, NDArray[Any]] = {
@@ -239,7 +234,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index) -> Ser
     return SerialisedBatch(
         sequence=batch.sequence,
         calls=int(rows.sums[Sum.CALLS].sum()),
-        payload=batch.SerializeToString() + encode_field(_ROWS_FIELD, body),
+        payload=batch.SerializeToString() + packed_routes + encode_field(_ROWS_FIELD, body),
     )
 
 

@@ -36,10 +36,11 @@ def encode_field(field: int, data: bytes) -> bytes:
 
 
 def _begin_field(field: int, length: int) -> tuple[bytes, bytes]:
-    return _encode_varint(field << 3 | _LENGTH_DELIMITED), _encode_varint(length)
+    return encode_varint(field << 3 | _LENGTH_DELIMITED), encode_varint(length)
 
 
-def _encode_varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """A number that is not negative."""
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)

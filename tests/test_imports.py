@@ -65,6 +65,7 @@ ROOMS = {
             "describe",
             "recognition",
             "packed",
+            "packed_routes",
             "aggregation",
             "aggregate",
             "convert",
@@ -137,7 +138,7 @@ EDGES = {
     "lightkube": {"sensor.enrich", "collector.kubernetes"},
     "httpx2": {"sensor.enrich", "collector.kubernetes"},
     "pyroute2": {"sensor.enrich", "sensor.kernel"},
-    "apidae": {"sensor.convert", "sensor.uplink", "sensor.spool", "collector.ingest"},
+    "apidae": {"sensor.convert", "sensor.packed_routes", "sensor.uplink", "sensor.spool", "collector.ingest"},
 }
 
 

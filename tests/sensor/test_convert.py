@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import accumulate
 
+import msgspec
 import numpy as np
 import pytest
 from apidae.v1 import data_pb2
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from sensor import convert
 from sensor.aggregate import Aggregator
 from sensor.aggregation.rows import RowColumns
-from sensor.calls import AuthenticationKind, CallRecord, Hop, PrincipalKind, Role, SegmentKind, WorkloadKind
+from sensor.calls import AuthenticationKind, CallRecord, Hop, PrincipalKind, Role, Segment, SegmentKind, WorkloadKind
 from sensor.convert import PARTITIONS_COUNT, BatchConverter, SerialisedBatch, find_partition
 from tests.sensor.records import START_NS, make_record, make_route, make_service, records
 from tests.sensor.rows import Row
@@ -251,3 +252,24 @@ def test_authentication_bits_are_those_of_the_wire() -> None:
     for name, number in data_pb2.AuthenticationKind.items():
         if number:
             assert AuthenticationKind[name.removeprefix("AUTHENTICATION_KIND_")] == 1 << number
+
+
+def test_a_route_is_told_anew_in_each_batch_with_its_words_as_they_are_now() -> None:
+    """Routes are packed once; their places in the dictionaries are each batch's own."""
+    converter, route = BatchConverter(node="node-1", boot_id="boot-1"), make_route()
+    hidden = Segment(kind=SegmentKind.WORD, text="", hash=7, length=300)
+    others = [msgspec.structs.replace(route, route_id=n, host=f"host-{n}", segments=(hidden,)) for n in range(1, 200)]
+    word = msgspec.structs.replace(route, route_id=900, segments=(hidden,), has_trailing_slash=True)
+    told = msgspec.structs.replace(word, segments=(msgspec.structs.replace(hidden, text="shelves"),))
+    for routes in ([word], [*others, told], [told]):
+        batch = convert_rows(make_rows([make_record(route=one) for one in routes]), converter)[0]
+        read = {one.route_id: one for one in batch.routes}
+        assert len(read) == len(routes)
+        for one in routes:
+            found = read[one.route_id]
+            assert batch.strings[found.host] == one.host
+            assert batch.strings[found.method] == one.method
+            assert batch.services[found.service].workload == one.service.workload
+            assert found.has_trailing_slash == one.has_trailing_slash
+            segments = [(s.kind, batch.strings[s.text], s.hash, s.length) for s in found.segments]
+            assert segments == [(s.kind, s.text, s.hash, s.length) for s in one.segments]
