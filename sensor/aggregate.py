@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensor.aggregation.grouping import group_calls
 from sensor.aggregation.habits import Habits
 from sensor.aggregation.novelty import Novelty
 from sensor.aggregation.numbers import NumberMemory
-from sensor.aggregation.order import SECOND_NS, sort_by_time, split_calls, split_seconds
+from sensor.aggregation.order import SECOND_NS, OrderedCalls, order_calls
 from sensor.aggregation.rows import RowColumns, RowFlag, Rows, Sum, join_rows, make_no_rows
 from sensor.aggregation.waiting import WaitingCalls
 from sensor.aggregation.window import Bounds, Window, flag_other
@@ -39,6 +40,7 @@ from sensor.facts import (
     get_media_types,
 )
 from sensor.health import StageCount
+from sensor.runs import Index
 
 # A record comes when its response ends, and after a second in any case: so long after its end a window waits for
 # stragglers.
@@ -241,38 +243,42 @@ class Aggregator:
 
     def _take_waiting(self, end_ns: int) -> None:
         """Make rows of the calls before `end_ns`, and of those that come from a clock that was set back."""
-        times_ns = self._waiting.calls["time_unix_ns"]
+        calls = self._waiting.calls
+        times_ns = calls["time_unix_ns"]
         future_ns = self._now_ns + FUTURE_LIMIT_NS + self._window_ns
         is_taken = (times_ns < end_ns) | (times_ns >= future_ns - future_ns % self._window_ns)
-        self._take(self._waiting.take_where(is_taken), is_early=self._is_connected)
+        try:
+            self._take(calls, is_early=self._is_connected, is_taken=is_taken)
+        finally:
+            self._waiting.keep_where(~is_taken)
 
-    def _take(self, calls: Calls, *, is_early: bool) -> None:
-        """Make rows of calls, window by window; where rows may leave early, second by second."""
-        calls = self._leave_unknown(calls)
-        if not len(calls):
+    def _take(self, calls: Calls, *, is_early: bool, is_taken: NDArray[np.bool_] | None = None) -> None:
+        """Make rows of calls (of those where `is_taken`), window by window; where rows may leave early, second by
+        second."""
+        places = self._leave_unknown(calls, np.arange(len(calls)) if is_taken is None else np.flatnonzero(is_taken))
+        if not len(places):
             return
-        calls = sort_by_time(calls)
         tick = self.facts.begin_tick()
-        for window_calls in split_calls(calls, self._window_ns):
-            window = self._find_window(int(window_calls["time_unix_ns"][0]), tick)
+        for of_window in order_calls(calls, places).split(self._window_ns):
+            window = self._find_window(int(of_window.times_ns[0]), tick)
             if not is_early or self._is_over(window):
-                rows = self._group(window_calls, tick)
+                rows = self._group(of_window, tick)
                 self._novelty.find_new(rows)  # What is seen while nothing may leave early is no news later.
                 self._keep(window, rows)
                 continue
-            for second_calls in split_seconds(window_calls):
-                second = int(second_calls["time_unix_ns"][-1]) // SECOND_NS
-                self._let_leave(window, self._group(second_calls, tick), second)
+            for of_second in of_window.split_seconds():
+                second = int(of_second.times_ns[-1]) // SECOND_NS
+                self._let_leave(window, self._group(of_second, tick), second)
 
-    def _leave_unknown(self, calls: Calls) -> Calls:
-        is_known = calls["route"] != NO_ROUTE
+    def _leave_unknown(self, calls: Calls, places: Index) -> Index:
+        is_known = calls["route"].take(places) != NO_ROUTE
         if is_known.all():
-            return calls
-        self.drop("routes_full", len(calls) - int(np.count_nonzero(is_known)))
-        return calls.take(np.flatnonzero(is_known))
+            return places
+        self.drop("routes_full", len(places) - int(np.count_nonzero(is_known)))
+        return places.take(np.flatnonzero(is_known))
 
-    def _group(self, calls: Calls, tick: int) -> Rows:
-        rows = group_calls(calls, self.facts, self._numbers, tick)
+    def _group(self, calls: OrderedCalls, tick: int) -> Rows:
+        rows = group_calls(calls.calls, calls.places, self.facts, self._numbers, tick)
         self.facts.mark_used(rows.routes, rows.identities, rows.request_types, rows.response_types)
         return rows
 

@@ -53,7 +53,11 @@ def find_runs(values: NDArray[Any]) -> Index:
 
 def measure_runs(starts: Index, count: int) -> Index:
     """The length of each run of `count` values."""
-    return np.diff(starts, append=count)
+    lengths = np.empty(len(starts), np.int64)
+    if len(starts):  # np.diff with something appended takes five times as long.
+        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+        lengths[-1] = count - starts[-1]
+    return lengths
 
 
 def sum_runs(values: NDArray[Any], starts: Index) -> NDArray[Any]:

@@ -64,8 +64,9 @@ _STREAMING: Final = (
 _RARE_FLAGS: Final = CallFlag.STREAM.value | CallFlag.COUNTED.value
 
 
-def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> Rows:
-    """The rows of some calls, which stand in order of time; by key. `calls` is not empty. Cost: 0.15 us a call."""
+def group_calls(calls: Calls, places: Index, facts: Facts, memory: NumberMemory, tick: int) -> Rows:
+    """The rows of the calls at `places`, which stand in order of time and are not none; by key. Cost: 0.15 us a
+    call."""
     keys = pack_keys(
         calls["route"],
         get_identities(calls["actor"]),
@@ -73,11 +74,11 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
         calls["rpc_status"],
         calls["role"],
         calls["hop"],
-    )
-    places = find_order(keys, KEY_BITS)
-    keys = keys[places]
+    ).take(places)
+    ranks = find_order(keys, KEY_BITS)
+    keys = keys.take(ranks)
     starts = find_runs(keys)
-    calls = calls.take(places)
+    calls = calls.take(places.take(ranks))
     keys = keys[starts]
     rows = number_runs(starts, len(calls))
     counts = calls["calls"].astype(np.uint64)
@@ -107,7 +108,7 @@ def group_calls(calls: Calls, facts: Facts, memory: NumberMemory, tick: int) -> 
     is_numeric = has_object & (calls["number"] >= 0)
     if is_numeric.any():
         pairs = name_pairs(facts.route_ids[find_routes(keys)], facts.identities.consumer[find_identities(keys)])
-        numeric = _pick(is_numeric, rows, places, calls["number"], counts)
+        numeric = _pick(is_numeric, rows, ranks, calls["number"], counts)
         _sum_numbers(sums, peaks, *numeric, memory=memory, pairs=pairs, tick=tick)
     object_rows, hashes = _pick(has_object, rows, calls["object"])
     objects, is_cut = unite_objects(object_rows, hashes, len(starts))
@@ -187,7 +188,7 @@ def _sum_numbers(
     sums: NDArray[np.uint64],
     peaks: NDArray[np.uint64],
     rows: Index,
-    places: Index,
+    ranks: Index,
     numbers: NDArray[np.int64],
     counts: NDArray[np.uint64],
     *,
@@ -195,11 +196,12 @@ def _sum_numbers(
     pairs: NDArray[np.uint64],
     tick: int,
 ) -> None:
-    """Write what is told of integer objects: those of `rows`, which stand in order and need not be all."""
+    """Write what is told of integer objects: those of `rows`, which stand in order and need not be all; `ranks`: of
+    each in time."""
     starts = find_runs(rows)
     numeric_rows = rows[starts]
     owners = number_runs(starts, len(rows))
-    is_step = memory.find_steps(pairs[numeric_rows], owners, places, numbers, tick)
+    is_step = memory.find_steps(pairs[numeric_rows], owners, ranks, numbers, tick)
     sums[Sum.NUMERIC_CALLS, numeric_rows] = np.add.reduceat(counts, starts)
     sums[Sum.STEPS, numeric_rows] = np.add.reduceat(counts * is_step, starts)
     largest, smallest = np.maximum.reduceat(numbers, starts), np.minimum.reduceat(numbers, starts)

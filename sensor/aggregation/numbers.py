@@ -34,18 +34,23 @@ class NumberMemory:
         `pairs` has the pair of each row; `rows` (ascending), `places` in time and `numbers` have an element a call.
         """
         distinct, _, inverse = number_values(pairs)
+        if len(distinct) == len(pairs):  # As it mostly is; then calls of a pair stand together already.
+            starts = find_runs(rows)
+            previous = _shift(numbers)
+            lasts = np.empty(len(pairs), np.int64)
+            lasts[inverse] = numbers[np.append(starts[1:], len(rows)) - 1]
+            previous[starts] = self._exchange(distinct, lasts, tick)[inverse]
+            return _find_neighbours(numbers, previous)
         # A pair may have several rows (statuses): its calls are put together again, in their order in time.
         owners = inverse[rows]
         place_bits = int(np.max(places)).bit_length()
         order = find_order(owners << place_bits | places, len(distinct).bit_length() + place_bits)
         owners, numbers = owners[order], numbers[order]
         starts = find_runs(owners)
-        previous = np.empty_like(numbers)
-        previous[1:] = numbers[:-1]
+        previous = _shift(numbers)
         previous[starts] = self._exchange(distinct, numbers[np.append(starts[1:], len(owners)) - 1], tick)
-        # Numbers are below 2^63 and not negative, so the difference does not overflow.
         is_step = np.empty(len(numbers), np.bool_)
-        is_step[order] = np.abs(numbers - previous) == 1
+        is_step[order] = _find_neighbours(numbers, previous)
         return is_step
 
     def _exchange(self, pairs: NDArray[np.uint64], numbers: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
@@ -76,6 +81,19 @@ class NumberMemory:
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+
+def _shift(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The one before each; the first is the caller's to fill."""
+    previous = np.empty_like(numbers)
+    previous[1:] = numbers[:-1]
+    return previous
+
+
+def _find_neighbours(numbers: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[np.bool_]:
+    # Numbers are below 2^63 and not negative, so the difference does not overflow.
+    is_step: NDArray[np.bool_] = np.abs(numbers - previous) == 1
+    return is_step
 
 
 def name_pairs(route_ids: NDArray[np.uint64], consumers: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -51,15 +51,11 @@ class WaitingCalls:
         self._count = 0
         return calls
 
-    def take_where(self, is_taken: NDArray[np.bool_]) -> Calls:
-        """Those where `is_taken`; the others stay."""
-        calls = self.take()
-        if is_taken.all():
-            return calls
-        rest = calls.take(np.flatnonzero(~is_taken))
-        taken = calls.take(np.flatnonzero(is_taken))
+    def keep_where(self, is_kept: NDArray[np.bool_]) -> None:
+        """Only those where `is_kept` stay."""
+        rest = self.calls.take(np.flatnonzero(is_kept))
+        self._count = 0
         self.extend(rest)
-        return taken
 
     def _grow(self, count: int) -> None:
         wanted = min(self._count + count, self._limit)

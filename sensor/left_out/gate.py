@@ -185,10 +185,10 @@ class Gate:
 
     def _mark_kubelet(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
         """What the kubelet calls over HTTP on its node is probes (and hooks of a container's life)."""
-        is_server = records["role"] == Role.SERVER
-        for peer in number_values(records["peer_cgroup_id"][is_server])[0].tolist():
-            if not peer or not self._identity.is_kubelet(peer):
-                continue
+        peers = number_values(records["peer_cgroup_id"])[0].tolist()
+        kubelets = [peer for peer in peers if peer and self._identity.is_kubelet(peer)]
+        for peer in kubelets:
+            is_server = records["role"] == Role.SERVER
             is_peer = is_server & (records["peer_cgroup_id"] == peer)
             for cgroup_id in number_values(records["cgroup_id"][is_peer])[0].tolist():
                 chosen = is_peer & (records["cgroup_id"] == cgroup_id)
