@@ -85,8 +85,8 @@ class Capture(KernelMaps, Protocol):
         """Whether records wait."""
         ...
 
-    def is_due(self) -> bool:
-        """Whether so many of them wait that `read_records` gives a batch."""
+    def is_due(self, ahead_seconds: float) -> bool:
+        """Whether they cannot wait till somebody looks again, in so many seconds."""
         ...
 
     def read_records(self, *, is_all: bool = False) -> Records:

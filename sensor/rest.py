@@ -17,7 +17,7 @@ SETTLE_SECONDS: Final = 0.005
 # While there are records in their ring, it is looked at so often: 4 MB of them take a node longer that makes 150,000
 # calls a second.
 CHECK_SECONDS: Final = 0.2
-# The same where they were a batch before their second ended.
+# The same where they had to be read before their second ended.
 BUSY_CHECK_SECONDS: Final = 0.1
 
 
@@ -44,7 +44,7 @@ class Rings(Protocol):
 
     def has_records(self) -> bool: ...
 
-    def is_due(self) -> bool: ...
+    def is_due(self, ahead_seconds: float) -> bool: ...
 
 
 class Rest:
@@ -90,7 +90,7 @@ class Rest:
         while not self._is_ended and (left := end - self._now()) > 0:
             if rings.has_events():
                 return
-            if rings.is_due():
+            if rings.is_due(self._check_seconds):
                 self._is_busy = True
                 return
             if rings.bell is None:
@@ -99,14 +99,17 @@ class Rest:
                 await self._wait_for_bell(end)
         self._is_busy = False
 
+    @property
+    def _check_seconds(self) -> float:
+        return BUSY_CHECK_SECONDS if self._is_busy else CHECK_SECONDS
+
     async def _wait_for_bell(self, end: float) -> None:
         """Till it rings, or records that are there already have become a batch."""
         assert self._rings.bell is not None
         # A future and a timer: a wait with a timeout makes a task each time.
         self._rung = rung = self._loop.create_future()
         has_records = self._rings.has_records()
-        check_seconds = BUSY_CHECK_SECONDS if self._is_busy else CHECK_SECONDS
-        self._wait_on(rung, end, check_seconds=check_seconds if has_records else math.inf)
+        self._wait_on(rung, end, check_seconds=self._check_seconds if has_records else math.inf)
         self._rings.bell.arm(is_for_records=not has_records)
         try:
             await rung
@@ -118,7 +121,7 @@ class Rest:
     def _wait_on(self, rung: "asyncio.Future[None]", end: float, *, check_seconds: float) -> None:
         """Looks again in a while, without a step of the task that waits, which costs more than the look."""
         left = end - self._now()
-        if left <= 0 or self._rings.is_due():
+        if left <= 0 or self._rings.is_due(self._check_seconds):
             _finish(rung)
             return
         look = partial(self._wait_on, rung, end, check_seconds=check_seconds)

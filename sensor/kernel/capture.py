@@ -28,6 +28,7 @@ from sensor.kernel.abi import (
     Counter,
 )
 from sensor.kernel.bell import Bell
+from sensor.kernel.filling import Filling
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
 from sensor.kernel.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
@@ -47,9 +48,8 @@ READ_LIMIT: Final = 250
 FRAMES_LIMIT: Final = 1_000
 # Records of one read: some 10 ms too.
 RECORDS_LIMIT: Final = 20_000
-# Records wait for more of them, as a batch costs little more than a record: until they are asked for, or until so much
-# of their ring is full.
-_RECORDS_DUE_BYTES: Final = RECORDS_BYTES // 4
+# A turn of the loop that reads events looks at the records each time (sensor.intake).
+_TURN_SECONDS: Final = 0.1
 
 Records = npt.NDArray[np.void]
 _NO_RECORDS: Final = np.empty(0, RECORD)
@@ -74,6 +74,7 @@ class Capture:
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
+        self._filling = Filling(RECORDS_BYTES)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
         self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
         self._clock = clock
@@ -220,23 +221,25 @@ class Capture:
         """Whether there are some in their ring."""
         return self._records.pending_bytes() > 0
 
-    def is_due(self) -> bool:
-        """Whether they are a batch."""
-        return self._records.pending_bytes() >= _RECORDS_DUE_BYTES
+    def is_due(self, ahead_seconds: float) -> bool:
+        """Whether their ring fills so fast that they cannot wait till it is looked at again."""
+        pending_bytes = self._records.pending_bytes()
+        return self._filling.is_due(pending_bytes, self._clock.monotonic_ns(), int(ahead_seconds * 1e9))
 
     def read_records(self, *, is_all: bool = False) -> Records:
-        """Records of calls that the kernel recognised or could not send up, where there is a batch of them or `is_all`
-        asks for what there is.
+        """Records of calls that the kernel recognised or could not send up, where they are due or `is_all` asks for
+        what there is: a batch costs little more than a record.
 
         They lie in the ring: call `release_records` when they are read, and keep none.
         """
-        if not is_all and not self.is_due():
+        if not is_all and not self.is_due(_TURN_SECONDS):
             return _NO_RECORDS
         return self._records.read(RECORDS_LIMIT)
 
     def release_records(self) -> None:
         """The last records are read."""
         self._records.release()
+        self._filling.note_read(self._records.pending_bytes())
 
     def pending_bytes(self) -> int:
         """Bytes in the rings that the next read will find."""

@@ -79,7 +79,7 @@ class SyscallCapture:
         """Never."""
         return False
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead_seconds: float) -> bool:
         """Never."""
         return False
 

@@ -132,9 +132,9 @@ class TlsCapture:
         """Of the capture below."""
         return self._below.has_records()
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead_seconds: float) -> bool:
         """Of the capture below."""
-        return self._below.is_due()
+        return self._below.is_due(ahead_seconds)
 
     def read_records(self, *, is_all: bool = False) -> Records:
         """Of the capture below: TLS has none."""

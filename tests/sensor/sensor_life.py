@@ -105,7 +105,7 @@ class FakeCapture:
     def has_records(self) -> bool:
         return bool(len(self.records))
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead_seconds: float) -> bool:
         return self.has_records()
 
     def read_records(self, *, is_all: bool = False) -> np.ndarray:

@@ -47,7 +47,7 @@ class Rings:
     def has_records(self) -> bool:
         return self.records
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead_seconds: float) -> bool:
         return self.due
 
 
