@@ -9,6 +9,7 @@ from collector.alerts.wording import format_span, format_time
 _BASES = {
     Basis.PRIOR: "what is ordinary for one nobody knows",
     Basis.PEERS: "what nearly all of its peers stay below",
+    Basis.ENDPOINT: "twice what all callers of the endpoint together took before",
     Basis.HISTORY: "what it did on past days",
     Basis.SEASON: "what it did on past days",
 }
@@ -67,6 +68,12 @@ _WORDS = {
         count="calls answered 429 or 503",
         risk="API4:2023",
         advice="Block the caller, or ask its owner to heed Retry-After.",
+    ),
+    AlertKind.RESOURCE_CONSUMPTION: _Words(
+        title="takes most of what {where} gives",
+        count="ordinary calls' worth",
+        risk="API4:2023",
+        advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     ),
     AlertKind.FUNCTION_PROBING: _Words(
         title="tries functions that others do not call, such as {where}",

@@ -31,6 +31,7 @@ _SPECIFICITY = {
     AlertKind.VOLUME_CONSUMER: 1,
     AlertKind.VOLUME_PAIR: 2,
     AlertKind.RESOURCE_EXHAUSTION: 3,
+    AlertKind.RESOURCE_CONSUMPTION: 3,
     AlertKind.SCANNING: 3,
     AlertKind.CREDENTIAL_SHARING: 4,
     AlertKind.FUNCTION_PROBING: 4,

@@ -80,7 +80,7 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         risk=name_risk(signal.kind),
         advice=advise_abuse(signal.kind),
         measure=float(signal.count),
-        quietest=Sensitivity.NORMAL if signal.is_notice else Sensitivity.QUIET,
+        quietest=louder(signal.quietest, Sensitivity.NORMAL) if signal.is_notice else signal.quietest,
     )
 
 

@@ -24,6 +24,7 @@ class Basis(StrEnum):
 
     PRIOR = "prior"  # Nothing seen yet: the stated prior of docs/detection.md.
     PEERS = "peers"  # What the other consumers of the endpoint do.
+    ENDPOINT = "endpoint"  # What all consumers of the endpoint did together.
     HISTORY = "history"  # What the subject itself did.
     SEASON = "season"  # Its own history at this time of day.
 
@@ -77,6 +78,7 @@ class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     loss_ratio: float
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
 
 
 Signal = AlertSignal | AbuseSignal

@@ -7,6 +7,7 @@ from collector.alerts.signal import AlertSignal, Basis, Direction
 _BASES = {
     Basis.PRIOR: "what is ordinary for a caller nobody has seen before",
     Basis.PEERS: "what the endpoint's other consumers do",
+    Basis.ENDPOINT: "what all callers of the endpoint did together",
     Basis.HISTORY: "what was usual for it so far",
     Basis.SEASON: "what is usual for it at this time of day",
 }

@@ -101,7 +101,7 @@ class Engine:
     @property
     def held_back_count(self) -> int:
         """Crossings under the installation's bar."""
-        return sum(watch.bar.held_back_count for watch in self.watches)
+        return self.abuse.held_back_count + sum(watch.bar.held_back_count for watch in self.watches)
 
     def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
         """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may

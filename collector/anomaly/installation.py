@@ -37,7 +37,9 @@ _DAY_SECONDS = 86_400
 class InstallationBar:
     """Rate and excess of one detector's episodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allowance: float = 1.0) -> None:
+        """`allowance`: times the episodes a day of each level but the quietest."""
+        self._allowance = allowance
         self.held_back_count = 0  # Crossings that the normal level does not tell.
         self._days = 0.0
         self._episodes = 0.0
@@ -65,9 +67,9 @@ class InstallationBar:
         found = next(
             (
                 level
-                for level, plan in PLANS.items()
-                if score >= self._bar(max(others, 0.0), max(rest, 0.0), live_count, plan.episodes_a_day)
-                and score >= self._bar_of_top(plan.episodes_a_day)
+                for level in PLANS
+                if score >= self._bar(max(others, 0.0), max(rest, 0.0), live_count, self._find_target(level))
+                and score >= self._bar_of_top(self._find_target(level))
             ),
             None,
         )
@@ -119,6 +121,10 @@ class InstallationBar:
         over = [subject for subject, (at, _) in self._open.items() if at < self._time - EPISODE_SECONDS]
         for subject in over:
             del self._open[subject]
+
+    def _find_target(self, level: Sensitivity) -> float:
+        """Episodes a day that may pass at a level."""
+        return PLANS[level].episodes_a_day * (1.0 if level is Sensitivity.QUIET else self._allowance)
 
     def _bar(self, episodes: float, excess: float, live_count: int, target: float) -> float:
         prior = _PRIOR_RATE + _PRIOR_RATE_SUBJECT * live_count

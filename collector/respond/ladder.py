@@ -42,6 +42,7 @@ CLIENT_KINDS: Final = frozenset(
         AlertKind.CODE_GUESSING,
         AlertKind.CREDENTIAL_SHARING,
         AlertKind.RESOURCE_EXHAUSTION,
+        AlertKind.RESOURCE_CONSUMPTION,
         AlertKind.FUNCTION_PROBING,
         AlertKind.INJECTION,
         AlertKind.SCANNING,

@@ -45,7 +45,12 @@ def measure(seed: int, directory: Path) -> tuple[int, Score]:
     with lines.open("w", encoding="utf-8") as file:
         for line in order(day.lines):
             fields = {"ts": line.time, "ip": line.address, "ua": line.agent, "tok": line.token, "method": line.method}
-            print(json.dumps({**fields, "path": line.path, "status": line.status, "rb": line.size}), file=file)
+            print(
+                json.dumps(
+                    {**fields, "path": line.path, "status": line.status, "rb": line.size, "ms": line.milliseconds}
+                ),
+                file=file,
+            )
     subprocess.run([sys.executable, "-m", "tests.accuracy", "abuse", str(lines), str(answers)], check=True)
     alerts = [json.loads(text) for text in answers.read_text(encoding="utf-8").splitlines()]
     return len(day.lines), score(day, attacks, alerts)

@@ -28,6 +28,7 @@ from collector.rows import Ragged, Route, RowBatch, Segment, Service
 START = 1_700_006_400  # A midnight.
 _DAY = 86_400
 _DEPLOYS_A_DAY = 5.0
+_TROUBLES_A_DAY = 0.1  # Of an endpoint.
 _BATCH_ROWS = 10_000
 _OBJECTS = 200  # That a pair chooses from.
 
@@ -49,6 +50,25 @@ class Traffic:
         self.rate = self.random.lognormal(np.log(0.002), 1.5, self.pairs)  # Calls a second.
         self.shift = np.ones(self.endpoints)
         self.next_consumer = first_new + 1
+        # Draws of their own: what is called is as it is without them.
+        self.costs = costs = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])
+        self.microseconds = costs.lognormal(np.log(20_000), 1, self.endpoints)  # Of a call.
+        self.bytes = costs.lognormal(np.log(2_000), 1.5, self.endpoints)
+        self._slow_until = np.zeros(self.endpoints)
+
+    def cost(self, pairs: np.ndarray, calls: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
+        """Microseconds and bytes of the `calls` of `pairs`: calls differ by a log-normal factor, and an endpoint is
+        20 times as slow for half an hour now and then."""
+        endpoint = self.endpoint[pairs]
+        spread = np.exp(self.costs.normal(0, 1, (2, len(pairs))) / np.sqrt(calls))
+        slow = np.where(self._slow_until[endpoint] > at, 20.0, 1.0)
+        times = calls * self.microseconds[endpoint] * slow * spread[0]
+        return times.astype(np.uint64), (calls * self.bytes[endpoint] * spread[1]).astype(np.uint64)
+
+    def trouble(self, at: int) -> None:
+        """Some endpoints become slow."""
+        chance = _TROUBLES_A_DAY * self.step / _DAY
+        self._slow_until[self.costs.random(self.endpoints) < chance] = at + 1_800
 
     def deploy(self) -> None:
         """One endpoint changes by a factor for good; a tenth of its pairs are replaced by new consumers."""
@@ -71,6 +91,7 @@ class Traffic:
 def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) -> RowBatch:
     """Rows of some pairs; each touches up to eight objects of its own pool."""
     n = len(pairs)
+    microseconds, size = traffic.cost(pairs, calls, at)
     used, route = np.unique(traffic.endpoint[pairs], return_inverse=True)
     service = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="h", port=1)
     routes = tuple(
@@ -98,7 +119,7 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         principal_kind=ones, credential=wide, client_address=zeros, client_workload=zeros, authentication=zeros,
         status_code=zeros, role=ones, hop=ones, protocol_version=zeros, request_content_type=zeros,
         response_content_type=zeros, flags=zeros, calls=calls.astype(np.uint64), request_bytes=wide,
-        response_bytes=wide, time_to_first_byte_sum_us=wide, duration_sum_us=wide, duration_max_us=wide,
+        response_bytes=size, time_to_first_byte_sum_us=wide, duration_sum_us=microseconds, duration_max_us=wide,
         duration=empty, response_size=empty,
         objects=Ragged(offsets=offsets, values=hashes, counts=np.zeros(0, np.uint64)),
         objects_count=lengths.astype(np.uint64), object_numeric_calls=wide, object_monotonic_steps=wide,
@@ -120,6 +141,7 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
     for at in range(START, START + int(days * _DAY), step):
         for _ in range(random.poisson(_DEPLOYS_A_DAY * step / _DAY)):
             traffic.deploy()
+        traffic.trouble(at)
         counts = traffic.count(at)
         active = np.flatnonzero(counts)
         for first in range(0, len(active), _BATCH_ROWS):

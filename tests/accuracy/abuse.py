@@ -1,10 +1,10 @@
 """Task `abuse`: calls of one service in time order in, the alerts that people would have got out.
 
-Each line `{"ts", "ip", "ua", "tok", "method", "path", "status", "rb"}` becomes an exchange that a sensor describes,
-sums and sends; the collector's code sees row batches only, groups routes, detects, and opens alerts under its daily
-budget. An output line `{"ts", "ip", "tok", "kind"}` for each alert above low severity that names somebody and is no
-notice, when it opens and when it turns out to be of another kind or of another address; of a crowd of addresses the
-busiest is named. `ts` is when the rows that raised it left the sensor.
+Each line `{"ts", "ip", "ua", "tok", "method", "path", "status", "rb"}`, and `"ms"` where it is known how long the call
+took, becomes an exchange that a sensor describes, sums and sends; the collector's code sees row batches only, groups
+routes, detects, and opens alerts under its daily budget. An output line `{"ts", "ip", "tok", "kind"}` for each alert
+above low severity that names somebody and is no notice, when it opens and when it turns out to be of another kind or of
+another address; of a crowd of addresses the busiest is named. `ts` is when the rows that raised it left the sensor.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from collector.anomaly.engine import Engine
 from collector.inventory.grouping import map_endpoints
 from collector.inventory.position import RouteEvidence
 from collector.rows import Route, RowBatch
-from tests.accuracy.node import Node, Seen
+from tests.accuracy.node import DURATION_NS, Node, Seen
 
 KINDS = {
     AlertKind.ENUMERATION: "bola_enum",
@@ -34,6 +34,7 @@ KINDS = {
     AlertKind.CODE_GUESSING: "otp_brute",
     AlertKind.CREDENTIAL_SHARING: "token_share",
     AlertKind.RESOURCE_EXHAUSTION: "flood",
+    AlertKind.RESOURCE_CONSUMPTION: "flood",
     AlertKind.FUNCTION_PROBING: "bfla",
     AlertKind.SCANNING: "scan",
     AlertKind.VOLUME_CONSUMER: "flood",
@@ -120,6 +121,7 @@ def _see(node: Node, line: dict[str, object]) -> Seen:
         address=str(line["ip"]),
         time_ns=int(float(str(line["ts"])) * 10**9),
         response_bytes=int(str(line["rb"])),
+        duration_ns=int(float(str(line["ms"])) * 1e6) if "ms" in line else DURATION_NS,
     )
 
 

@@ -19,6 +19,7 @@ from sensor.vocabulary import load_vocabulary
 
 START_SECONDS = 1_760_000_000
 CALLS_PER_SECOND = 500
+DURATION_NS = 2_000_000  # Of a call of which nobody says how long it took.
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,11 @@ class Node:
         if self._calls % CALLS_PER_SECOND == 0:
             yield from self._send(self._aggregator.poll(time_ns))
 
-    def see_at(self, head: bytes, *, status_code: int, address: str, time_ns: int, response_bytes: int) -> Seen:
+    def see_at(
+        self, head: bytes, *, status_code: int, address: str, time_ns: int, response_bytes: int, duration_ns: int
+    ) -> Seen:
         """One call from a client at a time; what leaves because of it comes with `poll`."""
-        exchange = _exchange(head, status_code, address, self._calls, time_ns, response_bytes)
+        exchange = _exchange(head, status_code, address, self._calls, time_ns, response_bytes, duration_ns)
         record = self._describer.describe(exchange)
         self._calls += 1
         if isinstance(record, Undescribed):
@@ -117,7 +120,15 @@ def name_consumer(record: CallRecord) -> str:
     return known[0] if known else f"address:{record.client_address}"
 
 
-def _exchange(head: bytes, status_code: int, address: str, call: int, time_ns: int, response_bytes: int) -> Exchange:
+def _exchange(
+    head: bytes,
+    status_code: int,
+    address: str,
+    call: int,
+    time_ns: int,
+    response_bytes: int,
+    duration_ns: int = DURATION_NS,
+) -> Exchange:
     return Exchange(
         time_unix_ns=time_ns,
         connection=call + 1,
@@ -135,8 +146,8 @@ def _exchange(head: bytes, status_code: int, address: str, call: int, time_ns: i
         status_code=status_code,
         request_bytes=len(head),
         response_bytes=response_bytes,
-        time_to_first_byte_ns=1_000_000,
-        duration_ns=2_000_000,
+        time_to_first_byte_ns=duration_ns // 2,
+        duration_ns=duration_ns,
         calls=1,
         is_final=True,
         is_aborted=False,

@@ -175,25 +175,29 @@ class Ceiling:
         sums[:, known] = self._sums.read(rows[known], time)
         return sums
 
-    def refresh(self, list_live: Callable[[], Slots], group_of: Slots | None, time: int) -> None:
+    def refresh(self, list_peers: Callable[[], Slots], group_of: Slots | None, time: int) -> None:
         """Learn, once a minute, what is common among the peers of each group. `group_of` is by slot, -1 is none;
-        without it all are peers."""
+        without it all are of one. Who is no peer makes nothing common, and is held against those who are."""
         if time < self._refreshed_at + _REFRESH_SECONDS:
             return
         self._refreshed_at = time
-        live = list_live()
+        live = list_peers()
         groups = np.zeros(len(live), np.int64) if group_of is None else group_of[live]
         live, groups = live[groups >= 0], groups[groups >= 0]
         count = self._common.shape[1]
         peers = self._peers = np.bincount(groups, minlength=count)
-        rank = np.maximum((RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher: one never speaks for all.
+        rank = np.maximum(np.ceil(RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher.
         some = self._is_high.nonzero()[0]
         lately = np.maximum(self._today.take(some, axis=1), self._yesterday.take(some, axis=1))
         once = np.maximum(self._past.take(some, axis=1), self._begun.take(some, axis=1))
         peaks = np.maximum(lately, once)
         # A level below the prior makes no difference, and few are above.
         is_high = peaks * self._factors > self._floors
-        group_of_some = np.zeros(len(some), np.int64) if group_of is None else group_of[self._rows.slot_of[some]]
+        own_slots = self._rows.slot_of[some]
+        is_peer = np.zeros(self._rows.slot_capacity, np.bool_)
+        is_peer[live] = True
+        group_of_some = np.zeros(len(some), np.int64) if group_of is None else group_of[own_slots]
+        group_of_some = np.where((own_slots >= 0) & is_peer[own_slots], group_of_some, -1)
         self._is_high[some] = is_high.any(axis=0)
         self._common[:] = 0.0
         for row in is_high.any(axis=1).nonzero()[0].tolist():
@@ -226,7 +230,8 @@ class Ceiling:
             return False
         row = int(self._rows.find(np.array([slot]))[0])
         if row >= 0:
-            late = np.maximum(self._yesterday[:, row], self._today[:, row])
+            seen = self._sums.read(np.array([row]), 0)[:, 0]  # As it was when it grew last.
+            late = np.maximum(np.maximum(self._yesterday[:, row], self._today[:, row]), seen)
             self._past[:, row] = np.maximum(self._past[:, row], late)
             self._is_high[row] = True
             self._told[:, row] = 0

@@ -13,6 +13,7 @@ from collector.anomaly.abuse.events import Events
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.subjects import SubjectName
+from collector.sensitivity import Sensitivity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,7 @@ class Finding:
     sources: tuple[str, ...] = ()  # Addresses that took part, where they are many.
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
+    quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
 
 
 class AbuseDetector(Protocol):

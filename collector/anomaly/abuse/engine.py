@@ -6,6 +6,7 @@ import numpy as np
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AbuseSignal
+from collector.anomaly.abuse.consumption import ConsumptionDetector
 from collector.anomaly.abuse.contract import AbuseDetector, Finding
 from collector.anomaly.abuse.events import read_events
 from collector.anomaly.abuse.functions import FunctionDetector
@@ -15,9 +16,11 @@ from collector.anomaly.abuse.missing import MissingDetector
 from collector.anomaly.abuse.objects import ObjectDetector
 from collector.anomaly.abuse.overload import OverloadDetector
 from collector.anomaly.abuse.owners import OwnerDetector
+from collector.anomaly.abuse.pair_calls import PairCalls
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.records import RecordDetector
 from collector.anomaly.abuse.sharing import SharingDetector
+from collector.anomaly.abuse.state import split
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots
@@ -34,13 +37,16 @@ class AbuseEngine:
 
     def __init__(self) -> None:
         self._rarity = Rarity()
+        self._calls = PairCalls()
+        self._consumption = ConsumptionDetector(self._rarity, self._calls)
         self.detectors: tuple[AbuseDetector, ...] = (
-            ObjectDetector(),
-            RecordDetector(),
+            ObjectDetector(self._rarity, self._calls),
+            RecordDetector(self._rarity),
             GuessDetector(),
             MissingDetector(),
             SharingDetector(),
             OverloadDetector(),
+            self._consumption,
             FunctionDetector(self._rarity),
             OwnerDetector(self._rarity),
             InjectionDetector(),
@@ -55,6 +61,7 @@ class AbuseEngine:
         self._first_time = self._first_time or time
         events = read_events(batch, rows, placed)
         self._rarity.take(events, placed, roster, time)
+        self._calls.take(events, placed, roster, time)
         if not self._is_projected and time >= self._first_time + YOUNG_SECONDS:
             self._is_projected = True
             for detector in self.detectors:
@@ -70,6 +77,11 @@ class AbuseEngine:
         is_external = self._rarity.is_external(consumer)
         return time - self._first_time < (YOUNG_SECONDS if is_external else INTERNAL_YOUNG_SECONDS)
 
+    @property
+    def held_back_count(self) -> int:
+        """Crossings under the installation's bar."""
+        return self._consumption.held_back_count
+
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """A person says that this is ordinary; False where it is not known."""
         return any(detector.expect(kind, endpoint_id, consumer, roster) for detector in self.detectors)
@@ -80,6 +92,7 @@ class AbuseEngine:
         return own | {
             "abuse": {"first_time": np.array([self._first_time, self._is_projected])},
             "abuse.rarity": self._rarity.dump(),
+            "abuse.pair_calls": self._calls.dump(),
         }
 
     def load(self, parts: dict[str, State]) -> None:
@@ -87,8 +100,11 @@ class AbuseEngine:
         self._first_time, projected = (int(value) for value in parts["abuse"]["first_time"])
         self._is_projected = bool(projected)
         self._rarity.load(parts["abuse.rarity"])
+        # Older states have these with the objects, and no detector of consumption.
+        self._calls.load(parts.get("abuse.pair_calls") or split(parts["abuse.objects"])["calls"])
         for detector in self.detectors:
-            detector.load(parts[f"abuse.{detector.name}"])
+            if f"abuse.{detector.name}" in parts or detector.name != ConsumptionDetector.name:
+                detector.load(parts[f"abuse.{detector.name}"])
 
     def _tell(self, finding: Finding, time: int, loss_ratio: float) -> AbuseSignal:
         age = time - self._first_time
@@ -109,5 +125,6 @@ class AbuseEngine:
             sources=finding.sources,
             loss_ratio=loss_ratio,
             detail=finding.detail,
+            quietest=finding.quietest,
             confirmation=finding.confirmation,
         )

@@ -14,7 +14,8 @@ from collector.alerts.alert import AlertKind
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
-from collector.anomaly.abuse.fading import FadingSums
+from collector.anomaly.abuse.pair_calls import HORIZONS, PairCalls
+from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import F64, State
@@ -30,6 +31,7 @@ PLAN = (
 )
 
 _HOUR = 2  # Of the plan.
+_HORIZONS = np.array([HORIZONS.index(horizon.seconds) for horizon in PLAN])  # Where those of pairs' calls are.
 ENDPOINT_PLAN = (
     Horizon(seconds=60, prior=2_000, floor=300),
     Horizon(seconds=600, prior=10_000, floor=1_500),
@@ -46,9 +48,10 @@ class ObjectDetector:
 
     name = "objects"
 
-    def __init__(self) -> None:
+    def __init__(self, rarity: Rarity, calls: PairCalls) -> None:
+        self._rarity = rarity
         self._ceiling = Ceiling(PLAN, is_trade=True)
-        self._calls = FadingSums(tuple(horizon.seconds for horizon in PLAN))
+        self._calls = calls
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
         self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.
 
@@ -57,20 +60,17 @@ class ObjectDetector:
         pairs = roster.pairs.table
         self._ceiling.grow(pairs.capacity, roster.endpoints.table.capacity)
         self._ceiling.forget(placed.evicted_pairs)
-        self._calls.grow(pairs.capacity)
-        self._calls.forget(placed.evicted_pairs)
         self._first = grow(self._first, pairs.capacity)
         if len(placed.evicted_pairs):
             self._first[placed.evicted_pairs] = 0
-        self._ceiling.refresh(pairs.live, roster.pair_endpoint, time)
+        self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
         slots, amounts = placed.by_pair.slots, placed.by_pair.sum(events.novel)
         first = self._first[slots]
         self._first[slots[first == 0]] = time
-        self._calls.add(slots, placed.by_pair.sum(events.calls), time)
         pairs_touched, taken = slots, amounts
         slots, amounts = slots[amounts > 0], amounts[amounts > 0]
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
-        made = self._calls.read(excess.slots, time)[excess.horizon, np.arange(len(excess.slots))]
+        made = self._calls.read(excess.slots, time)[_HORIZONS[excess.horizon], np.arange(len(excess.slots))]
         is_hidden = (excess.sums >= HIDDEN_SHARE * made) & (excess.sums >= HIDDEN_EXCESS * excess.ceilings)
         excess = excess.choose((excess.sums >= NOVEL_SHARE * made) | is_hidden)
         found = find(
@@ -119,12 +119,11 @@ class ObjectDetector:
         """State for a checkpoint."""
         first: State = {"first": self._first}
         parts = {"own": self._ceiling.dump(), "endpoints": self._endpoint_ceiling.dump(), "pairs": first}
-        return join({**parts, "calls": self._calls.dump()})
+        return join(parts)
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         parts = split(state)
         self._ceiling.load(parts["own"])
         self._endpoint_ceiling.load(parts["endpoints"])
-        self._calls.load(parts["calls"])
         self._first = parts["pairs"]["first"].astype(np.int64)

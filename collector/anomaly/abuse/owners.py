@@ -8,7 +8,8 @@ others' objects for a living: that is a notice, and its reads make it no owner, 
 
 Most objects have no owner on a day, for theirs do not come. Who walks slowly reads mostly such ones, each once: where
 a consumer reached two owners, objects that nobody had read count beside them, less those it comes back to, while it
-comes back to few of what it reads and has been at it for more than an hour. People come back to what is theirs.
+comes back to few of what it reads and has been at it for more than an hour. People come back to what is theirs. With
+one owner it takes more objects, spread over hours, and that it comes back to hardly any.
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ PLAN = (
 WALK_PLAN = (Horizon(seconds=86_400, prior=8.5, floor=8.5, factor=3.0),)
 _WALK_OWNERS = 1.5  # The first may have faded a little.
 _WALK_RETURNS = 0.25  # Of what it counts, that it came back to at the most.
+# One owner may be a relative, or oneself with another token: it takes more objects, over hours, and hardly ever to come
+# back.
+_ONE_OWNER, _ONE_OWNER_TOTAL, _ONE_OWNER_RETURNS, _ONE_OWNER_LATELY = 0.5, 10.5, 0.06, 0.35
 _WALK_MOST = 240.0  # Past it a walk is an enumeration, which is told as such.
 _WALK_LATELY = 0.6  # Of what it counts, in the last hour at the most: by then support shows to be let in where few are.
 OBJECTS_MAX = 200_000
@@ -118,12 +122,14 @@ class OwnerDetector:
         _, walked = sum_by_slot(consumer, new + unread)
         _, returns = sum_by_slot(consumer, is_return.astype(np.float64))
         returns, lately = self._paces.add(who, np.stack([returns, walked]), time)
-        reached = who[owners > 0]
-        many = self._ceiling.add(reached, owners[owners > 0], np.full(len(reached), -1, np.int64), time)
+        to_some = who[owners > 0]
+        many = self._ceiling.add(to_some, owners[owners > 0], np.full(len(to_some), -1, np.int64), time)
         total = self._walk.sums(who, time)[0] + walked
-        is_walker = (self._ceiling.sums(who, time)[-1] >= _WALK_OWNERS) & ~self._ceiling.is_told(who)
-        is_walker &= (returns <= _WALK_RETURNS * total) & (lately <= _WALK_LATELY * total)
-        is_walker &= total <= _WALK_MOST
+        reached = self._ceiling.sums(who, time)[-1]
+        is_walker = (reached >= _WALK_OWNERS) & (returns <= _WALK_RETURNS * total)
+        has_one = (reached >= _ONE_OWNER) & (total >= _ONE_OWNER_TOTAL) & (lately <= _ONE_OWNER_LATELY * total)
+        is_walker |= has_one & (returns <= _ONE_OWNER_RETURNS * total)
+        is_walker &= ~self._ceiling.is_told(who) & (lately <= _WALK_LATELY * total) & (total <= _WALK_MOST)
         moved = (walked != 0).nonzero()[0]
         none = np.full(len(moved), -1, np.int64)
         return many, self._walk.add(who[moved], walked[moved], none, time, is_walker[moved])

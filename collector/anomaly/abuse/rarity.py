@@ -54,8 +54,20 @@ class Rarity:
 
     def is_staff(self, consumers: Slots) -> Bools:
         """Whether `consumers` were let in where few are, or call from inside where most do not."""
-        staff: Bools = self._is_staff[consumers] | (self._is_public & ~self._is_external[consumers])
+        staff: Bools = self._is_staff[consumers] | self.is_inside(consumers)
         return staff
+
+    def is_inside(self, consumers: Slots) -> Bools:
+        """Whether `consumers` only ever call from inside where most call from outside."""
+        inside: Bools = self._is_public & ~self._is_external[consumers]
+        return inside
+
+    def list_peers(self, roster: Roster) -> Slots:
+        """Pairs that say what is common at an endpoint: a job that calls from inside is no peer of people outside."""
+        pairs = roster.pairs.table.live()
+        consumers = roster.pair_consumer[pairs]
+        peers: Slots = pairs[(consumers >= 0) & ~self.is_inside(consumers)]
+        return peers
 
     def is_external(self, consumer: int) -> bool:
         """Whether the consumer in this slot (-1: none) has called from outside."""

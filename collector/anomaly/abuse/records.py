@@ -11,6 +11,7 @@ from collector.alerts.alert import AlertKind
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
@@ -28,7 +29,8 @@ class RecordDetector:
 
     name = "records"
 
-    def __init__(self) -> None:
+    def __init__(self, rarity: Rarity) -> None:
+        self._rarity = rarity
         self._ceiling = Ceiling(PLAN, is_trade=True)
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
@@ -36,7 +38,7 @@ class RecordDetector:
         pairs = roster.pairs.table
         self._ceiling.grow(pairs.capacity, roster.endpoints.table.capacity)
         self._ceiling.forget(placed.evicted_pairs)
-        self._ceiling.refresh(pairs.live, roster.pair_endpoint, time)
+        self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
         records = events.batch.records_returned[events.rows].astype(np.float64)
         rows = np.flatnonzero((records > events.calls) & (events.pair >= 0))  # One a call is an object's own page.
         if not len(rows):

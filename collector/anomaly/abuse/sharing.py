@@ -18,7 +18,7 @@ from collector.anomaly.roster import Placed, Roster
 
 PLAN = (
     Horizon(seconds=600, prior=8, floor=8),
-    Horizon(seconds=3_600, prior=12, floor=12),
+    Horizon(seconds=3_600, prior=10, floor=10),
     Horizon(seconds=86_400, prior=30, floor=30),
 )
 

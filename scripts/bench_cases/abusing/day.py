@@ -2,7 +2,7 @@
 nightly export, support, families, shared addresses; and attacks among them (attacks.py). Deterministic by seed.
 
 What differs from seed to seed: the service, how many come, how often and when, what they own, who renews tokens, how
-long an endpoint fails, and every attack's pace, length and hour.
+long an endpoint fails, what calls cost, and every attack's pace, length and hour.
 """
 
 import math
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from scripts.bench_cases.abusing.costs import Costs
 from scripts.bench_cases.abusing.service import SHAPES, Account, Shape, make_accounts
 
 START = 1_750_032_000  # A midnight.
@@ -35,6 +36,7 @@ class Line:
     path: str
     status: int
     size: int
+    milliseconds: float
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Day:
 
     def __post_init__(self) -> None:
         self.random = random = Random(self.seed)
+        self._costs = Costs(self.seed)
         self.shape: Shape = SHAPES[self.seed % len(SHAPES)]
         self.people = random.randrange(220, 380)
         self.accounts: list[Account] = make_accounts(random, int(self.people * random.uniform(1.5, 2.5)))
@@ -91,6 +94,7 @@ class Day:
                 Line(
                     time=round(START + second, 3), actor=actor, address=address, agent=agent, token=token,
                     method=method, path=path, status=status, size=size,
+                    milliseconds=self._costs.draw(second, method, path),
                 )
             )  # fmt: skip
 

@@ -32,6 +32,8 @@ class Row:
     method: str = "GET"
     records: int = 0  # Returned.
     payloads: tuple[int, ...] = ()  # Of attacks, ascending.
+    microseconds: int = 0  # That its calls took.
+    size: int = 0  # Bytes of their responses.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -105,9 +107,9 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         flags=column("flags"),
         calls=column("calls", np.uint64),
         request_bytes=wide,
-        response_bytes=wide,
+        response_bytes=column("size", np.uint64),
         time_to_first_byte_sum_us=wide,
-        duration_sum_us=wide,
+        duration_sum_us=column("microseconds", np.uint64),
         duration_max_us=wide,
         duration=empty,
         response_size=empty,

@@ -290,9 +290,16 @@ def test_a_walk_goes_through_a_checkpoint(scene: Scene) -> None:
 
 
 def test_what_looks_like_a_walk_and_is_none(scene: Scene) -> None:
-    one = scene.run(walk(known=1), step=600)  # One owner: a family, a renewed token.
+    one = scene.run(walk(known=1), step=300)  # One owner: a family, a renewed token.
     at_once = scene.run(walk(known=2, by=98), start=LATER + DAY, step=60)  # Support shows within the hour what it is.
     assert (one, at_once) == ([], [])
+
+
+def test_a_walk_of_hours_is_told_by_one_owner_unless_it_comes_back(scene: Scene) -> None:
+    assert kinds(scene.run(walk(known=1), step=1_200)) == {AlertKind.OBJECT_PROBING}
+    steps = walk(known=1, by=98)
+    assert scene.run([*steps[:4], steps[0], *steps[4:]], start=LATER + DAY, step=1_200) == []
+    assert scene.run(walk(known=0, by=97), start=LATER + 2 * DAY, step=1_200) == []
 
 
 def test_who_comes_back_to_what_it_read_walks_nowhere(scene: Scene) -> None:
