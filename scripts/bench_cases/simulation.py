@@ -1,18 +1,21 @@
 """Alerts a day of a whole installation: 30 days, 1,000 endpoints, 50,000 pairs, heavy-tailed bursts and deploys.
 
-    scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1]
+    scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1] [--memory]
 
 Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step
 of 60 s the 10 s detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1
 min, 5 min and 1 h; `--step 10` runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was
-held back, CPU.
+held back, CPU. With `--memory` also what the engine has allocated for each live pair, endpoints and consumers included,
+as tracemalloc counts it; that slows the run, so its times say nothing.
 """
 
 import argparse
 import collections
+import gc
 import itertools
 import json
 import time
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,10 +133,14 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
     )  # fmt: skip
 
 
-def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -> dict[str, object]:
+def simulate(
+    *, days: float, endpoints: int, pairs: int, step: int, seed: int, memory: bool = False
+) -> dict[str, object]:
     """Run and count."""
     random = np.random.default_rng(seed)
     traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step)
+    if memory:
+        tracemalloc.start()
     engine, ids = Engine(), itertools.count()
     lifecycle, sieve, past = Lifecycle(new_id=lambda: str(next(ids))), Sieve(), list[PastReport]()
     opened: dict[str, tuple[AlertKind, int]] = {}
@@ -159,7 +166,14 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
                     opened.setdefault(alert.id, (alert.kind, (at - START) // _DAY))
         lifecycle.advance(at + step)
     by_day = collections.Counter(day for _, day in opened.values())
-    return {
+    held_back, live_pairs = engine.held_back_count, len(engine.roster.pairs.table)
+    figures: dict[str, object] = {}
+    if memory:
+        allocated = _count_allocated()
+        del engine
+        figures = {"live_pairs": live_pairs, "bytes_a_live_pair": round((allocated - _count_allocated()) / live_pairs)}
+        tracemalloc.stop()
+    return figures | {
         "days": days,
         "endpoints": endpoints,
         "pairs": pairs,
@@ -174,11 +188,16 @@ def simulate(*, days: float, endpoints: int, pairs: int, step: int, seed: int) -
             one.level.value: round(one.alerts_a_day, 3) for one in preview_levels(past, days * _DAY)
         },
         "suppressed": lifecycle.suppressed_count,
-        "held_back": engine.held_back_count,
+        "held_back": held_back,
         "signals": signals_count,
         "detector_microseconds_a_row": round(detector_seconds / max(rows, 1) * 1e6, 3),
         "cpu_seconds": round(time.process_time() - began, 1),
     }
+
+
+def _count_allocated() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 def main() -> None:
@@ -189,6 +208,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=50_000)
     parser.add_argument("--step", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", action="store_true")
     print(json.dumps(simulate(**vars(parser.parse_args()))))
 
 

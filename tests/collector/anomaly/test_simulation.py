@@ -1,5 +1,7 @@
 """The simulation bench, scaled down: deterministic, and within the installation's budget."""
 
+import tracemalloc
+
 from scripts.bench_cases.simulation import simulate
 
 
@@ -10,3 +12,13 @@ def test_small_installation_keeps_the_budget_and_is_deterministic() -> None:
     assert one == other
     assert one["alerts_a_day"] <= 2  # type: ignore[operator]
     assert one["rows"] > 1_000  # type: ignore[operator]
+
+
+def test_memory_of_the_engine_is_told_for_each_live_pair() -> None:
+    few, many = (
+        simulate(days=0.02, endpoints=10, pairs=pairs, step=300, seed=4, memory=True) for pairs in (2_000, 20_000)
+    )
+    assert few["live_pairs"] < many["live_pairs"]  # type: ignore[operator]
+    # What there is once is shared by more, and each needs its sums, its bitmap and its name.
+    assert few["bytes_a_live_pair"] > many["bytes_a_live_pair"] > 500  # type: ignore[operator]
+    assert not tracemalloc.is_tracing()
