@@ -23,6 +23,9 @@ from sensor.bodies.text import Binary, Text
 FORM_FIELDS_MAX: Final = 512
 CSV_COLUMNS_MAX: Final = 256
 _BLANKS: Final = b" \t\r\n"
+# Text holds no zero bytes, but a few may be an accident; compressed or random data has one in 256.
+_NULLS_MAX: Final = 3
+_BYTES_A_NULL: Final = 1_024
 
 
 class Document(msgspec.Struct, frozen=True, gc=False):
@@ -75,6 +78,8 @@ def _find_reader(media_type: str, data: bytes) -> Callable[[bytes, bool], Docume
         reader = _read_elements
     if media_type in ("", "text/plain") and data.lstrip(_BLANKS)[:1] in (b"{", b"["):
         reader = _read_json  # Servers that forget the type, or mean well with it.
+    if reader is _read_plain and data.count(b"\0") > _NULLS_MAX + len(data) // _BYTES_A_NULL:
+        return None  # Servers say text where they know no better: nginx of a file without an extension.
     return reader
 
 

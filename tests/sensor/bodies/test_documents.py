@@ -117,3 +117,12 @@ def test_of_a_long_list_some_are_looked_at() -> None:
 def test_raises_nothing_else(data: bytes, media_type: str, is_complete: bool) -> None:
     with contextlib.suppress(ValueError):
         read_document(data, media_type, is_complete=is_complete)
+
+
+def test_what_is_said_to_be_text_and_holds_zero_bytes_is_not_read() -> None:
+    assert read_document(bytes(range(256)) * 8, "text/plain", is_complete=False) is None
+
+
+@pytest.mark.parametrize("data", [b"name: Ada\0", b"a\0" * 3, (b"line of text\n" * 99 + b"\0") * 9])
+def test_a_few_zero_bytes_are_an_accident(data: bytes) -> None:
+    assert read_document(data, "text/plain", is_complete=True) is not None
