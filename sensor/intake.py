@@ -9,6 +9,7 @@ import logging
 import time
 from typing import Final
 
+from sensor.breaks import with_breaks
 from sensor.clock import Clock
 from sensor.health import Figure
 from sensor.kernel.abi import Counter, RecordFlag
@@ -70,7 +71,7 @@ class Intake:
         try:
             end_ns = self._clock.monotonic_ns() + TURN_NS
             while True:
-                self._pipeline.take(self._capture.read())
+                self._pipeline.take(with_breaks(self._capture.read(), is_behind=self.is_behind))
                 self.teach()
                 await asyncio.sleep(0)
                 self.is_behind = self._capture.has_events()

@@ -91,7 +91,11 @@ class Nginx:
         path.write_text(text)
         command = [program, "-p", str(self.directory), "-e", str(self.directory / "error.log"), "-c", str(path)]
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def _wait_until_ready(self, address: str) -> bool:

@@ -26,8 +26,9 @@ class ProgramError(Exception):
 
 
 class Program:
-    """A running child in its own process group: Ctrl-C in the terminal reaches only the parent, which stops children
-    in order.
+    """A running child in its own session: Ctrl-C in the terminal reaches only the parent, which stops children in
+    order, and the scheduler gives it a share of its own (autogroup), as it does a service: within one session what a
+    sensor takes would be taken from the server beside it.
 
     Standard output is read for JSON lines with an `event`; both it and standard error go to `log_path` as they are.
     """
@@ -45,7 +46,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **(environment or {})},
-            process_group=0,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read_output, name=f"read-{name}", daemon=True)
         self._reader.start()

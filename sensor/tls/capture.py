@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from sensor.breaks import with_breaks
 from sensor.calls import Exchange, Role
 from sensor.clock import Clock
 from sensor.conversations import Verdict
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 READ_LIMIT: Final = 1_024
 COUNTERS_SIZE: Final = 16
 RING_BYTES: Final = 8 << 20
+BEHIND_BYTES: Final = RING_BYTES // 4
 # Of one end of a call, until it was counted: six breakpoints, and half of what the programs of both ends take.
 UNKNOWN_NS_PER_CALL: Final = 5_300
 _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
@@ -120,7 +122,8 @@ class TlsCapture:
     def read(self) -> list[Exchange | StreamExchange]:
         """Calls that came whole, of both."""
         told = self._below.read()
-        told += self._reader.take(self._ring.read(READ_LIMIT))
+        is_behind = self._ring.pending_bytes() > BEHIND_BYTES
+        told += self._reader.take(with_breaks(self._ring.read(READ_LIMIT), is_behind=is_behind))
         told += self._reader.poll(self._clock.monotonic_ns())
         return told
 

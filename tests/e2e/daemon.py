@@ -37,7 +37,7 @@ class Daemon:
             path.write_text(template.format(port=self.port, address=address, **fields))
             with self._log_path.open("wb") as log:
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
             if self._wait_until_ready(address):
                 return

@@ -36,7 +36,9 @@ class PacedLoad:
             command.append(f"https://{server}{UNARY}")
         else:
             command += ["--h1", f"https://{server}/orders/1001"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
 
     def is_running(self) -> bool:
         """Whether it has not ended."""

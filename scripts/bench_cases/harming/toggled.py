@@ -1,11 +1,12 @@
 """Probes for TLS in processes, put in and taken out by whom holds this, with a reader beside: the product's own
 programs, places and reader, in this process; and, to tell what of them costs, less than that.
 
-Ways: `out`, none; `in`, all; `unread`, the product's programs, of which nobody reads what they tell; `empty`, programs
-at the same places that return at once, so that the breakpoints alone are left; `single`, one such breakpoint a call,
-where a write begins.
+Ways: `out`, none; `in`, all; `at_once`, the reader takes no breaks (`sensor.breaks`); `nice`, it does and is nice;
+`unread`, the product's programs, of which nobody reads what they tell; `empty`, programs at the same places that return
+at once, so that the breakpoints alone are left; `single`, one such breakpoint a call, where a write begins.
 """
 
+import collections
 import os
 import struct
 import threading
@@ -18,6 +19,7 @@ from typing import Final, Self
 
 from scripts.bench_cases.capturing.cpu import read_cpu_seconds
 from scripts.bench_cases.harming.tls_watcher import READ_SECONDS, make_proc, open_program
+from sensor.breaks import with_breaks
 from sensor.kernel.image import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes
@@ -27,7 +29,10 @@ from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 
-WAYS: Final = ("out", "in", "unread", "empty", "single")
+WAYS: Final = ("out", "in", "at_once", "nice", "unread", "empty", "single")
+ALL_READ: Final = ("in", "at_once", "nice")
+# Of the reader.
+NICE: Final = 10
 # mov $0, %r0; exit
 _RETURN: Final = struct.pack("<BBhiBBhi", 0xB7, 0, 0, 0, 0x95, 0, 0, 0)
 
@@ -85,15 +90,24 @@ class ToggledProbes:
             os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while not self._stopping.wait(READ_SECONDS):
+            self._be_nice()
             records = self._ring.read(100_000)
-            if self.way != "unread":
-                self._reader.take(records)
+            if self.way == "unread":  # Away with them, or another way would have them to read.
+                collections.deque(records, maxlen=0)
+            else:
+                self._reader.take(records if self.way == "at_once" else with_breaks(records))
+
+    def _be_nice(self) -> None:
+        """As the way is."""
+        thread, nice = threading.get_native_id(), NICE if self.way == "nice" else self._nice
+        if os.getpriority(os.PRIO_PROCESS, thread) != nice:
+            os.setpriority(os.PRIO_PROCESS, thread, nice)
 
     def change(self, way: str) -> None:
         """As in a turn of `sensor.tls.duty`; from `out` to another way, or back."""
         began, cpu_began = time.time(), read_cpu_seconds(self._pids)
         for path, sites, pid in self._places:
-            if way in ("in", "unread"):
+            if way in (*ALL_READ, "unread"):
                 self._probes += self._program.open_probes(path, sites, pid)
             elif way != "out":
                 offsets = [offset for offset, program in sites if way == "empty" or "write" in program]
