@@ -1,11 +1,12 @@
 """What reading TLS costs a server: nginx over HTTPS under load, in alternated rounds.
 
     scripts/bench tls [--rounds 3] [--seconds 4] [--warm-seconds 1] [--connections 16]
-                      [--ways none capture sensor emulated classic]
+                      [--ways none capture sensor emulated functions classic]
 
 One JSON line for each way: `none`; `capture`, the product without reading TLS, and `sensor`, with `is_reading_tls`;
-`emulated`, only its probes, where the product puts them, and a reader; `classic`, the same probes at the first
-instruction and at each `ret`, which the kernel steps over. Of each the processor time of nginx for 100,000 calls
+`emulated`, only its probes, where the product puts them, and a reader; `functions`, those that it puts at the functions
+that applications call where it finds no better ones; `classic`, these at the first instruction and at each `ret`, which
+the kernel steps over. Of each the processor time of nginx for 100,000 calls
 (median of the rounds), its ratio to the first way, that of wrk, whose library is probed too, and what was read. The
 sensor reads a busy server in turns once it was busy for some seconds: with `--warm-seconds 6` that is what is measured
 (then `--seconds` should be two periods of turns, 5, or more), and without what comes before it. Of
@@ -47,7 +48,7 @@ from sensor.tls.finder import OPENSSL, Finder
 from sensor.tls.reader import TlsReader
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
-WAYS: Final = ("none", "capture", "sensor", "emulated", "classic")
+WAYS: Final = ("none", "capture", "sensor", "emulated", "functions", "classic")
 LIBRARY: Final = re.compile(r" (/\S*libssl\.so\S*)$", re.MULTILINE)
 READ_SECONDS: Final = 0.025
 
@@ -85,27 +86,28 @@ def run_load(port: int, seconds: int, connections: int) -> int:
     return int(match[1])
 
 
-def find_classic(path: str) -> list[tuple[int, str]]:
+def find_classic(path: str) -> list[tuple[int, str, int]]:
     """The same functions at their first instructions and at each `ret`."""
     elf = Elf(Path(path).read_bytes())
     sites = []
     for name, function in elf.find_functions(OPENSSL).items():
         instructions = disassemble(elf.read_code(function.address, function.size), function.address) or []
-        sites.append((elf.locate(function.address), OPENSSL[name].program))
+        sites.append((elf.locate(function.address), OPENSSL[name].program, 0))
         returns = [one.address for one in instructions if one.mnemonic == "ret" and OPENSSL[name].has_return]
-        sites += [(elf.locate(address), "call_return") for address in returns]
+        sites += [(elf.locate(address), "call_return", 0) for address in returns]
     return sites
 
 
 class Probes:
     """Only probes on nginx's library and a reader, in this process."""
 
-    def __init__(self, pid: int, *, is_classic: bool) -> None:
+    def __init__(self, pid: int, way: str) -> None:
         found = LIBRARY.search(Path(f"/proc/{pid}/maps").read_text())
         if found is None:
             sys.exit("bench: this nginx has no libssl of its own")
         path = found[1]
-        sites = find_classic(path) if is_classic else [(one.offset, one.program) for one in Finder().find(path).sites]
+        found_sites = Finder().find(path).choose(has_cookies=way != "functions")
+        sites = find_classic(path) if way == "classic" else [one.probe for one in found_sites]
         self._program = load_tls(
             TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
             CACHE_DIRECTORY / TLS_CACHE_NAME,
@@ -153,7 +155,7 @@ def watch(way: str, nginx: Nginx, directory: Path, sums: Sums, connections: int)
         yield []
         return
     if way not in ("capture", "sensor"):
-        probes = Probes(nginx.process.pid, is_classic=way == "classic")
+        probes = Probes(nginx.process.pid, way)
         try:
             yield [os.getpid()]
             hits, microseconds = probes.count_runs(lambda: run_load(nginx.port, 1, connections))

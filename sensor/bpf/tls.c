@@ -138,6 +138,7 @@ static __always_inline void enter(u64 session, u64 memory, u64 result, u8 kind, 
   t->kind = kind;
   t->library = library;
   t->is_inner = 0;
+  t->depth = 0;
   t->look = find_look();
 }
 
@@ -181,6 +182,10 @@ static __always_inline void leave(int returned) {
   struct thread *t = threads.lookup(&id);
   if (!t || !t->kind)
     return;
+  if (t->depth) {
+    t->depth--;
+    return;
+  }
   u8 kind = t->kind;
   t->kind = 0;
   if (t->look != find_look())
@@ -247,6 +252,8 @@ int openssl_write_ex2(struct pt_regs *ctx) {
   enter(ctx->di, ctx->si, ctx->r8, S_WRITE, L_OPENSSL);
   return 0;
 }
+
+#include "tls_openssl.h"
 
 int boring_read(struct pt_regs *ctx) {
   enter(ctx->di, ctx->si, 0, S_READ, L_BORING);

@@ -41,8 +41,14 @@ struct thread {
   u8 kind;      /* enum syscall_event_kind; 0: in no call. */
   u8 library;
   u8 is_inner; /* The call returns as SSL_read does, though it says by `result` how much: 0 is the other end's end. */
-  u8 _pad;
+  u8 depth;    /* Calls for handshakes within this one, which return where it does. */
   u32 look; /* `looks` of its process when the call began. */
+  u64 sent; /* The socket to which it sent last, outside of calls, how much since it received or had written, and how much last. */
+  u32 sent_bytes, sent_last;
+  u64 is_done; /* A write was told at the first of two places. */
+  /* Of the copy that was told last, so that it is not told by two probes at one place. */
+  u64 copied_ns, copied_from, copied_at;
+  u64 copied_by; /* Of which probes: of all processes or of one. */
 };
 
 /* What: sessions. Life: until the library frees them; the least recent is evicted, and then begins anew. */
@@ -170,9 +176,9 @@ static __always_inline void bind_by_data(struct session *s, u64 session, u64 now
 /* Raw tracepoints sock:sock_send_length and sock:sock_recv_length (Linux 6.3): the socket, and what the call gives. */
 static __always_inline void see_socket(u64 socket, long moved, u8 kind) {
   u64 id = bpf_get_current_pid_tgid();
-  struct thread *t = threads.lookup(&id);
   if (moved <= 0)
     return;
+  struct thread *t = threads.lookup(&id);
   if (!t) {
     u8 *is_caller = find_caller();
     if (kind == S_READ && is_caller && *is_caller) {
@@ -189,13 +195,18 @@ static __always_inline void see_socket(u64 socket, long moved, u8 kind) {
   }
   if (kind == S_READ) {
     t->received = socket;
+    t->sent = 0;
     return;
   }
+  t->sent_bytes = t->sent == socket ? t->sent_bytes + moved : moved;
+  t->sent_last = moved;
+  t->sent = socket;
   u64 unsent = t->unsent, most = unsent + (u64)t->unsent_records * RECORD_OVERHEAD_MAX;
   t->unsent = 0;
   t->unsent_records = 0;
   if (!unsent || moved <= unsent || moved > most)
     return;
+  t->sent = 0;
   struct session *s = find_session(t->session, t->library);
   if (s)
     bind(s, socket, B_NEXT);

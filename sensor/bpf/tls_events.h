@@ -7,7 +7,7 @@
 
 /* How a session of TLS was found to be of its socket; bits, the stronger the higher. */
 enum tls_binding {
-  B_LAST = 1,   /* The thread had received from it just before it read. */
+  B_LAST = 1,   /* The thread had received from it just before it read, or sent so many bytes to it just before it had written. */
   B_NEXT = 2,   /* The thread sent so many bytes to it right after it had written. */
   B_DATA = 4,   /* The library's own data name its descriptor. */
   B_NESTED = 8, /* The library itself sent or received while it read or wrote. */

@@ -6,7 +6,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,14 +57,16 @@ def create_link(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
     return _bpf(_LINK_CREATE, struct.pack("<IIII", program_fd, cgroup_fd, attach_type, 0) + bytes(48))
 
 
-def link_uprobes(path: str, offsets: Sequence[int], program_fd: int, pid: int = 0) -> int:
-    """Attaches a program to places in a file, for every process or one; gives the link's fd (Linux 6.6)."""
+def link_uprobes(path: str, cookies: Mapping[int, int], program_fd: int, pid: int = 0) -> int:
+    """Attaches a program to places in a file, for every process or one; gives the link's fd (Linux 6.6). `cookies`: by
+    offset, what bpf_get_attach_cookie() gives there."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    places = struct.pack(f"<{len(offsets)}Q", *offsets)
+    places = struct.pack(f"<{2 * len(cookies)}Q", *cookies, *cookies.values())
     buffer = ctypes.create_string_buffer(places, len(places))
-    # prog_fd, nothing, attach_type, flags; path, offsets, no counters, no cookies, how many, flags, process.
+    # prog_fd, nothing, attach_type, flags; path, offsets, no counters, cookies, how many, flags, process.
     head = struct.pack("<IIII", program_fd, 0, TRACE_UPROBE_MULTI, 0)
-    rest = (ctypes.addressof(name), ctypes.addressof(buffer), 0, 0, len(offsets), 0, pid, 0)
+    at = ctypes.addressof(buffer)
+    rest = (ctypes.addressof(name), at, 0, at + 8 * len(cookies), len(cookies), 0, pid, 0)
     return _bpf(_LINK_CREATE, head + struct.pack("<QQQQIIII", *rest))
 
 

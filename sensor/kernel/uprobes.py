@@ -41,6 +41,7 @@ UPROBES: Final = (
     *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
     *("go_read", "go_write", "go_return", "go_copy", "go_close", "handshake", "openssl_read_inner"),
     *("rust_read", "rust_write", "rust_return", "rust_drop"),
+    *("openssl_read_data", "openssl_read_end", "openssl_write_bytes", "openssl_write_done"),
 )
 # Programs where a call ends. They go in first: a call whose beginning alone is seen would never end.
 RETURNS: Final = ("call_return", "go_return", "go_copy", "rust_return")
@@ -53,6 +54,10 @@ CLOSERS: Final = 64
 
 # Since when a link may be of one process: before, it saw that process's first thread alone (commit 46ba0e49b642).
 FIRST_CHOOSING: Final = (6, 10)
+# Since when there are links for uprobes, which tell a program a number for each place.
+FIRST_LINKING: Final = (6, 6)
+# Of such a number: the probe is in one process alone (bpf/tls.c).
+OWN_PROBES: Final = 1 << 63
 # What a kernel before 6.6 says of a link that it does not know.
 _NO_LINKS: Final = (errno.EINVAL, errno.EOPNOTSUPP)
 _T = TypeVar("_T")
@@ -81,6 +86,11 @@ class TlsProgram:
         """Whether probes may be put into one process."""
         return self.is_linking and _read_release() >= FIRST_CHOOSING
 
+    @property
+    def has_cookies(self) -> bool:
+        """Whether programs are told the cookies of places."""
+        return self.is_linking and _read_release() >= FIRST_LINKING
+
     def attach(self) -> None:
         """Follows sockets, as far as this kernel lets it: without, sessions are bound by the libraries' data."""
         if self.links:
@@ -95,9 +105,9 @@ class TlsProgram:
         while self.links:
             os.close(self.links.pop())
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = 0) -> list[int]:
-        """Puts programs at (offset in the file, program) of the file at `path`, in every process or in one; gives the
-        fds that hold them there. Raises OSError, and then holds none."""
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = 0) -> list[int]:
+        """Puts programs at (offset in the file, program, cookie) of the file at `path`, in every process or in one;
+        gives the fds that hold them there. Raises OSError, and then holds none."""
         wanted = sorted(sites, key=lambda site: site[1] not in RETURNS)
         if self.is_linking:
             try:
@@ -108,6 +118,8 @@ class TlsProgram:
                 self.is_linking = False
         if pid:
             raise OSError(errno.EOPNOTSUPP, "this kernel puts probes into all processes of a file or into none")
+        if any(cookie for _, _, cookie in wanted):
+            raise OSError(errno.EOPNOTSUPP, "this kernel tells programs nothing of the place where they run")
         return _open_all(lambda site: _open_uprobe(path, site[0], self.programs[site[1]]), wanted)
 
     def look_away(self, pid: int) -> None:
@@ -126,10 +138,11 @@ class TlsProgram:
         price_ns = 1_000_000_000 // calls_per_second
         update_map(self.maps["call_prices"], bytes(4), price_ns.to_bytes(8, "little"))
 
-    def _link_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int) -> list[int]:
-        places: dict[str, list[int]] = {}
-        for offset, name in sites:
-            places.setdefault(name, []).append(offset)
+    def _link_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int) -> list[int]:
+        places: dict[str, dict[int, int]] = {}
+        own = OWN_PROBES if pid else 0
+        for offset, name, cookie in sites:
+            places.setdefault(name, {})[offset] = cookie | own
         return _open_all(lambda one: link_uprobes(path, one[1], self.programs[one[0]], pid), places.items())
 
     def close(self) -> None:
@@ -211,6 +224,7 @@ def build_tls(settings: TlsProgramSettings) -> Build:
         "-DLOOPBACK_IS_LOCAL=0",
         f"-DCALLS_PER_SECOND={settings.calls_per_second}",
         f"-DCALLS_BURST={settings.calls_burst}",
+        f"-DHAS_COOKIES={int(_read_release() >= FIRST_LINKING)}",
         "-Wno-everything",
     ]
     kinds = dict.fromkeys(UPROBES, PROG_TYPE_KPROBE) | dict.fromkeys(SOCKET_TRACEPOINTS, PROG_TYPE_RAW_TRACEPOINT)

@@ -41,7 +41,7 @@ MAX_PLAIN: Final = 65_536
 class Prober(Protocol):
     """What puts programs into files: `sensor.kernel.uprobes.TlsProgram`."""
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = EVERYBODY) -> list[int]:
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
         """The fds that hold them. Raises OSError."""
         ...
 
@@ -56,6 +56,11 @@ class Prober(Protocol):
     @property
     def is_choosing(self) -> bool:
         """Whether probes may be put into one process."""
+        ...
+
+    @property
+    def has_cookies(self) -> bool:
+        """Whether programs are told the cookies of places."""
         ...
 
 
@@ -73,6 +78,7 @@ class ProbedFile:
 @dataclass(slots=True, kw_only=True)
 class _Held:
     sites: Sites
+    chosen: tuple[Site, ...]
     mapped: MappedFile
     seen_at: float
     reason: str = ""
@@ -82,13 +88,14 @@ class _Held:
     @property
     def is_repeatable(self) -> bool:
         """Whether nothing is told twice where a place has two probes for a moment: so who moves from one to the other
-        is read all the time. Go's writes are told where they begin, by every probe that is there."""
-        return not any(site.program.startswith("go_") for site in self.sites.sites)
+        is read all the time. Go's writes are told where they begin, by every probe that is there; of two at a place
+        of OpenSSL's, the second is silent (bpf/tls.c)."""
+        return not any(site.program.startswith("go_") for site in self.chosen)
 
     @property
-    def places(self) -> list[tuple[int, str]]:
+    def places(self) -> list[tuple[int, str, int]]:
         """Of all probes."""
-        return [(site.offset, site.program) for site in self.sites.sites]
+        return [site.probe for site in self.chosen]
 
 
 class Attacher:
@@ -192,7 +199,7 @@ class Attacher:
                 library=held.sites.library,
                 path=held.mapped.name,
                 pids=held.mapped.pids if file in mapped else (),
-                sites=held.sites.sites if held.probes or held.is_resting else (),
+                sites=held.chosen if held.probes or held.is_resting else (),
                 reason=held.reason,
             )
             for file, held in self._held.items()
@@ -255,12 +262,13 @@ class Attacher:
                 self._plain.clear()
             self._plain.add(one.file)
             return
-        held = _Held(sites=sites, mapped=one, seen_at=now, reason=sites.reason)
-        if sites.sites:
+        chosen = sites.choose(has_cookies=self._prober.has_cookies)
+        held = _Held(sites=sites, chosen=chosen, mapped=one, seen_at=now, reason=sites.reason)
+        if chosen:
             try:
                 held.probes[EVERYBODY] = self._prober.open_probes(one.path, held.places)
                 self.attached_total += 1
-                logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(sites.sites))
+                logger.info("reading TLS of %s in %s: %d probes", sites.library, one.name, len(chosen))
             except FileNotFoundError:
                 return  # As above: its process ended since.
             except OSError as error:

@@ -14,18 +14,16 @@ from collections.abc import Sequence
 from typing import Final
 
 import capstone
-import numpy as np
 from capstone import x86
 
 from sensor.tls.code import disassemble, name_whole
 from sensor.tls.elf import Elf, Function
+from sensor.tls.texts import find_references, find_texts
 
 _SOURCE: Final = b"/ssl/ssl_lib.cc\0"
 _SOURCE_PATH_BYTES: Final = 256
 # A reference and the number of its error are at most so many bytes apart.
 _NEAR: Final = 24
-# Further than any code reaches: an offset has 32 bits, and a file fewer bytes than that.
-_REACH: Final = 1 << 40
 _ERROR: Final = re.compile(rb"\xba(..)\0\0", re.DOTALL)  # mov $number, %edx
 _NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE = 66, 226, 215
 _WRITE_ERRORS: Final = frozenset({_NOT_CALLED, _UNINITIALIZED, _HANDSHAKE_FAILURE})
@@ -41,7 +39,7 @@ def find_boring_functions(elf: Elf) -> dict[str, Function]:
     text = elf.sections.get(".text")
     if text is None or elf.content.find(_SOURCE) < 0:
         return {}
-    errors = _read_errors(elf, _find_references(elf, _find_texts(elf)))
+    errors = _read_errors(elf, find_references(elf, _find_texts(elf)))
     writes = [function for function, numbers in errors.items() if numbers >= _WRITE_ERRORS]
     if len(writes) != 1:
         return {}
@@ -78,31 +76,9 @@ def _find_texts(elf: Elf) -> list[int]:
     while at >= 0:
         before = elf.content[max(at - _SOURCE_PATH_BYTES, 0) : at]
         start = at - (len(before) - 1 - before.rfind(b"\0"))
-        found += [
-            section.address + start - section.offset
-            for section in elf.sections.values()
-            if section.address and section.offset <= start < section.offset + section.size
-        ]
+        found += find_texts(elf, start)
         at = elf.content.find(_SOURCE, at + 1)
     return found
-
-
-def _find_references(elf: Elf, texts: list[int]) -> list[int]:
-    """Addresses of `lea text(%rip), register`."""
-    text = elf.sections[".text"]
-    code = np.frombuffer(elf.read(text), np.uint8)
-    if len(code) < 8:
-        return []
-    # REX.W, lea, and a register with %rip: mod 00, r/m 101.
-    places = np.flatnonzero((code[:-6] == 0x48) & (code[1:-5] == 0x8D) & (code[2:-4] & 0xC7 == 0x05))
-    offsets = np.zeros(len(places), np.int64)
-    for byte in range(4):
-        offsets |= code[places + 3 + byte].astype(np.int64) << 8 * byte
-    offsets = np.where(offsets >= 1 << 31, offsets - (1 << 32), offsets)
-    # From where the code is: a hostile file has addresses that no number of the array holds.
-    near = [one - text.address for one in texts if abs(one - text.address) <= _REACH]
-    found = np.isin(places + 7 + offsets, np.array(near, np.int64))
-    return [text.address + int(place) for place in places[found]]
 
 
 def _read_errors(elf: Elf, references: list[int]) -> dict[Function, set[int]]:

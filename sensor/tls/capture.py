@@ -44,7 +44,8 @@ READ_LIMIT: Final = 1_024
 COUNTERS_SIZE: Final = 16
 RING_BYTES: Final = 8 << 20
 BEHIND_BYTES: Final = RING_BYTES // 4
-# Of one end of a call, until it was counted: six breakpoints, and half of what the programs of both ends take.
+# Of one end of a call, until it was counted: six breakpoints, as many as any library has, and half of what the programs
+# of both ends take.
 UNKNOWN_NS_PER_CALL: Final = 5_300
 _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
 

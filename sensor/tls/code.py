@@ -71,9 +71,9 @@ def find_beginning(instructions: "Sequence[capstone.CsInsn]", arguments: Sequenc
     """Where a call begins, with `arguments` still in their registers. Each call passes it once: Go's check of the
     stack, from which a function begins anew, lies before it."""
     for instruction in instructions:
-        if _is_conditional(instruction) and _begins_anew(instructions, _target(instruction)):
+        if _is_conditional(instruction) and _begins_anew(instructions, find_target(instruction)):
             continue
-        if _is_emulated(instruction):
+        if is_emulated(instruction):
             return Place(address=instruction.address, is_emulated=True)
         if _ends_block(instruction) or any(_writes(instruction, argument) for argument in arguments):
             break
@@ -84,7 +84,7 @@ def find_returns(instructions: "Sequence[capstone.CsInsn]", results: Sequence[st
     """Where a call returns, with `results` in their registers; None where it may also leave to a place that is not in
     the code."""
     start, end = instructions[0].address, instructions[-1].address + instructions[-1].size
-    targets = [target for instruction in instructions if (target := _target(instruction)) is not None]
+    targets = [target for instruction in instructions if (target := find_target(instruction)) is not None]
     if any(_jumps_anywhere(instruction) for instruction in instructions):
         return None
     places = [
@@ -99,7 +99,7 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
     """Of a function that is `lea d(%rsp), %pointer; ..; call; test %eax, %eax; jle L; mov d(%rsp), %eax; L:`, with
     `arguments` as they came: so compilers make SSL_read and SSL_write where they do not guard the stack, and nothing
     emulated comes before their `ret`. Anything else gives None."""
-    targets = {_target(instruction) for instruction in instructions}
+    targets = {find_target(instruction) for instruction in instructions}
     pointer, place = "", 0
     for number, instruction in enumerate(instructions[:-3]):
         if instruction.group(capstone.CS_GRP_CALL):
@@ -107,7 +107,7 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
             is_whole = (
                 instruction.bytes[0] == _CALL
                 and (test.mnemonic, test.op_str, jump.mnemonic) == ("test", "eax, eax", "jle")
-                and _target(jump) == load.address + load.size
+                and find_target(jump) == load.address + load.size
                 and load.mnemonic == "mov"
                 and load.reg_name(load.operands[0].reg) == "eax"
                 and _find_stack_place(load) == place
@@ -157,9 +157,9 @@ def _find_return(
         at -= 1
         before = instructions[at]
         if _is_conditional(before):
-            target = _target(before)
+            target = find_target(before)
             is_alone = targets.count(instructions[at + 1].address) == 0
-            if target is not None and is_alone and _never_returns(instructions, target) and _is_emulated(before):
+            if target is not None and is_alone and _never_returns(instructions, target) and is_emulated(before):
                 return Place(address=before.address, is_emulated=True)
             return itself
         if _ends_block(before) or any(_writes(before, result) for result in results):
@@ -168,14 +168,15 @@ def _find_return(
 
 
 def _never_returns(instructions: "Sequence[capstone.CsInsn]", address: int) -> bool:
-    """Whether at `address` is a call behind which there is no code: compilers end so what does not come back."""
-    for number, instruction in enumerate(instructions):
-        if instruction.address == address:
-            is_last = number + 1 == len(instructions)
-            return bool(instruction.group(capstone.CS_GRP_CALL)) and (
-                is_last or instructions[number + 1].id in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
-            )
-    return False
+    """Whether at `address`, behind what only saves registers, is a call behind which there is no code: compilers end so
+    what does not come back."""
+    number = next((number for number, one in enumerate(instructions) if one.address == address), len(instructions))
+    while number < len(instructions) and instructions[number].id == x86.X86_INS_MOV:
+        number += 1
+    if number == len(instructions) or not instructions[number].group(capstone.CS_GRP_CALL):
+        return False
+    is_last = number + 1 == len(instructions)
+    return is_last or instructions[number + 1].id in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
 
 
 def _begins_anew(instructions: "Sequence[capstone.CsInsn]", address: int | None) -> bool:
@@ -184,14 +185,14 @@ def _begins_anew(instructions: "Sequence[capstone.CsInsn]", address: int | None)
     for instruction in instructions:
         is_there = is_there or instruction.address == address
         if is_there and instruction.id == x86.X86_INS_JMP:
-            return bool(_target(instruction) == instructions[0].address)
+            return bool(find_target(instruction) == instructions[0].address)
         if is_there and (instruction.group(capstone.CS_GRP_RET) or _is_conditional(instruction)):
             return False
     return False
 
 
-def _target(instruction: "capstone.CsInsn") -> int | None:
-    """Where a direct jump leads."""
+def find_target(instruction: "capstone.CsInsn") -> int | None:
+    """Where a direct jump leads; None of anything else."""
     if not instruction.group(capstone.CS_GRP_JUMP) or len(instruction.operands) != 1:
         return None
     operand = instruction.operands[0]
@@ -202,7 +203,7 @@ def _jumps_anywhere(instruction: "capstone.CsInsn") -> bool:
     """A jump by a register or by memory that may leave the function. With `notrack` it is a table of a `switch`: the
     compiler marks so what leads to labels of the function itself (gcc and clang, -fcf-protection)."""
     is_table = bytes(instruction.bytes)[0] == _NOTRACK
-    return bool(instruction.group(capstone.CS_GRP_JUMP)) and _target(instruction) is None and not is_table
+    return bool(instruction.group(capstone.CS_GRP_JUMP)) and find_target(instruction) is None and not is_table
 
 
 def _is_conditional(instruction: "capstone.CsInsn") -> bool:
@@ -216,7 +217,7 @@ def _ends_block(instruction: "capstone.CsInsn") -> bool:
     )
 
 
-def _is_emulated(instruction: "capstone.CsInsn") -> bool:
+def is_emulated(instruction: "capstone.CsInsn") -> bool:
     """By branch_setup_xol_ops() and push_setup_xol_ops() of arch/x86/kernel/uprobes.c, Linux 5.0 and later."""
     code = bytes(instruction.bytes)
     first = code[0]
@@ -242,6 +243,8 @@ def name_whole(name: str) -> str:
         return "di"
     if short in ("si", "sil"):
         return "si"
+    if short in ("bpl", "spl"):
+        return short[:2]
     if len(short) == 2 and short[0] in "abcd" and short[1] in "xhl":
         return short[0]
     return short

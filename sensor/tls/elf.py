@@ -24,6 +24,10 @@ _SHT_NOBITS: Final = 8
 _SYMBOL: Final = struct.Struct("<IBBHQQ")
 _SECTION: Final = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT: Final = struct.Struct("<IIQQQQQQ")
+_RELOCATION: Final = struct.Struct("<QIIq")
+_IMPORTS: Final = (6, 7)  # R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT
+# A stub of the linker: jmp *table(%rip), as the compiler's flags say with a prefix.
+_ENDBR64, _BND, _JUMP_BY_TABLE = b"\xf3\x0f\x1e\xfa", b"\xf2", b"\xff\x25"
 _STT_FUNC: Final = 2
 _STT_GNU_IFUNC: Final = 10
 
@@ -117,6 +121,34 @@ class Elf:
         ):
             if name_at in places and section and size and kind & 15 in (_STT_FUNC, _STT_GNU_IFUNC):
                 yield Function(name=places[name_at], address=address, size=size)
+
+    @cached_property
+    def imports(self) -> dict[int, str]:
+        """Functions of other libraries, by the address at which the linker puts theirs."""
+        if ".dynsym" not in self.sections or ".dynstr" not in self.sections:
+            return {}
+        symbols, names = self.sections[".dynsym"], self.read(self.sections[".dynstr"])
+        found: dict[int, str] = {}
+        for name in (".rela.plt", ".rela.dyn"):
+            table = self.read(self.sections[name]) if name in self.sections else b""
+            whole = len(table) // _RELOCATION.size * _RELOCATION.size
+            for address, kind, symbol, _ in _RELOCATION.iter_unpack(table[: min(whole, MAX_SYMBOLS * 24)]):
+                if kind in _IMPORTS and (symbol + 1) * _SYMBOL.size <= symbols.size:
+                    name_at = struct.unpack_from("<I", self.content, symbols.offset + symbol * _SYMBOL.size)[0]
+                    found[address] = names[name_at : names.find(b"\0", name_at)].decode("latin-1")
+        return found
+
+    def find_import(self, address: int) -> str:
+        """The function of another library to which the stub at an address leads; empty where there is none."""
+        try:
+            code = self.read_code(address, 16)
+        except ElfError:
+            return ""
+        start = len(_ENDBR64) if code.startswith(_ENDBR64) else 0
+        start += code[start : start + 1] == _BND
+        if code[start : start + 2] != _JUMP_BY_TABLE or len(code) < start + 6:
+            return ""
+        return self.imports.get(address + start + 6 + struct.unpack_from("<i", code, start + 2)[0], "")
 
     def read(self, section: Section) -> bytes:
         """Its bytes."""

@@ -7,7 +7,7 @@ containers of one image are looked at once.
 import mmap
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sensor.tls.boring import find_boring_functions
@@ -24,6 +24,7 @@ from sensor.tls.code import (
 )
 from sensor.tls.elf import Elf, ElfError, Function
 from sensor.tls.golang import find_go_functions, is_go
+from sensor.tls.openssl import find_read_sites, find_write_sites
 from sensor.tls.rust import OTHERS_MAX, find_rust_functions
 from sensor.tls.site import NO_TLS, Site, Sites
 
@@ -71,6 +72,9 @@ OPENSSL: Final[Mapping[str, Probed]] = {
     "SSL_shutdown": Probed(program="session_shutdown", has_return=False),
     "SSL_free": Probed(program="session_free", has_return=False),
 }
+# What passes the places of `sensor.tls.openssl`.
+OPENSSL_READS: Final = ("SSL_read", "SSL_read_ex")
+OPENSSL_WRITES: Final = ("SSL_write", "SSL_write_ex", "SSL_write_ex2")
 GNUTLS: Final[Mapping[str, Probed]] = {
     "gnutls_record_recv": Probed(program="gnutls_read"),
     "gnutls_record_send": Probed(program="gnutls_write"),
@@ -160,7 +164,8 @@ def find_sites(elf: Elf) -> Sites:
     for library, table, needed in _LIBRARIES:
         functions = elf.find_functions(table)
         if all(name in functions for name in needed):
-            return _probe(elf, library, table, functions, C_CODE)
+            plain = _probe(elf, library, table, functions, C_CODE)
+            return _go_inside(elf, plain, functions) if table is OPENSSL else plain
     functions = find_rust_functions(elf)
     if functions:
         return _probe(elf, "rustls", RUSTLS, functions, RUST_CODE)
@@ -176,10 +181,30 @@ def _explain(elf: Elf, name: str) -> Sites:
     return NO_TLS
 
 
+def _go_inside(elf: Elf, plain: Sites, functions: Mapping[str, Function]) -> Sites:
+    """With the places where OpenSSL itself moves data, instead of the functions that have it do so."""
+    try:
+        reads, writes = find_read_sites(elf), find_write_sites(elf)
+    except ElfError:
+        return plain  # Its frames lead to where there is no code.
+    replaced = (OPENSSL_READS if reads else ()) + (OPENSSL_WRITES if writes else ())
+    if not replaced:
+        return plain
+    table = {name: probed for name, probed in OPENSSL.items() if name not in replaced}
+    sites = _probe(elf, plain.library, table, functions, C_CODE, inside=(*reads, *writes))
+    return replace(sites, plain=plain.sites)
+
+
 def _probe(
-    elf: Elf, library: str, table: Mapping[str, Probed], functions: Mapping[str, Function], convention: Convention
+    elf: Elf,
+    library: str,
+    table: Mapping[str, Probed],
+    functions: Mapping[str, Function],
+    convention: Convention,
+    inside: Iterable[Site] = (),
 ) -> Sites:
-    sites: dict[tuple[int, str], Site] = {}
+    """`inside`: places that were found already."""
+    sites = {(site.offset, site.program): site for site in inside}
     missing: list[str] = []
     for name, probed in table.items():
         function = functions.get(name)

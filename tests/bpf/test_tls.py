@@ -64,7 +64,7 @@ class Watch:
         assert sites, path
         self._ring = Ring(program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
-        self._probes = program.open_probes(str(path), [(site.offset, site.program) for site in sites])
+        self._probes = program.open_probes(str(path), [site.probe for site in sites])
         self._told: list[Exchange | StreamExchange] = []
 
     def read(self) -> None:
@@ -225,6 +225,39 @@ def test_rustls(program: TlsProgram, certificate: Certificate, tmp_path: Path, r
         assert isinstance(one, Exchange)
         calls[one.role, one.local_port, one.status_code, one.request_bytes, one.response_bytes] += one.calls
     assert calls == Counter((Role.SERVER, port, one.status, one.request_bytes, one.response_bytes) for one in sent)
+
+
+@pytest.mark.parametrize("way", ["peek", "extended", "memory", "blocked", "partial"])
+def test_openssl_by_its_functions(
+    program: TlsProgram, certificate: Certificate, tmp_path: Path, request: pytest.FixtureRequest, way: str
+) -> None:
+    """As programs in C call it. What is only looked at is not told, what is read in pieces is told once, and what is
+    written in many tries too."""
+    library, cryptography = (Path(f"/usr/lib/x86_64-linux-gnu/lib{name}.so.3").resolve() for name in ("ssl", "crypto"))
+    files = (str(certificate.certificate), str(certificate.key))
+    command = [sys.executable, str(HERE / "app_openssl.py"), str(cryptography), str(library), way, ADDRESS, *files]
+    server = Program("openssl", command, tmp_path / "server.log")
+    request.addfinalizer(server.stop)
+    port = int(server.wait_for("ready", READY_SECONDS)["port"])
+    watch = Watch(program, library)
+    try:
+        curl = [find_or_skip("curl", "curl"), "--silent", "--noproxy", "*", "--cacert", str(certificate.authority)]
+        curl += ["--write-out", "%{http_code}:%{size_header}:%{size_download}\n", "--output", "/dev/null"]
+        done: list[list[str]] = []
+        for numbers, options in (("[1001-1017]", []), ("[1-6]", ["--data", "x" * 1_000])):
+            command = [*curl, *options, f"https://{ADDRESS}:{port}/orders/{numbers}"]
+            done.append(subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).stdout.split())
+            watch.read()
+        assert [line.split(":")[0] for lines in done for line in lines] == ["200"] * 23
+    finally:
+        told = watch.stop()
+    (size,) = {sum(map(int, line.split(":")[1:])) for lines in done for line in lines}
+    calls = Counter(
+        (one.request_head.split()[0], one.request_bytes - len(one.request_head), one.response_bytes)
+        for one in told
+        if isinstance(one, Exchange) and one.role is Role.SERVER and one.local_port == port
+    )
+    assert calls == {(b"GET", 0, size): 17, (b"POST", 1_000, size): 6}
 
 
 def test_grpc_of_go(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:

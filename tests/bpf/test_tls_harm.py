@@ -142,7 +142,8 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
         files = ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: 1e9).look()
         path = next(file.path for file in files if "libssl" in file.name)
         before = read_texts(pids)
-        sites = [(site.offset, site.program) for site in Finder().find(path).sites]
+        found = Finder().find(path)
+        sites = [site.probe for site in found.choose(has_cookies=program.has_cookies)]
         probes = program.open_probes(path, sites)
         assert program.is_linking is is_linking
         during = read_texts(pids)
@@ -150,7 +151,8 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
         after = wait_for_texts(pids)
     finally:
         program.close()
-    assert (before.looked, before.changed) == (len(sites), ())
+    looked = {site.offset for site in (*found.sites, *found.plain)}
+    assert (before.looked, before.changed) == (len(looked), ())
     assert len(during.changed) == len(sites)
     assert after == before
 

@@ -250,7 +250,7 @@ class Servers:
         if kind == "asyncio":
             return [sys.executable, str(HERE / "app_asyncio.py")]
         if kind.startswith("openssl11_"):
-            return [sys.executable, str(HERE / "app_openssl11.py"), *map(str, find_openssl11()), kind.partition("_")[2]]
+            return [sys.executable, str(HERE / "app_openssl.py"), *map(str, find_openssl11()), kind.partition("_")[2]]
         if kind == "node":
             return [find_or_skip("node", "nodejs"), str(HERE / "app.js")]
         if kind == "java":

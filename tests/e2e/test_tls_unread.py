@@ -129,7 +129,7 @@ class Strangers:
         stranger = self._directory / "libtransport.so.7"
         shutil.copy(library, stranger)
         files = (str(self._certificate.certificate), str(self._certificate.key))
-        script = str(HERE / "app_openssl11.py")
+        script = str(HERE / "app_openssl.py")
         command = [sys.executable, script, str(cryptography), str(stranger), "descriptor", ADDRESS, *files]
         return int(self._run("renamed", command).wait_for("ready", READY_SECONDS)["port"])
 

@@ -83,7 +83,8 @@ def read_texts(pids: Sequence[int]) -> Texts:
         looked, changed = 0, list[str]()
         for mapped in ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: math.inf).look():
             content = Path(mapped.path).read_bytes()
-            offsets = [site.offset for site in Finder().find(mapped.path).sites]
+            found = Finder().find(mapped.path)
+            offsets = sorted({site.offset for site in (*found.sites, *found.plain)})
             texts = [(pid, *text) for pid in pids for text in _list_texts(pid, mapped.name)]
             for pid, start, first, size in texts:
                 for offset in offsets:

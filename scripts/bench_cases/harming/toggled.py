@@ -62,11 +62,11 @@ class ToggledProbes:
         self._program = open_program()
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
-        self._places: list[tuple[str, list[tuple[int, str]], int]] = []
+        self._places: list[tuple[str, list[tuple[int, str, int]], int]] = []
         with TemporaryDirectory(prefix="apidae-proc-") as name:
             files = ProcessFiles(str(make_proc(Path(name), pids)), min_age_seconds=0, uptime=lambda: 1e12).look()
             for file in files:
-                sites = [(site.offset, site.program) for site in Finder().find(file.path).sites]
+                sites = [site.probe for site in Finder().find(file.path).sites]
                 self._places += [(f"/proc/{pid}/root{file.name}", sites, pid) for pid in file.pids if sites]
         self._probes: list[int] = []
         self._stopping = threading.Event()
@@ -110,7 +110,7 @@ class ToggledProbes:
             if way in (*ALL_READ, "unread"):
                 self._probes += self._program.open_probes(path, sites, pid)
             elif way != "out":
-                offsets = [offset for offset, program in sites if way == "empty" or "write" in program]
+                offsets = {offset: 0 for offset, program, _ in sites if way == "empty" or "write" in program}
                 self._probes.append(link_uprobes(path, offsets, self._empty.programs["nothing"], pid))
         if way == "out":
             close_probes(self._probes)

@@ -26,6 +26,7 @@ class Prober:
         self.is_refusing = False
         self.has_ended = False
         self.is_choosing = True
+        self.has_cookies = True
         self.calls: dict[int, int] = {}
         self.looked_away: list[int] = []
         self._next = 100
@@ -36,13 +37,13 @@ class Prober:
     def read_calls(self) -> dict[int, int]:
         return dict(self.calls)
 
-    def open_probes(self, path: str, sites: Iterable[tuple[int, str]], pid: int = EVERYBODY) -> list[int]:
+    def open_probes(self, path: str, sites: Iterable[tuple[int, str, int]], pid: int = EVERYBODY) -> list[int]:
         if self.is_refusing:
             raise PermissionError(1, "Operation not permitted")
         if self.has_ended:
             raise FileNotFoundError(2, "No such file or directory")
         numbers = []
-        for _, program in sites:
+        for _, program, _ in sites:
             self._next += 1
             self.open[self._next] = program
             self.pids[self._next] = pid
@@ -113,7 +114,7 @@ def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
     node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     held = dict(node.prober.open)
-    assert "openssl_read" in held.values()
+    assert any(program.startswith("openssl_read") for program in held.values())
     node.attacher.look()
     assert node.prober.open == held
     (file,) = node.attacher.files

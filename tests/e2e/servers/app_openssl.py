@@ -1,13 +1,16 @@
-"""The test application over a shared OpenSSL 1.1, called as a C program would; see tests/e2e/application.py for what it
+"""The test application over a shared OpenSSL, called as a C program would; see tests/e2e/application.py for what it
 answers. The process has no other library of TLS.
 
 Arguments: LIBCRYPTO LIBSSL WAY ADDRESS CERTIFICATE KEY. WAY: `descriptor`, the library has the socket; `extended`, the
-same by SSL_read_ex and SSL_write_ex; `memory`, it never sees one.
+same by SSL_read_ex and SSL_write_ex; `memory`, it never sees one; `peek`, it looks at what it then reads in pieces;
+`blocked`, its socket takes little at once, so that a write of its large answers is tried again and again; `partial`,
+the same, and it goes on with what was not taken.
 """
 
 import contextlib
 import ctypes
 import json
+import select
 import socket
 import sys
 import threading
@@ -16,6 +19,12 @@ LIBCRYPTO, LIBSSL, WAY, ADDRESS, CERTIFICATE, KEY = sys.argv[1:]
 WANTS_TO_READ = 2  # SSL_ERROR_WANT_READ
 PEM = 1
 RECORD_BYTES = 1 << 14
+PIECE_BYTES = 40
+WANTS = {2: "read", 3: "write"}  # SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE
+IS_BLOCKED = WAY in ("blocked", "partial")
+BUFFER_BYTES = 4_608  # As few as Linux gives.
+LARGE_BYTES = 60_000
+MODES = 33, 1 | 2  # SSL_CTRL_MODE: SSL_MODE_ENABLE_PARTIAL_WRITE, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
 
 crypto = ctypes.CDLL(LIBCRYPTO)
 library = ctypes.CDLL(LIBSSL)
@@ -42,13 +51,21 @@ class Connection:
         if WAY == "memory":
             self._in, self._out = (ctypes.c_void_p(crypto.BIO_new(ctypes.c_void_p(crypto.BIO_s_mem()))) for _ in "io")
             library.SSL_set_bio(self._session, self._in, self._out)
-        else:
-            library.SSL_set_fd(self._session, taken.fileno())
+            return
+        library.SSL_set_fd(self._session, taken.fileno())
+        if IS_BLOCKED:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
+            taken.setblocking(False)
+        if WAY == "partial":
+            library.SSL_ctrl(self._session, MODES[0], ctypes.c_long(MODES[1]), None)
 
     def _call(self, function, *arguments) -> int:  # type: ignore[no-untyped-def]
         """What it returns; in memory, what it wants to be received and sent is."""
         while True:
             returned = int(function(self._session, *arguments))
+            if IS_BLOCKED and returned <= 0 and (wants := WANTS.get(library.SSL_get_error(self._session, returned))):
+                select.select([self._socket] * (wants == "read"), [self._socket] * (wants == "write"), [])
+                continue
             wants_more = returned <= 0 and library.SSL_get_error(self._session, returned) == WANTS_TO_READ
             if WAY != "memory":
                 return returned
@@ -70,6 +87,13 @@ class Connection:
         memory, moved = ctypes.create_string_buffer(RECORD_BYTES), ctypes.c_size_t()
         if WAY == "extended":
             self._call(library.SSL_read_ex, memory, ctypes.c_size_t(len(memory)), ctypes.byref(moved))
+        elif WAY == "peek":
+            seen, looked = ctypes.create_string_buffer(RECORD_BYTES), ctypes.c_size_t()
+            size = self._call(library.SSL_peek, seen, len(seen))
+            self._call(library.SSL_peek_ex, seen, ctypes.c_size_t(len(seen)), ctypes.byref(looked))
+            assert looked.value == max(size, 0)
+            moved.value = max(self._call(library.SSL_read, memory, PIECE_BYTES), 0)
+            assert memory.raw[: moved.value] == seen.raw[: min(size, PIECE_BYTES)]
         else:
             moved.value = max(self._call(library.SSL_read, memory, len(memory)), 0)
         return memory.raw[: moved.value]
@@ -92,7 +116,8 @@ class Connection:
         if WAY == "extended":
             self._call(library.SSL_write_ex, data, ctypes.c_size_t(len(data)), ctypes.byref(ctypes.c_size_t()))
         else:
-            self._call(library.SSL_write, data, len(data))
+            while data and (size := self._call(library.SSL_write, data, len(data))) > 0:
+                data = data[size:]
 
     def close(self) -> None:
         self._call(library.SSL_shutdown)
@@ -100,11 +125,14 @@ class Connection:
         self._socket.close()
 
 
+ANSWER = json.dumps({"state": "x" * LARGE_BYTES if IS_BLOCKED else "sent"}).encode()
+
+
 def answer(method: str, path: str) -> tuple[int, bytes]:
     if path == "/orders" and method == "POST":
         return 201, b'{"number": 1}'
     if path.startswith("/orders/"):
-        return (204, b"") if method == "DELETE" else (200, b'{"state": "sent"}')
+        return (204, b"") if method == "DELETE" else (200, ANSWER)
     return (304, b"") if path.startswith("/users/") else (404, b"{}")
 
 
