@@ -9,7 +9,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 TIMEOUT_SECONDS = 10.0
@@ -58,10 +58,9 @@ class Script:
     expected: Sequence[Expected] = field(default_factory=tuple)
 
 
-def play(script: Script, address: str = "127.0.0.1") -> int:
-    """Plays it on a connection of its own to a listener of its own; returns the listener's port."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.create_server((address, 0), family=family) as listener:
+def play(script: Script, address: str = "127.0.0.1", taken: Collection[int] = ()) -> int:
+    """Plays it on a connection of its own to a listener of its own; returns the listener's port, none of `taken`."""
+    with _listen(address, taken) as listener:
         port: int = listener.getsockname()[1]
         client = socket.create_connection((address, port), timeout=TIMEOUT_SECONDS)
         server, _ = listener.accept()
@@ -77,6 +76,16 @@ def play(script: Script, address: str = "127.0.0.1") -> int:
                 while client.recv(65_536):
                     pass
     return port
+
+
+def _listen(address: str, taken: Collection[int]) -> socket.socket:
+    """The system may give a port again once its listener is closed, and at any time for the other family."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    while True:
+        listener = socket.create_server((address, 0), family=family)
+        if listener.getsockname()[1] not in taken:
+            return listener
+        listener.close()
 
 
 def _take(step: Step, client: socket.socket, server: socket.socket) -> None:

@@ -7,13 +7,14 @@ then each is compared.
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pytest
 
 from tests.e2e import scripted
-from tests.e2e.application import KINDS, Server, Servers, find_or_skip
+from tests.e2e.application import ALL_KINDS, KINDS, PROXIES, Server, Servers, find_or_skip
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.packet_loss import PacketLoss
@@ -53,8 +54,16 @@ def start_or_note(observed: Observed, servers: Servers, name: str, kind: str, ad
     if ":" in address and not has_ipv6():
         observed.skipped[name] = "no IPv6 on loopback"
         return None
+    return begin_or_note(observed, name, lambda: servers.start(kind, address))
+
+
+def begin_or_note(observed: Observed, name: str, begin: Callable[[], Server]) -> Server | None:
+    """The same of whatever begins it. Its port is no other's: workloads are told apart by ports, and the system may
+    give one to each of two families."""
     try:
-        server = servers.start(kind, address)
+        server = begin()
+        while server.port in observed.ports.values():
+            server = begin()
     except pytest.skip.Exception as reason:
         observed.skipped[name] = str(reason)
         return None
@@ -81,7 +90,7 @@ def observed(
     run_lossy(result, servers, cgroup_root)
     run_curl(result, servers)
     for script in SCRIPTS:
-        result.ports[script.name] = play(script)
+        result.ports[script.name] = play(script, taken=result.ports.values())
     assert sensor.stop() == 0, sensor.log_tail()
     collect(result, inventory)
     yield result
@@ -101,15 +110,22 @@ def open_old_connections(observed: Observed, servers: Servers) -> dict[str, RawC
 
 
 def run_mixes(observed: Observed, servers: Servers) -> None:
-    """The mix at each kind of server over each family."""
-    for kind in KINDS:
+    """The mix at each kind of server over each family, and through each kind of proxy."""
+    begun: dict[str, Server | None] = {}
+    for kind in ALL_KINDS:
         for address in ADDRESSES:
             name = f"mix-{kind}-{address}"
-            server = start_or_note(observed, servers, name, kind, address)
-            if server is not None:
-                with RawClient(address, server.port) as client:
-                    send_mix(client)
-                    observed.sent[name] = client.calls
+            begun[name] = start_or_note(observed, servers, name, kind, address)
+    for kind in PROXIES:
+        name, behind = f"mix-through-{kind}", f"behind-{kind}"
+        backend = start_or_note(observed, servers, behind, "python", "127.0.0.1")
+        assert backend is not None
+        begun[name] = begin_or_note(observed, name, partial(servers.start_proxy, kind, backend))
+    for name, server in begun.items():
+        if server is not None:
+            with RawClient(server.address, server.port) as client:
+                send_mix(client)
+                observed.sent[name] = client.calls
 
 
 def run_framing(observed: Observed, servers: Servers) -> None:
@@ -183,10 +199,17 @@ def collect(observed: Observed, inventory: Inventory) -> None:
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_23_requests_are_23_calls(observed: Observed, kind: str, address: str) -> None:
     assert len(MIX) == 23
     observed.check(f"mix-{kind}-{address}")
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+def test_23_requests_are_23_calls_at_a_proxy_and_behind_it(observed: Observed, kind: str) -> None:
+    observed.check(f"mix-through-{kind}")
+    behind = observed.endpoints[observed.ports[f"behind-{kind}"]]
+    assert sum(endpoint.calls for endpoint in behind) == len(MIX)
 
 
 @pytest.mark.parametrize("kind", KINDS)
