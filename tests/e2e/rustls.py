@@ -12,7 +12,7 @@ from tests.e2e.application import HERE, find_or_skip
 DIRECTORY: Final = Path(__file__).parents[2] / ".run" / "rustls"
 CRATES: Final = Path("/usr/share/cargo/registry")
 PACKAGES: Final = "librust-tokio-rustls-dev librust-tokio-dev librust-rustls-pemfile-dev"
-BUILD_SECONDS: Final = 600.0  # The first time: some 200 CPU-s.
+BUILD_SECONDS: Final = 600.0  # The first time: 40 CPU-s and more.
 
 
 def build_rustls_server() -> Path:
