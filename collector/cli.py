@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from collector.commands import block, change, detection, erase, query, risk, schema, spec, template, trust
+from collector.commands import block, change, detection, erase, evidence, query, risk, schema, spec, template, trust
 from collector.config import ConfigError, load_settings
 
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     )
     keys.command(name="rotate", help="Make a new key; the running collector hands it to its sensors.")(rotate_key)
     app.add_typer(keys, name="keys")
-    for commands in (trust, query, schema, block, spec, risk, erase, detection, template, change):
+    for commands in (trust, query, evidence, schema, block, spec, risk, erase, detection, template, change):
         commands.register(app)
 
 

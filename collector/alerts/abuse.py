@@ -121,6 +121,11 @@ def name_risk(kind: AlertKind) -> str:
     return _WORDS[kind].risk
 
 
+def name_counted(kind: AlertKind) -> str:
+    """What a kind counts, after its number; empty where it is none of abuse."""
+    return _WORDS[kind].count if kind in _WORDS else ""
+
+
 def advise_abuse(kind: AlertKind) -> str:
     """What to do, one sentence."""
     return _WORDS[kind].advice

@@ -97,6 +97,7 @@ class Alert:
     advice: str = ""  # What to do, one sentence.
     incident_id: str = ""  # What else the same actor did belongs to it; that of the first alert.
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
+    measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
     verdict: Verdict = Verdict.NONE
     verdict_at: float | None = None
     verdict_by: str = ""

@@ -298,8 +298,9 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
         "window_end",
     )
     judgement = ("confidence", "risk", "advice")
-    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio", "measure")
-    return {name: getattr(report, name) for name in (*names, *judgement, *figures)} | {"updated_at": now}
+    figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
+    counted = ("measure", "measure_limit")
+    return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
 
 
 def _actor(alert: Alert) -> str:

@@ -41,6 +41,7 @@ class Report:
     risk: str = ""
     advice: str = ""
     measure: float = 0.0  # What was counted: of volume calls a second, else what the kind counts.
+    measure_limit: float = 0.0  # The most of it that would have been ordinary; 0 where that is not a number.
     quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
     is_sure: bool = False  # No budget holds it back.
 
@@ -80,6 +81,7 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         risk=name_risk(signal.kind),
         advice=advise_abuse(signal.kind),
         measure=float(signal.count),
+        measure_limit=float(signal.ceiling),
         quietest=louder(signal.quietest, Sensitivity.NORMAL) if signal.is_notice else signal.quietest,
     )
 
@@ -120,5 +122,6 @@ def _report_volume(signal: AlertSignal) -> Report:
         risk=RISK_VOLUME if signal.consumer and signal.direction is Direction.ABOVE else "",
         advice=advise_signal(signal),
         measure=signal.observed_rate,
+        measure_limit=signal.threshold_rate,
         quietest=_find_quietest(signal),
     )

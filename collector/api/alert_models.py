@@ -34,6 +34,7 @@ class AlertModel(Model):
     advice: str = Field(description="What to do.")
     incident_id: str = Field(description="What the same actor did belongs to one incident.")
     measure: float = Field(description="What was counted: of volume calls a second, else what the kind counts.")
+    measure_limit: float = Field(description="The most of it that is ordinary; 0 where that is not a number.")
     verdict: Verdict = Field(description="What somebody found out; empty where nobody has.")
     verdict_at: Time | None
     verdict_by: str

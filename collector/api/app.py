@@ -17,6 +17,7 @@ from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.blocks import build_block_routes, build_ladder_routes
+from collector.api.routes.calls import build_call_routes
 from collector.api.routes.changes import build_change_routes
 from collector.api.routes.consumers import build_consumer_routes
 from collector.api.routes.coverage import build_coverage_routes
@@ -33,11 +34,13 @@ from collector.api.routes.schemas import build_schema_routes
 from collector.api.routes.specs import build_spec_routes
 from collector.api.routes.watch import build_watch_routes
 from collector.erasure.eraser import Eraser
+from collector.inventory.calls import CallInventory
 from collector.inventory.consumers import ConsumerInventory
 from collector.inventory.counted import ConsumerSql
 from collector.inventory.coverage_reader import CoverageInventory
 from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoints import EndpointInventory
+from collector.inventory.evidence import EvidenceReader
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.tombstones import Graveyard
@@ -123,6 +126,8 @@ def build_app(
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
     consumers = ConsumerInventory(reader=store, who=who)
+    calls = CallInventory(reader=store, who=who)
+    evidence = EvidenceReader(calls=calls, clock=clock)
     watch = Watch(reader=store, clock=clock)
     coverage = CoverageInventory(reader=store, watch=watch)
     exposures = ExposureInventory(reader=store)
@@ -152,8 +157,9 @@ def build_app(
     inside.include_router(
         build_exposure_routes(endpoints=endpoints, exposures=exposures, clusters=clusters, clock=clock)
     )
+    inside.include_router(build_call_routes(calls=calls))
     inside.include_router(build_consumer_routes(consumers=consumers, clock=clock))
-    inside.include_router(build_alert_routes(alerts=alerts, clock=clock))
+    inside.include_router(build_alert_routes(alerts=alerts, evidence=evidence, clock=clock))
     inside.include_router(build_incident_routes(alerts=alerts))
     if detection is not None:
         inside.include_router(build_detection_routes(detection=detection[0], verdicts=detection[1], clock=clock))
@@ -193,6 +199,7 @@ def build_app(
             exposures=exposures,
             schemas=SchemaSource(reader=store, schemas=schemas),
             alerts=alerts,
+            evidence=evidence,
             risks=risks,
             gate=gate,
             token=settings.token,

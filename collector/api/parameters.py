@@ -3,11 +3,12 @@ are refused."""
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from collector.alerts.alert import AlertKind, AlertState
 from collector.inventory.authentication import NUMBERS
-from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind
+from collector.inventory.calls import CallQuestion, Resolution
+from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind, parse_consumer
 from collector.inventory.consumers import ConsumerQuestion, ConsumerSort
 from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage_question import PORT_NATURAL_ORDER, PortQuestion, PortSort
@@ -32,6 +33,7 @@ from collector.protocols import Protocol
 MUTE_SECONDS_MAX = 90 * 86_400  # Longer than that is `expected`.
 ACTOR_CHARACTERS_MAX = 200
 NOTE_CHARACTERS_MAX = 1_000
+_TIME_MAX = 2**32 - 1  # What the store takes for a time.
 AUTHENTICATIONS: tuple[str, ...] = (*(level.value for level in AuthenticationLevel), *NUMBERS)
 
 
@@ -159,6 +161,44 @@ class ConsumerParameters(SpanParameters):
             limit=self.limit,
             cursor=self.cursor,
         )
+
+
+class CallParameters(Parameters):
+    """Whose calls, from when to when, and the page."""
+
+    endpoint: Text = Field(default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX, description="An endpoint's id.")
+    consumer: Text = Field(default="", max_length=CONSUMER_VALUE_CHARACTERS_MAX + 20, description="`kind:value`.")
+    address: Text = Field(
+        default="", max_length=60, description="Where calls came from, whoever the consumer is.", examples=["192.0.2.1"]
+    )
+    start: AwareDatetime = Field(description="From the row that holds this time.", examples=["2026-11-26T15:00:00Z"])
+    end: AwareDatetime = Field(description="To the row before this time.", examples=["2026-11-26T16:00:00Z"])
+    resolution: Resolution = Field(
+        default=Resolution.MINUTE, description="How long a row is: minutes are kept for 48 h, hours for 90 days."
+    )
+    limit: Limit = LIMIT_MAX
+    cursor: CursorWord = ""
+
+    def question(self) -> CallQuestion:
+        """As the inventory takes it. Raises ConsumerError."""
+        seconds = self.resolution.seconds
+        return CallQuestion(
+            start=max(0, int(self.start.timestamp()) // seconds * seconds),
+            end=min(_TIME_MAX, -(-int(self.end.timestamp()) // seconds) * seconds),
+            resolution=self.resolution,
+            endpoint_id=self.endpoint,
+            consumer=parse_consumer(self.consumer) if self.consumer else None,
+            address=self.address,
+            limit=self.limit,
+            cursor=self.cursor,
+        )
+
+
+class EvidenceParameters(Parameters):
+    """The page."""
+
+    limit: Limit = LIMIT_MAX
+    cursor: CursorWord = ""
 
 
 class PortParameters(Parameters):

@@ -7,7 +7,6 @@ The second measures: histograms, consumers and content types of those ids alone.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from string import hexdigits
 from typing import Any
 
 from collector.inventory.counted import ConsumerSql, counted_rows_of_routes, span_parameters
@@ -38,18 +37,11 @@ from collector.inventory.ranking import SORTS
 from collector.inventory.rankings import RankedEndpoint, Rankings
 from collector.inventory.reader import Reader, select
 from collector.inventory.risk_scores import RiskScores
+from collector.inventory.route_ids import find_present_id
 from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
 from collector.inventory.spec_status import NO_SPEC, read_specs
 from collector.inventory.workloads import read_workloads
-
-ROUTE_ID_LENGTH = 16  # In hexadecimal.
-# An alias goes before a route's id: both are 64 bits, and a chance equality is a matter of centuries.
-_PRESENT_ID = """
-SELECT endpoint_id FROM endpoint_routes FINAL
-WHERE route_id = coalesce(
-    (SELECT toNullable(route_id) FROM endpoint_aliases FINAL WHERE endpoint_id = {id:String} LIMIT 1), {route:UInt64})
-LIMIT 1"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +108,7 @@ class EndpointInventory:
             known = find_operations(self._reader, [endpoint_id])
             if known:
                 return self._show_operation(known, span)
-            endpoint_id = self._find_present_id(endpoint_id)
+            endpoint_id = find_present_id(self._reader, endpoint_id)
             routes = self._find_routes(span, [endpoint_id])
         endpoint = self._measure(span, routes).get(endpoint_id)
         return None if endpoint is None else self._show(endpoint, routes, span)
@@ -165,13 +157,6 @@ class EndpointInventory:
         calls = [call_of(one.id, one.first_seen, one.last_seen, cluster) for one in consumers]
         book = read_address_book(self._reader, calls)
         return tuple(replace(one, holders=book.find(call)) for one, call in zip(consumers, calls, strict=True))
-
-    def _find_present_id(self, endpoint_id: str) -> str:
-        """The endpoint to which the route went that was last known under this id; empty where none was."""
-        is_hash = len(endpoint_id) == ROUTE_ID_LENGTH and set(endpoint_id) <= set(hexdigits)
-        parameters = {"id": endpoint_id, "route": int(endpoint_id, 16) if is_hash else 0}
-        found = select(self._reader, _PRESENT_ID, parameters)
-        return str(found[0]["endpoint_id"]) if found else ""
 
     def _find_routes(self, span: Span, ids: list[str]) -> Routes:
         """The routes behind these endpoints."""

@@ -23,6 +23,7 @@ from collector.inventory.cursor import CursorError
 from collector.inventory.editor import TemplateEditor
 from collector.inventory.endpoint import Tier
 from collector.inventory.endpoints import EndpointInventory, EndpointPage
+from collector.inventory.evidence import EvidenceReader
 from collector.inventory.exposures import ExposureInventory
 from collector.inventory.question import EndpointQuestion
 from collector.inventory.span import Since, series_span, span_since
@@ -31,6 +32,7 @@ from collector.inventory.watch import Watch
 from collector.protocols import Protocol
 from collector.respond.responder import Responder
 from collector.risk.keeper import RiskKeeper
+from collector.ui.alert_page import add_alert
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
@@ -218,6 +220,7 @@ def build_page_routes(
     exposures: ExposureInventory,
     schemas: SchemaSource,
     alerts: AlertRepository,
+    evidence: EvidenceReader,
     risks: RiskKeeper | None,
     gate: Gate,
     token: str | None,
@@ -249,6 +252,7 @@ def build_page_routes(
     _add_actions(router, page)
     _add_session(router, page, token)
     _add_static(router, page)
+    add_alert(router, alerts, evidence, gate=gate, values=page.values, templates=page.templates)
     if responder is not None:
         add_response(
             router,

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from collector.api.app import ApiSettings, build_app
 from collector.commands import client as asking
-from collector.commands import query, table
+from collector.commands import evidence, query, table
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
@@ -63,6 +63,7 @@ def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(asking.httpx, "Client", lambda **_: _Held(client))
     app = typer.Typer()
     query.register(app)
+    evidence.register(app)
 
     def run(*words: str, token: str = TOKEN) -> Result:
         return CliRunner().invoke(app, [*words, "--token", token], env={"COLUMNS": "220"})
@@ -73,6 +74,16 @@ def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
 def test_json_is_what_the_api_says(apidae):
     items = json.loads(apidae("endpoints", "-q", "order_id", "-o", "json").stdout)
     assert [(item["template"], item["calls"]) for item in items] == [("/orders/{order_id}", 100)]
+
+
+def test_the_evidence_of_an_alert_says_how_it_was_judged_above_its_rows(apidae):
+    shown = apidae("evidence", "a1")
+    assert "observed 10.4, expected 0.26, limit 2: calls a second" in shown.stderr
+    assert "the same by /api/v1/calls?endpoint=ep0001&consumer=address%3A10.0.0.9&start=" in shown.stderr
+    rows = list(csv.DictReader(io.StringIO(apidae("evidence", "a1", "-o", "csv").stdout)))
+    assert [row["calls"] for row in rows] == ["100"]
+    missing = apidae("evidence", "nothing")
+    assert (missing.exit_code, "look it up in /api/v1/alerts" in missing.stderr) == (1, True)
 
 
 def test_a_place_in_a_list_is_that_of_each_of_its_items():

@@ -8,12 +8,23 @@ from fastapi import APIRouter, Query
 from collector.alerts.alert import Alert
 from collector.api.alert_models import AlertModel, AlertPageModel
 from collector.api.alerts import AlertRepository
-from collector.api.parameters import ActionBody, AlertParameters, ExpectedBody, MuteBody, NoParameters
+from collector.api.call_models import EvidenceModel, view_evidence
+from collector.api.parameters import (
+    ActionBody,
+    AlertParameters,
+    EvidenceParameters,
+    ExpectedBody,
+    MuteBody,
+    NoParameters,
+)
 from collector.api.problem import Problem, show
+from collector.api.routes.endpoints import refuse_cursor
 from collector.api.routes.paging import read_page
+from collector.inventory.cursor import CursorError
+from collector.inventory.evidence import EvidenceReader
 
 
-def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -> APIRouter:
+def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clock: Callable[[], float]) -> APIRouter:
     """Routes that read and answer alerts."""
     router = APIRouter(prefix="/alerts", tags=["alerts"])
 
@@ -35,6 +46,19 @@ def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -
         """One alert as it is now."""
         return _view(alerts.get_alert(alert_id), alert_id)
 
+    @router.get("/{alert_id}/evidence", summary="Show the rows behind an alert")
+    def get_evidence(alert_id: str, parameters: Annotated[EvidenceParameters, Query()]) -> EvidenceModel:
+        """Calls of the alert's subject by minute, or by hour where minutes are gone, from an hour before it opened to
+        ten minutes after what was seen last, and the question to `/api/v1/calls` that gives the same."""
+        alert = alerts.get_alert(alert_id)
+        if alert is None:
+            raise _refuse(alert_id)
+        try:
+            found = evidence.read(alert, limit=parameters.limit, cursor=parameters.cursor)
+        except CursorError as error:
+            raise refuse_cursor(parameters.cursor, error) from error
+        return view_evidence(alert_id, found)
+
     @router.post("/{alert_id}/acknowledge", summary="Acknowledge an alert")
     def acknowledge_alert(alert_id: str, body: ActionBody) -> AlertModel:
         """Say that someone looks into it; it stays open until its cause is gone."""
@@ -55,5 +79,9 @@ def build_alert_routes(*, alerts: AlertRepository, clock: Callable[[], float]) -
 
 def _view(alert: Alert | None, alert_id: str) -> AlertModel:
     if alert is None:
-        raise Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")
+        raise _refuse(alert_id)
     return AlertModel.model_validate(alert)
+
+
+def _refuse(alert_id: str) -> Problem:
+    return Problem(404, f"There is no alert {show(alert_id)}; look it up in /api/v1/alerts.")

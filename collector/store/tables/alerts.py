@@ -51,6 +51,7 @@ SETTINGS {DURABLE}
                 "verdict_by": "String",
             }
         ),
+        Added(columns={"measure_limit": "Float64"}),
     ),
 )
 

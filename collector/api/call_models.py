@@ -1,0 +1,114 @@
+"""What the API answers about calls by time, and about the evidence of an alert, as pydantic models."""
+
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from collector.api.base_model import Model, Time
+from collector.inventory.calls import CallPage, CallQuestion, Resolution
+from collector.inventory.evidence import Evidence
+
+
+class CallSumsModel(Model):
+    """What was counted in [start, end)."""
+
+    start: Time
+    end: Time
+    calls: int
+    client_errors: int = Field(description="4xx.")
+    errors: int = Field(description="5xx, or no answer.")
+    objects: int = Field(description="Distinct ones, estimated past 256 a row; they do not add up over rows.")
+    records_returned: int
+    request_bytes: int
+    response_bytes: int
+    numeric_calls: int = Field(description="To objects that numbers name.")
+    monotonic_steps: int = Field(description="Of these, to the number right after or before the caller's last one.")
+    numeric_span: int = Field(description="The most between two numbers within one window of a sensor (10 s).")
+
+
+class CallPageModel(Model):
+    """Rows with calls, oldest first, and the sums of all pages."""
+
+    resolution: Resolution
+    resolution_seconds: int
+    total: CallSumsModel
+    items: tuple[CallSumsModel, ...]
+    next_cursor: str | None
+
+
+class EvidenceRequestModel(Model):
+    """The question that gives the same rows."""
+
+    path: str
+    parameters: dict[str, str]
+
+
+class EvidenceModel(Model):
+    """The rows behind one alert."""
+
+    alert_id: str
+    unit: str = Field(description="Of the next three: `calls a second`, or what the alert's kind counts.")
+    observed: float | None = Field(description="null: it is in the alert's words only.")
+    expected: float | None
+    limit: float | None
+    resolution: Resolution | None = Field(description="null where the alert is about no calls.")
+    resolution_seconds: int | None
+    request: EvidenceRequestModel | None
+    window: CallSumsModel | None = Field(description="Sum of all rows that the judged window touches.")
+    window_calls_per_second: float | None = Field(description="Of volume alerts whose window ends where rows do.")
+    is_aligned: bool = Field(description="The judged window begins and ends where rows do.")
+    notes: tuple[str, ...] = Field(description="How far the rows go, in sentences.")
+    items: tuple[CallSumsModel, ...] = Field(description="Rows with calls, oldest first.")
+    next_cursor: str | None
+
+
+def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
+    """A page; no next page is null."""
+    return CallPageModel(
+        resolution=resolution,
+        resolution_seconds=resolution.seconds,
+        total=CallSumsModel.model_validate(page.total),
+        items=tuple(CallSumsModel.model_validate(item) for item in page.items),
+        next_cursor=page.next_cursor or None,
+    )
+
+
+def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
+    """One page of it."""
+    question, page, window = evidence.question, evidence.page, evidence.window
+    rate = window.calls / max(window.end - window.start, 1) if window is not None and evidence.is_aligned else None
+    return EvidenceModel(
+        alert_id=alert_id,
+        unit=evidence.unit,
+        observed=evidence.observed,
+        expected=evidence.expected,
+        limit=evidence.limit,
+        resolution=question.resolution if question is not None else None,
+        resolution_seconds=question.resolution.seconds if question is not None else None,
+        request=_write_request(question) if question is not None else None,
+        window=CallSumsModel.model_validate(window) if window is not None else None,
+        window_calls_per_second=rate,
+        is_aligned=evidence.is_aligned,
+        notes=evidence.notes,
+        items=tuple(CallSumsModel.model_validate(item) for item in page.items) if page is not None else (),
+        next_cursor=(page.next_cursor or None) if page is not None else None,
+    )
+
+
+def _write_request(question: CallQuestion) -> EvidenceRequestModel:
+    """As somebody would ask it."""
+    parameters = {
+        "endpoint": question.endpoint_id,
+        "consumer": question.consumer.id if question.consumer is not None else "",
+        "address": question.address,
+        "start": _write_time(question.start),
+        "end": _write_time(question.end),
+        "resolution": question.resolution.value,
+    }
+    return EvidenceRequestModel(
+        path="/api/v1/calls", parameters={name: value for name, value in parameters.items() if value}
+    )
+
+
+def _write_time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

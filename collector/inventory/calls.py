@@ -1,0 +1,188 @@
+"""Calls by minute or hour of one endpoint, one caller, or both: the figures that alerts are judged by, as rows.
+
+Detectors judge server-side rows, proxies aside, and so does this: the sums here are theirs. What a client's sensor saw
+of a server that nobody watches is in the inventory, but in neither.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from collector.inventory.consumer import ConsumerKind, ConsumerName
+from collector.inventory.counted import CLIENT_ERROR, ERROR, HOP_PROXY, IN_SPAN, ConsumerSql, objects_count, rows_table
+from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
+from collector.inventory.outbound import ROLE_SERVER
+from collector.inventory.question import LIMIT_MAX
+from collector.inventory.reader import Reader, select
+from collector.inventory.route_ids import find_route_ids
+from collector.inventory.span import HOUR_SECONDS, MINUTE_SECONDS, Rollup, Span
+from collector.store.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
+
+_EVICTED = """
+SELECT count() AS dropped FROM evictions
+WHERE table_name = {table:String} AND parseDateTimeBestEffortOrZero(partition, 'UTC') + {seconds:UInt32} >
+    toDateTime({start:UInt32}, 'UTC') AND parseDateTimeBestEffortOrZero(partition, 'UTC') <
+    toDateTime({end:UInt32}, 'UTC')"""
+
+
+class Resolution(StrEnum):
+    """How long a row is."""
+
+    MINUTE = "minute"
+    HOUR = "hour"
+
+    @property
+    def seconds(self) -> int:
+        """Of one row."""
+        return MINUTE_SECONDS if self is Resolution.MINUTE else HOUR_SECONDS
+
+    @property
+    def kept_seconds(self) -> int:
+        """How old a row may grow."""
+        if self is Resolution.MINUTE:
+            return MINUTE_RETENTION_HOURS * HOUR_SECONDS
+        return HOUR_RETENTION_DAYS * 24 * HOUR_SECONDS
+
+
+# By resolution: the table, and how long one of its partitions is, which the disk cap drops as a whole.
+_TABLES: Final = {Resolution.MINUTE: ("rows_minute", HOUR_SECONDS), Resolution.HOUR: ("rows_hour", 24 * HOUR_SECONDS)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallQuestion:
+    """Whose calls, from when to when (unix seconds, on rows' edges), and which page. An empty part asks for all:
+    `address` is where calls came from, whoever the consumer is."""
+
+    start: int
+    end: int
+    resolution: Resolution
+    endpoint_id: str = ""
+    consumer: ConsumerName | None = None
+    address: str = ""
+    limit: int = LIMIT_MAX
+    cursor: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """What a cursor belongs to."""
+        named = self.consumer.id if self.consumer is not None else ""
+        parts = (str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address)
+        return digest_question("calls", *parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSums:
+    """What was counted in [start, end), unix seconds. Objects are distinct ones, estimated past 256 a row, and do not
+    add up over rows; nor does the span."""
+
+    start: int
+    end: int
+    calls: int
+    client_errors: int  # 4xx.
+    errors: int  # 5xx, or no answer.
+    objects: int
+    records_returned: int
+    request_bytes: int
+    response_bytes: int
+    numeric_calls: int  # To objects that numbers name;
+    monotonic_steps: int  # of them, so many to the number right after or before the caller's last one;
+    numeric_span: int  # the most between the lowest and the highest number within one window of a sensor.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPage:
+    """Rows with calls, oldest first, the sums of all pages, and where the next one starts (empty on the last)."""
+
+    items: tuple[CallSums, ...]
+    total: CallSums
+    next_cursor: str
+
+
+class CallInventory:
+    """Answers these questions from the store. Methods raise StoreError."""
+
+    def __init__(self, *, reader: Reader, who: ConsumerSql) -> None:
+        self._reader = reader
+        self._who = who
+
+    def list_calls(self, question: CallQuestion) -> CallPage:
+        """One page; raises CursorError when the cursor is not of this question."""
+        after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
+        where, parameters = self._find(question)
+        first = question.start if after is None else int(after.value) + question.resolution.seconds
+        rows = self._select(replace(question, start=max(first, question.start)), where, parameters, question.limit + 1)
+        shown = rows[: question.limit]
+        next_cursor = ""
+        if len(rows) > question.limit:
+            next_cursor = write_cursor(Cursor(value=shown[-1].start, id=""), question.fingerprint)
+        return CallPage(items=tuple(shown), total=self._sum(question, where, parameters), next_cursor=next_cursor)
+
+    def sum_calls(self, question: CallQuestion) -> CallSums:
+        """All of it in one."""
+        return self._sum(question, *self._find(question))
+
+    def was_dropped(self, question: CallQuestion) -> bool:
+        """Whether the disk cap dropped rows of this time."""
+        table, seconds = _TABLES[question.resolution]
+        asked = {"table": table, "seconds": seconds, "start": question.start, "end": question.end}
+        return any(int(row["dropped"]) for row in select(self._reader, _EVICTED, asked))
+
+    def _find(self, question: CallQuestion) -> tuple[str, dict[str, Any]]:
+        """The conditions on rows and their parameters."""
+        conditions = [IN_SPAN, f"r.role = {ROLE_SERVER}", f"r.hop != {HOP_PROXY}"]
+        parameters: dict[str, Any] = {}
+        if question.endpoint_id:
+            conditions.append("r.route_id IN {routes:Array(UInt64)}")
+            parameters["routes"] = find_route_ids(self._reader, question.endpoint_id)
+        if question.consumer is not None:
+            name = question.consumer
+            conditions.append(f"({self._who.is_named(name.kind)})")
+            if name.is_hash:
+                parameters["hash"] = int(name.value, 16)
+            elif name.kind is not ConsumerKind.OTHER:
+                parameters["text"] = name.value
+        if question.address:
+            conditions.append("r.client_address = {address:String}")
+            parameters["address"] = question.address
+        return " AND ".join(conditions), parameters
+
+    def _select(self, question: CallQuestion, where: str, parameters: Mapping[str, Any], limit: int) -> list[CallSums]:
+        span = _span(question)
+        statement = f"""
+SELECT toUnixTimestamp(r.time) AS row_start, {_sums(span)}
+FROM {rows_table(span)} AS r WHERE {where}
+GROUP BY row_start HAVING calls > 0 ORDER BY row_start LIMIT {{rows:UInt32}}"""
+        asked = {**parameters, "start": span.start, "end": span.end, "rows": limit}
+        return [
+            _read(row, int(row["row_start"]), int(row["row_start"]) + span.row_seconds)
+            for row in select(self._reader, statement, asked)
+        ]
+
+    def _sum(self, question: CallQuestion, where: str, parameters: Mapping[str, Any]) -> CallSums:
+        span = _span(question)
+        statement = f"SELECT {_sums(span)} FROM {rows_table(span)} AS r WHERE {where}"
+        found = select(self._reader, statement, {**parameters, "start": span.start, "end": span.end})
+        return _read(found[0] if found else {}, question.start, question.end)
+
+
+def _span(question: CallQuestion) -> Span:
+    rollup = Rollup.MINUTE if question.resolution is Resolution.MINUTE else Rollup.HOUR
+    return Span(start=question.start, end=question.end, rollup=rollup)
+
+
+def _sums(span: Span) -> str:
+    return f"""sum(r.calls) AS calls,
+    sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
+    {objects_count(span)} AS objects, sum(r.records_returned) AS records_returned,
+    sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
+    sum(r.object_numeric_calls) AS numeric_calls, sum(r.object_monotonic_steps) AS monotonic_steps,
+    max(r.object_numeric_span) AS numeric_span"""
+
+
+def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
+    names = (
+        *("calls", "client_errors", "errors", "objects", "records_returned", "request_bytes", "response_bytes"),
+        *("numeric_calls", "monotonic_steps", "numeric_span"),
+    )
+    return CallSums(start=start, end=end, **{name: int(row.get(name) or 0) for name in names})

@@ -1,0 +1,164 @@
+"""The rows behind an alert: whose calls it is about, from an hour before it opened to ten minutes after what was seen
+last, and what of them is the window that was judged.
+
+The question it asks is one that anybody may ask of `/api/v1/calls`, so that the figures can be had again without the
+alert.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from collector.alerts.abuse import name_counted
+from collector.alerts.alert import Alert, AlertKind
+from collector.inventory.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
+from collector.inventory.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
+
+BEFORE_SECONDS: Final = 3_600
+AFTER_SECONDS: Final = 600
+CALLS_A_SECOND: Final = "calls a second"
+_VOLUME = frozenset({AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR})
+# Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
+_OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
+# Counted by address, whoever the consumer of its calls is.
+_BY_ADDRESS = frozenset({AlertKind.CREDENTIAL_STUFFING, AlertKind.CODE_GUESSING, AlertKind.SCANNING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is behind one alert. `question` is None where it is about no calls, and then nothing was counted."""
+
+    question: CallQuestion | None
+    page: CallPage | None
+    window: CallSums | None  # All rows that the judged window touches.
+    is_aligned: bool  # The window begins and ends where rows do.
+    unit: str
+    observed: float | None  # In `unit`, as are the next two; None: it is in the alert's words only.
+    expected: float | None
+    limit: float | None
+    notes: tuple[str, ...]  # Sentences on how far the rows go.
+
+
+class EvidenceReader:
+    """Finds evidence in the store."""
+
+    def __init__(self, *, calls: CallInventory, clock: Callable[[], float]) -> None:
+        self._calls = calls
+        self._clock = clock
+
+    def read(self, alert: Alert, *, limit: int, cursor: str = "") -> Evidence:
+        """One page of it. Raises CursorError where the cursor is not of this alert's question, StoreError."""
+        unit, observed, expected, bound = _judge(alert)
+        question = _ask(alert)
+        if question is None:
+            notes: tuple[str, ...] = ("This alert is about no calls, so no rows are behind it; see its words.",)
+            return Evidence(
+                question=None,
+                page=None,
+                window=None,
+                is_aligned=False,
+                unit=unit,
+                observed=observed,
+                expected=expected,
+                limit=bound,
+                notes=notes,
+            )
+        question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
+        seconds = question.resolution.seconds
+        start, end = int(alert.window_start), int(alert.window_end)
+        is_volume = alert.kind in _VOLUME
+        # Of abuse the window ends with the begin of the newest row that was counted.
+        last = -(-end // seconds) * seconds if is_volume else (end // seconds + 1) * seconds
+        window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
+        is_aligned = is_volume and start % seconds == 0 and end % seconds == 0
+        return Evidence(
+            question=question,
+            page=self._calls.list_calls(question),
+            window=window,
+            is_aligned=is_aligned,
+            unit=unit,
+            observed=observed,
+            expected=expected,
+            limit=bound,
+            notes=tuple(self._explain(alert, question, window, is_aligned=is_aligned)),
+        )
+
+    def _choose_rows(self, question: CallQuestion) -> CallQuestion:
+        """Minutes while there are any of the whole time, hours beyond."""
+        now = self._clock()
+        minutes = _align(question, Resolution.MINUTE)
+        is_kept = minutes.start >= now - Resolution.MINUTE.kept_seconds
+        if is_kept and not self._calls.was_dropped(minutes):
+            return minutes
+        return _align(question, Resolution.HOUR)
+
+    def _explain(self, alert: Alert, question: CallQuestion, window: CallSums, *, is_aligned: bool) -> list[str]:
+        seconds, kept = question.resolution.seconds, question.resolution.kept_seconds
+        notes = []
+        oldest = self._clock() - kept
+        if question.end <= oldest:
+            notes.append(f"Rows are kept for {kept // 86_400} days; those of this alert are gone.")
+        elif question.start < oldest:
+            notes.append(f"Rows are kept for {kept // 86_400} days; the oldest of this alert are gone.")
+        elif question.resolution is Resolution.HOUR:
+            hours = Resolution.MINUTE.kept_seconds // 3_600
+            notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
+        if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
+            notes.append("The disk limit dropped rows of this time.")
+        if alert.kind not in _VOLUME:
+            notes.append(
+                "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
+                "older ones weigh less."
+            )
+        elif not is_aligned:
+            notes.append(
+                f"The judged window lies within rows of {seconds} s, so they hold its calls and those beside it."
+            )
+        elif window.calls > alert.calls:
+            notes.append("The window was judged while it was open, or rows came later: it has more calls now.")
+        return notes
+
+
+def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]:
+    """Unit, observed, expected and limit."""
+    if alert.kind in _VOLUME:
+        return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
+    unit = name_counted(alert.kind)
+    # Alerts from before the limit was kept have none.
+    return unit, alert.measure if unit else None, None, alert.measure_limit or None
+
+
+def _ask(alert: Alert) -> CallQuestion | None:
+    """Whose calls, from when to when; rows' edges are found later."""
+    consumer, address = _name_caller(alert)
+    endpoint_id = "" if alert.kind in _OVER_ENDPOINTS and alert.consumer else alert.endpoint_id
+    if alert.node or not (endpoint_id or consumer or address):
+        return None
+    return CallQuestion(
+        start=int(min(alert.opened_at - BEFORE_SECONDS, alert.window_start)),
+        end=int(max(alert.opened_at, alert.window_end) + AFTER_SECONDS),
+        resolution=Resolution.MINUTE,
+        endpoint_id=endpoint_id,
+        consumer=consumer,
+        address=address,
+    )
+
+
+def _name_caller(alert: Alert) -> tuple[ConsumerName | None, str]:
+    """The consumer, or the address that calls came from."""
+    if not alert.consumer:
+        return None, ""
+    try:
+        name = parse_consumer(alert.consumer)
+    except ConsumerError:  # A name that no row has.
+        return None, ""
+    if name.kind is ConsumerKind.ADDRESS and alert.kind in _BY_ADDRESS:
+        return None, name.value
+    return name, ""
+
+
+def _align(question: CallQuestion, resolution: Resolution) -> CallQuestion:
+    """From the begin of the first row to the end of the last one."""
+    seconds = resolution.seconds
+    start, end = question.start // seconds * seconds, -(-question.end // seconds) * seconds
+    return replace(question, start=start, end=end, resolution=resolution)
