@@ -139,6 +139,8 @@ def explain_abuse(signal: AbuseSignal) -> str:
         f"{signal.count:,} {what} in the {format_span(signal.seconds)} up to {format_time(signal.time)}, where "
         f"{signal.ceiling:,} is the most by {_BASES[signal.basis]} (OWASP {words.risk}). "
     )
+    if signal.walk:
+        sentence += f"In order: {signal.walk}. "
     if signal.confirmation:
         sentence += f"One of them worked, it seems: {signal.confirmation}. "
     sentence += words.advice

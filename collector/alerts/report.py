@@ -77,7 +77,7 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         score=1 - 0.5 ** (signal.count / max(signal.ceiling, 1)),
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,
-        confidence=_rate_confidence(signal.basis, signal.is_notice),
+        confidence=_rate_confidence(signal),
         risk=name_risk(signal.kind),
         advice=advise_abuse(signal.kind),
         measure=float(signal.count),
@@ -86,10 +86,11 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     )
 
 
-def _rate_confidence(basis: Basis, is_notice: bool) -> Confidence:
-    if is_notice:
+def _rate_confidence(signal: Signal) -> Confidence:
+    """That objects come in order needs no peers to be odd; of a notice too little is known all the same."""
+    if signal.is_notice:
         return Confidence.LOW
-    return Confidence.MEDIUM if basis is Basis.PRIOR else Confidence.HIGH
+    return Confidence.MEDIUM if signal.basis is Basis.PRIOR and not signal.walk else Confidence.HIGH
 
 
 def _find_quietest(signal: AlertSignal) -> Sensitivity:
@@ -118,7 +119,7 @@ def _report_volume(signal: AlertSignal) -> Report:
         score=signal.score,
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,
-        confidence=_rate_confidence(signal.basis, signal.is_notice),
+        confidence=_rate_confidence(signal),
         risk=RISK_VOLUME if signal.consumer and signal.direction is Direction.ABOVE else "",
         advice=advise_signal(signal),
         measure=signal.observed_rate,

@@ -52,6 +52,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     loss_ratio: float
     is_notice: bool = False  # The installation is too young to accuse anybody.
     quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
+    walk: str = ""  # That a pair's objects came in order, a clause.
 
     @property
     def subject(self) -> tuple[str, str, str]:
@@ -78,6 +79,7 @@ class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     loss_ratio: float
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
+    walk: str = ""  # That its objects came in order, a clause.
     quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
 
 

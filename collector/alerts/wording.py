@@ -68,6 +68,8 @@ def explain_signal(signal: AlertSignal) -> str:
     )
     if signal.consumer and signal.novel_objects:
         sentence += f" {signal.novel_objects:,} of its calls went to objects it had not touched before."
+    if signal.walk:
+        sentence += f" In order: {signal.walk}."
     if signal.loss_ratio > 0:
         sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so the limit was widened."
     if signal.is_notice:

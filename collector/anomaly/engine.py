@@ -114,6 +114,7 @@ class Engine:
         signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
         placed = self.roster.place(batch, chosen, self.watermark)
         self._make_room(placed)
+        self.abuse.walks.take(batch, chosen, placed, self.roster, newest)
         rows = _Rows(
             start=batch.window_start[chosen].astype(np.int64),
             length=batch.window_length[chosen].astype(np.int64),
@@ -280,6 +281,9 @@ class Engine:
             peers=crossing.peers,
             loss_ratio=self.loss.ratio(self.watermark),
             quietest=crossing.quietest,
+            walk=self.abuse.walks.describe(crossing.slot, self.watermark)
+            if crossing.kind is AlertKind.VOLUME_PAIR
+            else "",
             is_notice=bool(name.consumer)
             and self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )

@@ -33,6 +33,7 @@ class Finding:
     detail: str = ""  # What was counted, by class.
     confirmation: str = ""  # How a response says that it worked, a clause.
     quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
+    walk: str = ""  # That its objects came in order, a clause.
 
 
 class AbuseDetector(Protocol):

@@ -21,6 +21,7 @@ from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.records import RecordDetector
 from collector.anomaly.abuse.sharing import SharingDetector
 from collector.anomaly.abuse.state import split
+from collector.anomaly.abuse.walks import Walks
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots
@@ -33,14 +34,16 @@ _AGELESS = frozenset({AlertKind.INJECTION})  # What needs no knowledge of what i
 
 
 class AbuseEngine:
-    """One roster's worth of them."""
+    """One roster's worth of them. `walks` takes a batch before anything is judged, for the volume detectors name them
+    too."""
 
     def __init__(self) -> None:
         self._rarity = Rarity()
         self._calls = PairCalls()
+        self.walks = Walks()
         self._consumption = ConsumptionDetector(self._rarity, self._calls)
         self.detectors: tuple[AbuseDetector, ...] = (
-            ObjectDetector(self._rarity, self._calls),
+            ObjectDetector(self._rarity, self._calls, self.walks),
             RecordDetector(self._rarity),
             GuessDetector(),
             MissingDetector(),
@@ -93,6 +96,7 @@ class AbuseEngine:
             "abuse": {"first_time": np.array([self._first_time, self._is_projected])},
             "abuse.rarity": self._rarity.dump(),
             "abuse.pair_calls": self._calls.dump(),
+            "abuse.walks": self.walks.dump(),
         }
 
     def load(self, parts: dict[str, State]) -> None:
@@ -100,8 +104,10 @@ class AbuseEngine:
         self._first_time, projected = (int(value) for value in parts["abuse"]["first_time"])
         self._is_projected = bool(projected)
         self._rarity.load(parts["abuse.rarity"])
-        # Older states have these with the objects, and no detector of consumption.
+        # Older states have these with the objects, and neither walks nor a detector of consumption.
         self._calls.load(parts.get("abuse.pair_calls") or split(parts["abuse.objects"])["calls"])
+        if "abuse.walks" in parts:
+            self.walks.load(parts["abuse.walks"])
         for detector in self.detectors:
             if f"abuse.{detector.name}" in parts or detector.name != ConsumptionDetector.name:
                 detector.load(parts[f"abuse.{detector.name}"])
@@ -126,5 +132,6 @@ class AbuseEngine:
             loss_ratio=loss_ratio,
             detail=finding.detail,
             quietest=finding.quietest,
+            walk=finding.walk,
             confirmation=finding.confirmation,
         )

@@ -7,6 +7,8 @@ there count the objects that are new to consumers who have called it for some ti
 campaign, a launch) is none.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +20,7 @@ from collector.anomaly.abuse.pair_calls import HORIZONS, PairCalls
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
+from collector.anomaly.abuse.walks import Walks
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
@@ -48,8 +51,9 @@ class ObjectDetector:
 
     name = "objects"
 
-    def __init__(self, rarity: Rarity, calls: PairCalls) -> None:
+    def __init__(self, rarity: Rarity, calls: PairCalls, walks: Walks) -> None:
         self._rarity = rarity
+        self._walks = walks
         self._ceiling = Ceiling(PLAN, is_trade=True)
         self._calls = calls
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
@@ -82,6 +86,10 @@ class ObjectDetector:
             events.calls,
             events.is_internal,
         )
+        found = [
+            replace(finding, walk=self._walks.describe(slot, time))
+            for finding, slot in zip(found, excess.slots.tolist(), strict=True)
+        ]
         return found + self._judge_endpoints(events, placed, roster, pairs_touched, taken, time)
 
     def _judge_endpoints(

@@ -34,6 +34,8 @@ class Row:
     payloads: tuple[int, ...] = ()  # Of attacks, ascending.
     microseconds: int = 0  # That its calls took.
     size: int = 0  # Bytes of their responses.
+    numbers: int = 0  # Calls to objects that numbers name.
+    steps: int = 0  # Of them, to the next number.
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -115,8 +117,8 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         response_size=empty,
         objects=objects,
         objects_count=np.array(lengths, np.uint64),
-        object_numeric_calls=wide,
-        object_monotonic_steps=wide,
+        object_numeric_calls=column("numbers", np.uint64),
+        object_monotonic_steps=column("steps", np.uint64),
         object_numeric_span=wide,
         kind=zeros,
         rpc_status=zeros,
