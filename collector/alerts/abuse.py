@@ -144,6 +144,8 @@ def explain_abuse(signal: AbuseSignal) -> str:
     if signal.confirmation:
         sentence += f"One of them worked, it seems: {signal.confirmation}. "
     sentence += words.advice
+    if not signal.consumer:
+        sentence += " The alert's evidence says what the callers share."
     if signal.sources and not signal.consumer:
         named = ", ".join(source.partition(":")[2] for source in signal.sources[:_SOURCES_NAMED])
         sentence += f" The busiest addresses: {named}."

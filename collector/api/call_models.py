@@ -1,11 +1,13 @@
 """What the API answers about calls by time, and about the evidence of an alert, as pydantic models."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from pydantic import Field
 
-from collector.api.base_model import Model, Time
+from collector.api.base_model import Model, Ratio, Time
 from collector.inventory.calls import CallPage, CallQuestion, Resolution
+from collector.inventory.crowd import Crowd, TraitKind, describe_trait
 from collector.inventory.evidence import Evidence
 
 
@@ -43,6 +45,29 @@ class EvidenceRequestModel(Model):
     parameters: dict[str, str]
 
 
+class TraitModel(Model):
+    """What many of the window's callers have in common. Shares are of calls."""
+
+    kind: TraitKind
+    value: str
+    calls: int
+    consumers: int
+    share: Ratio
+    share_before: Ratio = Field(description="In the hour before the window.")
+    sentence: str
+
+
+class CrowdModel(Model):
+    """Who called an endpoint in the window, against the hour before."""
+
+    calls: int
+    calls_before: int
+    consumers: int
+    new_consumers: int = Field(description="Without a call in the hour before.")
+    new_calls: int = Field(description="Theirs.")
+    traits: tuple[TraitModel, ...] = Field(description="What is shared now and was not before, the most shared first.")
+
+
 class EvidenceModel(Model):
     """The rows behind one alert."""
 
@@ -58,6 +83,9 @@ class EvidenceModel(Model):
     window_calls_per_second: float | None = Field(description="Of volume alerts whose window ends where rows do.")
     is_aligned: bool = Field(description="The judged window begins and ends where rows do.")
     notes: tuple[str, ...] = Field(description="How far the rows go, in sentences.")
+    crowd: CrowdModel | None = Field(
+        description="On the first page, where an endpoint alone is named and rows are of minutes."
+    )
     items: tuple[CallSumsModel, ...] = Field(description="Rows with calls, oldest first.")
     next_cursor: str | None
 
@@ -90,9 +118,17 @@ def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
         window_calls_per_second=rate,
         is_aligned=evidence.is_aligned,
         notes=evidence.notes,
+        crowd=_view_crowd(evidence.crowd) if evidence.crowd is not None else None,
         items=tuple(CallSumsModel.model_validate(item) for item in page.items) if page is not None else (),
         next_cursor=(page.next_cursor or None) if page is not None else None,
     )
+
+
+def _view_crowd(crowd: Crowd) -> CrowdModel:
+    """With what is shared in words."""
+    own = {name: getattr(crowd, name) for name in CrowdModel.model_fields if name != "traits"}
+    traits = tuple(TraitModel(**asdict(trait), sentence=describe_trait(trait)) for trait in crowd.traits)
+    return CrowdModel(**own, traits=traits)
 
 
 def _write_request(question: CallQuestion) -> EvidenceRequestModel:

@@ -51,6 +51,12 @@ def _describe(found: Mapping[str, Any]) -> list[str]:
     window = found["window"]
     if window is not None:
         lines.append(f"judged window, {window['start']} to {window['end']}: {window['calls']} calls")
+    crowd = found["crowd"]
+    if crowd is not None:
+        lines.append(
+            f"{crowd['consumers']} consumers in it, {crowd['new_consumers']} without a call in the hour before"
+        )
+        lines += [trait["sentence"] for trait in crowd["traits"]]
     lines += found["notes"]
     if found["request"] is not None:
         lines.append(f"the same by {found['request']['path']}?{urlencode(found['request']['parameters'])}")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from collector.inventory.consumer import ConsumerKind, ConsumerName
 from collector.inventory.counted import CLIENT_ERROR, ERROR, HOP_PROXY, IN_SPAN, ConsumerSql, objects_count, rows_table
+from collector.inventory.crowd import Crowd, read_crowd
 from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
 from collector.inventory.outbound import ROLE_SERVER
 from collector.inventory.question import LIMIT_MAX
@@ -121,6 +122,12 @@ class CallInventory:
     def sum_calls(self, question: CallQuestion) -> CallSums:
         """All of it in one."""
         return self._sum(question, *self._find(question))
+
+    def compare_callers(self, question: CallQuestion, split: int) -> Crowd:
+        """Who called from `split` (unix seconds) to the question's end, against its start to `split`; by minutes."""
+        where, parameters = self._find(question)
+        asked = {**parameters, "start": question.start, "end": question.end, "split": split}
+        return read_crowd(self._reader, self._who, where, asked)
 
     def was_dropped(self, question: CallQuestion) -> bool:
         """Whether the disk cap dropped rows of this time."""

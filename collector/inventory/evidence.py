@@ -13,6 +13,8 @@ from collector.alerts.abuse import name_counted
 from collector.alerts.alert import Alert, AlertKind
 from collector.inventory.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
 from collector.inventory.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
+from collector.inventory.crowd import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
+from collector.inventory.crowd import Crowd
 
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
@@ -37,6 +39,9 @@ class Evidence:
     expected: float | None
     limit: float | None
     notes: tuple[str, ...]  # Sentences on how far the rows go.
+    crowd: Crowd | None = (
+        None  # Who called, on the first page, where an endpoint alone is named and rows are of minutes.
+    )
 
 
 class EvidenceReader:
@@ -81,6 +86,7 @@ class EvidenceReader:
             expected=expected,
             limit=bound,
             notes=tuple(self._explain(alert, question, window, is_aligned=is_aligned)),
+            crowd=self._find_crowd(question, window),
         )
 
     def _choose_rows(self, question: CallQuestion) -> CallQuestion:
@@ -91,6 +97,14 @@ class EvidenceReader:
         if is_kept and not self._calls.was_dropped(minutes):
             return minutes
         return _align(question, Resolution.HOUR)
+
+    def _find_crowd(self, question: CallQuestion, window: CallSums) -> Crowd | None:
+        """Of many callers what they share, on the first page; of one there is nothing to share."""
+        is_one = question.consumer is not None or question.address
+        if is_one or question.cursor or question.resolution is not Resolution.MINUTE:
+            return None
+        both = replace(question, start=window.start - CROWD_BEFORE_SECONDS, end=window.end)
+        return self._calls.compare_callers(both, window.start)
 
     def _explain(self, alert: Alert, question: CallQuestion, window: CallSums, *, is_aligned: bool) -> list[str]:
         seconds, kept = question.resolution.seconds, question.resolution.kept_seconds

@@ -116,6 +116,7 @@ def test_a_crowd_with_histories_is_seen_at_the_endpoint(scene: Scene) -> None:
     signals = [signal for signal in scene.run(steps) if signal.kind is AlertKind.ENUMERATION]
     assert [(signal.consumer, signal.endpoint_label) for signal in signals[:1]] == [("", "GET /things0/{things0_id}")]
     assert report_signal(signals[0]).severity is Severity.MEDIUM
+    assert "evidence says what the callers share" in report_signal(signals[0]).why
 
 
 def login(address: str, status: int = 401, calls: int = 1, **fields: int) -> Row:
