@@ -10,6 +10,8 @@ class AlertKind(StrEnum):
     VOLUME_ENDPOINT = "volume_endpoint"  # One endpoint is called far more (or less) than it was.
     VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
     VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
+    ERRORS = "errors"  # More calls of an endpoint, or of a service, fail than did.
+    LATENCY = "latency"  # Calls of an endpoint, or of a service, take longer than they did.
     ENUMERATION = "enumeration"  # A consumer takes many different objects of one endpoint (API1:2023).
     BULK_READING = "bulk_reading"  # A consumer takes many records at a time (API6:2023).
     OBJECT_PROBING = "object_probing"  # A consumer reads objects of many others (API1:2023).

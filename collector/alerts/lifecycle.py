@@ -27,6 +27,8 @@ _CLOSED_MAX = 1_000
 _RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
 # Of what detectors find; the most specific names an alert that several belong to.
 _SPECIFICITY = {
+    AlertKind.LATENCY: 0,
+    AlertKind.ERRORS: 0,
     AlertKind.VOLUME_ENDPOINT: 0,
     AlertKind.VOLUME_CONSUMER: 1,
     AlertKind.VOLUME_PAIR: 2,
@@ -42,7 +44,17 @@ _SPECIFICITY = {
     AlertKind.OBJECT_PROBING: 6,
     AlertKind.INJECTION: 7,
 }
-_VOLUME = frozenset({AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR})
+# Told in every window while they last.
+_WINDOWED = frozenset(
+    {
+        AlertKind.VOLUME_ENDPOINT,
+        AlertKind.VOLUME_CONSUMER,
+        AlertKind.VOLUME_PAIR,
+        AlertKind.ERRORS,
+        AlertKind.LATENCY,
+    }
+)
+_HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
 
 
 @dataclass(slots=True)
@@ -244,7 +256,7 @@ class Lifecycle:
             self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
             return None
-        if not is_new and report.kind not in _VOLUME:  # Those say so in every window.
+        if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
         severity = max(severity, life.alert.severity, key=_RANKS.__getitem__)
         if names_it or is_own:
@@ -321,8 +333,10 @@ def _is_same_happening(life: _Life, report: Report) -> bool:
     alert = life.alert
     if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
         return False
+    if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
+        return False  # That a service fails is another happening than what one of its callers does.
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer
-    if report.kind not in _VOLUME and alert.kind not in _VOLUME and report.consumer != alert.consumer:
+    if report.kind not in _WINDOWED and alert.kind not in _WINDOWED and report.consumer != alert.consumer:
         return False  # A crowd is another happening than one of its members.
     return bool(report.endpoint_id) and report.endpoint_id == alert.endpoint_id

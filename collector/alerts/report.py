@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from collector.alerts.abuse import advise_abuse, explain_abuse, grade_abuse, name_risk, title_abuse
 from collector.alerts.alert import AlertKind, Confidence, Severity
-from collector.alerts.signal import AbuseSignal, AlertSignal, Basis, Direction, Signal
+from collector.alerts.health import advise_health, explain_health, grade_health, title_health
+from collector.alerts.signal import AbuseSignal, AlertSignal, Basis, Direction, HealthSignal, Signal
 from collector.alerts.wording import advise_signal, explain_signal, grade_signal, title_signal
 from collector.sensitivity import Sensitivity, louder
 
@@ -58,7 +59,13 @@ def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) ->
 
 def report_signal(signal: Signal) -> Report:
     """A detector's signal as a report."""
-    return _report_abuse(signal) if isinstance(signal, AbuseSignal) else _report_volume(signal)
+    match signal:
+        case AbuseSignal():
+            return _report_abuse(signal)
+        case HealthSignal():
+            return _report_health(signal)
+        case AlertSignal():
+            return _report_volume(signal)
 
 
 def _report_abuse(signal: AbuseSignal) -> Report:
@@ -86,7 +93,29 @@ def _report_abuse(signal: AbuseSignal) -> Report:
     )
 
 
-def _rate_confidence(signal: Signal) -> Confidence:
+def _report_health(signal: HealthSignal) -> Report:
+    """Without rates, which are of calls, and of no consumer."""
+    return Report(
+        kind=signal.kind,
+        severity=grade_health(signal),
+        title=title_health(signal),
+        why=explain_health(signal),
+        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
+        window_start=signal.window_start,
+        window_end=signal.window_start + signal.window_seconds,
+        endpoint_id=signal.endpoint_id,
+        route_ids=signal.route_ids,
+        score=signal.score,
+        calls=signal.calls,
+        loss_ratio=signal.loss_ratio,
+        advice=advise_health(signal),
+        measure=signal.observed,
+        measure_limit=signal.threshold,
+        quietest=signal.quietest,
+    )
+
+
+def _rate_confidence(signal: AbuseSignal | AlertSignal) -> Confidence:
     """That objects come in order needs no peers to be odd; of a notice too little is known all the same."""
     if signal.is_notice:
         return Confidence.LOW

@@ -83,4 +83,36 @@ class AbuseSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     quietest: Sensitivity = Sensitivity.QUIET  # The level from which on it is told.
 
 
-Signal = AlertSignal | AbuseSignal
+class HealthMeasure(StrEnum):
+    """What of an endpoint got worse."""
+
+    SERVER_ERRORS = (
+        "server_errors"  # Share of calls answered 5xx, or with an RPC status that the server is at fault for.
+    )
+    CLIENT_ERRORS = "client_errors"  # Share of calls answered 4xx, less those that abuse and missing paths make.
+    LATENCY = "latency"  # Geometric mean duration in microseconds.
+
+
+class HealthSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Endpoints of one service that fail more, or take longer, than they did in one window. Times are unix seconds;
+    `observed`, `expected` and `threshold` are in the unit of the measure, over the calls of those endpoints."""
+
+    kind: AlertKind
+    measure: HealthMeasure
+    endpoint_id: str  # Of the endpoint that names what goes on at the service, while it lasts.
+    endpoint_label: str  # Of the worst.
+    route_ids: tuple[int, ...]
+    service: str
+    endpoints: int  # Of the service that were told within an hour.
+    window_start: int
+    window_seconds: int
+    calls: int  # Of latency, those that succeeded.
+    observed: float
+    expected: float
+    threshold: float
+    score: float  # 0..1, higher is odder.
+    loss_ratio: float
+    quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
+
+
+Signal = AlertSignal | AbuseSignal | HealthSignal

@@ -3,7 +3,7 @@ no clock.
 
 Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
 up. Gives: AlertSignals of endpoints, consumers and pairs, AbuseSignals of
-collector/anomaly/abuse. The theory is in docs/detection.md.
+collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Direction, Signal
+from collector.alerts.signal import AlertSignal, Direction, HealthSignal, Signal
 from collector.anomaly.abuse.engine import AbuseEngine
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.distinct import list_distinct
+from collector.anomaly.health.engine import HealthEngine
 from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.slots import Slots
@@ -76,6 +77,7 @@ class Engine:
             Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
             for season, finer in zip(seasons, [None, *seasons], strict=False)
         ]
+        self.health = HealthEngine(self.roster, ENDPOINT_WINDOWS)
 
     def make_new(self) -> "Engine":
         """One that has learned nothing, of the same limits and the same mapping."""
@@ -101,7 +103,11 @@ class Engine:
     @property
     def held_back_count(self) -> int:
         """Crossings under the installation's bar."""
-        return self.abuse.held_back_count + sum(watch.bar.held_back_count for watch in self.watches)
+        return (
+            self.abuse.held_back_count
+            + self.health.held_back_count
+            + sum(watch.bar.held_back_count for watch in self.watches)
+        )
 
     def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
         """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may
@@ -127,6 +133,7 @@ class Engine:
         for watch in self.endpoint_watches:
             for _, own in rows.add(watch, placed.endpoint, placed.by_endpoint.rows):
                 used[own] = True
+        self.health.take(batch, chosen, placed, self.endpoint_watches)
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
                 for window, own in rows.add(watch, slots, placed.by_pair.rows):
@@ -140,13 +147,15 @@ class Engine:
         self.dropped_calls["late"] += int(rows.calls.sum()) - used_calls
         return signals
 
-    def advance(self, watermark: int) -> list[AlertSignal]:
+    def advance(self, watermark: int) -> list[AlertSignal | HealthSignal]:
         """Close what may close when the newest row starts at `watermark` (unix seconds)."""
         self.watermark = max(self.watermark, watermark)
-        signals: list[AlertSignal] = []
+        signals: list[AlertSignal | HealthSignal] = []
         for watch in self.watches:
             for window in watch.windows.due(self.watermark):
                 slots = watch.due_slots(window)
+                if watch.kind is AlertKind.VOLUME_ENDPOINT:
+                    signals += self.health.close(watch, window, slots, self.loss.ratio(self.watermark))
                 parents, floor = self._context(watch, slots)
                 crossings = watch.close(window, slots, parents, floor, self.loss.ratio(self.watermark))
                 signals += [self._tell(watch, crossing) for crossing in crossings]
@@ -162,7 +171,7 @@ class Engine:
             AlertKind.VOLUME_ENDPOINT: (self.endpoint_watches, self.roster.endpoints),
         }
         if kind not in volume:
-            return self.abuse.expect(kind, endpoint_id, consumer, self.roster)
+            return self.health.expect(kind, endpoint_id) or self.abuse.expect(kind, endpoint_id, consumer, self.roster)
         watches, subjects = volume[kind]
         slot = subjects.find(endpoint_id, consumer)
         if slot < 0:
@@ -175,7 +184,7 @@ class Engine:
         """State for a checkpoint, by part."""
         counts = np.array([self.watermark, self.used_calls, *self.dropped_calls.values()])
         parts: dict[str, State] = {"engine": {"counts": counts}, "loss": self.loss.dump(), **self.roster.dump()}
-        parts |= self.abuse.dump()
+        parts |= self.abuse.dump() | self.health.dump()
         for index, watch in enumerate(self.watches):
             parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
         return parts
@@ -188,6 +197,7 @@ class Engine:
         self.roster.load(parts)
         self._sizes = ()
         self.abuse.load(parts)
+        self.health.load(parts, self.roster.endpoints.table.capacity)
         for index, watch in enumerate(self.watches):
             prefix = f"watch{index}."
             own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}
@@ -216,6 +226,9 @@ class Engine:
             return
         self._sizes = sizes
         endpoints = self.roster.endpoints.table.capacity
+        self.health.grow(endpoints)
+        if len(placed.evicted_endpoints):
+            self.health.forget(placed.evicted_endpoints)
         for watches, part, evicted in (
             (self.endpoint_watches, self.roster.endpoints, placed.evicted_endpoints),
             (self.consumer_watches, self.roster.consumers, placed.evicted_consumers),

@@ -141,6 +141,10 @@ class Roster:
             self._counted_at = time
         return self._counts
 
+    def counted_consumers(self) -> Slots:
+        """The same as they were counted last, which may be longer ago."""
+        return grow(self._counts, self.endpoints.table.capacity)
+
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
         parts: dict[str, State] = {}

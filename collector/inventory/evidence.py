@@ -11,6 +11,7 @@ from typing import Final
 
 from collector.alerts.abuse import name_counted
 from collector.alerts.alert import Alert, AlertKind
+from collector.alerts.health import UNITS
 from collector.inventory.calls import CallInventory, CallPage, CallQuestion, CallSums, Resolution
 from collector.inventory.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
 from collector.inventory.crowd import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
@@ -71,11 +72,11 @@ class EvidenceReader:
         question = replace(self._choose_rows(question), limit=limit, cursor=cursor)
         seconds = question.resolution.seconds
         start, end = int(alert.window_start), int(alert.window_end)
-        is_volume = alert.kind in _VOLUME
+        is_windowed = alert.kind in _VOLUME or alert.kind in UNITS
         # Of abuse the window ends with the begin of the newest row that was counted.
-        last = -(-end // seconds) * seconds if is_volume else (end // seconds + 1) * seconds
+        last = -(-end // seconds) * seconds if is_windowed else (end // seconds + 1) * seconds
         window = self._calls.sum_calls(replace(question, start=start // seconds * seconds, end=last))
-        is_aligned = is_volume and start % seconds == 0 and end % seconds == 0
+        is_aligned = is_windowed and start % seconds == 0 and end % seconds == 0
         return Evidence(
             question=question,
             page=self._calls.list_calls(question),
@@ -119,7 +120,9 @@ class EvidenceReader:
             notes.append(f"Rows of minutes are kept for {hours} h, or until the disk limit; these are of hours.")
         if question.resolution is Resolution.HOUR and self._calls.was_dropped(question):
             notes.append("The disk limit dropped rows of this time.")
-        if alert.kind not in _VOLUME:
+        if alert.kind in UNITS:
+            notes.append("Where several endpoints of a service are told together, the rows are those of the first.")
+        elif alert.kind not in _VOLUME:
             notes.append(
                 "The window's rows hold all calls of the subject; of these the alert counts what its unit says, and "
                 "older ones weigh less."
@@ -137,7 +140,7 @@ def _judge(alert: Alert) -> tuple[str, float | None, float | None, float | None]
     """Unit, observed, expected and limit."""
     if alert.kind in _VOLUME:
         return CALLS_A_SECOND, alert.observed_rate, alert.expected_rate, alert.threshold_rate
-    unit = name_counted(alert.kind)
+    unit = UNITS.get(alert.kind) or name_counted(alert.kind)
     # Alerts from before the limit was kept have none.
     return unit, alert.measure if unit else None, None, alert.measure_limit or None
 

@@ -32,6 +32,10 @@ START = 1_700_006_400  # A midnight.
 _DAY = 86_400
 _DEPLOYS_A_DAY = 5.0
 _TROUBLES_A_DAY = 0.1  # Of an endpoint.
+_ENDPOINTS_A_SERVICE = 10
+_FAILING_A_DAY = 0.02  # Of an endpoint: for half an hour a fifth of its calls fails.
+_FAILING_SHARE = 0.2
+_DRIFT = 0.02  # Standard deviation of an hour's change of an endpoint's latency, natural logarithm.
 _BATCH_ROWS = 10_000
 _OBJECTS = 200  # That a pair chooses from.
 
@@ -39,7 +43,7 @@ _OBJECTS = 200  # That a pair chooses from.
 @dataclass(kw_only=True)
 class Traffic:
     """Pairs with log-normal rates, a day's rhythm, Pareto bursts, and deploys: an endpoint's level shifts, new pairs
-    appear."""
+    appear, its latency shifts. Some endpoints become slow or fail for half an hour."""
 
     random: np.random.Generator
     endpoints: int
@@ -58,6 +62,11 @@ class Traffic:
         self.microseconds = costs.lognormal(np.log(20_000), 1, self.endpoints)  # Of a call.
         self.bytes = costs.lognormal(np.log(2_000), 1.5, self.endpoints)
         self._slow_until = np.zeros(self.endpoints)
+        # More draws of their own, so that costs are as they were.
+        self.troubles = troubles = np.random.default_rng(self.random.bit_generator.seed_seq.spawn(1)[0])
+        self.errors = troubles.beta(0.5, 60, self.endpoints)  # Share of calls that fail.
+        self.drift = np.zeros(self.endpoints)
+        self._failing_until = np.zeros(self.endpoints)
 
     def cost(self, pairs: np.ndarray, calls: np.ndarray, at: int) -> tuple[np.ndarray, np.ndarray]:
         """Microseconds and bytes of the `calls` of `pairs`: calls differ by a log-normal factor, and an endpoint is
@@ -65,18 +74,34 @@ class Traffic:
         endpoint = self.endpoint[pairs]
         spread = np.exp(self.costs.normal(0, 1, (2, len(pairs))) / np.sqrt(calls))
         slow = np.where(self._slow_until[endpoint] > at, 20.0, 1.0)
-        times = calls * self.microseconds[endpoint] * slow * spread[0]
+        # Servers are slower when they are busy.
+        day = 1 + 0.3 * np.sin(2 * np.pi * (at % _DAY / _DAY - 0.3))
+        times = calls * self.microseconds[endpoint] * np.exp(self.drift[endpoint]) * day * slow * spread[0]
         return times.astype(np.uint64), (calls * self.bytes[endpoint] * spread[1]).astype(np.uint64)
 
+    def fail(self, pairs: np.ndarray, at: int) -> np.ndarray:
+        """Status of the rows of `pairs`. Errors come in clusters, all calls of a row or none; one in four is of the
+        caller's doing (422), the others are 500."""
+        endpoint = self.endpoint[pairs]
+        share = np.where(self._failing_until[endpoint] > at, _FAILING_SHARE, 0) + self.errors[endpoint]
+        is_failed = self.troubles.random(len(pairs)) < share
+        is_client = self.troubles.random(len(pairs)) < 0.25
+        return np.where(is_failed, np.where(is_client, 422, 500), 200).astype(np.uint32)
+
     def trouble(self, at: int) -> None:
-        """Some endpoints become slow."""
+        """Some endpoints become slow, some fail, and all drift."""
         chance = _TROUBLES_A_DAY * self.step / _DAY
         self._slow_until[self.costs.random(self.endpoints) < chance] = at + 1_800
+        chance = _FAILING_A_DAY * self.step / _DAY
+        self._failing_until[self.troubles.random(self.endpoints) < chance] = at + 1_800
+        step = _DRIFT * np.sqrt(self.step / 3_600)
+        self.drift = 0.999 * self.drift + self.troubles.normal(0, step, self.endpoints)
 
     def deploy(self) -> None:
         """One endpoint changes by a factor for good; a tenth of its pairs are replaced by new consumers."""
         endpoint = int(self.random.integers(0, self.endpoints))
         self.shift[endpoint] = np.clip(self.shift[endpoint] * self.random.choice([0.4, 0.6, 1.6, 2.5]), 0.1, 10)
+        self.microseconds[endpoint] *= self.troubles.choice([0.6, 0.8, 1.3, 1.8])
         own = np.flatnonzero(self.endpoint == endpoint)
         fresh = own[self.random.random(len(own)) < 0.1]
         self.consumer[fresh] = np.arange(self.next_consumer, self.next_consumer + len(fresh))
@@ -96,11 +121,14 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
     n = len(pairs)
     microseconds, size = traffic.cost(pairs, calls, at)
     used, route = np.unique(traffic.endpoint[pairs], return_inverse=True)
-    service = Service(cluster="", namespace="", workload="w", workload_kind=3, host_name="h", port=1)
+    services = [
+        Service(cluster="", namespace="", workload=f"w{number}", workload_kind=3, host_name="h", port=1)
+        for number in range(traffic.endpoints // _ENDPOINTS_A_SERVICE + 1)
+    ]
     routes = tuple(
         Route(
             route_id=int(endpoint) + 1,
-            service=service,
+            service=services[int(endpoint) // _ENDPOINTS_A_SERVICE],
             host="h",
             method="GET",
             segments=(Segment(1, f"e{endpoint}", 0, 0),),
@@ -120,7 +148,7 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
         route_id=(traffic.endpoint[pairs] + 1).astype(np.uint64), window_start=ones * np.uint32(at),
         window_length=ones * np.uint32(traffic.step), principal=traffic.consumer[pairs].astype(np.uint64),
         principal_kind=ones, credential=wide, client_address=zeros, client_workload=zeros, authentication=zeros,
-        status_code=zeros, role=ones, hop=ones, protocol_version=zeros, request_content_type=zeros,
+        status_code=traffic.fail(pairs, at), role=ones, hop=ones, protocol_version=zeros, request_content_type=zeros,
         response_content_type=zeros, flags=zeros, calls=calls.astype(np.uint64), request_bytes=wide,
         response_bytes=size, time_to_first_byte_sum_us=wide, duration_sum_us=microseconds, duration_max_us=wide,
         duration=empty, response_size=empty,

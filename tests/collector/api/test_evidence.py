@@ -32,6 +32,15 @@ def at(minutes_ago: int) -> float:
 ALERTS = (
     make_alert("pair", consumer=PRINCIPAL, window_start=at(10), window_end=at(5), opened_at=at(5) + 3, calls=50),
     make_alert("endpoint", kind=AlertKind.VOLUME_ENDPOINT, consumer="", window_start=at(6), window_end=at(5), calls=30),
+    make_alert(
+        "errors",
+        kind=AlertKind.ERRORS,
+        consumer="",
+        window_start=at(6),
+        window_end=at(5),
+        measure=2 / 3,
+        measure_limit=0.1,
+    ),
     make_alert("within", consumer=PRINCIPAL, window_start=at(5) + 10, window_end=at(5) + 20),
     make_alert(
         "login",
@@ -111,6 +120,13 @@ def test_an_endpoints_rows_are_everybodys_but_proxies_and_clients(client: TestCl
     assert found["window"]["calls"] == 30
     assert found["window"]["client_errors"] == 20
     assert sum(row["calls"] for row in found["items"]) == 70
+
+
+def test_rows_of_errors_are_those_of_the_window_with_the_share_that_failed(client: TestClient) -> None:
+    found = read(client, "errors")
+    assert (found["is_aligned"], found["window"]["calls"], found["window"]["client_errors"]) == (True, 30, 20)
+    assert (found["unit"], found["observed"], found["limit"]) == ("share of calls that fail", 2 / 3, 0.1)
+    assert "several endpoints" in found["notes"][0]
 
 
 @pytest.mark.parametrize("alert_id", ["pair", "endpoint", "login", "probing", "old"])

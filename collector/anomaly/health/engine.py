@@ -1,0 +1,231 @@
+"""Errors and latency of all endpoints, behind the volume engine's roster and windows: rows of a batch in, signals out.
+
+Windows are those of the endpoints' calls, which say how many calls there were. What a shorter window told, a longer one
+does not tell again. Endpoints of one service are told together (collector/anomaly/health/services.py).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collector.alerts.alert import AlertKind
+from collector.alerts.signal import HealthMeasure, HealthSignal
+from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.health.services import EPISODE_SECONDS, Services
+from collector.anomaly.health.sums import Measure
+from collector.anomaly.health.window import MEASURES, HealthWindow, Judged, observe
+from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.slots import Slots, grow
+from collector.anomaly.watch import Watch
+from collector.rows import RowBatch
+from collector.sensitivity import LEVELS, RANKS
+
+# Client errors that abuse and missing paths make: the detectors of abuse count those by who made them.
+_ABUSE_STATUS = (401, 403, 404, 405, 410, 429)
+# google.rpc.Code + 1 of what a server is at fault for, as OpenTelemetry's conventions for spans of servers have it:
+# UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+_RPC_SERVER_ERRORS = (3, 5, 13, 14, 15, 16)
+_GAP_WINDOWS = 2  # A told episode goes on across so many calm ones.
+_ROUTES_MAX = 64  # That a signal names.
+_MEASURES_OF = {
+    AlertKind.ERRORS: (HealthMeasure.SERVER_ERRORS, HealthMeasure.CLIENT_ERRORS),
+    AlertKind.LATENCY: (HealthMeasure.LATENCY,),
+}
+
+
+class HealthEngine:
+    """See the module."""
+
+    def __init__(self, roster: Roster, lengths: Sequence[int]) -> None:
+        """`lengths`: seconds of the endpoints' windows, shortest first."""
+        self._roster = roster
+        self._services = Services()
+        self._windows = {length: HealthWindow(length) for length in lengths}
+        self._told_at: NDArray[np.int64] = np.zeros((len(MEASURES), 0), np.int64)  # End of the window, unix seconds.
+        self._told_level: NDArray[np.int8] = np.zeros((len(MEASURES), 0), np.int8)
+        self._told_value: F64 = np.zeros((len(MEASURES), 0))  # What was observed then.
+
+    @property
+    def held_back_count(self) -> int:
+        """Crossings under the installation's bar."""
+        return sum(bar.held_back_count for window in self._windows.values() for bar in window.bars.values())
+
+    def grow(self, capacity: int) -> None:
+        """Make room for endpoint slots below `capacity`."""
+        self._services.grow(capacity)
+        for window in self._windows.values():
+            window.grow(capacity)
+        self._told_at, self._told_level = grow(self._told_at, capacity), grow(self._told_level, capacity)
+        self._told_value = grow(self._told_value, capacity)
+
+    def forget(self, slots: Slots) -> None:
+        """Clear evicted slots."""
+        self._services.forget(slots)
+        for window in self._windows.values():
+            window.forget(slots)
+        self._told_at[:, slots] = self._told_level[:, slots] = self._told_value[:, slots] = 0
+
+    def take(self, batch: RowBatch, chosen: Slots, placed: Placed, watches: Sequence[Watch]) -> None:
+        """Add the rows `chosen` of a batch to the windows of `watches` that are open."""
+        self._services.take(batch, chosen, placed)
+        rows = _Health(batch, chosen)
+        for watch in watches:
+            window = self._windows[watch.windows.window_seconds]
+            self._add_errors(rows, placed, watch, window)
+            if window.has_latency:
+                self._add_latency(rows, placed, watch, window)
+
+    def close(self, watch: Watch, window: int, slots: Slots, loss_ratio: float) -> list[HealthSignal]:
+        """Judge and learn a window of the endpoints' calls that is about to close."""
+        calls = watch.windows.read(window, slots)[0]
+        called = calls.nonzero()[0]
+        length, slots = watch.windows.window_seconds, slots[called]
+        if not len(slots):
+            return []
+        callers = self._roster.counted_consumers()[slots]
+        signals: list[HealthSignal] = []
+        for judged in self._windows[length].close(window, slots, calls[called], callers):
+            odd = self._find_told(judged, window, length)
+            signals += [
+                self._tell(judged, own, window, length, loss_ratio) for own in self._split_services(judged, odd)
+            ]
+        return signals
+
+    def expect(self, kind: AlertKind, endpoint_id: str) -> bool:
+        """A person says that what an alert told is ordinary, at all endpoints it was about; False where none is
+        known."""
+        slot = self._roster.endpoints.find(endpoint_id, "")
+        if kind not in _MEASURES_OF or slot < 0:
+            return False
+        members = self._services.list_members(slot)
+        for measure in _MEASURES_OF[kind]:
+            row = MEASURES.index(measure)
+            at = self._told_at[row, members]
+            own = members[(at > 0) & (at >= at.max() - EPISODE_SECONDS)]
+            for length, window in self._windows.items():
+                window.expect(measure, own, int(at.max()) // length, self._told_value[row, own])
+        return True
+
+    def dump(self) -> dict[str, State]:
+        """State for a checkpoint, by part."""
+        told: State = {"at": self._told_at, "level": self._told_level, "value": self._told_value}
+        windows = {f"health.window{length}": window.dump() for length, window in self._windows.items()}
+        return {"health.told": told, "health.services": self._services.dump(), **windows}
+
+    def load(self, parts: dict[str, State], capacity: int) -> None:
+        """The inverse of `dump`; a state of before errors and latency were judged leaves them to be learnt."""
+        if "health.told" not in parts:
+            self.grow(capacity)
+            return
+        told = parts["health.told"]
+        self._told_at, self._told_level = told["at"].astype(np.int64), told["level"].astype(np.int8)
+        self._told_value = told["value"].astype(np.float64)
+        self._services.load(parts["health.services"])
+        for length, window in self._windows.items():
+            window.load(parts[f"health.window{length}"])
+
+    def _add_errors(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
+        for measure, failed in ((Measure.SERVER_ERRORS, rows.server), (Measure.CLIENT_ERRORS, rows.client)):
+            for number, own in window.sums.split(rows.start, rows.length, failed):
+                if watch.windows.accepts(number):
+                    window.sums.add_errors(measure, number, placed.endpoint[own], rows.calls[own], placed.consumer[own])
+
+    def _add_latency(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
+        for number, own in window.sums.split(rows.start, rows.length, rows.timed):
+            if watch.windows.accepts(number):
+                place = placed.by_endpoint.inverse[own]
+                slots = placed.by_endpoint.slots
+                for measure, amounts in ((Measure.TIMED_CALLS, rows.calls), (Measure.LOG_TIME, rows.log_time)):
+                    window.sums.add(measure, number, slots, np.bincount(place, amounts[own], len(slots)))
+
+    def _find_told(self, judged: Judged, window: int, length: int) -> Slots:
+        """Indexes of endpoints that are to be told; remembers them."""
+        row, begin = MEASURES.index(judged.measure), window * length
+        told = []
+        for i in judged.judgement.score.nonzero()[0].tolist():
+            slot = int(judged.slots[i])
+            at = int(self._told_at[row, slot])
+            if at > begin:  # A shorter window told it.
+                continue
+            bar = self._windows[length].bars[judged.measure]
+            level = bar.admit(
+                self._services.key(slot), float(judged.judgement.score[i]), begin, len(self._roster.endpoints.table)
+            )
+            if at and at >= begin - _GAP_WINDOWS * length:
+                known = LEVELS[int(self._told_level[row, slot])]
+                level = known if level is None else min(level, known, key=RANKS.__getitem__)
+            if level is None:
+                continue
+            self._told_at[row, slot], self._told_level[row, slot] = begin + length, RANKS[level]
+            told.append(i)
+        which = np.array(told, np.int64)
+        self._told_value[row, judged.slots[which]] = observe(judged, which)
+        return which
+
+    def _split_services(self, judged: Judged, odd: Slots) -> list[Slots]:
+        """`odd` by service."""
+        groups: dict[int, list[int]] = {}
+        for i in odd.tolist():
+            groups.setdefault(self._services.key(int(judged.slots[i])), []).append(i)
+        return [np.array(group, np.int64) for group in groups.values()]
+
+    def _tell(self, judged: Judged, own: Slots, window: int, length: int, loss_ratio: float) -> HealthSignal:
+        """What goes on at the endpoints `own` of one service."""
+        row, begin = MEASURES.index(judged.measure), window * length
+        worst = int(judged.slots[own[np.argmax(judged.judgement.score[own])]])
+        leader = self._services.lead(worst, begin + length)
+        members = self._services.list_members(worst)
+        endpoints = int((self._told_at[row, members] >= begin + length - EPISODE_SECONDS).sum())
+        names = [self._roster.endpoints.name(slot) for slot in dict.fromkeys((leader, *judged.slots[own].tolist()))]
+        level = min(int(self._told_level[row, slot]) for slot in judged.slots[own].tolist())
+        calls = judged.calls[own]
+        return HealthSignal(
+            kind=AlertKind.LATENCY if judged.measure is HealthMeasure.LATENCY else AlertKind.ERRORS,
+            measure=judged.measure,
+            endpoint_id=names[0].endpoint_id,
+            endpoint_label=self._roster.endpoints.name(worst).label,
+            route_ids=tuple(dict.fromkeys(route for name in names for route in name.route_ids))[:_ROUTES_MAX],
+            service=self._services.name(worst),
+            endpoints=endpoints,
+            window_start=begin,
+            window_seconds=length,
+            calls=round(float(calls.sum())),
+            observed=_average(judged.measure, observe(judged, own), calls),
+            expected=_average(judged.measure, judged.judgement.expected[own], calls),
+            threshold=_average(judged.measure, judged.judgement.threshold[own], calls),
+            score=1 - 0.5 ** float(np.max(judged.judgement.score[own])),
+            loss_ratio=loss_ratio,
+            quietest=LEVELS[level],
+        )
+
+
+def _average(measure: HealthMeasure, values: F64, calls: F64) -> float:
+    """Over calls; of durations the geometric mean."""
+    if measure is HealthMeasure.LATENCY:
+        return float(np.exp(np.average(np.log(values), weights=calls)))
+    return float(np.average(values, weights=calls))
+
+
+class _Health:
+    """Of n rows what errors and latency are made of."""
+
+    def __init__(self, batch: RowBatch, chosen: Slots) -> None:
+        self.start = batch.window_start[chosen].astype(np.int64)
+        self.length = batch.window_length[chosen].astype(np.int64)
+        self.calls = batch.calls[chosen].astype(np.float64)
+        status, rpc = batch.status_code[chosen], batch.rpc_status[chosen]
+        is_server = status >= 500
+        if rpc.any():
+            is_server |= np.isin(rpc, _RPC_SERVER_ERRORS)
+        is_failed = status >= 400
+        failed = is_failed.nonzero()[0]
+        self.server = is_server.nonzero()[0]
+        is_client = ~is_server[failed] & ~np.isin(status[failed], _ABUSE_STATUS)
+        self.client = failed[is_client]
+        microseconds = batch.duration_sum_us[chosen].astype(np.float64)
+        is_timed = (microseconds > 0) & (self.calls > 0) & ~is_failed & ~is_server
+        self.timed = is_timed.nonzero()[0]
+        self.log_time: F64 = np.zeros(len(chosen))
+        calls = self.calls[self.timed]
+        self.log_time[self.timed] = calls * np.log(np.maximum(microseconds[self.timed] / calls, 1.0))
