@@ -21,6 +21,7 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
 from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
+from collector.change.watch import ChangeWatch
 from collector.config import CollectorSettings, KubernetesUse
 from collector.erasure.eraser import Eraser
 from collector.erasure.tables import TableEraser
@@ -109,6 +110,7 @@ class Collector:
     specs: SpecKeeper
     graveyard: Graveyard
     risks: RiskKeeper
+    changes: ChangeWatch
     editor: TemplateEditor
     eraser: Eraser
     clusters: tuple[ClusterWatcher, ...] = ()
@@ -262,6 +264,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         consumer_order=settings.consumer_order,
     )
     made.append(detectors)
+    changes = ChangeWatch(store=store, who=ConsumerSql(settings.consumer_order), clock=clock, tell=desk.take_found)
     return Collector(
         settings=settings,
         version=version("apidae"),
@@ -306,7 +309,9 @@ def compose_collector(settings: CollectorSettings) -> Collector:
             ),
             clock=clock,
             alarm=desk.take_reports,
+            observe=changes.note,
         ),
+        changes=changes,
         clusters=_compose_clusters(settings, store),
     )
 

@@ -48,7 +48,7 @@ class Housekeeping:
     async def run(self) -> None:
         """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
         Each minute: disk cap, old segments. Each ten seconds, new routes among their siblings. As often as risk is
-        judged, API descriptions before it.
+        judged, API descriptions before it and what changed after it.
         """
         collector = self._collector
         cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
@@ -72,6 +72,7 @@ class Housekeeping:
             if risk.take():
                 await self._do(collector.specs.look)
                 await self._do(collector.risks.look)
+                await self._do(collector.changes.look)
             if cap.take():
                 await self._do(self._enforce_cap)
 

@@ -328,6 +328,7 @@ class _Life:
             **count_watches(self._collector.clusters),
             "risk_judged": self._collector.risks.judged_count,
             "risk_alarms_dropped": self._collector.risks.alarms_dropped_count,
+            "changes_dropped": self._collector.changes.dropped_count,
         }
 
     def _read_gauges(self) -> dict[str, float]:
@@ -338,6 +339,7 @@ class _Life:
             **self._collector.read_share(),
             **measure_watches(self._collector.clusters),
             **self._collector.risks.measure(),
+            "changes_waiting": self._collector.changes.waiting_count,
             **self._entrance.read_gauges(),
             **self._ingest.measure_certificates(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,

@@ -108,7 +108,7 @@ ROOMS = {
         *("sensors", "outcomes"),
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
-        *("schemas", "specs", "anomaly", "respond", "risk", "erasure", "api", "ui", "app"),
+        *("schemas", "specs", "anomaly", "respond", "risk", "change", "erasure", "api", "ui", "app"),
         *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "housekeeping", "run", "commands"),
         "cli",
     ),

@@ -24,6 +24,11 @@ class AlertKind(StrEnum):
     INJECTION = "injection"  # A consumer sends payloads of attacks (API8:2023).
     SCANNING = "scanning"  # An address looks for what is not there (API9:2023).
     OPEN_DATA = "open_data"  # Data of people without credentials, from outside (API2:2023).
+    NEW_ENDPOINT = "new_endpoint"  # A service answers where it did not (API9:2023).
+    NEW_CONSUMER = "new_consumer"  # Somebody else reads what few read (API5:2023).
+    NEW_DATA_CLASS = "new_data_class"  # An endpoint returns a class of data that it did not (API3:2023).
+    NEW_THIRD_PARTY = "new_third_party"  # A workload calls a host outside that it did not (API10:2023).
+    LOGIN_MISSING = "login_missing"  # An endpoint answers without credentials that had them (API2:2023).
     RISK_SCORE = "risk_score"  # An endpoint's risk crossed a level.
     SENSOR_SILENT = "sensor_silent"
     SENSOR_LOSS = "sensor_loss"

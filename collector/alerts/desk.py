@@ -56,8 +56,12 @@ class AlertDesk:
 
     def take_signals(self, signals: Sequence[Signal]) -> None:
         """Signals of the detectors, in order: what the level, known good and verdicts leave of them."""
+        self.take_found([report_signal(signal) for signal in signals])
+
+    def take_found(self, reports: Sequence[Report]) -> None:
+        """The same of what was found elsewhere than in the detectors' process."""
         with self._lock:
-            judged = self._detection.sift([report_signal(signal) for signal in signals], self._lifecycle.is_open)
+            judged = self._detection.sift(list(reports), self._lifecycle.is_open)
         self.take_reports([one.report for one in judged if one.outcome is Outcome.TOLD])
 
     def take_reports(self, reports: Sequence[Report]) -> None:

@@ -32,6 +32,10 @@ _SPECIFICITY = {
     AlertKind.VOLUME_ENDPOINT: 0,
     AlertKind.VOLUME_CONSUMER: 1,
     AlertKind.VOLUME_PAIR: 2,
+    AlertKind.NEW_ENDPOINT: 3,
+    AlertKind.NEW_THIRD_PARTY: 3,
+    AlertKind.NEW_DATA_CLASS: 3,
+    AlertKind.NEW_CONSUMER: 3,
     AlertKind.RESOURCE_EXHAUSTION: 3,
     AlertKind.RESOURCE_CONSUMPTION: 3,
     AlertKind.SCANNING: 3,
@@ -42,6 +46,7 @@ _SPECIFICITY = {
     AlertKind.BULK_READING: 5,
     AlertKind.ENUMERATION: 5,
     AlertKind.OBJECT_PROBING: 6,
+    AlertKind.LOGIN_MISSING: 6,
     AlertKind.INJECTION: 7,
 }
 # Told in every window while they last.
@@ -55,6 +60,17 @@ _WINDOWED = frozenset(
     }
 )
 _HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
+# Said once, and not again while it is so: their alerts stay open for CHANGE_SECONDS, and what else changes joins them.
+_CHANGES = frozenset(
+    {
+        AlertKind.NEW_ENDPOINT,
+        AlertKind.NEW_CONSUMER,
+        AlertKind.NEW_DATA_CLASS,
+        AlertKind.NEW_THIRD_PARTY,
+        AlertKind.LOGIN_MISSING,
+    }
+)
+CHANGE_SECONDS = _DAY_SECONDS
 
 
 @dataclass(slots=True)
@@ -104,7 +120,8 @@ class Lifecycle:
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
             subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
-            life = _Life(alert, _DAY_SECONDS / 144, alert.updated_at, is_above, alert.why, [], {subject})
+            calm = CHANGE_SECONDS if alert.kind in _CHANGES else _DAY_SECONDS / 144
+            life = _Life(alert, calm, alert.updated_at, is_above, alert.why, [], {subject})
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
@@ -335,6 +352,8 @@ def _is_same_happening(life: _Life, report: Report) -> bool:
         return False
     if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
         return False  # That a service fails is another happening than what one of its callers does.
+    if (report.kind in _CHANGES) != (alert.kind in _CHANGES):
+        return False  # A change is told for a day: what is done meanwhile would be an alert that is told already.
     if report.consumer and alert.consumer:
         return report.consumer == alert.consumer
     if report.kind not in _WINDOWED and alert.kind not in _WINDOWED and report.consumer != alert.consumer:

@@ -27,6 +27,7 @@ _SPOKEN: Final = (
     ("alert_mutes", "match(subject, {pattern:String})"),
     ("detector_reports", "consumer = {id:String}"),
     ("known_good", "consumer = {id:String}"),
+    ("change_facts", "detail = {id:String} OR subject = {id:String}"),
     ("alerts", "consumer = {id:String} OR match(title, {pattern:String}) OR match(why, {pattern:String})"),
 )
 # Texts of people and of rules, and clients of encrypted connections.

@@ -55,13 +55,15 @@ class RiskKeeper:
         clock: Callable[[], float],
         alarm: Callable[[Sequence[Report]], None],
         weights: Weights | None = None,
+        observe: Callable[[Circumstances, Sequence[Finding]], None] = lambda _seen, _findings: None,
     ) -> None:
-        """`alarm` takes reports for the alert desk."""
+        """`alarm` takes reports for the alert desk; `observe` is told of every endpoint as it was judged."""
         self._store = store
         self._table = RiskTable(store)
         self._endpoints = endpoints
         self._clock = clock
         self._alarm = alarm
+        self._observe = observe
         self._weights = weights if weights is not None else load_weights()
         self._computed: dict[str, float] | None = None  # When each was judged last.
         self._deciding = Lock()
@@ -173,6 +175,7 @@ class RiskKeeper:
             records.append(make_record(endpoint, past, risk, present, now))
             if endpoint.operation is None:  # Who reads of an open path need not read of each of its operations.
                 reports += find_alarms(seen, risk, present, self._weights)
+                self._observe(seen, present)
             if self._computed is not None:
                 self._computed[name] = now
         self._table.save(records, changed, changes)

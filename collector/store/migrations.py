@@ -6,6 +6,7 @@ The tables themselves are in collector/store/tables/, a file a room that writes 
 from collections.abc import Iterator, Mapping
 
 from collector.store.tables.alerts import ALERT_ACTIONS, ALERT_MUTES, ALERTS, INCIDENT_ENTRIES
+from collector.store.tables.change import CHANGE_FACTS
 from collector.store.tables.coverage import COVERAGE_HOURS, COVERAGE_HOURS_VIEW, COVERAGE_ROWS
 from collector.store.tables.detection import DETECTION_DECISIONS, DETECTOR_REPORTS, KNOWN_GOOD
 from collector.store.tables.kubernetes import EXPOSURES, FORMER_NAMES, PEER_ADDRESSES, WORKLOADS
@@ -67,6 +68,7 @@ TABLES = (
     FINDING_CHANGES,
     TEMPLATE_EDITS,
     ENDPOINT_TOMBSTONES,
+    CHANGE_FACTS,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
 # the tables is made good by the replay.

@@ -1,0 +1,87 @@
+"""Who was served by some endpoints in the last day, out of the store."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from collector.inventory.consumer import ConsumerKind
+from collector.inventory.counted import SUCCESS, ConsumerSql, counted_rows_of_routes, span_parameters
+from collector.inventory.outbound import Routes, find_routes
+from collector.inventory.public_address import is_public
+from collector.inventory.reader import Reader, select
+from collector.inventory.span import Since, Span, span_since
+
+# Pods and jobs come and go, and each time with another address: callers inside that have no name are one.
+INSIDE: Final = "inside:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """`name`: `kind:value` or INSIDE, of an endpoint's consumers; of calls out the workload that made them. `key_id`:
+    of its hash."""
+
+    endpoint_id: str
+    name: str
+    key_id: int
+    first_seen: int
+
+
+def read_consumers(reader: Reader, who: ConsumerSql, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+    """Who was answered 2xx, at most `limit` an endpoint. Raises StoreError."""
+    is_address = f"startsWith({who.id}, '{ConsumerKind.ADDRESS}:')"
+    name = (
+        f"multiIf({is_address} AND r.client_workload != '', concat('{ConsumerKind.WORKLOAD}:', r.client_workload), "
+        f"{is_address} AND NOT {is_public('r.client_address')}, '{INSIDE}', {who.id})"
+    )
+    return _read(reader, ids, now, limit, name, SUCCESS)
+
+
+def read_workloads(reader: Reader, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+    """Whose programs called these servers of others, at most `limit` an endpoint. Raises StoreError."""
+    name = f"concat('{ConsumerKind.WORKLOAD}:', r.client_workload)"
+    return _read(reader, ids, now, limit, name, "r.client_workload != ''")
+
+
+def find_services(reader: Reader, workloads: Sequence[str]) -> dict[str, int]:
+    """Of workloads, as consumers, that serve too: when they were seen first (unix seconds). Raises StoreError."""
+    names = [name.partition(":")[2] for name in workloads]
+    rows = select(reader, _SERVICES, {"names": names}) if names else []
+    return {f"{ConsumerKind.WORKLOAD}:{row['name']}": int(row["first_seen"]) for row in rows}
+
+
+_SERVICES: Final = """
+SELECT if(r.namespace = '', toString(r.workload), concat(r.namespace, '/', r.workload)) AS name,
+    toUnixTimestamp(min(r.first_seen)) AS first_seen
+FROM routes AS r WHERE name IN {names:Array(String)} GROUP BY name"""
+
+
+def _read(reader: Reader, ids: Sequence[str], now: float, limit: int, name: str, condition: str) -> list[Caller]:
+    if not ids:
+        return []
+    span = span_since(Since.DAY, now)
+    routes = find_routes(reader, list(ids), span_parameters(span))
+    owners = list(routes.named)
+    rows = select(reader, _statement(span, name, condition), _parameters(span, routes, limit)) if owners else []
+    return [
+        Caller(
+            endpoint_id=owners[int(row["owner"]) - 1],
+            name=row["name"],
+            key_id=int(row["key_id"]),
+            first_seen=int(row["first_seen"]),
+        )
+        for row in rows
+    ]
+
+
+def _parameters(span: Span, routes: Routes, limit: int) -> Mapping[str, Any]:
+    return {**span_parameters(span), **routes.parameters, "limit": limit}
+
+
+def _statement(span: Span, name: str, condition: str) -> str:
+    return f"""
+SELECT transform(r.route_id, {{routes:Array(UInt64)}}, {{owners:Array(UInt32)}}, toUInt32(0)) AS owner, {name} AS name,
+    max(r.key_id) AS key_id, toUnixTimestamp(min(r.first_seen)) AS first_seen
+{counted_rows_of_routes(span)} AND {condition}
+GROUP BY owner, name
+ORDER BY owner, first_seen, name
+LIMIT {{limit:UInt32}} BY owner"""

@@ -1,0 +1,63 @@
+"""A new endpoint through a collector that runs: calls by the sensor's own code, a restart, then the API, the page of
+the alert and the rows behind it. That two days have passed meanwhile is written into the facts."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.store.embedded import EmbeddedStore
+from tests.collector.risk.judging import WAIT_SECONDS, feed, start_collector
+from tests.collector.risk.traffic import Sensor
+from tests.collector.running import make_hello, talk, wrap
+
+pytestmark = pytest.mark.store
+
+KNOWN: dict[str, Any] = {"id": "shop", "path": "/v1/orders/{n}", "client": "8.8.4.4", "jwt": "good"}
+PEOPLE = [{"email": "ada@example.org", "first_name": "Ada", "last_name": "Lovelace"}]
+FRESH: dict[str, Any] = {"id": "shop", "path": "/v1/people", "client": "8.8.4.4", "answer": PEOPLE}
+_AGE = """
+INSERT INTO change_facts (kind, subject, detail, scope, label, anchor, first_seen, seen_at, told_at, key_id)
+SELECT kind, subject, detail, scope, label, anchor, first_seen - 172800, seen_at + 0.001, told_at, key_id
+FROM change_facts FINAL"""
+
+
+def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
+    collector = start_collector(tmp_path)
+    try:
+        feed(collector, [KNOWN])
+        time.sleep(2.5)  # Two looks more: the facts of what was judged are written.
+        assert _list_new(collector) == []
+    finally:
+        assert collector.stop() == 0
+    store = EmbeddedStore(tmp_path / "data" / "store")
+    store.execute(_AGE)
+    kinds = {row[0] for row in store.query("SELECT kind FROM change_facts FINAL")}
+    store.close()
+    assert kinds >= {"start", "service", "endpoint"}
+    collector = start_collector(tmp_path)
+    try:
+        sensor = Sensor([FRESH["id"]], node="node-b")
+        sensor.see(FRESH)
+        batches = [wrap(batch) for batch in sensor.flush()]
+        talk(collector.ready["grpc"], [make_hello("node-b"), *batches])  # Another node: its batches are no repeats.
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (alerts := _list_new(collector)):
+            assert time.monotonic() < deadline, collector.get("/alerts").text
+            time.sleep(0.2)
+        (alert,) = alerts
+        assert alert["title"].endswith("answers at GET /v1/people, which is new")
+        assert (alert["risk"], alert["severity"]) == ("API9:2023", "medium")
+        page = collector.get_page(f"/alerts/{alert['id']}").text
+        assert "answers at GET /v1/people" in page and "See which release brought it" in page
+        behind = collector.get(f"/alerts/{alert['id']}/evidence").json()
+        assert sum(row["calls"] for row in behind["items"]) == 12
+        rungs = {rung["kind"]: rung["step"] for rung in collector.get("/ladder").json()["items"]}
+        assert rungs["new_endpoint"] == rungs["login_missing"] == "alert"
+    finally:
+        assert collector.stop() == 0
+
+
+def _list_new(collector: Any) -> list[dict[str, Any]]:
+    return list(collector.get("/alerts?kind=new_endpoint").json()["items"])
