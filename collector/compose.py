@@ -262,6 +262,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         checkpoint_path=directory / CHECKPOINT_FILE,
         take=desk.take_signals,
         consumer_order=settings.consumer_order,
+        time_zone=settings.time_zone,
     )
     made.append(detectors)
     changes = ChangeWatch(store=store, who=ConsumerSql(settings.consumer_order), clock=clock, tell=desk.take_found)

@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from collector.local_time import UTC_NAME, LocalTime
 from collector.notifier_settings import NotifierSettings
 from collector.response_settings import ResponseSettings
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
@@ -127,6 +128,8 @@ class CollectorSettings(NotifierSettings, ResponseSettings):
     # How much the detectors tell, all together (docs/detection.md). What the API chooses at run time holds until this
     # setting changes.
     sensitivity: Sensitivity = Sensitivity.NORMAL
+    # Of the hours of the day and the weekends that are learnt of endpoints: a name of the IANA database.
+    time_zone: str = UTC_NAME
 
     log_level: LogLevel = LogLevel.INFO
 
@@ -163,6 +166,11 @@ class CollectorSettings(NotifierSettings, ResponseSettings):
             except ValueError as error:
                 raise ValueError(f"{text!r} is no network ({error}); write it as 198.51.100.0/24") from None
         return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, value: str) -> str:
+        return LocalTime(value).name
 
     @field_validator("consumer_order")
     @classmethod

@@ -104,7 +104,17 @@ ROOMS = {
         ),
     ),
     "collector": (
-        *("rows", "clock", "interval", "sensitivity", "notifier_settings", "response_settings", "config", "keys"),
+        *(
+            "rows",
+            "clock",
+            "interval",
+            "sensitivity",
+            "local_time",
+            "notifier_settings",
+            "response_settings",
+            "config",
+            "keys",
+        ),
         *("sensors", "outcomes"),
         *("protocols", "attacks"),
         *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),

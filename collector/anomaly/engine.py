@@ -23,6 +23,7 @@ from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
+from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
 ROLE_SERVER = 1
@@ -45,12 +46,15 @@ class Engine:
         *,
         endpoint_of_route: Mapping[int, str] | None = None,
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
+        time_zone: str = UTC_NAME,
         endpoints_max: int = ENDPOINTS_MAX,
         consumers_max: int = CONSUMERS_MAX,
         pairs_max: int = PAIRS_MAX,
     ) -> None:
         """`endpoint_of_route`: the inventory's mapping; a route it does not hold is an endpoint of its own.
-        `consumer_order`: the collector's setting."""
+        `consumer_order`, `time_zone` (of the endpoints' hours and days): the collector's settings. Raises ValueError
+        where the zone is not known."""
+        self._local_time = LocalTime(time_zone)
         self._endpoint_of_route = {} if endpoint_of_route is None else endpoint_of_route
         self._consumer_order = consumer_order
         self.roster = Roster(
@@ -72,7 +76,8 @@ class Engine:
         self.consumer_watches = [
             self._watch_bursts(AlertKind.VOLUME_CONSUMER, length, level) for length, level in CONSUMER_PRIORS.items()
         ]
-        seasons = [SeasonDetector(window_seconds=length) for length in ENDPOINT_WINDOWS]
+        seasons = [SeasonDetector(window_seconds=length, local_time=self._local_time) for length in ENDPOINT_WINDOWS]
+        self._seasons = seasons
         self.endpoint_watches = [
             Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
             for season, finer in zip(seasons, [None, *seasons], strict=False)
@@ -85,6 +90,7 @@ class Engine:
         return Engine(
             endpoint_of_route=self._endpoint_of_route,
             consumer_order=self._consumer_order,
+            time_zone=self._local_time.name,
             endpoints_max=endpoints,
             consumers_max=consumers,
             pairs_max=pairs,
@@ -183,7 +189,12 @@ class Engine:
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
         counts = np.array([self.watermark, self.used_calls, *self.dropped_calls.values()])
-        parts: dict[str, State] = {"engine": {"counts": counts}, "loss": self.loss.dump(), **self.roster.dump()}
+        zone = np.frombuffer(self._local_time.name.encode(), np.uint8)
+        parts: dict[str, State] = {
+            "engine": {"counts": counts, "time_zone": zone},
+            "loss": self.loss.dump(),
+            **self.roster.dump(),
+        }
         parts |= self.abuse.dump() | self.health.dump()
         for index, watch in enumerate(self.watches):
             parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
@@ -202,6 +213,20 @@ class Engine:
             prefix = f"watch{index}."
             own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}
             watch.load(own)
+        self._turn_seasons(parts["engine"])
+
+    def _turn_seasons(self, state: State) -> None:
+        """What was learnt under another time zone keeps its hours."""
+        before = state["time_zone"].tobytes().decode() if "time_zone" in state else UTC_NAME
+        if before == self._local_time.name:
+            return
+        try:
+            ago = LocalTime(before)
+        except ValueError:  # A database of before knew it: the season is learnt anew where it does not fit.
+            return
+        hours = round((self._local_time.read(self.watermark) - ago.read(self.watermark)) / 3_600)
+        for season in self._seasons:
+            season.turn_season(hours)
 
     def _watch_bursts(self, kind: AlertKind, length: int, level: float) -> Watch:
         table = (self.roster.pairs if kind is AlertKind.VOLUME_PAIR else self.roster.consumers).table

@@ -60,6 +60,7 @@ from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
+from collector.local_time import UTC_NAME
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
 READER_NAME = "detectors"
@@ -191,11 +192,12 @@ class DetectorProcess:
         checkpoint_path: Path,
         take: Callable[[Sequence[Signal]], None],
         consumer_order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER,
+        time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they
         come again."""
-        self._arguments = (str(wal_directory), str(checkpoint_path), tuple(column.value for column in consumer_order))
+        self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
         self._context = multiprocessing.get_context("spawn")
@@ -338,18 +340,17 @@ class DetectorProcess:
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
 
 
-def run_detectors(pipe: Connection, wal_directory: str, checkpoint_path: str, consumer_order: tuple[str, ...]) -> None:
+def run_detectors(
+    pipe: Connection, wal: str, checkpoint: str, consumer_order: tuple[ConsumerColumn, ...], time_zone: str
+) -> None:
     """The child's main function: until told to stop, or the parent is gone."""
-    os_signal.signal(
-        os_signal.SIGINT, os_signal.SIG_IGN
-    )  # Ctrl-C reaches the whole group; the parent says when to stop.
+    # Ctrl-C reaches the whole group; the parent says when to stop.
+    os_signal.signal(os_signal.SIGINT, os_signal.SIG_IGN)
     mapping: dict[int, str] = {}
     follower = Follower(
-        reader=WalReader(Path(wal_directory), READER_NAME),
-        engine=Engine(
-            endpoint_of_route=mapping, consumer_order=tuple(ConsumerColumn(column) for column in consumer_order)
-        ),
-        checkpoint_path=Path(checkpoint_path),
+        reader=WalReader(Path(wal), READER_NAME),
+        engine=Engine(endpoint_of_route=mapping, consumer_order=consumer_order, time_zone=time_zone),
+        checkpoint_path=Path(checkpoint),
         tell=lambda told: pipe.send_bytes(msgspec.msgpack.encode(told)),
     )
     try:

@@ -1,10 +1,11 @@
 """The season of busy subjects: the mean departure from the day's mean by hour of day, weekdays and weekends apart,
-shrunk to 0 while few days were seen."""
+shrunk to 0 while few days were seen. Hours and days are those of a time zone."""
 
 import numpy as np
 
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.slots import Slots, grow
+from collector.local_time import LocalTime
 
 DAY_SECONDS = 86_400
 _BINS = 24
@@ -16,9 +17,10 @@ _MEAN_HALF_LIFE_DAYS = 2
 class SeasonProfile:
     """Departures by slot, in the unit of what is learnt."""
 
-    def __init__(self, window_seconds: int, memory_days: int) -> None:
+    def __init__(self, window_seconds: int, memory_days: int, local_time: LocalTime) -> None:
         self._memory_days = memory_days
         self._window_seconds = window_seconds
+        self._local_time = local_time
         self._share = min(1.0, window_seconds * _BINS / DAY_SECONDS)
         self._mean_gain = 1 - 0.5 ** (window_seconds / (_MEAN_HALF_LIFE_DAYS * DAY_SECONDS))
         self._mean: F64 = np.zeros(0)
@@ -75,9 +77,16 @@ class SeasonProfile:
         self._mean, self._season = state["mean"].astype(np.float64), state["season"].astype(np.float64)
         self._days = state["days"].astype(np.float64)
 
+    def turn(self, hours: int) -> None:
+        """The clocks show so many hours more than when this was learnt. What weekends differ in is turned within the
+        day: of the hours next to midnight it is learnt anew."""
+        shape = (_PROFILES // _BINS, _BINS, self._season.shape[1])
+        self._season = np.roll(self._season.reshape(shape), hours, axis=1).reshape(self._season.shape)
+        self._days = np.roll(self._days.reshape(shape), hours, axis=1).reshape(self._days.shape)
+
     def _locate(self, window: int) -> tuple[tuple[tuple[int, float], ...], int]:
         """The two hours around the window's middle with their weights, and the first row of its part of the week."""
-        middle = (window + 0.5) * self._window_seconds
+        middle = self._local_time.read((window + 0.5) * self._window_seconds)
         position = middle % DAY_SECONDS / DAY_SECONDS * _BINS - 0.5
         left = int(np.floor(position))
         hours = ((left % _BINS, 1 - (position - left)), ((left + 1) % _BINS, position - left))
@@ -85,5 +94,5 @@ class SeasonProfile:
 
 
 def _is_weekend(time: float) -> bool:
-    """Saturday or Sunday in UTC; 1 January 1970 was a Thursday."""
+    """Saturday or Sunday, of local seconds; 1 January 1970 was a Thursday."""
     return int(time // DAY_SECONDS + 4) % 7 in (0, 6)

@@ -22,6 +22,7 @@ from collector.anomaly.detectors.plan import PLANS, Plan, Statistic
 from collector.anomaly.detectors.profile import DAY_SECONDS, SeasonProfile
 from collector.anomaly.detectors.tail import BlockTail
 from collector.anomaly.slots import Slots, grow
+from collector.local_time import LocalTime
 
 _SHAPE = 25.0
 _GRACE_WINDOWS = 10  # Of a subject.
@@ -38,7 +39,8 @@ _NEVER = -(1 << 40)  # Window of what was never told.
 class SeasonDetector:
     """See the module. `window_seconds` is one of PLANS."""
 
-    def __init__(self, *, window_seconds: int) -> None:
+    def __init__(self, *, window_seconds: int, local_time: LocalTime | None = None) -> None:
+        """`local_time`: of hours and days; without one they are those of UTC."""
         self.window_seconds = window_seconds
         self._plan: Plan = PLANS[window_seconds]
         measures = self._plan.measures
@@ -63,7 +65,7 @@ class SeasonDetector:
         self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
         self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._judged: tuple[tuple[Slots, F64, int, float], tuple[F64, F64, F64, F64]] | None = None
-        self._profile = SeasonProfile(window_seconds, self._plan.season_days)
+        self._profile = SeasonProfile(window_seconds, self._plan.season_days, local_time or LocalTime())
         self._tail = BlockTail(self._plan, window_seconds)
 
     def grow(self, capacity: int) -> None:
@@ -151,6 +153,11 @@ class SeasonDetector:
         self._told_at[:, slots] = _NEVER
         self._profile.forget(slots)
         self._tail.forget(slots)
+
+    def turn_season(self, hours: int) -> None:
+        """The clocks show so many hours more than when the season was learnt: another time zone was set."""
+        self._judged = None
+        self._profile.turn(hours)
 
     def dump(self) -> State:
         """State for a checkpoint."""

@@ -171,3 +171,21 @@ def test_newcomer_far_above_its_peers_is_flagged_without_new_objects() -> None:
             rows.append(Row(route=0, consumer=99, window=START + second, calls=600, objects=(7,)))
         signals += engine.feed(make_batch(rows), START + second + 11)
     assert {signal.consumer for signal in signals if signal.kind is AlertKind.VOLUME_PAIR} == {SCRAPER}
+
+
+def test_state_of_another_time_zone_is_turned_and_one_of_before_is_of_utc() -> None:
+    engine = Engine()
+    for hour in range(80):
+        at = START // 3_600 * 3_600 + hour * 3_600
+        engine.feed(make_batch([Row(route=0, consumer=1, window=at, calls=300 if hour % 24 < 6 else 3)]), at + 11)
+    state = engine.dump()
+    older = {**state, "engine": {"counts": state["engine"]["counts"]}}
+    seasons = []
+    for parts, zone in ((state, "UTC"), (state, "Asia/Tokyo"), (older, "Asia/Tokyo")):
+        turned = Engine(time_zone=zone)
+        turned.load(parts)
+        assert turned.make_new().dump()["engine"]["time_zone"].tobytes().decode() == zone
+        seasons.append(turned.endpoint_watches[0].detector.dump()["season"][:24, 0])
+    assert seasons[0].any()
+    assert np.array_equal(np.roll(seasons[0], 9), seasons[1]) and np.array_equal(seasons[1], seasons[2])
+    assert not np.array_equal(seasons[0], seasons[1])

@@ -171,6 +171,17 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     assert taken == [signal for told in expected for signal in told.signals]
 
 
+def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: Path) -> None:
+    fill(tmp_path, range(2))
+    state = tmp_path / "detectors.state"
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=[].extend, time_zone="Asia/Tokyo")
+    process.start()
+    wait_for(process, lambda: process.pid is not None)
+    process.stop()
+    with np.load(state) as archive:
+        assert archive["engine/time_zone"].tobytes() == b"Asia/Tokyo"
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_damaged_state_is_refused_with_its_path_and_the_fix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "detectors.state").write_bytes(content)

@@ -6,11 +6,64 @@ import numpy as np
 import pytest
 
 from collector.anomaly.detectors.contract import Observation
+from collector.anomaly.detectors.profile import SeasonProfile
 from collector.anomaly.detectors.season import SeasonDetector
+from collector.local_time import LocalTime
 
 WINDOW_SECONDS = 300
 DAY_WINDOWS = 86_400 // WINDOW_SECONDS
 SLOT = np.zeros(1, np.int64)
+
+
+START = 1_772_409_600 // WINDOW_SECONDS  # 2 March 2026, 00:00 UTC, a Monday; clocks go forward on the 29th.
+
+
+def expect(detector: SeasonDetector, window: int) -> float:
+    """Calls."""
+    seen = Observation(slots=SLOT, window=window, values=np.array([0.0]), floor=np.zeros(1), age=9)
+    return float(detector.score(seen).expected[0])
+
+
+def learn_office(zone: str, days: int, first: int = START) -> SeasonDetector:
+    """Calls from nine to five by the clocks of Berlin, on weekdays."""
+    local, detector = LocalTime("Europe/Berlin"), SeasonDetector(window_seconds=3_600, local_time=LocalTime(zone))
+    detector.grow(1)
+    for window in range(first // 12, first // 12 + 24 * days):
+        at = local.read(window * 3_600.0)
+        is_open = 9 <= at % 86_400 // 3_600 < 17 and int(at // 86_400 + 4) % 7 not in (0, 6)
+        values = np.array([2_000.0 if is_open else 20.0])
+        detector.learn(Observation(slots=SLOT, window=window, values=values, floor=np.zeros(1), age=window))
+    return detector
+
+
+def test_what_begins_at_nine_begins_at_nine_after_a_change_to_summer_time() -> None:
+    monday = START // 12 + 24 * 28 - 2  # 30 March, 00:00 in Berlin: 22:00 UTC.
+    told = {}
+    for zone in ("Europe/Berlin", "UTC"):
+        detector = learn_office(zone, 27)
+        told[zone] = [expect(detector, monday + hour) for hour in (8, 9, 16, 17)]
+    # Between two hours it is between the two: at nine more than half, at five less.
+    berlin, utc = told["Europe/Berlin"], told["UTC"]
+    assert berlin[1] > 2 * berlin[0] and berlin[2] > 2 * berlin[3]
+    assert utc[1] < berlin[1] / 2  # Seven by UTC, at which nobody called in winter.
+
+
+def test_days_of_the_weekend_are_those_of_the_zone() -> None:
+    profile = SeasonProfile(3_600, 21, LocalTime("Pacific/Auckland"))
+    weekday, weekend = 24, 48  # First row of its part of the week.
+    sunday_evening = 1_772_953_200  # 8 March 2026, 07:00 UTC: 20:00 in Auckland.
+    assert profile._locate(sunday_evening // 3_600)[1] == weekend
+    assert profile._locate(sunday_evening // 3_600 + 5)[1] == weekday  # Monday there, Sunday noon in UTC.
+
+
+def test_another_zone_keeps_the_hours_learnt() -> None:
+    before = learn_office("UTC", 21)
+    after = SeasonDetector(window_seconds=3_600, local_time=LocalTime("Europe/Berlin"))
+    after.load(before.dump())
+    window = START // 12 + 24 * 22 + 12  # A Tuesday noon, in winter.
+    ordinary = expect(before, window)
+    after.turn_season(1)
+    assert expect(after, window) == pytest.approx(ordinary)
 
 
 def learn(calls: Callable[[float], int], windows: int) -> SeasonDetector:
