@@ -1,5 +1,5 @@
 """Which client-side calls count: not those to a host that a watched server answered, unless the server that was called
-is on the client's own node, whose sensor then does not read it."""
+is on the client's own node, where it is another one by its port."""
 
 from pathlib import Path
 
@@ -24,6 +24,8 @@ def test_a_server_beside_its_client_is_another_than_the_watched_one(tmp_path: Pa
     for number, (address, calls) in enumerate(CALLED.items(), 2):
         called = seed.endpoint(number, "GET", "/orders/{order_id}", workload=address, workload_kind=0, port=8443)
         seed.calls(called, calls or 100, role=2, client_workload="cart")
+    watched = seed.endpoint(9, "GET", "/orders/{order_id}", workload="127.0.0.1", workload_kind=0)  # Its port is 80.
+    seed.calls(watched, 41, role=2, client_workload="cart")
     seed.write(store)
     app = build_app(
         store=store,
