@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from collector.inventory.consumer import ConsumerKind
+from collector.inventory.consumer import PRINCIPAL_KINDS, ConsumerKind
 from collector.inventory.counted import SUCCESS, ConsumerSql, counted_rows_of_routes, span_parameters
 from collector.inventory.outbound import Routes, find_routes
 from collector.inventory.public_address import is_public
@@ -13,12 +13,15 @@ from collector.inventory.span import Since, Span, span_since
 
 # Pods and jobs come and go, and each time with another address: callers inside that have no name are one.
 INSIDE: Final = "inside:"
+# Who logs in anew has another session.
+SESSIONS: Final = "sessions:"
+_SESSION: Final = next(number for number, kind in PRINCIPAL_KINDS.items() if kind == "session")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """`name`: `kind:value` or INSIDE, of an endpoint's consumers; of calls out the workload that made them. `key_id`:
-    of its hash."""
+    """`name`: `kind:value`, INSIDE or SESSIONS, of an endpoint's consumers; of calls out the workload that made them.
+    `key_id`: of its hash."""
 
     endpoint_id: str
     name: str
@@ -29,8 +32,10 @@ class Caller:
 def read_consumers(reader: Reader, who: ConsumerSql, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
     """Who was answered 2xx, at most `limit` an endpoint. Raises StoreError."""
     is_address = f"startsWith({who.id}, '{ConsumerKind.ADDRESS}:')"
+    is_session = f"startsWith({who.id}, '{ConsumerKind.PRINCIPAL}:') AND r.principal_kind = {_SESSION}"
     name = (
-        f"multiIf({is_address} AND r.client_workload != '', concat('{ConsumerKind.WORKLOAD}:', r.client_workload), "
+        f"multiIf({is_session}, '{SESSIONS}', "
+        f"{is_address} AND r.client_workload != '', concat('{ConsumerKind.WORKLOAD}:', r.client_workload), "
         f"{is_address} AND NOT {is_public('r.client_address')}, '{INSIDE}', {who.id})"
     )
     return _read(reader, ids, now, limit, name, SUCCESS)

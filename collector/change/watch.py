@@ -19,6 +19,7 @@ from collector.change.judge import (
     CONSUMERS_MAX,
     DAY_SECONDS,
     LEARNING_SECONDS,
+    REFRESH_SECONDS,
     judge_consumers,
     judge_hosts,
     judge_sight,
@@ -72,7 +73,7 @@ class ChangeWatch:
         self._seen: dict[str, Sight] = {}
         self._asking: dict[str, Sight] = {}  # Of which it is still to be asked who called.
         self._asked_at: dict[str, float] = {}
-        self._started_at: float | None = None
+        self._start: Fact | None = None
         self.dropped_count = 0  # Endpoints not looked at and reports not told, for there were too many.
 
     def note(self, seen: Circumstances, findings: Sequence[Finding]) -> None:
@@ -112,15 +113,15 @@ class ChangeWatch:
         return len(reports[:REPORTS_MAX])
 
     def _is_learning(self, now: float) -> bool:
-        if self._started_at is None:
-            start = next(iter(self._ledger.read([""])), None)
-            if start is None:
-                start = Fact(kind=FactKind.START, subject="", first_seen=now, seen_at=now)
-                self._ledger.save([start])
-            elif now - start.seen_at > DAY_SECONDS:
-                self._ledger.save([replace(start, seen_at=now)])
-            self._started_at = start.first_seen
-        return now - self._started_at < LEARNING_SECONDS
+        start = self._start or next(iter(self._ledger.read([""])), None)
+        if start is None:
+            start = Fact(kind=FactKind.START, subject="", first_seen=now, seen_at=now)
+            self._ledger.save([start])
+        elif now - start.seen_at >= REFRESH_SECONDS:
+            start = replace(start, seen_at=now)
+            self._ledger.save([start])
+        self._start = start
+        return now - start.first_seen < LEARNING_SECONDS
 
     def _read(self, look: _Look, subjects: Iterable[str]) -> None:
         wanted = sorted(subjects)

@@ -7,7 +7,7 @@ from typing import Final
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.lifecycle import CHANGE_SECONDS
 from collector.alerts.report import Report
-from collector.change.callers import INSIDE
+from collector.change.callers import INSIDE, SESSIONS
 from collector.change.fact import Fact
 from collector.change.judge import STABLE_SECONDS
 from collector.change.sight import Sight
@@ -20,6 +20,8 @@ _ADVICE: Final = {
     AlertKind.NEW_CONSUMER: "Ask the endpoint's owner whether the caller may read this; revoke its access if not.",
     AlertKind.NEW_THIRD_PARTY: "See which release or package calls it and what it sends; stop it if nobody knows.",
 }
+# Many who are one consumer here.
+_UNNAMED: Final = {INSIDE: "A caller inside without a name", SESSIONS: "Somebody with a session"}
 _RISKS: Final = {
     AlertKind.NEW_ENDPOINT: "API9:2023",
     AlertKind.NEW_DATA_CLASS: "API3:2023",
@@ -98,7 +100,7 @@ def report_hosts(facts: Sequence[Fact], now: float) -> Report:
 
 def report_consumer(fact: Fact, sight: Sight, known_count: int, now: float) -> Report:
     """Somebody else reads what few read. `known_count`: consumers it had."""
-    who = "A caller inside without a name" if fact.detail == INSIDE else fact.detail
+    who = _UNNAMED.get(fact.detail, fact.detail)
     classes = ", ".join(sorted(sight.classes))
     known = "its known consumer was" if known_count == 1 else f"its {known_count:,} known consumers were"
     why = (
@@ -113,7 +115,7 @@ def report_consumer(fact: Fact, sight: Sight, known_count: int, now: float) -> R
         why=why,
         severity=Severity.MEDIUM,
         endpoint_id=sight.id,
-        consumer="" if fact.detail == INSIDE else fact.detail,
+        consumer="" if fact.detail in _UNNAMED else fact.detail,
     )
 
 

@@ -280,6 +280,27 @@ def test_pods_with_new_addresses_are_no_new_consumers(office: Office) -> None:
     assert office.told == []
 
 
+def test_who_logs_in_anew_is_no_new_consumer(office: Office) -> None:
+    known = office.endpoint(1, "/payroll/{id}")
+    office.learn((known, {**NAMED, **BEARER, "principal": 7, "principal_kind": 5, "key_id": 1}), days=3.2)
+    office.call((known, {**NAMED, **BEARER, "principal": 8, "principal_kind": 5, "key_id": 1}))
+    assert office.told == []
+    office.now += HOUR
+    office.call((known, {**NAMED, **BEARER, "principal": 9, "principal_kind": 3, "key_id": 1}))
+    assert office.the_alert(AlertKind.NEW_CONSUMER).consumer == "principal:0000000000000009"
+
+
+def test_the_first_to_call_from_inside_without_a_name_is_told(office: Office) -> None:
+    known = office.endpoint(1, "/payroll/{id}")
+    office.learn((known, {**NAMED, **BEARER, "principal": 7, "key_id": 1}), days=3.2)
+    office.call((known, {**NAMED, "client_address": "10.7.1.2"}))
+    alert = office.the_alert(AlertKind.NEW_CONSUMER)
+    assert (
+        alert.consumer == ""
+        and alert.title == "A caller inside without a name reads GET /payroll/{id} for the first time"
+    )
+
+
 def test_an_open_population_is_left_alone(office: Office) -> None:
     known = office.endpoint(1, "/profile")
     people = [{**NAMED, **BEARER, "principal": n, "key_id": 1} for n in range(1, 13)]
@@ -423,6 +444,7 @@ def test_facts_outlive_the_rows_of_calls_while_they_are_seen(office: Office) -> 
     rows = office.store.query("SELECT kind, detail, min(seen_at), max(seen_at) FROM change_facts GROUP BY 1, 2")
     renewed = {(row[0], row[1]) for row in rows if row[3] == office.now}
     assert renewed == {
-        *(("service", ""), ("endpoint", ""), ("data", ""), ("data", "financial"), ("consumer", "inside:")),
+        *(("start", ""), ("service", ""), ("endpoint", ""), ("data", ""), ("data", "financial")),
+        ("consumer", "inside:"),
     }
     assert office.told == []
