@@ -26,13 +26,14 @@ _SHARE_FLOOR = 1e-3  # Nobody is so good that one error in a thousand calls were
 _HALF_LIFE_SECONDS = 8 * 3_600
 _DISPERSION_HALF_LIFE_SECONDS = 86_400
 _DISPERSION_PRIOR, _DISPERSION_PRIOR_WINDOWS = 3.0, 30.0
+_HALVINGS = 20  # To a millionth.
 _DISPERSION_CLIP = 4.0  # Times what is known: of one window.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """Of n endpoints in one window. `score` is 0 where nothing is odd and 1 at the threshold; each 1 more is twice the
-    evidence."""
+    evidence. The others are of those with a score."""
 
     score: F64
     expected: F64  # In the unit of what is judged: a share of calls, or microseconds.
@@ -60,17 +61,22 @@ class ErrorShares:
     def judge(self, slots: Slots, window: int, calls: F64, errors: F64, largest: F64) -> Judgement:
         """`largest`: of the errors those of one row. Upward only; 0 for endpoints younger than the grace period.
         Changes nothing."""
-        errors, calls = errors - largest, calls - largest
-        usual = self._share(slots, window)
-        share = np.minimum(errors / np.maximum(calls, 1), 1.0)
-        least = np.maximum(_ODDS_MIN * usual / (1 + (_ODDS_MIN - 1) * usual), _SHARE_MIN)
-        evidence = calls * _diverge(share, usual) / np.maximum(self._dispersion.take(slots), 1.0)
-        is_odd = (share >= least) & (errors >= _ERRORS_MIN) & (self._age.take(slots) >= GRACE_WINDOWS)
-        is_odd &= evidence >= _BAR_NATS
-        score = np.zeros(len(slots))
-        score[is_odd] = 1 + np.log2(evidence[is_odd] / _BAR_NATS)
-        least = np.maximum(least, np.minimum(_ERRORS_MIN / np.maximum(calls, 1), 1.0))
-        return Judgement(score=score, expected=usual, threshold=least)
+        score, expected, threshold = np.zeros((3, len(slots)))
+        may_be = (errors - largest >= _ERRORS_MIN) & (self._age.take(slots) >= GRACE_WINDOWS)
+        which = may_be.nonzero()[0]
+        if len(which):  # In most windows nothing fails.
+            every, largest = calls[which], largest[which]
+            calls, errors = every - largest, errors[which] - largest
+            usual = self._share(slots[which], window)
+            bar = _BAR_NATS * np.maximum(self._dispersion.take(slots[which]), 1.0)
+            least = np.maximum(_ODDS_MIN * usual / (1 + (_ODDS_MIN - 1) * usual), _SHARE_MIN)
+            least = np.maximum(least, np.minimum(_ERRORS_MIN / calls, 1.0))
+            ratio = calls * _diverge(np.minimum(errors / calls, 1.0), usual) / bar
+            is_odd = (errors / calls >= least) & (ratio >= 1)
+            score[which[is_odd]] = 1 + np.log2(ratio[is_odd])
+            least = np.maximum(least, _find_share(usual, bar / calls))
+            expected[which], threshold[which] = usual, (least * calls + largest) / every
+        return Judgement(score=score, expected=expected, threshold=threshold)
 
     def learn(self, slots: Slots, window: int, calls: F64, errors: F64) -> None:
         """Take one window of endpoints that were called."""
@@ -125,3 +131,13 @@ def _diverge(share: F64, usual: F64) -> F64:
     inner = np.clip(share, 1e-12, 1 - 1e-12)
     diverged: F64 = inner * np.log(inner / usual) + (1 - inner) * np.log((1 - inner) / (1 - usual))
     return diverged
+
+
+def _find_share(usual: F64, divergence: F64) -> F64:
+    """The least share above `usual` that diverges so much; 1 where none does."""
+    low, high = usual, np.ones(len(usual))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        is_enough = _diverge(middle, usual) >= divergence
+        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+    return high

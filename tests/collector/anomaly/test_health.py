@@ -99,6 +99,21 @@ def test_endpoint_whose_calls_begin_to_fail_is_told_within_two_minutes_with_shar
     assert "20 of 40 calls (50.0%) were server errors" in report.why
 
 
+def test_limit_that_is_said_is_what_is_told_from(history: bytes) -> None:
+    """A minute in which an endpoint failed a little less than the limit says is not told, a little more is."""
+    told = {}
+    for failed in range(0, 101, 4):
+        made = Scene.__new__(Scene)
+        made.engine, made.time = Engine(), LATER
+        decode_state(history, made.engine)
+        signals = made.run(1, failing={1: failed / 100}, calls=100) + made.run(2, calls=100)
+        told[failed / 100] = [signal for signal in signals if signal.window_seconds == 60]
+    shares = [share for share, signals in told.items() if signals]
+    limit = told[shares[0]][0].threshold
+    assert shares[0] - 0.04 < limit <= shares[0]
+    assert shares == [share for share in told if share >= shares[0]]
+
+
 def test_service_whose_endpoints_all_fail_is_one_alert(scene: Scene) -> None:
     signals = scene.run(1, failing={2: 0.6}) + scene.run(8, failing=dict.fromkeys(range(ROUTES), 0.6))
     assert {signal.endpoint_id for signal in signals} == {signals[0].endpoint_id}
