@@ -42,6 +42,7 @@ SIDES: Final = {
             "incidents",
             "notifiers",
             "coverage",
+            "evidence",
             "exposure",
             "sensors",
             "block",
