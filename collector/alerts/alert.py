@@ -8,6 +8,9 @@ class AlertKind(StrEnum):
     """What raised it."""
 
     VOLUME_ENDPOINT = "volume_endpoint"  # One endpoint is called far more (or less) than it was.
+    VOLUME_SERVICE = (
+        "volume_service"  # All endpoints of a service together are called far more (or less) than they were.
+    )
     VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
     VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
     ERRORS = "errors"  # More calls of an endpoint, or of a service, fail than did.

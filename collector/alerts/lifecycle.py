@@ -30,6 +30,7 @@ _SPECIFICITY = {
     AlertKind.LATENCY: 0,
     AlertKind.ERRORS: 0,
     AlertKind.VOLUME_ENDPOINT: 0,
+    AlertKind.VOLUME_SERVICE: 0,
     AlertKind.VOLUME_CONSUMER: 1,
     AlertKind.VOLUME_PAIR: 2,
     AlertKind.NEW_ENDPOINT: 3,
@@ -53,6 +54,7 @@ _SPECIFICITY = {
 _WINDOWED = frozenset(
     {
         AlertKind.VOLUME_ENDPOINT,
+        AlertKind.VOLUME_SERVICE,
         AlertKind.VOLUME_CONSUMER,
         AlertKind.VOLUME_PAIR,
         AlertKind.ERRORS,
@@ -60,6 +62,15 @@ _WINDOWED = frozenset(
     }
 )
 _HEALTH = frozenset({AlertKind.ERRORS, AlertKind.LATENCY})
+# A report of the first and an open alert of the second kind, one of a service, the other at one of its endpoints: one
+# happening. Routes say so, which are stored with the alert.
+_SERVICE_JOINS = frozenset(
+    {
+        (AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_ENDPOINT),
+        (AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_PAIR),
+        (AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE),
+    }
+)
 # Said once, and not again while it is so: their alerts stay open for CHANGE_SECONDS, and what else changes joins them.
 _CHANGES = frozenset(
     {
@@ -350,6 +361,8 @@ def _is_same_happening(life: _Life, report: Report) -> bool:
     alert = life.alert
     if report.kind not in _SPECIFICITY or alert.kind not in _SPECIFICITY or report.is_above != life.is_above:
         return False
+    if (report.kind, alert.kind) in _SERVICE_JOINS and not set(report.route_ids).isdisjoint(alert.route_ids):
+        return True
     if (report.consumer or alert.consumer) and not _HEALTH.isdisjoint((report.kind, alert.kind)):
         return False  # That a service fails is another happening than what one of its callers does.
     if (report.kind in _CHANGES) != (alert.kind in _CHANGES):

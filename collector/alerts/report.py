@@ -13,7 +13,7 @@ _CALM_SECONDS_MIN = 120
 _CALM_WINDOWS = 3
 _CALM_SECONDS_ABUSE = 600  # A signal comes at the crossing and when the count grew by half: not in every window.
 _CALM_SECONDS_MAX = 3_600
-RISK_VOLUME = "API4:2023"  # Of a caller who takes more than its share.
+RISK_VOLUME = "API4:2023"  # Of a caller who takes more than its share, and of a service that gives more than its usual.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +129,11 @@ def _find_quietest(signal: AlertSignal) -> Sensitivity:
     return louder(quietest, Sensitivity.NORMAL) if signal.is_notice else quietest
 
 
+def _is_taking(signal: AlertSignal) -> bool:
+    is_above = signal.direction is Direction.ABOVE
+    return is_above and (bool(signal.consumer) or signal.kind is AlertKind.VOLUME_SERVICE)
+
+
 def _report_volume(signal: AlertSignal) -> Report:
     return Report(
         kind=signal.kind,
@@ -149,7 +154,7 @@ def _report_volume(signal: AlertSignal) -> Report:
         calls=signal.calls,
         loss_ratio=signal.loss_ratio,
         confidence=_rate_confidence(signal),
-        risk=RISK_VOLUME if signal.consumer and signal.direction is Direction.ABOVE else "",
+        risk=RISK_VOLUME if _is_taking(signal) else "",
         advice=advise_signal(signal),
         measure=signal.observed_rate,
         measure_limit=signal.threshold_rate,

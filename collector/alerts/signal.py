@@ -34,10 +34,10 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     kind: AlertKind
     direction: Direction
-    endpoint_id: str  # Empty for a consumer over all endpoints.
+    endpoint_id: str  # Empty for a consumer over all endpoints; of a service the one that names it.
     endpoint_label: str  # `GET /items/{id}`; empty where endpoint_id is.
     route_ids: tuple[int, ...]
-    consumer: str  # `kind:value`; empty for an endpoint.
+    consumer: str  # `kind:value`; empty for an endpoint and a service.
     window_start: int
     window_seconds: int
     calls: int
@@ -53,6 +53,8 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     is_notice: bool = False  # The installation is too young to accuse anybody.
     quietest: Sensitivity = Sensitivity.QUIET  # The level whose bar it passes.
     walk: str = ""  # That a pair's objects came in order, a clause.
+    service: str = ""  # `namespace/workload:port`, where it is about all endpoints of one;
+    endpoints: int = 0  # which are so many.
 
     @property
     def subject(self) -> tuple[str, str, str]:

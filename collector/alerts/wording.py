@@ -20,7 +20,10 @@ _RATIO_MEDIUM = 3.0
 
 
 def grade_signal(signal: AlertSignal) -> Severity:
-    """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low."""
+    """How soon to look: a consumer taking many new objects is high, a rise medium, a drop or a mild rise low; of a
+    service a drop is medium, a rise low."""
+    if signal.kind is AlertKind.VOLUME_SERVICE:
+        return Severity.MEDIUM if signal.direction is Direction.BELOW else Severity.LOW
     if signal.direction is Direction.BELOW:
         return Severity.LOW
     if signal.consumer and is_scrape(signal.calls, signal.novel_objects):
@@ -39,9 +42,9 @@ def is_scrape(calls: float, novel_objects: float) -> bool:
 
 def title_signal(signal: AlertSignal) -> str:
     """One line: who does what where."""
-    if signal.kind is AlertKind.VOLUME_ENDPOINT:
+    if not signal.consumer:
         change = "more" if signal.direction is Direction.ABOVE else "less"
-        return f"{signal.endpoint_label} is called far {change} than usual"
+        return f"{_name_subject(signal)} is called far {change} than usual"
     where = signal.endpoint_label or "the API"
     return f"{signal.consumer} calls {where} {format_rate(signal.observed_rate)}"
 
@@ -57,7 +60,9 @@ def advise_signal(signal: AlertSignal) -> str:
 
 def explain_signal(signal: AlertSignal) -> str:
     """Observed, expected, why, the window, the loss."""
-    who = signal.consumer or signal.endpoint_label
+    who = signal.consumer or _name_subject(signal)
+    if signal.endpoints:
+        who += f" ({signal.endpoints} endpoints together)"
     verb = "made" if signal.consumer else "had"
     sentence = (
         f"{who} {verb} {signal.calls:,} calls in the {format_span(signal.window_seconds)} from "
@@ -75,6 +80,13 @@ def explain_signal(signal: AlertSignal) -> str:
     if signal.is_notice:
         sentence += " A notice only: too little is known yet of what is ordinary here."
     return sentence
+
+
+def _name_subject(signal: AlertSignal) -> str:
+    """Of what no consumer is named."""
+    if signal.kind is AlertKind.VOLUME_SERVICE:
+        return signal.service or "one service"
+    return signal.endpoint_label
 
 
 def format_rate(rate: float) -> str:

@@ -2,7 +2,7 @@
 no clock.
 
 Reads: server-side rows (the end that accepted the connection), proxies aside; early rows and the rows that follow add
-up. Gives: AlertSignals of endpoints, consumers and pairs, AbuseSignals of
+up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignals of
 collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
 """
 
@@ -20,6 +20,7 @@ from collector.anomaly.distinct import list_distinct
 from collector.anomaly.health.engine import HealthEngine
 from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
+from collector.anomaly.service_volume import ServiceVolume
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
@@ -77,12 +78,13 @@ class Engine:
             self._watch_bursts(AlertKind.VOLUME_CONSUMER, length, level) for length, level in CONSUMER_PRIORS.items()
         ]
         seasons = [SeasonDetector(window_seconds=length, local_time=self._local_time) for length in ENDPOINT_WINDOWS]
-        self._seasons = seasons
         self.endpoint_watches = [
             Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
             for season, finer in zip(seasons, [None, *seasons], strict=False)
         ]
         self.health = HealthEngine(self.roster, ENDPOINT_WINDOWS)
+        self.services = ServiceVolume(self.roster, self.health.services, self.endpoint_watches, self._local_time)
+        self._seasons = [*seasons, *self.services.seasons]
 
     def make_new(self) -> "Engine":
         """One that has learned nothing, of the same limits and the same mapping."""
@@ -104,7 +106,7 @@ class Engine:
     @property
     def evicted_count(self) -> int:
         """Subjects forgotten because there were too many."""
-        return sum(part.table.evicted_count for part in self.roster.parts)
+        return sum(part.table.evicted_count for part in self.roster.parts) + self.services.table.evicted_count
 
     @property
     def held_back_count(self) -> int:
@@ -112,6 +114,7 @@ class Engine:
         return (
             self.abuse.held_back_count
             + self.health.held_back_count
+            + self.services.held_back_count
             + sum(watch.bar.held_back_count for watch in self.watches)
         )
 
@@ -159,14 +162,22 @@ class Engine:
         signals: list[AlertSignal | HealthSignal] = []
         for watch in self.watches:
             for window in watch.windows.due(self.watermark):
-                slots = watch.due_slots(window)
-                if watch.kind is AlertKind.VOLUME_ENDPOINT:
-                    signals += self.health.close(watch, window, slots, self.loss.ratio(self.watermark))
-                parents, floor = self._context(watch, slots)
-                crossings = watch.close(window, slots, parents, floor, self.loss.ratio(self.watermark))
-                signals += [self._tell(watch, crossing) for crossing in crossings]
+                signals += self._close(watch, window)
             watch.skipped_windows += watch.windows.skip(self.watermark)
         return signals
+
+    def _close(self, watch: Watch, window: int) -> list[AlertSignal | HealthSignal]:
+        slots, loss_ratio = watch.due_slots(window), self.loss.ratio(self.watermark)
+        signals: list[AlertSignal | HealthSignal] = []
+        calls = None
+        if watch.kind is AlertKind.VOLUME_ENDPOINT:
+            signals += self.health.close(watch, window, slots, loss_ratio)
+            calls = watch.windows.read(window, slots)[0]
+        parents, floor = self._context(watch, slots)
+        crossings = watch.close(window, slots, parents, floor, loss_ratio)
+        if calls is not None:  # Told before its endpoints, which join it; judged after them.
+            signals += self.services.close(watch, window, slots, calls, loss_ratio)
+        return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
         """A person marked a level as expected: the detectors of that subject learn it at once. False when it is
@@ -176,6 +187,8 @@ class Engine:
             AlertKind.VOLUME_CONSUMER: (self.consumer_watches, self.roster.consumers),
             AlertKind.VOLUME_ENDPOINT: (self.endpoint_watches, self.roster.endpoints),
         }
+        if kind is AlertKind.VOLUME_SERVICE:
+            return self.services.expect(endpoint_id, calls_per_second)
         if kind not in volume:
             return self.health.expect(kind, endpoint_id) or self.abuse.expect(kind, endpoint_id, consumer, self.roster)
         watches, subjects = volume[kind]
@@ -195,7 +208,7 @@ class Engine:
             "loss": self.loss.dump(),
             **self.roster.dump(),
         }
-        parts |= self.abuse.dump() | self.health.dump()
+        parts |= self.abuse.dump() | self.health.dump() | self.services.dump()
         for index, watch in enumerate(self.watches):
             parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
         return parts
@@ -209,6 +222,7 @@ class Engine:
         self._sizes = ()
         self.abuse.load(parts)
         self.health.load(parts, self.roster.endpoints.table.capacity)
+        self.services.load(parts)
         for index, watch in enumerate(self.watches):
             prefix = f"watch{index}."
             own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}

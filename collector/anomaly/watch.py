@@ -64,6 +64,7 @@ class Watch:
         self.last_scores: F64 = np.zeros(
             0
         )  # Of the window closed last, by slot, of dense watches: what tests.accuracy reads.
+        self.last_expected: F64 = np.zeros(0)  # In that window, calls.
         self._table = table
         self._told_window: NDArray[np.int32] = np.zeros(0, np.int32)
         self._told_score: F64 = np.zeros(0)
@@ -82,6 +83,7 @@ class Watch:
         self._told_level = grow(self._told_level, capacity)
         if self.is_dense:
             self.last_scores = grow(self.last_scores, capacity)
+            self.last_expected = grow(self.last_expected, capacity)
         if self.population is not None:
             self.population.grow(endpoints)
 
@@ -122,6 +124,7 @@ class Watch:
         if self.is_dense:
             self.last_scores[:] = 0
             self.last_scores[slots] = verdict.score
+            self.last_expected[slots] = verdict.expected
         if self.population is not None and isinstance(self.detector, BurstDetector):
             self.population.learn(parents, self.detector.level(slots, window), observation.values)
         self.detector.learn(observation)
@@ -133,6 +136,12 @@ class Watch:
         if not isinstance(self.detector, BurstDetector):
             return np.zeros(len(slots))
         return self.detector.level(slots, max(self.windows.next_window, 0))
+
+    def was_told(self, slots: Slots, time: int) -> NDArray[np.bool_]:
+        """Which of `slots` were told in a window that ended after `time`, unix seconds."""
+        told = self._told_window.take(slots).astype(np.int64)
+        is_late: NDArray[np.bool_] = (told >= 0) & ((told + 1) * self.windows.window_seconds > time)
+        return is_late
 
     def expect(self, slot: int, calls: float) -> None:
         """A person marked this level as expected."""
@@ -167,6 +176,7 @@ class Watch:
         self._told_level = parts["told"]["level"].astype(np.int8)
         self.skipped_windows = int(parts["told"]["skipped"][0])
         self.last_scores = np.zeros(len(self._told_window) if self.is_dense else 0)
+        self.last_expected = np.zeros_like(self.last_scores)
         if self.population is not None:
             self.population.load(parts["population"])
 

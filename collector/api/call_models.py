@@ -137,6 +137,7 @@ def _write_request(question: CallQuestion) -> EvidenceRequestModel:
         "endpoint": question.endpoint_id,
         "consumer": question.consumer.id if question.consumer is not None else "",
         "address": question.address,
+        "whole_service": "true" if question.whole_service else "",
         "start": _write_time(question.start),
         "end": _write_time(question.end),
         "resolution": question.resolution.value,

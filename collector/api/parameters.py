@@ -171,6 +171,7 @@ class CallParameters(Parameters):
     address: Text = Field(
         default="", max_length=60, description="Where calls came from, whoever the consumer is.", examples=["192.0.2.1"]
     )
+    whole_service: bool = Field(default=False, description="All endpoints of the endpoint's service.")
     start: AwareDatetime = Field(description="From the row that holds this time.", examples=["2026-11-26T15:00:00Z"])
     end: AwareDatetime = Field(description="To the row before this time.", examples=["2026-11-26T16:00:00Z"])
     resolution: Resolution = Field(
@@ -189,6 +190,7 @@ class CallParameters(Parameters):
             endpoint_id=self.endpoint,
             consumer=parse_consumer(self.consumer) if self.consumer else None,
             address=self.address,
+            whole_service=self.whole_service,
             limit=self.limit,
             cursor=self.cursor,
         )

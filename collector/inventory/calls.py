@@ -16,7 +16,7 @@ from collector.inventory.cursor import Cursor, digest_question, read_cursor, wri
 from collector.inventory.outbound import ROLE_SERVER
 from collector.inventory.question import LIMIT_MAX
 from collector.inventory.reader import Reader, select
-from collector.inventory.route_ids import find_route_ids
+from collector.inventory.route_ids import find_route_ids, find_service_route_ids
 from collector.inventory.span import HOUR_SECONDS, MINUTE_SECONDS, Rollup, Span
 from collector.store.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
@@ -61,6 +61,7 @@ class CallQuestion:
     endpoint_id: str = ""
     consumer: ConsumerName | None = None
     address: str = ""
+    whole_service: bool = False  # All endpoints of the endpoint's service.
     limit: int = LIMIT_MAX
     cursor: str = ""
 
@@ -68,7 +69,9 @@ class CallQuestion:
     def fingerprint(self) -> str:
         """What a cursor belongs to."""
         named = self.consumer.id if self.consumer is not None else ""
-        parts = (str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address)
+        parts = [str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address]
+        if self.whole_service:
+            parts.append("service")
         return digest_question("calls", *parts)
 
 
@@ -141,7 +144,8 @@ class CallInventory:
         parameters: dict[str, Any] = {}
         if question.endpoint_id:
             conditions.append("r.route_id IN {routes:Array(UInt64)}")
-            parameters["routes"] = find_route_ids(self._reader, question.endpoint_id)
+            find = find_service_route_ids if question.whole_service else find_route_ids
+            parameters["routes"] = find(self._reader, question.endpoint_id)
         if question.consumer is not None:
             name = question.consumer
             conditions.append(f"({self._who.is_named(name.kind)})")

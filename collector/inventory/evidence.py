@@ -20,7 +20,9 @@ from collector.inventory.crowd import Crowd
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
 CALLS_A_SECOND: Final = "calls a second"
-_VOLUME = frozenset({AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR})
+_VOLUME = frozenset(
+    {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
+)
 # Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
 _OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
 # Counted by address, whoever the consumer of its calls is.
@@ -158,6 +160,7 @@ def _ask(alert: Alert) -> CallQuestion | None:
         endpoint_id=endpoint_id,
         consumer=consumer,
         address=address,
+        whole_service=alert.kind is AlertKind.VOLUME_SERVICE,
     )
 
 

@@ -14,6 +14,13 @@ WHERE route_id = coalesce(
 LIMIT 1"""
 _ROUTES = "SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String} ORDER BY route_id"
 
+# Of the service that an endpoint's routes are of, as detectors know it.
+_SERVICE_ROUTES = """
+SELECT route_id FROM endpoint_routes FINAL
+WHERE (cluster, service) IN (
+    SELECT cluster, service FROM endpoint_routes FINAL WHERE route_id IN {routes:Array(UInt64)})
+ORDER BY route_id"""
+
 
 def find_present_id(reader: Reader, endpoint_id: str) -> str:
     """The endpoint to which the route went that was last known under this id; empty where none was. Raises
@@ -31,3 +38,9 @@ def find_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
         present = find_present_id(reader, endpoint_id)
         found = select(reader, _ROUTES, {"id": present}) if present else []
     return [int(row["route_id"]) for row in found]
+
+
+def find_service_route_ids(reader: Reader, endpoint_id: str) -> list[int]:
+    """The routes of all endpoints of an endpoint's service; none where the endpoint is not known. Raises StoreError."""
+    routes = find_route_ids(reader, endpoint_id)
+    return [int(row["route_id"]) for row in select(reader, _SERVICE_ROUTES, {"routes": routes})] if routes else []

@@ -4,7 +4,7 @@ A measure is one running statistic of the residual on one side. Its tail is lear
 bars here are in nats of rarity beyond the common maximum of a block of hours, not in units of the data.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -108,4 +108,24 @@ PLANS = {
         told_half_life_seconds=4 * 3_600,
         told_opposite=0.3,
     ),
+}
+
+# Of services: sums over endpoints are calmer than each, so one window says more, and what rises by little is told.
+SERVICE_PLANS = {
+    300: replace(
+        PLANS[300],
+        half_lives_seconds=(5_400.0,),
+        measures=(
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.2, span=1, clip=50.0),
+            Measure(statistic=Statistic.MEAN, is_above=True, bar=5.2, span=4, clip=3.0),
+            Measure(statistic=Statistic.MEAN, is_above=False, bar=6.5, span=1, clip=50.0),
+        ),
+        # What the first days teach, in which the hours of the day are not known yet, is to fade in days.
+        memory_blocks=36,
+        prior_blocks=6,
+        prior_maximum=2.5,
+        noise_windows=600,
+        noise_min=1.0,  # Poisson's, and 4 % of a service that is called much: its limit is a quarter more at the least.
+    ),
+    3_600: PLANS[3_600],
 }

@@ -25,7 +25,7 @@ from collector.anomaly.slots import Slots, grow
 from collector.local_time import LocalTime
 
 _SHAPE = 25.0
-_GRACE_WINDOWS = 10  # Of a subject.
+_GRACE_WINDOWS = 10  # Of a subject, at the least.
 _COVERED_CALLS = 10.0  # A window: with fewer, Poisson noise hides what a longer window would show.
 _USUAL_HALF_LIFE_SECONDS = 2 * DAY_SECONDS
 _LEVEL_GAIN_MAX = 0.3
@@ -37,12 +37,21 @@ _NEVER = -(1 << 40)  # Window of what was never told.
 
 
 class SeasonDetector:
-    """See the module. `window_seconds` is one of PLANS."""
+    """See the module. `window_seconds` is one of PLANS, unless there is a plan."""
 
-    def __init__(self, *, window_seconds: int, local_time: LocalTime | None = None) -> None:
-        """`local_time`: of hours and days; without one they are those of UTC."""
+    def __init__(
+        self,
+        *,
+        window_seconds: int,
+        local_time: LocalTime | None = None,
+        plan: Plan | None = None,
+        grace_seconds: int = 0,
+    ) -> None:
+        """`local_time`: of hours and days; without one they are those of UTC. `plan`: another than that of PLANS.
+        `grace_seconds`: of a subject, where the common grace period is too short."""
         self.window_seconds = window_seconds
-        self._plan: Plan = PLANS[window_seconds]
+        self._grace_windows = max(_GRACE_WINDOWS, grace_seconds // window_seconds)
+        self._plan: Plan = plan or PLANS[window_seconds]
         measures = self._plan.measures
         half_lives = np.array(self._plan.half_lives_seconds)
         self._level_gain = np.minimum(1 - 0.5 ** (window_seconds / half_lives), _LEVEL_GAIN_MAX)[:, None]
@@ -87,7 +96,7 @@ class SeasonDetector:
         predicted, width, _, ratios = self._judge(observation)
         scores = ratios / self._need(slots, observation.window)
         is_above = scores[0] >= scores[1]
-        is_young = self._age.take(slots) < _GRACE_WINDOWS
+        is_young = self._age.take(slots) < self._grace_windows
         score = np.where(is_young, 0.0, np.maximum(scores.max(axis=0), 0.0))
         return Verdict(
             score=score,
@@ -128,7 +137,7 @@ class SeasonDetector:
         """Which subjects these windows judge well enough for longer ones to stay silent: old and, over the day, busy
         enough. By the hour a subject would be judged twice where its nights are calm."""
         is_busy = self._usual.take(slots) ** 2 >= _COVERED_CALLS
-        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= _GRACE_WINDOWS) & is_busy
+        is_covered: NDArray[np.bool_] = (self._age.take(slots) >= self._grace_windows) & is_busy
         return is_covered
 
     def has_season(self, slot: int) -> bool:
@@ -245,7 +254,7 @@ class SeasonDetector:
 
     def _tell(self, slots: Slots, window: int, ratios: F64) -> None:
         """Remember what crossed in this window."""
-        is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= _GRACE_WINDOWS)
+        is_told = (ratios >= self._need(slots, window)) & (self._age.take(slots) >= self._grace_windows)
         faded = self._told.take(slots, axis=1) * self._fade_told(slots, window)
         self._told[:, slots] = np.where(is_told, np.maximum(ratios, faded), self._told.take(slots, axis=1))
         self._told_at[:, slots] = np.where(is_told, window, self._told_at.take(slots, axis=1))

@@ -40,7 +40,7 @@ class HealthEngine:
     def __init__(self, roster: Roster, lengths: Sequence[int]) -> None:
         """`lengths`: seconds of the endpoints' windows, shortest first."""
         self._roster = roster
-        self._services = Services()
+        self.services = Services()
         self._windows = {length: HealthWindow(length) for length in lengths}
         self._told_at: NDArray[np.int64] = np.zeros((len(MEASURES), 0), np.int64)  # End of the window, unix seconds.
         self._told_level: NDArray[np.int8] = np.zeros((len(MEASURES), 0), np.int8)
@@ -53,7 +53,7 @@ class HealthEngine:
 
     def grow(self, capacity: int) -> None:
         """Make room for endpoint slots below `capacity`."""
-        self._services.grow(capacity)
+        self.services.grow(capacity)
         for window in self._windows.values():
             window.grow(capacity)
         self._told_at, self._told_level = grow(self._told_at, capacity), grow(self._told_level, capacity)
@@ -61,14 +61,14 @@ class HealthEngine:
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
-        self._services.forget(slots)
+        self.services.forget(slots)
         for window in self._windows.values():
             window.forget(slots)
         self._told_at[:, slots] = self._told_level[:, slots] = self._told_value[:, slots] = 0
 
     def take(self, batch: RowBatch, chosen: Slots, placed: Placed, watches: Sequence[Watch]) -> None:
         """Add the rows `chosen` of a batch to the windows of `watches` that are open."""
-        self._services.take(batch, chosen, placed)
+        self.services.take(batch, chosen, placed)
         rows = _Health(batch, chosen)
         for watch in watches:
             window = self._windows[watch.windows.window_seconds]
@@ -98,7 +98,7 @@ class HealthEngine:
         slot = self._roster.endpoints.find(endpoint_id, "")
         if kind not in _MEASURES_OF or slot < 0:
             return False
-        members = self._services.list_members(slot)
+        members = self.services.list_members(slot)
         for measure in _MEASURES_OF[kind]:
             row = MEASURES.index(measure)
             at = self._told_at[row, members]
@@ -111,7 +111,7 @@ class HealthEngine:
         """State for a checkpoint, by part."""
         told: State = {"at": self._told_at, "level": self._told_level, "value": self._told_value}
         windows = {f"health.window{length}": window.dump() for length, window in self._windows.items()}
-        return {"health.told": told, "health.services": self._services.dump(), **windows}
+        return {"health.told": told, "health.services": self.services.dump(), **windows}
 
     def load(self, parts: dict[str, State], capacity: int) -> None:
         """The inverse of `dump`; a state of before errors and latency were judged leaves them to be learnt."""
@@ -121,7 +121,7 @@ class HealthEngine:
         told = parts["health.told"]
         self._told_at, self._told_level = told["at"].astype(np.int64), told["level"].astype(np.int8)
         self._told_value = told["value"].astype(np.float64)
-        self._services.load(parts["health.services"])
+        self.services.load(parts["health.services"])
         for length, window in self._windows.items():
             window.load(parts[f"health.window{length}"])
 
@@ -150,7 +150,7 @@ class HealthEngine:
                 continue
             bar = self._windows[length].bars[judged.measure]
             level = bar.admit(
-                self._services.key(slot), float(judged.judgement.score[i]), begin, len(self._roster.endpoints.table)
+                self.services.key(slot), float(judged.judgement.score[i]), begin, len(self._roster.endpoints.table)
             )
             if at and at >= begin - _GAP_WINDOWS * length:
                 known = LEVELS[int(self._told_level[row, slot])]
@@ -167,15 +167,15 @@ class HealthEngine:
         """`odd` by service."""
         groups: dict[int, list[int]] = {}
         for i in odd.tolist():
-            groups.setdefault(self._services.key(int(judged.slots[i])), []).append(i)
+            groups.setdefault(self.services.key(int(judged.slots[i])), []).append(i)
         return [np.array(group, np.int64) for group in groups.values()]
 
     def _tell(self, judged: Judged, own: Slots, window: int, length: int, loss_ratio: float) -> HealthSignal:
         """What goes on at the endpoints `own` of one service."""
         row, begin = MEASURES.index(judged.measure), window * length
         worst = int(judged.slots[own[np.argmax(judged.judgement.score[own])]])
-        leader = self._services.lead(worst, begin + length)
-        members = self._services.list_members(worst)
+        leader = self.services.lead(worst, begin + length)
+        members = self.services.list_members(worst)
         endpoints = int((self._told_at[row, members] >= begin + length - EPISODE_SECONDS).sum())
         names = [self._roster.endpoints.name(slot) for slot in dict.fromkeys((leader, *judged.slots[own].tolist()))]
         level = min(int(self._told_level[row, slot]) for slot in judged.slots[own].tolist())
@@ -186,7 +186,7 @@ class HealthEngine:
             endpoint_id=names[0].endpoint_id,
             endpoint_label=self._roster.endpoints.name(worst).label,
             route_ids=tuple(dict.fromkeys(route for name in names for route in name.route_ids))[:_ROUTES_MAX],
-            service=self._services.name(worst),
+            service=self.services.name(worst),
             endpoints=endpoints,
             window_start=begin,
             window_seconds=length,

@@ -56,6 +56,10 @@ class Services:
         """Of an endpoint's service."""
         return int(self._keys[slot])
 
+    def keys(self, slots: Slots) -> NDArray[np.uint64]:
+        """Of endpoints' services; 0 where one is not known."""
+        return self._keys.take(slots)
+
     def name(self, slot: int) -> str:
         """Of an endpoint's service, `namespace/workload:port`."""
         return self._names.get(self.key(slot), "")

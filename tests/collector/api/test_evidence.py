@@ -41,6 +41,7 @@ ALERTS = (
         measure=2 / 3,
         measure_limit=0.1,
     ),
+    make_alert("service", kind=AlertKind.VOLUME_SERVICE, consumer="", window_start=at(6), window_end=at(1), calls=74),
     make_alert("within", consumer=PRINCIPAL, window_start=at(5) + 10, window_end=at(5) + 20),
     make_alert(
         "login",
@@ -129,7 +130,14 @@ def test_rows_of_errors_are_those_of_the_window_with_the_share_that_failed(clien
     assert "several endpoints" in found["notes"][0]
 
 
-@pytest.mark.parametrize("alert_id", ["pair", "endpoint", "login", "probing", "old"])
+def test_a_services_rows_are_those_of_all_its_endpoints(client: TestClient) -> None:
+    found = read(client, "service")
+    assert (found["is_aligned"], found["window"]["calls"]) == (True, 74)  # 30 of orders, 44 of the login.
+    assert found["request"]["parameters"]["whole_service"] == "true"
+    assert (found["unit"], found["window_calls_per_second"]) == ("calls a second", pytest.approx(74 / 300))
+
+
+@pytest.mark.parametrize("alert_id", ["pair", "endpoint", "service", "login", "probing", "old"])
 def test_the_request_gives_the_same_rows(client: TestClient, alert_id: str) -> None:
     found = read(client, alert_id)
     again = client.get(found["request"]["path"], params=found["request"]["parameters"]).json()
