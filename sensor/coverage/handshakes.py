@@ -37,10 +37,15 @@ class _Heard:
 
     def __init__(self) -> None:
         self.count = 0
-        self.names, self.protocols, self.versions = Counter[str](), Counter[str](), Counter[str]()
-        self.suites, self.weaknesses, self.peers = Counter[str](), Counter[str](), Counter[str]()
+        # Not made by `Counter[str]()`: an OrderedDict would remember that, and state would be no state any more.
+        self.names: Counter[str] = Counter()
+        self.protocols: Counter[str] = Counter()
+        self.versions: Counter[str] = Counter()
+        self.suites: Counter[str] = Counter()
+        self.weaknesses: Counter[str] = Counter()
+        self.peers: Counter[str] = Counter()
         # By (version, cipher suite): how often, and when last; that one is at the end.
-        self.weak = OrderedDict[tuple[str, str], tuple[int, int]]()
+        self.weak: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
 
 
 class HandshakeTable:

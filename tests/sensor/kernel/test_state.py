@@ -18,7 +18,9 @@ from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
+from tests.sensor.coverage.test_handshakes import END, make_server_hello
 from tests.sensor.protocols.http2_conversation import converse
+from tests.sensor.protocols.test_tls import make_client_hello, make_context
 
 SECOND = 1_000_000_000
 Row = tuple[str, str, int, int, int, bool, bool]
@@ -32,7 +34,7 @@ def make_exchanges() -> ExchangeAssembler:
     return ExchangeAssembler(to_unix_ns=lambda ns: ns, stage=StageCounter("exchange"), take_first_bytes=lambda *_: None)
 
 
-def make_state(streams: StreamAssembler) -> CaptureState:
+def make_state(streams: StreamAssembler, handshakes: HandshakeTable | None = None) -> CaptureState:
     return CaptureState(
         numbers=(7, 8, 9),
         counters={0: 3},
@@ -40,7 +42,7 @@ def make_state(streams: StreamAssembler) -> CaptureState:
         ports={},
         calls=make_exchanges().export(),
         streams=streams.export(),
-        handshakes=HandshakeTable(),
+        handshakes=handshakes or HandshakeTable(),
     )
 
 
@@ -99,6 +101,16 @@ def test_a_connection_moves_at_every_event(seed: int) -> None:
         told += take(streams, [event])
         streams = move(streams)
     assert rows(told) == expected
+
+
+def test_handshakes_that_were_heard_move() -> None:
+    table = HandshakeTable()
+    table.take_client(END, "192.0.2.1", make_client_hello(make_context(), "a.example"))
+    table.take_server(END, make_server_hello(0x0302, 0x002F), SECOND)
+    heard = table.find(END, SECOND)
+    assert heard.server_names and heard.weak_choices
+    moved = read_state(write_state(make_state(make_assembler(), table))).handshakes
+    assert moved.find(END, SECOND) == heard
 
 
 def test_repeated_calls_go_on_as_such() -> None:
