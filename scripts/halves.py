@@ -1,9 +1,11 @@
-"""`scripts/test --halves [--images] [pytest arguments]`: all tests in two pytest processes side by side.
+"""`scripts/test --halves [--images] [arguments]`: tests in two halves side by side, then what needs the host alone.
 
 One half is what loads programs into the kernel, makes cgroups or compares what is attached before and after, so that no
-two such tests meet; the other is everything else. The first half's output is printed as it comes, the other's when both
-are done. With `--images` the images are built after the shorter half, and the programs in them are run when no test
-runs any more, for a sensor of theirs sees all calls of this machine and is among what is attached.
+two such tests meet; the other is all that does not need the kernel. The end-to-end tests come when both are done: their
+sensors see every call of this machine, so that clients of other tests were among what they counted, and spent budgets
+that a node has once. The first half's output and theirs are printed as they come, the other half's in between. With
+`--images` the images are built after the half without the kernel, and the programs in them are run when no test runs
+any more, for a sensor of theirs is among what is attached.
 
 The last lines are each process's own closing line and one in pytest's form that adds them up:
 `== N passed, N failed, N skipped in S.SSs ==`.
@@ -23,14 +25,14 @@ ROOT: Final = Path(__file__).parents[1]
 LOGS: Final = ROOT / ".run" / "halves"
 KERNEL_PATHS: Final = (
     "tests/bpf",
-    "tests/e2e",
     "tests/cluster",
     "tests/sensor/kernel",
     "tests/sensor/test_preflight.py",
     "tests/sensor/enrich/test_hidden.py",
     "tests/sensor/enrich/test_kernel_identity.py",
 )
-HALVES: Final = ("kernel", "rest")
+HOST_PATHS: Final = ("tests/e2e",)
+TESTS: Final = ("kernel", "rest", "host")
 IMAGES: Final = (sys.executable, "-m", "scripts.containers")
 # What waits for real servers and clients has the processors first: beside an equal half, three such tests failed once.
 BEHIND: Final = ("nice", "-n", "10")
@@ -52,11 +54,15 @@ class Result:
     seconds: float
 
 
-def list_commands(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The kernel half's pytest and the other's. They share no cache of what failed last."""
+def list_commands(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """pytest of each of `TESTS`. They share no cache of what failed last."""
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    rest = [*pytest, *(f"--ignore={path}" for path in KERNEL_PATHS), "tests"]
-    return [*pytest, *KERNEL_PATHS], [*BEHIND, *rest]
+    ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
+    return {
+        "kernel": [*pytest, *KERNEL_PATHS],
+        "rest": [*BEHIND, *pytest, *ignored, "tests"],
+        "host": [*pytest, *HOST_PATHS],
+    }
 
 
 def find_closing(log: str) -> str:
@@ -77,7 +83,7 @@ def add_up(closings: Sequence[str], seconds: float) -> str:
     return f"== {words} in {seconds:.2f}s =="
 
 
-def run_half(name: str, command: Sequence[str], out: IO[str] | None) -> Result:
+def run_part(name: str, command: Sequence[str], out: IO[str] | None) -> Result:
     """Runs it to its end; its output goes to its log, and to `out` as it comes."""
     started = time.monotonic()
     log = LOGS / f"{name}.log"
@@ -103,42 +109,44 @@ def run_half(name: str, command: Sequence[str], out: IO[str] | None) -> Result:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """0 only if both halves passed, and the images were built and shown to work or could not be built here."""
+    """0 only if all tests passed, and the images were built and shown to work or could not be built here."""
     is_with_images = "--images" in arguments
-    kernel, rest = list_commands([argument for argument in arguments if argument != "--images"])
+    commands = list_commands([argument for argument in arguments if argument != "--images"])
     LOGS.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
+    started = time.monotonic()
 
     def run_other() -> None:
-        results.append(run_half("rest", rest, None))
+        results.append(run_part("rest", commands["rest"], None))
         if is_with_images:
-            results.append(run_half("images-build", [*BEHIND, *IMAGES, "--build"], None))
+            results.append(run_part("images-build", [*BEHIND, *IMAGES, "--build"], None))
 
     other = threading.Thread(target=run_other, name="rest")
     other.start()
-    results.append(run_half("kernel", kernel, sys.stdout))
+    kernel = run_part("kernel", commands["kernel"], sys.stdout)
     other.join()
     for result in results:
-        if result.name != "kernel":
-            print(f"\n#### {result.name}\n{(LOGS / f'{result.name}.log').read_text()}", flush=True)
+        print(f"\n#### {result.name}\n{(LOGS / f'{result.name}.log').read_text()}", flush=True)
+    print("#### host", flush=True)
+    results += [kernel, run_part("host", commands["host"], sys.stdout)]
+    seconds = time.monotonic() - started
     if is_with_images:
         print("#### images", flush=True)
-        results.append(run_half("images", IMAGES, sys.stdout))
+        results.append(run_part("images", IMAGES, sys.stdout))
     print()
     for result in results:
         print(f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip())
-    halves = [result for result in results if result.name in HALVES]
-    print(add_up([half.closing for half in halves], max(half.seconds for half in halves)), flush=True)
+    print(add_up([result.closing for result in results if result.name in TESTS], seconds), flush=True)
     return 0 if is_passed(results) else 1
 
 
 def is_passed(results: Sequence[Result]) -> bool:
     """Whether nothing failed and some test ran."""
-    halves = [result for result in results if result.name in HALVES]
-    images = [result for result in results if result.name not in HALVES]
+    tests = [result for result in results if result.name in TESTS]
+    images = [result for result in results if result.name not in TESTS]
     return (
-        all(result.status in (0, _NO_TESTS) and result.closing for result in halves)
-        and any(result.status == 0 for result in halves)
+        all(result.status in (0, _NO_TESTS) and result.closing for result in tests)
+        and any(result.status == 0 for result in tests)
         and all(result.status in (0, NOT_BUILT) for result in images)
     )
 

@@ -1,4 +1,4 @@
-"""Tests in halves: what of pytest's output is read, and that no test of the kernel is in the other half."""
+"""Tests in parts: what of pytest's output is read, and that each test is in one; none of the kernel is in the rest."""
 
 import re
 import sys
@@ -6,27 +6,40 @@ from pathlib import Path
 
 import pytest
 
-from scripts.halves import KERNEL_PATHS, ROOT, Result, add_up, find_closing, is_passed, list_commands, run_half
+from scripts.halves import (
+    HOST_PATHS,
+    KERNEL_PATHS,
+    ROOT,
+    Result,
+    add_up,
+    find_closing,
+    is_passed,
+    list_commands,
+    run_part,
+)
 
 _MARKED = re.compile(r"pytest\.mark\.(kernel|cluster)\b")
 
 
-def test_tests_of_the_kernel_are_in_one_half() -> None:
+def test_tests_of_the_kernel_are_not_in_the_rest() -> None:
     marked = [
         file.relative_to(ROOT).as_posix()
         for file in (ROOT / "tests").rglob("*.py")
         if _MARKED.search(file.read_text()) and file.name != "test_halves.py"
     ]
     assert len(marked) > 20
-    assert not [path for path in marked if not path.startswith(KERNEL_PATHS)]
-    assert all((ROOT / path).exists() for path in KERNEL_PATHS)
+    assert not [path for path in marked if not path.startswith((*KERNEL_PATHS, *HOST_PATHS))]
+    assert all((ROOT / path).exists() for path in (*KERNEL_PATHS, *HOST_PATHS))
 
 
-def test_every_test_is_in_one_of_them() -> None:
-    kernel, rest = list_commands(["-x"])
-    assert set(KERNEL_PATHS) <= set(kernel) and rest[-1] == "tests"
-    assert {word.removeprefix("--ignore=") for word in rest if word.startswith("--ignore=")} == set(KERNEL_PATHS)
-    assert "-x" in kernel and "-x" in rest
+def test_every_test_is_in_one_part() -> None:
+    commands = list_commands(["-x"])
+    assert commands["rest"][-1] == "tests"
+    ignored = [word.removeprefix("--ignore=") for word in commands["rest"] if word.startswith("--ignore=")]
+    assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS))
+    for name, paths in (("kernel", KERNEL_PATHS), ("host", HOST_PATHS)):
+        assert [word for word in commands[name] if word.startswith("tests/")] == list(paths)
+    assert all("-x" in command for command in commands.values())
 
 
 @pytest.mark.parametrize(
@@ -63,9 +76,9 @@ def test_what_fails_is_not_passed() -> None:
     assert is_passed([*passed, result("images", 3, "")]) and not is_passed([*passed, result("images", 1, "")])
 
 
-def test_a_half_gives_its_status_and_closing_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_part_gives_its_status_and_closing_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("scripts.halves.LOGS", tmp_path)
     program = "import sys; print('= 1 failed, 2 passed in 0.1s ='); sys.exit(1)"
-    done = run_half("rest", [sys.executable, "-c", program], None)
+    done = run_part("rest", [sys.executable, "-c", program], None)
     assert (done.status, add_up([done.closing], 0.1)) == (1, "== 2 passed, 1 failed, 0 skipped in 0.10s ==")
     assert "2 passed" in (tmp_path / "rest.log").read_text()
