@@ -1,6 +1,6 @@
 """What the lifecycle takes: one observation that a subject is in an odd state now, whoever made it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from collector.alerts.abuse import advise_abuse, explain_abuse, grade_abuse, name_risk, title_abuse
 from collector.alerts.alert import AlertKind, Confidence, Severity
@@ -95,19 +95,11 @@ def _report_abuse(signal: AbuseSignal) -> Report:
 
 def _report_health(signal: HealthSignal) -> Report:
     """Without rates, which are of calls, and of no consumer."""
-    return Report(
-        kind=signal.kind,
+    return _report_window(
+        signal,
         severity=grade_health(signal),
         title=title_health(signal),
         why=explain_health(signal),
-        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
-        window_start=signal.window_start,
-        window_end=signal.window_start + signal.window_seconds,
-        endpoint_id=signal.endpoint_id,
-        route_ids=signal.route_ids,
-        score=signal.score,
-        calls=signal.calls,
-        loss_ratio=signal.loss_ratio,
         advice=advise_health(signal),
         measure=signal.observed,
         measure_limit=signal.threshold,
@@ -135,28 +127,55 @@ def _is_taking(signal: AlertSignal) -> bool:
 
 
 def _report_volume(signal: AlertSignal) -> Report:
-    return Report(
-        kind=signal.kind,
+    report = _report_window(
+        signal,
         severity=grade_signal(signal),
         title=title_signal(signal),
         why=explain_signal(signal),
-        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
-        window_start=signal.window_start,
-        window_end=signal.window_start + signal.window_seconds,
-        is_above=signal.direction is Direction.ABOVE,
-        endpoint_id=signal.endpoint_id,
-        route_ids=signal.route_ids,
-        consumer=signal.consumer,
-        observed_rate=signal.observed_rate,
-        expected_rate=signal.expected_rate,
-        threshold_rate=signal.threshold_rate,
-        score=signal.score,
-        calls=signal.calls,
-        loss_ratio=signal.loss_ratio,
-        confidence=_rate_confidence(signal),
-        risk=RISK_VOLUME if _is_taking(signal) else "",
         advice=advise_signal(signal),
         measure=signal.observed_rate,
         measure_limit=signal.threshold_rate,
         quietest=_find_quietest(signal),
+    )
+    return replace(
+        report,
+        is_above=signal.direction is Direction.ABOVE,
+        consumer=signal.consumer,
+        observed_rate=signal.observed_rate,
+        expected_rate=signal.expected_rate,
+        threshold_rate=signal.threshold_rate,
+        confidence=_rate_confidence(signal),
+        risk=RISK_VOLUME if _is_taking(signal) else "",
+    )
+
+
+def _report_window(
+    signal: AlertSignal | HealthSignal,
+    *,
+    severity: Severity,
+    title: str,
+    why: str,
+    advice: str,
+    measure: float,
+    measure_limit: float,
+    quietest: Sensitivity,
+) -> Report:
+    """What was odd in one window, which ended."""
+    return Report(
+        kind=signal.kind,
+        severity=severity,
+        title=title,
+        why=why,
+        advice=advice,
+        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
+        window_start=signal.window_start,
+        window_end=signal.window_start + signal.window_seconds,
+        endpoint_id=signal.endpoint_id,
+        route_ids=signal.route_ids,
+        score=signal.score,
+        calls=signal.calls,
+        loss_ratio=signal.loss_ratio,
+        measure=measure,
+        measure_limit=measure_limit,
+        quietest=quietest,
     )

@@ -8,10 +8,11 @@ collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory i
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
 import numpy as np
 
 from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Direction, HealthSignal, Signal
+from collector.alerts.signal import AlertSignal, HealthSignal, Signal
 from collector.anomaly.abuse.engine import AbuseEngine
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
@@ -312,32 +313,15 @@ class Engine:
             AlertKind.VOLUME_CONSUMER: self.roster.consumers,
             AlertKind.VOLUME_ENDPOINT: self.roster.endpoints,
         }[watch.kind]
-        name, seconds = part.name(crossing.slot), crossing.window_seconds
-        return AlertSignal(
-            kind=crossing.kind,
-            direction=Direction.ABOVE if crossing.is_above else Direction.BELOW,
-            endpoint_id=name.endpoint_id,
-            endpoint_label=name.label,
-            route_ids=name.route_ids,
-            consumer=name.consumer,
-            window_start=crossing.window * seconds,
-            window_seconds=seconds,
-            calls=round(crossing.calls),
-            observed_rate=crossing.calls / seconds,
-            expected_rate=crossing.expected / seconds,
-            threshold_rate=crossing.threshold / seconds,
-            score=1 - 0.5**crossing.score,
-            excess=crossing.score - 1,
-            basis=crossing.basis,
-            novel_objects=round(crossing.novel),
-            peers=crossing.peers,
-            loss_ratio=self.loss.ratio(self.watermark),
-            quietest=crossing.quietest,
-            walk=self.abuse.walks.describe(crossing.slot, self.watermark)
-            if crossing.kind is AlertKind.VOLUME_PAIR
-            else "",
-            is_notice=bool(name.consumer)
-            and self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
+        name = part.name(crossing.slot)
+        signal = crossing.tell(name, self.loss.ratio(self.watermark))
+        if not name.consumer:
+            return signal
+        walks = crossing.kind is AlertKind.VOLUME_PAIR
+        return msgspec.structs.replace(
+            signal,
+            walk=self.abuse.walks.describe(crossing.slot, self.watermark) if walks else "",
+            is_notice=self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )
 
 

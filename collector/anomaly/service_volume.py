@@ -8,11 +8,12 @@ is left to it.
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
-from collector.alerts.signal import AlertSignal, Direction
+from collector.alerts.signal import AlertSignal
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.plan import SERVICE_PLANS
 from collector.anomaly.detectors.season import SeasonDetector
@@ -127,29 +128,9 @@ class ServiceVolume:
         leader = self._lead(crossing.slot, members, calls, begin, begin + seconds)
         busiest = members[np.argsort(-calls, kind="stable")]
         names = [self._roster.endpoints.name(slot) for slot in dict.fromkeys((leader, *busiest[:_ROUTES_MAX].tolist()))]
-        return AlertSignal(
-            kind=crossing.kind,
-            direction=Direction.ABOVE if crossing.is_above else Direction.BELOW,
-            endpoint_id=names[0].endpoint_id,
-            endpoint_label=names[0].label,
-            route_ids=tuple(dict.fromkeys(route for name in names for route in name.route_ids))[:_ROUTES_MAX],
-            consumer="",
-            service=self._services.name(leader),
-            endpoints=len(members),
-            window_start=begin,
-            window_seconds=seconds,
-            calls=round(crossing.calls),
-            observed_rate=crossing.calls / seconds,
-            expected_rate=crossing.expected / seconds,
-            threshold_rate=crossing.threshold / seconds,
-            score=1 - 0.5**crossing.score,
-            excess=crossing.score - 1,
-            basis=crossing.basis,
-            novel_objects=0,
-            peers=0,
-            loss_ratio=loss_ratio,
-            quietest=crossing.quietest,
-        )
+        routes = tuple(dict.fromkeys(route for name in names for route in name.route_ids))[:_ROUTES_MAX]
+        signal = crossing.tell(msgspec.structs.replace(names[0], route_ids=routes), loss_ratio)
+        return msgspec.structs.replace(signal, service=self._services.name(leader), endpoints=len(members))
 
     def _lead(self, slot: int, members: Slots, calls: F64, begin: int, end: int) -> int:
         """The endpoint that names what goes on: the one of before, else one that was told itself in the window, so

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
-from collector.alerts.signal import Basis
+from collector.alerts.signal import AlertSignal, Basis, Direction
 from collector.alerts.wording import is_scrape
 from collector.anomaly.detectors.burst import GRACE_CLIP, GRACE_WINDOWS, BurstDetector
 from collector.anomaly.detectors.contract import F64, Detector, Observation, State, Verdict
@@ -20,6 +20,7 @@ from collector.anomaly.distinct import list_distinct
 from collector.anomaly.installation import InstallationBar
 from collector.anomaly.population import PEERS_MIN, Population
 from collector.anomaly.slots import Slots, SlotTable, grow
+from collector.anomaly.subjects import SubjectName
 from collector.anomaly.windows import OpenWindows
 from collector.sensitivity import LEVELS, RANKS, Sensitivity
 
@@ -45,6 +46,31 @@ class Crossing:
     peers: int
     basis: Basis
     quietest: Sensitivity
+
+    def tell(self, name: SubjectName, loss_ratio: float) -> AlertSignal:
+        """As a signal about `name`, with rates."""
+        seconds = self.window_seconds
+        return AlertSignal(
+            kind=self.kind,
+            direction=Direction.ABOVE if self.is_above else Direction.BELOW,
+            endpoint_id=name.endpoint_id,
+            endpoint_label=name.label,
+            route_ids=name.route_ids,
+            consumer=name.consumer,
+            window_start=self.window * seconds,
+            window_seconds=seconds,
+            calls=round(self.calls),
+            observed_rate=self.calls / seconds,
+            expected_rate=self.expected / seconds,
+            threshold_rate=self.threshold / seconds,
+            score=1 - 0.5**self.score,
+            excess=self.score - 1,
+            basis=self.basis,
+            novel_objects=round(self.novel),
+            peers=self.peers,
+            loss_ratio=loss_ratio,
+            quietest=self.quietest,
+        )
 
 
 class Watch:

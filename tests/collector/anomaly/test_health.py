@@ -10,9 +10,8 @@ from collector.alerts.alert import AlertKind, AlertState, Severity
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
 from collector.alerts.signal import HealthMeasure, HealthSignal
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
 from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
+from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 ROUTES, PEOPLE = 3, 4
@@ -44,12 +43,12 @@ def minute(
     return rows
 
 
-class Scene:
-    """An hour and a half in which nothing fails."""
+class Scene(EngineScene):
+    """Three endpoints and their callers, minute by minute; `state` is of an hour and a half in which nothing fails."""
 
-    def __init__(self) -> None:
-        self.engine, self.time = Engine(), BEGIN
-        self.run(HISTORY // STEP)
+    def __init__(self, state: bytes = b"") -> None:
+        super().__init__(state)
+        self.time = LATER if state else BEGIN
 
     def run(self, minutes: int, **what: object) -> list[HealthSignal]:
         signals = []
@@ -59,23 +58,17 @@ class Scene:
             self.time += STEP
         return [signal for signal in signals if isinstance(signal, HealthSignal)]
 
-    def restart(self) -> None:
-        state = encode_state(self.engine, Checkpoint(position=Position(0, 0), next_signal=1))
-        self.engine = Engine()
-        decode_state(state, self.engine)
-
 
 @pytest.fixture(scope="module")
 def history() -> bytes:
-    return encode_state(Scene().engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    scene = Scene()
+    scene.run(HISTORY // STEP)
+    return scene.save()
 
 
 @pytest.fixture
 def scene(history: bytes) -> Scene:
-    made = Scene.__new__(Scene)
-    made.engine, made.time = Engine(), LATER
-    decode_state(history, made.engine)
-    return made
+    return Scene(history)
 
 
 def open_alerts(signals: list[HealthSignal]) -> list[object]:
@@ -103,9 +96,7 @@ def test_limit_that_is_said_is_what_is_told_from(history: bytes) -> None:
     """A minute in which an endpoint failed a little less than the limit says is not told, a little more is."""
     told = {}
     for failed in range(0, 101, 4):
-        made = Scene.__new__(Scene)
-        made.engine, made.time = Engine(), LATER
-        decode_state(history, made.engine)
+        made = Scene(history)
         signals = made.run(1, failing={1: failed / 100}, calls=100) + made.run(2, calls=100)
         told[failed / 100] = [signal for signal in signals if signal.window_seconds == 60]
     shares = [share for share, signals in told.items() if signals]
@@ -137,8 +128,7 @@ def test_failure_that_ended_is_not_told_again_by_longer_windows(scene: Scene) ->
 
 
 def test_errors_that_are_usual_are_not_told_and_many_more_are() -> None:
-    scene = Scene.__new__(Scene)
-    scene.engine, scene.time = Engine(), BEGIN
+    scene = Scene()
     assert scene.run(120, failing={1: 0.2}) == []
     assert scene.run(30, failing={1: 0.3}) == []
     assert scene.run(8, failing={1: 0.8})

@@ -8,10 +8,9 @@ from collector.alerts.alert import Alert, AlertKind, Severity
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AlertSignal, Direction, Signal
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
 from collector.anomaly.engine import Engine
 from collector.anomaly.service_volume import GRACE_SECONDS
-from collector.ingest.segment import Position
+from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 ENDPOINTS, CALLS = 24, 15  # Of each endpoint in five minutes, on average over the day.
@@ -20,11 +19,12 @@ HISTORY_DAYS = 7
 BEGIN = START // DAY * DAY
 
 
-class Scene:
-    """24 endpoints of one service, day and night."""
+class Scene(EngineScene):
+    """24 endpoints of one service, day and night; `state` is of a week."""
 
-    def __init__(self, endpoints: int = ENDPOINTS) -> None:
-        self.engine, self.time, self.endpoints = Engine(), BEGIN, endpoints
+    def __init__(self, state: bytes = b"", endpoints: int = ENDPOINTS) -> None:
+        super().__init__(state)
+        self.time, self.endpoints = BEGIN + HISTORY_DAYS * DAY if state else BEGIN, endpoints
         self.random = np.random.default_rng(5)
 
     def run(self, steps: int, *, factor: float = 1.0, only: tuple[int, ...] = ()) -> list[Signal]:
@@ -43,25 +43,17 @@ class Scene:
             self.time += STEP
         return signals
 
-    def restart(self) -> None:
-        state = encode_state(self.engine, Checkpoint(position=Position(0, 0), next_signal=1))
-        self.engine = Engine()
-        decode_state(state, self.engine)
-
 
 @pytest.fixture(scope="module")
 def history() -> tuple[bytes, list[Signal]]:
     scene = Scene()
     signals = scene.run(HISTORY_DAYS * DAY // STEP)
-    return encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1)), signals
+    return scene.save(), signals
 
 
 @pytest.fixture
 def scene(history: tuple[bytes, list[Signal]]) -> Scene:
-    made = Scene()
-    made.time = BEGIN + HISTORY_DAYS * DAY
-    decode_state(history[0], made.engine)
-    return made
+    return Scene(history[0])
 
 
 def of_service(signals: list[Signal]) -> list[AlertSignal]:
@@ -167,9 +159,7 @@ def test_first_days_and_a_service_of_one_endpoint_tell_nothing() -> None:
 
 
 def test_restart_in_between_changes_nothing(history: tuple[bytes, list[Signal]], scene: Scene) -> None:
-    other = Scene()
-    other.time = scene.time
-    decode_state(history[0], other.engine)
+    other = Scene(history[0])
     before = [scene.run(2, factor=1.6), other.run(2, factor=1.6)]
     other.restart()
     after = [scene.run(6, factor=1.6), other.run(6, factor=1.6)]

@@ -8,28 +8,29 @@ import pytest
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AbuseSignal
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
 from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
-from tests.collector.anomaly.stream import START, Row, make_batch
+from tests.collector.anomaly.scene import AbuseScene
+from tests.collector.anomaly.stream import START, Row
 
 BEARER = 1 << 3
 DAY = 86_400
 LATER = START + 4 * DAY  # Past the time in which nobody is accused.
 
 
-class Scene:
-    """An engine that has seen four days of thirty honest consumers, each with three objects of its own, some public
-    ones, and a login that now and then fails."""
+class Scene(AbuseScene):
+    """Thirty honest consumers, each with three objects of its own, some public ones, and a login that now and then
+    fails."""
 
-    def __init__(self, users: int = 30) -> None:
-        self.engine = Engine()
-        self.users = users
+    later = LATER
+
+    def pass_history(self) -> None:
+        """Four days."""
         for hour in range(0, 96, 4):
-            self.feed(
-                START + hour * 3_600,
-                [row for user in range(1, users + 1) for row in self.honest(user, hour)],
-            )
+            self.feed(START + hour * 3_600, self.everybody(hour))
+
+    @classmethod
+    def everybody(cls, hour: int) -> list[Row]:
+        return [row for user in range(1, 31) for row in cls.honest(user, hour)]
 
     @staticmethod
     def honest(user: int, hour: int) -> Iterable[Row]:
@@ -39,27 +40,17 @@ class Scene:
         yield Row(route=1, calls=2, objects=(5_000 + (user + hour) % 7, 5_100 + hour % 5), **known)
         yield Row(route=9, method="POST", address=address, status=401 if (user + hour) % 9 == 0 else 200)
 
-    def feed(self, time: int, rows: Iterable[Row]) -> list[AbuseSignal]:
-        timed = [Row(**{name: getattr(row, name) for name in Row.__slots__} | {"window": time}) for row in rows]
-        signals = self.engine.feed(make_batch(timed), time + 11)
-        return [signal for signal in signals if isinstance(signal, AbuseSignal)]
-
-    def run(self, steps: Iterable[list[Row]], start: int = LATER, step: int = 10) -> list[AbuseSignal]:
-        return [signal for n, rows in enumerate(steps) for signal in self.feed(start + n * step, rows)]
-
 
 @pytest.fixture(scope="module")
 def history() -> bytes:
     scene = Scene()
-    return encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    scene.pass_history()
+    return scene.save()
 
 
 @pytest.fixture
 def scene(history: bytes) -> Scene:
-    made = Scene.__new__(Scene)
-    made.engine, made.users = Engine(), 30
-    decode_state(history, made.engine)
-    return made
+    return Scene(history)
 
 
 def user(number: int, **fields: object) -> Row:
@@ -71,14 +62,8 @@ def kinds(signals: list[AbuseSignal]) -> set[AlertKind]:
 
 
 def test_honest_days_raise_nothing() -> None:
-    scene = Scene.__new__(Scene)
-    scene.engine, scene.users = Engine(), 30
-    signals = [
-        signal
-        for hour in range(96)
-        for signal in scene.feed(START + hour * 3_600, [r for u in range(1, 31) for r in Scene.honest(u, hour)])
-    ]
-    assert signals == []
+    scene = Scene()
+    assert scene.run((scene.everybody(hour) for hour in range(96)), start=START, step=3_600) == []
 
 
 def test_enumeration_is_told_within_seconds_and_repetition_is_not(scene: Scene) -> None:
@@ -99,10 +84,9 @@ def test_a_slow_walk_is_told_within_a_day(scene: Scene) -> None:
 
 
 def test_a_walk_in_the_first_hour_is_a_notice() -> None:
-    engine = Scene.__new__(Scene)
-    engine.engine = Engine()
+    scene = Scene()
     walk = [[user(99, calls=100, objects=tuple(n * 100 + i for i in range(100)))] for n in range(4)]
-    signals = engine.run(walk, start=START)
+    signals = scene.run(walk, start=START)
     assert signals and all(signal.is_notice for signal in signals)
     assert {report_signal(signal).severity for signal in signals} == {Severity.LOW}
 
@@ -164,8 +148,7 @@ def test_what_is_hidden_in_a_busy_key_is_told(scene: Scene) -> None:
 
 def test_what_was_steady_in_the_first_hour_is_ordinary_afterwards() -> None:
     """A crawler that was there before us: a notice at the most, that day and the next."""
-    scene = Scene.__new__(Scene)
-    scene.engine, scene.users = Engine(), 30
+    scene = Scene()
     random, told = Random(1), []
     for minute in range(0, 30 * 60, 5):
         rows = list(Scene.honest(1 + minute // 5 % 30, minute // 60))
@@ -284,9 +267,7 @@ def test_a_walk_over_objects_that_hardly_anybody_reads_is_told(scene: Scene) -> 
 def test_a_walk_goes_through_a_checkpoint(scene: Scene) -> None:
     steps = walk(known=2)
     assert scene.run(steps[:8], step=600) == []
-    state = encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1))
-    scene.engine = Engine()
-    decode_state(state, scene.engine)
+    scene.restart()
     assert kinds(scene.run(steps[8:], start=LATER + 8 * 600, step=600)) == {AlertKind.OBJECT_PROBING}
 
 
@@ -372,7 +353,7 @@ def test_five_different_payloads_in_ten_minutes_are_told_and_fewer_are_not(scene
 
 
 def test_one_confirmed_payload_is_told_at_once_also_in_the_first_hour_and_from_inside() -> None:
-    scene = Scene(users=0)
+    scene = Scene()
     (signal,) = scene.feed(LATER, [attack(1, payload(9, evidence=CONFIRMED))])
     report = report_signal(signal)
     assert (report.severity, report.risk, report.kind) == (Severity.HIGH, "API8:2023", AlertKind.INJECTION)
@@ -386,12 +367,9 @@ def test_what_a_person_expects_of_a_tester_is_its_ceiling(scene: Scene) -> None:
     probes = [[attack(8, *(payload(10 * n + i) for i in range(3)))] for n in range(4)]
     signals = scene.run(probes)
     assert kinds(signals) == {AlertKind.INJECTION}
-    engine = scene.engine
-    assert engine.expect(AlertKind.INJECTION, signals[0].endpoint_id, signals[0].consumer, 0.0)
+    assert scene.engine.expect(AlertKind.INJECTION, signals[0].endpoint_id, signals[0].consumer, 0.0)
     again = [[attack(8, payload(100 + n))] for n in range(signals[-1].count)]
     assert scene.run(again, start=LATER + DAY) == []
-    state = encode_state(engine, Checkpoint(position=Position(0, 0), next_signal=1))
-    scene.engine = Engine()
-    decode_state(state, scene.engine)
+    scene.restart()
     assert scene.feed(LATER + DAY + 150, [attack(8, payload(100))]) == []
     assert kinds(scene.feed(LATER + DAY + 160, [attack(8, payload(300))])) == {AlertKind.INJECTION}

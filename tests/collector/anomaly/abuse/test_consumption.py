@@ -1,16 +1,13 @@
 """Who takes most of what an endpoint gives is told, in time or bytes; who is merely busy, or slow like all, is not."""
 
-from collections.abc import Iterable
-
 import pytest
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import report_signal
-from collector.alerts.signal import AbuseSignal, Basis
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.alerts.signal import Basis
 from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
-from tests.collector.anomaly.stream import START, Row, make_batch
+from tests.collector.anomaly.scene import AbuseScene
+from tests.collector.anomaly.stream import START, Row
 
 PEOPLE = 20
 STEP = 600
@@ -27,39 +24,26 @@ def call(who: int, calls: int = 1, *, slower: float = 1, larger: float = 1, rout
     )  # fmt: skip
 
 
-class Scene:
+class Scene(AbuseScene):
     """Twenty people who each call an endpoint every ten minutes, for twelve hours."""
 
-    def __init__(self) -> None:
-        self.engine = Engine()
+    later = LATER
+
+    def pass_history(self) -> None:
         for second in range(0, HISTORY, STEP):
-            self.feed(START + second, [call(who) for who in range(1, PEOPLE + 1)])
-
-    def feed(self, time: int, rows: Iterable[Row]) -> list[AbuseSignal]:
-        timed = [Row(**{name: getattr(row, name) for name in Row.__slots__} | {"window": time}) for row in rows]
-        signals = self.engine.feed(make_batch(timed), time + 11)
-        return [signal for signal in signals if isinstance(signal, AbuseSignal)]
-
-    def run(self, steps: Iterable[list[Row]], start: int = LATER, step: int = 10) -> list[AbuseSignal]:
-        return [signal for n, rows in enumerate(steps) for signal in self.feed(start + n * step, rows)]
-
-    def restart(self) -> None:
-        state = encode_state(self.engine, Checkpoint(position=Position(0, 0), next_signal=1))
-        self.engine = Engine()
-        decode_state(state, self.engine)
+            self.feed(START + second, people())
 
 
 @pytest.fixture(scope="module")
 def history() -> bytes:
-    return encode_state(Scene().engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    scene = Scene()
+    scene.pass_history()
+    return scene.save()
 
 
 @pytest.fixture
 def scene(history: bytes) -> Scene:
-    made = Scene.__new__(Scene)
-    made.engine = Engine()
-    decode_state(history, made.engine)
-    return made
+    return Scene(history)
 
 
 def people(**cost: float) -> list[Row]:

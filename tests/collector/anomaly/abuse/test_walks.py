@@ -6,32 +6,21 @@ import pytest
 from collector.alerts.alert import AlertKind, Confidence
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AlertSignal, Basis
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
 from collector.anomaly.engine import Engine
-from collector.ingest.segment import Position
 from tests.collector.anomaly.abuse.test_abuse import LATER, Scene, user
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 
 @pytest.fixture(scope="module")
 def history() -> bytes:
-    return save(Scene())
+    scene = Scene()
+    scene.pass_history()
+    return scene.save()
 
 
 @pytest.fixture
 def scene(history: bytes) -> Scene:
-    return load(history)
-
-
-def save(scene: Scene) -> bytes:
-    return encode_state(scene.engine, Checkpoint(position=Position(0, 0), next_signal=1))
-
-
-def load(state: bytes) -> Scene:
-    made = Scene.__new__(Scene)
-    made.engine, made.users = Engine(), 30
-    decode_state(state, made.engine)
-    return made
+    return Scene(history)
 
 
 def walk(steps: int, *, windows: int = 6, first: int = 0) -> list[list[Row]]:
@@ -70,8 +59,7 @@ def test_order_alone_raises_nothing(scene: Scene) -> None:
 
 def test_a_walk_goes_through_a_checkpoint_and_older_state_knows_none(scene: Scene) -> None:
     assert scene.run(walk(20, windows=2)) == []
-    state = save(scene)
-    resumed = load(state).run(walk(20, first=2), start=LATER + 20)
+    resumed = Scene(scene.save()).run(walk(20, first=2), start=LATER + 20)
     assert resumed[0].walk.startswith("60 of 60 ")
     parts = scene.engine.dump()
     del parts["abuse.walks"]
