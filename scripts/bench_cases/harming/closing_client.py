@@ -20,19 +20,26 @@ class Caller:
     def __init__(self, port: int, authority: str) -> None:
         self._port = port
         self._context = ssl.create_default_context(cafile=authority)
+        self._session: ssl.SSLSession | None = None  # Of the call before: each but the first resumes it.
 
     def call(self) -> bool:
         """Whether the answer came."""
         try:
             with (
                 socket.create_connection(("127.0.0.1", self._port), timeout=CALL_SECONDS) as plain,
-                self._context.wrap_socket(plain, server_hostname="127.0.0.1") as channel,
+                self._wrap(plain) as channel,
             ):
                 channel.sendall(_REQUEST)
                 answer = b"".join(iter(lambda: channel.recv(65_536), b""))
+                self._session = channel.session
         except OSError:
             return False
         return answer.split(b" ", 2)[1:2] == [b"200"]
+
+    def _wrap(self, plain: socket.socket) -> ssl.SSLSocket:
+        # Else the request waits until the other end acknowledges the end of the handshake, which it does after 40 ms.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._context.wrap_socket(plain, server_hostname="127.0.0.1", session=self._session)
 
     def close(self) -> None:
         """Nothing is open between calls."""

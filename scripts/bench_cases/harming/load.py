@@ -16,6 +16,8 @@ _DONE: Final = re.compile(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) err
 # A message of gRPC: not compressed, its length, and itself.
 _ORDER: Final = b"\0\0\0\0\x05order"
 _OK: Final = "200"
+# Calls at once on a connection of gRPC where as many are made as go: half as many again as one at a time.
+STREAMS: Final = 8
 _LUA: Final = """
 local sent = 0
 PAUSE
@@ -71,10 +73,12 @@ def write_order(directory: Path) -> list[str]:
 
 
 def run_h2load(url: str, connections: int, seconds: int, directory: Path, pace_ms: int) -> Round:
-    """Unary calls of gRPC by h2load, one at a time on each connection; it does not look at trailers."""
+    """Unary calls of gRPC by h2load, with a pace one at a time on each connection, else some; it does not look at
+    trailers."""
     log = directory / "h2load.log"
     log.unlink(missing_ok=True)
-    command = [find_h2load(), f"-c{connections}", "-m1", f"-D{seconds}", f"--log-file={log}"]
+    streams = 1 if pace_ms else STREAMS
+    command = [find_h2load(), f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"--log-file={log}"]
     command += [*write_order(directory), url]
     if pace_ms:
         command.insert(1, f"--rps={1000 / pace_ms}")
