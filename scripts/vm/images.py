@@ -31,6 +31,12 @@ def find_tracepoint_images() -> Path | None:
     return images / "tracepoints" if images is not None else None
 
 
+def find_tls_images() -> Path | None:
+    """The same for the programs on libraries of TLS."""
+    images = find_images()
+    return images / "tls" if images is not None else None
+
+
 def keep_image(directory: Path, release: str) -> Path:
     """Compiles once for all kernels, and keeps it as made for the kernel of that release. Gives the directory to name
     in `VARIABLE`. Raises LoadError."""

@@ -16,6 +16,7 @@ import pytest
 
 from scripts.live.program import Program
 from scripts.proxies import find_proxy
+from scripts.vm.images import RING_BYTES, find_tls_images
 from sensor.calls import Exchange, Role
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
@@ -33,7 +34,6 @@ from tests.e2e.wire import RawClient, Sent
 pytestmark = pytest.mark.kernel
 
 ADDRESS = "127.0.0.1"
-RING_BYTES = 1 << 22
 SERVICE = "/shop.v1.Orders"
 GO_PACKAGES = Path("/usr/share/gocode")  # Of Debian.
 RUST_CONNECTIONS = 10
@@ -45,7 +45,7 @@ def program() -> Iterator[TlsProgram]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), Path(".run/cache/tls"))
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images() or Path(".run/cache/tls"))
     program.attach()
     yield program
     program.close()
@@ -60,7 +60,7 @@ class Watch:
     """Probes in one file, and what was read meanwhile."""
 
     def __init__(self, program: TlsProgram, path: Path) -> None:
-        sites = Finder().find(str(path)).sites
+        sites = Finder().find(str(path)).choose(has_cookies=program.has_cookies)
         assert sites, path
         self._ring = Ring(program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
