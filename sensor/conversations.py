@@ -56,6 +56,7 @@ class Verdict(Enum):
 
     OTHER = "other"
     UPGRADED = "upgraded"
+    LEFT = "left"  # To its server's end, which is read on this node.
 
 
 class Conversations:
@@ -101,6 +102,15 @@ class Conversations:
                 del self._open[socket]
                 self._tell_early(self._connections[socket], out)
         return out + self._streams.poll(now_ns)
+
+    def leave(self, socket: int) -> Told:
+        """Forgets a connection, whose events are not wanted any more; gives what was under way on HTTP/2."""
+        connection = self._connections.get(socket)
+        if connection is None:
+            return []
+        self._refuse(connection.event, Verdict.LEFT)
+        self._forget(connection)
+        return [*self._streams.close(connection.stream_number, 0)] if connection.stream_number else []
 
     def take_event(self, event: SyscallEvent, data: bytes, out: Told) -> None:
         """The same of one event; what it completed is added to `out`."""

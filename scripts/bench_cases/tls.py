@@ -29,6 +29,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -41,7 +42,7 @@ from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import enable_statistics, read_run_time
 from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
 from sensor.prepared import TLS_CACHE_NAME
-from sensor.tls.capture import RING_BYTES
+from sensor.tls.capture import RING_BYTES, refuse_session
 from sensor.tls.code import disassemble
 from sensor.tls.elf import Elf
 from sensor.tls.finder import OPENSSL, Finder
@@ -113,7 +114,7 @@ class Probes:
             CACHE_DIRECTORY / TLS_CACHE_NAME,
         )
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
-        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=partial(refuse_session, self._program))
         self._program.attach()
         self._probes = self._program.open_probes(path, sites)
         self._stopping = threading.Event()

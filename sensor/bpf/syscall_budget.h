@@ -12,10 +12,12 @@
  * others make. */
 #define RESERVE_RATE_PART 16
 #define RESERVE_BURST_PART 4
-#define NODE 0
 
-/* What: accounts of processes (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full budget. Key: thread group; 0: the node. */
+/* What: accounts of processes (GCRA, a leaky bucket). Life: the least recent is evicted, and then begins with a full budget. Key: thread group. */
 BPF_TABLE("lru_hash", u32, struct account, accounts, 4096);
+
+/* What: the account of all of them. Life: the program's. */
+BPF_ARRAY(node_account, struct account, 1);
 
 /* What: nanoseconds in which a process earns a call; 0: as built in. Of the sensor's making. Life: the program's. */
 BPF_ARRAY(call_prices, u64, 1);
@@ -44,9 +46,10 @@ static __always_inline int pay(u64 *paid_ns, u64 price_ns, u64 burst, u64 now) {
 }
 
 /* 1: one more call of this process may go up. */
-static __always_inline int take_call(void) {
-  u64 now = bpf_ktime_get_ns(), price_ns = find_price(), node_price_ns = price_ns / NODE_FACTOR;
-  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32), *node = find_account(NODE);
+static __always_inline int take_call(u64 now) {
+  u64 price_ns = find_price(), node_price_ns = price_ns / NODE_FACTOR;
+  u32 only = 0;
+  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32), *node = node_account.lookup(&only);
   if (!own || !node)
     return 1;
   __sync_fetch_and_add(&own->calls, 1);

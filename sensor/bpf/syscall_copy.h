@@ -72,7 +72,7 @@ static __always_inline void submit(void *event, u32 length, u32 size) {
 /* Tells that an end has nothing more to say. May come in the middle of `send`, so not by its scratch. */
 static __always_inline void send_state(struct tcp_end *end, u64 cgroup_id, u8 kind) {
   struct syscall_event e = {.sequence = end->write_next, .other = end->read_next};
-  fill(&e, end, cgroup_id, kind);
+  fill(&e, end, cgroup_id, kind, bpf_ktime_get_ns());
   submit(&e, 0, 0);
 }
 
@@ -83,7 +83,7 @@ static __always_inline void send(struct message *m, struct tcp_end *end, u64 cgr
   if (!s)
     return;
   struct syscall_event *e = &s->event;
-  fill(e, end, cgroup_id, kind);
+  fill(e, end, cgroup_id, kind, bpf_ktime_get_ns());
   e->sequence = (is_write ? end->write_next : end->read_next) - m->size;
   e->other = is_write ? end->read_next : end->write_next;
   e->size = m->size;

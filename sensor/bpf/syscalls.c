@@ -77,7 +77,7 @@ static __always_inline void see(struct message *m, u32 fd, u32 other_fd, u8 kind
     may_be = recognise(c, &end, m, direction);
   if (c->kind != K_NEW && c->kind != K_LOCAL_CLIENT)
     count_port(c, end.local_port, m->size);
-  if (may_be && (!is_read(c->kind) || is_granted(c, m, direction)))
+  if (may_be && (!is_read(c->kind) || is_granted(c, m, direction, bpf_ktime_get_ns())))
     send(m, &end, c->cgroup_id, kind);
 }
 

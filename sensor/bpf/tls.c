@@ -34,14 +34,17 @@ BPF_TABLE("lru_hash", struct goroutine_key, struct thread, goroutines, 16384);
  * recent is evicted, and then is looked at once more. */
 BPF_TABLE("lru_hash", u64, u8, refused, 16384);
 
-static __always_inline void put(struct session *s, struct message *m, u8 kind, u32 sequence, u32 other, const u32 room) {
+/* What: how often the sensor wrote to `refused`, counted after each time. Of the sensor's making. Life: the program's. */
+BPF_ARRAY(refusal_count, u32, 1);
+
+static __always_inline void put(struct session *s, struct message *m, u8 kind, u32 sequence, u32 other, u64 now, const u32 room) {
   struct syscall_event *e = events.ringbuf_reserve(sizeof(struct syscall_event) + room);
   if (!e) {
     count(Z_EVENTS_LOST, 1);
     count(Z_BYTES_LOST, m->size);
     return;
   }
-  fill(e, &s->end, s->seen.cgroup_id, kind);
+  fill(e, &s->end, s->seen.cgroup_id, kind, now);
   e->socket = s->id;
   e->hash = 0;
   e->bound = s->bound;
@@ -73,7 +76,7 @@ static __always_inline void put(struct session *s, struct message *m, u8 kind, u
 static __always_inline void put_state(struct session *s, u8 kind) {
   struct message none = {};
   if (is_read(s->seen.kind))
-    put(s, &none, kind, s->position[1], s->position[0], 0);
+    put(s, &none, kind, s->position[1], s->position[0], bpf_ktime_get_ns(), 0);
 }
 
 /* HTTP/2 begins with its preface once: where it comes again, the library used the session's memory for another one. */
@@ -89,26 +92,49 @@ static __always_inline void begin_anew(struct session *s, u64 memory, u32 size) 
   count(T_SESSIONS, 1);
 }
 
+/* Whether the sensor refused this session, looked up only when it has refused any since. */
+static __always_inline void heed_refusal(struct session *s) {
+  u32 only = 0, *refusals = refusal_count.lookup(&only);
+  if (!refusals || *refusals == s->refusals)
+    return;
+  s->refusals = *refusals;
+  u64 id = s->id;
+  u8 *instead = refused.lookup(&id);
+  if (instead)
+    s->seen.kind = *instead;
+}
+
+/* A client's call that is told at its server's end: it counts to its process, which may have turns. */
+static __always_inline void count_left(void) {
+  struct account *own = find_account(bpf_get_current_pid_tgid() >> 32);
+  if (own)
+    __sync_fetch_and_add(&own->calls, 1);
+  count(Z_LOCAL_CLIENTS, 1);
+}
+
 /* Plain bytes moved: told where they are of HTTP. */
-static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u8 kind) {
+static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u8 kind, u64 now) {
   u32 direction = kind == S_WRITE, from = s->position[direction], other = s->position[!direction];
   struct message m = {.memory = memory, .size = size, .way = WAY_BUFFER};
   s->position[direction] = from + size;
-  u64 id = s->id;
-  u8 *instead = is_read(s->seen.kind) ? refused.lookup(&id) : 0;
-  if (instead)
-    s->seen.kind = *instead;
+  if (is_read(s->seen.kind))
+    heed_refusal(s);
+  if (s->seen.kind == K_LOCAL_CLIENT) {
+    if (kind == S_WRITE)
+      count_left();
+    return;
+  }
   int may_be = is_read(s->seen.kind);
   if (s->seen.kind == K_NEW)
     may_be = recognise(&s->seen, &s->end, &m, direction);
-  if (!may_be || (is_read(s->seen.kind) && !is_granted(&s->seen, &m, direction)))
+  if (!may_be || (is_read(s->seen.kind) && !is_granted(&s->seen, &m, direction, now)))
     return;
   if (size <= SMALL)
-    put(s, &m, kind, from, other, SMALL);
+    put(s, &m, kind, from, other, now, SMALL);
   else if (size <= MIDDLE)
-    put(s, &m, kind, from, other, MIDDLE);
+    put(s, &m, kind, from, other, now, MIDDLE);
   else
-    put(s, &m, kind, from, other, LARGE);
+    put(s, &m, kind, from, other, now, LARGE);
 }
 
 static __always_inline struct thread *find_thread(void) {
@@ -160,19 +186,20 @@ static __always_inline void look_again(struct session *s, u32 look) {
     return;
   s->look = look;
   put_state(s, S_CUT);
-  if (s->seen.kind == K_HTTP2)
-    return; /* Nobody would know it again, for it begins but once. */
+  if (s->seen.kind == K_HTTP2 || s->seen.kind == K_LOCAL_CLIENT)
+    return; /* Nobody would know it again, for it begins but once; and what is left to its server's end stays so. */
   struct syscall_conn fresh = {.cgroup_id = s->seen.cgroup_id};
   s->seen = fresh;
+  s->refusals = 0; /* To be looked up once more when it is known again. */
 }
 
-static __always_inline void take(struct session *s, struct thread *t, long moved, u8 kind) {
+static __always_inline void take(struct session *s, struct thread *t, long moved, u8 kind, u64 now) {
   look_again(s, t->look);
   if (moved > 0)
     begin_anew(s, t->memory, moved);
-  bind_by_data(s, t->session, bpf_ktime_get_ns());
+  bind_by_data(s, t->session, now);
   if (moved > 0)
-    see_bytes(s, t->memory, moved, kind);
+    see_bytes(s, t->memory, moved, kind, now);
   else
     put_state(s, S_EOF);
 }
@@ -203,7 +230,7 @@ static __always_inline void leave(int returned) {
     t->unsent += moved;
     t->unsent_records += 1 + moved / RECORD_BYTES;
   }
-  take(s, t, moved, kind);
+  take(s, t, moved, kind, bpf_ktime_get_ns());
 }
 
 static __always_inline void end(u64 session, u8 kind) {
@@ -288,6 +315,13 @@ int handshake(struct pt_regs *ctx) {
   return 0;
 }
 
+/* The same, where OpenSSL does not name the socket itself. */
+int openssl_handshake(struct pt_regs *ctx) {
+  if (read_openssl(ctx->di) < 0)
+    find_thread();
+  return 0;
+}
+
 int session_shutdown(struct pt_regs *ctx) {
   end(ctx->di, S_SHUT);
   return 0;
@@ -319,7 +353,7 @@ static __always_inline void end_go_read(u64 goroutine, u64 memory, long moved) {
     t.memory = memory;
   struct session *s = find_session(t.session, L_GO);
   if (s && moved > 0) /* Without any it is an error, and most often only that time is over. */
-    take(s, &t, moved, S_READ);
+    take(s, &t, moved, S_READ, bpf_ktime_get_ns());
 }
 
 int go_return(struct pt_regs *ctx) {
@@ -338,7 +372,7 @@ int go_write(struct pt_regs *ctx) {
   long moved = ctx->cx;
   struct session *s = find_session(t.session, L_GO);
   if (s && moved > 0)
-    take(s, &t, moved, S_WRITE);
+    take(s, &t, moved, S_WRITE, bpf_ktime_get_ns());
   return 0;
 }
 

@@ -28,6 +28,10 @@ struct session {
   u32 position[2]; /* Plain bytes so far, by direction. */
   u8 bound, library, is_told, _pad;
   u32 look; /* `looks` of its process when it was seen last. */
+  u32 refusals; /* `refusal_count` when it was looked up last. */
+  u32 is_done;  /* A write was told at the first of two places. */
+  u32 copied_by; /* Of which probes, of all processes or of one, the copy was that was told last: it is not told by both. */
+  u64 copied_ns, copied_from, copied_at;
 };
 
 /* A thread in a call of a library, and what it did last. */
@@ -45,10 +49,6 @@ struct thread {
   u32 look; /* `looks` of its process when the call began. */
   u64 sent; /* The socket to which it sent last, outside of calls, how much since it received or had written, and how much last. */
   u32 sent_bytes, sent_last;
-  u64 is_done; /* A write was told at the first of two places. */
-  /* Of the copy that was told last, so that it is not told by two probes at one place. */
-  u64 copied_ns, copied_from, copied_at;
-  u64 copied_by; /* Of which probes: of all processes or of one. */
 };
 
 /* What: sessions. Life: until the library frees them; the least recent is evicted, and then begins anew. */
@@ -62,13 +62,23 @@ BPF_TABLE("lru_hash", u64, struct thread, threads, 16384);
  * of the thread group: two processes may share a place, and then each loses what the other does. */
 BPF_ARRAY(looks, u32, LOOKS_SIZE);
 
-/* What: whether a process called a library, so that its other threads may be next. Life: the program's. Key: as of `looks`; a process that
- * shares a place with one has its threads looked at too. */
+/* What: whether a process called a library that does not name its socket: then what its threads send and receive is looked at, of those that
+ * called it and of others, which may be next. Life: the program's. Key: as of `looks`; a process that shares a place with one has its threads
+ * looked at too. */
 BPF_ARRAY(callers, u8, LOOKS_SIZE);
 
 static __always_inline u8 *find_caller(void) {
   u32 place = (bpf_get_current_pid_tgid() >> 32) & (LOOKS_SIZE - 1);
   return callers.lookup(&place);
+}
+
+/* What is known of this thread; 0: nothing. */
+static __always_inline struct thread *find_known_thread(void) {
+  u8 *is_caller = find_caller();
+  if (!is_caller || !*is_caller)
+    return 0;
+  u64 id = bpf_get_current_pid_tgid();
+  return threads.lookup(&id);
 }
 
 static __always_inline u32 find_look(void) {
@@ -175,13 +185,15 @@ static __always_inline void bind_by_data(struct session *s, u64 session, u64 now
 
 /* Raw tracepoints sock:sock_send_length and sock:sock_recv_length (Linux 6.3): the socket, and what the call gives. */
 static __always_inline void see_socket(u64 socket, long moved, u8 kind) {
-  u64 id = bpf_get_current_pid_tgid();
   if (moved <= 0)
     return;
+  u8 *is_caller = find_caller();
+  if (!is_caller || !*is_caller)
+    return;
+  u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
   if (!t) {
-    u8 *is_caller = find_caller();
-    if (kind == S_READ && is_caller && *is_caller) {
+    if (kind == S_READ) {
       struct thread fresh = {.received = socket}; /* A pool gives a connection's first call to a thread that is new. */
       threads.update(&id, &fresh);
     }

@@ -10,6 +10,7 @@
  * sensor/tls/openssl.py, which packs up to four of them into the place's cookie. */
 #define SPOT_STACK 0x4000
 #define SPOT_BITS 15
+#define TOP_WORDS 8 /* A power of two. */
 #define OWN_PROBES (1ULL << 63) /* Of one process alone. */
 #define FIRST_PLACE (1ULL << 60) /* The write that is told here passes another place. */
 #define SECOND_PLACE (1ULL << 61)
@@ -23,13 +24,10 @@
     asm volatile("" : "+r"(value) : "i"(number));                                                                                          \
   }
 
-static __always_inline u64 read_spot(struct pt_regs *ctx, u64 cookie, u32 number) {
-  u32 spot = cookie >> (number * SPOT_BITS) & ((1 << SPOT_BITS) - 1);
+static __always_inline u32 find_spot(u64 cookie, u32 number) { return cookie >> (number * SPOT_BITS) & ((1 << SPOT_BITS) - 1); }
+
+static __always_inline u64 read_kept(struct pt_regs *ctx, u32 spot) {
   u64 value = 0;
-  if (spot & SPOT_STACK) {
-    bpf_probe_read_user(&value, 8, (void *)(ctx->sp + (spot & ~SPOT_STACK)));
-    return value;
-  }
   READ_KEPT(1, bx);
   READ_KEPT(2, bp);
   READ_KEPT(3, r12);
@@ -39,18 +37,38 @@ static __always_inline u64 read_spot(struct pt_regs *ctx, u64 cookie, u32 number
   return value;
 }
 
+static __always_inline u64 read_spot(struct pt_regs *ctx, u64 cookie, u32 number) {
+  u32 spot = find_spot(cookie, number);
+  u64 value = 0;
+  if (!(spot & SPOT_STACK))
+    return read_kept(ctx, spot);
+  bpf_probe_read_user(&value, 8, (void *)(ctx->sp + (spot & ~SPOT_STACK)));
+  return value;
+}
+
+/* What lies at the stack pointer, read at once where several arguments are there. */
+struct top {
+  u64 words[TOP_WORDS];
+};
+
+static __always_inline u64 find_in_top(struct pt_regs *ctx, u64 cookie, u32 number, struct top *top, u32 size) {
+  u32 spot = find_spot(cookie, number), distance = spot & ~SPOT_STACK, within = distance & 7;
+  if (!(spot & SPOT_STACK) || distance >= sizeof(*top) || within + size > 8)
+    return read_spot(ctx, cookie, number);
+  return top->words[distance / 8 & (TOP_WORDS - 1)] >> within * 8;
+}
+
 static __always_inline u64 find_cookie(struct pt_regs *ctx) {
   return HAS_COOKIES ? bpf_get_attach_cookie(ctx) : 0;
 }
 
 /* While the sensor puts probes of its own into a process, a place has two: the second tells nothing. */
-static __always_inline int is_told_twice(struct thread *t, struct pt_regs *ctx, u64 own) {
-  u64 now = bpf_ktime_get_ns();
-  int is_twice = t->copied_by == !own && t->copied_from == ctx->si && t->copied_at == ctx->sp && now - t->copied_ns < TWICE_NS;
-  t->copied_by = is_twice ? 2 : !!own;
-  t->copied_from = ctx->si;
-  t->copied_at = ctx->sp;
-  t->copied_ns = now;
+static __always_inline int is_told_twice(struct session *s, struct pt_regs *ctx, u64 own, u64 now) {
+  int is_twice = s->copied_by == !own && s->copied_from == ctx->si && s->copied_at == ctx->sp && now - s->copied_ns < TWICE_NS;
+  s->copied_by = is_twice ? 2 : !!own;
+  s->copied_from = ctx->si;
+  s->copied_at = ctx->sp;
+  s->copied_ns = now;
   return is_twice;
 }
 
@@ -80,21 +98,24 @@ static __always_inline void follow_write(struct session *s, struct thread *t, u6
 int openssl_read_data(struct pt_regs *ctx) {
   u64 cookie = find_cookie(ctx);
   u32 moved = ctx->dx;
+  struct top top;
+  bpf_probe_read_user(&top, sizeof(top), (void *)ctx->sp);
   /* Not for the handshake, and not to look at what is read later. */
-  if (!moved || (u8)read_spot(ctx, cookie, 1) != APPLICATION_DATA || (u32)read_spot(ctx, cookie, 2))
+  if (!moved || (u8)find_in_top(ctx, cookie, 1, &top, 1) != APPLICATION_DATA || (u32)find_in_top(ctx, cookie, 2, &top, 4))
     return 0;
-  struct thread *t = find_thread();
-  if (!t || is_told_twice(t, ctx, cookie & OWN_PROBES))
-    return 0;
-  struct thread here = {.session = read_spot(ctx, cookie, 0), .memory = ctx->si, .look = find_look()};
+  u64 now = bpf_ktime_get_ns();
+  struct thread here = {.session = find_in_top(ctx, cookie, 0, &top, 8), .memory = ctx->si, .look = find_look()};
   struct session *s = find_session(here.session, L_OPENSSL);
-  if (!s)
+  if (!s || is_told_twice(s, ctx, cookie & OWN_PROBES, now))
     return 0;
-  bind_by_data(s, here.session, bpf_ktime_get_ns());
-  if (!s->bound && t->received)
-    bind(s, t->received, B_LAST);
-  t->received = 0;
-  take(s, &here, moved, S_READ);
+  bind_by_data(s, here.session, now);
+  struct thread *t = s->bound & B_DATA ? find_known_thread() : find_thread();
+  if (t) {
+    if (!s->bound && t->received)
+      bind(s, t->received, B_LAST);
+    t->received = 0;
+  }
+  take(s, &here, moved, S_READ, now);
   return 0;
 }
 
@@ -122,22 +143,25 @@ int openssl_write_done(struct pt_regs *ctx) {
   u64 cookie = find_cookie(ctx), moved = 0;
   if ((u8)read_spot(ctx, cookie, 1) != APPLICATION_DATA)
     return 0;
-  struct thread *t = find_thread();
-  if (!t || is_told_twice(t, ctx, cookie & OWN_PROBES))
+  u64 now = bpf_ktime_get_ns();
+  struct thread here = {.session = read_spot(ctx, cookie, 0), .look = find_look()};
+  struct session *s = find_session(here.session, L_OPENSSL);
+  if (!s || is_told_twice(s, ctx, cookie & OWN_PROBES, now))
     return 0;
-  int is_told = cookie & SECOND_PLACE && t->is_done;
-  t->is_done = !!(cookie & FIRST_PLACE);
+  int is_told = cookie & SECOND_PLACE && s->is_done;
+  s->is_done = !!(cookie & FIRST_PLACE);
   if (is_told || bpf_probe_read_user(&moved, 8, (void *)read_spot(ctx, cookie, 3)) || !moved)
     return 0;
-  struct thread here = {.session = read_spot(ctx, cookie, 0), .memory = read_spot(ctx, cookie, 2), .look = find_look()};
-  struct session *s = find_session(here.session, L_OPENSSL);
-  if (!s)
-    return 0;
-  bind_by_data(s, here.session, bpf_ktime_get_ns());
-  if (!(s->bound & (B_NESTED | B_DATA)))
-    follow_write(s, t, here.session, moved);
-  t->sent = 0;
-  take(s, &here, moved, S_WRITE);
+  here.memory = read_spot(ctx, cookie, 2);
+  bind_by_data(s, here.session, now);
+  int is_sure = s->bound & (B_NESTED | B_DATA);
+  struct thread *t = is_sure ? find_known_thread() : find_thread();
+  if (t) {
+    if (!is_sure)
+      follow_write(s, t, here.session, moved);
+    t->sent = 0;
+  }
+  take(s, &here, moved, S_WRITE, now);
   return 0;
 }
 

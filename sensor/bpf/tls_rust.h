@@ -62,7 +62,7 @@ int rust_read(struct pt_regs *ctx) {
   if (!s)
     return 0;
   look_again(s, find_look());
-  see_bytes(s, bytes[1], bytes[2], S_READ);
+  see_bytes(s, bytes[1], bytes[2], S_READ, bpf_ktime_get_ns());
   return 0;
 }
 
@@ -104,7 +104,7 @@ int rust_return(struct pt_regs *ctx) {
       part.size = moved;
     moved -= part.size;
     if (part.size)
-      see_bytes(s, part.base, part.size, S_WRITE);
+      see_bytes(s, part.base, part.size, S_WRITE, bpf_ktime_get_ns());
   }
   s->position[1] += moved;
   return 0;

@@ -9,6 +9,7 @@ SYSCALL_EVENT = struct.Struct("<3Q5I2H4BI16s16s")
 # struct syscall_conn, 40 bytes.
 SYSCALL_CONN = struct.Struct("<3QI2B6B4x")
 SYSCALL_COUNTERS_SIZE = 16
+SYSCALL_COUNTER_PARTS = 16
 # struct account: when it and its reserve are paid for, and calls; 24 bytes.
 ACCOUNT = struct.Struct("<3Q")
 ACCOUNTS_SIZE = 4_096

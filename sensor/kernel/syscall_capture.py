@@ -21,8 +21,14 @@ from sensor.kernel.capture import READ_LIMIT, Records
 from sensor.kernel.port_counts import StreamCalls, read_port_counts
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import UNKNOWN_NS_PER_CALL
-from sensor.kernel.syscall_abi import SYSCALL_CONN, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
-from sensor.kernel.syscalls import read_counts, update_batch, update_map
+from sensor.kernel.syscall_abi import (
+    SYSCALL_CONN,
+    SYSCALL_COUNTER_PARTS,
+    SYSCALL_COUNTERS_SIZE,
+    SyscallCounter,
+    SyscallEvent,
+)
+from sensor.kernel.syscalls import read_divided_counts, update_batch, update_map
 from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
 from sensor.streams.exchange import StreamExchange
 
@@ -102,7 +108,7 @@ class SyscallCapture:
         """The kernel's totals since the load; after `close` the last ones."""
         if self._is_closed:
             return self._last_counters
-        totals = read_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE)
+        totals = read_divided_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE, SYSCALL_COUNTER_PARTS)
         return {counter: totals[counter] for counter in SyscallCounter}
 
     def counters(self) -> dict[Counter, int]:

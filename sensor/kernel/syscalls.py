@@ -154,6 +154,12 @@ def read_counts(map_fd: int, size: int) -> tuple[int, ...]:
     return struct.unpack(f"={size}Q", _look_up_batch(map_fd, 4, 8, size)[1])
 
 
+def read_divided_counts(map_fd: int, size: int, parts: int) -> tuple[int, ...]:
+    """The same of `size` numbers of which each is the sum of `parts`, an array after the other."""
+    totals = read_counts(map_fd, size * parts)
+    return tuple(sum(totals[number::size]) for number in range(size))
+
+
 def _look_up_batch(map_fd: int, key_size: int, value_size: int, limit: int) -> tuple[bytes, bytes, int]:
     """Keys, values and how many there are. Raises OSError."""
     keys = ctypes.create_string_buffer(key_size * limit)

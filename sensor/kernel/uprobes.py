@@ -38,8 +38,9 @@ from sensor.kernel.tls_abi import LOOKS_SIZE
 # Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
 UPROBES: Final = (
     *("openssl_read", "openssl_read_ex", "openssl_write", "openssl_write_ex", "openssl_write_ex2"),
-    *("boring_read", "boring_write", "gnutls_read", "gnutls_write", "call_return", "session_shutdown", "session_free"),
-    *("go_read", "go_write", "go_return", "go_copy", "go_close", "handshake", "openssl_read_inner"),
+    *("openssl_handshake", "openssl_read_inner", "boring_read", "boring_write", "gnutls_read", "gnutls_write"),
+    *("call_return", "handshake", "session_shutdown", "session_free"),
+    *("go_read", "go_write", "go_return", "go_copy", "go_close"),
     *("rust_read", "rust_write", "rust_return", "rust_drop"),
     *("openssl_read_data", "openssl_read_end", "openssl_write_bytes", "openssl_write_done"),
 )
@@ -80,6 +81,7 @@ class TlsProgram:
     is_following_sockets: bool = False
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
     looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
+    refusals: int = 0  # As in the map `refusal_count`.
 
     @property
     def is_choosing(self) -> bool:
@@ -127,6 +129,12 @@ class TlsProgram:
         place = pid % LOOKS_SIZE
         self.looks[place] = self.looks.get(place, 0) + 1
         update_map(self.maps["looks"], place.to_bytes(4, "little"), self.looks[place].to_bytes(4, "little"))
+
+    def refuse(self, session: int, kind: int) -> None:
+        """This session is not, or no longer, HTTP, but of a kind of `ConnectionKind`."""
+        update_map(self.maps["refused"], session.to_bytes(8, "little"), bytes([kind]))
+        self.refusals = (self.refusals + 1) & 0xFFFFFFFF
+        update_map(self.maps["refusal_count"], bytes(4), self.refusals.to_bytes(4, "little"))
 
     def read_calls(self) -> Mapping[int, int]:
         """Calls so far by process, those beyond its budget too."""

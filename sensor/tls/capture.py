@@ -19,8 +19,8 @@ from sensor.health import Figure, StageCount
 from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import RunTimeMeter
-from sensor.kernel.syscall_abi import SyscallCounter, SyscallEvent
-from sensor.kernel.syscalls import read_counts, update_map
+from sensor.kernel.syscall_abi import SYSCALL_COUNTER_PARTS, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
+from sensor.kernel.syscalls import read_divided_counts
 from sensor.kernel.tls_abi import Binding, TlsCounter
 from sensor.kernel.uprobes import UPROBES, TlsProgram, close_probes
 from sensor.parts import Capture, Testator
@@ -41,13 +41,23 @@ logger = logging.getLogger(__name__)
 
 # Events taken from the ring at once: 8 to 40 ms of work.
 READ_LIMIT: Final = 1_024
-COUNTERS_SIZE: Final = 16
 RING_BYTES: Final = 8 << 20
 BEHIND_BYTES: Final = RING_BYTES // 4
 # Of one end of a call, until it was counted: six breakpoints, as many as any library has, and half of what the programs
 # of both ends take.
 UNKNOWN_NS_PER_CALL: Final = 5_300
+# What a session is to the kernel that the reader refuses.
+_KINDS: Final = {
+    Verdict.OTHER: ConnectionKind.OTHER,
+    Verdict.UPGRADED: ConnectionKind.UPGRADED,
+    Verdict.LEFT: ConnectionKind.LOCAL_CLIENT,
+}
 _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
+
+
+def refuse_session(program: TlsProgram, event: SyscallEvent, verdict: Verdict) -> None:
+    """Tells the kernel that no more of an event's session is wanted."""
+    program.refuse(event.socket, _KINDS[verdict])
 
 
 class TlsCapture:
@@ -225,7 +235,7 @@ class TlsCapture:
             ("sessions_ambiguous", "Sessions of which two ways named two sockets", totals[TlsCounter.MANY], True),
             ("gap_bytes", "Plain bytes of connections that are read which no event brought", reader.gap_bytes, True),
             ("unbound_calls", "Calls told without addresses", reader.unbound_calls, True),
-            ("local_client_calls", "Calls left to their server's end on this node", reader.local_clients, True),
+            ("local_client_calls", "Calls left to their server's end on this node", self._count_left(totals), True),
             ("body_bytes", "Bytes of bodies that were kept for reading", bodies.kept_bytes if bodies else 0, True),
             ("bodies_refused", "Bodies that were not: budget", bodies.refused if bodies else 0, True),
             ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
@@ -291,10 +301,13 @@ class TlsCapture:
     def _read_counters(self) -> Sequence[int]:
         if self._is_closed:
             return self._last_counters
-        return read_counts(self._program.maps["counters"], COUNTERS_SIZE)
+        return read_divided_counts(self._program.maps["counters"], SYSCALL_COUNTERS_SIZE, SYSCALL_COUNTER_PARTS)
+
+    def _count_left(self, totals: Sequence[int]) -> int:
+        """Those that came here, and writes of connections that are left since, each taken for one."""
+        return self._reader.local_clients + totals[SyscallCounter.LOCAL_CLIENTS]
 
     def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
         """Tells the kernel that this session is not, or no longer, HTTP."""
         if not self._is_closed:
-            kind = ConnectionKind.UPGRADED if verdict is Verdict.UPGRADED else ConnectionKind.OTHER
-            update_map(self._program.maps["refused"], event.socket.to_bytes(8, "little"), bytes([kind]))
+            refuse_session(self._program, event, verdict)

@@ -66,9 +66,9 @@ OPENSSL: Final[Mapping[str, Probed]] = {
     "SSL_write": Probed(program="openssl_write", inner={"c": "openssl_write_ex", "r8": "openssl_write_ex2"}),
     "SSL_write_ex": Probed(program="openssl_write_ex", arguments=("di", "si", "c")),
     "SSL_write_ex2": Probed(program="openssl_write_ex2", arguments=("di", "si", "r8")),
-    "SSL_accept": Probed(program="handshake", has_return=False),
-    "SSL_connect": Probed(program="handshake", has_return=False),
-    "SSL_do_handshake": Probed(program="handshake", has_return=False),
+    "SSL_accept": Probed(program="openssl_handshake", has_return=False),
+    "SSL_connect": Probed(program="openssl_handshake", has_return=False),
+    "SSL_do_handshake": Probed(program="openssl_handshake", has_return=False),
     "SSL_shutdown": Probed(program="session_shutdown", has_return=False),
     "SSL_free": Probed(program="session_free", has_return=False),
 }

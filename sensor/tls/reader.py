@@ -56,6 +56,8 @@ class TlsReader:
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
         self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
         self._ends: dict[_Tuple, int] = {}
+        # Clients' sessions left to their server's end, oldest first: events may be on their way.
+        self._left: dict[int, None] = {}
         self._ports: dict[tuple[int, int], PortReading] = {}
         self._port_numbers: set[int] = set()  # Of `_ports`.
         # Library and process of sessions of which no call was told yet.
@@ -74,6 +76,8 @@ class TlsReader:
         out: Told = []
         for record in records:
             event, data = unpack_event(record)
+            if event.socket in self._left:
+                continue
             if self._bodies is not None:
                 self._bodies.now_ns = event.time_ns
             if event.family:
@@ -130,7 +134,7 @@ class TlsReader:
 
     def _is_told(self, exchange: Exchange) -> bool:
         if exchange.role is Role.CLIENT and self._is_read_at_server(exchange):
-            self.local_clients += exchange.calls
+            self._leave(exchange)
             return False
         if not exchange.remote_port:
             self.unbound_calls += exchange.calls
@@ -141,8 +145,20 @@ class TlsReader:
     def _is_read_at_server(self, exchange: Exchange) -> bool:
         """Whether the other end of a client's call tells it, on this node. Of a server that is read in turns nobody
         looks at some connections; their calls are estimated."""
-        other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)
+        other = _name_other_end(exchange)
         return other in self._ends or (exchange.remote_port in self._port_numbers and is_loopback(other[0]))
+
+    def _leave(self, exchange: Exchange) -> None:
+        """A client's call, to its server's end; and its connection where that end is known, so that the kernel tells no
+        more of it. Not for a connection's first call, behind which most of those that carry one alone end."""
+        self.local_clients += exchange.calls
+        if not exchange.call or exchange.connection in self._left or _name_other_end(exchange) not in self._ends:
+            return
+        for one in self._conversations.leave(exchange.connection):
+            self.local_clients += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
+        while len(self._left) >= MAX_SESSIONS:
+            del self._left[next(iter(self._left))]
+        self._left[exchange.connection] = None
 
     def _count(self, exchange: Exchange) -> None:
         key = (exchange.cgroup_id, exchange.local_port)
@@ -161,3 +177,7 @@ class TlsReader:
             if len(port.processes) >= MAX_PROCESSES:
                 port.processes.clear()
             port.processes.add(process)
+
+
+def _name_other_end(exchange: Exchange) -> _Tuple:
+    return exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +26,7 @@ from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.attacher import Attacher
-from sensor.tls.capture import RING_BYTES
+from sensor.tls.capture import RING_BYTES, refuse_session
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 
@@ -61,7 +62,7 @@ def watch(pids: Sequence[int], seed: int, stopping: threading.Event, *, is_class
     with contextlib.suppress(PermissionError):
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     ring, cycles = Ring(program.maps["events"], RING_BYTES), 0
-    reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+    reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=partial(refuse_session, program))
     with tempfile.TemporaryDirectory(prefix="apidae-proc-") as name:
         proc = str(make_proc(Path(name), pids))
         while not stopping.is_set():

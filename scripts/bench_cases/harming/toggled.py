@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Self
@@ -24,7 +25,7 @@ from sensor.kernel.image import PROG_TYPE_KPROBE, Image, ProgramImage, load_imag
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes
 from sensor.kernel.uprobes import close_probes
-from sensor.tls.capture import RING_BYTES
+from sensor.tls.capture import RING_BYTES, refuse_session
 from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
@@ -61,7 +62,7 @@ class ToggledProbes:
         self._empty = load_image(image, {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI})
         self._program = open_program()
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
-        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
+        self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=partial(refuse_session, self._program))
         self._places: list[tuple[str, list[tuple[int, str, int]], int]] = []
         with TemporaryDirectory(prefix="apidae-proc-") as name:
             files = ProcessFiles(str(make_proc(Path(name), pids)), min_age_seconds=0, uptime=lambda: 1e12).look()

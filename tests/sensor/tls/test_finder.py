@@ -27,7 +27,7 @@ def find(path: Path) -> Sites:
         (
             LIBRARIES / "libssl.so.3",
             "OpenSSL",
-            {"openssl_read_data", "openssl_read_end", "openssl_write_done", "handshake", "session_free"},
+            {"openssl_read_data", "openssl_read_end", "openssl_write_done", "openssl_handshake", "session_free"},
         ),
         (
             LIBRARIES / "libgnutls.so.30",

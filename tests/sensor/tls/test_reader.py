@@ -82,10 +82,26 @@ def test_a_client_on_this_node_is_left_to_its_server() -> None:
     assert reader.local_clients == 1
 
 
+def test_a_connection_that_is_left_to_its_server_is_refused_once() -> None:
+    refused: list[Verdict] = []
+    reader = make_reader(refused)
+    server, client = Session(reader, 9), Session(reader, 8, is_server=False)
+    for number in range(4):
+        client.tell(SyscallKind.WRITE, REQUEST)
+        server.tell(SyscallKind.READ, REQUEST)
+        assert len(server.tell(SyscallKind.WRITE, RESPONSE)) == 1
+        assert client.tell(SyscallKind.READ, RESPONSE) == []
+        assert refused == ([Verdict.LEFT] if number else [])  # A connection of one call ends by itself.
+    count = reader.stage.count()
+    assert (count.seen, count.used) == (6, 6)  # What was on its way when the kernel heard of it is let go.
+    assert reader.local_clients == 2
+
+
 @pytest.mark.parametrize(("host", "told"), [(LOOPBACK, 0), (SERVER, 1)])
 def test_a_client_of_a_server_that_is_read_in_turns(host: bytes, told: int) -> None:
     """A connection that was made while nobody looked at the server: on loopback it is known whose it is."""
-    reader = make_reader()
+    refused: list[Verdict] = []
+    reader = make_reader(refused)
     server = Session(reader, 9, host=host)
     client = Session(reader, 8, is_server=False, client_port=50_001, host=host)
     server.tell(SyscallKind.READ, REQUEST)
@@ -93,6 +109,7 @@ def test_a_client_of_a_server_that_is_read_in_turns(host: bytes, told: int) -> N
     client.tell(SyscallKind.WRITE, REQUEST)
     assert len(client.tell(SyscallKind.READ, RESPONSE)) == told
     assert reader.local_clients == 1 - told
+    assert not refused  # By the server's port alone it is not certain for all that comes.
 
 
 def test_a_client_of_another_node_is_told() -> None:
