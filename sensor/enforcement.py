@@ -129,6 +129,11 @@ class Enforcement:
                 ticked_second = -1
             await asyncio.sleep(LOOK_SECONDS if self._enforcer.is_naming else seconds_left(self._clock.unix_ns()))
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether somebody is blocked by what calls say of him."""
+        return self._enforcer.is_naming
+
     def end(self) -> None:
         """Lift everything, before the capture closes."""
         self._enforcer.end()

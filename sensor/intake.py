@@ -65,9 +65,11 @@ class Intake:
         self._has_read_failed = False
         self._has_teaching_failed = False
         self.is_behind = False  # Events were left for the next turn.
+        self.is_learning = True  # The last reading brought something that the kernel was taught.
 
     async def read(self, *, is_all: bool = False) -> None:
         """What has come; `is_all`: whatever is there, and what only counters say."""
+        self.is_learning = False
         try:
             end_ns = self._clock.monotonic_ns() + TURN_NS
             while True:
@@ -126,12 +128,13 @@ class Intake:
     def teach(self) -> None:
         """What was learned since the last time, and before the first reading how to recognise at all."""
         try:
-            self.describer.flush(self._capture)
+            if self.describer.flush(self._capture):
+                self.is_learning = True
         except OSError:
             # It is not known how far it came, so all begins anew; what the kernel does not know goes up whole.
             if not self._has_teaching_failed:
                 logger.exception("the kernel refused what it was taught; told once")
-            self._has_teaching_failed = True
+            self._has_teaching_failed = self.is_learning = True
             self.describer.forget()
 
     async def read_rest(self) -> None:

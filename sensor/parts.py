@@ -81,6 +81,10 @@ class Capture(KernelMaps, Protocol):
         """Rings when something comes into a ring that was read; None where there is none, and who reads has to look."""
         ...
 
+    def is_pressing(self) -> bool:
+        """Whether the events that wait are to be read soon: they are many, or something depends on it."""
+        ...
+
     def has_records(self) -> bool:
         """Whether records wait."""
         ...
@@ -155,6 +159,11 @@ class Enforcement(Protocol):
         """Tick until cancelled."""
         ...
 
+    @property
+    def is_naming(self) -> bool:
+        """Whether calls say whom to stop: they are to be read soon."""
+        ...
+
     def end(self) -> None:
         """Lift everything."""
         ...
@@ -214,8 +223,8 @@ class NodeDescriber(Describer, Protocol):
 
     def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]: ...
 
-    def flush(self, maps: KernelMaps) -> None:
-        """Tell the kernel what was learned."""
+    def flush(self, maps: KernelMaps) -> bool:
+        """Tell the kernel what was learned; whether there was anything."""
         ...
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:

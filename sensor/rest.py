@@ -2,8 +2,9 @@
 
 What was sent up whole is to be read soon, for the kernel learns from it; but not at each event. So a turn comes a
 moment after the first event that follows a rest, when the call is probably over, and else `interval_seconds` after the
-last turn. Records wait for their second to end; that their ring does not fill is looked after without a turn. Where
-nobody speaks HTTP the sensor sleeps from second to second.
+last turn. Where the last turn taught the kernel nothing, what comes are samples of what it knows: those of a quarter of
+a second are read together, for to wake costs more than most of them. Records wait for their second to end; that no ring
+fills is looked after without a turn. Where nobody speaks HTTP the sensor sleeps from second to second.
 """
 
 import asyncio
@@ -19,6 +20,10 @@ SETTLE_SECONDS: Final = 0.005
 CHECK_SECONDS: Final = 0.2
 # The same where they had to be read before their second ended.
 BUSY_CHECK_SECONDS: Final = 0.1
+# Between two turns, where the last one taught nothing; what is new then is learned so much later.
+QUIET_SECONDS: Final = 0.25
+# Meanwhile it is looked so often whether too much has come: a burst of what is new fills a ring in half a second.
+QUIET_CHECK_SECONDS: Final = 0.125
 
 
 class Bell(Protocol):
@@ -41,6 +46,8 @@ class Rings(Protocol):
     def bell(self) -> Bell | None: ...
 
     def has_events(self) -> bool: ...
+
+    def is_pressing(self) -> bool: ...
 
     def has_records(self) -> bool: ...
 
@@ -74,11 +81,13 @@ class Rest:
         if self._rings.bell is not None:
             self._loop.remove_reader(self._rings.bell.fd)
 
-    async def wait(self, seconds: float) -> None:
-        """Till a turn is worth its while, `seconds` at most."""
+    async def wait(self, seconds: float, *, is_quiet: bool = False) -> None:
+        """Till a turn is worth its while, `seconds` at most. `is_quiet`: nothing that comes need be read soon."""
         start = self._now()
         end = start + seconds
         await self._wait_for_news(end)
+        if is_quiet:
+            await self._gather(min(self._last_turn + QUIET_SECONDS, end))
         # Never sooner after the last turn than the interval, nor before a short call can be over.
         turn = max(self._last_turn + self._interval_seconds, min(self._now() + SETTLE_SECONDS, end))
         if (left := turn - self._now()) > 0 and not self._is_ended:
@@ -98,6 +107,20 @@ class Rest:
             else:
                 await self._wait_for_bell(end)
         self._is_busy = False
+
+    async def _gather(self, end: float) -> None:
+        """Till then, or till a ring has much."""
+        rings = self._rings
+        while not self._is_ended and (left := end - self._now()) > 0:
+            if rings.is_pressing() or rings.is_due(self._check_seconds):
+                return
+            self._rung = rung = self._loop.create_future()
+            timer = self._loop.call_later(min(left, QUIET_CHECK_SECONDS), _finish, rung)
+            try:
+                await rung
+            finally:
+                timer.cancel()
+                self._rung = None
 
     @property
     def _check_seconds(self) -> float:

@@ -224,7 +224,8 @@ class Sensor:
                 await asyncio.sleep(0)
                 continue
             # A second's records become rows right after it.
-            await rest.wait(seconds_left(self._clock.unix_ns()))
+            is_quiet = not (running.is_learning or self._enforcement.is_naming)
+            await rest.wait(seconds_left(self._clock.unix_ns()), is_quiet=is_quiet)
 
     async def _keep_refreshing(self) -> None:
         assert self._running is not None

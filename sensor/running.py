@@ -56,6 +56,11 @@ class Running:
         """Whether the last turn left something to the next one."""
         return self._intake.is_behind
 
+    @property
+    def is_learning(self) -> bool:
+        """Whether the last turn brought something that the kernel was taught."""
+        return self._intake.is_learning
+
     def teach(self) -> None:
         """How the kernel recognises calls; again, what was learned since."""
         self._intake.teach()

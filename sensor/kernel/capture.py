@@ -48,6 +48,8 @@ READ_LIMIT: Final = 250
 FRAMES_LIMIT: Final = 1_000
 # Records of one read: some 10 ms too.
 RECORDS_LIMIT: Final = 20_000
+# A ring of events that is so full is read at once: a burst of heads may have begun.
+PRESSING_PART: Final = 16
 # A turn of the loop that reads events looks at the records each time (sensor.intake).
 _TURN_SECONDS: Final = 0.1
 
@@ -216,6 +218,10 @@ class Capture:
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
+
+    def is_pressing(self) -> bool:
+        """Whether so many events wait that they are to be read soon."""
+        return any(ring.pending_bytes() > ring.size_bytes // PRESSING_PART for ring in (self._ring, self._frames))
 
     def has_records(self) -> bool:
         """Whether there are some in their ring."""

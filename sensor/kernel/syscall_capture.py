@@ -81,6 +81,10 @@ class SyscallCapture:
         """Whether the next `read` will find some."""
         return self._ring.pending_bytes() > 0
 
+    def is_pressing(self) -> bool:
+        """Always: everything goes by events."""
+        return True
+
     def has_records(self) -> bool:
         """Never."""
         return False

@@ -310,10 +310,11 @@ class Mirror:
         self.routes.forget_all()
         self.profiles.forget_all()
 
-    def flush(self, maps: KernelMaps) -> None:
-        """Tells the kernel. Costs nothing where nothing changed; raises OSError where it refuses."""
+    def flush(self, maps: KernelMaps) -> bool:
+        """Tells the kernel; whether there was anything. Costs nothing where nothing changed; raises OSError where it
+        refuses."""
         if not self._has_changes:
-            return
+            return False
         self._has_changes = False
         for name in (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES):
             if self._deletes[name]:
@@ -323,6 +324,7 @@ class Mirror:
             if self._updates[name]:
                 elements, self._updates[name] = self._updates[name], {}
                 maps.update(name, elements)
+        return True
 
     def _number_node(self) -> int:
         self._last_node += 1

@@ -174,9 +174,9 @@ class Recogniser:
         """Another key follows: nothing taught under this one is valid."""
         self._mirror.clear()
 
-    def flush(self, maps: KernelMaps) -> None:
-        """Tells the kernel what changed."""
-        self._mirror.flush(maps)
+    def flush(self, maps: KernelMaps) -> bool:
+        """Tells the kernel what changed; whether anything did."""
+        return self._mirror.flush(maps)
 
     def figures(self) -> tuple[Figure, ...]:
         """What is known, and what was forgotten."""

@@ -142,6 +142,10 @@ class TlsCapture:
         """Whether `read` did not come to the end."""
         return self._below.has_events() or self._ring.pending_bytes() > 0
 
+    def is_pressing(self) -> bool:
+        """Whether those below are, or there is any of TLS: everything of it goes by events."""
+        return self._ring.pending_bytes() > 0 or self._below.is_pressing()
+
     def has_records(self) -> bool:
         """Of the capture below."""
         return self._below.has_records()

@@ -96,8 +96,10 @@ def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
         counters = unread.counters()
         assert unread.pending_bytes() > FRAMES_BYTES / 2
         assert counters[Counter.BLOCKS_REFUSED] > 0
+        assert unread.is_pressing()
         while unread.has_events():
             unread.read()
+        assert not unread.is_pressing()
         (number,) = unread._streams._connections
         streams = unread._streams._streams.find(number)
         assert streams is not None

@@ -102,6 +102,9 @@ class FakeCapture:
     def has_events(self) -> bool:
         return bool(self.waiting)
 
+    def is_pressing(self) -> bool:
+        return False
+
     def has_records(self) -> bool:
         return bool(len(self.records))
 
@@ -224,6 +227,8 @@ class FakeNode:
 class FakeEnforcement:
     """Notes what it is told."""
 
+    is_naming = False
+
     def __init__(self) -> None:
         self.moves: list[str] = []
         self.taken: list[tuple[tuple[Block, ...], int]] = []
@@ -260,6 +265,7 @@ class FakeDescriber:
         self.learned: list[Exchange] = []
         self.heads_per_second = 0
         self.forgotten_count = 0
+        self.is_teaching = True
 
     def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
         if b"/bug" in exchange.request_head:
@@ -290,8 +296,9 @@ class FakeDescriber:
         calls["calls"] = [total[0] for total in totals.values()]
         return calls
 
-    def flush(self, maps: KernelMaps) -> None:
+    def flush(self, maps: KernelMaps) -> bool:
         maps.update(MapName.SETTINGS, {b"k": b"v"})
+        return self.is_teaching
 
     def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
         self.heads_per_second = heads_per_second
@@ -324,6 +331,7 @@ class Life:
     task: asyncio.Task[None]
     describers: list[FakeDescriber]
     heirs: FakeHeirs
+    enforcement: FakeEnforcement
 
     async def end(self) -> None:
         self.sensor.stop()
@@ -334,6 +342,7 @@ class Life:
 @asynccontextmanager
 async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
     clock, capture, capturing, heirs = FakeClock(), FakeCapture(), asyncio.Event(), FakeHeirs()
+    enforcement = FakeEnforcement()
     aggregator = Aggregator()
     describers: list[FakeDescriber] = []
 
@@ -363,7 +372,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         make_pipeline=make_pipeline,
         node=FakeNode(),
         schemas=SchemaBook(load_vocabulary(), SampleRule()),
-        enforcement=FakeEnforcement(),
+        enforcement=enforcement,
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
         governor=Governor(GovernorSettings(core_share=0.03, heads_per_second=50, floor_heads_per_second=5)),
         on_capturing=capturing.set,
@@ -386,7 +395,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs, enforcement)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 
-from sensor.rest import CHECK_SECONDS, SETTLE_SECONDS, Rest
+from sensor.rest import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, Rest
 
 INTERVAL = 0.05
 
@@ -39,10 +39,13 @@ class Rings:
 
     def __init__(self, bell: Bell | None) -> None:
         self.bell = bell
-        self.events = self.records = self.due = False
+        self.events = self.records = self.due = self.pressing = False
 
     def has_events(self) -> bool:
         return self.events
+
+    def is_pressing(self) -> bool:
+        return self.pressing
 
     def has_records(self) -> bool:
         return self.records
@@ -63,9 +66,9 @@ def play(act: Callable[[Rest, Rings, Bell], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
-async def measure(rest: Rest, seconds: float) -> float:
+async def measure(rest: Rest, seconds: float, *, is_quiet: bool = False) -> float:
     start = time.monotonic()
-    await rest.wait(seconds)
+    await rest.wait(seconds, is_quiet=is_quiet)
     return time.monotonic() - start
 
 
@@ -95,6 +98,60 @@ def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None
         await rest.wait(1)
         assert INTERVAL - 0.001 <= await measure(rest, 1) < 0.5
         assert not bell.armed
+
+    play(act)
+
+
+def test_where_nothing_was_learned_events_of_a_quarter_of_a_second_are_read_together() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        rings.events = True
+        await rest.wait(1)
+        assert QUIET_SECONDS - 0.01 <= await measure(rest, 5, is_quiet=True) < 1
+
+    play(act)
+
+
+def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        rings.events = True
+        await rest.wait(1)
+        assert await measure(rest, 5) < QUIET_SECONDS
+        assert 0.08 <= await measure(rest, 0.08, is_quiet=True) < QUIET_SECONDS
+
+    play(act)
+
+
+def test_after_a_rest_without_events_the_first_one_is_read_at_once_all_the_same() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        def happen() -> None:
+            rings.events = True
+            bell.ring()
+
+        asyncio.get_running_loop().call_later(QUIET_SECONDS + 0.1, happen)
+        assert QUIET_SECONDS + 0.1 <= await measure(rest, 5, is_quiet=True) < 2 * QUIET_SECONDS
+
+    play(act)
+
+
+def test_many_events_and_records_that_are_due_end_a_quiet_rest() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        loop = asyncio.get_running_loop()
+        for name in ("pressing", "due"):
+            rings.events = True
+            await rest.wait(1)
+            loop.call_later(QUIET_CHECK_SECONDS / 2, setattr, rings, name, True)
+            assert QUIET_CHECK_SECONDS / 2 <= await measure(rest, 5, is_quiet=True) < QUIET_SECONDS
+            setattr(rings, name, False)
+
+    play(act)
+
+
+def test_an_end_ends_a_quiet_rest() -> None:
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        rings.events = True
+        await rest.wait(1)
+        asyncio.get_running_loop().call_later(0.05, rest.end)
+        assert await measure(rest, 5, is_quiet=True) < QUIET_SECONDS - 0.1
 
     play(act)
 

@@ -12,6 +12,7 @@ from apidae.v1 import stream_pb2
 from sensor.health import StageCount
 from sensor.kernel.abi import RECORD, Counter
 from sensor.pause import CaptureState
+from sensor.rest import Rest
 from sensor.run import StartError
 from sensor.uplink.client import UplinkRejectedError
 from sensor.uplink.state import InstallationKey, StateDirectory
@@ -95,6 +96,37 @@ def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
             life.capture.waiting = [make_exchange()]
             await life.end()
             assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
+def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[bool] = []
+    wait = Rest.wait
+
+    async def note(rest: Rest, seconds: float, *, is_quiet: bool = False) -> None:
+        rests.append(is_quiet)
+        await wait(rest, min(seconds, 0.001))
+
+    async def observe() -> bool:
+        rests.clear()
+        async with asyncio.timeout(10):
+            while len(rests) < 3:
+                await asyncio.sleep(0.001)
+        return rests[-1]
+
+    async def main() -> None:
+        monkeypatch.setattr(Rest, "wait", note)
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            (describer,) = life.describers
+            assert not await observe()
+            describer.is_teaching = False
+            assert await observe()
+            life.enforcement.is_naming = True
+            assert not await observe()
 
     asyncio.run(main())
 

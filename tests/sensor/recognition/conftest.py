@@ -98,8 +98,8 @@ class Sensor:
         )
         self.flush()
 
-    def flush(self) -> None:
-        self.recogniser.flush(self.kernel)
+    def flush(self) -> bool:
+        return self.recogniser.flush(self.kernel)
 
     def take(self, call: Call) -> str:
         """One call, all the way: what was described teaches. Gives the way it went."""

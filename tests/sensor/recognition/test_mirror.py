@@ -91,14 +91,14 @@ def test_ways_are_told_from_their_end_and_forgotten_from_their_start(sensor: Sen
     call = make()
     for _ in range(2):
         sensor.recogniser.learn(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
-    sensor.flush()
+    assert sensor.flush()
     assert log.told == [("update", name) for name in (MapName.LEAVES, MapName.EDGES, MapName.ROOTS, MapName.PROFILES)]
     log.told.clear()
     sensor.recogniser.forget()
     sensor.flush()
     assert log.told == [("delete", name) for name in (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES)]
     log.told.clear()
-    sensor.flush()
+    assert not sensor.flush()
     assert not log.told
 
 
