@@ -214,7 +214,7 @@ class Ceiling:
         """The installation's first hour is over: what each of the `live` slots did in it, at the most what the plan
         states for an hour, is ordinary from now on, for as long as it goes on."""
         hour = self._hour
-        live = self._rows.find(live)
+        live = self._rows.find(live[live < self._rows.slot_capacity])  # There is no room yet for who came just now.
         live = live[live >= 0]  # Who did nothing has nothing to go on with.
         if hour < 0 or not len(live):
             return

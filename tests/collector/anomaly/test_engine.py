@@ -91,6 +91,17 @@ def test_subjects_are_bounded_and_evictions_counted() -> None:
     assert engine.evicted_count >= 92
 
 
+def test_many_newcomers_at_the_end_of_the_first_hour_are_taken_in() -> None:
+    """More than there is room for, in the very batch with which the hour ends."""
+    engine = Engine()
+    for window in range(0, 3_600, 600):
+        engine.feed(make_batch([Row(route=0, consumer=1, window=START + window, objects=(window + 1,))]), START + 3_611)
+    crowd = [Row(route=0, consumer=number, window=START + 3_600) for number in range(1, 1_200)]
+    engine.feed(make_batch(crowd), START + 3_611)
+    assert len(engine.roster.pairs.table) == 1_199
+    assert engine.used_calls == 6 + 1_199
+
+
 def test_consumer_is_the_first_known_actor() -> None:
     engine = Engine()
     rows = [
