@@ -34,7 +34,8 @@ def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """As np.unique: values ascending."""
     if len(values) < 2:
         return values
-    ordered = np.sort(values)
+    ordered = values.copy()
+    ordered.sort()
     is_first = np.empty(len(values), np.bool_)
     is_first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
@@ -51,11 +52,28 @@ class Groups:
 
     def sum(self, amounts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of the n amounts those of each slot, 0 too."""
-        return np.bincount(self.inverse, amounts[self.rows], len(self.slots)).astype(np.float64, copy=False)
+        own = amounts if len(amounts) == len(self.rows) else amounts[self.rows]
+        return np.bincount(self.inverse, own, len(self.slots)).astype(np.float64, copy=False)
+
+    def list_repeated(self) -> NDArray[np.int64]:
+        """Rows that share what they belong to with another one."""
+        if len(self.rows) == len(self.slots):
+            return self.rows[:0]
+        return self.rows[np.bincount(self.inverse)[self.inverse] > 1]
 
 
-def group_rows(slots: NDArray[np.int64]) -> Groups:
-    """Rows by slot; those of -1 belong to nothing."""
-    rows = (slots >= 0).nonzero()[0]
-    distinct, _, inverse = find_distinct(slots[rows])
-    return Groups(rows=rows, slots=distinct, inverse=inverse)
+class Grouper:
+    """Groups rows by slots of one table, again and again: a place for each slot saves sorting the rows with it."""
+
+    def __init__(self) -> None:
+        self._place: NDArray[np.int64] = np.zeros(0, np.int64)  # By slot: scratch.
+
+    def group(self, slots: NDArray[np.int64], capacity: int) -> Groups:
+        """Rows by slot, below `capacity`; those of -1 belong to nothing."""
+        if len(self._place) < capacity:
+            self._place = np.zeros(capacity, np.int64)
+        rows = (slots >= 0).nonzero()[0]
+        own = slots if len(rows) == len(slots) else slots[rows]
+        distinct = list_distinct(own)
+        self._place[distinct] = np.arange(len(distinct))
+        return Groups(rows=rows, slots=distinct, inverse=self._place.take(own))

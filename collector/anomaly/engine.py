@@ -17,7 +17,6 @@ from collector.anomaly.abuse.engine import AbuseEngine
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
-from collector.anomaly.distinct import list_distinct
 from collector.anomaly.health.engine import HealthEngine
 from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
@@ -25,6 +24,7 @@ from collector.anomaly.service_volume import ServiceVolume
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import Crossing, Watch
+from collector.anomaly.windows import split_windows
 from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
@@ -258,7 +258,7 @@ class Engine:
         for reason, mask in reasons.items():
             self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
             left &= ~mask
-        return np.flatnonzero(left)
+        return left.nonzero()[0]
 
     def _make_room(self, placed: Placed) -> None:
         sizes = tuple(part.table.capacity for part in self.roster.parts)
@@ -334,7 +334,7 @@ class _Rows:
 
     def __init__(self, *, start: Slots, length: Slots, calls: F64, novel: F64) -> None:
         self.calls = calls
-        self._start, self._length = start, length
+        self._start, self._length, self._longest = start, length, int(np.max(length))
         self._novel: F64 = np.where(calls > 0, novel, 0.0)  # A window is cleared where it has calls.
         self._parts: dict[tuple[int, int], list[tuple[int, Slots]]] = {}
 
@@ -351,10 +351,7 @@ class _Rows:
     def _split(self, seconds: int, known: Slots) -> list[tuple[int, Slots]]:
         key = seconds, len(known)
         if key not in self._parts:
-            rows = known[self._length[known] <= seconds]
+            rows = known if self._longest <= seconds else known[self._length[known] <= seconds]
             windows = self._start[rows] // seconds
-            distinct = list_distinct(windows).tolist()
-            self._parts[key] = [
-                (window, rows if len(distinct) == 1 else rows[windows == window]) for window in distinct
-            ]
+            self._parts[key] = split_windows(windows, rows)
         return self._parts[key]

@@ -30,7 +30,7 @@ class KeyIndex:
         places, mask = self._places, len(self._places) - 1
         place = (keys & np.uint64(mask)).astype(np.int64)
         slots = places[place].astype(np.int64)
-        open_ = np.flatnonzero((key_of_slot[slots] != keys) & (slots >= 0))
+        open_ = ((key_of_slot[slots] != keys) & (slots >= 0)).nonzero()[0]
         while len(open_):
             place[open_] = (place[open_] + 1) & mask
             here = places[place[open_]]

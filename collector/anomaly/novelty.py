@@ -8,12 +8,12 @@ new objects stays visible.
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.anomaly.distinct import find_distinct, list_distinct
+from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import Slots, grow
 
 BITS = 512  # A power of two.
 _WORDS = BITS // 64
-_FILL_LIMIT = 0.7
+FULL_BITS = 0.7 * BITS  # Past it a bitmap hardly tells hashes apart.
 
 U64 = NDArray[np.uint64]
 
@@ -21,9 +21,7 @@ U64 = NDArray[np.uint64]
 class NoveltyBitmap:
     """Bits by slot: `count_novel` sets them and says how many were new."""
 
-    def __init__(self, *, is_renewed: bool = True) -> None:
-        """`is_renewed`: bitmaps that are full begin anew; else who holds this asks `list_full` and forgets them."""
-        self._is_renewed = is_renewed
+    def __init__(self) -> None:
         self._words: U64 = np.zeros(0, np.uint64)  # slot * _WORDS + word.
 
     def grow(self, capacity: int) -> None:
@@ -37,11 +35,15 @@ class NoveltyBitmap:
         new = self.find_novel(slots, hashes)
         if len(new):
             result[new] = 1
-            self.add(slots[new], hashes[new])
+            own, added, filled = self.add_novel(slots[new], hashes[new])
+            full = own[filled + added > FULL_BITS]
+            if len(full):
+                self.forget(full)
         return result
 
     def find_novel(self, slots: Slots, hashes: U64) -> NDArray[np.int64]:
-        """Indexes of the elements that were not seen before, the first of those that are the same; takes in nothing."""
+        """Indexes of the elements that were not seen before, the first of those that are the same, by slot; takes in
+        nothing."""
         place = _place(slots, hashes)
         bits = self._words[place >> 6] >> (place & 63).astype(np.uint64)
         new: NDArray[np.int64] = ((bits & np.uint64(1)) == 0).nonzero()[0]
@@ -51,24 +53,21 @@ class NoveltyBitmap:
         distinct: NDArray[np.int64] = new[first]
         return distinct
 
-    def add(self, slots: Slots, hashes: U64) -> Slots:
-        """Take in elements that are new and distinct; gives the slots that are full now. Where bitmaps are renewed
-        these begin anew."""
+    def add_novel(self, slots: Slots, hashes: U64) -> tuple[Slots, NDArray[np.int64], NDArray[np.int64]]:
+        """Take in what `find_novel` found; gives the distinct slots, how many bits each gained, and how many it had."""
         place = _place(slots, hashes)
+        is_first = np.ones(len(slots), np.bool_)
+        np.not_equal(slots[1:], slots[:-1], out=is_first[1:])
+        starts = is_first.nonzero()[0]
+        own, added = slots[starts], np.diff(starts, append=len(slots))
+        filled = self.count_bits(own)
         np.bitwise_or.at(self._words, place >> 6, np.uint64(1) << (place & 63).astype(np.uint64))
-        full = self.list_full(list_distinct(slots))
-        if self._is_renewed and len(full):
-            self.forget(full)
-        return full
+        return own, added, filled
 
     def count_bits(self, slots: Slots) -> NDArray[np.int64]:
         """Bits set of each slot."""
         count: NDArray[np.int64] = np.bitwise_count(self._words.reshape(-1, _WORDS)[slots]).sum(axis=1, dtype=np.int64)
         return count
-
-    def list_full(self, slots: Slots) -> Slots:
-        """Which of distinct `slots` are so full that they hardly tell hashes apart."""
-        return slots[self.count_bits(slots) > BITS * _FILL_LIMIT]
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""

@@ -52,7 +52,7 @@ class Population:
         where, height = endpoints[is_known], np.log2(levels[is_known] + self._offset)
         length = len(self.peers)
         count = np.bincount(where, minlength=length)
-        touched = np.flatnonzero(count)
+        touched = count.nonzero()[0]
         mean = np.bincount(where, height, length)[touched] / count[touched]
         square = np.bincount(where, height**2, length)[touched] / count[touched]
         gain = np.where(self.peers[touched] == 0, 1.0, _GAIN)

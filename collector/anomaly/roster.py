@@ -1,7 +1,7 @@
 """Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to
 the pair."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text, identify_consumers, name_consumer
 from collector.anomaly.detectors.contract import State
-from collector.anomaly.distinct import Groups, group_rows
+from collector.anomaly.distinct import Grouper, Groups
 from collector.anomaly.slots import Slots, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
 from collector.anomaly.touched import TouchedObjects
@@ -25,6 +25,16 @@ CROWD_MIN = 10  # So many consumers of an endpoint are many.
 _COUNT_SECONDS = 60
 _NAMES_MAX = 40_000  # Routes whose names are not made anew for each batch.
 _ROUTES_MAX = 64  # Of one endpoint that a signal names.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRoute:
+    """What is asked of a route at every batch."""
+
+    endpoint_id: str  # As the mapping said; empty where it has none.
+    name: SubjectName
+    key: int  # Of the endpoint.
+    is_unknown: bool  # The path of its calls is not known.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +54,6 @@ class Placed:
     consumer: Slots
     pair: Slots
     by_endpoint: Groups
-    by_consumer: Groups
     by_pair: Groups
     objects: TouchedRows
     novel: F64  # Objects the pair had not touched before.
@@ -80,8 +89,8 @@ class Roster:
         self.novelty = TouchedObjects()
         self.pair_endpoint: Slots = np.zeros(0, np.int64)  # By pair slot; -1 once the endpoint was evicted.
         self.pair_consumer: Slots = np.zeros(0, np.int64)
-        # What the mapping said, name and key of each route's endpoint.
-        self._names_of_routes: dict[int, tuple[str, SubjectName, int]] = {}
+        self._known_routes: dict[int, KnownRoute] = {}
+        self._by_endpoint, self._by_pair = Grouper(), Grouper()
         self._counts: Slots = np.zeros(0, np.int64)  # Consumers by endpoint slot.
         self._counted_at = 0
 
@@ -92,10 +101,10 @@ class Roster:
 
     def place(self, batch: RowBatch, chosen: Slots, time: int) -> Placed:
         """Subjects of the rows `chosen`; new ones get slots, `time` is when they were touched."""
-        known = [self._name_endpoint(route) for route in batch.routes]
-        names = [name for name, _ in known]
+        known = self._list_routes(batch.routes)
+        names = [one.name for one in known]
         route = batch.route[chosen]
-        endpoint_key = np.array([key for _, key in known], np.uint64)[route]
+        endpoint_key = np.array([one.key for one in known], np.uint64)[route]
         every = np.ones(len(chosen), np.bool_)
         endpoint, evicted_endpoints = _touch(
             self.endpoints, endpoint_key, every, time, lambda row: names[int(route[row])]
@@ -122,11 +131,10 @@ class Roster:
             endpoint=endpoint,
             consumer=consumer,
             pair=pair,
-            by_endpoint=group_rows(endpoint),
-            by_consumer=group_rows(consumer),
-            by_pair=group_rows(pair),
+            by_endpoint=self._by_endpoint.group(endpoint, self.endpoints.table.capacity),
+            by_pair=self._by_pair.group(pair, self.pairs.table.capacity),
             objects=objects,
-            novel=self._count_novel(batch, chosen, pair, objects),
+            novel=self._count_novel(batch, chosen, pair, objects, [one.is_unknown for one in known]),
             evicted_endpoints=evicted_endpoints,
             evicted_consumers=evicted_consumers,
             evicted_pairs=evicted_pairs,
@@ -165,18 +173,28 @@ class Roster:
         self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])
         self.novelty.load(parts["novelty"])
 
-    def _name_endpoint(self, route: Route) -> tuple[SubjectName, int]:
-        """Name and key of the endpoint of a route."""
+    def _list_routes(self, routes: Sequence[Route]) -> list[KnownRoute]:
+        """What is known of each."""
+        if len(self._known_routes) >= _NAMES_MAX:
+            self._known_routes.clear()
+        known, mapping, listed = self._known_routes, self._endpoint_of_route, []
+        for route in routes:
+            route_id = route.route_id
+            one = known.get(route_id)
+            if one is None or one.endpoint_id != mapping.get(route_id, ""):
+                one = known[route_id] = self._know_route(route)
+            listed.append(one)
+        return listed
+
+    def _know_route(self, route: Route) -> KnownRoute:
         endpoint_id = self._endpoint_of_route.get(route.route_id, "")
-        known = self._names_of_routes.get(route.route_id)
-        if known is not None and known[0] == endpoint_id:
-            return known[1], known[2]
         own = endpoint_id or f"{route.route_id:016x}"
-        name = SubjectName(endpoint_id=own, label=label_route(route), route_ids=(route.route_id,))
-        if len(self._names_of_routes) >= _NAMES_MAX:
-            self._names_of_routes.clear()
-        self._names_of_routes[route.route_id] = (endpoint_id, name, hash_text(own))
-        return name, self._names_of_routes[route.route_id][2]
+        return KnownRoute(
+            endpoint_id=endpoint_id,
+            name=SubjectName(endpoint_id=own, label=label_route(route), route_ids=(route.route_id,)),
+            key=hash_text(own),
+            is_unknown=route.is_unknown,
+        )
 
     def _join_routes(self, names: list[SubjectName], route: NDArray[np.uint32], endpoint: Slots) -> None:
         """An endpoint that covers several routes names them all in its signals."""
@@ -205,18 +223,19 @@ class Roster:
         self.pair_endpoint[pair[has]] = endpoint[has]
         self.pair_consumer[pair[has]] = consumer[has]
 
-    def _count_novel(self, batch: RowBatch, chosen: Slots, pair: Slots, objects: TouchedRows) -> F64:
-        """New objects a row. Where a row holds only the smallest hashes of a larger set, its share of new ones holds
-        for the set."""
+    def _count_novel(
+        self, batch: RowBatch, chosen: Slots, pair: Slots, objects: TouchedRows, are_unknown: Sequence[bool]
+    ) -> F64:
+        """New objects a row; `are_unknown`: whether the path of a route is. Where a row holds only the smallest
+        hashes of a larger set, its share of new ones holds for the set."""
         if not len(objects.row):
             return np.zeros(len(chosen))
         # Of a path that is not known the objects tell unknown endpoints apart: no objects that a consumer took.
         is_counted = pair >= 0
-        is_unknown = np.array([route.is_unknown for route in batch.routes], np.bool_)
-        if is_unknown.any():
-            is_counted &= ~is_unknown[batch.route[chosen]]
+        if any(are_unknown):
+            is_counted &= ~np.array(are_unknown, np.bool_)[batch.route[chosen]]
         row, hashes = objects.row, objects.hashes
-        if not is_counted.all():
+        if np.count_nonzero(is_counted) < len(is_counted):
             kept = is_counted[row]
             row, hashes = row[kept], hashes[kept]
         novel = np.bincount(row, self.novelty.count_novel(pair[row], hashes), len(chosen))
@@ -246,7 +265,7 @@ def _touch(
     subjects: Subjects, keys: U64, has: NDArray[np.bool_], time: int, name: Callable[[int], SubjectName]
 ) -> tuple[Slots, Slots]:
     """Slot of each row (-1 where `has` is false) and evicted slots; `name(row)` names a new one."""
-    if has.all():
+    if np.count_nonzero(has) == len(has):
         return subjects.touch(keys, time, name)
     slots = np.full(len(keys), -1, np.int64)
     rows = has.nonzero()[0]

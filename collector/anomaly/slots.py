@@ -58,7 +58,7 @@ class SlotTable:
         Raises ValueError when there are more keys than the limit: the caller cuts its batches.
         """
         slots = self._index.find(keys, self.keys)
-        missing = np.flatnonzero(slots < 0)
+        missing = (slots < 0).nonzero()[0]
         if not len(missing):
             self.seen_at[slots] = time
             return Touched(slots=slots, new=_NONE, first=_NONE, emptied=_NONE)
@@ -79,7 +79,7 @@ class SlotTable:
 
     def live(self) -> Slots:
         """Slots in use, ascending."""
-        return np.flatnonzero(self.seen_at >= 0)
+        return (self.seen_at >= 0).nonzero()[0]
 
     def find(self, key: int) -> int:
         """The slot of a key; -1 where it has none."""

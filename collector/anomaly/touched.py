@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.distinct import find_distinct, list_distinct
-from collector.anomaly.novelty import BITS, NoveltyBitmap
+from collector.anomaly.novelty import BITS, FULL_BITS, NoveltyBitmap
 from collector.anomaly.slots import Slots, grow
 
 WIDE_BITS = 32_768  # A generation.
@@ -29,7 +29,7 @@ class TouchedObjects:
     """By slot of a pair: which objects it touched."""
 
     def __init__(self) -> None:
-        self._narrow = NoveltyBitmap(is_renewed=False)
+        self._narrow = NoveltyBitmap()
         self._wide_of: NDArray[np.int64] = np.zeros(0, np.int64)  # Wide bitmap of a slot, plus 1; 0: none.
         self._slot_of: NDArray[np.int64] = np.zeros(0, np.int64)  # The inverse; -1: free.
         self._words: U64 = np.zeros((2, 0), np.uint64)  # Younger and older generation; wide * _WORDS + word.
@@ -46,7 +46,7 @@ class TouchedObjects:
         result = np.zeros(len(slots))
         wide = self._wide_of[slots]
         is_wide = wide > 0
-        if not is_wide.any():
+        if not np.count_nonzero(is_wide):
             self._count_narrow(slots, hashes, result, np.arange(len(slots)))
             return result
         rows = (~is_wide).nonzero()[0]
@@ -78,7 +78,7 @@ class TouchedObjects:
 
     def _widen(self, slot: int) -> None:
         """Give a slot a wide bitmap while there are some."""
-        free = np.flatnonzero(self._slot_of < 0)
+        free = (self._slot_of < 0).nonzero()[0]
         if not len(free):
             old = len(self._slot_of)
             if old >= WIDE_MAX:
@@ -94,9 +94,9 @@ class TouchedObjects:
         new = self._narrow.find_novel(slots, hashes)
         if not len(new):
             return
-        own = slots[new]
-        result[rows[new]] = 1 / np.maximum(1 - self._narrow.count_bits(own) / BITS, _LEAST_SHARE)
-        for slot in self._narrow.add(own, hashes[new]).tolist():
+        own, added, filled = self._narrow.add_novel(slots[new], hashes[new])
+        result[rows[new]] = np.repeat(1 / np.maximum(1 - filled / BITS, _LEAST_SHARE), added)
+        for slot in own[filled + added > FULL_BITS].tolist():
             self._narrow.forget(np.array([slot]))
             self._widen(slot)
 

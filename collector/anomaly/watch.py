@@ -118,12 +118,14 @@ class Watch:
         count that is ordinary for a subject nobody knows is ordinary for all."""
         if not isinstance(self.detector, BurstDetector) or window - self.windows.first < GRACE_WINDOWS:
             return slots[:0]
+        # No evidence is more than the calls, and few call so much.
+        slots = slots[self.windows.read_calls(window, slots) >= self.detector.least_evidence]
+        if not len(slots):
+            return slots
         evidence = _weigh(*self.windows.read(window, slots))
-        notable = (evidence >= self.detector.least_evidence).nonzero()[0]
-        if len(notable):  # Few: now by what is customary for each.
-            slots = slots[notable]
-            notable = (evidence[notable] >= self.detector.find_least(slots, window)).nonzero()[0]
-        return list_distinct(slots[notable])
+        is_notable = evidence >= self.detector.least_evidence
+        slots, evidence = slots[is_notable], evidence[is_notable]
+        return list_distinct(slots[evidence >= self.detector.find_least(slots, window)])
 
     def judge_open(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
         """Judge distinct touched `slots` in an open window; only sparse watches."""
@@ -218,7 +220,8 @@ class Watch:
                 common = self.population.floor(parents, self.detector.level(slots, window))
                 floor = np.where(is_placed, np.maximum(floor, common), floor)
                 peers = np.where(is_placed, self.population.peers[parents], 0.0)
-            floor = np.maximum(floor, self._pending_level(window, slots))
+            if self.windows.next_window < self.windows.first + GRACE_WINDOWS:
+                floor = np.maximum(floor, self._pending_level(window, slots))
             # A newcomer whom no peers measure may call as steadily as it likes: what speaks against it is new objects.
             is_alone = self.detector.is_new(slots) & (peers < PEERS_MIN)
             mere = np.minimum(_CALLS_WEIGHT * calls, self.detector.prior_level)
@@ -267,7 +270,7 @@ class Watch:
         is_past = verdict.score >= 1.0
         if verdict.is_ongoing is not None:
             is_past |= verdict.is_ongoing & (self._told_window[slots] >= window - _GAP_WINDOWS)
-        for i in np.flatnonzero(is_past).tolist():
+        for i in is_past.nonzero()[0].tolist():
             slot, score = int(slots[i]), float(verdict.score[i])
             is_same = self._told_window[slot] == window
             if is_same and score <= self._told_score[slot]:

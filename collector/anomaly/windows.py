@@ -18,6 +18,16 @@ _FEW = 16  # Where fewer than one slot in so many has rows, they are remembered.
 F64 = NDArray[np.float64]
 
 
+def split_windows(windows: Slots, rows: Slots) -> list[tuple[int, Slots]]:
+    """Which of `rows`, of which each lies in one of `windows`, lie in which, oldest window first."""
+    if not len(rows):
+        return []
+    first = windows[0]
+    if np.count_nonzero(windows != first) == 0:  # Most batches are of one: a sort takes longer than all the rest.
+        return [(int(first), rows)]
+    return [(window, rows[windows == window]) for window in list_distinct(windows).tolist()]
+
+
 class Touched:
     """Slots that got rows in one window, while they are few: then nobody looks through all slots for them."""
 
@@ -90,6 +100,11 @@ class OpenWindows:
         """Calls and novel objects so far."""
         row = window % self._ring
         return self.calls[row].take(slots), self.novel[row].take(slots)
+
+    def read_calls(self, window: int, slots: Slots) -> F64:
+        """Calls alone."""
+        calls: F64 = self.calls[window % self._ring].take(slots)
+        return calls
 
     def touched(self, window: int) -> Slots:
         """Slots with calls in an open window, ascending."""

@@ -36,8 +36,16 @@ class FadingSums:
         """Sums of `slots` at `time`, H x n; what came late is as fresh as the newest."""
         age = np.maximum(time - self._at.take(slots), 0)
         faded: F64 = self._sums.take(slots, axis=1)
-        if age.any():
+        if np.count_nonzero(age):
             faded *= np.exp(-age / self._horizons)
+        return faded
+
+    def read_one(self, which: int, slots: Slots, time: int) -> F64:
+        """The same of one horizon, by its index."""
+        age = np.maximum(time - self._at.take(slots), 0)
+        faded: F64 = self._sums[which].take(slots)
+        if np.count_nonzero(age):
+            faded *= np.exp(-age / self._horizons[which])
         return faded
 
     def forget(self, slots: Slots) -> None:

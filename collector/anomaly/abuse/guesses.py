@@ -68,17 +68,17 @@ class GuessDetector:
         tried[refused] = is_login[refused] | ~events.is_anonymous[refused]
         for slot in placed.evicted_endpoints.tolist():
             self._recent.pop(slot, None)
-        if not tried.any() and not len(self._sources.table):
+        if not np.count_nonzero(tried) and not len(self._sources.table):
             return []
         self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
         self._endpoint_ceiling.forget(placed.evicted_endpoints)
-        if not tried.any() and not is_login.any():
+        if not np.count_nonzero(tried) and not np.count_nonzero(is_login):
             self._ceiling.refresh(self._sources.table.live, None, time)
             return []
         key = mix(events.address, roster.endpoints.table.keys[events.endpoint])
         source = self._place(events, tried, key, roster, time)
         entered = is_login & (events.status >= 200) & (events.status < 300) & (events.address != 0)
-        for row in np.flatnonzero(entered).tolist():  # Of a known guesser only: others have nothing to make good.
+        for row in entered.nonzero()[0].tolist():  # Of a known guesser only: others have nothing to make good.
             source[row] = self._sources.table.find(int(key[row]))
         amounts = np.where(tried, self._count(events, tried, source), np.where(entered, -events.calls, 0.0))
         return [
@@ -114,7 +114,7 @@ class GuessDetector:
 
     def _place(self, events: Events, tried: Bools, key: U64, roster: Roster, time: int) -> Slots:
         """Slot of the address and endpoint of each row that tried; -1 of the others."""
-        rows = np.flatnonzero(tried)
+        rows = tried.nonzero()[0]
         distinct, first, inverse = find_distinct(key[rows])
 
         def name(index: int) -> SubjectName:

@@ -47,7 +47,7 @@ class InjectionDetector:
         if not len(events.batch.payloads.values):
             return []
         lengths = np.diff(events.batch.payloads.offsets)[events.rows]
-        rows = np.flatnonzero((lengths > 0) & (events.consumer >= 0))
+        rows = ((lengths > 0) & (events.consumer >= 0)).nonzero()[0]
         if not len(rows):
             return []
         keys = roster.consumers.table.keys[events.consumer[rows]]
@@ -136,7 +136,7 @@ class InjectionDetector:
 
     def _remember(self, slot: int, payloads: NDArray[np.uint64], time: int) -> None:
         for payload in payloads[-KEPT:]:
-            same = np.flatnonzero((self._payloads[:, slot] & ~_LOW_MASK) == (payload & ~_LOW_MASK))
+            same = ((self._payloads[:, slot] & ~_LOW_MASK) == (payload & ~_LOW_MASK)).nonzero()[0]
             place = int(same[0]) if len(same) else int(self._times[:, slot].argmin(axis=0))
             # What confirms a payload is kept when it comes again without.
             known = self._payloads[place, slot] if len(same) else np.uint64(0)

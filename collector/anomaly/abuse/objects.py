@@ -7,8 +7,6 @@ there count the objects that are new to consumers who have called it for some ti
 campaign, a launch) is none.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,11 +83,8 @@ class ObjectDetector:
             events.pair,
             events.calls,
             events.is_internal,
+            describe_walk=lambda slot: self._walks.describe(slot, time),
         )
-        found = [
-            replace(finding, walk=self._walks.describe(slot, time))
-            for finding, slot in zip(found, excess.slots.tolist(), strict=True)
-        ]
         return found + self._judge_endpoints(events, placed, roster, pairs_touched, taken, time)
 
     def _judge_endpoints(
@@ -98,7 +93,7 @@ class ObjectDetector:
         """What pairs that are no newcomers took together; who is told by itself is no part of a crowd."""
         self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
         self._endpoint_ceiling.forget(placed.evicted_endpoints)
-        is_little = self._ceiling.sums(pairs, time)[_HOUR] <= CROWD_MEMBER_MAX
+        is_little = self._ceiling.sums_over(_HOUR, pairs, time) <= CROWD_MEMBER_MAX
         is_counted = (self._first[pairs] <= time - KNOWN_SECONDS) & is_little & ~self._ceiling.is_told(pairs)
         slots, sums = sum_by_slot(roster.pair_endpoint[pairs], np.where(is_counted, amounts, 0.0))
         excess = self._endpoint_ceiling.add(slots, sums, np.full(len(slots), -1, np.int64), time)

@@ -24,9 +24,9 @@ from collector.anomaly.abuse.events import U64, Bools, Events
 from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
-from collector.anomaly.abuse.sums import find, sum_by_slot
+from collector.anomaly.abuse.sums import find
 from collector.anomaly.detectors.contract import F64, State
-from collector.anomaly.distinct import find_distinct, list_distinct
+from collector.anomaly.distinct import Grouper, find_distinct, list_distinct
 from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, SlotTable, grow, mix
@@ -71,6 +71,7 @@ class OwnerDetector:
         self._owners = NoveltyBitmap()  # Owners whose objects a consumer read.
         self._ceiling = Ceiling(PLAN)
         self._walk = Ceiling(WALK_PLAN)
+        self._by_consumer, self._capacity = Grouper(), 0  # Of consumers.
         self._paces = FadingSums((_DAY_SECONDS, _HOUR_SECONDS))  # Objects come back to, in a day; walked, in an hour.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
@@ -106,6 +107,7 @@ class OwnerDetector:
 
     def _make_room(self, placed: Placed, roster: Roster) -> None:
         capacity, evicted = roster.consumers.table.capacity, placed.evicted_consumers
+        self._capacity = capacity
         for part in (self._ceiling, self._walk):
             part.grow(capacity, 0)
             part.forget(evicted)
@@ -118,14 +120,14 @@ class OwnerDetector:
     def _judge(self, consumer: Slots, new: F64, unread: F64, is_return: Bools, time: int) -> tuple[Excess, Excess]:
         """By reads: owners that are `new` to the `consumer`, objects that nobody had read (-1: it came back to one),
         and whether it came back. Who reached many owners, and who else walks."""
-        who, owners = sum_by_slot(consumer, new)
-        _, walked = sum_by_slot(consumer, new + unread)
-        _, returns = sum_by_slot(consumer, is_return.astype(np.float64))
+        groups = self._by_consumer.group(consumer, self._capacity)
+        who, owners, walked = groups.slots, groups.sum(new), groups.sum(new + unread)
+        returns = groups.sum(is_return.astype(np.float64))
         returns, lately = self._paces.add(who, np.stack([returns, walked]), time)
         to_some = who[owners > 0]
         many = self._ceiling.add(to_some, owners[owners > 0], np.full(len(to_some), -1, np.int64), time)
-        total = self._walk.sums(who, time)[0] + walked
-        reached = self._ceiling.sums(who, time)[-1]
+        total = self._walk.sums_over(0, who, time) + walked
+        reached = self._ceiling.sums_over(-1, who, time)
         is_walker = (reached >= _WALK_OWNERS) & (returns <= _WALK_RETURNS * total)
         has_one = (reached >= _ONE_OWNER) & (total >= _ONE_OWNER_TOTAL) & (lately <= _ONE_OWNER_LATELY * total)
         is_walker |= has_one & (returns <= _ONE_OWNER_RETURNS * total)
@@ -176,10 +178,17 @@ class OwnerDetector:
             return kept, kept
         row, hashes = row[kept], hashes[kept]
         key = mix(roster.endpoints.table.keys[events.endpoint[row]], hashes)
-        _, first, _ = find_distinct(mix(roster.consumers.table.keys[events.consumer[row]], key))
-        if len(first) < len(row):
-            first.sort()
-            row, key = row[first], key[first]
+        # A row has an object once, several rows of a pair may have the same.
+        again = placed.by_pair.list_repeated()
+        if len(again):
+            is_again = np.zeros(len(events.rows), np.bool_)
+            is_again[again] = True
+            again = is_again[row].nonzero()[0]
+            _, first, _ = find_distinct(mix(events.pair[row[again]].astype(np.uint64), hashes[again]))
+            kept = np.ones(len(row), np.bool_)
+            kept[again] = False
+            kept[again[first]] = True
+            row, key = row[kept], key[kept]
         if len(key) > OBJECTS_MAX and len(list_distinct(key)) > OBJECTS_MAX:
             return row[:0], row[:0]
         touched = self._objects.touch(key, time)

@@ -40,7 +40,7 @@ class SharingDetector:
         self._ceiling.forget(placed.evicted_consumers)
         if len(placed.evicted_consumers):
             self._networks.forget(placed.evicted_consumers)
-        rows = np.flatnonzero((events.consumer >= 0) & ~events.is_anonymous & ~events.is_internal)
+        rows = ((events.consumer >= 0) & ~events.is_anonymous & ~events.is_internal).nonzero()[0]
         if not len(rows):
             return []
         self._ceiling.refresh(consumers.live, None, time)

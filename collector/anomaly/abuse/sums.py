@@ -30,23 +30,29 @@ def find(
     calls: F64,
     is_internal: Bools,
     is_notice: Callable[[int], bool] = lambda _: False,
+    describe_walk: Callable[[int], str] = lambda _: "",
 ) -> list[Finding]:
-    """Findings of an excess. `slots`, `calls` and `is_internal` are the rows'; `kind`, `name` and
-    `is_notice` are asked by slot."""
-    findings = []
-    for index, slot in enumerate(excess.slots.tolist()):
-        own = slots == slot
-        findings.append(
-            Finding(
-                kind=kind(slot),
-                subject=name(slot),
-                count=float(excess.sums[index]),
-                ceiling=float(excess.ceilings[index]),
-                seconds=ceiling.plan[int(excess.horizon[index])].seconds,
-                basis=excess.basis[index],
-                calls=float(calls[own].sum()),
-                is_internal=bool(is_internal[own].all()),
-                is_notice=is_notice(slot),
-            )
+    """Findings of an excess, whose slots ascend. `slots`, `calls` and `is_internal` are the rows'; `kind`, `name`,
+    `is_notice` and `describe_walk` are asked by slot."""
+    if not len(excess.slots):
+        return []
+    place = np.minimum(np.searchsorted(excess.slots, slots), len(excess.slots) - 1)
+    own = (excess.slots[place] == slots).nonzero()[0]
+    place = place[own]
+    made = np.bincount(place, calls[own], len(excess.slots)).tolist()
+    external = np.bincount(place, ~is_internal[own], len(excess.slots)).tolist()
+    return [
+        Finding(
+            kind=kind(slot),
+            subject=name(slot),
+            count=float(excess.sums[index]),
+            ceiling=float(excess.ceilings[index]),
+            seconds=ceiling.plan[int(excess.horizon[index])].seconds,
+            basis=excess.basis[index],
+            calls=made[index],
+            is_internal=not external[index],
+            is_notice=is_notice(slot),
+            walk=describe_walk(slot),
         )
-    return findings
+        for index, slot in enumerate(excess.slots.tolist())
+    ]

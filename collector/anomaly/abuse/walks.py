@@ -37,20 +37,20 @@ class Walks:
         if len(placed.evicted_pairs):
             self._sums[:, placed.evicted_pairs] = 0
         numeric = batch.object_numeric_calls[rows]
-        if not numeric.any():
+        if not np.count_nonzero(numeric):
             return
         slots = placed.by_pair.slots
         numbers = placed.by_pair.sum(numeric.astype(np.float64))
         steps = placed.by_pair.sum(batch.object_monotonic_steps[rows].astype(np.float64))
         is_counted = (steps > 0) | ((numbers > 0) & (self._sums[1].take(slots) > 0))
-        if is_counted.any():
+        if np.count_nonzero(is_counted):
             slots = slots[is_counted]
             self._sums[:, slots] = self._read(slots, time) + np.stack([numbers[is_counted], steps[is_counted]])
             self._at[slots] = np.maximum(self._at.take(slots), np.uint32(time))
 
     def describe(self, pair: int, time: int) -> str:
         """What the pair in this slot walked lately, a clause; empty where it does not walk."""
-        if pair >= len(self._at):  # State of before walks were counted.
+        if pair >= len(self._at) or not self._sums[1, pair]:  # Not so long in state of before walks were counted.
             return ""
         numbers, steps = self._read(np.array([pair]), time)[:, 0].tolist()
         if numbers < NUMBERS_MIN or steps < SHARE_MIN * numbers:

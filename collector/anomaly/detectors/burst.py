@@ -40,6 +40,7 @@ class BurstDetector:
         self._level: F64 = np.zeros(0)
         self._window: NDArray[np.int32] = np.zeros(0, np.int32)
         self._learnt: NDArray[np.int32] = np.zeros(0, np.int32)  # Windows.
+        self._read: tuple[Slots, int, F64] | None = None  # Slots and window that `level` read last, and what it gave.
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
@@ -47,9 +48,12 @@ class BurstDetector:
         self._learnt = grow(self._learnt, capacity)
 
     def level(self, slots: Slots, window: int) -> F64:
-        """The customary burst of each, faded to `window`."""
-        age = np.maximum(window - self._window.take(slots), 0)
-        return self._level.take(slots) * np.exp2(-age / self._half_life)
+        """The customary burst of each, faded to `window`. Nobody changes what it gives: of the same array of slots it
+        is asked several times a window."""
+        if self._read is None or self._read[0] is not slots or self._read[1] != window:
+            age = np.maximum(window - self._window.take(slots), 0)
+            self._read = slots, window, self._level.take(slots) * np.exp2(-age / self._half_life)
+        return self._read[2]
 
     def find_least(self, slots: Slots, window: int) -> F64:
         """The same of each of `slots`, by its own customary burst."""
@@ -85,17 +89,20 @@ class BurstDetector:
         self._level[slots] = np.maximum(self.level(slots, window), learnt)
         self._window[slots] = window
         self._learnt[slots] += 1
+        self._read = None
 
     def expect(self, slots: Slots, window: int, values: F64) -> None:
         """Make these values the customary burst."""
         self._level[slots] = np.maximum(self.level(slots, window), values)
         self._window[slots] = window
+        self._read = None
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
         self._level[slots] = 0
         self._window[slots] = 0
         self._learnt[slots] = 0
+        self._read = None
 
     def dump(self) -> State:
         """State for a checkpoint."""
@@ -105,6 +112,7 @@ class BurstDetector:
         """The inverse of `dump`."""
         self._level, self._window = state["level"].astype(np.float64), state["window"].astype(np.int32)
         self._learnt = state["learnt"].astype(np.int32)
+        self._read = None
 
     def _ordinary(self, observation: Observation) -> F64:
         own = self.level(observation.slots, observation.window)

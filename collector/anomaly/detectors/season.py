@@ -270,7 +270,7 @@ class SeasonDetector:
         heights = self._tail.invert(slots, np.broadcast_to(self._bar, (len(self._bar), len(slots))))
         limits = []
         for sign in (1.0, -1.0):
-            first = int(np.flatnonzero(self._sign[:, 0] == sign)[0])
+            first = int((self._sign[:, 0] == sign).nonzero()[0][0])
             if self._plan.measures[first].statistic is Statistic.LASTING:
                 limits.append(_restore(predicted) * np.exp(sign * self._span[first, 0]))
                 continue

@@ -216,7 +216,7 @@ class _Health:
         self.calls = batch.calls[chosen].astype(np.float64)
         status, rpc = batch.status_code[chosen], batch.rpc_status[chosen]
         is_server = status >= 500
-        if rpc.any():
+        if np.count_nonzero(rpc):
             is_server |= np.isin(rpc, _RPC_SERVER_ERRORS)
         is_failed = status >= 400
         failed = is_failed.nonzero()[0]

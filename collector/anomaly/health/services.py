@@ -40,7 +40,7 @@ class Services:
 
     def take(self, batch: RowBatch, chosen: Slots, placed: Placed) -> None:
         """Learn the services of endpoints that are new."""
-        if self._keys[placed.by_endpoint.slots].all():
+        if np.count_nonzero(self._keys[placed.by_endpoint.slots]) == len(placed.by_endpoint.slots):
             return
         rows = (self._keys[placed.endpoint] == 0).nonzero()[0]
         for slot, route in zip(placed.endpoint[rows].tolist(), batch.route[chosen[rows]].tolist(), strict=True):

@@ -1,15 +1,13 @@
 """What windows of an endpoint hold besides calls: measures by slot, in a ring that opens and closes with the windows of
 the endpoint's calls (collector/anomaly/windows.py)."""
 
-from collections.abc import Iterator
 from enum import IntEnum
 
 import numpy as np
 
 from collector.anomaly.detectors.contract import F64, State
-from collector.anomaly.distinct import list_distinct
 from collector.anomaly.slots import Slots, grow
-from collector.anomaly.windows import LATENESS_SECONDS
+from collector.anomaly.windows import LATENESS_SECONDS, split_windows
 
 CALLER_BOUND = 2.0**32  # Above any slot of a consumer.
 
@@ -77,12 +75,9 @@ class HealthSums:
         """The inverse of `dump`."""
         self._sums = state["sums"].astype(np.float64)
 
-    def split(self, start: Slots, length: Slots, rows: Slots) -> Iterator[tuple[int, Slots]]:
+    def split(self, start: Slots, length: Slots, rows: Slots) -> list[tuple[int, Slots]]:
         """Which of `rows` lie in which window; a row longer than a window says nothing about one."""
+        if not len(rows):
+            return []
         rows = rows[length[rows] <= self.window_seconds]
-        windows = start[rows] // self.window_seconds
-        if len(rows) and np.min(windows) == np.max(windows):  # A sort takes longer than all the rest.
-            yield int(windows[0]), rows
-            return
-        for window in list_distinct(windows).tolist():
-            yield window, rows[windows == window]
+        return split_windows(start[rows] // self.window_seconds, rows)

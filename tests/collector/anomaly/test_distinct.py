@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.distinct import find_distinct, list_distinct
+from collector.anomaly.distinct import Grouper, find_distinct, list_distinct
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=60))
@@ -13,3 +13,15 @@ def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
     expected = np.unique(column, return_index=True, return_inverse=True)
     assert all(np.array_equal(one, other) for one, other in zip(find_distinct(column), expected, strict=True))
     assert np.array_equal(list_distinct(column), expected[0])
+
+
+def test_rows_are_grouped_by_what_they_belong_to() -> None:
+    grouper = Grouper()
+    for slots in ([5, -1, 2, 5, 9], [], [-1], [3, 1, 2], [9, 9]):
+        column, amounts = np.array(slots, np.int64), np.arange(1.0, len(slots) + 1)
+        groups = grouper.group(column, 10)
+        known = column >= 0
+        distinct, inverse, counts = np.unique(column[known], return_inverse=True, return_counts=True)
+        assert np.array_equal(groups.slots, distinct) and np.array_equal(groups.rows, known.nonzero()[0])
+        assert np.array_equal(groups.sum(amounts), np.bincount(inverse, amounts[known], len(distinct)))
+        assert np.array_equal(groups.list_repeated(), groups.rows[counts[inverse] > 1])

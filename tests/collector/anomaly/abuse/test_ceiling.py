@@ -106,6 +106,24 @@ def test_what_most_peers_do_is_a_ceiling_and_one_of_them_is_not() -> None:
     assert add(ceiling, 51, 101, START, group=1) == [(100, Basis.PRIOR)]  # Another group.
 
 
+def test_the_few_highest_of_each_group_are_left_out_of_what_is_common() -> None:
+    random = np.random.default_rng(3)
+    groups = random.integers(0, 4, 200)
+    amounts = np.where(random.random(200) < 0.5, random.uniform(40, 99, 200).round(2), 0.0)
+    ceiling = make(subjects=200, groups=4)
+    slots = np.arange(200)
+    ceiling.add(slots, amounts, groups, START)
+    ceiling.refresh(lambda: slots, groups, START + 60)
+    newcomer = np.arange(200, 204)
+    ceiling.grow(204, 4)
+    found = ceiling.add(newcomer, np.full(4, 500.0), np.arange(4), START + 60)
+    for group, limit in zip(found.slots - 200, found.ceilings, strict=True):
+        own = np.sort(amounts[groups == group])[::-1]
+        common = own[max(int(np.ceil(0.03 * len(own))), 1)]
+        assert limit == pytest.approx(max(FACTOR * common, 50), rel=1e-6)
+    assert len(found.slots) == 4
+
+
 def test_few_peers_say_nothing() -> None:
     ceiling = make()
     slots = np.arange(PEERS_MIN - 1)
