@@ -21,6 +21,8 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.repository import AlertTable
 from collector.anomaly.process import READER_NAME as DETECTORS
 from collector.anomaly.process import DetectorProcess
+from collector.change.callers import StoredCallers
+from collector.change.ledger import Ledger
 from collector.change.watch import ChangeWatch
 from collector.config import CollectorSettings, KubernetesUse
 from collector.erasure.eraser import Eraser
@@ -265,7 +267,12 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         time_zone=settings.time_zone,
     )
     made.append(detectors)
-    changes = ChangeWatch(store=store, who=ConsumerSql(settings.consumer_order), clock=clock, tell=desk.take_found)
+    changes = ChangeWatch(
+        facts=Ledger(store),
+        callers=StoredCallers(store, ConsumerSql(settings.consumer_order)),
+        clock=clock,
+        tell=desk.take_found,
+    )
     return Collector(
         settings=settings,
         version=version("apidae"),

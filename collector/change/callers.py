@@ -1,8 +1,8 @@
-"""Who was served by some endpoints in the last day, out of the store."""
+"""Who was served by some endpoints in the last day: out of the store, or of whoever stands in for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from collector.inventory.consumer import PRINCIPAL_KINDS, ConsumerKind
 from collector.inventory.counted import SUCCESS, ConsumerSql, counted_rows_of_routes, span_parameters
@@ -29,29 +29,50 @@ class Caller:
     first_seen: int
 
 
-def read_consumers(reader: Reader, who: ConsumerSql, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-    """Who was answered 2xx, at most `limit` an endpoint. Raises StoreError."""
-    is_address = f"startsWith({who.id}, '{ConsumerKind.ADDRESS}:')"
-    is_session = f"startsWith({who.id}, '{ConsumerKind.PRINCIPAL}:') AND r.principal_kind = {_SESSION}"
-    name = (
-        f"multiIf({is_session}, '{SESSIONS}', "
-        f"{is_address} AND r.client_workload != '', concat('{ConsumerKind.WORKLOAD}:', r.client_workload), "
-        f"{is_address} AND NOT {is_public('r.client_address')}, '{INSIDE}', {who.id})"
-    )
-    return _read(reader, ids, now, limit, name, SUCCESS)
+class Callers(Protocol):
+    """Whoever knows who called; methods raise StoreError."""
+
+    def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+        """Who was answered 2xx by these endpoints, at most `limit` an endpoint."""
+        ...
+
+    def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+        """Whose programs called these servers of others, at most `limit` an endpoint."""
+        ...
+
+    def find_services(self, workloads: Sequence[str]) -> dict[str, int]:
+        """Of workloads, as consumers, that serve too: when they were seen first (unix seconds)."""
+        ...
 
 
-def read_workloads(reader: Reader, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
-    """Whose programs called these servers of others, at most `limit` an endpoint. Raises StoreError."""
-    name = f"concat('{ConsumerKind.WORKLOAD}:', r.client_workload)"
-    return _read(reader, ids, now, limit, name, "r.client_workload != ''")
+class StoredCallers:
+    """Those of the rows in the store."""
 
+    def __init__(self, reader: Reader, who: ConsumerSql) -> None:
+        self._reader, self._who = reader, who
 
-def find_services(reader: Reader, workloads: Sequence[str]) -> dict[str, int]:
-    """Of workloads, as consumers, that serve too: when they were seen first (unix seconds). Raises StoreError."""
-    names = [name.partition(":")[2] for name in workloads]
-    rows = select(reader, _SERVICES, {"names": names}) if names else []
-    return {f"{ConsumerKind.WORKLOAD}:{row['name']}": int(row["first_seen"]) for row in rows}
+    def read_consumers(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+        """As the contract says."""
+        who = self._who.id
+        is_address = f"startsWith({who}, '{ConsumerKind.ADDRESS}:')"
+        is_session = f"startsWith({who}, '{ConsumerKind.PRINCIPAL}:') AND r.principal_kind = {_SESSION}"
+        name = (
+            f"multiIf({is_session}, '{SESSIONS}', "
+            f"{is_address} AND r.client_workload != '', concat('{ConsumerKind.WORKLOAD}:', r.client_workload), "
+            f"{is_address} AND NOT {is_public('r.client_address')}, '{INSIDE}', {who})"
+        )
+        return _read(self._reader, ids, now, limit, name, SUCCESS)
+
+    def read_workloads(self, ids: Sequence[str], now: float, limit: int) -> list[Caller]:
+        """As the contract says."""
+        name = f"concat('{ConsumerKind.WORKLOAD}:', r.client_workload)"
+        return _read(self._reader, ids, now, limit, name, "r.client_workload != ''")
+
+    def find_services(self, workloads: Sequence[str]) -> dict[str, int]:
+        """As the contract says."""
+        names = [name.partition(":")[2] for name in workloads]
+        rows = select(self._reader, _SERVICES, {"names": names}) if names else []
+        return {f"{ConsumerKind.WORKLOAD}:{row['name']}": int(row["first_seen"]) for row in rows}
 
 
 _SERVICES: Final = """

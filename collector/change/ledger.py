@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from collector.change.fact import Fact, FactKind
 from collector.inventory.reader import select
@@ -17,6 +17,22 @@ ORDER BY told_at, first_seen, subject, detail LIMIT {{limit:UInt32}}"""
 TOLD_MAX: Final = 5_000  # Facts of one day that alerts are made of.
 
 
+class Facts(Protocol):
+    """Whoever keeps them; methods raise StoreError."""
+
+    def read(self, subjects: Sequence[str]) -> list[Fact]:
+        """All facts of these subjects."""
+        ...
+
+    def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
+        """What was told after `since`, oldest first."""
+        ...
+
+    def save(self, facts: Sequence[Fact]) -> None:
+        """Keep versions, of which the newest holds."""
+        ...
+
+
 class Ledger:
     """The table `change_facts`."""
 
@@ -24,16 +40,16 @@ class Ledger:
         self._store = store
 
     def read(self, subjects: Sequence[str]) -> list[Fact]:
-        """All facts of these subjects."""
+        """As the contract says."""
         return self._select(_OF_SUBJECTS, {"subjects": list(subjects)}) if subjects else []
 
     def read_told(self, kind: FactKind, scopes: Sequence[str], since: float) -> list[Fact]:
-        """What was told after `since`, oldest first."""
+        """As the contract says."""
         asked = {"kind": kind.value, "scopes": list(scopes), "since": since, "limit": TOLD_MAX}
         return self._select(_TOLD, asked) if scopes else []
 
     def save(self, facts: Sequence[Fact]) -> None:
-        """Append versions."""
+        """As the contract says."""
         self._store.insert_records("change_facts", facts)
 
     def _select(self, sql: str, parameters: dict[str, Any]) -> list[Fact]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from collector.alerts.alert import Severity
 from collector.alerts.report import Report
-from collector.change.callers import Caller, find_services, read_consumers, read_workloads
+from collector.change.callers import Caller, Callers
 from collector.change.fact import OPEN, Fact, FactKind, Known
 from collector.change.judge import (
     CONSUMERS_MAX,
@@ -24,13 +24,11 @@ from collector.change.judge import (
     judge_hosts,
     judge_sight,
 )
-from collector.change.ledger import Ledger
+from collector.change.ledger import Facts
 from collector.change.sight import Sight, see
 from collector.change.wording import report_consumer, report_data, report_endpoints, report_hosts, report_login
-from collector.inventory.counted import ConsumerSql
 from collector.risk.circumstances import Circumstances
 from collector.risk.finding import Finding
-from collector.store.base import Store
 
 SIGHTS_MAX: Final = 10_000  # That wait for a look; further ones are counted.
 ASKED_MAX: Final = 200  # Endpoints of which one look asks who called.
@@ -64,10 +62,10 @@ class ChangeWatch:
     """`note` may be called by any thread, `look` by one at a time."""
 
     def __init__(
-        self, *, store: Store, who: ConsumerSql, clock: Callable[[], float], tell: Callable[[Sequence[Report]], None]
+        self, *, facts: Facts, callers: Callers, clock: Callable[[], float], tell: Callable[[Sequence[Report]], None]
     ) -> None:
         """`clock`: unix seconds; `tell` takes reports for the alert desk."""
-        self._store, self._ledger, self._who = store, Ledger(store), who
+        self._ledger, self._callers = facts, callers
         self._clock, self._tell = clock, tell
         self._lock = Lock()
         self._seen: dict[str, Sight] = {}
@@ -78,7 +76,10 @@ class ChangeWatch:
 
     def note(self, seen: Circumstances, findings: Sequence[Finding]) -> None:
         """An endpoint as it was judged; the newest sight of it holds."""
-        sight = see(seen, findings)
+        self.note_sight(see(seen, findings))
+
+    def note_sight(self, sight: Sight) -> None:
+        """The same as it is judged here."""
         with self._lock:
             if sight.id in self._seen or len(self._seen) < SIGHTS_MAX:
                 self._seen[sight.id] = sight
@@ -149,7 +150,7 @@ class ChangeWatch:
         ours, others = [one for one in due if not one.is_third_party], [one for one in due if one.is_third_party]
         self._read(look, {one.id for one in ours})
         by_endpoint: dict[str, list[Caller]] = defaultdict(list)
-        for caller in read_consumers(self._store, self._who, [one.id for one in ours], look.now, CONSUMERS_MAX + 1):
+        for caller in self._callers.read_consumers([one.id for one in ours], look.now, CONSUMERS_MAX + 1):
             by_endpoint[caller.endpoint_id].append(caller)
         for sight in ours:
             found = by_endpoint[sight.id]
@@ -159,10 +160,10 @@ class ChangeWatch:
 
     def _ask_outbound(self, look: _Look, others: Sequence[Sight]) -> None:
         by_workload: dict[str, list[Sight]] = defaultdict(list)
-        for caller in read_workloads(self._store, [one.id for one in others], look.now, CONSUMERS_MAX * 10):
+        for caller in self._callers.read_workloads([one.id for one in others], look.now, CONSUMERS_MAX * 10):
             by_workload[caller.name].append(look.sights[caller.endpoint_id])
         self._read(look, by_workload)
-        services = find_services(self._store, sorted(by_workload))
+        services = self._callers.find_services(sorted(by_workload))
         for workload, hosts in sorted(by_workload.items()):
             base = float(services.get(workload, look.now))
             look.add(judge_hosts(workload, hosts, base, look.known, look.now, is_learning=look.is_learning))

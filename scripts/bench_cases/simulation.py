@@ -1,12 +1,15 @@
 """Alerts a day of a whole installation: 30 days, 1,000 endpoints, 50,000 pairs, heavy-tailed bursts and deploys.
 
-    scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1] [--memory]
+    scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1] [--changes]
+        [--memory]
 
 Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step
 of 60 s the 10 s detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1
 min, 5 min and 1 h; `--step 10` runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was
-held back, CPU. With `--memory` also what the engine has allocated for each live pair, endpoints and consumers included,
-as tracemalloc counts it; that slows the run, so its times say nothing.
+held back, CPU. With `--changes` the installation changes too (simulating/changes.py): new endpoints, consumers, classes
+of data, hosts outside, logins that go; what is told of them shares the budget. With `--memory` also what the engine has
+allocated for each live pair, endpoints and consumers included, as tracemalloc counts it; that slows the run, so its
+times say nothing.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import itertools
 import json
 import time
 import tracemalloc
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +27,11 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.past import PastReport, keep_report, preview_levels
-from collector.alerts.report import report_signal
+from collector.alerts.report import Report, report_signal
 from collector.alerts.sieve import Sieve, take_report
 from collector.anomaly.engine import Engine
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
+from scripts.bench_cases.simulating.changes import Changes
 
 START = 1_700_006_400  # A midnight.
 _DAY = 86_400
@@ -161,17 +166,34 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
     )  # fmt: skip
 
 
+class Desk:
+    """Reports through the life of alerts, at the level normal; what they would have been at others."""
+
+    def __init__(self) -> None:
+        ids = itertools.count()
+        self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), Sieve()
+        self.past: list[PastReport] = []
+        self.opened: dict[str, tuple[AlertKind, int]] = {}  # Kind and day.
+
+    def take(self, reports: Iterable[Report], now: int) -> None:
+        """Reports of one step."""
+        for report in reports:
+            judged, alert = take_report(report, self._sieve, self.lifecycle, now)
+            self.past.append(keep_report(judged, now))
+            if alert is not None:
+                self.opened.setdefault(alert.id, (alert.kind, (now - 1 - START) // _DAY))
+
+
 def simulate(
-    *, days: float, endpoints: int, pairs: int, step: int, seed: int, memory: bool = False
+    *, days: float, endpoints: int, pairs: int, step: int, seed: int, changes: bool = False, memory: bool = False
 ) -> dict[str, object]:
     """Run and count."""
     random = np.random.default_rng(seed)
     traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step)
     if memory:
         tracemalloc.start()
-    engine, ids = Engine(), itertools.count()
-    lifecycle, sieve, past = Lifecycle(new_id=lambda: str(next(ids))), Sieve(), list[PastReport]()
-    opened: dict[str, tuple[AlertKind, int]] = {}
+    engine, desk = Engine(), Desk()
+    world = Changes(seed=seed, endpoints=endpoints, endpoints_a_service=_ENDPOINTS_A_SERVICE, start=START)
     began, rows, detector_seconds, signals_count = time.process_time(), 0, 0.0, 0
     for at in range(START, START + int(days * _DAY), step):
         for _ in range(random.poisson(_DEPLOYS_A_DAY * step / _DAY)):
@@ -187,13 +209,12 @@ def simulate(
             signals = engine.feed(batch, at + step)
             detector_seconds += time.process_time() - mark
             signals_count += len(signals)
-            for signal in signals:
-                judged, alert = take_report(report_signal(signal), sieve, lifecycle, at + step)
-                past.append(keep_report(judged, at + step))
-                if alert is not None:
-                    opened.setdefault(alert.id, (alert.kind, (at - START) // _DAY))
-        lifecycle.advance(at + step)
-    by_day = collections.Counter(day for _, day in opened.values())
+            desk.take((report_signal(signal) for signal in signals), at + step)
+        if changes:
+            desk.take(world.look(at + step), at + step)
+        desk.lifecycle.advance(at + step)
+    by_day = collections.Counter(day for _, day in desk.opened.values())
+    by_kind = collections.Counter(kind for kind, _ in desk.opened.values())
     held_back, live_pairs = engine.held_back_count, len(engine.roster.pairs.table)
     figures: dict[str, object] = {}
     if memory:
@@ -207,15 +228,13 @@ def simulate(
         "pairs": pairs,
         "step_seconds": step,
         "rows": rows,
-        "alerts_a_day": round(len(opened) / days, 3),
+        "alerts_a_day": round(len(desk.opened) / days, 3),
         "worst_day": max(by_day.values(), default=0),
-        "alerts_a_day_by_kind": {
-            kind: round(count / days, 3) for kind, count in collections.Counter(k for k, _ in opened.values()).items()
-        },
+        "alerts_a_day_by_kind": {kind: round(count / days, 3) for kind, count in by_kind.items()},
         "alerts_a_day_by_level": {
-            one.level.value: round(one.alerts_a_day, 3) for one in preview_levels(past, days * _DAY)
+            one.level.value: round(one.alerts_a_day, 3) for one in preview_levels(desk.past, days * _DAY)
         },
-        "suppressed": lifecycle.suppressed_count,
+        "suppressed": desk.lifecycle.suppressed_count,
         "held_back": held_back,
         "signals": signals_count,
         "detector_microseconds_a_row": round(detector_seconds / max(rows, 1) * 1e6, 3),
@@ -236,6 +255,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=50_000)
     parser.add_argument("--step", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--changes", action="store_true")
     parser.add_argument("--memory", action="store_true")
     print(json.dumps(simulate(**vars(parser.parse_args()))))
 

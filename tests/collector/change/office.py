@@ -14,6 +14,8 @@ from collector.alerts.detection_table import DetectionTable
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
+from collector.change.callers import StoredCallers
+from collector.change.ledger import Ledger
 from collector.change.watch import ChangeWatch
 from collector.ingest.reader import write_durably
 from collector.inventory.counted import ConsumerSql
@@ -77,7 +79,12 @@ class Office:
             self.told.extend(reports)
             self.desk.take_found(reports)
 
-        self.watch = ChangeWatch(store=self.store, who=ConsumerSql(), clock=lambda: self.now, tell=tell)
+        self.watch = ChangeWatch(
+            facts=Ledger(self.store),
+            callers=StoredCallers(self.store, ConsumerSql()),
+            clock=lambda: self.now,
+            tell=tell,
+        )
         self.keeper = RiskKeeper(
             store=self.store,
             endpoints=EndpointInventory(reader=self.store, who=ConsumerSql()),

@@ -1,0 +1,1 @@
+"""What `scripts/bench simulation --changes` adds to its calls."""
