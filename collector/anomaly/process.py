@@ -9,7 +9,7 @@ only written once every earlier signal was acknowledged. After a crash the batch
 they were read together (collector/anomaly/cuts.py), and give the same signals with the same numbers; the parent drops
 the numbers it has taken.
 
-The log is looked at each quarter of a second, and what came meanwhile is judged together
+The log is looked at each half second, and what came meanwhile is judged together
 (collector/anomaly/merging.py).
 """
 
@@ -64,7 +64,8 @@ from collector.local_time import UTC_NAME
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
 READER_NAME = "detectors"
-POLL_SECONDS = 0.25
+LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
+_POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
 CHECKPOINT_SECONDS = 30.0
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
@@ -238,7 +239,7 @@ class DetectorProcess:
             if self._clock() >= self._start_after:
                 self.start()
             else:
-                time.sleep(min(timeout_seconds, POLL_SECONDS))
+                time.sleep(min(timeout_seconds, _POLL_SECONDS))
             return
         try:
             if self._pipe.poll(timeout_seconds):
@@ -291,7 +292,7 @@ class DetectorProcess:
             return
         try:
             while self._child.is_alive() and self._clock() < until:
-                if self._pipe.poll(POLL_SECONDS):
+                if self._pipe.poll(_POLL_SECONDS):
                     self._pipe.recv_bytes()
         except (EOFError, ConnectionError):
             return
@@ -361,8 +362,7 @@ def run_detectors(
         while True:
             looked_at = time.monotonic()
             follower.step()
-            # Not at once again: what comes meanwhile costs as much alone as together.
-            look_at = time.monotonic() if follower.is_behind else looked_at + POLL_SECONDS
+            look_at = time.monotonic() if follower.is_behind else looked_at + LOOK_SECONDS
             while pipe.poll(max(0.0, look_at - time.monotonic())):
                 if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()

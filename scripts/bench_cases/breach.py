@@ -4,7 +4,7 @@
     scripts/bench breach --live [--warm-seconds 60]
 
 Days of rows are made by code and go through the detectors and the life of alerts as in the product; the way before
-(sensor, stream, log) is taken as 0.75 s. Prints a JSON line for the past of three days and one for each thief (seconds
+(sensor, stream, log) is taken as 1 s. Prints a JSON line for the past of three days and one for each thief (seconds
 and records until the alert that names it, against its bar). With `--honest-days N` there is no thief: a line after each
 of N days, with the time of the first accusations, so that a run that is cut short says something too; exits with 1
 where somebody was accused.

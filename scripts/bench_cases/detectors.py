@@ -3,7 +3,7 @@
     scripts/bench detectors [--nodes 10] [--rows 60] [--seconds 120] [--rounds 3]
 
 Each node sends a batch of about so many rows each second (early rows and windows that ended), `received` at a time of
-its own within the second; the follower looks each quarter of a second, as its process does. Process time: `step` is all
+its own within the second; the follower looks each half second, as its process does. Process time: `step` is all
 of it (reading, decoding, judging), `judging` the detectors alone. Prints a JSON line a round.
 """
 
@@ -20,7 +20,7 @@ from apidae.v1 import data_pb2
 
 from collector.alerts.signal import Signal
 from collector.anomaly.engine import Engine
-from collector.anomaly.process import POLL_SECONDS, READER_NAME, Follower
+from collector.anomaly.process import LOOK_SECONDS, READER_NAME, Follower
 from collector.ingest.reader import WalReader
 from collector.ingest.wal import Append, Wal
 from collector.rows import RowBatch
@@ -30,7 +30,7 @@ WINDOW_SECONDS = 10
 ENDPOINTS, PAIRS_A_ROW = 200, 3  # Pairs that may call, for each row of a window.
 PAIRS_MAX = 180_000  # Below the detectors' limit.
 WARM_SECONDS = 100  # Not counted: most pairs are new.
-_POLLS_A_SECOND = round(1 / POLL_SECONDS)
+_LOOKS_A_SECOND = round(1 / LOOK_SECONDS)
 
 
 class TimedEngine(Engine):
@@ -94,17 +94,17 @@ class Nodes:
         self._traffic, self._count, self._wal = traffic, count, wal
 
     def write_window(self, at: int) -> Iterator[None]:
-        """Append what comes in each quarter of a second of the window after the one that starts at `at`."""
+        """Append what comes between two looks in the window after the one that starts at `at`."""
         counts = self._traffic.count(at)
         active = np.flatnonzero(counts)
         node = self._traffic.endpoint[active] % self._count
         second = self._traffic.random.integers(0, WINDOW_SECONDS, len(active))
-        for quarter in range(WINDOW_SECONDS * _POLLS_A_SECOND):
+        for look in range(WINDOW_SECONDS * _LOOKS_A_SECOND):
             appends = []
             for number in range(self._count):
-                chosen = active[(node == number) & (second == quarter // _POLLS_A_SECOND)]
-                if number * _POLLS_A_SECOND // self._count == quarter % _POLLS_A_SECOND and len(chosen):
-                    received = at + WINDOW_SECONDS + quarter / _POLLS_A_SECOND
+                chosen = active[(node == number) & (second == look // _LOOKS_A_SECOND)]
+                if number * _LOOKS_A_SECOND // self._count == look % _LOOKS_A_SECOND and len(chosen):
+                    received = at + WINDOW_SECONDS + look / _LOOKS_A_SECOND
                     appends.append(self._write(number, make_batch(self._traffic, chosen, counts[chosen], at), received))
             if appends:
                 self._wal.append(appends)

@@ -22,8 +22,8 @@ from scripts.bench_cases.breaching.world import ADDRESSES, DAY, START, World, de
 # Of the past: three windows a batch, as a collector under load takes them. With more the first would come late: windows
 # close 20 s after their end.
 STEP_SECONDS = 30
-# From the end of a second to its alert: the sensor's pass, the stream, the log's fsync, the detectors' poll of 0.25 s.
-DELAY_SECONDS = 0.75
+# From the end of a second to its alert: the sensor's pass, the stream, the log's fsync, the detectors' look each 0.5 s.
+DELAY_SECONDS = 1.0
 
 
 @dataclass
