@@ -41,20 +41,21 @@ def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
 
 
 def _erase(parts: Mapping[str, State], consumer: str) -> int:
+    """In `names`, or `sources.names` of a part of a part, and the `keys` beside them."""
     count = 0
     for state in parts.values():
-        if "names" not in state:
-            continue
-        names = msgspec.msgpack.decode(state["names"].tobytes(), strict=False)
-        mine = [slot for slot, one in names.items() if isinstance(one, dict) and one.get("consumer") == consumer]
-        if not mine:
-            continue
-        count += len(mine)
-        for slot in mine:
-            names[slot]["consumer"] = ERASED
-        state["names"] = np.frombuffer(msgspec.msgpack.encode(names), np.uint8)
-        if "keys" in state:
-            keys = state["keys"].copy()
-            keys[[int(slot) for slot in mine]] = [secrets.randbits(64) | 1 for _ in mine]
-            state["keys"] = keys
+        for field in [field for field in state if field.rpartition(".")[2] == "names"]:
+            names = msgspec.msgpack.decode(state[field].tobytes(), strict=False)
+            mine = [slot for slot, one in names.items() if isinstance(one, dict) and one.get("consumer") == consumer]
+            if not mine:
+                continue
+            count += len(mine)
+            for slot in mine:
+                names[slot]["consumer"] = ERASED
+            state[field] = np.frombuffer(msgspec.msgpack.encode(names), np.uint8)
+            beside = f"{field.removesuffix('names')}keys"
+            if beside in state:
+                keys = state[beside].copy()
+                keys[[int(slot) for slot in mine]] = [secrets.randbits(64) | 1 for _ in mine]
+                state[beside] = keys
     return count
