@@ -63,6 +63,13 @@ _WORDS = {
         risk="API2:2023",
         advice="Revoke the credential unless its owner knows these places.",
     ),
+    AlertKind.CREDENTIAL_ROTATION: _Words(
+        title="goes through {count} credentials, one after the other",
+        count="credentials or sessions, each new to the address, used for a short time and dropped before the next",
+        risk="API2:2023",
+        advice="Limit calls by address and account, not by credential alone; revoke these, and find out where they "
+        "come from: logins of the same account, or a leak.",
+    ),
     AlertKind.RESOURCE_EXHAUSTION: _Words(
         title="goes on after {count} calls were turned away",
         count="calls answered 429 or 503",

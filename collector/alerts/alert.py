@@ -21,6 +21,7 @@ class AlertKind(StrEnum):
     CREDENTIAL_STUFFING = "credential_stuffing"  # Logins are tried and refused (API2:2023).
     CODE_GUESSING = "code_guessing"  # One-time codes are tried and refused (API2:2023).
     CREDENTIAL_SHARING = "credential_sharing"  # A credential is used from many networks (API2:2023).
+    CREDENTIAL_ROTATION = "credential_rotation"  # An address uses one credential after the other (API2:2023).
     RESOURCE_EXHAUSTION = "resource_exhaustion"  # A consumer goes on past the server's limit (API4:2023).
     RESOURCE_CONSUMPTION = "resource_consumption"  # A consumer takes most of what an endpoint gives (API4:2023).
     FUNCTION_PROBING = "function_probing"  # A consumer tries functions its peers do not call (API5:2023).

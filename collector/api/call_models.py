@@ -20,6 +20,7 @@ class CallSumsModel(Model):
     client_errors: int = Field(description="4xx.")
     errors: int = Field(description="5xx, or no answer.")
     objects: int = Field(description="Distinct ones, estimated past 256 a row; they do not add up over rows.")
+    credentials: int = Field(description="Distinct ones, estimated where they are many; they do not add up over rows.")
     records_returned: int
     request_bytes: int
     response_bytes: int

@@ -16,6 +16,7 @@ EVIDENCE_COLUMNS = describe_columns(
     ("4xx", "client_errors", 1),
     ("5xx", "errors", 1),
     ("objects", "objects", 0),
+    ("credentials", "credentials", 2),
     ("records", "records_returned", 2),
     ("request_bytes", "request_bytes", 3),
     ("response_bytes", "response_bytes", 3),

@@ -26,7 +26,14 @@ _VOLUME = frozenset(
 # Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
 _OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
 # Counted by address, whoever the consumer of its calls is.
-_BY_ADDRESS = frozenset({AlertKind.CREDENTIAL_STUFFING, AlertKind.CODE_GUESSING, AlertKind.SCANNING})
+_BY_ADDRESS = frozenset(
+    {
+        AlertKind.CREDENTIAL_STUFFING,
+        AlertKind.CODE_GUESSING,
+        AlertKind.CREDENTIAL_ROTATION,
+        AlertKind.SCANNING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

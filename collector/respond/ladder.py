@@ -41,6 +41,7 @@ CLIENT_KINDS: Final = frozenset(
         AlertKind.CREDENTIAL_STUFFING,
         AlertKind.CODE_GUESSING,
         AlertKind.CREDENTIAL_SHARING,
+        AlertKind.CREDENTIAL_ROTATION,
         AlertKind.RESOURCE_EXHAUSTION,
         AlertKind.RESOURCE_CONSUMPTION,
         AlertKind.FUNCTION_PROBING,

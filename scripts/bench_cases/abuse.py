@@ -1,4 +1,4 @@
-"""Abuse on days that nobody looked at: twelve kinds of attacks, varied by seed, through the product's own code.
+"""Abuse on days that nobody looked at: fifteen kinds of attacks, varied by seed, through the product's own code.
 
     scripts/bench abuse [--seeds 1-10] [--keep DIRECTORY]
 

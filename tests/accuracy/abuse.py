@@ -33,6 +33,7 @@ KINDS = {
     AlertKind.CREDENTIAL_STUFFING: "stuffing",
     AlertKind.CODE_GUESSING: "otp_brute",
     AlertKind.CREDENTIAL_SHARING: "token_share",
+    AlertKind.CREDENTIAL_ROTATION: "rotation",
     AlertKind.RESOURCE_EXHAUSTION: "flood",
     AlertKind.RESOURCE_CONSUMPTION: "flood",
     AlertKind.FUNCTION_PROBING: "bfla",

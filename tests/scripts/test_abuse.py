@@ -1,8 +1,10 @@
 """The bench of abuse: a day is the same each time, holds what it should, and the score counts what it says."""
 
 from scripts.bench_cases.abuse import score
-from scripts.bench_cases.abusing.attacks import KINDS, attack
-from scripts.bench_cases.abusing.day import DAY, START, Day, order
+from scripts.bench_cases.abusing.attacks import KINDS, ROTATIONS, attack
+from scripts.bench_cases.abusing.day import Day, order
+from scripts.bench_cases.abusing.line import DAY, START
+from scripts.bench_cases.abusing.renewals import APPLICATIONS, CARRIERS, GATEWAY_PEOPLE, RENEWERS
 
 
 def test_a_day_is_the_same_each_time_and_its_attacks_are_in_it() -> None:
@@ -12,13 +14,17 @@ def test_a_day_is_the_same_each_time_and_its_attacks_are_in_it() -> None:
         days.append((day, attack(day)))
     (day, attacks), again = days
     assert list(order(day.lines)) == list(order(again[0].lines)) and attacks == again[1]
-    assert sorted(one.kind for one in attacks) == sorted([*KINDS, *KINDS])
+    assert sorted(one.kind for one in attacks) == sorted([*KINDS, *ROTATIONS] * 2)
     times = [line.time for line in order(day.lines)]
     assert times == sorted(times) and times[0] >= START and times[-1] < START + DAY
     for one in attacks:
         own = [line for line in day.lines if line.actor == one.actor]
         assert own and {line.address for line in own} == one.addresses
-    assert 200 <= day.honest_count <= 400
+    names = ("renewer", "app", "carrier", "passed", "probe")
+    renewing = {line.actor for line in day.lines if line.actor.startswith(names)}
+    assert 200 <= day.honest_count - len(renewing) <= 400
+    assert len(renewing) == RENEWERS + APPLICATIONS + sum(CARRIERS) + GATEWAY_PEOPLE + 1
+    assert len({line.token for line in day.lines if line.actor in renewing}) > 2 * len(renewing)
     assert day.shape is not Day(6).shape
 
 
@@ -36,5 +42,5 @@ def test_an_attack_counts_when_it_is_named_in_time_and_whoever_else_is_named_is_
             {"ts": person.time, "ip": None, "tok": person.token, "kind": "flood"},
         ],
     )
-    assert told.recall == round(1 / 24, 3) and late.actor in told.missed
+    assert told.recall == round(1 / 30, 3) and late.actor in told.missed
     assert told.accused == [f"{late.actor} scan", "user1 flood"]

@@ -19,6 +19,7 @@ from collector.anomaly.abuse.owners import OwnerDetector
 from collector.anomaly.abuse.pair_calls import PairCalls
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.records import RecordDetector
+from collector.anomaly.abuse.rotation import RotationDetector
 from collector.anomaly.abuse.sharing import SharingDetector
 from collector.anomaly.abuse.state import split
 from collector.anomaly.abuse.walks import Walks
@@ -30,6 +31,7 @@ from collector.rows import RowBatch
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
 INTERNAL_YOUNG_SECONDS = 2 * 86_400  # The same of who calls from inside: nightly jobs and exports show in two days.
 
+_LATER = frozenset({ConsumptionDetector.name, RotationDetector.name})  # They begin anew where a state has none.
 _AGELESS = frozenset({AlertKind.INJECTION})  # What needs no knowledge of what is ordinary.
 
 
@@ -48,6 +50,7 @@ class AbuseEngine:
             GuessDetector(),
             MissingDetector(),
             SharingDetector(),
+            RotationDetector(),
             OverloadDetector(),
             self._consumption,
             FunctionDetector(self._rarity),
@@ -104,12 +107,12 @@ class AbuseEngine:
         self._first_time, projected = (int(value) for value in parts["abuse"]["first_time"])
         self._is_projected = bool(projected)
         self._rarity.load(parts["abuse.rarity"])
-        # Older states have these with the objects, and neither walks nor a detector of consumption.
+        # Older states have these with the objects, and neither walks nor all detectors.
         self._calls.load(parts.get("abuse.pair_calls") or split(parts["abuse.objects"])["calls"])
         if "abuse.walks" in parts:
             self.walks.load(parts["abuse.walks"])
         for detector in self.detectors:
-            if f"abuse.{detector.name}" in parts or detector.name != ConsumptionDetector.name:
+            if f"abuse.{detector.name}" in parts or detector.name not in _LATER:
                 detector.load(parts[f"abuse.{detector.name}"])
 
     def _tell(self, finding: Finding, time: int, loss_ratio: float) -> AbuseSignal:

@@ -1,4 +1,4 @@
-"""Attacks on a made day: twice each of twelve kinds, thinned or longer, slower or faster, at any hour.
+"""Attacks on a made day: twice each of fifteen kinds, thinned or longer, slower or faster, at any hour.
 
 The figures they are varied around are those of attacks on crAPI that others made: a walk of 100 to 280 numbers a second
 apart, 17 to 24 objects of others ten to twenty minutes apart, a token from 18 to 20 networks within an hour.
@@ -7,7 +7,8 @@ apart, 17 to 24 objects of others ten to twenty minutes apart, a token from 18 t
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scripts.bench_cases.abusing.day import AGENTS, DAY, START, Day
+from scripts.bench_cases.abusing.day import AGENTS, Day
+from scripts.bench_cases.abusing.line import DAY, START
 
 _TOOLS = ("curl/8.5.0", "python-requests/2.31.0", "Go-http-client/2.0", *AGENTS)
 _EACH = 2
@@ -43,7 +44,12 @@ class Attack:
 
 def attack(day: Day) -> list[Attack]:
     """Let all kinds of attackers into a day."""
-    return [_try(day, kind, number, make) for number in range(_EACH) for kind, make in KINDS.items()]
+    return [
+        _try(day, kind, number, make)
+        for kinds in (KINDS, ROTATIONS)
+        for number in range(_EACH)
+        for kind, make in kinds.items()
+    ]
 
 
 class Attacker:
@@ -78,10 +84,11 @@ def _try(day: Day, kind: str, number: int, make: Callable[[Day, str], Attacker])
     actor = f"attack-{kind}-{number}"
     make(day, actor)
     lines = [line for line in day.lines if line.actor == actor]
+    stolen = {line.token for line in day.lines if line.actor != actor}  # They name whom they were stolen from.
     return Attack(
         actor=actor, kind=kind,
         addresses=frozenset(line.address for line in lines),
-        tokens=frozenset(line.token for line in lines if line.token),
+        tokens=frozenset(line.token for line in lines if line.token and line.token not in stolen),
         first=min((line.time for line in lines), default=START), last=max((line.time for line in lines), default=START),
     )  # fmt: skip
 
@@ -201,6 +208,44 @@ def _flood(day: Day, actor: str) -> Attacker:
     return one
 
 
+def _rotate(day: Day, actor: str) -> Attacker:
+    """A scraper with another session every few calls, which half of them get by a login."""
+    return _use_in_turn(day, actor, lambda number: f"t{day.random.getrandbits(64):016x}.0", varies=False)
+
+
+def _rotate_varied(day: Day, actor: str) -> Attacker:
+    """The same at another pace with each session, and with pauses of minutes."""
+    return _use_in_turn(day, actor, lambda number: f"t{day.random.getrandbits(64):016x}.0", varies=True)
+
+
+def _rotate_stolen(day: Day, actor: str) -> Attacker:
+    """One stolen token after the other, of people who are there too."""
+    known = sorted({line.token for line in day.lines if line.actor.startswith("user") and line.token})
+    day.random.shuffle(known)
+    return _use_in_turn(day, actor, lambda number: known[number], varies=False)
+
+
+def _use_in_turn(day: Day, actor: str, find_token: Callable[[int], str], *, varies: bool) -> Attacker:
+    """40 to 70 tokens, each for a few calls."""
+    one, random = Attacker(day, actor), day.random
+    gap, few, is_login = random.uniform(0.6, 8), random.randrange(2, 9), random.random() < 0.5
+    tokens = one.count(40, 70)
+    one.begin_before(tokens * (gap * (few + 1) * (1.4 if varies else 1) + (18 if varies else 0)))
+    known = [number for account in day.accounts for number in account.numbers]
+    for number in range(tokens):
+        pace = gap * (random.lognormvariate(0, 0.8) if varies else 1)
+        if varies and random.random() < 0.1:
+            one.second += random.uniform(60, 300)
+        if is_login:
+            one.token = ""
+            one.call(pace, "POST", day.shape.login)
+        one.token = find_token(number)
+        for _ in range(max(1, few + random.randrange(-1, 2))):
+            paths = (*day.shape.own_lists, random.choice(day.shape.private).format(random.choice(known)))
+            one.call(pace, "GET", random.choice(paths))
+    return one
+
+
 KINDS: dict[str, Callable[[Day, str], Attacker]] = {
     "bola_enum": _enumerate,
     "bola_slow": _read_slowly,
@@ -214,4 +259,11 @@ KINDS: dict[str, Callable[[Day, str], Attacker]] = {
     "token_share": _share,
     "scan": _scan,
     "flood": _flood,
+}
+
+# Made after the others, which are as they are without these.
+ROTATIONS: dict[str, Callable[[Day, str], Attacker]] = {
+    "rotation": _rotate,
+    "rotation_varied": _rotate_varied,
+    "rotation_stolen": _rotate_stolen,
 }

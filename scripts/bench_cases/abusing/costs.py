@@ -16,12 +16,11 @@ class Costs:
         self._customary: dict[str, float] = {}
         self._trouble = self._random.uniform(0, DAY - _TROUBLE_SECONDS)
 
-    def draw(self, second: float, method: str, path: str) -> float:
-        """Of one call."""
+    def draw(self, second: float, method: str, path: str, random: Random | None = None) -> float:
+        """Of one call; by draws of `random` where that is given."""
+        random = random or self._random
         endpoint = f"{method} {_VALUES.sub('{}', path)}"
         if endpoint not in self._customary:
-            self._customary[endpoint] = self._random.lognormvariate(3, 1)
+            self._customary[endpoint] = random.lognormvariate(3, 1)
         is_slow = 0 <= second - self._trouble < _TROUBLE_SECONDS
-        return round(
-            self._customary[endpoint] * self._random.lognormvariate(0, 0.6) * (_TROUBLE_FACTOR if is_slow else 1), 3
-        )
+        return round(self._customary[endpoint] * random.lognormvariate(0, 0.6) * (_TROUBLE_FACTOR if is_slow else 1), 3)

@@ -11,32 +11,16 @@ from dataclasses import dataclass, field
 from random import Random
 
 from scripts.bench_cases.abusing.costs import Costs
+from scripts.bench_cases.abusing.line import DAY, START, Line
+from scripts.bench_cases.abusing.renewals import Renewals
 from scripts.bench_cases.abusing.service import SHAPES, Account, Shape, make_accounts
 
-START = 1_750_032_000  # A midnight.
-DAY = 86_400
 AGENTS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/126.0", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5) Safari/604.1",
     "Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0", "okhttp/4.12.0", "App/3.2 (Android 14)",
 )  # fmt: skip
 _STAFF_SHARE_OF_FUNCTIONS = 0.1
 _BLOCKS = (23, 45, 62, 81, 93, 104, 151, 178, 185, 203)  # First bytes of addresses outside.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A call. `actor` is for the score and never shown to the product."""
-
-    time: float
-    actor: str
-    address: str
-    agent: str
-    token: str
-    method: str
-    path: str
-    status: int
-    size: int
-    milliseconds: float
 
 
 @dataclass
@@ -48,7 +32,7 @@ class Day:
 
     def __post_init__(self) -> None:
         self.random = random = Random(self.seed)
-        self._costs = Costs(self.seed)
+        self.costs = Costs(self.seed)
         self.shape: Shape = SHAPES[self.seed % len(SHAPES)]
         self.people = random.randrange(220, 380)
         self.accounts: list[Account] = make_accounts(random, int(self.people * random.uniform(1.5, 2.5)))
@@ -65,23 +49,26 @@ class Day:
         self._export()
         for number in range(random.randrange(2, 5)):
             self._support(number)
+        self.lines += Renewals(self).lines
 
     @property
     def honest_count(self) -> int:
         """Actors among `lines` that are not attacks."""
         return len({line.actor for line in self.lines if not line.actor.startswith("attack")})
 
-    def draw_address(self) -> str:
+    def draw_address(self, random: Random | None = None) -> str:
         """An address outside."""
-        first, middle = self.random.choice(_BLOCKS), [self.random.randrange(256) for _ in range(2)]
-        return f"{first}.{middle[0]}.{middle[1]}.{self.random.randrange(1, 255)}"
+        random = random or self.random
+        first, middle = random.choice(_BLOCKS), [random.randrange(256) for _ in range(2)]
+        return f"{first}.{middle[0]}.{middle[1]}.{random.randrange(1, 255)}"
 
-    def draw_second(self) -> float:
+    def draw_second(self, random: Random | None = None) -> float:
         """When somebody comes: by day rather than by night, from midnight on."""
+        random = random or self.random
         while True:
-            second = self.random.uniform(0, DAY)
+            second = random.uniform(0, DAY)
             wave = 0.5 + 0.5 * math.cos(2 * math.pi * (second / 3_600 - self._peak) / 24)
-            if self.random.random() < 0.2 + 0.8 * wave:
+            if random.random() < 0.2 + 0.8 * wave:
                 return second
 
     def say(
@@ -94,7 +81,7 @@ class Day:
                 Line(
                     time=round(START + second, 3), actor=actor, address=address, agent=agent, token=token,
                     method=method, path=path, status=status, size=size,
-                    milliseconds=self._costs.draw(second, method, path),
+                    milliseconds=self.costs.draw(second, method, path),
                 )
             )  # fmt: skip
 
@@ -124,12 +111,12 @@ class Day:
             for _ in range(1 + min(40, int(random.expovariate(1 / 9)))):
                 second += random.expovariate(1 / 8)
                 account = random.choice(shared) if shared and random.random() < 0.25 else own
-                method, path = self._choose(account)
+                method, path = self.choose(random, account)
                 self.say(second, actor, address, agent, token, method, path, self._answer(second, method, path))
 
-    def _choose(self, account: Account) -> tuple[str, str]:
+    def choose(self, random: Random, account: Account) -> tuple[str, str]:
         """A call of a person, on what an account owns."""
-        random, shape, kind = self.random, self.shape, self.random.random()
+        shape, kind = self.shape, random.random()
         number, name = random.choice(account.numbers), random.choice(account.uuids)
         if kind < 0.36:
             return "GET", random.choice((*shape.own_lists, *shape.own_lists, *shape.public_lists))

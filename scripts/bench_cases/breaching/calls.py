@@ -14,6 +14,8 @@ WINDOW_SECONDS = 10
 DETAIL, LIST = 0, 1  # GET /api/v1/accounts/{account_id}, GET /api/v1/accounts
 TRIGGER_CALLS, TRIGGER_OBJECTS = 20, 10  # Of a row in one second: the sensor's defaults, past which it leaves at once.
 PRINCIPALS_MAX = 1 << 16  # Principals are numbers below it.
+RENEWED = 20_000  # Of them, from 1 on, whose tokens are renewed: those of customers.
+APPLICATION_SHARE = 4  # One in so many of these has an application that makes a token at each start.
 _ROW_SHIFT = np.uint64(44)
 OBJECTS_MAX = 256  # Hashes that a row carries; of more the smallest.
 
@@ -159,7 +161,7 @@ def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...]
         routes=ROUTES, route=calls.endpoint[first].astype(np.uint32),
         route_id=(calls.endpoint[first] + 1).astype(np.uint64), window_start=start,
         window_length=ones * np.uint32(WINDOW_SECONDS), principal=principal, principal_kind=known,
-        credential=principal, client_address=(address + 1).astype(np.uint32), client_workload=zeros,
+        credential=_renew(principal, start), client_address=(address + 1).astype(np.uint32), client_workload=zeros,
         authentication=known, status_code=ones * np.uint32(200), role=ones, hop=ones, protocol_version=zeros,
         request_content_type=zeros, response_content_type=zeros, flags=zeros, calls=count, request_bytes=wide,
         response_bytes=count * np.uint64(500) + records * np.uint64(300), time_to_first_byte_sum_us=wide,
@@ -170,6 +172,15 @@ def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...]
         response_messages=wide, records_returned=records, records_measured=records, request_bodies_read=wide,
         response_bodies_read=count, data=empty, attacks=wide, attacks_confirmed=wide, payloads=empty,
     )  # fmt: skip
+
+
+def _renew(principal: U64, start: U32) -> U64:
+    """The credential of each row: of a customer another one each 5 to 60 minutes, or each minute, by no draw of the
+    world's. Others keep theirs."""
+    draw = mix(np.full(len(principal), 77, np.uint64), principal)
+    seconds = np.where(draw % np.uint64(APPLICATION_SHARE) == 0, 60, 300 + (draw >> np.uint64(32)) % np.uint64(3_300))
+    renewed = mix(principal, start.astype(np.uint64) // seconds.astype(np.uint64))
+    return np.where((principal > 0) & (principal <= RENEWED), renewed, principal)
 
 
 def _sum_durations(count: U64, principal: U64, start: U32) -> U64:

@@ -52,6 +52,16 @@ ALERTS = (
         measure=40.0,
         measure_limit=30.0,
     ),
+    make_alert(
+        "rotation",
+        kind=AlertKind.CREDENTIAL_ROTATION,
+        endpoint_id="",
+        consumer="address:10.0.0.5",
+        window_start=at(10),
+        window_end=at(2) + 50,
+        measure=21.0,
+        measure_limit=15.0,
+    ),
     make_alert("probing", kind=AlertKind.OBJECT_PROBING, consumer=PRINCIPAL, window_start=at(10), window_end=at(2)),
     make_alert("sensor", kind=AlertKind.SENSOR_SILENT, endpoint_id="", consumer="", node="n", title=HOSTILE),
     make_alert("old", opened_at=NOW - 3 * DAY, window_start=HOUR - 3 * DAY, window_end=HOUR - 3 * DAY + 300),
@@ -79,8 +89,9 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     login = seed.endpoint(2, "POST", "/login")
     for minutes_ago in range(6, 11):
         named = {"principal": 77, "principal_kind": 1, "objects": [minutes_ago, 1], "objects_count": 2}
+        named["credential"] = 900 + minutes_ago  # Renewed each minute.
         seed.calls(orders, 10, minutes_ago=minutes_ago, records_returned=20, **named)
-    seed.calls(orders, 20, minutes_ago=6, client_address="10.0.0.5", status_code=404)
+    seed.calls(orders, 20, minutes_ago=6, client_address="10.0.0.5", status_code=404, credential=5)
     seed.calls(orders, 7, minutes_ago=6, hop=2, principal=77)  # A proxy's rows, and a client's, are judged by nobody.
     seed.calls(orders, 9, minutes_ago=6, role=2, principal=77)
     seed.calls(login, 4, minutes_ago=3, principal=77, status_code=500)
@@ -137,7 +148,16 @@ def test_a_services_rows_are_those_of_all_its_endpoints(client: TestClient) -> N
     assert (found["unit"], found["window_calls_per_second"]) == ("calls a second", pytest.approx(74 / 300))
 
 
-@pytest.mark.parametrize("alert_id", ["pair", "endpoint", "service", "login", "probing", "old"])
+def test_rows_of_rotation_are_those_of_the_address_and_say_how_many_credentials(client: TestClient) -> None:
+    found = read(client, "rotation")
+    assert found["request"]["parameters"]["address"] == "10.0.0.5"
+    assert [(row["calls"], row["credentials"]) for row in found["items"]] == [(20, 1)]
+    pair = read(client, "pair")
+    assert [row["credentials"] for row in pair["items"]] == [1] * 5
+    assert (pair["window"]["credentials"], read(client, "endpoint")["window"]["credentials"]) == (5, 2)
+
+
+@pytest.mark.parametrize("alert_id", ["pair", "endpoint", "service", "login", "rotation", "probing", "old"])
 def test_the_request_gives_the_same_rows(client: TestClient, alert_id: str) -> None:
     found = read(client, alert_id)
     again = client.get(found["request"]["path"], params=found["request"]["parameters"]).json()
