@@ -83,9 +83,8 @@ class RotationDetector:
         self._has_turns: Bools = np.zeros(0, np.bool_)
         self._awake: F64 = np.zeros((2, 0))  # Since its last rest: all, and turns.
         self._ceiling = Ceiling(PLAN)
-        self._counts: NDArray[np.int32] = np.zeros(
-            _CELLS, np.int32
-        )  # Of credentials that came, by cell of the address.
+        # Of credentials that came, by cell of the address.
+        self._counts: NDArray[np.int32] = np.zeros(_CELLS, np.int32)
         self._rests_until: NDArray[np.uint32] = np.zeros(_CELLS, np.uint32)
         self._halved_at = 0
         self._seats = SlotTable(SEATS_MAX)  # Credential and address.
@@ -156,6 +155,7 @@ class RotationDetector:
         self._awake = parts["of_source"]["awake"].astype(np.float64)
         self._counts = parts["cells"]["counts"].astype(np.int32)
         self._rests_until = parts["cells"]["rests_until"].astype(np.uint32)
+        self._rests_until = parts["cells"]["rests_until"].astype(np.uint32)
         self._ceiling.load(parts["own"])
         self._seats.load(parts["table"])
         seats, consumers = parts["seats"], parts["consumers"]
@@ -180,7 +180,10 @@ class RotationDetector:
         """Whose stays go on or begin."""
         batch, batch_rows = events.batch, events.rows[rows]
         who = events.consumer[rows]
-        key = batch.credential[batch_rows] ^ events.address[rows] * _SPREAD
+        # Who signs a token for each call, or has a new one each minute, is one where the tokens say who it is: what all
+        # of them do is counted together by the other detectors.
+        named = batch.principal[batch_rows]
+        key = np.where(named != 0, named, batch.credential[batch_rows]) ^ events.address[rows] * _SPREAD
         window = batch.window_start[batch_rows].astype(np.int64)
         seat = self._seat[who]
         is_other = key != self._key[who]
@@ -188,9 +191,7 @@ class RotationDetector:
             self._seats.seen_at[seat[~is_other]] = time  # These make no room for others.
             other = is_other.nonzero()[0]
             other = other[batch.authentication[batch_rows[other]] & _UNTOLD == 0]
-            is_moved = (self._key[who] != 0) & (
-                events.batch.credential[batch_rows] == events.batch.principal[batch_rows]
-            )
+            is_moved = self._key[who] != 0
             self._key[who[other]], self._seat[who[other]] = key[other], -1
             watched = self._find_watched(events.address[rows[other]], time)
             seat[is_other] = -1
