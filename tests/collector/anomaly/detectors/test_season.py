@@ -52,8 +52,51 @@ def test_days_of_the_weekend_are_those_of_the_zone() -> None:
     profile = SeasonProfile(3_600, 21, LocalTime("Pacific/Auckland"))
     weekday, weekend = 24, 48  # First row of its part of the week.
     sunday_evening = 1_772_953_200  # 8 March 2026, 07:00 UTC: 20:00 in Auckland.
-    assert profile._locate(sunday_evening // 3_600)[1] == weekend
-    assert profile._locate(sunday_evening // 3_600 + 5)[1] == weekday  # Monday there, Sunday noon in UTC.
+    assert profile._locate(sunday_evening // 3_600).part == weekend
+    assert profile._locate(sunday_evening // 3_600 + 5).part == weekday  # Monday there, Sunday noon in UTC.
+
+
+def learn_mondays(profile: SeasonProfile, weeks: int) -> None:
+    """40 from nine to five on Mondays, 10 in the other hours of all days."""
+    profile.grow(1)
+    for age in range(24 * 7 * weeks):
+        value = 40.0 if age % (24 * 7) in range(9, 17) else 10.0
+        profile.learn(SLOT, START // 12 + age, np.array([value]), np.array([float(age)]))
+
+
+def read(profile: SeasonProfile, day: int, hour: int) -> float:
+    """The season of an hour; day 0 is a Monday, behind six weeks that were learnt."""
+    return float(profile.read(SLOT, START // 12 + 24 * (7 * 6 + day) + hour)[0])
+
+
+def test_each_hour_of_the_week_has_its_season() -> None:
+    profile = SeasonProfile(3_600, 10, LocalTime())
+    learn_mondays(profile, 6)
+    monday, others = read(profile, 0, 13), [read(profile, day, 13) for day in range(1, 7)]
+    assert monday - max(others) > 0.7 * 30
+    # Of the first week nothing is known yet of a day by itself, only of weekdays.
+    young = SeasonProfile(3_600, 10, LocalTime())
+    learn_mondays(young, 1)
+    assert read(young, 0, 13) == pytest.approx(read(young, 4, 13))
+
+
+def test_hours_of_the_week_turn_over_midnight_and_outlive_a_restart() -> None:
+    profile, again = (SeasonProfile(3_600, 10, LocalTime()) for _ in range(2))
+    learn_mondays(profile, 6)
+    again.load(profile.dump())
+    assert read(again, 0, 13) == read(profile, 0, 13)
+    again.turn(12)  # What was Monday's last hour is Tuesday's now.
+    assert read(again, 1, 1) - read(again, 3, 1) > 0.7 * 30
+
+
+def test_a_state_without_hours_of_the_week_learns_them() -> None:
+    before, after = (SeasonProfile(3_600, 10, LocalTime()) for _ in range(2))
+    learn_mondays(before, 6)
+    older = {name: part for name, part in before.dump().items() if not name.startswith("week")}
+    after.load(older)
+    assert read(after, 0, 13) == pytest.approx(read(after, 1, 13))
+    learn_mondays(after, 4)
+    assert read(after, 0, 13) > read(after, 1, 13) + 0.3 * 30
 
 
 def test_another_zone_keeps_the_hours_learnt() -> None:
