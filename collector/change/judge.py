@@ -1,7 +1,7 @@
 """What of a look is new, and what of that is news: sights, callers and the facts that are known in, facts out. Pure.
 
 A fact is news where its subject was known for long enough to know better: a service, an endpoint whose responses were
-read or a workload for a day, an endpoint with few consumers when none came for three. In the first day after the first
+read or a workload for a day, an endpoint with few consumers when none came for a fortnight. In the first day after the first
 look of all nothing is.
 """
 
@@ -15,7 +15,7 @@ from collector.change.sight import Sight
 
 DAY_SECONDS: Final = 86_400.0
 LEARNING_SECONDS: Final = DAY_SECONDS
-STABLE_SECONDS: Final = 3 * DAY_SECONDS
+STABLE_SECONDS: Final = 14 * DAY_SECONDS
 CONSUMERS_MAX: Final = 10  # Of an endpoint of few.
 HOSTS_MAX: Final = 50  # Of a workload that calls few; others browse.
 REFRESH_SECONDS: Final = 30 * DAY_SECONDS  # A fact that is still so is written anew, for its row expires.

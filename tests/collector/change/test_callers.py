@@ -6,16 +6,19 @@ import pytest
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import Report
+from collector.change.judge import STABLE_SECONDS
 from tests.collector.change.office import BEARER, DAY, HOUR, NAMED, OUTBOUND, Office
 from tests.collector.inventory.seed import SeedEndpoint
 
 pytestmark = pytest.mark.store
 
+STABLE_DAYS = STABLE_SECONDS / DAY + 0.2
+
 
 def test_a_new_consumer_of_what_few_read_is_told(office: Office) -> None:
     known = office.endpoint(1, "/payroll/{id}")
     regular = {**NAMED, **BEARER, "principal": 7, "key_id": 1}
-    office.learn((known, regular), days=3.2)
+    office.learn((known, regular), days=STABLE_DAYS)
     office.call((known, {**NAMED, **BEARER, "principal": 8, "key_id": 1}), (known, regular))
     alert = office.the_alert(AlertKind.NEW_CONSUMER)
     assert (alert.severity, alert.risk, alert.endpoint_id) == (Severity.MEDIUM, "API5:2023", "ep0001")
@@ -36,21 +39,21 @@ def test_a_new_consumer_of_what_few_read_is_told(office: Office) -> None:
 def test_who_may_be_known_and_who_was_refused_is_no_new_consumer(office: Office, newcomer: dict[str, Any]) -> None:
     known = office.endpoint(1, "/payroll/{id}")
     regular = {**NAMED, **BEARER, "principal": 7, "key_id": 1}
-    office.learn((known, regular), days=3.2)
+    office.learn((known, regular), days=STABLE_DAYS)
     office.call((known, {**NAMED, **BEARER, **newcomer}), (known, regular))
     assert office.told == []
 
 
 def test_pods_with_new_addresses_are_no_new_consumers(office: Office) -> None:
     known = office.endpoint(1, "/payroll/{id}")
-    office.learn((known, {**NAMED, "client_address": "10.0.0.9"}), days=3.2)
+    office.learn((known, {**NAMED, "client_address": "10.0.0.9"}), days=STABLE_DAYS)
     office.call((known, {**NAMED, "client_address": "10.7.1.2"}))
     assert office.told == []
 
 
 def test_who_logs_in_anew_is_no_new_consumer(office: Office) -> None:
     known = office.endpoint(1, "/payroll/{id}")
-    office.learn((known, {**NAMED, **BEARER, "principal": 7, "principal_kind": 5, "key_id": 1}), days=3.2)
+    office.learn((known, {**NAMED, **BEARER, "principal": 7, "principal_kind": 5, "key_id": 1}), days=STABLE_DAYS)
     office.call((known, {**NAMED, **BEARER, "principal": 8, "principal_kind": 5, "key_id": 1}))
     assert office.told == []
     office.now += HOUR
@@ -60,7 +63,7 @@ def test_who_logs_in_anew_is_no_new_consumer(office: Office) -> None:
 
 def test_the_first_to_call_from_inside_without_a_name_is_told(office: Office) -> None:
     known = office.endpoint(1, "/payroll/{id}")
-    office.learn((known, {**NAMED, **BEARER, "principal": 7, "key_id": 1}), days=3.2)
+    office.learn((known, {**NAMED, **BEARER, "principal": 7, "key_id": 1}), days=STABLE_DAYS)
     office.call((known, {**NAMED, "client_address": "10.7.1.2"}))
     alert = office.the_alert(AlertKind.NEW_CONSUMER)
     assert (
@@ -72,7 +75,7 @@ def test_the_first_to_call_from_inside_without_a_name_is_told(office: Office) ->
 def test_an_open_population_is_left_alone(office: Office) -> None:
     known = office.endpoint(1, "/profile")
     people = [{**NAMED, **BEARER, "principal": n, "key_id": 1} for n in range(1, 13)]
-    office.learn(*((known, person) for person in people), days=3.2)
+    office.learn(*((known, person) for person in people), days=STABLE_DAYS)
     for days, principal in ((4, 1), (4, 99)):
         office.now += days * DAY
         office.call((known, {**people[0], "principal": principal}))
@@ -108,7 +111,7 @@ def test_the_first_third_party_of_a_service_is_told_and_of_a_new_program_is_not(
 def test_what_a_new_consumer_does_is_another_alert_of_the_same_incident(office: Office) -> None:
     known = office.endpoint(1, "/payroll/{id}")
     regular = {**NAMED, **BEARER, "principal": 7, "key_id": 1}
-    office.learn((known, regular), days=3.2)
+    office.learn((known, regular), days=STABLE_DAYS)
     office.call((known, {**NAMED, **BEARER, "principal": 8, "key_id": 1}))
     consumer = office.the_alert(AlertKind.NEW_CONSUMER).consumer
     office.now += HOUR
