@@ -1,8 +1,8 @@
 """What of a look is new, and what of that is news: sights, callers and the facts that are known in, facts out. Pure.
 
 A fact is news where its subject was known for long enough to know better: a service, an endpoint whose responses were
-read or a workload for a day, an endpoint with few consumers when none came for a fortnight. In the first day after the first
-look of all nothing is.
+read or a workload for a day, an endpoint with few consumers when none came for two weeks. In the first day after the
+first look of all nothing is.
 """
 
 from collections.abc import Iterable, Sequence
