@@ -85,7 +85,7 @@ def test_hours_of_the_week_turn_over_midnight_and_outlive_a_restart() -> None:
     learn_mondays(profile, 6)
     again.load(profile.dump())
     assert read(again, 0, 13) == read(profile, 0, 13)
-    again.turn(12)  # What was Monday's last hour is Tuesday's now.
+    again.turn(12)  # What was Monday's at 13 is Tuesday's at 1 now.
     assert read(again, 1, 1) - read(again, 3, 1) > 0.7 * 30
 
 
