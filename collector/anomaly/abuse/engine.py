@@ -126,7 +126,7 @@ class AbuseEngine:
             consumer=finding.subject.consumer,
             time=time,
             seconds=finding.seconds,
-            count=round(finding.count),
+            count=max(round(finding.count), round(finding.ceiling) + 1),  # It is more, if by a half.
             ceiling=round(finding.ceiling),
             calls=round(finding.calls),
             basis=finding.basis,
