@@ -2,141 +2,17 @@
 body is framed, and with a plain Python reference on what the head says; what is not plain it refuses."""
 
 import re
-import shutil
-import struct
-import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensor.kernel import hashes
 from sensor.kernel.abi import NameKind
-from sensor.kernel.compile import BPF_DIRECTORY
-from sensor.kernel.machine import STATE, Action, ParseFlag, build_machine, defines
-from tests.bpf.reference import Reference
+from tests.bpf.head_reader import IGNORED, QUOTED, REFERENCE, REFUSED, TOKEN, VALUE, Frame, Reader, agree, frame, read
 from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
 
-REFUSED = 2
-ENDS = (Action.HEAD_END, Action.HEAD_END_BARE)
+__all__ = ["frame", "read"]
 
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the reader made of a head."""
-
-    verdict: int
-    size: int
-    flags: int
-    length: int
-    profile: int
-    host: int
-    method: int
-    is_unknown: int
-    is_suspicious: int
-    object: int
-    number: int
-    credential: int
-    is_odd: int
-
-
-Reader = Callable[..., list[Read]]  # (heads, is_answer=False).
-Frame = Callable[..., tuple[int, ...]]  # (head, state="REQUEST"): done, state, action, status, flags, length.
-IGNORED = (b"user-agent", b"referer", b"x-request-id", b"content-type-x", b"a", b"accept-encoding")
-QUOTED = (b"accept", b"if-none-match")
-
-
-def _reference() -> Reference:
-    reference = Reference(key=bytes(range(16)), seed=0x1234_5678_9ABC_DEF0)
-    reference.names[False, b"host"] = NameKind.HEADER_HOST
-    reference.names[False, b"authorization"] = NameKind.HEADER_AUTHORIZATION
-    reference.names[False, b"x-api-key"] = NameKind.HEADER_KEY
-    reference.names[False, b"x-signature"] = NameKind.HEADER_PRESENT
-    for name in IGNORED:
-        reference.names[False, name] = NameKind.HEADER_IGNORED
-    for name in QUOTED:
-        reference.names[False, name] = NameKind.HEADER_QUOTED
-    for name in (b"page", b"q", b"a_long_parameter_name", b""):
-        reference.names[True, name] = NameKind.QUERY_IGNORED
-    reference.names[True, b"api_key"] = NameKind.QUERY_CREDENTIAL
-    for name in (b"report_id", b"email"):
-        reference.names[True, name] = NameKind.QUERY_OBJECT
-    return reference
-
-
-REFERENCE = _reference()
-
-
-def _build(directory: Path, name: str) -> Path:
-    compiler = shutil.which("cc") or shutil.which("clang-19") or shutil.which("clang")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    program = directory / name
-    source = Path(__file__).with_name(f"{name}.c")
-    flags = ["-O1", "-g", "-Wall", "-Werror", "-Wno-unknown-pragmas", f"-I{BPF_DIRECTORY}", *defines()]
-    subprocess.run([compiler, *flags, "-o", str(program), str(source)], check=True)
-    return program
-
-
-@pytest.fixture(scope="session")
-def read(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    """Reads heads one after the other."""
-    program = _build(tmp_path_factory.mktemp("head"), "head_harness")
-    names = b"".join(
-        struct.pack(
-            "<Q",
-            (hashes.hash_parameter_name if is_parameter else hashes.hash_header_name)(REFERENCE.seed, name) & ~0xFF
-            | kind,
-        )
-        for (is_parameter, name), kind in REFERENCE.names.items()
-    )
-    start = REFERENCE.key + struct.pack("<QI", REFERENCE.seed, len(REFERENCE.names)) + names
-
-    def run(heads: list[bytes], is_answer: bool = False) -> list[Read]:
-        cases = b"".join(struct.pack("<I", len(head)) + head for head in heads)
-        output = subprocess.run(
-            [program, *["answer"] * is_answer], input=start + cases, capture_output=True, check=True
-        ).stdout
-        return [Read(*map(int, line.split())) for line in output.splitlines()]
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def frame(tmp_path_factory: pytest.TempPathFactory) -> Frame:
-    """What the machine makes of a head."""
-    directory = tmp_path_factory.mktemp("machine")
-    program, table = _build(directory, "machine_harness"), directory / "table"
-    table.write_bytes(build_machine().packed())
-
-    def run(head: bytes, state: str = "REQUEST") -> tuple[int, ...]:
-        case = struct.pack("<3I", STATE[state], 128, len(head)) + head
-        output = subprocess.run([program, table], input=case, capture_output=True, check=True).stdout
-        return tuple(map(int, output.split()))
-
-    return run
-
-
-def _agree(head: bytes, told: Read, framed: tuple[int, ...]) -> None:
-    """Of a head that the reader took."""
-    done, _, action, _, flags, length = framed
-    assert action == Action.HEAD_END, head
-    assert told.size == done, head
-    method_flags = ParseFlag.CONFIRMED | ParseFlag.HEAD | ParseFlag.CONNECT | ParseFlag.OLD
-    assert told.flags == flags & ~method_flags, head
-    if flags & ParseFlag.LENGTH:
-        assert told.length == length, head
-    assert (told.profile, told.host, told.credential) == REFERENCE.read(head[: told.size]), head
-    assert told.method == int.from_bytes(head.split(b" ", 1)[0][:8], "little")
-    if not told.is_unknown:
-        assert (told.object, told.number) == REFERENCE.query_object(head), head
-
-
-_token = st.text("abcXYZ019-_", min_size=1, max_size=20).map(str.encode)
-_value = st.binary(max_size=80).map(lambda v: bytes(b for b in v if b not in b"\r\n").strip(b" \t"))
 _part = st.sampled_from(
     [
         *(b"a", b"Mozilla/5.0 ", b"; ", b"(X11)", b"%20", b"q=0.9", b";q=", b'"v"', b"https://h/", b"1.", b".", b".."),
@@ -163,8 +39,8 @@ _part = st.sampled_from(
     ]
 )
 _told_value = st.one_of(
-    _value,
-    _token,
+    VALUE,
+    TOKEN,
     st.tuples(
         st.sampled_from(
             [
@@ -187,7 +63,7 @@ _told_value = st.one_of(
                 ),
             ]
         ),
-        _token | _value | st.just(b"a" * 40),
+        TOKEN | VALUE | st.just(b"a" * 40),
         st.sampled_from([b"", b"", b" ", b", Signature=0123", b",", b" b", b"\x7f", b"\x80"]),
     ).map(b"".join),
 )
@@ -199,9 +75,9 @@ _told_line = st.tuples(
 _line = st.one_of(
     _told_line,
     st.tuples(
-        st.sampled_from((*IGNORED, *QUOTED)) | _token,
+        st.sampled_from((*IGNORED, *QUOTED)) | TOKEN,
         st.sampled_from([b":", b": ", b":\t ", b":  "]),
-        _value | st.lists(_part, max_size=12).map(b"".join),
+        VALUE | st.lists(_part, max_size=12).map(b"".join),
     ).map(b"".join),
     st.sampled_from(
         [
@@ -216,8 +92,8 @@ _pair = st.one_of(
     st.sampled_from([b"page=1", b"q=a%20b", b"api_key=secret", b"API_KEY=k", b"q", b"a_long_parameter_name=12345678"]),
     st.sampled_from([b"report_id=27173", b"REPORT_ID=5", b"report_id=" + b"9" * 18, b"report_id=" + b"9" * 19]),
     st.sampled_from([b"report_id=", b"report_id", b"report_id=a=b", b"email=a%40b.test", b"email=a@b.test"]),
-    st.tuples(st.just(b"report_id="), _token).map(b"".join),
-    st.tuples(_token, st.just(b"="), _token).map(b"".join),
+    st.tuples(st.just(b"report_id="), TOKEN).map(b"".join),
+    st.tuples(TOKEN, st.just(b"="), TOKEN).map(b"".join),
 )
 
 
@@ -254,7 +130,7 @@ def _is_plain(head: bytes) -> bool:
 def test_plain_heads(read: Reader, frame: Frame, heads: list[bytes], rest: bytes) -> None:
     for head, told in zip(heads, read([head + rest for head in heads]), strict=True):
         if told.verdict != REFUSED:
-            _agree(head + rest, told, frame(head + rest))
+            agree(head + rest, told, frame(head + rest))
             assert told.size == len(head)
         else:
             assert not _is_plain(head), head
@@ -276,7 +152,7 @@ def test_damaged_heads_are_refused_or_read_alike(
         target = re.split(rb"[ \n]", head)[1:2]
         # A path that nobody would teach is never known, whatever else was read.
         if told.verdict != REFUSED and not told.is_unknown and not re.search(rb"[\0-\x20\x7f]", b"".join(target)):
-            _agree(head, told, frame(head))
+            agree(head, told, frame(head))
 
 
 def _list_said(lines: list[bytes]) -> tuple[object, ...]:
@@ -375,64 +251,3 @@ def test_long_heads_are_read_whole(read: Reader) -> None:
         assert told.verdict != REFUSED, head[:80]
         assert told.size == len(head)
         assert (told.profile, told.host) == REFERENCE.profile_and_host(head)
-
-
-_answer_line = st.one_of(
-    st.tuples(_token, st.sampled_from([b":", b": "]), _value).map(b"".join),
-    st.sampled_from(
-        [
-            *(b"Content-Length: 5", b"content-length:0", b"Content-Length: 123456789012", b"Content-Length:  12345678"),
-            *(b"CONTENT-LENGTH: 000000000000012", b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED"),
-            *(
-                b"Content-LengthX: 5",
-                b"Content-Length : 5",
-                b"Content-Length: 5, 5",
-                b"Content-Length: 5 ",
-                b"Content-Length:",
-            ),
-            *(
-                b"Transfer-Encoding: gzip",
-                b"Transfer-Encoding: gzip, chunked",
-                b"Transfer-Encoding : chunked",
-                b"nocolon",
-            ),
-            *(b" folded: 5", b"\tContent-Length: 7", b"content", b"transfer-", b"Content\rLength: 9", b"c", b"t"),
-        ]
-    ),
-)
-_status_line = st.sampled_from(
-    [
-        *(b"HTTP/1.1 200 OK", b"HTTP/1.0 404", b"HTTP/1.1 100 ", b"HTTP/1.1 999 x y z", b"HTTP/1.9 204\tq"),
-        *(b"HTTP/1.1 2000", b"HTTP/1.1  200 OK", b"HTTP/1.1 20 OK", b"HTTP/2 200 OK", b"http/1.1 200 OK"),
-        *(b"HTTP/1.1\t200", b"HTTP/1.1 2x0"),
-    ]
-)
-
-
-@settings(max_examples=400, deadline=None)
-@given(
-    answers=st.lists(
-        st.tuples(
-            _status_line,
-            st.lists(_answer_line, max_size=7),
-            st.sampled_from([b"\r\n", b"\r\n", b"\n"]),
-            st.binary(max_size=30),
-        ),
-        min_size=1,
-        max_size=6,
-    )
-)
-def test_response_heads(read: Reader, frame: Frame, answers: list[tuple[bytes, list[bytes], bytes, bytes]]) -> None:
-    """What is read is what the machine reads; what is plain is read."""
-    heads = [end.join([line, *lines, b"", b""]) + body for line, lines, end, body in answers]
-    for head, told, (line, lines, _, _) in zip(heads, read(heads, True), answers, strict=True):
-        done, _, action, status, flags, length = frame(head, "RESPONSE")
-        if told.verdict == REFUSED:
-            names = [one.lower() for one in lines if one.lower().startswith((b"content-length", b"transfer-encoding"))]
-            assert names or action not in ENDS or line not in (b"HTTP/1.1 200 OK", b"HTTP/1.0 404"), head
-            continue
-        assert action in ENDS, head
-        assert (told.size, told.method) == (done, status), head
-        assert told.flags | ParseFlag.CONFIRMED == flags & ~ParseFlag.AMBIGUOUS, head
-        if flags & ParseFlag.LENGTH:
-            assert told.length == length, head

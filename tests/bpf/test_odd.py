@@ -3,7 +3,7 @@ programs and bots send has none, so that no head goes up for it."""
 
 import pytest
 
-from tests.bpf.test_head import REFUSED, Reader, read
+from tests.bpf.head_reader import REFUSED, Reader, read
 
 __all__ = ["read"]
 

@@ -16,12 +16,8 @@ from sensor.rest import Rest
 from sensor.run import StartError
 from sensor.uplink.client import UplinkRejectedError
 from sensor.uplink.state import InstallationKey, StateDirectory
-from tests.sensor.sensor_life import (
-    count_calls,
-    live,
-    make_exchange,
-    wait_capturing,
-)
+from tests.sensor.sensor_fakes import make_exchange
+from tests.sensor.sensor_life import count_calls, live, wait_capturing
 from tests.sensor.uplink.collector import FakeCollector
 
 

@@ -14,6 +14,8 @@ CLIENT, SERVER = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 CLIENT6, SERVER6 = bytes(15) + b"\x01", bytes(15) + b"\x02"
 START_NS = 1_760_000_000_000_000_000
 FIN, SYN, RST, ACK = 1, 2, 4, 16
+GET = b"GET /v1/users/17?key=s3cret HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t0ps3cret\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
 def tcp(sport: int, dport: int, sequence: int, ack: int, flags: int, data: bytes = b"") -> bytes:

@@ -3,20 +3,12 @@
 import json
 
 import pytest
-from hypothesis import given, note, settings
-from hypothesis import strategies as st
 
-from sensor.protocols.http2_frames import PREFACE
 from sensor.replay.command import summarize
 from sensor.replay.flows import MAX_FLOWS, FlowTable
 from sensor.replay.network import TcpSegment
-from tests.sensor.bodies.messages import ENCODERS, chunk, response_head
-from tests.sensor.protocols.hpack_encoder import Encoder
-from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
-from tests.sensor.replay.packets import CLIENT6, SERVER6, SYN, Talk, run
+from tests.sensor.replay.packets import CLIENT6, GET, OK, SERVER6, SYN, Talk, run
 
-GET = b"GET /v1/users/17?key=s3cret HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t0ps3cret\r\n\r\n"
-OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 SMUGGLING = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
 
 
@@ -193,15 +185,6 @@ def test_other_protocols_are_counted(said: bytes, kind: str) -> None:
     assert any(f"{kind} {len(said) + 1}" in sentence for sentence in summarize(replay, is_truncated=False))
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-# RFC 7541, appendix A: GET, path /, http; an authority; status 200.
-HTTP2_REQUEST = frame(1, 5, 1, b"\x82\x84\x86\x41\x05h.net")
-HTTP2_ANSWER = frame(4, 0, 0, b"") + frame(1, 4, 1, b"\x88") + frame(0, 1, 1, b"hello")
-
-
 def test_a_request_that_the_capture_ends_in_is_no_call_but_told_raw() -> None:
     talk = Talk().open().ask(b"GET /cut HTTP/1.1\r\nHost: h\r\nUser-Ag")
     (line,), replay = run(talk.packets)
@@ -209,62 +192,6 @@ def test_a_request_that_the_capture_ends_in_is_no_call_but_told_raw() -> None:
     assert (line["apidae.untold"], line["apidae.request.faults"]) == ("request_head_cut", ["head_cut"])
     assert run(talk.packets, is_raw=False)[0] == []
     assert replay.counts.calls == 0
-
-
-def test_http2_is_read() -> None:
-    talk = Talk().open().ask(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + HTTP2_REQUEST, size=9)
-    (line,), replay = run(talk.answer(HTTP2_ANSWER).close().packets)
-    expected = {
-        "http.request.method": "GET",
-        "url.path": "/",
-        "url.domain": "h.net",
-        "http.response.status_code": 200,
-        "network.protocol.version": "2",
-        "apidae.connection.call": 1,
-    }
-    assert {name: line.get(name) for name in expected} == expected
-    assert (replay.flows.counts.http_flows, replay.flows.counts.http2_flows) == (1, 1)
-
-
-def test_an_upgrade_to_http2_is_one_call() -> None:
-    ask = (
-        b"GET /x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: \r\n\r\n"
-    )
-    talk = Talk().open().ask(ask).answer(b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\n\r\n" + HTTP2_ANSWER)
-    (line,), _ = run(talk.close().packets)
-    assert (line["url.path"], line["http.response.status_code"]) == ("/x", 200)
-
-
-def test_a_websocket_is_one_call_with_its_messages() -> None:
-    ask = b"GET /chat HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    said, heard = b"\x81\x85maskhello" * 3, b"\x82\x7e\x01\x00" + b"x" * 256 + b"\x88\x00"
-    talk = Talk().open().ask(ask).answer(answer + heard[:10]).ask(said, size=5).answer(heard[10:])
-    (line,), replay = run(talk.close().packets, is_raw=False)
-    assert (line["apidae.kind"], line["http.response.status_code"], line["apidae.stream"]) == ("websocket", 101, True)
-    assert (line["apidae.request.messages"], line["apidae.response.messages"]) == (3, 1)
-    assert (line["http.request.size"], line["http.response.size"]) == (len(ask + said), len(answer + heard))
-    assert not +replay.flows.counts.unread_bytes
-
-
-def test_grpc_has_the_names_of_opentelemetry() -> None:
-    fields = [
-        (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/shop.v1.Orders/Lookup"), (b":authority", b"h"),
-        (b"content-type", b"application/grpc"),
-    ]  # fmt: skip
-    request, response, message = Encoder(), Encoder(), b"\0\0\0\0\2hi"
-    talk = Talk().open().ask(PREFACE + write_settings() + write_headers(1, request.encode(fields)))
-    talk.ask(write_data(1, message, is_end=True))
-    talk.answer(write_headers(1, response.encode([(b":status", b"200"), (b"content-type", b"application/grpc")])))
-    talk.answer(write_data(1, message * 2))
-    talk.answer(write_headers(1, response.encode([(b"grpc-status", b"13")]), is_end=True))
-    (line,), _ = run(talk.close().packets, is_raw=False)
-    expected = {
-        "url.template": "/shop.v1.Orders/Lookup", "apidae.kind": "grpc", "rpc.system.name": "grpc",
-        "rpc.method": "shop.v1.Orders/Lookup", "rpc.response.status_code": "INTERNAL", "apidae.request.messages": 1,
-        "apidae.response.messages": 2, "apidae.stream": True, "http.response.status_code": 200,
-    }  # fmt: skip
-    assert {name: line[name] for name in expected} == expected
 
 
 def test_a_connection_joined_in_its_middle() -> None:
@@ -309,111 +236,3 @@ def test_flows_are_bounded() -> None:
         source = number.to_bytes(4, "big")
         list(table.take(TcpSegment(source, 5, b"\xff\xff\xff\xff", 80, 1, 0, SYN, b"", 0), 0))
     assert table.counts.evicted == 3
-
-
-# ---- properties ----
-
-CALLS = st.lists(
-    st.tuples(
-        st.sampled_from([b"GET", b"POST", b"HEAD"]), st.integers(0, 40), st.sampled_from([200, 204, 304, 404]),
-        st.integers(0, 60), st.booleans(),
-    ),
-    min_size=1, max_size=5,
-)  # fmt: skip
-
-
-def converse(calls: list[tuple[bytes, int, int, int, bool]], sizes: list[int]) -> Talk:
-    talk = Talk().open()
-    for number, (method, sent, status, answered, is_chunked) in enumerate(calls):
-        size = sizes[number % len(sizes)]
-        talk.ask(b"%s /%d HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (method, number, sent) + b"q" * sent, size=size)
-        has_body = method != b"HEAD" and status not in (204, 304)
-        if is_chunked and answered:
-            body = b"%x\r\n%s\r\n0\r\n\r\n" % (answered, b"a" * answered) if has_body else b""
-            talk.answer(b"HTTP/1.1 %d X\r\nTransfer-Encoding: chunked\r\n\r\n" % status + body, size=size)
-        else:
-            body = b"a" * answered if has_body else b""
-            talk.answer(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, answered) + body, size=size)
-    return talk.close()
-
-
-@settings(max_examples=60)
-@given(CALLS, st.lists(st.integers(1, 50), min_size=1, max_size=4), st.randoms(use_true_random=False))
-def test_every_call_is_told_exactly_in_any_order_of_a_few_packets(calls, sizes, source) -> None:  # type: ignore[no-untyped-def]
-    packets = converse(calls, sizes).packets
-    for at in range(3, len(packets) - 2, 3):  # The handshake stays first; three packets swap places, one comes twice.
-        part = packets[at : at + 3]
-        source.shuffle(part)
-        packets[at : at + 3] = part
-    packets.insert(4, packets[4])
-    lines, replay = run(packets)
-    told = [
-        (
-            str(line["http.request.method"]).encode(),
-            line["http.request.body.size"],
-            line["http.response.status_code"],
-            line["http.response.body.size"],
-        )
-        for line in sorted(lines, key=lambda line: str(line["url.path"]))
-    ]
-    assert told == [
-        (method, sent, status, answered if method != b"HEAD" and status not in (204, 304) else 0)
-        for method, sent, status, answered, _ in calls
-    ]
-    assert replay.counts.calls == len(calls)
-
-
-@settings(max_examples=60)
-@given(CALLS, st.lists(st.integers(1, 50), min_size=1, max_size=4), st.data())
-def test_loss_invents_nothing(calls, sizes, draw) -> None:  # type: ignore[no-untyped-def]
-    packets = converse(calls, sizes).packets
-    kept = [number for number in range(len(packets)) if draw.draw(st.integers(0, 9))]
-    note(f"kept {kept}")
-    lines, replay = run([packets[number] for number in kept])
-    with_request = [line for line in lines if "url.path" in line]
-    assert {line["url.path"] for line in with_request} <= {f"/{number}" for number in range(len(calls))}
-    assert len(with_request) <= len(calls)
-    for line in with_request:
-        if line.get("http.response.status_code") and not line.get("apidae.lossy"):
-            number = int(str(line["url.path"])[1:])
-            assert line["http.response.status_code"] == calls[number][2]
-    assert replay.counts.transactions == replay.counts.calls + sum(replay.counts.untold.values())
-
-
-@settings(max_examples=100)
-@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60)), max_size=10))
-def test_any_bytes_end_in_the_account(said: list[tuple[bool, bytes]]) -> None:
-    talk = Talk().open()
-    for is_client, data in said:
-        (talk.ask if is_client else talk.answer)(data)
-    _, replay = run(talk.close().packets)
-    assert replay.counts.packets == replay.counts.tcp_segments
-    assert sum(replay.flows.counts.unread_bytes.values()) <= replay.flows.counts.stream_bytes
-
-
-@pytest.mark.parametrize("coding", ["", "gzip", "br"])
-@pytest.mark.parametrize("size", [1_400, 13])
-def test_bodies_tell_kinds_and_records_and_no_value(coding: str, size: int) -> None:
-    ask = b"POST /login HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 24\r\n\r\n"
-    body = json.dumps({"items": [{"mail": f"{i}@kanarienvogel.example"} for i in range(9)], "total": 9}).encode()
-    encoded = ENCODERS[coding](body) if coding else body
-    answer = response_head(coding=coding) + chunk(encoded, 60)
-    talk = Talk().open().ask(ask + b'{"password": "hunter2!"}').answer(answer, size=size).ask(GET).answer(OK)
-    lines, _ = run(talk.close().packets, is_raw=True)
-    first = lines[0]
-    assert first["apidae.request.body.data_kinds"] == ["password"]
-    assert first["apidae.response.body.data_kinds"] == ["email"]
-    assert (first["apidae.response.records"], first["apidae.response.records_basis"]) == (9, "measured")
-    assert "kanarienvogel" not in json.dumps(lines) and "hunter2" not in json.dumps(lines)
-
-
-def test_a_body_with_a_hole_is_read_up_to_it() -> None:
-    body = json.dumps([{"mail": f"{i:03}@shop.example"} for i in range(300)]).encode()
-    answer = response_head(length=len(body)) + body
-    packets = Talk().open().ask(GET).answer(answer).close().packets
-    whole, _ = run(packets, is_raw=False)
-    assert (whole[0]["apidae.response.records"], whole[0]["apidae.response.records_basis"]) == (300, "measured")
-    cut, _ = run([*packets[:7], *packets[8:]], is_raw=False)
-    assert cut[0]["apidae.lossy"]
-    assert cut[0]["apidae.response.records_basis"] == "estimated"
-    assert abs(int(str(cut[0]["apidae.response.records"])) - 300) < 15

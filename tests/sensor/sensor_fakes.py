@@ -1,0 +1,297 @@
+"""What a sensor in the test's loop has around it: a capture, heirs, a node, enforcement, and who describes calls."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from sensor.calls import CallRecord, Exchange, Role
+from sensor.columns import Calls, make_calls
+from sensor.coverage.row import PortCount, PortCoverage
+from sensor.describe import Undescribed
+from sensor.enforce.block import Block
+from sensor.enforce.report import EnforcementReport
+from sensor.enrich.kubernetes.facts import WorkloadFacts
+from sensor.facts import Facts
+from sensor.health import Figure, StageCount, tell_way
+from sensor.kernel.abi import RECORD, Counter
+from sensor.recognition.mirror import KernelMaps, MapName
+from sensor.succession import Estate
+from sensor.uplink.state import InstallationKey
+from tests.sensor.clocks import FakeClock
+from tests.sensor.records import make_record, make_route
+
+
+def make_exchange(path: bytes = b"/users") -> Exchange:
+    return Exchange(
+        time_unix_ns=0,
+        connection=1,
+        call=0,
+        role=Role.SERVER,
+        cgroup_id=1,
+        peer_cgroup_id=0,
+        local_address="127.0.0.1",
+        local_port=80,
+        remote_address="127.0.0.1",
+        remote_port=1,
+        request_head=b"GET " + path + b" HTTP/1.1\r\n\r\n",
+        is_request_head_truncated=False,
+        response_head=b"",
+        status_code=200,
+        request_bytes=1,
+        response_bytes=1,
+        time_to_first_byte_ns=1,
+        duration_ns=1,
+        calls=1,
+        is_final=True,
+        is_aborted=False,
+        is_lossy=False,
+    )
+
+
+class FakeCapture:
+    """Gives what a test put in; `read` raises what it put in instead."""
+
+    limitation = ""
+    bell = None
+    is_inherited = False
+
+    @property
+    def testator(self) -> "FakeCapture":
+        return self
+
+    def __init__(self) -> None:
+        self.waiting: list[Exchange] = []
+        self.records = np.empty(0, RECORD)
+        self.sums: dict[bytes, tuple[int, int, int, int]] = {}
+        self.totals = dict.fromkeys(Counter, 0)
+        self.refusal: OSError | None = None
+        self.taught: dict[str, dict[bytes, bytes]] = {}
+        self.error: Exception | None = None
+        self.moves: list[str] = []
+        self.listening: set[int] = set()
+
+    def read(self) -> list[Exchange]:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def has_events(self) -> bool:
+        return bool(self.waiting)
+
+    def is_pressing(self) -> bool:
+        return False
+
+    def has_records(self) -> bool:
+        return bool(len(self.records))
+
+    def is_due(self, ahead_seconds: float) -> bool:
+        return self.has_records()
+
+    def read_records(self, *, is_all: bool = False) -> np.ndarray:
+        return self.records
+
+    def release_records(self) -> None:
+        self.records = np.empty(0, RECORD)
+
+    def overflow(self) -> Mapping[bytes, tuple[int, int, int, int]]:
+        return self.sums
+
+    def pending_bytes(self) -> int:
+        return len(self.waiting) + len(self.records)
+
+    def counters(self) -> Mapping[Counter, int]:
+        return self.totals
+
+    def program_ns(self, *, calls: int) -> int:
+        return 0
+
+    def tls_calls(self) -> int:
+        return 0
+
+    def limit_tls(self, calls_per_second: int) -> None: ...
+
+    def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
+        if self.refusal:
+            raise self.refusal
+        self.taught.setdefault(name, {}).update(elements)
+
+    def delete(self, name: str, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.taught.get(name, {}).pop(key, None)
+
+    def counts(self) -> Sequence[StageCount]:
+        return (StageCount(stage="kernel", seen=10, used=7, dropped=(("ring_full", 3),)),)
+
+    def coverage(self) -> Sequence[PortCount]:
+        return ()
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (tell_way(is_fallback=False),)
+
+    def set_listening(self, ports: Iterable[int]) -> None:
+        self.listening = set(ports)
+
+    def detach(self) -> None:
+        self.moves.append("detach")
+
+    def attach(self) -> None:
+        self.moves.append("attach")
+
+    def bequeath(self, numbers: tuple[int, int, int]) -> Estate:
+        self.moves.append(f"bequeath {numbers}")
+        return Estate(descriptors={}, state=b"state")
+
+    def keep(self) -> None:
+        self.moves.append("keep")
+
+    def close(self) -> None:
+        self.moves.append("close")
+
+
+class FakeHeirs:
+    """One waits, where a test says so, and takes what it is given, or does not."""
+
+    def __init__(self) -> None:
+        self.is_waiting = False
+        self.is_taking = True
+        self.is_released = False  # To another, which begins anew.
+        self.moves: list[str] = []
+
+    def open(self) -> None:
+        self.moves.append("open")
+
+    def find(self) -> "FakeHeirs | None":
+        return self if self.is_waiting else None
+
+    def give(self, estate: Estate) -> bool:
+        self.moves.append("give")
+        return self.is_taking
+
+    def release(self) -> bool:
+        self.moves.append("release")
+        return self.is_released
+
+    def close(self) -> None:
+        self.moves.append("close")
+
+
+class FakeNode:
+    degradation = ""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def refresh(self) -> None: ...
+
+    def rename(self) -> bool:
+        return False
+
+    def figures(self) -> tuple[Figure, ...]:
+        return ()
+
+    def workloads(self) -> Sequence[WorkloadFacts]:
+        return ()
+
+    def ports(self) -> Iterable[int]:
+        return [80]
+
+    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
+        return ()
+
+
+class FakeEnforcement:
+    """Notes what it is told."""
+
+    is_naming = False
+
+    def __init__(self) -> None:
+        self.moves: list[str] = []
+        self.taken: list[tuple[tuple[Block, ...], int]] = []
+
+    def begin(self, capture: object, key: InstallationKey) -> None:
+        self.moves.append("begin")
+
+    async def keep(self) -> None:
+        await asyncio.Event().wait()
+
+    def end(self) -> None:
+        self.moves.append("end")
+
+    def set_key(self, key: InstallationKey) -> None:
+        self.moves.append(f"key {key.key_id}")
+
+    def take(self, blocks: tuple[Block, ...], epoch: int) -> None:
+        self.taken.append((blocks, epoch))
+
+    def on_connection(self, is_connected: bool) -> None: ...
+
+    def report(self) -> EnforcementReport:
+        epoch = self.taken[-1][1] if self.taken else 0
+        return EnforcementReport(epoch=epoch, is_enabled=False, reason="fake", blocks=())
+
+
+class FakeDescriber:
+    """Fails on /bug, tells nothing of /none."""
+
+    def __init__(self, clock: FakeClock, key: InstallationKey, facts: Facts) -> None:
+        self._clock = clock
+        self.key = key
+        self._facts = facts
+        self.learned: list[Exchange] = []
+        self.heads_per_second = 0
+        self.forgotten_count = 0
+        self.is_teaching = True
+
+    def describe(self, exchange: Exchange) -> CallRecord | Undescribed:
+        if b"/bug" in exchange.request_head:
+            raise RuntimeError("a bug")
+        if b"/none" in exchange.request_head:
+            return Undescribed("request_method")
+        # A record that the aggregator cannot take: it has no number where one belongs.
+        time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
+        return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id)
+
+    def learn(self, exchange: Exchange, record: CallRecord) -> None:
+        if b"/dull" in exchange.request_head:
+            raise RuntimeError("a bug")
+        self.learned.append(exchange)
+
+    def convert(self, records: np.ndarray, *, offset_ns: int) -> Calls:
+        if (records["status"] == 999).any():
+            raise RuntimeError("a bug")
+        calls = make_calls(len(records))
+        calls["time_unix_ns"] = self._clock.unix_ns()
+        calls["route"] = self._facts.route(make_route())
+        calls["status"], calls["calls"] = 200, records["calls"]
+        return calls
+
+    def convert_overflow(self, totals: Mapping[bytes, tuple[int, int, int, int]], *, time_unix_ns: int) -> Calls:
+        calls = make_calls(len(totals))
+        calls["time_unix_ns"], calls["route"] = time_unix_ns, self._facts.route(make_route())
+        calls["calls"] = [total[0] for total in totals.values()]
+        return calls
+
+    def flush(self, maps: KernelMaps) -> bool:
+        maps.update(MapName.SETTINGS, {b"k": b"v"})
+        return self.is_teaching
+
+    def limit(self, *, heads_per_second: int, body_bytes_per_second: int) -> None:
+        self.heads_per_second = heads_per_second
+
+    def check_services(self) -> None: ...
+
+    def rest(self) -> tuple[int, int, int]:
+        return 1, 2, 3
+
+    def forget(self) -> None:
+        self.forgotten_count += 1
+
+    def figures(self) -> tuple[Figure, ...]:
+        return (Figure(name="taught_roots", documentation="Roots", value=3, is_total=False),)
+
+    def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
+        return dict.fromkeys(hashes, "word")
