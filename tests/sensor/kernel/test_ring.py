@@ -1,55 +1,24 @@
 """The reader of fixed records, over a file that is laid out as a ring is mapped."""
 
 import mmap
-import os
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from sensor.kernel.ring import RecordRing
+from tests.sensor.kernel.rings import FakeRing
 
 SIZE = mmap.PAGESIZE
 DTYPE = np.dtype([("number", "<u8"), ("rest", "u1", (120,))])
 STRIDE = 8 + DTYPE.itemsize
-BUSY = 1 << 31
-
-
-class FakeRing:
-    """The kernel's part: producer position and the data, twice."""
-
-    def __init__(self) -> None:
-        self.fd = os.memfd_create("ring")
-        os.ftruncate(self.fd, 2 * mmap.PAGESIZE + 2 * SIZE)
-        self.produced = 0
-
-    def consumed(self) -> int:
-        consumed: int = struct.unpack("<Q", os.pread(self.fd, 8, 0))[0]
-        return consumed
-
-    def _write(self, position: int, data: bytes) -> None:
-        for index, byte in enumerate(data):
-            offset = 2 * mmap.PAGESIZE + (position + index) % SIZE
-            os.pwrite(self.fd, bytes([byte]), offset)
-            os.pwrite(self.fd, bytes([byte]), offset + SIZE)
-
-    def put(self, number: int, *, is_busy: bool = False) -> None:
-        assert self.produced + STRIDE - self.consumed() <= SIZE
-        header = struct.pack("<II", DTYPE.itemsize | (BUSY if is_busy else 0), 0)
-        self._write(self.produced, header + struct.pack("<Q", number))
-        self.produced += STRIDE
-        os.pwrite(self.fd, struct.pack("<Q", self.produced), mmap.PAGESIZE)
-
-    def complete(self, number: int) -> None:
-        self._write(number * STRIDE, struct.pack("<I", DTYPE.itemsize))
 
 
 @pytest.fixture
 def kernel() -> Iterator[FakeRing]:
-    ring = FakeRing()
+    ring = FakeRing(SIZE, DTYPE.itemsize)
     yield ring
-    os.close(ring.fd)
+    ring.close()
 
 
 def test_many_rounds_over_the_wrap(kernel: FakeRing) -> None:

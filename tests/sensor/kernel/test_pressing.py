@@ -1,0 +1,98 @@
+"""Which waiting events end a quiet rest (sensor.rest): by packets many; by system calls and of TLS any, which have no
+records."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from sensor.clock import Clock
+from sensor.kernel import capture, syscall_capture
+from sensor.kernel.capture import FRAMES_BYTES, PRESSING_PART, RECORDS_BYTES, Capture
+from sensor.kernel.loader import LoadedProgram
+from sensor.kernel.syscall_capture import SyscallCapture
+from sensor.kernel.tracepoints import TracepointProgram
+from sensor.kernel.uprobes import TlsProgram
+from sensor.tls.capture import RING_BYTES, TlsCapture
+from tests.sensor.kernel.rings import FakeRing
+from tests.sensor.sensor_fakes import FakeCapture
+
+EVENTS_BYTES = 1 << 20
+
+
+class Bell:
+    """Rings of these tests are files, which epoll does not take."""
+
+    def __init__(self, events_fds: object, records_fd: object = None) -> None: ...
+
+
+class Rings:
+    """The kernel's end of rings by name."""
+
+    def __init__(self, stack: ExitStack, **sizes: int) -> None:
+        self._rings = {name: FakeRing(size) for name, size in sizes.items()}
+        for ring in self._rings.values():
+            stack.callback(ring.close)
+
+    @property
+    def maps(self) -> dict[str, int]:
+        return {name: ring.fd for name, ring in self._rings.items()}
+
+    def fill(self, name: str, count_bytes: int) -> None:
+        self._rings[name].move(count_bytes)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.mark.parametrize(("name", "size"), [("events", EVENTS_BYTES), ("frames", FRAMES_BYTES)])
+def test_by_packets_many_events_of_either_ring_press(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, name: str, size: int
+) -> None:
+    monkeypatch.setattr(capture, "Bell", Bell)
+    rings = Rings(stack, events=EVENTS_BYTES, frames=FRAMES_BYTES, records=RECORDS_BYTES)
+    program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
+    watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
+    assert (watched.has_events(), watched.is_pressing()) == (False, False)
+    rings.fill(name, size // PRESSING_PART)
+    assert (watched.has_events(), watched.is_pressing()) == (True, False)
+    rings.fill(name, 8)
+    assert watched.is_pressing()
+
+
+def test_records_alone_never_press(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "Bell", Bell)
+    rings = Rings(stack, events=EVENTS_BYTES, frames=FRAMES_BYTES, records=RECORDS_BYTES)
+    program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
+    watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
+    rings.fill("records", RECORDS_BYTES)
+    assert (watched.has_records(), watched.is_pressing()) == (True, False)
+
+
+def test_by_system_calls_it_always_presses(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(syscall_capture, "Bell", Bell)
+    rings = Rings(stack, events=EVENTS_BYTES)
+    program = TracepointProgram(programs={}, maps=rings.maps, links=[])
+    watched = SyscallCapture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
+    assert (watched.has_events(), watched.is_pressing()) == (False, True)
+    rings.fill("events", 8)
+    assert (watched.has_events(), watched.is_pressing()) == (True, True)
+
+
+@pytest.mark.parametrize("is_below_pressing", [False, True])
+def test_any_event_of_tls_presses_and_what_is_below_goes_on_to(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, is_below_pressing: bool
+) -> None:
+    below, rings = FakeCapture(), Rings(stack, events=RING_BYTES)
+    monkeypatch.setattr(below, "is_pressing", lambda: is_below_pressing)
+    program = TlsProgram(programs={}, maps=rings.maps)
+    monkeypatch.setattr("sensor.tls.capture.UPROBES", ())
+    watched = TlsCapture(
+        below=below, program=program, clock=Clock(), proc="/proc", min_age_seconds=0, calls_per_second=1
+    )
+    assert (watched.has_events(), watched.is_pressing()) == (False, is_below_pressing)
+    rings.fill("events", 8)
+    assert (watched.has_events(), watched.is_pressing()) == (True, True)
