@@ -1,5 +1,5 @@
 """Calls of HTTP/2 and gRPC in the clear, by real clients of real servers: none more, none less, each at its path with
-its status.
+its status, from its principal.
 
 As in test_calls.py all workloads run once; then the sensor is stopped, which sends what it holds; then each is
 compared. Counts are primes, so that no doubling, halving or folding gives them by chance.
@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,17 +21,26 @@ from scripts.bench_cases.capturing.watchers import take_port
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.program import Program
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, find_or_skip
+from tests.e2e.callers import (
+    ADDRESS,
+    EXPECTED,
+    SERVICE,
+    TIMEOUT_SECONDS,
+    Calls,
+    read_principals,
+    run_curl_of_each,
+    run_grpc_of_each,
+    run_h2load_of_each,
+)  # fmt: skip
 from tests.e2e.conftest import Product
-from tests.e2e.inventory import Inventory
+from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.packet_loss import PacketLoss
 from tests.e2e.polling import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-ADDRESS = "127.0.0.1"
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
-TIMEOUT_SECONDS = 60.0
 LOSSES = (1, 5)
 NGINX = """
         http2 on;
@@ -39,8 +48,6 @@ NGINX = """
         location /orders/ { return 200 '{}'; }
         location / { return 404 '{}'; }
 """
-Calls = Counter[tuple[str, str, int]]  # (method, template, status).
-SERVICE = "/shop.v1.Orders"
 
 
 @dataclass(slots=True)
@@ -51,6 +58,7 @@ class Observed:
     ports: dict[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     found: dict[int, Calls] = field(default_factory=dict)
+    principals: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # As `read_principals` gives them.
 
     def check(self, name: str) -> None:
         """Fails unless the inventory holds exactly what workload `name` sent."""
@@ -249,6 +257,9 @@ def run_workloads(workloads: Workloads, cgroup_root: str) -> None:
     workloads.run("curl-upgrade", python_h2, run_curl("--http2"))
     workloads.run("h2load", workloads.start_nghttpd, run_h2load(several, "-c", "7", "-m", "10"))
     workloads.run("grpc", python_grpc, grpc_mix)
+    workloads.run("h2load-principals", workloads.start_nghttpd, run_h2load_of_each)
+    workloads.run("curl-principals", workloads.start_nginx, run_curl_of_each)
+    workloads.run("grpc-principals", python_grpc, run_grpc_of_each)
     for percent in LOSSES:
         lossy_load = losing(cgroup_root, percent, run_h2load(few, "-c", "7", "-m", "10"))
         workloads.run(f"h2load-{percent}", workloads.start_nghttpd, lossy_load)
@@ -266,14 +277,15 @@ def collect(observed: Observed, inventory: Inventory) -> None:
     with contextlib.suppress(AssertionError):  # Each workload says on its own what is missing.
         wait_until(lambda: count() >= expected, ARRIVAL_SECONDS, f"{expected} calls in the inventory")
     wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
-    for port in ports:
-        observed.found[port] = read_calls(inventory, port)
+    for port, endpoints in inventory.read_ports(ports).items():
+        observed.found[port] = read_calls(endpoints)
+        observed.principals[port] = read_principals(endpoints)
 
 
-def read_calls(inventory: Inventory, port: int) -> Calls:
-    """Calls of a port; parameters of templates without their names."""
+def read_calls(endpoints: Sequence[Endpoint]) -> Calls:
+    """Calls by status; parameters of templates without their names."""
     found: Calls = Counter()
-    for endpoint in inventory.read_endpoints(port):
+    for endpoint in endpoints:
         template = "/".join("{}" if part[:1] == "{" else part for part in endpoint.template.split("/"))
         for status, calls in endpoint.status_codes:
             found[endpoint.method, template, status] += calls
@@ -295,6 +307,12 @@ def test_many_calls_at_once(observed: Observed) -> None:
 
 def test_grpc(observed: Observed) -> None:
     observed.check("grpc")
+
+
+@pytest.mark.parametrize("name", ["h2load", "curl", "grpc"])
+def test_principals_are_neither_merged_nor_split(observed: Observed, name: str) -> None:
+    observed.check(f"{name}-principals")
+    assert observed.principals[observed.ports[f"{name}-principals"]] == EXPECTED
 
 
 @pytest.mark.parametrize("percent", LOSSES)

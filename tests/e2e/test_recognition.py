@@ -6,10 +6,8 @@ that a merged or split one shows. They are bearers of tokens, JWTs of one issuer
 password, and sessions behind a long cookie.
 """
 
-import json
 import random
 import re
-from base64 import b64encode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ import pytest
 from scripts.bench_cases.capturing.watchers import take_port
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
+from tests.e2e.credentials import write_credential
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.traffic import expect, observe
@@ -35,7 +34,6 @@ CREDENTIALS = 50
 CONNECTIONS = 8
 ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
-ALGORITHM = {"alg": "RS256", "typ": "JWT"}
 METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
 FIGURE = re.compile(r"^apidae_sensor_(\w+?)(?:_total)?(?:\{stage=\"(\w+)\"\})? (\S+)$", re.MULTILINE)
 
@@ -69,20 +67,6 @@ def send(observed: Observed, address: str, port: int, wait_taught: Callable[[], 
     for connection in connections:
         observed.sent += connection.calls
         connection.close()
-
-
-def write_credential(number: int, turn: int) -> str:
-    """A line that is alike for all of its kind but for what tells them apart."""
-    match number % 4:
-        case 0:
-            return f"Authorization: Basic {b64encode(f'user{number}:one password'.encode()).decode()}"
-        case 1:
-            claims = {"iss": "https://issuer.example", "aud": "a" * 300, "sub": f"user-{number}", "exp": turn}
-            parts = (urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (ALGORITHM, claims))
-            return f"Authorization: Bearer {'.'.join(parts)}.signature{turn}"
-        case 2:
-            return f"Cookie: theme={'c' * 1_000}; sessionid=abcdef{number:04d}"
-    return f"Authorization: Bearer token-{number}-abcdefgh"
 
 
 @pytest.fixture(scope="module")
