@@ -14,6 +14,7 @@ from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.hidden import Hidden, UnixPort
 from sensor.coverage.limits import list_limits
 from sensor.coverage.report import PortMemory, cover_ports
+from sensor.coverage.restraint import Restraint, cover_restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enforce.tables import Server
 from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_workloads
@@ -123,8 +124,10 @@ class Node:
             for listener, service in named
         ]
 
-    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
-        """Every port, with what is read of it, and what the kernel side missed."""
+    def cover(
+        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
+    ) -> Sequence[PortCoverage]:
+        """Every port, with what is read of it, what the kernel side missed, and what the budget held back."""
         unknown_service = self.identity.unknown_service
         rows = cover_ports(
             counts,
@@ -136,7 +139,11 @@ class Node:
             memory=self._memory,
             why_unread=self.unread.why,
         )
-        missed = (*list_limits(counters, unknown_service), *self.gaps.cover(unknown_service))
+        missed = (
+            *list_limits(counters, unknown_service),
+            *cover_restraint(restraint, unknown_service),
+            *self.gaps.cover(unknown_service),
+        )
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
 
     def _read_hidden(self) -> Hidden:

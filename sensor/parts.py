@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sensor.calls import Exchange
+from sensor.coverage.restraint import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enforce.block import Block
 from sensor.enforce.report import EnforcementReport
@@ -213,8 +214,10 @@ class NodeView(Protocol):
         """Ports on which somebody listens."""
         ...
 
-    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
-        """What is read of each port and what is not, and what the kernel side missed."""
+    def cover(
+        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
+    ) -> Sequence[PortCoverage]:
+        """What is read of each port and what is not, what the kernel side missed, and what the budget held back."""
         ...
 
 

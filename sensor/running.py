@@ -40,6 +40,7 @@ class Running:
         self.capture = capture
         self.pipeline = pipeline
         self._describer = describer
+        self._governor = governor
         self._node = node
         self._gaps = gaps
         self._clock = clock
@@ -118,7 +119,8 @@ class Running:
 
     def coverage(self) -> Sequence[PortCoverage]:
         """Ports and what is read of them."""
-        covered = self._node.cover(self.capture.coverage(), self.capture.counters())
+        restraint = self._governor.tell_restraint()
+        covered = self._node.cover(self.capture.coverage(), self.capture.counters(), restraint)
         return note_limitation(covered, self.capture.limitation)
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -19,6 +19,7 @@ class _Limit:
     name: str
     meaning: str
     advice: str
+    is_bytes: bool = False  # What is counted.
 
 
 _MORE_CPU: Final = "Give the sensor more CPU (capture_budget_core_share) or a larger ring (ring_bytes)."
@@ -42,9 +43,46 @@ _LIMITS: Final = (
         advice=_MORE_CPU,
     ),
     _Limit(
+        counter=Counter.OVERFLOW,
+        name="calls added up at the ring",
+        meaning="Records found the ring full: such calls are added up by service and status, without path and caller.",
+        advice=_MORE_CPU,
+    ),
+    _Limit(
+        counter=Counter.UNLEARNED,
+        name="heads past the budget",
+        meaning="The head of such a call was not looked at: it is counted without its path and its caller.",
+        advice="Raise heads_per_second, or look who sends so much that is new.",
+    ),
+    _Limit(
+        counter=Counter.BODIES_REFUSED,
+        name="bodies past the budget",
+        meaning="Bodies of samples of which less or nothing was read.",
+        advice="Raise body_bytes_per_second; records that such calls returned are estimated.",
+    ),
+    _Limit(
         counter=Counter.FRAMES_LOST,
         name="HTTP/2 events lost at the ring",
         meaning="Frames found their ring full: streams among them are lost, others lossy.",
+        advice=_MORE_CPU,
+    ),
+    _Limit(
+        counter=Counter.BLOCKS_REFUSED,
+        name="HTTP/2 heads past a cgroup's share",
+        meaning="The ring was half full and a cgroup sent more than its share of heads: such calls have no names.",
+        advice=_MORE_CPU,
+    ),
+    _Limit(
+        counter=Counter.RAW_REFUSED,
+        name="HTTP/2 bytes not followed",
+        meaning="Around lost or reordered packets more bytes came than may go up: calls in them are lossy or lost.",
+        advice="Look for packet loss.",
+        is_bytes=True,
+    ),
+    _Limit(
+        counter=Counter.UPGRADES_UNTOLD,
+        name="ends of WebSockets lost at the ring",
+        meaning="The ring was full: such WebSockets are told as begun, without bytes, messages and time.",
         advice=_MORE_CPU,
     ),
     _Limit(
@@ -87,15 +125,15 @@ _LIMITS: Final = (
 
 
 def list_limits(counters: Mapping[Counter, int], unknown_service: Service) -> Iterator[PortCoverage]:
-    """Rows of what was missed at all; `connections` is how often."""
+    """Rows of what was missed at all; `connections` is how often, or `bytes` how much."""
     for limit in _LIMITS:
-        if counters.get(limit.counter, 0):
+        if count := counters.get(limit.counter, 0):
             yield PortCoverage(
                 service=msgspec.structs.replace(unknown_service, workload=NODE_WORKLOAD),
                 protocol=PortProtocol.MISSED,
                 role=CoverageRole.NODE,
-                connections=counters[limit.counter],
-                bytes=0,
+                connections=0 if limit.is_bytes else count,
+                bytes=count if limit.is_bytes else 0,
                 address=limit.name,
                 reason=f"{limit.meaning} {limit.advice}",
             )

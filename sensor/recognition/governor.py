@@ -14,6 +14,8 @@ hold back and there is no room for them, fewer calls a second of a process are r
 from dataclasses import dataclass
 from typing import Final
 
+from sensor.coverage.restraint import Limit, Restraint
+
 INTERVAL_NS: Final = 1_000_000_000
 # A budget is given for so many calls a second; fewer than these have as much.
 BUDGET_CALLS: Final = 10_000
@@ -63,6 +65,7 @@ class Governor:
         "_calls",
         "_cpu_ns",
         "_heads",
+        "_held_seconds",
         "_seconds_over",
         "_settings",
         "_time_ns",
@@ -78,6 +81,7 @@ class Governor:
         self._settings = settings
         self._time_ns = self._cpu_ns = self._calls = self._heads = self._body_bytes = -1
         self._seconds_over = 0
+        self._held_seconds = 0.0
         self.heads_per_second = settings.heads_per_second
         self.body_bytes_per_second = settings.body_bytes_per_second
         self.tls_calls_per_second = settings.tls_calls_per_second
@@ -92,6 +96,26 @@ class Governor:
         return (
             self.heads_per_second < settings.heads_per_second
             or self.body_bytes_per_second < settings.body_bytes_per_second
+        )
+
+    def tell_restraint(self) -> Restraint:
+        """How it held back so far, and how far it does now."""
+        settings = self._settings
+        return Restraint(
+            held_seconds=self._held_seconds,
+            limits=(
+                Limit(name="heads of a cgroup", value=self.heads_per_second, most=settings.heads_per_second),
+                Limit(
+                    name="bytes of bodies of a cgroup",
+                    value=self.body_bytes_per_second,
+                    most=settings.body_bytes_per_second,
+                ),
+                Limit(
+                    name="calls over TLS of a process",
+                    value=self.tls_calls_per_second,
+                    most=settings.tls_calls_per_second,
+                ),
+            ),
         )
 
     def is_due(self, now_ns: int) -> bool:
@@ -112,6 +136,8 @@ class Governor:
         if before[0] < 0 or seconds <= 0:
             self._tls_began = totals
             return False
+        if self.is_holding_back or self.tls_calls_per_second < self._settings.tls_calls_per_second:
+            self._held_seconds += seconds
         self.used_share = self._find_used(seconds, cpu_ns - before[1], calls - before[2])
         has_changed = self._steer((heads - before[3]) / seconds, (body_bytes - before[4]) / seconds)
         return self._steer_tls(totals) or has_changed

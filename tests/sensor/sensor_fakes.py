@@ -7,6 +7,7 @@ import numpy as np
 
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
+from sensor.coverage.restraint import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
 from sensor.enforce.block import Block
@@ -199,7 +200,9 @@ class FakeNode:
     def ports(self) -> Iterable[int]:
         return [80]
 
-    def cover(self, counts: Sequence[PortCount], counters: Mapping[Counter, int]) -> Sequence[PortCoverage]:
+    def cover(
+        self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
+    ) -> Sequence[PortCoverage]:
         return ()
 
 
