@@ -1,6 +1,7 @@
 """Abuse in words: a title and a clear sentence or two of a signal, and how soon to look."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.signal import AbuseSignal, Basis
@@ -14,6 +15,8 @@ _BASES = {
     Basis.SEASON: "what it did on past days",
 }
 _SOURCES_NAMED = 5
+REFUSED: Final = "refused"  # Detail of calls of functions.
+ANSWERED: Final = "answered; until then staff alone was let in"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +86,10 @@ _WORDS = {
         advice="Limit what one caller may take in calls, time and bytes; block it if nobody knows it.",
     ),
     AlertKind.FUNCTION_PROBING: _Words(
-        title="tries functions that others do not call, such as {where}",
-        count="refused calls of functions that hardly anybody else calls",
+        title="calls functions that others like it do not, such as {where}",
+        count="calls of functions that hardly anybody else calls",
         risk="API5:2023",
-        advice="Look at what it called and was not refused.",
+        advice="Look at what it called and was not refused; check that the API asks who may call these.",
     ),
     AlertKind.INJECTION: _Words(
         title="sends payloads of attacks ({detail}) to {where}",
@@ -104,13 +107,14 @@ _WORDS = {
 
 
 def grade_abuse(signal: AbuseSignal) -> Severity:
-    """A notice is low, one subject high; a crowd may be one that nobody told us of, and scanners send payloads to every
-    service: they are high where a response says that one worked."""
+    """A notice is low, one subject high. Less sure is a crowd, of which nobody may have told us, and who is let in
+    among staff, for it may be new there; scanners send payloads to every service, and are high where one worked."""
     if signal.is_notice:
         return Severity.LOW
     is_crowd = signal.kind is AlertKind.ENUMERATION and not signal.consumer
     is_tried = signal.kind is AlertKind.INJECTION and not signal.confirmation
-    return Severity.MEDIUM if is_crowd or is_tried else Severity.HIGH
+    is_let_in = signal.kind is AlertKind.FUNCTION_PROBING and signal.detail == ANSWERED
+    return Severity.MEDIUM if is_crowd or is_tried or is_let_in else Severity.HIGH
 
 
 def title_abuse(signal: AbuseSignal) -> str:

@@ -1,21 +1,28 @@
-"""Who tries functions that its peers do not call: broken function level authorization (OWASP API5:2023).
+"""Who calls functions that its peers do not: broken function level authorization (OWASP API5:2023).
 
-Counted are a consumer's calls with a credential to functions that hardly anybody calls, where they were refused; one
-who is let in at once has the role.
+Counted are a consumer's calls with a credential to functions that hardly anybody calls: those that were refused, and
+those that were answered where the function is staff's and the consumer is none of them (`staff.py`).
 """
+
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
+from collector.alerts.abuse import ANSWERED, REFUSED
 from collector.alerts.alert import AlertKind
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
 from collector.anomaly.abuse.rarity import Rarity
+from collector.anomaly.abuse.staff import StaffFunctions
+from collector.anomaly.abuse.state import join, split
 from collector.anomaly.abuse.sums import find, sum_by_slot
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.slots import Slots
 
-PLAN = (Horizon(seconds=3_600, prior=2, floor=2), Horizon(seconds=86_400, prior=4, floor=4))
+PLAN: Final = (Horizon(seconds=3_600, prior=2, floor=2), Horizon(seconds=86_400, prior=4, floor=4))
 _REFUSALS = (401, 403)
 
 
@@ -26,41 +33,64 @@ class FunctionDetector:
 
     def __init__(self, rarity: Rarity) -> None:
         self._rarity = rarity
-        self._ceiling = Ceiling(PLAN)
+        self._refused, self._answered = Ceiling(PLAN), Ceiling(PLAN)
+        self._staff = StaffFunctions(rarity)
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        self._ceiling.grow(roster.consumers.table.capacity, 0)
-        self._ceiling.forget(placed.evicted_consumers)
+        for ceiling in (self._refused, self._answered):
+            ceiling.grow(roster.consumers.table.capacity, 0)
+            ceiling.forget(placed.evicted_consumers)
+        named = (events.consumer >= 0) & ~events.is_anonymous
+        answered = self._staff.take(events, named, placed, roster, time)
         rows = events.list_answered(_REFUSALS)
-        rows = rows[(events.consumer[rows] >= 0) & ~events.is_anonymous[rows]]
+        rows = rows[named[rows]]
         rows = rows[self._rarity.is_rare(events.endpoint[rows])]
-        if not len(rows):
-            return []
-        slots, amounts = sum_by_slot(events.consumer[rows], events.calls[rows])
-        excess = self._ceiling.add(slots, amounts, np.full(len(slots), -1, np.int64), time)
-        pair_of = dict(zip(events.consumer[rows].tolist(), events.pair[rows].tolist(), strict=True))
-        return find(
-            lambda _: AlertKind.FUNCTION_PROBING,
-            self._ceiling,
-            excess,
-            lambda slot: roster.pairs.name(pair_of[slot]),
-            events.consumer[rows],
-            events.calls[rows],
-            events.is_internal[rows],
-        )
+        return [
+            *_count(self._refused, rows, REFUSED, events, roster, time),
+            *_count(self._answered, answered, ANSWERED, events, roster, time),
+        ]
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
-        """As the contract says."""
-        return kind is AlertKind.FUNCTION_PROBING and self._ceiling.expect(roster.consumers.find("", consumer))
+        """As the contract says; a person says so of both."""
+        if kind is not AlertKind.FUNCTION_PROBING:
+            return False
+        slot = roster.consumers.find("", consumer)
+        return self._refused.expect(slot) and self._answered.expect(slot)
 
     def project(self, roster: Roster, time: int) -> None:
         """As the contract says; nobody does this by trade."""
 
     def dump(self) -> State:
         """State for a checkpoint."""
-        return self._ceiling.dump()
+        parts = {"refused": self._refused.dump(), "answered": self._answered.dump()}
+        return join({**parts, "staff": self._staff.dump()})
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._ceiling.load(state)
+        parts = split(state)
+        if "staff" not in parts:  # Older states have those refused alone.
+            self._refused.load(state)
+            return
+        self._refused.load(parts["refused"])
+        self._answered.load(parts["answered"])
+        self._staff.load(parts["staff"])
+
+
+def _count(ceiling: Ceiling, rows: Slots, detail: str, events: Events, roster: Roster, time: int) -> list[Finding]:
+    """Findings of the calls of `rows`."""
+    if not len(rows):
+        return []
+    slots, amounts = sum_by_slot(events.consumer[rows], events.calls[rows])
+    excess = ceiling.add(slots, amounts, np.full(len(slots), -1, np.int64), time)
+    pair_of = dict(zip(events.consumer[rows].tolist(), events.pair[rows].tolist(), strict=True))
+    found = find(
+        lambda _: AlertKind.FUNCTION_PROBING,
+        ceiling,
+        excess,
+        lambda slot: roster.pairs.name(pair_of[slot]),
+        events.consumer[rows],
+        events.calls[rows],
+        events.is_internal[rows],
+    )
+    return [replace(finding, detail=detail) for finding in found]

@@ -47,6 +47,11 @@ class Rarity:
         let_in = (events.consumer >= 0) & ~events.is_anonymous & (events.status >= 200) & (events.status < 300)
         self._is_staff[events.consumer[let_in & self._is_rare[events.endpoint]]] = True
 
+    @property
+    def is_public(self) -> bool:
+        """Whether most consumers have called from outside."""
+        return self._is_public
+
     def is_rare(self, endpoints: Slots) -> Bools:
         """Whether few call `endpoints`."""
         rare: Bools = self._is_rare[endpoints]

@@ -10,6 +10,7 @@ from collector.anomaly.engine import Engine
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
 START = 1_700_000_000  # On a 10 s window.
+ADMINISTRATION = 800_000  # Numbers of routes from here on are of paths that say so.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,7 @@ class Row:
 
     route: int
     consumer: int = 0  # Principal.
+    principal_kind: int = 1
     window: int = START
     calls: int = 1
     objects: tuple[int, ...] = ()
@@ -39,9 +41,11 @@ class Row:
 
 
 def make_route(number: int, method: str = "GET") -> Route:
-    """`GET /things<number>/{integer}`."""
+    """`GET /things<number>/{integer}`; from ADMINISTRATION on `GET /admin/things<number>/{integer}`."""
     service = Service(cluster="", namespace="", workload="shop", workload_kind=3, host_name="h", port=8000)
     segments = (Segment(1, f"things{number}", 0, 0), Segment(3, "", 0, 0))
+    if number >= ADMINISTRATION:
+        segments = (Segment(1, "admin", 0, 0), *segments)
     return Route(
         route_id=_identify(number, method),
         service=service,
@@ -95,7 +99,7 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         window_start=column("window"),
         window_length=column("length"),
         principal=column("consumer", np.uint64),
-        principal_kind=(column("consumer", np.uint64) > 0).astype(np.uint32),
+        principal_kind=np.where(column("consumer", np.uint64) > 0, column("principal_kind"), 0).astype(np.uint32),
         credential=column("credential", np.uint64),
         client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
         client_workload=zeros,
