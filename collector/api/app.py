@@ -209,6 +209,7 @@ def build_app(
             responder=responder,
             approval_token=approval_token,
             detection=detection[0] if detection is not None else None,
+            notifiers=notifiers,
             editor=editor,
         ),
         include_in_schema=False,

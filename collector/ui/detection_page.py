@@ -1,6 +1,6 @@
-"""The page of detection: the level with what each would have told, and what is known to be good."""
+"""The page of detection: the level with what each would have told, what is known to be good, and where alerts go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -8,7 +8,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse
 from jinja2 import Environment
 
+from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
+from collector.alerts.trial import MEANINGS, try_notifier
 from collector.api.authenticate import Gate
 from collector.api.problem import Problem
 from collector.sensitivity import LEVELS, Sensitivity
@@ -22,18 +24,30 @@ def add_detection(
     router: APIRouter,
     detection: Detection,
     *,
+    notifiers: Sequence[Notifier],
+    clock: Callable[[], float],
     gate: Gate,
     values: Callable[[Request], dict[str, Any]],
     templates: Environment,
 ) -> None:
-    """Routes of the page and of its buttons. `values` gives what every template needs."""
+    """Routes of the page and of its buttons. `values` gives what every template needs, `clock` unix seconds."""
+
+    def show(request: Request, tried: dict[str, str]) -> Response:
+        """The page; `tried`: what became of the test of a notifier, by its name."""
+        shown = {"standing": detection.describe(), "rules": detection.list_rules()}
+        return render(templates, "detection.html", {**values(request), **shown, "notifiers": notifiers, "tried": tried})
 
     @router.get("/detection")
     def show_detection(request: Request) -> Response:
-        if gate.refusal(request):
-            return to_login(request)
-        shown = {"standing": detection.describe(), "rules": detection.list_rules()}
-        return render(templates, "detection.html", {**values(request), **shown})
+        return to_login(request) if gate.refusal(request) else show(request, {})
+
+    @router.post("/detection/notifiers/{name}/test")
+    async def test_notifier(request: Request, name: str) -> Response:
+        await gate.require(request)
+        outcome = await run_in_threadpool(lambda: try_notifier(notifiers, name, by=ACTOR, now=clock()))
+        if outcome is None:
+            raise Problem(404, f"There is no notifier {name!r}; go back and reload.")
+        return await run_in_threadpool(lambda: show(request, {name: MEANINGS[outcome]}))
 
     @router.post("/detection/sensitivity")
     async def choose_level(request: Request) -> Response:

@@ -1,7 +1,7 @@
 """The page: the inventory with its alerts on top, one endpoint, and the sign-in. Plain links and forms; htmx only
 makes them smoother."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import ValidationError
 
 from collector.alerts.alert import AlertState
+from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Gate
@@ -230,6 +231,7 @@ def build_page_routes(
     responder: Responder | None = None,
     approval_token: str | None = None,
     detection: Detection | None = None,
+    notifiers: Sequence[Notifier] = (),
     editor: TemplateEditor | None = None,
 ) -> APIRouter:
     """The page's routes. Reads block, so they run in threads; `consumers` is read through the endpoint's own page."""
@@ -264,7 +266,15 @@ def build_page_routes(
             values=page.values,
         )
     if detection is not None:
-        add_detection(router, detection, gate=gate, values=page.values, templates=page.templates)
+        add_detection(
+            router,
+            detection,
+            notifiers=notifiers,
+            clock=clock,
+            gate=gate,
+            values=page.values,
+            templates=page.templates,
+        )
     return router
 
 

@@ -6,17 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerts.delivery import Notifier, Outcome
+from collector.alerts.trial import MEANINGS, try_notifier
 from collector.api.base_model import Model
 from collector.api.parameters import ActionBody, NoParameters
 from collector.api.problem import Problem, show
-
-_MEANINGS = {
-    Outcome.DELIVERED: "It took the test alert.",
-    Outcome.UNANSWERED: "It did not answer as it should; see that it runs and may be reached from the collector.",
-    Outcome.REFUSED: "It refused the test alert; see its address and what it expects.",
-}
 
 
 class NotifierModel(Model):
@@ -60,42 +54,13 @@ def build_notifier_routes(*, notifiers: Sequence[Notifier], clock: Callable[[], 
     @router.post("/{name}/test", summary="Test a notifier")
     def test_notifier(name: str, body: ActionBody) -> NotifierTestModel:
         """Send it a test alert, once, and say what became of it. Waits for the answer, 5 s at the most."""
-        found = next((notifier for notifier in notifiers if notifier.name == name), None)
-        if found is None:
+        outcome = try_notifier(notifiers, name, by=body.by, now=clock())
+        if outcome is None:
             known = ", ".join(notifier.name for notifier in notifiers) or "none is set"
             raise Problem(404, f"There is no notifier {show(name)}; it may be: {known}.")
-        outcome = found.attempt(make_test_alert(body.by, clock()))
-        return NotifierTestModel(outcome=outcome, meaning=_MEANINGS[outcome])
+        return NotifierTestModel(outcome=outcome, meaning=MEANINGS[outcome])
 
     return router
-
-
-def make_test_alert(by: str, now: float) -> Alert:
-    """A closed alert of low severity, so that it stays open nowhere."""
-    return Alert(
-        id=f"test-{int(now)}",
-        kind=AlertKind.SENSOR_SILENT,
-        state=AlertState.CLOSED,
-        severity=Severity.LOW,
-        title="Test of a notifier: nothing happened",
-        why=f"{by} asked for it.",
-        endpoint_id="",
-        route_ids=(),
-        consumer="",
-        node="test",
-        opened_at=now,
-        updated_at=now,
-        closed_at=now,
-        window_start=now,
-        window_end=now,
-        observed_rate=0.0,
-        expected_rate=0.0,
-        threshold_rate=0.0,
-        score=0.0,
-        calls=0,
-        loss_ratio=0.0,
-        confidence=Confidence.LOW,
-    )
 
 
 def _view(notifier: Notifier) -> NotifierModel:

@@ -19,7 +19,7 @@ from collector.alerts.mail import Mail, MailSettings
 from collector.alerts.ocsf import OcsfFile
 from collector.alerts.otlp import check_endpoint, read_headers
 from collector.alerts.templates import load_template
-from collector.api.routes.notifiers import make_test_alert
+from collector.alerts.trial import make_test_alert
 from collector.config import CollectorSettings
 from collector.notifiers import compose_notifiers
 from tests.collector.alerts.receivers import Receiver, receive, receive_mail

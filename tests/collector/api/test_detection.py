@@ -10,6 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from collector.alerts.alert import Alert, AlertState, Severity
+from collector.alerts.delivery import Notifier, Outcome
 from collector.alerts.desk import AlertDesk
 from collector.alerts.detection import Detection
 from collector.alerts.detection_table import DetectionTable
@@ -26,11 +28,29 @@ from tests.collector.api.client import TestClient
 pytestmark = pytest.mark.store
 
 
+class Recorder:
+    """A carrier that keeps what it is given, and answers as it is told."""
+
+    name, target, takes_updates = "recorder", "http://127.0.0.1:9", False
+
+    def __init__(self) -> None:
+        self.outcome = Outcome.DELIVERED
+        self.taken: list[Alert] = []
+
+    def send(self, alert: Alert) -> Outcome:
+        self.taken.append(alert)
+        return self.outcome
+
+    def close(self) -> None:
+        return
+
+
 class Office:
     """An API over a store with one alert."""
 
     def __init__(self, store: EmbeddedStore, directory: Path) -> None:
         ids = itertools.count(1)
+        self.carrier = Recorder()
         detection = Detection(
             table=DetectionTable(store),
             path=directory / "sensitivity.json",
@@ -56,6 +76,7 @@ class Office:
             readiness=lambda: "",
             metrics=lambda: b"",
             detection=(detection, self.desk),
+            notifiers=[Notifier(self.carrier, clock=time.time)],
         )
         self.client = TestClient(app, base_url="http://127.0.0.1:8080")
 
@@ -155,3 +176,21 @@ def test_the_page_shows_levels_and_rules_as_text_and_chooses(office: Office) -> 
     office.client.post(f"/detection/known-good/{identity}/end")
     assert not any(one["is_in_force"] for one in office.get("detection/known-good")["items"])
     assert "/detection" in office.client.get("/").text
+
+
+def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None:
+    assert office.post("notifiers/recorder/test", by="ann") == {
+        "outcome": "delivered", "meaning": "It took the test alert.",
+    }  # fmt: skip
+    assert "it may be: recorder" in office.post("notifiers/x/test", status=404, by="ann")["detail"]
+    page = office.client.get("/detection").text
+    assert 'action="/detection/notifiers/recorder/test"' in page and "It took" not in page
+    assert "It took the test alert." in office.client.post("/detection/notifiers/recorder/test").text
+    office.carrier.outcome = Outcome.REFUSED
+    assert "It refused the test alert" in office.client.post("/detection/notifiers/recorder/test").text
+    assert office.client.post("/detection/notifiers/x/test").status_code == 404
+    assert [(one.state, one.severity, one.why) for one in office.carrier.taken] == [
+        (AlertState.CLOSED, Severity.LOW, f"{who} asked for it.") for who in ("ann", "page", "page")
+    ]
+    (listed,) = office.get("notifiers")["items"]
+    assert (listed["last_outcome"], listed["seen"]) == ("refused", 0)
