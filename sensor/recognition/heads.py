@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+# Methods as registered ones are written, which fit into the kernel's eight bytes.
+_METHOD = re.compile(rb"[A-Z-]{1,8}")
 # What the kernel leaves to user space: percent-encoding, fragments, matrix parameters.
 _UNPLAIN = re.compile(rb"[%#;]|[^\x21-\x7e]")
 _DOTS: Final = (b".", b"..")
@@ -43,7 +45,7 @@ def read_plain_head(data: bytes) -> PlainHead | None:
         return None
     feed = data.find(b"\r\n")
     parts = data[:feed].split(b" ")
-    if len(parts) != 3 or not parts[1].startswith(b"/"):
+    if len(parts) != 3 or not _METHOD.fullmatch(parts[0]) or not parts[1].startswith(b"/"):
         return None
     method, target, _ = parts
     path, _, query = target.partition(b"?")

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent.parent
 # Imported under the fuzzer's eyes.
 _ROOMS = (
     "sensor.protocols", "sensor.reassembly", "sensor.replay", "sensor.classify", "sensor.bodies", "sensor.spool",
-    "sensor.uplink", "sensor.tls", "sensor.schemas", "sensor.attacks", "sensor.enrich.unix_sockets",
+    "sensor.uplink", "sensor.tls", "sensor.schemas", "sensor.attacks", "sensor.enrich", "sensor.conversations",
+    "sensor.streams", "sensor.recognition.heads",
     "collector.ingest.convert", "collector.specs.document",
 )  # fmt: skip
 

@@ -29,7 +29,7 @@ from sensor.replay.flows import FlowTable
 from sensor.replay.lines import build_raw_line
 from sensor.replay.link import find_ip
 from sensor.replay.network import NetworkReader, TcpSegment
-from tests.fuzz import described, files, streams
+from tests.fuzz import captured, described, files, streams
 
 
 def fuzz_http1_head(data: bytes) -> None:
@@ -187,4 +187,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     **streams.TARGETS,
     **described.TARGETS,
     **files.TARGETS,
+    **captured.TARGETS,
 }

@@ -36,6 +36,11 @@ def test_what_is_left_to_user_space(target: bytes) -> None:
     assert read_plain_head(make(target)) is None
 
 
+@pytest.mark.parametrize("method", [b"", b"get", b"\nGET", b"\r\nGET", b"G\tT", b"PROPPATCH", b"G3T"])
+def test_methods_that_the_kernel_does_not_read(method: bytes) -> None:
+    assert read_plain_head(method + make()[3:]) is None
+
+
 @pytest.mark.parametrize(
     "line", [b" folded", b"no colon", b"white space : x", b"host: b", b"HOST: b", b"a\nb: x", b": empty"]
 )
