@@ -21,10 +21,11 @@ from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
 from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.application import find_or_skip
+from tests.e2e.callers import ADDRESS, Calls
 from tests.e2e.conftest import READY_FILE_NAME, Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.polling import wait_until, wait_until_still
-from tests.e2e.test_http2 import ADDRESS, NGINX, Calls, Channel, Observed, Workloads, read_calls
+from tests.e2e.test_http2 import NGINX, Channel, Observed, Workloads, read_calls
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -111,7 +112,7 @@ def collect(inventory: Inventory, ports: list[int], expected: Calls) -> Calls:
     wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
     found: Calls = Counter()
     for port in ports:
-        found += read_calls(inventory, port)
+        found += read_calls(inventory.read_endpoints(port))
     return found
 
 
