@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from sensor.aggregation.numbers import NumberMemory, name_pairs
 from sensor.aggregation.rows import (
+    BODY_SUMS,
     COMMON_SUMS,
+    ESTIMATED_SUMS,
     KEY_BITS,
     LARGEST_NUMBER,
     Peak,
@@ -89,8 +91,8 @@ def group_calls(calls: Calls, places: Index, facts: Facts, memory: NumberMemory,
     has_object = (calls["object"] > 0) & is_call
     has_rare = not is_call.all() or bool((calls["flags"] & _RARE_FLAGS).any())
     has_bodies, has_payloads = bool(calls["body"].any()), bool(calls["payload"].any())
-    is_common = not (has_rare or has_bodies or has_payloads)
-    sums = np.zeros((COMMON_SUMS if is_common else len(Sum), len(starts)), np.uint64)
+    height = len(Sum) if has_rare or has_payloads else _find_height(calls["body"]) if has_bodies else COMMON_SUMS
+    sums = np.zeros((height, len(starts)), np.uint64)
     peaks = np.zeros((len(Peak), len(starts)), np.uint64)
     durations_us = _clear(calls["duration_us"], is_timed)
     for place, values in (
@@ -131,6 +133,16 @@ def group_calls(calls: Calls, places: Index, facts: Facts, memory: NumberMemory,
     )
 
 
+def _find_height(known: NDArray[Any]) -> int:
+    """Of the sums that are written where nothing is told of calls but what follows from their bodies."""
+    return ESTIMATED_SUMS if _is_estimated(known) else BODY_SUMS
+
+
+def _is_estimated(known: NDArray[Any]) -> bool:
+    """Of a batch without a sample: then all of its calls that tell anything do so by an estimate."""
+    return not (known & ~np.uint8(BodyFlag.ESTIMATED.value)).any()
+
+
 def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Index, facts: Facts) -> Ragged:
     """Write what bodies told; gives the kinds of data found."""
     known = calls["body"]
@@ -138,6 +150,11 @@ def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Ind
         np.add.reduceat(calls["records"], starts, out=sums[Sum.RETURNED], dtype=np.uint64)
         sums[Sum.RETURNED_CALLS] = sums[Sum.RETURNED_ESTIMATED] = sums[Sum.RECORDS]
         return _count_no_data(len(starts))
+    if _is_estimated(known):
+        np.add.reduceat(calls["records"], starts, out=sums[Sum.RETURNED], dtype=np.uint64)
+        np.add.reduceat(known > 0, starts, out=sums[Sum.RETURNED_ESTIMATED], dtype=np.uint64)
+        sums[Sum.RETURNED_CALLS] = sums[Sum.RETURNED_ESTIMATED]
+        return _find_data(calls, rows, len(starts), facts)
     is_measured = known & BodyFlag.MEASURED.value > 0
     is_estimated = known & BodyFlag.ESTIMATED.value > 0
     for place, values in (
@@ -149,10 +166,14 @@ def _sum_bodies(sums: NDArray[np.uint64], calls: Calls, rows: Index, starts: Ind
         (Sum.RESPONSES_READ, known & BodyFlag.RESPONSE_READ.value > 0),
     ):
         np.add.reduceat(values, starts, out=sums[place], dtype=np.uint64)
+    return _find_data(calls, rows, len(starts), facts)
+
+
+def _find_data(calls: Calls, rows: Index, rows_count: int, facts: Facts) -> Ragged:
     places = np.flatnonzero(calls["data"])
     if not len(places):
-        return _count_no_data(len(starts))
-    return count_codes(rows[places], facts.find_data(calls["data"][places]), len(starts))
+        return _count_no_data(rows_count)
+    return count_codes(rows[places], facts.find_data(calls["data"][places]), rows_count)
 
 
 def _count_no_data(rows_count: int) -> Ragged:

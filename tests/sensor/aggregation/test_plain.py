@@ -12,12 +12,15 @@ from sensor.aggregate import Aggregator, Triggers
 from sensor.aggregation import window
 from sensor.aggregation.grouping import group_calls
 from sensor.aggregation.numbers import NumberMemory
-from sensor.aggregation.rows import RowColumns, RowFlag, Rows, join_rows, merge_rows
-from sensor.calls import CallRecord
+from sensor.aggregation.rows import COMMON_SUMS, ESTIMATED_SUMS, RowColumns, RowFlag, Rows, join_rows, merge_rows
+from sensor.calls import BodyFacts, BodyFlag, CallRecord
 from sensor.columns import Calls
 from tests.sensor.aggregation.plain import add_up, sum_records, without_steps
 from tests.sensor.records import SECOND_NS, START_NS, make_record, make_route, records
 from tests.sensor.rows import Row, read_rows
+
+_ESTIMATED = BodyFacts(2, (), BodyFlag.ESTIMATED)
+_READ = BodyFacts(3, (5,), BodyFlag.MEASURED | BodyFlag.RESPONSE_READ)
 
 
 @st.composite
@@ -36,6 +39,7 @@ def close_records(draw: st.DrawFn) -> CallRecord:
         request_content_type=draw(st.sampled_from(["", "a/b", "c/d"])),
         object_hash=draw(st.sampled_from([0, 1, 2, 3])),
         object_number=number,
+        body=draw(st.sampled_from([None, _ESTIMATED, _ESTIMATED, _READ])),
     )
 
 
@@ -49,6 +53,20 @@ def to_calls(stream: list[CallRecord]) -> tuple[Aggregator, Calls]:
     for record in stream:
         aggregator.add(record)
     return aggregator, aggregator._waiting.calls.copy()
+
+
+@pytest.mark.parametrize(
+    ("bodies", "height"),
+    [([None], COMMON_SUMS), ([_ESTIMATED], ESTIMATED_SUMS), ([None, _ESTIMATED], ESTIMATED_SUMS)],
+)
+def test_sums_that_are_all_zero_are_left_out(bodies: list[BodyFacts | None], height: int) -> None:
+    aggregator = Aggregator()
+    stream = [make_record(time_unix_ns=START_NS + place, body=body) for place, body in enumerate(bodies)]
+    for record in stream:
+        aggregator.add(record)
+    columns = aggregator.flush()
+    assert len(columns.rows.sums) == height
+    assert add_up(read_rows(columns)) == sum_records(stream)
 
 
 @given(streams)
