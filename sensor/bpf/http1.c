@@ -193,10 +193,10 @@ static __always_inline int walk_packet(struct __sk_buff *skb, const int is_defer
       skb->cb[4] = 1;
       resume(skb, h.sk, h.c, h.f, h.now);
     }
-    if (!V(h.f->draft_kind) && V(h.set->is_recognising) && may_recognise(h.c, h.f, h.direction) && !is_deferred)
+    if (!V(h.f->draft_kind) && V(h.set->is_recognising) && may_recognise(h.c, h.f, read_direction(skb)) && !is_deferred)
       call_recognise(skb);
     if (!V(h.f->draft_kind))
-      step(skb, h.sk, h.c, h.f, m, h.key, h.direction, h.now);
+      step(skb, h.sk, h.c, h.f, m, h.key, h.now);
     if (is_inside_head(h.c, h.f) && V(h.f->offset) >= skb->len) {
       draft(h.f, h.f->is_response ? E_RESPONSE_HEAD : E_REQUEST_HEAD, 0, h.f->is_response ? h.c->tail : h.c->head);
       draft_head(h.f, V(h.f->offset));

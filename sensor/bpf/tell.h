@@ -26,8 +26,8 @@ static __always_inline u8 read_addresses(struct __sk_buff *skb, u8 *from, u8 *to
   return family;
 }
 
-/* Direction of the packet in hand, read anew: the verifier shall not carry what it learned of it. */
-static __always_inline int is_egress(struct __sk_buff *skb) { return *(volatile u32 *)&skb->cb[0] == EGRESS + 1; }
+
+static __always_inline int is_egress(struct __sk_buff *skb) { return read_direction(skb) == EGRESS; }
 
 static __always_inline u8 find_role(struct __sk_buff *skb, const struct conn *c, const struct flow *f) {
   u32 is_client = c->kind == K_NEW ? is_egress(skb) != V(f->is_response) : V(c->request_direction) == EGRESS;

@@ -48,6 +48,9 @@ static __always_inline struct call *push(struct bpf_sock *sk, struct conn *c) {
   return s;
 }
 
+/* Of the packet in hand, read anew at each use: the verifier shall not follow the rest of a program once for each direction it learned of. */
+static __always_inline u32 read_direction(struct __sk_buff *skb) { return *(volatile u32 *)&skb->cb[0] - 1; }
+
 /* The client end of a connection whose server end is surely seen. */
 static __always_inline int is_local_client(struct __sk_buff *skb, u32 direction) {
   return LOOPBACK_IS_LOCAL && direction == EGRESS && skb->ifindex == LOOPBACK_IFINDEX;
@@ -294,14 +297,14 @@ static __always_inline void start_chunk(struct __sk_buff *skb, struct bpf_sock *
 }
 
 static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, struct conn *c, struct flow *f, const struct machine *m,
-                                 u64 key, u32 direction, u64 now) {
+                                 u64 key, u64 now) {
   u32 state = V(f->parse.state);
   if (is_body(state)) {
     skip_body(skb, sk, c, f, state, now);
     return;
   }
   if (state == S_NONE) {
-    start_message(skb, c, f, direction, now);
+    start_message(skb, c, f, read_direction(skb), now);
     f->is_tried = 0;
   }
   f->parse.action = 0;
@@ -309,7 +312,7 @@ static __always_inline void step(struct __sk_buff *skb, struct bpf_sock *sk, str
   scan(skb, f, m);
   u8 action = V(f->parse.action);
   if (action == A_HEAD_END || action == A_HEAD_END_BARE) {
-    end_fields(skb, sk, c, f, key, direction, now);
+    end_fields(skb, sk, c, f, key, read_direction(skb), now);
   } else if (action == A_CHUNK_END || action == A_CHUNK_END_BARE) {
     start_chunk(skb, sk, c, f);
   } else if (action == A_REJECT && f->is_active && !f->is_response) {
