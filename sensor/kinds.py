@@ -12,8 +12,17 @@ from typing import Final
 
 import msgspec
 
+from sensor.bodies.reader import BodyCall, find_payload
 from sensor.calls import RPC_KINDS, CallKind, Exchange
-from sensor.protocols.grpc import MAX_STATUS, Rpc, RpcProtocol, StreamingKind, read_response_status, recognise_rpc
+from sensor.protocols.grpc import (
+    MAX_STATUS,
+    EnvelopeCounter,
+    Rpc,
+    RpcProtocol,
+    StreamingKind,
+    read_response_status,
+    recognise_rpc,
+)
 from sensor.protocols.http1 import EVENT_STREAM, RequestHead
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_heads import UNKNOWN_PATH, StreamRequest
@@ -55,11 +64,14 @@ def read_exchange(exchange: Exchange, head: RequestHead, response_content_type: 
     rpc = recognise_rpc(head)
     if rpc is not None:
         status = read_response_status(exchange.response_head) if rpc.protocol is not RpcProtocol.CONNECT else None
+        asked, told = _read_messages(exchange, rpc)
         return CallFacts(
             kind=_KINDS[rpc.protocol],
             is_named=bool(rpc.method),
-            rpc_status=_find_rpc_status(rpc, exchange.status_code, status),
-            is_stream=not exchange.calls,
+            rpc_status=_find_rpc_status(rpc, exchange.status_code, told.status if status is None else status),
+            request_messages=asked.messages,
+            response_messages=told.messages,
+            is_stream=not exchange.calls,  # Not by counts, which of calls that were no samples nobody knows.
         )
     if exchange.status_code == _SWITCHING_PROTOCOLS and _WEBSOCKET in head.get(b"upgrade").lower():
         return CallFacts(
@@ -93,6 +105,42 @@ def read_stream(connection: int, call: StreamCall, request: StreamRequest) -> Ca
         is_inferred=call.is_inferred,
         unknown=_name_unknown(connection, request) if request.head.path == UNKNOWN_PATH else b"",
     )
+
+
+class _Messages(msgspec.Struct, frozen=True, gc=False):
+    """Of one body: how many, and the status that gRPC-Web puts behind them; None where they were not read."""
+
+    messages: int | None = None
+    status: int | None = None
+
+
+_NOT_READ: Final = _Messages()
+
+
+def _read_messages(exchange: Exchange, rpc: Rpc) -> tuple[_Messages, _Messages]:
+    """What both bodies of a call of HTTP/1 are made of, where they were copied whole: of samples."""
+    if exchange.bodies is None or not rpc.is_enveloped:
+        return _NOT_READ, _NOT_READ
+    call = BodyCall(
+        0,
+        exchange.status_code,
+        exchange.request_head,
+        exchange.response_head,
+        exchange.request_bytes,
+        exchange.response_bytes,
+        exchange.time_unix_ns,
+        exchange.bodies,
+    )
+    return _count_messages(call, is_request=True), _count_messages(call, is_request=False)
+
+
+def _count_messages(call: BodyCall, *, is_request: bool) -> _Messages:
+    payload = find_payload(call, is_request=is_request)
+    if payload is None or not payload.is_complete or payload.content_encoding:
+        return _NOT_READ
+    counter = EnvelopeCounter()
+    counter.feed(payload.data)
+    return _Messages(counter.messages, counter.status)
 
 
 def _find_rpc_status(rpc: Rpc, status_code: int, status: int | None) -> int | None:

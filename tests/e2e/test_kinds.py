@@ -1,4 +1,5 @@
-"""What calls are, from real servers to the inventory: gRPC with its statuses, server-sent events, WebSockets."""
+"""What calls are, from real servers to the inventory: gRPC with its statuses, gRPC-Web and Connect over HTTP/1.1,
+server-sent events, WebSockets."""
 
 import contextlib
 import socket
@@ -26,6 +27,8 @@ SERVICE = "/shop.v1.Orders"
 GETS, NOT_FOUND, INTERNAL = 23, 7, 5
 EVENTS = 3
 CHATS = 2
+# Calls of gRPC-Web and of Connect that are answered and that fail: no more than a route's first, whose bodies go up.
+WEB, CONNECT = (13, 5), (11, 3)
 OLD = (11, 4)  # Of a connection that the sensor joined late.
 MESSAGES = 3
 OPEN_SECONDS = 1.7
@@ -92,6 +95,21 @@ def chat(port: int) -> None:
             pass
 
 
+def call_rpcs(port: int) -> None:
+    """One after the other, as a browser would."""
+    message = b"\0\0\0\0\x05hello"
+    web = b"Content-Type: application/grpc-web+proto\r\nX-Grpc-Web: 1"
+    connects = b"Content-Type: application/proto\r\nConnect-Protocol-Version: 1"
+    for service, fields, counts in ((b"Web", web, WEB), (b"Connect", connects, CONNECT)):
+        for method, count in zip((b"Get", b"Fail"), counts, strict=True):
+            for _ in range(count):
+                with socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS) as client:
+                    line = b"POST /shop.v1.%bCarts/%b HTTP/1.1\r\nHost: live.test\r\n" % (service, method)
+                    client.sendall(line + fields + b"\r\nContent-Length: %d\r\n\r\n" % len(message) + message)
+                    while client.recv(4_096):
+                        pass
+
+
 @pytest.fixture(scope="module")
 def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Endpoints of both servers by template."""
@@ -115,8 +133,9 @@ def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             listen_to_events(ports[1])
         for _ in range(CHATS):
             chat(ports[1])
+        call_rpcs(ports[1])
         assert sensor.stop() == 0, sensor.log_tail()
-        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum(OLD)
+        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum((*OLD, *WEB, *CONNECT))
         with contextlib.suppress(AssertionError):
             wait_until(lambda: inventory.count_calls(*ports) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
         wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
@@ -139,6 +158,24 @@ def test_a_method_shows_its_status_and_counts_by_it(
     assert item["rpc"]["method"] == f"shop.v1.Orders/{name}"
     assert item["rpc"]["status_codes"] == {status: count}
     assert (item["calls"], item["status"][shown]) == (count, count)
+
+
+@pytest.mark.parametrize(
+    ("template", "count", "protocol", "system", "status", "shown"),
+    [
+        ("WebCarts/Get", WEB[0], "grpc-web", "grpc", {"OK": WEB[0]}, "2xx"),
+        ("WebCarts/Fail", WEB[1], "grpc-web", "grpc", {"NOT_FOUND": WEB[1]}, "4xx"),
+        ("ConnectCarts/Get", CONNECT[0], "connect", "connectrpc", {"OK": CONNECT[0]}, "2xx"),
+        ("ConnectCarts/Fail", CONNECT[1], "connect", "connectrpc", {}, "4xx"),  # Its code is in the body.
+    ],
+)
+def test_rpcs_over_http1(
+    found: dict[str, Any], template: str, count: int, protocol: str, system: str, status: dict[str, int], shown: str
+) -> None:
+    item = found[f"/shop.v1.{template}"]
+    assert (item["calls"], item["protocols"], item["status"][shown]) == (count, [protocol], count)
+    assert (item["rpc"]["system_name"], item["rpc"]["method"]) == (system, f"shop.v1.{template}")
+    assert item["rpc"]["status_codes"] == status
 
 
 def test_credentials_of_grpc_are_seen(found: dict[str, Any]) -> None:

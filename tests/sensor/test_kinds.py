@@ -2,7 +2,7 @@
 
 import pytest
 
-from sensor.calls import AuthenticationKind, CallKind, CallRecord, Exchange, Role, Segment, SegmentKind
+from sensor.calls import AuthenticationKind, CallKind, CallRecord, Exchange, RawBodies, Role, Segment, SegmentKind
 from sensor.describe import Describer, DescribeSettings
 from sensor.keyed import KeyedHash
 from sensor.protocols.http2_calls import StreamCall
@@ -183,3 +183,46 @@ def test_kinds_over_http1(
     assert (record.kind, record.rpc_status, record.is_stream) == expected
     if record.kind in (CallKind.GRPC_WEB, CallKind.CONNECT):
         assert list(record.route.segments) == NAMES
+
+
+TRAILERS = b"grpc-status: 5\r\ngrpc-message: no such order\r\n"
+ENDED = b"\x80" + len(TRAILERS).to_bytes(4) + TRAILERS
+
+
+@pytest.mark.parametrize(
+    ("media_type", "told", "size", "expected"),
+    [
+        (b"application/grpc-web+proto", MESSAGE + ENDED, 0, (5, 1, 1)),
+        (b"application/grpc-web", MESSAGE * 3 + ENDED, 0, (5, 1, 3)),
+        (b"application/grpc-web", MESSAGE + ENDED, 100, (None, 1, None)),  # Of its body more came than was copied.
+        (b"application/grpc-web-text", b"AAAAAAA=", 0, (None, None, None)),
+        (b"application/connect+proto", MESSAGE * 2 + b"\x02\0\0\0\x02{}", 0, (None, 1, 2)),
+    ],
+)
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_messages_and_status_of_a_body_that_was_copied_over_http1(
+    describer: Describer,
+    media_type: bytes,
+    told: bytes,
+    size: int,
+    expected: tuple[int | None, ...],
+    is_chunked: bool,
+) -> None:
+    head = (
+        b"POST /shop.v1.Orders/Lookup HTTP/1.1\r\nHost: api.example\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+    )
+    asked = head % (media_type, len(MESSAGE))
+    raw = b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told) if is_chunked else told
+    framing = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % (len(told) + size)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n\r\n" % (media_type, framing)
+    record = describe_exchange(
+        describer,
+        request_head=asked,
+        response_head=answer,
+        status_code=200,
+        request_bytes=len(asked) + len(MESSAGE),
+        response_bytes=len(answer) + len(raw) + size,
+        bodies=RawBodies(MESSAGE, raw[:-9] if is_chunked and size else raw),
+    )
+    assert (record.rpc_status, record.request_messages, record.response_messages) == expected
+    assert not record.is_stream

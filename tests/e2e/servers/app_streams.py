@@ -1,4 +1,5 @@
-"""A server of what lasts: GET /events (server-sent events for 2.5 s), GET /chat (a WebSocket that answers).
+"""A server of what lasts: GET /events (server-sent events for 2.5 s), GET /chat (a WebSocket that answers); and of RPCs
+over HTTP/1.1: POST of gRPC-Web and of Connect, which are answered NOT_FOUND where the method is Fail.
 
 Arguments: ADDRESS. HTTP/1.1 by hand, a connection a call.
 """
@@ -9,6 +10,7 @@ import sys
 import time
 
 EVENTS_COUNT = 5
+MESSAGE = b"\0\0\0\0\x05hello"  # What is asked by an RPC.
 EVENTS_EVERY_SECONDS = 0.5
 
 
@@ -21,6 +23,8 @@ class Handler(socketserver.BaseRequestHandler):
             head += self.request.recv(4_096)
         if head.startswith(b"GET /events"):
             self.send_events()
+        elif head.startswith(b"POST"):
+            self.answer_rpc(*head.split(b"\r\n\r\n", 1))
         else:
             self.chat()
 
@@ -33,6 +37,23 @@ class Handler(socketserver.BaseRequestHandler):
             event = b"data: %d\n\n" % number
             self.request.sendall(b"%x\r\n%s\r\n" % (len(event), event))
         self.request.sendall(b"0\r\n\r\n")
+
+    def answer_rpc(self, head: bytes, body: bytes) -> None:
+        while len(body) < len(MESSAGE):
+            body += self.request.recv(4_096)
+        is_failing = b"/Fail " in head
+        if b"grpc-web" in head:
+            trailers = b"grpc-status: %d\r\n" % (5 if is_failing else 0)
+            told = body * (not is_failing) + b"\x80" + len(trailers).to_bytes(4) + trailers
+            self.answer(b"200 OK", b"application/grpc-web+proto", told)
+        elif is_failing:
+            self.answer(b"404 Not Found", b"application/json", b'{"code": "not_found"}')
+        else:
+            self.answer(b"200 OK", b"application/proto", body)
+
+    def answer(self, status: bytes, media_type: bytes, body: bytes) -> None:
+        head = b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (status, media_type, len(body))
+        self.request.sendall(head + body)
 
     def chat(self) -> None:
         self.request.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
