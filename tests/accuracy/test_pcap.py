@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sensor.replay.capture_file import CaptureFile
+from sensor.replay.pipeline import Replay
 from tests.accuracy.pcap import Score, compare_suricata, compare_zeek
 from tests.sensor.replay.packets import Talk, write_pcap
 
@@ -33,6 +35,22 @@ def test_suricata() -> None:
     tell(score)
     assert score.total > 100
     assert score.ratio >= 0.98
+
+
+@needs_data
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_every_name_is_documented(is_raw: bool) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "replay.md").read_text()
+    names = set[str]()
+    for path in sorted((Path(str(EVALUATION)) / "protocol").rglob("*.pcap*")):
+        capture = CaptureFile(path)
+        names |= {name for line in Replay(is_raw=is_raw).run(capture) for name in line}
+        capture.close()
+    assert len(names) > 30
+    lists = ("http.request.header.", "http.response.header.", "network.")
+    named = {name for name in names if not name.startswith(lists)}
+    # A row may name a sibling by its last part.
+    assert not [name for name in named if f"`{name}`" not in text and f"`.{name.rpartition('.')[2]}`" not in text]
 
 
 def test_fields_that_differ_are_counted(tmp_path: Path) -> None:
