@@ -6,6 +6,7 @@ import numpy as np
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AbuseSignal
+from collector.anomaly.abuse.asking import CodeEndpoints
 from collector.anomaly.abuse.consumption import ConsumptionDetector
 from collector.anomaly.abuse.contract import AbuseDetector, Finding
 from collector.anomaly.abuse.events import read_events
@@ -40,20 +41,20 @@ class AbuseEngine:
     too."""
 
     def __init__(self) -> None:
-        self._rarity = Rarity()
+        self._rarity, self._codes = Rarity(), CodeEndpoints()
         self._calls = PairCalls()
         self.walks = Walks()
         self._consumption = ConsumptionDetector(self._rarity, self._calls)
         self.detectors: tuple[AbuseDetector, ...] = (
             ObjectDetector(self._rarity, self._calls, self.walks),
             RecordDetector(self._rarity),
-            GuessDetector(),
+            GuessDetector(self._codes),
             MissingDetector(),
             SharingDetector(),
             RotationDetector(),
             OverloadDetector(),
             self._consumption,
-            FunctionDetector(self._rarity),
+            FunctionDetector(self._rarity, self._codes),
             OwnerDetector(self._rarity),
             InjectionDetector(),
         )
@@ -67,6 +68,7 @@ class AbuseEngine:
         self._first_time = self._first_time or time
         events = read_events(batch, rows, placed)
         self._rarity.take(events, placed, roster, time)
+        self._codes.take(events, placed, roster)
         self._calls.take(events, placed, roster, time)
         if not self._is_projected and time >= self._first_time + YOUNG_SECONDS:
             self._is_projected = True

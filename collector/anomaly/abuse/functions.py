@@ -1,7 +1,8 @@
 """Who calls functions that its peers do not: broken function level authorization (OWASP API5:2023).
 
 Counted are a consumer's calls with a credential to functions that hardly anybody calls: those that were refused, and
-those that were answered where the function is staff's and the consumer is none of them (`staff.py`).
+those that were answered where the function is staff's and the consumer is none of them (`staff.py`). A wrong one-time
+code is a guess, and no call of a function.
 """
 
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from collector.alerts.abuse import ANSWERED, REFUSED
 from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.asking import CodeEndpoints
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import Events
@@ -31,8 +33,8 @@ class FunctionDetector:
 
     name = "functions"
 
-    def __init__(self, rarity: Rarity) -> None:
-        self._rarity = rarity
+    def __init__(self, rarity: Rarity, codes: CodeEndpoints) -> None:
+        self._rarity, self._codes = rarity, codes
         self._refused, self._answered = Ceiling(PLAN), Ceiling(PLAN)
         self._staff = StaffFunctions(rarity)
 
@@ -45,7 +47,7 @@ class FunctionDetector:
         answered = self._staff.take(events, named, placed, roster, time)
         rows = events.list_answered(_REFUSALS)
         rows = rows[named[rows]]
-        rows = rows[self._rarity.is_rare(events.endpoint[rows])]
+        rows = rows[self._rarity.is_rare(events.endpoint[rows]) & ~self._codes.find(events.endpoint[rows])]
         return [
             *_count(self._refused, rows, REFUSED, events, roster, time),
             *_count(self._answered, answered, ANSWERED, events, roster, time),

@@ -2,11 +2,11 @@
 where many addresses take part.
 
 A guess is a call without a credential that writes (a login, a code) and is refused, or a refused call with a credential
-that this address had not shown before. A login that succeeds takes one guess away: an office behind one address
-mistypes too, and logs in.
+that this address had not shown before. Where a path asks for a one-time code (`asking.py`), a second factor has the
+session of the first, and a wrong code is often answered 400 or 422: each such call is a guess, whatever it shows. A
+login that succeeds takes one guess away: an office behind one address mistypes too, and logs in.
 """
 
-import re
 from collections import OrderedDict
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.asking import CodeEndpoints, speaks_of_codes
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
 from collector.anomaly.abuse.events import U64, Bools, Events
@@ -43,8 +44,7 @@ NAMED_MAX = 5  # Of them, the busiest, that a finding names.
 _NAMED_MIN = 3.0  # Guesses of an address within the middle horizon that make it take part.
 _ENDPOINTS_MAX = 1_000  # With refused logins, of which addresses are remembered.
 _REFUSALS = (401, 403)
-_CODE_WORDS = frozenset({"otp", "totp", "code", "pin", "mfa", "2fa", "passcode", "verification", "captcha"})
-_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_WRONG = (400, 422)  # What a wrong code is answered beside refusals.
 
 
 class GuessDetector:
@@ -52,20 +52,24 @@ class GuessDetector:
 
     name = "guesses"
 
-    def __init__(self) -> None:
+    def __init__(self, codes: CodeEndpoints) -> None:
         self._sources = Subjects(SOURCES_MAX)  # Address and endpoint.
         self._shown = NoveltyBitmap()  # Credentials of each.
         self._ceiling = Ceiling(PLAN)
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
+        self._codes = codes
         self._recent: OrderedDict[int, dict[int, int]] = OrderedDict()  # Endpoint slot -> source slot -> time.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
-        is_login = events.is_anonymous & events.is_writing
+        is_code = self._codes.find(events.endpoint) & events.is_writing
+        is_login = events.is_anonymous & events.is_writing | is_code
         refused = events.list_answered(_REFUSALS)
-        refused = refused[events.address[refused] != 0]
         tried = np.zeros(len(is_login), np.bool_)
         tried[refused] = is_login[refused] | ~events.is_anonymous[refused]
+        wrong = events.list_answered(_WRONG)
+        tried[wrong] = is_code[wrong]
+        tried &= events.address != 0
         for slot in placed.evicted_endpoints.tolist():
             self._recent.pop(slot, None)
         if not np.count_nonzero(tried) and not len(self._sources.table):
@@ -80,7 +84,7 @@ class GuessDetector:
         entered = is_login & (events.status >= 200) & (events.status < 300) & (events.address != 0)
         for row in entered.nonzero()[0].tolist():  # Of a known guesser only: others have nothing to make good.
             source[row] = self._sources.table.find(int(key[row]))
-        amounts = np.where(tried, self._count(events, tried, source), np.where(entered, -events.calls, 0.0))
+        amounts = np.where(tried, self._count(events, tried, is_code, source), np.where(entered, -events.calls, 0.0))
         return [
             *self._judge(events, source, amounts, time),
             *self._judge_endpoints(
@@ -134,10 +138,10 @@ class GuessDetector:
         source[rows] = found[inverse]
         return source
 
-    def _count(self, events: Events, tried: Bools, source: Slots) -> F64:
+    def _count(self, events: Events, tried: Bools, is_code: Bools, source: Slots) -> F64:
         """Guesses of each row that tried."""
         credential = events.batch.credential[events.rows]
-        with_one = tried & (credential != 0)
+        with_one = tried & (credential != 0) & ~is_code
         guesses = np.where(tried & ~with_one, events.calls, 0.0)
         guesses[with_one] = self._shown.count_novel(source[with_one], credential[with_one])
         return guesses
@@ -198,5 +202,4 @@ class GuessDetector:
 
 def _name_kind(name: SubjectName) -> AlertKind:
     """By the words of the endpoint: a code is guessed where codes are asked for."""
-    words = {word.lower() for word in _WORD.findall(name.label)}
-    return AlertKind.CODE_GUESSING if words & _CODE_WORDS else AlertKind.CREDENTIAL_STUFFING
+    return AlertKind.CODE_GUESSING if speaks_of_codes(name.label) else AlertKind.CREDENTIAL_STUFFING

@@ -10,7 +10,8 @@ from collector.anomaly.engine import Engine
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 
 START = 1_700_000_000  # On a 10 s window.
-ADMINISTRATION = 800_000  # Numbers of routes from here on are of paths that say so.
+CODES = 700_000  # Numbers of routes from here on are of paths that begin with `otp`,
+ADMINISTRATION = 800_000  # and from here on with `admin`.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,11 @@ class Row:
 
 
 def make_route(number: int, method: str = "GET") -> Route:
-    """`GET /things<number>/{integer}`; from ADMINISTRATION on `GET /admin/things<number>/{integer}`."""
+    """`GET /things<number>/{integer}`; from ADMINISTRATION and CODES on with a word before it."""
     service = Service(cluster="", namespace="", workload="shop", workload_kind=3, host_name="h", port=8000)
     segments = (Segment(1, f"things{number}", 0, 0), Segment(3, "", 0, 0))
-    if number >= ADMINISTRATION:
-        segments = (Segment(1, "admin", 0, 0), *segments)
+    if number >= CODES:
+        segments = (Segment(1, "admin" if number >= ADMINISTRATION else "otp", 0, 0), *segments)
     return Route(
         route_id=_identify(number, method),
         service=service,
