@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity, Verdict
-from collector.api.base_model import Model, Time
+from collector.api.base_model import HexId, Model, Time
 
 
 class AlertModel(Model):
@@ -16,6 +16,7 @@ class AlertModel(Model):
     title: str
     why: str = Field(description="Observed against expected, and on what evidence.")
     endpoint_id: str
+    route_ids: tuple[HexId, ...] = Field(description="What was called there, at most 64; good for /endpoints/{id}.")
     consumer: str
     node: str
     opened_at: Time

@@ -14,6 +14,8 @@ def _read_time(value: Any) -> Any:
 Time = Annotated[datetime, BeforeValidator(_read_time)]
 # Unix seconds, of which 0 stands for none.
 OptionalTime = Annotated[datetime | None, BeforeValidator(lambda value: _read_time(value) if value else None)]
+# A 64-bit id as 16 hex digits: numbers of JSON are exact up to 53 bits.
+HexId = Annotated[str, BeforeValidator(lambda value: f"{value:016x}" if isinstance(value, int) else value)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -194,3 +195,9 @@ def test_a_notifier_is_tested_by_the_api_and_by_a_button(office: Office) -> None
     ]
     (listed,) = office.get("notifiers")["items"]
     assert (listed["last_outcome"], listed["seen"]) == ("refused", 0)
+
+
+def test_routes_of_an_alert_are_exact_and_as_endpoints_take_them(office: Office) -> None:
+    office.desk.take_signals([msgspec.structs.replace(make_signal(77), route_ids=(2**64 - 1, 1))])
+    listed = [one for one in office.get("alerts")["items"] if one["consumer"].endswith(".77")]
+    assert [one["route_ids"] for one in listed] == [["f" * 16, "0" * 15 + "1"]]
