@@ -1,13 +1,16 @@
 """Alerts a day of a whole installation: 30 days, 1,000 endpoints, 50,000 pairs, heavy-tailed bursts and deploys.
 
     scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1] [--changes]
-        [--memory]
+        [--clocks-change DAY [--zone-unknown]] [--memory]
 
 Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step
 of 60 s the 10 s detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1
 min, 5 min and 1 h; `--step 10` runs all of them. It prints a JSON line: alerts a day by kind, the worst day, what was
 held back, CPU. With `--changes` the installation changes too (simulating/changes.py): new endpoints, consumers, classes
-of data, hosts outside, logins that go; what is told of them shares the budget. With `--memory` also what the engine has
+of data, hosts outside, logins that go; what is told of them shares the budget. With `--clocks-change` callers live by
+the clocks of Berlin, which change to summer time on that day, and a fifth of the endpoints has office hours, from eight
+sharp; the collector's zone is theirs, or UTC with `--zone-unknown`. Alerts of that day and the next are told by
+themselves. With `--memory` also what the engine has
 allocated for each live pair, endpoints and consumers included, as tracemalloc counts it; that slows the run, so its
 times say nothing.
 """
@@ -30,10 +33,16 @@ from collector.alerts.past import PastReport, keep_report, preview_levels
 from collector.alerts.report import Report, report_signal
 from collector.alerts.sieve import Sieve, take_report
 from collector.anomaly.engine import Engine
+from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 from scripts.bench_cases.simulating.changes import Changes
 
 START = 1_700_006_400  # A midnight.
+ZONE = "Europe/Berlin"
+SUMMER = 1_711_843_200  # The midnight before its clocks change, 31 March 2024.
+_OFFICE_SHARE = 0.2  # Of endpoints, where clocks change.
+_OFFICE_HOURS = (8, 18)
+_OFFICE_FACTOR = 6.0  # To the other hours.
 _DAY = 86_400
 _DEPLOYS_A_DAY = 5.0
 _TROUBLES_A_DAY = 0.1  # Of an endpoint.
@@ -54,6 +63,7 @@ class Traffic:
     endpoints: int
     pairs: int
     step: int
+    clocks: LocalTime | None = None  # That callers live by; None: UTC, and no office has hours.
 
     def __post_init__(self) -> None:
         first_new = max(self.pairs // 5, 1)
@@ -114,8 +124,12 @@ class Traffic:
 
     def count(self, at: int) -> np.ndarray:
         """Calls of each pair in the step that starts at `at`."""
-        rhythm = 1 + 0.7 * np.sin(2 * np.pi * (at % _DAY / _DAY - 0.3))
+        clock = at if self.clocks is None else self.clocks.read(at)
+        rhythm = 1 + 0.7 * np.sin(2 * np.pi * (clock % _DAY / _DAY - 0.3))
         mean = self.rate * self.shift[self.endpoint] * rhythm * self.step
+        if self.clocks is not None:
+            is_open = _OFFICE_HOURS[0] <= clock % _DAY // 3_600 < _OFFICE_HOURS[1]
+            mean[self.endpoint < _OFFICE_SHARE * self.endpoints] *= _OFFICE_FACTOR if is_open else 1.0
         bursts = self.random.random(self.pairs) < 0.002
         mean[bursts] *= 1 + self.random.pareto(1.5, int(bursts.sum()))
         return self.random.poisson(np.minimum(mean, 1e6))
@@ -169,11 +183,14 @@ def make_batch(traffic: Traffic, pairs: np.ndarray, calls: np.ndarray, at: int) 
 class Desk:
     """Reports through the life of alerts, at the level normal; what they would have been at others."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: int) -> None:
+        """`start` of its first day, unix seconds."""
+        self._start = start
         ids = itertools.count()
         self.lifecycle, self._sieve = Lifecycle(new_id=lambda: str(next(ids))), Sieve()
         self.past: list[PastReport] = []
         self.opened: dict[str, tuple[AlertKind, int]] = {}  # Kind and day.
+        self.suppressed: dict[int, int] = {}  # Up to the end of each day.
 
     def take(self, reports: Iterable[Report], now: int) -> None:
         """Reports of one step."""
@@ -181,21 +198,37 @@ class Desk:
             judged, alert = take_report(report, self._sieve, self.lifecycle, now)
             self.past.append(keep_report(judged, now))
             if alert is not None:
-                self.opened.setdefault(alert.id, (alert.kind, (now - 1 - START) // _DAY))
+                self.opened.setdefault(alert.id, (alert.kind, (now - 1 - self._start) // _DAY))
+
+    def advance(self, now: int) -> None:
+        """A step is over."""
+        self.lifecycle.advance(now)
+        self.suppressed[(now - 1 - self._start) // _DAY] = self.lifecycle.suppressed_count
 
 
 def simulate(
-    *, days: float, endpoints: int, pairs: int, step: int, seed: int, changes: bool = False, memory: bool = False
+    *,
+    days: float,
+    endpoints: int,
+    pairs: int,
+    step: int,
+    seed: int,
+    changes: bool = False,
+    memory: bool = False,
+    clocks_change: int | None = None,
+    zone_unknown: bool = False,
 ) -> dict[str, object]:
     """Run and count."""
     random = np.random.default_rng(seed)
-    traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step)
+    start = START if clocks_change is None else SUMMER - clocks_change * _DAY
+    clocks = None if clocks_change is None else LocalTime(ZONE)
+    traffic = Traffic(random=random, endpoints=endpoints, pairs=pairs, step=step, clocks=clocks)
     if memory:
         tracemalloc.start()
-    engine, desk = Engine(), Desk()
-    world = Changes(seed=seed, endpoints=endpoints, endpoints_a_service=_ENDPOINTS_A_SERVICE, start=START)
+    engine, desk = Engine(time_zone=UTC_NAME if clocks is None or zone_unknown else ZONE), Desk(start)
+    world = Changes(seed=seed, endpoints=endpoints, endpoints_a_service=_ENDPOINTS_A_SERVICE, start=start)
     began, rows, detector_seconds, signals_count = time.process_time(), 0, 0.0, 0
-    for at in range(START, START + int(days * _DAY), step):
+    for at in range(start, start + int(days * _DAY), step):
         for _ in range(random.poisson(_DEPLOYS_A_DAY * step / _DAY)):
             traffic.deploy()
         traffic.trouble(at)
@@ -212,7 +245,7 @@ def simulate(
             desk.take((report_signal(signal) for signal in signals), at + step)
         if changes:
             desk.take(world.look(at + step), at + step)
-        desk.lifecycle.advance(at + step)
+        desk.advance(at + step)
     by_day = collections.Counter(day for _, day in desk.opened.values())
     by_kind = collections.Counter(kind for kind, _ in desk.opened.values())
     held_back, live_pairs = engine.held_back_count, len(engine.roster.pairs.table)
@@ -222,6 +255,10 @@ def simulate(
         del engine
         figures = {"live_pairs": live_pairs, "bytes_a_live_pair": round((allocated - _count_allocated()) / live_pairs)}
         tracemalloc.stop()
+    if clocks_change is not None:
+        both = by_day[clocks_change] + by_day[clocks_change + 1]
+        before, after = (desk.suppressed.get(day, 0) for day in (clocks_change - 1, clocks_change + 1))
+        figures |= {"alerts_as_clocks_change": both, "suppressed_as_clocks_change": after - before}
     return figures | {
         "days": days,
         "endpoints": endpoints,
@@ -256,6 +293,8 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--changes", action="store_true")
+    parser.add_argument("--clocks-change", type=int, metavar="DAY")
+    parser.add_argument("--zone-unknown", action="store_true")
     parser.add_argument("--memory", action="store_true")
     print(json.dumps(simulate(**vars(parser.parse_args()))))
 

@@ -2,9 +2,12 @@
 
 import tracemalloc
 
+import numpy as np
+
 from collector.alerts.alert import AlertKind
+from collector.local_time import LocalTime
 from scripts.bench_cases.simulating.changes import Changes
-from scripts.bench_cases.simulation import START, simulate
+from scripts.bench_cases.simulation import START, SUMMER, Traffic, simulate
 
 
 def test_small_installation_keeps_the_budget_and_is_deterministic() -> None:
@@ -40,3 +43,17 @@ def test_memory_of_the_engine_is_told_for_each_live_pair() -> None:
     # What there is once is shared by more, and each needs its sums, its bitmap and its name.
     assert few["bytes_a_live_pair"] > many["bytes_a_live_pair"] > 500  # type: ignore[operator]
     assert not tracemalloc.is_tracing()
+
+
+def test_callers_live_by_clocks_that_change() -> None:
+    """An office opens an hour earlier by UTC once its clocks are put forward, and the bench says what that told."""
+    open_before, open_after = (SUMMER + hour * 3_600 for hour in (-17, 6))  # Seven the day before, six on the day: UTC.
+    traffic = Traffic(
+        random=np.random.default_rng(1), endpoints=5, pairs=2_000, step=300, clocks=LocalTime("Europe/Berlin")
+    )
+    traffic.rate[:] = 0.1
+    office = traffic.endpoint == 0
+    counts = [traffic.count(at)[office].sum() for at in (open_before - 300, open_before, open_after - 300, open_after)]
+    assert counts[1] > 3 * counts[0] and counts[3] > 3 * counts[2]
+    run = simulate(days=2.0, endpoints=10, pairs=200, step=1_800, seed=4, clocks_change=1)
+    assert run["alerts_as_clocks_change"] <= 2  # type: ignore[operator]
