@@ -10,8 +10,9 @@ scenario that cannot run here says why. Ratios are the figures to trust; calls a
 does, and another sensor on it (in another network namespace) is in both sides of a ratio: the line says how many
 programs of others were at the hooks. What was under way when the client stopped is in `seen`, not in `made`.
 
-Routes and consumers by number are learned first: load runs until the kernel is taught nothing new, and what that cost
-the sensor stands beside (`learning_cpu_s`, of `learning_calls`); what is measured then is the steady state.
+Routes and consumers by number are learned first: load runs until the kernel is taught nothing new and the first answers
+of routes have been read. What that cost the sensor stands beside (`learning_cpu_s`, of `learning_calls`); what is
+measured then is the steady state.
 
 No two requests are equal: random ids in the path and in a header, 500 credentials unless the name says more. Server CPU
 is read from schedstat of its threads, the client's from its rusage, the sensor's and the collector's from schedstat.

@@ -22,8 +22,11 @@ SETTLE_SECONDS = 1.5  # The rings are read every 25 to 250 ms; rows of a second 
 PLAIN_WARM_SECONDS = 1
 PROGRAM_SECONDS = 1  # Of load while BPF run time is counted.
 # Runs of the warm-up in which so much is learned at most, and in how many of them in a row nothing is at the end.
-LEARNING_TRIES = 40
+LEARNING_TRIES = 60
 LEARNING_QUIET = 2
+# The first answers of routes come up at the governor's pace, long after the routes are taught; samples of what is
+# known, 30 a second at most, do not end.
+LEARNED_BODIES_PER_SECOND = 45
 WINDOW_SECONDS = 12.0  # After the last call of a window its rows leave.
 
 
@@ -121,13 +124,17 @@ def run_watched(server: Server, load: Load, seconds: int, watcher: Watcher, *, i
 
 
 def learn(server: Server, load: Load, product: Product) -> Learning:
-    """Runs the load, as its warm-up does, until the kernel is taught nothing new; then waits for the last window."""
+    """Runs the load, as its warm-up does, until the kernel is taught nothing new and no more bodies come than those of
+    samples; then waits for the last window."""
     begun, before, calls, quiet_count = time.monotonic(), read_cpu_seconds(product.pids), 0, 0
-    known = product.read_known()
+    known, bodies, read = product.read_known(), product.read_figure("bodies_total"), time.monotonic()
     for _ in range(LEARNING_TRIES):
         calls += load.warm(server.port)
         late, known = known, product.read_known()
-        quiet_count = quiet_count + 1 if late == known else 0
+        late_bodies, bodies = bodies, product.read_figure("bodies_total")
+        late_read, read = read, time.monotonic()
+        is_read = bodies - late_bodies < LEARNED_BODIES_PER_SECOND * (read - late_read)
+        quiet_count = quiet_count + 1 if late == known and is_read else 0
         if quiet_count == LEARNING_QUIET:
             break
     else:
