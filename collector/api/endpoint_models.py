@@ -177,6 +177,9 @@ class EndpointModel(Model):
     has_unknown_fields: bool = Field(
         description="Of some calls parts of the head were not known: their HTTP/2 connection was joined late."
     )
+    has_ambiguous_requests: bool = Field(
+        description="Of some requests two programs may disagree where they end: signs of smuggling."
+    )
     is_inferred: bool = Field(description="Some calls were named by other evidence than their own bytes.")
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]

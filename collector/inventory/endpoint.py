@@ -174,6 +174,7 @@ class Endpoint:
     is_lossy: bool  # Some calls had lost bytes or truncated heads.
     has_estimates: bool  # Some calls were not seen, and follow from what else was.
     has_unknown_fields: bool  # Of some calls parts of the head were not known: HTTP/2 joined late.
+    has_ambiguous_requests: bool  # Programs may disagree where some requests end: signs of smuggling.
     is_inferred: bool  # Path, method or status of some calls follow from other evidence than their own bytes.
     protocol_versions: tuple[str, ...]
     request_content_types: tuple[str, ...]

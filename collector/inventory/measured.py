@@ -6,7 +6,7 @@ from typing import Any
 
 from collector.inventory.authentication import count_by_kind, count_weaknesses
 from collector.inventory.bodies import read_bodies
-from collector.inventory.counted import FLAG_ESTIMATED, FLAG_INFERRED, FLAG_LOSSY, FLAG_UNKNOWN_FIELDS
+from collector.inventory.counted import FLAG_AMBIGUOUS, FLAG_ESTIMATED, FLAG_INFERRED, FLAG_LOSSY, FLAG_UNKNOWN_FIELDS
 from collector.inventory.endpoint import Authentication, Endpoint, SeenAt, StatusMix, decide_tier
 from collector.inventory.exposure import Exposure, Observed
 from collector.inventory.histogram import compute_percentiles
@@ -118,6 +118,7 @@ def read_endpoint(
         is_lossy=bool(flags & FLAG_LOSSY),
         has_estimates=bool(flags & FLAG_ESTIMATED),
         has_unknown_fields=bool(flags & FLAG_UNKNOWN_FIELDS),
+        has_ambiguous_requests=bool(flags & FLAG_AMBIGUOUS),
         is_inferred=bool(flags & FLAG_INFERRED),
         protocol_versions=_read_names(row["protocol_versions"]),
         request_content_types=_read_names(row["request_content_types"]),

@@ -110,6 +110,16 @@ def call_rpcs(port: int) -> None:
                         pass
 
 
+def smuggle(port: int) -> None:
+    """One request whose end two programs read differently, and in its flight what one of them takes for another."""
+    with socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS) as client:
+        framing = b"Content-Length: 62\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        smuggled = b"GET /smuggled HTTP/1.1\r\nHost: live.test\r\nX-Ignored: 1\r\n\r\n"
+        client.sendall(b"POST /transfers HTTP/1.1\r\nHost: live.test\r\n" + framing + smuggled)
+        while client.recv(4_096):
+            pass
+
+
 @pytest.fixture(scope="module")
 def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """Endpoints of both servers by template."""
@@ -134,8 +144,9 @@ def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         for _ in range(CHATS):
             chat(ports[1])
         call_rpcs(ports[1])
+        smuggle(ports[1])
         assert sensor.stop() == 0, sensor.log_tail()
-        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum((*OLD, *WEB, *CONNECT))
+        expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum((*OLD, *WEB, *CONNECT)) + 1
         with contextlib.suppress(AssertionError):
             wait_until(lambda: inventory.count_calls(*ports) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
         wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
@@ -176,6 +187,12 @@ def test_rpcs_over_http1(
     assert (item["calls"], item["protocols"], item["status"][shown]) == (count, [protocol], count)
     assert (item["rpc"]["system_name"], item["rpc"]["method"]) == (system, f"shop.v1.{template}")
     assert item["rpc"]["status_codes"] == status
+
+
+def test_a_smuggled_request_is_no_call_and_the_one_around_it_is_marked(found: dict[str, Any]) -> None:
+    assert found["/transfers"]["calls"] == 1
+    assert "/smuggled" not in found
+    assert [template for template, item in found.items() if item["has_ambiguous_requests"]] == ["/transfers"]
 
 
 def test_credentials_of_grpc_are_seen(found: dict[str, Any]) -> None:

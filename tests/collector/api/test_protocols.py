@@ -48,6 +48,9 @@ def make_seed() -> Seed:
     buy = seed.endpoint(7, "POST", "/shop.v1.Orders/Buy")
     seed.calls(buy, 2, kind=CONNECT, rpc_status=1)
     seed.calls(buy, 1, kind=CONNECT, status_code=404)
+    transfer = seed.endpoint(8, "POST", "/transfers")
+    seed.calls(transfer, 40)
+    seed.calls(transfer, 1, flags=1 << 10)  # Its end is read in two ways.
     return seed
 
 
@@ -99,6 +102,12 @@ def test_a_stream_has_the_time_it_was_open_and_no_latency(by_template: dict[str,
     assert chat["messages"] == {"calls": 1, "request": 5, "response": 8}
     assert (events["protocols"], events["time_to_first_byte_ms"]) == (["server-sent events"], 3)
     assert all(one["latency_ms"] is None for one in (watch, chat, events))
+
+
+def test_requests_that_end_in_two_ways_are_told(by_template: dict[str, Any]) -> None:
+    transfer = by_template["/transfers"]
+    assert (transfer["calls"], transfer["has_ambiguous_requests"], transfer["is_lossy"]) == (41, True, False)
+    assert [name for name, one in by_template.items() if one["has_ambiguous_requests"]] == ["/transfers"]
 
 
 def test_coverage_leaves_out_the_calls_that_nobody_saw_into(by_template: dict[str, Any]) -> None:
