@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from collector.inventory.answers import Answers, read_answers
 from collector.inventory.consumer import ConsumerKind, ConsumerName
 from collector.inventory.counted import CLIENT_ERROR, ERROR, HOP_PROXY, IN_SPAN, ConsumerSql, objects_count, rows_table
 from collector.inventory.crowd import Crowd, read_crowd
@@ -133,6 +134,12 @@ class CallInventory:
         asked = {**parameters, "start": question.start, "end": question.end, "split": split}
         return read_crowd(self._reader, self._who, where, asked)
 
+    def read_answers(self, question: CallQuestion) -> Answers:
+        """What the question's caller was answered, against others at the same routes."""
+        where, parameters = self._find(replace(question, consumer=None, address=""))
+        own, named = self._find_caller(question)
+        return read_answers(self._reader, _span(question), where, " AND ".join(own), {**parameters, **named})
+
     def was_dropped(self, question: CallQuestion) -> bool:
         """Whether the disk cap dropped rows of this time."""
         table, seconds = _TABLES[question.resolution]
@@ -147,6 +154,13 @@ class CallInventory:
             conditions.append("r.route_id IN {routes:Array(UInt64)}")
             find = find_service_route_ids if question.whole_service else find_route_ids
             parameters["routes"] = find(self._reader, question.endpoint_id)
+        own, named = self._find_caller(question)
+        return " AND ".join([*conditions, *own]), {**parameters, **named}
+
+    def _find_caller(self, question: CallQuestion) -> tuple[list[str], dict[str, Any]]:
+        """The conditions on the rows of one caller."""
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {}
         if question.consumer is not None:
             name = question.consumer
             conditions.append(f"({self._who.is_named(name.kind)})")
@@ -157,7 +171,7 @@ class CallInventory:
         if question.address:
             conditions.append("r.client_address = {address:String}")
             parameters["address"] = question.address
-        return " AND ".join(conditions), parameters
+        return conditions, parameters
 
     def _select(self, question: CallQuestion, where: str, parameters: Mapping[str, Any], limit: int) -> list[CallSums]:
         span = _span(question)

@@ -25,6 +25,10 @@ _VOLUME = frozenset(
 )
 # Counted by consumer over all endpoints; the endpoint that such an alert names is an example.
 _OVER_ENDPOINTS = frozenset({AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING, AlertKind.INJECTION})
+# Whoever did it may have been answered, or not.
+_READING = frozenset(
+    {AlertKind.ENUMERATION, AlertKind.BULK_READING, AlertKind.OBJECT_PROBING, AlertKind.FUNCTION_PROBING}
+)
 # Counted by address, whoever the consumer of its calls is.
 _BY_ADDRESS = frozenset(
     {
@@ -95,7 +99,10 @@ class EvidenceReader:
             observed=observed,
             expected=expected,
             limit=bound,
-            notes=tuple(self._explain(alert, question, window, is_aligned=is_aligned)),
+            notes=(
+                *self._explain(alert, question, window, is_aligned=is_aligned),
+                *self._describe_answers(alert, question),
+            ),
             crowd=self._find_crowd(question, window),
         )
 
@@ -115,6 +122,13 @@ class EvidenceReader:
             return None
         both = replace(question, start=window.start - CROWD_BEFORE_SECONDS, end=window.end)
         return self._calls.compare_callers(both, window.start)
+
+    def _describe_answers(self, alert: Alert, question: CallQuestion) -> list[str]:
+        """Whether who reads what may be others' was answered, on the first page."""
+        if alert.kind not in _READING or question.consumer is None or question.cursor:
+            return []
+        said = self._calls.read_answers(question).describe()
+        return [said] if said else []
 
     def _explain(self, alert: Alert, question: CallQuestion, window: CallSums, *, is_aligned: bool) -> list[str]:
         seconds, kept = question.resolution.seconds, question.resolution.kept_seconds

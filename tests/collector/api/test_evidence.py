@@ -20,6 +20,8 @@ pytestmark = pytest.mark.store
 ROW = int(NOW) // 60 * 60
 HOUR = int(NOW) // 3_600 * 3_600
 PRINCIPAL = f"principal:{77:016x}"
+READER, REFUSED = f"principal:{66:016x}", f"principal:{67:016x}"
+EMAIL_OF_RESPONSE = 2 * 64 + 1
 HOSTILE = "<script>alert(1)</script>"
 DAY = 86_400
 
@@ -63,6 +65,22 @@ ALERTS = (
         measure_limit=15.0,
     ),
     make_alert("probing", kind=AlertKind.OBJECT_PROBING, consumer=PRINCIPAL, window_start=at(10), window_end=at(2)),
+    make_alert(
+        "reader",
+        kind=AlertKind.ENUMERATION,
+        endpoint_id="ep0003",
+        consumer=READER,
+        window_start=at(20),
+        window_end=at(19),
+    ),
+    make_alert(
+        "refused",
+        kind=AlertKind.ENUMERATION,
+        endpoint_id="ep0004",
+        consumer=REFUSED,
+        window_start=at(20),
+        window_end=at(19),
+    ),
     make_alert("sensor", kind=AlertKind.SENSOR_SILENT, endpoint_id="", consumer="", node="n", title=HOSTILE),
     make_alert("old", opened_at=NOW - 3 * DAY, window_start=HOUR - 3 * DAY, window_end=HOUR - 3 * DAY + 300),
     make_alert(
@@ -97,6 +115,14 @@ def client(store: EmbeddedStore) -> Iterator[TestClient]:
     seed.calls(login, 4, minutes_ago=3, principal=77, status_code=500)
     seed.calls(login, 40, minutes_ago=2, status_code=401)
     seed.calls(login, 1, minutes_ago=1, principal=88, principal_kind=1)  # Of the same address.
+    cards = seed.endpoint(3, "GET", "/cards/{card_id}")
+    seed.calls(cards, 10, minutes_ago=20, principal=55, principal_kind=1)  # 1,000 bytes each.
+    found = {"data": {"1": [EMAIL_OF_RESPONSE], "2": [3]}, "response_bodies_read": 4}
+    seed.calls(cards, 30, minutes_ago=20, response_bytes=27_000, principal=66, principal_kind=1, **found)
+    seed.calls(cards, 10, minutes_ago=19, principal=66, principal_kind=1, status_code=403, response_bytes=900)
+    keys = seed.endpoint(4, "GET", "/keys/{key_id}")
+    seed.calls(keys, 10, minutes_ago=20, principal=55, principal_kind=1)
+    seed.calls(keys, 20, minutes_ago=20, response_bytes=1_800, principal=67, principal_kind=1, response_bodies_read=2)
     seed.write(store)
     app = build_app(
         store=store,
@@ -192,6 +218,19 @@ def test_a_guesser_is_its_address_and_a_prober_all_its_endpoints(client: TestCli
     probing = read(client, "probing")
     assert sum(row["calls"] for row in probing["items"]) == 54
     assert sum(row["errors"] for row in probing["items"]) == 4
+
+
+def test_whether_who_read_what_is_others_was_answered_is_said_by_status_size_and_samples(client: TestClient) -> None:
+    """One got what others get. The other was told no with status 200, in a tenth of the bytes."""
+    assert read(client, "reader")["notes"][-1] == (
+        "75% of its calls in these rows were answered 2xx, with 900 bytes each, 90% of what others are answered "
+        "there. Of 4 bodies that were read some held email."
+    )
+    assert read(client, "refused")["notes"][-1] == (
+        "100% of its calls in these rows were answered 2xx, with 90 bytes each, 9% of what others are answered there. "
+        "2 bodies that were read held no sensitive data."
+    )
+    assert not any("answered 2xx" in note for note in read(client, "pair")["notes"])
 
 
 def test_what_the_rows_cannot_say_is_said(client: TestClient) -> None:
