@@ -16,7 +16,7 @@
 #define METHOD_MAX 32   /* The longest registered method has 17 letters. */
 #define REQUEST_COPY 8192
 #define RESPONSE_COPY 1024
-#define PORT_FLUSH_BYTES 65536
+#define PORT_FLUSH_BYTES (1 << 18)
 #define PORT_FLUSH_CALLS 16
 #define NO_PREALLOC 1 /* BPF_F_NO_PREALLOC: memory only for what is there. */
 

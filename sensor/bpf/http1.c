@@ -116,6 +116,12 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     f->head_from = f->offset;
     int is_flip = c->last_direction != direction + 1;
     c->last_direction = direction + 1;
+    const struct settings *set = find_settings();
+    if (!is_deferred && !is_closing && set && pass_body(c, f, set, p.length - known)) {
+      if (f->unflushed > PORT_FLUSH_BYTES)
+        flush_port(c, f);
+      return release(f);
+    }
     u32 state = V(f->parse.state), is_first = 0;
     if (c->kind == K_NEW && find_http2(skb, sk, c, f, &p, direction)) {
       release(f);
@@ -153,7 +159,6 @@ static __always_inline int enter(struct __sk_buff *skb, const u32 direction) {
     f->is_begun = 0;
     if (V(f->is_copied) && !is_deferred)
       call_body(skb);
-    const struct settings *set = find_settings();
     if (!is_deferred && set && V(set->is_recognising) && (is_first || may_recognise(c, f, direction))) {
       skb->cb[4] = 1;
       call_recognise(skb);

@@ -238,6 +238,21 @@ static __always_inline int is_body(u32 state) {
   return state == S_BODY_LENGTH || state == S_CHUNK_DATA || state == S_BODY_CLOSE || state == S_LOST || state == S_HELD;
 }
 
+/* 1: the segment's `here` bytes are body and nothing else, more of it follows, and nobody wants a copy: so are most of a long body's, and
+ * nothing of them is looked at. Of a request's body not the first one, which may be another request (`resume`). */
+static __always_inline int pass_body(const struct conn *c, struct flow *f, const struct settings *set, u32 here) {
+  u32 state = V(f->parse.state);
+  if (c->kind != K_HTTP || (state != S_BODY_LENGTH && state != S_CHUNK_DATA) || V(f->left) <= here)
+    return 0;
+  u64 is_wanted = V(f->is_wanted) & !!set->body_bytes_per_second;
+  if (is_wanted | V(f->is_copied) | V(f->is_due) | V(f->draft_kind) | !(V(f->is_response) | V(f->body)))
+    return 0;
+  f->left -= here;
+  f->bytes += here;
+  f->body += here;
+  return 1;
+}
+
 static __always_inline u32 consume(struct flow *f) {
   u32 n = machine_consume(&f->parse);
   f->bytes += n;

@@ -8,7 +8,7 @@ packets, the client end's two and their bare ACKs are all in the figure, which i
 import functools
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sensor.clock import Clock
@@ -23,6 +23,7 @@ from tests.bpf.wire import request, response
 
 CALLS = 2_000
 ROUNDS = 9
+PIECE_BYTES = 16_384
 _BROWSER = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari\r\n"
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8\r\n"
@@ -78,6 +79,33 @@ def _send_datagrams(payload: bytes, count: int, ends: tuple[socket.socket, socke
     for _ in range(count):
         client.send(payload)
         server.recv(65536)
+
+
+def _make_long_calls(sent: bytes, pieces: Sequence[bytes], count: int, ends: tuple[socket.socket, socket.socket]) -> None:
+    """Each piece of an answer is a segment."""
+    client, server = ends
+    for _ in range(count):
+        client.sendall(sent)
+        server.recv(65536)
+        for piece in pieces:
+            server.sendall(piece)
+            client.recv(len(piece), socket.MSG_WAITALL)
+
+
+def measure_long(capture: Capture, programs: tuple[int, int]) -> None:
+    """Answers of nine segments, seven of which are neither the first of their body nor its last."""
+    sent = request("GET", "/files/1")
+    pieces = [response(200, b"x" * 8 * PIECE_BYTES)[: -8 * PIECE_BYTES], *[b"x" * PIECE_BYTES] * 8]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as client,
+    ):
+        server, _ = listener.accept()
+        with server:
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            run = functools.partial(_make_long_calls, sent, pieces, CALLS, (client, server))
+            _print("answer of 9 segments", "unknown", measure(capture, programs, run))
 
 
 def measure_unread(capture: Capture, programs: tuple[int, int]) -> None:
@@ -153,6 +181,8 @@ def main() -> None:
                                 functools.partial(_make_calls, sent, answer, CALLS, ends),
                             )
                     _print(case, name, spent)
+        teacher.set(is_recognising=0)
+        measure_long(capture, (program.ingress, program.egress))
         measure_unread(capture, (program.ingress, program.egress))
         capture.close()
     finally:
