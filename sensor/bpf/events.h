@@ -222,6 +222,7 @@ enum name_kind {
   N_HEADER_QUOTED = 9,        /* Not read, and quotes, semicolons and escapes are in its grammar. */
 };
 
+#define EDGE_SIGNS 16384 /* Words of 64 bits: 16 bits for each edge that may be taught. */
 #define NAME_BUCKETS 2048
 #define NAME_WAYS 4
 

@@ -15,6 +15,9 @@ BPF_ARRAY(names, struct name_bucket, NAME_BUCKETS);
 BPF_F_TABLE("hash", struct root_key, u32, roots, 16384, NO_PREALLOC);
 /* What: from a node by a segment to the next. Life: its root's. */
 BPF_F_TABLE("hash", struct edge_key, struct edge, edges, 131072, NO_PREALLOC);
+/* What: a bit for each edge by a segment's hash, so that of a segment that is a value, which is another in each call, no bucket of `edges`
+ * is looked at: no cache holds them. Bits that stand for nothing cost that look. Life: until user space sets them anew. */
+BPF_ARRAY(edge_signs, u64, EDGE_SIGNS);
 /* What: the route whose path ends at a node. Life: its root's. */
 BPF_F_TABLE("hash", struct leaf_key, struct leaf, leaves, 65536, NO_PREALLOC);
 /* What: number of a profile. Life: until user space deletes it. Key: its hash. */

@@ -42,7 +42,17 @@ static __always_inline u32 find_name(u64 hash) {
   return 0;
 }
 
-static __always_inline struct edge *find_edge(const struct edge_key *key) { return edges.lookup(key); }
+/* As find_sign() of sensor/kernel/hashes.py. */
+static __always_inline u64 has_sign(const struct edge_key *key) {
+  u64 sign = key->hash + key->node * GOLDEN;
+  u32 word = sign >> 50;
+  const u64 *signs = edge_signs.lookup(&word);
+  return signs ? V(*signs) >> (sign >> 44 & 63) & 1 : 0;
+}
+
+static __always_inline struct edge *find_edge(const struct edge_key *key) {
+  return key->shape || has_sign(key) ? edges.lookup(key) : 0;
+}
 
 static __always_inline struct scratch *take_scratch(void) {
 #pragma clang loop unroll(disable)

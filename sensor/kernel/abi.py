@@ -146,6 +146,7 @@ LEAF_KEY = struct.Struct("<2I")  # node, has_slash.
 LEAF = struct.Struct("<QI2HQ")  # next_head_ns, route, first, quiet, classes.
 PROFILE_KEY = struct.Struct("<Q")
 PROFILE = struct.Struct("<I")
+EDGE_SIGNS: Final = 16_384  # Words of 64 bits.
 NAME_BUCKETS: Final = 2_048
 NAME_WAYS: Final = 4
 NAME_BUCKET = struct.Struct(f"<{NAME_WAYS}Q")

@@ -25,7 +25,7 @@ PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
     *("events", "records", "frames", "counters", "ports", "peers", "listening", "programs"),
     # What user space teaches (conn.h, learned.h).
-    *("settings", "names", "roots", "edges", "leaves", "profiles", "overflow"),
+    *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow"),
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
     *("verdicts", "verdict_scopes", "stop_counts", "stops"),

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from sensor.kernel.abi import NAME_BUCKETS, SegmentClass, TokenKind
+from sensor.kernel.abi import EDGE_SIGNS, NAME_BUCKETS, SegmentClass, TokenKind
 
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _CASE: Final = 0x2020202020202020
 _WORD: Final = 8
+_SIGN_BITS: Final = 6
+_SIGN_SHIFT: Final = 64 - _SIGN_BITS - (EDGE_SIGNS.bit_length() - 1)
 
 # Shapes with a length of their own in the key, and where it stands.
 _LENGTH_SHIFT: Final = 8
@@ -51,6 +53,12 @@ def fold(left: int, right: int) -> int:
     and /users/5/orders/5 and /users/6/orders/6 would be one object."""
     mixed = ((left << 1 | left >> 63) ^ right) * _MULTIPLIER & _MASK
     return (mixed ^ mixed >> 32) | 1
+
+
+def find_sign(node: int, segment: int) -> tuple[int, int]:
+    """Word of `edge_signs`, and the bit in it, of an edge from a node by the hash of a segment."""
+    sign = segment + node * _MULTIPLIER & _MASK
+    return sign >> _SIGN_SHIFT + _SIGN_BITS, 1 << (sign >> _SIGN_SHIFT & 63)
 
 
 def fold_all(hashes: Iterable[int]) -> int:

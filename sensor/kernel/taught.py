@@ -10,6 +10,7 @@ from typing import Final
 from sensor.kernel.abi import (
     EDGE,
     EDGE_KEY,
+    EDGE_SIGNS,
     EDGES_SIZE,
     LEAF,
     LEAF_KEY,
@@ -54,5 +55,6 @@ def forget_taught(maps: Mapping[str, int]) -> None:
         clear_map(maps[name], key_size)
     for name, key_size, value_size, size in _HASHES:
         delete_elements(maps[name], [key for key, _ in read_batch(maps[name], key_size, value_size, size)])
+    update_batch(maps["edge_signs"], {number.to_bytes(4, "little"): bytes(8) for number in range(EDGE_SIGNS)})
     empty = bytes(NAME_BUCKET.size)
     update_batch(maps["names"], {number.to_bytes(4, "little"): empty for number in range(NAME_BUCKETS)})

@@ -6,6 +6,8 @@ bounded: past a bound, what was longest without a word from the slow path goes f
 counted. Numbers of nodes, routes and profiles are never used again.
 """
 
+import struct
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +19,7 @@ from sensor.calls import AuthenticationKind, CallKind, Hop, PrincipalKind, Route
 from sensor.kernel.abi import (
     EDGE,
     EDGE_KEY,
+    EDGE_SIGNS,
     LEAF,
     LEAF_KEY,
     NODE_NUMBER,
@@ -25,6 +28,7 @@ from sensor.kernel.abi import (
     ROOT_KEY,
     EdgeFlag,
 )
+from sensor.kernel.hashes import find_sign
 from sensor.recognition.issued import Issued
 from sensor.trie import Node
 
@@ -38,10 +42,20 @@ class MapName(StrEnum):
 
     ROOTS = "roots"
     EDGES = "edges"
+    EDGE_SIGNS = "edge_signs"
     LEAVES = "leaves"
     PROFILES = "profiles"
     NAMES = "names"
     SETTINGS = "settings"
+
+
+# In this order: nothing is found before what it leads to.
+_WRITTEN: Final = (
+    *(MapName.SETTINGS, MapName.NAMES, MapName.LEAVES, MapName.EDGE_SIGNS, MapName.EDGES),
+    *(MapName.ROOTS, MapName.PROFILES),
+)
+_WORD_KEY: Final = struct.Struct("<I")
+_WORD: Final = struct.Struct("<Q")
 
 
 class KernelMaps(Protocol):
@@ -162,6 +176,7 @@ class Mirror:
         self._updates: dict[MapName, dict[bytes, bytes]] = {name: {} for name in MapName}
         self._deletes: dict[MapName, dict[bytes, None]] = {name: {} for name in MapName}
         self._has_changes = False
+        self._signs = _make_signs()  # Of all edges by a hash, and of some that are no more.
         self._last_node = 0
         self._generation = 0
         self.edge_count = 0
@@ -232,6 +247,8 @@ class Mirror:
             number = root.nodes[child] = self._number_node()
         root.edges[key] = number
         self.edge_count += 1
+        if not key.shape:
+            self._sign(key)
         self._put(MapName.EDGES, EDGE_KEY.pack(*key), EDGE.pack(number, EdgeFlag.PARAMETER if is_parameter else 0))
         return number
 
@@ -307,6 +324,7 @@ class Mirror:
             self.forget_root(root)
         for profile_hash in list(self._profiles):
             self.forget_profile(profile_hash)
+        self._sign_anew()
         self.routes.forget_all()
         self.profiles.forget_all()
 
@@ -320,11 +338,31 @@ class Mirror:
             if self._deletes[name]:
                 keys, self._deletes[name] = self._deletes[name], {}
                 maps.delete(name, keys)
-        for name in (MapName.SETTINGS, MapName.NAMES, MapName.LEAVES, MapName.EDGES, MapName.ROOTS, MapName.PROFILES):
+        for name in _WRITTEN:
             if self._updates[name]:
                 elements, self._updates[name] = self._updates[name], {}
                 maps.update(name, elements)
         return True
+
+    def _sign(self, key: EdgeKey) -> None:
+        """Tells that there is an edge by this hash."""
+        word, bit = find_sign(key.node, key.hash)
+        if not self._signs[word] & bit:
+            self._signs[word] |= bit
+            self._put(MapName.EDGE_SIGNS, _WORD_KEY.pack(word), _WORD.pack(self._signs[word]))
+
+    def _sign_anew(self) -> None:
+        """Of what was forgotten the bits stay, each of which costs the kernel a look; not for ever. Cost: 1 us an
+        edge."""
+        old, self._signs = self._signs, _make_signs()
+        for root in self._roots.values():
+            for key in root.edges:
+                if not key.shape:
+                    word, bit = find_sign(key.node, key.hash)
+                    self._signs[word] |= bit
+        for word, (before, now) in enumerate(zip(old, self._signs, strict=True)):
+            if before != now:
+                self._put(MapName.EDGE_SIGNS, _WORD_KEY.pack(word), _WORD.pack(now))
 
     def _number_node(self) -> int:
         self._last_node += 1
@@ -349,5 +387,10 @@ class Mirror:
                 and self.edge_count <= limits.edges - limits.edges // part
                 and len(self.routes) <= limits.routes - limits.routes // part
             ):
-                return
+                break
             self.evict_root(root)
+        self._sign_anew()
+
+
+def _make_signs() -> array[int]:
+    return array("Q", bytes(8 * EDGE_SIGNS))

@@ -7,6 +7,7 @@ packets, the client end's two and their bare ACKs are all in the figure, which i
 
 import functools
 import os
+import random
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,7 +82,9 @@ def _send_datagrams(payload: bytes, count: int, ends: tuple[socket.socket, socke
         server.recv(65536)
 
 
-def _make_long_calls(sent: bytes, pieces: Sequence[bytes], count: int, ends: tuple[socket.socket, socket.socket]) -> None:
+def _make_long_calls(
+    sent: bytes, pieces: Sequence[bytes], count: int, ends: tuple[socket.socket, socket.socket]
+) -> None:
     """Each piece of an answer is a segment."""
     client, server = ends
     for _ in range(count):
@@ -90,6 +93,29 @@ def _make_long_calls(sent: bytes, pieces: Sequence[bytes], count: int, ends: tup
         for piece in pieces:
             server.sendall(piece)
             client.recv(len(piece), socket.MSG_WAITALL)
+
+
+def _make_different_calls(requests: Sequence[bytes], answer: bytes, ends: tuple[socket.socket, socket.socket]) -> None:
+    for sent in requests:
+        _make_calls(sent, answer, 1, ends)
+
+
+def measure_values(capture: Capture, programs: tuple[int, int], teacher: Teacher) -> None:
+    """A known path whose value is another in each call."""
+    source = random.Random(1)
+    requests = [request("GET", f"/orders/items/{source.randrange(10**8, 10**9)}") for _ in range(CALLS)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        teacher.set(is_recognising=1)
+        teacher.profile(requests[0])
+        teacher.path(requests[0], cgroup_id=own_cgroup_id(), port=listener.getsockname()[1], values=(2,))
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                for end in (client, server):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                answer = response(200, b"x" * 200)
+                run = functools.partial(_make_different_calls, requests, answer, (client, server))
+                _print("another id each call", "known", measure(capture, programs, run))
 
 
 def measure_long(capture: Capture, programs: tuple[int, int]) -> None:
@@ -181,6 +207,7 @@ def main() -> None:
                                 functools.partial(_make_calls, sent, answer, CALLS, ends),
                             )
                     _print(case, name, spent)
+        measure_values(capture, (program.ingress, program.egress), teacher)
         teacher.set(is_recognising=0)
         measure_long(capture, (program.ingress, program.egress))
         measure_unread(capture, (program.ingress, program.egress))

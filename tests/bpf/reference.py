@@ -131,6 +131,7 @@ class Teacher:
         self._next = 1
         self._profiles: dict[int, int] = {}
         self._nodes: dict[bytes, int] = {}
+        self._signs: dict[int, int] = {}
         self._buckets: dict[int, list[int]] = {}
         self.name(False, b"host", NameKind.HEADER_HOST)
         for name in (b"user-agent", b"accept", b"x-request-id", b"accept-encoding", b"x-filler"):
@@ -157,8 +158,9 @@ class Teacher:
         """Forgets all, turns recognition off."""
         self._capture.update("settings", {bytes(4): bytes(SETTINGS.size)})
         for name, elements in self._written.items():
-            if name == "names":
-                self._capture.update(name, dict.fromkeys(elements, bytes(NAME_BUCKET.size)))
+            if name in ("names", "edge_signs"):  # Arrays.
+                size = len(next(iter(elements.values())))
+                self._capture.update(name, dict.fromkeys(elements, bytes(size)))
             else:
                 self._capture.delete(name, elements)
 
@@ -228,7 +230,7 @@ class Teacher:
             if is_value and not is_exact:
                 edge = EDGE_KEY.pack(node, hashes.find_shape(segment), 0)
             else:
-                edge = EDGE_KEY.pack(node, 0, self.reference.hash_segment(segment))
+                edge = EDGE_KEY.pack(node, 0, self._sign(node, self.reference.hash_segment(segment)))
             known = self._nodes.get(edge)
             if known is None:
                 known = self._nodes[edge] = self._number()
@@ -240,6 +242,12 @@ class Teacher:
             route = self._nodes[b"leaf" + leaf] = self._number()
         self._write("leaves", leaf, LEAF.pack(next_head_ns, route, first, 0, classes))
         return route
+
+    def _sign(self, node: int, segment: int) -> int:
+        word, bit = hashes.find_sign(node, segment)
+        self._signs[word] = self._signs.get(word, 0) | bit
+        self._write("edge_signs", word.to_bytes(4, "little"), self._signs[word].to_bytes(8, "little"))
+        return segment
 
     def object_and_number(self, values: list[bytes]) -> tuple[int, int]:
         """What a record says of a path with these values."""

@@ -112,9 +112,11 @@ def test_sizes(told: dict[str, int]) -> None:
     assert told["machine"] == len(build_machine().packed())
     assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 512
     sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "learned.h").read_text()))
+    sizes["edge_signs"] = _define("EDGE_SIGNS")
     assert {name: int(size) for name, size in sizes.items()} == {
         "settings": 1,
         "roots": abi.ROOTS_SIZE,
+        "edge_signs": abi.EDGE_SIGNS,
         "edges": abi.EDGES_SIZE,
         "leaves": abi.LEAVES_SIZE,
         "profiles": abi.PROFILES_SIZE,
@@ -123,6 +125,12 @@ def test_sizes(told: dict[str, int]) -> None:
         "record_shares": 1_024,
         "overflow": abi.OVERFLOW_SIZE,
     }
+
+
+def _define(name: str) -> str:
+    found = re.search(rf"#define {name} (\d+)", (BPF_DIRECTORY / "events.h").read_text())
+    assert found is not None, name
+    return found[1]
 
 
 def _enum(text: str, name: str) -> dict[str, int]:

@@ -160,7 +160,7 @@ class Kernel:
         object_hash, object_number = 0, NUMBER_NONE
         for depth, segment in enumerate(segments):
             hashed, shape = sip(segment), hashes.find_shape(segment)
-            edge = self.maps[MapName.EDGES].get(EDGE_KEY.pack(node, SegmentClass.EXACT, hashed))
+            edge = self._find_exact(node, hashed)
             if edge is None and shape and not (shape == SegmentClass.DIGITS and len(segment) <= 2 and depth <= 2):
                 edge = self.maps[MapName.EDGES].get(EDGE_KEY.pack(node, shape, 0))
             if edge is None:
@@ -172,6 +172,12 @@ class Kernel:
                 object_number = int(segment) if is_number else NUMBER_NONE
         leaf_key = LEAF_KEY.pack(node, has_slash)
         return (leaf_key, object_hash, object_number) if leaf_key in self.maps[MapName.LEAVES] else None
+
+    def _find_exact(self, node: int, hashed: int) -> bytes | None:
+        word, bit = hashes.find_sign(node, hashed)
+        if not int.from_bytes(self.maps[MapName.EDGE_SIGNS].get(word.to_bytes(4, "little"), b""), "little") & bit:
+            return None
+        return self.maps[MapName.EDGES].get(EDGE_KEY.pack(node, SegmentClass.EXACT, hashed))
 
     def _find_name(self, name_hash: int) -> int:
         bucket = self.maps[MapName.NAMES].get(struct.pack("<I", hashes.find_bucket(name_hash)), bytes(32))

@@ -39,6 +39,22 @@ def check_agreement(sensor: Sensor) -> None:
     assert elements[MapName.PROFILES] == len(sensor.mirror.profiles)
 
 
+def count_signs(sensor: Sensor) -> int:
+    return sum(int.from_bytes(word, "little").bit_count() for word in sensor.kernel.maps[MapName.EDGE_SIGNS].values())
+
+
+def test_signs_of_what_was_forgotten_go_with_the_next_eviction() -> None:
+    sensor = Sensor(limits=MirrorLimits(roots=8, edges=1_000, routes=1_000, profiles=100))
+    for port in range(1, 100):
+        teach_service(sensor, port)
+    edges = [key for root in sensor.mirror.all_roots() for key in root.edges if not key.shape]
+    # Two edges for each root; those of the roots that came since the last eviction are signed at once.
+    assert len(edges) - 2 <= count_signs(sensor) <= 2 * 8
+    sensor.recogniser.forget()
+    sensor.flush()
+    assert count_signs(sensor) == 0
+
+
 def teach_service(sensor: Sensor, port: int) -> Call:
     call = make("/v1/orders/1001", local_port=port)
     teach(sensor, call)
@@ -92,11 +108,13 @@ def test_ways_are_told_from_their_end_and_forgotten_from_their_start(sensor: Sen
     for _ in range(2):
         sensor.recogniser.learn(Kernel.make_exchange(call, 21, 22), sensor.describe(call))
     assert sensor.flush()
-    assert log.told == [("update", name) for name in (MapName.LEAVES, MapName.EDGES, MapName.ROOTS, MapName.PROFILES)]
+    names = (MapName.LEAVES, MapName.EDGE_SIGNS, MapName.EDGES, MapName.ROOTS, MapName.PROFILES)
+    assert log.told == [("update", name) for name in names]
     log.told.clear()
     sensor.recogniser.forget()
     sensor.flush()
-    assert log.told == [("delete", name) for name in (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES)]
+    names = (MapName.ROOTS, MapName.PROFILES, MapName.EDGES, MapName.LEAVES)
+    assert log.told == [*(("delete", name) for name in names), ("update", MapName.EDGE_SIGNS)]
     log.told.clear()
     assert not sensor.flush()
     assert not log.told
