@@ -7,14 +7,17 @@ hashes are 16 hex digits. Rows past an endpoint's cap and rows without any actor
 
 import hashlib
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.columns import Columns
 from collector.anomaly.distinct import find_distinct
 from collector.anomaly.slots import mix
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 U64 = NDArray[np.uint64]
 
 FLAG_OTHER = 1 << 1  # ROW_FLAG_OTHER of the wire.
@@ -29,33 +32,43 @@ _KINDS = {
 
 
 def identify_consumers(
-    batch: RowBatch, rows: NDArray[np.int64], order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
+    columns: Columns, order: tuple[ConsumerColumn, ...] = CONSUMER_ORDER
 ) -> tuple[U64, NDArray[np.int64]]:
-    """Key and kind (index into the names above) of the consumer of each of `rows`; key 0 where there is none."""
-    kind, value = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.uint64)
-    open_ = ((batch.flags[rows] & FLAG_OTHER) == 0).nonzero()[0]
+    """Key and kind (index into the names above) of the consumer of each row; key 0 where there is none."""
+    count = len(columns)
+    kind, value = np.zeros(count, np.int64), np.zeros(count, np.uint64)
+    open_ = ((columns.read(columns.batch.flags) & FLAG_OTHER) == 0).nonzero()[0]
     for column in order:
         if not len(open_):
             break
-        own = _read_hashes(batch, rows[open_], column)
-        is_taken = own != 0
-        kind[open_[is_taken]] = _KINDS[column]
-        value[open_[is_taken]] = own[is_taken]
-        open_ = open_[~is_taken]
+        own = _read_hashes(columns, open_, column)
+        taken = own.nonzero()[0]
+        if len(taken) == count:  # Of all rows.
+            kind[:] = _KINDS[column]
+            return mix(kind.astype(np.uint64), own), kind
+        kind[open_[taken]] = _KINDS[column]
+        value[open_[taken]] = own[taken]
+        open_ = open_[own == 0]
     return np.where(kind == 0, np.uint64(0), mix(kind.astype(np.uint64), value)), kind
 
 
-def _read_hashes(batch: RowBatch, rows: NDArray[np.int64], column: ConsumerColumn) -> U64:
-    """A column as hashes, 0 where it is not known."""
+def _read_hashes(columns: Columns, rows: NDArray[np.int64], column: ConsumerColumn) -> U64:
+    """A column as hashes, 0 where it is not known; `rows` are indexes into those of the columns."""
+
+    def read(whole: NDArray[_Scalar]) -> NDArray[_Scalar]:
+        own = columns.read(whole)
+        return own if len(rows) == len(own) else own[rows]
+
+    batch = columns.batch
     match column:
         case ConsumerColumn.PRINCIPAL:
-            return batch.principal[rows]
+            return read(batch.principal)
         case ConsumerColumn.CREDENTIAL:
-            return batch.credential[rows]
+            return read(batch.credential)
         case ConsumerColumn.CLIENT_ADDRESS:
-            index = batch.client_address[rows]
+            index = read(batch.client_address)
         case ConsumerColumn.CLIENT_WORKLOAD:
-            index = batch.client_workload[rows]
+            index = read(batch.client_workload)
     distinct, _, inverse = find_distinct(index)
     texts = [batch.strings[place] for place in distinct.tolist()]
     return np.array([hash_text(text) if text else 0 for text in texts], np.uint64)[inverse]

@@ -30,6 +30,19 @@ def find_distinct(
     return ordered[starts], np.minimum.reduceat(order, starts), inverse
 
 
+def find_first(values: NDArray[_Scalar]) -> tuple[NDArray[_Scalar], NDArray[np.int64]]:
+    """As np.unique with index: values ascending, and where each comes first. Not empty."""
+    order = values.argsort()
+    ordered = values[order]
+    is_first = np.empty(len(values), np.bool_)
+    is_first[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    starts = is_first.nonzero()[0]
+    if len(starts) == len(values):
+        return ordered, order
+    return ordered[starts], np.minimum.reduceat(order, starts)
+
+
 def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """As np.unique: values ascending."""
     if len(values) < 2:
@@ -68,12 +81,13 @@ class Grouper:
     def __init__(self) -> None:
         self._place: NDArray[np.int64] = np.zeros(0, np.int64)  # By slot: scratch.
 
-    def group(self, slots: NDArray[np.int64], capacity: int) -> Groups:
-        """Rows by slot, below `capacity`; those of -1 belong to nothing."""
+    def group(self, slots: NDArray[np.int64], capacity: int, among: NDArray[np.int64] | None = None) -> Groups:
+        """Rows by slot, below `capacity`; those of -1 belong to nothing. `among`: fewer that all of them are among,
+        and each of which has a row."""
         if len(self._place) < capacity:
             self._place = np.zeros(capacity, np.int64)
         rows = (slots >= 0).nonzero()[0]
         own = slots if len(rows) == len(slots) else slots[rows]
-        distinct = list_distinct(own)
+        distinct = list_distinct(own if among is None else among)
         self._place[distinct] = np.arange(len(distinct))
         return Groups(rows=rows, slots=distinct, inverse=self._place.take(own))

@@ -7,6 +7,7 @@ collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory i
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AlertSignal, HealthSignal, Signal
 from collector.anomaly.abuse.engine import AbuseEngine
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
@@ -23,8 +25,7 @@ from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.service_volume import ServiceVolume
 from collector.anomaly.slots import Slots
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
-from collector.anomaly.watch import Crossing, Watch
-from collector.anomaly.windows import split_windows
+from collector.anomaly.watch import NO_CONTEXT, Context, Crossing, Watch
 from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
@@ -128,33 +129,29 @@ class Engine:
         newest = int(np.max(batch.window_start[chosen]))
         self.loss.add(newest, batch.seen_calls, batch.lost_calls)
         signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
-        placed = self.roster.place(batch, chosen, self.watermark)
+        columns = Columns(batch, chosen)
+        placed = self.roster.place(columns, self.watermark)
         self._make_room(placed)
-        self.abuse.walks.take(batch, chosen, placed, self.roster, newest)
-        rows = _Rows(
-            start=batch.window_start[chosen].astype(np.int64),
-            length=batch.window_length[chosen].astype(np.int64),
-            calls=batch.calls[chosen].astype(np.float64),
-            novel=placed.novel,
-        )
+        self.abuse.walks.take(columns, placed, self.roster, newest)
+        rows = _Rows(columns, placed.novel)
         used = np.zeros(len(chosen), np.bool_)
         if len(placed.by_pair.rows):
             self.roster.count_consumers(self.watermark)  # Whatever is judged, so that all judge by the same count.
         for watch in self.endpoint_watches:
-            for _, own in rows.add(watch, placed.endpoint, placed.by_endpoint.rows):
+            for _, own, _ in rows.add(watch, placed.endpoint, placed.by_endpoint.rows):
                 used[own] = True
-        self.health.take(batch, chosen, placed, self.endpoint_watches)
+        self.health.take(columns, placed, self.endpoint_watches)
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
-                for window, own in rows.add(watch, slots, placed.by_pair.rows):
-                    notable = watch.list_notable(window, slots[own])
+                for window, _, own in rows.add(watch, slots, placed.by_pair.rows):
+                    notable = watch.list_notable(window, own)
                     if len(notable):
                         signals += self._judge(watch, window, notable)
         loss_ratio = self.loss.ratio(self.watermark)
-        signals += self.abuse.take(batch, chosen, placed, self.roster, time=newest, loss_ratio=loss_ratio)
-        used_calls = int(rows.calls[used].sum())
+        signals += self.abuse.take(columns, placed, self.roster, time=newest, loss_ratio=loss_ratio)
+        used_calls = int(columns.calls[used].sum())
         self.used_calls += used_calls
-        self.dropped_calls["late"] += int(rows.calls.sum()) - used_calls
+        self.dropped_calls["late"] += int(columns.calls.sum()) - used_calls
         return signals
 
     def advance(self, watermark: int) -> list[AlertSignal | HealthSignal]:
@@ -174,8 +171,7 @@ class Engine:
         if watch.kind is AlertKind.VOLUME_ENDPOINT:
             signals += self.health.close(watch, window, slots, loss_ratio)
             calls = watch.windows.read(window, slots)[0]
-        parents, floor = self._context(watch, slots)
-        crossings = watch.close(window, slots, parents, floor, loss_ratio)
+        crossings = watch.close(window, slots, self._context(watch), loss_ratio)
         if calls is not None:  # Told before its endpoints, which join it; judged after them.
             signals += self.services.close(watch, window, slots, calls, loss_ratio)
         return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
@@ -283,22 +279,24 @@ class Engine:
 
     def _judge(self, watch: Watch, window: int, slots: Slots) -> list[AlertSignal]:
         """Judge touched slots of an open window."""
-        parents, floor = self._context(watch, slots)
-        crossings = watch.judge_open(window, slots, parents, floor, self.loss.ratio(self.watermark))
+        crossings = watch.judge_open(window, slots, self._context(watch), self.loss.ratio(self.watermark))
         return [self._tell(watch, crossing) for crossing in crossings]
 
-    def _context(self, watch: Watch, slots: Slots) -> tuple[Slots, F64]:
-        """Endpoint slot (-1: unknown) and parent's floor of each slot."""
+    def _context(self, watch: Watch) -> Context:
         if watch.kind is not AlertKind.VOLUME_PAIR:
-            return np.full(len(slots), -1, np.int64), np.zeros(len(slots))
-        consumers = self.roster.pair_consumer[slots]
-        levels = self.consumer_watches[self.pair_watches.index(watch)].levels(np.maximum(consumers, 0))
-        endpoints, floor = self.roster.pair_endpoint[slots], np.where(consumers >= 0, _PARENT_SHARE * levels, 0.0)
+            return NO_CONTEXT
+        levels = self.consumer_watches[self.pair_watches.index(watch)].levels
         crowded = CROWDED_FLOORS.get(watch.windows.window_seconds, 0.0)
-        if crowded:
-            is_crowded = self.roster.count_consumers(self.watermark)[np.maximum(endpoints, 0)] >= CROWD_MIN
-            floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
-        return endpoints, floor
+
+        def find_floor(slots: Slots) -> F64:
+            consumers, endpoints = self.roster.pair_consumer[slots], self.roster.pair_endpoint[slots]
+            floor = np.where(consumers >= 0, _PARENT_SHARE * levels(np.maximum(consumers, 0)), 0.0)
+            if crowded:
+                is_crowded = self.roster.count_consumers(self.watermark)[np.maximum(endpoints, 0)] >= CROWD_MIN
+                floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
+            return floor
+
+        return Context(parents=lambda slots: self.roster.pair_endpoint[slots], floor=find_floor)
 
     def _consumer_of(self, watch: Watch, slot: int) -> int:
         """The consumer's slot of a pair's or a consumer's own; -1: none."""
@@ -325,6 +323,16 @@ class Engine:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Part:
+    """Rows of one window."""
+
+    window: int
+    rows: Slots
+    calls: F64
+    novel: F64
+
+
 class _Rows:
     """Rows of a batch by window, found once for each length and shared by the watches.
 
@@ -332,26 +340,32 @@ class _Rows:
     windows.
     """
 
-    def __init__(self, *, start: Slots, length: Slots, calls: F64, novel: F64) -> None:
-        self.calls = calls
-        self._start, self._length, self._longest = start, length, int(np.max(length))
-        self._novel: F64 = np.where(calls > 0, novel, 0.0)  # A window is cleared where it has calls.
-        self._parts: dict[tuple[int, int], list[tuple[int, Slots]]] = {}
+    def __init__(self, columns: Columns, novel: F64) -> None:
+        self._columns = columns
+        # A window is cleared where it has calls.
+        self._novel: F64 = np.where(columns.calls > 0, novel, 0.0)
+        self._parts: dict[tuple[int, int], list[_Part]] = {}
 
-    def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots]]:
+    def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots, Slots]]:
         """Add the rows `known`, which are those with a slot, to a watch's windows; yields each window touched with its
-        rows' indexes, oldest first."""
-        for number, (window, rows) in enumerate(self._split(watch.windows.window_seconds, known)):
+        rows' indexes and slots, oldest first."""
+        for number, part in enumerate(self._split(watch.windows.window_seconds, known)):
             if not number:
-                watch.windows.begin(window)
-            if watch.windows.accepts(window):
-                watch.windows.add(window, slots[rows], self.calls[rows], self._novel[rows], is_novel=not watch.is_dense)
-                yield window, rows
+                watch.windows.begin(part.window)
+            if watch.windows.accepts(part.window):
+                own = slots if len(part.rows) == len(slots) else slots[part.rows]
+                watch.windows.add(part.window, own, part.calls, part.novel, is_novel=not watch.is_dense)
+                yield part.window, part.rows, own
 
-    def _split(self, seconds: int, known: Slots) -> list[tuple[int, Slots]]:
+    def _split(self, seconds: int, known: Slots) -> list[_Part]:
         key = seconds, len(known)
         if key not in self._parts:
-            rows = known if self._longest <= seconds else known[self._length[known] <= seconds]
-            windows = self._start[rows] // seconds
-            self._parts[key] = split_windows(windows, rows)
+            parts = self._columns.times.split(known, seconds)
+            self._parts[key] = [self._choose(window, rows) for window, rows in parts]
         return self._parts[key]
+
+    def _choose(self, window: int, rows: Slots) -> _Part:
+        calls, novel = self._columns.calls, self._novel
+        if len(rows) < len(calls):
+            calls, novel = calls[rows], novel[rows]
+        return _Part(window=window, rows=rows, calls=calls, novel=novel)

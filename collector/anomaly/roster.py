@@ -1,21 +1,22 @@
 """Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to
 the pair."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text, identify_consumers, name_consumer
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.distinct import Grouper, Groups
-from collector.anomaly.slots import Slots, grow, mix
+from collector.anomaly.slots import Slots, Touched, grow, mix
 from collector.anomaly.subjects import SubjectName, Subjects
 from collector.anomaly.touched import TouchedObjects
 from collector.inventory.naming import template
-from collector.rows import ConsumerColumn, Route, RowBatch
+from collector.rows import ConsumerColumn, Route
 
 U64 = NDArray[np.uint64]
 F64 = NDArray[np.float64]
@@ -55,6 +56,7 @@ class Placed:
     pair: Slots
     by_endpoint: Groups
     by_pair: Groups
+    endpoint_of_pair: Slots | None  # Index into by_endpoint of each of by_pair, where all rows have a pair.
     objects: TouchedRows
     novel: F64  # Objects the pair had not touched before.
     evicted_endpoints: Slots
@@ -89,6 +91,7 @@ class Roster:
         self.novelty = TouchedObjects()
         self.pair_endpoint: Slots = np.zeros(0, np.int64)  # By pair slot; -1 once the endpoint was evicted.
         self.pair_consumer: Slots = np.zeros(0, np.int64)
+        self._is_loose = False  # Some pair may have lost its endpoint or its consumer.
         self._known_routes: dict[int, KnownRoute] = {}
         self._by_endpoint, self._by_pair = Grouper(), Grouper()
         self._counts: Slots = np.zeros(0, np.int64)  # Consumers by endpoint slot.
@@ -99,45 +102,62 @@ class Roster:
         """The three tables."""
         return (self.endpoints, self.consumers, self.pairs)
 
-    def place(self, batch: RowBatch, chosen: Slots, time: int) -> Placed:
-        """Subjects of the rows `chosen`; new ones get slots, `time` is when they were touched."""
+    def place(self, columns: Columns, time: int) -> Placed:
+        """Subjects of the rows of a batch; new ones get slots, `time` is when they were touched."""
+        batch, route = columns.batch, columns.route
         known = self._list_routes(batch.routes)
         names = [one.name for one in known]
-        route = batch.route[chosen]
-        endpoint_key = np.array([one.key for one in known], np.uint64)[route]
-        every = np.ones(len(chosen), np.bool_)
-        endpoint, evicted_endpoints = _touch(
-            self.endpoints, endpoint_key, every, time, lambda row: names[int(route[row])]
-        )
-        self._join_routes(names, route, endpoint)
-        key, kind = identify_consumers(batch, chosen, self._consumer_order)
+        keys = np.array([one.key for one in known], np.uint64)
+        endpoint_key = keys[route]
+        used = _list_used(route, len(known))
+        endpoints = self.endpoints.take(keys[used], time, lambda first: [names[one] for one in used[first].tolist()])
+        endpoint_of = np.full(len(known), -1, np.int64)
+        endpoint_of[used] = endpoints.slots
+        endpoint = endpoint_of[route]
+        self._join_routes(names, endpoint_of)
+        key, kind = identify_consumers(columns, self._consumer_order)
         has = key != 0
 
-        def name_actor(row: int) -> SubjectName:
-            return SubjectName(consumer=name_consumer(batch, int(chosen[row]), int(kind[row])))
+        def name_consumers(rows: list[int]) -> Iterator[SubjectName]:
+            for row, own in zip(columns.rows[rows].tolist(), kind[rows].tolist(), strict=True):
+                yield SubjectName(consumer=name_consumer(batch, row, own))
 
-        def name_pair(row: int) -> SubjectName:
-            own = names[int(route[row])]
-            return msgspec.structs.replace(own, consumer=self.consumers.name(int(consumer[row])).consumer)
+        def name_pairs(rows: list[int]) -> Iterator[SubjectName]:
+            callers = self.consumers.list_names(consumers.slots[rows].tolist())
+            for place, caller in zip(route[rows].tolist(), callers, strict=True):
+                own = names[place]
+                yield SubjectName(
+                    endpoint_id=own.endpoint_id,
+                    label=own.label,
+                    route_ids=own.route_ids,
+                    consumer=caller.consumer if caller is not None else "",
+                )
 
-        consumer, evicted_consumers = _touch(self.consumers, key, has, time, name_actor)
-        pair, evicted_pairs = _touch(self.pairs, mix(endpoint_key, key), has, time, name_pair)
-        objects = list_objects(batch, chosen)
-        self._link(endpoint, consumer, pair, evicted_endpoints, evicted_consumers)
+        consumers = _touch(self.consumers, key, has, time, name_consumers)
+        pairs = _touch(self.pairs, mix(endpoint_key, key), has, time, name_pairs)
+        objects = list_objects(columns)
+        self._link(endpoint, endpoints.emptied, consumers, pairs)
         self.novelty.grow(self.pairs.table.capacity)
-        if len(evicted_pairs):
-            self.novelty.forget(evicted_pairs)
+        if len(pairs.emptied):
+            self.novelty.forget(pairs.emptied)
+        by_endpoint = self._by_endpoint.group(endpoint, self.endpoints.table.capacity, endpoints.slots)
+        by_pair = self._by_pair.group(pairs.slots, self.pairs.table.capacity)
+        endpoint_of_pair = None
+        if len(by_pair.rows) == len(columns):
+            endpoint_of_pair = np.empty(len(by_pair.slots), np.int64)
+            endpoint_of_pair[by_pair.inverse] = by_endpoint.inverse
         return Placed(
             endpoint=endpoint,
-            consumer=consumer,
-            pair=pair,
-            by_endpoint=self._by_endpoint.group(endpoint, self.endpoints.table.capacity),
-            by_pair=self._by_pair.group(pair, self.pairs.table.capacity),
+            consumer=consumers.slots,
+            pair=pairs.slots,
+            by_endpoint=by_endpoint,
+            by_pair=by_pair,
+            endpoint_of_pair=endpoint_of_pair,
             objects=objects,
-            novel=self._count_novel(batch, chosen, pair, objects, [one.is_unknown for one in known]),
-            evicted_endpoints=evicted_endpoints,
-            evicted_consumers=evicted_consumers,
-            evicted_pairs=evicted_pairs,
+            novel=self._count_novel(columns, pairs.slots, objects, [one.is_unknown for one in known]),
+            evicted_endpoints=endpoints.emptied,
+            evicted_consumers=consumers.emptied,
+            evicted_pairs=pairs.emptied,
         )
 
     def count_consumers(self, time: int) -> Slots:
@@ -170,6 +190,8 @@ class Roster:
             part.load(parts[name], parts[name]["names"].tobytes(), texts)
         self.pair_endpoint = parts["links"]["endpoint"].astype(np.int64)
         self.pair_consumer = parts["links"]["consumer"].astype(np.int64)
+        live = self.pairs.table.live()
+        self._is_loose = bool((self.pair_endpoint[live] < 0).any() or (self.pair_consumer[live] < 0).any())
         self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])
         self.novelty.load(parts["novelty"])
 
@@ -196,20 +218,18 @@ class Roster:
             is_unknown=route.is_unknown,
         )
 
-    def _join_routes(self, names: list[SubjectName], route: NDArray[np.uint32], endpoint: Slots) -> None:
+    def _join_routes(self, names: list[SubjectName], endpoint_of: Slots) -> None:
         """An endpoint that covers several routes names them all in its signals."""
-        slot_of = np.full(len(names), -1, np.int64)
-        slot_of[route] = endpoint
-        for own, slot in zip(names, slot_of.tolist(), strict=True):
-            if slot < 0:
+        slots = endpoint_of.tolist()
+        for own, slot, known in zip(names, slots, self.endpoints.list_names(slots), strict=True):
+            if known is own or known is None or slot < 0:
                 continue
-            known, route_id = self.endpoints.name(slot), own.route_ids[0]
-            if known is not own and route_id not in known.route_ids and len(known.route_ids) < _ROUTES_MAX:
+            route_id, known = own.route_ids[0], self.endpoints.name(slot)  # Anew: another route may have joined it.
+            if route_id not in known.route_ids and len(known.route_ids) < _ROUTES_MAX:
                 self.endpoints.rename(slot, msgspec.structs.replace(known, route_ids=(*known.route_ids, route_id)))
 
-    def _link(
-        self, endpoint: Slots, consumer: Slots, pair: Slots, endpoints_gone: Slots, consumers_gone: Slots
-    ) -> None:
+    def _link(self, endpoint: Slots, endpoints_gone: Slots, consumers: Touched, pairs: Touched) -> None:
+        consumers_gone = consumers.emptied
         capacity = self.pairs.table.capacity
         self.pair_endpoint, self.pair_consumer = (
             grow(self.pair_endpoint, capacity, -1),
@@ -219,41 +239,49 @@ class Roster:
             self.pair_endpoint[np.isin(self.pair_endpoint, endpoints_gone)] = -1
         if len(consumers_gone):
             self.pair_consumer[np.isin(self.pair_consumer, consumers_gone)] = -1
-        has = pair >= 0
-        self.pair_endpoint[pair[has]] = endpoint[has]
-        self.pair_consumer[pair[has]] = consumer[has]
+        # A pair keeps its endpoint and consumer, but for those that were evicted and came back in another slot.
+        self._is_loose |= bool(len(endpoints_gone) or len(consumers_gone))
+        rows = (pairs.slots >= 0).nonzero()[0] if self._is_loose else pairs.first
+        self.pair_endpoint[pairs.slots[rows]] = endpoint[rows]
+        self.pair_consumer[pairs.slots[rows]] = consumers.slots[rows]
 
-    def _count_novel(
-        self, batch: RowBatch, chosen: Slots, pair: Slots, objects: TouchedRows, are_unknown: Sequence[bool]
-    ) -> F64:
+    def _count_novel(self, columns: Columns, pair: Slots, objects: TouchedRows, are_unknown: Sequence[bool]) -> F64:
         """New objects a row; `are_unknown`: whether the path of a route is. Where a row holds only the smallest
         hashes of a larger set, its share of new ones holds for the set."""
         if not len(objects.row):
-            return np.zeros(len(chosen))
+            return np.zeros(len(columns))
         # Of a path that is not known the objects tell unknown endpoints apart: no objects that a consumer took.
         is_counted = pair >= 0
         if any(are_unknown):
-            is_counted &= ~np.array(are_unknown, np.bool_)[batch.route[chosen]]
+            is_counted &= ~np.array(are_unknown, np.bool_)[columns.route]
         row, hashes = objects.row, objects.hashes
         if np.count_nonzero(is_counted) < len(is_counted):
             kept = is_counted[row]
             row, hashes = row[kept], hashes[kept]
-        novel = np.bincount(row, self.novelty.count_novel(pair[row], hashes), len(chosen))
+        novel = np.bincount(row, self.novelty.count_novel(pair[row], hashes), len(columns))
         length = np.where(is_counted, objects.length, 0)
-        estimated: F64 = novel * np.maximum(batch.objects_count[chosen].astype(np.float64), length)
+        estimated: F64 = novel * np.maximum(columns.read(columns.batch.objects_count).astype(np.float64), length)
         estimated /= np.maximum(length, 1)
         return estimated
 
 
-def list_objects(batch: RowBatch, chosen: Slots) -> TouchedRows:
-    """The objects of the rows `chosen`."""
-    offsets = batch.objects.offsets
-    first, length = offsets[chosen], offsets[chosen + 1] - offsets[chosen]
-    row = np.repeat(np.arange(len(chosen)), length)
+def list_objects(columns: Columns) -> TouchedRows:
+    """The objects of the rows of a batch."""
+    batch, offsets = columns.batch, columns.batch.objects.offsets
+    first, length = columns.read(offsets[:-1]), columns.read(np.diff(offsets))
+    row = np.repeat(np.arange(len(columns)), length)
     if len(row) == len(batch.objects.values):  # Rows are ascending: of all of them.
         return TouchedRows(row=row, hashes=batch.objects.values, length=length)
     within = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
     return TouchedRows(row=row, hashes=batch.objects.values[np.repeat(first, length) + within], length=length)
+
+
+def _list_used(route: NDArray[np.uint32], count: int) -> Slots:
+    """Which of `count` routes there are, in the order of their first rows."""
+    rows = len(route)
+    first = np.full(count, rows, np.int64)
+    first[route[::-1]] = np.arange(rows - 1, -1, -1)
+    return first.argsort()[: np.count_nonzero(first < rows)]
 
 
 def label_route(route: Route) -> str:
@@ -262,12 +290,17 @@ def label_route(route: Route) -> str:
 
 
 def _touch(
-    subjects: Subjects, keys: U64, has: NDArray[np.bool_], time: int, name: Callable[[int], SubjectName]
-) -> tuple[Slots, Slots]:
-    """Slot of each row (-1 where `has` is false) and evicted slots; `name(row)` names a new one."""
+    subjects: Subjects,
+    keys: U64,
+    has: NDArray[np.bool_],
+    time: int,
+    list_names: Callable[[list[int]], Iterable[SubjectName]],
+) -> Touched:
+    """What each row is (slot -1 where `has` is false); `list_names` names new ones, by rows."""
     if np.count_nonzero(has) == len(has):
-        return subjects.touch(keys, time, name)
+        return subjects.take(keys, time, list_names)
     slots = np.full(len(keys), -1, np.int64)
     rows = has.nonzero()[0]
-    slots[rows], evicted = subjects.touch(keys[rows], time, lambda index: name(int(rows[index])))
-    return slots, evicted
+    touched = subjects.take(keys[rows], time, lambda first: list_names(rows[first].tolist()))
+    slots[rows] = touched.slots
+    return replace(touched, slots=slots, first=rows[touched.first])

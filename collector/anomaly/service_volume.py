@@ -20,7 +20,7 @@ from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.health.services import EPISODE_SECONDS, Services
 from collector.anomaly.roster import Roster
 from collector.anomaly.slots import Slots, SlotTable, grow
-from collector.anomaly.watch import Crossing, Watch
+from collector.anomaly.watch import NO_CONTEXT, Crossing, Watch
 from collector.local_time import LocalTime
 
 GRACE_SECONDS = 2 * 86_400  # Of a service: a level and its spread, and each hour of the day, are seen first.
@@ -72,8 +72,7 @@ class ServiceVolume:
         watch = self._watches[length]
         watch.windows.begin(window)
         watch.windows.add(window, touched.slots, sums, sums, is_novel=False)
-        nobody, none = np.full(len(sums), -1, np.int64), np.zeros(len(sums))
-        crossings = watch.close(window, touched.slots, nobody, none, loss_ratio)
+        crossings = watch.close(window, touched.slots, NO_CONTEXT, loss_ratio)
         signals = []
         for crossing in crossings:
             own = keys == self.table.keys[crossing.slot]

@@ -40,8 +40,13 @@ class SlotTable:
         self.evicted_count = 0
         self._index = KeyIndex()
         self._free: list[int] = []
-        self.keys: U64 = np.zeros(min(_FIRST_CAPACITY, limit), np.uint64)
-        self.seen_at: NDArray[np.int64] = np.full(len(self.keys), -1, np.int64)  # -1: the slot is free.
+        self._set_rows(_make_rows(min(_FIRST_CAPACITY, limit)))
+
+    def _set_rows(self, rows: NDArray[np.int64]) -> None:
+        """Both of a slot side by side: who looks a key up notes that it was seen."""
+        self._rows = rows
+        self.keys: U64 = rows.view(np.uint64)[:, 0]
+        self.seen_at: NDArray[np.int64] = rows[:, 1]  # -1: the slot is free.
 
     def __len__(self) -> int:
         return len(self._index)
@@ -88,16 +93,17 @@ class SlotTable:
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """State for a checkpoint."""
         return {
-            "keys": self.keys,
-            "seen_at": self.seen_at,
+            "keys": self.keys.copy(),
+            "seen_at": self.seen_at.copy(),
             "evicted": np.array([self.evicted_count]),
             "free": np.array(self._free, np.int64),
         }
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
-        self.keys = state["keys"].astype(np.uint64)
-        self.seen_at = state["seen_at"].astype(np.int64)
+        rows = _make_rows(len(state["keys"]))
+        self._set_rows(rows)
+        self.keys[:], self.seen_at[:] = state["keys"], state["seen_at"]
         self.evicted_count = int(state["evicted"][0])
         self._index.build(self.live(), self.keys)
         self._free = state["free"].tolist()
@@ -122,11 +128,20 @@ class SlotTable:
         while len(self._free) < count:
             old = self.capacity
             new = min(self.limit, old + max(old // 2, 1))
-            self.keys = grow(self.keys, new)
-            self.seen_at = grow(self.seen_at, new, -1)
+            rows = _make_rows(new)
+            rows[:old] = self._rows
+            self._set_rows(rows)
             self._free[:0] = range(new - 1, old - 1, -1)
-        taken = [self._free.pop() for _ in range(count)]
-        return np.array(taken, np.int64)
+        taken = np.array(self._free[len(self._free) - count :], np.int64)[::-1]
+        del self._free[len(self._free) - count :]
+        return taken
+
+
+def _make_rows(capacity: int) -> NDArray[np.int64]:
+    """Free slots."""
+    rows = np.zeros((capacity, 2), np.int64)
+    rows[:, 1] = -1
+    return rows
 
 
 def grow(array: NDArray[_Scalar], length: int, fill: float = 0) -> NDArray[_Scalar]:
@@ -137,6 +152,15 @@ def grow(array: NDArray[_Scalar], length: int, fill: float = 0) -> NDArray[_Scal
     # Zeros that nothing was written to take no memory yet.
     longer = np.full(shape, fill, array.dtype) if fill else np.zeros(shape, array.dtype)
     longer[..., : array.shape[-1]] = array
+    return longer
+
+
+def grow_rows(array: NDArray[_Scalar], length: int) -> NDArray[_Scalar]:
+    """`array` with its first axis lengthened to `length`, new places holding 0."""
+    if len(array) >= length:
+        return array
+    longer = np.zeros((length, *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
     return longer
 
 

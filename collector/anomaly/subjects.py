@@ -1,13 +1,13 @@
 """The subjects of detection: endpoints, consumers and pairs, each with a slot and a name; bounded, evictions
 counted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.anomaly.slots import Slots, SlotTable
+from collector.anomaly.slots import Slots, SlotTable, Touched
 
 ENDPOINTS_MAX = 20_000
 CONSUMERS_MAX = 100_000
@@ -34,14 +34,20 @@ class Subjects:
 
     def touch(self, keys: U64, time: int, name: Callable[[int], SubjectName]) -> tuple[Slots, Slots]:
         """Slots of `keys`, which may repeat, and those emptied; `name(i)` names key i, asked only for new ones."""
+        touched = self.take(keys, time, lambda first: map(name, first))
+        return touched.slots, touched.emptied
+
+    def take(self, keys: U64, time: int, list_names: Callable[[list[int]], Iterable[SubjectName]]) -> Touched:
+        """The same, with what is new; `list_names` names some keys, by their indexes, all new ones at once."""
         touched = self.table.touch(keys, time)
         if len(touched.new):
             self._names += [None] * (self.table.capacity - len(self._names))
             for slot in touched.emptied.tolist():
                 self._names[slot] = None
-            for slot, index in zip(touched.new.tolist(), touched.first.tolist(), strict=True):
-                self._names[slot] = name(index)
-        return touched.slots, touched.emptied
+            names = self._names
+            for slot, name in zip(touched.new.tolist(), list_names(touched.first.tolist()), strict=True):
+                names[slot] = name
+        return touched
 
     def name(self, slot: int) -> SubjectName:
         """The name behind a slot in use."""
@@ -49,6 +55,11 @@ class Subjects:
         if name is None:
             raise KeyError(f"slot {slot} is free; only slots in use have names")
         return name
+
+    def list_names(self, slots: Iterable[int]) -> list[SubjectName | None]:
+        """The names behind slots, as far as they have one."""
+        names = self._names
+        return [names[slot] for slot in slots]
 
     def find(self, endpoint_id: str, consumer: str) -> int:
         """The slot of a name; -1 where there is none. Looks at every name: for what a person asks."""

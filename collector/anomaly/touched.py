@@ -44,10 +44,13 @@ class TouchedObjects:
         """For element i, 0 where (slots[i], hashes[i]) was seen before or earlier here, else how many new ones it
         stands for (1 and a little more)."""
         result = np.zeros(len(slots))
+        if not len(self._slot_of):  # Nobody ever filled a bitmap.
+            self._count_narrow(slots, hashes, result, None)
+            return result
         wide = self._wide_of[slots]
         is_wide = wide > 0
         if not np.count_nonzero(is_wide):
-            self._count_narrow(slots, hashes, result, np.arange(len(slots)))
+            self._count_narrow(slots, hashes, result, None)
             return result
         rows = (~is_wide).nonzero()[0]
         self._count_narrow(slots[rows], hashes[rows], result, rows)
@@ -90,12 +93,13 @@ class TouchedObjects:
         self._slot_of[free[0]] = slot
         self._wide_of[slot] = int(free[0]) + 1
 
-    def _count_narrow(self, slots: Slots, hashes: U64, result: F64, rows: Slots) -> None:
-        new = self._narrow.find_novel(slots, hashes)
+    def _count_narrow(self, slots: Slots, hashes: U64, result: F64, rows: Slots | None) -> None:
+        """Of the elements `rows` of the result, or all."""
+        new, place = self._narrow.find_novel(slots, hashes)
         if not len(new):
             return
-        own, added, filled = self._narrow.add_novel(slots[new], hashes[new])
-        result[rows[new]] = np.repeat(1 / np.maximum(1 - filled / BITS, _LEAST_SHARE), added)
+        own, added, filled = self._narrow.add_novel(slots[new], place)
+        result[new if rows is None else rows[new]] = np.repeat(1 / np.maximum(1 - filled / BITS, _LEAST_SHARE), added)
         for slot in own[filled + added > FULL_BITS].tolist():
             self._narrow.forget(np.array([slot]))
             self._widen(slot)

@@ -5,6 +5,7 @@ The engine gives a watch every row of its kind; the watch judges what was touche
 is past the threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,6 +74,17 @@ class Crossing:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a watch is told of slots when it asks: of most it need not know all."""
+
+    parents: Callable[[Slots], Slots]  # Endpoint slot of each, -1: none.
+    floor: Callable[[Slots], F64]  # What its parent makes ordinary.
+
+
+NO_CONTEXT = Context(parents=lambda slots: np.full(len(slots), -1, np.int64), floor=lambda slots: np.zeros(len(slots)))
+
+
 class Watch:
     """See the module. Endpoint watches are dense: every live subject is judged at each close, silent ones too."""
 
@@ -123,14 +135,12 @@ class Watch:
         if not len(slots):
             return slots
         evidence = _weigh(*self.windows.read(window, slots))
-        is_notable = evidence >= self.detector.least_evidence
-        slots, evidence = slots[is_notable], evidence[is_notable]
-        return list_distinct(slots[evidence >= self.detector.find_least(slots, window)])
+        return list_distinct(slots[_find_notable(self.detector, window, slots, evidence)])
 
-    def judge_open(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
+    def judge_open(self, window: int, slots: Slots, context: Context, loss_ratio: float) -> list[Crossing]:
         """Judge distinct touched `slots` in an open window; only sparse watches."""
         calls, novel = self.windows.read(window, slots)
-        return self._judge(window, slots, parents, floor, calls, novel, loss_ratio)[0]
+        return self._judge(window, slots, context, calls, novel, loss_ratio)[0]
 
     def due_slots(self, window: int) -> Slots:
         """What `close` takes: every live subject of a dense watch, else those that were called."""
@@ -138,9 +148,8 @@ class Watch:
             return self._table.live()
         return np.zeros(0, np.int64) if self.windows.is_empty(window) else self.windows.touched(window)
 
-    def close(self, window: int, slots: Slots, parents: Slots, floor: F64, loss_ratio: float) -> list[Crossing]:
-        """Judge, learn and clear the oldest open window; `parents` (endpoint slots, -1: none) and `floor` go with
-        `slots`."""
+    def close(self, window: int, slots: Slots, context: Context, loss_ratio: float) -> list[Crossing]:
+        """Judge, learn and clear the oldest open window, of `due_slots`."""
         self.bar.start(window * self.windows.window_seconds)
         if not self.is_dense and self.windows.is_empty(window):  # Nothing to judge nor to learn.
             if self.population is not None:
@@ -148,15 +157,43 @@ class Watch:
             self.windows.close(window)
             return []
         calls, novel = self.windows.read(window, slots)
-        crossings, verdict, observation = self._judge(window, slots, parents, floor, calls, novel, loss_ratio)
-        if self.is_dense:
+        if isinstance(self.detector, BurstDetector):
+            crossings = self._close_bursts(self.detector, window, slots, context, calls, novel, loss_ratio)
+        else:
+            crossings, verdict, observation = self._judge(window, slots, context, calls, novel, loss_ratio)
             self.last_scores[:] = 0
             self.last_scores[slots] = verdict.score
             self.last_expected[slots] = verdict.expected
-        if self.population is not None and isinstance(self.detector, BurstDetector):
-            self.population.learn(parents, self.detector.level(slots, window), observation.values)
-        self.detector.learn(observation)
+            self.detector.learn(observation)
         self.windows.close(window)
+        return crossings
+
+    def _close_bursts(
+        self,
+        detector: BurstDetector,
+        window: int,
+        slots: Slots,
+        context: Context,
+        calls: F64,
+        novel: F64,
+        loss_ratio: float,
+    ) -> list[Crossing]:
+        """Judge and learn. What is less than may be past the threshold is ordinary whatever peers and parents do."""
+        values, floor = _weigh(calls, novel), np.zeros(len(slots))
+        crossings: list[Crossing] = []
+        age = window - self.windows.first
+        if age >= GRACE_WINDOWS:
+            notable = _find_notable(detector, window, slots, values)
+            if len(notable):
+                crossings, _, judged = self._judge(
+                    window, slots[notable], context, calls[notable], novel[notable], loss_ratio
+                )
+                floor[notable] = judged.floor
+        if self.population is not None:
+            self.population.learn(context.parents(slots), detector.level(slots, window), values)
+        detector.learn(
+            Observation(slots=slots, window=window, values=values, floor=floor, age=age, loss_ratio=loss_ratio)
+        )
         return crossings
 
     def levels(self, slots: Slots) -> F64:
@@ -209,12 +246,13 @@ class Watch:
             self.population.load(parts["population"])
 
     def _judge(
-        self, window: int, slots: Slots, parents: Slots, floor: F64, calls: F64, novel: F64, loss_ratio: float
+        self, window: int, slots: Slots, context: Context, calls: F64, novel: F64, loss_ratio: float
     ) -> tuple[list[Crossing], Verdict, Observation]:
-        values = learnt = calls
+        parents, floor = context.parents(slots), context.floor(slots)
+        values = calls
         peers: F64 = np.zeros(len(slots))
         if isinstance(self.detector, BurstDetector) and self.population is not None:
-            values = learnt = _weigh(calls, novel)
+            values = _weigh(calls, novel)
             if self.kind is AlertKind.VOLUME_PAIR and len(slots):
                 is_placed = parents >= 0
                 common = self.population.floor(parents, self.detector.level(slots, window))
@@ -235,7 +273,6 @@ class Watch:
             loss_ratio=loss_ratio,
         )
         verdict = self.detector.score(observation)
-        observation = replace(observation, values=learnt)
         if self._finer is not None:
             verdict = replace(verdict, score=np.where(self._finer.covers(slots), 0.0, verdict.score))
         crossings = []
@@ -312,6 +349,15 @@ class Watch:
         if expected <= self.detector.prior_level:
             return Basis.PRIOR
         return Basis.PEERS if floor >= expected else Basis.HISTORY
+
+
+def _find_notable(detector: BurstDetector, window: int, slots: Slots, evidence: F64) -> Slots:
+    """Indexes of those whose evidence may be past the threshold: what is ordinary for a subject nobody knows is for
+    all."""
+    notable = (evidence >= detector.least_evidence).nonzero()[0]
+    if len(notable):
+        notable = notable[evidence[notable] >= detector.find_least(slots[notable], window)]
+    return notable
 
 
 def _weigh(calls: F64, novel: F64) -> F64:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.distinct import list_distinct
-from collector.anomaly.slots import Slots, grow
+from collector.anomaly.slots import Slots
 
 LATENESS_SECONDS = 20
 DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
@@ -28,6 +28,26 @@ def split_windows(windows: Slots, rows: Slots) -> list[tuple[int, Slots]]:
     return [(window, rows[windows == window]) for window in list_distinct(windows).tolist()]
 
 
+class RowTimes:
+    """When n rows begin and how long they are: which window each lies in."""
+
+    def __init__(self, start: Slots, length: Slots) -> None:
+        """Both in seconds; not empty."""
+        self._start, self._length = start, length
+        self._longest = int(np.max(length))
+        first = int(start[0])
+        self._only = first if np.count_nonzero(start != first) == 0 else None  # Most batches are of one window.
+
+    def split(self, rows: Slots, seconds: int) -> list[tuple[int, Slots]]:
+        """Which of `rows` lie in which window of so many `seconds`, oldest first; a row that is longer says nothing
+        about one."""
+        if self._longest > seconds:
+            rows = rows[self._length[rows] <= seconds]
+        if self._only is None:
+            return split_windows(self._start[rows] // seconds, rows)
+        return [(self._only // seconds, rows)] if len(rows) else []
+
+
 class Touched:
     """Slots that got rows in one window, while they are few: then nobody looks through all slots for them."""
 
@@ -44,6 +64,11 @@ class Touched:
             self._parts = None
         elif self._parts is not None:
             self._parts.append(slots)
+
+    @property
+    def is_many(self) -> bool:
+        """Whether they are not remembered."""
+        return self._parts is None
 
     def list_slots(self, calls: F64) -> Slots:
         """Those with calls, distinct and ascending."""
@@ -63,8 +88,8 @@ class OpenWindows:
         self.window_seconds = window_seconds
         # Open at once: those that the newest row and the latest one may be in, and what lies between them.
         self._ring = LATENESS_SECONDS // window_seconds + 2
-        self.calls: F64 = np.zeros((self._ring, 0))
-        self.novel: F64 = np.zeros((self._ring, 0))
+        # Calls and novel objects of a slot side by side: each place in memory is fetched anew.
+        self._sums: F64 = np.zeros((self._ring, 0, 2))
         self._touched: list[Touched] = [Touched() for _ in range(self._ring)]
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
@@ -72,9 +97,20 @@ class OpenWindows:
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        if self.calls.shape[1] < capacity:
-            self.calls = grow(self.calls, capacity)
-            self.novel = grow(self.novel, capacity)
+        if self._sums.shape[1] < capacity:
+            longer = np.zeros((self._ring, capacity, 2))
+            longer[:, : self._sums.shape[1]] = self._sums
+            self._sums = longer
+
+    @property
+    def calls(self) -> F64:
+        """Of each window of the ring, by slot."""
+        return self._sums[..., 0]
+
+    @property
+    def novel(self) -> F64:
+        """The same of novel objects."""
+        return self._sums[..., 1]
 
     def begin(self, window: int) -> None:
         """Fix the oldest open window at the first row."""
@@ -90,20 +126,22 @@ class OpenWindows:
     def add(self, window: int, slots: Slots, calls: F64, novel: F64, *, is_novel: bool = True) -> None:
         """Add rows to one open window; slots may repeat. `is_novel`: novel objects count too."""
         row = window % self._ring
-        np.add.at(self.calls[row], slots, calls)
-        if is_novel:
-            np.add.at(self.novel[row], slots, novel)
-        self._touched[row].add(slots, self.calls.shape[1])
+        sums = self._sums[row].reshape(-1)
+        np.add.at(sums, 2 * slots, calls)
+        new = novel.nonzero()[0] if is_novel else slots[:0]
+        if len(new):
+            np.add.at(sums, 2 * slots[new] + 1, novel[new])
+        self._touched[row].add(slots, self._sums.shape[1])
         self.newest = max(self.newest, window)
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
         """Calls and novel objects so far."""
-        row = window % self._ring
-        return self.calls[row].take(slots), self.novel[row].take(slots)
+        sums, place = self._sums[window % self._ring].reshape(-1), 2 * slots
+        return sums.take(place), sums.take(place + 1)
 
     def read_calls(self, window: int, slots: Slots) -> F64:
         """Calls alone."""
-        calls: F64 = self.calls[window % self._ring].take(slots)
+        calls: F64 = self._sums[window % self._ring].reshape(-1).take(2 * slots)
         return calls
 
     def touched(self, window: int) -> Slots:
@@ -133,25 +171,26 @@ class OpenWindows:
         """Clear a window; it is the oldest open one."""
         row = window % self._ring
         if not self._touched[row].is_empty:
-            slots = self._touched[row].list_slots(self.calls[row])
-            self.calls[row, slots] = 0
-            self.novel[row, slots] = 0
+            if self._touched[row].is_many:
+                self._sums[row] = 0
+            else:
+                self._sums[row, self._touched[row].list_slots(self.calls[row])] = 0
             self._touched[row] = Touched()
         self.next_window = window + 1
 
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
-        self.calls[:, slots] = 0
-        self.novel[:, slots] = 0
+        self._sums[:, slots] = 0
 
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """State for a checkpoint."""
-        return {"calls": self.calls, "novel": self.novel, "at": np.array([self.next_window, self.newest, self.first])}
+        calls, novel = np.ascontiguousarray(self.calls), np.ascontiguousarray(self.novel)
+        return {"calls": calls, "novel": novel, "at": np.array([self.next_window, self.newest, self.first])}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])
-        self.calls, self.novel = (self._turn(state[name].astype(np.float64)) for name in ("calls", "novel"))
+        self._sums = np.stack([self._turn(state[name].astype(np.float64)) for name in ("calls", "novel")], axis=-1)
         for row, touched in enumerate(self._touched):
             slots = ((self.calls[row] != 0) | (self.novel[row] != 0)).nonzero()[0]
             if len(slots):

@@ -19,7 +19,7 @@ from collector.anomaly.abuse.compact import CompactRows
 from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.abuse.repeated import RepeatedDays
 from collector.anomaly.detectors.contract import F64, State
-from collector.anomaly.slots import Slots, grow
+from collector.anomaly.slots import Slots, grow, grow_rows
 
 FACTOR = 1.6
 RARE_SHARE = 0.03
@@ -84,12 +84,13 @@ class Ceiling:
         self._nearly = _ALMOST * self._floors
         self._seconds: F64 = np.array([horizon.seconds for horizon in plan], np.float64)[:, None]
         self._bursts: F64 = np.array([horizon.burst for horizon in plan])[:, None]
+        self._has_bursts = bool(np.isfinite(self._bursts).any())
         lengths = [horizon.seconds for horizon in plan]
         self._hour = lengths.index(_HOUR_SECONDS) if _HOUR_SECONDS in lengths else -1
         self._factors: F64 = np.array([horizon.factor for horizon in plan])[:, None]
         self._rows = CompactRows()  # What follows is by row: who never did anything has none.
         self._sums = FadingSums(tuple(horizon.seconds for horizon in plan))
-        self._today: F32 = np.zeros((len(plan), 0), np.float32)
+        self._today: F32 = np.zeros((0, len(plan)), np.float32)  # All of a row side by side; the next the other way.
         self._yesterday: F32 = np.zeros((len(plan), 0), np.float32)
         self._past: F32 = np.zeros((len(plan), 0), np.float32)
         # Highest sum of a subject's first days, less this one.
@@ -113,43 +114,69 @@ class Ceiling:
         self._rows.grow(capacity)
         self._common, self._peers = grow(self._common, groups), grow(self._peers, groups)
 
-    def add(self, slots: Slots, amounts: F64, groups: Slots, time: int, may_tell: Bools | None = None) -> Excess:
-        """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none). Who may not be told now is
-        told when it may, at the next amount."""
+    def add(
+        self,
+        slots: Slots,
+        amounts: F64,
+        groups: Slots,
+        time: int,
+        may_tell: Callable[[Slots], Bools] | None = None,
+    ) -> Excess:
+        """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none). `may_tell` is asked, once
+        they are counted, which of some of them (indexes into `slots`) may be told, one by one or by horizon (H x n);
+        who may not now is told when it may, at the next amount."""
         self._turn_day(time)
         if not len(slots):
             return _NOTHING
         rows = self._take_rows(slots)
-        sums = self._sums.add(rows, np.minimum(amounts, self._bursts), time)
-        ceilings = self._find_ceilings(rows, groups)
-        taught = np.minimum(sums, _LEARN_MAX * ceilings)
-        self._today[:, rows] = np.maximum(self._today.take(rows, axis=1), taught)
+        sums = self._sums.add(rows, np.minimum(amounts, self._bursts) if self._has_bursts else amounts, time)
+        self._keep_births(rows)
+        # No ceiling is below a floor, so that few need theirs found, for few are above one or were.
+        loud = ((sums > self._floors).any(axis=0) | self._was_told.take(rows)).nonzero()[0]
+        if not len(loud):
+            self._learn(rows, sums)
+            return _NOTHING
+        loud_rows, loud_sums = rows[loud], sums[:, loud]
+        ceilings = self._find_ceilings(loud_rows, groups[loud])
+        taught = sums.copy()
+        taught[:, loud] = loud_taught = np.minimum(loud_sums, _LEARN_MAX * ceilings)
+        self._learn(rows, taught)
         if self._repeated is not None:
-            self._repeated.add(rows, sums, taught)
-        self._is_high[rows] |= (taught * self._factors > self._nearly).any(axis=0)
+            self._repeated.add(loud_rows, loud_sums, loud_taught)
         # Few are above a ceiling or were: the others need no further look.
-        some = ((sums > ceilings).any(axis=0) | self._was_told.take(rows)).nonzero()[0]
+        some = ((loud_sums > ceilings).any(axis=0) | self._was_told.take(loud_rows)).nonzero()[0]
         if not len(some):
             return _NOTHING
-        may_tell = amounts[..., some] > 0 if may_tell is None else (amounts[..., some] > 0) & may_tell[..., some]
-        chosen, horizon = self._choose(rows[some], sums[:, some] / ceilings[:, some], may_tell)
-        where = horizon, some[chosen]
+        which = loud[some]
+        is_more = amounts[..., which] > 0
+        sums, ceilings = loud_sums[:, some], ceilings[:, some]
+        chosen, horizon = self._choose(
+            rows[which], sums / ceilings, is_more if may_tell is None else is_more & may_tell(which)
+        )
+        own, where = which[chosen], (horizon, chosen)
         return Excess(
-            slots=slots[where[1]],
+            slots=slots[own],
             sums=sums[where],
             ceilings=ceilings[where],
             horizon=horizon,
-            basis=self._name_bases(rows[where[1]], groups[where[1]], horizon, ceilings[where]),
+            basis=self._name_bases(rows[own], groups[own], horizon, ceilings[where]),
         )
+
+    def _keep_births(self, rows: Slots) -> None:
+        born = self._born.take(rows)
+        if np.count_nonzero(born) < len(born):
+            self._born[rows[born == 0]] = self._day
+
+    def _learn(self, rows: Slots, taught: F64) -> None:
+        """Keep what the day teaches of each row, H x n."""
+        today = self._today.take(rows, axis=0).T
+        self._today[rows] = np.maximum(today, taught).T
+        self._is_high[rows[(taught * self._factors > self._nearly).any(axis=0).nonzero()[0]]] = True
 
     def _find_ceilings(self, rows: Slots, groups: Slots) -> F64:
         """Of each row now, H x n."""
         own = self._factors * self._past.take(rows, axis=1)
-        born = self._born.take(rows)
-        if np.count_nonzero(born) < len(born):
-            born = np.where(born == 0, self._day, born)
-            self._born[rows] = born
-        is_known = born <= self._day - _KNOWN_DAYS
+        is_known = self._born.take(rows) <= self._day - _KNOWN_DAYS
         is_grouped = groups >= 0
         if np.count_nonzero(is_grouped):
             own = np.maximum(own, self._find_common(groups, is_grouped))
@@ -217,7 +244,7 @@ class Ceiling:
         peers = self._peers = np.bincount(groups, minlength=count)
         rank = np.maximum(np.ceil(RARE_SHARE * peers).astype(np.int64), 1)  # So many may be higher.
         some = self._is_high.nonzero()[0]
-        lately = np.maximum(self._today.take(some, axis=1), self._yesterday.take(some, axis=1))
+        lately = np.maximum(self._today.take(some, axis=0).T, self._yesterday.take(some, axis=1))
         once = np.maximum(self._past.take(some, axis=1), self._begun.take(some, axis=1))
         peaks = np.maximum(lately, once)
         # A level below the prior makes no difference, and few are above.
@@ -260,7 +287,7 @@ class Ceiling:
         row = int(self._rows.find(np.array([slot]))[0])
         if row >= 0:
             seen = self._sums.read(np.array([row]), 0)[:, 0]  # As it was when it grew last.
-            late = np.maximum(np.maximum(self._yesterday[:, row], self._today[:, row]), seen)
+            late = np.maximum(np.maximum(self._yesterday[:, row], self._today[row]), seen)
             self._past[:, row] = np.maximum(self._past[:, row], late)
             self._is_high[row] = True
             self._told[:, row] = 0
@@ -275,7 +302,8 @@ class Ceiling:
         self._sums.forget(rows)
         if self._repeated is not None:
             self._repeated.forget(rows)
-        for part in (self._today, self._yesterday, self._past, self._begun, self._told):
+        self._today[rows] = 0
+        for part in (self._yesterday, self._past, self._begun, self._told):
             part[:, rows] = 0
         self._born[rows] = 0
         self._is_high[rows] = self._was_told[rows] = False
@@ -283,7 +311,8 @@ class Ceiling:
     def dump(self) -> State:
         """State for a checkpoint."""
         clock = np.array([self._day, self._refreshed_at])
-        own: State = {"today": self._today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
+        today = np.ascontiguousarray(self._today.T)
+        own: State = {"today": today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
         own |= {"common": self._common, "peers": self._peers, "clock": clock}
         own |= {"born": self._born, "begun": self._begun}
         own |= {f"rows.{name}": array for name, array in self._rows.dump().items()}
@@ -293,8 +322,9 @@ class Ceiling:
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._today, self._yesterday, self._past, self._begun, self._told = (
-            state[name].astype(np.float32) for name in ("today", "yesterday", "past", "begun", "told")
+        self._today = np.ascontiguousarray(state["today"].T, np.float32)
+        self._yesterday, self._past, self._begun, self._told = (
+            state[name].astype(np.float32) for name in ("yesterday", "past", "begun", "told")
         )
         self._was_told = self._told.any(axis=0)
         count = len(state["born"])
@@ -316,7 +346,7 @@ class Ceiling:
         rows, capacity = self._rows.take(slots), self._rows.capacity
         if capacity > len(self._born):
             self._sums.grow(capacity)
-            self._today, self._yesterday = grow(self._today, capacity), grow(self._yesterday, capacity)
+            self._today, self._yesterday = grow_rows(self._today, capacity), grow(self._yesterday, capacity)
             self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
             self._begun = grow(self._begun, capacity)
             self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
@@ -331,14 +361,15 @@ class Ceiling:
             return
         passed = day - self._day if self._day else 1
         young = ((self._born > self._day - _KNOWN_DAYS) & (self._born > 0)).nonzero()[0]
-        self._begun[:, young] = np.maximum(self._begun[:, young], self._today[:, young])
-        ended = self._yesterday if passed == 1 else np.maximum(self._yesterday, self._today)
+        self._begun[:, young] = np.maximum(self._begun[:, young], self._today[young].T)
+        today = np.ascontiguousarray(self._today.T)
+        ended = self._yesterday if passed == 1 else np.maximum(self._yesterday, today)
         self._past = np.maximum(self._past * _FADE_A_DAY**passed, ended)
         if self._repeated is not None and self._day:
             rows, reached = self._repeated.turn_day()
             self._past[:, rows] = np.maximum(self._past[:, rows], reached)
             self._is_high[rows] = True
-        self._yesterday = self._today if passed == 1 else np.zeros_like(self._today)
+        self._yesterday = today if passed == 1 else np.zeros_like(today)
         self._today = np.zeros_like(self._today)
         self._day = day
 

@@ -12,6 +12,7 @@ the calls of others take at the same time, and where there are none a call is wo
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,22 +64,16 @@ class ConsumptionDetector:
         """As the contract says."""
         self._make_room(placed, roster)
         self._bar.start(time)
-        cost = np.stack(
-            [
-                events.calls,
-                events.batch.duration_sum_us[events.rows].astype(np.float64),
-                events.batch.response_bytes[events.rows].astype(np.float64),
-            ]
-        )
+        cost = (events.calls, events.columns.microseconds, events.columns.response_bytes)
         by_pair = placed.by_pair
-        own = np.stack([by_pair.sum(part) for part in cost])
+        own = np.stack([self._calls.made, *(by_pair.sum(part) for part in cost[1:])])
         busy = (self._calls.touched[_LATELY] >= BUSY_CALLS).nonzero()[0]
         pairs, own, calls = by_pair.slots[busy], own[:, busy], self._calls.touched[_LATELY, busy]
-        self._count_endpoints(placed, roster, cost, pairs, own, time)
+        told = self._count_endpoints(placed, roster, cost, pairs, own, time)
         if not len(pairs):
             return []
         self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
-        return self._judge(pairs, own, calls, events, roster, time)
+        return self._judge(pairs, own, calls, told, events, roster, time)
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
@@ -116,8 +111,11 @@ class ConsumptionDetector:
         self._usage.grow(endpoints)
         self._usage.forget(placed.evicted_endpoints)
 
-    def _count_endpoints(self, placed: Placed, roster: Roster, cost: F64, busy: Slots, own: F64, time: int) -> None:
-        """What endpoints gave; what went to those who are told already (`own`, of `busy` pairs) is not ordinary."""
+    def _count_endpoints(
+        self, placed: Placed, roster: Roster, cost: Sequence[F64], busy: Slots, own: F64, time: int
+    ) -> Slots:
+        """What endpoints gave; what went to those who are told already (`own`, of `busy` pairs) is not ordinary. Gives
+        the indexes of those."""
         by_endpoint = placed.by_endpoint
         every = np.stack([by_endpoint.sum(part) for part in cost])
         ordinary = every
@@ -128,35 +126,42 @@ class ConsumptionDetector:
             for part, amounts in zip(ordinary, own[:, told], strict=True):
                 np.subtract.at(part, place, amounts)
         self._usage.add(by_endpoint.slots, every, ordinary, time)
+        return told
 
-    def _judge(self, pairs: Slots, own: F64, calls: F64, events: Events, roster: Roster, time: int) -> list[Finding]:
-        """`own` (3 x n) is what busy `pairs` took now, of whom each made so many `calls` of late."""
+    def _judge(
+        self, pairs: Slots, own: F64, calls: F64, told: Slots, events: Events, roster: Roster, time: int
+    ) -> list[Finding]:
+        """`own` (3 x n) is what busy `pairs` took now, of whom each made so many `calls` of late; those at the indexes
+        `told` were told already."""
         endpoints = roster.pair_endpoint[pairs]
         lately = self._count_own(pairs, own, calls, time)
         given, ordinary = self._usage.read(endpoints, time)
         amounts = own[0] * _weigh(lately, given, ordinary)
-        past = self._usage.past(endpoints)
-        shares = divide(lately[1:], given[1:])
-        is_judged = self._usage.is_known(endpoints, time, KNOWN_SECONDS)
-        is_judged &= roster.count_consumers(time)[endpoints] >= CROWD_MIN
-        may_tell: Bools = is_judged & (shares >= SHARE_MIN)
-        may_tell &= self._ceiling.sums(pairs, time) + amounts >= PAST_FACTOR * past
-        was_told = self._ceiling.is_told(pairs)
+        consumers = roster.count_consumers(time)
+
+        def may_tell(some: Slots) -> Bools:
+            is_judged = self._usage.is_known(endpoints[some], time, KNOWN_SECONDS)
+            is_judged &= consumers[endpoints[some]] >= CROWD_MIN
+            may: Bools = is_judged & (divide(lately[1:, some], given[1:, some]) >= SHARE_MIN)
+            may &= self._ceiling.sums(pairs[some], time) >= PAST_FACTOR * self._usage.past(endpoints[some])
+            return may
+
         excess = self._ceiling.add(pairs, amounts, endpoints, time, may_tell)
         found = []
         for index, (slot, which) in enumerate(zip(excess.slots.tolist(), excess.horizon.tolist(), strict=True)):
             place = int((pairs == slot).argmax())
-            if not was_told[place]:
+            past = float(self._usage.past(endpoints[place : place + 1])[which, 0])
+            if place not in told:
                 self._usage.take_out(int(endpoints[place]), lately[:, place], time)
-            most = max(float(excess.ceilings[index]), float(PAST_FACTOR * past[which, place]))
+            most = max(float(excess.ceilings[index]), PAST_FACTOR * past)
             level = self._admit(slot, float(excess.sums[index]) / most, roster, time)
             if level is None:
                 continue
             taken = _Taken(
                 which=which,
                 amount=float(lately[1 + which, place]),
-                share=float(shares[which, place]),
-                before=float(past[which, place] * ordinary[which, place]),
+                share=float(divide(lately[1 + which, place], given[1 + which, place])),
+                before=past * float(ordinary[which, place]),
             )
             found.append(
                 Finding(

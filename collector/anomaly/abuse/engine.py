@@ -24,10 +24,9 @@ from collector.anomaly.abuse.rotation import RotationDetector
 from collector.anomaly.abuse.sharing import SharingDetector
 from collector.anomaly.abuse.state import split
 from collector.anomaly.abuse.walks import Walks
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
-from collector.anomaly.slots import Slots
-from collector.rows import RowBatch
 
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
 INTERNAL_YOUNG_SECONDS = 2 * 86_400  # The same of who calls from inside: nightly jobs and exports show in two days.
@@ -62,11 +61,11 @@ class AbuseEngine:
         self._is_projected = False
 
     def take(
-        self, batch: RowBatch, rows: Slots, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
+        self, columns: Columns, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
     ) -> Sequence[AbuseSignal]:
-        """Judge the rows `rows` of a batch; `time` is the newest row's, unix seconds."""
+        """Judge the rows of a batch; `time` is the newest row's, unix seconds."""
         self._first_time = self._first_time or time
-        events = read_events(batch, rows, placed)
+        events = read_events(columns, placed)
         self._rarity.take(events, placed, roster, time)
         self._codes.take(events, placed, roster)
         self._calls.take(events, placed, roster, time)

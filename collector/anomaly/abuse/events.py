@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import F64
 from collector.anomaly.roster import Placed
 from collector.anomaly.slots import Slots
@@ -29,13 +30,13 @@ class Events:
 
     batch: RowBatch
     rows: Slots  # Indexes into the batch.
+    columns: Columns  # Of them.
     endpoint: Slots
     consumer: Slots
     pair: Slots
     calls: F64
     novel: F64  # Objects that the pair had not touched before.
     status: NDArray[np.int64]
-    failed: Slots  # Which of the n were answered 400 or more, ascending.
     is_anonymous: Bools
     is_writing: Bools  # POST, PUT, PATCH.
     address: U64  # Hash of the client address; 0 where it is not known.
@@ -44,31 +45,27 @@ class Events:
 
     def list_answered(self, codes: tuple[int, ...]) -> Slots:
         """Which of the n were answered with one of `codes`, which are 400 or more."""
-        status = self.status[self.failed]
-        is_answered = np.zeros(len(status), np.bool_)
-        for code in codes if len(status) else ():
-            is_answered |= status == code
-        return self.failed[is_answered]
+        return self.columns.list_answered(codes)
 
 
-def read_events(batch: RowBatch, rows: Slots, placed: Placed) -> Events:
-    """The rows `rows` of a batch, with the subjects that the roster gave them."""
+def read_events(columns: Columns, placed: Placed) -> Events:
+    """The rows of a batch, with the subjects that the roster gave them."""
+    batch = columns.batch
     places = [_read_address(text) for text in batch.strings]
-    address = batch.client_address[rows]
+    address = columns.read(batch.client_address)
     methods = np.array([route.method in _WRITING for route in batch.routes], np.bool_)
-    status = batch.status_code[rows].astype(np.int64)
     return Events(
         batch=batch,
-        rows=rows,
+        rows=columns.rows,
+        columns=columns,
         endpoint=placed.endpoint,
         consumer=placed.consumer,
         pair=placed.pair,
-        calls=batch.calls[rows].astype(np.float64),
+        calls=columns.calls,
         novel=placed.novel,
-        status=status,
-        failed=(status >= 400).nonzero()[0],
-        is_anonymous=batch.authentication[rows] == 0,
-        is_writing=methods[batch.route[rows]],
+        status=columns.status,
+        is_anonymous=columns.read(batch.authentication) == 0,
+        is_writing=methods[columns.route],
         address=np.array([place[0] for place in places], np.uint64)[address],
         network=np.array([place[1] for place in places], np.uint64)[address],
         is_internal=np.array([place[2] for place in places], np.bool_)[address],

@@ -5,45 +5,45 @@ comes to r * horizon, and nothing has to be kept by window. Amounts may be negat
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from collector.anomaly.detectors.contract import F64, State
-from collector.anomaly.slots import Slots, grow
+from collector.anomaly.slots import Slots, grow_rows
 
 
 class FadingSums:
-    """By slot, for H horizons."""
+    """By slot, for H horizons. All that is known of a slot lies side by side: slots are many and looked up in no order,
+    so that each place in memory is fetched anew."""
 
     def __init__(self, horizons_seconds: tuple[int, ...]) -> None:
         self._horizons: F64 = np.array(horizons_seconds, np.float64)[:, None]
-        self._sums: F64 = np.zeros((len(horizons_seconds), 0))
-        self._at: NDArray[np.int64] = np.zeros(0, np.int64)  # When the sums were brought up to date, unix seconds.
+        # Sums, and when they were brought up to date, unix seconds.
+        self._rows: F64 = np.zeros((0, len(horizons_seconds) + 1))
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        if len(self._at) < capacity:
-            self._sums, self._at = grow(self._sums, capacity), grow(self._at, capacity)
+        self._rows = grow_rows(self._rows, capacity)
 
     def add(self, slots: Slots, amounts: F64, time: int) -> F64:
         """Add `amounts` (n, or H x n) to distinct `slots`; gives their sums now, H x n. About 0.1 us a slot and
         horizon."""
-        sums: F64 = np.maximum(self.read(slots, time) + amounts, 0.0)
-        self._sums[:, slots] = sums
-        self._at[slots] = np.maximum(self._at.take(slots), time)
+        known = self._read(slots, time)
+        sums = known[:-1]
+        sums += amounts
+        np.maximum(sums, 0.0, out=sums)
+        np.maximum(known[-1], time, out=known[-1])
+        self._rows[slots] = known.T
         return sums
 
     def read(self, slots: Slots, time: int) -> F64:
         """Sums of `slots` at `time`, H x n; what came late is as fresh as the newest."""
-        age = np.maximum(time - self._at.take(slots), 0)
-        faded: F64 = self._sums.take(slots, axis=1)
-        if np.count_nonzero(age):
-            faded *= np.exp(-age / self._horizons)
-        return faded
+        return self._read(slots, time)[:-1]
 
     def read_one(self, which: int, slots: Slots, time: int) -> F64:
-        """The same of one horizon, by its index."""
-        age = np.maximum(time - self._at.take(slots), 0)
-        faded: F64 = self._sums[which].take(slots)
+        """The same of one horizon, by its index; -1 is the last."""
+        count, flat = len(self._horizons), self._rows.reshape(-1)
+        begin = slots * (count + 1)
+        faded: F64 = flat.take(begin + which % count)
+        age = np.maximum(time - flat.take(begin + count), 0)
         if np.count_nonzero(age):
             faded *= np.exp(-age / self._horizons[which])
         return faded
@@ -51,12 +51,21 @@ class FadingSums:
     def forget(self, slots: Slots) -> None:
         """Clear evicted slots."""
         if len(slots):
-            self._sums[:, slots] = 0
+            self._rows[slots, :-1] = 0
 
     def dump(self) -> State:
-        """State for a checkpoint."""
-        return {"sums": self._sums, "at": self._at}
+        """State for a checkpoint: H x slots, and times."""
+        return {"sums": np.ascontiguousarray(self._rows[:, :-1].T), "at": self._rows[:, -1].astype(np.int64)}
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self._sums, self._at = state["sums"].astype(np.float64), state["at"].astype(np.int64)
+        sums, at = state["sums"].astype(np.float64), state["at"].astype(np.float64)
+        self._rows = np.concatenate([sums.T, at[:, None]], axis=1)
+
+    def _read(self, slots: Slots, time: int) -> F64:
+        """Faded sums, and the time of each as it was, (H + 1) x n."""
+        known = np.ascontiguousarray(self._rows.take(slots, axis=0).T)
+        age = np.maximum(time - known[-1], 0)
+        if np.count_nonzero(age):
+            known[:-1] *= np.exp(-age / self._horizons)
+        return known

@@ -140,7 +140,7 @@ class GuessDetector:
 
     def _count(self, events: Events, tried: Bools, is_code: Bools, source: Slots) -> F64:
         """Guesses of each row that tried."""
-        credential = events.batch.credential[events.rows]
+        credential = events.columns.read(events.batch.credential)
         with_one = tried & (credential != 0) & ~is_code
         guesses = np.where(tried & ~with_one, events.calls, 0.0)
         guesses[with_one] = self._shown.count_novel(source[with_one], credential[with_one])

@@ -67,10 +67,12 @@ class ObjectDetector:
             self._first[placed.evicted_pairs] = 0
         self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
         slots, amounts = placed.by_pair.slots, placed.by_pair.sum(events.novel)
-        first = self._first[slots]
-        self._first[slots[first == 0]] = time
+        is_first = self._first.take(slots) == 0
+        if np.count_nonzero(is_first):
+            self._first[slots[is_first]] = time
         pairs_touched, taken = slots, amounts
-        slots, amounts = slots[amounts > 0], amounts[amounts > 0]
+        walked = (amounts > 0).nonzero()[0]
+        slots, amounts = slots[walked], amounts[walked]
         excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
         made = self._calls.read(excess.slots, time)[_HORIZONS[excess.horizon], np.arange(len(excess.slots))]
         is_hidden = (excess.sums >= HIDDEN_SHARE * made) & (excess.sums >= HIDDEN_EXCESS * excess.ceilings)
@@ -93,9 +95,17 @@ class ObjectDetector:
         """What pairs that are no newcomers took together; who is told by itself is no part of a crowd."""
         self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
         self._endpoint_ceiling.forget(placed.evicted_endpoints)
-        is_little = self._ceiling.sums_over(_HOUR, pairs, time) <= CROWD_MEMBER_MAX
-        is_counted = (self._first[pairs] <= time - KNOWN_SECONDS) & is_little & ~self._ceiling.is_told(pairs)
-        slots, sums = sum_by_slot(roster.pair_endpoint[pairs], np.where(is_counted, amounts, 0.0))
+        counted = ((amounts > 0) & (self._first.take(pairs) <= time - KNOWN_SECONDS)).nonzero()[0]
+        taking = pairs[counted]
+        is_little = self._ceiling.sums_over(_HOUR, taking, time) <= CROWD_MEMBER_MAX
+        counted = counted[is_little & ~self._ceiling.is_told(taking)]
+        taken = np.zeros(len(pairs))
+        taken[counted] = amounts[counted]
+        if placed.endpoint_of_pair is None:
+            slots, sums = sum_by_slot(roster.pair_endpoint[pairs], taken)
+        else:
+            slots = placed.by_endpoint.slots
+            sums = np.bincount(placed.endpoint_of_pair, taken, len(slots))
         excess = self._endpoint_ceiling.add(slots, sums, np.full(len(slots), -1, np.int64), time)
         return find(
             lambda _: AlertKind.ENUMERATION,

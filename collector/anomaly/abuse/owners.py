@@ -134,7 +134,7 @@ class OwnerDetector:
         is_walker &= ~self._ceiling.is_told(who) & (lately <= _WALK_LATELY * total) & (total <= _WALK_MOST)
         moved = (walked != 0).nonzero()[0]
         none = np.full(len(moved), -1, np.int64)
-        return many, self._walk.add(who[moved], walked[moved], none, time, is_walker[moved])
+        return many, self._walk.add(who[moved], walked[moved], none, time, lambda some: is_walker[moved[some]])
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""

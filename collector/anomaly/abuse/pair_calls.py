@@ -16,13 +16,15 @@ class PairCalls:
 
     def __init__(self) -> None:
         self._sums = FadingSums(HORIZONS)
-        self.touched: F64 = np.zeros((len(HORIZONS), 0))  # Of the batch's pairs, in the order of `placed.by_pair`.
+        self.made: F64 = np.zeros(0)  # Calls of the batch's pairs, in the order of `placed.by_pair`;
+        self.touched: F64 = np.zeros((len(HORIZONS), 0))  # their sums.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> None:
         """Count the rows of a batch."""
         self._sums.grow(roster.pairs.table.capacity)
         self._sums.forget(placed.evicted_pairs)
-        self.touched = self._sums.add(placed.by_pair.slots, placed.by_pair.sum(events.calls), time)
+        self.made = placed.by_pair.sum(events.calls)
+        self.touched = self._sums.add(placed.by_pair.slots, self.made, time)
 
     def read(self, pairs: Slots, time: int) -> F64:
         """Sums of `pairs` at `time`, a row a horizon."""

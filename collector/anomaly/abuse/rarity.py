@@ -28,9 +28,11 @@ class Rarity:
         self._is_external: Bools = np.zeros(0, np.bool_)  # By consumer slot: has called from outside.
         self._is_public = False  # Most consumers have.
         self._refreshed_at = 0
+        self._peers: Slots | None = None
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> None:
         """Learn who is let in where few are."""
+        self._peers = None
         self._is_staff = grow(self._is_staff, roster.consumers.table.capacity)
         self._is_staff[placed.evicted_consumers] = False
         self._is_external = grow(self._is_external, roster.consumers.table.capacity)
@@ -68,11 +70,14 @@ class Rarity:
         return inside
 
     def list_peers(self, roster: Roster) -> Slots:
-        """Pairs that say what is common at an endpoint: a job that calls from inside is no peer of people outside."""
+        """Pairs that say what is common at an endpoint: a job that calls from inside is no peer of people outside. Of a
+        batch they are found once."""
+        if self._peers is not None:
+            return self._peers
         pairs = roster.pairs.table.live()
         consumers = roster.pair_consumer[pairs]
-        peers: Slots = pairs[(consumers >= 0) & ~self.is_inside(consumers)]
-        return peers
+        self._peers = pairs[(consumers >= 0) & ~self.is_inside(consumers)]
+        return self._peers
 
     def is_external(self, consumer: int) -> bool:
         """Whether the consumer in this slot (-1: none) has called from outside."""

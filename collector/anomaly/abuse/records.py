@@ -39,7 +39,7 @@ class RecordDetector:
         self._ceiling.grow(pairs.capacity, roster.endpoints.table.capacity)
         self._ceiling.forget(placed.evicted_pairs)
         self._ceiling.refresh(lambda: self._rarity.list_peers(roster), roster.pair_endpoint, time)
-        records = events.batch.records_returned[events.rows].astype(np.float64)
+        records = events.columns.read(events.batch.records_returned).astype(np.float64)
         rows = ((records > events.calls) & (events.pair >= 0)).nonzero()[0]  # One a call is an object's own page.
         if not len(rows):
             return []

@@ -172,7 +172,7 @@ class RotationDetector:
         if not is_used.any():
             return np.zeros(0, np.int64)
         is_used[events.list_answered(_REFUSALS)] = False
-        is_used &= events.batch.window_length[events.rows] <= _WINDOW_SECONDS
+        is_used &= events.columns.read(events.batch.window_length) <= _WINDOW_SECONDS
         rows: Slots = is_used.nonzero()[0]
         return rows
 

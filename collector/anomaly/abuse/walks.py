@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
-from collector.rows import RowBatch
 
 HORIZON_SECONDS: Final = 3_600
 NUMBERS_MIN: Final = 20  # Calls, before anything is called a walk.
@@ -28,20 +28,21 @@ class Walks:
         self._sums: NDArray[np.float32] = np.zeros((2, 0), np.float32)  # Numbers, steps.
         self._at: NDArray[np.uint32] = np.zeros(0, np.uint32)  # When they were brought up to date, unix seconds.
 
-    def take(self, batch: RowBatch, rows: Slots, placed: Placed, roster: Roster, time: int) -> None:
-        """Count the rows `rows` of a batch."""
+    def take(self, columns: Columns, placed: Placed, roster: Roster, time: int) -> None:
+        """Count the rows of a batch."""
         self._sums, self._at = (
             grow(self._sums, roster.pairs.table.capacity),
             grow(self._at, roster.pairs.table.capacity),
         )
         if len(placed.evicted_pairs):
             self._sums[:, placed.evicted_pairs] = 0
-        numeric = batch.object_numeric_calls[rows]
+        batch = columns.batch
+        numeric = columns.read(batch.object_numeric_calls)
         if not np.count_nonzero(numeric):
             return
         slots = placed.by_pair.slots
         numbers = placed.by_pair.sum(numeric.astype(np.float64))
-        steps = placed.by_pair.sum(batch.object_monotonic_steps[rows].astype(np.float64))
+        steps = placed.by_pair.sum(columns.read(batch.object_monotonic_steps).astype(np.float64))
         is_counted = (steps > 0) | ((numbers > 0) & (self._sums[1].take(slots) > 0))
         if np.count_nonzero(is_counted):
             slots = slots[is_counted]

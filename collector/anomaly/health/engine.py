@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import HealthMeasure, HealthSignal
+from collector.anomaly.columns import Columns, is_any_of
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.health.services import EPISODE_SECONDS, Services
 from collector.anomaly.health.sums import Measure
@@ -18,7 +19,6 @@ from collector.anomaly.health.window import MEASURES, HealthWindow, Judged, obse
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
 from collector.anomaly.watch import Watch
-from collector.rows import RowBatch
 from collector.sensitivity import LEVELS, RANKS
 
 # Client errors that abuse and missing paths make: the detectors of abuse count those by who made them.
@@ -66,10 +66,10 @@ class HealthEngine:
             window.forget(slots)
         self._told_at[:, slots] = self._told_level[:, slots] = self._told_value[:, slots] = 0
 
-    def take(self, batch: RowBatch, chosen: Slots, placed: Placed, watches: Sequence[Watch]) -> None:
-        """Add the rows `chosen` of a batch to the windows of `watches` that are open."""
-        self.services.take(batch, chosen, placed)
-        rows = _Health(batch, chosen)
+    def take(self, columns: Columns, placed: Placed, watches: Sequence[Watch]) -> None:
+        """Add the rows of a batch to the windows of `watches` that are open."""
+        self.services.take(columns, placed)
+        rows = _Health(columns)
         for watch in watches:
             window = self._windows[watch.windows.window_seconds]
             self._add_errors(rows, placed, watch, window)
@@ -127,12 +127,12 @@ class HealthEngine:
 
     def _add_errors(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
         for measure, failed in ((Measure.SERVER_ERRORS, rows.server), (Measure.CLIENT_ERRORS, rows.client)):
-            for number, own in window.sums.split(rows.start, rows.length, failed):
+            for number, own in rows.times.split(failed, window.sums.window_seconds):
                 if watch.windows.accepts(number):
                     window.sums.add_errors(measure, number, placed.endpoint[own], rows.calls[own], placed.consumer[own])
 
     def _add_latency(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
-        for number, own in window.sums.split(rows.start, rows.length, rows.timed):
+        for number, own in rows.times.split(rows.timed, window.sums.window_seconds):
             if watch.windows.accepts(number):
                 place = placed.by_endpoint.inverse[own]
                 slots = placed.by_endpoint.slots
@@ -210,22 +210,22 @@ def _average(measure: HealthMeasure, values: F64, calls: F64) -> float:
 class _Health:
     """Of n rows what errors and latency are made of."""
 
-    def __init__(self, batch: RowBatch, chosen: Slots) -> None:
-        self.start = batch.window_start[chosen].astype(np.int64)
-        self.length = batch.window_length[chosen].astype(np.int64)
-        self.calls = batch.calls[chosen].astype(np.float64)
-        status, rpc = batch.status_code[chosen], batch.rpc_status[chosen]
-        is_server = status >= 500
+    def __init__(self, columns: Columns) -> None:
+        self.times = columns.times
+        self.calls = columns.calls
+        failed, status = columns.failed, columns.status[columns.failed]
+        is_server, rpc = status >= 500, columns.read(columns.batch.rpc_status)
+        self.server = failed[is_server]
         if np.count_nonzero(rpc):
-            is_server |= np.isin(rpc, _RPC_SERVER_ERRORS)
-        is_failed = status >= 400
-        failed = is_failed.nonzero()[0]
-        self.server = is_server.nonzero()[0]
-        is_client = ~is_server[failed] & ~np.isin(status[failed], _ABUSE_STATUS)
-        self.client = failed[is_client]
-        microseconds = batch.duration_sum_us[chosen].astype(np.float64)
-        is_timed = (microseconds > 0) & (self.calls > 0) & ~is_failed & ~is_server
+            by_rpc = np.isin(rpc, _RPC_SERVER_ERRORS)
+            is_server |= by_rpc[failed]
+            by_rpc[self.server] = True
+            self.server = by_rpc.nonzero()[0]
+        self.client = failed[~is_server & ~is_any_of(status, _ABUSE_STATUS)]
+        microseconds = columns.microseconds
+        is_timed = (microseconds > 0) & (self.calls > 0)
+        is_timed[failed] = is_timed[self.server] = False
         self.timed = is_timed.nonzero()[0]
-        self.log_time: F64 = np.zeros(len(chosen))
+        self.log_time: F64 = np.zeros(len(columns))
         calls = self.calls[self.timed]
         self.log_time[self.timed] = calls * np.log(np.maximum(microseconds[self.timed] / calls, 1.0))

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.actors import hash_text
+from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed
 from collector.anomaly.slots import Slots, grow
 from collector.inventory.endpoint import name_service
-from collector.rows import RowBatch
 
 EPISODE_SECONDS = 3_600
 
@@ -38,15 +38,15 @@ class Services:
         """Make room for slots below `capacity`."""
         self._keys = grow(self._keys, capacity)
 
-    def take(self, batch: RowBatch, chosen: Slots, placed: Placed) -> None:
+    def take(self, columns: Columns, placed: Placed) -> None:
         """Learn the services of endpoints that are new."""
         if np.count_nonzero(self._keys[placed.by_endpoint.slots]) == len(placed.by_endpoint.slots):
             return
         rows = (self._keys[placed.endpoint] == 0).nonzero()[0]
-        for slot, route in zip(placed.endpoint[rows].tolist(), batch.route[chosen[rows]].tolist(), strict=True):
+        for slot, route in zip(placed.endpoint[rows].tolist(), columns.route[rows].tolist(), strict=True):
             if self._keys[slot]:
                 continue
-            service = batch.routes[route].service
+            service = columns.batch.routes[route].service
             name = name_service(service)
             key = hash_text(f"{service.cluster}/{name}")
             self._keys[slot] = key

@@ -7,7 +7,7 @@ import numpy as np
 
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.slots import Slots, grow
-from collector.anomaly.windows import LATENESS_SECONDS, split_windows
+from collector.anomaly.windows import LATENESS_SECONDS
 
 CALLER_BOUND = 2.0**32  # Above any slot of a consumer.
 
@@ -74,10 +74,3 @@ class HealthSums:
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         self._sums = state["sums"].astype(np.float64)
-
-    def split(self, start: Slots, length: Slots, rows: Slots) -> list[tuple[int, Slots]]:
-        """Which of `rows` lie in which window; a row longer than a window says nothing about one."""
-        if not len(rows):
-            return []
-        rows = rows[length[rows] <= self.window_seconds]
-        return split_windows(start[rows] // self.window_seconds, rows)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.anomaly.distinct import Grouper, find_distinct, list_distinct
+from collector.anomaly.distinct import Grouper, find_distinct, find_first, list_distinct
 
 
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=60))
@@ -13,6 +13,8 @@ def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
     expected = np.unique(column, return_index=True, return_inverse=True)
     assert all(np.array_equal(one, other) for one, other in zip(find_distinct(column), expected, strict=True))
     assert np.array_equal(list_distinct(column), expected[0])
+    if values:
+        assert all(np.array_equal(one, other) for one, other in zip(find_first(column), expected[:2], strict=True))
 
 
 def test_rows_are_grouped_by_what_they_belong_to() -> None:
@@ -25,3 +27,5 @@ def test_rows_are_grouped_by_what_they_belong_to() -> None:
         assert np.array_equal(groups.slots, distinct) and np.array_equal(groups.rows, known.nonzero()[0])
         assert np.array_equal(groups.sum(amounts), np.bincount(inverse, amounts[known], len(distinct)))
         assert np.array_equal(groups.list_repeated(), groups.rows[counts[inverse] > 1])
+        among = grouper.group(column, 10, column[known][::-1])
+        assert np.array_equal(among.slots, distinct) and np.array_equal(among.inverse, inverse)

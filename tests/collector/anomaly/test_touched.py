@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from collector.anomaly.novelty import NoveltyBitmap
 from collector.anomaly.touched import WIDE_MAX, TouchedObjects
 
 
@@ -52,3 +53,10 @@ def test_wide_bitmaps_are_bounded() -> None:
         touched.count_novel(everyone, draw(5, len(everyone)))
     assert touched.dump()["counts"].shape == (2, WIDE_MAX)
     assert touched.count_novel(np.array([slots - 1]), draw(6, 1))[0] >= 1  # Without one it begins anew.
+
+
+def test_bits_of_a_bitmap_are_counted() -> None:
+    bitmap, words = NoveltyBitmap(), np.random.default_rng(1).integers(0, 2**64, (5, 8), np.uint64)
+    words[0], words[1] = 0, 2**64 - 1
+    bitmap.load({"words": words.ravel()})
+    assert bitmap.count_bits(np.arange(5)).tolist() == [sum(int(word).bit_count() for word in row) for row in words]
