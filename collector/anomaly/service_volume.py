@@ -25,6 +25,7 @@ from collector.local_time import LocalTime
 
 GRACE_SECONDS = 2 * 86_400  # Of a service: a level and its spread, and each hour of the day, are seen first.
 _ENDPOINTS_MIN = 2
+_FIRST_CAPACITY = 64  # Services are few, and each takes 2.75 kB.
 _ROUTES_MAX = 64  # That a signal names.
 _OTHERS_SHARE = 1 / 3  # Of a departure that is more than one endpoint's.
 
@@ -37,7 +38,7 @@ class ServiceVolume:
         self._roster = roster
         self._services = services
         self._endpoints = endpoints
-        self.table = SlotTable(max(roster.endpoints.table.limit // _ENDPOINTS_MIN, 1))
+        self.table = SlotTable(max(roster.endpoints.table.limit // _ENDPOINTS_MIN, 1), _FIRST_CAPACITY)
         self.seasons = [
             SeasonDetector(window_seconds=length, local_time=local_time, plan=plan, grace_seconds=GRACE_SECONDS)
             for length, plan in SERVICE_PLANS.items()

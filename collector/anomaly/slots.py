@@ -34,13 +34,13 @@ class SlotTable:
     """Slots of up to `limit` keys. `touch` is the only way in; whoever holds arrays by slot clears what `touch`
     evicted."""
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: keys held at once."""
+    def __init__(self, limit: int, first_capacity: int = _FIRST_CAPACITY) -> None:
+        """`limit`: keys held at once; `first_capacity`: before it grows."""
         self.limit = limit
         self.evicted_count = 0
         self._index = KeyIndex()
         self._free: list[int] = []
-        self._set_rows(_make_rows(min(_FIRST_CAPACITY, limit)))
+        self._set_rows(_make_rows(min(first_capacity, limit)))
 
     def _set_rows(self, rows: NDArray[np.int64]) -> None:
         """Both of a slot side by side: who looks a key up notes that it was seen."""
