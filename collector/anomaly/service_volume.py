@@ -25,7 +25,7 @@ from collector.local_time import LocalTime
 
 GRACE_SECONDS = 2 * 86_400  # Of a service: a level and its spread, and each hour of the day, are seen first.
 _ENDPOINTS_MIN = 2
-_FIRST_CAPACITY = 64  # Services are few, and each takes 2.75 kB.
+_FIRST_CAPACITY = 64  # Services are few, and each takes 3.7 kB.
 _ROUTES_MAX = 64  # That a signal names.
 _OTHERS_SHARE = 1 / 3  # Of a departure that is more than one endpoint's.
 
