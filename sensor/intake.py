@@ -34,6 +34,7 @@ _COUNTED: Final = (
     ("http2_events", "Events of HTTP/2", Counter.FRAMES),
     ("http2_events_lost", "Of those, for which the ring had no room", Counter.FRAMES_LOST),
     ("http2_blocks_refused", "Header blocks beyond a cgroup's share of a ring half full", Counter.BLOCKS_REFUSED),
+    ("http2_matched", "Calls of HTTP/2 that the kernel told as one record", Counter.MATCHED),
     ("http2_raw_bytes", "Bytes of HTTP/2 sent up as they are, around holes", Counter.RAW_BYTES),
     ("http2_raw_refused_bytes", "Bytes that could not be followed, beyond what may go up", Counter.RAW_REFUSED),
     ("upgrades_untold", "Ends of WebSockets that found the ring full", Counter.UPGRADES_UNTOLD),

@@ -5,10 +5,11 @@
 The conversations are those of python-hyper's h2 with itself, written before the clock starts. `rpc` asks for eight
 methods by turns under one token, `rest` for a new path each time under one of 500 tokens; `_frames` are the same as
 frames that the kernel cut, `_events` the same as the events that it sends, through all that the sensor does with a call
-up to its place among the rows. `--stories` names a directory
-of HPACK stories (*.jsonl, also xz; the format of http2jp/hpack-test-case, a story a line): `block` is then the cost of
-one of their blocks with an empty cache for each story, `block_known` with one for all. Process time, the best of the
-rounds; on a machine that does other things compare two versions by their ratio, alternated in the same minute.
+up to its place among the rows, `_matched` the same where the kernel matches all but the first. `--stories` names a
+directory of HPACK stories (*.jsonl, also xz; the format of http2jp/hpack-test-case, a story a line): `block` is then
+the cost of one of their blocks with an empty cache for each story, `block_known` with one for all. Process time, the
+best of the rounds; on a machine that does other things compare two versions by their ratio, alternated in the same
+minute.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import msgspec
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
+from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from sensor.aggregate import Aggregator, WindowLimits
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
@@ -63,6 +65,7 @@ from sensor.vocabulary import load_vocabulary
 
 TOKENS = 500
 EVENTS_READ = 1_000  # As the sensor reads them at once.
+TAUGHT_CALLS = 60  # Calls that come up before others are matched.
 Said = list[tuple[Direction, bytes]]
 Headers = list[tuple[bytes, bytes]]
 
@@ -201,8 +204,8 @@ def write_events(said: Said) -> list[bytes]:
     return events
 
 
-def measure_events(events: list[bytes], calls: int) -> float:
-    """Microseconds a call, from the kernel's events to rows in the making."""
+def make_sensor() -> tuple[StreamAssembler, Pipeline]:
+    """From the kernel's events to rows in the making."""
     clock, keyed_hash = Clock(), KeyedHash(1, bytes(16))
     templater, alike = Templater(load_vocabulary(), keyed_hash), AlikeCalls()
     pipeline = Pipeline(
@@ -213,17 +216,44 @@ def measure_events(events: list[bytes], calls: int) -> float:
         key_id=1,
         alike=alike,
     )
-    assembler = StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=StageCounter("exchange"), alike=alike)
+    return StreamAssembler(to_unix_ns=clock.to_unix_ns, stage=StageCounter("exchange"), alike=alike), pipeline
+
+
+def measure_events(events: list[bytes], calls: int) -> float:
+    """Microseconds a call, from the kernel's events to rows in the making."""
+    assembler, pipeline = make_sensor()
     records = list(map(memoryview, events))
     started = time.process_time_ns()
     for at in range(0, len(records), EVENTS_READ):
         pipeline.take(assembler.take(records[at : at + EVENTS_READ]))
     pipeline.take(())
+    return _divide(time.process_time_ns() - started, pipeline, calls)
+
+
+def measure_matched(events: list[bytes], calls: int) -> float:
+    """The same for calls that the kernel matches once it was taught the blocks of the first ones; these are measured
+    too, as they are in a sensor."""
+    assembler, pipeline = make_sensor()
+    first = next(at for at, event in enumerate(events) if is_asking(event)) + 2 * TAUGHT_CALLS
+    learned = list(map(memoryview, events[:first]))
+    started = time.process_time_ns()
+    pipeline.take(assembler.take(learned))
     spent = time.process_time_ns() - started
+    records = MatchingKernel(assembler.matched.pop_lessons()[0]).match(events[first:])
+    started = time.process_time_ns()
+    for at in range(0, len(records), EVENTS_READ):
+        pipeline.take(assembler.take((), records[at : at + EVENTS_READ]))
+        while assembler.matched.has_rest:
+            pipeline.take(assembler.take(()))
+    pipeline.take(())
+    return _divide(spent + time.process_time_ns() - started, pipeline, calls)
+
+
+def _divide(spent_ns: int, pipeline: Pipeline, calls: int) -> float:
     used = pipeline.counts()[1].used
     if used != calls:
         raise AssertionError(f"{calls} calls were made and {used} described")
-    return spent / calls / 1_000
+    return spent_ns / calls / 1_000
 
 
 class ReplayDescriber(Describer):
@@ -277,6 +307,8 @@ def main() -> None:
         scenarios[f"{name}_frames"] = lambda frames=frames: measure_frames(frames, arguments.calls)
         events = write_events(said)
         scenarios[f"{name}_events"] = lambda events=events: measure_events(events, arguments.calls)
+        if name == "rpc":
+            scenarios["rpc_matched"] = lambda events=events: measure_matched(events, arguments.calls)
     if arguments.stories is not None:
         stories = list(read_stories(arguments.stories))
         known = HuffmanStrings()

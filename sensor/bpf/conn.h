@@ -6,6 +6,7 @@
 #define APIDAE_CONN_H
 
 #include "events.h"
+#include "http2_events.h"
 #include "http_machine.h"
 
 #define QUEUE_INLINE 4  /* Outstanding requests kept in the connection itself; a power of two. */
@@ -216,6 +217,7 @@ enum program {
   PROGRAM_GUARD,
   PROGRAM_GUARD_STREAMS,
   PROGRAM_INGRESS, /* Again, behind `guard`. */
+  PROGRAM_MATCH_STREAMS,
 };
 
 static __always_inline void count_many(u32 counter, u64 n) {

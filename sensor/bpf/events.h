@@ -16,6 +16,7 @@ enum event_kind {
   E_LEAVE = 19,        /* As E_FORGET. */
   E_CLIENT_HELLO = 24, /* First bytes of an encrypted connection, of its client. */
   E_SERVER_HELLO = 25, /* And of its server: only after the client's. */
+  E_WAITING = 30,      /* HTTP/2: streams that waited in the kernel, MATCHED_STREAMS of struct waiting_stream. */
   E_REQUEST_BODY = 20, /* Bytes that followed the head of a sampled call's request, chunk framing included. */
   E_RESPONSE_BODY = 21,/* The same of its response. */
   E_UPGRADE_END = 28,  /* An upgraded connection ended: bytes since its 101; as `profile` and `host` the messages of client and server,
@@ -311,6 +312,7 @@ enum counter {
   C_UPGRADES_UNTOLD,     /* Ends of upgraded connections that found the ring full: their bytes are in `ports` only. */
   C_BLOCKS_REFUSED,      /* Header blocks of HTTP/2 that stayed down: their ring was half full and their cgroup had had its share. */
   C_STOPS_LOST,          /* Connections to be reset that found their ring full. */
+  C_MATCHED,             /* Calls of HTTP/2 that came as one record. */
   C_COUNT,
 };
 

@@ -31,6 +31,7 @@
 #include "quic.h"
 #include "enforce.h"
 #include "streamed.h"
+#include "http2_match.h"
 
 /* Encrypted: told by the first bytes of a connection, once and for all. */
 static __always_inline void classify_start(struct conn *c, u64 word) {
@@ -286,6 +287,7 @@ int walk(struct __sk_buff *skb) { return walk_packet(skb, 0); }
 int walk_deferred(struct __sk_buff *skb) { return walk_packet(skb, 1); }
 int finish(struct __sk_buff *skb) { return finish_conn(skb); }
 int follow_frames(struct __sk_buff *skb) { return follow_packet(skb); }
+int match_streams(struct __sk_buff *skb) { return match_packet(skb); }
 int copy_frames(struct __sk_buff *skb) { return copy_packet(skb); }
 int encrypted(struct __sk_buff *skb) { return encrypted_packet(skb); }
 int datagram(struct __sk_buff *skb) { return datagram_packet(skb); }

@@ -12,12 +12,13 @@
 
 #include "hand.h"
 #include "http2_data.h"
+#include "http2_waiting.h"
 #include "tell.h"
 
 #define OUT_MAX 1024       /* Of an event's data; a power of two. */
 #define OUT_ROOM 32        /* For the headers that may be added before it is looked at again. */
 #define FRAME_STEPS 24     /* A run, of one frame or part each. */
-#define FRAME_RUNS 30      /* A packet; the kernel allows 33 tail calls. */
+#define FRAME_RUNS 29      /* A packet; the kernel allows 33 tail calls. */
 #define RAW_BYTES_SECOND (512 << 10)
 #define COPIED_MAX (256 << 10) /* As MAX_PAYLOAD_BYTES of http2_reader.py: longer payloads are not read. */
 
@@ -63,6 +64,7 @@ struct frame_flow {
   u8 is_message; /* DATA in hand, as far as it was not cut: one message of gRPC. */
   u8 may_copy;   /* DATA of samples, of the packet in hand. */
   u32 copied;    /* Bytes of it. */
+  u32 untaught_at; /* Sequence number up to which there may be blocks that are not taught. */
   u8 header[32];
   struct frames_event event;
   u8 out[2 * OUT_MAX];
@@ -72,6 +74,7 @@ struct streams {
   struct frame_flow flow[2];
   struct samples samples;
   u32 max_stream;
+  struct matching matching;
 };
 
 /* What: where both directions of a connection of HTTP/2 are. Life: its socket's. Key: the socket. */
@@ -89,12 +92,6 @@ static __always_inline void fill_event(struct __sk_buff *skb, const struct conn 
     e->family = read_addresses(skb, e->remote_address, e->local_address);
   else
     e->family = read_addresses(skb, e->local_address, e->remote_address);
-}
-
-static __always_inline void add_to(u32 counter, u64 n) {
-  u64 *value = counters.lookup(&counter);
-  if (value)
-    __sync_fetch_and_add(value, n);
 }
 
 /* ---- telling -------------------------------------------------------------------------------------------------------------------- */
@@ -119,7 +116,7 @@ static __always_inline void send_out(const struct conn *c, struct frame_flow *f,
     size = OUT_MAX;
   if (frames.ringbuf_output(&f->event, sizeof(f->event) + size, WAKE_WAITING)) {
     count(C_FRAMES_LOST);
-    add_to(C_STREAMS_LOST, V(f->opened));
+    count_many(C_STREAMS_LOST, V(f->opened));
   } else {
     count(C_FRAMES);
   }

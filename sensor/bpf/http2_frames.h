@@ -67,8 +67,10 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
     }
     skb->cb[4] = 0;
   }
-  if (!skb->cb[4]) {
-    if (!hold(base)) {
+  if (!skb->cb[4] || skb->cb[4] == AFTER_MATCH) {
+    int is_held = skb->cb[4] == AFTER_MATCH || hold(base);
+    skb->cb[4] = 0;
+    if (!is_held) {
       skb->cb[4] = COPY_UNHELD;
       programs.call(skb, PROGRAM_COPY_FRAMES);
       return PASS;
@@ -186,7 +188,7 @@ static __always_inline int may_copy(struct frame_flow *f, u32 n, u64 now) {
     f->raw_bytes = 0;
   }
   if (f->raw_bytes > RAW_BYTES_SECOND) {
-    add_to(C_RAW_REFUSED, n);
+    count_many(C_RAW_REFUSED, n);
     return 0;
   }
   f->raw_bytes += n;
@@ -222,7 +224,7 @@ static __always_inline int copy_packet(struct __sk_buff *skb) {
   e.kind = E_BYTES;
   e.flags = c->stream_flags;
   if (!s || may_copy(&s->flow[direction], skb->len - from, now)) {
-    add_to(C_RAW_BYTES, skb->len - from);
+    count_many(C_RAW_BYTES, skb->len - from);
 #pragma clang loop unroll(disable)
     for (u32 i = 0; i < COPY_STEPS; i++) {
       if (from >= skb->len)

@@ -11,6 +11,7 @@
 
 #define FRAME_LOOKS_MAX 16 /* Packets of a connection that are looked at for frames. */
 #define AFTER_UPGRADE 0xfffffffe /* A run: what lies behind a 101 in its packet may be HTTP/2. */
+#define AFTER_MATCH 0xfffffffd   /* A run: the first, in a direction that is held. */
 #define SIGNS_ENOUGH 2     /* Packets of one whole frame each; of HEADERS one is enough. */
 
 /* Bytes of the connection that lie between its first and this packet, which is the first seen of it; 0 also where the sensor came late.
@@ -126,6 +127,8 @@ static __always_inline void call_frames(struct __sk_buff *skb, u32 sequence, u32
   skb->cb[2] = sequence;
   skb->cb[3] = offset;
   skb->cb[4] = run;
+  if (!run)
+    programs.call(skb, PROGRAM_MATCH_STREAMS);
   programs.call(skb, PROGRAM_FOLLOW_FRAMES);
   count(C_TAIL_FAILED);
 }

@@ -13,6 +13,48 @@ EVENT = struct.Struct("<9Q3I3H5Bx3Q16s16s")
 FRAMES_EVENT = struct.Struct("<2Q4I4B2H2Q16s16s")
 FRAMES_HEAD = struct.Struct("<2Q4I4B")
 
+# Of bpf/http2_events.h: struct waiting_stream, struct stream_record; key and value of the map that is taught.
+WAITING_STREAM: Final = np.dtype(
+    [
+        ("started_ns", "<u8"),
+        ("last_ns", "<u8"),
+        ("answered_ns", "<u8"),
+        ("stream", "<u4"),
+        ("request", "<u4"),
+        ("answer", "<u4"),
+        ("trailers", "<u4"),
+        ("request_bytes", "<u4"),
+        ("response_bytes", "<u4"),
+        ("request_messages", "<u2"),
+        ("response_messages", "<u2"),
+        ("is_request_ended", "u1"),
+        ("_pad", "u1", (3,)),
+    ]
+)
+STREAM_RECORD: Final = np.dtype(
+    [
+        ("connection", "<u8"),
+        ("started_ns", "<u8"),
+        ("ended_ns", "<u8"),
+        ("request", "<u4"),
+        ("answer", "<u4"),
+        ("trailers", "<u4"),
+        ("stream", "<u4"),
+        ("request_bytes", "<u4"),
+        ("response_bytes", "<u4"),
+        ("request_messages", "<u2"),
+        ("response_messages", "<u2"),
+        ("_pad", "u1", (4,)),
+    ]
+)
+# Their ring, STREAM_RECORDS_PAGES of bpf/http2_match.h: 65,536 calls. Past half of it nothing is matched.
+STREAM_RECORDS_BYTES: Final = 4 << 20
+MESSAGES_UNCOUNTED: Final = 0xFFFF
+TAUGHT_BYTES: Final = 64
+BLOCK_KEY = struct.Struct(f"<Q2I{TAUGHT_BYTES}s")  # connection, direction, length, bytes.
+TAUGHT_BLOCK = struct.Struct("<3I4x")  # number, at, uses.
+BLOCKS_SIZE: Final = 16_384
+
 
 class EventKind(IntEnum):
     """`enum event_kind`."""
@@ -30,6 +72,14 @@ class EventKind(IntEnum):
     REQUEST_BODY = 20
     RESPONSE_BODY = 21
     UPGRADE_END = 28
+    WAITING = 30
+
+
+class BlockUse(IntFlag):
+    """`enum block_use`."""
+
+    REQUEST = 1
+    ANSWER = 2
 
 
 class EventFlag(IntFlag):
@@ -271,6 +321,7 @@ class Counter(IntEnum):
     UPGRADES_UNTOLD = 34
     BLOCKS_REFUSED = 35
     STOPS_LOST = 36
+    MATCHED = 37
 
 
 COUNTERS_SIZE = 64

@@ -4,6 +4,7 @@ Composes the loaded program, its ring and maps, and the exchange assembler. `Cap
 tests replace it by anything with the same methods.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -25,6 +26,8 @@ from sensor.kernel.abi import (
     OVERFLOW_KEY,
     OVERFLOW_SIZE,
     RECORD,
+    STREAM_RECORD,
+    STREAM_RECORDS_BYTES,
     Counter,
 )
 from sensor.kernel.bell import Bell
@@ -78,6 +81,7 @@ class Capture:
         self._records = RecordRing(program.maps["records"], RECORDS_BYTES, RECORD)
         self._filling = Filling(RECORDS_BYTES)
         self._frames = Ring(program.maps["frames"], FRAMES_BYTES)
+        self._matched = RecordRing(program.maps["stream_records"], STREAM_RECORDS_BYTES, STREAM_RECORD)
         self.bell = Bell((program.maps["events"], program.maps["frames"]), program.maps["records"])
         self._clock = clock
         self._meter = RunTimeMeter((program.ingress, program.egress))
@@ -206,10 +210,22 @@ class Capture:
         now_ns = self._clock.monotonic_ns()
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
-        streams = [*self._streams.take(self._frames.read(FRAMES_LIMIT)), *self._streams.poll(now_ns)]
+        matched = self._matched.read(RECORDS_LIMIT)
+        streams = [*self._streams.take(self._frames.read(FRAMES_LIMIT), matched), *self._streams.poll(now_ns)]
+        self._matched.release()
+        self._teach_streams()
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
+
+    def _teach_streams(self) -> None:
+        """What of HTTP/2 repeats; where the kernel takes no more of it, it goes up."""
+        taught, untaught = self._streams.matched.pop_lessons()
+        if untaught:
+            self.delete("blocks", untaught)
+        if taught:
+            with contextlib.suppress(OSError):
+                self.update("blocks", taught)
 
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
@@ -217,7 +233,8 @@ class Capture:
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
-        return self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
+        pending = self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
+        return pending or self._streams.matched.has_rest
 
     def is_pressing(self) -> bool:
         """Whether so many events wait that they are to be read soon."""
@@ -249,7 +266,7 @@ class Capture:
 
     def pending_bytes(self) -> int:
         """Bytes in the rings that the next read will find."""
-        return self._ring.pending_bytes() + self._records.pending_bytes() + self._frames.pending_bytes()
+        return sum(ring.pending_bytes() for ring in (self._ring, self._records, self._frames, self._matched))
 
     def counters(self) -> dict[Counter, int]:
         """The kernel's totals since the load; after `close` the last ones."""
@@ -377,5 +394,5 @@ class Capture:
         self._unmap()
 
     def _unmap(self) -> None:
-        for ring in (self._ring, self._frames, self._records):
+        for ring in (self._ring, self._frames, self._records, self._matched):
             ring.close()

@@ -19,13 +19,13 @@ BPF_DIRECTORY = Path(__file__).resolve().parent.parent / "bpf"
 # Order of `enum program` in bpf/conn.h.
 TAIL_CALLS = (
     *("walk", "finish", "walk_deferred", "recognise", "answer", "follow_frames", "copy_frames"),
-    *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress"),
+    *("encrypted", "datagram", "body", "upgraded", "route", "guard", "guard_streams", "ingress", "match_streams"),
 )
 PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
-    *("events", "records", "frames", "counters", "ports", "peers", "listening", "programs"),
+    *("events", "records", "frames", "stream_records", "counters", "ports", "peers", "listening", "programs"),
     # What user space teaches (conn.h, learned.h).
-    *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow"),
+    *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks"),
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
     *("verdicts", "verdict_scopes", "stop_counts", "stops"),

@@ -5,11 +5,12 @@ that holds the fds ends, by whatever means, the kernel takes everything down (bu
 """
 
 import contextlib
+import logging
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,8 @@ from sensor.kernel.image_cache import ImageCache, make_digest
 from sensor.kernel.machine import build_machine
 from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, create_link, update_map
 
+logger = logging.getLogger(__name__)
+
 # A busy machine compiles in some 5 s; past this the child hangs.
 COMPILE_TIMEOUT_SECONDS = 60.0
 # The ring of records: 30,000 calls, while it is looked at every 0.1 to 0.2 s (sensor.rest) and read at a quarter of it.
@@ -31,6 +34,8 @@ RECORDS_BYTES: Final = 4 << 20
 FRAMES_BYTES: Final = 8 << 20
 # Programs that only a sensor calls which enforces.
 GUARDS: Final = ("guard", "guard_streams")
+# Without it calls of HTTP/2 all come up: not worth a start, should a kernel refuse it.
+MATCHER: Final = "match_streams"
 _LINKS: Final = ("link_ingress", "link_egress")
 
 
@@ -164,11 +169,22 @@ def load_build(
     return loaded
 
 
+def _load_without(image: Image, left_out: Sequence[str]) -> LoadedImage:
+    programs = [program for program in image.programs if program.name not in left_out]
+    return load_image(msgspec.structs.replace(image, programs=programs))
+
+
 def _wire(image: Image, *, is_enforcing: bool) -> LoadedImage:
     """Loads an image and fills what the programs need from the start: the HTTP/1 table, and each other."""
     left_out = () if is_enforcing else GUARDS
-    programs = [program for program in image.programs if program.name not in left_out]
-    loaded = load_image(msgspec.structs.replace(image, programs=programs))
+    try:
+        loaded = _load_without(image, left_out)
+    except ImageError as error:
+        if MATCHER not in str(error):
+            raise
+        logger.warning("calls of HTTP/2 will cost more, for the kernel refuses to match them: %s", error)
+        left_out = (*left_out, MATCHER)
+        loaded = _load_without(image, left_out)
     update_map(loaded.maps["machines"], bytes(4), build_machine().packed())
     for number, name in enumerate(image.tail_calls):
         if name not in left_out:

@@ -16,7 +16,7 @@ import msgspec
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.exchange import OpenCalls
 from sensor.kernel.port_counts import PortTotals
-from sensor.streams.assembler import FollowedStreams
+from sensor.streams.connection import FollowedStreams
 
 # (last route, last profile, last node) that was taught: never used again.
 Numbers = tuple[int, int, int]

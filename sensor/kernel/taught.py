@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from sensor.kernel.abi import (
+    BLOCK_KEY,
+    BLOCKS_SIZE,
     EDGE,
     EDGE_KEY,
     EDGE_SIGNS,
@@ -24,6 +26,7 @@ from sensor.kernel.abi import (
     ROOT_KEY,
     ROOTS_SIZE,
     SETTINGS,
+    TAUGHT_BLOCK,
 )
 from sensor.kernel.stop_abi import ADDRESS_KEY, CREDENTIAL_KEY, ENFORCEMENT, NETWORK_KEY, SLOT, VERDICT_SCOPE
 from sensor.kernel.syscalls import clear_map, delete_elements, read_batch, update_batch, update_map
@@ -43,6 +46,7 @@ _HASHES: Final = (
     ("roots", ROOT_KEY.size, NODE_NUMBER.size, ROOTS_SIZE),
     ("leaves", LEAF_KEY.size, LEAF.size, LEAVES_SIZE),
     ("edges", EDGE_KEY.size, EDGE.size, EDGES_SIZE),
+    ("blocks", BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE),
     ("profiles", PROFILE_KEY.size, PROFILE.size, PROFILES_SIZE),
 )
 

@@ -13,8 +13,6 @@ known, so those that stay silent are given up. The same happens to a connection 
 
 from typing import Any, Final
 
-import msgspec
-
 from sensor.protocols.hpack.decoder import HpackDecoder
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.hpack.huffman import HuffmanStrings
@@ -39,6 +37,7 @@ from sensor.protocols.http2_heads import StreamRequest, is_request, read_request
 from sensor.protocols.http2_known import is_trailers, take_requests, take_responses
 from sensor.protocols.http2_observer import StreamObserver
 from sensor.protocols.http2_open import OpenStreams
+from sensor.protocols.http2_parts import BlockPart
 from sensor.protocols.http2_reader import MAX_PAYLOAD_BYTES, FrameReader
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk, Gap
@@ -48,23 +47,7 @@ MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
 
 _END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
 _CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
-
-
-class _Part(msgspec.Struct):
-    """A header block that goes on; what it has in common with a frame has the same names."""
-
-    stream: int
-    kind: int
-    flags: int  # Of its first frame.
-    fragments: bytearray
-    wire_bytes: int
-    time_ns: int  # Of its first frame.
-
-    def __repr__(self) -> str:
-        return f"_Part(stream={self.stream}, redacted)"
-
-
-_Block = Frame | _Part
+_Block = Frame | BlockPart
 
 
 class Http2Connection:
@@ -78,6 +61,7 @@ class Http2Connection:
         "_is_lost",
         "_open",
         "_parts",
+        "_passed_stream",
         "_readers",
         "_strings",
         "counts",
@@ -100,12 +84,13 @@ class Http2Connection:
         )
         self._readers = forward, backward
         self._decoders: list[HpackDecoder | None] = [None, None]
-        self._parts: list[_Part | None] = [None, None]
+        self._parts: list[BlockPart | None] = [None, None]
         self._events: list[FrameEvent] = []
         self.samples: StreamSamples | None = None  # Where nobody chose before which bodies are kept.
         self.observer: StreamObserver | None = None  # Of what is read frame by frame, not of `take_known`.
         self.counts = Http2Counts()
         self._open = OpenStreams(self.counts)
+        self._passed_stream = 0  # The highest that was read elsewhere.
 
     @property
     def client(self) -> Direction | None:
@@ -190,14 +175,35 @@ class Http2Connection:
             return 0, start
         if direction == self._client:
             taken, position, frames = take_requests(self._open, decoder.known, data, start, time_ns, calls)
-            forward, backward = self._readers
-            forward.max_stream = backward.max_stream = self._open.max_stream
+            self.raise_stream()
         else:
             taken, position, frames = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
         reader.pass_frames(frames, position)
         return taken, position
+
+    # For sensor.protocols.http2_matched.
+
+    @property
+    def streams(self) -> OpenStreams:
+        """Calls that have not ended, and patterns of those that have."""
+        return self._open
+
+    @property
+    def decoders(self) -> list[HpackDecoder | None]:
+        """Of the two directions, where a block was read."""
+        return self._decoders
+
+    def is_read_to(self, direction: Direction, position: int) -> bool:
+        """Whether all blocks of a direction were decoded up to there, and no frame is open."""
+        return self._parts[direction] is None and self._readers[direction].is_at(position)
+
+    def raise_stream(self, stream: int = 0) -> None:
+        """Streams up to this one were read, here or elsewhere."""
+        self._passed_stream = max(self._passed_stream, stream, self._open.max_stream)
+        forward, backward = self._readers
+        forward.max_stream = backward.max_stream = self._passed_stream
 
     def _take_frame(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         if self._parts[direction] is not None and frame.kind != _CONTINUATION:
@@ -274,7 +280,7 @@ class Http2Connection:
         if frame.flags & _END_HEADERS:
             self._take_block(direction, frame, fragment, calls)
         else:
-            self._parts[direction] = _Part(
+            self._parts[direction] = BlockPart(
                 frame.stream, frame.kind, frame.flags, bytearray(fragment), frame.wire_bytes, frame.time_ns
             )
 

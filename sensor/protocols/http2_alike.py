@@ -7,6 +7,9 @@ its calls are only figures, which are gathered here until somebody collects them
 
 from typing import Final, Generic, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.http2_calls import StreamCall
 
@@ -20,12 +23,12 @@ Owner = TypeVar("Owner")
 class CallPattern:
     """What calls of one connection have in common that are the same header blocks. Private to the node: holds heads."""
 
-    __slots__ = ("_blocks", "_call", "place", "turn")
+    __slots__ = ("_call", "blocks", "place", "turn")
 
     def __init__(self, call: StreamCall, blocks: tuple[HeaderBlock | None, ...]) -> None:
         """`call` is the first of them; `blocks` are kept so that their identities stay their own."""
         self._call = call
-        self._blocks = blocks
+        self.blocks = blocks
         self.place = 0  # Where whoever numbered it keeps what they made of it.
         self.turn = 0  # When it was numbered; `place` holds as long as `AlikeCalls.turn` is the same.
 
@@ -62,19 +65,24 @@ class CallPattern:
 class AlikeCalls(Generic[Owner]):
     """Mutable state: figures of calls whose patterns are numbered. `Owner` is what their numberer knows them by."""
 
-    __slots__ = ("figures", "owners", "turn")
+    __slots__ = ("_arrays", "figures", "owners", "turn")
 
     def __init__(self) -> None:
         self.turn = 1  # No pattern has it from the start.
         self.figures: list[int] = []  # A list takes six numbers in a tenth of the time that an array does.
         self.owners: list[Owner] = []  # By place.
+        self._arrays: list[npt.NDArray[np.int64]] = []  # Of shape (calls, FIGURES): the same of many at once.
 
     def __len__(self) -> int:
-        return len(self.figures) // FIGURES
+        return len(self.figures) // FIGURES + sum(map(len, self._arrays))
+
+    def add(self, figures: npt.NDArray[np.int64]) -> None:
+        """Figures of many calls, of shape (calls, FIGURES)."""
+        self._arrays.append(figures)
 
     def forget(self) -> None:
         """No number holds any more; what was gathered under them is to be collected before."""
-        assert not self.figures
+        assert not self.figures and not self._arrays
         self.turn += 1
         self.owners.clear()
 
@@ -84,7 +92,10 @@ class AlikeCalls(Generic[Owner]):
         self.owners.append(owner)
         return pattern.place
 
-    def pop(self) -> list[int]:
-        """All that was gathered."""
-        figures, self.figures = self.figures, []
-        return figures
+    def pop(self) -> npt.NDArray[np.int64]:
+        """All that was gathered, of shape (calls, FIGURES)."""
+        arrays, self._arrays = self._arrays, []
+        if self.figures:
+            arrays.append(np.array(self.figures, np.int64).reshape(-1, FIGURES))
+            self.figures = []
+        return np.concatenate(arrays) if arrays else np.empty((0, FIGURES), np.int64)

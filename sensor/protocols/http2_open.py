@@ -7,6 +7,7 @@ its blocks; as soon as anything else happens to it, it becomes a `Stream`, which
 """
 
 import itertools
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -218,6 +219,29 @@ class OpenStreams:
             self._end_numbered(number, time_ns, calls)
         self._miss(len(self.early))
         self.early.clear()
+
+    def adopt(self, opened: OpenedStream, calls: list[StreamCall]) -> None:
+        """One that was read elsewhere up to here; its request may be older than others that are open."""
+        number, max_stream = opened.number, max(self.max_stream, opened.number)
+        if len(self.streams) >= MAX_STREAMS:
+            self._give_up(next(iter(self.streams)), calls)
+        opened.losses = self.losses
+        if number in self.early:  # Its answer was read first.
+            stream = self.open(number, read_request(opened.request), opened.started_ns, calls)
+            stream.bytes[REQUEST] += opened.request_bytes
+            stream.last_ns = max(stream.last_ns, opened.last_ns)
+            if opened.is_request_ended:
+                self.end_side(stream, REQUEST, opened.last_ns, calls)
+        else:
+            self.streams[number] = opened
+            if number < max_stream:
+                self.streams = dict(sorted(self.streams.items()))
+        self.max_stream = max_stream
+
+    @property
+    def patterns(self) -> Iterable[CallPattern]:
+        """Kinds of calls that were met."""
+        return self._patterns.values()
 
     def find_pattern(self, opened: OpenedStream) -> CallPattern | None:
         """What a stream whose response is whole is like; None where it is the first of its kind."""

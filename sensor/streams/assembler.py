@@ -11,21 +11,30 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 
-from sensor.calls import Exchange, Role
-from sensor.exchange import DROP_HEAD_LOST, name_address
+from sensor.calls import Exchange
+from sensor.exchange import DROP_HEAD_LOST
 from sensor.health import Figure, StageCounter
-from sensor.kernel.abi import FRAMES_EVENT, FRAMES_HEAD, EventKind, StreamFlag
+from sensor.kernel.abi import (
+    FRAMES_EVENT,
+    FRAMES_HEAD,
+    STREAM_RECORD,
+    WAITING_STREAM,
+    EventKind,
+    StreamFlag,
+)
 from sensor.protocols.http1 import Malformed, parse_request_head
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_alike import FIGURES, AlikeCalls
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_connections import Http2Connections, NumberedCall
+from sensor.protocols.http2_matched import take_waiting
 from sensor.reassembly.connection import Direction
-from sensor.streams.exchange import Ends, OpenCall, StreamExchange, build_stream_exchange
-from sensor.streams.flow import FrameFlow, Piece
+from sensor.streams.connection import Connection, FollowedStreams
+from sensor.streams.exchange import OpenCall, StreamExchange, build_stream_exchange
+from sensor.streams.flow import Piece
+from sensor.streams.matched import MatchedStreams, Records
 
 # A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
 UPGRADE_PATIENCE_NS: Final = 2_000_000_000
@@ -36,54 +45,12 @@ _SWITCHING_PROTOCOLS: Final = 101
 _H2C = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*\r\n", re.IGNORECASE)
 
 _FRAMES, _BYTES, _LEAVE = int(EventKind.FRAMES), int(EventKind.BYTES), int(EventKind.LEAVE)
+_WAITING = int(EventKind.WAITING)
+_STREAM: Final = (WAITING_STREAM.names or ()).index("stream")
+_NO_RECORDS: Final = np.empty(0, STREAM_RECORD)
 _JOINED, _UPGRADED, _RESET = int(StreamFlag.JOINED), int(StreamFlag.UPGRADED), int(StreamFlag.RESET)
 _CLIENT_INGRESS, _CLIENT_EGRESS = int(StreamFlag.CLIENT_INGRESS), int(StreamFlag.CLIENT_EGRESS)
 _DIRECTIONS: Final = tuple(Direction)  # The kernel's ingress and egress.
-
-
-class _Connection:
-    """What is known of one beside its frames."""
-
-    __slots__ = ("client", "ended", "ends", "flows", "is_joined", "is_upgraded", "packed", "time_ns")
-
-    def __init__(self, packed: tuple[int, ...], client: Direction | None, is_joined: bool, is_upgraded: bool) -> None:
-        self.packed = packed  # Of FRAMES_EVENT, for its ends.
-        self.client = client
-        self.is_joined = is_joined
-        self.is_upgraded = is_upgraded  # And stream 1 was counted with HTTP/1.
-        self.flows = FrameFlow(), FrameFlow()
-        self.ends: Ends | None = None
-        self.ended = [False, False]
-        self.time_ns = 0
-
-    def name_ends(self, number: int, client: Direction | None) -> Ends:
-        """Textual addresses, and who of both is the server."""
-        if self.ends is None:
-            *_, family, local_port, remote_port, cgroup_id, peer_cgroup_id, local, remote = self.packed
-            role = Role.CLIENT if client is Direction.BACKWARD else Role.SERVER
-            self.ends = Ends(
-                number,
-                role,
-                cgroup_id,
-                peer_cgroup_id,
-                name_address(family, local),
-                local_port,
-                name_address(family, remote),
-                remote_port,
-            )
-        return self.ends
-
-
-class FollowedStreams(msgspec.Struct):
-    """Connections that go on, as the next sensor takes them up: their tables, open streams and what waits."""
-
-    streams: Http2Connections
-    connections: dict[int, _Connection]
-    waiting: set[int]
-    upgrades: dict[int, tuple[Exchange, int]]
-
-    def __repr__(self) -> str:
-        return f"FollowedStreams({len(self.connections)} connections, redacted)"
 
 
 class StreamAssembler:
@@ -98,10 +65,12 @@ class StreamAssembler:
         self._alike = alike if alike is not None else AlikeCalls[Exchange]()
         self._alike_counts: list[tuple[Exchange, int]] = []
         self._streams = Http2Connections()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._waiting: set[int] = set()  # With pieces that wait for a hole, or ends for what is before them.
         self._upgrades: dict[int, tuple[Exchange, int]] = {}  # (answered with 101, when).
         self._polled_ns = -POLL_INTERVAL_NS
+        self.matched = MatchedStreams(self._alike, lambda number: self._streams.find(number))
+        self._gone: dict[int, Connection] = {}  # Records of theirs may still come.
         self.calls = 0  # Told or missed, and not counted by the kernel.
         self._missed = 0
         self.lost_bytes = 0
@@ -112,16 +81,21 @@ class StreamAssembler:
     def export(self) -> FollowedStreams:
         """What goes on in another process; this one takes nothing any more."""
         self._streams.forget_patterns()
-        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades)
+        self.matched.forget_patterns()
+        blocks = self.matched.export()
+        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades, blocks)
 
     def adopt(self, followed: FollowedStreams) -> None:
         """Goes on with what another process had; before the first event."""
         self._streams, self._connections = followed.streams, followed.connections
         self._waiting, self._upgrades = followed.waiting, followed.upgrades
         self._missed = self._streams.ended.unasked
+        self.matched.adopt(followed.blocks)
 
-    def take(self, records: Iterable[memoryview]) -> list[StreamExchange]:
-        """Calls that these events completed, in order."""
+    def take(self, records: Iterable[memoryview], matched: Records = _NO_RECORDS) -> list[StreamExchange]:
+        """Calls that these events completed, in order; first those that the kernel `matched`, of STREAM_RECORD."""
+        for number in self.matched.pop_gone():
+            self._gone.pop(number, None)
         out: list[StreamExchange] = []
         calls: list[StreamCall] = []
         used: dict[int, Http2Connection] = {}
@@ -129,6 +103,8 @@ class StreamAssembler:
         forgotten = self._streams.forgotten
         unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
         find = self._connections.get
+        if len(matched) or self.matched.has_rest:
+            self._take_matched(matched, out)
         for record in records:
             time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
@@ -137,6 +113,7 @@ class StreamAssembler:
             flow = connection.flows[way]
             connection.time_ns = time_ns
             if kind == _FRAMES:
+                connection.events += 1
                 data = bytes(record[size : size + length])
                 start = flow.find_start(sequence, left)
                 if start >= 0:  # Just what comes next. Written out: nearly all events are.
@@ -162,6 +139,10 @@ class StreamAssembler:
             elif kind == _BYTES:
                 pieces = flow.take_bytes(sequence, bytes(record[size : size + length]), time_ns)
                 self._waiting.add(number)
+            elif kind == _WAITING:
+                self._tell(self._take_waiting(number, record), out)
+                used[number] = self._streams.use(number)
+                continue
             elif kind == _LEAVE:
                 self._streams.close(number, time_ns)
                 self._forget(number)
@@ -175,6 +156,7 @@ class StreamAssembler:
             self._feed(number, way, pieces, out)
         for number in used:
             self._tell(self._streams.account(number), out)
+            self._teach(number)
         if len(alike.figures) > gathered:
             self._count_alike(gathered)
         self._count_missed()
@@ -185,19 +167,52 @@ class StreamAssembler:
         counts, self._alike_counts = self._alike_counts, []
         return counts
 
+    def _take_matched(self, records: Records, out: list[StreamExchange]) -> None:
+        told: list[NumberedCall] = []
+        self._add_alike(self.matched.take(records, told))
+        self._tell(told, out)
+
+    def _take_waiting(self, number: int, record: memoryview) -> list[NumberedCall]:
+        """Streams that the kernel followed by itself so far."""
+        streams = self._streams.use(number)
+        waiting = np.frombuffer(record, WAITING_STREAM, offset=FRAMES_EVENT.size)
+        calls: list[StreamCall] = []
+        for one in waiting[np.argsort(waiting["stream"])].tolist():
+            if one[_STREAM] and (opened := self.matched.open_waiting(one)):
+                take_waiting(streams, opened, calls)
+        return [(number, call) for call in calls]
+
+    def _teach(self, number: int) -> None:
+        """What repeats of a connection whose calls came up."""
+        connection, streams = self._connections.get(number), self._streams.find(number)
+        if connection is None or streams is None or connection.is_upgraded:
+            return
+        forward, backward = (flow.read_to for flow in connection.flows)
+        if forward is None or backward is None:
+            return
+        read_to = forward, backward
+        if not self.matched.is_due(number, connection.events, read_to):
+            return
+        if all(streams.is_read_to(direction, read_to[direction]) for direction in Direction):
+            self.matched.teach(number, streams, connection.events, read_to)
+        connection.events = 0
+
     def _count_alike(self, first: int) -> None:
         """Of those whose figures lie from `first` on."""
         counts = np.bincount(self._alike.figures[first::FIGURES])
+        self._add_alike([(int(place), int(counts[place])) for place in np.flatnonzero(counts)])
+
+    def _add_alike(self, counts: list[tuple[int, int]]) -> None:
         owners = self._alike.owners
-        self._alike_counts += [(owners[place], int(counts[place])) for place in np.flatnonzero(counts)]
-        total = int(counts.sum())
+        self._alike_counts += [(owners[place], count) for place, count in counts]
+        total = sum(count for _, count in counts)
         self.calls += total
         self._stage.see(total)
         self._stage.use(total)
 
     def _count_missed(self) -> None:
-        """Calls of connections that are over of which only the answer was seen."""
-        missed = self._streams.ended.unasked - self._missed
+        """Calls of which only the answer was seen, of connections that are over; those of blocks that mean nothing."""
+        missed = self._streams.ended.unasked + self.matched.unknown - self._missed
         if missed:
             self._missed += missed
             self.calls += missed
@@ -277,25 +292,26 @@ class StreamAssembler:
             ),
         )
 
-    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> _Connection:
+    def _begin(self, number: int, way: int, flags: int, record: memoryview) -> Connection:
         client = _find_client(flags)
-        connection = _Connection(
+        connection = Connection(
             FRAMES_EVENT.unpack_from(record), client, bool(flags & _JOINED), bool(flags & _UPGRADED)
         )
         self._connections[number] = connection
+        self._gone.pop(number, None)
         self._streams.open(number, is_joined=connection.is_joined, client=client)
         if connection.is_upgraded:
             self._open_upgraded(number, connection)
         return connection
 
-    def _correct(self, number: int, connection: _Connection, flags: int) -> None:
+    def _correct(self, number: int, connection: Connection, flags: int) -> None:
         """The client's preface came after the server's first frames."""
         connection.is_joined = False
         client, streams = _find_client(flags), self._streams.find(number)
         if client is not None and streams is not None:
             streams.begin(client)
 
-    def _open_upgraded(self, number: int, connection: _Connection) -> None:
+    def _open_upgraded(self, number: int, connection: Connection) -> None:
         exchange, _ = self._upgrades.pop(number, (None, 0))
         streams = self._streams.find(number)
         if exchange is None or streams is None:
@@ -312,7 +328,7 @@ class StreamAssembler:
             if told:
                 self._tell(told, out)
 
-    def _end(self, number: int, connection: _Connection, way: int, flags: int, out: list[StreamExchange]) -> None:
+    def _end(self, number: int, connection: Connection, way: int, flags: int, out: list[StreamExchange]) -> None:
         connection.ended[way] = True
         streams = self._streams.find(number)
         client = streams.client if streams is not None else connection.client
@@ -325,7 +341,7 @@ class StreamAssembler:
             return
         self._close(number, connection, out)
 
-    def _close(self, number: int, connection: _Connection, out: list[StreamExchange]) -> None:
+    def _close(self, number: int, connection: Connection, out: list[StreamExchange]) -> None:
         for way in (0, 1):
             self._feed(number, way, connection.flows[way].finish(), out)
         self._tell(self._streams.close(number, connection.time_ns), out)
@@ -345,7 +361,7 @@ class StreamAssembler:
 
     def _tell(self, told: Iterable[NumberedCall], out: list[StreamExchange]) -> None:
         for number, call in told:
-            connection = self._connections.get(number)
+            connection = self._connections.get(number) or self._gone.get(number)
             if connection is None:
                 continue
             streams = self._streams.find(number)
@@ -363,6 +379,8 @@ class StreamAssembler:
         connection = self._connections.pop(number, None)
         self._waiting.discard(number)
         if connection is not None:
+            if self.matched.forget(number):
+                self._gone[number] = connection
             self.lost_bytes += sum(flow.lost_bytes for flow in connection.flows)
 
 

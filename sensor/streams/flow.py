@@ -61,6 +61,11 @@ class FrameFlow:
         """What waits."""
         return len(self._held) + (self._order.waiting_bytes if self._order is not None else 0)
 
+    @property
+    def read_to(self) -> int | None:
+        """The position up to which there is no hole and no frame is open; None where that is not so."""
+        return None if self._held or self._order is not None else self.end
+
     def find_start(self, sequence: int, left: int) -> int:
         """The position of an event that is just what comes next and begins with a frame, as nearly all are; else -1."""
         end = self.end

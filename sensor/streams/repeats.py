@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sensor.calls import Exchange
 from sensor.columns import CALL, Calls, make_calls
 from sensor.protocols.http1 import Malformed
-from sensor.protocols.http2_alike import FIGURES, AlikeCalls, CallPattern
+from sensor.protocols.http2_alike import AlikeCalls, CallPattern
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import StreamExchange
@@ -89,9 +89,8 @@ class Repeats:
         """Rows of the calls that were gathered; `offset_ns` turns their times into unix time."""
         if not len(self._alike):
             return _NO_CALLS
-        figures = np.array(self._alike.pop(), np.int64).reshape(-1, FIGURES)
-        places, started, answered, ended, request_bytes, response_bytes = figures.T
-        calls = self._rows[places]
+        places, started, answered, ended, request_bytes, response_bytes = self._alike.pop().T
+        calls: Calls = self._rows[places]
         calls["time_unix_ns"] = started + offset_ns
         calls["request_bytes"] = request_bytes
         calls["response_bytes"] = response_bytes

@@ -8,6 +8,7 @@ import pytest
 
 from sensor.clock import Clock
 from sensor.kernel import capture, syscall_capture
+from sensor.kernel.abi import STREAM_RECORDS_BYTES
 from sensor.kernel.capture import FRAMES_BYTES, PRESSING_PART, RECORDS_BYTES, Capture
 from sensor.kernel.loader import LoadedProgram
 from sensor.kernel.syscall_capture import SyscallCapture
@@ -42,6 +43,11 @@ class Rings:
         self._rings[name].move(count_bytes)
 
 
+def make_rings(stack: ExitStack) -> Rings:
+    sizes = {"records": RECORDS_BYTES, "stream_records": STREAM_RECORDS_BYTES}
+    return Rings(stack, events=EVENTS_BYTES, frames=FRAMES_BYTES, **sizes)
+
+
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -53,7 +59,7 @@ def test_by_packets_many_events_of_either_ring_press(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch, name: str, size: int
 ) -> None:
     monkeypatch.setattr(capture, "Bell", Bell)
-    rings = Rings(stack, events=EVENTS_BYTES, frames=FRAMES_BYTES, records=RECORDS_BYTES)
+    rings = make_rings(stack)
     program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
     watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     assert (watched.has_events(), watched.is_pressing()) == (False, False)
@@ -65,11 +71,13 @@ def test_by_packets_many_events_of_either_ring_press(
 
 def test_records_alone_never_press(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capture, "Bell", Bell)
-    rings = Rings(stack, events=EVENTS_BYTES, frames=FRAMES_BYTES, records=RECORDS_BYTES)
+    rings = make_rings(stack)
     program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
     watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     rings.fill("records", RECORDS_BYTES)
-    assert (watched.has_records(), watched.is_pressing()) == (True, False)
+    rings.fill("stream_records", STREAM_RECORDS_BYTES)
+    assert (watched.has_records(), watched.has_events(), watched.is_pressing()) == (True, False, False)
+    assert watched.pending_bytes() == RECORDS_BYTES + STREAM_RECORDS_BYTES
 
 
 def test_by_system_calls_it_always_presses(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:

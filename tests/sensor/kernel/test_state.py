@@ -160,3 +160,26 @@ class _Harm:
 def test_what_is_no_state_is_refused_and_nothing_is_called(data: bytes) -> None:
     with pytest.raises(StateError, match="the state of the sensor before"):
         read_state(data)
+
+
+def test_what_others_noted_on_a_header_stays_here() -> None:
+    """The state is read where only its own classes are known."""
+    assembler = make_assembler()
+    take(assembler, make_events(1))
+    requests = [
+        block.reading
+        for streams in assembler._streams._connections.values()
+        for decoder in streams.decoders
+        if decoder is not None
+        for block in decoder.known.values()
+        if isinstance(block.reading, StreamRequest)
+    ]
+    headers = [header for request in requests for header in request.head.headers]
+    assert headers
+    for header in headers:
+        header.reading = KernelSide
+    move(assembler)
+
+
+class KernelSide:
+    """A class that state knows nothing of."""

@@ -1,0 +1,201 @@
+"""Calls of HTTP/2 that the kernel matches with blocks it was taught are the very calls that their frames would give,
+and whatever is odd about a stream that waits there comes up."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from sensor.kernel.abi import BLOCK_KEY, BLOCKS_SIZE, TAUGHT_BLOCK, Counter
+from sensor.kernel.capture import Capture
+from sensor.kernel.syscalls import read_batch
+from sensor.protocols.http2_frames import PREFACE
+from sensor.protocols.http2_heads import StreamRequest
+from sensor.reassembly.connection import Direction
+from sensor.streams.exchange import StreamExchange
+from tests.bpf.test_http2 import COUNTED, collect, connect, play, whole
+from tests.sensor.protocols.hpack_encoder import Encoder
+from tests.sensor.protocols.http2_wire import (
+    write_data,
+    write_goaway,
+    write_headers,
+    write_ping,
+    write_reset,
+    write_settings,
+    write_window_update,
+)
+
+pytestmark = pytest.mark.kernel
+
+FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
+MESSAGE = b"\0\0\0\0\x08" + b"m" * 8
+Said = list[tuple[Direction, bytes]]
+Told = list[StreamExchange]
+
+
+class Talk:
+    """Writes unary RPCs of one connection whose encoders put all they can into their tables."""
+
+    def __init__(self) -> None:
+        self.request, self.response = Encoder(), Encoder()
+        self.stream = -1
+
+    def begin(self) -> Said:
+        return [(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())]
+
+    def ask(self, path: bytes, *messages: bytes, is_end: bool = True) -> bytes:
+        self.stream += 2
+        fields = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"h")]
+        head = write_headers(self.stream, self.request.encode([*fields, (b"content-type", b"application/grpc")]))
+        last = len(messages) - 1
+        parts = [write_data(self.stream, one, is_end=is_end and at == last) for at, one in enumerate(messages)]
+        return head + b"".join(parts)
+
+    def answer(self, *messages: bytes, status: bytes = b"0", stream: int = 0) -> bytes:
+        stream = stream or self.stream
+        head = [(b":status", b"200"), (b"content-type", b"application/grpc")]
+        parts = [write_headers(stream, self.response.encode(head))]
+        parts += [write_data(stream, one) for one in messages]
+        return b"".join([*parts, write_headers(stream, self.response.encode([(b"grpc-status", status)]), is_end=True)])
+
+    def call(self, path: bytes, status: bytes = b"0") -> Said:
+        return [(FORWARD, self.ask(path, MESSAGE)), (BACKWARD, self.answer(MESSAGE, status=status))]
+
+
+def rows(told: Told) -> list[tuple[object, ...]]:
+    """All of a call but its times, in order of its stream."""
+    return sorted(
+        (
+            *(one.call.stream, one.call.request.head.path, one.exchange.status_code, one.call.grpc_status),
+            *(one.exchange.request_bytes, one.exchange.response_bytes, one.exchange.is_aborted, one.exchange.is_lossy),
+            *(one.call.request_messages, one.call.response_messages, one.exchange.calls, one.exchange.is_final),
+        )
+        for one in told
+        if isinstance(one.call.request, StreamRequest)
+    )
+
+
+def run(capture: Capture, said: Said, count: int, *, read_every: int, is_closing: bool = False) -> tuple[Told, int]:
+    """The calls of a conversation, and how many of them were matched. `read_every`: parts between two readings, so that
+    blocks are taught; 0: all is read in the end, when it is too late for that."""
+    found: Told = []
+    before = capture.counters()[Counter.MATCHED]
+    with connect() as (client, server, port):
+        for at in range(0, len(said), read_every or len(said)):
+            play(said[at : at + (read_every or len(said))], (client, server), whole)
+            if read_every:
+                read = capture.read()
+                found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+        if is_closing:
+            server.close()
+        found += collect(capture, port, count - len(found))
+    return found, capture.counters()[Counter.MATCHED] - before
+
+
+@pytest.fixture(autouse=True)
+def counted(capture: Capture) -> Iterator[None]:
+    """Nothing may be lost, and nothing stays taught."""
+    capture.read()
+    before = capture.counters()
+    yield
+    after = capture.counters()
+    assert {name: after[name] - before[name] for name in COUNTED} == dict.fromkeys(COUNTED, 0)
+    capture.read()
+    assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE) == []
+
+
+def test_what_repeats_is_matched(capture: Capture) -> None:
+    talk = Talk()
+    said = talk.begin()
+    for number in range(211):
+        said += talk.call(b"/pkg.Service/Method%d" % (number % 3), b"5" if number % 7 == 0 else b"0")
+    expected, none = run(capture, said, 211, read_every=0)
+    found, matched = run(capture, said, 211, read_every=10)
+    assert none == 0
+    assert matched > 120
+    assert len(found) == 211
+    assert rows(found) == rows(expected)
+    assert {one.call.request_messages for one in found} == {1}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_table_that_changes_meanwhile(capture: Capture, seed: int) -> None:
+    """A new path moves the others, so the bytes that meant one then mean another."""
+    chance, talk = random.Random(seed), Talk()
+    said, paths = talk.begin(), [b"/a", b"/b"]
+    for _ in range(307):
+        if chance.random() < 0.04:
+            paths.append(b"/new/%d" % len(paths))
+        path = paths[-1] if chance.random() < 0.3 else chance.choice(paths)
+        said += talk.call(path, chance.choice([b"0", b"0", b"0", b"13"]))
+    expected, _ = run(capture, said, 307, read_every=0)
+    found, matched = run(capture, said, 307, read_every=20)
+    assert matched > 0
+    assert len(found) == 307
+    assert rows(found) == rows(expected)
+
+
+def learn(talk: Talk) -> Said:
+    """So much that the next call is matched, with readings of each ten parts."""
+    said = talk.begin()
+    for _ in range(60):
+        said += talk.call(b"/pkg.Service/Method")
+    return said
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["reset", "goaway", "parts", "several", "no end", "early answer", "trailers only", "new block", "padded", "ping"],
+)
+def test_what_is_odd_comes_up(capture: Capture, how: str) -> None:
+    talk = Talk()
+    said = learn(talk)
+    path, count = b"/pkg.Service/Method", 61
+    if how == "reset":
+        said += [(FORWARD, talk.ask(path, MESSAGE)), (FORWARD, write_reset(talk.stream))]
+    elif how == "goaway":
+        said += [(FORWARD, talk.ask(path, MESSAGE)), (BACKWARD, write_goaway(talk.stream - 2))]
+    elif how == "parts":
+        said.append((FORWARD, talk.ask(path, MESSAGE)))
+        said += [(BACKWARD, part) for part in _halve(talk.answer(MESSAGE, MESSAGE))]
+    elif how == "several":
+        said.append((FORWARD, b"".join(talk.ask(path, MESSAGE) for _ in range(5))))
+        said.append((BACKWARD, b"".join(talk.answer(MESSAGE, stream=talk.stream - back) for back in (0, 4, 2, 8, 6))))
+        count = 65
+    elif how == "no end":
+        said += [(FORWARD, talk.ask(path, MESSAGE, is_end=False)), (BACKWARD, talk.answer(MESSAGE))]
+        said.append((FORWARD, write_data(talk.stream, b"", is_end=True)))
+    elif how == "early answer":
+        said += [(FORWARD, talk.ask(path, MESSAGE, is_end=False)), (BACKWARD, talk.answer(MESSAGE))]
+        said.append((FORWARD, write_data(talk.stream, MESSAGE, is_end=True)))
+    elif how == "trailers only":
+        said.append((FORWARD, talk.ask(path, MESSAGE)))
+        block = talk.response.encode(
+            [(b":status", b"200"), (b"content-type", b"application/grpc"), (b"grpc-status", b"0")]
+        )
+        said.append((BACKWARD, write_headers(talk.stream, block, is_end=True)))
+    elif how == "new block":
+        said += [(FORWARD, talk.ask(path, MESSAGE)), (BACKWARD, talk.answer(MESSAGE, status=b"9"))]
+    elif how == "padded":
+        said.append((FORWARD, talk.ask(path, is_end=False) + write_data(talk.stream, MESSAGE, is_end=True, padding=9)))
+        said.append((BACKWARD, talk.answer(MESSAGE)))
+    elif how == "ping":
+        said.append((FORWARD, write_ping() + talk.ask(path, MESSAGE) + write_window_update(0)))
+        said.append((BACKWARD, write_window_update(talk.stream) + talk.answer(MESSAGE) + write_ping()))
+    expected, _ = run(capture, said, count, read_every=0)
+    found, matched = run(capture, said, count, read_every=10)
+    assert matched > 20
+    assert len(found) == count
+    assert rows(found) == rows(expected)
+
+
+def _halve(data: bytes) -> list[bytes]:
+    return [data[: len(data) // 2], data[len(data) // 2 :]]
+
+
+def test_what_waits_when_its_connection_ends_comes_up(capture: Capture) -> None:
+    talk = Talk()
+    said = [*learn(talk), (FORWARD, talk.ask(b"/pkg.Service/Method", MESSAGE))]
+    found, matched = run(capture, said, 61, read_every=10, is_closing=True)
+    assert matched > 20
+    assert [one.exchange.is_aborted for one in sorted(found, key=lambda one: one.call.stream)] == [False] * 60 + [True]

@@ -1,0 +1,166 @@
+"""Calls that come as records of taught blocks become the very rows that their frames would give."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
+from scripts.bench_cases.http2 import converse, write_events, write_rpc
+from sensor.kernel.abi import FRAMES_EVENT, WAITING_STREAM, BlockUse, EventKind
+from sensor.protocols.hpack.field import HeaderBlock
+from sensor.protocols.http2_alike import AlikeCalls
+from sensor.protocols.http2_matched import list_repeated
+from sensor.streams import matched
+from sensor.streams.matched import RENEW_BYTES
+from tests.sensor.streams.test_alike import Sensor
+
+CALLS, TAUGHT = 400, 60  # Calls in all, and of them those that come up first.
+EVENTS = write_events(converse(write_rpc, CALLS))
+
+
+def learn(sensor: Sensor) -> tuple[MatchingKernel, list[bytes]]:
+    """The kernel once it was taught, and the events of the calls that are left."""
+    first = next(at for at, event in enumerate(EVENTS) if is_asking(event))
+    come_up = first + 2 * TAUGHT
+    sensor.read(EVENTS[:come_up])
+    taught, untaught = sensor.assembler.matched.pop_lessons()
+    assert not untaught
+    return MatchingKernel(taught), EVENTS[come_up:]
+
+
+def take(sensor: Sensor, records: npt.NDArray[np.void]) -> None:
+    sensor.pipeline.take(sensor.assembler.take((), records))
+    while sensor.assembler.matched.has_rest:
+        sensor.pipeline.take(sensor.assembler.take(()))
+    sensor.counted += sum(count for _, count in sensor.assembler.pop_alike_counts())
+    sensor.pipeline.take(())
+
+
+@pytest.mark.parametrize("batch", [1, 7, CALLS])
+@pytest.mark.parametrize("is_folded_alike", [False, True])
+def test_rows_are_the_same(batch: int, is_folded_alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_folded_alike:  # Every two keys fold into the same word.
+        monkeypatch.setattr(matched, "_FOLD", np.zeros(5, np.uint64))
+    whole, matching = Sensor(None), Sensor(AlikeCalls())
+    expected = whole.read(EVENTS)
+    kernel, rest = learn(matching)
+    records = kernel.match(rest)
+    for at in range(0, len(records), batch):
+        take(matching, records[at : at + batch])
+    found = matching.read([])
+    assert len(found) == CALLS
+    assert (found == expected).all()
+    assert matching.stage.count() == whole.stage.count()
+    assert matching.pipeline.counts() == whole.pipeline.counts()
+    assert matching.assembler.calls == whole.assembler.calls == CALLS
+    connection = matching.assembler._streams.find(1)
+    assert connection is not None
+    counts = connection.counts
+    assert counts.told == counts.requests == CALLS
+    assert counts.blocks == 3 * CALLS
+
+
+def test_what_repeats_is_taught_with_its_uses() -> None:
+    sensor = Sensor(AlikeCalls())
+    kernel, _ = learn(sensor)
+    uses = sorted((direction, use) for (direction, _), (_, use) in kernel.numbers.items())
+    assert uses == [(0, BlockUse.REQUEST)] * 8 + [(1, 0), (1, BlockUse.ANSWER)]
+    assert len({number for number, _ in kernel.numbers.values()}) == 10
+
+
+def test_a_stream_that_waited_goes_on_by_its_frames() -> None:
+    whole, matching = Sensor(None), Sensor(AlikeCalls())
+    expected = whole.read(EVENTS)
+    kernel, rest = learn(matching)
+    take(matching, kernel.match(rest[:-2]))
+    started_ns, stream, (request,), size, messages = kernel.read(rest[-2])
+    waiting = np.zeros(32, WAITING_STREAM)
+    waiting[5]["stream"], waiting[5]["request"], waiting[5]["request_bytes"] = stream, request, size
+    waiting[5]["started_ns"] = waiting[5]["last_ns"] = started_ns
+    waiting[5]["request_messages"], waiting[5]["is_request_ended"] = messages, 1
+    head = bytearray(rest[-1][: FRAMES_EVENT.size])
+    head[32] = EventKind.WAITING
+    # What was matched is covered by what comes next.
+    reached = matching.assembler._connections[1].flows[1].end
+    assert reached is not None
+    covered = sum(FRAMES_EVENT.unpack_from(event)[3] for event in rest[1::2])
+    answer = bytearray(rest[-1])
+    answer[16:24] = (reached & 0xFFFFFFFF).to_bytes(4, "little") + covered.to_bytes(4, "little")
+    found = matching.read([bytes(head) + waiting.tobytes(), bytes(answer)])
+    assert len(found) == CALLS
+    assert (found == expected).all()
+
+
+def test_a_number_that_means_nothing_is_a_counted_loss() -> None:
+    sensor = Sensor(AlikeCalls())
+    learn(sensor)
+    before = sensor.stage.count()
+    waiting = np.zeros(32, WAITING_STREAM)
+    waiting[0]["stream"], waiting[0]["request"] = 9_001, 999
+    head = bytearray(EVENTS[0][: FRAMES_EVENT.size])
+    head[32] = EventKind.WAITING
+    assert sensor.assembler.take([memoryview(bytes(head) + waiting.tobytes())]) == []
+    after = sensor.stage.count()
+    assert (after.seen - before.seen, after.used - before.used, after.dropped_total) == (1, 0, 1)
+
+
+def test_records_may_come_after_the_end_of_their_connection() -> None:
+    whole, matching = Sensor(None), Sensor(AlikeCalls())
+    expected = whole.read(EVENTS)
+    kernel, rest = learn(matching)
+    head = bytearray(rest[-1][: FRAMES_EVENT.size])
+    head[32] = EventKind.LEAVE
+    matching.assembler.take([memoryview(bytes(head))])
+    taught, untaught = matching.assembler.matched.pop_lessons()
+    assert (len(taught), len(untaught)) == (0, 10)
+    take(matching, kernel.match(rest))
+    assert (matching.read([]) == expected).all()
+    for _ in range(matched.RETIRED_READS):
+        matching.assembler.take(())
+    assert matching.assembler.matched.export() == {}
+    assert not matching.assembler._gone
+
+
+def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
+    sensor = Sensor(AlikeCalls())
+    learn(sensor)
+    streams = sensor.assembler.matched
+    read_to = streams._lessons[1].read_to
+    assert not streams.is_due(1, 0, read_to)
+    assert streams.is_due(1, 0, (read_to[0], read_to[1] + RENEW_BYTES + 1))
+
+
+def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matched, "CONNECTION_BLOCKS", 3)
+    sensor = Sensor(AlikeCalls())
+    sensor.read(EVENTS[:100])
+    assert len(sensor.assembler.matched.pop_lessons()[0]) == 3
+
+
+def test_a_connection_of_which_little_is_matched_is_taught_rarely() -> None:
+    sensor = Sensor(AlikeCalls())
+    lessons = [bool(_read_lessons(sensor, EVENTS[at : at + 20])) for at in range(0, len(EVENTS), 20)]
+    assert lessons[1:5] == [True] * 4
+    assert sum(lessons) < 10
+
+
+def _read_lessons(sensor: Sensor, events: list[bytes]) -> dict[bytes, bytes]:
+    sensor.read(events)
+    return sensor.assembler.matched.pop_lessons()[0]
+
+
+def test_blocks_that_never_make_a_whole_call_are_not_taught() -> None:
+    """As those of clients of nginx, whose answers add to the table each time."""
+    sensor = Sensor(AlikeCalls())
+    sensor.read(EVENTS[:60])
+    connection = sensor.assembler._streams.find(1)
+    assert connection is not None
+    assert list_repeated(connection, 64)
+    decoder = connection.decoders[1]
+    assert decoder is not None
+    decoder.known.clear()
+    assert list_repeated(connection, 64) == []
+
+
+def test_heads_are_not_shown() -> None:
+    assert "secret" not in repr(matched.TaughtBlock(1, HeaderBlock([(b"authorization", b"secret")])))
