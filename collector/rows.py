@@ -137,6 +137,7 @@ class RowBatch:
     attacks: U64  # Calls whose request held an attack's payload.
     attacks_confirmed: U64  # Answers that say that one worked.
     payloads: Ragged  # Keyed hashes; the lowest 4 bits are an AttackClass, the next 4 an AttackEvidence.
+    client_software: U32  # Index into strings; the empty one where it is not known.
     data: Ragged  # What was found where (proto DataPlace * 64 + DataKind), and the calls that carried it.
 
     def __len__(self) -> int:

@@ -146,6 +146,7 @@ class Aggregator:
                     record.protocol_version,
                     record.request_content_type,
                     record.kind,
+                    record.client_software,
                 )
             ),
             min(record.time_to_first_byte_ns // 1000, _LARGEST_U32),

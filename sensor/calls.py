@@ -263,6 +263,9 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     body: BodyFacts | None = None
     # Keyed hash of an attack's payload, its low 8 bits what it is (sensor.attacks.classes); 0: none was seen.
     payload: int = 0
+    client_software: str = (
+        ""  # A keyed hash of the head's shape, after a well-known product (sensor.classify.software).
+    )
 
     def __repr__(self) -> str:
         names = (name for name in self.__struct_fields__ if name != "object_number")

@@ -159,6 +159,12 @@ class _Dictionaries:
         texts = [self._facts.find_media_type(number) for number in distinct.tolist()]
         return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
 
+    def index_softwares(self, numbers: NDArray[Any]) -> Index:
+        """Indexes of the client software that goes with media types of `Facts`."""
+        distinct, _, inverse = number_values(numbers)
+        texts = [self._facts.find_software(number) for number in distinct.tolist()]
+        return np.array([self.index_string(text) for text in texts], np.int64)[inverse]
+
     def index_string(self, text: str) -> int:
         return self._strings.setdefault(text, len(self._strings))
 
@@ -200,6 +206,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         index_service=dictionaries.index_service,
         index_string=dictionaries.index_string,
     )
+    softwares = dictionaries.index_softwares(rows.request_types)
     start_seconds = columns.start_unix_seconds[places]
     batch.base_time_unix_seconds = int(np.min(start_seconds))
     varints: dict[str, NDArray[Any]] = {
@@ -218,7 +225,7 @@ def _serialise(batch: data_pb2.Batch, columns: RowColumns, places: Index, packed
         "response_content_type": dictionaries.index_media_types(rows.response_types),
         "flags": rows.flags,
         **_list_figures(rows),
-        **_list_rare(rows, facts.kind[identities]),
+        **_list_rare(rows, facts.kind[identities], softwares * ~facts.is_other[identities]),
     }
     dictionaries.write_strings()
     fixed: dict[str, NDArray[np.uint64]] = {
@@ -264,7 +271,7 @@ def _list_figures(rows: Rows) -> dict[str, NDArray[Any]]:
     }
 
 
-def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def _list_rare(rows: Rows, kinds: NDArray[np.uint8], softwares: Index) -> dict[str, NDArray[Any]]:
     """Columns of which plain HTTP has nothing but zeros, which are left out."""
     columns: dict[str, NDArray[Any]] = {
         "kind": kinds,
@@ -278,6 +285,7 @@ def _list_rare(rows: Rows, kinds: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         "attacks": rows.get_sum(Sum.ATTACKS),
         "attacks_confirmed": rows.get_sum(Sum.ATTACKS_CONFIRMED),
         "payloads_len": rows.payloads.lengths,
+        "client_software": softwares,
     }
     return {name: column for name, column in columns.items() if column.any()}
 

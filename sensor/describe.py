@@ -18,6 +18,7 @@ from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, Role, Se
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Credentials, Principals
+from sensor.classify.software import SoftwareNames
 from sensor.contents import ContentReader, make_body_call
 from sensor.keyed import KeyedHash
 from sensor.kinds import CallFacts, read_exchange, read_stream
@@ -121,6 +122,7 @@ class Describer:
         "_remotes",
         "_schemas",
         "_settings",
+        "_software",
         "_templater",
     )
 
@@ -142,6 +144,7 @@ class Describer:
         self._identity = identity
         self._hash = keyed_hash.compute
         self._principals = Principals(keyed_hash)
+        self._software = SoftwareNames(keyed_hash)
         self._settings = settings
         self._addresses = ClientAddresses(settings.trusted_networks)
         self._find_consumer = _make_consumer_finder(settings.consumer_order)
@@ -239,6 +242,7 @@ class Describer:
             facts.is_inferred,
             self._contents.read_data(exchange, head, call),
             self._contents.read_attack(exchange, head, call, consumer, response_content_type),
+            self._software.name(head.marks),
         )
 
     def identify(self, head: RequestHead) -> Credentials:

@@ -1,8 +1,8 @@
 """Interning tables: routes, actors and media types as small numbers, so that calls can be summed as columns of them.
 
 An **actor** is who called and how: an *identity* (the columns that tell rows apart) in the low 16 bits, the request's
-media type in the next 15, and whether the credential was truncated in the last; to everyone but aggregation it is one
-opaque number. Looking something up gives its number, the same one each time.
+media type with the client's software in the next 15, and whether the credential was truncated in the last; to everyone
+but aggregation it is one opaque number. Looking something up gives its number, the same one each time.
 
 **Life of a number.** The tables are bounded. What no open window holds and was not used for longest is forgotten, and
 its number is given to something else; this happens in `sweep` only, which the aggregator calls at the beginning of a
@@ -37,6 +37,7 @@ _IDENTITY_BITS: Final = 16
 _IDENTITY_MASK: Final = (1 << _IDENTITY_BITS) - 1
 _MEDIA_TYPE_MASK: Final = (1 << 15) - 1
 _TRUNCATED_SHIFT: Final = 31
+_SOFTWARE: Final = "\n"  # Between a media type and software, as neither holds it.
 
 DEFAULT_CONSUMER_ORDER: Final = tuple(ConsumerColumn)
 
@@ -54,6 +55,7 @@ class ActorFacts(msgspec.Struct, frozen=True):
     protocol_version: str  # `1.0` or `1.1`.
     request_content_type: str  # Media type, lower case, no parameters.
     kind: CallKind = CallKind.HTTP
+    client_software: str = ""  # As of a CallRecord.
 
     def __repr__(self) -> str:
         return "ActorFacts(redacted)"
@@ -107,6 +109,17 @@ class Facts:
             number = self._media_types.add(text, self._tick)
         return NO_MEDIA_TYPE if number is None else number
 
+    def request_type(self, media_type: str, software: str) -> int:
+        """Number of a request's media type and the client's software; without the software where there is no room."""
+        if not software:
+            return self.media_type(media_type)
+        text = f"{media_type}{_SOFTWARE}{software}"
+        number = self._media_types.numbers.get(text)
+        if number is None:
+            plain = self.media_type(media_type)  # First, while there is room for one.
+            number = self.media_type(text) or plain
+        return number
+
     def data(self, codes: tuple[int, ...]) -> int:
         """Number of what was found where (codes of sensor.classify.sensitive.kinds, ascending). Never forgotten."""
         number = self._data_sets.get(codes)
@@ -136,12 +149,12 @@ class Facts:
             pack_manner(actor.authentication, actor.kind, actor.principal_kind),
         )
         number = self._identities.number(identity, self._tick)
-        media_type = self.media_type(actor.request_content_type)
+        media_type = self.request_type(actor.request_content_type, actor.client_software)
         return number | media_type << _IDENTITY_BITS | actor.is_credential_truncated << _TRUNCATED_SHIFT
 
     def actors(self, identities: Identity, media_types: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of many actors whose credentials are whole; their texts are numbers of `text`, and `media_types` of
-        `media_type`."""
+        `request_type`."""
         return self._identities.number_all(identities, self._tick) | media_types << _IDENTITY_BITS
 
     def text(self, text: str) -> int:
@@ -156,8 +169,12 @@ class Facts:
         return route
 
     def find_media_type(self, number: int) -> str:
-        """The media type of a number that `media_type` gave."""
-        return self._media_types.keys[number]
+        """The media type of a number that `media_type` or `request_type` gave."""
+        return self._media_types.keys[number].partition(_SOFTWARE)[0]
+
+    def find_software(self, number: int) -> str:
+        """The software of a number that `request_type` gave; empty of others."""
+        return self._media_types.keys[number].partition(_SOFTWARE)[2]
 
     def find_texts(self, numbers: list[int]) -> list[str]:
         """Texts of numbers in the columns of identities: different ones of different numbers, the empty one of 0."""
@@ -178,6 +195,7 @@ class Facts:
             texts[columns.protocol_version[identity]],
             self.find_media_type(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
             CallKind(columns.kind[identity]),
+            self.find_software(number >> _IDENTITY_BITS & _MEDIA_TYPE_MASK),
         )
 
     def begin_tick(self) -> int:

@@ -17,7 +17,14 @@ from collector.rows import Ragged, Route, RowBatch
 ROWS_MAX = 10_000  # Of a group of several batches: as many as one batch of the wire may have.
 
 _STRING_INDEXES = frozenset(
-    ("client_address", "client_workload", "protocol_version", "request_content_type", "response_content_type")
+    (
+        "client_address",
+        "client_workload",
+        "protocol_version",
+        "request_content_type",
+        "response_content_type",
+        "client_software",
+    )
 )
 
 

@@ -53,6 +53,7 @@ class TraitModel(Model):
     value: str
     calls: int
     consumers: int
+    new_consumers: int = Field(description="Of them, without a call in the hour before.")
     share: Ratio
     share_before: Ratio = Field(description="In the hour before the window.")
     sentence: str

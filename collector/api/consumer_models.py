@@ -75,4 +75,8 @@ class ConsumerDetailModel(ConsumerModel):
     touched: tuple[ConsumerEndpointModel, ...]
     calls_by_address: dict[str, int]
     calls_by_workload: dict[str, int]
+    calls_by_software: dict[str, int] = Field(
+        description="By client software: a keyed hash of the shape of its heads, after its name where it is well "
+        "known. Of minutes, which are kept for 48 h; empty for longer times."
+    )
     callers: tuple[CallerModel, ...] = Field(description="Who called by what Kubernetes knows; empty without it.")

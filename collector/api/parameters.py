@@ -172,6 +172,13 @@ class CallParameters(Parameters):
         default="", max_length=60, description="Where calls came from, whoever the consumer is.", examples=["192.0.2.1"]
     )
     whole_service: bool = Field(default=False, description="All endpoints of the endpoint's service.")
+    software: Text = Field(
+        default="",
+        max_length=CONSUMER_VALUE_CHARACTERS_MAX,
+        description="Client software, as the evidence of an alert and `calls_by_software` of a consumer name it; by "
+        "minute only.",
+        examples=["python-requests 5c2e91d0"],
+    )
     start: AwareDatetime = Field(description="From the row that holds this time.", examples=["2026-11-26T15:00:00Z"])
     end: AwareDatetime = Field(description="To the row before this time.", examples=["2026-11-26T16:00:00Z"])
     resolution: Resolution = Field(
@@ -191,6 +198,7 @@ class CallParameters(Parameters):
             consumer=parse_consumer(self.consumer) if self.consumer else None,
             address=self.address,
             whole_service=self.whole_service,
+            software=self.software,
             limit=self.limit,
             cursor=self.cursor,
         )

@@ -48,6 +48,7 @@ def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
             "touched": tuple(ConsumerEndpointModel.model_validate(item) for item in detail.endpoints),
             "calls_by_address": detail.addresses,
             "calls_by_workload": detail.workloads,
+            "calls_by_software": detail.softwares,
             "callers": tuple(CallerModel.model_validate(caller) for caller in detail.callers),
         }
     )

@@ -60,7 +60,7 @@ _RARE_PER_ROW = (
     *("kind", "rpc_status", "ended_later", "streams", "stream_duration_sum_us", "counted_messages_calls"),
     *("request_messages", "response_messages", "records_returned", "records_measured"),
     *("request_bodies_read", "response_bodies_read", "data_len", "found_len"),
-    *("attacks", "attacks_confirmed", "payloads_len"),
+    *("attacks", "attacks_confirmed", "payloads_len", "client_software"),
 )
 _OPTIONAL_PER_ROW = ("records_basis", "sampled_of", *_RARE_PER_ROW)
 _STRING_INDEXES = (
@@ -115,7 +115,7 @@ _WIDE = frozenset(
         *(
             name
             for name in _RARE_PER_ROW
-            if name not in ("kind", "rpc_status", "data_len", "found_len", "payloads_len")
+            if name not in ("kind", "rpc_status", "data_len", "found_len", "payloads_len", "client_software")
         ),
     )
 )
@@ -139,6 +139,7 @@ def convert_columns(
     rare = {name: copy_column(rows, name) for name in _RARE_PER_ROW if getattr(rows, name)}
     _check_below("route", columns["route"], routes)
     _check_all_below(_STRING_INDEXES, columns, strings)
+    _check_all_below(("client_software",), rare, strings)
     for bound, names in _NAMES_BY_BOUND.items():
         _check_all_below(names, columns, bound)
         _check_all_below(names, rare, bound)

@@ -63,6 +63,7 @@ class CallQuestion:
     consumer: ConsumerName | None = None
     address: str = ""
     whole_service: bool = False  # All endpoints of the endpoint's service.
+    software: str = ""  # Of the client; minutes alone have it.
     limit: int = LIMIT_MAX
     cursor: str = ""
 
@@ -73,6 +74,8 @@ class CallQuestion:
         parts = [str(self.start), str(self.end), self.resolution.value, self.endpoint_id, named, self.address]
         if self.whole_service:
             parts.append("service")
+        if self.software:
+            parts.append(f"software {self.software}")
         return digest_question("calls", *parts)
 
 
@@ -171,6 +174,9 @@ class CallInventory:
         if question.address:
             conditions.append("r.client_address = {address:String}")
             parameters["address"] = question.address
+        if question.software:
+            conditions.append("r.client_software = {software:String}")
+            parameters["software"] = question.software
         return conditions, parameters
 
     def _select(self, question: CallQuestion, where: str, parameters: Mapping[str, Any], limit: int) -> list[CallSums]:

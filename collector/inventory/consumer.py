@@ -116,6 +116,7 @@ class ConsumerDetail:
     endpoints: tuple[ConsumerEndpoint, ...]
     addresses: dict[str, int]
     workloads: dict[str, int]
+    softwares: dict[str, int]  # Calls of minutes, by client software.
     callers: tuple[Caller, ...]
 
 

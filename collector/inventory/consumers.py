@@ -20,7 +20,7 @@ from collector.inventory.cursor import Cursor, digest_question, read_cursor, wri
 from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
-from collector.inventory.span import Span, series_span
+from collector.inventory.span import MINUTE_SECONDS, Span, series_span
 
 CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
@@ -133,6 +133,7 @@ LIMIT {{rows:UInt32}}"""
             endpoints=tuple(_read_endpoint(row) for row in select(self._reader, _endpoints(counted, span), parameters)),
             addresses=self._count_places("client_address", counted, parameters),
             workloads=self._count_places("client_workload", counted, parameters),
+            softwares=self._count_softwares(series_span(span), where, parameters),
             # By the minute as long as there are such rows: the shorter a row, the surer who had its address.
             callers=self._find_callers(counted_rows(series_span(span)) + where, parameters),
         )
@@ -167,6 +168,12 @@ LIMIT {{rows:UInt32}}"""
         # Where nobody is known, as on plain hosts, the addresses say all.
         named = any(map(book.find, calls))
         return tuple(sorted(callers, key=lambda caller: -caller.calls)[:CONSUMER_PLACES_MAX]) if named else ()
+
+    def _count_softwares(self, span: Span, where: str, parameters: Mapping[str, Any]) -> dict[str, int]:
+        """Calls by client software, which rows of minutes alone have."""
+        if span.row_seconds != MINUTE_SECONDS:
+            return {}
+        return self._count_places("client_software", counted_rows(span) + where, parameters)
 
     def _count_places(self, column: str, counted: str, parameters: Mapping[str, Any]) -> dict[str, int]:
         """Calls by where the consumer called from, most first; `column` is one of our own names."""

@@ -101,6 +101,7 @@ def _build_batch(batch: RowBatch) -> pa.Table:
         "protocol_version",
         "request_content_type",
         "response_content_type",
+        "client_software",
     ):
         columns[name] = strings.take(pa.array(getattr(batch, name)))
     columns["duration"] = _build_histogram(batch.duration)

@@ -216,7 +216,7 @@ static __always_inline void guard_name(struct head *h, const struct enforcement 
     return;
   }
   u32 kind = find_name(name_end(V(h->name), low_bytes(word, length & 7), length));
-  if (kind == N_HEADER_IGNORED || kind == N_HEADER_QUOTED || kind == N_HEADER_HOST)
+  if (kind == N_HEADER_IGNORED || kind == N_HEADER_QUOTED || kind == N_HEADER_HOST || kind == N_HEADER_SHAPE || kind == N_HEADER_AGENT)
     return;
   h->depth = G_FIELD;
   u64 value = load(h, at + 1);

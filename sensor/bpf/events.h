@@ -221,6 +221,8 @@ enum name_kind {
   N_HEADER_KEY = 7,           /* A key: told, unless it may be a JWT. */
   N_HEADER_PRESENT = 8,       /* A signature of the request: only that there is one is part of the profile. */
   N_HEADER_QUOTED = 9,        /* Not read, and quotes, semicolons and escapes are in its grammar. */
+  N_HEADER_SHAPE = 10,        /* The same, but that it stands here is part of the profile: software differs in it. */
+  N_HEADER_AGENT = 11,        /* User-Agent: the same of N_HEADER_IGNORED, with the name of its first product. */
 };
 
 #define EDGE_SIGNS 16384 /* Words of 64 bits: 16 bits for each edge that may be taught. */

@@ -9,6 +9,10 @@
 
 #define FIELD_STEPS 160
 
+/* Of `enum name_kind`: names of lines that are passed over, and of those of which it is part of the profile that they are there. */
+#define PRESENT_KINDS (1U << N_HEADER_PRESENT | 1U << N_HEADER_SHAPE | 1U << N_HEADER_AGENT)
+#define PASSED_KINDS (1U << N_HEADER_IGNORED | 1U << N_HEADER_QUOTED | PRESENT_KINDS)
+
 #define CONTENT_WORD 0x2d746e65746e6f63ULL  /* "content-" */
 #define LENGTH_WORD 0x6874676e656cULL       /* "length" */
 #define TRANSFER_WORD 0x726566736e617274ULL /* "transfer" */
@@ -28,6 +32,27 @@ static __always_inline u32 skip_blanks(struct head *h, u32 at) {
 static __always_inline void skip_value(struct head *h, u32 kind) {
   watch_value(h, kind);
   h->mode = H_SKIPPED;
+}
+
+/* 1 of 0, else 0; of what is below 1 << 63. A comparison would be a branch, and the verifier goes both ways. */
+static __always_inline u64 is_zero(u64 value) {
+  asm volatile("" : "+r"(value));
+  return (value - 1) >> 63;
+}
+
+/* All bits below the first byte of the word that is a blank or a slash. */
+static __always_inline u64 product_bits(u64 word) {
+  u64 ends = blanks(word) | equal_bytes(word, REPEAT('/'));
+  return ((ends & -ends) >> 7) - 1;
+}
+
+/* What of a line is part of the profile besides its place, by its kind: that its value at `at` is empty, nothing, or the name of the first
+ * product in it, of which the first 16 bytes count (sensor/protocols/marks.py reads the same). Without branches. */
+static __always_inline u64 name_presence(const struct head *h, u32 kind, u64 name, u32 at) {
+  u64 first = load(h, at), second = load(h, at + 8), bits = product_bits(first);
+  u64 product = fold(fold(name, first & bits), second & product_bits(second) & ((~bits >> 63) - 1));
+  u64 is_agent = -is_zero(kind ^ N_HEADER_AGENT), is_empty = is_zero(kind ^ N_HEADER_PRESENT) & is_zero((first & 0xff) ^ '\r');
+  return (product & is_agent) | ((name ^ is_empty) & ~is_agent);
 }
 
 /* Of up to fifteen digits and nothing else, once. */
@@ -101,11 +126,14 @@ static __always_inline void end_name(struct head *h, const struct settings *set,
   }
   u64 name = name_end(V(h->name), low_bytes(word, length & 7), length);
   u32 kind = find_name(name);
-  if (kind == N_HEADER_IGNORED || kind == N_HEADER_QUOTED || kind == N_HEADER_PRESENT) {
+  if (1U << (kind & 31) & PASSED_KINDS) {
     h->at = at;
     skip_value(h, kind);
-    if (kind == N_HEADER_PRESENT)
-      h->profile = fold(V(h->profile), name ^ ((load(h, skip_blanks(h, at + 1)) & 0xff) == '\r'));
+    u64 value = load(h, at + 1), is_part = is_zero(1U << (kind & 31) & PRESENT_KINDS) - 1;
+    u64 other = ~(equal_bytes(value, REPEAT(' ')) | equal_bytes(value, REPEAT('\t'))) & MARKS; /* As in skip_blanks(). */
+    h->verdict = V(h->verdict) | (HEAD_REFUSED & is_part & -is_zero(other >> 7));
+    u64 profile = V(h->profile), folded = fold(profile, name_presence(h, kind, name, at + 1 + first_byte(other | 1ULL << 63)));
+    h->profile = (profile & ~is_part) | (folded & is_part);
     return;
   }
   sip_start(&h->sip, set->sip_key[0], set->sip_key[1]);

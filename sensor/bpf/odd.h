@@ -13,7 +13,8 @@
 
 /* Which signs count in the line in hand, by the kind of its name. Without branches. */
 static __always_inline void watch_value(struct head *h, u32 kind) {
-  u64 is_quoted = !(kind ^ N_HEADER_QUOTED), is_free = !(kind ^ N_HEADER_IGNORED);
+  u64 is_quoted = !(kind ^ N_HEADER_QUOTED) | !(kind ^ N_HEADER_SHAPE);
+  u64 is_free = !(kind ^ N_HEADER_IGNORED) | !(kind ^ N_HEADER_AGENT);
   h->odd_first = REPEAT(0x80 - '"') - is_quoted * REPEAT('$' - '"');
   h->odd_last = REPEAT(0x80 - '&') + is_quoted * REPEAT('&' - '%');
   h->odd_brace = REPEAT(0x80 - '{') - is_quoted * REPEAT('|' - '{');

@@ -271,6 +271,8 @@ class NameKind(IntEnum):
     HEADER_KEY = 7
     HEADER_PRESENT = 8
     HEADER_QUOTED = 9
+    HEADER_SHAPE = 10
+    HEADER_AGENT = 11
 
 
 # Keys and values of `overflow`: cgroup_id, port, role, status_class; calls, request_bytes, response_bytes, duration_us.

@@ -24,6 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
+from sensor.protocols import marks
+
 # nginx takes 100 header lines by default in HTTP/2, Apache 100 (LimitRequestFields), Node 2,000; an 8 KiB head holds
 # ~2,700 at most.
 MAX_HEADERS: Final = 512
@@ -95,7 +97,7 @@ class Malformed(msgspec.Struct, frozen=True):
 class Header:
     """One header field. Heads that hold the same line share it; nobody changes it but to note `reading`."""
 
-    __slots__ = ("name", "reading", "text", "value")
+    __slots__ = ("mark", "name", "reading", "text", "value")
 
     def __init__(self, name: bytes, value: bytes) -> None:
         self.name = name  # Lower case.
@@ -103,6 +105,7 @@ class Header:
         self.text: str | None = None  # Of `host` and `content-type`: what is read of them.
         # What `sensor.classify` made of the line alone; None before it was asked. Its type is not known here.
         self.reading: Any = None
+        self.mark = b""  # Of a field of which no more than this is read (sensor.protocols.marks).
         if name == b"host":
             self.text = normalize_host(value[: MAX_HOST_BYTES + 1]) if value else ""
         elif name == b"content-type":
@@ -118,6 +121,17 @@ class Header:
 
 # Stands for every header that nobody reads.
 UNREAD_HEADER: Final = Header(b"", b"")
+
+
+def _read_unread(name: bytes, value: bytes) -> Header:
+    """The header of a field that nobody reads, but for its mark."""
+    if name not in marks.NAMES:
+        return UNREAD_HEADER
+    header = Header(b"", b"")
+    header.mark = marks.read_mark(name, value)
+    return header
+
+
 _BLANKS: Final = (b" ", b"\t")
 
 
@@ -134,6 +148,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     is_last_header_cut: bool  # By the copy limit: the last of `headers` may be cut, or what follows it is missing.
     # Of HTTP/2, whose heads come in no text: all fields in which payloads travel, those not in `headers` too.
     free_fields: tuple[tuple[bytes, bytes], ...] = ()
+    marks: tuple[bytes, ...] = ()  # Of the client's software; empty too where parts of the head are not known.
 
     def get(self, name: bytes) -> bytes:
         """Value of the first header `name` (lower case), or empty."""
@@ -174,7 +189,8 @@ class _HeaderLines:
                 return None
             if raw in _UNIQUE or not colon:
                 return UNREAD_HEADER
-            header = UNREAD_HEADER if raw in _UNREAD else Header(raw.strip(b" \t").lower(), value.strip(b" \t"))
+            name, value = raw.strip(b" \t").lower(), value.strip(b" \t")
+            header = _read_unread(name, value) if raw in _UNREAD or name in marks.NAMES else Header(name, value)
         if len(line) <= _CACHED_LINE_BYTES:
             if len(self._new) >= _LINE_CACHE_ENTRIES:
                 self._old, self._new = self._new, {}
@@ -307,7 +323,8 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
     authority, path, query = target
     host: str | None = normalize_host(authority[: MAX_HOST_BYTES + 1]) if authority else None
     content_type: str | None = None
-    headers = []
+    headers: list[Header] = []
+    own_marks: list[bytes] = []
     find = _lines.find
     del lines[MAX_HEADERS:], lines[0]
     for line in lines:
@@ -316,7 +333,9 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
             continue
         if header is None:
             return None
-        if header.text is None:
+        if header.mark:
+            own_marks.append(header.mark)
+        elif header.text is None:
             headers.append(header)
         elif header.name == b"content-type":
             content_type = content_type if content_type is not None else header.text
@@ -331,6 +350,8 @@ def _read_lines(lines: list[bytes], is_cut: bool) -> RequestHead | Malformed | N
         content_type or "",
         headers,
         is_cut,
+        (),
+        () if is_cut else tuple(own_marks),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from sensor.protocols import marks
 from sensor.protocols.grpc import Rpc, read_status, recognise_rpc
 from sensor.protocols.hpack.field import Field, HeaderBlock, Placeholder, Text
 from sensor.protocols.http1 import (
@@ -45,6 +46,8 @@ _MEDIA_TYPE_BYTES: Final = 128
 _METHOD, _PATH, _AUTHORITY, _SCHEME, _PROTOCOL, _STATUS, _HOST, _CONTENT_TYPE, _SLOTS = range(9)
 _UNREAD: Final = _SLOTS
 _FREE: Final = _SLOTS + 1  # Kept, and read by nobody but who looks for attacks.
+_SHAPE: Final = _SLOTS + 2  # Of which the mark is read.
+_AGENT: Final = _SLOTS + 3  # Kept as a free one, and its mark read.
 _PSEUDO_SLOTS: Final = _HOST  # Those before it begin with a colon.
 _ROLES: Final[dict[Text, int]] = {
     b":method": _METHOD,
@@ -56,7 +59,8 @@ _ROLES: Final[dict[Text, int]] = {
     b"host": _HOST,
     b"content-type": _CONTENT_TYPE,
     **dict.fromkeys(UNREAD_NAMES - {b"host", b"content-type"}, _UNREAD),
-    b"user-agent": _FREE,
+    **dict.fromkeys(marks.NAMES - {b"connection"}, _SHAPE),
+    marks.AGENT: _AGENT,
     b"referer": _FREE,
 }
 
@@ -123,26 +127,34 @@ def _read_request(block: HeaderBlock) -> StreamRequest | Malformed:
     slots: list[bytes | None] = [None] * _SLOTS
     headers: list[Header] = []
     free: list[tuple[bytes, bytes]] = []
-    unknown_fields = 0
+    own_marks: list[bytes] = []
+    unknown_fields, is_agent_unknown = 0, False
     role_of, find = _ROLES.get, _headers.find
     for field in block.fields:
         name, value = field
         role = role_of(name)
         if role == _UNREAD:
             continue
+        if role == _SHAPE and type(name) is bytes:
+            own_marks.append(name)
+            continue
         if type(name) is not bytes or type(value) is not bytes:
-            unknown_fields += role != _FREE
+            unknown_fields += role != _FREE and role != _AGENT
+            is_agent_unknown |= role == _AGENT
         elif role is None:
             free.append((name, value))
             headers.append(find(name, value, field))
         elif role >= _HOST:
             free.append((name, value))
-            if role != _FREE and slots[role] is None:
+            if role == _AGENT:
+                own_marks.append(marks.read_mark(name, value.strip(b" \t")))
+            elif role != _FREE and slots[role] is None:
                 slots[role] = value
         elif slots[role] is None:
             slots[role] = value
     del headers[MAX_HEADERS:]
-    return _make_request(block, slots, headers, tuple(free[:MAX_HEADERS]), unknown_fields)
+    known_marks = () if unknown_fields or is_agent_unknown else tuple(own_marks)
+    return _make_request(block, slots, headers, tuple(free[:MAX_HEADERS]), unknown_fields, known_marks)
 
 
 def _make_request(
@@ -151,6 +163,7 @@ def _make_request(
     headers: list[Header],
     free_fields: tuple[tuple[bytes, bytes], ...],
     unknown_fields: int,
+    own_marks: tuple[bytes, ...],
 ) -> StreamRequest | Malformed:
     is_inferred = bool(unknown_fields) and _infer(block, slots)
     authority = slots[_AUTHORITY] or slots[_HOST]
@@ -172,6 +185,7 @@ def _make_request(
         headers,
         False,
         free_fields,
+        own_marks,
     )
     if slots[_METHOD] is not None and slots[_PATH] is not None and authority is not None:
         unknown = ()

@@ -208,7 +208,9 @@ class ActorTable:
             np.array([facts.text(profile.protocol_version) for profile in profiles], np.int64)[place],
             np.array(manners, np.uint64)[place],
         )
-        media_types = [facts.media_type(profile.request_content_type) for profile in profiles]
+        media_types = [
+            facts.request_type(profile.request_content_type, profile.client_software) for profile in profiles
+        ]
         return facts.actors(row, np.array(media_types, np.int64)[place])
 
     def _number_addresses(

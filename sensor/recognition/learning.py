@@ -174,6 +174,7 @@ class Learner:
             record.kind,
             is_told,
             self._read_hops(exchange.request_head),
+            record.client_software,
         )
         known = self._mirror.find_profile(exchange.profile)
         if known == profile:

@@ -161,6 +161,7 @@ class Profile(msgspec.Struct, frozen=True, gc=False):
     kind: CallKind
     is_told: bool  # Principal and credential are the record's `credential`, and 0 here.
     hops: tuple[bytes, ...]  # Of forwarding headers, where a trusted network is configured. Never told.
+    client_software: str = ""  # As of a CallRecord.
 
     def __repr__(self) -> str:
         return "Profile(redacted)"

@@ -23,6 +23,7 @@ from sensor.classify.authentication import (
 from sensor.classify.client_address import FORWARDING_HEADERS
 from sensor.classify.objects import names_object
 from sensor.kernel.abi import NameKind
+from sensor.protocols import marks
 from sensor.protocols.grpc import CONNECT_PARAMETER, CONNECT_VERSION_HEADER
 from sensor.protocols.http1 import UNREAD_NAMES
 
@@ -43,6 +44,8 @@ class NameJudge:
         """Kind of a header by its name in lower case; None where its line belongs to the profile."""
         if name == b"host":
             return NameKind.HEADER_HOST
+        if name in marks.NAMES:  # What software wrote the head is part of the profile; else nothing is read of them.
+            return NameKind.HEADER_AGENT if name == marks.AGENT else NameKind.HEADER_SHAPE
         if name in _PARSED or (self._is_forwarding_read and name in FORWARDING_HEADERS):
             return None
         if name in UNREAD_NAMES or is_unread_header(name):

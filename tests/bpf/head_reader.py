@@ -41,8 +41,9 @@ class Read:
 
 Reader = Callable[..., list[Read]]  # (heads, is_answer=False).
 Frame = Callable[..., tuple[int, ...]]  # (head, state="REQUEST"): done, state, action, status, flags, length.
-IGNORED = (b"user-agent", b"referer", b"x-request-id", b"content-type-x", b"a", b"accept-encoding")
-QUOTED = (b"accept", b"if-none-match")
+IGNORED = (b"referer", b"x-request-id", b"content-type-x", b"a", b"accept-encoding")
+QUOTED = (b"accept-charset", b"if-none-match")
+SHAPED = (b"accept", b"user-agent")
 
 
 def _reference() -> Reference:
@@ -55,6 +56,8 @@ def _reference() -> Reference:
         reference.names[False, name] = NameKind.HEADER_IGNORED
     for name in QUOTED:
         reference.names[False, name] = NameKind.HEADER_QUOTED
+    reference.names[False, b"accept"] = NameKind.HEADER_SHAPE
+    reference.names[False, b"user-agent"] = NameKind.HEADER_AGENT
     for name in (b"page", b"q", b"a_long_parameter_name", b""):
         reference.names[True, name] = NameKind.QUERY_IGNORED
     reference.names[True, b"api_key"] = NameKind.QUERY_CREDENTIAL

@@ -8,8 +8,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensor.kernel.abi import NameKind
-from tests.bpf.head_reader import IGNORED, QUOTED, REFERENCE, REFUSED, TOKEN, VALUE, Frame, Reader, agree, frame, read
-from tests.bpf.told import IGNORED_KINDS, is_odd_value, read_line
+from sensor.protocols.marks import read_mark
+from tests.bpf.head_reader import (
+    IGNORED,
+    QUOTED,
+    REFERENCE,
+    REFUSED,
+    SHAPED,
+    TOKEN,
+    VALUE,
+    Frame,
+    Reader,
+    agree,
+    frame,
+    read,
+)
+from tests.bpf.told import IGNORED_KINDS, MARKED_KINDS, is_odd_value, read_line
 
 __all__ = ["frame", "read"]
 
@@ -75,7 +89,7 @@ _told_line = st.tuples(
 _line = st.one_of(
     _told_line,
     st.tuples(
-        st.sampled_from((*IGNORED, *QUOTED)) | TOKEN,
+        st.sampled_from((*IGNORED, *QUOTED, *SHAPED)) | TOKEN,
         st.sampled_from([b":", b": ", b":\t ", b":  "]),
         VALUE | st.lists(_part, max_size=12).map(b"".join),
     ).map(b"".join),
@@ -176,6 +190,11 @@ def _list_said(lines: list[bytes]) -> tuple[object, ...]:
             hash_value=len,
         )
         is_told, credential = told != credential, told
+        if kind in MARKED_KINDS:
+            own = line.partition(b":")[2].strip(b" \t")
+            said.append(read_mark(name, own if kind is NameKind.HEADER_AGENT else b""))
+            said += parts
+            continue
         said += parts or [(name, is_told or bool(value.strip(b" \t")))]
     return tuple(said)
 

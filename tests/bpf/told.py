@@ -12,6 +12,8 @@ _WORD = re.compile(rb"[!-~]+")
 Hash = Callable[[bytes], int]
 
 IGNORED_KINDS = (NameKind.HEADER_IGNORED, NameKind.HEADER_QUOTED)
+MARKED_KINDS = (NameKind.HEADER_SHAPE, NameKind.HEADER_AGENT)
+_PRODUCT = re.compile(rb"[^\x00-\x20/]{0,16}")
 _ALWAYS = re.compile(rb"[$'`<\\|]")
 _OFTEN = re.compile(rb'["{]|\.\.|%(?:2[2457eE]|3[bBcC]|7[bB]|0)')
 _COMMAND = re.compile(rb"[^;]*;[A-Za-z]{1,7}[^A-Za-z=]", re.DOTALL)
@@ -36,6 +38,11 @@ def read_line(
     value = line.partition(b":")[2].strip(b" \t")
     if kind == NameKind.HEADER_PRESENT:
         return hashes.fold(profile, name_hash ^ (not value)), credential
+    if kind in MARKED_KINDS:
+        is_agent = kind == NameKind.HEADER_AGENT
+        profile = hashes.fold(profile, _name_product(name_hash, value) if is_agent else name_hash)
+        is_odd = is_odd_value(line, is_quoted=not is_agent)
+        return hashes.fold(profile, hash_line(line)) if is_odd else profile, credential
     is_key, is_authorization = kind == NameKind.HEADER_KEY, kind == NameKind.HEADER_AUTHORIZATION
     is_bearer = value[:7].lower() == b"bearer "
     token = value[7:] if is_authorization else value
@@ -52,3 +59,10 @@ def read_line(
     if is_authorization and value.startswith(_SIGNED):
         return hashes.fold(profile, hash_line(line.partition(b",")[0])), credential
     return hashes.fold(profile, hash_line(line)), credential
+
+
+def _name_product(name_hash: int, value: bytes) -> int:
+    match = _PRODUCT.match(value)
+    product = (match[0] if match else b"").ljust(16, b"\0")
+    halves = (int.from_bytes(product[at : at + 8], "little") for at in (0, 8))
+    return hashes.fold(hashes.fold(name_hash, next(halves)), next(halves))

@@ -39,6 +39,7 @@ static struct known_name {
 } known_names[] = {
     {"host", N_HEADER_HOST},           {"accept", N_HEADER_IGNORED},  {"authorization", N_HEADER_AUTHORIZATION},
     {"x-key", N_HEADER_KEY},           {"signature", N_HEADER_PRESENT}, {"if-match", N_HEADER_QUOTED},
+    {"accept-language", N_HEADER_SHAPE}, {"user-agent", N_HEADER_AGENT},
     {"q", N_QUERY_IGNORED},            {"key", N_QUERY_CREDENTIAL},   {"id", N_QUERY_OBJECT},
 };
 #define NAMES_COUNT (sizeof(known_names) / sizeof(known_names[0]))

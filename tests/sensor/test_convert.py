@@ -120,6 +120,16 @@ def test_what_bodies_told_survives_the_wire(stream: list[CallRecord]) -> None:
     assert sorted(read, key=repr) == sorted(told, key=repr)
 
 
+def test_client_software_survives_the_wire() -> None:
+    told = {"curl 0a1b2c3d": 1, "": 2, "5c2e91d0": 3}
+    records = [make_record(principal=principal, client_software=software) for software, principal in told.items()]
+    (batch,) = convert_rows(make_rows(records))
+    read = zip(batch.rows.principal, batch.rows.client_software, strict=True)
+    assert {batch.strings[software]: principal for principal, software in read} == told
+    (older,) = convert_rows(make_rows([make_record()]))
+    assert not older.rows.client_software
+
+
 def test_rows_without_bodies_have_no_columns_for_them() -> None:
     (batch,) = convert_rows(make_rows([make_record()]))
     assert not batch.rows.records_returned

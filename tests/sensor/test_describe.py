@@ -21,8 +21,10 @@ from sensor.vocabulary import load_vocabulary
 SERVICE = Service(cluster="", namespace="", workload="w", workload_kind=WorkloadKind.PROCESS, host_name="n", port=80)
 REQUEST = (
     b"POST /v1/users/42?page=2 HTTP/1.1\r\nHost: api.example\r\nContent-Type: application/json; charset=utf-8\r\n"
+    b"User-Agent: Curl/8.1 (x)\r\n"
     b"X-Forwarded-For: 203.0.113.9\r\nAuthorization: Basic dTpw\r\nX-Api-Key: abcdef0123456789\r\n\r\n"
 )
+MARKS = b"software\nuser-agent Curl"
 RESPONSE = b"HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\n\r\n"
 
 
@@ -72,7 +74,7 @@ def test_every_field_of_a_record():
         "is_ambiguous": True,
         "kind": CallKind.HTTP, "rpc_status": None, "request_messages": None, "response_messages": None,
         "is_stream": False, "has_unknown_fields": False, "is_inferred": False, "body": None,
-        "payload": 0,
+        "payload": 0, "client_software": f"curl {keyed_hash(MARKS) >> 32:08x}",
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]

@@ -10,7 +10,7 @@ from sensor import identities
 from sensor.calls import AuthenticationKind, PrincipalKind
 from sensor.columns import make_calls
 from sensor.config import ConsumerColumn
-from sensor.facts import NO_ROUTE, ActorFacts, Facts, get_identities
+from sensor.facts import MEDIA_TYPES_LIMIT, NO_ROUTE, ActorFacts, Facts, get_identities
 from sensor.identities import Identity, pack_manner
 from sensor.interning import Table
 from tests.sensor.records import make_route
@@ -41,6 +41,7 @@ actors = st.builds(
     authentication=st.integers(0, 2**18 - 1).map(AuthenticationKind),
     protocol_version=st.sampled_from(["1.0", "1.1"]),
     request_content_type=st.sampled_from(["", "text/html", "application/json"]),
+    client_software=st.sampled_from(["", "curl 0a1b2c3d", "0a1b2c3d"]),
 )
 
 
@@ -165,7 +166,9 @@ def test_actors_of_a_batch_have_the_numbers_of_each_by_itself() -> None:
         *(np.array([facts.text(text) for text in column], np.int64) for column in columns[2:]),
         np.array([pack_manner(actor.authentication, actor.kind, actor.principal_kind) for actor in stream], np.uint64),
     )
-    types = np.array([facts.media_type(actor.request_content_type) for actor in stream], np.int64)
+    types = np.array(
+        [facts.request_type(actor.request_content_type, actor.client_software) for actor in stream], np.int64
+    )
     numbers = facts.actors(row, types).tolist()
     assert numbers[:100] == known
     assert [facts.find_actor(number) for number in numbers] == stream
@@ -182,3 +185,20 @@ def test_who_is_known_by_a_credential_alone_is_not_taken_for_another() -> None:
     facts = Facts()
     numbers = {facts.actor(make_actor(hashed, credential=hashed)) for hashed in range(1, 1_000)}
     assert len(numbers) == 999
+
+
+def test_software_goes_with_the_media_type_of_requests_and_is_no_part_of_who_called() -> None:
+    facts = Facts()
+    softwares = ("", "curl 0a1b2c3d", "0a1b2c3d")
+    numbers = [facts.actor(make_actor(1, client_software=software)) for software in softwares]
+    assert len({number & 0xFFFF for number in numbers}) == 1
+    found = [facts.find_actor(number) for number in numbers]
+    assert tuple(actor.client_software for actor in found) == softwares
+    assert {actor.request_content_type for actor in found} == {make_actor(1).request_content_type}
+
+
+def test_where_there_is_no_room_for_software_the_media_type_stays() -> None:
+    facts = Facts()
+    types = [facts.request_type("text/plain", f"{number:08x}") for number in range(MEDIA_TYPES_LIMIT + 5)]
+    assert {facts.find_media_type(number) for number in types} == {"text/plain"}
+    assert facts.find_software(types[0]) == "00000000" and facts.find_software(types[-1]) == ""

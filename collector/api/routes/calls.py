@@ -8,7 +8,7 @@ from collector.api.call_models import CallPageModel, view_calls
 from collector.api.parameters import CallParameters
 from collector.api.problem import Problem, show
 from collector.api.routes.endpoints import refuse_cursor
-from collector.inventory.calls import CallInventory
+from collector.inventory.calls import CallInventory, Resolution
 from collector.inventory.consumer import ConsumerError
 from collector.inventory.cursor import CursorError
 
@@ -23,6 +23,8 @@ def build_call_routes(*, calls: CallInventory) -> APIRouter:
         count them: those that a server's sensor saw, proxies aside."""
         if not (parameters.endpoint or parameters.consumer or parameters.address):
             raise Problem(422, "No endpoint, consumer or address is named; name at least one of them.")
+        if parameters.software and parameters.resolution is not Resolution.MINUTE:
+            raise Problem(422, "Rows of hours know no client software; use the resolution 'minute'.")
         if parameters.end <= parameters.start:
             raise Problem(422, f"The parameter 'end' is {show(str(parameters.end))}; use a time after 'start'.")
         try:

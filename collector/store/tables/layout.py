@@ -52,7 +52,7 @@ class Layout:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Added:
     """Columns that came to a table after its first version, by name with type and default; `order` is the table's key
-    where they are part of it. Added together or not at all."""
+    where they are part of it: then of those that are not there yet."""
 
     columns: Mapping[str, str]
     order: str = ""

@@ -163,6 +163,7 @@ def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...]
         window_length=ones * np.uint32(WINDOW_SECONDS), principal=principal, principal_kind=known,
         credential=_renew(principal, start), client_address=(address + 1).astype(np.uint32), client_workload=zeros,
         authentication=known, status_code=ones * np.uint32(200), role=ones, hop=ones, protocol_version=zeros,
+        client_software=zeros,
         request_content_type=zeros, response_content_type=zeros, flags=zeros, calls=count, request_bytes=wide,
         response_bytes=count * np.uint64(500) + records * np.uint64(300), time_to_first_byte_sum_us=wide,
         duration_sum_us=_sum_durations(count, principal, start), duration_max_us=wide,

@@ -39,6 +39,7 @@ class Row:
     size: int = 0  # Bytes of their responses.
     numbers: int = 0  # Calls to objects that numbers name.
     steps: int = 0  # Of them, to the next number.
+    software: str = ""
 
 
 def make_route(number: int, method: str = "GET") -> Route:
@@ -73,7 +74,7 @@ def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
 def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch:
     """A batch that convert could have given."""
     routes = sorted({(row.route, row.method) for row in rows})
-    strings = ("", *sorted({row.address for row in rows} - {""}))
+    strings = ("", *sorted({text for row in rows for text in (row.address, row.software)} - {""}))
     n = len(rows)
 
     def column(name: str, kind: type = np.uint32) -> np.ndarray:
@@ -104,6 +105,7 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
         credential=column("credential", np.uint64),
         client_address=np.array([strings.index(row.address) for row in rows], np.uint32),
         client_workload=zeros,
+        client_software=np.array([strings.index(row.software) for row in rows], np.uint32),
         authentication=column("authentication"),
         status_code=column("status"),
         role=column("role"),

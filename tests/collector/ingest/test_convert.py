@@ -55,6 +55,20 @@ def test_reserved_columns_may_be_empty_or_full() -> None:
     assert isinstance(convert_batch(batch, NOW), RowBatch)
 
 
+def test_client_software_of_older_sensors_is_not_known() -> None:
+    batch = make_batch()
+    rows = convert_batch(batch, NOW)
+    assert isinstance(rows, RowBatch)
+    assert rows.client_software.tolist() == [0, 0, 0]
+    batch.rows.client_software.extend((0, 1, 1))
+    rows = convert_batch(batch, NOW)
+    assert isinstance(rows, RowBatch)
+    assert (rows.client_software.tolist(), rows.client_software.dtype) == ([0, 1, 1], rows.client_address.dtype)
+    batch.rows.client_software[1] = 900
+    refusal = convert_batch(batch, NOW)
+    assert not isinstance(refusal, RowBatch) and "client_software" in str(refusal)
+
+
 def set_head(name: str, value: object):
     return lambda batch: setattr(batch, name, value)
 

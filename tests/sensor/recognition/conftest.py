@@ -140,7 +140,7 @@ def tell(record: CallRecord) -> tuple[object, ...]:
     actor = ActorFacts(
         record.principal, record.principal_kind, record.credential, record.is_credential_truncated,
         record.client_address, record.client_workload, record.authentication, record.protocol_version,
-        record.request_content_type, record.kind,
+        record.request_content_type, record.kind, record.client_software,
     )  # fmt: skip
     return (record.route.route_id, int(record.role), int(record.hop), record.status_code, record.object_hash,
             record.object_number, actor)  # fmt: skip

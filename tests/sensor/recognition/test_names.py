@@ -16,6 +16,7 @@ from tests.sensor.recognition.kernel import Kernel
 from tests.sensor.recognition.test_recogniser import make
 
 IGNORED, HOST, QUOTED = NameKind.HEADER_IGNORED, NameKind.HEADER_HOST, NameKind.HEADER_QUOTED
+SHAPE, AGENT = NameKind.HEADER_SHAPE, NameKind.HEADER_AGENT
 JWT = b"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 VALUES = [
     JWT,
@@ -31,9 +32,10 @@ VALUES = [
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        (b"host", HOST), (b"content-length", QUOTED), (b"user-agent", IGNORED), (b"x-request-id", IGNORED),
+        (b"host", HOST), (b"content-length", QUOTED), (b"user-agent", AGENT), (b"x-request-id", IGNORED),
         (b"proxy-authorization", QUOTED), (b"x-b3-traceid", IGNORED), (b"sec-websocket-key", QUOTED),
-        (b"accept", QUOTED), (b"referer", IGNORED), (b"x-forwarded-for", IGNORED), (b"if-none-match", QUOTED),
+        (b"accept", SHAPE), (b"accept-language", SHAPE), (b"connection", SHAPE), (b"accept-charset", QUOTED),
+        (b"referer", IGNORED), (b"x-forwarded-for", IGNORED), (b"if-none-match", QUOTED),
         (b"authorization", NameKind.HEADER_AUTHORIZATION), (b"cookie", None), (b"content-type", None),
         (b"signature-input", None), (b"signature", None), (b"x-api-key", NameKind.HEADER_KEY), (b"x-unknown", None),
         (b"x-hub-signature", NameKind.HEADER_PRESENT), (b"x-ssl-client-verify", None),
@@ -106,7 +108,7 @@ def test_a_full_bucket_gives_way_but_for_the_first_names(sensor: Sensor) -> None
         assert table.teach(head) is Lesson.KNOWN
     mirror.flush(kernel)
     entries = NAME_BUCKET.unpack(kernel.maps[MapName.NAMES][bucket.to_bytes(4, "little")])
-    assert hashes.hash_header_name(SEED, b"accept") & ~0xFF | QUOTED in entries
+    assert hashes.hash_header_name(SEED, b"accept") & ~0xFF | SHAPE in entries
     last = hashes.hash_parameter_name(SEED, names[-1]) & ~0xFF | NameKind.QUERY_IGNORED
     assert last in entries and all(entries)
     assert table.evicted_count == 6 - (len(table) - fixed)

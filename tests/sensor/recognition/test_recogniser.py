@@ -82,6 +82,7 @@ def make_random_call(source: random.Random, number: int) -> Call:
     lines = [f"X-Request-Id: {number}", "Accept: */*"]
     if credential := source.randrange(30):
         lines.insert(source.randrange(3), make_credential(source, credential))
+    lines.append(f"User-Agent: {'My-Long-Product-Name' if number % 8 == 0 else 'curl'}/8.{number % 90}")
     if source.random() < 0.1:
         lines.insert(source.randrange(3), f"X-Hub-Signature: sha1={source.getrandbits(64):016x}")
     if source.random() < 0.3:
