@@ -5,11 +5,12 @@ The engine gives a watch every row of its kind; the watch judges what was touche
 is past the threshold stays past it) and every window again when it closes, learns it, and hands out crossings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AlertSignal, Basis, Direction
@@ -105,8 +106,9 @@ class Watch:
         self.last_expected: F64 = np.zeros(0)  # In that window, calls.
         self._table = table
         self._told_window: NDArray[np.int32] = np.zeros(0, np.int32)
-        self._told_score: F64 = np.zeros(0)
-        self._told_level: NDArray[np.int8] = np.zeros(0, np.int8)  # Rank of the level that told it.
+        # Of those who crossed, by slot, for they are few: the score that was told last, and the rank of its level.
+        self._told_score: dict[int, float] = {}
+        self._told_level: dict[int, int] = {}
 
     @property
     def is_dense(self) -> bool:
@@ -117,8 +119,7 @@ class Watch:
         """Make room for slots below `capacity`, and endpoint slots below `endpoints`."""
         self.detector.grow(capacity)
         self.windows.grow(capacity)
-        self._told_window, self._told_score = grow(self._told_window, capacity, -1), grow(self._told_score, capacity)
-        self._told_level = grow(self._told_level, capacity)
+        self._told_window = grow(self._told_window, capacity, -1)
         if self.is_dense:
             self.last_scores = grow(self.last_scores, capacity)
             self.last_expected = grow(self.last_expected, capacity)
@@ -217,14 +218,17 @@ class Watch:
         self.detector.forget(slots)
         self.windows.forget(slots)
         self._told_window[slots] = -1
+        for slot in slots.tolist() if self._told_score else ():
+            self._told_score.pop(slot, None)
+            self._told_level.pop(slot, None)
 
     def dump(self) -> dict[str, State]:
         """State for a checkpoint, by part."""
         parts = {"detector": self.detector.dump(), "windows": self.windows.dump(), "bar": self.bar.dump()}
         parts["told"] = {
             "window": self._told_window,
-            "score": self._told_score,
-            "level": self._told_level,
+            "score": _spread(self._told_score, len(self._told_window), np.float64),
+            "level": _spread(self._told_level, len(self._told_window), np.int8),
             "skipped": np.array([self.skipped_windows]),
         }
         if self.population is not None:
@@ -237,8 +241,8 @@ class Watch:
         self.windows.load(parts["windows"])
         self.bar.load(parts["bar"])
         self._told_window = parts["told"]["window"].astype(np.int32)
-        self._told_score = parts["told"]["score"].astype(np.float64)
-        self._told_level = parts["told"]["level"].astype(np.int8)
+        self._told_score = _gather(parts["told"]["score"])
+        self._told_level = _gather(parts["told"]["level"])
         self.skipped_windows = int(parts["told"]["skipped"][0])
         self.last_scores = np.zeros(len(self._told_window) if self.is_dense else 0)
         self.last_expected = np.zeros_like(self.last_scores)
@@ -310,18 +314,18 @@ class Watch:
         for i in is_past.nonzero()[0].tolist():
             slot, score = int(slots[i]), float(verdict.score[i])
             is_same = self._told_window[slot] == window
-            if is_same and score <= self._told_score[slot]:
+            if is_same and score <= self._told_score.get(slot, 0.0):
                 continue
             time, key = window * self.windows.window_seconds, int(self._table.keys[slot])
             if score < 1.0:
-                level: Sensitivity | None = LEVELS[int(self._told_level[slot])]
+                level: Sensitivity | None = LEVELS[self._told_level.get(slot, 0)]
             else:
                 level = self.bar.admit(key, score, time, len(self._table))
             if level is None and is_scrape(calls[i], novel[i]):
                 level = Sensitivity.QUIET
             # A louder level told it before: for a quieter one it is news.
-            is_news = level is not None and RANKS[level] < self._told_level[slot]
-            if is_same and not is_news and score < self._told_score[slot] * (1 + _RAISE):
+            is_news = level is not None and RANKS[level] < self._told_level.get(slot, 0)
+            if is_same and not is_news and score < self._told_score.get(slot, 0.0) * (1 + _RAISE):
                 continue
             if self.is_dense and level is None:
                 continue
@@ -364,3 +368,16 @@ def _weigh(calls: F64, novel: F64) -> F64:
     """Evidence: a call counts half, and whole when it touched an object that the subject had not touched before."""
     evidence: F64 = _CALLS_WEIGHT * calls + (1 - _CALLS_WEIGHT) * np.minimum(novel, calls)
     return evidence
+
+
+def _spread(of_few: Mapping[int, float], count: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Figures of a few slots as an array of all of them."""
+    dense = np.zeros(count, dtype)
+    dense[list(of_few)] = list(of_few.values())
+    return dense
+
+
+def _gather(dense: NDArray[Any]) -> dict[int, Any]:
+    """The inverse of `_spread`."""
+    slots = dense.nonzero()[0]
+    return dict(zip(slots.tolist(), dense[slots].tolist(), strict=True))

@@ -18,6 +18,7 @@ from collector.alerts.signal import Basis
 from collector.anomaly.abuse.compact import CompactRows
 from collector.anomaly.abuse.fading import FadingSums
 from collector.anomaly.abuse.repeated import RepeatedDays
+from collector.anomaly.abuse.sparse import SparseColumns
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.slots import Slots, grow, grow_rows
 
@@ -97,9 +98,9 @@ class Ceiling:
         self._begun: F32 = np.zeros((len(plan), 0), np.float32)
         self._common: F64 = np.zeros((len(plan), 1))  # By group.
         self._peers: Ints = np.zeros(1, np.int64)
-        self._born: NDArray[np.int32] = np.zeros(0, np.int32)  # Day of its first sum; 0: it has none.
+        self._born: NDArray[np.uint16] = np.zeros(0, np.uint16)  # Day of its first sum; 0: it has none.
         # Sum over ceiling when a subject was told, while it stays above; 0: it was not.
-        self._told: F32 = np.zeros((len(plan), 0), np.float32)
+        self._told = SparseColumns(len(plan))
         self._was_told: NDArray[np.bool_] = np.zeros(0, np.bool_)  # Whether any of it is not 0.
         # Whether a subject may be so high that it raises what is common; never false where it is.
         self._is_high: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -191,11 +192,11 @@ class Ceiling:
 
     def _choose(self, rows: Slots, ratios: F64, may_tell: Bools) -> tuple[Slots, Ints]:
         """Which of `rows` are to be told, and of which horizon; remembers them. `ratios` are H x n."""
-        told = self._told.take(rows, axis=1)
+        told = self._told.take(rows)
         is_told = (ratios > 1.0) & may_tell & (ratios >= _RAISE * told)
         chosen = is_told.any(axis=0).nonzero()[0]
         told = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
-        self._told[:, rows] = told
+        self._told.put(rows, told)
         self._was_told[rows] = told.any(axis=0)
         return chosen, np.where(is_told, ratios, 0.0).argmax(axis=0)[chosen]
 
@@ -290,7 +291,7 @@ class Ceiling:
             late = np.maximum(np.maximum(self._yesterday[:, row], self._today[row]), seen)
             self._past[:, row] = np.maximum(self._past[:, row], late)
             self._is_high[row] = True
-            self._told[:, row] = 0
+            self._told.forget(np.array([row]))
             self._was_told[row] = False
         return True
 
@@ -303,7 +304,8 @@ class Ceiling:
         if self._repeated is not None:
             self._repeated.forget(rows)
         self._today[rows] = 0
-        for part in (self._yesterday, self._past, self._begun, self._told):
+        self._told.forget(rows)
+        for part in (self._yesterday, self._past, self._begun):
             part[:, rows] = 0
         self._born[rows] = 0
         self._is_high[rows] = self._was_told[rows] = False
@@ -312,9 +314,9 @@ class Ceiling:
         """State for a checkpoint."""
         clock = np.array([self._day, self._refreshed_at])
         today = np.ascontiguousarray(self._today.T)
-        own: State = {"today": today, "yesterday": self._yesterday, "past": self._past, "told": self._told}
+        own: State = {"today": today, "yesterday": self._yesterday, "past": self._past}
         own |= {"common": self._common, "peers": self._peers, "clock": clock}
-        own |= {"born": self._born, "begun": self._begun}
+        own |= {"born": self._born, "begun": self._begun, "told": self._told.dump(len(self._born))}
         own |= {f"rows.{name}": array for name, array in self._rows.dump().items()}
         if self._repeated is not None:
             own |= {f"repeated.{name}": array for name, array in self._repeated.dump().items()}
@@ -323,17 +325,18 @@ class Ceiling:
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
         self._today = np.ascontiguousarray(state["today"].T, np.float32)
-        self._yesterday, self._past, self._begun, self._told = (
-            state[name].astype(np.float32) for name in ("yesterday", "past", "begun", "told")
+        self._yesterday, self._past, self._begun = (
+            state[name].astype(np.float32) for name in ("yesterday", "past", "begun")
         )
-        self._was_told = self._told.any(axis=0)
+        self._told.load(state["told"].astype(np.float32))
+        self._was_told = state["told"].any(axis=0)
         count = len(state["born"])
         self._is_high = np.ones(count, np.bool_)  # The next refresh knows.
         # Version 8 had a row for each slot.
         every: State = {"slot_of": np.arange(count), "slots": np.array([count])}
         self._rows.load({name: state.get(f"rows.{name}", array) for name, array in every.items()})
         self._common = state["common"].astype(np.float64)
-        self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.int32)
+        self._peers, self._born = state["peers"].astype(np.int64), state["born"].astype(np.uint16)
         self._day, self._refreshed_at = (int(value) for value in state["clock"])
         self._sums.load({"sums": state["sums.sums"], "at": state["sums.at"]})
         if self._repeated is not None:
@@ -349,8 +352,7 @@ class Ceiling:
             self._today, self._yesterday = grow_rows(self._today, capacity), grow(self._yesterday, capacity)
             self._past, self._born = grow(self._past, capacity), grow(self._born, capacity)
             self._begun = grow(self._begun, capacity)
-            self._told, self._is_high = grow(self._told, capacity), grow(self._is_high, capacity)
-            self._was_told = grow(self._was_told, capacity)
+            self._is_high, self._was_told = grow(self._is_high, capacity), grow(self._was_told, capacity)
             if self._repeated is not None:
                 self._repeated.grow(capacity)
         return rows

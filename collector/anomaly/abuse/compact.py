@@ -14,7 +14,7 @@ class CompactRows:
 
     def __init__(self) -> None:
         self._row_of: NDArray[np.int32] = np.zeros(0, np.int32)  # Plus 1; 0: none.
-        self.slot_of: Slots = np.full(_FIRST_CAPACITY, -1, np.int64)  # By row; -1: free.
+        self.slot_of: NDArray[np.int32] = np.full(_FIRST_CAPACITY, -1, np.int32)  # By row; -1: free.
         self._count = 0  # Rows below it were in use at some time; those released are in `_free`.
         self._free: list[int] = []
 
@@ -64,7 +64,7 @@ class CompactRows:
 
     def load(self, state: State) -> None:
         """The inverse of `dump`."""
-        self.slot_of = state["slot_of"].astype(np.int64)
+        self.slot_of = state["slot_of"].astype(np.int32)
         rows = (self.slot_of >= 0).nonzero()[0]
         self._row_of = np.zeros(int(state["slots"][0]), np.int32)
         self._row_of[self.slot_of[rows]] = rows + 1

@@ -51,7 +51,8 @@ class RepeatedDays:
         """A day ended: slots, and the sums that each comes to if it goes on as on this day and the one before
         (H x n)."""
         rows = self._list_rows()
-        slots, reached = self._rows.slot_of[rows], np.minimum(self._today[:, rows], self._yesterday[:, rows])
+        slots = self._rows.slot_of[rows].astype(np.int64)
+        reached = np.minimum(self._today[:, rows], self._yesterday[:, rows])
         self._yesterday, self._today = self._today, np.zeros_like(self._today)
         self.forget(slots[~self._yesterday[:, rows].any(axis=0)])
         is_repeated = reached.any(axis=0)
