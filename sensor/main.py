@@ -86,11 +86,9 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         if asked and entry_point.name not in asked:
             continue
         try:
-            register = entry_point.load()
+            entry_point.load()(app)
         except ModuleNotFoundError as error:
             _register_missing(app, entry_point.name, error)
-        else:
-            register(app)
     return app
 
 

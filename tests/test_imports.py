@@ -24,6 +24,7 @@ ROOMS = {
             "calls",
             "breaks",
             "clock",
+            "courtesy",
             "heap",
             "keyed",
             "runs",
@@ -101,6 +102,7 @@ ROOMS = {
             "enroll_command",
             "enforcement_command",
             "cli",
+            "commands",
         ),
     ),
     "collector": (
