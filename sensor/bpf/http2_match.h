@@ -78,7 +78,9 @@ static __always_inline const struct taught_block *find_taught(struct __sk_buff *
   for (u32 i = 0; i < TAUGHT_BYTES / 8; i++)
     words[i] = 0;
   m->key.length = n;
-  if (n != length || bpf_skb_load_bytes(skb, offset, m->key.bytes, n) < 0)
+  u32 size = n; /* Hidden, or `length` is what is loaded, of which verifiers before 6.8 learn no bound from being equal. */
+  asm volatile("" : "+r"(size));
+  if (size != length || bpf_skb_load_bytes(skb, offset, m->key.bytes, n) < 0)
     return 0;
   return blocks.lookup(&m->key);
 }
