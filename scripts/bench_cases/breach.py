@@ -1,4 +1,4 @@
-"""The breach, replayed: seven thieves who take accounts at the pace of 37 million in 41 days, among honest callers.
+"""The breach, replayed: thieves who take accounts at the pace of 37 million in 41 days, among honest callers.
 
     scripts/bench breach [--seeds 1-10] [--start-hour 12] [--honest-days 0]
     scripts/bench breach --live [--warm-seconds 60]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from scripts.bench_cases.breaching.calls import DETAIL, Sender
+from scripts.bench_cases.breaching.calls import DETAIL, Sender, make_calls
+from scripts.bench_cases.breaching.software import AGENTS_AFTER, AGENTS_BEFORE, APP, RELEASE, SCRIPT, SOFTWARE, dress
 from scripts.bench_cases.breaching.thieves import THIEVES
 from scripts.bench_cases.breaching.trial import Installation, try_thief
 from scripts.bench_cases.breaching.world import ADDRESSES, DAY, PAGE_MAX, START, World
@@ -31,6 +32,26 @@ def test_every_call_is_in_exactly_one_row_second_by_second_too() -> None:
         sent += int(batch.calls.sum()) if batch is not None else 0
     last = sender.send_second(calls.choose(np.zeros(len(calls), np.bool_)), START + 40)
     assert made == sent + int(last.calls.sum() if last is not None else 0)
+
+
+def test_half_of_an_apps_users_take_its_release_up_and_a_thief_has_a_script_of_its_own() -> None:
+    world, sender = World(6), Sender(ADDRESSES, SOFTWARE)
+    users = np.arange(1, 20_001, dtype=np.uint64)
+
+    def count(day: int, hour: int, who: np.ndarray = users) -> np.ndarray:
+        second = np.full(len(who), START + day * DAY + hour * 3_600)
+        calls = dress(make_calls(second, who, 0, who))
+        return np.bincount(calls.software, minlength=len(SOFTWARE))
+
+    before, meanwhile, after = count(2, 9), count(2, 12), count(3, 0)
+    assert before[RELEASE] == 0 and 0.3 < before[APP] / 20_000 < 0.5
+    assert 0.4 < meanwhile[RELEASE] / after[RELEASE] < 0.6 and 0.45 < after[RELEASE] / before[APP] < 0.55
+    agents = np.arange(30_000, 30_060, dtype=np.uint64)
+    assert count(1, 7, agents)[AGENTS_BEFORE] == count(1, 8, agents)[AGENTS_AFTER] == 60
+    thief = next(thief for thief in THIEVES if thief.name == "1000_stolen_keys")
+    batch = sender.send_windows(dress(thief.steal(world, START, 0, 10)))
+    assert batch is not None
+    assert {batch.strings[index] for index in batch.client_software.tolist()} == {SOFTWARE[SCRIPT]}
 
 
 def test_a_thief_in_the_first_hour_is_a_notice_within_its_bar() -> None:

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
+from collector.anomaly.abuse.adopters import Adopters
+from collector.anomaly.abuse.adoption import Adoption, Fresh
 from collector.anomaly.abuse.ceiling import Ceiling, Horizon
 from collector.anomaly.abuse.contract import Finding
-from collector.anomaly.abuse.events import Events
+from collector.anomaly.abuse.events import Bools, Events
 from collector.anomaly.abuse.pair_calls import HORIZONS, PairCalls
 from collector.anomaly.abuse.rarity import Rarity
 from collector.anomaly.abuse.state import join, split
@@ -31,7 +33,7 @@ PLAN = (
     Horizon(seconds=604_800, prior=2_000, floor=800),
 )
 
-_HOUR = 2  # Of the plan.
+_HOUR, _WEEK = 2, 4  # Of the plan.
 _HORIZONS = np.array([HORIZONS.index(horizon.seconds) for horizon in PLAN])  # Where those of pairs' calls are.
 ENDPOINT_PLAN = (
     Horizon(seconds=60, prior=2_000, floor=300),
@@ -42,6 +44,7 @@ NOVEL_SHARE = 0.5  # Of a walker's calls;
 HIDDEN_SHARE, HIDDEN_EXCESS = 0.2, 3.0  # or so much of them, at so many times the ceiling: within a busy caller's own.
 CROWD_MEMBER_MAX = 100.0  # New objects within the hour: who takes more is judged by itself, and no part of a crowd.
 KNOWN_SECONDS = 3_600  # After its first call a pair is no newcomer.
+_SOME = 1e-6  # Calls, which fade: fewer are none.
 
 
 class ObjectDetector:
@@ -55,6 +58,7 @@ class ObjectDetector:
         self._ceiling = Ceiling(PLAN, is_trade=True)
         self._calls = calls
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
+        self._adoption, self._adopters = Adoption(), Adopters()
         self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
@@ -87,6 +91,7 @@ class ObjectDetector:
             events.is_internal,
             describe_walk=lambda slot: self._walks.describe(slot, time),
         )
+        found += self._judge_adopters(events, placed, roster, time)
         return found + self._judge_endpoints(events, placed, roster, pairs_touched, taken, time)
 
     def _judge_endpoints(
@@ -95,10 +100,8 @@ class ObjectDetector:
         """What pairs that are no newcomers took together; who is told by itself is no part of a crowd."""
         self._endpoint_ceiling.grow(roster.endpoints.table.capacity, 0)
         self._endpoint_ceiling.forget(placed.evicted_endpoints)
-        counted = ((amounts > 0) & (self._first.take(pairs) <= time - KNOWN_SECONDS)).nonzero()[0]
-        taking = pairs[counted]
-        is_little = self._ceiling.sums_over(_HOUR, taking, time) <= CROWD_MEMBER_MAX
-        counted = counted[is_little & ~self._ceiling.is_told(taking)]
+        counted = (amounts > 0).nonzero()[0]
+        counted = counted[self._is_of_crowd(pairs[counted], time)]
         taken = np.zeros(len(pairs))
         taken[counted] = amounts[counted]
         if placed.endpoint_of_pair is None:
@@ -117,12 +120,38 @@ class ObjectDetector:
             events.is_internal,
         )
 
+    def _judge_adopters(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
+        """The same of those whose software is new to them, against what each took before."""
+        self._adopters.forget_endpoints(placed.evicted_endpoints)
+        fresh = self._adoption.take(events, placed, roster, time)
+        if not len(fresh.rows):
+            return []
+        kept = self._is_of_crowd(events.pair[fresh.rows], time).nonzero()[0]
+        fresh = Fresh(rows=fresh.rows[kept], codes=fresh.codes[kept])
+        pairs, calls = events.pair[fresh.rows], events.calls[fresh.rows]
+        made = self._calls.read_one(_HORIZONS[_WEEK], pairs, time) - calls
+        taken = self._ceiling.sums_over(_WEEK, pairs, time) - events.novel[fresh.rows]
+        # Of whom nothing is known before the row all may be new.
+        share = np.where(made > _SOME, np.clip(taken / np.maximum(made, _SOME), 0, 1), 1)
+        return self._adopters.take(events, fresh, share * calls, roster, time)
+
+    def _is_of_crowd(self, pairs: Slots, time: int) -> Bools:
+        """Whether `pairs` are no newcomers, take little and were not told themselves."""
+        is_of: Bools = self._first.take(pairs) <= time - KNOWN_SECONDS
+        known = is_of.nonzero()[0]
+        is_little = self._ceiling.sums_over(_HOUR, pairs[known], time) <= CROWD_MEMBER_MAX
+        is_of[known] = is_little & ~self._ceiling.is_told(pairs[known])
+        return is_of
+
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, roster: Roster) -> bool:
         """As the contract says."""
         if kind is not AlertKind.ENUMERATION:
             return False
-        part, ceiling = (roster.pairs, self._ceiling) if consumer else (roster.endpoints, self._endpoint_ceiling)
-        return ceiling.expect(part.find(endpoint_id, consumer))
+        if consumer:
+            return self._ceiling.expect(roster.pairs.find(endpoint_id, consumer))
+        endpoint = roster.endpoints.find(endpoint_id, consumer)
+        is_known = self._adopters.expect(endpoint)
+        return self._endpoint_ceiling.expect(endpoint) or is_known
 
     def project(self, roster: Roster, time: int) -> None:
         """As the contract says."""
@@ -132,6 +161,7 @@ class ObjectDetector:
         """State for a checkpoint."""
         first: State = {"first": self._first}
         parts = {"own": self._ceiling.dump(), "endpoints": self._endpoint_ceiling.dump(), "pairs": first}
+        parts |= {"adoption": self._adoption.dump(), "adopters": self._adopters.dump()}
         return join(parts)
 
     def load(self, state: State) -> None:
@@ -140,3 +170,6 @@ class ObjectDetector:
         self._ceiling.load(parts["own"])
         self._endpoint_ceiling.load(parts["endpoints"])
         self._first = parts["pairs"]["first"].astype(np.int64)
+        if "adopters" in parts:  # Older states have none.
+            self._adoption.load(parts["adoption"])
+            self._adopters.load(parts["adopters"])

@@ -30,6 +30,10 @@ class PairCalls:
         """Sums of `pairs` at `time`, a row a horizon."""
         return self._sums.read(pairs, time)
 
+    def read_one(self, which: int, pairs: Slots, time: int) -> F64:
+        """The same over one of HORIZONS, by its index."""
+        return self._sums.read_one(which, pairs, time)
+
     def dump(self) -> State:
         """State for a checkpoint."""
         return self._sums.dump()

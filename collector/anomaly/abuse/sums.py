@@ -31,9 +31,10 @@ def find(
     is_internal: Bools,
     is_notice: Callable[[int], bool] = lambda _: False,
     describe_walk: Callable[[int], str] = lambda _: "",
+    describe: Callable[[int], str] = lambda _: "",
 ) -> list[Finding]:
     """Findings of an excess, whose slots ascend. `slots`, `calls` and `is_internal` are the rows'; `kind`, `name`,
-    `is_notice` and `describe_walk` are asked by slot."""
+    `is_notice`, `describe_walk` and `describe` (the detail) are asked by slot."""
     if not len(excess.slots):
         return []
     place = np.minimum(np.searchsorted(excess.slots, slots), len(excess.slots) - 1)
@@ -52,6 +53,7 @@ def find(
             calls=made[index],
             is_internal=not external[index],
             is_notice=is_notice(slot),
+            detail=describe(slot),
             walk=describe_walk(slot),
         )
         for index, slot in enumerate(excess.slots.tolist())

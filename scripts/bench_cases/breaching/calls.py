@@ -46,6 +46,7 @@ class Calls:
     address: Ints  # Index into the world's addresses.
     item: U64  # The object; 0: none.
     records: Ints  # Returned.
+    software: Ints  # Index into the world's names of client software; 0: the caller's own, or not known.
 
     def __len__(self) -> int:
         return len(self.second)
@@ -63,7 +64,14 @@ def join(parts: list[Calls]) -> Calls:
 
 
 def make_calls(
-    second: Ints, principal: int | U64, address: int | Ints, item: U64, *, endpoint: int = DETAIL, records: int = 1
+    second: Ints,
+    principal: int | U64,
+    address: int | Ints,
+    item: U64,
+    *,
+    endpoint: int = DETAIL,
+    records: int = 1,
+    software: int = 0,
 ) -> Calls:
     """Calls of one kind; what is a single number holds for all."""
     n = len(second)
@@ -74,6 +82,7 @@ def make_calls(
         address=np.broadcast_to(np.asarray(address, np.int64), n),
         item=item,
         records=np.full(n, records, np.int64),
+        software=np.full(n, software, np.int64),
     )
 
 
@@ -83,6 +92,7 @@ class Sender:
     at once."""
 
     addresses: tuple[str, ...]
+    softwares: tuple[str, ...] = ("",)  # Names, by the index that calls have.
     sequence: int = 0
 
     def __post_init__(self) -> None:
@@ -132,7 +142,7 @@ class Sender:
         order = np.argsort(part[first], kind="stable")  # By time, as they leave.
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
-        return _make_batch(calls, first[order], rank[row], self.addresses, self.sequence)
+        return _make_batch(calls, first[order], rank[row], self.addresses, self.softwares, self.sequence)
 
 
 def _key(calls: Calls) -> U64:
@@ -144,7 +154,9 @@ def _consumer(calls: Calls) -> Ints:
     return np.where(calls.principal != 0, calls.principal.astype(np.int64), PRINCIPALS_MAX + calls.address)
 
 
-def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...], sequence: int) -> RowBatch:
+def _make_batch(
+    calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...], softwares: tuple[str, ...], sequence: int
+) -> RowBatch:
     n = len(first)
     count = np.bincount(row, minlength=n).astype(np.uint64)
     used, address = np.unique(calls.address[first], return_inverse=True)
@@ -155,15 +167,19 @@ def _make_batch(calls: Calls, first: Ints, row: Ints, addresses: tuple[str, ...]
     zeros, wide, ones = np.zeros(n, np.uint32), np.zeros(n, np.uint64), np.ones(n, np.uint32)
     empty = Ragged(offsets=np.zeros(n + 1, np.int64), values=wide[:0], counts=wide[:0])
     known = (principal != 0).astype(np.uint32)
+    last = np.empty(n, np.int64)  # Call of each row.
+    last[row] = np.arange(len(calls))
+    software = calls.software[last]
     return RowBatch(
         node="n", boot_id="b", sequence=sequence, partition=0, key_id=1, policy_epoch=0, clock_segment=0,
-        lost_calls=0, seen_calls=len(calls), strings=("", *(addresses[index] for index in used.tolist())),
+        lost_calls=0, seen_calls=len(calls),
+        strings=("", *(addresses[index] for index in used.tolist()), *softwares[1:]),
         routes=ROUTES, route=calls.endpoint[first].astype(np.uint32),
         route_id=(calls.endpoint[first] + 1).astype(np.uint64), window_start=start,
         window_length=ones * np.uint32(WINDOW_SECONDS), principal=principal, principal_kind=known,
         credential=_renew(principal, start), client_address=(address + 1).astype(np.uint32), client_workload=zeros,
         authentication=known, status_code=ones * np.uint32(200), role=ones, hop=ones, protocol_version=zeros,
-        client_software=zeros,
+        client_software=np.where(software > 0, len(used) + software, 0).astype(np.uint32),
         request_content_type=zeros, response_content_type=zeros, flags=zeros, calls=count, request_bytes=wide,
         response_bytes=count * np.uint64(500) + records * np.uint64(300), time_to_first_byte_sum_us=wide,
         duration_sum_us=_sum_durations(count, principal, start), duration_max_us=wide,

@@ -1,4 +1,4 @@
-"""The seven thieves: who takes accounts how, and how soon they are to be found."""
+"""The thieves: who takes accounts how, and how soon they are to be found."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 
 from collector.anomaly.slots import mix
 from scripts.bench_cases.breaching.calls import LIST, Calls, Ints, make_calls
+from scripts.bench_cases.breaching.software import APP, OWN, SCRIPT
 from scripts.bench_cases.breaching.world import PARTNER, THIEF, THIEVES_AT, World
 
 RATE = 10.4  # Records a second: 37 million accounts in 41 days.
@@ -57,12 +58,17 @@ def _list(world: World, begin: int, offset: int, seconds: int) -> Calls:
     return make_calls(second, THIEF, THIEVES_AT, np.zeros_like(item), endpoint=LIST, records=LIST_RECORDS)
 
 
-def _stolen_keys(world: World, begin: int, offset: int, seconds: int) -> Calls:
-    """Each call with a random one of a thousand keys, from the address that the key was given."""
-    second, item = _take(begin, offset, seconds, RATE)
-    keys = np.random.default_rng(world.seed + 1).permutation(20_000)[:STOLEN_KEYS]
-    chosen = (mix(np.full(len(item), 5, np.uint64), item) % np.uint64(STOLEN_KEYS)).astype(np.int64)
-    return make_calls(second, (1 + keys[chosen]).astype(np.uint64), THIEVES_AT + chosen, item)
+def _stolen_keys(software: int, rate: float = RATE) -> Callable[[World, int, int, int], Calls]:
+    """Each call with a random one of a thousand keys, from the address that the key was given, made by `software`."""
+
+    def steal(world: World, begin: int, offset: int, seconds: int) -> Calls:
+        second, item = _take(begin, offset, seconds, rate)
+        keys = np.random.default_rng(world.seed + 1).permutation(20_000)[:STOLEN_KEYS]
+        chosen = (mix(np.full(len(item), 5, np.uint64), item) % np.uint64(STOLEN_KEYS)).astype(np.int64)
+        who = (1 + keys[chosen]).astype(np.uint64)
+        return make_calls(second, who, THIEVES_AT + chosen, item, software=software)
+
+    return steal
 
 
 def _partner(world: World, begin: int, offset: int, seconds: int) -> Calls:
@@ -96,7 +102,13 @@ THIEVES = (
     Thief(name="list_1000_records", history_days=3, bar_seconds=None, bar_records=3_000, patience_seconds=60,
           is_accused=True, steal=_list, names=_is_thief, records_a_call=LIST_RECORDS, rate=1 / LIST_SECONDS),
     Thief(name="1000_stolen_keys", history_days=3, bar_seconds=600, bar_records=6_500, patience_seconds=1_800,
-          is_accused=True, steal=_stolen_keys, names=_is_crowd),
+          is_accused=True, steal=_stolen_keys(SCRIPT), names=_is_crowd),
+    Thief(name="1000_stolen_keys_by_the_app", history_days=3, bar_seconds=600, bar_records=6_500,
+          patience_seconds=1_800, is_accused=True, steal=_stolen_keys(APP), names=_is_crowd),
+    Thief(name="1000_stolen_keys_by_each_own_software", history_days=3, bar_seconds=600, bar_records=6_500,
+          patience_seconds=1_800, is_accused=True, steal=_stolen_keys(OWN), names=_is_crowd),
+    Thief(name="1000_stolen_keys_at_1_a_second", history_days=3, bar_seconds=None, bar_records=6_500,
+          patience_seconds=1_800, is_accused=True, steal=_stolen_keys(SCRIPT, 1.0), names=_is_crowd, rate=1.0),
     Thief(name="slow_0.1_a_second", history_days=3, bar_seconds=None, bar_records=250, patience_seconds=7_200,
           is_accused=True, steal=_one_key(1, 0.1), names=_is_thief, rate=0.1),
     Thief(name="in_partner_key", history_days=3, bar_seconds=900, bar_records=9_400, patience_seconds=3_600,

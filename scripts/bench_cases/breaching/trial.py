@@ -16,6 +16,7 @@ from collector.alerts.sieve import Sieve, take_report
 from collector.anomaly.engine import Engine
 from collector.rows import RowBatch
 from scripts.bench_cases.breaching.calls import Sender, join
+from scripts.bench_cases.breaching.software import SOFTWARE, dress
 from scripts.bench_cases.breaching.thieves import Thief
 from scripts.bench_cases.breaching.world import ADDRESSES, DAY, START, World, describe
 
@@ -39,7 +40,7 @@ class Installation:
 
     def __post_init__(self) -> None:
         self.world = World(self.seed)
-        self.sender = Sender(ADDRESSES)
+        self.sender = Sender(ADDRESSES, SOFTWARE)
         self.engine = Engine()
         ids = itertools.count()
         self.lifecycle = Lifecycle(new_id=lambda: str(next(ids)))
@@ -52,13 +53,13 @@ class Installation:
     def pass_honestly(self, until: int, step: int = STEP_SECONDS) -> None:
         """Go on without a thief, window by window."""
         while self.now < until:
-            self._feed(self.sender.send_windows(self.world.calls(self.now, step)), self.now + step + 1)
+            self._feed(self.sender.send_windows(dress(self.world.calls(self.now, step))), self.now + step + 1)
             self.now += step
 
     def pass_second(self, thief: Thief, begin: int) -> None:
         """One second with a thief, who began at `begin`."""
         stolen = thief.steal(self.world, begin, self.now - begin, 1)
-        calls = join([self.world.calls(self.now, 1), stolen])
+        calls = dress(join([self.world.calls(self.now, 1), stolen]))
         self._feed(self.sender.send_second(calls, self.now), self.now + 1)
         self.now += 1
 
