@@ -11,7 +11,7 @@ class AlertKind(StrEnum):
     VOLUME_SERVICE = (
         "volume_service"  # All endpoints of a service together are called far more (or less) than they were.
     )
-    VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did, or than its peers do.
+    VOLUME_CONSUMER = "volume_consumer"  # One consumer calls far more than it did or its peers do, or falls silent.
     VOLUME_PAIR = "volume_pair"  # One consumer at one endpoint.
     ERRORS = "errors"  # More calls of an endpoint, or of a service, fail than did.
     LATENCY = "latency"  # Calls of an endpoint, or of a service, take longer than they did.

@@ -46,11 +46,15 @@ def title_signal(signal: AlertSignal) -> str:
         change = "more" if signal.direction is Direction.ABOVE else "less"
         return f"{_name_subject(signal)} is called far {change} than usual"
     where = signal.endpoint_label or "the API"
+    if signal.direction is Direction.BELOW:
+        return f"{signal.consumer} calls {where} far less than usual"
     return f"{signal.consumer} calls {where} {format_rate(signal.observed_rate)}"
 
 
 def advise_signal(signal: AlertSignal) -> str:
     """What to do, one sentence."""
+    if signal.consumer and signal.direction is Direction.BELOW:
+        return "See whether the caller still runs, and reaches the service."
     if signal.consumer:
         return "Ask the caller's owner whether this is meant; limit or block the caller if it is not."
     if signal.direction is Direction.BELOW:

@@ -18,7 +18,7 @@ from collector.ingest.reader import write_durably
 from collector.ingest.segment import Position
 
 VERSION = 11
-# Volume by service is learnt anew where a state has none, of 11 too.
+# Steady callers and volume by service are learnt anew where a state has none, of 11 too.
 # 10 has no errors and latency, 9 other measures of 5 min windows too, 8 also longer rings of open windows.
 _READABLE = frozenset({8, 9, 10, VERSION})
 

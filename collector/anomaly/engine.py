@@ -24,6 +24,7 @@ from collector.anomaly.loss import LossMeter
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.service_volume import ServiceVolume
 from collector.anomaly.slots import Slots
+from collector.anomaly.steady import SteadyCallers
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import NO_CONTEXT, Context, Crossing, Watch
 from collector.local_time import UTC_NAME, LocalTime
@@ -86,6 +87,7 @@ class Engine:
         ]
         self.health = HealthEngine(self.roster, ENDPOINT_WINDOWS)
         self.services = ServiceVolume(self.roster, self.health.services, self.endpoint_watches, self._local_time)
+        self.steady = SteadyCallers(self.roster, self.pair_watches[-1], self.endpoint_watches, self._local_time)
         self._seasons = [*seasons, *self.services.seasons]
 
     def make_new(self) -> "Engine":
@@ -117,6 +119,7 @@ class Engine:
             self.abuse.held_back_count
             + self.health.held_back_count
             + self.services.held_back_count
+            + self.steady.bar.held_back_count
             + sum(watch.bar.held_back_count for watch in self.watches)
         )
 
@@ -171,9 +174,14 @@ class Engine:
         if watch.kind is AlertKind.VOLUME_ENDPOINT:
             signals += self.health.close(watch, window, slots, loss_ratio)
             calls = watch.windows.read(window, slots)[0]
+        elif watch is self.consumer_watches[-1]:
+            self.steady.note(window, slots, watch.windows.read(window, slots)[0])
         crossings = watch.close(window, slots, self._context(watch), loss_ratio)
         if calls is not None:  # Told before its endpoints, which join it; judged after them.
             signals += self.services.close(watch, window, slots, calls, loss_ratio)
+        if calls is not None and watch is self.endpoint_watches[-1]:
+            fallen = self.steady.close(window, slots, calls, loss_ratio)
+            signals += [self._tell(self.consumer_watches[-1], crossing) for crossing in fallen]
         return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
 
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
@@ -194,6 +202,8 @@ class Engine:
             return False
         for watch in watches:
             watch.expect(slot, calls_per_second * watch.windows.window_seconds)
+        if kind is AlertKind.VOLUME_CONSUMER:
+            self.steady.expect(slot)
         return True
 
     def dump(self) -> dict[str, State]:
@@ -205,7 +215,7 @@ class Engine:
             "loss": self.loss.dump(),
             **self.roster.dump(),
         }
-        parts |= self.abuse.dump() | self.health.dump() | self.services.dump()
+        parts |= self.abuse.dump() | self.health.dump() | self.services.dump() | self.steady.dump()
         for index, watch in enumerate(self.watches):
             parts |= {f"watch{index}.{name}": state for name, state in watch.dump().items()}
         return parts
@@ -220,6 +230,7 @@ class Engine:
         self.abuse.load(parts)
         self.health.load(parts, self.roster.endpoints.table.capacity)
         self.services.load(parts)
+        self.steady.load(parts)
         for index, watch in enumerate(self.watches):
             prefix = f"watch{index}."
             own = {name.removeprefix(prefix): state for name, state in parts.items() if name.startswith(prefix)}
@@ -238,6 +249,7 @@ class Engine:
         hours = round((self._local_time.read(self.watermark) - ago.read(self.watermark)) / 3_600)
         for season in self._seasons:
             season.turn_season(hours)
+        self.steady.turn(hours)
 
     def _watch_bursts(self, kind: AlertKind, length: int, level: float) -> Watch:
         table = (self.roster.pairs if kind is AlertKind.VOLUME_PAIR else self.roster.consumers).table
@@ -265,6 +277,8 @@ class Engine:
         self.health.grow(endpoints)
         if len(placed.evicted_endpoints):
             self.health.forget(placed.evicted_endpoints)
+        if len(placed.evicted_consumers):
+            self.steady.forget(placed.evicted_consumers)
         for watches, part, evicted in (
             (self.endpoint_watches, self.roster.endpoints, placed.evicted_endpoints),
             (self.consumer_watches, self.roster.consumers, placed.evicted_consumers),

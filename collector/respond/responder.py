@@ -231,6 +231,8 @@ class Responder:
             return True
         if alert.is_expected or alert.muted_until is not None:
             return True
+        if alert.observed_rate < alert.expected_rate:
+            return True  # Who fell silent is not to be stopped.
         try:
             self._answer(alert, rung)
         except UnknownClientError:

@@ -1,7 +1,7 @@
 """Alerts a day of a whole installation: 30 days, 1,000 endpoints, 50,000 pairs, heavy-tailed bursts and deploys.
 
     scripts/bench simulation [--days 30] [--endpoints 1000] [--pairs 50000] [--step 60] [--seed 1] [--changes]
-        [--clocks-change DAY [--zone-unknown]] [--memory]
+        [--clocks-change DAY [--zone-unknown]] [--pauses] [--fall DAY] [--memory]
 
 Rows of one `step` go to the engine as batches and its signals through the lifecycle, as in the product. With a step
 of 60 s the 10 s detectors see no rows (a merged row says nothing of a shorter window), so the run judges windows of 1
@@ -10,9 +10,10 @@ held back, CPU. With `--changes` the installation changes too (simulating/change
 of data, hosts outside, logins that go; what is told of them shares the budget. With `--clocks-change` callers live by
 the clocks of Berlin, which change to summer time on that day, and a fifth of the endpoints has office hours, from eight
 sharp; the collector's zone is theirs, or UTC with `--zone-unknown`. Alerts of that day and the next are told by
-themselves. With `--memory` also what the engine has
-allocated for each live pair, endpoints and consumers included, as tracemalloc counts it; that slows the run, so its
-times say nothing.
+themselves. With `--pauses` callers stop for good reasons (simulating/pauses.py); with `--fall` one that calls day and
+night falls silent at noon of that day, for a day, and after how many hours it is told is printed. With `--memory` also
+what the engine has allocated for each live pair, endpoints and consumers included, as tracemalloc counts it; that slows
+the run, so its times say nothing.
 """
 
 import argparse
@@ -32,10 +33,12 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.past import PastReport, keep_report, preview_levels
 from collector.alerts.report import Report, report_signal
 from collector.alerts.sieve import Sieve, take_report
+from collector.alerts.signal import AlertSignal, Direction, Signal
 from collector.anomaly.engine import Engine
 from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import Ragged, Route, RowBatch, Segment, Service
 from scripts.bench_cases.simulating.changes import Changes
+from scripts.bench_cases.simulating.pauses import Pauses
 
 START = 1_700_006_400  # A midnight.
 ZONE = "Europe/Berlin"
@@ -218,6 +221,8 @@ def simulate(
     memory: bool = False,
     clocks_change: int | None = None,
     zone_unknown: bool = False,
+    pauses: bool = False,
+    fall: int | None = None,
 ) -> dict[str, object]:
     """Run and count."""
     random = np.random.default_rng(seed)
@@ -228,12 +233,24 @@ def simulate(
         tracemalloc.start()
     engine, desk = Engine(time_zone=UTC_NAME if clocks is None or zone_unknown else ZONE), Desk(start)
     world = Changes(seed=seed, endpoints=endpoints, endpoints_a_service=_ENDPOINTS_A_SERVICE, start=start)
+    # Draws of its own: what is called is as it is without.
+    resting = Pauses(
+        random=np.random.default_rng(random.bit_generator.seed_seq.spawn(1)[0]),
+        consumer=traffic.consumer,
+        rate=traffic.rate,
+        start=start,
+        step=step,
+        fall_day=fall,
+        has_reasons=pauses,
+    )
+    falls: list[tuple[str, int]] = []  # Consumers that are told to call less, and when.
     began, rows, detector_seconds, signals_count = time.process_time(), 0, 0.0, 0
     for at in range(start, start + int(days * _DAY), step):
         for _ in range(random.poisson(_DEPLOYS_A_DAY * step / _DAY)):
             traffic.deploy()
         traffic.trouble(at)
-        counts = traffic.count(at)
+        traffic.next_consumer = resting.change(at, traffic.consumer, traffic.next_consumer)
+        counts = resting.thin(at, traffic.count(at), traffic.consumer)
         active = np.flatnonzero(counts)
         for first in range(0, len(active), _BATCH_ROWS):
             chosen = active[first : first + _BATCH_ROWS]
@@ -243,6 +260,7 @@ def simulate(
             signals = engine.feed(batch, at + step)
             detector_seconds += time.process_time() - mark
             signals_count += len(signals)
+            falls += [(consumer, at + step) for consumer in _list_fallen(signals)]
             desk.take((report_signal(signal) for signal in signals), at + step)
         if changes:
             desk.take(world.look(at + step), at + step)
@@ -260,7 +278,12 @@ def simulate(
         both = by_day[clocks_change] + by_day[clocks_change + 1]
         before, after = (desk.suppressed.get(day, 0) for day in (clocks_change - 1, clocks_change + 1))
         figures |= {"alerts_as_clocks_change": both, "suppressed_as_clocks_change": after - before}
+    if fall is not None:
+        begin = start + fall * _DAY + 12 * 3_600
+        told = [at for consumer, at in falls if resting.fallen and consumer == f"principal:{resting.fallen:016x}"]
+        figures |= {"may_fall": len(resting.eligible), "told_after_hours": (told[0] - begin) / 3_600 if told else None}
     return figures | {
+        "consumers_told_to_call_less": len({consumer for consumer, _ in falls}),
         "days": days,
         "endpoints": endpoints,
         "pairs": pairs,
@@ -280,6 +303,14 @@ def simulate(
     }
 
 
+def _list_fallen(signals: Iterable[Signal]) -> list[str]:
+    return [
+        signal.consumer
+        for signal in signals
+        if isinstance(signal, AlertSignal) and signal.consumer and signal.direction is Direction.BELOW
+    ]
+
+
 def _count_allocated() -> int:
     gc.collect()
     return tracemalloc.get_traced_memory()[0]
@@ -296,6 +327,8 @@ def main() -> None:
     parser.add_argument("--changes", action="store_true")
     parser.add_argument("--clocks-change", type=int, metavar="DAY")
     parser.add_argument("--zone-unknown", action="store_true")
+    parser.add_argument("--pauses", action="store_true")
+    parser.add_argument("--fall", type=int, metavar="DAY")
     parser.add_argument("--memory", action="store_true")
     print(json.dumps(simulate(**vars(parser.parse_args()))))
 

@@ -7,6 +7,7 @@ import numpy as np
 from collector.alerts.alert import AlertKind
 from collector.local_time import LocalTime
 from scripts.bench_cases.simulating.changes import Changes
+from scripts.bench_cases.simulating.pauses import Pauses
 from scripts.bench_cases.simulation import START, SUMMER, Traffic, simulate
 
 
@@ -57,3 +58,18 @@ def test_callers_live_by_clocks_that_change() -> None:
     assert counts[1] > 3 * counts[0] and counts[3] > 3 * counts[2]
     run = simulate(days=2.0, endpoints=10, pairs=200, step=1_800, seed=4, clocks_change=1)
     assert run["alerts_as_clocks_change"] <= 2  # type: ignore[operator]
+
+
+def test_callers_pause_for_reasons_and_one_falls_silent() -> None:
+    consumer, rate = np.repeat(np.arange(1, 1_001), 2), np.full(2_000, 0.1)
+    counts = np.full(2_000, 10)
+    world = Pauses(random=np.random.default_rng(1), consumer=consumer, rate=rate, start=START, step=3_600, fall_day=1)
+    weekend = world.thin(START + 3 * 86_400, counts, consumer)  # A Saturday.
+    assert 0.2 < np.mean(weekend == 0) < 0.4 and (world.thin(START, counts, consumer) == counts).all()
+    fallen = world.thin(START + 86_400 + 12 * 3_600, counts, consumer)
+    assert world.fallen and (consumer[fallen == 0] == world.fallen).all() and np.count_nonzero(fallen == 0) == 2
+    number = 1_001
+    for hour in range(30 * 24):
+        number = world.change(START + hour * 3_600, consumer, number)
+    assert 200 < number - 1_001 < 500 and len(np.unique(consumer)) > 900
+    assert world.thin(START + 30 * 86_400, counts, consumer).sum() < counts.sum()

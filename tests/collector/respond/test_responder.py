@@ -235,6 +235,14 @@ def test_an_alert_proposes_once_and_stops_nobody(room: Room) -> None:
     assert room.post(f"blocks/{block['id']}/approve", by="ada")["state"] == "live"
 
 
+def test_who_fell_silent_is_not_to_be_stopped(room: Room) -> None:
+    rates = ((0.0, 0), (20.0, 1))  # Calls a second where 2 are expected.
+    for observed, count in rates:
+        alert = make_alert("x2", kind=AlertKind.VOLUME_CONSUMER, consumer=PRINCIPAL, state=AlertState.OPEN)
+        assert room.responder.take_alert(replace(alert, observed_rate=observed, expected_rate=2.0))
+        assert len(room.responder.list_blocks()) == count
+
+
 def test_a_person_who_blocks_answers_the_proposal(room: Room) -> None:
     raise_alert(room)
     room.block(PRINCIPAL, by="ada")
