@@ -23,7 +23,7 @@
 
 #define MATCH_STEPS 32
 #define MATCH_SPINS 128
-#define STREAM_RECORDS_PAGES ((4 << 20) / PAGE_SIZE) /* As STREAM_RECORDS_BYTES of sensor/kernel/abi.py. */
+#define STREAM_RECORDS_PAGES ((2 << 20) / PAGE_SIZE) /* As STREAM_RECORDS_BYTES of sensor/kernel/abi.py. */
 #define STREAM_RECORDS_BYTES (STREAM_RECORDS_PAGES * PAGE_SIZE)
 #define NO_WAKE 1             /* BPF_RB_NO_WAKEUP: it is read when its second has ended. */
 #define UNTOLD_MAX (1U << 30) /* Sequence numbers wrap. */

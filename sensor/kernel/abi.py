@@ -47,8 +47,8 @@ STREAM_RECORD: Final = np.dtype(
         ("_pad", "u1", (4,)),
     ]
 )
-# Their ring, STREAM_RECORDS_PAGES of bpf/http2_match.h: 65,536 calls. Past half of it nothing is matched.
-STREAM_RECORDS_BYTES: Final = 4 << 20
+# Their ring, STREAM_RECORDS_PAGES of bpf/http2_match.h: 32,768 calls. Past half of it nothing is matched.
+STREAM_RECORDS_BYTES: Final = 2 << 20
 MESSAGES_UNCOUNTED: Final = 0xFFFF
 TAUGHT_BYTES: Final = 64
 BLOCK_KEY = struct.Struct(f"<Q2I{TAUGHT_BYTES}s")  # connection, direction, length, bytes.

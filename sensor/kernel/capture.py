@@ -53,6 +53,8 @@ FRAMES_LIMIT: Final = 1_000
 RECORDS_LIMIT: Final = 20_000
 # A ring of events that is so full is read at once: a burst of heads may have begun.
 PRESSING_PART: Final = 16
+# The same of the ring of matched calls, which is read each second: past half of it nothing is matched.
+MATCHED_PART: Final = 4
 # A turn of the loop that reads events looks at the records each time (sensor.intake).
 _TURN_SECONDS: Final = 0.1
 
@@ -237,8 +239,9 @@ class Capture:
         return pending or self._streams.matched.has_rest
 
     def is_pressing(self) -> bool:
-        """Whether so many events wait that they are to be read soon."""
-        return any(ring.pending_bytes() > ring.size_bytes // PRESSING_PART for ring in (self._ring, self._frames))
+        """Whether so many events, or calls that the kernel matched, wait that they are to be read soon."""
+        is_filling = any(ring.pending_bytes() > ring.size_bytes // PRESSING_PART for ring in (self._ring, self._frames))
+        return is_filling or self._matched.pending_bytes() > self._matched.size_bytes // MATCHED_PART
 
     def has_records(self) -> bool:
         """Whether there are some in their ring."""

@@ -9,7 +9,7 @@ import pytest
 from sensor.clock import Clock
 from sensor.kernel import capture, syscall_capture
 from sensor.kernel.abi import STREAM_RECORDS_BYTES
-from sensor.kernel.capture import FRAMES_BYTES, PRESSING_PART, RECORDS_BYTES, Capture
+from sensor.kernel.capture import FRAMES_BYTES, MATCHED_PART, PRESSING_PART, RECORDS_BYTES, Capture
 from sensor.kernel.loader import LoadedProgram
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointProgram
@@ -69,15 +69,19 @@ def test_by_packets_many_events_of_either_ring_press(
     assert watched.is_pressing()
 
 
-def test_records_alone_never_press(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_press_where_they_keep_the_kernel_from_matching(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(capture, "Bell", Bell)
     rings = make_rings(stack)
     program = LoadedProgram(ingress=-1, egress=-1, maps=rings.maps, cgroup=-1, links=[])
     watched = Capture(program=program, ring_bytes=EVENTS_BYTES, clock=Clock())
     rings.fill("records", RECORDS_BYTES)
-    rings.fill("stream_records", STREAM_RECORDS_BYTES)
+    rings.fill("stream_records", STREAM_RECORDS_BYTES // MATCHED_PART)
     assert (watched.has_records(), watched.has_events(), watched.is_pressing()) == (True, False, False)
-    assert watched.pending_bytes() == RECORDS_BYTES + STREAM_RECORDS_BYTES
+    assert watched.pending_bytes() == RECORDS_BYTES + STREAM_RECORDS_BYTES // MATCHED_PART
+    rings.fill("stream_records", 8)
+    assert (watched.has_events(), watched.is_pressing()) == (False, True)
 
 
 def test_by_system_calls_it_always_presses(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
