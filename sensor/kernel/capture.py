@@ -235,8 +235,7 @@ class Capture:
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""
-        pending = self._ring.pending_bytes() > 0 or self._frames.pending_bytes() > 0
-        return pending or self._streams.matched.has_rest
+        return any(ring.pending_bytes() for ring in (self._ring, self._frames)) or self._streams.matched.has_rest
 
     def is_pressing(self) -> bool:
         """Whether so many events, or calls that the kernel matched, wait that they are to be read soon."""
