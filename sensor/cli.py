@@ -23,7 +23,6 @@ import typer
 from sensor import enforcement_command
 from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
-from sensor.courtesy import take_back
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
 from sensor.heap import limit_arenas
@@ -140,8 +139,6 @@ def _wait_and_live(settings: SensorSettings, lock: NodeLock, ready: ReadyFile) -
         poll=Prepared.poll,
         begin=Prepared.begin,
     )
-    if prepared is not None:  # All that takes long is done, and what the rings hold waits.
-        take_back()
     try:
         asyncio.run(_live(settings, prepared, ready))
     finally:
@@ -205,7 +202,6 @@ async def _live(settings: SensorSettings, prepared: Prepared | None, ready: Read
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
 
     def tell_capturing() -> None:
-        take_back()
         ready.set()
         print(json.dumps(announce), flush=True)
 

@@ -86,9 +86,11 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         if asked and entry_point.name not in asked:
             continue
         try:
-            entry_point.load()(app)
+            register = entry_point.load()
         except ModuleNotFoundError as error:
             _register_missing(app, entry_point.name, error)
+        else:
+            register(app)
     return app
 
 

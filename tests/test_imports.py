@@ -24,7 +24,6 @@ ROOMS = {
             "calls",
             "breaks",
             "clock",
-            "courtesy",
             "heap",
             "keyed",
             "runs",
@@ -102,7 +101,6 @@ ROOMS = {
             "enroll_command",
             "enforcement_command",
             "cli",
-            "commands",
         ),
     ),
     "collector": (
