@@ -59,12 +59,13 @@ class Observed:
     skipped: dict[str, str] = field(default_factory=dict)
     found: dict[int, Calls] = field(default_factory=dict)
     principals: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)  # As `read_principals` gives them.
+    account: str = ""  # What the sensor says it lost, and the last lines of its log.
 
     def check(self, name: str) -> None:
         """Fails unless the inventory holds exactly what workload `name` sent."""
         if name in self.skipped:
             pytest.skip(self.skipped[name])
-        assert self.found[self.ports[name]] == self.sent[name]
+        assert self.found[self.ports[name]] == self.sent[name], self.account
 
 
 class Workloads:
@@ -235,6 +236,8 @@ def observed(product: Product, cgroup_root: str, tmp_path_factory: pytest.TempPa
         old.close()
         assert sensor.stop() == 0, sensor.log_tail()
         collect(result, inventory)
+        (stages,) = [one["stages"] for one in inventory.get("/sensors")["items"]]
+        result.account = f"{stages}\n{sensor.log_tail()}"
         yield result
 
 
