@@ -49,6 +49,12 @@ class FrameFlow:
         return self._order is not None and (bool(self._order.holes) or self._is_behind)
 
     @property
+    def _is_ahead(self) -> bool:
+        """Whether plain bytes are read already behind the last frames: of a packet that another CPU copied while this
+        one followed the packet before it."""
+        return self._order is not None and self.end is not None and (self._order.position or 0) > self.end
+
+    @property
     def _is_behind(self) -> bool:
         """Whether something is missing right before what is held."""
         if self._order is None or self.end is None:
@@ -88,7 +94,7 @@ class FrameFlow:
         if self.end is not None and start != self.end:
             self._release_held(pieces)
             self._is_split = False  # The kernel goes on elsewhere.
-            if start > self.end and not self._is_plain:
+            if start > self.end and not self._is_plain and not self._is_ahead:
                 self._give_up(start, pieces)
         self._is_plain = False
         self.end = end
@@ -110,7 +116,7 @@ class FrameFlow:
             frames.append(Frame(reached, passed_over, time_ns, PASSED_OVER, 0, 0, None, 0))
         for frame in frames:
             self._add(frame, pieces)
-        if not self.is_waiting:
+        if not self.is_waiting and not self._is_ahead:
             self._order = None
         return pieces
 

@@ -225,3 +225,19 @@ def test_what_is_known_to_be_missing_at_the_beginning_is_waited_for() -> None:
         ("bytes", start + len(HEADERS), 9, 0),
         ("frame", start + len(HEADERS) + 9, len(DATA), FrameKind.DATA),
     ]
+
+
+@pytest.mark.parametrize("told", ["fbff", "fbfb", "fbfbf", "fbbff", "fbfbb"])
+def test_a_packet_that_another_processor_copied_early_leaves_no_hole(told: str) -> None:
+    """The kernel copies a packet while another CPU still follows the one before it, so its bytes come first."""
+    flow, size, places = FrameFlow(), len(HEADERS), [0, 2, 1, 3, 4]
+    if told == "fbbff":
+        places = [0, 2, 3, 1, 4]
+    pieces = []
+    for kind, place in zip(told, places, strict=False):
+        take = flow.take_bytes if kind == "b" else lambda at, data, now: flow.take_frames(at, size, 0, data, now)
+        pieces += take(1_000 + place * size, HEADERS, place)
+    starts = [piece.position - pieces[0].position for piece in pieces]
+    assert starts == [place * size for place in range(len(told))]
+    assert not any(isinstance(piece, Gap) for piece in pieces)
+    assert not flow.is_waiting and flow.lost_bytes == 0
