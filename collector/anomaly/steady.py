@@ -45,12 +45,15 @@ _SCORE_MAX = 3.0
 _TOGETHER_MAX = 3  # So many may fall in the same hour,
 _TOGETHER_SHARE = 5  # or one of so many, and be told.
 _AGAIN_HOURS = 7 * _HOURS
+_SINCE_HOURS = 24  # Who had no busy hour for so long stopped before it was judged.
 _ONGOING_HOURS = 24
 _EXCUSED_HOURS = 48
 _GONE_HOURS = 7 * _HOURS
 _KNOWN_HOURS = 2 * _HOURS  # Who is known for less may have taken over,
-_TAKEN_OVER = (0.4, 2.5)  # with so much of the calls that are missing.
+_TAKEN_OVER = (0.4, 5.0)  # with so much of the least calls that are missing,
+_ALIKE = 0.55  # where the calls are spread so much alike; 1: the same.
 _MAIN = 0.25  # Of its busiest endpoint: where a consumer mostly calls.
+_TOLD_SHARE = 0.5  # Of its calls: an endpoint with fewer may be told for its silence.
 _OTHERS_MIN = 0.2  # Of an endpoint's calls: with fewer, others say nothing.
 _OTHERS_FALL = 0.5
 _LOSS_MAX = 0.02
@@ -190,7 +193,8 @@ class SteadyCallers:
         if self._state[row] == _TOLD:
             return hour - int(self._told[row]) < _ONGOING_HOURS
         is_over = score >= 1 and self._fallen[1, row] >= _FALL_HOURS
-        if not is_over or self._state[row] == _EXCUSED or hour - int(self._told[row]) < _AGAIN_HOURS:
+        is_late = hour - int(self._seen[row]) > _SINCE_HOURS or hour - int(self._told[row]) < _AGAIN_HOURS
+        if not is_over or is_late or self._state[row] == _EXCUSED:
             return False
         slot = int(self._slot[row])
         endpoints = self._find_endpoints(slot)
@@ -209,19 +213,27 @@ class SteadyCallers:
 
     def _find_endpoints(self, slot: int) -> Slots:
         """Where a consumer mostly calls."""
-        pairs: Slots = (self._roster.pair_consumer == slot).nonzero()[0]
-        pairs = pairs[self._roster.pair_endpoint[pairs] >= 0]
-        if not len(pairs):
-            return pairs
-        levels = self._pairs.levels(pairs)
-        main: Slots = self._roster.pair_endpoint[pairs[levels >= _MAIN * np.max(levels)]]
+        levels = self._find_levels(slot)
+        main: Slots = ((levels > 0) & (levels >= _MAIN * np.max(levels))).nonzero()[0]
         return main
 
+    def _find_levels(self, slot: int) -> F64:
+        """A consumer's customary hour at each endpoint, by endpoint slot."""
+        pairs: Slots = (self._roster.pair_consumer == slot).nonzero()[0]
+        pairs = pairs[self._roster.pair_endpoint[pairs] >= 0]
+        capacity = max(self._roster.endpoints.table.capacity, 1)
+        levels: F64 = np.bincount(self._roster.pair_endpoint[pairs], self._pairs.levels(pairs), capacity)
+        return levels
+
     def _has_fallen(self, row: int, endpoints: Slots, expected: float, own: float, by_endpoint: F64, hour: int) -> bool:
-        """Whether its endpoints were told since it fell, or their other callers fell too; of one that nearly nobody
-        else calls only the former."""
+        """Whether endpoints with most of its calls were told since it fell, or their other callers fell too; of one
+        that nearly nobody else calls only the former."""
         since = (hour - int(self._fallen[1, row])) * HOUR_SECONDS
-        if not len(endpoints) or any(watch.was_told(endpoints, since).any() for watch in self._endpoints):
+        if not len(endpoints):
+            return True
+        is_told = np.any([watch.was_told(endpoints, since) for watch in self._endpoints], axis=0)
+        levels = self._find_levels(int(self._slot[row]))
+        if float(levels[endpoints[is_told]].sum()) >= _TOLD_SHARE * float(levels.sum()):
             return True
         foreseen = float(self._endpoints[-1].last_expected[endpoints].sum())
         others = foreseen - expected
@@ -232,10 +244,23 @@ class SteadyCallers:
     def _is_followed(self, hour: int, slot: int, endpoints: Slots, expected: float, by_slot: F64) -> bool:
         """Whether a consumer that is new took over at its endpoints: another credential, or another workload."""
         there = self._roster.pair_consumer[np.isin(self._roster.pair_endpoint, endpoints)]
-        there = there[(there >= 0) & (there != slot)]
+        there = np.unique(there[(there >= 0) & (there != slot)])
         share = by_slot[there] / expected
         is_new = (hour - self._first[there] < _KNOWN_HOURS) & (share >= _TAKEN_OVER[0]) & (share <= _TAKEN_OVER[1])
-        return bool(is_new.any())
+        # Many come to a busy endpoint within two days; calls of one caller are spread alike under either key.
+        return bool((self._find_overlap(slot, there[is_new]) >= _ALIKE).any())
+
+    def _find_overlap(self, slot: int, others: Slots) -> F64:
+        """How alike the calls of each of `others` (distinct, ascending) are spread over endpoints: the Bhattacharyya
+        coefficient of the roots, for a level is the largest burst."""
+        own, roster = np.sqrt(self._find_levels(slot)), self._roster
+        own /= max(float(own.sum()), 1e-9)
+        pairs: Slots = (np.isin(roster.pair_consumer, others) & (roster.pair_endpoint >= 0)).nonzero()[0]
+        index, levels = np.searchsorted(others, roster.pair_consumer[pairs]), np.sqrt(self._pairs.levels(pairs))
+        total = np.maximum(np.bincount(index, levels, len(others)), 1e-9)
+        common = np.sqrt(levels / total[index] * own[roster.pair_endpoint[pairs]])
+        overlap: F64 = np.bincount(index, common, len(others))
+        return overlap
 
     def _cross(self, hour: int, row: int, calls: float, expected: float, score: float) -> Crossing:
         return Crossing(

@@ -11,7 +11,8 @@ of data, hosts outside, logins that go; what is told of them shares the budget. 
 the clocks of Berlin, which change to summer time on that day, and a fifth of the endpoints has office hours, from eight
 sharp; the collector's zone is theirs, or UTC with `--zone-unknown`. Alerts of that day and the next are told by
 themselves. With `--pauses` callers stop for good reasons (simulating/pauses.py); with `--fall` one that calls day and
-night falls silent at noon of that day, for a day, and after how many hours it is told is printed. With `--memory` also
+night falls silent at noon of that day, for a day, and after how many hours it is told is printed, and whether that day
+many rested (then nobody is told). With `--memory` also
 what the engine has allocated for each live pair, endpoints and consumers included, as tracemalloc counts it; that slows
 the run, so its times say nothing.
 """
@@ -281,7 +282,8 @@ def simulate(
     if fall is not None:
         begin = start + fall * _DAY + 12 * 3_600
         told = [at for consumer, at in falls if resting.fallen and consumer == f"principal:{resting.fallen:016x}"]
-        figures |= {"may_fall": len(resting.eligible), "told_after_hours": (told[0] - begin) / 3_600 if told else None}
+        figures |= {"may_fall": len(resting.eligible), "fell_on_holiday": resting.fell_on_holiday}
+        figures |= {"told_after_hours": (told[0] - begin) / 3_600 if told else None}
     return figures | {
         "consumers_told_to_call_less": len({consumer for consumer, _ in falls}),
         "days": days,

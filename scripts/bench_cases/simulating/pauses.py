@@ -1,5 +1,6 @@
 """Consumers of `scripts/bench simulation --pauses` that stop for good reasons: weekends, holidays that many share, keys
-that are changed, callers that are wound down; and with `--fall DAY` one that just falls silent.
+that are changed, callers that are wound down; and with `--fall DAY` one that just falls silent. That one keeps its key
+and is not wound down before: who is new, or calls little, is not judged.
 
 How often is assumed, by the constants; draws are its own.
 """
@@ -31,6 +32,7 @@ class Pauses:
     fall_day: int | None = None
     has_reasons: bool = True
     fallen: int | None = None  # Consumer that falls silent.
+    fell_on_holiday: bool = False
     _retired: dict[int, int] = field(default_factory=dict)  # Since when.
 
     def __post_init__(self) -> None:
@@ -48,13 +50,17 @@ class Pauses:
         if at % _DAY < self.step:
             is_holiday = self.random.random() < _HOLIDAYS_A_DAY
             self._holiday = self.random.random(len(self._holiday)) < _HOLIDAY_SHARE * is_holiday
-        count = len(self._weekends)
-        for owner in np.flatnonzero(self.random.random(count) < self.step / _DAY / _KEY_DAYS).tolist():
+        for owner in self._choose(self.step / _DAY / _KEY_DAYS):
             consumer[self._owner == owner] = next_consumer
             next_consumer += 1
-        for owner in np.flatnonzero(self.random.random(count) < self.step / _DAY * _RETIRED_A_DAY).tolist():
+        for owner in self._choose(self.step / _DAY * _RETIRED_A_DAY):
             self._retired.setdefault(owner, at)
         return next_consumer
+
+    def _choose(self, chance: float) -> list[int]:
+        """Some consumers, but who is to fall silent."""
+        chosen: list[int] = np.flatnonzero(self.random.random(len(self._weekends)) < chance).tolist()
+        return [owner for owner in chosen if self.fall_day is None or owner != self._chosen]
 
     def thin(self, at: int, counts: np.ndarray, consumer: np.ndarray) -> np.ndarray:
         """What is left of the calls of each pair."""
@@ -71,7 +77,9 @@ class Pauses:
             begin = self.start + self.fall_day * _DAY + _FALL_HOUR * 3_600
             own = self._owner == self._chosen
             if at == begin:
-                self.fallen = int(consumer[own][0])
+                # Deploys gave some of its pairs to others: the name that most of its calls have.
+                self.fallen = int(np.bincount(consumer[own], self.rate[own]).argmax())
+                self.fell_on_holiday = bool(self._holiday.any())
             if begin <= at < begin + _DAY:
                 counts = np.where(own, 0, counts)
         return counts

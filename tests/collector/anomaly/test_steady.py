@@ -16,13 +16,15 @@ HOUR, DAY = 3_600, 86_400
 HISTORY_DAYS = 10
 BEGIN = START // DAY * DAY  # A Tuesday.
 PARTNER, OFFICE = 1, 2  # One calls day and night, one on weekdays only.
+SOLE = 3  # Calls an endpoint that nobody else calls, too.
 CALLERS = range(1, 17)
 ENDPOINTS = 4
 CALLS = 300  # Of each caller in an hour.
 
 
 class Scene(EngineScene):
-    """Sixteen callers of four endpoints, each at two, by the hour; `state` is of ten days: it is a Friday."""
+    """Sixteen callers of four endpoints, each at two (one at a fifth), by the hour; `state` is of ten days: it is a
+    Friday."""
 
     def __init__(self, state: bytes = b"") -> None:
         super().__init__(state)
@@ -39,7 +41,10 @@ class Scene(EngineScene):
             for caller in sorted({*CALLERS, *factors}):
                 own = factors.get(caller, 1.0) * (0.0 if caller == OFFICE and is_weekend else 1.0)
                 mean = CALLS / 2 * own * self.random.lognormal(0, 0.2, 2)
-                routes = zip((caller % ENDPOINTS, (caller + 1) % ENDPOINTS), self.random.poisson(mean), strict=True)
+                called = [caller % ENDPOINTS, (caller + 1) % ENDPOINTS]
+                if caller == SOLE:
+                    called, mean = [*called, ENDPOINTS], np.append(mean, CALLS / 3 * own)
+                routes = zip(called, self.random.poisson(mean), strict=True)
                 rows += [
                     Row(route=route, consumer=caller, window=self.time, length=HOUR, calls=int(calls))
                     for route, calls in routes
@@ -141,8 +146,18 @@ def test_key_that_was_changed_is_no_fall(scene: Scene) -> None:
     assert scene.run(48, factors={PARTNER: 0.0, PARTNER + 8 * 4: 1.0}) == []
 
 
-def test_new_caller_elsewhere_does_not_follow(scene: Scene) -> None:
-    assert scene.run(4, factors={PARTNER: 0.0, PARTNER + 8 * 4 + 2: 1.0})
+@pytest.mark.parametrize("offset", [1, 2])  # One of its two endpoints in common, and none.
+def test_new_caller_elsewhere_does_not_follow(scene: Scene, offset: int) -> None:
+    assert scene.run(4, factors={PARTNER: 0.0, PARTNER + 8 * 4 + offset: 1.0})
+
+
+def test_endpoint_that_falls_with_it_excuses_only_who_mostly_calls_there(scene: Scene) -> None:
+    begin = scene.time
+    told = scene.run(6, factors={SOLE: 0.0})
+    assert {signal.consumer for signal in told} == {name(SOLE)} and told[0].window_start == begin + HOUR
+    endpoints, hours = scene.engine.roster.endpoints, scene.engine.endpoint_watches[-1]
+    fallen = hours.was_told(endpoints.table.live(), begin)
+    assert np.count_nonzero(fallen) == 1  # That only it calls.
 
 
 def test_half_a_day_is_a_persons_but_for_a_workload() -> None:
@@ -159,6 +174,16 @@ def test_half_a_day_is_a_persons_but_for_a_workload() -> None:
         other.time = scene.time
         told.append(other.run(18, factors={PARTNER: 0.0}))
     assert told[0] == [] and {signal.consumer for signal in told[1]} == {name(PARTNER)}
+
+
+def test_who_stopped_before_it_was_judged_is_not_told() -> None:
+    """On weekdays a person, at weekends steady; away since a Wednesday."""
+    scene = Scene()
+    for day in range(15):
+        is_weekday = (scene.time // DAY + 4) % 7 not in (0, 6)
+        assert scene.run(12, factors={PARTNER: 0.0} if is_weekday else {}) + scene.run(12) == [], day
+    assert scene.run(5 * 24, factors={PARTNER: 0.0}) == []
+    assert (scene.time // DAY + 4) % 7 == 1  # The weekend is over.
 
 
 def test_first_days_are_not_judged() -> None:
