@@ -85,6 +85,7 @@ class Engine:
             Watch(AlertKind.VOLUME_ENDPOINT, season, self.roster.endpoints.table, finer)
             for season, finer in zip(seasons, [None, *seasons], strict=False)
         ]
+        self._hours = seasons[-1]
         self.health = HealthEngine(self.roster, ENDPOINT_WINDOWS)
         self.services = ServiceVolume(self.roster, self.health.services, self.endpoint_watches, self._local_time)
         self.steady = SteadyCallers(self.roster, self.pair_watches[-1], self.endpoint_watches, self._local_time)
@@ -147,7 +148,7 @@ class Engine:
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
                 for window, _, own in rows.add(watch, slots, placed.by_pair.rows):
-                    notable = watch.list_notable(window, own)
+                    notable = watch.list_notable(window, own, self._context(watch))
                     if len(notable):
                         signals += self._judge(watch, window, notable)
         loss_ratio = self.loss.ratio(self.watermark)
@@ -252,8 +253,10 @@ class Engine:
         self.steady.turn(hours)
 
     def _watch_bursts(self, kind: AlertKind, length: int, level: float) -> Watch:
-        table = (self.roster.pairs if kind is AlertKind.VOLUME_PAIR else self.roster.consumers).table
-        return Watch(kind, BurstDetector(window_seconds=length, prior_level=level), table)
+        is_pair = kind is AlertKind.VOLUME_PAIR
+        has_season = is_pair and length in ENDPOINT_WINDOWS
+        detector = BurstDetector(window_seconds=length, prior_level=level, has_season=has_season)
+        return Watch(kind, detector, (self.roster.pairs if is_pair else self.roster.consumers).table)
 
     def _choose(self, batch: RowBatch, received_at: int | Slots) -> Slots:
         """Indexes of the rows that count; the others' calls are counted by reason."""
@@ -302,6 +305,9 @@ class Engine:
         levels = self.consumer_watches[self.pair_watches.index(watch)].levels
         crowded = CROWDED_FLOORS.get(watch.windows.window_seconds, 0.0)
 
+        def find_season(slots: Slots, window: int) -> F64 | None:
+            return self._find_season(watch, slots, window)
+
         def find_floor(slots: Slots) -> F64:
             consumers, endpoints = self.roster.pair_consumer[slots], self.roster.pair_endpoint[slots]
             floor = np.where(consumers >= 0, _PARENT_SHARE * levels(np.maximum(consumers, 0)), 0.0)
@@ -310,7 +316,15 @@ class Engine:
                 floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
             return floor
 
-        return Context(parents=lambda slots: self.roster.pair_endpoint[slots], floor=find_floor)
+        return Context(parents=lambda slots: self.roster.pair_endpoint[slots], floor=find_floor, season=find_season)
+
+    def _find_season(self, watch: Watch, slots: Slots, window: int) -> F64 | None:
+        """What the hour makes of the calls of the endpoints of pairs."""
+        seconds, endpoints = watch.windows.window_seconds, self.roster.pair_endpoint[slots]
+        if seconds not in ENDPOINT_WINDOWS:
+            return None
+        factors = self._hours.read_factors(window * seconds // self._hours.window_seconds)
+        return np.where(endpoints >= 0, factors.take(np.maximum(endpoints, 0)), np.nan)
 
     def _consumer_of(self, watch: Watch, slot: int) -> int:
         """The consumer's slot of a pair's or a consumer's own; -1: none."""

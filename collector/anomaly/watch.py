@@ -81,9 +81,14 @@ class Context:
 
     parents: Callable[[Slots], Slots]  # Endpoint slot of each, -1: none.
     floor: Callable[[Slots], F64]  # What its parent makes ordinary.
+    season: Callable[[Slots, int], F64 | None]  # In a window: Observation.season.
 
 
-NO_CONTEXT = Context(parents=lambda slots: np.full(len(slots), -1, np.int64), floor=lambda slots: np.zeros(len(slots)))
+NO_CONTEXT = Context(
+    parents=lambda slots: np.full(len(slots), -1, np.int64),
+    floor=lambda slots: np.zeros(len(slots)),
+    season=lambda slots, window: None,
+)
 
 
 class Watch:
@@ -126,7 +131,7 @@ class Watch:
         if self.population is not None:
             self.population.grow(endpoints)
 
-    def list_notable(self, window: int, slots: Slots) -> Slots:
+    def list_notable(self, window: int, slots: Slots, context: Context) -> Slots:
         """Which of `slots` (they may repeat) may be past the threshold in an open window, ascending and distinct: a
         count that is ordinary for a subject nobody knows is ordinary for all."""
         if not isinstance(self.detector, BurstDetector) or window - self.windows.first < GRACE_WINDOWS:
@@ -136,7 +141,7 @@ class Watch:
         if not len(slots):
             return slots
         evidence = _weigh(*self.windows.read(window, slots))
-        return list_distinct(slots[_find_notable(self.detector, window, slots, evidence)])
+        return list_distinct(slots[_find_notable(self.detector, window, slots, evidence, context)])
 
     def judge_open(self, window: int, slots: Slots, context: Context, loss_ratio: float) -> list[Crossing]:
         """Judge distinct touched `slots` in an open window; only sparse watches."""
@@ -184,17 +189,21 @@ class Watch:
         crossings: list[Crossing] = []
         age = window - self.windows.first
         if age >= GRACE_WINDOWS:
-            notable = _find_notable(detector, window, slots, values)
+            notable = _find_notable(detector, window, slots, values, context)
             if len(notable):
                 crossings, _, judged = self._judge(
                     window, slots[notable], context, calls[notable], novel[notable], loss_ratio
                 )
                 floor[notable] = judged.floor
+        season = context.season(slots, window)
         if self.population is not None:
-            self.population.learn(context.parents(slots), detector.level(slots, window), values)
-        detector.learn(
-            Observation(slots=slots, window=window, values=values, floor=floor, age=age, loss_ratio=loss_ratio)
+            levels = detector.level(slots, window)
+            expected, usual = detector.expected(slots, window, season), detector.usual(slots, window)
+            self.population.learn(context.parents(slots), levels, values, expected, usual)
+        observation = Observation(
+            slots=slots, window=window, values=values, floor=floor, age=age, loss_ratio=loss_ratio, season=season
         )
+        detector.learn(observation)
         return crossings
 
     def levels(self, slots: Slots) -> F64:
@@ -252,14 +261,16 @@ class Watch:
     def _judge(
         self, window: int, slots: Slots, context: Context, calls: F64, novel: F64, loss_ratio: float
     ) -> tuple[list[Crossing], Verdict, Observation]:
-        parents, floor = context.parents(slots), context.floor(slots)
+        parents, floor, season = context.parents(slots), context.floor(slots), context.season(slots, window)
+        if season is not None:
+            floor = floor * np.fmin(season, 1.0)
         values = calls
         peers: F64 = np.zeros(len(slots))
         if isinstance(self.detector, BurstDetector) and self.population is not None:
             values = _weigh(calls, novel)
             if self.kind is AlertKind.VOLUME_PAIR and len(slots):
                 is_placed = parents >= 0
-                common = self.population.floor(parents, self.detector.level(slots, window))
+                common = self.population.floor(parents, self.detector.expected(slots, window, season), season)
                 floor = np.where(is_placed, np.maximum(floor, common), floor)
                 peers = np.where(is_placed, self.population.peers[parents], 0.0)
             if self.windows.next_window < self.windows.first + GRACE_WINDOWS:
@@ -275,6 +286,7 @@ class Watch:
             floor=floor,
             age=window - self.windows.first,
             loss_ratio=loss_ratio,
+            season=season,
         )
         verdict = self.detector.score(observation)
         if self._finer is not None:
@@ -355,12 +367,13 @@ class Watch:
         return Basis.PEERS if floor >= expected else Basis.HISTORY
 
 
-def _find_notable(detector: BurstDetector, window: int, slots: Slots, evidence: F64) -> Slots:
+def _find_notable(detector: BurstDetector, window: int, slots: Slots, evidence: F64, context: Context) -> Slots:
     """Indexes of those whose evidence may be past the threshold: what is ordinary for a subject nobody knows is for
     all."""
     notable = (evidence >= detector.least_evidence).nonzero()[0]
     if len(notable):
-        notable = notable[evidence[notable] >= detector.find_least(slots[notable], window)]
+        own = slots[notable]
+        notable = notable[evidence[notable] >= detector.find_least(own, window, context.season(own, window))]
     return notable
 
 

@@ -17,6 +17,8 @@ from collector.anomaly.slots import Slots
 F64 = NDArray[np.float64]
 State = dict[str, NDArray[np.generic]]
 
+SEASON_LEAST = 0.2  # Factor of the time: no less, and no more than one over it, is believed.
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -28,6 +30,7 @@ class Observation:
     floor: F64  # Level that peers or a parent make ordinary; 0 where they say nothing.
     age: int  # Windows since the installation's first.
     loss_ratio: float = 0.0  # Widens the band.
+    season: F64 | None = None  # Factor of the time to a parent's usual level; nan: not known; None: of none.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

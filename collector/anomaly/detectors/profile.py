@@ -5,6 +5,7 @@ of a time zone."""
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.week import HOURS, WEEK_DAYS, WEEK_HOURS, WeekProfile
@@ -14,6 +15,7 @@ from collector.local_time import LocalTime
 DAY_SECONDS = 86_400
 _PROFILES = 3 * HOURS  # All days; weekdays' and weekends' departures from it.
 _PRIOR_DAYS = 2.0  # Days at which a season counts half.
+_PART = 0.1  # Days: sums of hours fall short of them.
 _MEAN_HALF_LIFE_DAYS = 2
 
 
@@ -78,6 +80,12 @@ class SeasonProfile:
     def is_known(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
         return bool(np.max(self._days[:HOURS, slot]) >= _PRIOR_DAYS)
+
+    def are_known(self, window: int) -> NDArray[np.bool_]:
+        """By slot, whether the hours around the window's middle weigh at least half."""
+        rows = [of_week % HOURS for of_week, _ in self._locate(window).hours]
+        is_known: NDArray[np.bool_] = np.minimum(*self._days[rows]) >= _PRIOR_DAYS - _PART
+        return is_known
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from collector.anomaly.detectors.contract import F64, Observation, State, Verdict
+from collector.anomaly.detectors.contract import F64, SEASON_LEAST, Observation, State, Verdict
 from collector.anomaly.detectors.plan import PLANS, Plan, Statistic
 from collector.anomaly.detectors.profile import DAY_SECONDS, SeasonProfile
 from collector.anomaly.detectors.tail import BlockTail
@@ -55,6 +55,7 @@ class SeasonDetector:
         measures = self._plan.measures
         half_lives = np.array(self._plan.half_lives_seconds)
         self._level_gain = np.minimum(1 - 0.5 ** (window_seconds / half_lives), _LEVEL_GAIN_MAX)[:, None]
+        self._slowest = int(np.argmax(half_lives))
         self._sign = np.array([1.0 if measure.is_above else -1.0 for measure in measures])[:, None]
         self._bar = np.array([measure.bar for measure in measures])[:, None]
         self._clip = np.array([measure.clip for measure in measures])[:, None]
@@ -74,6 +75,7 @@ class SeasonDetector:
         self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
         self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
         self._judged: tuple[tuple[Slots, F64, int, float], tuple[F64, F64, F64, F64]] | None = None
+        self._factors: dict[int, F64] = {}  # By window, what `read_factors` found since the state changed.
         self._profile = SeasonProfile(window_seconds, self._plan.season_days, local_time or LocalTime())
         self._tail = BlockTail(self._plan, window_seconds)
 
@@ -85,6 +87,7 @@ class SeasonDetector:
         self._told, self._told_at = grow(self._told, capacity), grow(self._told_at, capacity, _NEVER)
         self._profile.grow(capacity)
         self._tail.grow(capacity)
+        self._change()
 
     def score(self, observation: Observation) -> Verdict:
         """Odd above and below; 0 for subjects younger than the grace period."""
@@ -114,7 +117,7 @@ class SeasonDetector:
         values, age = _stabilise(observation.values), self._age.take(slots)
         self._level[:, self._fresh(slots)] = values[age == 0]
         predicted, width, running, ratios = self._judge(replace(observation, loss_ratio=0.0))
-        self._judged = None
+        self._change()
         self._tell(slots, observation.window, ratios)
         self._running[:, slots] = running
         self._tail.learn(slots, self._measure(running), age)
@@ -140,19 +143,28 @@ class SeasonDetector:
         is_covered: NDArray[np.bool_] = (self._age.take(slots) >= self._grace_windows) & is_busy
         return is_covered
 
+    def read_factors(self, window: int) -> F64:
+        """What the time makes of each one's usual level, a factor by slot; nan where that is not known."""
+        if window not in self._factors:
+            slots, usual = np.arange(len(self._age)), self._level[self._slowest]
+            factor = _expect(usual + self._profile.read(slots, window)) / _expect(usual)
+            factor = np.clip(factor, SEASON_LEAST, 1 / SEASON_LEAST)
+            self._factors[window] = np.where(self._profile.are_known(window), factor, np.nan)
+        return self._factors[window]
+
     def has_season(self, slot: int) -> bool:
         """Whether the time of day weighs at least half."""
         return self._profile.is_known(slot)
 
     def expect(self, slots: Slots, window: int, values: F64) -> None:
         """Make these values the level."""
-        self._judged = None
+        self._change()
         self._level[:, slots] = _stabilise(values) - self._profile.read(slots, window)
         self._running[:, slots] = 0
 
     def forget(self, slots: Slots) -> None:
         """Return evicted slots to the prior."""
-        self._judged = None
+        self._change()
         self._level[:, slots] = 0
         self._noise[:, slots] = _NOISE_PRIOR
         self._running[:, slots] = 0
@@ -165,7 +177,7 @@ class SeasonDetector:
 
     def turn_season(self, hours: int) -> None:
         """The clocks show so many hours more than when the season was learnt: another time zone was set."""
-        self._judged = None
+        self._change()
         self._profile.turn(hours)
 
     def dump(self) -> State:
@@ -190,6 +202,12 @@ class SeasonDetector:
         else:
             self._running = np.zeros((len(self._running), len(self._age)))
             self._tail.grow(len(self._age))
+        self._change()
+
+    def _change(self) -> None:
+        """What was found of the state so far is of before."""
+        self._judged = None
+        self._factors.clear()
 
     def _judge(self, observation: Observation) -> tuple[F64, F64, F64, F64]:
         """Expectation, width, running statistics and ratios; kept from `score` for the `learn` that follows."""
@@ -284,6 +302,11 @@ class SeasonDetector:
 def _stabilise(values: F64) -> F64:
     stabilised: F64 = 10 * np.arcsinh(np.sqrt((values + 0.375) / _SHAPE))
     return stabilised
+
+
+def _expect(stabilised: F64) -> F64:
+    """Of a level, one call at the least."""
+    return np.maximum(_restore(np.maximum(stabilised, 0.0)), 1.0)
 
 
 def _restore(stabilised: F64) -> F64:

@@ -16,6 +16,7 @@ Make = Callable[[], Detector]
 DETECTORS: dict[str, Make] = {
     "burst of a pair": lambda: BurstDetector(window_seconds=10, prior_level=12.0),
     "burst in an hour": lambda: BurstDetector(window_seconds=3_600, prior_level=1_000.0),
+    "burst with a season": lambda: BurstDetector(window_seconds=300, prior_level=150.0, has_season=True),
     "minutes": lambda: SeasonDetector(window_seconds=60),
     "five minutes": lambda: SeasonDetector(window_seconds=300),
     "hours": lambda: SeasonDetector(window_seconds=3_600),

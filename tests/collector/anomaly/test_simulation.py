@@ -6,6 +6,7 @@ import numpy as np
 
 from collector.alerts.alert import AlertKind
 from collector.local_time import LocalTime
+from scripts.bench_cases.nights import run_nights
 from scripts.bench_cases.simulating.changes import Changes
 from scripts.bench_cases.simulating.pauses import Pauses
 from scripts.bench_cases.simulation import START, SUMMER, Traffic, simulate
@@ -73,3 +74,9 @@ def test_callers_pause_for_reasons_and_one_falls_silent() -> None:
         number = world.change(START + hour * 3_600, consumer, number)
     assert 200 < number - 1_001 < 500 and len(np.unique(consumer)) > 900
     assert world.thin(START + 30 * 86_400, counts, consumer).sum() < counts.sum()
+
+
+def test_nights_callers_are_told_where_nobody_calls_so_much() -> None:
+    run = run_nights(seed=1, days=1, from_day=0, factor=300.0, mixed=True)
+    assert run["nights"] == 2
+    assert run["told_by_level"]["paranoid"] == 2  # type: ignore[index]
