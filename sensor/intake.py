@@ -28,6 +28,7 @@ LAST_READS_COUNT: Final = 64
 _COUNTED: Final = (
     ("records", "Calls that came as one record", Counter.RECORDS),
     ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
+    ("heads_past_share", "Heads that stayed down, of who had had a share of the budget", Counter.SHARES_SPENT),
     ("long_segments", "Segments with more messages than the kernel reads of one", Counter.TAIL_FAILED),
     ("lost_positions", "Directions of connections in which the place was lost", Counter.RESYNC),
     ("ambiguous_requests", "Requests of which programs may disagree where they end", Counter.AMBIGUOUS),

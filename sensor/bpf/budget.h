@@ -20,6 +20,7 @@
 #define RESERVE_RATE_PART 16
 #define RESERVE_BURST_PART 4
 #define HEAD_UNITS 1000 /* Heads are counted in thousandths. */
+#define BUDGET_PARTS 8  /* Of a cgroup's burst and reserve: all that a consumer may fill that has not had its share (consumer.h). */
 #define SAMPLES_BURST_SECONDS 30 /* So that what is new is known soon. */
 /* Keys of budgets: cgroups are numbered from 1. */
 #define NODE_KEY 0
@@ -88,11 +89,13 @@ static __always_inline int take_shared(struct budget *own, struct budget *node, 
   return 0;
 }
 
-/* 1: one more head of this cgroup, of so many bytes, may go up: each 1,024 bytes cost as much as a head, so that a burst of large ones does
- * not fill the ring for all. Once the reader is so far behind that half of the ring is full, each cgroup has its reserve only: who
- * fills the ring shall not make the heads of others wait in it. */
-static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u64 now) {
-  u64 burst = set->heads_burst * HEAD_UNITS;
+/* What a head costs: each 1,024 bytes as much as a head, so that a burst of large ones does not fill the ring for all. */
+static __always_inline u64 head_amount(u32 bytes) { return (1 + (bytes >> 10)) * HEAD_UNITS; }
+
+/* 1: one more head of this cgroup, of so many bytes, may go up, and owe at most `parts` of the burst. Once the reader is so far behind that
+ * half of the ring is full, each cgroup has its reserve only: who fills the ring shall not make the heads of others wait in it. */
+static __always_inline int take_head(const struct settings *set, u64 cgroup_id, u32 bytes, u32 parts, u64 now) {
+  u64 burst = set->heads_burst * HEAD_UNITS * parts / BUDGET_PARTS;
   struct allowance a = {
       .rate = set->heads_per_second * HEAD_UNITS,
       .most = burst,
@@ -100,7 +103,7 @@ static __always_inline int take_head(const struct settings *set, u64 cgroup_id, 
       .node_most = ring_used() > RING_BYTES / 2 ? 0 : set->node_heads_burst * HEAD_UNITS,
       .reserve_most = burst / RESERVE_BURST_PART,
   };
-  return a.rate && take_shared(find_budget(cgroup_id), find_budget(NODE_KEY), &a, (1 + (bytes >> 10)) * HEAD_UNITS, now);
+  return a.rate && take_shared(find_budget(cgroup_id), find_budget(NODE_KEY), &a, head_amount(bytes), now);
 }
 
 /* 1: a call of a route that is due may be a sample of it: with many routes not each of them is, every second. A cgroup may have all. */

@@ -91,6 +91,7 @@ struct flow {
   /* What `recognise` found in a head that it leaves to `walk`. */
   u8 is_paid;  /* The budget was asked. */
   u8 is_suspicious;
+  u8 parts;     /* Of its cgroup's budget, what this head may fill (consumer.h). */
   u8 looks;     /* Heads of this packet that `recognise` has looked at. */
   u8 draft_role;
   u8 is_due;    /* A record for the response in hand, if it does not end within the packet. */
@@ -99,6 +100,7 @@ struct flow {
   u64 profile;
   u64 host;
   u64 credential;
+  u64 consumer; /* Who sent it, as far as its lines tell; 0: not known. */
   u32 draft_call;
   u32 draft_from; /* Packet offset of its data. */
   u32 draft_size;

@@ -115,7 +115,7 @@ static __always_inline int may_tell_hello(const struct conn *c, const struct pee
     return 0;
   hello_times.update(&key, &after);
   const struct settings *set = find_settings();
-  if (set && V(set->is_recognising) && !take_head(set, c->cgroup_id, 0, now)) {
+  if (set && V(set->is_recognising) && !take_head(set, c->cgroup_id, 0, BUDGET_PARTS, now)) {
     count(C_HELLOS_REFUSED);
     return 0;
   }

@@ -315,6 +315,7 @@ enum counter {
   C_BLOCKS_REFUSED,      /* Header blocks of HTTP/2 that stayed down: their ring was half full and their cgroup had had its share. */
   C_STOPS_LOST,          /* Connections to be reset that found their ring full. */
   C_MATCHED,             /* Calls of HTTP/2 that came as one record. */
+  C_SHARES_SPENT,        /* Heads beyond the budget of a consumer or address that had had its share of it. */
   C_COUNT,
 };
 

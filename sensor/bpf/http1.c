@@ -251,7 +251,7 @@ int route(struct __sk_buff *skb) {
     return PASS;
   }
   struct recognised r;
-  int is_known = find_route(skb, s, h.c, h.f, h.set, h.now, &r);
+  int is_known = find_route(skb, h.sk, s, h.c, h.f, h.set, h.now, &r);
   if (is_known)
     take_call(skb, h.sk, h.c, h.f, s, &r, h.key, h.direction, h.now);
   free_scratch(s);

@@ -163,27 +163,39 @@ static __always_inline int read_lines(struct bpf_sock *sk, struct scratch *s, co
   return V(h->verdict) != HEAD_REFUSED;
 }
 
-static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, const struct conn *c, struct flow *f,
+/* The head asks for the budget: whose it is, as far as it was read. A line that looks like an attack is part of the profile too, and says
+ * nothing of that. */
+static __always_inline void name_consumer(struct flow *f, const struct head *h) {
+  u64 credential = V(h->credential), profile = V(h->profile) & (V(h->is_odd) - 1ULL);
+  f->consumer = credential | (profile & (!!credential - 1ULL));
+}
+
+static __always_inline int leave_head(struct flow *f, const struct head *h) {
+  name_consumer(f, h);
+  return 0;
+}
+
+static __always_inline int find_route(struct __sk_buff *skb, const struct bpf_sock *sk, struct scratch *s, const struct conn *c, struct flow *f,
                                       const struct settings *set, u64 now, struct recognised *r) {
   struct head *h = &s->head;
   h->node = find_root(skb, s, c);
   read_path(h, set);
   if (V(h->verdict) == HEAD_REFUSED)
-    return 0;
+    return leave_head(f, h);
   read_query(h, set);
   if (V(h->verdict) == HEAD_REFUSED)
-    return 0;
+    return leave_head(f, h);
   f->profile = V(h->profile);
   f->host = V(h->host);
   f->credential = V(h->credential);
   f->is_suspicious = V(h->is_suspicious) | V(h->is_odd);
   if (!V(h->node))
-    return 0;
+    return leave_head(f, h);
   s->leaf.node = V(h->node);
   s->leaf.has_slash = V(h->has_slash);
   struct leaf *leaf = leaves.lookup(&s->leaf);
   if (!leaf)
-    return 0;
+    return leave_head(f, h);
   u64 profile = V(h->profile);
   u32 *number = V(h->is_unknown) ? 0 : profiles.lookup(&profile);
   r->route = leaf->route;
@@ -194,9 +206,12 @@ static __always_inline int find_route(struct __sk_buff *skb, struct scratch *s, 
     is_due = take_sample(set, c->cgroup_id, now);
     leaf->next_head_ns = now + (is_due ? next_wait(set, leaf, h, now) : SAMPLE_RETRY_NS);
   }
-  if ((!number || is_due || V(h->is_suspicious)) && take_head(set, c->cgroup_id, V(h->size), now)) {
-    f->is_paid = 1;
-    return 0;
+  if (!number || is_due || V(h->is_suspicious)) {
+    name_consumer(f, h);
+    f->is_paid = take_consumer_head(sk, c, f, set, V(h->size), now);
+    f->consumer = 0;
+    if (V(f->is_paid))
+      return 0;
   }
   return r->route != 0;
 }

@@ -6,7 +6,7 @@
 #ifndef APIDAE_TELL_H
 #define APIDAE_TELL_H
 
-#include "budget.h"
+#include "consumer.h"
 
 /* ---- addresses ------------------------------------------------------------------------------------------------------------------ */
 
@@ -214,12 +214,12 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
 }
 
 /* Decides with the first part of a request head whether it goes up at all. */
-static __always_inline void begin_head(const struct conn *c, struct flow *f, const struct settings *set, u64 now) {
+static __always_inline void begin_head(const struct bpf_sock *sk, const struct conn *c, struct flow *f, const struct settings *set, u64 now) {
   if (!(V(f->draft_flags) & F_FIRST) || !V(set->is_recognising))
     return;
   /* What comes in parts is paid for as the most that may come. */
   u32 is_part = !(V(f->draft_flags) & F_LAST), bytes = V(f->draft_size) + is_part * REQUEST_COPY;
-  f->is_muted = !V(f->is_paid) && !take_head(set, c->cgroup_id, bytes, now);
+  f->is_muted = !V(f->is_paid) && !take_consumer_head(sk, c, f, set, bytes, now);
   f->is_paid = 0;
   if (!V(f->is_muted))
     count(C_HEADS);
@@ -231,7 +231,7 @@ static __always_inline void end_head(struct flow *f, struct call *s) {
   if (s && V(f->is_muted))
     s->flags = (s->flags & ~CALL_BODY) | CALL_RECORD | f->is_suspicious * CALL_SUSPICIOUS;
   f->is_muted = f->is_suspicious = 0;
-  f->profile = f->host = f->credential = 0;
+  f->profile = f->host = f->credential = f->consumer = 0;
 }
 
 /* The draft's event found the ring full. */
@@ -255,7 +255,7 @@ static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, str
   if (s && s->number != number)
     s = 0;
   if (V(f->draft_kind) == E_REQUEST_HEAD)
-    begin_head(c, f, set, now);
+    begin_head(sk, c, f, set, now);
   else if (s && V(s->flags) & CALL_RECORD)
     f->draft_kind = E_RECORD + (V(f->draft_kind) == E_RESPONSE_HEAD);
   if (V(f->draft_kind) >= E_RECORD) {

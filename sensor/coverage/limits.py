@@ -55,6 +55,12 @@ _LIMITS: Final = (
         advice="Raise heads_per_second, or look who sends so much that is new.",
     ),
     _Limit(
+        counter=Counter.SHARES_SPENT,
+        name="heads past a caller's share",
+        meaning="Of heads past the budget, those of a caller or address that had its share: some was kept for others.",
+        advice="Look who sends so much that is new, or looks like an attack.",
+    ),
+    _Limit(
         counter=Counter.BODIES_REFUSED,
         name="bodies past the budget",
         meaning="Bodies of samples of which less or nothing was read.",

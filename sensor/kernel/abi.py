@@ -324,6 +324,7 @@ class Counter(IntEnum):
     BLOCKS_REFUSED = 35
     STOPS_LOST = 36
     MATCHED = 37
+    SHARES_SPENT = 38
 
 
 COUNTERS_SIZE = 64

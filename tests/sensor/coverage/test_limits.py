@@ -29,10 +29,12 @@ def test_what_is_counted_in_bytes_is_told_so() -> None:
 
 def test_calls_that_came_without_their_heads_are_told() -> None:
     counters = {Counter.UNLEARNED: 5, Counter.OVERFLOW: 4, Counter.BLOCKS_REFUSED: 3, Counter.BODIES_REFUSED: 2}
+    counters |= {Counter.SHARES_SPENT: 1}
     rows = {row.address: row for row in list_limits(counters, UNKNOWN)}
     assert {name: row.connections for name, row in rows.items()} == {
         "calls added up at the ring": 4,
         "heads past the budget": 5,
+        "heads past a caller's share": 1,
         "bodies past the budget": 2,
         "HTTP/2 heads past a cgroup's share": 3,
     }
