@@ -9,8 +9,9 @@
  * with its packet goes up too: it may last. While anybody is blocked, nothing waits, since user space is to know each call as it goes on.
  *
  * A block that is not taught may change the table, so what was taught before means nothing in its direction from then on, until user space
- * has read it and teaches anew: `at` says how far it had read. A taught block, whatever it means, changes no table, so those that come while
- * user space is behind do no harm, and what it teaches next holds. Sequence numbers wrap: it teaches anew long before.
+ * has read it and teaches anew: `at` says how far it had read. A taught block, whatever it means, changes no table, nor does one of nothing
+ * but indexes, which is known by its bytes; so those that come while user space is behind do no harm, and what it teaches next holds.
+ * Sequence numbers wrap: it teaches anew long before.
  *
  * Both directions share what waits, and one CPU may come upon itself in it: a packet that is received while another is sent. Who does not
  * get it leaves a word, and goes the other way.
@@ -83,6 +84,19 @@ static __always_inline const struct taught_block *find_taught(struct __sk_buff *
   if (size != length || bpf_skb_load_bytes(skb, offset, m->key.bytes, n) < 0)
     return 0;
   return blocks.lookup(&m->key);
+}
+
+/* 1: the block that was looked for last is fields of the tables (RFC 7541, 6.1), each named by one byte: it changes none. */
+static __always_inline int is_all_indexed(const struct matching *m) {
+  const u64 *words = (const u64 *)m->key.bytes;
+  u64 odd = 0; /* A bit for each byte. */
+#pragma unroll
+  for (u32 i = 0; i < TAUGHT_BYTES / 8; i++) {
+    u64 rest = ~words[i]; /* 0 where a byte is 0xff, which goes on in the next. */
+    u64 signs = (rest | ((rest - 0x0101010101010101ULL) & ~rest)) & 0x8080808080808080ULL;
+    odd |= signs * 0x2040810204081ULL >> 56 << 8 * i;
+  }
+  return !(odd << (64 - (V(m->key.length) & 63)) % 64);
 }
 
 static __always_inline u16 add_message(u16 messages, u32 length, u8 is_one) {
@@ -193,9 +207,13 @@ static __always_inline void match_frame(struct __sk_buff *skb, struct conn *c, s
   read_frame_header(m->header, &h);
   u32 end = offset + FRAME_HEADER + h.length, is_whole = h.length <= skb->len && end <= skb->len;
   const struct taught_block *block = 0;
-  if (h.kind == FRAME_HEADERS && is_whole && (h.flags & BLOCK_FORM) == END_HEADERS)
+  m->is_harmless = 0; /* There, and not on the stack, so that the verifier does not follow both values to the end. */
+  if (h.kind == FRAME_HEADERS && is_whole && (h.flags & BLOCK_FORM) == END_HEADERS) {
     block = find_taught(skb, m, offset + FRAME_HEADER, h.length);
-  if (!block && h.kind < FRAME_KINDS && BLOCK_KINDS >> (h.kind & 15) & 1) {
+    if (!block && h.length - 1 < TAUGHT_BYTES)
+      m->is_harmless = is_all_indexed(m);
+  }
+  if (!block && !V(m->is_harmless) && h.kind < FRAME_KINDS && BLOCK_KINDS >> (h.kind & 15) & 1) {
     stop_matching(m, offset);
     m->is_done = m->is_untaught = 1;
     return;
@@ -205,7 +223,7 @@ static __always_inline void match_frame(struct __sk_buff *skb, struct conn *c, s
     struct waiting_stream *w = &m->streams[h.stream >> 1 & (MATCHED_STREAMS - 1)];
     if (h.kind < FRAME_KINDS && PASSED_KINDS >> (h.kind & 15) & 1) {
       is_taken = 1;
-    } else if (block || (h.kind == FRAME_DATA && !(h.flags & PADDED))) {
+    } else if (block || (h.kind == FRAME_DATA && !(h.flags & PADDED))) { /* Not a block that is only harmless. */
       u8 is_one = !block && is_message(skb, m->header + 16, offset + FRAME_HEADER, h.length);
       is_taken = is_asking ? take_asked(s, m, w, &h, block, is_one, now) : take_answered(c, m, w, &h, block, is_one, now);
     }

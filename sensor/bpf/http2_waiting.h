@@ -16,7 +16,7 @@ struct matching {
   u8 is_stopped;
   u8 is_untaught; /* There may be blocks in the packet that are not taught. */
   u8 is_done;
-  u8 _pad;
+  u8 is_harmless; /* The block in hand is not taught, and changes no table. */
   u8 header[32];  /* Of the frame that is looked at; behind it room for what its payload begins with. */
   struct block_key key;
   struct stream_record record;

@@ -118,6 +118,32 @@ def test_what_repeats_is_matched(capture: Capture) -> None:
     assert {one.call.request_messages for one in found} == {1}
 
 
+def test_blocks_of_indexes_alone_outdate_no_lesson(capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy connection goes on while it is read, by kinds of calls that are not taught yet; where these change no
+    table, what is taught then holds."""
+    talk, paths, readings = Talk(), [b"/bench.Echo/Say%d" % number for number in range(30)], 24
+    teach, late = capture._teach_streams, iter(paths[1:])
+    with connect() as (client, server, port):
+        ends = client, server
+        play(talk.begin() + [part for path in paths for part in talk.call(path)], ends, whole)
+        told = len(collect(capture, port, len(paths)))
+
+        def go_on_and_teach() -> None:
+            play(talk.call(next(late)), ends, whole)
+            teach()
+
+        before = capture.counters()[Counter.MATCHED]
+        with monkeypatch.context() as patched:
+            patched.setattr(capture, "_teach_streams", go_on_and_teach)
+            for _ in range(readings):
+                play([part for _ in range(4) for part in talk.call(paths[0])], ends, whole)
+                told += sum(isinstance(one, StreamExchange) for one in capture.read())
+        matched = capture.counters()[Counter.MATCHED] - before
+        told += len(collect(capture, port, len(paths) + 5 * readings - told))
+    assert told == len(paths) + 5 * readings
+    assert matched >= 3 * readings
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_table_that_changes_meanwhile(capture: Capture, seed: int) -> None:
     """A new path moves the others, so the bytes that meant one then mean another."""
