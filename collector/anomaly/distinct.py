@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
+_PLACE_BITS = 24
 
 
 def find_distinct(
@@ -30,17 +31,19 @@ def find_distinct(
     return ordered[starts], np.minimum.reduceat(order, starts), inverse
 
 
-def find_first(values: NDArray[_Scalar]) -> tuple[NDArray[_Scalar], NDArray[np.int64]]:
-    """As np.unique with index: values ascending, and where each comes first. Not empty."""
-    order = values.argsort()
-    ordered = values[order]
+def find_first(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As np.unique with index: values ascending, and where each comes first. Of values of 0 to 2^39 - 1, at least one
+    and fewer than 2^24: value and place are one number, sorted in a third of the time of an argsort."""
+    keys = (values << _PLACE_BITS) | np.arange(len(values))
+    keys.sort()
+    ordered = keys >> _PLACE_BITS
+    keys &= (1 << _PLACE_BITS) - 1
     is_first = np.empty(len(values), np.bool_)
     is_first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
-    starts = is_first.nonzero()[0]
-    if len(starts) == len(values):
-        return ordered, order
-    return ordered[starts], np.minimum.reduceat(order, starts)
+    if np.count_nonzero(is_first) == len(values):
+        return ordered, keys
+    return ordered[is_first], keys[is_first]
 
 
 def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:
@@ -79,15 +82,15 @@ class Grouper:
     """Groups rows by slots of one table, again and again: a place for each slot saves sorting the rows with it."""
 
     def __init__(self) -> None:
-        self._place: NDArray[np.int64] = np.zeros(0, np.int64)  # By slot: scratch.
+        self._place: NDArray[np.int32] = np.zeros(0, np.int32)  # By slot: scratch.
 
     def group(self, slots: NDArray[np.int64], capacity: int, among: NDArray[np.int64] | None = None) -> Groups:
         """Rows by slot, below `capacity`; those of -1 belong to nothing. `among`: fewer that all of them are among,
         and each of which has a row."""
         if len(self._place) < capacity:
-            self._place = np.zeros(capacity, np.int64)
+            self._place = np.zeros(capacity, np.int32)
         rows = (slots >= 0).nonzero()[0]
         own = slots if len(rows) == len(slots) else slots[rows]
         distinct = list_distinct(own if among is None else among)
         self._place[distinct] = np.arange(len(distinct))
-        return Groups(rows=rows, slots=distinct, inverse=self._place.take(own))
+        return Groups(rows=rows, slots=distinct, inverse=self._place.take(own).astype(np.int64))

@@ -27,6 +27,7 @@ from collector.anomaly.slots import Slots
 from collector.anomaly.steady import SteadyCallers
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import NO_CONTEXT, Context, Crossing, Watch
+from collector.anomaly.windows import C128, join_amounts
 from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
@@ -267,8 +268,9 @@ class Engine:
         }
         left = np.ones(len(batch), np.bool_)
         for reason, mask in reasons.items():
-            self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
-            left &= ~mask
+            if np.count_nonzero(mask):
+                self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
+                left &= ~mask
         return left.nonzero()[0]
 
     def _make_room(self, placed: Placed) -> None:
@@ -357,8 +359,8 @@ class _Part:
 
     window: int
     rows: Slots
-    calls: F64
-    novel: F64
+    calls: C128  # For windows that count no novel objects;
+    both: C128  # for those that do.
 
 
 class _Rows:
@@ -370,8 +372,9 @@ class _Rows:
 
     def __init__(self, columns: Columns, novel: F64) -> None:
         self._columns = columns
+        self._calls: C128 = columns.calls.astype(np.complex128)
         # A window is cleared where it has calls.
-        self._novel: F64 = np.where(columns.calls > 0, novel, 0.0)
+        self._both = join_amounts(columns.calls, np.where(columns.calls > 0, novel, 0.0))
         self._parts: dict[tuple[int, int], list[_Part]] = {}
 
     def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots, Slots]]:
@@ -382,7 +385,7 @@ class _Rows:
                 watch.windows.begin(part.window)
             if watch.windows.accepts(part.window):
                 own = slots if len(part.rows) == len(slots) else slots[part.rows]
-                watch.windows.add(part.window, own, part.calls, part.novel, is_novel=not watch.is_dense)
+                watch.windows.add(part.window, own, part.calls if watch.is_dense else part.both)
                 yield part.window, part.rows, own
 
     def _split(self, seconds: int, known: Slots) -> list[_Part]:
@@ -393,7 +396,7 @@ class _Rows:
         return self._parts[key]
 
     def _choose(self, window: int, rows: Slots) -> _Part:
-        calls, novel = self._columns.calls, self._novel
+        calls, both = self._calls, self._both
         if len(rows) < len(calls):
-            calls, novel = calls[rows], novel[rows]
-        return _Part(window=window, rows=rows, calls=calls, novel=novel)
+            calls, both = calls[rows], both[rows]
+        return _Part(window=window, rows=rows, calls=calls, both=both)

@@ -72,7 +72,7 @@ class ServiceVolume:
         self._make_room(touched.emptied)
         watch = self._watches[length]
         watch.windows.begin(window)
-        watch.windows.add(window, touched.slots, sums, sums, is_novel=False)
+        watch.windows.add(window, touched.slots, sums.astype(np.complex128))
         crossings = watch.close(window, touched.slots, NO_CONTEXT, loss_ratio)
         signals = []
         for crossing in crossings:

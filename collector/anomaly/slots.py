@@ -17,6 +17,7 @@ Slots = NDArray[np.int64]
 
 _FIRST_CAPACITY = 1_024
 _NONE: Slots = np.zeros(0, np.int64)
+_SLOT_BITS = 28  # Beside a time in seconds of 35.
 _EVICTED_SHARE = 0.05  # Of the limit at a time, so that a full table does not sort at every batch.
 
 
@@ -114,8 +115,11 @@ class SlotTable:
             return _NONE
         count = max(excess, int(self.limit * _EVICTED_SHARE))
         live = self.live()
-        # Keys of this very batch carry the newest time; a stable sort keeps the choice the same in every run.
-        oldest = live[np.argsort(self.seen_at[live], kind="stable")[:count]]
+        # Keys of this very batch carry the newest time. Of those seen at the same time the lowest slots go: time and
+        # slot as one number are sorted in a fraction of the time of a stable argsort.
+        ages = (self.seen_at[live] << _SLOT_BITS) | live
+        ages.partition(count - 1)
+        oldest = np.sort(ages[:count]) & ((1 << _SLOT_BITS) - 1)
         self.seen_at[oldest] = -1
         self._index.build(self.live(), self.keys)
         self._free.extend(oldest[::-1].tolist())

@@ -30,7 +30,7 @@ class TouchedObjects:
 
     def __init__(self) -> None:
         self._narrow = NoveltyBitmap()
-        self._wide_of: NDArray[np.int64] = np.zeros(0, np.int64)  # Wide bitmap of a slot, plus 1; 0: none.
+        self._wide_of: NDArray[np.int16] = np.zeros(0, np.int16)  # Wide bitmap of a slot, plus 1; 0: none.
         self._slot_of: NDArray[np.int64] = np.zeros(0, np.int64)  # The inverse; -1: free.
         self._words: U64 = np.zeros((2, 0), np.uint64)  # Younger and older generation; wide * _WORDS + word.
         self._counts: NDArray[np.int64] = np.zeros((2, 0), np.int64)  # Bits set, by wide bitmap.
@@ -55,7 +55,7 @@ class TouchedObjects:
         rows = (~is_wide).nonzero()[0]
         self._count_narrow(slots[rows], hashes[rows], result, rows)
         rows = is_wide.nonzero()[0]
-        result[rows] = self._count_wide(wide[rows] - 1, hashes[rows])
+        result[rows] = self._count_wide(wide[rows].astype(np.int64) - 1, hashes[rows])
         return result
 
     def forget(self, slots: Slots) -> None:
@@ -76,7 +76,7 @@ class TouchedObjects:
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self._narrow.load(state)
-        self._wide_of, self._slot_of = state["wide_of"].astype(np.int64), state["slot_of"].astype(np.int64)
+        self._wide_of, self._slot_of = state["wide_of"].astype(np.int16), state["slot_of"].astype(np.int64)
         self._words, self._counts = state["wide"].astype(np.uint64), state["counts"].astype(np.int64)
 
     def _widen(self, slot: int) -> None:

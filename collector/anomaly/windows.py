@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collector.anomaly.distinct import list_distinct
-from collector.anomaly.slots import Slots
+from collector.anomaly.slots import Slots, grow
 
 LATENESS_SECONDS = 20
 DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
@@ -16,6 +16,7 @@ DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer 
 _FEW = 16  # Where fewer than one slot in so many has rows, they are remembered.
 
 F64 = NDArray[np.float64]
+C128 = NDArray[np.complex128]
 
 
 def split_windows(windows: Slots, rows: Slots) -> list[tuple[int, Slots]]:
@@ -77,8 +78,15 @@ class Touched:
         if not self._parts:
             return np.zeros(0, np.int64)
         slots = list_distinct(np.concatenate(self._parts))
-        called: Slots = slots[calls.take(slots) != 0]
+        called: Slots = slots[calls[slots] != 0]
         return called
+
+
+def join_amounts(calls: F64, novel: F64) -> C128:
+    """Calls and novel objects as windows add them up."""
+    amounts = np.empty(calls.shape, np.complex128)
+    amounts.real, amounts.imag = calls, novel
+    return amounts
 
 
 class OpenWindows:
@@ -88,8 +96,9 @@ class OpenWindows:
         self.window_seconds = window_seconds
         # Open at once: those that the newest row and the latest one may be in, and what lies between them.
         self._ring = LATENESS_SECONDS // window_seconds + 2
-        # Calls and novel objects of a slot side by side: each place in memory is fetched anew.
-        self._sums: F64 = np.zeros((self._ring, 0, 2))
+        # Calls and novel objects of a slot as one complex number: each place in memory is fetched anew, and both are
+        # added at once.
+        self._sums: C128 = np.zeros((self._ring, 0), np.complex128)
         self._touched: list[Touched] = [Touched() for _ in range(self._ring)]
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
@@ -97,20 +106,17 @@ class OpenWindows:
 
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
-        if self._sums.shape[1] < capacity:
-            longer = np.zeros((self._ring, capacity, 2))
-            longer[:, : self._sums.shape[1]] = self._sums
-            self._sums = longer
+        self._sums = grow(self._sums, capacity)
 
     @property
     def calls(self) -> F64:
         """Of each window of the ring, by slot."""
-        return self._sums[..., 0]
+        return self._sums.real
 
     @property
     def novel(self) -> F64:
         """The same of novel objects."""
-        return self._sums[..., 1]
+        return self._sums.imag
 
     def begin(self, window: int) -> None:
         """Fix the oldest open window at the first row."""
@@ -123,25 +129,21 @@ class OpenWindows:
         """Whether a window is open: neither closed nor further ahead than the ring is long."""
         return self.next_window <= window < self.next_window + self._ring
 
-    def add(self, window: int, slots: Slots, calls: F64, novel: F64, *, is_novel: bool = True) -> None:
-        """Add rows to one open window; slots may repeat. `is_novel`: novel objects count too."""
+    def add(self, window: int, slots: Slots, amounts: C128) -> None:
+        """Add rows, calls and novel objects by `join_amounts`, to one open window; slots may repeat."""
         row = window % self._ring
-        sums = self._sums[row].reshape(-1)
-        np.add.at(sums, 2 * slots, calls)
-        new = novel.nonzero()[0] if is_novel else slots[:0]
-        if len(new):
-            np.add.at(sums, 2 * slots[new] + 1, novel[new])
+        np.add.at(self._sums[row], slots, amounts)
         self._touched[row].add(slots, self._sums.shape[1])
         self.newest = max(self.newest, window)
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
         """Calls and novel objects so far."""
-        sums, place = self._sums[window % self._ring].reshape(-1), 2 * slots
-        return sums.take(place), sums.take(place + 1)
+        sums = self._sums[window % self._ring].take(slots)
+        return sums.real.copy(), sums.imag.copy()
 
     def read_calls(self, window: int, slots: Slots) -> F64:
         """Calls alone."""
-        calls: F64 = self._sums[window % self._ring].reshape(-1).take(2 * slots)
+        calls: F64 = self._sums[window % self._ring].take(slots).real
         return calls
 
     def touched(self, window: int) -> Slots:
@@ -190,7 +192,7 @@ class OpenWindows:
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])
-        self._sums = np.stack([self._turn(state[name].astype(np.float64)) for name in ("calls", "novel")], axis=-1)
+        self._sums = join_amounts(*(self._turn(state[name].astype(np.float64)) for name in ("calls", "novel")))
         for row, touched in enumerate(self._touched):
             slots = ((self.calls[row] != 0) | (self.novel[row] != 0)).nonzero()[0]
             if len(slots):

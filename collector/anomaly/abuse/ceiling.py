@@ -203,7 +203,7 @@ class Ceiling:
     def _name_bases(self, rows: Slots, groups: Slots, horizon: Ints, ceilings: F64) -> tuple[Basis, ...]:
         own = (self._factors * self._past.take(rows, axis=1))[horizon, np.arange(len(rows))]
         peers = self._find_common(groups, groups >= 0)[horizon, np.arange(len(rows))]
-        return tuple(_name_basis(*values) for values in zip(own, peers, ceilings, strict=True))
+        return tuple(map(_name_basis, own.tolist(), peers.tolist(), ceilings.tolist()))
 
     def is_told(self, slots: Slots) -> NDArray[np.bool_]:
         """Whether `slots` are above their ceilings and told."""

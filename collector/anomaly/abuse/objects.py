@@ -59,7 +59,7 @@ class ObjectDetector:
         self._calls = calls
         self._endpoint_ceiling = Ceiling(ENDPOINT_PLAN)
         self._adoption, self._adopters = Adoption(), Adopters()
-        self._first: NDArray[np.int64] = np.zeros(0, np.int64)  # By pair: when it was first seen; 0: never.
+        self._first: NDArray[np.uint32] = np.zeros(0, np.uint32)  # By pair: when it was first seen; 0: never.
 
     def take(self, events: Events, placed: Placed, roster: Roster, time: int) -> list[Finding]:
         """As the contract says."""
@@ -169,7 +169,7 @@ class ObjectDetector:
         parts = split(state)
         self._ceiling.load(parts["own"])
         self._endpoint_ceiling.load(parts["endpoints"])
-        self._first = parts["pairs"]["first"].astype(np.int64)
+        self._first = parts["pairs"]["first"].astype(np.uint32)
         if "adopters" in parts:  # Older states have none.
             self._adoption.load(parts["adoption"])
             self._adopters.load(parts["adopters"])

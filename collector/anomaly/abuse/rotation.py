@@ -46,7 +46,7 @@ GAP_SECONDS: Final = 30  # From the end of what was before to a turn; as long as
 GAP_SECONDS_MAX: Final = 90  # but not longer.
 OFTEN: Final = 4  # Credentials new or back, counts halving each ten minutes.
 ALL_SOURCES_MAX: Final = 500  # So many addresses are watched whatever comes there; of others one in SAMPLED.
-SAMPLED: Final = 16
+SAMPLED: Final = 16  # A power of two.
 REST_SECONDS: Final = 1_800
 REST_STAYS: Final = 12  # Judged of an address, less than half of them turns: it rests.
 SOURCES_MAX: Final = 10_000  # Addresses; who came least recently are forgotten.
@@ -62,9 +62,12 @@ _REFUSALS = (401, 403)  # Refused credentials are guesses (guesses.py).
 # Negotiate has another token each time, and of what could not be read nothing is known. Bits of AuthenticationKind.
 _UNTOLD = np.uint32(1 << 15 | 1 << 18)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_SAMPLE = np.uint64((SAMPLED - 1) << 32)  # Bits that are 0 in the hash of one address of SAMPLED.
 _FADED = 0.25  # Stays fade by half a day: an address had none for two days.
 _CELLS = 1 << 16  # Counts of addresses by their hash. Where two share one, both are watched, or both rest.
 _HALVED_SECONDS = 600
+_TIME_BITS, _PLACE_BITS = 32, 16  # Unix seconds as the wire has them; places below SEATS_MAX. Sources have 14.
+PLACES: Final = (1 << _PLACE_BITS) - 1
 _PENDING, _TURN, _JUDGED = 0, 1, 2
 _DAY_SECONDS = 86_400
 
@@ -185,13 +188,13 @@ class RotationDetector:
         named = batch.principal[batch_rows]
         key = np.where(named != 0, named, batch.credential[batch_rows]) ^ events.address[rows] * _SPREAD
         window = batch.window_start[batch_rows].astype(np.int64)
-        seat = self._seat[who]
-        is_other = key != self._key[who]
+        seat, before = self._seat.take(who), self._key.take(who)
+        is_other = key != before
         if is_other.any():
             self._seats.seen_at[seat[~is_other]] = time  # These make no room for others.
             other = is_other.nonzero()[0]
             other = other[batch.authentication[batch_rows[other]] & _UNTOLD == 0]
-            is_moved = self._key[who] != 0
+            is_moved = before != 0
             self._key[who[other]], self._seat[who[other]] = key[other], -1
             watched = self._find_watched(events.address[rows[other]], time)
             seat[is_other] = -1
@@ -226,7 +229,7 @@ class RotationDetector:
         if len(self._sources.table) < ALL_SOURCES_MAX:
             is_watched = self._rests_until[cells] <= time
         else:
-            is_sampled = (addresses >> np.uint64(32)) % np.uint64(SAMPLED) == 0
+            is_sampled = addresses & _SAMPLE == 0
             is_watched = ((self._counts[cells] >= OFTEN) | is_sampled) & (self._rests_until[cells] <= time)
         watched: Slots = is_watched.nonzero()[0]
         return watched
@@ -248,8 +251,10 @@ class RotationDetector:
             self._state, self._is_moved = grow(self._state, capacity), grow(self._is_moved, capacity)
             self._seat_source, self._calls = grow(self._seat_source, capacity, -1), grow(self._calls, capacity)
         if len(touched.emptied):
-            self._recent = self._recent[~np.isin(self._recent, touched.emptied)]
-            gone = np.isin(self._seat, touched.emptied)
+            is_emptied = np.zeros(capacity + 1, np.bool_)  # The last is that of no seat.
+            is_emptied[touched.emptied] = True
+            self._recent = self._recent[~is_emptied[self._recent]]
+            gone = is_emptied[self._seat].nonzero()[0]
             self._key[gone], self._seat[gone] = 0, -1
         new, first = touched.new, touched.first
         if len(new):
@@ -287,15 +292,17 @@ class RotationDetector:
         """Stays that are over, or too long for a turn."""
         self._turn_day(time)
         seats = self._recent
-        source, first, last = self._seat_source[seats], self._first[seats], self._last[seats]
-        order = np.lexsort((last, first, source))
+        source, first, last = (part.take(seats) for part in (self._seat_source, self._first, self._last))
+        order = sort_stays(source, first, last)
         seats, source, first, last = seats[order], source[order], first[order], last[order]
         is_long = last - first > SHORT_SECONDS
-        is_ready = (self._state[seats] == _PENDING) & (is_long | (last <= time - QUIET_SECONDS))
+        is_ready = (self._state.take(seats) == _PENDING) & (is_long | (last <= time - QUIET_SECONDS))
         follows, overlaps = _compare(source, first, last)
         is_single = last == first
-        weight = np.where(is_single, self._weigh_single(source), 1.0)
-        is_turn = is_ready & follows & ~overlaps & ~is_long & (weight > 0)
+        is_turn = is_ready & follows & ~overlaps & ~is_long
+        single, weight = (is_turn & is_single).nonzero()[0], np.ones(len(seats))
+        weight[single] = self._weigh_single(source[single])
+        is_turn &= weight > 0
         amounts = np.where(is_turn, weight, np.where(is_ready & (overlaps | is_long), -OTHER_COST, 0.0))
         self._state[seats[is_ready]] = _JUDGED
         self._state[seats[is_turn]] = _TURN
@@ -351,6 +358,18 @@ class RotationDetector:
         if day > self._day:
             self._day = day
             self._stays /= 2
+
+
+def sort_stays(source: Slots, first: Int64s, last: Int64s) -> Slots:
+    """As np.lexsort by source, begin and end, in a third of its time: what is sorted and its place are one number."""
+    place = np.arange(len(source))
+    keys = (last << _PLACE_BITS) | place
+    keys.sort()
+    order = keys & PLACES
+    keys = (((source << _TIME_BITS) | first)[order] << _PLACE_BITS) | place
+    keys.sort()
+    sorted_: Slots = order[keys & PLACES]
+    return sorted_
 
 
 def _compare(source: Slots, first: Int64s, last: Int64s) -> tuple[Bools, Bools]:

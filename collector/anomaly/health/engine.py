@@ -13,6 +13,7 @@ from collector.alerts.alert import AlertKind
 from collector.alerts.signal import HealthMeasure, HealthSignal
 from collector.anomaly.columns import Columns, is_any_of
 from collector.anomaly.detectors.contract import F64, State
+from collector.anomaly.distinct import Groups
 from collector.anomaly.health.services import EPISODE_SECONDS, Services
 from collector.anomaly.health.sums import Measure
 from collector.anomaly.health.window import MEASURES, HealthWindow, Judged, observe
@@ -134,10 +135,9 @@ class HealthEngine:
     def _add_latency(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
         for number, own in rows.times.split(rows.timed, window.sums.window_seconds):
             if watch.windows.accepts(number):
-                place = placed.by_endpoint.inverse[own]
-                slots = placed.by_endpoint.slots
-                for measure, amounts in ((Measure.TIMED_CALLS, rows.calls), (Measure.LOG_TIME, rows.log_time)):
-                    window.sums.add(measure, number, slots, np.bincount(place, amounts[own], len(slots)))
+                calls, log_time = rows.sum_timed(own, placed.by_endpoint)
+                window.sums.add(Measure.TIMED_CALLS, number, placed.by_endpoint.slots, calls)
+                window.sums.add(Measure.LOG_TIME, number, placed.by_endpoint.slots, log_time)
 
     def _find_told(self, judged: Judged, window: int, length: int) -> Slots:
         """Indexes of endpoints that are to be told; remembers them."""
@@ -229,3 +229,12 @@ class _Health:
         self.log_time: F64 = np.zeros(len(columns))
         calls = self.calls[self.timed]
         self.log_time[self.timed] = calls * np.log(np.maximum(microseconds[self.timed] / calls, 1.0))
+        self._summed: tuple[Slots, tuple[F64, F64]] | None = None  # Rows that `sum_timed` was asked of last.
+
+    def sum_timed(self, own: Slots, by_endpoint: Groups) -> tuple[F64, F64]:
+        """Calls and logarithms of the rows `own` by endpoint. Windows of all lengths mostly ask of the same rows."""
+        if self._summed is None or self._summed[0] is not own:
+            place, count = by_endpoint.inverse[own], len(by_endpoint.slots)
+            calls, log_time = (np.bincount(place, part[own], count) for part in (self.calls, self.log_time))
+            self._summed = own, (calls, log_time)
+        return self._summed[1]

@@ -13,8 +13,13 @@ def test_distinct_values_are_those_of_numpy(values: list[int]) -> None:
     expected = np.unique(column, return_index=True, return_inverse=True)
     assert all(np.array_equal(one, other) for one, other in zip(find_distinct(column), expected, strict=True))
     assert np.array_equal(list_distinct(column), expected[0])
-    if values:
-        assert all(np.array_equal(one, other) for one, other in zip(find_first(column), expected[:2], strict=True))
+
+
+@given(st.lists(st.integers(0, 2**39 - 1) | st.integers(0, 5), min_size=1, max_size=60))
+def test_first_places_are_those_of_numpy(values: list[int]) -> None:
+    column = np.array(values, np.int64)
+    expected = np.unique(column, return_index=True)
+    assert all(np.array_equal(one, other) for one, other in zip(find_first(column), expected, strict=True))
 
 
 def test_rows_are_grouped_by_what_they_belong_to() -> None:

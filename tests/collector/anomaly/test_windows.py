@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from collector.anomaly.windows import LATENESS_SECONDS, OpenWindows
+from collector.anomaly.windows import LATENESS_SECONDS, OpenWindows, join_amounts
 
 
 @pytest.mark.parametrize("seconds", [10, 60, 300, 3_600])
@@ -34,7 +34,8 @@ def test_closing_clears_for_the_window_that_takes_its_place() -> None:
     windows = OpenWindows(60)
     windows.grow(4)
     windows.begin(7)
-    windows.add(7, np.array([1, 1, 3]), np.array([2.0, 3.0, 1.0]), np.array([0.0, 1.0, 0.0]))
+    windows.add(7, np.array([1, 1, 3]), join_amounts(np.array([2.0, 3.0, 1.0]), np.array([0.0, 1.0, 0.0])))
+    assert [part.tolist() for part in windows.read(7, np.array([1, 3]))] == [[5, 1], [1, 0]]
     assert windows.touched(7).tolist() == [1, 3]
     windows.close(7)
     assert windows.next_window == 8

@@ -32,3 +32,19 @@ def test_sums_are_those_of_one_subject_at_a_time() -> None:
     assert np.array_equal(again.read(every, START + 500), sums.read(every, START + 500))
     again.forget(every[:2])
     assert not again.read(every[:2], 0).any() and again.read(every, 0)[:, 2:].any()
+
+
+@pytest.mark.parametrize("oldest", [0, 900, 1_500, 100_000])
+def test_many_sums_fade_as_one_does(oldest: int) -> None:
+    random, sums, count = np.random.default_rng(2), FadingSums(HORIZONS), 2_000
+    sums.grow(count)
+    at, amounts = START - np.sort(random.integers(0, oldest + 1, count))[::-1], random.random(count)
+    for slot in range(count):
+        sums.add(np.array([slot]), amounts[slot : slot + 1], int(at[slot]))
+    every = np.arange(count)
+    expected = amounts * np.exp(-(START - at) / np.array(HORIZONS)[:, None])
+    assert np.array_equal(sums.read(every, START), expected)
+    for which in (0, 1, -1):
+        assert np.array_equal(sums.read_one(which, every, START), expected[which])
+    assert np.array_equal(sums.add(every, np.ones(count), START), expected + 1)
+    assert np.array_equal(sums.read(every, 0), expected + 1)

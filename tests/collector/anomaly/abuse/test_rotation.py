@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from random import Random
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import report_signal
@@ -248,3 +251,16 @@ def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     room, random = Room(), Random(6)
     others = [(random.uniform(0, 500), f"92.{n // 200}.{n % 200}.1", 40_000 + n) for n in range(1_500)]
     assert room.run(sorted([*others, *take_turns(45)]))
+
+
+_stays = st.tuples(
+    st.integers(0, rotation.SOURCES_MAX - 1), st.integers(0, 2**32 - 1) | st.integers(0, 30), st.integers(0, 300)
+)
+
+
+@given(st.lists(_stays | st.just((7, START, 20)), max_size=60))
+def test_stays_are_sorted_as_by_three_columns(stays: list[tuple[int, int, int]]) -> None:
+    source, first, length = np.array(stays, np.int64).reshape(-1, 3).T
+    order = rotation.sort_stays(source, first, first + length)
+    assert np.array_equal(order, np.lexsort((first + length, first, source)))
+    assert rotation.SEATS_MAX - 1 <= rotation.PLACES
