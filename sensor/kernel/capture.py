@@ -213,7 +213,8 @@ class Capture:
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
         matched = self._matched.read(RECORDS_LIMIT)
-        streams = [*self._streams.take(self._frames.read(FRAMES_LIMIT), matched), *self._streams.poll(now_ns)]
+        ended = self._streams.take(self._frames.read(FRAMES_LIMIT), matched, now_ns=now_ns)
+        streams = [*ended, *self._streams.poll(now_ns)]
         self._matched.release()
         self._teach_streams()
         self._stream_calls.add(streams)

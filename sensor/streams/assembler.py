@@ -34,7 +34,7 @@ from sensor.reassembly.connection import Direction
 from sensor.streams.connection import Connection, FollowedStreams
 from sensor.streams.exchange import OpenCall, StreamExchange, build_stream_exchange
 from sensor.streams.flow import Piece
-from sensor.streams.matched import MatchedStreams, Records
+from sensor.streams.matched import LESSON_NS, MatchedStreams, Records
 
 # A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
 UPGRADE_PATIENCE_NS: Final = 2_000_000_000
@@ -92,8 +92,11 @@ class StreamAssembler:
         self._missed = self._streams.ended.unasked
         self.matched.adopt(followed.blocks)
 
-    def take(self, records: Iterable[memoryview], matched: Records = _NO_RECORDS) -> list[StreamExchange]:
-        """Calls that these events completed, in order; first those that the kernel `matched`, of STREAM_RECORD."""
+    def take(
+        self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS
+    ) -> list[StreamExchange]:
+        """Calls that these events completed, in order; first those that the kernel `matched`, of STREAM_RECORD.
+        `now_ns`: kernel time at which they were read; without it lessons are in the kernel at once."""
         for number in self.matched.pop_gone():
             self._gone.pop(number, None)
         out: list[StreamExchange] = []
@@ -156,7 +159,7 @@ class StreamAssembler:
             self._feed(number, way, pieces, out)
         for number in used:
             self._tell(self._streams.account(number), out)
-            self._teach(number)
+            self._teach(number, now_ns + LESSON_NS)
         if len(alike.figures) > gathered:
             self._count_alike(gathered)
         self._count_missed()
@@ -182,10 +185,13 @@ class StreamAssembler:
                 take_waiting(streams, opened, calls)
         return [(number, call) for call in calls]
 
-    def _teach(self, number: int) -> None:
-        """What repeats of a connection whose calls came up."""
+    def _teach(self, number: int, settled_ns: int) -> None:
+        """What repeats of a connection whose calls came up; the kernel knows it from `settled_ns` on."""
         connection, streams = self._connections.get(number), self._streams.find(number)
         if connection is None or streams is None or connection.is_upgraded:
+            return
+        if self.matched.is_settling(number, connection.time_ns):
+            connection.events = 0
             return
         forward, backward = (flow.read_to for flow in connection.flows)
         if forward is None or backward is None:
@@ -194,7 +200,7 @@ class StreamAssembler:
         if not self.matched.is_due(number, connection.events, read_to):
             return
         if all(streams.is_read_to(direction, read_to[direction]) for direction in Direction):
-            self.matched.teach(number, streams, connection.events, read_to)
+            self.matched.teach(number, streams, connection.events, read_to, settled_ns=settled_ns)
         connection.events = 0
 
     def _count_alike(self, first: int) -> None:

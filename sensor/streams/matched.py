@@ -27,8 +27,10 @@ from sensor.protocols.http2_open import UNCOUNTED, OpenedStream, OpenStreams
 TEACH_EVENTS: Final = 8
 # Where most calls of a connection come up nevertheless, it is taught only so often: in reads.
 MAX_WAIT: Final = 64
-# Lessons that may bring nothing before that: what comes up while a first one is on its way makes it stale.
+# Lessons that may bring nothing before that: a connection says much for the first time in its beginning.
 FIRST_LESSONS: Final = 6
+# A lesson is in the kernel so long after the read that led to it: what came up before says nothing of its use.
+LESSON_NS: Final = 20_000_000
 # Fewer matched calls than this part of the events that came up make a lesson of no use: a stream that waits and then
 # comes up costs more than one that never waited.
 LEAST_PART: Final = 4
@@ -74,6 +76,7 @@ class _Lessons(msgspec.Struct):
     fruitless: int = 0  # Lessons in a row after which few were matched.
     is_resting: bool = False  # It was taught nothing, since that was of no use.
     due: int = 0  # In which read.
+    settled_ns: int = 0  # From when on what comes up does so in spite of the last one.
 
 
 class MatchedStreams:
@@ -112,6 +115,11 @@ class MatchedStreams:
 
     # Teaching
 
+    def is_settling(self, number: int, time_ns: int) -> bool:
+        """Whether the last lesson may not have been in the kernel when an event of that time came up."""
+        lessons = self._lessons.get(number)
+        return lessons is not None and time_ns < lessons.settled_ns
+
     def is_due(self, number: int, events: int, read_to: tuple[int, int]) -> bool:
         """Whether a connection of which so many events came since the last lesson is to be taught. `read_to`: positions
         up to which both directions are read."""
@@ -122,8 +130,10 @@ class MatchedStreams:
             return True
         return events >= TEACH_EVENTS and lessons.due <= self._reads
 
-    def teach(self, number: int, connection: Http2Connection, events: int, read_to: tuple[int, int]) -> None:
-        """Has the kernel know what repeats of a connection, and nothing else of it."""
+    def teach(
+        self, number: int, connection: Http2Connection, events: int, read_to: tuple[int, int], *, settled_ns: int = 0
+    ) -> None:
+        """Has the kernel know what repeats of a connection, and nothing else of it, from `settled_ns` on."""
         lessons = self._open(number)
         if not lessons.is_resting:
             is_fruitless = lessons.matched < max(TEACH_EVENTS, events // LEAST_PART)
@@ -142,6 +152,7 @@ class MatchedStreams:
                 self.taught[key] = TAUGHT_BLOCK.pack(place, read_to[direction] & 0xFFFFFFFF, use)
         self._unteach(lessons.keys - keys)
         lessons.keys = keys
+        lessons.settled_ns = settled_ns if keys else 0
 
     def _number(self, connection: int, lessons: _Lessons, block: HeaderBlock) -> int:
         """By which the kernel names a block; 0 where there is no room for it."""

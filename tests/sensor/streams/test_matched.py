@@ -144,6 +144,16 @@ def test_a_connection_of_which_little_is_matched_is_taught_rarely() -> None:
     assert sum(lessons) < 10
 
 
+def test_what_came_up_before_a_lesson_was_there_says_nothing_of_it() -> None:
+    """The ring may hold thousands of events of before; as many lessons in vain as above, and none of them counts."""
+    sensor, lessons = Sensor(AlikeCalls()), []
+    for at in range(0, len(EVENTS), 20):
+        sensor.assembler.take(map(memoryview, EVENTS[at : at + 20]), now_ns=0)  # With LESSON_NS newer than all.
+        lessons.append(bool(sensor.assembler.matched.pop_lessons()[0]))
+    assert sum(lessons) == 1
+    assert sensor.assembler.matched._lessons[1].fruitless < matched.FIRST_LESSONS
+
+
 def _read_lessons(sensor: Sensor, events: list[bytes]) -> dict[bytes, bytes]:
     sensor.read(events)
     return sensor.assembler.matched.pop_lessons()[0]
