@@ -32,6 +32,7 @@ _PEAK_DEVIATIONS = 4.0  # Of a count, that the highest window of a day is above 
 _FADE_A_DAY = 0.9  # Of what past days teach.
 _KNOWN_DAYS = 2  # After them what a subject does on its days is known, if it is nothing.
 _ALMOST = 0.999  # Figures are rounded.
+_AS_FAR = 1 - 1e-9  # So little below another is as far above.
 _RAISE = 1.5  # A subject above its ceiling is told again when its sum grew by this.
 _CALM = 0.8  # Of a ceiling: below it a subject is told anew when it crosses again.
 _REFRESH_SECONDS = 60
@@ -198,7 +199,9 @@ class Ceiling:
         told = np.where(is_told, ratios, np.where(ratios < _CALM, 0.0, told))
         self._told.put(rows, told)
         self._was_told[rows] = told.any(axis=0)
-        return chosen, np.where(is_told, ratios, 0.0).argmax(axis=0)[chosen]
+        farthest = np.where(is_told, ratios, 0.0)[:, chosen]
+        # Of those that are as far above the first, whichever way this processor rounds.
+        return chosen, (farthest >= farthest.max(axis=0, initial=0.0) * _AS_FAR).argmax(axis=0)
 
     def _name_bases(self, rows: Slots, groups: Slots, horizon: Ints, ceilings: F64) -> tuple[Basis, ...]:
         own = (self._factors * self._past.take(rows, axis=1))[horizon, np.arange(len(rows))]
