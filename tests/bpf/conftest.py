@@ -12,7 +12,9 @@ from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel import loader
+from sensor.kernel.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
 from sensor.kernel.capture import Capture
+from sensor.kernel.syscalls import read_batch
 from tests.bpf.recognised import Watch
 from tests.bpf.reference import Teacher
 from tests.e2e import application
@@ -43,6 +45,14 @@ def capture() -> Iterator[Capture]:
     )
     yield capture
     capture.close()
+
+
+@pytest.fixture
+def counted_anew(capture: Capture) -> None:
+    """Nothing is counted of any port yet: of hundreds of servers in a run one may get the port of another, and its row
+    beside its own."""
+    rows = read_batch(capture.maps["ports"], PORT_KEY.size, PORT_COUNT.size, PORTS_SIZE)
+    capture.delete("ports", [key for key, _ in rows])
 
 
 @pytest.fixture

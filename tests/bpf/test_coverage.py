@@ -20,7 +20,7 @@ from tests.bpf.recognised import own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("counted_anew")]
 
 WAIT_SECONDS = 3.0
 

@@ -15,7 +15,7 @@ from sensor.kernel.capture import Capture
 from tests.bpf.test_coverage import find, has_exchanges
 from tests.bpf.tls import make_certificate
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("counted_anew")]
 
 CALLS = 23
 SERVER = """

@@ -8,8 +8,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.bpf.wire import bind_fresh
-
 
 def make_certificate(directory: Path) -> Path:
     """A certificate and its key in one file."""
@@ -45,15 +43,13 @@ def serving_https(certificate: Path, version: ssl.TLSVersion, host: str = "127.0
     context.load_cert_chain(certificate)
     context.minimum_version = context.maximum_version = version
     context.set_alpn_protocols(["http/1.1"])
-    server = http.server.ThreadingHTTPServer((host, 0), _Handler, bind_and_activate=False)
+    server = http.server.ThreadingHTTPServer((host, 0), _Handler)
     server.daemon_threads = True
-    server.socket.close()
-    server.socket = context.wrap_socket(bind_fresh(host), server_side=True)
-    server.server_activate()
+    server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.socket.getsockname()[1]
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()

@@ -46,35 +46,16 @@ def send_parts(connection: socket.socket, *parts: bytes) -> None:
         time.sleep(SEGMENT_PAUSE_SECONDS)
 
 
-_served_ports: set[int] = set()
-
-
-def bind_fresh(host: str, options: tuple[tuple[int, int, int], ...] = ()) -> socket.socket:
-    """Bound to a free port on which nothing listened before in this run: one capture counts by port for all its tests,
-    and a port that comes again may have another's row beside its own."""
-    with contextlib.ExitStack() as tried:  # Held until there is one, so that each is another.
-        while True:
-            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-            for level, name, value in options:
-                listener.setsockopt(level, name, value)
-            listener.bind((host, 0))
-            port = listener.getsockname()[1]
-            if port not in _served_ports:
-                _served_ports.add(port)
-                return listener
-            tried.enter_context(listener)
-
-
 @contextlib.contextmanager
 def serving(
     answer: Answer, *, host: str = "127.0.0.1", port: int = 0, options: tuple[tuple[int, int, int], ...] = ()
 ) -> Iterator[int]:
     """A server on a free port that runs `answer(connection)` for each connection in a thread; yields the port."""
-    if port:
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listener.bind((host, port))
-    else:
-        listener = bind_fresh(host, options)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    for level, name, value in options:
+        listener.setsockopt(level, name, value)
+    listener.bind((host, port))
     listener.listen(16)
 
     def serve(connection: socket.socket) -> None:
