@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-_PLACE_BITS = 24
 
 
 def find_distinct(
@@ -31,19 +30,25 @@ def find_distinct(
     return ordered[starts], np.minimum.reduceat(order, starts), inverse
 
 
-def find_first(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As np.unique with index: values ascending, and where each comes first. Of values of 0 to 2^39 - 1, at least one
-    and fewer than 2^24: value and place are one number, sorted in a third of the time of an argsort."""
-    keys = (values << _PLACE_BITS) | np.arange(len(values))
+def sort_small(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The n `values`, which may repeat, ascending, and the place of each, as a stable argsort gives it. Of 0 to
+    2^(63 - b) - 1, b the bits of n: value and place are one number, sorted in a third of the time of an argsort."""
+    place_bits = len(values).bit_length()
+    keys = (values << place_bits) | np.arange(len(values))
     keys.sort()
-    ordered = keys >> _PLACE_BITS
-    keys &= (1 << _PLACE_BITS) - 1
+    return keys >> place_bits, keys & ((1 << place_bits) - 1)
+
+
+def find_first(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As np.unique with index: values ascending, and where each comes first. Of at least one that `sort_small`
+    takes."""
+    ordered, places = sort_small(values)
     is_first = np.empty(len(values), np.bool_)
     is_first[0] = True
     np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
     if np.count_nonzero(is_first) == len(values):
-        return ordered, keys
-    return ordered[is_first], keys[is_first]
+        return ordered, places
+    return ordered[is_first], places[is_first]
 
 
 def list_distinct(values: NDArray[_Scalar]) -> NDArray[_Scalar]:

@@ -40,6 +40,7 @@ class SlotTable:
         self.limit = limit
         self.evicted_count = 0
         self._index = KeyIndex()
+        self._count = 0
         self._free: list[int] = []
         self._set_rows(_make_rows(min(first_capacity, limit)))
 
@@ -50,7 +51,7 @@ class SlotTable:
         self.seen_at: NDArray[np.int64] = rows[:, 1]  # -1: the slot is free.
 
     def __len__(self) -> int:
-        return len(self._index)
+        return self._count
 
     @property
     def capacity(self) -> int:
@@ -77,6 +78,7 @@ class SlotTable:
         slots[missing] = new[inverse]
         self.keys[new] = distinct
         self.seen_at[new] = time
+        self._count += len(new)
         if self._index.has_room(len(new)):
             self._index.add(distinct, new)
         else:
@@ -106,7 +108,9 @@ class SlotTable:
         self._set_rows(rows)
         self.keys[:], self.seen_at[:] = state["keys"], state["seen_at"]
         self.evicted_count = int(state["evicted"][0])
-        self._index.build(self.live(), self.keys)
+        live = self.live()
+        self._count = len(live)
+        self._index.build(live, self.keys)
         self._free = state["free"].tolist()
 
     def _make_room(self, wanted: int) -> Slots:
@@ -121,7 +125,8 @@ class SlotTable:
         ages.partition(count - 1)
         oldest = np.sort(ages[:count]) & ((1 << _SLOT_BITS) - 1)
         self.seen_at[oldest] = -1
-        self._index.build(self.live(), self.keys)
+        self.keys[oldest] = ~self.keys[oldest]  # A key that nobody asks for, as the index wants it.
+        self._count -= count
         self._free.extend(oldest[::-1].tolist())
         self.evicted_count += len(oldest)
         return oldest

@@ -29,7 +29,7 @@ from collector.anomaly.abuse.events import U64, Bools, Events
 from collector.anomaly.abuse.state import dump_subjects, join, load_subjects, split
 from collector.anomaly.abuse.sums import sum_by_slot
 from collector.anomaly.detectors.contract import F64, State
-from collector.anomaly.distinct import find_distinct
+from collector.anomaly.distinct import find_distinct, sort_small
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, SlotTable, grow
 from collector.anomaly.subjects import SubjectName, Subjects
@@ -66,8 +66,7 @@ _SAMPLE = np.uint64((SAMPLED - 1) << 32)  # Bits that are 0 in the hash of one a
 _FADED = 0.25  # Stays fade by half a day: an address had none for two days.
 _CELLS = 1 << 16  # Counts of addresses by their hash. Where two share one, both are watched, or both rest.
 _HALVED_SECONDS = 600
-_TIME_BITS, _PLACE_BITS = 32, 16  # Unix seconds as the wire has them; places below SEATS_MAX. Sources have 14.
-PLACES: Final = (1 << _PLACE_BITS) - 1
+_TIME_BITS = 32  # Unix seconds as the wire has them. Sources have 14, and places among seats 17: 63 in all.
 _PENDING, _TURN, _JUDGED = 0, 1, 2
 _DAY_SECONDS = 86_400
 
@@ -361,14 +360,9 @@ class RotationDetector:
 
 
 def sort_stays(source: Slots, first: Int64s, last: Int64s) -> Slots:
-    """As np.lexsort by source, begin and end, in a third of its time: what is sorted and its place are one number."""
-    place = np.arange(len(source))
-    keys = (last << _PLACE_BITS) | place
-    keys.sort()
-    order = keys & PLACES
-    keys = (((source << _TIME_BITS) | first)[order] << _PLACE_BITS) | place
-    keys.sort()
-    sorted_: Slots = order[keys & PLACES]
+    """As np.lexsort by source, begin and end, in a third of its time."""
+    by_end = sort_small(last)[1]
+    sorted_: Slots = by_end[sort_small(((source << _TIME_BITS) | first)[by_end])[1]]
     return sorted_
 
 

@@ -263,4 +263,4 @@ def test_stays_are_sorted_as_by_three_columns(stays: list[tuple[int, int, int]])
     source, first, length = np.array(stays, np.int64).reshape(-1, 3).T
     order = rotation.sort_stays(source, first, first + length)
     assert np.array_equal(order, np.lexsort((first + length, first, source)))
-    assert rotation.SEATS_MAX - 1 <= rotation.PLACES
+    assert (rotation.SOURCES_MAX << 32) << rotation.SEATS_MAX.bit_length() <= 2**63  # With a full table too.
