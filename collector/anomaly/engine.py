@@ -6,8 +6,7 @@ up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignal
 collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import msgspec
 import numpy as np
@@ -27,7 +26,7 @@ from collector.anomaly.slots import Slots
 from collector.anomaly.steady import SteadyCallers
 from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
 from collector.anomaly.watch import NO_CONTEXT, Context, Crossing, Watch
-from collector.anomaly.windows import C128, join_amounts
+from collector.anomaly.window_rows import WindowRows
 from collector.local_time import UTC_NAME, LocalTime
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 
@@ -138,7 +137,7 @@ class Engine:
         placed = self.roster.place(columns, self.watermark)
         self._make_room(placed)
         self.abuse.walks.take(columns, placed, self.roster, newest)
-        rows = _Rows(columns, placed.novel)
+        rows = WindowRows(columns, placed.novel)
         used = np.zeros(len(chosen), np.bool_)
         if len(placed.by_pair.rows):
             self.roster.count_consumers(self.watermark)  # Whatever is judged, so that all judge by the same count.
@@ -351,52 +350,3 @@ class Engine:
             walk=self.abuse.walks.describe(crossing.slot, self.watermark) if walks else "",
             is_notice=self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """Rows of one window."""
-
-    window: int
-    rows: Slots
-    calls: C128  # For windows that count no novel objects;
-    both: C128  # for those that do.
-
-
-class _Rows:
-    """Rows of a batch by window, found once for each length and shared by the watches.
-
-    A row longer than the window (merged while a sensor was away) says nothing about one; it counts for the longer
-    windows.
-    """
-
-    def __init__(self, columns: Columns, novel: F64) -> None:
-        self._columns = columns
-        self._calls: C128 = columns.calls.astype(np.complex128)
-        # A window is cleared where it has calls.
-        self._both = join_amounts(columns.calls, np.where(columns.calls > 0, novel, 0.0))
-        self._parts: dict[tuple[int, int], list[_Part]] = {}
-
-    def add(self, watch: Watch, slots: Slots, known: Slots) -> Iterator[tuple[int, Slots, Slots]]:
-        """Add the rows `known`, which are those with a slot, to a watch's windows; yields each window touched with its
-        rows' indexes and slots, oldest first."""
-        for number, part in enumerate(self._split(watch.windows.window_seconds, known)):
-            if not number:
-                watch.windows.begin(part.window)
-            if watch.windows.accepts(part.window):
-                own = slots if len(part.rows) == len(slots) else slots[part.rows]
-                watch.windows.add(part.window, own, part.calls if watch.is_dense else part.both)
-                yield part.window, part.rows, own
-
-    def _split(self, seconds: int, known: Slots) -> list[_Part]:
-        key = seconds, len(known)
-        if key not in self._parts:
-            parts = self._columns.times.split(known, seconds)
-            self._parts[key] = [self._choose(window, rows) for window, rows in parts]
-        return self._parts[key]
-
-    def _choose(self, window: int, rows: Slots) -> _Part:
-        calls, both = self._calls, self._both
-        if len(rows) < len(calls):
-            calls, both = calls[rows], both[rows]
-        return _Part(window=window, rows=rows, calls=calls, both=both)
