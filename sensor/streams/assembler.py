@@ -200,7 +200,8 @@ class StreamAssembler:
         if not self.matched.is_due(number, connection.events, read_to):
             return
         if all(streams.is_read_to(direction, read_to[direction]) for direction in Direction):
-            self.matched.teach(number, streams, connection.events, read_to, settled_ns=settled_ns)
+            time_ns = connection.time_ns
+            self.matched.teach(number, streams, connection.events, read_to, time_ns=time_ns, settled_ns=settled_ns)
         connection.events = 0
 
     def _count_alike(self, first: int) -> None:

@@ -43,6 +43,8 @@ MAX_BLOCKS: Final = 8_192
 MAX_PATTERNS: Final = 4_096
 # What a connection was taught is kept for so many reads after its end: records of it may still lie in their ring.
 RETIRED_READS: Final = 3
+# So long after the read that had it forgotten, the kernel surely knows a block no more.
+LEFT_NS: Final = 1_000_000_000
 
 Records = npt.NDArray[np.void]
 NumberedCall = tuple[int, StreamCall]
@@ -71,6 +73,7 @@ class _Lessons(msgspec.Struct):
 
     numbers: dict[int, int]  # By identity of the block.
     keys: set[bytes]
+    left: dict[int, int]  # When those that the last lesson had no more were taken away, by identity.
     read_to: tuple[int, int] = (0, 0)  # At the last lesson.
     matched: int = 0  # Calls since then.
     fruitless: int = 0  # Lessons in a row after which few were matched.
@@ -91,6 +94,7 @@ class MatchedStreams:
         self._patterns: dict[_Key, CallPattern] = {}
         self._rest = _NONE
         self._retired: list[tuple[int, int]] = []  # (last read, connection).
+        self._outdated: list[tuple[int, list[int]]] = []  # (last read, numbers of blocks).
         self._reads = 0
         self.unknown = 0  # Calls of blocks that mean nothing here.
         self._gone = OpenStreams(Http2Counts())  # For calls of connections that are over.
@@ -131,10 +135,19 @@ class MatchedStreams:
         return events >= TEACH_EVENTS and lessons.due <= self._reads
 
     def teach(
-        self, number: int, connection: Http2Connection, events: int, read_to: tuple[int, int], *, settled_ns: int = 0
+        self,
+        number: int,
+        connection: Http2Connection,
+        events: int,
+        read_to: tuple[int, int],
+        *,
+        time_ns: int,
+        settled_ns: int = 0,
     ) -> None:
-        """Has the kernel know what repeats of a connection, and nothing else of it, from `settled_ns` on."""
+        """Has the kernel know what repeats of a connection, and nothing else of it, from `settled_ns` on. `time_ns`:
+        of its last event."""
         lessons = self._open(number)
+        self._outdate(lessons, time_ns)
         if not lessons.is_resting:
             is_fruitless = lessons.matched < max(TEACH_EVENTS, events // LEAST_PART)
             lessons.fruitless = lessons.fruitless + 1 if is_fruitless else 0
@@ -143,15 +156,18 @@ class MatchedStreams:
         lessons.due, lessons.matched, lessons.read_to = self._reads + wait, 0, read_to
         repeated = [] if lessons.is_resting else list_repeated(connection, TAUGHT_BYTES)
         keys: set[bytes] = set()
+        left = dict.fromkeys(lessons.numbers, settled_ns)
         for direction, data, block, is_request in repeated:
             place = self._number(number, lessons, block)
             if place:
+                left.pop(id(block), None)
                 use = BlockUse.REQUEST if is_request else BlockUse.ANSWER if block.is_plain else BlockUse(0)
                 key = BLOCK_KEY.pack(number, direction, len(data), data)
                 keys.add(key)
                 self.taught[key] = TAUGHT_BLOCK.pack(place, read_to[direction] & 0xFFFFFFFF, use)
         self._unteach(lessons.keys - keys)
         lessons.keys = keys
+        lessons.left = {block: lessons.left.get(block, left_ns) for block, left_ns in left.items()}
         lessons.settled_ns = settled_ns if keys else 0
 
     def _number(self, connection: int, lessons: _Lessons, block: HeaderBlock) -> int:
@@ -163,6 +179,15 @@ class MatchedStreams:
             self._blocks[number] = TaughtBlock(connection, block)
         return number
 
+    def _outdate(self, lessons: _Lessons, time_ns: int) -> None:
+        """Makes room: a connection may change its tables as often as it likes. All that waits goes up before an event,
+        so with one of `time_ns` no stream waits in the kernel any more that began with a block it had forgotten."""
+        over = [block for block, left_ns in lessons.left.items() if time_ns >= left_ns + LEFT_NS]
+        if over:
+            self._outdated.append((self._reads + RETIRED_READS, [lessons.numbers.pop(block) for block in over]))
+            for block in over:
+                del lessons.left[block]
+
     def _unteach(self, keys: set[bytes]) -> None:
         for key in keys:
             self.taught.pop(key, None)
@@ -171,7 +196,7 @@ class MatchedStreams:
     def _open(self, number: int) -> _Lessons:
         lessons = self._lessons.get(number)
         if lessons is None:
-            lessons = self._lessons[number] = _Lessons({}, set())
+            lessons = self._lessons[number] = _Lessons({}, set(), {})
         return lessons
 
     def forget(self, number: int) -> bool:
@@ -188,18 +213,21 @@ class MatchedStreams:
         """A read begins; gives connections of which no record can come any more."""
         self._reads += 1
         gone = []
+        over: set[int] = set()
+        while self._outdated and self._outdated[0][0] <= self._reads:
+            over.update(self._outdated.pop(0)[1])
         while self._retired and self._retired[0][0] <= self._reads:
             _, number = self._retired.pop(0)
             lessons = self._lessons.get(number)
             if lessons is None or lessons.keys:  # It was followed again.
                 continue
             del self._lessons[number]
-            numbers = set(lessons.numbers.values())
-            for place in numbers:
-                del self._blocks[place]
-            for key in [key for key in self._patterns if key[0] in numbers]:
-                del self._patterns[key]
+            over.update(lessons.numbers.values())
             gone.append(number)
+        if over:
+            for place in over:
+                del self._blocks[place]
+            self._patterns = {key: pattern for key, pattern in self._patterns.items() if over.isdisjoint(key[:3])}
         return gone
 
     def pop_lessons(self) -> tuple[dict[bytes, bytes], set[bytes]]:

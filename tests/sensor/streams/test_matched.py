@@ -1,12 +1,14 @@
 """Calls that come as records of taught blocks become the very rows that their frames would give."""
 
+import random
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
-from scripts.bench_cases.http2 import converse, write_events, write_rpc
-from sensor.kernel.abi import FRAMES_EVENT, WAITING_STREAM, BlockUse, EventKind
+from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
+from sensor.kernel.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_matched import list_repeated
@@ -128,6 +130,40 @@ def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
     read_to = streams._lessons[1].read_to
     assert not streams.is_due(1, 0, read_to)
     assert streams.is_due(1, 0, (read_to[0], read_to[1] + RENEW_BYTES + 1))
+
+
+def write_moving(source: random.Random, number: int) -> Headers:
+    """A method after the other: with each the table moves."""
+    return [
+        (name, b"/shop.v1.Orders/Method%d" % (number // 20) if name == b":path" else value)
+        for name, value in write_rpc(source, number)
+    ]
+
+
+def teach_moving(sensor: Sensor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many heads of requests were taught in each read of ten calls, all of which come up."""
+    monkeypatch.setattr(matched, "CONNECTION_BLOCKS", 8)
+    monkeypatch.setattr(matched, "FIRST_LESSONS", CALLS)
+    events = write_events(converse(write_moving, CALLS))
+    lessons = [_read_lessons(sensor, events[at : at + 20]) for at in range(0, len(events), 20)]
+    uses = [[TAUGHT_BLOCK.unpack(value)[2] for value in taught.values()] for taught in lessons]
+    return [one.count(BlockUse.REQUEST) for one in uses]
+
+
+def test_a_connection_that_goes_on_may_change_its_table_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matched, "LEFT_NS", 0)
+    sensor = Sensor(AlikeCalls())
+    taught = teach_moving(sensor, monkeypatch)
+    assert min(taught[2:]) > 0
+    blocks = sensor.assembler.matched.export()
+    assert len(blocks) <= 8 + 8  # Some of those that are over wait for records that may still come.
+
+
+def test_a_block_is_known_as_long_as_a_stream_may_wait_that_began_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of this lasts for less than `LEFT_NS`."""
+    sensor = Sensor(AlikeCalls())
+    teach_moving(sensor, monkeypatch)
+    assert sorted(sensor.assembler.matched.export()) == list(range(1, 9))
 
 
 def test_blocks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
