@@ -25,6 +25,7 @@ from sensor.compose import VERSION, compose_sensor, find_mount
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
+from sensor.giving_way import let_others_first
 from sensor.heap import limit_arenas
 from sensor.kernel.loader import LoadError
 from sensor.lock import LockError, NodeLock
@@ -113,6 +114,7 @@ def run_sensor(
 ) -> None:
     """`apidae sensor`; every flag is the setting of its name (sensor/config.py)."""
     flags = {name: value for name, value in locals().items() if name != "config"}
+    let_others_first()
     try:
         settings = load_settings(flags, config_path=config)
         _configure_logging(settings)

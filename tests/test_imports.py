@@ -25,6 +25,7 @@ ROOMS = {
             "breaks",
             "clock",
             "heap",
+            "giving_way",
             "keyed",
             "runs",
             "ragged",
