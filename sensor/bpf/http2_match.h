@@ -20,10 +20,9 @@
 #define APIDAE_HTTP2_MATCH_H
 
 #include "enforce.h"
-#include "http2_follow.h"
+#include "http2_frames.h"
 
 #define MATCH_STEPS 32
-#define MATCH_SPINS 128
 #define STREAM_RECORDS_PAGES ((2 << 20) / PAGE_SIZE) /* As STREAM_RECORDS_BYTES of sensor/kernel/abi.py. */
 #define STREAM_RECORDS_BYTES (STREAM_RECORDS_PAGES * PAGE_SIZE)
 #define NO_WAKE 1             /* BPF_RB_NO_WAKEUP: it is read when its second has ended. */
@@ -38,11 +37,19 @@ BPF_RINGBUF_OUTPUT(stream_records, STREAM_RECORDS_PAGES);
 
 static __always_inline u64 stream_records_used(void) { return stream_records.ringbuf_query(USED_BYTES); }
 
+/* Waits for the other direction's CPU as long as `hold` does; where it is this CPU that was interrupted, not at all. */
 static __always_inline int hold_matching(struct matching *m) {
+  u64 own = bpf_get_smp_processor_id() + 1;
 #pragma clang loop unroll(disable)
-  for (u32 i = 0; i < MATCH_SPINS; i++)
-    if (!__sync_lock_test_and_set(&m->busy, 1))
+  for (u32 i = 0; i < SPIN_MAX; i++) {
+    u64 holder = __sync_val_compare_and_swap(&m->busy, 0, own);
+    if (!holder)
       return 1;
+    if (holder == own)
+      break;
+    for (u32 j = 0; j < 8; j++)
+      bpf_ktime_get_ns();
+  }
   m->is_wanted = 1;
   count(C_CONTENDED);
   return 0;
@@ -283,8 +290,14 @@ static __always_inline int match_packet(struct __sk_buff *skb) {
     return PASS;
   struct conn *c = conns.sk_storage_get(sk, 0, 0);
   struct streams *s = streams.sk_storage_get(sk, 0, 0);
-  if (!c || !s || !hold(&c->flow[direction])) {
+  if (!c || !s) {
     programs.call(skb, PROGRAM_FOLLOW_FRAMES);
+    count(C_TAIL_FAILED);
+    return PASS;
+  }
+  if (!hold(&c->flow[direction])) { /* Who followed it now would not know of blocks that are not taught. */
+    skb->cb[4] = COPY_UNHELD;
+    programs.call(skb, PROGRAM_COPY_FRAMES);
     count(C_TAIL_FAILED);
     return PASS;
   }

@@ -1,8 +1,12 @@
 """Calls of HTTP/2 that the kernel matches with blocks it was taught are the very calls that their frames would give,
 and whatever is odd about a stream that waits there comes up."""
 
+import itertools
+import os
 import random
-from collections.abc import Iterator
+import socket
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,6 +32,8 @@ from tests.sensor.protocols.http2_wire import (
 pytestmark = pytest.mark.kernel
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
+OPEN_CALLS = 12
+LATEST_SECONDS = 60.0
 MESSAGE = b"\0\0\0\0\x08" + b"m" * 8
 Said = list[tuple[Direction, bytes]]
 Told = list[StreamExchange]
@@ -225,3 +231,72 @@ def test_what_waits_when_its_connection_ends_comes_up(capture: Capture) -> None:
     found, matched = run(capture, said, 61, read_every=10, is_closing=True)
     assert matched > 20
     assert [one.exchange.is_aborted for one in sorted(found, key=lambda one: one.call.stream)] == [False] * 60 + [True]
+
+
+def test_both_directions_at_once(capture: Capture) -> None:
+    """While one processor looks at a request another does at a response, and requests come in two packets each."""
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        pytest.skip("there is one processor only")
+    talk, calls = Talk(), 30_000
+    opening = PREFACE + write_settings()
+    asked = [talk.ask(b"/pkg.Service/Method", MESSAGE) for _ in range(calls)]
+    answers = [talk.answer(MESSAGE, stream=2 * number + 1) for number in range(calls)]
+    before = capture.counters()[Counter.CONTENDED]
+    found: Told = []
+    with connect() as (client, server, port):
+        ends = list(itertools.accumulate(map(len, asked), initial=len(opening)))[1:]
+        answered = list(itertools.accumulate(map(len, answers)))
+        children = [
+            _run_apart(processors[0], lambda: _answer_all(server, answers, ends)),
+            _run_apart(processors[1], lambda: _ask_all(client, opening, asked, answered)),
+        ]
+        until = time.monotonic() + LATEST_SECONDS
+        while len(found) < calls and time.monotonic() < until:
+            read = capture.read()
+            found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+        for child in children:
+            os.waitpid(child, 0)
+    assert len(found) == calls
+    assert sum(one.exchange.response_bytes for one in found) == sum(map(len, answers))
+    assert {(one.exchange.status_code, one.call.grpc_status, one.exchange.is_aborted) for one in found} == {
+        (200, 0, False)
+    }
+    assert capture.counters()[Counter.CONTENDED] - before < calls / 1_000
+
+
+def _run_apart(processor: int, work: Callable[[], None]) -> int:
+    """In a process of its own, which ends with it; gives its number."""
+    child = os.fork()
+    if not child:
+        try:
+            os.sched_setaffinity(0, {processor})
+            work()
+        finally:
+            os._exit(0)
+    return child
+
+
+def _answer_all(server: socket.socket, answers: list[bytes], ends: list[int]) -> None:
+    """Each once its request has come."""
+    received = done = 0
+    while done < len(answers):
+        received += len(server.recv(1 << 16))
+        while done < len(answers) and ends[done] <= received:
+            server.sendall(answers[done])
+            done += 1
+
+
+def _ask_all(client: socket.socket, opening: bytes, asked: list[bytes], ends: list[int]) -> None:
+    """Head and message apart, with a dozen calls open."""
+    client.sendall(opening)
+    received = done = 0
+    for number, one in enumerate(asked):
+        while number - done >= OPEN_CALLS:
+            received += len(client.recv(1 << 16))
+            while done < number and ends[done] <= received:
+                done += 1
+        client.sendall(one[: -len(MESSAGE) - 9])
+        client.sendall(one[-len(MESSAGE) - 9 :])
+    while received < ends[-1]:
+        received += len(client.recv(1 << 16))
