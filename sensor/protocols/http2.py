@@ -14,7 +14,7 @@ known, so those that stay silent are given up. The same happens to a connection 
 from typing import Any, Final
 
 from sensor.protocols.hpack.decoder import HpackDecoder
-from sensor.protocols.hpack.field import HeaderBlock
+from sensor.protocols.hpack.field import HeaderBlock, Placeholder
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1 import Malformed, RequestHead
 from sensor.protocols.http2_alike import AlikeCalls
@@ -48,6 +48,8 @@ MAX_BLOCK_BYTES: Final = MAX_PAYLOAD_BYTES
 _END_STREAM, _END_HEADERS = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
 _CONTINUATION, _PUSH = int(FrameKind.CONTINUATION), int(FrameKind.PUSH_PROMISE)
 _Block = Frame | BlockPart
+# What stands for a block that was not read; no decoder gives a placeholder of this epoch.
+_UNREAD_FIELD: Final = Placeholder(-1, 0, False), Placeholder(-1, 0, True)
 
 
 class Http2Connection:
@@ -274,7 +276,7 @@ class Http2Connection:
     def _take_headers(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         """HEADERS or PUSH_PROMISE."""
         if frame.payload is None:
-            self._drop_block(direction)
+            self._drop_block(direction, frame, calls)
             return
         fragment = read_fragment(frame.kind, frame.flags, frame.payload)
         if frame.flags & _END_HEADERS:
@@ -292,7 +294,7 @@ class Http2Connection:
             self.counts.cut_blocks += 1
             return
         if frame.payload is None or len(part.fragments) + len(frame.payload) > MAX_BLOCK_BYTES:
-            self._drop_block(direction)
+            self._drop_block(direction, part, calls)
             return
         part.fragments += frame.payload
         part.wire_bytes += frame.wire_bytes
@@ -300,11 +302,18 @@ class Http2Connection:
             self._parts[direction] = None
             self._take_block(direction, part, bytes(part.fragments), calls)
 
-    def _drop_block(self, direction: Direction) -> None:
-        """It is too long to be kept."""
+    def _drop_block(self, direction: Direction, part: _Block, calls: list[StreamCall]) -> None:
+        """It is too long to be kept, or was kept down: its stream is known, and whether anything follows there."""
         self.counts.blocks += 1
         self.counts.long_blocks += 1
         self._lose(direction)
+        if self._client is None or part.kind == _PUSH:
+            return
+        block = HeaderBlock([_UNREAD_FIELD])
+        if direction == self._client:
+            self._take_request(part, block, calls)
+        else:
+            self._take_response(part, block, calls)
 
     def _take_block(self, direction: Direction, part: _Block, data: bytes, calls: list[StreamCall]) -> None:
         self.counts.blocks += 1

@@ -4,8 +4,11 @@ import pytest
 
 from sensor.protocols.http1 import Malformed, RequestHead, parse_request_head
 from sensor.protocols.http2 import MAX_BLOCK_BYTES
-from sensor.protocols.http2_frames import FrameKind
-from tests.sensor.protocols.http2_talk import CLIENT, Ends, get_head
+from sensor.protocols.http2_calls import StreamCall
+from sensor.protocols.http2_frames import Frame, FrameFlag, FrameKind
+from sensor.protocols.http2_heads import UNKNOWN_PATH
+from sensor.reassembly.connection import Direction
+from tests.sensor.protocols.http2_talk import CLIENT, SERVER, Ends, get_head
 from tests.sensor.protocols.http2_wire import (
     write_frame,
     write_headers,
@@ -125,6 +128,27 @@ def test_block_that_is_too_long_is_not_decoded():
     flood += write_frame(FrameKind.CONTINUATION, 0, 1, part) * (MAX_BLOCK_BYTES // len(part) + 20)
     ends.seen.say(CLIENT, flood)
     assert ends.seen.connection.counts.long_blocks == 1
-    assert ends.seen.connection.held_bytes < 1_000
+    assert ends.seen.connection.held_bytes < 2_000
     ends.ask(3)
-    assert len(ends.seen.close()) == 1
+    assert [get_head(call).path for call in ends.seen.close()] == [UNKNOWN_PATH, "/a"]
+
+
+@pytest.mark.parametrize("has_trailers", [False, True])
+def test_a_call_whose_blocks_stayed_down_is_told_without_its_name(has_trailers: bool):
+    """As the kernel sends them up where the ring is half full: their headers alone."""
+    ends = Ends()
+    ends.ask(1, b"/before")
+    ends.reply(1, is_end=True)
+    calls: list[StreamCall] = []
+
+    def say(direction: Direction, flags: int) -> None:
+        frame = Frame(0, 49, 7, FrameKind.HEADERS, flags, 3, None, 40)
+        ends.seen.connection._take_frame(direction, frame, calls)
+
+    end, whole = int(FrameFlag.END_STREAM), int(FrameFlag.END_HEADERS)
+    say(CLIENT, whole | end)
+    say(SERVER, whole | (0 if has_trailers else end))
+    if has_trailers:
+        say(SERVER, whole | end)
+    told = [(get_head(call).path, call.status_code, call.is_lossy, call.is_aborted, call.is_final) for call in calls]
+    assert told == [(UNKNOWN_PATH, 0, True, False, True)]
