@@ -113,13 +113,15 @@ def counted(capture: Capture) -> Iterator[None]:
 def test_what_repeats_is_matched(capture: Capture) -> None:
     talk = Talk()
     said = talk.begin()
-    for number in range(211):
+    for number in range(611):
         said += talk.call(b"/pkg.Service/Method%d" % (number % 3), b"5" if number % 7 == 0 else b"0")
-    expected, none = run(capture, said, 211, read_every=0)
-    found, matched = run(capture, said, 211, read_every=10)
+    expected, none = run(capture, said, 611, read_every=0)
+    found, matched = run(capture, said, 611, read_every=10)
     assert none == 0
-    assert matched > 120
-    assert len(found) == 211
+    assert (
+        matched > 400
+    )  # All but the first: what is taught holds from 20 ms later on, and some calls come within them.
+    assert len(found) == 611
     assert rows(found) == rows(expected)
     assert {one.call.request_messages for one in found} == {1}
 
