@@ -3,9 +3,9 @@
 One half is what loads programs into the kernel, makes cgroups or compares what is attached before and after, so that no
 two such tests meet; the other is all that does not need the kernel. The end-to-end tests come when both are done: their
 sensors see every call of this machine, so that clients of other tests were among what they counted, and spent budgets
-that a node has once. The first half's output and theirs are printed as they come, the other half's in between. With
-`--images` the images are built after the half without the kernel, and the programs in them are run when no test runs
-any more, for a sensor of theirs is among what is attached.
+that a node has once. Beside them, behind all others, run the long tests that only compute and open no socket. What runs
+first of two is printed as it comes, the other after it. With `--images` the images are built after the half without the
+kernel, and the programs in them are run when no test runs any more, for a sensor of theirs is among what is attached.
 
 The last lines are each process's own closing line and one in pytest's form that adds them up:
 `== N passed, N failed, N skipped in S.SSs ==`.
@@ -32,10 +32,13 @@ KERNEL_PATHS: Final = (
     "tests/sensor/enrich/test_kernel_identity.py",
 )
 HOST_PATHS: Final = ("tests/e2e",)
-TESTS: Final = ("kernel", "rest", "host")
+# What only computes, and long: no sensor sees it, wherever it runs.
+COMPUTED_PATHS: Final = ("tests/accuracy", "tests/collector/anomaly")
+TESTS: Final = ("kernel", "rest", "host", "computed")
 IMAGES: Final = (sys.executable, "-m", "scripts.containers")
 # What waits for real servers and clients has the processors first: beside an equal half, three such tests failed once.
 BEHIND: Final = ("nice", "-n", "10")
+LAST: Final = ("nice", "-n", "19")
 NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but what it takes is not here.
 # pytest's closing line: `== 3 failed, 20 passed, 1 skipped in 4.21s (0:00:04) ==`, without the signs under -q.
 _CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
@@ -57,11 +60,12 @@ class Result:
 def list_commands(arguments: Sequence[str]) -> dict[str, list[str]]:
     """pytest of each of `TESTS`. They share no cache of what failed last."""
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
+    ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS, *COMPUTED_PATHS))
     return {
         "kernel": [*pytest, *KERNEL_PATHS],
         "rest": [*BEHIND, *pytest, *ignored, "tests"],
         "host": [*pytest, *HOST_PATHS],
+        "computed": [*LAST, *pytest, *COMPUTED_PATHS],
     }
 
 
@@ -116,19 +120,21 @@ def main(arguments: Sequence[str]) -> int:
     results: list[Result] = []
     started = time.monotonic()
 
-    def run_other() -> None:
-        results.append(run_part("rest", commands["rest"], None))
-        if is_with_images:
+    def run_beside(name: str) -> None:
+        results.append(run_part(name, commands[name], None))
+        if is_with_images and name == "rest":
             results.append(run_part("images-build", [*BEHIND, *IMAGES, "--build"], None))
 
-    other = threading.Thread(target=run_other, name="rest")
-    other.start()
-    kernel = run_part("kernel", commands["kernel"], sys.stdout)
-    other.join()
-    for result in results:
-        print(f"\n#### {result.name}\n{(LOGS / f'{result.name}.log').read_text()}", flush=True)
-    print("#### host", flush=True)
-    results += [kernel, run_part("host", commands["host"], sys.stdout)]
+    for first, second in (("kernel", "rest"), ("host", "computed")):
+        print(f"#### {first}", flush=True)
+        known = len(results)
+        beside = threading.Thread(target=run_beside, args=(second,), name=second)
+        beside.start()
+        outcome = run_part(first, commands[first], sys.stdout)
+        beside.join()
+        for result in results[known:]:
+            print(f"\n#### {result.name}\n{(LOGS / f'{result.name}.log').read_text()}", flush=True)
+        results.append(outcome)
     seconds = time.monotonic() - started
     if is_with_images:
         print("#### images", flush=True)

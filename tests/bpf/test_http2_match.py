@@ -118,9 +118,8 @@ def test_what_repeats_is_matched(capture: Capture) -> None:
     expected, none = run(capture, said, 611, read_every=0)
     found, matched = run(capture, said, 611, read_every=10)
     assert none == 0
-    assert (
-        matched > 400
-    )  # All but the first: what is taught holds from 20 ms later on, and some calls come within them.
+    # All but the first: what is taught holds from 20 ms later on, and some calls come within them.
+    assert matched > 400
     assert len(found) == 611
     assert rows(found) == rows(expected)
     assert {one.call.request_messages for one in found} == {1}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.halves import (
+    COMPUTED_PATHS,
     HOST_PATHS,
     KERNEL_PATHS,
     ROOT,
@@ -29,15 +30,22 @@ def test_tests_of_the_kernel_are_not_in_the_rest() -> None:
     ]
     assert len(marked) > 20
     assert not [path for path in marked if not path.startswith((*KERNEL_PATHS, *HOST_PATHS))]
-    assert all((ROOT / path).exists() for path in (*KERNEL_PATHS, *HOST_PATHS))
+    assert all((ROOT / path).exists() for path in (*KERNEL_PATHS, *HOST_PATHS, *COMPUTED_PATHS))
+
+
+def test_what_only_computes_opens_no_socket() -> None:
+    """It runs beside sensors that see all of this machine."""
+    texts = {file: file.read_text() for path in COMPUTED_PATHS for file in (ROOT / path).rglob("*.py")}
+    assert len(texts) > 20
+    assert not [file for file, text in texts.items() if re.search(r"\b(socket|httpx|uvicorn|grpc|TestClient)\b", text)]
 
 
 def test_every_test_is_in_one_part() -> None:
     commands = list_commands(["-x"])
     assert commands["rest"][-1] == "tests"
     ignored = [word.removeprefix("--ignore=") for word in commands["rest"] if word.startswith("--ignore=")]
-    assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS))
-    for name, paths in (("kernel", KERNEL_PATHS), ("host", HOST_PATHS)):
+    assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS, *COMPUTED_PATHS))
+    for name, paths in (("kernel", KERNEL_PATHS), ("host", HOST_PATHS), ("computed", COMPUTED_PATHS)):
         assert [word for word in commands[name] if word.startswith("tests/")] == list(paths)
     assert all("-x" in command for command in commands.values())
 
