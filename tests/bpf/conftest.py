@@ -1,6 +1,5 @@
 """One capture for all kernel tests of this folder: loading takes two seconds."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,12 +9,12 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel import loader
 from sensor.kernel.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
 from sensor.kernel.capture import Capture
 from sensor.kernel.syscalls import read_batch
-from tests.bpf.recognised import Watch
+from tests.bpf.cgroups import in_cgroup
+from tests.bpf.recognised import Watch, drain
 from tests.bpf.reference import Teacher
 from tests.e2e import application
 
@@ -27,17 +26,19 @@ if find_images() is not None:
 Collect = Callable[[int, int], list[Exchange]]
 
 
-@pytest.fixture(scope="session")
-def capture() -> Iterator[Capture]:
-    """The real kernel side on this host's cgroup root."""
-    if os.geteuid() != 0:
-        pytest.skip("capture needs root")
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None:
-        pytest.skip("no cgroup v2 mount")
+@pytest.fixture(scope="package")
+def home() -> Iterator[Path]:
+    """The tests' own cgroup. At the host's root the calls of all that runs beside them would be seen too, and spend
+    budgets and fill rings."""
+    with in_cgroup("bpf") as home:
+        yield home
+
+
+@pytest.fixture(scope="package")
+def capture(home: Path) -> Iterator[Capture]:
+    """The real kernel side on the tests' cgroup, which is as a host's root to them."""
     capture = Capture.load(
-        cgroup_path=mount,
+        cgroup_path=home,
         ring_bytes=RING_BYTES,
         is_root_cgroup=True,
         clock=Clock(),
@@ -58,7 +59,7 @@ def counted_anew(capture: Capture) -> None:
 @pytest.fixture
 def collect(capture: Capture) -> Collect:
     """`collect(port, n)`: the exchanges of a port, once n are there (and a moment longer: none may come after)."""
-    capture.read()
+    drain(capture)
 
     def wait(port: int, count: int) -> list[Exchange]:
         def read() -> list[Exchange]:

@@ -10,14 +10,13 @@ import os
 import random
 import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import NameKind
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import load_program
 from sensor.kernel.run_time import enable_statistics, read_run_time
+from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.wire import request, response
@@ -170,13 +169,7 @@ def _print(case: str, name: str, spent: tuple[float, float]) -> None:
 def main() -> None:
     """Prints the table."""
     stats = enable_statistics()
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    assert mount is not None
-    home = mount / f"apidae_cost_{os.getpid()}"
-    home.mkdir()
-    back = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    (home / "cgroup.procs").write_text("0")  # Only this process's packets are in the figures.
-    try:
+    with in_cgroup("cost") as home:  # Only this process's packets are in the figures.
         program = load_program(home, 16 << 20, True)
         capture = Capture(program=program, ring_bytes=16 << 20, clock=Clock())
         capture.attach()
@@ -212,10 +205,7 @@ def main() -> None:
         measure_long(capture, (program.ingress, program.egress))
         measure_unread(capture, (program.ingress, program.egress))
         capture.close()
-    finally:
-        (mount / back.lstrip("/") / "cgroup.procs").write_text("0")
-        home.rmdir()
-        os.close(stats)
+    os.close(stats)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import OVERFLOW_KEY, RECORD, RecordFlag
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import load_program
+from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.test_capture import answering
@@ -27,17 +27,9 @@ SHARED_RECORDS = SHARED_RECORDS_BYTES // (RECORD.itemsize + 8)
 CALLS = 199
 
 
-def _mount() -> Path:
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None or os.geteuid() != 0:
-        pytest.skip("needs root and a cgroup v2 mount")
-    return mount
-
-
 @contextlib.contextmanager
 def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgroup: bool) -> Iterator[Capture]:
     """A capture of its own."""
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sensor.kernel.capture.RECORDS_BYTES", records_bytes)
         program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes)
@@ -50,27 +42,12 @@ def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgr
 
 
 @pytest.fixture(scope="module")
-def cramped() -> Iterator[Capture]:
+def cramped(home: Path) -> Iterator[Capture]:
     """Rings that are soon full."""
     with _capturing(
-        _mount(), ring_bytes=SMALL_RING_BYTES, records_bytes=SMALL_RECORDS_BYTES, is_root_cgroup=True
+        home, ring_bytes=SMALL_RING_BYTES, records_bytes=SMALL_RECORDS_BYTES, is_root_cgroup=True
     ) as capture:
         yield capture
-
-
-@contextlib.contextmanager
-def _in_cgroup(name: str, parent: Path | None = None) -> Iterator[Path]:
-    """Sockets made inside belong to a new cgroup."""
-    mount = _mount()
-    home = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    path = (parent or mount) / f"apidae_test_{name}_{os.getpid()}"
-    path.mkdir()
-    try:
-        (path / "cgroup.procs").write_text("0")
-        yield path
-    finally:
-        (mount / home.lstrip("/") / "cgroup.procs").write_text("0")
-        path.rmdir()
 
 
 @contextlib.contextmanager
@@ -176,7 +153,7 @@ def test_large_heads_cost_what_they_take(watch: Watch, size: int, least: int, mo
     """Each KiB of a head costs as much as a head: a burst of large ones fills no more of the ring. One client alone has
     three quarters of its cgroup's burst."""
     sent, answer = request("GET", "/large", "X-Filler: " + "f" * size + "\r\n"), response(404)
-    with _in_cgroup(f"large{size}"):
+    with in_cgroup(f"large{size}"):
         served = serving(answering([len(sent)] * 20, *[(answer,)] * 20))
         port = served.__enter__()
     with contextlib.ExitStack() as stack:
@@ -194,7 +171,7 @@ def test_large_heads_cost_what_they_take(watch: Watch, size: int, least: int, mo
 def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> None:
     watch.teacher.set(heads_per_second=1, heads_burst=40, node_heads_per_second=1, node_heads_burst=40)
     sent, answer = request("GET", "/flood"), response(200)
-    with _in_cgroup("flood"):
+    with in_cgroup("flood"):
         flooded = serving(answering([len(sent)] * 300, *[(answer,)] * 300))
         port = flooded.__enter__()
     with contextlib.ExitStack() as stack:
@@ -206,7 +183,7 @@ def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> N
         records, exchanges = watch.collect(port, 200, 10)
         assert len(records) + len(exchanges) == 300
         assert 10 <= len(exchanges) <= 80
-    with _in_cgroup("calm"):
+    with in_cgroup("calm"):
         calm = serving(answering([len(sent)] * 7, *[(answer,)] * 7))  # Of ten, what one client may fill.
         port = calm.__enter__()
     with contextlib.ExitStack() as stack:
@@ -219,10 +196,10 @@ def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> N
         assert (len(records), len(exchanges)) == (0, 7)
 
 
-def test_who_fills_the_ring_of_records_leaves_others_their_share() -> None:
+def test_who_fills_the_ring_of_records_leaves_others_their_share(home: Path) -> None:
     """Nobody reads meanwhile: half of the ring is for who comes first, of the rest each cgroup has a part."""
     sent, answer = request("GET", "/share/1234"), response(200)
-    parent = _mount() / f"apidae_test_shares_{os.getpid()}"
+    parent = home / f"apidae_test_shares_{os.getpid()}"
     parent.mkdir()
     with contextlib.ExitStack() as stack:
         stack.callback(parent.rmdir)
@@ -233,7 +210,7 @@ def test_who_fills_the_ring_of_records_leaves_others_their_share() -> None:
         watch.teacher.profile(sent)
         ports, flooded_count = {}, 0
         for name, count in (("flood", 300), ("calm", 5)):
-            with _in_cgroup(name, parent) as cgroup:
+            with in_cgroup(name, parent) as cgroup:
                 number = cgroup.stat().st_ino
                 port = ports[name] = stack.enter_context(serving(answering([len(sent)] * count, *[(answer,)] * count)))
             watch.teacher.path(sent, cgroup_id=number, port=port, values=(1,))
@@ -259,7 +236,7 @@ def test_client_end_of_a_server_elsewhere() -> None:
     sent, answer = request("GET", "/out/1234"), response(200)
     with (
         serving(answering([2 * len(sent)] * 2, (answer * 2,), (answer * 2,))) as port,
-        _in_cgroup("client") as cgroup,
+        in_cgroup("client") as cgroup,
         _capturing(cgroup, ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
         _watching(capture) as watch,
     ):
@@ -277,12 +254,12 @@ def test_client_end_of_a_server_elsewhere() -> None:
         assert (record["request_bytes"], record["response_bytes"]) == (len(sent), len(answer))
 
 
-def test_both_ends_on_the_node_are_told_once() -> None:
+def test_both_ends_on_the_node_are_told_once(home: Path) -> None:
     """Where the client end is not known to be local from the start, it learns so from the first response."""
     sent, answer = request("GET", "/both"), response(200)
     own = own_cgroup_id()
     with (
-        _capturing(_mount(), ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
+        _capturing(home, ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
         _watching(capture) as watch,
         serving(answering([len(sent)] * 2, (answer,), (answer,))) as port,
     ):

@@ -1,19 +1,17 @@
 """Bodies of samples as the kernel copies them: every byte in its place, of chosen calls only, within the budget."""
 
-import os
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import Counter, RecordFlag
 from sensor.kernel.capture import Capture
 from sensor.pieces import BODY_BYTES_MAX, Pieces
+from tests.bpf.cgroups import in_cgroup
 from tests.bpf.conftest import Collect
 from tests.bpf.recognised import Watch
 from tests.bpf.reference import Teacher
@@ -29,21 +27,10 @@ TEXT = bytes(i % 251 for i in range(200_000))
 @pytest.fixture(scope="module")
 def capture() -> Iterator[Capture]:
     """The kernel side on a cgroup of this process alone: bodies of others would take from the budget and the ring."""
-    if os.geteuid() != 0:
-        pytest.skip("capture needs root")
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None:
-        pytest.skip("no cgroup v2 mount")
-    home = mount / f"apidae_bodies_{os.getpid()}"
-    before = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    home.mkdir()
-    (home / "cgroup.procs").write_text("0")
-    capture = Capture.load(cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
-    yield capture
-    capture.close()
-    (mount / before.lstrip("/") / "cgroup.procs").write_text("0")
-    home.rmdir()
+    with in_cgroup("bodies") as home:
+        capture = Capture.load(cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
+        yield capture
+        capture.close()
 
 
 @pytest.fixture

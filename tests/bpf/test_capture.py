@@ -11,6 +11,7 @@ import pytest
 from sensor.calls import Exchange
 from sensor.coverage.row import PortProtocol
 from sensor.kernel.capture import Capture
+from tests.bpf.recognised import drain
 from tests.bpf.wire import (
     chunked,
     connected,
@@ -386,8 +387,7 @@ def test_a_reader_who_waits_is_told_of_the_first_event(capture: Capture, collect
             watched.close()
 
     with serving(answering([len(get)], (answer,))) as port:
-        while capture.has_events():
-            capture.read()
+        drain(capture)
         capture.bell.arm(is_for_records=False)
         talk(port, (get,), len(answer))
         assert wait()

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import os
 import socket
 import ssl
 import struct
@@ -13,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
-from tests.bpf.recognised import own_cgroup_id
+from tests.bpf.cgroups import in_cgroup
+from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
 
@@ -34,8 +33,7 @@ def find(capture: Capture, port: int, is_done: Callable[[list[PortCount]], bool]
     """The counts of a port, once they are as expected (or as they are after a while)."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
-        while capture.has_events():
-            capture.read()
+        drain(capture)
         found = [count for count in capture.coverage() if count.port == port]
         if is_done(found) or time.monotonic() > deadline:
             return found
@@ -50,23 +48,6 @@ def has_exchanges(wanted: int) -> Callable[[list[PortCount]], bool]:
     return lambda counts: sum(count.exchanges for count in counts) >= wanted
 
 
-@contextlib.contextmanager
-def in_cgroup(name: str) -> Iterator[int]:
-    """This process in a cgroup of its own; yields its id."""
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    assert mount is not None
-    back = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
-    home = mount / f"apidae_test_{os.getpid()}_{name}"
-    home.mkdir()
-    (home / "cgroup.procs").write_text("0")
-    try:
-        yield home.stat().st_ino
-    finally:
-        (mount / back.lstrip("/") / "cgroup.procs").write_text("0")
-        time.sleep(0.05)
-        home.rmdir()
-
-
 def answer_once(connection: socket.socket) -> None:
     while connection.recv(65536):
         connection.sendall(response(200))
@@ -75,9 +56,11 @@ def answer_once(connection: socket.socket) -> None:
 def test_a_port_shared_by_two_services_is_told_apart(capture: Capture) -> None:
     sent, answer = request("GET", "/a"), response(200)
     with contextlib.ExitStack() as stack:
-        with in_cgroup("one") as one:
+        with in_cgroup("one") as cgroup:
+            one = cgroup.stat().st_ino
             port = stack.enter_context(serving(answer_once, host="127.0.0.1"))
-        with in_cgroup("two") as two:
+        with in_cgroup("two") as cgroup:
+            two = cgroup.stat().st_ino
             assert stack.enter_context(serving(answer_once, host="127.0.0.2", port=port)) == port
         for host, count in (("127.0.0.1", 2), ("127.0.0.2", 3)):
             for _ in range(count):

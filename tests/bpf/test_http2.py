@@ -17,6 +17,7 @@ from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.streams.exchange import StreamExchange
 from tests.bpf.conftest import WAIT_SECONDS
+from tests.bpf.recognised import drain
 from tests.bpf.wire import receive_exactly
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_conversation import Truth, converse
@@ -112,7 +113,7 @@ def expected(ended: list[Truth]) -> list[Row]:
 @pytest.fixture
 def counted(capture: Capture) -> Iterator[None]:
     """Nothing may be lost meanwhile."""
-    capture.read()
+    drain(capture)
     before = capture.counters()
     yield
     after = capture.counters()

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import FRAMES_BYTES
@@ -72,12 +71,9 @@ def test_what_was_not_seen_in_between(capture: Capture) -> None:
 
 
 @pytest.fixture
-def unread() -> Iterator[Capture]:
+def unread(home: Path) -> Iterator[Capture]:
     """A capture of its own, which nobody reads."""
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None:
-        pytest.skip("no cgroup v2 mount")
-    capture = Capture.load(cgroup_path=mount, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock())
+    capture = Capture.load(cgroup_path=home, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock())
     yield capture
     capture.close()
 

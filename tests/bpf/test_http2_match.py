@@ -17,6 +17,7 @@ from sensor.protocols.http2_frames import PREFACE
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.streams.exchange import StreamExchange
+from tests.bpf.recognised import drain
 from tests.bpf.test_http2 import COUNTED, collect, connect, play, whole
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import (
@@ -101,12 +102,12 @@ def run(capture: Capture, said: Said, count: int, *, read_every: int, is_closing
 @pytest.fixture(autouse=True)
 def counted(capture: Capture) -> Iterator[None]:
     """Nothing may be lost, and nothing stays taught."""
-    capture.read()
+    drain(capture)
     before = capture.counters()
     yield
     after = capture.counters()
     assert {name: after[name] - before[name] for name in COUNTED} == dict.fromkeys(COUNTED, 0)
-    capture.read()
+    drain(capture)
     assert read_batch(capture.maps["blocks"], BLOCK_KEY.size, TAUGHT_BLOCK.size, BLOCKS_SIZE) == []
 
 

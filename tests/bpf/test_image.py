@@ -6,24 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel import image, loader
 from sensor.kernel.compile import PROGRAMS, Build
 from sensor.kernel.image import Image, ImageError, MapImage, ProgramImage, load_image
 from sensor.kernel.loader import GUARDS, load_program
 
 pytestmark = pytest.mark.kernel
-
-
-@pytest.fixture
-def cgroup_mount() -> Path:
-    if os.geteuid() != 0:
-        pytest.skip("loading needs root")
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None:
-        pytest.skip("no cgroup v2 mount")
-    return mount
 
 
 @pytest.fixture
@@ -40,21 +28,19 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return runs
 
 
-def test_a_second_start_does_not_compile(tmp_path: Path, cgroup_mount: Path, compiled: list[int]) -> None:
+def test_a_second_start_does_not_compile(tmp_path: Path, home: Path, compiled: list[int]) -> None:
     for _ in range(2):
-        program = load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path)
+        program = load_program(home, 1 << 18, False, 1 << 18, tmp_path)
         program.attach()
         program.close()
     assert len(compiled) == 1
     kept = next(tmp_path.glob("*.image"))
     kept.write_bytes(kept.read_bytes()[:-7])
-    load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path).close()
+    load_program(home, 1 << 18, False, 1 << 18, tmp_path).close()
     assert len(compiled) == 2
 
 
-def test_what_enforces_is_loaded_only_where_it_may(
-    tmp_path: Path, cgroup_mount: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_enforces_is_loaded_only_where_it_may(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     original = image._load_program
 
@@ -65,7 +51,7 @@ def test_what_enforces_is_loaded_only_where_it_may(
     monkeypatch.setattr(image, "_load_program", load)
     for is_enforcing, expected in ((False, set(PROGRAMS) - set(GUARDS)), (True, set(PROGRAMS))):
         loaded.clear()
-        load_program(cgroup_mount, 1 << 18, False, 1 << 18, tmp_path, is_enforcing=is_enforcing).close()
+        load_program(home, 1 << 18, False, 1 << 18, tmp_path, is_enforcing=is_enforcing).close()
         assert set(loaded) == expected
 
 

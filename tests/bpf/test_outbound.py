@@ -15,8 +15,8 @@ import pytest
 
 from sensor.clock import Clock
 from sensor.coverage.row import CoverageRole, PortProtocol
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.capture import Capture
+from tests.bpf.cgroups import find_own, remove
 from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
 from tests.bpf.tls import make_certificate, serving_https
 
@@ -52,16 +52,10 @@ for _ in range(2):
 @pytest.fixture(scope="module")
 def cgroup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cgroup of its own, empty again at the end."""
-    if os.geteuid() != 0:
-        pytest.skip("capture needs root")
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-    if mount is None:
-        pytest.skip("no cgroup v2 mount")
-    home = mount / f"apidae_outbound_{os.getpid()}"
+    home = find_own() / f"apidae_outbound_{os.getpid()}"
     home.mkdir()
     yield home
-    home.rmdir()
+    remove(home)
 
 
 @pytest.fixture(scope="module")

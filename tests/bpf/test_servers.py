@@ -1,6 +1,5 @@
 """23 calls of real servers, straight from each way of capture: what a kernel that is new to us has to show."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images, find_tracepoint_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.capture import Capture
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
@@ -28,22 +26,16 @@ WAIT_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module", params=["cgroup_skb", "syscalls"])
-def way(request: pytest.FixtureRequest) -> Iterator[Capture | SyscallCapture]:
+def way(request: pytest.FixtureRequest, home: Path) -> Iterator[Capture | SyscallCapture]:
     """One way of capture, loaded and attached."""
-    if os.geteuid() != 0:
-        pytest.skip("capture needs root")
-    pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
     capture: Capture | SyscallCapture
     if request.param == "syscalls":
         capture = SyscallCapture.load(
             TracepointSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_tracepoint_images()
         )
     else:
-        mount = find_cgroup2_mount(Path("/proc/mounts").read_text())
-        if mount is None:
-            pytest.skip("no cgroup v2 mount")
         capture = Capture.load(
-            cgroup_path=mount,
+            cgroup_path=home,
             ring_bytes=RING_BYTES,
             is_root_cgroup=True,
             clock=Clock(),

@@ -12,6 +12,7 @@ from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
 from sensor.protocols.websocket import WebSocketCounter
 from tests.bpf.conftest import WAIT_SECONDS
+from tests.bpf.recognised import drain
 from tests.bpf.test_http2 import Cut, anywhere, connect, every, whole
 from tests.bpf.wire import receive_exactly
 
@@ -64,7 +65,7 @@ def play(
     capture: Capture, sent: bytes, received: bytes, cut: Cut, *, is_reset: bool = False, behind: bytes = b""
 ) -> list[Exchange]:
     """Both directions in turn; `behind`: what follows the 101 in its own segment."""
-    capture.read()
+    drain(capture)
     with connect() as (client, server, port):
         client.sendall(ASKED)
         receive_exactly(server, len(ASKED))
