@@ -17,8 +17,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import re2
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 ENVIRONMENT_PREFIX: Final = "APIDAE_SENSOR_"
 # Names the file, so it cannot be in it.
@@ -71,10 +79,14 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-class SensorSettings(BaseSettings):
-    """All of them. Secrets are `SecretStr`, so no repr shows one."""
+class SensorSettings(BaseModel):
+    """All of them. Secrets are `SecretStr`, so no repr shows one.
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+    Not pydantic-settings: `load_settings` orders the sources itself, to name each in an error, and that package costs
+    each node 2 MB.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     # Where the rows go. Off loopback always by TLS, with the system's authorities unless a file is given.
     collector: str = Field(description="HOST:PORT of the collector's gRPC listener")
@@ -272,18 +284,6 @@ class SensorSettings(BaseSettings):
                 f"it must be a multiple of window_seconds, {self.window_seconds}"
             )
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load_settings` hands over: it orders the sources itself, to be able to name each in an error."""
-        return (init_settings,)
 
     def read_token(self) -> str:
         """The token now; empty where there is none. Raises OSError where the file cannot be read."""

@@ -8,14 +8,14 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic_settings import BaseSettings
+from pydantic import BaseModel
 
 from collector.config import CollectorSettings
 from sensor.config import SensorSettings
 
 CHART: Final = Path(__file__).parents[2] / "deploy" / "helm" / "apidae"
 SCHEMA: Final = CHART / "values.schema.json"
-SIDES: Final[dict[str, type[BaseSettings]]] = {"sensor": SensorSettings, "collector": CollectorSettings}
+SIDES: Final[dict[str, type[BaseModel]]] = {"sensor": SensorSettings, "collector": CollectorSettings}
 _KEPT: Final = (
     "description",
     *("type", "enum", "pattern", "items"),
@@ -23,7 +23,7 @@ _KEPT: Final = (
 )
 
 
-def define_settings(settings: type[BaseSettings]) -> tuple[dict[str, Any], dict[str, Any]]:
+def define_settings(settings: type[BaseModel]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(schema of the settings that are values, schema of those that come from Secrets)."""
     whole = settings.model_json_schema()
     plain, secret = {}, {}
