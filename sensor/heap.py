@@ -16,7 +16,7 @@ from typing import Final
 ARENAS_COUNT: Final = 1
 _M_ARENA_MAX: Final = -8
 # So much more must be free than the last trim left before it is worth the next.
-EXCESS_BYTES: Final = 6 << 20
+EXCESS_BYTES: Final = 2 << 20
 
 
 class _Mallinfo(ctypes.Structure):

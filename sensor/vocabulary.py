@@ -44,12 +44,11 @@ def split_word(text: str) -> list[str]:
 class Vocabulary:
     """The two word lists and the questions asked of them."""
 
-    __slots__ = ("_api", "_long_names", "_names")
+    __slots__ = ("_api", "_names")
 
     def __init__(self, api_words: frozenset[str], names: frozenset[str]) -> None:
         self._api = api_words
         self._names = names
-        self._long_names = frozenset(name for name in names if len(name) >= 4)  # Shorter ones end too many words.
 
     def is_api_word(self, text: str) -> bool:
         """Whether `text` is plainly an API word. Costs 2-10 us: callers cache."""
@@ -77,7 +76,9 @@ class Vocabulary:
         """A name, two names as one, or a name with an initial before or behind it."""
         if part in self._api:
             return False
-        if part in self._names or part[1:] in self._long_names or (len(part) > 6 and part[:-1] in self._names):
+        # Names of up to three letters end too many words.
+        is_initialled = (len(part) > 4 and part[1:] in self._names) or (len(part) > 6 and part[:-1] in self._names)
+        if part in self._names or is_initialled:
             return not self._is_known(part) or part in self._names
         return any(part[:cut] in self._names and part[cut:] in self._names for cut in range(3, len(part) - 2))
 

@@ -15,7 +15,7 @@ def test_it_trims_when_much_became_free_since_the_last_time(monkeypatch: pytest.
     monkeypatch.setattr(heap, "trim", trim)
     trimmer, seen = heap.Trimmer(), []
     # In millions of bytes: what cannot be given back is no reason for another trim, what is used and free again is.
-    for millions in (2, 12, 14, 3, 8, 12, 12, 30):
+    for millions in (2, 12, 14, 3, 5, 12, 12, 30):
         monkeypatch.setattr(heap, "read_free_bytes", lambda free=millions: 1_000_000 * free)
         trimmer.trim_excess()
         seen.append(trims)
