@@ -83,12 +83,12 @@ class StreamAssembler:
         self._streams.forget_patterns()
         self.matched.forget_patterns()
         blocks = self.matched.export()
-        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades, blocks)
+        return FollowedStreams(self._streams, self._connections, self._waiting, self._upgrades, blocks, self._gone)
 
     def adopt(self, followed: FollowedStreams) -> None:
         """Goes on with what another process had; before the first event."""
         self._streams, self._connections = followed.streams, followed.connections
-        self._waiting, self._upgrades = followed.waiting, followed.upgrades
+        self._waiting, self._upgrades, self._gone = followed.waiting, followed.upgrades, followed.gone
         self._missed = self._streams.ended.unasked
         self.matched.adopt(followed.blocks)
 

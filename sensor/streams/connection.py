@@ -53,6 +53,7 @@ class FollowedStreams(msgspec.Struct):
     waiting: set[int]
     upgrades: dict[int, tuple[Exchange, int]]
     blocks: dict[int, TaughtBlock]  # That the kernel may still name.
+    gone: dict[int, Connection]  # Over; records of them may still come.
 
     def __repr__(self) -> str:
         return f"FollowedStreams({len(self.connections)} connections, redacted)"

@@ -116,6 +116,9 @@ class MatchedStreams:
         self._last = max(blocks, default=0)
         for number, one in blocks.items():
             self._open(one.connection).numbers[id(one.block)] = number
+        for connection in self._lessons:
+            if self._find(connection) is None:  # It ended just before.
+                self.forget(connection)
 
     # Teaching
 

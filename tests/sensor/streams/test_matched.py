@@ -9,11 +9,13 @@ import pytest
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
 from sensor.kernel.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
+from sensor.kernel.state import read_state, write_state
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.protocols.http2_matched import list_repeated
 from sensor.streams import matched
 from sensor.streams.matched import RENEW_BYTES
+from tests.sensor.kernel.test_state import make_state
 from tests.sensor.streams.test_alike import Sensor
 
 CALLS, TAUGHT = 400, 60  # Calls in all, and of them those that come up first.
@@ -121,6 +123,23 @@ def test_records_may_come_after_the_end_of_their_connection() -> None:
         matching.assembler.take(())
     assert matching.assembler.matched.export() == {}
     assert not matching.assembler._gone
+
+
+def test_records_may_come_to_the_next_sensor_after_the_end_of_their_connection() -> None:
+    """Which forgets the blocks of that connection as the one before would have."""
+    matching, heir = Sensor(None), Sensor(None)
+    kernel, rest = learn(matching)
+    head = bytearray(rest[-1][: FRAMES_EVENT.size])
+    head[32] = EventKind.LEAVE
+    matching.assembler.take([memoryview(bytes(head))])
+    state = make_state(matching.assembler)
+    heir.assembler.adopt(read_state(write_state(state)).streams)
+    take(heir, kernel.match(rest))
+    assert len(heir.read([])) == heir.assembler.calls == len(rest) // 2
+    for _ in range(matched.RETIRED_READS):
+        heir.assembler.take(())
+    assert heir.assembler.matched.export() == {}
+    assert not heir.assembler._gone
 
 
 def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
