@@ -195,7 +195,7 @@ def write_events(said: Said) -> list[bytes]:
             at += HEADER_BYTES + length
         body = b"".join(parts)
         if is_due:
-            head = (place * 1_000, 1, sequence[direction], covered[direction], len(body), 0)
+            head = (place * 1_000, 1, sequence[direction], covered[direction], len(body), 0, 0)
             ends = (4, 80, 50_000, 1, 2, bytes(16), bytes(16))
             flags = StreamFlag.CLIENT_INGRESS
             events.append(FRAMES_EVENT.pack(*head, EventKind.FRAMES, direction, flags, *ends) + body)

@@ -160,6 +160,7 @@ struct conn {
   u32 stop_counted;    /* The last one that counted this connection. */
   u8 stop_kind;        /* enum stop_kind, of `stop_counted`. */
   u8 is_spared;        /* Its peer is never blocked. */
+  u32 lost;            /* As of struct frames_event. */
   struct call calls[QUEUE_INLINE];
 };
 

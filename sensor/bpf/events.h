@@ -94,7 +94,8 @@ struct frames_event {
   u64 connection; /* As of struct http_event. */
   u32 sequence;   /* TCP's, of the first byte that is covered. */
   u32 covered;    /* Bytes of the stream. */
-  u32 length;
+  u16 length;
+  u16 lost;       /* Streams of the connection that began in events for which there was no room, so far; wraps. */
   u32 left;
   u8 kind;
   u8 direction;

@@ -85,6 +85,7 @@ static __always_inline void fill_event(struct __sk_buff *skb, const struct conn 
   e->connection = c->id;
   e->cgroup_id = c->cgroup_id;
   e->peer_cgroup_id = c->peer_cgroup_id;
+  e->lost = V(c->lost);
   e->local_port = c->local_port;
   e->remote_port = c->remote_port;
   e->direction = direction;
@@ -96,8 +97,15 @@ static __always_inline void fill_event(struct __sk_buff *skb, const struct conn 
 
 /* ---- telling -------------------------------------------------------------------------------------------------------------------- */
 
+/* Streams that began in an event that found the ring full are counted here and now, whether their answers come up or not. */
+static __always_inline void lose_streams(struct conn *c, u32 n) {
+  count(C_FRAMES_LOST);
+  count_many(C_STREAMS_LOST, n);
+  __sync_fetch_and_add(&c->lost, n);
+}
+
 /* Sends what was asked for. `out` covers the stream up to the frame in hand where that is told at its end, else up to `at`. */
-static __always_inline void send_out(const struct conn *c, struct frame_flow *f, u64 now) {
+static __always_inline void send_out(struct conn *c, struct frame_flow *f, u64 now) {
   u32 size = V(f->out_size), kind = V(f->sending), is_pending = V(f->have) || (V(f->left) && !V(f->is_copied));
   u32 end = kind == E_FRAMES && is_pending ? V(f->frame_from) : V(f->at);
   f->sending = 0;
@@ -111,12 +119,12 @@ static __always_inline void send_out(const struct conn *c, struct frame_flow *f,
   f->event.covered = kind < E_END ? end - V(f->out_from) : 0;
   f->event.length = size;
   f->event.left = V(f->inside);
+  f->event.lost = V(c->lost);
   asm volatile("" : "+r"(size));
   if (size > OUT_MAX)
     size = OUT_MAX;
   if (frames.ringbuf_output(&f->event, sizeof(f->event) + size, WAKE_WAITING)) {
-    count(C_FRAMES_LOST);
-    count_many(C_STREAMS_LOST, V(f->opened));
+    lose_streams(c, V(f->opened));
   } else {
     count(C_FRAMES);
   }

@@ -56,7 +56,7 @@ static __always_inline int hold_matching(struct matching *m) {
 }
 
 /* All that waits goes up. */
-static __always_inline void hand_waiting(struct __sk_buff *skb, const struct conn *c, struct matching *m, u32 direction, u64 now) {
+static __always_inline void hand_waiting(struct __sk_buff *skb, struct conn *c, struct matching *m, u32 direction, u64 now) {
   m->is_wanted = 0;
   if (!V(m->waiting))
     return;
@@ -66,8 +66,7 @@ static __always_inline void hand_waiting(struct __sk_buff *skb, const struct con
   m->event.flags = c->stream_flags;
   m->event.length = sizeof(m->streams);
   if (frames.ringbuf_output(&m->event, sizeof(m->event) + sizeof(m->streams), WAKE_WAITING)) {
-    count(C_FRAMES_LOST);
-    count_many(C_STREAMS_LOST, V(m->waiting));
+    lose_streams(c, V(m->waiting));
   } else {
     count(C_FRAMES);
   }

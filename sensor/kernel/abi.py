@@ -10,8 +10,8 @@ import numpy as np
 # struct http_event, 152 bytes, without its data; see bpf/events.h for each field.
 EVENT = struct.Struct("<9Q3I3H5Bx3Q16s16s")
 # struct frames_event, 88 bytes, without its data; and what of it is read of every event.
-FRAMES_EVENT = struct.Struct("<2Q4I4B2H2Q16s16s")
-FRAMES_HEAD = struct.Struct("<2Q4I4B")
+FRAMES_EVENT = struct.Struct("<2Q2I2HI4B2H2Q16s16s")
+FRAMES_HEAD = struct.Struct("<2Q2I2HI4B")
 
 # Of bpf/http2_events.h: struct waiting_stream, struct stream_record; key and value of the map that is taught.
 WAITING_STREAM: Final = np.dtype(

@@ -27,7 +27,7 @@ class Http2Counts(msgspec.Struct):
     losses: int = 0  # Times a direction's table became unknown.
     requests: int = 0
     orphan_responses: int = 0  # Of streams whose request was not seen, or was given up.
-    unasked: int = 0  # Of those, streams whose request never came: calls that are not told.
+    unasked: int = 0  # Of those, streams whose request never came: calls that are neither told nor counted elsewhere.
     late_requests: int = 0  # Blocks of streams that had ended.
     told: int = 0  # Calls, each once.
     given_up: int = 0  # Of those, streams that were pushed out, or stayed silent after a loss.

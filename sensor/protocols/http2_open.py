@@ -80,6 +80,7 @@ class OpenStreams:
         "counts",
         "early",
         "losses",
+        "lost",
         "max_stream",
         "streams",
     )
@@ -91,6 +92,7 @@ class OpenStreams:
         self._losses = [0, 0]  # Of requests and responses, for full streams to look at.
         self.losses = 0, 0  # The same; another object after each.
         self.counts = counts
+        self.lost = 0  # Streams whose requests are counted elsewhere as lost, and whose answers were not met yet.
         self._is_doubtful = False
         self._patterns: dict[_Key, CallPattern] = {}
         self._gathered_bytes = 0  # Of bodies.
@@ -288,8 +290,10 @@ class OpenStreams:
 
     def _miss(self, count: int) -> None:
         """So many were answered, and what was asked will not be known."""
+        counted = min(count, self.lost)
+        self.lost -= counted
         self.counts.orphan_responses += count
-        self.counts.unasked += count
+        self.counts.unasked += count - counted
 
     def _end_numbered(self, number: int, time_ns: int, calls: list[StreamCall]) -> None:
         stream = self.find(number)

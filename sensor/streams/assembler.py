@@ -109,10 +109,12 @@ class StreamAssembler:
         if len(matched) or self.matched.has_rest:
             self._take_matched(matched, out)
         for record in records:
-            time_ns, number, sequence, covered, length, left, kind, way, flags, _ = unpack(record)
+            time_ns, number, sequence, covered, length, lost, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
             if connection.is_joined and flags & _JOINED == 0:
                 self._correct(number, connection, flags)
+            if lost != connection.lost:
+                self._excuse(number, connection, lost)
             flow = connection.flows[way]
             connection.time_ns = time_ns
             if kind == _FRAMES:
@@ -317,6 +319,13 @@ class StreamAssembler:
         client, streams = _find_client(flags), self._streams.find(number)
         if client is not None and streams is not None:
             streams.begin(client)
+
+    def _excuse(self, number: int, connection: Connection, lost: int) -> None:
+        """The ring had no room for requests: the kernel has counted them, whether their answers come or not."""
+        streams = self._streams.find(number)
+        if streams is not None:
+            streams.streams.lost += (lost - connection.lost) & 0xFFFF
+        connection.lost = lost
 
     def _open_upgraded(self, number: int, connection: Connection) -> None:
         exchange, _ = self._upgrades.pop(number, (None, 0))

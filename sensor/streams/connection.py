@@ -14,7 +14,7 @@ from sensor.streams.matched import TaughtBlock
 class Connection:
     """What is known of one beside its frames."""
 
-    __slots__ = ("client", "ended", "ends", "events", "flows", "is_joined", "is_upgraded", "packed", "time_ns")
+    __slots__ = ("client", "ended", "ends", "events", "flows", "is_joined", "is_upgraded", "lost", "packed", "time_ns")
 
     def __init__(self, packed: tuple[int, ...], client: Direction | None, is_joined: bool, is_upgraded: bool) -> None:
         self.packed = packed  # Of FRAMES_EVENT, for its ends.
@@ -26,6 +26,7 @@ class Connection:
         self.ended = [False, False]
         self.time_ns = 0
         self.events = 0  # Of frames, since it was taught.
+        self.lost = 0  # As its last event had it.
 
     def name_ends(self, number: int, client: Direction | None) -> Ends:
         """Textual addresses, and who of both is the server."""

@@ -28,8 +28,8 @@ int main(void) {
 # Fields in the order in which the twin packs them.
 TWINS: dict[str, tuple[str, struct.Struct]] = {
     "frames_event": (
-        "time_ns connection sequence covered length left kind direction flags family local_port remote_port cgroup_id "
-        "peer_cgroup_id local_address remote_address",
+        "time_ns connection sequence covered length lost left kind direction flags family local_port remote_port "
+        "cgroup_id peer_cgroup_id local_address remote_address",
         abi.FRAMES_EVENT,
     ),
     "block_key": ("connection direction length bytes", abi.BLOCK_KEY),

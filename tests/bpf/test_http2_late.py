@@ -1,5 +1,6 @@
 """HTTP/2 that the sensor did not see from its beginning, and more of it than is read: counted, and never wrong."""
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,3 +106,40 @@ def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
     assert unread.counts()[0].dropped_total >= lost
     # Those of one packet may be in the event that was being made when the ring was full, or cut by what was lost.
     assert abs(read + lost - requests) <= BLOCKS + streams.counts.cut_blocks, (read, lost, requests)
+
+
+def test_a_call_whose_request_the_ring_had_no_room_for_is_lost_once(unread: Capture) -> None:
+    """Its answer comes when there is room again, and says nothing that was not counted."""
+    calls, lost = Client(), 7
+    with connect() as (first, second, _), connect() as (*filling, _):
+        ends = first, second
+        play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], ends, whole)
+        play([(FORWARD, calls.ask(1, b"/before")), (BACKWARD, calls.answer(1))], ends, whole)
+        fill(unread, (filling[0], filling[1]))
+        for stream in range(3, 3 + 2 * lost, 2):
+            play([(FORWARD, calls.ask(stream, b"/lost"))], ends, whole)
+        assert unread.counters()[Counter.STREAMS_LOST] == lost
+        told = len(unread.read())
+        while unread.has_events():
+            told += len(unread.read())
+        for stream in range(3, 3 + 2 * lost, 2):
+            play([(BACKWARD, calls.answer(stream))], ends, whole)
+        play([(FORWARD, calls.ask(99, b"/after")), (BACKWARD, calls.answer(99))], ends, whole)
+        first.close()
+        second.close()
+        time.sleep(0.1)
+        told += len(unread.read())
+        kernel, exchange = unread.counts()
+    assert told == 2
+    assert (kernel.seen, kernel.dropped_total, exchange.seen, exchange.dropped_total) == (told + lost, lost, told, 0)
+
+
+def fill(capture: Capture, ends: tuple[socket.socket, socket.socket]) -> None:
+    """Fills the ring with frames of a connection that makes no call."""
+    settings = write_settings(*[(4, 65_535)] * 2_000)
+    play([(FORWARD, PREFACE + write_settings())], ends, whole)
+    until = time.monotonic() + LATEST_SECONDS
+    while capture.pending_bytes() < FRAMES_BYTES - 2_000 and time.monotonic() < until:
+        play([(FORWARD, settings)], ends, whole)
+    for _ in range(8):  # What room is left is less than a small event takes.
+        play([(FORWARD, write_settings())], ends, whole)

@@ -95,7 +95,7 @@ def fuzz_kernel_frames(data: bytes) -> None:
         way = act & 1
         covered = len(payload) + (more if act & 0x10 else 0)
         head = FRAMES_EVENT.pack(
-            *(now_ns, 7 + (act >> 5 & 1), sequences[way], covered, len(payload), left if act & 0x40 else 0),
+            *(now_ns, 7 + (act >> 5 & 1), sequences[way], covered, len(payload), more, left if act & 0x40 else 0),
             *(kinds[act >> 1 & 3], way, flags & 31, 4, 80, 5_000, 11, 13, _LOCAL, _REMOTE),
         )
         sequences[way] = sequences[way] + covered + (more if act & 0x80 else 0) & 0xFFFFFFFF

@@ -65,7 +65,7 @@ def make_events(seed: int) -> list[bytes]:
             at += len(part)
             now += 1_000
             packed = FRAMES_EVENT.pack(
-                *(now, 7, sequences[way], len(part), len(part), 0),
+                *(now, 7, sequences[way], len(part), len(part), 0, 0),
                 *(EventKind.BYTES, way, StreamFlag.CLIENT_INGRESS, 4, 80, 5_000, 11, 13, bytes(16), bytes(16)),
             )
             sequences[way] = (sequences[way] + len(part)) & 0xFFFFFFFF

@@ -33,6 +33,7 @@ class Peer:
     client: int = INGRESS
     flags: int = StreamFlag.CLIENT_INGRESS
     now: int = SECOND
+    lost: int = 0
 
     def __post_init__(self) -> None:
         self.encoders = Encoder(), Encoder()
@@ -42,7 +43,7 @@ class Peer:
         covered = len(data) if covered is None else covered
         self.now += 1_000
         head = FRAMES_EVENT.pack(
-            *(self.now, self.number, self.sequence[way], covered, len(data), left),
+            *(self.now, self.number, self.sequence[way], covered, len(data), self.lost, left),
             *(kind, way, self.flags, 4, 80, 5_000, 11, 13, LOCAL, REMOTE),
         )
         self.sequence[way] = (self.sequence[way] + covered) & 0xFFFFFFFF
@@ -240,9 +241,15 @@ def test_noise_is_never_an_error(assembler: StreamAssembler) -> None:
     for _ in range(3_000):
         size = source.randrange(40)
         head = struct.pack(
-            "<2Q4I4B2H2Q16s16s",
+            "<2Q2I2HI4B2H2Q16s16s",
             *(source.randrange(1 << 40), source.randrange(20), source.randrange(1 << 32), source.randrange(1 << 17)),
-            *(size, source.choice([0, 0, 5, 1 << 20]), source.choice([16, 16, 17, 18, 19]), source.randrange(2)),
+            *(
+                size,
+                source.choice([0, 0, 3, 65_535]),
+                source.choice([0, 0, 5, 1 << 20]),
+                source.choice([16, 16, 17, 18, 19]),
+                source.randrange(2),
+            ),
             *(source.randrange(32), 4, 80, 81, 1, 2, LOCAL, REMOTE),
         )
         take(assembler, [head + source.randbytes(size)])
@@ -260,3 +267,16 @@ def test_answers_that_nobody_was_seen_to_ask_for_are_missed_calls(assembler: Str
     assert assembler.calls == 3
     figures = {figure.name: figure.value for figure in assembler.figures()}
     assert figures["http2_orphan_responses"] == 2
+
+
+def test_answers_to_requests_that_the_ring_had_no_room_for_are_counted_with_these(assembler: StreamAssembler) -> None:
+    peer = Peer(assembler)
+    peer.begin()
+    peer.lost = 3
+    told = [one for stream in (1, 3, 5, 7) for one in peer.answer(stream)]
+    peer.ask(9)
+    told += peer.answer(9)
+    peer.end(EGRESS)
+    account = assembler._stage.count()
+    assert (account.seen, account.used, account.dropped) == (2, 1, (("request_head_lost", 1),))
+    assert (len(told), assembler.calls) == (1, 2)
