@@ -3,6 +3,7 @@
 seen = delivered + failed + dropped + limited + repeated + waiting.
 """
 
+import logging
 import queue
 import re
 import threading
@@ -19,6 +20,8 @@ BACKOFF_SECONDS = (1.0, 4.0, 15.0, 60.0)  # Before attempts 2 to 5.
 STOP_SECONDS = 10.0
 RATE_A_MINUTE = 60  # Of alerts below high severity, a notifier; further ones are counted as limited.
 _REMEMBERED_MAX = 10_000
+
+logger = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
@@ -110,6 +113,7 @@ class Notifier:
             return
         if self._is_limited(alert):
             self.counts.limited += 1
+            self._told.pop(alert.id, None)  # Nobody was told: what goes on is told when there is room.
             return
         try:
             self._queue.put_nowait(alert)
@@ -152,9 +156,15 @@ class Notifier:
         return False
 
     def attempt(self, alert: Alert) -> Outcome:
-        """One attempt, now: what a person's test does too."""
+        """One attempt, now: what a person's test does too. Where a carrier cannot even ask (a host that is no name) it
+        is refused: the thread goes on."""
         with self._sending:
-            self.last_outcome = self._carrier.send(alert)
+            try:
+                self.last_outcome = self._carrier.send(alert)
+            except Exception as error:
+                # Its type alone: the text may hold an address with a token.
+                logger.error("notifier %s cannot send: %s", self.name, type(error).__name__)
+                self.last_outcome = Outcome.REFUSED
             return self.last_outcome
 
     def _is_repeated(self, alert: Alert) -> bool:

@@ -33,13 +33,16 @@ def check_endpoint(url: str, *, is_with_headers: bool) -> str:
 
 def read_headers(text: str) -> dict[str, str]:
     """`name=value` with commas between, values percent-encoded (as OTEL_EXPORTER_OTLP_HEADERS). Raises ValueError with
-    one sentence, which shows no value."""
+    one sentence, which shows no value, unless both are ASCII."""
     headers = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, separator, value = part.partition("=")
         name, value = name.strip().lower(), unquote(value.strip())
-        if not separator or not name.replace("-", "").replace("_", "").isalnum() or not value.isprintable():
-            raise ValueError("otlp_headers must be NAME=VALUE with commas between, as in authorization=Bearer%20KEY")
+        is_name = name.replace("-", "").replace("_", "").isalnum()
+        if not (separator and is_name and value.isprintable() and f"{name}{value}".isascii()):
+            raise ValueError(
+                "otlp_headers must be NAME=VALUE with commas between, in ASCII, as in authorization=Bearer%20KEY"
+            )
         headers[name] = value
     return headers
 

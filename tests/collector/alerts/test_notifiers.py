@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from dataclasses import replace
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity
 from collector.alerts.alertmanager import Alertmanager, AlertmanagerSettings
-from collector.alerts.delivery import RATE_A_MINUTE, Notifier, Outcome
+from collector.alerts.delivery import RATE_A_MINUTE, Carrier, Notifier, Outcome
 from collector.alerts.syslog import Syslog, SyslogSettings, write_cef, write_message
 from collector.notifier_settings import SyslogFormat
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
@@ -148,4 +149,36 @@ def test_what_says_nothing_new_and_what_is_past_the_rate_is_counted_and_not_told
     assert (counts.seen, counts.limited, counts.repeated) == (RATE_A_MINUTE + 8, 5, 1)
     assert counts.seen == counts.limited + counts.repeated + notifier.waiting
     assert base.confidence is Confidence.HIGH
+    notifier.stop()
+
+
+def test_what_was_past_the_rate_is_told_when_it_goes_on() -> None:
+    now = 90.0
+    notifier = Notifier(Silent(), clock=lambda: now)
+    base = make_alert(severity=Severity.MEDIUM)
+    for n in range(RATE_A_MINUTE + 1):
+        notifier.notify(replace(base, id=f"a{n}"))
+    now += 60
+    notifier.notify(replace(base, id=f"a{RATE_A_MINUTE}", updated_at=base.updated_at + 60))
+    assert (notifier.counts.limited, notifier.counts.repeated, notifier.waiting) == (1, 0, RATE_A_MINUTE + 1)
+    notifier.stop()
+
+
+@pytest.mark.parametrize(
+    "carrier",
+    [
+        Syslog(SyslogSettings(url="udp://a..b")),  # Nothing to look up: UnicodeError of the standard library,
+        Alertmanager(AlertmanagerSettings("http://a..b")),  # here too,
+        Alertmanager(AlertmanagerSettings("http://127.0.0.1:9/\x01")),  # and httpx.InvalidURL, no HTTPError.
+    ],
+)
+def test_a_carrier_that_cannot_even_ask_is_refused_and_the_queue_goes_on(carrier: Carrier) -> None:
+    notifier = Notifier(carrier, clock=lambda: 90.0)
+    notifier.start()
+    for n in range(2):
+        notifier.notify(make_alert(id=f"a{n}"))
+    deadline = time.monotonic() + 10
+    while notifier.counts.failed < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert (notifier.counts.failed, notifier.waiting, notifier.last_outcome) == (2, 0, Outcome.REFUSED)
     notifier.stop()

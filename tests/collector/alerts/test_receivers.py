@@ -316,6 +316,7 @@ def test_a_mail_servers_refusal_is_final_and_its_delay_is_not(said: str, outcome
         ({"otlp_url": "http://u:secret@otel:4318"}, "is no OTLP endpoint"),
         ({"otlp_url": "http://otel:4318", "otlp_headers": "api-key=secret"}, "would go in the clear"),
         ({"otlp_url": "https://otel", "otlp_headers": "secret"}, "otlp_headers must be NAME=VALUE"),
+        ({"otlp_url": "https://otel", "otlp_headers": "x=secret%C3%BC"}, "otlp_headers must be NAME=VALUE .* ASCII"),
         ({"ocsf_file": "/nowhere/at/all.jsonl"}, "ocsf_file: /nowhere/at is no directory"),
         ({"smtp_url": "mail:25", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
         ({"smtp_url": "smtp://u:secret@h/x", "email_from": "a@b", "email_to": "c@d"}, "is no address of a mail server"),
