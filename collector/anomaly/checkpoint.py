@@ -6,7 +6,6 @@ says.
 """
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,14 +49,16 @@ def save_checkpoint(path: Path, engine: Engine, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: Path, engine: Engine) -> Checkpoint | None:
     """Fill a new engine from the file; None where there is none. Raises CheckpointError (CheckpointVersionError where
-    another version wrote it), and OSError."""
+    another version wrote it) after which the engine may be filled in part, and OSError."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
     try:
         return decode_state(content, engine)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (CheckpointError, MemoryError):  # Where there is no room the state is as good as it was.
+        raise
+    except Exception as error:  # A damaged archive makes its readers raise more than they say.
         raise CheckpointError(
             f"detector state {path} cannot be read ({type(error).__name__}: {error}); "
             "move it aside to let the detectors learn anew"
@@ -78,8 +79,8 @@ def encode_state(engine: Engine, checkpoint: Checkpoint) -> bytes:
 
 
 def decode_state(content: bytes, engine: Engine) -> Checkpoint:
-    """The inverse; `engine` is new and of the same limits. Raises ValueError, KeyError or
-    CheckpointVersionError."""
+    """The inverse; `engine` is new and of the same limits. Raises CheckpointVersionError, and whatever a damaged
+    archive leads to."""
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         version = int(archive["version"][0])
         if version not in _READABLE:

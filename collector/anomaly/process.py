@@ -107,7 +107,7 @@ class Follower:
             aside = self.checkpoint_path.with_name(self.checkpoint_path.name + suffix)
             self.checkpoint_path.replace(aside)
             sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
-            checkpoint = None
+            checkpoint, self.engine = None, self.engine.make_new()  # Of a state without one of its parts it holds some.
         if checkpoint is not None:
             self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal

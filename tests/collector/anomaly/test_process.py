@@ -16,6 +16,7 @@ from collector.anomaly.process import DetectorProcess, Follower
 from collector.anomaly.slots import Slots
 from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
+from collector.ingest.segment import Position
 from collector.ingest.wal import Append, Wal
 from collector.rows import RowBatch
 from tests.accuracy.volume import write_batch
@@ -195,6 +196,44 @@ def test_damaged_state_is_moved_aside_and_learning_begins_anew(tmp_path: Path) -
     follower = follow(tmp_path, [])
     assert (tmp_path / "detectors.state.damaged").read_bytes() == b"not a checkpoint"
     assert follower.step() and follower.save()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (10, 99),  # A way of compression that nobody knows: NotImplementedError.
+        (8, 1),  # A file with a password: RuntimeError.
+        (6, 255),  # A version of zip of the future: NotImplementedError.
+    ],
+)
+def test_state_with_one_damaged_byte_is_moved_aside_whatever_its_reader_raises(
+    tmp_path: Path, field: int, value: int
+) -> None:
+    fill(tmp_path, range(3))
+    one = follow(tmp_path, [])
+    while one.step():
+        pass
+    assert one.save()
+    content = bytearray(one.checkpoint_path.read_bytes())
+    content[content.index(b"PK\x01\x02") + field] = value  # Of the directory's first entry (APPNOTE 4.3.12).
+    one.checkpoint_path.write_bytes(content)
+    assert follow(tmp_path, []).position == Position(0, 0)
+    assert (tmp_path / "detectors.state.damaged").read_bytes() == content
+
+
+def test_state_without_one_of_its_parts_leaves_nothing_of_the_others(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    one = follow(tmp_path, [])
+    while one.step():
+        pass
+    assert one.save()
+    with np.load(one.checkpoint_path) as archive:
+        arrays = {name: archive[name] for name in archive.files if not name.startswith("watch3.bar/")}
+    with one.checkpoint_path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    two = follow(tmp_path, [])
+    assert two.position == Position(0, 0)
+    assert (two.engine.watermark, two.engine.used_calls, len(two.engine.roster.endpoints.table)) == (0, 0, 0)
 
 
 def test_state_of_an_older_version_is_moved_aside_told_once_and_learnt_anew(
