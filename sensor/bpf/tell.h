@@ -261,7 +261,7 @@ static __always_inline void tell(struct __sk_buff *skb, struct bpf_sock *sk, str
   if (V(f->draft_kind) >= E_RECORD) {
     if (s)
       tell_record(skb, c, f, s);
-  } else if (!V(f->is_muted)) {
+  } else if (V(f->draft_kind) != E_REQUEST_HEAD || !V(f->is_muted)) {
     if (V(f->draft_flags) & F_ENDED)
       count(C_CALLS);
     if (!tell_event(skb, c, f, s, now))

@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +100,33 @@ def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes
         assert sums == (CALLS, CALLS * len(sent), CALLS * len(answer))
         assert ways[2] > 0 and ways[0] > 0
         assert (ways[1] == 0) == is_known
+
+
+def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
+    """The client goes in the midst of its next head, for which there is no budget."""
+    watch.teacher.set(heads_per_second=1, heads_burst=2)
+    first, second = request("GET", "/first"), request("GET", "/second")
+    asked = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        receive_exactly(connection, len(first) + 20)
+        asked.set()
+        receive_exactly(connection, 1)
+
+    with in_cgroup("behind"):
+        served = serving(serve)
+        port = served.__enter__()
+    with contextlib.ExitStack() as stack:
+        stack.push(served.__exit__)
+        with connected(port) as client:
+            client.sendall(first)
+            time.sleep(0.05)
+            client.sendall(second[:20])
+            assert asked.wait(5)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        records, exchanges = watch.collect(port, 0, 1)
+    assert [(one.is_aborted, one.calls) for one in exchanges] == [(True, 1)]
+    assert len(records) == 0
 
 
 def test_fifteen_percent_loss_over_a_full_ring(cramped: Capture) -> None:
