@@ -104,6 +104,7 @@ class ExchangeAssembler:
         self._calls: dict[int, list[int]] = {}  # Pending calls of each connection, ascending.
         self.upgrades = Upgrades()
         self._open: dict[_Key, KernelEvent] = {}  # Response heads whose bodies go on, oldest first.
+        self._doubtful_ns = -1
 
     def export(self) -> OpenCalls:
         """What goes on in another process; this one takes nothing any more."""
@@ -113,6 +114,11 @@ class ExchangeAssembler:
         """Goes on with what another process had; before the first event."""
         self._pending, self._pending_bytes, self._calls = calls.pending, calls.pending_bytes, calls.calls
         self._open, self.upgrades = calls.open, calls.upgrades
+
+    def doubt(self, time_ns: int) -> None:
+        """Events were lost: the calls that began up to this kernel time may have ended, and then the kernel has counted
+        them."""
+        self._doubtful_ns = time_ns
 
     @property
     def pending_count(self) -> int:
@@ -200,13 +206,15 @@ class ExchangeAssembler:
         self._forget_through(event.connection, event.call, out)
 
     def _make_room(self, out: list[Exchange]) -> None:
-        """Gives up the oldest while there are too many: its host may have vanished without a word."""
+        """Gives up the oldest while there are too many: its host may have vanished without a word, and it is told as
+        unanswered unless its end may have been lost."""
         while self._pending and (len(self._pending) >= PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX):
             key, pending = next(iter(self._pending.items()))
-            if pending.is_complete and pending.head is not None and not pending.was_told:
+            head = pending.head
+            if pending.is_complete and head and not pending.was_told and head.time_ns > self._doubtful_ns:
                 self._stage.see()
                 self._stage.use()
-                out.append(self._build(pending, pending.head, calls=1, is_final=True, is_unanswered=True))
+                out.append(self._build(pending, head, calls=1, is_final=True, is_unanswered=True))
             self._remove(key)
 
     def _forget_through(self, connection: int, call: int, out: list[Exchange]) -> None:

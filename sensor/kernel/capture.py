@@ -98,6 +98,7 @@ class Capture:
             take_first_bytes=partial(take_first_bytes, self._handshakes),
             pieces=self.pieces,
         )
+        self._lost_events = 0
         self._listening: set[int] = set()
         self._last_counters: dict[Counter, int] = {}
         self._last_counts: tuple[StageCount, ...] = ()
@@ -210,6 +211,7 @@ class Capture:
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         now_ns = self._clock.monotonic_ns()
+        self._note_losses()
         exchanges = self._assembler.take(self._ring.read(READ_LIMIT)) + self._assembler.poll(now_ns)
         told = [exchange for exchange in exchanges if not self._streams.upgrade(exchange, now_ns)]
         matched = self._matched.read(RECORDS_LIMIT)
@@ -220,6 +222,13 @@ class Capture:
         self._stream_calls.add(streams)
         self._stream_calls.add_alike(self._streams.pop_alike_counts())
         return [*told, *streams]
+
+    def _note_losses(self) -> None:
+        """Whether ends of calls may be among the events that were lost since the last time."""
+        lost = read_counts(self._program.maps["counters"], COUNTERS_SIZE)[Counter.EVENTS_LOST]
+        if lost != self._lost_events:
+            self._lost_events = lost
+            self._assembler.doubt(self._clock.monotonic_ns())
 
     def _teach_streams(self) -> None:
         """What of HTTP/2 repeats; where the kernel takes no more of it, it goes up."""

@@ -102,6 +102,35 @@ def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes
         assert (ways[1] == 0) == is_known
 
 
+def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their heads came up, and there is room for only one call that goes on when the next comes."""
+    sent, answer = request("GET", "/ended"), response(200)
+    asked = threading.Barrier(41)
+
+    def serve(connection: socket.socket) -> None:
+        receive_exactly(connection, len(sent))
+        asked.wait(10)
+        connection.sendall(answer)
+
+    with _watching(cramped) as watch:
+        with serving(serve) as port, contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connected(port)) for _ in range(40)]
+            for client in clients:
+                client.sendall(sent)
+            asked.wait(10)
+            for client in clients:
+                receive_exactly(client, len(answer))
+        ways, sums = _accounts(watch, port)
+        assert sums[0] == 40
+        assert ways[2] > 10
+        assert cramped._assembler.pending_count > 10
+        monkeypatch.setattr("sensor.exchange.PENDING_MAX", 1)
+        with serving(answering([len(sent)], (answer,))) as later:
+            talk(later, (sent,), len(answer))
+            _, exchanges = watch.collect(port, 0)
+    assert exchanges == []
+
+
 def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
     """The client goes in the midst of its next head, for which there is no budget."""
     watch.teacher.set(heads_per_second=1, heads_burst=2)

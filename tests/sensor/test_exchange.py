@@ -217,6 +217,21 @@ def test_the_oldest_is_given_up_as_unanswered(
     assert stage.count().seen == stage.count().used == 1
 
 
+def test_a_call_whose_end_may_have_been_lost_is_given_up_untold(
+    assembler: ExchangeAssembler, stage: StageCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then the kernel has counted it."""
+    monkeypatch.setattr(exchange_module, "PENDING_MAX", 2)
+    heads = [
+        event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n", connection=n, time_ns=5_000 + n)
+        for n in range(5)
+    ]
+    assembler.doubt(5_001)
+    assert [one.connection for one in assembler.take(heads)] == [2]
+    assert assembler.pending_count == 2
+    assert stage.count().seen == stage.count().used == 1
+
+
 @st.composite
 def _streams(draw: st.DrawFn) -> Iterable[memoryview]:
     kinds = st.sampled_from([kind for kind in EventKind if kind <= EventKind.FORGET])
