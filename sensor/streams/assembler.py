@@ -90,7 +90,7 @@ class StreamAssembler:
         self._streams, self._connections = followed.streams, followed.connections
         self._waiting, self._upgrades, self._gone = followed.waiting, followed.upgrades, followed.gone
         self._missed = self._streams.ended.unasked
-        self.matched.adopt(followed.blocks)
+        self.matched.adopt(followed.blocks, followed.gone)
 
     def take(
         self, records: Iterable[memoryview], matched: Records = _NO_RECORDS, *, now_ns: int = -LESSON_NS

@@ -110,15 +110,15 @@ class MatchedStreams:
         """What the kernel may still name after this process."""
         return self._blocks
 
-    def adopt(self, blocks: dict[int, TaughtBlock]) -> None:
-        """What it may name of the process before; nothing is taught any more."""
+    def adopt(self, blocks: dict[int, TaughtBlock], gone: Iterable[int]) -> None:
+        """What it may name of the process before, and who ended just before; nothing is taught any more."""
         self._blocks = blocks
         self._last = max(blocks, default=0)
         for number, one in blocks.items():
             self._open(one.connection).numbers[id(one.block)] = number
-        for connection in self._lessons:
-            if self._find(connection) is None:  # It ended just before.
-                self.forget(connection)
+        for connection in gone:
+            self._open(connection)
+            self.forget(connection)
 
     # Teaching
 

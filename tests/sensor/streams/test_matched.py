@@ -142,6 +142,22 @@ def test_records_may_come_to_the_next_sensor_after_the_end_of_their_connection()
     assert not heir.assembler._gone
 
 
+def test_a_connection_that_was_taught_nothing_and_ended_is_gone_with_the_next_sensor_too() -> None:
+    before, heir = Sensor(None), Sensor(None)
+    before.read(EVENTS[: 2 * TAUGHT])
+    streams = before.assembler.matched
+    streams._lessons[1].numbers.clear()
+    streams._blocks.clear()
+    head = bytearray(EVENTS[2 * TAUGHT][: FRAMES_EVENT.size])
+    head[32] = EventKind.LEAVE
+    before.assembler.take([memoryview(bytes(head))])
+    heir.assembler.adopt(read_state(write_state(make_state(before.assembler))).streams)
+    assert set(heir.assembler._gone) == {1}
+    for _ in range(matched.RETIRED_READS):
+        heir.assembler.take(())
+    assert not heir.assembler._gone
+
+
 def test_it_is_taught_anew_before_sequence_numbers_wrap() -> None:
     sensor = Sensor(AlikeCalls())
     learn(sensor)
