@@ -133,7 +133,7 @@ class Notifier:
         many that were. Raises OSError."""
         with self._queue.mutex:
             waiting = self._queue.queue
-            gone = [alert for alert in waiting if alert is not None and _is_named(alert, pattern)]
+            gone = [alert for alert in waiting if alert is not None and is_named(alert, pattern)]
             for alert in gone:
                 waiting.remove(alert)
         self.counts.dropped += len(gone)
@@ -200,5 +200,6 @@ class Notifier:
                 self.deliver(alert)
 
 
-def _is_named(alert: Alert, pattern: re.Pattern[str]) -> bool:
+def is_named(alert: Alert, pattern: re.Pattern[str]) -> bool:
+    """Whether an alert names a consumer by this pattern."""
     return any(pattern.search(text) for text in (alert.consumer, alert.title, alert.why))

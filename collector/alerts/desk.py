@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Verdict
+from collector.alerts.delivery import is_named
 from collector.alerts.detection import Detection
 from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
 from collector.alerts.lifecycle import BUDGET_SECONDS_MAX, FLAP_SECONDS, Lifecycle
@@ -14,6 +15,8 @@ from collector.alerts.report import Report, name_subject, report_signal
 from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
 from collector.alerts.sieve import Outcome
 from collector.alerts.signal import Signal
+
+_UNWRITTEN_MAX = 10_000  # Entries of timelines that wait for a store that is away; the oldest go.
 
 
 class AlertDesk:
@@ -39,6 +42,9 @@ class AlertDesk:
         self._expect = expect
         self._detection = detection
         self._lock = threading.Lock()
+        # What the store did not take, which goes with the next.
+        self._unsaved: dict[str, Alert] = {}
+        self._unwritten: list[IncidentEntry] = []
 
     @property
     def suppressed_count(self) -> int:
@@ -76,6 +82,8 @@ class AlertDesk:
         another's."""
         with self._lock:
             count = self._lifecycle.erase(pattern)
+            self._unsaved = {one: alert for one, alert in self._unsaved.items() if not is_named(alert, pattern)}
+            self._unwritten = [one for one in self._unwritten if not pattern.search(f"{one.title} {one.why}")]
         self._detection.erase(pattern)
         return count
 
@@ -139,7 +147,7 @@ class AlertDesk:
 
     def _decide(self, alert_id: str, action: str, by: str, change: dict[str, object]) -> Alert | None:
         with self._lock:
-            found = self._table.get(alert_id)
+            found = self._unsaved.get(alert_id) or self._table.get(alert_id)
             if found is None:
                 return None
             now = self._clock()
@@ -160,16 +168,21 @@ class AlertDesk:
             self._table.save([alert])
             self._table.write_entries([write_entry(alert, Happening(action), now, why=f"By {by}.")])
             self._lifecycle.change(alert)
+            if alert_id in self._unsaved:
+                self._unsaved[alert_id] = alert  # Nobody was told yet.
             return alert
 
     def _keep(self, alerts: list[Alert], now: float) -> None:
-        entries = self._lifecycle.take_entries()
-        if entries:
-            self._table.write_entries(entries)
-        if not alerts:
+        self._unwritten = [*self._unwritten, *self._lifecycle.take_entries()][-_UNWRITTEN_MAX:]
+        self._unsaved |= {alert.id: alert for alert in alerts}
+        if self._unwritten:
+            self._table.write_entries(self._unwritten)
+            self._unwritten = []
+        if not self._unsaved:
             return
-        newest = list({alert.id: alert for alert in alerts}.values())
+        newest = list(self._unsaved.values())
         self._table.save(newest)
+        self._unsaved = {}
         for alert in newest:
             if not self._lifecycle.is_muted(alert, now):
                 self._notify(alert)

@@ -62,6 +62,7 @@ from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
 from collector.local_time import UTC_NAME
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
+from collector.store.base import StoreError
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
@@ -196,8 +197,8 @@ class DetectorProcess:
         time_zone: str = UTC_NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`take` makes signals durable (AlertDesk.take_signals); what it raises leaves them unacknowledged, so they
-        come again."""
+        """`take` makes signals durable (AlertDesk.take_signals). StoreError leaves them unacknowledged, and the next
+        `poll` begins with them; what else it raises is a fault of ours, and they are given up."""
         self._arguments = (str(wal_directory), str(checkpoint_path), consumer_order, time_zone)
         self._take = take
         self._clock = clock
@@ -206,6 +207,7 @@ class DetectorProcess:
         self._pipe: Connection | None = None
         self._outbox: Outbox | None = None
         self._next = 0  # Of the signals taken; 0: none yet, whatever comes first is new.
+        self._untaken: Told | None = None  # What `take` did not take; nothing that comes later is read before.
         self._mapping: dict[int, str] = {}
         self._expectations: dict[int, Expect] = {}  # Those no checkpoint holds yet, by number.
         self._expect_number = 0
@@ -241,6 +243,8 @@ class DetectorProcess:
             else:
                 time.sleep(min(timeout_seconds, _POLL_SECONDS))
             return
+        if self._untaken is not None:
+            self._take_told(self._untaken)
         try:
             if self._pipe.poll(timeout_seconds):
                 self._receive(TO_PARENT.decode(self._pipe.recv_bytes()))
@@ -324,7 +328,14 @@ class DetectorProcess:
     def _take_told(self, message: Told) -> None:
         fresh = message.signals[max(0, self._next - message.first) :]
         if fresh:
-            self._take(fresh)
+            self._untaken = message
+            try:
+                self._take(fresh)
+            except Exception as error:
+                if not isinstance(error, StoreError):
+                    self._untaken = None
+                raise
+        self._untaken = None
         self._next = max(self._next, message.first + len(message.signals))
         self._send("taken", Taken(self._next))
 
@@ -337,6 +348,7 @@ class DetectorProcess:
         if self._child is not None:
             self._child.join(_STOP_SECONDS)
         self._hang_up()
+        self._untaken = None  # It comes again.
         self.restart_count += 1
         self._start_after = self._clock() + RESTART_WAIT_SECONDS
 

@@ -20,7 +20,7 @@ from collector.alerts.repository import AlertTable
 from collector.alerts.signal import AbuseSignal, Basis
 from collector.ingest.reader import write_durably
 from collector.sensitivity import Sensitivity
-from collector.store.base import Store
+from collector.store.base import Store, StoreError
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrations import TABLES
 from tests.collector.alerts.test_lifecycle import make_report
@@ -189,6 +189,46 @@ def test_restart_goes_on_with_open_alerts(office: Office) -> None:
     desk = office.open()
     desk.take_reports([report_at(office, 1)])
     assert [alert.id for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)] == ["a001"]
+
+
+def test_what_the_store_did_not_take_is_kept_and_told_with_the_next(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    for method in ("save", "write_entries"):
+        monkeypatch.setattr(AlertTable, method, fail)
+        with pytest.raises(StoreError):
+            desk.take_reports([report_at(office, len(office.notified))])
+        monkeypatch.undo()
+        office.now += 1
+        desk.take_reports([])
+    ids = ["a001", "a002"]
+    assert [alert.id for alert in office.notified] == ids
+    assert sorted(alert.id for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)) == ids
+    assert [[entry.happening for entry in desk.list_entries(one)] for one in ids] == [[Happening.OPENED]] * 2
+
+
+def test_a_decision_on_what_the_store_did_not_take_is_one_on_what_it_is_now(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    office.now += 3_600
+    monkeypatch.setattr(AlertTable, "save", fail)
+    with pytest.raises(StoreError):
+        desk.take_reports([])  # It is calm, and closes.
+    monkeypatch.undo()
+    office.now += 1
+    desk.acknowledge("a001", by="ada")
+    desk.take_reports([])
+    stored = desk.get_alert("a001")
+    assert stored is not None
+    assert (stored.state, stored.acknowledged_by) == (AlertState.CLOSED, "ada")
+    assert [alert.state for alert in office.notified] == [AlertState.OPEN, AlertState.CLOSED]
+
+
+def fail(*_: object) -> None:
+    raise StoreError("The store is away.")
 
 
 def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:

@@ -2,7 +2,8 @@
 real child."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from collector.ingest.reader import WalReader
 from collector.ingest.segment import Position
 from collector.ingest.wal import Append, Wal
 from collector.rows import RowBatch
+from collector.store.base import StoreError
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.api.fakes import make_alert
@@ -168,6 +170,33 @@ def test_real_child_hands_over_its_signals_and_survives_a_kill(tmp_path: Path) -
     kill_child(process)
     wait_for(process, lambda: process.restart_count > 0)
     wait_for(process, lambda: process.pid is not None)
+    process.stop()
+    assert taken == [signal for told in expected for signal in told.signals]
+
+
+def test_what_the_store_did_not_take_is_taken_with_the_next_poll(tmp_path: Path) -> None:
+    fill(tmp_path, range(44))
+    expected: list[Told] = []
+    follower = follow(tmp_path, expected)
+    while follower.step():
+        pass
+    taken: list[Signal] = []
+    failures = 3
+
+    def take(signals: Sequence[Signal]) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures >= 0:
+            raise StoreError("The store is away.")
+        taken.extend(signals)
+
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=tmp_path / "detectors.state", take=take)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while len(taken) < sum(len(told.signals) for told in expected) and time.monotonic() < deadline:
+        with suppress(StoreError):
+            process.poll(0.5 if failures > 0 else 0.1)
+        if failures < 0 and not process._pipe.poll(2.0):  # type: ignore[union-attr]
+            break  # The child has told all it had to.
     process.stop()
     assert taken == [signal for told in expected for signal in told.signals]
 
