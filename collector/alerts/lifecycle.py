@@ -10,6 +10,7 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
@@ -125,6 +126,11 @@ class Lifecycle:
     def open_alerts(self) -> tuple[Alert, ...]:
         """Open alerts, oldest first."""
         return tuple(life.alert for life in self._lives.values())
+
+    @property
+    def next_close_at(self) -> float:
+        """When the first of the open alerts is calm, unless it is reported again; infinite where none is open."""
+        return min((life.last_report_at + life.calm_seconds for life in self._lives.values()), default=inf)
 
     def restore(self, alerts: Iterable[Alert], muted: dict[str, float], expected: set[str]) -> None:
         """Take up what the store knows after a start: open alerts, recent ones, mutes and expectations by subject."""

@@ -14,6 +14,7 @@ from collector.alerts.sieve import Judged, Outcome
 from collector.sensitivity import LEVELS, PLANS, Sensitivity, is_told
 
 DAY_SECONDS: Final = 86_400.0
+_LOOK_SECONDS: Final = 1.0  # Alerts are looked at that often, about.
 # What rules and verdicts took out would be taken out at every level.
 _COUNTED: Final = frozenset({Outcome.TOLD, Outcome.TOO_QUIET})
 
@@ -79,13 +80,14 @@ def _preview(level: Sensitivity, past: Sequence[PastReport], days: float) -> Pre
     for row in past:
         if row.outcome not in _COUNTED:
             continue
+        while lifecycle.next_close_at <= row.time - _LOOK_SECONDS:  # As time went by, not when somebody spoke again.
+            lifecycle.advance(lifecycle.next_close_at + _LOOK_SECONDS)
         report = _rebuild(row)
         if not is_told(row.quietest, level) and not lifecycle.is_open(report):
             continue
         alert = lifecycle.take(report, row.time)
         if alert is not None:
             gravest[alert.id] = alert.severity
-        lifecycle.advance(row.time)
         lifecycle.take_entries()
     return Preview(
         level=level,

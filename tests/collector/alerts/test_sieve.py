@@ -6,6 +6,7 @@ import pytest
 
 from collector.alerts.alert import Alert, AlertKind, Severity, Verdict
 from collector.alerts.known_good import KnownGood
+from collector.alerts.lifecycle import FLAP_SECONDS
 from collector.alerts.past import DAY_SECONDS, PastReport, keep_report, preview_levels
 from collector.alerts.report import Report
 from collector.alerts.sieve import CONFIRMED_SECONDS, Judged, Outcome, Sieve
@@ -119,3 +120,14 @@ def test_a_preview_keeps_each_levels_budget_and_leaves_out_what_is_known_good() 
     for one in previews:
         assert 0 < one.alerts_a_day - one.high_a_day <= PLANS[one.level].alerts_a_day + 0.1
     assert previews[0].alerts_a_day < previews[1].alerts_a_day < previews[2].alerts_a_day
+
+
+def test_a_preview_closes_alerts_as_time_went_by() -> None:
+    def keep(day: float) -> PastReport:
+        at = NOW + day * DAY_SECONDS
+        return keep_report(Judged(make_report(window_end=at, severity=Severity.HIGH), Outcome.TOLD), at)
+
+    quiet = FLAP_SECONDS / DAY_SECONDS
+    previews = preview_levels([keep(day) for day in (0, 0.5 * quiet, 2, 2 + 3 * quiet, 9)], 10 * DAY_SECONDS)
+    # The second is within the hour in which the same alert opens again.
+    assert [round(10 * one.alerts_a_day) for one in previews] == [4, 4, 4]
