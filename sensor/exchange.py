@@ -52,6 +52,13 @@ def name_address(family: int, packed: bytes) -> str:
     return str(address.ipv4_mapped or address)
 
 
+def _join(head: bytes, event: KernelEvent, data: bytes) -> tuple[bool, bytes]:
+    """A head with its next part; False, and without it, where the ring had no room for one before."""
+    if event.flags & _FIRST:
+        return True, data
+    return (True, head + data) if event.position == len(head) else (False, head)
+
+
 _Key = tuple[int, int]  # (connection, call)
 
 
@@ -172,26 +179,20 @@ class ExchangeAssembler:
             self._make_room(out)
             pending = self._pending[key] = _Pending()
             self._calls.setdefault(event.connection, []).append(event.call)
-        self._pending_bytes += len(data)
-        if event.flags & _FIRST:
-            self._pending_bytes -= len(pending.request)
-            pending.request = data
-        else:
-            pending.request += data
+        before = pending.request
+        is_whole, pending.request = _join(before, event, data)
+        self._pending_bytes += len(pending.request) - len(before)
         pending.head = event
         pending.is_truncated = bool(event.flags & _TRUNCATED)
-        pending.is_complete = bool(event.flags & _LAST)
+        pending.is_complete = is_whole and bool(event.flags & _LAST)
 
     def _take_answer(self, event: KernelEvent, data: bytes, out: list[Exchange]) -> None:
         key = (event.connection, event.call)
         pending = self._pending.get(key)
         if pending is not None and data:
-            self._pending_bytes += len(data)
-            if event.flags & _FIRST:
-                self._pending_bytes -= len(pending.response)
-                pending.response = data
-            else:
-                pending.response += data
+            before = pending.response
+            _, pending.response = _join(before, event, data)
+            self._pending_bytes += len(pending.response) - len(before)
         if not event.flags & _ENDED:
             if event.flags & _LAST and pending is not None:
                 self._open[key] = event

@@ -32,7 +32,7 @@ def event(
         request_bytes=100,
         response_bytes=200,
         call=call,
-        position=0,
+        position=fields.get("position", 0),
         length=len(data),
         status=fields.get("status", 200),
         local_port=80,
@@ -119,10 +119,10 @@ def test_parts_are_joined_and_a_first_part_starts_over(assembler: ExchangeAssemb
         [
             event(EventKind.REQUEST_HEAD, FIRST, b"garbage"),
             event(EventKind.REQUEST_HEAD, FIRST, b"GE"),
-            event(EventKind.REQUEST_HEAD, 0, b"T / HT"),
-            event(EventKind.REQUEST_HEAD, LAST, b"TP/1.1\r\n\r\n"),
+            event(EventKind.REQUEST_HEAD, 0, b"T / HT", position=2),
+            event(EventKind.REQUEST_HEAD, LAST, b"TP/1.1\r\n\r\n", position=8),
             event(EventKind.RESPONSE_HEAD, FIRST, b"HTTP/1.1 "),
-            event(EventKind.RESPONSE_HEAD, LAST, b"204 \r\n\r\n"),
+            event(EventKind.RESPONSE_HEAD, LAST, b"204 \r\n\r\n", position=9),
             event(EventKind.CALL_END, ENDED),
         ]
     )
@@ -215,6 +215,42 @@ def test_the_oldest_is_given_up_as_unanswered(
     assert [(e.connection, e.is_aborted, e.calls) for e in exchanges] == [(0, True, 1)]
     assert assembler.pending_count == 2
     assert stage.count().seen == stage.count().used == 1
+
+
+@pytest.mark.parametrize(
+    ("lost", "request_head"), [(None, b"GET /a HTTP/1.1\r\n\r\n"), (0, None), (1, None), (2, None)]
+)
+def test_a_request_head_of_which_a_part_was_lost_is_none(
+    assembler: ExchangeAssembler, stage: StageCounter, lost: int | None, request_head: bytes | None
+) -> None:
+    parts = [
+        event(EventKind.REQUEST_HEAD, FIRST, b"GET /a "),
+        event(EventKind.REQUEST_HEAD, 0, b"HTTP/1.1\r\n", position=7),
+        event(EventKind.REQUEST_HEAD, LAST, b"\r\n", position=17),
+    ]
+    came = [part for number, part in enumerate(parts) if number != lost]
+    told = assembler.take([*came, event(EventKind.CALL_END, ENDED)])
+    assert [one.request_head for one in told] == ([] if request_head is None else [request_head])
+    assert stage.count().dropped == (() if lost is None else ((DROP_HEAD_LOST, 1),))
+    assert (assembler.pending_count, assembler._pending_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lost", "response_head"), [(0, b""), (1, b"HTTP/1.1 200 OK\r\n"), (2, b"HTTP/1.1 200 OK\r\nA: 1\r\n")]
+)
+def test_a_response_head_ends_where_a_part_was_lost(
+    assembler: ExchangeAssembler, lost: int, response_head: bytes
+) -> None:
+    parts = [
+        event(EventKind.RESPONSE_HEAD, FIRST, b"HTTP/1.1 200 OK\r\n"),
+        event(EventKind.RESPONSE_HEAD, 0, b"A: 1\r\n", position=17),
+        event(EventKind.RESPONSE_HEAD, LAST, b"\r\n", position=23),
+    ]
+    came = [part for number, part in enumerate(parts) if number != lost]
+    asked = event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n")
+    (told,) = assembler.take([asked, *came, event(EventKind.CALL_END, ENDED)])
+    assert told.response_head == response_head
+    assert (assembler.pending_count, assembler._pending_bytes) == (0, 0)
 
 
 def test_a_call_whose_end_may_have_been_lost_is_given_up_untold(
