@@ -115,7 +115,9 @@ static __always_inline int follow_packet(struct __sk_buff *skb) {
       break;
     }
   }
-  if (V(f->way) == WAY_FOLLOW && (V(f->offset) < skb->len || V(f->sending) || V(f->turn))) {
+  /* The steps may end where the packet does, before what is due of it was told. */
+  u32 is_untold = V(f->is_due) || closing > V(f->ended);
+  if (V(f->way) == WAY_FOLLOW && (V(f->offset) < skb->len || V(f->sending) || V(f->turn) || is_untold)) {
     if (V(f->turn) != TURN_DONE) {
       skb->cb[4] = skb->cb[4] + 1;
       if (skb->cb[4] == FRAME_RUNS)

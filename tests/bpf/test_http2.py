@@ -169,6 +169,24 @@ def test_many_frames_in_one_segment(capture: Capture) -> None:
 
 
 @pytest.mark.usefixtures("counted")
+def test_each_packet_is_told_when_it_comes(capture: Capture) -> None:
+    """The kernel takes a packet in runs of so many steps, and a packet may end just where a run does."""
+    client, longest = Client(), 30
+    with connect() as (first, second, port):
+        play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], (first, second), whole)
+        for number in range(2 * longest):
+            stream, pings, body = (
+                1 + 2 * number,
+                write_ping() * (number // 2),
+                b"b" * (number % 2),
+            )  # Two steps, or one.
+            head = write_headers(stream, client.response.encode([(b":status", b"200")]))
+            play([(FORWARD, client.ask(stream, b"/%d" % number))], (first, second), whole)
+            play([(BACKWARD, head + pings + write_data(stream, body, is_end=True))], (first, second), whole)
+            assert len(collect(capture, port, 1)) == 1, number
+
+
+@pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("size", [100, 1_000, 1_024, 5_000, 40_000])
 @pytest.mark.parametrize("cut", [whole, every(1_000)])
 def test_long_heads_and_continuations(capture: Capture, size: int, cut: Cut) -> None:
