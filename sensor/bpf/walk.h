@@ -140,7 +140,7 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     if (servers.lookup(&key)) { /* Its end saw the request before we see the response. */
       c->kind = K_LOCAL_CLIENT;
       count(C_LOCAL_CLIENTS);
-      draft(f, E_FORGET, 0, 0);
+      draft(f, E_FORGET, 0, V(c->head)); /* Of no call: the first may be one that is told by records. */
       return;
     }
   }

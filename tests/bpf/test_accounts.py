@@ -334,3 +334,20 @@ def test_both_ends_on_the_node_are_told_once(home: Path) -> None:
     assert exchanges == []
     assert records["role"].tolist() == [1, 1]
     assert records["peer_cgroup_id"].tolist() == [own, own]
+
+
+def test_what_a_client_end_said_is_forgotten_behind_a_known_call(home: Path) -> None:
+    """It learns from the first response that its server end tells: of a call that is known, with another behind it."""
+    known, unknown, answer = request("GET", "/known"), request("GET", "/unknown"), response(200)
+    with (
+        _capturing(home, ring_bytes=1 << 20, records_bytes=1 << 20, is_root_cgroup=False) as capture,
+        _watching(capture) as watch,
+        serving(answering([len(known) + len(unknown)], (answer * 2,))) as port,
+    ):
+        watch.teacher.profile(known)
+        for role in (1, 2):
+            watch.teacher.path(known, cgroup_id=own_cgroup_id(), port=port, role=role)
+        talk(port, (known, unknown), 2 * len(answer))
+        records, exchanges = watch.collect(port, 1, 1)
+        assert ([int(role) for role in records["role"]], [int(one.role) for one in exchanges]) == ([1], [1])
+        assert capture._assembler.pending_count == 0
