@@ -17,7 +17,8 @@ Slots = NDArray[np.int64]
 
 _FIRST_CAPACITY = 1_024
 _NONE: Slots = np.zeros(0, np.int64)
-_SLOT_BITS = 28  # Beside a time in seconds of 35.
+_SLOT_BITS = 28  # Beside a time in seconds of 35,
+_NEVER = 2**35 - 1  # of which this is the last.
 _EVICTED_SHARE = 0.05  # Of the limit at a time, so that a full table does not sort at every batch.
 
 
@@ -71,9 +72,10 @@ class SlotTable:
             return Touched(slots=slots, new=_NONE, first=_NONE, emptied=_NONE)
         if len(keys) > self.limit and (count := len(list_distinct(keys))) > self.limit:
             raise ValueError(f"{count} keys do not fit a table of {self.limit}; raise the limit or cut the batch")
-        self.seen_at[slots[slots >= 0]] = time
+        own = slots[slots >= 0]
         distinct, first, inverse = find_distinct(keys[missing])
-        emptied = self._make_room(len(distinct))
+        emptied = self._make_room(len(distinct), own)
+        self.seen_at[own] = time
         new = self._take(len(distinct))
         slots[missing] = new[inverse]
         self.keys[new] = distinct
@@ -113,14 +115,18 @@ class SlotTable:
         self._index.build(live, self.keys)
         self._free = state["free"].tolist()
 
-    def _make_room(self, wanted: int) -> Slots:
+    def _make_room(self, wanted: int, own: Slots) -> Slots:
+        """For so many keys more; those in the slots `own` are of this very batch and stay, whoever else was seen as
+        lately."""
         excess = len(self) + wanted - self.limit
         if excess <= 0:
             return _NONE
-        count = max(excess, int(self.limit * _EVICTED_SHARE))
+        self.seen_at[own] = _NEVER
         live = self.live()
-        # Keys of this very batch carry the newest time. Of those seen at the same time the lowest slots go: time and
-        # slot as one number are sorted in a fraction of the time of a stable argsort.
+        others = int(np.count_nonzero(self.seen_at[live] != _NEVER))
+        count = min(max(excess, int(self.limit * _EVICTED_SHARE)), others)
+        # Of those seen at the same time the lowest slots go: time and slot as one number are sorted in a fraction of
+        # the time of a stable argsort.
         ages = (self.seen_at[live] << _SLOT_BITS) | live
         ages.partition(count - 1)
         oldest = np.sort(ages[:count]) & ((1 << _SLOT_BITS) - 1)

@@ -200,3 +200,15 @@ def test_state_of_another_time_zone_is_turned_and_one_of_before_is_of_utc() -> N
     assert seasons[0].any()
     assert np.array_equal(np.roll(seasons[0], 9), seasons[1]) and np.array_equal(seasons[1], seasons[2])
     assert not np.array_equal(seasons[0], seasons[1])
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_who_calls_in_a_full_table_is_told_by_its_own_name_however_many_came_at_once(slot: int) -> None:
+    """The table is full of pairs seen in one window, and one more comes with the batch in which one of them takes
+    much."""
+    engine = Engine(pairs_max=40)
+    engine.feed(make_batch([Row(route=1, consumer=number) for number in range(1, 41)]), START + 11)
+    taker = engine.roster.pairs.name(slot).consumer
+    rows = [Row(route=1, consumer=int(taker[10:], 16), objects=tuple(range(1, 400)), calls=400)]
+    signals = engine.feed(make_batch([*rows, Row(route=1, consumer=999)]), START + 11)
+    assert {signal.consumer for signal in signals} == {taker}
