@@ -2,7 +2,7 @@
 
 - A rule of known good that matches: nothing, but counted.
 - Somebody said `false_alarm` of an alert: the same subject raises nothing more up to ALLOWED_FACTOR times what was seen
-  then. Beyond it is news again.
+  then, or, of one that fell, down to that part of it. Beyond it is news again, and so is the other direction.
 - Somebody said `confirmed`: for CONFIRMED_SECONDS whatever that consumer does is told at every level, one severity
   higher, whatever the budget.
 - Louder than the level: nothing, but counted; an alert that is open goes on.
@@ -51,7 +51,7 @@ class Sieve:
         self.level = level
         self.rules: dict[str, KnownGood] = {}
         self.counts: Counter[Outcome] = Counter()
-        self._allowed: dict[str, float] = {}  # By subject.
+        self._allowed: dict[tuple[str, bool], float] = {}  # By subject, and whether it is above what is usual.
         self._confirmed: dict[str, float] = {}  # Until when, by consumer.
 
     def restore(self, rules: Iterable[KnownGood], judged: Iterable[Alert]) -> None:
@@ -63,9 +63,11 @@ class Sieve:
     def note_verdict(self, alert: Alert) -> None:
         """What somebody said of an alert, or took back."""
         subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
-        self._allowed.pop(subject, None)
+        is_above = alert.observed_rate >= alert.expected_rate  # Of what is no rate both are 0.
+        self._allowed.pop((subject, is_above), None)
         if alert.verdict is Verdict.FALSE_ALARM:
-            self._allowed[subject] = ALLOWED_FACTOR * alert.measure
+            factor = ALLOWED_FACTOR if is_above else 1 / ALLOWED_FACTOR
+            self._allowed[subject, is_above] = factor * alert.measure
         if alert.consumer:
             self._confirmed.pop(alert.consumer, None)
             if alert.verdict is Verdict.CONFIRMED and alert.verdict_at is not None:
@@ -73,7 +75,7 @@ class Sieve:
 
     def erase(self, pattern: re.Pattern[str]) -> None:
         """Forget what holds of a consumer that a pattern names; in what people wrote of others it is blanked."""
-        self._allowed = {subject: factor for subject, factor in self._allowed.items() if not pattern.search(subject)}
+        self._allowed = {one: allowed for one, allowed in self._allowed.items() if not pattern.search(one[0])}
         self._confirmed = {one: until for one, until in self._confirmed.items() if not pattern.search(one)}
         self.rules = {
             rule_id: replace(rule, note=pattern.sub("erased", rule.note))
@@ -91,7 +93,8 @@ class Sieve:
         for rule in self.rules.values():
             if rule.holds(now) and rule.matches(report):
                 return Judged(report, Outcome.KNOWN_GOOD, rule.id)
-        if report.measure <= self._allowed.get(report.subject, -1.0):
+        allowed = self._allowed.get((report.subject, report.is_above))
+        if allowed is not None and (report.measure <= allowed if report.is_above else report.measure >= allowed):
             return Judged(report, Outcome.FALSE_ALARM)
         if self._confirmed.get(report.consumer, 0.0) > now:
             return Judged(replace(report, severity=_HIGHER[report.severity], is_sure=True), Outcome.TOLD)

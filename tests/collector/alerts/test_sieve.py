@@ -93,6 +93,35 @@ def test_a_false_alarm_allows_as_much_again_and_can_be_taken_back() -> None:
     assert judge(sieve, report).outcome is Outcome.TOLD
 
 
+@pytest.mark.parametrize(("is_above", "measure", "is_told"), [
+    (True, 149.0, False),
+    (True, 151.0, True),
+    (False, 0.0, True),  # It was said that many calls are in order, not that none are.
+])  # fmt: skip
+def test_a_rise_that_was_a_false_alarm_hides_no_fall(is_above: bool, measure: float, is_told: bool) -> None:
+    sieve, report = Sieve(), make_report(AlertKind.VOLUME_ENDPOINT, consumer="", measure=100.0)
+    rise = judged_alert(report, Verdict.FALSE_ALARM)
+    sieve.note_verdict(replace(rise, observed_rate=100.0, expected_rate=10.0))
+    outcome = judge(sieve, replace(report, is_above=is_above, measure=measure)).outcome
+    assert (outcome is Outcome.TOLD) == is_told
+
+
+@pytest.mark.parametrize(("is_above", "measure", "is_told"), [
+    (False, 6.0, False),
+    (False, 4.0, False),
+    (False, 3.9, True),  # Less than two thirds of what was said to be in order.
+    (True, 5.0, True),
+])  # fmt: skip
+def test_a_fall_that_was_a_false_alarm_hides_neither_a_deeper_one_nor_a_rise(
+    is_above: bool, measure: float, is_told: bool
+) -> None:
+    sieve, report = Sieve(), make_report(AlertKind.VOLUME_ENDPOINT, consumer="", measure=6.0, is_above=False)
+    fall = judged_alert(report, Verdict.FALSE_ALARM)
+    sieve.note_verdict(replace(fall, observed_rate=6.0, expected_rate=50.0))
+    outcome = judge(sieve, replace(report, is_above=is_above, measure=measure)).outcome
+    assert (outcome is Outcome.TOLD) == is_told
+
+
 def test_what_a_confirmed_actor_does_is_told_louder_for_a_week() -> None:
     sieve, report = Sieve(Sensitivity.QUIET), make_report(quietest=Sensitivity.PARANOID, severity=Severity.LOW)
     assert judge(sieve, report).outcome is Outcome.TOO_QUIET
