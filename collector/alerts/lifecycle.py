@@ -15,7 +15,7 @@ from typing import Any
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerts.incident import Happening, IncidentEntry, Incidents, name_actor, write_entry
-from collector.alerts.report import Report, name_subject
+from collector.alerts.report import Report, calm_after_count, calm_after_window, name_subject
 from collector.sensitivity import PLANS, Sensitivity
 
 UPDATE_SECONDS = 60.0
@@ -23,6 +23,9 @@ FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
 BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
+_ALSO = " Also: "
+_CALM_SECONDS_RESTORED = 600.0
+_WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
 _SUPPRESSED_MAX = 10_000
 _CLOSED_MAX = 1_000
 _RANKS = {Severity.LOW: 0, Severity.MEDIUM: 1, Severity.HIGH: 2}
@@ -138,8 +141,8 @@ class Lifecycle:
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
             subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
-            calm = CHANGE_SECONDS if alert.kind in _CHANGES else _DAY_SECONDS / 144
-            life = _Life(alert, calm, alert.updated_at, is_above, alert.why, [], {subject})
+            why, evidence = _split_why(alert.why)
+            life = _Life(alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject})
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
@@ -286,9 +289,10 @@ class Lifecycle:
         names_it = is_new and is_grave and _specificity(report.kind) > _specificity(life.alert.kind)
         if is_new:
             life.subjects.add(report.subject)
-            life.evidence.append(life.alert.title if names_it else report.title)
-            del life.evidence[_EVIDENCE_MAX:]
-            self._note(life.alert, Happening.JOINED, now, report)
+            joining = life.alert.title if names_it else report.title
+            if joining not in life.evidence:  # Else it was told before a restart.
+                life.evidence = [*life.evidence, joining][:_EVIDENCE_MAX]
+                self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
             return None
         if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
@@ -297,7 +301,7 @@ class Lifecycle:
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
-        why = life.why + (f" Also: {'; '.join(life.evidence)}." if life.evidence else "")
+        why = _join_why(life.why, life.evidence)
         life.alert = replace(life.alert, severity=severity, why=why, updated_at=now)
         return life.alert
 
@@ -348,6 +352,29 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
     figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
     counted = ("measure", "measure_limit")
     return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
+
+
+def _join_why(why: str, evidence: list[str]) -> str:
+    """With what joined it."""
+    return f"{why}{_ALSO}{'; '.join(evidence)}." if evidence else why
+
+
+def _split_why(text: str) -> tuple[str, list[str]]:
+    """The inverse."""
+    why, also, joined = text.rpartition(_ALSO)
+    return (why, joined.removesuffix(".").split("; ")) if also else (text, [])
+
+
+def _recall_calm(alert: Alert) -> float:
+    """What the report said that named it; not less than _CALM_SECONDS_RESTORED, for the detectors begin to tell."""
+    if alert.kind in _CHANGES:
+        return CHANGE_SECONDS
+    seconds, calm = alert.window_end - alert.window_start, 0.0
+    if alert.kind in _WINDOWED:
+        calm = calm_after_window(min(seconds, _WINDOW_SECONDS_MAX))
+    elif alert.kind in _SPECIFICITY:
+        calm = calm_after_count(seconds)
+    return max(calm, _CALM_SECONDS_RESTORED)
 
 
 def _actor(alert: Alert) -> str:

@@ -57,6 +57,16 @@ def name_subject(kind: AlertKind, endpoint_id: str, consumer: str, node: str) ->
     return "|".join((kind.value, endpoint_id, consumer, node))
 
 
+def calm_after_window(seconds: float) -> float:
+    """Without a report for so long, an alert told by windows of so many seconds closes."""
+    return max(_CALM_SECONDS_MIN, _CALM_WINDOWS * seconds)
+
+
+def calm_after_count(seconds: float) -> float:
+    """The same of what is counted over so many seconds."""
+    return max(_CALM_SECONDS_ABUSE, min(seconds, _CALM_SECONDS_MAX))
+
+
 def report_signal(signal: Signal) -> Report:
     """A detector's signal as a report."""
     match signal:
@@ -75,7 +85,7 @@ def _report_abuse(signal: AbuseSignal) -> Report:
         severity=grade_abuse(signal),
         title=title_abuse(signal),
         why=explain_abuse(signal),
-        calm_seconds=max(_CALM_SECONDS_ABUSE, min(signal.seconds, _CALM_SECONDS_MAX)),
+        calm_seconds=calm_after_count(signal.seconds),
         window_start=signal.time - signal.seconds,
         window_end=signal.time,
         endpoint_id=signal.endpoint_id,
@@ -167,7 +177,7 @@ def _report_window(
         title=title,
         why=why,
         advice=advice,
-        calm_seconds=max(_CALM_SECONDS_MIN, _CALM_WINDOWS * signal.window_seconds),
+        calm_seconds=calm_after_window(signal.window_seconds),
         window_start=signal.window_start,
         window_end=signal.window_start + signal.window_seconds,
         endpoint_id=signal.endpoint_id,

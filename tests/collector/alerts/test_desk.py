@@ -84,9 +84,8 @@ def office(store: Store, tmp_path: Path) -> Office:
 
 
 def report_at(office: Office, n: int, **fields: object) -> Report:
-    return make_report(
-        consumer=f"principal:{n:016x}", endpoint_id=f"e{n}", window_end=office.now, severity=Severity.HIGH, **fields
-    )
+    who = {"consumer": f"principal:{n:016x}", "endpoint_id": f"e{n}", "severity": Severity.HIGH}
+    return make_report(**{**who, "window_start": office.now - 10, "window_end": office.now, **fields})  # type: ignore[arg-type]
 
 
 def test_every_field_of_an_alert_survives_the_store(office: Office) -> None:

@@ -4,6 +4,8 @@ import itertools
 import re
 from dataclasses import replace
 
+import pytest
+
 from collector.alerts.alert import AlertKind, AlertState, Severity
 from collector.alerts.incident import INCIDENT_SECONDS, Happening
 from collector.alerts.lifecycle import FLAP_SECONDS, Lifecycle
@@ -110,6 +112,45 @@ def test_restart_keeps_ids_and_budget() -> None:
     assert other.take(make_report(consumer="c9", endpoint_id="e9"), 50) is None
     updated = other.take(make_report(window_end=100), 100)
     assert updated is not None and updated.id == alert.id
+
+
+def test_a_restart_says_nothing_twice_of_what_had_joined() -> None:
+    """What the detectors tell again after a crash, and the next of it."""
+    life = make_lifecycle()
+    reports = [make_report(), make_report(AlertKind.VOLUME_CONSUMER), make_report(AlertKind.VOLUME_ENDPOINT)]
+    alert = [life.take(report, 0) for report in reports][-1]
+    assert alert is not None
+    assert alert.why == "Why. Also: volume_consumer title; volume_endpoint title."
+    after = make_lifecycle()
+    after.restore([alert], {}, set())
+    again = [after.take(report, 70) for report in reports][-1]
+    assert again is not None
+    assert (again.id, again.why) == (alert.id, alert.why)
+    assert after.take_entries() == []
+    enumeration = after.take(make_report(AlertKind.ENUMERATION, title="More", why="Or so."), 80)
+    assert enumeration is not None
+    assert enumeration.why == "Or so. Also: volume_consumer title; volume_endpoint title; volume_pair title."
+
+
+@pytest.mark.parametrize(
+    ("kind", "window_seconds", "calm_seconds"),
+    [
+        (AlertKind.VOLUME_ENDPOINT, 3_600, 10_800),  # Told every hour while it lasts.
+        (AlertKind.ERRORS, 300, 900),
+        (AlertKind.VOLUME_PAIR, 10, 600),
+        (AlertKind.ENUMERATION, 604_800, 3_600),
+        (AlertKind.NEW_ENDPOINT, 0, 86_400),
+        (AlertKind.SENSOR_LAG, 45, 600),
+    ],
+)
+def test_a_restart_closes_nothing_before_it_is_calm(kind: AlertKind, window_seconds: int, calm_seconds: int) -> None:
+    life = make_lifecycle()
+    alert = life.take(make_report(kind, window_start=1_000, window_end=1_000 + window_seconds), 5_000)
+    assert alert is not None
+    after = make_lifecycle()
+    after.restore([alert], {}, set())
+    assert after.advance(5_000 + calm_seconds - 1) == []
+    assert len(after.advance(5_000 + calm_seconds)) == 1
 
 
 def test_healed_sensor_closes_at_once() -> None:
