@@ -10,7 +10,7 @@ from collector.alerts.alert import Alert, AlertKind, AlertState, Verdict
 from collector.alerts.delivery import is_named
 from collector.alerts.detection import Detection
 from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
-from collector.alerts.lifecycle import BUDGET_SECONDS_MAX, FLAP_SECONDS, Lifecycle
+from collector.alerts.lifecycle import BUDGET_SECONDS_MAX, FLAP_SECONDS, VERSION_SECONDS, Lifecycle
 from collector.alerts.report import Report, name_subject, report_signal
 from collector.alerts.repository import AlertAction, AlertTable, Place, Silence
 from collector.alerts.sieve import Outcome
@@ -152,14 +152,14 @@ class AlertDesk:
                 return None
             now = self._clock()
             # A version must be newer than the one it replaces, even where the clock stands still.
-            alert: Alert = replace(found, updated_at=max(now, found.updated_at + 1e-5), **change)  # type: ignore[arg-type]
+            alert: Alert = replace(found, updated_at=max(now, found.updated_at + VERSION_SECONDS), **change)  # type: ignore[arg-type]
             until = alert.muted_until if action == "mute" else None
             silence = None
             if action in ("mute", "expect", "unexpect"):
                 subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
                 silence = Silence(
                     subject=subject,
-                    updated_at=now,
+                    updated_at=alert.updated_at,
                     muted_until=alert.muted_until,
                     is_expected=alert.is_expected,
                     actor=by,

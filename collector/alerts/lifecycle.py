@@ -23,6 +23,7 @@ FLAP_SECONDS = 3_600.0
 _DAY_SECONDS = 86_400.0
 BUDGET_SECONDS_MAX = 4 * _DAY_SECONDS  # What the quietest budget looks back.
 _EVIDENCE_MAX = 5  # Named in an alert; more add nothing for a person.
+VERSION_SECONDS = 1e-5  # Between two versions of an alert, at least; the store tells microseconds apart.
 _ALSO = " Also: "
 _CALM_SECONDS_RESTORED = 600.0
 _WINDOW_SECONDS_MAX = 3_600.0  # Of a detector.
@@ -179,7 +180,7 @@ class Lifecycle:
         for identity, life in list(self._lives.items()):
             if now - life.last_report_at < life.calm_seconds:
                 continue
-            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
+            life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
             self._closed[identity] = self._lives.pop(identity)
             closed.append(life.alert)
             self._note(life.alert, Happening.CLOSED, now)
@@ -191,7 +192,9 @@ class Lifecycle:
         """Close a sensor's alert at once: it healed."""
         for identity, life in self._lives.items():
             if life.alert.kind is kind and life.alert.node == node:
-                life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=now)
+                life.alert = replace(
+                    life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now)
+                )
                 self._closed[identity] = self._lives.pop(identity)
                 self._note(life.alert, Happening.CLOSED, now)
                 return life.alert
@@ -270,7 +273,7 @@ class Lifecycle:
     def _reopen(self, life: _Life, report: Report, now: float) -> Alert:
         self._closed.pop(life.alert.id)
         self._lives[life.alert.id] = life
-        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=now)
+        life.alert = replace(life.alert, state=AlertState.OPEN, closed_at=None, updated_at=_newer(life.alert, now))
         life.last_report_at = now
         self._note(life.alert, Happening.REOPENED, now, report)
         return life.alert
@@ -297,12 +300,12 @@ class Lifecycle:
             return None
         if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
-        severity = max(severity, life.alert.severity, key=_RANKS.__getitem__)
+        severity, updated_at = max(severity, life.alert.severity, key=_RANKS.__getitem__), _newer(life.alert, now)
         if names_it or is_own:
             life.why = report.why
             life.alert = replace(life.alert, **_describe(report, now))
         why = _join_why(life.why, life.evidence)
-        life.alert = replace(life.alert, severity=severity, why=why, updated_at=now)
+        life.alert = replace(life.alert, severity=severity, why=why, updated_at=updated_at)
         return life.alert
 
     def _is_over_budget(self, report: Report, now: float) -> bool:
@@ -352,6 +355,11 @@ def _describe(report: Report, now: float) -> dict[str, Any]:
     figures = ("observed_rate", "expected_rate", "threshold_rate", "score", "calls", "loss_ratio")
     counted = ("measure", "measure_limit")
     return {name: getattr(report, name) for name in (*names, *judgement, *figures, *counted)} | {"updated_at": now}
+
+
+def _newer(alert: Alert, now: float) -> float:
+    """When its next version is of: the store keeps the newest, also where the clock went back."""
+    return max(now, alert.updated_at + VERSION_SECONDS)
 
 
 def _join_why(why: str, evidence: list[str]) -> str:

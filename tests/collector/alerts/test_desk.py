@@ -147,6 +147,24 @@ def test_acknowledgement_at_an_unmoved_clock_is_kept(office: Office) -> None:
     assert desk.acknowledge("a999", by="ann") is None
 
 
+def test_what_happens_after_the_clock_went_back_is_the_newest_version(office: Office) -> None:
+    desk = office.open()
+    lag = make_report(AlertKind.SENSOR_LAG, consumer="", endpoint_id="", node="n")
+    desk.take_reports([lag, report_at(office, 1)])
+    office.now -= 30
+    desk.settle(AlertKind.SENSOR_LAG, "n")
+    desk.take_reports([replace(report_at(office, 1), kind=AlertKind.ENUMERATION, title="Worse")])
+    desk.mark_expected("a002", by="ada", is_expected=True)
+    office.now -= 30
+    desk.mark_expected("a002", by="ada", is_expected=False)
+    states = {alert.id: alert.state for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)}
+    assert states == {"a001": AlertState.CLOSED, "a002": AlertState.OPEN}
+    stored = desk.get_alert("a002")
+    assert stored is not None
+    assert (stored.title, stored.is_expected) == ("Worse", False)
+    assert AlertTable(office.store).list_silences()[1] == set()
+
+
 def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(office: Office) -> None:
     desk = office.open()
     desk.take_reports([report_at(office, 1)])
