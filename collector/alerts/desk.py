@@ -141,8 +141,10 @@ class AlertDesk:
         at = self._clock() if verdict else None
         change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
         alert = self._decide(alert_id, verdict.value or "no_verdict", by, change)
-        if alert is not None:
+        if alert is not None and verdict:
             self._detection.note_verdict(alert)
+        elif alert is not None:
+            self._detection.restore_verdicts(self._table.list_judged())
         return alert
 
     def _decide(self, alert_id: str, action: str, by: str, change: dict[str, object]) -> Alert | None:

@@ -67,9 +67,15 @@ class Detection:
 
     def restore(self, judged: tuple[Alert, ...]) -> None:
         """Take up rules, and the verdicts of `judged`, after a start."""
-        rules = self._table.list_rules()
+        rules = self._table.list_rules_in_force(self._clock())
         with self._lock:
             self._sieve.restore(rules, judged)
+
+    def restore_verdicts(self, judged: tuple[Alert, ...]) -> None:
+        """Take up the verdicts of `judged` alone: one was taken back, and what was said of others of its subject or
+        consumer holds as if it had not been said."""
+        with self._lock:
+            self._sieve.restore_verdicts(judged)
 
     def count(self) -> dict[str, int]:
         """Reports by what became of them, for metrics."""
@@ -171,7 +177,8 @@ class Detection:
         decision = Decision(time=rule.updated_at, actor=by, action=action, subject=rule.id, note=rule.note)
         self._table.write_decision(decision)
         with self._lock:
-            self._sieve.rules[rule.id] = rule
+            kept = {**self._sieve.rules, rule.id: rule}
+            self._sieve.rules = {one.id: one for one in kept.values() if one.holds(rule.updated_at)}
 
     def _take_room(self, wanted: int, now: float) -> int:
         minute = int(now // 60)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.known_good import RULES_MAX, KnownGood
@@ -89,10 +89,18 @@ class DetectionTable:
         self._database.insert_records("known_good", [rule])
 
     def list_rules(self) -> tuple[KnownGood, ...]:
-        """The newest version of each, newest rule first."""
+        """The newest version of each, newest rule first; of many the newest."""
+        return self._list_rules("1", {"limit": 2 * RULES_MAX})
+
+    def list_rules_in_force(self, now: float) -> tuple[KnownGood, ...]:
+        """Those that hold at `now` (unix seconds), however many ended since they were made."""
+        return self._list_rules("ended_at IS NULL AND expires_at > {now:Float64}", {"limit": RULES_MAX, "now": now})
+
+    def _list_rules(self, condition: str, parameters: dict[str, Any]) -> tuple[KnownGood, ...]:
         columns = self._database.query_columns(
-            f"SELECT {_RULE_COLUMNS} FROM known_good FINAL ORDER BY created_at DESC, id LIMIT {{limit:UInt32}}",
-            {"limit": 2 * RULES_MAX},
+            f"SELECT {_RULE_COLUMNS} FROM known_good FINAL WHERE {condition} "
+            "ORDER BY created_at DESC, id LIMIT {limit:UInt32}",
+            parameters,
         )
         return tuple(KnownGood(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
 

@@ -57,6 +57,11 @@ class Sieve:
     def restore(self, rules: Iterable[KnownGood], judged: Iterable[Alert]) -> None:
         """Take up what the store knows."""
         self.rules = {rule.id: rule for rule in rules}
+        self.restore_verdicts(judged)
+
+    def restore_verdicts(self, judged: Iterable[Alert]) -> None:
+        """Those of the store alone, oldest first."""
+        self._allowed, self._confirmed = {}, {}
         for alert in judged:
             self.note_verdict(alert)
 

@@ -14,6 +14,7 @@ from collector.alerts.desk import AlertDesk
 from collector.alerts.detection import Detection
 from collector.alerts.detection_table import DetectionTable
 from collector.alerts.incident import Happening
+from collector.alerts.known_good import RULES_MAX, KnownGood
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
@@ -344,6 +345,52 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     assert [one.action for one in office.detection.list_decisions()] == ["end_known_good", "known_good"]
     happened = [entry.happening for entry in desk.list_entries(alert.incident_id)]
     assert {Happening.FALSE_ALARM, Happening.NO_VERDICT} <= set(happened)
+
+
+def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> None:
+    office.configured = Sensitivity.QUIET
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    office.now += 4_000
+    desk.take_reports([])
+    office.now += 90_000
+    desk.take_signals([make_signal(1, count=200)])
+    later, first = desk.list_alerts(state=None, kind=None, limit=10, after=None)
+    assert later.consumer == first.consumer
+    desk.give_verdict(first.id, by="bob", verdict=Verdict.CONFIRMED)
+    for verdict in (Verdict.FALSE_ALARM, Verdict.NONE):
+        desk.give_verdict(later.id, by="bob", verdict=verdict)
+    office.now += 90_000
+    mild = make_report(AlertKind.SCANNING, consumer=first.consumer, quietest=Sensitivity.PARANOID)
+    desk.take_found([mild])
+    assert office.detection.count()["reports_too_quiet"] == 0
+    office.open().take_found([mild])
+    assert office.detection.count()["reports_too_quiet"] == 0
+
+
+def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
+    desk = office.open()
+    named = {"consumer": "", "workload": "", "endpoint_id": "", "kind": ""}
+    office.detection.add_rule(by="ann", note="pentest", seconds=86_400, network="198.51.100.0/24", **named)
+    table = DetectionTable(office.store)
+    office.now += 1
+    short = [
+        KnownGood(
+            id=f"s{n}", note="n", kind="scanning", created_at=office.now, created_by="job",
+            expires_at=office.now + 60, updated_at=office.now,
+        )
+        for n in range(2 * RULES_MAX)
+    ]  # fmt: skip
+    office.store.insert_records("known_good", short)
+    office.now += 600
+    desk = office.open()
+    desk.take_signals([make_signal(1)])
+    assert office.detection.count()["reports_known_good"] == 1
+    assert len(table.list_rules_in_force(office.now)) == 1
+    for n in range(3):
+        office.detection.add_rule(by="job", note="n", seconds=60, network=f"203.0.113.{n}/32", **named)
+        office.now += 61
+    assert len(office.detection._sieve.rules) == 2
 
 
 def test_a_chosen_level_holds_until_the_setting_changes(office: Office) -> None:
