@@ -5,6 +5,7 @@
 - Open: a report of its subject updates it, at most once in UPDATE_SECONDS; one of the same happening on another level
   joins as evidence, and the most specific names the alert. Without a report for calm_seconds it closes.
 - Closed: a report within FLAP_SECONDS opens the same alert again.
+- Where the clock goes back, what was said in the future that is none is as if it had been said now.
 """
 
 import re
@@ -178,6 +179,7 @@ class Lifecycle:
         """Close what has been calm for long enough; forget what closed long ago."""
         closed = []
         for identity, life in list(self._lives.items()):
+            life.last_report_at = min(life.last_report_at, now)
             if now - life.last_report_at < life.calm_seconds:
                 continue
             life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
@@ -246,7 +248,8 @@ class Lifecycle:
 
     def _find_closed(self, report: Report, now: float) -> _Life | None:
         for life in self._closed.values():
-            if report.subject in life.subjects and now - (life.alert.closed_at or now) < FLAP_SECONDS:
+            # What closed in a future that the clock took back says nothing of now.
+            if report.subject in life.subjects and 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
                 return life
         return None
 
@@ -313,7 +316,7 @@ class Lifecycle:
             return False
         budget = self._find_budget()
         span = _DAY_SECONDS / min(budget, 1.0) if budget > 0 else _DAY_SECONDS
-        self._opened_at = [time for time in self._opened_at if now - time < BUDGET_SECONDS_MAX]
+        self._opened_at = [min(time, now) for time in self._opened_at if now - time < BUDGET_SECONDS_MAX]
         if sum(now - time < span for time in self._opened_at) < (max(budget, 1.0) if budget > 0 else 0):
             return False
         last = self._suppressed.pop(report.subject, None)

@@ -153,6 +153,20 @@ def test_a_restart_closes_nothing_before_it_is_calm(kind: AlertKind, window_seco
     assert len(after.advance(5_000 + calm_seconds)) == 1
 
 
+def test_a_clock_that_was_a_year_ahead_holds_back_nothing_afterwards() -> None:
+    life, ahead, now = make_lifecycle(), 1_000_000.0 + 365 * 86_400, 1_000_000.0
+    silent = make_report(AlertKind.SENSOR_SILENT, consumer="", endpoint_id="", node="n", window_end=ahead)
+    assert life.take(silent, ahead) is not None
+    assert life.settle(AlertKind.SENSOR_SILENT, "n", ahead) is not None
+    for number in range(2):
+        assert life.take(make_report(consumer=f"c{number}", endpoint_id=f"e{number}"), ahead) is not None
+    assert life.advance(now) == []
+    assert life.take(replace(silent, window_end=now), now) is not None
+    assert life.take(make_report(consumer="c9", endpoint_id="e9"), now) is None  # The budget of this day.
+    assert {alert.consumer for alert in life.advance(now + 120)} == {"c0", "c1", ""}
+    assert life.take(make_report(consumer="c9", endpoint_id="e9"), now + 86_401) is not None
+
+
 def test_healed_sensor_closes_at_once() -> None:
     life = make_lifecycle()
     life.take(make_report(AlertKind.SENSOR_LAG, consumer="", endpoint_id="", node="n"), 0)
