@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sensor.clock import Clock
-from sensor.kernel.abi import OVERFLOW_KEY, RECORD, RecordFlag
+from sensor.kernel.abi import OVERFLOW_KEY, RECORD, Counter, RecordFlag
 from sensor.kernel.capture import Capture
 from sensor.kernel.loader import load_program
 from tests.bpf.cgroups import in_cgroup
@@ -351,3 +351,30 @@ def test_what_a_client_end_said_is_forgotten_behind_a_known_call(home: Path) -> 
         records, exchanges = watch.collect(port, 1, 1)
         assert ([int(role) for role in records["role"]], [int(one.role) for one in exchanges]) == ([1], [1])
         assert capture._assembler.pending_count == 0
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_all_calls_that_a_reset_leaves_are_counted(watch: Watch, is_known: bool) -> None:
+    """As many as a connection may have outstanding."""
+    sent, count = request("GET", "/left/1234"), 128
+    asked = threading.Semaphore(0)
+
+    def serve(connection: socket.socket) -> None:
+        for _ in range(count):  # One by one, so that each is a segment of its own.
+            receive_exactly(connection, len(sent))
+            asked.release()
+        receive_exactly(connection, 1)
+
+    with serving(serve) as port:
+        if is_known:
+            watch.teacher.profile(sent)
+            watch.teacher.path(sent, cgroup_id=watch.cgroup_id, port=port, values=(1,))
+        with connected(port) as client:
+            for _ in range(count):
+                client.sendall(sent)
+                assert asked.acquire(timeout=5)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.2)
+        records, exchanges = watch.collect(port, 0)
+    assert int(records["calls"].sum()) + sum(one.calls for one in exchanges) == count
+    assert watch.counted(Counter.TAIL_FAILED) == 0
