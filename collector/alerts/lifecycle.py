@@ -102,6 +102,7 @@ class _Life:
     why: str  # Without evidence.
     evidence: list[str] = field(default_factory=list)
     subjects: set[str] = field(default_factory=set)
+    is_restored: bool = False  # Then of its subjects its own is known, and not what had joined.
 
 
 class Lifecycle:
@@ -144,7 +145,9 @@ class Lifecycle:
             subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
             why, evidence = _split_why(alert.why)
-            life = _Life(alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject})
+            life = _Life(
+                alert, _recall_calm(alert), alert.updated_at, is_above, why, evidence, {subject}, is_restored=True
+            )
             (self._lives if alert.state is AlertState.OPEN else self._closed)[alert.id] = life
             if _is_budgeted(alert.kind, alert.severity):
                 self._opened_at.append(alert.opened_at)
@@ -247,11 +250,16 @@ class Lifecycle:
         return related
 
     def _find_closed(self, report: Report, now: float) -> _Life | None:
+        related = None
         for life in self._closed.values():
             # What closed in a future that the clock took back says nothing of now.
-            if report.subject in life.subjects and 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
+            if not 0 <= now - (life.alert.closed_at or now) < FLAP_SECONDS:
+                continue
+            if report.subject in life.subjects:
                 return life
-        return None
+            if related is None and life.is_restored and life.evidence and _is_same_happening(life, report):
+                related = life
+        return related
 
     def _open(self, report: Report, now: float) -> Alert:
         alert_id = self._new_id()

@@ -153,6 +153,19 @@ def test_a_restart_closes_nothing_before_it_is_calm(kind: AlertKind, window_seco
     assert len(after.advance(5_000 + calm_seconds)) == 1
 
 
+def test_after_a_restart_what_had_joined_opens_the_same_alert_again() -> None:
+    life = make_lifecycle()
+    for report in (make_report(), make_report(AlertKind.VOLUME_CONSUMER)):
+        life.take(report, 0)
+    (closed,) = life.advance(700)
+    after = make_lifecycle()
+    after.restore([closed], {}, set())
+    assert after.take(make_report(AlertKind.VOLUME_CONSUMER, window_end=5), 750) is None  # Told again.
+    again = after.take(make_report(AlertKind.VOLUME_CONSUMER, window_end=800), 800)
+    assert again is not None
+    assert (again.id, again.opened_at, again.state) == (closed.id, closed.opened_at, AlertState.OPEN)
+
+
 def test_a_clock_that_was_a_year_ahead_holds_back_nothing_afterwards() -> None:
     life, ahead, now = make_lifecycle(), 1_000_000.0 + 365 * 86_400, 1_000_000.0
     silent = make_report(AlertKind.SENSOR_SILENT, consumer="", endpoint_id="", node="n", window_end=ahead)
