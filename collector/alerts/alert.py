@@ -1,7 +1,8 @@
 """The alert: one thing a person should look at, with what was observed, what was expected, and why it was raised."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class AlertKind(StrEnum):
@@ -112,3 +113,8 @@ class Alert:
     verdict: Verdict = Verdict.NONE
     verdict_at: float | None = None
     verdict_by: str = ""
+
+
+def list_fields(alert: Alert) -> dict[str, Any]:
+    """As a receiver gets them: routes as in the API, since a number of 64 bits is rounded by most readers of JSON."""
+    return asdict(alert) | {"route_ids": [f"{one:016x}" for one in alert.route_ids]}

@@ -14,7 +14,7 @@ from typing import Final
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
+from collector.alerts.alert import Alert, AlertKind, AlertState, Severity, list_fields
 from collector.alerts.facts import show_time
 from collector.alerts.posting import UnwritableError
 
@@ -43,7 +43,7 @@ def load_template(path: Path, content_type: str) -> Callable[[Alert], bytes]:
 
     def write(alert: Alert) -> bytes:
         try:
-            body = template.render(alert=asdict(alert)).encode()
+            body = template.render(alert=list_fields(alert)).encode()
         except Exception as error:  # Whatever a template does is its author's.
             raise UnwritableError(f"{path}: {_first_line(error)}") from None
         if len(body) > BODY_BYTES_MAX:

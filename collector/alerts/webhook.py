@@ -7,12 +7,12 @@ secret over timestamp, a dot, and the body.
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import httpx
 import msgspec
 
-from collector.alerts.alert import Alert
+from collector.alerts.alert import Alert, list_fields
 from collector.alerts.delivery import Outcome
 from collector.alerts.web import check_address, make_client, post, show_target
 
@@ -45,7 +45,7 @@ class Webhook:
 
     def send(self, alert: Alert) -> Outcome:
         """One signed POST."""
-        body = msgspec.json.encode(asdict(alert))
+        body = msgspec.json.encode(list_fields(alert))
         timestamp = str(int(self._clock()))
         headers = {
             "content-type": "application/json",

@@ -233,8 +233,9 @@ def test_a_template_that_would_fail_is_refused_at_the_start(text: str, told: str
 
 
 def test_a_template_may_be_of_plain_text(tmp_path: Path) -> None:
-    (tmp_path / "t").write_text("{{ alert.severity }}: {{ alert.title }}")
-    assert load_template(tmp_path / "t", "text/plain")(replace(make_alert(), title='a"b')) == b'medium: a"b'
+    (tmp_path / "t").write_text("{{ alert.severity }}: {{ alert.title }} {{ alert.route_ids | first }}")
+    alert = replace(make_alert(), title='a"b', route_ids=(2**63 + 5,))
+    assert load_template(tmp_path / "t", "text/plain")(alert) == b'medium: a"b 8000000000000005'
 
 
 @pytest.fixture(scope="module")

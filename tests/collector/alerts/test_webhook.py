@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import json
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -41,6 +43,14 @@ def test_body_is_signed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert requests[0].headers["x-apidae-signature"] == f"sha256={expected}"
     assert b'"id":"a1"' in body
     hook.stop()
+
+
+def test_routes_are_named_as_in_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As numbers they would be rounded by readers that have 53 bits."""
+    hook, requests = make_webhook(monkeypatch, [200])
+    assert hook.deliver(replace(make_alert(), route_ids=(5, 2**63 + 5)))
+    hook.stop()
+    assert json.loads(requests[0].content)["route_ids"] == ["0000000000000005", "8000000000000005"]
 
 
 @pytest.mark.parametrize(
