@@ -250,7 +250,8 @@ static __always_inline int copy_packet(struct __sk_buff *skb) {
     e.flags |= closing == CLOSE_RESET ? S_RESET : 0;
     e.sequence = skb->cb[2] + (skb->len - start);
     e.length = e.covered = 0;
-    frames.ringbuf_output(&e, sizeof(e), WAKE_WAITING);
+    if (frames.ringbuf_output(&e, sizeof(e), WAKE_WAITING))
+      count(C_FRAMES_LOST);
   }
   return release(&c->flow[direction]);
 }
