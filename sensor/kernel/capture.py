@@ -224,7 +224,10 @@ class Capture:
         return [*told, *streams]
 
     def _note_losses(self) -> None:
-        """Whether ends of calls may be among the events that were lost since the last time."""
+        """Whether ends of calls may be among the events that were lost since the last time. The ring was full then, and
+        a reading takes little of it, so it is filled still."""
+        if self._ring.pending_bytes() < self._ring.size_bytes // PRESSING_PART:
+            return
         lost = read_counts(self._program.maps["counters"], COUNTERS_SIZE)[Counter.EVENTS_LOST]
         if lost != self._lost_events:
             self._lost_events = lost
