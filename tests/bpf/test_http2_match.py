@@ -243,11 +243,11 @@ def test_both_directions_at_once(capture: Capture) -> None:
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
         pytest.skip("there is one processor only")
-    talk, calls = Talk(), 30_000
+    talk, calls = Talk(), 12_000  # As many as the ring holds, should nobody read meanwhile.
     opening = PREFACE + write_settings()
     asked = [talk.ask(b"/pkg.Service/Method", MESSAGE) for _ in range(calls)]
     answers = [talk.answer(MESSAGE, stream=2 * number + 1) for number in range(calls)]
-    before = capture.counters()[Counter.CONTENDED]
+    before = capture.counters()
     found: Told = []
     with connect() as (client, server, port):
         ends = list(itertools.accumulate(map(len, asked), initial=len(opening)))[1:]
@@ -263,16 +263,19 @@ def test_both_directions_at_once(capture: Capture) -> None:
         for child in children:
             os.waitpid(child, 0)
     assert len(found) == calls
-    whole_bytes = {2 * number + 1: len(answer) for number, answer in enumerate(answers)}
-    told_bytes = {one.call.stream: one.exchange.response_bytes for one in found}
-    # A few may lack bytes (docs/http2.md).
-    other = {stream: (told, whole_bytes[stream]) for stream, told in told_bytes.items() if told != whole_bytes[stream]}
-    assert len(other) < calls / 1_000, other
-    whole = [one for one in found if one.call.stream not in other]
-    assert {(one.exchange.status_code, one.call.grpc_status, one.exchange.is_aborted) for one in whole} == {
-        (200, 0, False)
+    whole = {2 * number + 1: (len(answer), 200, 0, False) for number, answer in enumerate(answers)}
+    told = {
+        one.call.stream: (
+            *(one.exchange.response_bytes, one.exchange.status_code),
+            *(one.call.grpc_status, one.exchange.is_aborted),
+        )
+        for one in found
     }
-    assert capture.counters()[Counter.CONTENDED] - before < calls / 1_000
+    other = {stream: one for stream, one in told.items() if one != whole[stream]}
+    after = capture.counters()
+    # On a busy machine the ring may get half full while this reads too late: then blocks stay down, counted.
+    assert len(other) <= after[Counter.BLOCKS_REFUSED] - before[Counter.BLOCKS_REFUSED], other
+    assert after[Counter.CONTENDED] - before[Counter.CONTENDED] < calls / 1_000
 
 
 def _run_apart(processor: int, work: Callable[[], None]) -> int:
