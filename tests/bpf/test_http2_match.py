@@ -262,7 +262,6 @@ def test_both_directions_at_once(capture: Capture) -> None:
             found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
         for child in children:
             os.waitpid(child, 0)
-    assert len(found) == calls
     whole = {2 * number + 1: (len(answer), 200, 0, False) for number, answer in enumerate(answers)}
     told = {
         one.call.stream: (
@@ -273,9 +272,11 @@ def test_both_directions_at_once(capture: Capture) -> None:
     }
     other = {stream: one for stream, one in told.items() if one != whole[stream]}
     after = capture.counters()
-    # On a busy machine the ring may get half full while this reads too late: then blocks stay down, counted.
-    assert len(other) <= after[Counter.BLOCKS_REFUSED] - before[Counter.BLOCKS_REFUSED], other
-    assert after[Counter.CONTENDED] - before[Counter.CONTENDED] < calls / 1_000
+    contended = after[Counter.CONTENDED] - before[Counter.CONTENDED]
+    assert contended < calls / 1_000
+    # Where one processor does not get what the other has, calls that are open then may be lost sight of (docs/http2.md).
+    assert len(found) == len(told)
+    assert calls - len(told) + len(other) <= OPEN_CALLS * contended, other
 
 
 def _run_apart(processor: int, work: Callable[[], None]) -> int:
