@@ -274,7 +274,7 @@ def test_both_directions_at_once(capture: Capture) -> None:
     after = capture.counters()
     contended = after[Counter.CONTENDED] - before[Counter.CONTENDED]
     assert contended < calls / 1_000
-    # Where one processor does not get what the other has, calls that are open then may be lost sight of (docs/http2.md).
+    # Where one processor waits for the other in vain, calls that are open then may be missing (docs/http2.md).
     assert len(found) == len(told)
     assert calls - len(told) + len(other) <= OPEN_CALLS * contended, other
 
