@@ -7,6 +7,8 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.sharedctypes import RawValue
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.kernel
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 OPEN_CALLS = 12
+AHEAD_CALLS = 2_000  # Of what was read; three times as many frames, were all to come up, fill a third of the ring.
 LATEST_SECONDS = 60.0
 MESSAGE = b"\0\0\0\0\x08" + b"m" * 8
 Said = list[tuple[Direction, bytes]]
@@ -243,23 +246,26 @@ def test_both_directions_at_once(capture: Capture) -> None:
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
         pytest.skip("there is one processor only")
-    talk, calls = Talk(), 11_000  # They fill less than half of the ring, should nobody read meanwhile.
+    talk, calls = Talk(), 11_000
     opening = PREFACE + write_settings()
     asked = [talk.ask(b"/pkg.Service/Method", MESSAGE) for _ in range(calls)]
     answers = [talk.answer(MESSAGE, stream=2 * number + 1) for number in range(calls)]
     before = capture.counters()
     found: Told = []
     with connect() as (client, server, port):
+        seen = RawValue("Q")  # The newest call that was read: a slow reader is waited for, or the ring would be full.
         ends = list(itertools.accumulate(map(len, asked), initial=len(opening)))[1:]
         answered = list(itertools.accumulate(map(len, answers)))
         children = [
             _run_apart(processors[0], lambda: _answer_all(server, answers, ends)),
-            _run_apart(processors[1], lambda: _ask_all(client, opening, asked, answered)),
+            _run_apart(processors[1], lambda: _ask_all(client, opening, asked, answered, seen)),
         ]
         until = time.monotonic() + LATEST_SECONDS
         while len(found) < calls and time.monotonic() < until:
             read = capture.read()
             found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]
+            seen.value = max((one.call.stream // 2 for one in found[-AHEAD_CALLS:]), default=0)
+        seen.value = calls
         for child in children:
             os.waitpid(child, 0)
     whole = {2 * number + 1: (len(answer), 200, 0, False) for number, answer in enumerate(answers)}
@@ -273,7 +279,7 @@ def test_both_directions_at_once(capture: Capture) -> None:
     other = {stream: one for stream, one in told.items() if one != whole[stream]}
     after = capture.counters()
     contended = after[Counter.CONTENDED] - before[Counter.CONTENDED]
-    assert contended < calls / 1_000
+    assert contended < calls / 100
     # Where one processor waits for the other in vain, calls that are open then may be missing (docs/http2.md).
     assert len(found) == len(told)
     assert calls - len(told) + len(other) <= OPEN_CALLS * contended, other
@@ -301,11 +307,13 @@ def _answer_all(server: socket.socket, answers: list[bytes], ends: list[int]) ->
             done += 1
 
 
-def _ask_all(client: socket.socket, opening: bytes, asked: list[bytes], ends: list[int]) -> None:
-    """Head and message apart, with a dozen calls open."""
+def _ask_all(client: socket.socket, opening: bytes, asked: list[bytes], ends: list[int], seen: Any) -> None:
+    """Head and message apart, with a dozen calls open; never far ahead of what was `seen`."""
     client.sendall(opening)
     received = done = 0
     for number, one in enumerate(asked):
+        while number - seen.value > AHEAD_CALLS:
+            time.sleep(0.001)
         while number - done >= OPEN_CALLS:
             received += len(client.recv(1 << 16))
             while done < number and ends[done] <= received:

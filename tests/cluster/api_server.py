@@ -176,6 +176,7 @@ class ApiServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # As many come at once; a connection that finds it full is tried again after seconds.
     api: ApiServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
 ORDERS, USERS, HEALTH = TEMPLATES
 HASH = "5d4f8b9c7d"
 CHURN = 200
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 PROXY = """
 defaults
     mode http
@@ -77,15 +77,21 @@ class Shop:
             found[f"{holder['kind']} {holder['label']}" if holder else "?"] += caller["calls"]
         return dict(found)
 
+    def watched(self) -> dict[str, Any]:
+        """How the collector's watch of the cluster is."""
+        told: dict[str, Any] = self.inventory.get("/exposure")["clusters"][0]
+        return told
+
     def calls_of(self, client: str) -> int:
         """What a client counted, of calls that a watched server answered."""
         return sum(calls for text, calls in self.cluster.log[client].items() if not text.startswith("legacy"))
 
 
-def wait(condition: Callable[[], object], what: str) -> None:
+def wait(condition: Callable[[], object], what: str, tell: Callable[[], object]) -> None:
+    """`tell`: what there is instead, should it not come."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {WAIT_SECONDS:.0f} s"
+        assert time.monotonic() < deadline, f"{what} did not come within {WAIT_SECONDS:.0f} s: {tell()}"
         time.sleep(0.05)
 
 
@@ -221,14 +227,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         address = cluster.start_product("--trusted-proxy-cidrs", trusted)
         inventory = Inventory(address.url)
         stack.callback(inventory.close)
-        wait(lambda: inventory.get("/exposure")["clusters"][0]["is_current"], "the watch")
         made = Shop(cluster, inventory)
+        wait(lambda: made.watched()["is_current"], "the watch", made.watched)
         made.pods = pods
         call_all(made, pods)
         churn(made, pods)
         cluster.stop_sensors()
         expected = sum(sum(log.values()) for log in cluster.log.values())
-        wait(lambda: count_served(inventory) >= expected, f"{expected} calls")
+        wait(lambda: count_served(inventory) >= expected, f"{expected} calls", lambda: count_served(inventory))
         made.endpoints = inventory.list_items("/endpoints")
         yield made
 
