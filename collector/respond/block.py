@@ -12,6 +12,7 @@ SECONDS_MIN: Final = 10
 SECONDS_MAX: Final = 7 * 86_400
 SCOPES_MAX: Final = 64
 CLUSTERS_MAX: Final = 64
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 
 
 class BlockState(StrEnum):
@@ -115,7 +116,14 @@ def parse_target(text: str) -> Target:
 
 
 def _write_network(text: str) -> str:
-    network = ipaddress.ip_network(text)
+    """As sensors tell addresses: IPv4 that is written as IPv6 is IPv4 (RFC 4291, 2.5.5.2). Raises ValueError."""
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network = ipaddress.ip_network(text)
+    if isinstance(network, ipaddress.IPv6Network):
+        if network.network_address.scope_id is not None:
+            raise ValueError("a zone is one host's own, and sensors do not tell it")
+        if network.subnet_of(_MAPPED):
+            first = int(network.network_address) - int(_MAPPED.network_address)
+            network = ipaddress.IPv4Network((first, network.prefixlen - _MAPPED.prefixlen))
     return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 

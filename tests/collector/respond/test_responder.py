@@ -353,7 +353,9 @@ def test_the_page_shows_the_evidence_beside_the_buttons(room: Room) -> None:
     assert room.client.post("/response/lift", data=form, follow_redirects=False).status_code == 422
 
 
-@pytest.mark.parametrize("text", ["x", "workload:cart", "address:1.2.3", "1.2.3.4/8", "principal:zz", "other:"])
+@pytest.mark.parametrize(
+    "text", ["x", "workload:cart", "address:1.2.3", "1.2.3.4/8", "principal:zz", "other:", "fe80::1%eth0"]
+)
 def test_what_cannot_be_blocked(text: str) -> None:
     with pytest.raises(BlockError):
         parse_target(text)
@@ -368,6 +370,25 @@ def test_what_is_no_service(text: str) -> None:
 @pytest.mark.parametrize("text", ["2001:db8::1", "address:2001:db8::1", "2001:db8::/64", "203.0.113.7/32"])
 def test_addresses_in_any_form(text: str) -> None:
     assert parse_target(text).kind is BlockKind.ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("::ffff:203.0.113.7", "203.0.113.7"),
+        ("address:::FFFF:cb00:7107", "203.0.113.7"),
+        ("::ffff:203.0.113.0/120", "203.0.113.0/24"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::fffe:0:0/95", "::fffe:0:0/95"),
+    ],
+)
+def test_ipv4_written_as_ipv6_is_ipv4(text: str, value: str) -> None:
+    assert parse_target(text).value == value
+
+
+def test_a_shared_address_needs_a_confirmation_however_it_is_written(room: Room) -> None:
+    refused = room.post("blocks", 422, consumer=f"::ffff:{SHARED}")
+    assert "carried 2 clients" in refused["detail"]
 
 
 def test_only_alerts_that_name_a_client_lead_to_blocks(tmp_path: Path) -> None:
