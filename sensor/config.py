@@ -39,6 +39,9 @@ _WORKLOAD_PATTERN: Final = re.compile(r"[a-z0-9*?][a-z0-9.*?-]*(/[a-z0-9*?][a-z0
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # Classes of data that an operator may name: as many as the wire keeps apart.
 CUSTOM_CLASSES_MAX: Final = 4
+# Networks that are never blocked, trusted proxies among them: as many as the kernel's table holds (bpf/enforce.h).
+NEVER_BLOCKED_MAX: Final = 1_024
+MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 
 
 class ConfigError(Exception):
@@ -223,6 +226,11 @@ class SensorSettings(BaseModel):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("trusted_proxy_cidrs", "never_block_cidrs")
+    @classmethod
+    def _read_mapped(cls, value: tuple[Network, ...]) -> tuple[Network, ...]:
+        return tuple(unmap(network) for network in value)
+
     @field_validator("custom_data_classes")
     @classmethod
     def _check_classes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,6 +291,12 @@ class SensorSettings(BaseModel):
                 f"merged_window_seconds is {self.merged_window_seconds}; "
                 f"it must be a multiple of window_seconds, {self.window_seconds}"
             )
+        never = {*self.never_block_cidrs, *self.trusted_proxy_cidrs}
+        if self.is_enforcing and len(never) > NEVER_BLOCKED_MAX:
+            raise ValueError(
+                f"never_block_cidrs and trusted_proxy_cidrs name {len(never)} networks; a sensor that enforces holds "
+                f"{NEVER_BLOCKED_MAX}: join neighbours to wider ones"
+            )
         return self
 
     def read_token(self) -> str:
@@ -290,6 +304,14 @@ class SensorSettings(BaseModel):
         if self.token_file is not None:
             return self.token_file.read_text().strip()
         return self.token.get_secret_value() if self.token else ""
+
+
+def unmap(network: Network) -> Network:
+    """IPv4 that is written as IPv6 (RFC 4291, 2.5.5.2) as IPv4, as addresses are."""
+    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
+        first = int(network.network_address) - int(MAPPED.network_address)
+        return ipaddress.IPv4Network((first, network.prefixlen - MAPPED.prefixlen))
+    return network
 
 
 def split_address(text: str) -> tuple[str, int]:

@@ -46,7 +46,7 @@ def make_limits(settings: SensorSettings) -> EnforceLimits:
     """This sensor's own limits."""
     return EnforceLimits(
         is_enabled=settings.is_enforcing,
-        never_block=(*settings.never_block_cidrs, *settings.trusted_proxy_cidrs),
+        never_block=tuple(dict.fromkeys((*settings.never_block_cidrs, *settings.trusted_proxy_cidrs))),
         rules_max=settings.enforce_blocks_max_count,
         seconds_max=settings.enforce_max_seconds,
         share_max=settings.enforce_max_call_share,

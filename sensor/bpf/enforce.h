@@ -27,7 +27,7 @@ BPF_ARRAY(enforcement, struct enforcement, 1);
 BPF_F_TABLE("hash", struct address_key, u32, blocked_addresses, SLOTS_MAX, NO_PREALLOC);
 /* What: slots of blocked networks. Life: until the sensor deletes them. */
 BPF_F_TABLE("lpm_trie", struct network_key, u32, blocked_networks, SLOTS_MAX, NO_PREALLOC);
-/* What: networks that are never blocked, by the sensor's own settings. Life: until the sensor deletes them. */
+/* What: networks that are never blocked, by the sensor's own settings (NEVER_BLOCKED_MAX of sensor/config.py). Life: until the sensor deletes them. */
 BPF_F_TABLE("lpm_trie", struct network_key, u32, spared_networks, 1024, NO_PREALLOC);
 /* What: slots of blocked credentials. Life: until the sensor deletes them. Key: SipHash of the value. */
 BPF_F_TABLE("hash", u64, u32, blocked_credentials, SLOTS_MAX, NO_PREALLOC);

@@ -5,10 +5,8 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from sensor.config import Network, unmap
 
-# Where IPv6 writes IPv4, and where the kernel's tables hold it.
-MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 # Of one policy message: more is a fault or an attack, whatever a sensor's own limit is.
 BLOCKS_LIMIT: Final = 10_000
 CREDENTIALS_LIMIT: Final = 64
@@ -51,16 +49,12 @@ class Block:
 
 
 def parse_network(text: str) -> Network | None:
-    """An address or network as the wire has it, IPv4 that is written as IPv6 (RFC 4291, 2.5.5.2) as IPv4; None where it
-    is neither, or has bits set behind its prefix."""
+    """An address or network as the wire has it, IPv4 that is written as IPv6 as IPv4; None where it is neither, or has
+    bits set behind its prefix."""
     try:
-        network = ipaddress.ip_network(text)
+        return unmap(ipaddress.ip_network(text))
     except ValueError:
         return None
-    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
-        address = int(network.network_address) - int(MAPPED.network_address)
-        return ipaddress.IPv4Network((address, network.prefixlen - MAPPED.prefixlen))
-    return network
 
 
 def find_fault(blocks: tuple[Block, ...]) -> str:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
-from sensor.enforce.block import MAPPED, Block, BlockKind, Network
+from sensor.config import MAPPED, Network
+from sensor.enforce.block import Block, BlockKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

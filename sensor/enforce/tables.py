@@ -1,7 +1,8 @@
 """Blocks in force as the elements of the kernel's maps (bpf/enforce.h), and the difference to what it holds. Pure.
 
 A *target* is what the kernel compares: an address, a network or a credential. Blocks of one target share its slot: it
-lasts as long as the longest of them and holds wherever one of them does.
+lasts as long as the longest of them and holds wherever one of them does. The kernel finds the narrowest network only,
+so one that lies in other blocked networks has their blocks too.
 """
 
 import ipaddress
@@ -9,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sensor.enforce.block import Block, BlockKind, Network, Scope
+from sensor.config import Network
+from sensor.enforce.block import Block, BlockKind, Scope
 from sensor.kernel.stop_abi import (
     ADDRESS_KEY,
     CREDENTIAL_KEY,
     NETWORK_KEY,
     SCOPES_MAX,
     SLOT,
-    SPARED_MAX,
     STOP_COUNT,
     VERDICT,
     VERDICT_SCOPE,
@@ -116,7 +117,8 @@ def build_tables(
     slots.keep(by_target)
     if not by_target:
         return tables
-    for network in list(never_block)[:SPARED_MAX]:
+    _add_wider(by_target)
+    for network in never_block:
         tables["spared_networks"][pack_network(network)] = SLOT.pack(1)
     known = list(servers)
     for target, blocks in by_target.items():
@@ -132,6 +134,15 @@ def build_tables(
                 tables["verdict_scopes"][key] = SLOT.pack(1)
         _put_target(tables, target, slot)
     return tables
+
+
+def _add_wider(by_target: dict[Target, list[Held]]) -> None:
+    networks = [one for one in by_target if not isinstance(one, int) and one.num_addresses > 1]
+    lengths = sorted({(network.version, network.prefixlen) for network in networks})
+    for network in sorted(networks, key=lambda one: -one.prefixlen):  # The narrowest first: none has others' yet.
+        for version, length in lengths:
+            if version == network.version and length < network.prefixlen:
+                by_target[network] += by_target.get(network.supernet(new_prefix=length), [])
 
 
 def _put_target(tables: Tables, target: Target, slot: bytes) -> None:

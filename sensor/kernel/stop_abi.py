@@ -17,7 +17,6 @@ STOP_EVENT: Final = struct.Struct("<3QI2H2B6x16s16s")
 STOPS_BYTES: Final = 65_536
 SLOTS_MAX: Final = 16_384
 SCOPES_MAX: Final = 65_536
-SPARED_MAX: Final = 1_024
 
 
 class EnforcementMark(IntFlag):

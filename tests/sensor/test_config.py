@@ -76,6 +76,12 @@ def test_lists_come_with_commas_or_as_toml(tmp_path: Path) -> None:
         ({}, {"APIDAE_SENSOR_STATE_DIR": ""}, "", "state_dir is ''.*must name a directory"),
         ({}, {}, "= broken", "is not TOML"),
         ({"trusted_proxy_cidrs": "10.0.0.1/8"}, {}, "", "trusted_proxy_cidrs"),
+        (
+            {"never_block_cidrs": ",".join(f"10.0.{n >> 8}.{n & 255}" for n in range(1_024)), "is_enforcing": True},
+            {"APIDAE_SENSOR_TRUSTED_PROXY_CIDRS": "10.0.0.0,10.1.0.0"},
+            "",
+            "never_block_cidrs and trusted_proxy_cidrs name 1025 networks; a sensor that enforces holds 1024",
+        ),
         ({"consumer_order": "principal,principal"}, {}, "", "none twice"),
         ({"consumer_order": "somebody"}, {}, "", "consumer_order"),
         ({"window_seconds": 7}, {}, "", "merged_window_seconds is 60; it must be a multiple of window_seconds, 7"),
@@ -89,6 +95,14 @@ def test_a_mistake_is_one_sentence(
     with pytest.raises(ConfigError, match=sentence) as caught:
         load(flags, environment, write_file(tmp_path, file))
     assert "\n" not in str(caught.value)
+
+
+def test_networks_of_ipv4_are_that_however_they_are_written(tmp_path: Path) -> None:
+    settings = load(
+        {"trusted_proxy_cidrs": "::ffff:10.0.0.0/104", "never_block_cidrs": "::ffff:192.0.2.7,2001:db8::/32"}
+    )
+    assert [str(network) for network in settings.trusted_proxy_cidrs] == ["10.0.0.0/8"]
+    assert [str(network) for network in settings.never_block_cidrs] == ["192.0.2.7/32", "2001:db8::/32"]
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:

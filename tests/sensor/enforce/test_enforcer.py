@@ -190,6 +190,25 @@ def test_the_allow_list_goes_to_the_kernel_where_a_network_holds_one() -> None:
     assert node.kernel.state[2] == EnforcementMark.NETWORKS
 
 
+def test_a_network_in_a_wider_one_is_blocked_wherever_that_is() -> None:
+    node = Node()
+    cart = (Scope(namespace="shop", workload="cart"),)
+    node.take(
+        address("203.0.113.0/24", id="wide", seconds=50),
+        address("203.0.113.16/28", id="narrow", seconds=100, scopes=cart),
+        address("198.51.100.0/28", id="apart", seconds=100, scopes=cart),
+    )
+
+    def verdict(network: str) -> tuple[int, int, int]:
+        slot = node.kernel.maps["blocked_networks"][pack_network(ip_network(network))]
+        return VERDICT.unpack(node.kernel.maps["verdicts"][slot])  # type: ignore[return-value]
+
+    # The kernel finds no other than the narrowest.
+    assert [verdict(network)[1] for network in ("203.0.113.16/28", "198.51.100.0/28")] == [0, 1]
+    node.pass_seconds(51)
+    assert verdict("203.0.113.16/28")[1] == 1
+
+
 def test_scopes_follow_the_servers() -> None:
     node = Node()
     node.take(address("203.0.113.7", scopes=(Scope(namespace="shop", workload="cart"),)))
