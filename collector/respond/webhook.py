@@ -56,11 +56,15 @@ class BlockWebhook:
         self.seen = self.delivered = self.failed = self.dropped = self.repeated = 0
 
     def resume(self, blocks: Iterable[Block], entries: Iterable[AuditEntry]) -> None:
-        """At the start: what is live and was not told before the last stop, is."""
-        told = {entry.block_id for entry in entries if entry.action == TOLD and entry.why == "began"}
-        for block in blocks:
-            if block.state is BlockState.LIVE and block.id not in told:
-                self.take("began", block)
+        """At the start: what is live and was not told before the last stop, is; and what is over, where whoever is told
+        knows the block and not its end. In the order of the decisions: another block may name the same client."""
+        told = {(entry.block_id, entry.why) for entry in entries if entry.action == TOLD}
+        known = {block_id for block_id, _ in told}
+        for block in sorted(blocks, key=lambda one: one.ended_at or one.began_at or one.proposed_at):
+            action = "began" if block.state is BlockState.LIVE else block.state.value
+            is_due = block.state is BlockState.LIVE or block.id in known
+            if is_due and (block.id, action) not in told:
+                self.take(action, block)
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -85,7 +89,7 @@ class BlockWebhook:
         self._told.add(key)
 
     def stop(self) -> None:
-        """End after the attempt under way; what is live then is told after the next start."""
+        """End after the attempt under way; `resume` tells the rest after the next start."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)

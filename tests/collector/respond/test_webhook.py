@@ -113,6 +113,27 @@ def test_what_is_live_and_was_not_told_is_told_after_a_start(make: Make) -> None
     assert hook._queue.qsize() == 1 and hook._queue.get()[1].id == "b2"
 
 
+def test_an_end_that_was_not_told_is_told_after_a_start_to_who_knows_the_block(make: Make) -> None:
+    lifted, ended = replace(BLOCK, state=BlockState.LIFTED), replace(BLOCK, id="b2", state=BlockState.EXPIRED)
+    lifted, never = replace(lifted, ended_at=NOW + 1), replace(lifted, id="b3")
+    rejected = replace(BLOCK, id="b4", state=BlockState.REJECTED, ended_at=NOW + 2)
+    waits = replace(BLOCK, id="b5", state=BlockState.PROPOSED)
+    before, _, audit = make(200)
+    for action, block in (("began", lifted), ("began", ended), ("expired", ended), ("proposed", rejected)):
+        assert before.deliver(action, block)
+    assert before.deliver("proposed", waits)
+    before.take("lifted", lifted)
+    before.stop()  # It waited still.
+    hook, receiver, _ = make(200)
+    hook.resume([waits, rejected, never, ended, lifted], audit)
+    hook.start()
+    while hook.delivered < 2:
+        hook._stopping.wait(0.01)
+    hook.stop()
+    told = [(body["id"], body["event"]) for body in map(json.loads, (one.content for one in receiver.requests))]
+    assert told == [("b1", "lifted"), ("b4", "rejected")]
+
+
 def test_it_is_delivered_by_its_thread(make: Make) -> None:
     hook, receiver, _ = make(200)
     hook.start()
