@@ -49,6 +49,7 @@ STREAM_RECORD: Final = np.dtype(
 )
 # Their ring, STREAM_RECORDS_PAGES of bpf/http2_match.h: 32,768 calls. Past half of it nothing is matched.
 STREAM_RECORDS_BYTES: Final = 2 << 20
+MATCHED_STREAMS: Final = 32  # Of a connection that wait at once, each at the place of its number.
 MESSAGES_UNCOUNTED: Final = 0xFFFF
 TAUGHT_BYTES: Final = 64
 BLOCK_KEY = struct.Struct(f"<Q2I{TAUGHT_BYTES}s")  # connection, direction, length, bytes.

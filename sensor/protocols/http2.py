@@ -379,8 +379,9 @@ class Http2Connection:
 
     def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         stream = self._open.find(frame.stream)
-        if stream is None and direction != self._client and frame.stream > self._open.max_stream and frame.stream & 1:
-            stream = self._open.find_early(frame.stream)
+        if stream is None and direction != self._client and frame.stream & 1:
+            is_new = frame.stream > self._open.max_stream
+            stream = self._open.find_early(frame.stream) if is_new else self._open.early.get(frame.stream)
         if stream is not None:
             self._open.end(stream, frame.time_ns, calls)
 

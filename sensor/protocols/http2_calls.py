@@ -65,6 +65,7 @@ class Stream:
         "has_unknown_fields",
         "is_aborted",
         "is_inferred",
+        "is_passed",
         "is_request_ended",
         "is_sample",
         "is_status_known",
@@ -87,6 +88,7 @@ class Stream:
         self.started_ns = self.last_ns = self.answered_ns = 0
         self.ended_ns = 0  # Of the response, while the request's end is not read yet.
         self.is_request_ended = False
+        self.is_passed = False  # When its answer came, before its request, a later stream was known: it may have ended.
         self.status_code = 0
         self.is_status_known = False
         self.content_type, self.content_coding = "", b""

@@ -69,6 +69,22 @@ def _make_key(opened: OpenedStream) -> _Key:
     )
 
 
+def _pass_bodies(stream: Stream, opened: OpenedStream) -> None:
+    """What went by of both, none of which was copied."""
+    for side, size, messages in (
+        (REQUEST, opened.request_bytes, opened.request_messages),
+        (RESPONSE, opened.response_bytes, opened.response_messages),
+    ):
+        stream.bytes[side] += size
+        # How much it was nobody needs to know: a body without its beginning is not read.
+        stream.uncopied[side] += abs(messages)
+        counter = stream.counters[side] if stream.counters is not None else None
+        if messages > 0 and isinstance(counter, EnvelopeCounter):
+            counter.pass_messages(messages)
+        elif messages and counter is not None:
+            counter.skip(1)  # Within no message: they are not counted from here on.
+
+
 class OpenStreams:
     """Mutable state of one connection."""
 
@@ -82,13 +98,15 @@ class OpenStreams:
         "losses",
         "lost",
         "max_stream",
+        "reach",
         "streams",
     )
 
     def __init__(self, counts: Http2Counts) -> None:
         self.streams: dict[int, Stream | OpenedStream] = {}  # The oldest, lowest first.
-        self.early: dict[int, Stream] = {}  # All above `max_stream`, the oldest first.
+        self.early: dict[int, Stream] = {}  # The oldest first.
         self.max_stream = 0
+        self.reach = 0  # Streams this far below `max_stream` may still come: the kernel follows some by itself.
         self._losses = [0, 0]  # Of requests and responses, for full streams to look at.
         self.losses = 0, 0  # The same; another object after each.
         self.counts = counts
@@ -126,15 +144,15 @@ class OpenStreams:
         if not number & 1:
             self.counts.pushed_blocks += 1
             return None
-        if number <= self.max_stream:
+        if number <= self.max_stream - self.reach:
             self.counts.orphan_responses += 1
             return None
         stream = self.early.get(number)
         if stream is None:
             if len(self.early) >= MAX_EARLY:
-                del self.early[next(iter(self.early))]
-                self._miss(1)
+                self._pass_early(next(iter(self.early)))
             stream = self.early[number] = Stream(number, self._losses)
+            stream.is_passed = number <= self.max_stream
         return stream
 
     def open(self, number: int, request: StreamRequest | Malformed, started_ns: int, calls: list[StreamCall]) -> Stream:
@@ -146,9 +164,7 @@ class OpenStreams:
         stream.begin(request, started_ns)
         self.streams[number] = stream
         if self.early:  # Streams are opened in order, so those before this one never will be.
-            for passed in [early for early in self.early if early < number]:
-                del self.early[passed]
-                self._miss(1)
+            self._pass_early(*[early for early in self.early if early < number - self.reach])
         return stream
 
     def end_side(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:
@@ -219,8 +235,7 @@ class OpenStreams:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         for number in list(self.streams):
             self._end_numbered(number, time_ns, calls)
-        self._miss(len(self.early))
-        self.early.clear()
+        self._pass_early(*self.early)
 
     def adopt(self, opened: OpenedStream, calls: list[StreamCall]) -> None:
         """One that was read elsewhere up to here; its request may be older than others that are open."""
@@ -230,14 +245,14 @@ class OpenStreams:
         opened.losses = self.losses
         if number in self.early:  # Its answer was read first.
             stream = self.open(number, read_request(opened.request), opened.started_ns, calls)
-            stream.bytes[REQUEST] += opened.request_bytes
+            _pass_bodies(stream, opened)
             stream.last_ns = max(stream.last_ns, opened.last_ns)
             if opened.is_request_ended:
                 self.end_side(stream, REQUEST, opened.last_ns, calls)
         else:
             self.streams[number] = opened
-            if number < max_stream:
-                self.streams = dict(sorted(self.streams.items()))
+        if number < max_stream:
+            self.streams = dict(sorted(self.streams.items()))
         self.max_stream = max_stream
 
     @property
@@ -270,30 +285,22 @@ class OpenStreams:
         """The same stream as one that knows all that may happen to it; it takes its place."""
         stream = Stream(opened.number, self._losses, opened.losses)
         stream.begin(read_request(opened.request), opened.started_ns)
-        stream.bytes[REQUEST], stream.bytes[RESPONSE] = opened.request_bytes, opened.response_bytes
+        _pass_bodies(stream, opened)
         stream.is_request_ended = opened.is_request_ended
-        # How much it was nobody needs to know: a body without its beginning is not read.
-        stream.uncopied = [abs(opened.request_messages), abs(opened.response_messages)]
         for block in (opened.head, opened.trailers):
             if block is not None:
                 stream.take_response(read_response(block), opened.answered_ns)
-        if stream.counters is not None:
-            for side, messages in ((REQUEST, opened.request_messages), (RESPONSE, opened.response_messages)):
-                counter = stream.counters[side]
-                if messages > 0 and isinstance(counter, EnvelopeCounter):
-                    counter.pass_messages(messages)
-                elif messages:
-                    counter.skip(1)  # Within no message: they are not counted from here on.
         stream.last_ns = opened.last_ns
         self.streams[opened.number] = stream
         return stream
 
-    def _miss(self, count: int) -> None:
-        """So many were answered, and what was asked will not be known."""
-        counted = min(count, self.lost)
+    def _pass_early(self, *numbers: int) -> None:
+        """These were answered, and what was asked will not be known; or they had ended before."""
+        self.counts.orphan_responses += len(numbers)
+        missed = sum(not self.early.pop(number).is_passed for number in numbers)
+        counted = min(missed, self.lost)
         self.lost -= counted
-        self.counts.orphan_responses += count
-        self.counts.unasked += count - counted
+        self.counts.unasked += missed - counted
 
     def _end_numbered(self, number: int, time_ns: int, calls: list[StreamCall]) -> None:
         stream = self.find(number)

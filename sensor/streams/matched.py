@@ -14,7 +14,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sensor.kernel.abi import BLOCK_KEY, MESSAGES_UNCOUNTED, STREAM_RECORD, TAUGHT_BLOCK, TAUGHT_BYTES, BlockUse
+from sensor.kernel.abi import (
+    BLOCK_KEY,
+    MATCHED_STREAMS,
+    MESSAGES_UNCOUNTED,
+    STREAM_RECORD,
+    TAUGHT_BLOCK,
+    TAUGHT_BYTES,
+    BlockUse,
+)
 from sensor.protocols.hpack.field import HeaderBlock
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_alike import FIGURES, AlikeCalls, CallPattern
@@ -39,6 +47,8 @@ RENEW_BYTES: Final = 1 << 29
 # Blocks of a connection, and of all; half of the kernel's map, since what is forgotten lies there for a moment.
 CONNECTION_BLOCKS: Final = 128
 MAX_BLOCKS: Final = 8_192
+# A stream that waits in the kernel is at most so far below the newest: each has a place by its number.
+WAITING_REACH: Final = 2 * MATCHED_STREAMS
 # Kinds of calls; past them all are looked up anew.
 MAX_PATTERNS: Final = 4_096
 # What a connection was taught is kept for so many reads after its end: records of it may still lie in their ring.
@@ -200,6 +210,9 @@ class MatchedStreams:
         lessons = self._lessons.get(number)
         if lessons is None:
             lessons = self._lessons[number] = _Lessons({}, set(), {})
+            connection = self._find(number)
+            if connection is not None:
+                connection.streams.reach = WAITING_REACH
         return lessons
 
     def forget(self, number: int) -> bool:

@@ -117,6 +117,7 @@ def test_sizes(told: dict[str, int]) -> None:
     assert struct.calcsize("<Q") * abi.COUNTERS_SIZE == 512
     sizes = dict(re.findall(r"(\w+), (\d+)(?:, NO_PREALLOC)?\);", (BPF_DIRECTORY / "learned.h").read_text()))
     sizes["edge_signs"] = _define("EDGE_SIGNS")
+    assert _define("MATCHED_STREAMS", "http2_events.h") == str(abi.MATCHED_STREAMS)
     assert {name: int(size) for name, size in sizes.items()} == {
         "settings": 1,
         "roots": abi.ROOTS_SIZE,
@@ -131,8 +132,8 @@ def test_sizes(told: dict[str, int]) -> None:
     }
 
 
-def _define(name: str) -> str:
-    found = re.search(rf"#define {name} (\d+)", (BPF_DIRECTORY / "events.h").read_text())
+def _define(name: str, header: str = "events.h") -> str:
+    found = re.search(rf"#define {name} (\d+)", (BPF_DIRECTORY / header).read_text())
     assert found is not None, name
     return found[1]
 

@@ -8,6 +8,7 @@ import pytest
 
 from scripts.bench_cases._http2_matching import MatchingKernel, is_asking
 from scripts.bench_cases.http2 import Headers, converse, write_events, write_rpc
+from sensor.columns import CALL, CallFlag
 from sensor.kernel.abi import FRAMES_EVENT, TAUGHT_BLOCK, WAITING_STREAM, BlockUse, EventKind
 from sensor.kernel.state import read_state, write_state
 from sensor.protocols.hpack.field import HeaderBlock
@@ -72,27 +73,52 @@ def test_what_repeats_is_taught_with_its_uses() -> None:
     assert len({number for number, _ in kernel.numbers.values()}) == 10
 
 
+def write_waiting(kernel: MatchingKernel, request: bytes) -> bytes:
+    """The event with which the stream of a request comes up that waited alone."""
+    started_ns, stream, (block,), size, messages = kernel.read(request)
+    waiting = np.zeros(32, WAITING_STREAM)
+    waiting[5]["stream"], waiting[5]["request"], waiting[5]["request_bytes"] = stream, block, size
+    waiting[5]["started_ns"] = waiting[5]["last_ns"] = started_ns
+    waiting[5]["request_messages"], waiting[5]["is_request_ended"] = messages, 1
+    head = bytearray(request[: FRAMES_EVENT.size])
+    head[32] = EventKind.WAITING
+    return bytes(head) + waiting.tobytes()
+
+
+def cover(sensor: Sensor, events: list[bytes]) -> bytes:
+    """The last of these events of one direction, as it comes where the others were matched: it covers them."""
+    way = FRAMES_EVENT.unpack_from(events[-1])[8]
+    reached = sensor.assembler._connections[1].flows[way].end
+    assert reached is not None
+    covered = sum(FRAMES_EVENT.unpack_from(event)[3] for event in events)
+    last = bytearray(events[-1])
+    last[16:24] = (reached & 0xFFFFFFFF).to_bytes(4, "little") + covered.to_bytes(4, "little")
+    return bytes(last)
+
+
 def test_a_stream_that_waited_goes_on_by_its_frames() -> None:
     whole, matching = Sensor(None), Sensor(AlikeCalls())
     expected = whole.read(EVENTS)
     kernel, rest = learn(matching)
     take(matching, kernel.match(rest[:-2]))
-    started_ns, stream, (request,), size, messages = kernel.read(rest[-2])
-    waiting = np.zeros(32, WAITING_STREAM)
-    waiting[5]["stream"], waiting[5]["request"], waiting[5]["request_bytes"] = stream, request, size
-    waiting[5]["started_ns"] = waiting[5]["last_ns"] = started_ns
-    waiting[5]["request_messages"], waiting[5]["is_request_ended"] = messages, 1
-    head = bytearray(rest[-1][: FRAMES_EVENT.size])
-    head[32] = EventKind.WAITING
-    # What was matched is covered by what comes next.
-    reached = matching.assembler._connections[1].flows[1].end
-    assert reached is not None
-    covered = sum(FRAMES_EVENT.unpack_from(event)[3] for event in rest[1::2])
-    answer = bytearray(rest[-1])
-    answer[16:24] = (reached & 0xFFFFFFFF).to_bytes(4, "little") + covered.to_bytes(4, "little")
-    found = matching.read([bytes(head) + waiting.tobytes(), bytes(answer)])
+    found = matching.read([write_waiting(kernel, rest[-2]), cover(matching, rest[1::2])])
     assert len(found) == CALLS
     assert (found == expected).all()
+
+
+def test_an_answer_may_come_up_before_its_stream_that_waits_and_after_a_later_one() -> None:
+    """Two processors wait for each other in vain, one after the other: a request comes up past streams that wait, and
+    so does the answer of one of those."""
+    whole, matching = Sensor(None), Sensor(AlikeCalls())
+    expected = whole.read(EVENTS)
+    kernel, rest = learn(matching)
+    take(matching, kernel.match(rest[:-4]))
+    later, answer = cover(matching, rest[::2]), cover(matching, rest[1:-1:2])
+    found = matching.read([later, answer, write_waiting(kernel, rest[-4]), rest[-1]])
+    assert len(found) == CALLS
+    differing = {name for name in CALL.names or () if (found[name] != expected[name]).any()}
+    assert differing == {"response_messages", "flags"}  # Messages are not counted before the request is known.
+    assert sorted(set(found["flags"] ^ expected["flags"])) == [0, CallFlag.COUNTED]
 
 
 def test_a_number_that_means_nothing_is_a_counted_loss() -> None:
