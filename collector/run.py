@@ -42,6 +42,8 @@ GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
 WRITE_INTERVAL_SECONDS = 0.5
 _POLL_SECONDS = 0.5
+# Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
+POLICY_AGAIN_SECONDS = 1.0
 POLICY_FILE = "policy.json"
 
 logger = logging.getLogger(__name__)
@@ -194,6 +196,7 @@ class _Life:
             policy = put_blocks(self._settings.data_dir / POLICY_FILE, self._ingest.policy, blocks)
         except OSError as error:
             self._count("policy_errors", error)
+            asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._tell_blocks)
             return
         self._ingest.change_policy(policy)
 

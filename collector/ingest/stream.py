@@ -265,14 +265,15 @@ class SensorStream:
         await self._write(stream_pb2.ConnectResponse(ack=ack))
 
     async def _push_policies(self) -> None:
-        """Send the policy whenever it is due and the sensor holds another one."""
+        """Send the policy first of all, and whenever it is due and the sensor holds another one."""
         while True:
             await self._is_policy_due.wait()
             self._is_policy_due.clear()
             policy = self._shared.policy
-            # A sensor keeps no blocks over its restart: what is live is told on every new stream.
+            # What is blocked is told on every new stream: a sensor keeps no blocks over its restart, and a collector that
+            # lost its own may have come to the epoch of one that had some.
             is_first, self._is_policy_told = not self._is_policy_told, True
-            if policy.epoch == self._held_epoch and not (is_first and policy.blocks):
+            if policy.epoch == self._held_epoch and not is_first:
                 continue
             # Any base will do: all that a policy says is its triggers. A difference that was refused is not repeated.
             is_told = self._told_epoch == policy.epoch

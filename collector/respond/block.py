@@ -12,6 +12,7 @@ SECONDS_MIN: Final = 10
 SECONDS_MAX: Final = 7 * 86_400
 SCOPES_MAX: Final = 64
 CLUSTERS_MAX: Final = 64
+NAME_CHARACTERS_MAX: Final = 253  # Sensors refuse every block where one names a service by more.
 _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # Where IPv6 writes IPv4.
 
 
@@ -133,7 +134,8 @@ def parse_service(text: str) -> BlockScope:
     if not colon:
         rest, port = text, ""
     namespace, _, workload = rest.rpartition("/")
-    is_port = not colon or (port.isascii() and port.isdigit() and 0 < int(port) <= 65_535)
-    if not is_port or not (workload or port) or len(text) > 500:
+    is_port = not colon or (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65_535)
+    is_name = max(len(namespace), len(workload)) <= NAME_CHARACTERS_MAX
+    if not is_port or not is_name or not (workload or port):
         raise BlockError(f"The service {text[:80]!r} is not [NAMESPACE/]WORKLOAD[:PORT], as in shop/cart:8080.")
     return BlockScope(namespace=namespace, workload=workload, port=int(port) if port else 0)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from apidae.v1 import stream_pb2
 
@@ -81,6 +82,29 @@ def test_connected_sensors_get_what_changed(settings: Settings) -> None:
     assert old.hear_policy().triggers.calls_per_second == 34
     for sensor in (new, old):
         sensor.close()
+
+
+def test_a_sensor_that_holds_the_policy_is_told_what_is_blocked(settings: Settings) -> None:
+    """A collector that lost its blocks may be at the epoch of one that had some: who holds them is to lift them."""
+    sensor = connect(settings, "a", features=["policy_difference"], policy_epoch=1)
+    policy = sensor.hear_policy()
+    assert (policy.epoch, policy.base_epoch, policy.HasField("block_set")) == (1, 1, True)
+    assert not policy.block_set.blocks
+    sensor.close()
+
+
+def test_a_block_is_told_once_the_disk_takes_the_policy(settings: Settings) -> None:
+    sensor = connect(settings, "a")
+    answer(sensor, sensor.hear_policy())
+    in_the_way = settings.path.parent / "data" / "policy.json.new"
+    in_the_way.mkdir()
+    address = f"http://{settings.collector.ready['http']}/api/v1/blocks"
+    assert httpx.post(address, json={"consumer": "203.0.113.7"}).status_code == 201
+    while "policy_errors_total 0" in settings.collector.get("/metrics").text:
+        time.sleep(0.05)
+    in_the_way.rmdir()
+    assert [block.address for block in sensor.hear_policy().block_set.blocks] == ["203.0.113.7"]
+    sensor.close()
 
 
 def test_a_difference_that_does_not_fit_is_followed_by_the_full_form(settings: Settings) -> None:

@@ -361,7 +361,9 @@ def test_what_cannot_be_blocked(text: str) -> None:
         parse_target(text)
 
 
-@pytest.mark.parametrize("text", ["", ":", "cart:0", "cart:x", "shop/", ":99999"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "cart:0", "cart:x", "shop/", ":99999", "a" * 254, "a" * 254 + "/b", "a:" + "0" * 5_000 + "1"]
+)
 def test_what_is_no_service(text: str) -> None:
     with pytest.raises(BlockError):
         parse_service(text)
