@@ -270,8 +270,8 @@ class SensorStream:
             await self._is_policy_due.wait()
             self._is_policy_due.clear()
             policy = self._shared.policy
-            # What is blocked is told on every new stream: a sensor keeps no blocks over its restart, and a collector that
-            # lost its own may have come to the epoch of one that had some.
+            # What is blocked is told on every new stream: a sensor keeps no blocks over its restart, and a collector
+            # that lost its own may have come to the epoch of one that had some.
             is_first, self._is_policy_told = not self._is_policy_told, True
             if policy.epoch == self._held_epoch and not is_first:
                 continue
