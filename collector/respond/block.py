@@ -74,6 +74,8 @@ class Block:
     ended_at: float = 0.0
     is_confirmed: bool = False  # Who asked has seen that others would be hit.
     clusters: tuple[str, ...] = ()  # Where it holds, as sensors name them (`-`: none); none: in all of them.
+    stopped_connections: int = 0  # At all nodes; counted up once it is over.
+    stopped_bytes: int = 0
 
     def begin(self, by: str, now: float) -> "Block":
         """Live from now on."""

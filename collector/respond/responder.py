@@ -7,9 +7,9 @@ the book and the audit log before sensors are told of it (`on_change`, which mus
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from collector.alerts.alert import Alert, AlertState, Confidence
 from collector.ingest.blocks import BlockOrder, BlockStatus, EnforcementReport
@@ -19,10 +19,9 @@ from collector.respond.book import BlockBook
 from collector.respond.ladder import ANY_ENDPOINT, YOUNG_SECONDS, Ladder, Rung, Step
 from collector.respond.maker import AUTOMATIC, BlockMaker, Wish
 from collector.respond.preview import Preview, Previewer
+from collector.respond.reports import Reports
 
 logger = logging.getLogger(__name__)
-
-NODES_MAX: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +52,7 @@ class Responder:
         ladder: Ladder,
         previewer: Previewer,
         clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
         is_four_eyes: bool = False,
     ) -> None:
         self._book = book
@@ -63,7 +63,7 @@ class Responder:
         self._clock = clock
         self.is_four_eyes = is_four_eyes
         self._lock = threading.RLock()
-        self._reports: dict[str, EnforcementReport] = {}
+        self._reports = Reports(monotonic)
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[str, Block], None]] = []
 
@@ -101,15 +101,14 @@ class Responder:
         return ""
 
     def list_statuses(self, block_id: str) -> list[tuple[str, BlockStatus]]:
-        """What each node makes of a block."""
+        """What each node makes of a live block."""
         with self._lock:
-            reports = list(self._reports.items())
-        return [(node, status) for node, report in reports for status in report.blocks if status.id == block_id]
+            return self._reports.list_statuses(block_id)
 
     def list_nodes(self) -> list[tuple[str, EnforcementReport]]:
         """What each node enforces at all."""
         with self._lock:
-            return sorted(self._reports.items())
+            return self._reports.list_nodes()
 
     def list_audit(self, limit: int) -> list[AuditEntry]:
         """The newest entries first."""
@@ -168,12 +167,7 @@ class Responder:
         with self._lock:
             now = self._clock()
             live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
-            live = [block.end(BlockState.LIFTED, by, now) for block in live]
-            if live:
-                self._book.put(*live)
-                self._tell_change()
-            for block in live:
-                self._note(by, "lifted", block, "all were lifted")
+            self._end_live(live, BlockState.LIFTED, by, now, lambda block: "all were lifted")
             return len(live)
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
@@ -290,25 +284,19 @@ class Responder:
             over = [
                 block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
             ]
-            over = [block.end(BlockState.EXPIRED, AUTOMATIC, now) for block in over]
-            if over:
-                self._book.put(*over)
-                self._tell_change()
-            for block in over:
-                self._note(AUTOMATIC, "expired", block, f"after {block.seconds} s")
+            self._end_live(over, BlockState.EXPIRED, AUTOMATIC, now, lambda block: f"after {block.seconds} s")
 
     def take_report(self, node: str, report: EnforcementReport) -> None:
         """What a sensor makes of its blocks; what it declines is in the audit log once."""
         with self._lock:
-            before = self._reports.get(node)
-            if before is None and len(self._reports) >= NODES_MAX:
-                return
-            self._reports[node] = report
-            known = {status.id for status in before.blocks if not status.is_enforced} if before is not None else set()
-            for status in report.blocks:
+            for status in self._reports.take(node, report, self._is_live):
                 block = self._book.find(status.id)
-                if not status.is_enforced and status.id not in known and block is not None and report.is_enabled:
+                if block is not None and report.is_enabled:
                     self._note(f"sensor {node}", "declined", block, status.reason)
+
+    def _is_live(self, block_id: str) -> bool:
+        block = self._book.find(block_id)
+        return block is not None and block.state is BlockState.LIVE
 
     # Steps
 
@@ -335,17 +323,34 @@ class Responder:
         return begun
 
     def _end(self, block: Block, state: BlockState, by: str) -> Block:
+        if block.state is BlockState.LIVE:
+            return self._end_live([block], state, by, self._clock(), lambda block: "")[0]
         ended = block.end(state, by, self._clock())
         self._book.put(ended)
-        if block.state is BlockState.LIVE:
-            self._tell_change()
-        self._note(by, state.value, ended, self._count_stopped(block.id))
+        self._note(by, state.value, ended, "")
         return ended
 
-    def _count_stopped(self, block_id: str) -> str:
-        statuses: Sequence[BlockStatus] = [status for _, status in self.list_statuses(block_id)]
-        stopped = sum(status.stopped_connections for status in statuses)
-        return f"{stopped} connections were stopped on {len(statuses)} nodes"
+    def _end_live(
+        self, live: Sequence[Block], state: BlockState, by: str, now: float, write_why: Callable[[Block], str]
+    ) -> list[Block]:
+        """In one change. What they stopped stays with them; sensors tell no more of it."""
+        statuses = {block.id: [status for _, status in self._reports.list_statuses(block.id)] for block in live}
+        ended = [
+            replace(
+                block.end(state, by, now),
+                stopped_connections=sum(status.stopped_connections for status in statuses[block.id]),
+                stopped_bytes=sum(status.stopped_bytes for status in statuses[block.id]),
+            )
+            for block in live
+        ]
+        if ended:
+            self._book.put(*ended)
+            self._tell_change()
+        for block in ended:
+            self._reports.forget(block.id)
+            stopped = f"{block.stopped_connections} connections were stopped on {len(statuses[block.id])} nodes"
+            self._note(by, state.value, block, "; ".join(filter(None, (write_why(block), stopped))))
+        return ended
 
     def _tell_change(self) -> None:
         for listener in self._listeners:

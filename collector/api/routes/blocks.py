@@ -74,8 +74,8 @@ def view_block(responder: Responder, block: Block) -> BlockModel:
         ended_by=block.ended_by,
         ended_at=block.ended_at,
         is_confirmed=block.is_confirmed,
-        stopped_connections=sum(status.stopped_connections for _, status in statuses),
-        stopped_bytes=sum(status.stopped_bytes for _, status in statuses),
+        stopped_connections=block.stopped_connections + sum(status.stopped_connections for _, status in statuses),
+        stopped_bytes=block.stopped_bytes + sum(status.stopped_bytes for _, status in statuses),
         nodes=tuple(
             NodeStatusModel(
                 node=node,

@@ -190,6 +190,12 @@ def test_what_sensors_tell_is_shown_and_declined_is_noted_once(room: Room) -> No
     assert shown["items"][0]["stopped_connections"] == 4
     assert [node["is_enforced"] for node in shown["items"][0]["nodes"]] == [True, False]
     assert [entry.action for entry in room.responder.list_audit(10)] == ["declined", "began"]
+    room.time.now += 3_600
+    room.responder.tick()
+    room.responder.take_report("a", EnforcementReport(epoch=3, is_enabled=True, reason="", blocks=()))
+    (over,) = room.client.get("/api/v1/blocks").json()["items"]
+    assert (over["state"], over["stopped_connections"], over["stopped_bytes"]) == ("expired", 4, 1_800)
+    assert room.responder.list_audit(1)[0].why == "after 3600 s; 4 connections were stopped on 2 nodes"
 
 
 @pytest.mark.parametrize("room", [True], indirect=True)
