@@ -85,6 +85,10 @@ class Block:
         """No longer."""
         return replace(self, state=state, ended_by=by, ended_at=now)
 
+    def move(self, seconds: float) -> "Block":
+        """The same times after the clock was moved by so much."""
+        return replace(self, began_at=self.began_at + seconds, expires_at=self.expires_at + seconds)
+
     @property
     def order(self) -> BlockOrder:
         """What sensors are told."""

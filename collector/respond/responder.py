@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from collector.alerts.alert import Alert, AlertState, Confidence
 from collector.ingest.blocks import BlockOrder, BlockStatus, EnforcementReport
@@ -22,6 +23,14 @@ from collector.respond.preview import Preview, Previewer
 from collector.respond.reports import Reports
 
 logger = logging.getLogger(__name__)
+
+
+STEP_SECONDS: Final = 1.0  # By which a clock is moved, not slewed.
+
+
+def read_seconds() -> float:
+    """That pass while the host sleeps, too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,7 @@ class Responder:
         ladder: Ladder,
         previewer: Previewer,
         clock: Callable[[], float],
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = read_seconds,
         is_four_eyes: bool = False,
     ) -> None:
         self._book = book
@@ -64,6 +73,8 @@ class Responder:
         self.is_four_eyes = is_four_eyes
         self._lock = threading.RLock()
         self._reports = Reports(monotonic)
+        self._monotonic = monotonic
+        self._offset = clock() - monotonic()
         self._listeners: list[Callable[[], None]] = []
         self._followers: list[Callable[[str, Block], None]] = []
 
@@ -281,10 +292,24 @@ class Responder:
         """Once a second: what is over ends. Raises OSError."""
         with self._lock:
             now = self._clock()
+            self._follow_clock(now)
             over = [
                 block for block in self._book.list_open() if block.state is BlockState.LIVE and block.expires_at <= now
             ]
             self._end_live(over, BlockState.EXPIRED, AUTOMATIC, now, lambda block: f"after {block.seconds} s")
+
+    def _follow_clock(self, now: float) -> None:
+        """A block lasts as long as it was to, also where the clock is moved meanwhile: its times move along. One that
+        began by a clock that was ahead, and put back while nobody looked, begins anew."""
+        offset = now - self._monotonic()
+        step = offset - self._offset
+        live = [block for block in self._book.list_open() if block.state is BlockState.LIVE]
+        moved = [block.move(step) for block in live] if abs(step) >= STEP_SECONDS else []
+        moved += [block.move(now - block.began_at) for block in moved or live if block.began_at > now + STEP_SECONDS]
+        if moved:
+            self._book.put(*moved)
+            self._tell_change()
+        self._offset = offset
 
     def take_report(self, node: str, report: EnforcementReport) -> None:
         """What a sensor makes of its blocks; what it declines is in the audit log once."""
@@ -316,7 +341,9 @@ class Responder:
 
     def _begin(self, block: Block, by: str, why: str) -> Block:
         with self._lock:
-            begun = block.begin(by, self._clock())
+            now = self._clock()
+            self._follow_clock(now)  # Those before are moved, not this one.
+            begun = block.begin(by, now)
             self._book.put(begun)
             self._tell_change()
             self._note(by, "began", begun, why or block.reason)

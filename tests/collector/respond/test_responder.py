@@ -70,14 +70,15 @@ def make_responder(directory: Path, store: EmbeddedStore, time: SimpleNamespace,
         audit=AuditLog(directory / "audit.jsonl"),
         ladder=Ladder(directory / "ladder.json"),
         previewer=Previewer(store),
-        clock=lambda: time.now,
+        clock=lambda: time.now + time.step,
+        monotonic=lambda: time.now,
         **more,
     )
 
 
 @pytest.fixture(params=[False])
 def room(store: EmbeddedStore, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Room]:
-    time = SimpleNamespace(now=float(NOW))
+    time = SimpleNamespace(now=float(NOW), step=0.0)
     responder = make_responder(tmp_path, store, time, is_four_eyes=request.param)
     told: list[int] = []
     responder.on_change(lambda: told.append(len(responder.orders())))
@@ -151,6 +152,33 @@ def test_its_time_ends_it(room: Room) -> None:
     room.responder.tick()
     assert not room.responder.orders()
     assert room.client.get(f"/api/v1/blocks/{block['id']}").json()["state"] == "expired"
+
+
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0, 2.0])
+def test_a_clock_that_is_moved_changes_nothing(room: Room, step: float) -> None:
+    room.block(seconds=600)
+    room.time.now += 400
+    room.responder.tick()
+    room.time.step = step
+    room.block("192.0.2.1", seconds=300)
+    room.responder.tick()
+    left = [order.expires_at - (room.time.now + room.time.step) for order in room.responder.orders()]
+    assert left == [pytest.approx(200, abs=0.01), pytest.approx(300, abs=0.01)]
+    assert room.told == [1, 1, 2]
+    for seconds, count in ((199, 2), (1, 1), (99, 1), (1, 0)):
+        room.time.now += seconds
+        room.responder.tick()
+        assert len(room.responder.orders()) == count
+
+
+def test_a_clock_that_was_ahead_and_is_put_back_while_it_was_down(room: Room, store: EmbeddedStore) -> None:
+    room.time.step = 86_400.0
+    room.responder.tick()
+    room.block(seconds=600)
+    room.time.step = 0.0
+    again = make_responder(room.directory, store, room.time)
+    again.tick()
+    assert [order.expires_at - room.time.now for order in again.orders()] == [600]
 
 
 def test_one_request_lifts_everything(room: Room) -> None:
