@@ -327,7 +327,7 @@ class _Life:
             **self._collector.outside.count(),
             "alerts_suppressed": self._collector.desk.suppressed_count,
             **self._collector.detection.count(),
-            "detector_restarts": self._collector.detectors.restart_count,
+            **self._collector.detectors.count(),
             **count_watches(self._collector.clusters),
             "risk_judged": self._collector.risks.judged_count,
             "risk_alarms_dropped": self._collector.risks.alarms_dropped_count,

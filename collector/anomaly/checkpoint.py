@@ -6,12 +6,13 @@ says.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from collector.anomaly.detectors.contract import State
 from collector.anomaly.engine import Engine
 from collector.ingest.reader import write_durably
 from collector.ingest.segment import Position
@@ -20,6 +21,7 @@ VERSION = 11
 # Steady callers and volume by service are learnt anew where a state has none, of 11 too.
 # 10 has no errors and latency, 9 other measures of 5 min windows too, 8 also longer rings of open windows.
 _READABLE = frozenset({8, 9, 10, VERSION})
+_JUMPS = "jumps"
 
 
 class CheckpointError(Exception):
@@ -40,6 +42,7 @@ class Checkpoint:
 
     position: Position
     next_signal: int
+    jumps: State = field(default_factory=dict)  # Of collector/anomaly/jumps.py; a state of before has none.
 
 
 def save_checkpoint(path: Path, engine: Engine, checkpoint: Checkpoint) -> None:
@@ -71,7 +74,7 @@ def encode_state(engine: Engine, checkpoint: Checkpoint) -> bytes:
         "version": np.array([VERSION]),
         "at": np.array([checkpoint.position.segment, checkpoint.position.offset, checkpoint.next_signal]),
     }
-    for prefix, state in engine.dump().items():
+    for prefix, state in {**engine.dump(), _JUMPS: checkpoint.jumps}.items():
         arrays |= {f"{prefix}/{name}": array for name, array in state.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
@@ -91,4 +94,4 @@ def decode_state(content: bytes, engine: Engine) -> Checkpoint:
             states.setdefault(prefix, {})[field] = archive[name]
         segment, offset, next_signal = (int(value) for value in archive["at"])
     engine.load(states)
-    return Checkpoint(position=Position(segment, offset), next_signal=next_signal)
+    return Checkpoint(position=Position(segment, offset), next_signal=next_signal, jumps=states.get(_JUMPS, {}))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AlertSignal, HealthSignal, Signal
@@ -185,6 +186,23 @@ class Engine:
             signals += [self._tell(self.consumer_watches[-1], crossing) for crossing in fallen]
         return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
 
+    def find_newest(self, batch: RowBatch, received_at: int | Slots) -> int:
+        """When the newest row of a batch that counts begins; 0 where none does."""
+        left = np.ones(len(batch), np.bool_)
+        for mask in _list_reasons(batch, received_at).values():
+            left &= ~mask
+        return int(np.max(batch.window_start[left], initial=0))
+
+    def resume(self, time: int, counted: "Engine") -> None:
+        """Go on at `time` (unix seconds) after one of which nothing is known: no window that has a part of it is taken
+        for silence. What was `counted` meanwhile stays counted."""
+        for watch in self.watches:
+            if watch.windows.next_window >= 0:
+                begun, rest = divmod(time, watch.windows.window_seconds)
+                watch.windows.leave(begun + (watch.is_dense and rest > 0))
+        self.health.leave()
+        self.used_calls, self.dropped_calls = counted.used_calls, dict(counted.dropped_calls)
+
     def expect(self, kind: AlertKind, endpoint_id: str, consumer: str, calls_per_second: float) -> bool:
         """A person marked a level as expected: the detectors of that subject learn it at once. False when it is
         unknown."""
@@ -260,13 +278,8 @@ class Engine:
 
     def _choose(self, batch: RowBatch, received_at: int | Slots) -> Slots:
         """Indexes of the rows that count; the others' calls are counted by reason."""
-        reasons = {
-            "client_side": batch.role != ROLE_SERVER,
-            "proxy": batch.hop == HOP_PROXY,
-            "ahead": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
-        }
         left = np.ones(len(batch), np.bool_)
-        for reason, mask in reasons.items():
+        for reason, mask in _list_reasons(batch, received_at).items():
             if np.count_nonzero(mask):
                 self.dropped_calls[reason] += int(batch.calls[left & mask].sum())
                 left &= ~mask
@@ -350,3 +363,12 @@ class Engine:
             walk=self.abuse.walks.describe(crossing.slot, self.watermark) if walks else "",
             is_notice=self.abuse.is_young(self._consumer_of(watch, crossing.slot), self.watermark),
         )
+
+
+def _list_reasons(batch: RowBatch, received_at: int | Slots) -> dict[str, NDArray[np.bool_]]:
+    """Why rows do not count, and which."""
+    return {
+        "client_side": batch.role != ROLE_SERVER,
+        "proxy": batch.hop == HOP_PROXY,
+        "ahead": batch.window_start.astype(np.int64) > received_at + AHEAD_SECONDS,
+    }

@@ -23,6 +23,7 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     evicted: int
     held_back: int
     refused_batches: int
+    undone_jumps: int  # Of time.
 
 
 class Saved(msgspec.Struct, frozen=True, tag=True):
@@ -32,7 +33,7 @@ class Saved(msgspec.Struct, frozen=True, tag=True):
 
 
 class Renewed(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: the state could not be read and was moved aside."""
+    """Child to parent: the detectors go on from another state, for a reason that people are told."""
 
     sentence: str
 

@@ -10,7 +10,8 @@ they were read together (collector/anomaly/cuts.py), and give the same signals w
 the numbers it has taken.
 
 The log is looked at each half second, and what came meanwhile is judged together
-(collector/anomaly/merging.py).
+(collector/anomaly/merging.py). Before time jumps, the state is written beside the checkpoint, and it is taken up again
+where the clocks prove to have been wrong (collector/anomaly/jumps.py).
 """
 
 import logging
@@ -21,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -33,13 +35,15 @@ from collector.anomaly.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointVersionError,
+    encode_state,
     load_checkpoint,
     save_checkpoint,
 )
 from collector.anomaly.cuts import CutJournal
 from collector.anomaly.engine import Engine
 from collector.anomaly.erasing import erase_from_engine, remove_old_states
-from collector.anomaly.merging import group_batches
+from collector.anomaly.jumps import JUMP_SECONDS, Jump, Jumps
+from collector.anomaly.merging import Group, group_batches
 from collector.anomaly.messages import (
     TO_CHILD,
     TO_PARENT,
@@ -58,7 +62,7 @@ from collector.anomaly.messages import (
 )
 from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
-from collector.ingest.reader import WalReader
+from collector.ingest.reader import WalReader, write_durably
 from collector.ingest.segment import Entry, Position
 from collector.local_time import UTC_NAME
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
@@ -92,6 +96,9 @@ class Follower:
     erased: list[Erased] = field(default_factory=list)  # That no checkpoint holds yet.
     position: Position = field(default_factory=lambda: Position(0, 0))
     is_behind: bool = False  # There may be more to read at once.
+    jumps: Jumps = field(default_factory=Jumps)
+    undone_jumps: int = 0
+    sentences: list[str] = field(default_factory=list)  # That nobody was told yet.
     _cuts: CutJournal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +119,8 @@ class Follower:
         if checkpoint is not None:
             self.position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
+            if checkpoint.jumps:
+                self.jumps.load(checkpoint.jumps)
         self._cuts.resume(self.position)
         return sentence
 
@@ -132,6 +141,7 @@ class Follower:
         self.is_behind = until is not None or sum(len(entry.payload) for entry in entries) > _BEHIND_BYTES
         self._cuts.add(entries[-1].end)
         for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
+            self._mind_time(group)
             signals = self.engine.feed(*group.merge())
             if signals:
                 self.tell(Told(self.next_signal, tuple(signals)))
@@ -143,10 +153,11 @@ class Follower:
         """Write a checkpoint and move the log's cursor, if every signal told was taken. Raises OSError."""
         if self.taken < self.next_signal:
             return False
-        save_checkpoint(
-            self.checkpoint_path, self.engine, Checkpoint(position=self.position, next_signal=self.next_signal)
-        )
+        save_checkpoint(self.checkpoint_path, self.engine, self._stand())
         self._cuts.begin(self.position)
+        kept = {self._place(jump) for jump in self.jumps.kept}
+        for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
+            path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
         self.reader.commit(self.position)
         self.saved_expected = self.expected
         return True
@@ -156,6 +167,56 @@ class Follower:
         self.engine, subjects = erase_from_engine(self.engine, message.consumer)
         remove_old_states(self.checkpoint_path, message.consumer)
         self.erased.append(Erased(message.number, subjects))
+
+    def _mind_time(self, group: Group) -> None:
+        """Undo a jump of time that the next batches show to be none; keep what is known before one. Raises OSError."""
+        undone = self.jumps.look(max(group.received_at), self.engine.watermark)
+        if undone is not None:
+            self._turn_back(undone if isinstance(undone, Jump) else None, max(group.received_at))
+        watermark = self.engine.watermark
+        if group.newest - watermark < JUMP_SECONDS:
+            return
+        newest = self.engine.find_newest(*group.merge())
+        if newest - watermark < JUMP_SECONDS:
+            return
+        jump = Jump(left=watermark, landed=newest)
+        if watermark:
+            write_durably(self._place(jump), encode_state(self.engine, self._stand()))
+        self.jumps.note(jump)
+
+    def _turn_back(self, jump: Jump | None, time: int) -> None:
+        """Take up the state of before a jump; without one the detectors wait."""
+        behind = f"The clock went back by {_name_span(self.engine.watermark - time)}"
+        before = self._read_before(jump) if jump is not None else None
+        if jump is None or before is None:
+            self.sentences.append(
+                f"{behind}, and nothing is kept of before: detectors judge nothing until "
+                f"{_name_time(self.engine.watermark)}. If the clock is right now, stop the collector, move "
+                f"{self.checkpoint_path} away and start it: they learn anew."
+            )
+            return
+        before.resume(time, self.engine)
+        self.engine = before
+        self.jumps.undo(jump)
+        self.undone_jumps += 1
+        known = f"what they knew at {_name_time(jump.left)}" if jump.left else "nothing"
+        self.sentences.append(f"{behind}: detectors go on from {known}, without what came since.")
+
+    def _read_before(self, jump: Jump) -> Engine | None:
+        """What was known before it; None where that is gone (somebody in it was erased) or damaged."""
+        engine = self.engine.make_new()
+        try:
+            is_there = not jump.left or load_checkpoint(self._place(jump), engine) is not None
+        except CheckpointError:
+            return None
+        return engine if is_there else None
+
+    def _place(self, jump: Jump) -> Path:
+        """Of the state of before it."""
+        return self.checkpoint_path.with_name(f"{self.checkpoint_path.name}.{jump.name}")
+
+    def _stand(self) -> Checkpoint:
+        return Checkpoint(position=self.position, next_signal=self.next_signal, jumps=self.jumps.dump())
 
     def _convert(self, entries: Iterable[Entry]) -> Iterator[tuple[RowBatch, int]]:
         """Batches and when they were received. One that is refused (it was not when it came: another version wrote it)
@@ -171,7 +232,12 @@ class Follower:
         """Totals for metrics."""
         engine = self.engine
         return Counts(
-            engine.used_calls, engine.dropped_calls, engine.evicted_count, engine.held_back_count, self.refused_batches
+            engine.used_calls,
+            engine.dropped_calls,
+            engine.evicted_count,
+            engine.held_back_count,
+            self.refused_batches,
+            self.undone_jumps,
         )
 
 
@@ -221,6 +287,20 @@ class DetectorProcess:
     def pid(self) -> int | None:
         """Of the child."""
         return self._child.pid if self._child is not None else None
+
+    def count(self) -> dict[str, int]:
+        """Totals for metrics: of the detectors as of their last checkpoint, since the child began."""
+        counts = self.counts
+        own = {"detector_restarts": self.restart_count}
+        if counts is None:
+            return own
+        return own | {
+            "detector_calls_used": counts.used_calls,
+            **{f"detector_calls_dropped_{reason}": calls for reason, calls in counts.dropped_calls.items()},
+            "detector_subjects_evicted": counts.evicted,
+            "detector_batches_refused": counts.refused_batches,
+            "detector_jumps_undone": counts.undone_jumps,
+        }
 
     def start(self) -> None:
         """Spawn the child."""
@@ -374,6 +454,8 @@ def run_detectors(
         while True:
             looked_at = time.monotonic()
             follower.step()
+            while follower.sentences:
+                pipe.send_bytes(msgspec.msgpack.encode(Renewed(follower.sentences.pop(0))))
             look_at = time.monotonic() if follower.is_behind else looked_at + LOOK_SECONDS
             while pipe.poll(max(0.0, look_at - time.monotonic())):
                 if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
@@ -407,3 +489,15 @@ def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool
         case Stop():
             return False
     return True
+
+
+def _name_span(seconds: int) -> str:
+    """In words, for people."""
+    for unit, length in (("days", 86_400), ("hours", 3_600)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds // 60} minutes"
+
+
+def _name_time(time: int) -> str:
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"

@@ -169,6 +169,12 @@ class OpenWindows:
         self.next_window += skipped
         return skipped
 
+    def leave(self, window: int) -> None:
+        """Give up what is open, unjudged; the next window is this one."""
+        self._sums[:] = 0
+        self._touched = [Touched() for _ in range(self._ring)]
+        self.next_window = window
+
     def close(self, window: int) -> None:
         """Clear a window; it is the oldest open one."""
         row = window % self._ring

@@ -93,6 +93,11 @@ class HealthEngine:
             ]
         return signals
 
+    def leave(self) -> None:
+        """Give up the windows that are open."""
+        for window in self._windows.values():
+            window.sums.leave()
+
     def expect(self, kind: AlertKind, endpoint_id: str) -> bool:
         """A person says that what an alert told is ordinary, at all endpoints it was about; False where none is
         known."""
