@@ -4,7 +4,8 @@ What was not seen proves nothing: only what was seen and is not described is tol
 required and were missing.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from collector.specs.kinds import Drift, DriftKind
 from collector.specs.parameter_drift import compare_parameters
 
 DEPTH_MAX: Final = 8
+SCHEMAS_MAX: Final = 10_000  # Alternatives of one schema, those of alternatives included.
 DRIFTS_MAX: Final = 200  # Of one endpoint.
 MIN_MISSING_SHARE: Final = 0.99  # Of the whole objects, fewer than that had a field that is required.
 MIN_OBJECTS: Final = 3
@@ -115,7 +117,7 @@ def _find_media_type(described: Mapping[str, Json], media_type: str) -> Json | N
 def _compare(
     node: FieldNode, schema: Any, place: str, path: str, spec: Spec, found: list[Drift], depth: int, is_response: bool
 ) -> None:
-    flat = _flatten(schema, spec, 0)
+    flat = flatten(schema, spec)
     if depth > DEPTH_MAX or not flat.is_known:
         return
     wrong = _find_wrong_types(node, flat.types)
@@ -164,11 +166,29 @@ class _Flat:
     is_known: bool
 
 
-def _flatten(schema: Any, spec: Spec, depth: int) -> _Flat:
-    schema = spec.resolve(schema)
-    flat = _Flat(types=set(), properties={}, required=set(), items=None, is_map=False, is_known=False)
-    if not isinstance(schema, dict) or depth > DEPTH_MAX or not schema:
+class _TooManyError(Exception):
+    """Of the schemas that are to be added together."""
+
+
+def flatten(schema: Any, spec: Spec) -> _Flat:
+    """A schema with its alternatives; nothing is known where there are more than `SCHEMAS_MAX` of them."""
+    try:
+        return _flatten(spec.resolve(schema), spec, (), itertools.count(1))
+    except _TooManyError:
+        return _make_unknown()
+
+
+def _make_unknown() -> _Flat:
+    return _Flat(types=set(), properties={}, required=set(), items=None, is_map=False, is_known=False)
+
+
+def _flatten(schema: Any, spec: Spec, above: tuple[Any, ...], counter: Iterator[int]) -> _Flat:
+    """`above`: those that this one is an alternative or a part of."""
+    flat = _make_unknown()
+    if not isinstance(schema, dict) or len(above) > DEPTH_MAX or not schema:
         return flat
+    if next(counter) > SCHEMAS_MAX:
+        raise _TooManyError
     flat.is_known = True
     kind = schema.get("type")
     flat.types = set(kind) if isinstance(kind, list) else {str(kind)} if kind else set()
@@ -185,7 +205,11 @@ def _flatten(schema: Any, spec: Spec, depth: int) -> _Flat:
     for key in ("allOf", "anyOf", "oneOf"):
         options = schema.get(key)
         if isinstance(options, list):
-            _add(flat, [_flatten(one, spec, depth + 1) for one in options], is_all=key == "allOf")
+            within = (*above, schema)
+            inner = [spec.resolve(one) for one in options]
+            # A base that lists its subtypes, each of which names it: within itself it adds nothing.
+            inner = [one for one in inner if not any(one is other for other in within)]
+            _add(flat, [_flatten(one, spec, within, counter) for one in inner], is_all=key == "allOf")
     return flat
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from collector.schemas.merging import Part, StoredSchema
 from collector.schemas.reader import merge
-from collector.specs.document import read_spec
-from collector.specs.drift import Seen, find_drift
+from collector.specs.document import Spec, read_spec
+from collector.specs.drift import SCHEMAS_MAX, Seen, find_drift
 from collector.specs.kinds import Drift
 from tests.collector.schemas.states import Node
 
@@ -37,7 +37,11 @@ AS_DESCRIBED = {"items": [{"id": 1, "total": 2}, {"id": 2, "total": 2.5}]}
 
 
 def _drift(
-    *told: object, target: str = "/orders?page=1", statuses: dict[int, int] | None = None, share: float | None = 1.0
+    *told: object,
+    target: str = "/orders?page=1",
+    statuses: dict[int, int] | None = None,
+    share: float | None = 1.0,
+    spec: Spec = SPEC,
 ) -> list[tuple[str, str, str]]:
     node = Node()
     for document in told:
@@ -50,7 +54,7 @@ def _drift(
         for one in node.tell()
     ]  # fmt: skip
     seen = Seen(schema=merge(stored), statuses=statuses or {200: 3}, authenticated_share=share)
-    found: tuple[Drift, ...] = find_drift(seen, SPEC.operations[0], SPEC)
+    found: tuple[Drift, ...] = find_drift(seen, spec.operations[0], spec)
     return [(one.kind.value, one.place, one.name) for one in found]
 
 
@@ -74,6 +78,38 @@ def test_fields() -> None:
     assert _drift({"items": [{"id": "a b", "total": 2}]}) == [("other_type", "2xx response", "items[].id")]
     assert _drift(*[{"items": [{"id": 1}]}] * 4) == [("missing_field", "2xx response", "items[].total")]
     assert _drift({"items": [{"id": 1}]}) == []  # Too few to say so.
+
+
+def _describe(schemas: dict[str, Any]) -> Spec:
+    return read_spec(json.dumps({**ROOT, "components": {"schemas": schemas}}))
+
+
+def _name(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def test_a_base_and_its_subtypes_that_name_each_other() -> None:
+    """As generators write them, with a discriminator: each path from one to the next was followed, 40^4 of them."""
+    names = [f"Pet{number}" for number in range(40)]
+    page = {"type": "object", "properties": {"kind": {"type": "string"}}, "oneOf": [_name(name) for name in names]}
+    pets = {
+        name: {"allOf": [_name("Page"), {"type": "object", "properties": {f"of{name}": {"type": "integer"}}}]}
+        for name in names
+    }
+    spec = _describe({"Page": page, **pets})
+    assert _drift({"kind": "Pet7", "ofPet7": 7}, spec=spec) == []
+    assert _drift({"kind": "Pet7", "ofPet7": "a b", "of": 1}, spec=spec) == [
+        ("undocumented_field", "2xx response", "of"), ("other_type", "2xx response", "ofPet7"),
+    ]  # fmt: skip
+    assert _drift([{"kind": "Pet7"}], spec=spec) == [("other_type", "2xx response", "")]
+
+
+def test_more_alternatives_than_can_be_added_say_nothing() -> None:
+    width, floors = 20, 7
+    assert width**floors > SCHEMAS_MAX
+    tower = {f"Floor{floor}": {"anyOf": [_name(f"Floor{floor + 1}")] * width} for floor in range(floors)}
+    spec = _describe({"Page": {"oneOf": [_name("Floor0")]}, **tower, f"Floor{floors}": {"type": "string"}})
+    assert _drift({"kind": "Pet7"}, spec=spec) == []
 
 
 HEADED: dict[str, Any] = {
