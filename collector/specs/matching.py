@@ -65,7 +65,7 @@ class Index:
                 self._operations[operation.method, len(segments)].append((segments, found))
 
     def find(self, method: str, template: str) -> Match | None:
-        """The operation that fits best."""
+        """The operation that fits best. HEAD is its GET where it is not described (RFC 9110, 9.3.2)."""
         seen = _split(template)
         best: Match | None = None
         best_literals = -1
@@ -73,6 +73,8 @@ class Index:
             literals = _fit(segments, seen)
             if literals > best_literals:
                 best, best_literals = match, literals
+        if best is None and method == "HEAD":
+            return self.find("GET", template)
         return best
 
 
@@ -127,7 +129,8 @@ def judge(endpoint: SeenEndpoint, book: SpecBook) -> EndpointSpec:
         return _describe(current, is_zombie=current.operation.is_deprecated)
     if older is not None:
         return _describe(older, is_zombie=True)
-    if name and endpoint.is_served:
+    # OPTIONS asks what a path has, as browsers do before a call to another origin; no description lists it.
+    if name and endpoint.is_served and endpoint.method != "OPTIONS":
         return EndpointSpec(
             status=SpecStatus.SHADOW, spec=name, reason=f"{name} covers its service and does not have it"
         )

@@ -48,6 +48,20 @@ def test_the_path_with_most_literals_holds() -> None:
     assert (told.status, told.operation_id, told.reason) == (SpecStatus.ZOMBIE, "getLatest", "deprecated")
 
 
+def test_head_is_its_get_and_options_is_no_shadow() -> None:
+    book = SpecBook([_revision(_document(), service="shop")], [])
+    told = judge(_seen("/orders/{order_id}", "HEAD"), book)
+    assert (told.status, told.operation_id) == (SpecStatus.DOCUMENTED, "getOrder")
+    assert judge(_seen("/orders/{order_id}", "POST"), book).status is SpecStatus.SHADOW
+    assert judge(_seen("/accounts", "HEAD"), book).status is SpecStatus.SHADOW
+    for template in ("/orders/{order_id}", "/accounts"):
+        assert judge(_seen(template, "OPTIONS"), book).status is SpecStatus.NONE
+    paths = {"/orders": {"head": {"operationId": "countOrders", "responses": {}}, "options": {"responses": {}}}}
+    own = SpecBook([_revision(_document(paths=paths), service="shop")], [])
+    assert judge(_seen("/orders", "HEAD"), own).operation_id == "countOrders"
+    assert judge(_seen("/orders", "OPTIONS"), own).status is SpecStatus.DOCUMENTED
+
+
 def test_servers_and_base_paths() -> None:
     text = _document(servers=[{"url": "https://{env}.example:8443/api/v2/", "variables": {"env": {"default": "shop"}}}])
     assert _status("/api/v2/orders/{id}", _revision(text)) is SpecStatus.DOCUMENTED
