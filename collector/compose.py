@@ -42,6 +42,7 @@ from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.mapping import EndpointMapping
 from collector.inventory.partners import PartnerNetworks
 from collector.inventory.tombstones import Graveyard
+from collector.inventory.versions import Versions
 from collector.inventory.watch import Watch
 from collector.keys import (
     API_TOKEN_FILE,
@@ -211,7 +212,8 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     )
     store = open_store(settings)
     reveals = RevealBook()
-    catalogue = Catalogue(store, EndpointMapping(writer=store, clock=clock), reveals)
+    versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=clock)
+    catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), reveals)
     writer = StoreWriter(
         reader=WalReader(wal_directory, STORE_READER),
         store=store,

@@ -27,6 +27,7 @@ from collector.inventory.edits import (
 )
 from collector.inventory.naming import name_parameter
 from collector.inventory.position import PARAMETER
+from collector.inventory.versions import Versions
 from collector.rows import Route, Service
 
 MERGE_MAX: Final = 100
@@ -89,6 +90,8 @@ class Store(Protocol):
 
     def query(self, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]: ...
 
+    def query_columns(self, sql: str, parameters: Any = None) -> dict[str, list[Any]]: ...
+
     def insert_records(self, table: str, records: Any) -> None: ...
 
 
@@ -111,6 +114,7 @@ class TemplateEditor:
         self._store = store
         self._names = names
         self._clock = clock
+        self._versions = Versions(store, "template_edits", clock=clock)
         self._edits = {edit.id: edit for edit in load_edits(store)}
 
     def list_edits(self) -> tuple[Edit, ...]:
@@ -268,7 +272,7 @@ class TemplateEditor:
         return self._keep(edit)
 
     def _keep(self, edit: Edit) -> Edit:
-        self._store.insert_records("template_edits", [_write(edit, int(self._clock() * 1e6))])
+        self._store.insert_records("template_edits", [_write(edit, self._versions.take())])
         self._edits[edit.id] = edit
         self._names.take_edits(list(self._edits.values()), edit)
         return edit

@@ -72,9 +72,9 @@ def name_endpoint(route: Route, words: Mapping[int, str]) -> EndpointName:
 class EndpointMapping:
     """Keeps `endpoint_routes` current. One thread at a time."""
 
-    def __init__(self, *, writer: Writer, clock: Callable[[], float]) -> None:
+    def __init__(self, *, writer: Writer, take_version: Callable[[], int]) -> None:
         self._writer = writer
-        self._clock = clock
+        self._take_version = take_version
         self._words: dict[int, str] = {}
 
     def learn_words(self, words: Mapping[int, str]) -> None:
@@ -89,7 +89,7 @@ class EndpointMapping:
     ) -> tuple[EndpointRouteRecord, ...]:
         """Write names that were found; the same route again is a later version. `former_ids`: what routes that move
         were called until now, by route id; these stay aliases. Raises StoreError, and then no route was named."""
-        version = int(self._clock() * 1_000_000)
+        version = self._take_version()
         records = tuple(_record(route, name, version) for route, name in named)
         aliases = {
             former: EndpointAliasRecord(endpoint_id=former, version=version, route_id=record.route_id)

@@ -19,6 +19,7 @@ from collector.inventory.days import (
 )
 from collector.inventory.operations import has_operations, list_recent
 from collector.inventory.reader import select
+from collector.inventory.versions import Versions
 
 GONE_SECONDS: Final = 30 * 86_400
 TOMBSTONES_MAX: Final = 10_000  # Listed; all are kept.
@@ -112,6 +113,7 @@ class Graveyard:
     def __init__(self, *, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
+        self._versions = Versions(store, "endpoint_tombstones", clock=clock)
 
     def look(self) -> int:
         """Write the tombstones of what is gone since the last look, take away those of what is back; gives how many."""
@@ -123,7 +125,7 @@ class Graveyard:
         if has_operations(self._store):
             found += select(self._store, _GONE_OPERATIONS, {"limit": limit})
             back |= known.keys() & list_recent(self._store, limit).keys()
-        version = int(self._clock() * 1e6)
+        version = self._versions.take()
         records = [_write(row, version) for row in found if known.get(row["id"]) != row["last_seen"]]
         records += [_write({"id": name}, version, is_back=1) for name in sorted(back)]
         self._store.insert_records("endpoint_tombstones", records)

@@ -13,6 +13,7 @@ from typing import Final
 
 from collector.inventory.reader import select
 from collector.inventory.spec_status import NO_SPEC, EndpointSpec, read_spec_row
+from collector.inventory.versions import Versions
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
 from collector.specs.matching import SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
@@ -51,7 +52,7 @@ class SpecKeeper:
         self._store = store
         self._table = table
         self._paths = tuple(paths)
-        self._clock = clock
+        self._versions = Versions(store, "endpoint_specs", clock=clock)
         self._traffic = SpecTraffic(reader=store, table=table)
         self._lock = Lock()
         self._read: dict[Path, tuple[int, int]] = {}
@@ -82,7 +83,7 @@ class SpecKeeper:
             return len(changed)
 
     def _make_records(self, changed: dict[str, EndpointSpec]) -> list[EndpointSpecRecord]:
-        version = int(self._clock() * 1e6)
+        version = self._versions.take()
         return [_make_record(endpoint_id, spec, version) for endpoint_id, spec in changed.items()]
 
     def _load(self) -> dict[str, EndpointSpec]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from collector.inventory.reader import select
+from collector.inventory.versions import Versions
 from collector.specs.document import Spec, SpecError, read_spec
 from collector.specs.matching import Revision
 
@@ -71,6 +72,7 @@ class SpecTable:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
+        self._versions = Versions(store, "specs", clock=clock)
         self._parsed: dict[str, Spec] = {}
 
     def upload(self, *, name: str, document: str, service: str, source: str, by: str) -> Spec:
@@ -105,7 +107,6 @@ class SpecTable:
     def _write(
         self, name: str, digest: str, *, service: str, source: str, by: str, document: str, is_deleted: bool
     ) -> None:
-        now = self._clock()
         record = SpecRecord(
             name=name,
             digest=digest,
@@ -114,8 +115,8 @@ class SpecTable:
             uploaded_by=by,
             document=document,
             is_deleted=int(is_deleted),
-            time=datetime.fromtimestamp(now, UTC),
-            version=int(now * 1e6),
+            time=datetime.fromtimestamp(self._clock(), UTC),
+            version=self._versions.take(),
         )
         self._store.insert_records("specs", [record])
 

@@ -12,6 +12,7 @@ from collector.inventory.catalogue import Catalogue
 from collector.inventory.editor import TemplateEditor
 from collector.inventory.edits import Edit, EditError
 from collector.inventory.mapping import EndpointMapping
+from collector.inventory.versions import Versions
 from collector.rows import Route, Segment, Service
 from collector.store.arrow import build_routes
 from collector.store.embedded import EmbeddedStore
@@ -48,7 +49,8 @@ class Installation:
         return self.now
 
     def start(self) -> None:
-        mapping = EndpointMapping(writer=self.store, clock=time.time)
+        versions = Versions(self.store, "endpoint_routes", "endpoint_aliases", clock=self.clock)
+        mapping = EndpointMapping(writer=self.store, take_version=versions.take)
         self.catalogue = Catalogue(self.store, mapping, RevealBook())
         self.editor = TemplateEditor(store=self.store, names=self.catalogue, clock=self.clock)
 
@@ -92,6 +94,19 @@ def test_rename_holds_over_a_restart_and_for_routes_that_come_later(installation
     assert installation.endpoint(one) == installation.endpoint(later) == former
     with pytest.raises(EditError, match="undone before, by bob"):
         installation.editor.undo(edit.id, by="bob")
+
+
+def test_what_is_decided_after_the_clock_was_put_back_holds(installation: Installation) -> None:
+    """The store keeps the newest version: undone in memory, the edit was there again after the next start."""
+    one = installation.add(literal("users"), INTEGER)
+    edit = installation.editor.rename(installation.endpoint(one), place=1, name="account", by="ada")
+    installation.now -= 86_400
+    installation.editor.undo(edit.id, by="bob")
+    assert installation.templates()[one] == "/users/{user_id}"
+    former = installation.endpoint(one)
+    installation.start()
+    assert [one.undone_by for one in installation.editor.list_edits()] == ["bob"]
+    assert (installation.templates()[one], installation.endpoint(one)) == ("/users/{user_id}", former)
 
 
 def test_split_says_since_when_it_is_exact(installation: Installation) -> None:

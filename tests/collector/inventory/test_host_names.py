@@ -113,7 +113,9 @@ class Installation:
         self.start()
 
     def start(self) -> None:
-        self.catalogue = Catalogue(self.store, EndpointMapping(writer=self.store, clock=time.time), RevealBook())
+        self.catalogue = Catalogue(
+            self.store, EndpointMapping(writer=self.store, take_version=time.time_ns), RevealBook()
+        )
         self.editor = TemplateEditor(store=self.store, names=self.catalogue, clock=time.time)
 
     def add(self, routes: list[Route]) -> None:

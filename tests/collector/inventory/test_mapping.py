@@ -73,8 +73,8 @@ def test_what_differs_is_another_endpoint(columns):
 
 
 def test_a_revealed_word_names_the_route_anew():
-    table, now = Table(), [1_000.0]
-    mapping = EndpointMapping(writer=table, clock=lambda: now[0])
+    table, now = Table(), [1_000]
+    mapping = EndpointMapping(writer=table, take_version=lambda: now[0])
     route = make_route(1, ORDERS, HIDDEN)
     map_routes(mapping, [route])
     now[0] += 1
@@ -89,7 +89,7 @@ def test_a_revealed_word_names_the_route_anew():
 
 def test_mapping_again_changes_nothing_but_the_version():
     table = Table()
-    mapping = EndpointMapping(writer=table, clock=iter([1.0, 2.0]).__next__)
+    mapping = EndpointMapping(writer=table, take_version=iter([1, 2]).__next__)
     (first,) = map_routes(mapping, [make_route(1, ORDERS)])
     (second,) = map_routes(mapping, [make_route(1, ORDERS)])
     assert replace(second, version=first.version) == first
@@ -97,7 +97,7 @@ def test_mapping_again_changes_nothing_but_the_version():
 
 def test_a_route_that_moves_leaves_its_former_endpoint_as_an_alias():
     table = Table()
-    mapping = EndpointMapping(writer=table, clock=lambda: 1_000.0)
+    mapping = EndpointMapping(writer=table, take_version=lambda: 1_000)
     route = make_route(1, ORDERS, HIDDEN)
     (first,) = map_routes(mapping, [route])
     map_routes(mapping, [route], {1: first.endpoint_id})

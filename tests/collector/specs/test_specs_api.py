@@ -114,6 +114,13 @@ def test_life_of_a_description(client: TestClient, keeper: SpecKeeper, files: Pa
     assert client.get("/api/v1/specs/Orders/report").json()["orphan"][0]["http_route"] == "/invoices"
     assert SpecKeeper(store=store, table=SpecTable(store, Clock()), paths=(), clock=Clock()).look() == 0
 
+    # Whatever the clock says, what comes later holds.
+    early = SpecTable(store, lambda: 1.0)
+    for table, document in ((early, first["document"]), (SpecTable(store, lambda: 0.5), second["document"])):
+        table.upload(name="Early", document=str(document), service="", source="api", by="ada")
+    assert [one.version for one in early.list_specs() if one.name == "Early"] == ["2"]
+    assert SpecTable(store, lambda: 0.5).delete("Early") and not early.delete("Early")
+
     assert client.delete("/api/v1/specs/Orders").json() == {"name": "Orders"}
     assert _list(client, "shadow") == []
     assert client.delete("/api/v1/specs/Orders").status_code == 404

@@ -31,7 +31,7 @@ SERVICE = Service(cluster="", namespace="", workload="web", workload_kind=1, hos
 
 def start_catalogue(store: ClickHouseStore) -> tuple[Catalogue, RevealBook]:
     reveals = RevealBook()
-    return Catalogue(store, EndpointMapping(writer=store, clock=time.time), reveals), reveals
+    return Catalogue(store, EndpointMapping(writer=store, take_version=time.time_ns), reveals), reveals
 
 
 def list_templates(store: ClickHouseStore) -> dict[int, str]:
