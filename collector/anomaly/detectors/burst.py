@@ -1,7 +1,8 @@
 """Bursts of sparse subjects (pairs, consumers): a window against the subject's own customary burst, its peers' and
 the prior.
 
-State is one number a subject: the burst level, a maximum that fades by half in three days. Where a parent has a season
+State is one number a subject: the burst level, a maximum that fades by half in three days, and no further while nothing
+comes of the subject: who was away for weeks is no stranger. Where a parent has a season
 there is a second maximum, of evidence over the season's factor, kept as its ratio to the first; what is expected is the
 lesser of the first and of the second times the factor. So a season makes nothing ordinary that was not seen, and who
 calls evenly, or at night, is expected to. The score is the distance in doublings, log2((value + c) / (level + c)),
@@ -30,6 +31,7 @@ _ALMOST = 0.999
 _UNKNOWN = 0.5  # Factor that a season is taken to have. What is learnt of few days is half shrunk away.
 _LOSS_WIDTH = 2.0  # Doublings a lost share of 1 would add.
 _DAY_SECONDS = 86_400
+_ABSENT = 1.0  # Half-lives that a level fades while nothing comes: silence teaches nothing.
 
 
 class BurstDetector:
@@ -68,8 +70,8 @@ class BurstDetector:
         """The customary burst of each, faded to `window`. Nobody changes what it gives: of the same array of slots it
         is asked several times a window."""
         if self._read is None or self._read[0] is not slots or self._read[1] != window:
-            age = np.maximum(window - self._window.take(slots), 0)
-            self._read = slots, window, self._level.take(slots) * np.exp2(-age / self._half_life)
+            age = np.clip((window - self._window.take(slots)) / self._half_life, 0.0, _ABSENT)
+            self._read = slots, window, self._level.take(slots) * np.exp2(-age)
         return self._read[2]
 
     def expected(self, slots: Slots, window: int, season: F64 | None) -> F64:

@@ -173,6 +173,24 @@ def test_steady_client_alone_on_its_endpoint_raises_nothing(rate: int, begin: in
     assert [signal for signal in signals if signal.consumer == f"principal:{1:016x}"] == []
 
 
+@pytest.mark.parametrize("days", [1, 5, 30, 400])
+def test_who_comes_back_after_days_may_call_as_before_and_no_more(days: int) -> None:
+    """A holiday, or clocks that are far ahead."""
+    engine, first = Engine(), START // 3_600 * 3_600
+
+    def call(begin: int, calls: int) -> set[str]:
+        signals = []
+        for at in range(begin, begin + 4 * 3_600, 300):
+            rows = [Row(route=i % 3, consumer=1 + i // 3, window=at, length=300, calls=calls) for i in range(9)]
+            signals += engine.feed(make_batch(rows), at + 301)
+        return {signal.kind for signal in signals} & {AlertKind.VOLUME_PAIR, AlertKind.VOLUME_CONSUMER}
+
+    assert call(first, 600) == set()
+    back = first + days * 86_400
+    assert call(back, 600) == set()
+    assert call(back + 4 * 3_600, 3_000)
+
+
 def test_newcomer_far_above_its_peers_is_flagged_without_new_objects() -> None:
     engine = Engine()
     signals = []
