@@ -50,7 +50,7 @@ class End(msgspec.Struct, frozen=True, gc=False):
     body_bytes: int  # Without chunk framing; gaps included.
     wire_bytes: int  # Of head, body and trailers.
     gap_bytes: int
-    is_complete: bool
+    is_complete: bool  # It ended as its framing says; of its body bytes may be missing.
     faults: list[Fault]
 
 

@@ -171,15 +171,15 @@ class Http1Connection:
         hit = self._queue[-1] if is_request and self._request is not None and self._queue else self._answering
         if hit is not None:
             hit.is_lossy = True
-        self._is_shaken = True
         message = self._request if is_request else self._response
         if message is not None:
             message.has_gap = True
         self._ends[is_request] = gap.position + gap.length
         if is_request:
-            self._requests.skip(gap.length, self._request_sink)
+            is_bridged = self._requests.skip(gap.length, self._request_sink)
         else:
-            self._responses.skip(gap.length, self._response_sink)
+            is_bridged = self._responses.skip(gap.length, self._response_sink)
+        self._is_shaken |= not is_bridged
 
     def _feed_request(self, chunk: Chunk) -> None:
         reader = self._requests

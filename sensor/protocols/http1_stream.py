@@ -21,8 +21,8 @@ came with it is taken for a request: a second one might be an invention. Its byt
 goes on with the first segment that the client sent after it had seen the answer; who pairs requests with responses says
 when that is (`release`).
 
-**Lost.** A gap inside a body of known length is counted and bridged. Elsewhere the place is lost: what was begun ends
-incomplete, and reading goes on where a segment starts like a message.
+**Lost.** A gap inside a body of known length is counted and bridged, up to the body's end. Elsewhere the place is
+lost: what was begun ends incomplete, and reading goes on where a segment starts like a message.
 """
 
 import re
@@ -94,16 +94,20 @@ class MessageReader:
             at = take(data, at, events)
         self.position += size
 
-    def skip(self, length: int, events: EventSink) -> None:
-        """Takes a gap."""
+    def skip(self, length: int, events: EventSink) -> bool:
+        """Takes a gap; gives whether it was bridged: what comes is where it would be without it."""
         self.position += length
-        state = self.state
-        if state in (State.LENGTH, State.CHUNK_DATA) and length <= self._left:
-            self._count_gap(length)
-            self._left -= length
+        if self.state in (State.LENGTH, State.CHUNK_DATA):
+            bridged = min(length, self._left)
+            self._count_gap(bridged)
+            self._left -= bridged
             if not self._left:
                 self._end_counted(events)
-        elif state is State.CLOSE:
+            length -= bridged
+            if not length:
+                return True
+        state = self.state
+        if state is State.CLOSE:
             self._count_gap(length)
         elif state not in _SILENT:
             self._gap_bytes += length
@@ -112,6 +116,7 @@ class MessageReader:
             else:
                 self._abandon(events)
                 self.state = State.LOST
+        return False
 
     def release(self, events: EventSink) -> None:
         """The answer to a held request was seen by its sender: the next segment is no part of it."""
@@ -317,7 +322,7 @@ class MessageReader:
         if self.state is State.CHUNK_DATA:
             self.state = State.CHUNK_END
         else:
-            self._end(events, is_complete=not self._gap_bytes)
+            self._end(events, is_complete=True)
 
     def _count(self, data: bytes, events: EventSink) -> None:
         self._body_bytes += len(data)

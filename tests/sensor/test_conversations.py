@@ -156,6 +156,20 @@ def test_bodies_that_nobody_copied_count(socket: Socket, conversations: Conversa
     assert conversations.gap_bytes == 100_000
 
 
+def test_requests_behind_a_body_that_nobody_copied_have_their_own_answers(socket: Socket) -> None:
+    """The first of them was sent before that body had come, the second after it."""
+    socket.take(READ, REQUEST)
+    socket.take(READ, REQUEST.replace(b"7", b"8"))
+    first = socket.take(WRITE, b"HTTP/1.1 500 No\r\nContent-Length: 1000\r\n\r\n", size=1_041)
+    socket.take(READ, REQUEST.replace(b"7", b"9"))
+    calls = first + socket.take(WRITE, RESPONSE) + socket.take(WRITE, RESPONSE.replace(b"200", b"404"))
+    assert [(call.request_head[12:13], call.status_code, call.is_lossy) for call in calls] == [
+        (b"7", 500, True),
+        (b"8", 200, False),
+        (b"9", 404, False),
+    ]
+
+
 def test_bytes_of_a_lost_event_are_a_gap(socket: Socket) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"
     socket.take(READ, REQUEST)

@@ -215,7 +215,18 @@ def test_a_gap_in_a_body_of_known_length_is_bridged() -> None:
     events += reader.collect(reader.skip, 80)
     events += reader.collect(reader.feed, bytes(10) + b"HTTP/1.1 204 No\r\n\r\n")
     ends = [event for event in events if isinstance(event, End)]
-    assert [(end.body_bytes, end.gap_bytes, end.is_complete) for end in ends] == [(100, 80, False), (0, 0, True)]
+    assert [(end.body_bytes, end.gap_bytes, end.is_complete) for end in ends] == [(100, 80, True), (0, 0, True)]
+
+
+def test_a_gap_past_the_end_of_a_body_of_known_length_ends_it() -> None:
+    reader = Reader(is_request=False)
+    events = reader.collect(reader.feed, b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + bytes(10))
+    events += reader.collect(reader.skip, 120)
+    events += reader.collect(reader.feed, bytes(10))
+    events += reader.collect(reader.feed, b"HTTP/1.1 204 No\r\n\r\n")
+    ends = [event for event in events if isinstance(event, End)]
+    assert [(end.body_bytes, end.gap_bytes, end.is_complete) for end in ends] == [(100, 90, True), (0, 0, True)]
+    assert reader.unread_bytes == 10
 
 
 def test_after_a_gap_elsewhere_reading_goes_on_at_a_segment_that_starts_like_a_message() -> None:

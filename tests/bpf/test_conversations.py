@@ -1,0 +1,102 @@
+"""Conversations of HTTP/1 drawn by chance: each way of capture tells each call once, with its status, its bytes and
+whether it was aborted."""
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from scripts.vm.images import RING_BYTES, find_tracepoint_images
+from sensor.calls import Exchange
+from sensor.clock import Clock
+from sensor.kernel.abi import RecordFlag
+from sensor.kernel.capture import Capture
+from sensor.kernel.syscall_capture import SyscallCapture
+from sensor.kernel.tracepoints import TracepointSettings
+from tests.bpf.http1_conversation import PATHS, Conversation
+from tests.bpf.recognised import drain, own_cgroup_id
+from tests.bpf.reference import Teacher
+from tests.bpf.test_http2 import connect, play, whole
+
+pytestmark = pytest.mark.kernel
+
+SEEDS, CALLS = 150, 14
+WAIT_SECONDS = 5.0
+Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts together.
+
+
+@pytest.fixture(scope="module")
+def syscalls() -> Iterator[SyscallCapture]:
+    """The way of system calls, attached."""
+    settings = TracepointSettings(ring_bytes=RING_BYTES)
+    capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_tracepoint_images())
+    yield capture
+    capture.close()
+
+
+def talk(said: Conversation, client: socket.socket, server: socket.socket) -> None:
+    play(said.said, (client, server), whole)
+    first, last = (client, server) if said.end.endswith("client") else (server, client)
+    if said.end.startswith("reset"):
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    first.close()
+    last.close()
+
+
+def read(capture: Capture | SyscallCapture, port: int, count: int) -> Told:
+    """The calls of a port, once `count` are there and a moment longer."""
+    told: Told = {}
+
+    def add(call: int, status: int, sizes: tuple[int, int], *, is_aborted: bool) -> None:
+        before = told.get(call, (0, 0, 0, False))
+        told[call] = (status or before[0], before[1] + sizes[0], before[2] + sizes[1], is_aborted or before[3])
+
+    deadline, is_last = time.monotonic() + WAIT_SECONDS, False
+    while True:
+        for one in capture.read_records(is_all=True):
+            if one["local_port"] == port:
+                sizes = int(one["request_bytes"]), int(one["response_bytes"])
+                is_aborted = bool(int(one["flags"]) & RecordFlag.ABORTED)
+                add(int(one["call"]), int(one["status"]), sizes, is_aborted=is_aborted)
+        capture.release_records()
+        for each in capture.read():
+            if isinstance(each, Exchange) and each.local_port == port:
+                sizes = each.request_bytes, each.response_bytes
+                add(each.call, each.status_code, sizes, is_aborted=each.is_aborted)
+        if is_last:
+            return told
+        is_last = len(told) >= count or time.monotonic() > deadline
+        time.sleep(0.01 if is_last else 0.001)
+
+
+def compare(capture: Capture | SyscallCapture, seed: int, teacher: Teacher | None = None) -> None:
+    said = Conversation(seed, CALLS)
+    with connect() as (client, server, port):
+        if teacher is not None:
+            for call in said.calls:
+                if call.head.split(b" ")[1].split(b"?")[0].decode() in PATHS:
+                    teacher.profile(call.head)
+                    teacher.path(call.head, cgroup_id=own_cgroup_id(), port=port)
+        talk(said, client, server)
+    told = read(capture, port, len(said.calls))
+    assert told == {number: call.told for number, call in enumerate(said.calls)}, (seed, said.end)
+
+
+def test_by_packets(capture: Capture) -> None:
+    drain(capture)
+    for seed in range(SEEDS):
+        compare(capture, seed)
+
+
+def test_by_records_and_heads(capture: Capture, teacher: Teacher) -> None:
+    drain(capture)
+    for seed in range(SEEDS):
+        compare(capture, seed, teacher)
+
+
+def test_by_system_calls(syscalls: SyscallCapture) -> None:
+    syscalls.read()
+    for seed in range(SEEDS):
+        compare(syscalls, seed)
