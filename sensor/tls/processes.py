@@ -5,6 +5,10 @@ Reads a proc tree (proc(5)): the executable mappings of each process, soon after
 (/proc/PID/root), so it may be in a container; one that was deleted or replaced since, as packages' upgrades do, through
 the mapping itself (/proc/PID/map_files, needs CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN). Needs CAP_SYS_PTRACE for
 processes of other users.
+
+Containers of one image run one file, whose probes hold for all of them, and each names it by the device of its own
+overlay (Linux 6.8, file_user_inode). There a file is told by its number, size and times, which overlays pass on as they
+are below; where a container changed it, it has a copy of its own, with another time.
 """
 
 import os
@@ -25,16 +29,19 @@ LONGEST_REST_SECONDS: Final = 64.0
 MIN_CODE_BYTES: Final = 1 << 20
 # Libraries by their file name; the executable itself is always looked at.
 _LIBRARY_NAME: Final = re.compile(r"libssl[.-]|libgnutls\.|cygrpc\.|libnss3\.so|libssl3\.so|boringssl|libjvm\.so")
+# A line of /proc/PID/mountinfo: numbers of the mount and of what it is mounted in, its device, .. its kind.
+_OVERLAY: Final = re.compile(r"\d+ \d+ (\d+):(\d+) .* - overlay ")
 _DELETED: Final = " (deleted)"  # As proc(5) ends a path that leads to this file no more.
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class FileId:
-    """One file of the node, whatever its path."""
+    """One file of the node, whatever its path. On overlays `device` is 0 and `mark` tells files apart."""
 
     device: int
     inode: int
+    mark: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +148,7 @@ class ProcessFiles:
         except OSError:
             return None
         files: dict[FileId, _Mapping] = {}
+        overlays: set[int] | None = None
         for line in text.decode("utf-8", "surrogateescape").splitlines():
             fields = line.split(maxsplit=5)
             if len(fields) < 6 or "x" not in fields[1] or not fields[5].startswith("/"):
@@ -150,10 +158,37 @@ class ProcessFiles:
             if not is_named and _measure(fields[0]) < MIN_CODE_BYTES:
                 continue
             file_id = parse_id(fields[3], fields[4])
-            if file_id is not None and len(files) < MAX_FILES:
-                way = f"map_files/{fields[0]}" if path.endswith(_DELETED) else f"root{path}"
-                files[file_id] = _Mapping(name=path, way=way)
+            if file_id is None or len(files) >= MAX_FILES:
+                continue
+            way = f"map_files/{fields[0]}" if path.endswith(_DELETED) else f"root{path}"
+            if not os.major(file_id.device):  # Of no disk's own.
+                overlays = self._list_overlays(pid) if overlays is None else overlays
+                if file_id.device in overlays:
+                    file_id = self._find_below(file_id, f"{self._proc}/{pid}/{way}")
+            files[file_id] = _Mapping(name=path, way=way)
         return files
+
+    def _list_overlays(self, pid: int) -> set[int]:
+        """Devices of the overlays that a process has mounted."""
+        try:
+            with open(f"{self._proc}/{pid}/mountinfo", "rb", buffering=0) as file:  # noqa: PTH123
+                text = b"".join(iter(lambda: file.read(1 << 16), b""))[:MAX_MAPS_BYTES]
+        except OSError:
+            return set()
+        found: set[int] = set()
+        for line in text.decode("utf-8", "surrogateescape").splitlines():
+            mount = _OVERLAY.match(line)
+            if mount is not None:
+                found.add(os.makedev(int(mount[1]), int(mount[2])))
+        return found
+
+    def _find_below(self, file: FileId, path: str) -> FileId:
+        """The file that an overlay shows there; itself where that cannot be told."""
+        try:
+            status = os.stat(path)  # noqa: PTH116 - a path through /proc, which must not be resolved.
+        except OSError:
+            return file
+        return FileId(device=0, inode=status.st_ino, mark=(status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 def _measure(addresses: str) -> int:

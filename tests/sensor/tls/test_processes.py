@@ -22,7 +22,7 @@ class Proc:
 
     def run(self, pid: int, *maps: str, age: float, executable: str = "/usr/bin/app") -> None:
         directory = self.root / str(pid)
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(exist_ok=True, parents=True)
         start = int((self.uptime - age) * TICKS)
         (directory / "stat").write_text(f"{pid} (a) b) S 1 {'0 ' * 17}{start} 0")
         (directory / "maps").write_text("\n".join(maps))
@@ -45,6 +45,29 @@ def test_a_library_is_found_once_for_all_that_map_it(tmp_path: Path) -> None:
     assert proc.look() == {LIBSSL_ID: (10, 11)}
     (one,) = proc.files.look()  # Through the eldest: a child that ends at once does not take the way with it.
     assert (one.path, one.name) == (f"{tmp_path}/11/root/usr/lib/libssl.so.3", "/usr/lib/libssl.so.3")
+
+
+def test_containers_of_one_image_run_one_file(tmp_path: Path) -> None:
+    """Each overlay has a device of its own; what a container changed is a file of its own."""
+    image = tmp_path / "image"
+    image.write_text("code")
+    proc = Proc(tmp_path / "proc")
+    for pid, device in ((10, "00:28"), (11, "00:2a"), (12, "00:2c"), (13, "00:2e")):
+        line = f"7f0000000000-7f0000010000 r-xp 00001000 {device} 42 /usr/lib/libssl.so.3"
+        proc.run(pid, line, age=50)
+        library = tmp_path / f"root{pid}" / "usr/lib/libssl.so.3"
+        library.parent.mkdir(parents=True)
+        library.hardlink_to(image)
+        (proc.root / str(pid) / "root").symlink_to(tmp_path / f"root{pid}")
+        kind = "tmpfs" if pid == 13 else "overlay"
+        minor = int(device.partition(":")[2], 16)
+        (proc.root / str(pid) / "mountinfo").write_text(
+            f"30 1 253:1 / / rw - ext4 /dev/vda rw\n31 1 0:{minor} / /usr rw,relatime shared:1 - {kind} {kind} rw\n"
+        )
+    changed = tmp_path / "root12" / "usr/lib/libssl.so.3"
+    changed.unlink()
+    changed.write_text("code")
+    assert sorted(proc.look().values()) == [(10, 11), (12,), (13,)]
 
 
 def test_a_library_that_was_replaced_is_reached_by_its_mapping(tmp_path: Path) -> None:
