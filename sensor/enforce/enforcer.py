@@ -33,7 +33,7 @@ from sensor.enforce.tables import (
     make_empty,
 )
 from sensor.enforce.watch import StopWatch
-from sensor.kernel.stop_abi import ENFORCEMENT
+from sensor.kernel.stop_abi import ENFORCEMENT, SLOTS_MAX
 from sensor.keyed import hash_siphash
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,7 @@ class Enforcer:
         self._wanted: dict[str, tuple[Block, int]] = {}  # With its deadline.
         self._held: dict[str, Held] = {}
         self._declined: dict[str, str] = {}
+        self._names = 0  # What the kernel is to compare, of all that are held.
         self._slots = SlotBook()
         self._tables: Tables = make_empty()
         # Above that of a sensor before, whose programs and connections this one may go on with.
@@ -164,7 +165,7 @@ class Enforcer:
         self._wanted = {id: (block, until) for id, (block, until) in self._wanted.items() if until > now_ns}
         obstacle = self.find_obstacle()
         held: dict[str, Held] = {}
-        self._declined = {}
+        self._declined, self._names = {}, 0
         # Those in force first: a flood of others does not push them out.
         for id, (block, until) in sorted(self._wanted.items(), key=lambda entry: entry[0] not in self._held):
             before = self._held.get(id)
@@ -174,10 +175,13 @@ class Enforcer:
             if before is not None:
                 one = replace(before, block=block, deadline_ns=until)
             reason = obstacle or self._find_reason(one, held, is_new=before is None)
+            names = self._names + len(one.targets)
+            if not reason and names > SLOTS_MAX:
+                reason = f"with it this sensor would look for {names} addresses and credentials; it holds {SLOTS_MAX}"
             if reason:
                 self._declined[id] = reason
             else:
-                held[id] = one
+                held[id], self._names = one, names
         self._log_changes(held)
         if held.keys() != self._held.keys():
             self.changes += 1
@@ -314,17 +318,22 @@ class Enforcer:
         return any(is_within(scope, server) for scope in block.scopes for server in servers)
 
     def _learn(self, held: Held, credential: int) -> None:
-        if credential and credential not in held.targets and len(held.learned) < LEARNED_LIMIT:
+        if credential and credential not in held.targets and self._has_room(held):
             held.learned.add(credential)
+            self._names += 1
             self._sync(self._clock.monotonic_ns())
+
+    def _has_room(self, held: Held) -> bool:
+        return len(held.learned) < LEARNED_LIMIT and self._names < SLOTS_MAX
 
     def _follow(self, held: Held, is_sharing: bool, coded: bytes) -> None:
         """Has the kernel stop the first call of its next connections of HTTP/2; not where it has shared one."""
         before = (held.is_streamed, len(held.learned))
         held.is_sharing = held.is_sharing or is_sharing
         held.is_streamed = not held.is_sharing
-        if coded and held.is_streamed and len(held.learned) < LEARNED_LIMIT:
+        if coded and held.is_streamed and self._has_room(held):
             held.learned.add(hash_siphash(self._secret, coded))
+            self._names += len(held.learned) - before[1]
         if before != (held.is_streamed, len(held.learned)):
             self._sync(self._clock.monotonic_ns())
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from sensor.enforce.block import BLOCKS_LIMIT, Block, BlockKind, Scope, find_fault
+from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, Block, BlockKind, Scope, find_fault
 from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.share import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import SLOT, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
-from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node, address, credential, mapped
+from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
+from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node, address, call, credential, mapped
 
 
 def test_an_address_is_enforced_until_its_time_is_over() -> None:
@@ -158,6 +158,32 @@ def test_a_flood_does_not_push_out_what_is_in_force() -> None:
     node.take(*(address(f"198.51.100.{n}", id=f"f{n}") for n in range(200)), address("203.0.113.7", id="z"))
     assert len(node.blocked()) == 3 and mapped("203.0.113.7") in node.blocked()
     assert sum("limit of 3 blocks" in reason for reason in node.reasons().values()) == 198
+
+
+def test_more_names_than_the_kernel_holds_end_nothing() -> None:
+    """Its table of credentials takes so many; one more, and it took none of the blocks any more."""
+    node = Node(replace(LIMITS, rules_max=1_000))
+    each = CREDENTIALS_LIMIT + 1
+    fit = SLOTS_MAX // each
+    principals = [
+        Block(
+            id=f"p{number}",
+            kind=BlockKind.PRINCIPAL,
+            hash=number * each + 1,
+            key_id=1,
+            credentials=tuple(number * each + other for other in range(2, each + 1)),
+            left_ms=100_000,
+        )
+        for number in range(fit + 1)
+    ]
+    node.take(*principals)
+    assert len(node.blocked("blocked_credentials")) == fit * each <= SLOTS_MAX
+    assert f"it holds {SLOTS_MAX}" in node.reasons()[f"p{fit}"]
+    for credential_seen in range(1, SLOTS_MAX - fit * each + 4):
+        node.enforcer.see(*call(credential=10**6 + credential_seen, principal=1))
+    assert len(node.blocked("blocked_credentials")) == SLOTS_MAX
+    node.pass_seconds(1)
+    assert len(node.blocked("blocked_credentials")) == SLOTS_MAX
 
 
 def test_after_it_stood_still_connections_are_judged_anew() -> None:
