@@ -286,10 +286,10 @@ class _Life:
         told = 0
         while not self._is_ending.is_set():
             try:
-                detectors.poll(_POLL_SECONDS)
-                if catalogue.changes != told:
+                if catalogue.changes != told:  # Before the first start, too.
                     told = catalogue.changes
                     detectors.map_routes(catalogue.list_endpoints())
+                detectors.poll(_POLL_SECONDS)
             except Exception as error:
                 self._count("detector_errors", error)
                 self._is_ending.wait(_POLL_SECONDS)

@@ -6,7 +6,7 @@ up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignal
 collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import msgspec
 import numpy as np
@@ -185,6 +185,17 @@ class Engine:
             fallen = self.steady.close(window, slots, calls, loss_ratio)
             signals += [self._tell(self.consumer_watches[-1], crossing) for crossing in fallen]
         return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
+
+    def remap(self, routes: Set[int]) -> None:
+        """The mapping changed for these routes. Levels, errors and latency of endpoints that have more or fewer routes
+        than before are learnt anew."""
+        changed, gone = self.roster.remap(routes)
+        anew = np.concatenate([changed, gone])
+        if not len(anew):
+            return
+        for watch in self.endpoint_watches:
+            watch.forget(anew)
+        self.health.forget(anew)
 
     def find_newest(self, batch: RowBatch, received_at: int | Slots) -> int:
         """When the newest row of a batch that counts begins; 0 where none does."""

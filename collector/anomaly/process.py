@@ -196,6 +196,7 @@ class Follower:
             )
             return
         before.resume(time, self.engine)
+        before.remap(before.roster.list_routes())  # The mapping may have changed since.
         self.engine = before
         self.jumps.undo(jump)
         self.undone_jumps += 1
@@ -450,6 +451,13 @@ def run_detectors(
         sentence = follower.resume()
         if sentence:
             pipe.send_bytes(msgspec.msgpack.encode(Renewed(sentence)))
+        # What comes before the mapping would be of other endpoints.
+        is_mapped = False
+        while not is_mapped:
+            message = TO_CHILD.decode(pipe.recv_bytes())
+            is_mapped = isinstance(message, Mapped)
+            if not _obey(follower, mapping, message):
+                return
         saved_at = time.monotonic()
         while True:
             looked_at = time.monotonic()
@@ -484,8 +492,11 @@ def _obey(follower: Follower, mapping: dict[int, str], message: ToChild) -> bool
         case Erase():
             follower.erase(message)
         case Mapped():
+            new = message.endpoint_of_route
+            changed = {route for route in mapping.keys() | new.keys() if mapping.get(route) != new.get(route)}
             mapping.clear()
-            mapping.update(message.endpoint_of_route)
+            mapping.update(new)
+            follower.engine.remap(changed)
         case Stop():
             return False
     return True

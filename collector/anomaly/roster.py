@@ -1,7 +1,7 @@
 """Rows to subjects: gives each row of a batch its endpoint, consumer and pair, and counts the objects that are new to
 the pair."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -91,6 +91,7 @@ class Roster:
         self.novelty = TouchedObjects()
         self.pair_endpoint: Slots = np.zeros(0, np.int64)  # By pair slot; -1 once the endpoint was evicted.
         self.pair_consumer: Slots = np.zeros(0, np.int64)
+        self._retired: Slots = np.zeros(0, np.int64)  # Endpoints that are no more, until `place` says so.
         self._is_loose = False  # Some pair may have lost its endpoint or its consumer.
         self._known_routes: dict[int, KnownRoute] = {}
         self._by_endpoint, self._by_pair = Grouper(), Grouper()
@@ -105,6 +106,7 @@ class Roster:
     def place(self, columns: Columns, time: int) -> Placed:
         """Subjects of the rows of a batch; new ones get slots, `time` is when they were touched."""
         batch, route = columns.batch, columns.route
+        retired, self._retired = self._retired, self._retired[:0]
         known = self._list_routes(batch.routes)
         names = [one.name for one in known]
         keys = np.array([one.key for one in known], np.uint64)
@@ -155,10 +157,50 @@ class Roster:
             endpoint_of_pair=endpoint_of_pair,
             objects=objects,
             novel=self._count_novel(columns, pairs.slots, objects, [one.is_unknown for one in known]),
-            evicted_endpoints=endpoints.emptied,
+            evicted_endpoints=np.union1d(retired, endpoints.emptied) if len(retired) else endpoints.emptied,
             evicted_consumers=consumers.emptied,
             evicted_pairs=pairs.emptied,
         )
+
+    def remap(self, routes: Set[int]) -> tuple[Slots, Slots]:
+        """The inventory says otherwise which endpoints these routes are of. An endpoint that is called otherwise stays
+        what it is, and so do pairs; gives the slots of endpoints with more or fewer routes than before, and of those
+        that are no more."""
+        touched: dict[int, dict[str, list[int]]] = {}  # By slot: its routes by the endpoint that they are of now.
+        for slot in self.endpoints.table.live().tolist():
+            if not routes.isdisjoint((name := self.endpoints.name(slot)).route_ids):
+                targets = touched[slot] = {}
+                for route_id in name.route_ids:
+                    targets.setdefault(self._identify(route_id), []).append(route_id)
+        ids = {slot: self.endpoints.name(slot).endpoint_id for slot in touched}
+        leaving = {slot for slot, targets in touched.items() if ids[slot] not in targets}
+        renamed: dict[str, int] = {}
+        moved: dict[int, int] = {}  # Slot of an endpoint that is no more: of the one that all its routes are of.
+        changed: set[int] = set()
+        for slot, targets in touched.items():
+            others = {one: self._find_endpoint(one, renamed, leaving) for one in targets if one != ids[slot]}
+            changed.update(other for other in others.values() if other >= 0)
+            if slot in leaving and list(others.values()) == [-1]:
+                renamed[next(iter(others))] = slot
+            elif slot in leaving and len(others) == 1:
+                moved[slot] = next(iter(others.values()))
+            elif others and slot not in leaving:
+                changed.add(slot)
+                left = msgspec.structs.replace(self.endpoints.name(slot), route_ids=tuple(targets[ids[slot]]))
+                self.endpoints.rename(slot, left)
+        gone = np.array(sorted(leaving.difference(renamed.values())), np.int64)
+        if not leaving:
+            return np.array(sorted(changed), np.int64), gone
+        self._retire(gone)
+        self._rename(renamed)
+        self._move_pairs({slot: slot for slot in renamed.values()} | moved)
+        self.pair_endpoint[np.isin(self.pair_endpoint, gone)] = -1
+        return np.array(sorted(changed), np.int64), gone
+
+    def list_routes(self) -> Set[int]:
+        """Of all endpoints."""
+        live = self.endpoints.table.live().tolist()
+        return {route_id for slot in live for route_id in self.endpoints.name(slot).route_ids}
 
     def count_consumers(self, time: int) -> Slots:
         """Consumers of each endpoint slot, as of a minute ago at the most."""
@@ -180,7 +222,7 @@ class Roster:
             arrays, names = part.dump()
             parts[name] = {**arrays, "names": np.frombuffer(names, np.uint8)}
         links: State = {"endpoint": self.pair_endpoint, "consumer": self.pair_consumer}
-        links |= {"counts": self._counts, "counted_at": np.array([self._counted_at])}
+        links |= {"counts": self._counts, "counted_at": np.array([self._counted_at]), "retired": self._retired}
         return {**parts, "links": links, "novelty": self.novelty.dump()}
 
     def load(self, parts: dict[str, State]) -> None:
@@ -193,6 +235,7 @@ class Roster:
         live = self.pairs.table.live()
         self._is_loose = bool((self.pair_endpoint[live] < 0).any() or (self.pair_consumer[live] < 0).any())
         self._counts, self._counted_at = parts["links"]["counts"].astype(np.int64), int(parts["links"]["counted_at"][0])
+        self._retired = parts["links"].get("retired", self._retired[:0]).astype(np.int64)
         self.novelty.load(parts["novelty"])
 
     def _list_routes(self, routes: Sequence[Route]) -> list[KnownRoute]:
@@ -207,6 +250,49 @@ class Roster:
                 one = known[route_id] = self._know_route(route)
             listed.append(one)
         return listed
+
+    def _identify(self, route_id: int) -> str:
+        """Which endpoint a route is of."""
+        return self._endpoint_of_route.get(route_id, "") or f"{route_id:016x}"
+
+    def _find_endpoint(self, endpoint_id: str, renamed: Mapping[str, int], leaving: Set[int]) -> int:
+        """The slot of an endpoint when all have their new ids; -1 where it has none."""
+        slot = renamed.get(endpoint_id, -1)
+        if slot < 0 and (known := self.endpoints.table.find(hash_text(endpoint_id))) not in leaving:
+            slot = known
+        return slot
+
+    def _retire(self, gone: Slots) -> None:
+        """Give up endpoints."""
+        self.endpoints.release(gone)
+        self._is_loose |= bool(len(gone))
+        self._retired = np.union1d(self._retired, gone)
+
+    def _rename(self, renamed: Mapping[str, int]) -> None:
+        """Endpoints by their new id."""
+        for endpoint_id, slot in renamed.items():
+            self.endpoints.rename(slot, msgspec.structs.replace(self.endpoints.name(slot), endpoint_id=endpoint_id))
+        keys = np.array([hash_text(one) for one in renamed], np.uint64)
+        self.endpoints.table.rekey(np.array(list(renamed.values()), np.int64), keys)
+
+    def _move_pairs(self, moved: Mapping[int, int]) -> None:
+        """Pairs of an endpoint's slot to another one (or the same, of another id), where there is no such pair yet."""
+        target = np.full(self.endpoints.table.capacity, -1, np.int64)
+        target[list(moved)] = list(moved.values())
+        pairs = self.pairs.table.live()
+        pairs = pairs[(self.pair_endpoint[pairs] >= 0) & (self.pair_consumer[pairs] >= 0)]
+        pairs = pairs[target[self.pair_endpoint[pairs]] >= 0]
+        endpoint = target[self.pair_endpoint[pairs]]
+        keys = mix(self.endpoints.table.keys[endpoint], self.consumers.table.keys[self.pair_consumer[pairs]])
+        _, first = np.unique(keys, return_index=True)
+        kept = first[self.pairs.table.find_all(keys[first]) < 0]
+        pairs, endpoint = pairs[kept], endpoint[kept]
+        self.pairs.table.rekey(pairs, keys[kept])
+        self.pair_endpoint[pairs] = endpoint
+        for slot, known in zip(pairs.tolist(), self.endpoints.list_names(endpoint.tolist()), strict=True):
+            if known is not None:
+                name = self.pairs.name(slot)
+                self.pairs.rename(slot, msgspec.structs.replace(name, endpoint_id=known.endpoint_id))
 
     def _know_route(self, route: Route) -> KnownRoute:
         endpoint_id = self._endpoint_of_route.get(route.route_id, "")

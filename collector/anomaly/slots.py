@@ -93,7 +93,23 @@ class SlotTable:
 
     def find(self, key: int) -> int:
         """The slot of a key; -1 where it has none."""
-        return int(self._index.find(np.array([key], np.uint64), self.keys)[0])
+        return int(self.find_all(np.array([key], np.uint64))[0])
+
+    def find_all(self, keys: U64) -> Slots:
+        """The same of many."""
+        return self._index.find(keys, self.keys)
+
+    def rekey(self, slots: Slots, keys: U64) -> None:
+        """Give slots in use other keys, which no slot has."""
+        self.keys[slots] = keys
+        self._index.build(self.live(), self.keys)
+
+    def release(self, slots: Slots) -> None:
+        """Give up slots in use, which are distinct."""
+        self.seen_at[slots] = -1
+        self.keys[slots] = ~self.keys[slots]  # A key that nobody asks for, as the index wants it.
+        self._count -= len(slots)
+        self._free.extend(slots[::-1].tolist())
 
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """State for a checkpoint."""
@@ -130,10 +146,7 @@ class SlotTable:
         ages = (self.seen_at[live] << _SLOT_BITS) | live
         ages.partition(count - 1)
         oldest = np.sort(ages[:count]) & ((1 << _SLOT_BITS) - 1)
-        self.seen_at[oldest] = -1
-        self.keys[oldest] = ~self.keys[oldest]  # A key that nobody asks for, as the index wants it.
-        self._count -= count
-        self._free.extend(oldest[::-1].tolist())
+        self.release(oldest)
         self.evicted_count += len(oldest)
         return oldest
 

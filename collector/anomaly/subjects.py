@@ -69,8 +69,14 @@ class Subjects:
         return -1
 
     def rename(self, slot: int, name: SubjectName) -> None:
-        """A subject grew (an endpoint got another route)."""
+        """A subject grew (an endpoint got another route), or is called otherwise."""
         self._names[slot] = name
+
+    def release(self, slots: Slots) -> None:
+        """Give up slots in use, which are distinct."""
+        self.table.release(slots)
+        for slot in slots.tolist():
+            self._names[slot] = None
 
     def dump(self) -> tuple[dict[str, NDArray[np.generic]], bytes]:
         """Arrays and names for a checkpoint."""

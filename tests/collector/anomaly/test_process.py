@@ -212,6 +212,20 @@ def test_real_child_learns_by_the_clocks_of_the_time_zone_that_is_set(tmp_path: 
         assert archive["engine/time_zone"].tobytes() == b"Asia/Tokyo"
 
 
+def test_real_child_judges_nothing_before_it_has_the_mapping(tmp_path: Path) -> None:
+    fill(tmp_path, range(2))
+    state = tmp_path / "detectors.state"
+    process = DetectorProcess(wal_directory=tmp_path, checkpoint_path=state, take=[].extend)
+    process.map_routes({1: "an endpoint"})
+    process.start()
+    wait_for(process, lambda: process.pid is not None)
+    process.stop()
+    engine = Engine()
+    assert load_checkpoint(state, engine) is not None
+    names = engine.roster.endpoints.list_names(engine.roster.endpoints.table.live().tolist())
+    assert [name.endpoint_id for name in names if name is not None] == ["an endpoint"]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
 def test_damaged_state_is_refused_with_its_path_and_the_fix(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "detectors.state").write_bytes(content)
