@@ -2,8 +2,9 @@
 
 - Nothing yet: a report opens an alert while the daily budget lasts, or where it is high or a sensor's. Past the budget
   it is counted as suppressed, once an episode; on what is marked expected it is nothing.
-- Open: a report of its subject updates it, at most once in UPDATE_SECONDS; one of the same happening on another level
-  joins as evidence, and the most specific names the alert. Without a report for calm_seconds it closes.
+- Open: a report of its subject updates it, at most once in UPDATE_SECONDS, and the newest that came sooner once they
+  are over; one of the same happening on another level joins as evidence, and the most specific names the alert. Without
+  a report for calm_seconds it closes.
 - Closed: a report within FLAP_SECONDS opens the same alert again.
 - Where the clock goes back, what was said in the future that is none is as if it had been said now.
 """
@@ -102,6 +103,7 @@ class _Life:
     why: str  # Without evidence.
     evidence: list[str] = field(default_factory=list)
     subjects: set[str] = field(default_factory=set)
+    waiting: Report | None = None  # The newest of its own that came too soon after the last update.
     is_restored: bool = False  # Then of its subjects its own is known, and not what had joined.
 
 
@@ -179,19 +181,24 @@ class Lifecycle:
         return self._open(report, now)
 
     def advance(self, now: float) -> list[Alert]:
-        """Close what has been calm for long enough; forget what closed long ago."""
-        closed = []
+        """Say what waited, close what has been calm for long enough; forget what closed long ago."""
+        changed = []
         for identity, life in list(self._lives.items()):
             life.last_report_at = min(life.last_report_at, now)
+            if life.waiting is not None and now - life.alert.updated_at >= UPDATE_SECONDS:
+                reported_at = life.last_report_at
+                self._update(life, life.waiting, now)
+                life.last_report_at = reported_at
+                changed.append(life.alert)
             if now - life.last_report_at < life.calm_seconds:
                 continue
             life.alert = replace(life.alert, state=AlertState.CLOSED, closed_at=now, updated_at=_newer(life.alert, now))
             self._closed[identity] = self._lives.pop(identity)
-            closed.append(life.alert)
+            changed.append(life.alert)
             self._note(life.alert, Happening.CLOSED, now)
         kept = [(i, life) for i, life in self._closed.items() if now - (life.alert.closed_at or now) < FLAP_SECONDS]
         self._closed = dict(kept[-_CLOSED_MAX:])
-        return closed
+        return changed
 
     def settle(self, kind: AlertKind, node: str, now: float) -> Alert | None:
         """Close a sensor's alert at once: it healed."""
@@ -308,7 +315,9 @@ class Lifecycle:
                 life.evidence = [*life.evidence, joining][:_EVIDENCE_MAX]
                 self._note(life.alert, Happening.JOINED, now, report)
         if not (is_new or rises) and now - life.alert.updated_at < UPDATE_SECONDS:
+            life.waiting = report if is_own else life.waiting
             return None
+        life.waiting = None
         if not is_new and report.kind not in _WINDOWED:  # Those say so in every window.
             self._note(life.alert, Happening.GREW, now, report)
         severity, updated_at = max(severity, life.alert.severity, key=_RANKS.__getitem__), _newer(life.alert, now)

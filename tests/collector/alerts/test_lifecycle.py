@@ -46,6 +46,24 @@ def test_opens_updates_at_a_bounded_rate_and_closes_after_calm() -> None:
     assert (closed.id, closed.state, closed.closed_at) == ("a1", AlertState.CLOSED, 181)
 
 
+def test_what_was_told_too_soon_is_said_later_and_does_not_keep_the_alert_open() -> None:
+    """A thief takes 60 objects, 90 and 140 within a minute, and is gone."""
+    life = make_lifecycle()
+    for now, count in ((0, 60), (20, 90), (50, 140)):
+        report = make_report(AlertKind.ENUMERATION, measure=count, why=f"{count} objects.", window_end=now)
+        taken = life.take(report, now)
+        assert (taken is None) == (now > 0)
+        life.take(make_report(AlertKind.VOLUME_ENDPOINT, measure=7), now)  # Of the endpoint: says nothing of whom.
+    life.take_entries()
+    assert life.advance(59) == []
+    (updated,) = life.advance(62)
+    assert (updated.measure, updated.window_end, updated.why) == (140, 50, "140 objects. Also: volume_endpoint title.")
+    assert [entry.happening for entry in life.take_entries()] == [Happening.GREW]
+    assert life.advance(130) == []
+    (closed,) = life.advance(170)  # 120 s after the last report.
+    assert (closed.state, closed.measure) == (AlertState.CLOSED, 140)
+
+
 def test_flapping_is_one_alert_and_a_repeated_report_does_not_open_it_again() -> None:
     life = make_lifecycle()
     life.take(make_report(), 0)
