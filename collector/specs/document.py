@@ -5,6 +5,7 @@ form is skipped, so that one wrong operation does not hide the others; what is n
 a sentence.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,9 +19,11 @@ TEXT_BYTES_MAX: Final = 4 << 20
 OPERATIONS_MAX: Final = 10_000
 REFERENCES_MAX: Final = 16  # In a row.
 SERVERS_MAX: Final = 32
+HOSTS_MAX: Final = 100  # Of one server, by the values of its variables.
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 _VERSION: Final = re.compile(r"3\.[012](?:\.\d+)?\Z")
 _VARIABLE: Final = re.compile(r"\{([^{}]+)\}")
+_HOST: Final = re.compile(r"([^/]*//)([^/]*)")
 Json = dict[str, Any]
 
 
@@ -55,8 +58,8 @@ class SpecOperation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A document. `hosts` are those of its servers without port, empty where they are relative; `base_paths` begin with
-    / and do not end with it, one is empty where there is none."""
+    """A document. `hosts` are those of its servers without port, with `{}` for a variable, empty where they are
+    relative; `base_paths` begin with / and do not end with it, one is empty where there is none."""
 
     title: str
     version: str
@@ -136,22 +139,33 @@ _Loader.yaml_implicit_resolvers = {
 def _read_servers(root: Json) -> tuple[frozenset[str], tuple[str, ...]]:
     servers = root.get("servers")
     urls = [
-        _fill(str(server["url"]), server.get("variables"))
+        url
         for server in (servers if isinstance(servers, list) else [])[:SERVERS_MAX]
         if isinstance(server, dict) and "url" in server
+        for url in _fill(str(server["url"]), _object(server.get("variables")))
     ]
     return _split(urls or ["/"])
 
 
-def _fill(url: str, variables: Any) -> str:
-    """Variables of a server by their defaults."""
-    known = variables if isinstance(variables, dict) else {}
+def _fill(url: str, variables: Json) -> Iterator[str]:
+    """Variables of a server by their defaults; those of its host by each value that they may have, and by `{}`, as
+    hosts are written that differ by a tenant's name."""
+    described = {name: _object(variables.get(name)) for name in _VARIABLE.findall(url)}
+    defaults = {name: str(one.get("default", "")) for name, one in described.items()}
+    yield _put(url, defaults)
+    host = _HOST.match(url)
+    names = list(dict.fromkeys(_VARIABLE.findall(host[2]))) if host is not None else []
+    if host is None or not names:
+        return
+    found = [described[name].get("enum") for name in names]
+    options = [[str(value) for value in one] if isinstance(one, list) else [] for one in found]
+    for values in itertools.islice(itertools.product(*options), HOSTS_MAX):
+        yield _put(url, {**defaults, **dict(zip(names, values, strict=True))})
+    yield _put(host[1], defaults) + _VARIABLE.sub("{}", host[2]) + _put(url[host.end() :], defaults)
 
-    def find(match: re.Match[str]) -> str:
-        variable = known.get(match[1])
-        return str(variable.get("default", "")) if isinstance(variable, dict) else ""
 
-    return _VARIABLE.sub(find, url)
+def _put(text: str, values: Mapping[str, str]) -> str:
+    return _VARIABLE.sub(lambda match: values[match[1]], text)
 
 
 def _read_old_servers(root: Json) -> tuple[frozenset[str], tuple[str, ...]]:
@@ -164,11 +178,11 @@ def _split(urls: list[str]) -> tuple[frozenset[str], tuple[str, ...]]:
     paths: dict[str, None] = {}
     for url in urls:
         try:
-            parts = urlsplit(url)
+            parts = urlsplit(url.removeprefix(":"))  # Of `{scheme}://host` without a default.
             host = parts.hostname or ""
         except ValueError:
             continue
-        if host:
+        if host and host != "{}":  # Which says nothing.
             hosts.add(host.lower())
         path = "/" + parts.path.strip("/")
         paths["" if path == "/" else path] = None

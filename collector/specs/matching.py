@@ -102,7 +102,8 @@ class SpecBook:
         if revision.service:
             return revision.service in (endpoint.service, endpoint.workload)
         if revision.spec.hosts:
-            return endpoint.host.rpartition(":")[0] in revision.spec.hosts or endpoint.host in revision.spec.hosts
+            host = _PARAMETER.sub("{}", endpoint.host)  # `{tenant}.example.com`, whatever the variable is called.
+            return host.rpartition(":")[0] in revision.spec.hosts or host in revision.spec.hosts
         return self._scopes.get(revision.name) == endpoint.service
 
     def find(self, endpoint: SeenEndpoint) -> tuple[Match | None, Match | None, str]:

@@ -71,6 +71,26 @@ def test_servers_and_base_paths() -> None:
     assert _status("/v1/orders/{id}", _revision(old), host="shop.example:8080") is SpecStatus.DOCUMENTED
 
 
+def test_hosts_of_tenants_are_those_of_a_variable() -> None:
+    variables = {
+        "customer": {"default": "demo"},
+        "region": {"default": "eu", "enum": ["eu", "us"]},
+        "v": {"default": "v2"},
+    }
+    url = "https://{customer}.{region}.shop.example/{v}"
+    text = _document(servers=[{"url": url, "variables": variables}])
+    path = "/v2/orders/{order_id}"
+    for host in ("{tenant}.{word}.shop.example", "{tenant}.{word}.shop.example:8443", "demo.eu.shop.example"):
+        assert _status(path, _revision(text), host=host) is SpecStatus.DOCUMENTED
+    for host in ("acme.eu.shop.example", "{tenant}.eu.shop.example", "{tenant}.shop.example", "shop.example"):
+        assert _status(path, _revision(text), host=host) is SpecStatus.NONE
+    region = _document(servers=[{"url": "https://{region}.shop.example/{v}", "variables": variables}])
+    assert _status(path, _revision(region), host="us.shop.example") is SpecStatus.DOCUMENTED
+    assert _status(path, _revision(region), host="asia.shop.example") is SpecStatus.NONE
+    anywhere = _document(servers=[{"url": "{scheme}://{host}/api", "variables": {}}, {"url": "//shop.example"}])
+    assert (read_spec(anywhere).hosts, read_spec(anywhere).base_paths) == ({"shop.example"}, ("/api", ""))
+
+
 def test_what_only_an_older_version_has_is_a_zombie() -> None:
     older = json.dumps({"openapi": "3.0.3", "info": {"version": "1"}, "paths": {"/carts": {"get": {"responses": {}}}}})
     revisions = (_revision(_document(), service="shop"), _revision(older, service="shop", is_current=False))
