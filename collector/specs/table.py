@@ -67,7 +67,7 @@ class ListedSpec:
 
 
 class SpecTable:
-    """Blocks. Raises StoreError. Texts that were read are kept parsed, by digest."""
+    """Blocks. Raises StoreError. Texts that are compared with are kept parsed, by digest."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -141,8 +141,9 @@ class SpecTable:
         )
 
     def list_revisions(self) -> tuple[Revision, ...]:
-        """All versions that are compared with, those in force first of each name."""
-        return tuple(
+        """All versions that are compared with, those in force first of each name. Others are parsed no longer."""
+        groups = self._group().values()
+        found = tuple(
             Revision(
                 name=row["name"],
                 service=rows[0]["service"],
@@ -150,9 +151,13 @@ class SpecTable:
                 is_current=number == 0,
                 is_served=rows[0]["source"].startswith(SOURCE_TRAFFIC),
             )
-            for rows in self._group().values()
+            for rows in groups
             for number, row in enumerate(rows[:VERSIONS_MAX])
         )
+        kept = {row["digest"] for rows in groups for row in rows[:VERSIONS_MAX]}
+        for digest in self._parsed.copy().keys() - kept:  # Another thread may be reading.
+            self._parsed.pop(digest, None)
+        return found
 
     def find_digest(self) -> str:
         """What is in force, in one word: another one after every change."""
@@ -168,10 +173,11 @@ class SpecTable:
 
     def _read(self, row: dict[str, Any]) -> Spec:
         digest = row["digest"]
-        if digest not in self._parsed:
+        spec = self._parsed.get(digest)
+        if spec is None:
             text = select(self._store, _DOCUMENT, {"name": row["name"], "digest": digest})[0]["document"]
-            self._parsed[digest] = read_spec(text)
-        return self._parsed[digest]
+            spec = self._parsed[digest] = read_spec(text)
+        return spec
 
 
 def _digest(text: str) -> str:

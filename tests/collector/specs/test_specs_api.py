@@ -11,7 +11,7 @@ from apidae.v1 import stream_pb2
 from collector.api.app import ApiSettings, build_app
 from collector.ingest.schemas import convert_schemas
 from collector.specs.keeper import SpecKeeper
-from collector.specs.table import SpecTable
+from collector.specs.table import VERSIONS_MAX, SpecTable
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
@@ -198,3 +198,16 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     )  # fmt: skip
     keeper.look()
     assert "JSON" in client.get("/api/v1/specs").json()["traffic_errors"]["shop.example/openapi.json"]
+
+
+def test_versions_that_are_not_compared_with_take_no_memory(store: EmbeddedStore) -> None:
+    """A pipeline uploads one with each build."""
+    table = SpecTable(store, Clock())
+    others = len(table.list_revisions())
+    for number in range(VERSIONS_MAX + 3):
+        document = describe("/built", version=str(number))
+        table.upload(name="Built", document=document, service="", source="api", by="ci")
+    built = [one.spec.version for one in table.list_revisions() if one.name == "Built"]
+    assert built == [str(VERSIONS_MAX + 2 - number) for number in range(VERSIONS_MAX)]
+    assert len(table._parsed) == VERSIONS_MAX + others
+    assert table.delete("Built") and len(table.list_revisions()) == len(table._parsed) == others
