@@ -60,6 +60,7 @@ class Http2Connection:
         "_decoders",
         "_events",
         "_is_complete",
+        "_is_cut",
         "_is_lost",
         "_open",
         "_parts",
@@ -80,6 +81,7 @@ class Http2Connection:
         self._client = client
         self._is_complete = [not is_joined, not is_joined]  # No header block was missed.
         self._is_lost = [False, False]  # One may have been, by a loss.
+        self._is_cut = False  # The kernel cuts frames out, and does not tell of each at once.
         forward, backward = (
             FrameReader(is_client=None if client is None else client == direction, is_joined=is_joined)
             for direction in Direction
@@ -145,15 +147,18 @@ class Http2Connection:
     ) -> None:
         """The same for frames that the kernel cut out of what lies from position `start` to `end`; it passed over all
         else there. Half of the cost of taking them one by one."""
+        self._is_cut = True
         if self._readers[direction].follow(frames, start, end):
             for frame in frames:
                 self._take_frame(direction, frame, calls)
-            return
-        for frame in frames:
-            start = frame.position + frame.wire_bytes
-            self.take(direction, frame, calls)
-        if start < end:
-            self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
+        else:
+            for frame in frames:
+                start = frame.position + frame.wire_bytes
+                self.take(direction, frame, calls)
+            if start < end:
+                self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
+        if self._open.resetting:
+            self._open.settle(REQUEST if direction == self._client else RESPONSE, calls)
 
     def take_known(
         self,
@@ -182,6 +187,8 @@ class Http2Connection:
             taken, position, frames = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
+            if self._open.resetting:
+                self._open.settle(REQUEST if direction == self._client else RESPONSE, calls)
         reader.pass_frames(frames, position)
         return taken, position
 
@@ -382,7 +389,9 @@ class Http2Connection:
         if stream is None and direction != self._client and frame.stream & 1:
             is_new = frame.stream > self._open.max_stream
             stream = self._open.find_early(frame.stream) if is_new else self._open.early.get(frame.stream)
-        if stream is not None:
+        if stream is not None and self._is_cut:
+            self._open.reset(stream, REQUEST if direction == self._client else RESPONSE, frame.time_ns, calls)
+        elif stream is not None:
             self._open.end(stream, frame.time_ns, calls)
 
     def _take_settings(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:

@@ -27,6 +27,8 @@ MAX_STREAMS: Final = 4_096
 MAX_EARLY: Final = 256
 # Streams that a loss left in doubt and that were silent for so long are given up.
 DOUBTFUL_SILENCE_NS: Final = 60_000_000_000
+# After a reset whose other side may still be heard of with what it sent before.
+RESET_PATIENCE_NS: Final = 60_000_000_000
 STREAM_BYTES: Final = 1_024  # What an open one is taken to hold: its head and counters.
 # Kinds of calls that are alike; past them all are forgotten. What one holds beside its blocks: measured.
 MAX_PATTERNS: Final = 128
@@ -99,6 +101,7 @@ class OpenStreams:
         "lost",
         "max_stream",
         "reach",
+        "resetting",
         "streams",
     )
 
@@ -107,6 +110,7 @@ class OpenStreams:
         self.early: dict[int, Stream] = {}  # The oldest first.
         self.max_stream = 0
         self.reach = 0  # Streams this far below `max_stream` may still come: the kernel follows some by itself.
+        self.resetting: dict[int, int] = {}  # Streams that were reset, and the side whose DATA may wait in the kernel.
         self._losses = [0, 0]  # Of requests and responses, for full streams to look at.
         self.losses = 0, 0  # The same; another object after each.
         self.counts = counts
@@ -183,10 +187,26 @@ class OpenStreams:
         if stream.request is None:  # It is told once its request is read.
             return
         del self.streams[stream.number]
+        self.resetting.pop(stream.number, None)
         self.counts.told += not stream.is_told
         calls.append(stream.tell(ended_ns=stream.ended_ns, is_aborted=stream.is_aborted))
         if stream.bodies is not None:
             self._gathered_bytes -= len(stream.bodies)
+
+    def reset(self, stream: Stream, side: int, time_ns: int, calls: list[StreamCall]) -> None:
+        """RST_STREAM of one side. The kernel tells of DATA with what comes after it in its direction, so the other side
+        may have sent some that was not read yet: the call ends once more of that side was."""
+        may_wait = not stream.is_request_ended if side == RESPONSE else stream.answered_ns and not stream.ended_ns
+        if stream.request is None or not may_wait:
+            self.end(stream, time_ns, calls)
+        elif stream.number not in self.resetting:
+            stream.ended_ns, stream.is_aborted = stream.ended_ns or time_ns, not stream.ended_ns
+            self.resetting[stream.number] = 1 - side
+
+    def settle(self, side: int, calls: list[StreamCall]) -> None:
+        """All that a side sent up to some place was read, and with it what it sent before a reset."""
+        for number in [number for number, waiting in self.resetting.items() if waiting == side]:
+            self._end_numbered(number, 0, calls)
 
     def gather(self, stream: Stream, side: int, payload: bytes) -> int:
         """DATA of a sample, which was taken; gives how many bytes were kept."""
@@ -223,7 +243,8 @@ class OpenStreams:
                     continue
                 stream = self.unfold(stream)
             assert isinstance(stream, Stream)
-            if stream.ended_ns and now_ns - stream.ended_ns >= early_after_ns:
+            is_waiting = stream.answered_ns and stream.number in self.resetting
+            if stream.ended_ns and now_ns - stream.ended_ns >= (RESET_PATIENCE_NS if is_waiting else early_after_ns):
                 self.end(stream, now_ns, calls)
             elif self._is_doubtful and stream.is_lossy and now_ns - stream.last_ns >= DOUBTFUL_SILENCE_NS:
                 self._give_up(stream.number, calls)

@@ -234,7 +234,7 @@ def test_calls_that_are_not_answered(capture: Capture, how: str) -> None:
     said += [(FORWARD, client.ask(1, b"/whole")), (BACKWARD, client.answer(1)), (FORWARD, client.ask(3, b"/cut"))]
     said.append((BACKWARD, write_headers(3, client.response.encode([(b":status", b"200")])) + write_data(3, b"x" * 9)))
     if how == "reset":
-        said.append((FORWARD, write_reset(3)))
+        said += [(FORWARD, write_reset(3)), (BACKWARD, write_settings())]
     elif how == "goaway":
         said.append((BACKWARD, write_goaway(1)))
     with connect() as (first, second, port):

@@ -11,6 +11,7 @@ from sensor.protocols.http2_bodies import BODY_BYTES_MAX, StreamBodies
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_frames import PREFACE
 from sensor.reassembly.connection import Direction
+from tests.bpf.recognised import drain
 from tests.bpf.reference import Teacher
 from tests.bpf.test_http2 import Cut, collect, connect, every, play, whole
 from tests.sensor.protocols.hpack_encoder import Encoder
@@ -64,7 +65,8 @@ def get_bodies(call: StreamCall) -> StreamBodies:
 
 
 @pytest.fixture
-def sampling(teacher: Teacher) -> Iterator[None]:
+def sampling(capture: Capture, teacher: Teacher) -> Iterator[None]:
+    drain(capture)
     teacher.set(**BODIES)
     yield
 

@@ -241,6 +241,27 @@ def test_what_waits_when_its_connection_ends_comes_up(capture: Capture) -> None:
     assert [one.exchange.is_aborted for one in sorted(found, key=lambda one: one.call.stream)] == [False] * 60 + [True]
 
 
+@pytest.mark.parametrize(("who", "is_closing"), [(FORWARD, False), (FORWARD, True), (BACKWARD, False)])
+def test_what_was_sent_before_the_other_side_reset_its_stream_counts(
+    capture: Capture, who: Direction, is_closing: bool
+) -> None:
+    """It comes up with what its direction sends next, or with the connection's end."""
+    talk = Talk()
+    asked = talk.ask(b"/pkg.Service/Method", MESSAGE, is_end=False)
+    answered = write_headers(talk.stream, talk.response.encode([(b":status", b"200")]))
+    other = BACKWARD if who is FORWARD else FORWARD
+    sent = [(other, write_data(talk.stream, MESSAGE))] * 50
+    said = [*talk.begin(), (FORWARD, asked), (BACKWARD, answered), *sent, (who, write_reset(talk.stream))]
+    if not is_closing:
+        said += talk.call(b"/pkg.Service/Other")
+    found, _ = run(capture, said, 1 if is_closing else 2, read_every=0, is_closing=is_closing)
+    first = next(one for one in found if one.call.stream == 1)
+    sizes, more = [len(asked), len(answered)], sum(len(data) for _, data in sent)
+    sizes[other is BACKWARD] += more
+    assert [first.exchange.request_bytes, first.exchange.response_bytes] == sizes
+    assert first.exchange.is_aborted and first.exchange.calls == 1
+
+
 def test_both_directions_at_once(capture: Capture) -> None:
     """While one processor looks at a request another does at a response, and requests come in two packets each."""
     processors = sorted(os.sched_getaffinity(0))

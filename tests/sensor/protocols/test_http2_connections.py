@@ -8,7 +8,7 @@ import pytest
 from sensor.protocols import http2_connections
 from sensor.protocols.hpack.decoder import MAX_TABLE_BYTES
 from sensor.protocols.http2_connections import Http2Connections
-from sensor.protocols.http2_frames import PREFACE
+from sensor.protocols.http2_frames import PREFACE, Frame, FrameKind
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.reassembly.stream import Chunk
@@ -131,6 +131,24 @@ def test_connection_that_is_not_known_is_joined():
     client.ask(b"/a")
     client.ask(b"/b")
     assert get_paths(connections.close(5, SECOND)) == [(5, "/a"), (5, "/b")]
+
+
+def test_a_reset_stream_waits_for_what_the_kernel_did_not_tell_of_yet():
+    """It is told early like others, and once more when the other side is heard of, or after a minute."""
+    connections = Http2Connections()
+    client = Client(connections, 1)
+    client.ask(b"/download")
+    head = write_headers(1, Encoder().encode([(b":status", b"200")]))
+    connections.take(1, Direction.BACKWARD, Chunk(0, write_settings() + head, SECOND))
+    connection = connections.use(1)
+    reset = Frame(client.position, 13, SECOND, int(FrameKind.RST_STREAM), 0, 1, bytes(4), 4)
+    connection.take_frames(Direction.FORWARD, [reset], reset.position, reset.position + 13, [])
+    assert connection.open_streams == 1
+    (early,) = connections.poll(2 * SECOND)
+    assert (early[1].is_final, early[1].is_aborted) == (False, False)
+    assert connections.poll(60 * SECOND) == []
+    (late,) = connections.poll(61 * SECOND)
+    assert (late[1].calls, late[1].is_final, late[1].is_aborted, late[1].ended_ns) == (0, True, True, SECOND)
 
 
 @pytest.mark.parametrize("is_answered", [True, False])
