@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -30,6 +30,7 @@ MAX_REST_SECONDS = 30.0
 SHORT_SECONDS = 1.0  # A watch that the server ended sooner is not asked for again at once.
 # Where the API server does not know a kind or does not let us read it, that changes when a person does something.
 _ABSENT_REST_SECONDS = 300.0
+_SHOWN_BYTES = 40  # Of an answer that cannot be read.
 _GONE = 410
 _REFUSED = frozenset({401, 403})
 
@@ -153,7 +154,7 @@ class ResourceWatch:
         while True:
             response = await self._client.get(self._resource.path, params=asked)
             _check(response.status_code, response.content)
-            page = self._list.decode(response.content)
+            page = _decode(self._list, response.content)
             keep.add(page.items or ())
             if not page.metadata.continue_:
                 break
@@ -176,10 +177,14 @@ class ResourceWatch:
             if response.status_code != 200:
                 _check(response.status_code, await response.aread())
             self._counts.watches += 1
-            self._succeed()
-            async for line in response.aiter_lines():
-                if line:
-                    self._take(self._event.decode(line.encode()))
+            # That it began says little: what it says may be nothing that can be read.
+            lasted = asyncio.get_running_loop().call_later(SHORT_SECONDS, self._succeed)
+            try:
+                async for line in _read_lines(response):
+                    self._take(_decode(self._event, line))
+                    self._succeed()
+            finally:
+                lasted.cancel()
 
     def _take(self, event: WatchEvent) -> None:
         self._counts.events += 1
@@ -195,6 +200,30 @@ class ResourceWatch:
         else:
             self._state.put(one)
         self._version = one.metadata.resource_version
+
+
+async def _read_lines(response: httpx2.Response) -> AsyncIterator[bytes]:
+    """Only LF ends one: what else ends lines of text (U+0085, U+2028) may stand in a value as it is."""
+    rest = b""
+    async for data in response.aiter_bytes():
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            if line:
+                yield line
+    if rest:
+        yield rest
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], content: bytes) -> Any:
+    """Raises ApiError, which shows how the answer begins: a proxy's page, or another server's."""
+    try:
+        return decoder.decode(content)
+    except msgspec.DecodeError as error:
+        begun = content[:_SHOWN_BYTES].decode("utf-8", "replace")
+        raise ApiError(
+            f"the answer, of {len(content)} bytes that begin with {begun!r}, is not what an API server gives "
+            f"({error}); give the API server's address in the kubeconfig"
+        ) from None
 
 
 def _check(status: int, content: bytes) -> None:

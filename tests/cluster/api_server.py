@@ -82,6 +82,7 @@ class ApiServer:
         self.token = secrets.token_urlsafe(16)
         self.requests: list[ApiRequest] = []
         self.delay_seconds = 0.0  # Before each answer.
+        self.page = b""  # Instead of each answer, as of a server that is none of Kubernetes.
         self.is_410_a_status = False  # 410 of a watch as the status of the answer; else as an ERROR event, as mostly.
         self.forbidden: set[str] = set()  # Plurals that the token may not read: 403.
         self.bookmark_seconds = bookmark_seconds
@@ -218,8 +219,10 @@ class _Handler(BaseHTTPRequestHandler):
         api.requests.append(ApiRequest(path=split.path, parameters=parameters, status=status, time=time.monotonic()))
         if api.delay_seconds:
             time.sleep(api.delay_seconds)
-        if isinstance(answer, dict):
-            self._send(answer, status)
+        if api.page:
+            self._write(api.page, 200)
+        elif isinstance(answer, dict):
+            self._write(json.dumps(answer).encode(), status)
         else:
             self._stream(answer)
 
@@ -356,8 +359,7 @@ class _Handler(BaseHTTPRequestHandler):
                     mark = {"kind": kind.kind, "apiVersion": kind.group_version, "metadata": metadata}
                     yield {"type": "BOOKMARK", "object": mark}
 
-    def _send(self, answer: Object, status: int) -> None:
-        body = json.dumps(answer).encode()
+    def _write(self, body: bytes, status: int) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -373,7 +375,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.flush()
         for event in events:
-            line = json.dumps(event).encode() + b"\n"
+            line = json.dumps(event, ensure_ascii=False).encode() + b"\n"  # As Go writes it.
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
             self.wfile.flush()
         self.wfile.write(b"0\r\n\r\n")

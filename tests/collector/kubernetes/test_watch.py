@@ -86,6 +86,30 @@ def test_lists_come_in_pages_and_changes_as_they_happen(
     wait(lambda: "ingress" in store.rows["exposures"][-1].facts, "the new exposure")
 
 
+def test_what_ends_lines_of_text_may_stand_in_a_value(
+    api: ApiServer, store: MemoryStore, running: ClusterWatcher
+) -> None:
+    wait(lambda: running.status.is_current, "the list")
+    api.wait_watches(KIND_COUNT)
+    late = make_pod("late", addresses=("10.1.2.1",))
+    api.put({**late, "metadata": {**late["metadata"], "annotations": {"note": "one\x85two\x0bthree"}}})
+    wait(lambda: store.find("10.1.2.1"), "the Pod")
+    assert running.counts.failures == 0
+
+
+def test_an_answer_that_is_of_no_api_server_is_shown(api: ApiServer, running: ClusterWatcher, tmp_path: Path) -> None:
+    """As a proxy's page."""
+    wait(lambda: running.status.is_current, "the list")
+    api.page = b"<html><body>Please log in first, here or there</body></html>"
+    api.disconnect()
+    wait(lambda: not running.status.is_current, "the failure")
+    begun = "of 60 bytes that begin with '<html><body>Please log in first, here or', is not what an API server gives"
+    wait(lambda: begun in running.status.reason, "the reason")
+    assert "give the API server's address in the kubeconfig" in running.status.reason
+    api.page = b""
+    wait(lambda: running.status.is_current, "the list")
+
+
 @pytest.mark.parametrize("break_off", [ApiServer.disconnect, ApiServer.end_watches])
 def test_a_watch_that_ends_goes_on_where_it_was(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher, break_off: Callable[[ApiServer], None]
