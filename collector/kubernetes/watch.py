@@ -147,12 +147,18 @@ class ResourceWatch:
         seconds = min(longest, FIRST_REST_SECONDS * 2.0 ** min(self._failures - 1, 20))
         return float(seconds * (0.5 + self._draw() / 2))
 
+    @property
+    def _headers(self) -> dict[str, str]:
+        """After a failure the connection is not used again: another one may lead to a server, or past a proxy, that is
+        well."""
+        return {"Connection": "close"} if self._failures else {}
+
     async def _read_list(self) -> str:
         """Every page; the version of the list."""
         asked = {"limit": str(PAGE_OBJECTS)}
         keep = self._state.begin(self._resource.kind)
         while True:
-            response = await self._client.get(self._resource.path, params=asked)
+            response = await self._client.get(self._resource.path, params=asked, headers=self._headers)
             _check(response.status_code, response.content)
             page = _decode(self._list, response.content)
             keep.add(page.items or ())
@@ -173,7 +179,8 @@ class ResourceWatch:
             "timeoutSeconds": str(seconds),
         }
         timeout = httpx2.Timeout(_SILENCE_SECONDS, read=seconds + _SILENCE_SECONDS)
-        async with self._client.stream("GET", self._resource.path, params=asked, timeout=timeout) as response:
+        path, headers = self._resource.path, self._headers
+        async with self._client.stream("GET", path, params=asked, timeout=timeout, headers=headers) as response:
             if response.status_code != 200:
                 _check(response.status_code, await response.aread())
             self._counts.watches += 1

@@ -83,6 +83,7 @@ class ApiServer:
         self.requests: list[ApiRequest] = []
         self.delay_seconds = 0.0  # Before each answer.
         self.page = b""  # Instead of each answer, as of a server that is none of Kubernetes.
+        self.strange = 0  # So many of the next connections lead to such a server, as long as they last.
         self.is_410_a_status = False  # 410 of a watch as the status of the answer; else as an ERROR event, as mostly.
         self.forbidden: set[str] = set()  # Plurals that the token may not read: 403.
         self.bookmark_seconds = bookmark_seconds
@@ -198,7 +199,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server.api._open.add(self.connection)
+        api = self.server.api
+        api._open.add(self.connection)
+        self._is_strange = api.strange > 0
+        api.strange -= self._is_strange
 
     def finish(self) -> None:
         self.server.api._open.discard(self.connection)
@@ -219,8 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
         api.requests.append(ApiRequest(path=split.path, parameters=parameters, status=status, time=time.monotonic()))
         if api.delay_seconds:
             time.sleep(api.delay_seconds)
-        if api.page:
-            self._write(api.page, 200)
+        if api.page or self._is_strange:
+            self._write(api.page or b"hello", 200)
         elif isinstance(answer, dict):
             self._write(json.dumps(answer).encode(), status)
         else:

@@ -110,6 +110,23 @@ def test_an_answer_that_is_of_no_api_server_is_shown(api: ApiServer, running: Cl
     wait(lambda: running.status.is_current, "the list")
 
 
+def test_a_connection_that_leads_elsewhere_is_not_used_again(
+    api: ApiServer, store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is the only one that is idle, since all others are watches."""
+    monkeypatch.setattr(watch, "FIRST_REST_SECONDS", 0.4)
+    monkeypatch.setattr(watch, "MAX_REST_SECONDS", 0.4)
+    api.strange = 1
+    kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
+    started = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
+    started.start()
+    try:
+        wait(lambda: started.status.is_current, "the lists")
+        assert started.counts.failures
+    finally:
+        started.stop()
+
+
 @pytest.mark.parametrize("break_off", [ApiServer.disconnect, ApiServer.end_watches])
 def test_a_watch_that_ends_goes_on_where_it_was(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher, break_off: Callable[[ApiServer], None]
