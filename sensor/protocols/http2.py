@@ -158,7 +158,7 @@ class Http2Connection:
             if start < end:
                 self.take(direction, Frame(start, end - start, 0, PASSED_OVER, 0, 0, None, 0), calls)
         if self._open.resetting:
-            self._open.settle(REQUEST if direction == self._client else RESPONSE, calls)
+            self._open.settle(self._find_side(direction), calls)
 
     def take_known(
         self,
@@ -188,7 +188,7 @@ class Http2Connection:
         if taken == len(data):
             position = end  # And what was passed over.
             if self._open.resetting:
-                self._open.settle(REQUEST if direction == self._client else RESPONSE, calls)
+                self._open.settle(self._find_side(direction), calls)
         reader.pass_frames(frames, position)
         return taken, position
 
@@ -384,13 +384,16 @@ class Http2Connection:
         if part.flags & _END_STREAM:
             self._open.end_side(stream, RESPONSE, part.time_ns, calls)
 
+    def _find_side(self, direction: Direction) -> int:
+        return REQUEST if direction == self._client else RESPONSE
+
     def _take_reset(self, direction: Direction, frame: Frame, calls: list[StreamCall]) -> None:
         stream = self._open.find(frame.stream)
         if stream is None and direction != self._client and frame.stream & 1:
             is_new = frame.stream > self._open.max_stream
             stream = self._open.find_early(frame.stream) if is_new else self._open.early.get(frame.stream)
         if stream is not None and self._is_cut:
-            self._open.reset(stream, REQUEST if direction == self._client else RESPONSE, frame.time_ns, calls)
+            self._open.reset(stream, self._find_side(direction), frame.time_ns, calls)
         elif stream is not None:
             self._open.end(stream, frame.time_ns, calls)
 

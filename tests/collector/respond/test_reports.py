@@ -24,16 +24,8 @@ STATUS = BlockStatus(
     spared_requests=2,
     first_stop_at=50.0,
 )
-DECLINED = BlockStatus(
-    id="b",
-    is_enforced=False,
-    reason="switched off",
-    stopped_connections=0,
-    stopped_bytes=0,
-    failed_resets=0,
-    spared_requests=0,
-    first_stop_at=0.0,
-)
+NOTHING = dict.fromkeys(("stopped_connections", "stopped_bytes", "failed_resets", "spared_requests"), 0)
+DECLINED = replace(STATUS, is_enforced=False, reason="switched off", **NOTHING, first_stop_at=0.0)
 
 
 class Room:
