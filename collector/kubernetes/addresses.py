@@ -25,6 +25,7 @@ class AddressBook:
         """`open_peers`: what the store holds as current, so that a restart begins no interval anew."""
         self._cluster = cluster
         self._open = {peer.holding: peer for peer in open_peers}
+        self._version = max((peer.version for peer in self._open.values()), default=0)
         self._changed: dict[tuple[_Holding, int], Peer] = {}
 
     def follow(self, before: Pod | None, after: Pod | None, now: float) -> None:
@@ -57,10 +58,11 @@ class AddressBook:
                 self._put(replace(known, workloads=peer.workloads))
 
     def take_changed(self, now: float) -> list[Peer]:
-        """What began, changed or ended since the last time, as rows for the store."""
-        version = int(now * 1_000_000)
+        """What began, changed or ended since the last time, as rows for the store: newer than those before, also where
+        the clock was put back."""
+        self._version = max(int(now * 1_000_000), self._version + 1)
         changed, self._changed = self._changed, {}
-        return [replace(peer, version=version) for peer in changed.values()]
+        return [replace(peer, version=self._version) for peer in changed.values()]
 
     def give_back(self, peers: Iterable[Peer]) -> None:
         """Rows that could not be stored: they come again, unless something newer is known."""

@@ -39,6 +39,16 @@ def test_a_pod_that_comes_and_goes_between_two_looks_is_told() -> None:
     assert not book.take_changed(NOW + 2)
 
 
+def test_the_end_of_an_address_is_newer_than_its_beginning_though_the_clock_was_put_back() -> None:
+    pod, before = make("job-1"), AddressBook("")
+    before.follow(None, pod, NOW)
+    (begun,) = before.take_changed(NOW)
+    book = AddressBook("", [begun])
+    book.follow(pod, None, NOW - 50)
+    (ended,) = book.take_changed(NOW - 50)
+    assert ended.until and ended.version > begun.version
+
+
 def test_a_pod_that_has_ended_gives_its_address_back_before_it_is_deleted() -> None:
     book = AddressBook("")
     running, ended = make("job-1"), make("job-1", phase="Succeeded")
