@@ -17,8 +17,8 @@ from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import Watch, drain
 from tests.bpf.reference import Teacher
 from tests.e2e import application
+from tests.waiting import DEADLINE_SECONDS
 
-WAIT_SECONDS = 5.0
 # An emulated machine (scripts.vm) takes minutes to compile and to start a server.
 if find_images() is not None:
     loader.COMPILE_TIMEOUT_SECONDS = application.READY_SECONDS = 600.0
@@ -66,7 +66,7 @@ def collect(capture: Capture) -> Collect:
             return [one for one in capture.read() if isinstance(one, Exchange) and one.local_port == port]
 
         found: list[Exchange] = []
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline and len(found) < count:
             found += read()
             time.sleep(0.01)

@@ -11,8 +11,7 @@ from sensor.kernel.abi import RECORD, Counter
 from sensor.kernel.capture import Capture
 from tests.bpf.cgroups import find_own
 from tests.bpf.reference import Teacher
-
-WAIT_SECONDS = 5.0
+from tests.waiting import DEADLINE_SECONDS
 
 
 def own_cgroup_id() -> int:
@@ -52,7 +51,7 @@ class Watch:
     def collect(self, port: int, records: int, exchanges: int = 0) -> tuple[npt.NDArray[Any], list[Exchange]]:
         """Records and exchanges of a port, once so many are there, and a moment longer: no more may come."""
         found, told = [np.empty(0, RECORD)], list[Exchange]()
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         is_last = False
         while True:
             view = self.capture.read_records(is_all=True)

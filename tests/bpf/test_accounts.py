@@ -82,6 +82,7 @@ def _accounts(watch: Watch, port: int) -> tuple[tuple[int, int, int], tuple[int,
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("answer", [response(200, b"r" * 70), chunked(200, b"x" * 9), response(200, b"d" * 200_000)])
 def test_full_rings_lose_no_call(cramped: Capture, is_known: bool, answer: bytes) -> None:
@@ -131,6 +132,7 @@ def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeyp
     assert exchanges == []
 
 
+@pytest.mark.full
 def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
     """The client goes in the midst of its next head, for which there is no budget."""
     watch.teacher.set(heads_per_second=1, heads_burst=2)
@@ -158,6 +160,7 @@ def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
     assert len(records) == 0
 
 
+@pytest.mark.full
 def test_fifteen_percent_loss_over_a_full_ring(cramped: Capture) -> None:
     sent = request("POST", "/loss/1234", body=b"u" * 3_000)
     answers = [response(200, b"d" * (i * 1_000)) if i % 2 else chunked(201, b"e" * 700) for i in range(60)]
@@ -177,6 +180,7 @@ def test_fifteen_percent_loss_over_a_full_ring(cramped: Capture) -> None:
     assert ways[2] > 0
 
 
+@pytest.mark.full
 def test_beyond_the_budget_calls_are_counted_without_heads(watch: Watch) -> None:
     watch.teacher.set(heads_per_second=1, heads_burst=3)
     sent, answer = request("GET", "/unknown"), response(404)
@@ -228,6 +232,7 @@ def test_large_heads_cost_what_they_take(watch: Watch, size: int, least: int, mo
     assert least <= len(exchanges) <= most
 
 
+@pytest.mark.full
 def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> None:
     watch.teacher.set(heads_per_second=1, heads_burst=40, node_heads_per_second=1, node_heads_burst=40)
     sent, answer = request("GET", "/flood"), response(200)
@@ -256,6 +261,7 @@ def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> N
         assert (len(records), len(exchanges)) == (0, 7)
 
 
+@pytest.mark.full
 def test_who_fills_the_ring_of_records_leaves_others_their_share(home: Path) -> None:
     """Nobody reads meanwhile: half of the ring is for who comes first, of the rest each cgroup has a part."""
     sent, answer = request("GET", "/share/1234"), response(200)
@@ -290,6 +296,7 @@ def test_who_fills_the_ring_of_records_leaves_others_their_share(home: Path) -> 
         assert summed == {"flood": 295 - flooded_count, "calm": 0}
 
 
+@pytest.mark.full
 def test_client_end_of_a_server_elsewhere() -> None:
     """Only the client's cgroup is watched, so that its end tells; it is named by its own address and cgroup. With the
     whole node watched the same end is told by its server."""
@@ -314,6 +321,7 @@ def test_client_end_of_a_server_elsewhere() -> None:
         assert (record["request_bytes"], record["response_bytes"]) == (len(sent), len(answer))
 
 
+@pytest.mark.full
 def test_both_ends_on_the_node_are_told_once(home: Path) -> None:
     """Where the client end is not known to be local from the start, it learns so from the first response."""
     sent, answer = request("GET", "/both"), response(200)
@@ -336,6 +344,7 @@ def test_both_ends_on_the_node_are_told_once(home: Path) -> None:
     assert records["peer_cgroup_id"].tolist() == [own, own]
 
 
+@pytest.mark.full
 def test_what_a_client_end_said_is_forgotten_behind_a_known_call(home: Path) -> None:
     """It learns from the first response that its server end tells: of a call that is known, with another behind it."""
     known, unknown, answer = request("GET", "/known"), request("GET", "/unknown"), response(200)

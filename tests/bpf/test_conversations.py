@@ -19,11 +19,11 @@ from tests.bpf.http1_conversation import PATHS, Conversation
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.reference import Teacher
 from tests.bpf.test_http2 import connect, play, whole
+from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 SEEDS, CALLS = 150, 14
-WAIT_SECONDS = 5.0
 Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts together.
 
 
@@ -53,7 +53,7 @@ def read(capture: Capture | SyscallCapture, port: int, count: int) -> Told:
         before = told.get(call, (0, 0, 0, False))
         told[call] = (status or before[0], before[1] + sizes[0], before[2] + sizes[1], is_aborted or before[3])
 
-    deadline, is_last = time.monotonic() + WAIT_SECONDS, False
+    deadline, is_last = time.monotonic() + DEADLINE_SECONDS, False
     while True:
         for one in capture.read_records(is_all=True):
             if one["local_port"] == port:

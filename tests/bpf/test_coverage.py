@@ -18,10 +18,9 @@ from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.bpf.wire import connected, receive_exactly, request, response, serving
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = [pytest.mark.kernel, pytest.mark.usefixtures("counted_anew")]
-
-WAIT_SECONDS = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find(capture: Capture, port: int, is_done: Callable[[list[PortCount]], bool] = bool) -> list[PortCount]:
     """The counts of a port, once they are as expected (or as they are after a while)."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         drain(capture)
         found = [count for count in capture.coverage() if count.port == port]

@@ -17,13 +17,13 @@ from sensor.protocols.http2_frames import PREFACE
 from tests.bpf.test_enforce import SECRET, Server, make_enforcer
 from tests.sensor.protocols.hpack_encoder import Encoder, Pair
 from tests.sensor.protocols.http2_wire import write_headers, write_settings, write_window_update
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
 STOLEN, LONG = b"Bearer stolen-0123456789", b"Bearer " + b"x" * 900 + b"7"
 START = PREFACE + write_settings((3, 100)) + write_window_update(0)
 FIXED = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/users/1"), (b":authority", b"a.example")]
-WAIT_SECONDS = 20.0
 
 Stop = Callable[..., None]
 
@@ -83,7 +83,7 @@ def converse(server: Server, *parts: bytes) -> str:
 def wait_for(server: Server, client: socket.socket, wanted: bytes) -> bool:
     """Whether the server read it. Raises ConnectionError where the client is reset."""
     client.settimeout(0.02)
-    for _ in range(int(WAIT_SECONDS / 0.02)):
+    for _ in range(int(DEADLINE_SECONDS / 0.02)):
         if server.read == wanted:
             return True
         try:

@@ -16,7 +16,6 @@ from sensor.protocols.http2_frames import PREFACE
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.streams.exchange import StreamExchange
-from tests.bpf.conftest import WAIT_SECONDS
 from tests.bpf.recognised import drain
 from tests.bpf.wire import receive_exactly
 from tests.sensor.protocols.hpack_encoder import Encoder
@@ -30,6 +29,7 @@ from tests.sensor.protocols.http2_wire import (
     write_settings,
     write_window_update,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
@@ -88,7 +88,7 @@ def play(said: list[tuple[Direction, bytes]], ends: tuple[socket.socket, socket.
 def collect(capture: Capture | SyscallCapture, port: int, count: int) -> list[StreamExchange]:
     """The calls of a port once `count` are there, and a moment longer: none may come after."""
     found: list[StreamExchange] = []
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     is_last = False
     while not is_last:
         is_last = len(found) >= count or time.monotonic() > deadline

@@ -17,11 +17,11 @@ from sensor.protocols.http2_heads import UNKNOWN_PATH
 from tests.bpf.test_http2 import BACKWARD, FORWARD, Client, collect, connect, every, play, rows, whole
 from tests.bpf.wire import receive_exactly
 from tests.sensor.protocols.http2_wire import write_settings
+from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 BLOCKS = 211  # Of one segment.
-LATEST_SECONDS = 60.0
 
 
 @contextmanager
@@ -84,7 +84,9 @@ def test_a_full_ring_is_counted_stream_by_stream(unread: Capture) -> None:
     client, path, requests = Client(), b"/" + b"f" * 400, 0
     with connect() as (first, second, _):
         play([(FORWARD, PREFACE + write_settings()), (BACKWARD, write_settings())], (first, second), whole)
-        until = time.monotonic() + LATEST_SECONDS  # Half of the ring fills with what a cgroup may still send a second.
+        until = (
+            time.monotonic() + DEADLINE_SECONDS
+        )  # Half of the ring fills with what a cgroup may still send a second.
         while not unread.counters()[Counter.STREAMS_LOST] and time.monotonic() < until:
             data = b"".join(client.ask(1 + 2 * (requests + n), path + b"%d" % (requests + n)) for n in range(BLOCKS))
             first.sendall(data)
@@ -138,7 +140,7 @@ def fill(capture: Capture, ends: tuple[socket.socket, socket.socket]) -> None:
     """Fills the ring with frames of a connection that makes no call."""
     settings = write_settings(*[(4, 65_535)] * 2_000)
     play([(FORWARD, PREFACE + write_settings())], ends, whole)
-    until = time.monotonic() + LATEST_SECONDS
+    until = time.monotonic() + DEADLINE_SECONDS
     while capture.pending_bytes() < FRAMES_BYTES - 2_000 and time.monotonic() < until:
         play([(FORWARD, settings)], ends, whole)
     for _ in range(8):  # What room is left is less than a small event takes.

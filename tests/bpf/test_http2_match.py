@@ -31,13 +31,13 @@ from tests.sensor.protocols.http2_wire import (
     write_settings,
     write_window_update,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 OPEN_CALLS = 12
 AHEAD_CALLS = 2_000  # Of what was read; three times as many frames, were all to come up, fill a third of the ring.
-LATEST_SECONDS = 60.0
 MESSAGE = b"\0\0\0\0\x08" + b"m" * 8
 Said = list[tuple[Direction, bytes]]
 Told = list[StreamExchange]
@@ -281,7 +281,7 @@ def test_both_directions_at_once(capture: Capture) -> None:
             _run_apart(processors[0], lambda: _answer_all(server, answers, ends)),
             _run_apart(processors[1], lambda: _ask_all(client, opening, asked, answered, seen)),
         ]
-        until = time.monotonic() + LATEST_SECONDS
+        until = time.monotonic() + DEADLINE_SECONDS
         while len(found) < calls and time.monotonic() < until:
             read = capture.read()
             found += [one for one in read if isinstance(one, StreamExchange) and one.exchange.local_port == port]

@@ -28,6 +28,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return runs
 
 
+@pytest.mark.full
 def test_a_second_start_does_not_compile(tmp_path: Path, home: Path, compiled: list[int]) -> None:
     for _ in range(2):
         program = load_program(home, 1 << 18, False, 1 << 18, tmp_path)
@@ -40,6 +41,7 @@ def test_a_second_start_does_not_compile(tmp_path: Path, home: Path, compiled: l
     assert len(compiled) == 2
 
 
+@pytest.mark.full
 def test_what_enforces_is_loaded_only_where_it_may(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     original = image._load_program

@@ -22,7 +22,7 @@ from tests.bpf.wire import chunked, connected, receive_exactly, request, respons
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_wire import write_headers, write_settings
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 Collect = Callable[[int, int], list[Exchange]]
 

@@ -31,6 +31,7 @@ def test_names_are_an_array(capture: Capture) -> None:
     capture.update("names", dict.fromkeys(buckets, bytes(NAME_BUCKET.size)))
 
 
+@pytest.mark.full
 def test_maps_of_128_processors_stay_small() -> None:
     """What there is once for each possible processor, and no map else, grows with the machine."""
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")

@@ -20,7 +20,7 @@ from tests.bpf.cgroups import find_own, remove
 from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
 from tests.bpf.tls import make_certificate, serving_https
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 CALLS = 7
 CLIENT = """

@@ -18,11 +18,9 @@ from tests.e2e.application import Server, Servers
 from tests.e2e.traffic import MIX, send_mix
 from tests.e2e.wire import RawClient
 from tests.sensor.protocols.http2_conversation import converse
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
-
-# An emulated machine takes its time.
-WAIT_SECONDS = 20.0
 
 
 @pytest.fixture(scope="module", params=["cgroup_skb", "syscalls"])
@@ -56,7 +54,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def wait_for(capture: Capture | SyscallCapture, server: Server, count: int) -> list[Exchange]:
     """The exchanges of a server, once `count` are there (and a moment longer: none may come after)."""
     found: list[Exchange] = []
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     is_last = False
     while not is_last:
         is_last = len(found) >= count or time.monotonic() > deadline
@@ -66,7 +64,7 @@ def wait_for(capture: Capture | SyscallCapture, server: Server, count: int) -> l
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-@pytest.mark.parametrize("kind", ["nginx", "python"])
+@pytest.mark.parametrize("kind", ["nginx", pytest.param("python", marks=pytest.mark.full)])
 def test_23_requests_are_23_calls(way: Capture | SyscallCapture, servers: Servers, kind: str, address: str) -> None:
     server = servers.start(kind, address)
     with RawClient(address, server.port) as client:

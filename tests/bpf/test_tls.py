@@ -80,6 +80,7 @@ class Watch:
         return self._told
 
 
+@pytest.mark.full
 def test_gnutls(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
     library = Path("/usr/lib/x86_64-linux-gnu/libgnutls.so.30").resolve()
     servers = Servers(tmp_path, certificate)
@@ -99,6 +100,7 @@ def test_gnutls(program: TlsProgram, certificate: Certificate, tmp_path: Path) -
     assert {one.local_address for one in calls} == {ADDRESS}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_clients_whose_server_is_not_read(
     program: TlsProgram, certificate: Certificate, tmp_path: Path, request: pytest.FixtureRequest, version: str
@@ -127,6 +129,7 @@ def test_clients_whose_server_is_not_read(
         )
 
 
+@pytest.mark.full
 def test_a_program_with_openssl_in_it(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
     """Found by the program's own symbols; without them the reason is told."""
     compiler, static = find_or_skip("gcc", "gcc"), Path("/usr/lib/x86_64-linux-gnu/libssl.a")
@@ -165,6 +168,7 @@ with requests.Session(verify=authority, trust_env=False, http_version=version) a
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_curl_in_an_extension_of_python(
     program: TlsProgram, certificate: Certificate, tmp_path: Path, version: str
@@ -200,6 +204,7 @@ def count_called(told: list[Exchange | StreamExchange], port: int) -> Counter[tu
     return calls
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("run", range(3))  # Of a process the first connection is the one that may be missed.
 def test_rustls(program: TlsProgram, certificate: Certificate, tmp_path: Path, run: int) -> None:
     """tokio's: the object that holds a connection moves once its handshake is over, with what came behind it. Answers
@@ -260,6 +265,7 @@ def test_openssl_by_its_functions(
     assert calls == {(b"GET", 0, size): 17, (b"POST", 1_000, size): 6}
 
 
+@pytest.mark.full
 def test_grpc_of_go(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
     """grpc-go at both ends."""
     go = find_or_skip("go", "golang-go")
@@ -293,6 +299,7 @@ def count_rpcs(told: list[Exchange | StreamExchange]) -> Counter[tuple[Role, int
     return calls
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_envoy(program: TlsProgram, certificate: Certificate, tmp_path: Path, version: str) -> None:
     """A program of 100 MB with BoringSSL in it, without symbols, and SSL_peek within SSL_read."""
@@ -316,6 +323,7 @@ def test_envoy(program: TlsProgram, certificate: Certificate, tmp_path: Path, ve
     assert calls == {(Role.SERVER, ADDRESS, 200): 23}
 
 
+@pytest.mark.full
 def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> None:
     """The package's own copy of BoringSSL, without symbols, in the server and in the client."""
     extension = next(Path(grpc.__file__).resolve().parent.glob("_cython/cygrpc*.so"))

@@ -24,10 +24,10 @@ from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from tests.e2e.attachments import find_bpftool
 from tests.e2e.certificates import Certificate, make_certificate
-from tests.e2e.polling import wait_until
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 ADDRESS = "127.0.0.1"
 CLIENTS = 2
@@ -35,7 +35,6 @@ CALLS = 2_000
 CALLS_PER_CONNECTION = 50
 ATTACHED, KILLED = 3, 1
 LONGEST_SECONDS = 90.0
-GONE_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -181,9 +180,8 @@ def test_probes_that_come_and_go_harm_nobody(nginx: Nginx, load: Load, tmp_path:
     assert disturber.held
     # Not while they go: see list_ids.
     time.sleep(1.0)
-    wait_until(lambda: not list_left(bpftool, disturber.held), GONE_SECONDS, "what the watchers held is gone")
+    wait_until(lambda: not list_left(bpftool, disturber.held), "what the watchers held is gone")
     wait_until(
         lambda: count_descriptors(pid) <= descriptors + CLIENTS,
-        GONE_SECONDS,
         "nginx has closed its connections",
     )

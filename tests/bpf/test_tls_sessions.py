@@ -21,11 +21,11 @@ from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, 
 from sensor.tls.finder import Finder
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
+from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libssl.so.3"
-WAIT_SECONDS = 30.0
 EVENTS = 3  # Of a call at its server: the request, the head of the answer, and its body.
 
 
@@ -46,7 +46,7 @@ class Probed:
     def wait(self, port: int, count: int) -> list[SyscallEvent]:
         """So many: an answer may be read before its writer is seen to have written it."""
         found = self.read(port)
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while len(found) < count and time.monotonic() < deadline:
             time.sleep(0.01)
             found += self.read(port)

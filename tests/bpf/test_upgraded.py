@@ -11,10 +11,10 @@ from sensor.calls import Exchange
 from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
 from sensor.protocols.websocket import WebSocketCounter
-from tests.bpf.conftest import WAIT_SECONDS
 from tests.bpf.recognised import drain
 from tests.bpf.test_http2 import Cut, anywhere, connect, every, whole
 from tests.bpf.wire import receive_exactly
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.kernel
 
@@ -54,7 +54,7 @@ def count(data: bytes) -> int:
 
 def take(capture: Capture, port: int, wanted: int) -> list[Exchange]:
     found: list[Exchange] = []
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline and len(found) < wanted:
         found += [one for one in capture.read() if isinstance(one, Exchange) and one.local_port == port]
         time.sleep(0.01)

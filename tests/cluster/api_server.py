@@ -81,7 +81,8 @@ class ApiServer:
         self.objects = objects or ObjectStore()
         self.token = secrets.token_urlsafe(16)
         self.requests: list[ApiRequest] = []
-        self.delay_seconds = 0.0  # Before each answer.
+        self.may_answer = threading.Event()  # Nothing is answered before it is set.
+        self.may_answer.set()
         self.page = b""  # Instead of each answer, as of a server that is none of Kubernetes.
         self.strange = 0  # So many of the next connections lead to such a server, as long as they last.
         self.is_410_a_status = False  # 410 of a watch as the status of the answer; else as an ERROR event, as mostly.
@@ -221,8 +222,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _RefusalError as refusal:
             answer, status = _tell_status(refusal), refusal.status
         api.requests.append(ApiRequest(path=split.path, parameters=parameters, status=status, time=time.monotonic()))
-        if api.delay_seconds:
-            time.sleep(api.delay_seconds)
+        api.may_answer.wait()
         if api.page or self._is_strange:
             self._write(api.page or b"hello", 200)
         elif isinstance(answer, dict):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.waiting import DEADLINE_SECONDS
+
 Tell = Callable[[Any], None]
 # A path, and the template by which the inventory knows it.
 TEMPLATES = {
@@ -19,7 +21,6 @@ TEMPLATES = {
     "/api/v1/users/{user_id}": "/api/v1/users/{}",
     "/healthz": "/healthz",
 }
-TIMEOUT_SECONDS = 10.0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -72,7 +73,7 @@ def call(tell: Tell, home: int, targets: list[dict[str, Any]], count: int, first
             connection = http.client.HTTPConnection(
                 target["address"],
                 target["port"],
-                timeout=TIMEOUT_SECONDS,
+                timeout=DEADLINE_SECONDS,
                 source_address=(source, 0) if source else None,
             )
             connections[place] = connection
@@ -99,7 +100,7 @@ def attempt(
     """`count` calls with an API key, over one connection for as long as it lasts; tells what became of each: a status,
     `reset` or `hang`."""
     found: list[str] = []
-    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(address, port, timeout=DEADLINE_SECONDS)
     for _ in range(count):
         try:
             connection.request("GET", "/healthz", headers={"X-Api-Key": key})
@@ -125,7 +126,7 @@ def proxy(tell: Tell, home: int, path: str, configuration: str) -> None:
 
 def reach(tell: Tell, home: int, address: str, port: int) -> None:
     """Until something listens there."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
             tell("reached")

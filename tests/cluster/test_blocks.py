@@ -13,14 +13,13 @@ from scripts.live.host import CollectorAddress
 from tests.cluster.miniature import CLUSTER, Cluster, Pod, open_cluster, why_no_cluster
 from tests.collector.kubernetes.manifests import make_namespace
 from tests.e2e.conftest import why_no_capture
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.enforce", "collector.respond")]
 
 SETTINGS = "is_enforcing = true\nenforce_max_call_share = 1.0\n"
 STOLEN, BESIDE, HONEST = "stolen-key-0123456789", "beside-key-0123456789", "honest-key-0123456789"
 PORT = 8080
-ARRIVAL_SECONDS = 30.0
 
 
 class Shop:
@@ -69,7 +68,7 @@ class Shop:
             nodes = {node["node"]: node for node in self.ask("GET", f"blocks/{block['id']}")["nodes"]}
             return nodes if nodes.get("node-2", {}).get("is_enforced") else {}
 
-        return wait_until(find, ARRIVAL_SECONDS, "node 2 enforces it")
+        return wait_until(find, "node 2 enforces it")
 
     def list_stopping(self, connections: int) -> list[dict[str, Any]]:
         """Nodes that stopped so many."""
@@ -89,7 +88,7 @@ class Shop:
             ]
             return found[0] if len(found) == 1 else ""
 
-        return wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer")
+        return wait_until(look, "the thief is a consumer")
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +114,10 @@ def test_a_credential_of_a_pod_is_stopped_in_the_servers_network(shop: Shop) -> 
     assert shop.call(shop.thief, BESIDE) == ["200"] * 5  # The same Pod, another key.
     shop.end_calling(honest)
     assert time.monotonic() - began < 20
-    told = wait_until(lambda: shop.list_stopping(5), ARRIVAL_SECONDS, "it is counted")
+    told = wait_until(lambda: shop.list_stopping(5), "it is counted")
     assert [(node["node"], node["failed_resets"]) for node in told] == [("node-2", 0)]
     assert shop.ask("POST", "blocks/lift", by="ada") == {"lifted": 1}
-    wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], 5, "the thief is served again")
+    wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")
 
 
 def test_a_pods_address_is_stopped_in_its_cluster(shop: Shop) -> None:
@@ -128,4 +127,4 @@ def test_a_pods_address_is_stopped_in_its_cluster(shop: Shop) -> None:
     assert shop.call(shop.thief, BESIDE) == ["reset"] * 5
     shop.end_calling(honest)
     shop.ask("POST", "blocks/lift", by="ada")
-    wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], 5, "the thief is served again")
+    wait_until(lambda: shop.call(shop.thief, STOLEN, 1) == ["200"], "the thief is served again")

@@ -15,13 +15,13 @@ from tests.collector.kubernetes.manifests import make_ingress, make_namespace, m
 from tests.e2e.conftest import why_no_capture
 from tests.e2e.daemon import find_program
 from tests.e2e.inventory import Inventory
+from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = [pytest.mark.kernel, pytest.mark.cluster]
+pytestmark = [pytest.mark.kernel, pytest.mark.cluster, pytest.mark.full("sensor.enrich", "collector.kubernetes")]
 
 ORDERS, USERS, HEALTH = TEMPLATES
 HASH = "5d4f8b9c7d"
 CHURN = 200
-WAIT_SECONDS = 60.0
 PROXY = """
 defaults
     mode http
@@ -89,9 +89,9 @@ class Shop:
 
 def wait(condition: Callable[[], object], what: str, tell: Callable[[], object]) -> None:
     """`tell`: what there is instead, should it not come."""
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within {WAIT_SECONDS:.0f} s: {tell()}"
+        assert time.monotonic() < deadline, f"{what} did not come within {DEADLINE_SECONDS:.0f} s: {tell()}"
         time.sleep(0.05)
 
 

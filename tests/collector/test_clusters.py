@@ -12,8 +12,8 @@ from apidae.v1 import data_pb2, stream_pb2
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_pod
 from tests.collector.running import Conversation, RunningCollector, make_hello, wrap
-from tests.collector.test_collector import wait_until
 from tests.collector.wire_batches import make_batch
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 

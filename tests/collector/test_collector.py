@@ -14,6 +14,7 @@ from apidae.v1 import data_pb2, stream_pb2
 from collector.store.embedded import EmbeddedStore, lock_directory
 from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
@@ -31,13 +32,6 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningColle
 
 def make_current(sequence: int, rows: int = 3, node: str = "node-a"):
     return make_batch(sequence=sequence, rows=rows, node=node, base=int(time.time()) - 60)
-
-
-def wait_until(check, seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def test_rows_reach_the_inventory(collector: RunningCollector) -> None:

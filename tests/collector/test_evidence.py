@@ -9,10 +9,10 @@ from apidae.v1 import data_pb2
 
 from tests.accuracy.volume import write_batch
 from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
-DEADLINE_SECONDS = 60.0
 MINUTES, SURGE = 50, 44  # In every minute 20 calls, from the 44th on 2,000.
 
 
@@ -31,17 +31,14 @@ def send(collector: RunningCollector) -> None:
 
 def wait_for_rows(collector: RunningCollector) -> None:
     """Until the store has all that was sent."""
-    deadline, whole = time.monotonic() + DEADLINE_SECONDS, SURGE * 20 + (MINUTES - SURGE) * 2_000
-    while [item["calls"] for item in collector.get("/endpoints").json()["items"]] != [whole]:
-        assert time.monotonic() < deadline, "the rows were not stored in time"
-        time.sleep(0.1)
+    whole = [SURGE * 20 + (MINUTES - SURGE) * 2_000]
+    wait_until(
+        lambda: [item["calls"] for item in collector.get("/endpoints").json()["items"]] == whole, "the rows are stored"
+    )
 
 
 def wait_for_alert(collector: RunningCollector) -> dict[str, Any]:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not (found := collector.get("/alerts?kind=volume_endpoint").json()["items"]):
-        assert time.monotonic() < deadline, "no alert came in time"
-        time.sleep(0.1)
+    found = wait_until(lambda: collector.get("/alerts?kind=volume_endpoint").json()["items"], "the alert")
     return dict(found[0])
 
 

@@ -12,7 +12,8 @@ from apidae.v1 import stream_pb2
 from sensor.uplink.schemas import write_schemas
 from tests.collector.running import RunningCollector, make_hello, talk, wrap
 from tests.collector.schemas.states import Node
-from tests.collector.test_collector import make_current, wait_until
+from tests.collector.test_collector import make_current
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 

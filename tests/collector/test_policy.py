@@ -11,6 +11,7 @@ import pytest
 from apidae.v1 import stream_pb2
 
 from tests.collector.running import Conversation, RunningCollector, make_hello
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
@@ -51,14 +52,11 @@ def answer(conversation: Conversation, policy: stream_pb2.Policy, refusal: str =
 
 
 def wait_sensor(settings: Settings, node: str, expected: tuple[int, str]) -> None:
-    deadline = time.monotonic() + 30
-    while True:
+    def is_so() -> bool:
         sensors = {sensor["node"]: sensor for sensor in settings.collector.get("/sensors").json()["items"]}
-        found = node in sensors and (sensors[node]["policy_epoch"], sensors[node]["policy_refusal"])
-        if found == expected:
-            return
-        assert time.monotonic() < deadline, f"{found} is not {expected}"
-        time.sleep(0.1)
+        return node in sensors and (sensors[node]["policy_epoch"], sensors[node]["policy_refusal"]) == expected
+
+    wait_until(is_so, f"{node} has {expected}")
 
 
 def test_connected_sensors_get_what_changed(settings: Settings) -> None:
@@ -121,10 +119,7 @@ def test_a_difference_that_does_not_fit_is_followed_by_the_full_form(settings: S
 
 def test_bad_settings_leave_the_policy_and_are_told(settings: Settings) -> None:
     settings.change(0)
-    deadline = time.monotonic() + 30
-    while "reload_errors_total 1" not in settings.collector.get("/metrics").text:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_until(lambda: "reload_errors_total 1" in settings.collector.get("/metrics").text, "the error is counted")
     sensor = connect(settings, "a")
     assert sensor.hear_policy().triggers.calls_per_second == 20
     sensor.close()

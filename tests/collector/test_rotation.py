@@ -12,6 +12,7 @@ from apidae.v1 import stream_pb2
 from collector.keys import KEYS_FILE, load_installation_keys
 from tests.collector.running import Conversation, RunningCollector, clean_environment, make_hello, wrap
 from tests.collector.wire_batches import make_batch
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
@@ -62,13 +63,12 @@ def test_a_rotation_reaches_sensors_and_loses_no_row(tmp_path: Path, collector: 
     send(second, 2, old.key_id)  # Was in the spool.
     send(second, 3, new.key_id)
     second.close()
-    deadline = time.monotonic() + 30
-    while True:
+
+    def list_consumers():
         consumers = collector.get("/consumers").json()["items"]
-        if sum(consumer["calls"] for consumer in consumers) == 3 * (1 + 2 + 3):
-            break
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+        return consumers if sum(consumer["calls"] for consumer in consumers) == 3 * (1 + 2 + 3) else []
+
+    consumers = wait_until(list_consumers, "all calls in the inventory")
     # The same three callers, by the key that names them.
     assert sorted(consumer["key_id"] for consumer in consumers) == sorted([old.key_id] * 3 + [new.key_id] * 3)
     assert "unknown_key" not in collector.get("/metrics").text

@@ -24,7 +24,7 @@ from scripts.proxies import ProxyMissingError, find_proxy
 from tests.e2e.certificates import Certificate
 from tests.e2e.daemon import Daemon, find_program
 from tests.e2e.openssl11 import find_openssl11
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
 HERE = Path(__file__).parent / "servers"
 KINDS = ("nginx", "python", "node", "go")
@@ -189,7 +189,7 @@ class Servers:
         command = [program, "--http", "--port", str(port), "--x509certfile", str(self._certificate.certificate)]
         command += ["--x509keyfile", str(self._certificate.key), "--disable-client-cert"]
         runner = Program("gnutls", command, directory / "server.log")
-        wait_until(lambda: is_listening(address, port), READY_SECONDS, "gnutls-serv listens")
+        wait_until(lambda: is_listening(address, port), "gnutls-serv listens")
         return Server(kind="gnutls", address=address, port=port, runner=runner)
 
     def _start_envoy(self, directory: Path, address: str) -> Server:
@@ -203,7 +203,7 @@ class Servers:
         path.write_text(json.dumps(describe_envoy(address, port, self._certificate)))
         options = ("--log-level", "error", "--concurrency", "1", "--disable-hot-restart")
         runner = Program("envoy", [str(program), "-c", str(path), *options], directory / "server.log")
-        wait_until(lambda: is_listening(address, port), READY_SECONDS, "Envoy listens")
+        wait_until(lambda: is_listening(address, port), "Envoy listens")
         return Server(kind="envoy", address=address, port=port, runner=runner)
 
     def _start_lighttpd(self, directory: Path, address: str) -> Server:

@@ -14,9 +14,9 @@ import grpc
 from tests.e2e.application import find_or_skip
 from tests.e2e.credentials import write_credential
 from tests.e2e.inventory import Endpoint
+from tests.waiting import DEADLINE_SECONDS
 
 ADDRESS = "127.0.0.1"
-TIMEOUT_SECONDS = 60.0
 SERVICE = "/shop.v1.Orders"
 NAMES = ("Get", "Fail")
 # Calls of each principal that are answered and that fail: 1,009 and 199, primes.
@@ -52,7 +52,7 @@ def run_h2load_of_each(port: int) -> Calls:
             count = split(counts[number], turn)
             options = ["-n", str(count), "-c", str(min(2, count)), "-m", "10", "-H", write_credential(number, turn)]
             command = [h2load, *options, f"http://{ADDRESS}:{port}{path}"]
-            said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS).stdout
+            said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
             assert f"{count} done" in said, said
 
     run_each(run)
@@ -69,7 +69,7 @@ def run_curl_of_each(port: int) -> Calls:
         command += ["--header", write_credential(number, turn)]
         for path, count in (("orders", answered), ("missing", failed)):
             command += ["--output", "/dev/null", f"http://{ADDRESS}:{port}/{path}/[1-{count}]"]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS).stdout
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
         assert Counter(said.splitlines()) == {"200": answered, "404": failed}
 
     run_each(run)
@@ -95,7 +95,7 @@ def run_grpc_of_each(port: int) -> Calls:
         for number, name, turn in calls:
             field, _, value = write_credential(number, turn).partition(": ")
             metadata = ((field.lower(), value),)
-            pending.append((name, methods[turn, name].future(b"m" * 40, timeout=TIMEOUT_SECONDS, metadata=metadata)))
+            pending.append((name, methods[turn, name].future(b"m" * 40, timeout=DEADLINE_SECONDS, metadata=metadata)))
         for name, answer in pending:
             assert answer.code() is (grpc.StatusCode.OK if name == "Get" else grpc.StatusCode.NOT_FOUND)
     return count_all(f"{SERVICE}/Get", f"{SERVICE}/Fail", "POST", 200)

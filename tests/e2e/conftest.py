@@ -15,7 +15,7 @@ from scripts.live.program import Program
 from tests.e2e.application import Servers
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
 FOLLOW_SECONDS = 90
 READY_FILE_NAME = "ready"
@@ -116,7 +116,9 @@ class Product:
         after = start_sensor(address, self._state_directory, logs, *configured, wait=False, apidae=apidae)
         self._running["sensor"] = after
         self._at_end(after.stop)
-        wait_until(lambda: READY_TO_FOLLOW in after.log_path.read_text(), FOLLOW_SECONDS, "the next sensor waits")
+        wait_until(
+            lambda: READY_TO_FOLLOW in after.log_path.read_text(), "the next sensor waits", seconds=FOLLOW_SECONDS
+        )
         return before, after
 
     def open_inventory(self, address: CollectorAddress) -> Inventory:

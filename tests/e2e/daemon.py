@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scripts.bench_cases.capturing.watchers import take_port
+from tests.waiting import DEADLINE_SECONDS
 
 ATTEMPTS = 5
-READY_SECONDS = 15.0
 STOP_SECONDS = 5.0
 
 
@@ -45,7 +45,7 @@ class Daemon:
         raise DaemonError(f"{command[0]} did not start: {self._log_path.read_text(errors='replace')[-500:]}")
 
     def _wait_until_ready(self, address: str) -> bool:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(OSError), socket.create_connection((address, self.port), timeout=1):
                 return True

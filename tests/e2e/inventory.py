@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-TIMEOUT_SECONDS = 10.0
+from tests.waiting import DEADLINE_SECONDS
+
 PAGE = 200
 
 
@@ -32,7 +33,7 @@ class Inventory:
     """Reads /api/v1 of a collector without tokens on loopback."""
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS)
+        self._client = httpx.Client(base_url=url, timeout=DEADLINE_SECONDS)
 
     def close(self) -> None:
         """Ends its connection."""

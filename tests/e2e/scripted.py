@@ -12,7 +12,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-TIMEOUT_SECONDS = 10.0
+from tests.waiting import DEADLINE_SECONDS
+
 ABORT_SETTLE_SECONDS = 0.01
 
 
@@ -62,9 +63,9 @@ def play(script: Script, address: str = "127.0.0.1", taken: Collection[int] = ()
     """Plays it on a connection of its own to a listener of its own; returns the listener's port, none of `taken`."""
     with _listen(address, taken) as listener:
         port: int = listener.getsockname()[1]
-        client = socket.create_connection((address, port), timeout=TIMEOUT_SECONDS)
+        client = socket.create_connection((address, port), timeout=DEADLINE_SECONDS)
         server, _ = listener.accept()
-        server.settimeout(TIMEOUT_SECONDS)
+        server.settimeout(DEADLINE_SECONDS)
         with client, server:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -13,12 +13,11 @@ from sensor.coverage.gaps import ROW_NAME
 from tests.e2e.attachments import Attachments, list_attachments, list_ids
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 KILLS = 5
-CLEANUP_SECONDS = 5.0  # The kernel frees programs and maps after an RCU grace period.
 PAUSE_SECONDS = 2.0
 
 
@@ -27,7 +26,7 @@ def wait_for_none_new(before: Attachments) -> None:
 
     Programs and maps are listed once, after a pause (scripts/live/kernel_objects.py says why).
     """
-    wait_until(lambda: list_ids("link") <= before.links, CLEANUP_SECONDS, f"no link beyond those before: {before}")
+    wait_until(lambda: list_ids("link") <= before.links, f"no link beyond those before: {before}")
     time.sleep(PAUSE_SECONDS)
     assert list_ids("prog") <= before.programs
     assert list_ids("map") <= before.maps
@@ -52,7 +51,7 @@ def test_kill_9_in_a_loop_leaves_nothing(product: Product, before: Attachments) 
     wait_for_none_new(before)
     # The node was without a sensor for a while, and its coverage says so.
     inventory = Inventory(address.url)
-    wait_until(lambda: _find_gap(inventory), CLEANUP_SECONDS, "a row of the time without capture")
+    wait_until(lambda: _find_gap(inventory), "a row of the time without capture")
     inventory.close()
 
 

@@ -12,13 +12,12 @@ import pytest
 
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
 from tests.e2e.served import JsonHandler, serve
 from tests.sensor.attacks.payloads import PAYLOADS as ESCAPED
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-EVIDENCE_SECONDS: Final = 20.0
 HONEST_CALLS: Final = 30  # More than the first calls of a route, which are all looked at.
 BODY_PAUSE_SECONDS: Final = 1.1  # Of one route a body is read each second.
 FORMS: Final = 4  # Routes that take bodies.
@@ -99,7 +98,7 @@ def count_attacks(inventory: Inventory) -> int:
 
 def await_attackers(inventory: Inventory, expected: int, what: str) -> int:
     """Until so many are told, neither more nor less; gives their number."""
-    deadline = time.monotonic() + EVIDENCE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while count_attackers(inventory) < expected and time.monotonic() < deadline:
         time.sleep(0.2)
     assert count_attackers(inventory) == expected, what
@@ -132,7 +131,7 @@ def test_every_class_in_every_part_is_evidence_within_seconds(product: Product, 
         for caller in known.values():
             caller.call("/search?q=pear")
     calls = (2 + FORMS) * HONEST_CALLS + 3 * len(known)
-    wait_until(lambda: inventory.count_calls(port) >= calls, EVIDENCE_SECONDS, "all calls in the inventory")
+    wait_until(lambda: inventory.count_calls(port) >= calls, "all calls in the inventory")
     assert count_attackers(inventory) == 0
     for (field, kind), caller in known.items():
         caller.call("/search?q=pear", **{field: write_line(PAYLOADS[kind])})
@@ -144,7 +143,7 @@ def test_every_class_in_every_part_is_evidence_within_seconds(product: Product, 
         expected = await_attackers(inventory, expected + len(PAYLOADS), f"by {part}")
     assert count_attacks(inventory) == expected
     # A body is read where its route has a sample, each second at the most: the same callers send theirs again.
-    deadline = time.monotonic() + EVIDENCE_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while count_attackers(inventory) < expected + len(PAYLOADS) and time.monotonic() < deadline:
         for number, payload in enumerate(PAYLOADS.values()):
             attack(port, "body", number, payload)

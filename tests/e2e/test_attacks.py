@@ -12,9 +12,9 @@ import pytest
 
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory, read_port
-from tests.e2e.polling import wait_until
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_files
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -94,7 +94,7 @@ def test_an_attacker_is_told_within_seconds_and_nothing_of_a_payload_leaves_the_
     # One payload that breaks a statement.
     call(port, f"/products?q={quote(BREAKING)}", "breaker")
     begun = time.monotonic()
-    wait_until(lambda: len(find_injections(inventory)) >= 2, ALERT_SECONDS, "both attackers told")
+    wait_until(lambda: len(find_injections(inventory)) >= 2, "both attackers told")
     assert time.monotonic() - begun < ALERT_SECONDS
     alerts = {str(alert["severity"]): alert for alert in find_injections(inventory)}
     assert set(alerts) == {"medium", "high"}
@@ -105,7 +105,7 @@ def test_an_attacker_is_told_within_seconds_and_nothing_of_a_payload_leaves_the_
     assert "1 sqli" in str(worked["title"])
     assert "the response holds what such a payload is after" in str(worked["why"])
     assert tried["consumer"] != worked["consumer"]
-    wait_until(lambda: inventory.count_calls(port) >= 2 * HONEST_CALLS + 6, ALERT_SECONDS, "all calls in the inventory")
+    wait_until(lambda: inventory.count_calls(port) >= 2 * HONEST_CALLS + 6, "all calls in the inventory")
     (consumer,) = [item for item in inventory.list_items("/consumers") if item["id"] == worked["consumer"]]
     assert (consumer["attacks"], consumer["attacks_confirmed"]) == (1, 1)
     endpoints = [item for item in inventory.list_items("/endpoints") if read_port(item) == port]

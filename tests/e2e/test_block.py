@@ -19,7 +19,7 @@ from scripts.bench_cases.blocking.http2_clients import Http2Caller, Line
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.host import APIDAE, CollectorAddress
 from tests.e2e.conftest import Product
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -35,7 +35,6 @@ tls_min_age_seconds = 0.5
 never_block_cidrs = ["127.0.0.250/32"]
 """
 HTTP2 = "        http2 on; access_log LOG; location / { return 200 '{}'; }"
-ARRIVAL_SECONDS = 20.0
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Site:
             command += [f"--{name}", str(value)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         block_id = str(httpx.Response(200, text=done.stdout).json()["id"])
-        wait_until(lambda: self.is_enforced(block_id), ARRIVAL_SECONDS, "the sensor enforces it")
+        wait_until(lambda: self.is_enforced(block_id), "the sensor enforces it")
         return block_id
 
     def is_enforced(self, block_id: str) -> bool:
@@ -135,11 +134,11 @@ def test_an_address_is_stopped_at_once_and_lifted(site: Site, honest: list[Loop]
     assert site.shop.served[KEY] == served
     assert thief.slowest_seconds < 1
     told = wait_until(
-        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["stopped_connections"] >= 10 and b, 10, "it is counted"
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["stopped_connections"] >= 10 and b, "it is counted"
     )
     assert told["nodes"][0]["failed_resets"] == 0
     site.lift_all()
-    wait_until(lambda: thief.call() == "200", 5, "the thief is served again")
+    wait_until(lambda: thief.call() == "200", "the thief is served again")
 
 
 @pytest.mark.parametrize("is_keep_alive", [True, False])
@@ -155,13 +154,13 @@ def test_a_credential_is_stopped_before_it_is_read(site: Site, honest: list[Loop
     assert site.shop.served[key] == served
     assert [neighbour.call() for _ in range(5)] == ["200"] * 5  # The same address, another key.
     site.lift_all()
-    wait_until(lambda: thief.call() == "200", 5, "the thief is served again")
+    wait_until(lambda: thief.call() == "200", "the thief is served again")
 
 
 def _find_key(site: Site, thief: Caller) -> str:
     """The consumer that calls from the thief's address, which is nobody else's yet."""
 
-    return wait_until(lambda: _look_for(site, thief), ARRIVAL_SECONDS, "the thief is a consumer")
+    return wait_until(lambda: _look_for(site, thief), "the thief is a consumer")
 
 
 def _look_for(site: Site, thief: Caller) -> str:
@@ -181,9 +180,9 @@ def test_over_http2_who_is_alone_on_a_connection_is_stopped(site: Site, honest: 
     beside = Loop(Http2Caller(http2_port, HONEST, {"X-Api-Key": OTHER_KEY}))
     assert [thief.call() for _ in range(5)] == ["200"] * 5
     block_id = site.block(_find_key(site, thief), seconds=60)
-    wait_until(lambda: thief.call() == "reset", 5, "its connection is reset")
+    wait_until(lambda: thief.call() == "reset", "its connection is reset")
     told = wait_until(
-        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, 10, "it is told"
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
     )
     assert told["nodes"][0]["spared_requests"] == told["nodes"][0]["failed_resets"] == 0
     assert set(beside.stop()) == {"200"}
@@ -203,10 +202,10 @@ def test_over_http2_a_new_connections_first_request_is_not_read(
         return sum(line.startswith(f"{source} ") for line in log.splitlines())
 
     assert [thief.call() for _ in range(5)] == ["200"] * 5
-    wait_until(lambda: count_read() == 5, 5, "nginx has noted five requests")
+    wait_until(lambda: count_read() == 5, "nginx has noted five requests")
     site.block(_find_key(site, thief), seconds=60)
     # The kernel finds it once one call of it was described while it was blocked.
-    wait_until(lambda: thief.call() == "reset", 10, "a connection is reset")
+    wait_until(lambda: thief.call() == "reset", "a connection is reset")
     time.sleep(0.3)
     read = count_read()
     assert [thief.call() for _ in range(20)] == ["reset"] * 20
@@ -227,16 +226,16 @@ def test_over_http2_a_connection_of_several_goes_on_until_it_is_confirmed(
     target = _find_key(site, thief)
     assert other.call() == "200"
     block_id = site.ask("POST", "blocks", consumer=target, seconds=60)["id"]
-    wait_until(lambda: site.is_enforced(block_id), 5, "the sensor enforces it")
+    wait_until(lambda: site.is_enforced(block_id), "the sensor enforces it")
 
     def count_spared() -> int:
         assert thief.call() == other.call() == "200"
         return int(site.ask("GET", f"blocks/{block_id}")["nodes"][0]["spared_requests"])
 
-    wait_until(lambda: count_spared() >= 5, ARRIVAL_SECONDS, "its requests are told as let through")
+    wait_until(lambda: count_spared() >= 5, "its requests are told as let through")
     site.lift_all()
     site.block(target, seconds=60)  # Confirmed.
-    wait_until(lambda: "reset" in (thief.call(), other.call()), 5, "the connection is reset")
+    wait_until(lambda: "reset" in (thief.call(), other.call()), "the connection is reset")
     line.close()
 
 
@@ -253,10 +252,10 @@ def test_behind_tls_a_credential_is_stopped(
         assert thief.call() == "200"
         return _look_for(site, thief)
 
-    block_id = site.block(wait_until(look, ARRIVAL_SECONDS, "the thief is a consumer"), seconds=60)
-    wait_until(lambda: thief.call() == "reset", 5, "its connection is reset")
+    block_id = site.block(wait_until(look, "the thief is a consumer"), seconds=60)
+    wait_until(lambda: thief.call() == "reset", "its connection is reset")
     told = wait_until(
-        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, 10, "it is told"
+        lambda: (b := site.ask("GET", f"blocks/{block_id}"))["nodes"][0]["first_stop_at"] and b, "it is told"
     )
     assert told["nodes"][0]["failed_resets"] == 0
     site.lift_all()
@@ -278,7 +277,7 @@ def test_a_flood_and_a_hostile_block_hurt_nobody(site: Site, honest: list[Loop])
         ]
         return [sum(node["is_enforced"] for node in nodes), sum(not node["is_enforced"] for node in nodes)]
 
-    wait_until(lambda: count() == [20, 13], 10, "the sensor takes 20 and declines 13")
+    wait_until(lambda: count() == [20, 13], "the sensor takes 20 and declines 13")
     spared = site.open_caller(source="127.0.0.250")
     assert [spared.call() for _ in range(5)] == ["200"] * 5
 
@@ -291,31 +290,31 @@ def test_a_sensor_that_is_killed_or_stands_still_stops_nobody(site: Site, honest
     os.kill(sensor.pid, signal.SIGSTOP)
     try:
         # The kernel goes on for five seconds, and nobody resets: then everything passes.
-        wait_until(lambda: thief.call() == "200", 12, "a sensor that hangs stops nobody")
+        wait_until(lambda: thief.call() == "200", "a sensor that hangs stops nobody")
     finally:
         os.kill(sensor.pid, signal.SIGCONT)
-    wait_until(lambda: thief.call() == "reset", 10, "it goes on")
+    wait_until(lambda: thief.call() == "reset", "it goes on")
     os.kill(sensor.pid, signal.SIGKILL)
     sensor.process.wait()
-    wait_until(lambda: thief.call() == "200", 5, "a sensor that was killed stops nobody")
+    wait_until(lambda: thief.call() == "200", "a sensor that was killed stops nobody")
 
 
 def test_a_sensor_that_starts_is_told_and_lifts_when_the_collector_is_gone(site: Site) -> None:
     """The block of the test before is live still; the settings say three seconds."""
     thief = site.open_caller()
     site.product.start_sensor(site.address, "--config", str(site.config))
-    wait_until(lambda: thief.call() == "reset", ARRIVAL_SECONDS, "the new sensor enforces what is live")
+    wait_until(lambda: thief.call() == "reset", "the new sensor enforces what is live")
     collector = site.product._running["collector"]
     # As where the network between them is cut: connected still, and silent.
     os.kill(collector.pid, signal.SIGSTOP)
     try:
-        wait_until(lambda: thief.call() == "200", 30, "behind a cut nobody is stopped")
+        wait_until(lambda: thief.call() == "200", "behind a cut nobody is stopped")
     finally:
         os.kill(collector.pid, signal.SIGCONT)
-    wait_until(lambda: thief.call() == "reset", 30, "it is told again")
+    wait_until(lambda: thief.call() == "reset", "it is told again")
     os.kill(collector.pid, signal.SIGKILL)
     collector.process.wait()
     time.sleep(1)
     assert thief.call() == "reset"  # Not at once: a collector may start again.
-    wait_until(lambda: thief.call() == "200", 8, "without a collector nobody is stopped")
+    wait_until(lambda: thief.call() == "200", "without a collector nobody is stopped")
     site.close_callers()

@@ -18,13 +18,12 @@ from tests.bpf.test_http2 import play, whole
 from tests.bpf.test_http2_bodies import BACKWARD, FORWARD, OPENING, Said, Talk, frames
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
-from tests.e2e.polling import wait_until
 from tests.e2e.served import serve
 from tests.sensor.bodies.messages import ENCODERS, chunk
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-ARRIVAL_SECONDS = 30.0
 # API words, which stay words: a path by coding, plain and below /api chunked.
 PATHS = {
     "identity": "/orders",
@@ -194,8 +193,8 @@ def seen(product: Product, port: int, listener: socket.socket, tmp_path_factory:
     send_streams(listener)
     calls, stream_port = SAMPLES * 14 + LATER, listener.getsockname()[1]
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until(lambda: inventory.count_calls(port) >= calls, ARRIVAL_SECONDS, f"{calls} calls in the inventory")
-    wait_until(lambda: inventory.count_calls(stream_port) >= 2 * SAMPLES, ARRIVAL_SECONDS, "the calls of HTTP/2")
+    wait_until(lambda: inventory.count_calls(port) >= calls, f"{calls} calls in the inventory")
+    wait_until(lambda: inventory.count_calls(stream_port) >= 2 * SAMPLES, "the calls of HTTP/2")
     streams = [item for item in inventory.list_items("/endpoints") if read_port(item) == stream_port]
     items = [item for item in inventory.list_items("/endpoints") if read_port(item) == port]
     texts = {"api": json.dumps([*items, *streams, *(inventory.get(f"/endpoints/{item['id']}") for item in items)])}

@@ -18,15 +18,14 @@ from tests.e2e.application import ALL_KINDS, KINDS, PROXIES, Server, Servers, fi
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.packet_loss import PacketLoss
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.scripted import Script, play
 from tests.e2e.scripts import SCRIPTS
 from tests.e2e.traffic import MIX, expect, has_ipv6, observe, send_mix, send_pipelined, send_split
 from tests.e2e.wire import RawClient, Sent
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 LOSS_PERCENT = 15
 ADDRESSES = ("127.0.0.1", "::1")
@@ -202,8 +201,8 @@ def collect(observed: Observed, inventory: Inventory) -> None:
         return inventory.count_calls(*ports)
 
     with contextlib.suppress(AssertionError):  # Each workload says on its own what is missing.
-        wait_until(lambda: count() >= expected, ARRIVAL_SECONDS, f"{expected} calls in the inventory")
-    wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
+        wait_until(lambda: count() >= expected, f"{expected} calls in the inventory")
+    wait_until_still(count, STILL_SECONDS)
     observed.endpoints = inventory.read_ports(ports)
 
 

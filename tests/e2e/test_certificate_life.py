@@ -30,9 +30,9 @@ from tests.collector.trust.token_reviews import FakeReviews, serve_reviews
 from tests.e2e.authority import DAY, make_pair
 from tests.e2e.enrolled import NODE, command, dialling, enroll, greet, read_serial, run, wait_for_line
 from tests.sensor.uplink.sending import IDENTITY, make_keeper
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.store
-WAIT_SECONDS = 20
 
 
 class LaterClock(Clock):
@@ -82,7 +82,7 @@ def loopback(address: str) -> str:
 
 
 async def wait_for_session(uplink: Uplink, count: int) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while uplink.sessions_count < count or not uplink.is_connected:
             await asyncio.sleep(0.01)
 
@@ -176,7 +176,7 @@ def test_the_authority_is_rotated_and_nobody_is_left_behind(own: Own, tmp_path: 
             await asyncio.to_thread(command, own.data, "certificates", "rotate-authority")
             # The sensor still knows the old one only, and is told the new one.
             await wait_for_session(uplink, 2)
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 while trusted.read_bytes() == before:
                     await asyncio.sleep(0.01)
 
@@ -299,12 +299,12 @@ def test_certificates_that_end_unrenewed_are_alerts_until_they_are(tmp_path: Pat
 
             async def main() -> None:
                 async with dialling(collector.ready["grpc"], tmp_path, keeper):
-                    async with asyncio.timeout(WAIT_SECONDS):
+                    async with asyncio.timeout(DEADLINE_SECONDS):
                         while not are_told("open", "sensor_certificate", "collector_certificate"):
                             await asyncio.sleep(0.05)
                     await asyncio.to_thread(write_server, files, authority)
                     await asyncio.to_thread(make_pair, tmp_path, authority, seconds=30 * DAY)
-                    async with asyncio.timeout(WAIT_SECONDS):
+                    async with asyncio.timeout(DEADLINE_SECONDS):
                         while not are_told("closed", "sensor_certificate", "collector_certificate"):
                             await asyncio.sleep(0.05)
 

@@ -25,13 +25,12 @@ from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
-ARRIVAL_SECONDS = 60.0
 PLAIN_CALLS, TLS_CALLS, TLS_CONNECTIONS, HTTP2_CALLS, FLOWS = 23, 13, 3, 7, 5
 QUIC_INITIAL = b"\xc3\x00\x00\x00\x01" + b"q" * 1195
 HTTP2 = "http2 on; location / { return 200 '{}'; }"
@@ -154,7 +153,7 @@ def seen(
         call_datagrams(ports["quic"])
         seen = Seen(ports=ports, unix_path=str(unix_path), rows=[], coverage={}, history={}, metrics="")
         with contextlib.suppress(AssertionError):  # Each test says what is missing of its own.
-            wait_until(lambda: not read(seen, inventory), ARRIVAL_SECONDS, "every server in the report")
+            wait_until(lambda: not read(seen, inventory), "every server in the report")
         seen.coverage = inventory.get("/coverage")
         seen.history = inventory.get("/coverage/history")
         seen.metrics = httpx.get(f"http://{ADDRESS}:{metrics_port}/metrics", timeout=5).text

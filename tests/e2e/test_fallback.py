@@ -6,13 +6,11 @@ import pytest
 
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
-from tests.e2e.polling import wait_until
 from tests.e2e.traffic import MIX, expect, observe, send_mix
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
-
-ARRIVAL_SECONDS = 30.0
 
 
 def test_without_cgroup_v2_calls_are_captured_by_system_calls(
@@ -30,11 +28,11 @@ def test_without_cgroup_v2_calls_are_captured_by_system_calls(
             row["reason"] for row in inventory.list_items("/coverage/ports") if row["service"]["port"] == server.port
         ]
 
-    wait_until(lambda: any("io_uring" in reason for reason in reasons()), ARRIVAL_SECONDS, "the coverage says it")
+    wait_until(lambda: any("io_uring" in reason for reason in reasons()), "the coverage says it")
     assert f"capturing by system calls, because packets cannot be: no cgroup v2 is mounted at or below {tmp_path}" in (
         sensor.log_tail()
     )
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until(lambda: inventory.count_calls(server.port) >= len(MIX), ARRIVAL_SECONDS, "23 calls")
+    wait_until(lambda: inventory.count_calls(server.port) >= len(MIX), "23 calls")
     endpoints = inventory.read_endpoints(server.port)
     assert observe(endpoints) == expect(client.calls)

@@ -14,8 +14,8 @@ from scripts.bench_cases.blocking.clients import Caller, Loop, Shop
 from scripts.live.host import CollectorAddress
 from sensor.keyed import hash_siphash
 from tests.e2e.conftest import Product
-from tests.e2e.polling import wait_until
 from tests.sensor.uplink.collector import KEY, FakeCollector
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -29,7 +29,6 @@ enforce_max_seconds = 3600
 enforce_max_call_share = 0.5
 """
 HOUR_MS, FOREVER_MS = 3_600_000, 2**62
-ARRIVAL_SECONDS = 40.0
 
 
 def block(
@@ -138,10 +137,10 @@ def test_honest_clients_are_served_whatever_it_says(shop: Shop, impostor: Impost
         for is_keep_alive in (True, False)
     ]
     # Until shares are known, nobody is stopped; so it is about what comes after.
-    wait_until(lambda: impostor.count_calls() > 300, ARRIVAL_SECONDS, "the sensor has told calls")
+    wait_until(lambda: impostor.count_calls() > 300, "the sensor has told calls")
     for blocks in HOSTILE.values():
         epoch = max(impostor.tell(blocks) for _ in range(3))
-        wait_until(lambda epoch=epoch: impostor.has_answered(epoch), ARRIVAL_SECONDS, "the sensor answers")  # type: ignore[misc]
+        wait_until(lambda epoch=epoch: impostor.has_answered(epoch), "the sensor answers")  # type: ignore[misc]
         time.sleep(1.2)  # A tick, and the resets that would follow.
     outcomes = {(loop.caller.source, loop.caller.is_keep_alive): dict(loop.stop()) for loop in honest}
     assert all(set(found) == {"200"} for found in outcomes.values()), outcomes
@@ -156,9 +155,9 @@ def test_what_the_sensors_settings_allow_is_done_all_the_same(shop: Shop, impost
     thief, small = call(shop, THIEF), call(shop, SMALL)
     assert thief.call() == "200"
     impostor.tell([block("thief", address=THIEF)])
-    wait_until(lambda: thief.call() == "reset", ARRIVAL_SECONDS, "the sensor enforces")
+    wait_until(lambda: thief.call() == "reset", "the sensor enforces")
     assert small.call() == "200"
     impostor.tell([])
-    wait_until(lambda: thief.call() == "200", ARRIVAL_SECONDS, "and lifts")
+    wait_until(lambda: thief.call() == "200", "and lifts")
     for one in (thief, small):
         one.close()

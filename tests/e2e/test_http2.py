@@ -25,7 +25,6 @@ from tests.e2e.callers import (
     ADDRESS,
     EXPECTED,
     SERVICE,
-    TIMEOUT_SECONDS,
     Calls,
     read_principals,
     run_curl_of_each,
@@ -35,11 +34,10 @@ from tests.e2e.callers import (
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.packet_loss import PacketLoss
-from tests.e2e.polling import wait_until, wait_until_still
+from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 LOSSES = (1, 5)
 NGINX = """
@@ -119,7 +117,7 @@ class Workloads:
             server.wait(10)
 
         self._at_end(stop)
-        wait_until(lambda: is_listening(port), READY_SECONDS, "nghttpd listens")
+        wait_until(lambda: is_listening(port), "nghttpd listens")
         return port
 
     def _start(self, name: str, command: list[str]) -> int:
@@ -144,7 +142,7 @@ def run_curl(*options: str) -> Callable[[int], Calls]:
         command = [curl, "--silent", "--noproxy", "*", *options, "--write-out", "%{http_version} %{http_code}\n"]
         for url in urls:
             command += ["--output", "/dev/null", url]
-        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS).stdout
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
         assert Counter(said.splitlines()) == {"2 200": 17, "2 404": 6}
         return Counter({("GET", "/orders/{}", 200): 17, ("GET", "/missing/{}", 404): 6})
 
@@ -158,7 +156,7 @@ def run_h2load(counts: dict[tuple[str, int], int], *options: str) -> Callable[[i
         h2load = find_or_skip("h2load", "nghttp2-client")
         for (path, status), count in counts.items():
             command = [h2load, "-n", str(count), *options, f"http://{ADDRESS}:{port}{path}"]
-            said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS).stdout
+            said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_SECONDS).stdout
             assert f"{count} done" in said, said
             assert (f"{count} 2xx" if status == 200 else f"{count} 4xx") in said, said
         return Counter({("GET", path, status): count for (path, status), count in counts.items()})
@@ -178,17 +176,17 @@ class Channel:
         unary, fails = channel.unary_unary(f"{SERVICE}/Get"), channel.unary_unary(f"{SERVICE}/Fail")
         lists, puts = channel.unary_stream(f"{SERVICE}/List"), channel.stream_unary(f"{SERVICE}/Put")
         watches = channel.stream_stream(f"{SERVICE}/Watch")
-        pending = [unary.future(message, timeout=TIMEOUT_SECONDS) for _ in range(get)]
+        pending = [unary.future(message, timeout=DEADLINE_SECONDS) for _ in range(get)]
         assert [one.result() for one in pending] == [message] * get
         for _ in range(list_):
-            assert list(lists(message, timeout=TIMEOUT_SECONDS)) == [message] * 5
+            assert list(lists(message, timeout=DEADLINE_SECONDS)) == [message] * 5
         for _ in range(put):
-            assert puts(iter([message] * 3), timeout=TIMEOUT_SECONDS) == message * 3
+            assert puts(iter([message] * 3), timeout=DEADLINE_SECONDS) == message * 3
         for _ in range(watch):
-            assert list(watches(iter([message] * 7), timeout=TIMEOUT_SECONDS)) == [message] * 7
+            assert list(watches(iter([message] * 7), timeout=DEADLINE_SECONDS)) == [message] * 7
         for _ in range(fail):
             with pytest.raises(grpc.RpcError):
-                fails(message, timeout=TIMEOUT_SECONDS)
+                fails(message, timeout=DEADLINE_SECONDS)
         counts = {"Get": get, "List": list_, "Put": put, "Watch": watch, "Fail": fail}
         return Counter({("POST", f"{SERVICE}/{name}", 200): count for name, count in counts.items() if count})
 
@@ -278,8 +276,8 @@ def collect(observed: Observed, inventory: Inventory) -> None:
         return sum(inventory.count_calls(port) for port in ports)
 
     with contextlib.suppress(AssertionError):  # Each workload says on its own what is missing.
-        wait_until(lambda: count() >= expected, ARRIVAL_SECONDS, f"{expected} calls in the inventory")
-    wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
+        wait_until(lambda: count() >= expected, f"{expected} calls in the inventory")
+    wait_until_still(count, STILL_SECONDS)
     for port, endpoints in inventory.read_ports(ports).items():
         observed.found[port] = read_calls(endpoints)
         observed.principals[port] = read_principals(endpoints)

@@ -15,14 +15,12 @@ from scripts.live.program import Program
 from tests.e2e.application import HERE, READY_SECONDS
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
-from tests.e2e.polling import wait_until, wait_until_still
+from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
-TIMEOUT_SECONDS = 20.0
 SERVICE = "/shop.v1.Orders"
 GETS, NOT_FOUND, INTERNAL = 23, 7, 5
 EVENTS = 3
@@ -47,7 +45,7 @@ def call_grpc(port: int) -> None:
             method = channel.unary_unary(f"{SERVICE}/{name}")
             for _ in range(count):
                 try:
-                    method.with_call(b"m" * 40, timeout=TIMEOUT_SECONDS, metadata=TOKEN)
+                    method.with_call(b"m" * 40, timeout=DEADLINE_SECONDS, metadata=TOKEN)
                     assert status is grpc.StatusCode.OK
                 except grpc.RpcError as error:
                     assert error.code() is status
@@ -64,14 +62,14 @@ class OldChannel:
             method = self._channel.unary_unary(f"{SERVICE}/{name}")
             for _ in range(count):
                 with contextlib.suppress(grpc.RpcError):
-                    method(b"m" * 40, timeout=TIMEOUT_SECONDS)
+                    method(b"m" * 40, timeout=DEADLINE_SECONDS)
 
     def close(self) -> None:
         self._channel.close()
 
 
 def connect(port: int, path: bytes, *fields: bytes) -> socket.socket:
-    client = socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS)
+    client = socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS)
     client.sendall(b"GET %s HTTP/1.1\r\nHost: live.test\r\n%s\r\n" % (path, b"".join(f + b"\r\n" for f in fields)))
     return client
 
@@ -103,7 +101,7 @@ def call_rpcs(port: int) -> None:
     for service, fields, counts in ((b"Web", web, WEB), (b"Connect", connects, CONNECT)):
         for method, count in zip((b"Get", b"Fail"), counts, strict=True):
             for _ in range(count):
-                with socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS) as client:
+                with socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS) as client:
                     line = b"POST /shop.v1.%bCarts/%b HTTP/1.1\r\nHost: live.test\r\n" % (service, method)
                     client.sendall(line + fields + b"\r\nContent-Length: %d\r\n\r\n" % len(message) + message)
                     while client.recv(4_096):
@@ -112,7 +110,7 @@ def call_rpcs(port: int) -> None:
 
 def smuggle(port: int) -> None:
     """One request whose end two programs read differently, and in its flight what one of them takes for another."""
-    with socket.create_connection((ADDRESS, port), timeout=TIMEOUT_SECONDS) as client:
+    with socket.create_connection((ADDRESS, port), timeout=DEADLINE_SECONDS) as client:
         framing = b"Content-Length: 62\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
         smuggled = b"GET /smuggled HTTP/1.1\r\nHost: live.test\r\nX-Ignored: 1\r\n\r\n"
         client.sendall(b"POST /transfers HTTP/1.1\r\nHost: live.test\r\n" + framing + smuggled)
@@ -148,8 +146,8 @@ def found(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert sensor.stop() == 0, sensor.log_tail()
         expected = GETS + NOT_FOUND + INTERNAL + EVENTS + CHATS + sum((*OLD, *WEB, *CONNECT)) + 1
         with contextlib.suppress(AssertionError):
-            wait_until(lambda: inventory.count_calls(*ports) >= expected, ARRIVAL_SECONDS, f"{expected} calls")
-        wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+            wait_until(lambda: inventory.count_calls(*ports) >= expected, f"{expected} calls")
+        wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS)
         items = [item for item in inventory.list_items("/endpoints") if read_port(item) in ports]
         by_template = {item["template"]: item for item in items}
         assert len(by_template) == len(items)

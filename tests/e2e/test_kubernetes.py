@@ -13,12 +13,11 @@ from tests.cluster.pod_programs import Cgroups
 from tests.cluster.pods import find_cgroup, make_deployment_pod, make_owner, make_pod
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 CALLS, PROBES, SCRAPES, SYSTEM_CALLS = 23, 5, 3, 7
-ARRIVAL_SECONDS = 30.0
 NAMED_SECONDS = 2.0
 KUBELET = "/system.slice/kubelet.service"
 CART = make_deployment_pod("cart")
@@ -89,7 +88,7 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
     def read() -> dict[str, int]:
         return {item["template"]: item["calls"] for item in node.endpoints(workload="cart")}
 
-    wait_until(lambda: sum(read().values()) >= CALLS, ARRIVAL_SECONDS, "the calls of the Pod")
+    wait_until(lambda: sum(read().values()) >= CALLS, "the calls of the Pod")
     found = read()
     assert found.pop("/healthz") == 1
     assert list(found.values()) == [CALLS - 1]
@@ -115,7 +114,7 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
         ("shop/cart", "metrics scrapes"): SCRAPES,
         ("kube-system/coredns", "calls"): SYSTEM_CALLS,
     }
-    wait_until(lambda: node.left_out() == left_out, ARRIVAL_SECONDS, f"{left_out} in the coverage")
+    wait_until(lambda: node.left_out() == left_out, f"{left_out} in the coverage")
     assert not node.endpoints(namespace="kube-system")
     client_calls = node.inventory.get("/consumers/address:127.0.0.1")["calls_by_workload"]
     assert client_calls["shop/web"] == CALLS
@@ -131,12 +130,12 @@ def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     node.cgroups.remove(path)
     node.api.delete(pod)
     lived = time.monotonic() - written
-    wait_until(lambda: node.endpoints(workload="flash"), ARRIVAL_SECONDS, "the endpoint of the Pod")
+    wait_until(lambda: node.endpoints(workload="flash"), "the endpoint of the Pod")
     named = time.monotonic() - written
     print(f"a Pod that lived for {lived:.2f} s was an endpoint {named:.2f} s after it was written")
     (endpoint,) = node.endpoints(workload="flash")
     assert (endpoint["service"]["namespace"], endpoint["calls"]) == ("shop", 1)
-    assert named < NAMED_SECONDS + ARRIVAL_SECONDS
+    assert named < NAMED_SECONDS + DEADLINE_SECONDS
 
 
 def test_names_heal_when_the_api_is_back(node: Node) -> None:
@@ -146,11 +145,11 @@ def test_names_heal_when_the_api_is_back(node: Node) -> None:
     _, port = node.cgroups.serve(find_cgroup(pod))
     node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/late"] * 3)
     unnamed: dict[str, Any] = {"workload_kind": "container", "port": port}
-    wait_until(lambda: node.endpoints(**unnamed), ARRIVAL_SECONDS, "its container's id")
+    wait_until(lambda: node.endpoints(**unnamed), "its container's id")
     (before,) = node.endpoints(**unnamed)
     sentence = "the Kubernetes API does not answer"
     sensors = "/sensors"  # Told with the next report.
-    wait_until(lambda: sentence in node.inventory.get(sensors)["items"][0]["reason"], ARRIVAL_SECONDS, sentence)
+    wait_until(lambda: sentence in node.inventory.get(sensors)["items"][0]["reason"], sentence)
     node.api.put(pod)
     node.api.forbidden.clear()
 
@@ -162,11 +161,10 @@ def test_names_heal_when_the_api_is_back(node: Node) -> None:
         calls += 1
         return bool(node.endpoints(workload="late"))
 
-    wait_until(call_and_look, ARRIVAL_SECONDS, "the Pod's name")
+    wait_until(call_and_look, "the Pod's name")
     # Calls that were told under the container's id are the workload's too, and the id of then still leads there.
     wait_until(
         lambda: [item["calls"] for item in node.endpoints(workload="late")] == [calls],
-        ARRIVAL_SECONDS,
         f"{calls} calls",
     )
     assert not node.endpoints(**unnamed)

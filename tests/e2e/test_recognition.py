@@ -21,9 +21,9 @@ from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.credentials import write_credential
 from tests.e2e.inventory import Endpoint, Inventory
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.traffic import expect, observe
 from tests.e2e.wire import RawClient, Sent
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -32,7 +32,6 @@ CALLS = 2_003
 FIRST_CALLS = 200
 CREDENTIALS = 50
 CONNECTIONS = 8
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
 FIGURE = re.compile(r"^apidae_sensor_(\w+?)(?:_total)?(?:\{stage=\"(\w+)\"\})? (\S+)$", re.MULTILINE)
@@ -82,14 +81,14 @@ def observed(product: Product, servers: Servers) -> Observed:
 
     def wait_taught() -> None:
         # One profile stands for all bearers of tokens: these are told by the records.
-        wait_until(lambda: read_figures(metrics)["taught_profiles", ""] >= 1, ARRIVAL_SECONDS, "a profile taught")
-        wait_until(lambda: read_figures(metrics)["taught_routes", ""] >= 3, ARRIVAL_SECONDS, "3 routes taught")
+        wait_until(lambda: read_figures(metrics)["taught_profiles", ""] >= 1, "a profile taught")
+        wait_until(lambda: read_figures(metrics)["taught_routes", ""] >= 3, "3 routes taught")
 
     send(result, server.address, server.port, wait_taught)
-    result.figures = wait_until(lambda: read_balanced(metrics), ARRIVAL_SECONDS, "all calls counted, in balance")
+    result.figures = wait_until(lambda: read_balanced(metrics), "all calls counted, in balance")
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until(lambda: inventory.count_calls(server.port) >= CALLS, ARRIVAL_SECONDS, f"{CALLS} calls in the inventory")
-    wait_until_still(lambda: inventory.count_calls(server.port), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until(lambda: inventory.count_calls(server.port) >= CALLS, f"{CALLS} calls in the inventory")
+    wait_until_still(lambda: inventory.count_calls(server.port), STILL_SECONDS)
     result.endpoints = inventory.read_endpoints(server.port)
     result.consumers = read_consumers(inventory, {endpoint.id for endpoint in result.endpoints})
     return result
@@ -153,7 +152,7 @@ def test_short_of_heads_calls_are_still_counted(product: Product, servers: Serve
     with RawClient(server.address, server.port) as client:
         for number in range(503):
             client.call("GET", f"/orders/{number}", lines=(f"Authorization: Bearer token-{number}-abcdefgh",))
-    figures = wait_until(lambda: read_balanced(metrics, 503), ARRIVAL_SECONDS, "all calls counted, in balance")
+    figures = wait_until(lambda: read_balanced(metrics, 503), "all calls counted, in balance")
     assert figures["unlearned_calls", ""] + figures["nameless_calls", ""] > 400
     assert sensor.stop() == 0, sensor.log_tail()
     assert figures["seen", "kernel"] == figures["used", "kernel"] >= 503

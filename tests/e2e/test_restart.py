@@ -24,13 +24,12 @@ from tests.e2e.application import find_or_skip
 from tests.e2e.callers import ADDRESS, Calls
 from tests.e2e.conftest import READY_FILE_NAME, Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.test_http2 import NGINX, Channel, Observed, Workloads, read_calls
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 PAUSE_SECONDS = 0.01
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 # What the next sensor says when it captures and cannot read yet.
 ATTACHED = "attached; what comes is read when the sensor before has ended"
@@ -108,8 +107,8 @@ def collect(inventory: Inventory, ports: list[int], expected: Calls) -> Calls:
         return sum(inventory.count_calls(port) for port in ports)
 
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: count() >= sum(expected.values()), ARRIVAL_SECONDS, "all calls in the inventory")
-    wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
+        wait_until(lambda: count() >= sum(expected.values()), "all calls in the inventory")
+    wait_until_still(count, STILL_SECONDS)
     found: Calls = Counter()
     for port in ports:
         found += read_calls(inventory.read_endpoints(port))
@@ -206,7 +205,7 @@ def test_the_next_version_captures_before_the_one_before_has_ended(
         ready = after.log_path.with_name(READY_FILE_NAME)
         assert ready.exists()
         before.send_signal(signal.SIGTERM)
-        wait_until(lambda: ATTACHED in after.log_path.read_text(), ARRIVAL_SECONDS, "the next sensor is attached")
+        wait_until(lambda: ATTACHED in after.log_path.read_text(), "the next sensor is attached")
         sent: Calls = Counter()
         for number in range(PRIME_CALLS):
             plain = Plain(nginx.port)
@@ -215,7 +214,7 @@ def test_the_next_version_captures_before_the_one_before_has_ended(
         assert before.stop() == 0, before.log_tail()
         after.wait_for("capturing", 60)
         assert collect(inventory, [nginx.port], sent) == sent
-        missed = wait_until(lambda: inventory.list_items("/coverage/ports", q=ROW_NAME), ARRIVAL_SECONDS, "the gap")
+        missed = wait_until(lambda: inventory.list_items("/coverage/ports", q=ROW_NAME), "the gap")
         assert [row["connections"] for row in missed] == [1]
         assert ready.exists()
         assert after.stop() == 0, after.log_tail()

@@ -10,13 +10,12 @@ import pytest
 
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
-from tests.e2e.polling import wait_until
 from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_files
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-ARRIVAL_SECONDS = 30.0
 SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")
 CALLS = 11
 DESCRIPTION = {
@@ -78,8 +77,8 @@ def test_schemas(product: Product, port: int, monkeypatch: pytest.MonkeyPatch) -
                 return found if found["responses"] else None
         return None
 
-    wait_until(lambda: find("/orders/{order_id}") is not None, ARRIVAL_SECONDS, "the schema of orders")
-    wait_until(lambda: find("/graphql") is not None, ARRIVAL_SECONDS, "the schema of GraphQL")
+    wait_until(lambda: find("/orders/{order_id}") is not None, "the schema of orders")
+    wait_until(lambda: find("/graphql") is not None, "the schema of GraphQL")
     orders, graphql = find("/orders/{order_id}"), find("/graphql")
     assert orders is not None
     assert graphql is not None
@@ -95,7 +94,7 @@ def test_schemas(product: Product, port: int, monkeypatch: pytest.MonkeyPatch) -
     ]
 
     # What the service says of itself is compared with what it does.
-    wait_until(lambda: find_status(inventory, port, "/graphql") == "shadow", ARRIVAL_SECONDS, "the description")
+    wait_until(lambda: find_status(inventory, port, "/graphql") == "shadow", "the description")
     assert find_status(inventory, port, "/orders/{order_id}") == "documented"
     (told_spec,) = inventory.get("/specs")["items"]
     assert (told_spec["title"], told_spec["operations"]) == ("Orders", 2)
@@ -107,7 +106,7 @@ def test_schemas(product: Product, port: int, monkeypatch: pytest.MonkeyPatch) -
         return [(one["kind"], one["calls"]) for one in items]
 
     all_calls = [("http", CALLS)]
-    wait_until(lambda: count(operations="exclude", q="graphql") == all_calls, ARRIVAL_SECONDS, "all calls of GraphQL")
+    wait_until(lambda: count(operations="exclude", q="graphql") == all_calls, "all calls of GraphQL")
     assert count(operation="ListOrders") == [("graphql query", CALLS)]
     document = inventory.get(f"/services/{find_service(inventory, port)}/openapi.json")
     assert {"/orders/{order_id}", "/graphql"} <= set(document["paths"])

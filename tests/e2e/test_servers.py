@@ -19,16 +19,15 @@ import pytest
 from tests.e2e.application import ALL_KINDS, PROXIES, Server, Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.traffic import expect, observe, read_endpoint_key, read_key
 from tests.e2e.wire import RawClient, Sent
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 CALLS = 1_009  # A prime, of each server.
 CONNECTIONS = 7
 CREDENTIALS = 11
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 METHODS = ("GET", "GET", "GET", "HEAD", "DELETE", "POST")
 # Ten services that were never seen are met within two seconds, in one cgroup: more heads than its budget may hold, and
@@ -136,8 +135,8 @@ def collect(observed: Observed, inventory: Inventory) -> None:
         return inventory.count_calls(*ports)
 
     with contextlib.suppress(AssertionError):  # Each test says on its own what is missing.
-        wait_until(lambda: count() >= expected, ARRIVAL_SECONDS, f"{expected} calls in the inventory")
-    wait_until_still(count, STILL_SECONDS, ARRIVAL_SECONDS)
+        wait_until(lambda: count() >= expected, f"{expected} calls in the inventory")
+    wait_until_still(count, STILL_SECONDS)
     observed.endpoints = inventory.read_ports(ports)
 
 

@@ -10,15 +10,14 @@ from scripts.bench_cases.capturing.watchers import take_port
 from tests.e2e.application import Servers
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
 from tests.e2e.test_recognition import read_figures
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 CALLS = 211  # Of each consumer; a prime.
 FIRST_CALLS = 20  # Before the kernel was taught.
-ARRIVAL_SECONDS = 30.0
 CURL = ("User-Agent: curl/8.{}", "Accept: */*")
 OWN = ("Accept-Encoding: gzip", "Accept: */*", "User-Agent: Zorbax-Reader/1.{}")
 BORROWED = ("Accept-Encoding: gzip", "Accept: */*", "User-Agent: curl/8.{}")
@@ -54,12 +53,10 @@ def test_software_is_told_of_every_call_and_of_no_call_a_version(product: Produc
 
     def wait_taught() -> None:
         """One profile stands for each kind of client, whatever its key, for the records tell that."""
-        wait_until(lambda: read_figures(metrics)["taught_profiles", ""] >= 3, ARRIVAL_SECONDS, "three profiles taught")
+        wait_until(lambda: read_figures(metrics)["taught_profiles", ""] >= 3, "three profiles taught")
 
     send(server.address, server.port, wait_taught)
-    wait_until(
-        lambda: inventory.count_calls(server.port) >= 3 * CALLS, ARRIVAL_SECONDS, f"{3 * CALLS} calls in the inventory"
-    )
+    wait_until(lambda: inventory.count_calls(server.port) >= 3 * CALLS, f"{3 * CALLS} calls in the inventory")
     assert sensor.stop() == 0, sensor.log_tail()
     found = list(read_softwares(inventory).values())
     assert [len(softwares) for softwares in found] == [1, 1, 1], found

@@ -20,15 +20,14 @@ from tests.e2e.application import Servers, find_or_skip
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Endpoint, Inventory
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.tls_cases import BODY_CALLS, CASES, OPENSSL11, PEOPLE, TlsCases, make_context
 from tests.e2e.traffic import MIX, Table, expect, observe, read_endpoint_key, send_mix
 from tests.e2e.wire import RawClient
+from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
-ARRIVAL_SECONDS = 30.0
 STILL_SECONDS = 3.0
 KINDS = ("nginx", "python", "asyncio", "node", "apache", "go", "go_stripped")
 PROXIES = ("haproxy",)
@@ -42,7 +41,6 @@ CURLS = {
 }
 
 VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)
-FOUND_SECONDS = 15.0
 
 
 @dataclass(slots=True)
@@ -60,7 +58,7 @@ class Observed:
 def wait_for_coverage(inventory: Inventory, told: Observed) -> list[dict[str, Any]]:
     """The report, once it says of each port that all its calls are read, or what it says in the end."""
     wanted = {port: len(VERSIONS) * len(MIX) for name, port in told.ports.items() if name in ALL}
-    deadline = time.monotonic() + ARRIVAL_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         rows = inventory.list_items("/coverage/ports")
         read = {row["service"]["port"]: row["calls"] for row in rows if row["protocol"] == "https"}
@@ -128,7 +126,7 @@ def observed(
         lines = [line for line in sensor.log_path.read_text().splitlines() if "reading TLS of" in line]
         return len(lines) >= 3 + copies and sum("libssl" in line for line in lines) >= copies
 
-    wait_until(are_found, FOUND_SECONDS, "libraries are found")
+    wait_until(are_found, "libraries are found")
     for kind, port in told.ports.items():
         if kind not in ALL:
             continue
@@ -150,11 +148,11 @@ def observed(
     expected = sum(calls for table in cases.sent.values() for calls, *_ in table.values())
     expected += len(ALL) * len(VERSIONS) * len(MIX) + len(CURLS) * 23
     expected -= sum(len(VERSIONS) * len(MIX) if name in ALL else 23 for name in told.skipped if name not in CASES)
-    wait_until_still(lambda: inventory.count_calls(*told.ports.values()), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(*told.ports.values()), STILL_SECONDS)
     told.coverage = wait_for_coverage(inventory, told)
     assert sensor.stop() == 0, sensor.log_tail()
     with contextlib.suppress(AssertionError):  # Each test says what of its own is missing.
-        wait_until(lambda: inventory.count_calls(*told.ports.values()) >= expected, ARRIVAL_SECONDS, "all calls")
+        wait_until(lambda: inventory.count_calls(*told.ports.values()) >= expected, "all calls")
     told.found = inventory.read_ports(set(told.ports.values()))
     for name in ("bodies", "nginx_http2"):
         details = [inventory.get(f"/endpoints/{one.id}") for one in told.found.get(told.ports.get(name, 0), [])]

@@ -14,14 +14,14 @@ from scripts.live.program import Program
 from tests.e2e.application import HERE, READY_SECONDS
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.tls_cases import ADDRESS, LIBSSL
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 CONTAINERS, CALLS = 3, 23
-ARRIVAL_SECONDS, STILL_SECONDS = 40.0, 4.0
+STILL_SECONDS = 4.0
 
 
 @pytest.fixture
@@ -71,15 +71,15 @@ def test_each_call_is_read_once(product: Product, ports: list[int], certificate:
     config.write_text("is_reading_tls = true\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), ARRIVAL_SECONDS, "libraries are found")
+    wait_until(lambda: "reading TLS of OpenSSL" in sensor.log_path.read_text(), "libraries are found")
     time.sleep(3.0)
     context = ssl.create_default_context(cafile=str(certificate.authority))
     for port in ports:
         with RawClient(ADDRESS, port, tls=context) as client:
             for _ in range(CALLS):
                 assert client.call("GET", "/orders/7").status == 200
-    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS)
     log = sensor.log_path.read_text()
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS)
     assert [inventory.count_calls(port) for port in ports] == [CALLS] * CONTAINERS, log

@@ -17,8 +17,8 @@ from tests.e2e.application import Servers
 from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
@@ -30,7 +30,6 @@ LOAD_SECONDS = 24
 # The governor waits 20 s before it reads less; its budget is far below what these calls take.
 GOVERNED_SECONDS = 45
 LITTLE_CORE_SHARE = 0.004
-ARRIVAL_SECONDS = 40.0
 STILL_SECONDS = 4.0
 NEIGHBOUR_REST_SECONDS = 0.25
 # Of the neighbour's calls, those that may fall into the moment in which it gets probes of its own, and back.
@@ -70,7 +69,7 @@ def observed(
     )
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: "libssl" in sensor.log_path.read_text(), ARRIVAL_SECONDS, "the library is found")
+    wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
     time.sleep(1.0)
     script, loads = write_script(directory / "load.lua", pace_ms=2), list[Round]()
     url = f"https://{ADDRESS}:{hot}"
@@ -84,9 +83,9 @@ def observed(
         made += 1
         reasons.add(str(read_row(inventory, hot).get("reason", "")))
         time.sleep(NEIGHBOUR_REST_SECONDS)
-    wait_until_still(lambda: inventory.count_calls(hot, neighbour), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(hot, neighbour), STILL_SECONDS)
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until_still(lambda: inventory.count_calls(hot, neighbour), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(hot, neighbour), STILL_SECONDS)
     endpoints = inventory.list_items("/endpoints", operations="exclude")
     return Observed(
         load=loads[0],
@@ -136,7 +135,7 @@ def test_the_sensor_reads_less_where_its_budget_is_used(product: Product, tls_se
     config.write_text(f"is_reading_tls = true\ncapture_budget_core_share = {LITTLE_CORE_SHARE}\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: "libssl" in sensor.log_path.read_text(), ARRIVAL_SECONDS, "the library is found")
+    wait_until(lambda: "libssl" in sensor.log_path.read_text(), "the library is found")
     time.sleep(1.0)
     script, loads = write_script(tmp_path / "load.lua", pace_ms=16), list[Round]()
     url = f"https://{ADDRESS}:{port}"
@@ -149,5 +148,5 @@ def test_the_sensor_reads_less_where_its_budget_is_used(product: Product, tls_se
     assert loads[0].errors == 0
     assert any("processor time is at its budget" in reason for reason in reasons), reasons
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until_still(lambda: inventory.count_calls(port), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(port), STILL_SECONDS)
     assert inventory.count_calls(port) == pytest.approx(loads[0].calls, rel=CLOSE_SHARE)

@@ -23,18 +23,16 @@ from tests.e2e.certificates import Certificate
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
 from tests.e2e.openssl11 import find_openssl11
-from tests.e2e.polling import wait_until, wait_until_still
 from tests.e2e.rustls import build_rustls_server
 from tests.e2e.tls_cases import make_context
 from tests.e2e.wheels import unpack_wheel
 from tests.e2e.wire import RawClient
+from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
 CALLS = 23
-FOUND_SECONDS = 20.0
-ARRIVAL_SECONDS = 40.0
 STILL_SECONDS = 4.0
 # Of each server that is not read, what the reason says.
 REASONS = {
@@ -109,7 +107,7 @@ class Strangers:
             subprocess.run(command, check=True, capture_output=True, timeout=60)
         options = ["-d", f"sql:{store}", "-n", "server", "-p", str(port), "-w", "", "-V", "tls1.2:tls1.3"]
         self._run("nss", [program, *options])
-        wait_until(lambda: is_listening(ADDRESS, port), READY_SECONDS, "selfserv listens")
+        wait_until(lambda: is_listening(ADDRESS, port), "selfserv listens")
         return port
 
     def _start_granian(self) -> int:
@@ -120,7 +118,7 @@ class Strangers:
         paths = f"import sys; sys.path[:0] = [{str(package)!r}, {str(HERE)!r}]"
         code = f"{paths}; from granian.cli import entrypoint; entrypoint()"
         self._run("rustls", [sys.executable, "-c", code, *options, "app_asgi:application"])
-        wait_until(lambda: is_listening(ADDRESS, port), READY_SECONDS, "granian listens")
+        wait_until(lambda: is_listening(ADDRESS, port), "granian listens")
         return port
 
     def _start_renamed(self) -> int:
@@ -163,7 +161,7 @@ def send(name: str, port: int, certificate: Certificate) -> None:
 
 def wait_for_rows(inventory: Inventory, ports: set[int]) -> list[dict[str, Any]]:
     """The report, once each port was called by it, or what it says in the end."""
-    deadline = time.monotonic() + ARRIVAL_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         rows = inventory.list_items("/coverage/ports")
         called = {row["service"]["port"] for row in rows if row["protocol"] != "silent"}
@@ -194,16 +192,16 @@ def unread(
     config.write_text("is_reading_tls = true\n")
     sensor = product.start_sensor(address, "--config", str(config))
     inventory = product.open_inventory(address)
-    wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), FOUND_SECONDS, "a library is found")
+    wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "a library is found")
     time.sleep(5.0)  # Files of 100 MB are searched too.
     for name, port in told.ports.items():
         send(name, port, certificate)
     ports = list(told.ports.values())
-    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS)
     time.sleep(12.0)  # A report of the coverage comes each ten seconds.
     told.rows = wait_for_rows(inventory, set(ports))
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS, ARRIVAL_SECONDS)
+    wait_until_still(lambda: inventory.count_calls(*ports), STILL_SECONDS)
     told.calls = {name: inventory.count_calls(port) for name, port in told.ports.items()}
     return told
 

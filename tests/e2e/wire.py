@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-TIMEOUT_SECONDS = 30.0
+from tests.waiting import DEADLINE_SECONDS
+
 SEGMENT_GAP_SECONDS = 0.0005  # Lets the peer take a segment before the next, so that two are never joined.
 
 
@@ -39,7 +40,7 @@ class RawClient:
     _received: bytes = b""
 
     def __post_init__(self) -> None:
-        self._socket = socket.create_connection((self.address, self.port), timeout=TIMEOUT_SECONDS)
+        self._socket = socket.create_connection((self.address, self.port), timeout=DEADLINE_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.tls is not None:
             self._socket = self.tls.wrap_socket(self._socket, server_hostname=self.address, session=self.session)

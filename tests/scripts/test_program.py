@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.live.program import Program, ProgramError
-
-WAIT_SECONDS = 20.0
+from tests.waiting import DEADLINE_SECONDS
 
 
 def start(code: str, directory: Path) -> Program:
@@ -21,7 +20,7 @@ def test_events_are_read_and_other_lines_skipped(tmp_path: Path) -> None:
         ' print(\'{"event": "ready", "port": 7}\', flush=True); import time; time.sleep(60)'
     )
     program = start(code, tmp_path)
-    assert program.wait_for("ready", WAIT_SECONDS) == {"event": "ready", "port": 7}
+    assert program.wait_for("ready", DEADLINE_SECONDS) == {"event": "ready", "port": 7}
     program.stop()
     assert "hello" in program.log_tail()
 
@@ -29,7 +28,7 @@ def test_events_are_read_and_other_lines_skipped(tmp_path: Path) -> None:
 def test_an_early_end_is_told_with_its_log(tmp_path: Path) -> None:
     program = start("import sys; sys.exit('the port 80 is taken')", tmp_path)
     with pytest.raises(ProgramError, match=r"child ended with exit code 1:\nthe port 80 is taken"):
-        program.wait_for("ready", WAIT_SECONDS)
+        program.wait_for("ready", DEADLINE_SECONDS)
     assert program.stop() == 1
 
 
@@ -46,6 +45,6 @@ def test_one_that_ignores_the_polite_signal_is_killed(tmp_path: Path) -> None:
         ' print(\'{"event": "ready"}\', flush=True); time.sleep(60)'
     )
     program = start(code, tmp_path)
-    program.wait_for("ready", WAIT_SECONDS)
+    program.wait_for("ready", DEADLINE_SECONDS)
     assert program.stop(timeout_seconds=0.1) == -signal.SIGKILL
     assert not program.is_running

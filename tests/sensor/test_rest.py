@@ -2,10 +2,12 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 
+import pytest
+
 from sensor.rest import CHECK_SECONDS, QUIET_CHECK_SECONDS, QUIET_SECONDS, SETTLE_SECONDS, Rest
+from tests.virtual_time import run_in_virtual_time
 
 INTERVAL = 0.05
 
@@ -63,18 +65,24 @@ def play(act: Callable[[Rest, Rings, Bell], Awaitable[None]]) -> None:
         rest.close()
         bell.close()
 
-    asyncio.run(main())
+    run_in_virtual_time(main())
 
 
 async def measure(rest: Rest, seconds: float, *, is_quiet: bool = False) -> float:
-    start = time.monotonic()
+    """Seconds of the loop's clock; a test compares them with `close_to`."""
+    loop = asyncio.get_running_loop()
+    start = loop.time()
     await rest.wait(seconds, is_quiet=is_quiet)
-    return time.monotonic() - start
+    return loop.time() - start
+
+
+def close_to(seconds: float) -> object:
+    return pytest.approx(seconds, abs=1e-6)
 
 
 def test_nothing_happens_for_as_long_as_was_asked() -> None:
     async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
-        assert 0.3 <= await measure(rest, 0.3) < 0.6
+        assert await measure(rest, 0.3) == close_to(0.3)
         assert bell.armed == [True]
 
     play(act)
@@ -87,7 +95,7 @@ def test_the_first_event_after_a_rest_ends_it_a_moment_later() -> None:
             bell.ring()
 
         asyncio.get_running_loop().call_later(0.2, happen)
-        assert 0.2 + SETTLE_SECONDS <= await measure(rest, 5) < 1
+        assert await measure(rest, 5) == close_to(0.2 + SETTLE_SECONDS)
 
     play(act)
 
@@ -96,7 +104,7 @@ def test_events_that_come_at_any_time_make_no_turn_before_the_interval() -> None
     async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
         rings.events = True
         await rest.wait(1)
-        assert INTERVAL - 0.001 <= await measure(rest, 1) < 0.5
+        assert await measure(rest, 1) == close_to(INTERVAL)
         assert not bell.armed
 
     play(act)
@@ -106,7 +114,7 @@ def test_where_nothing_was_learned_events_of_a_quarter_of_a_second_are_read_toge
     async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
         rings.events = True
         await rest.wait(1)
-        assert QUIET_SECONDS - 0.01 <= await measure(rest, 5, is_quiet=True) < 1
+        assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_SECONDS + SETTLE_SECONDS)
 
     play(act)
 
@@ -115,8 +123,8 @@ def test_what_was_learned_or_a_second_that_ends_cuts_that_short() -> None:
     async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
         rings.events = True
         await rest.wait(1)
-        assert await measure(rest, 5) < QUIET_SECONDS
-        assert 0.08 <= await measure(rest, 0.08, is_quiet=True) < QUIET_SECONDS
+        assert await measure(rest, 5) == close_to(INTERVAL)
+        assert await measure(rest, 0.08, is_quiet=True) == close_to(0.08)
 
     play(act)
 
@@ -128,7 +136,7 @@ def test_after_a_rest_without_events_the_first_one_is_read_at_once_all_the_same(
             bell.ring()
 
         asyncio.get_running_loop().call_later(QUIET_SECONDS + 0.1, happen)
-        assert QUIET_SECONDS + 0.1 <= await measure(rest, 5, is_quiet=True) < 2 * QUIET_SECONDS
+        assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_SECONDS + 0.1 + SETTLE_SECONDS)
 
     play(act)
 
@@ -140,7 +148,7 @@ def test_many_events_and_records_that_are_due_end_a_quiet_rest() -> None:
             rings.events = True
             await rest.wait(1)
             loop.call_later(QUIET_CHECK_SECONDS / 2, setattr, rings, name, True)
-            assert QUIET_CHECK_SECONDS / 2 <= await measure(rest, 5, is_quiet=True) < QUIET_SECONDS
+            assert await measure(rest, 5, is_quiet=True) == close_to(QUIET_CHECK_SECONDS + SETTLE_SECONDS)
             setattr(rings, name, False)
 
     play(act)
@@ -151,7 +159,7 @@ def test_an_end_ends_a_quiet_rest() -> None:
         rings.events = True
         await rest.wait(1)
         asyncio.get_running_loop().call_later(0.05, rest.end)
-        assert await measure(rest, 5, is_quiet=True) < QUIET_SECONDS - 0.1
+        assert await measure(rest, 5, is_quiet=True) == close_to(0.05)
 
     play(act)
 
@@ -165,7 +173,7 @@ def test_records_alone_are_looked_at_and_end_the_rest_when_they_are_a_batch() ->
         loop.call_later(0.01, happen, False)
         loop.call_later(0.02, bell.ring)
         loop.call_later(CHECK_SECONDS / 2, happen, True)
-        assert CHECK_SECONDS / 2 < await measure(rest, 5) < 2 * CHECK_SECONDS
+        assert await measure(rest, 5) == close_to(0.02 + CHECK_SECONDS + SETTLE_SECONDS)
         assert bell.armed == [True, False]
 
     play(act)
@@ -174,8 +182,8 @@ def test_records_alone_are_looked_at_and_end_the_rest_when_they_are_a_batch() ->
 def test_an_end_ends_the_wait_in_hand_and_all_that_follow() -> None:
     async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
         asyncio.get_running_loop().call_later(0.05, rest.end)
-        assert await measure(rest, 5) < 1
-        assert await measure(rest, 5) < 0.5
+        assert await measure(rest, 5) == close_to(0.05)
+        assert await measure(rest, 5) == 0
 
     play(act)
 
@@ -185,7 +193,7 @@ def test_without_a_bell_it_looks_at_each_interval() -> None:
         rings = Rings(None)
         rest = Rest(rings, interval_seconds=INTERVAL)
         asyncio.get_running_loop().call_later(0.1, setattr, rings, "events", True)
-        assert 0.1 <= await measure(rest, 5) < 1
+        assert await measure(rest, 5) == close_to(0.1 + SETTLE_SECONDS)
         rest.close()
 
-    asyncio.run(main())
+    run_in_virtual_time(main())

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import time
 from dataclasses import replace
 
 import httpx
@@ -15,6 +14,7 @@ from collector.alerts.delivery import RATE_A_MINUTE, Carrier, Notifier, Outcome
 from collector.alerts.syslog import Syslog, SyslogSettings, write_cef, write_message
 from collector.notifier_settings import SyslogFormat
 from tests.collector.alerts.test_lifecycle import make_lifecycle, make_report
+from tests.waiting import wait_until
 
 HOSTILE = 'a"b]c\\d|e=f\ng'
 # RFC 5424 section 6: SYSLOG-MSG = HEADER SP STRUCTURED-DATA [SP MSG].
@@ -177,8 +177,6 @@ def test_a_carrier_that_cannot_even_ask_is_refused_and_the_queue_goes_on(carrier
     notifier.start()
     for n in range(2):
         notifier.notify(make_alert(id=f"a{n}"))
-    deadline = time.monotonic() + 10
-    while notifier.counts.failed < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: notifier.counts.failed == 2, "both are refused")
     assert (notifier.counts.failed, notifier.waiting, notifier.last_outcome) == (2, 0, Outcome.REFUSED)
     notifier.stop()

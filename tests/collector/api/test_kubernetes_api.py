@@ -1,6 +1,5 @@
 """What Kubernetes knows, through the store to API and page: exposure with its history, and who held an address when."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
 from tests.collector.kubernetes.manifests import make_pod, make_service, make_slice
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
@@ -323,11 +323,10 @@ def test_a_watch_keeps_its_book_in_the_store_over_a_restart(store: EmbeddedStore
     def watch(expected: list[tuple[str, str]], kubeconfig: Path) -> None:
         watcher = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)
         watcher.start()
-        deadline = time.monotonic() + 8
-        while count() != expected and time.monotonic() < deadline:
-            time.sleep(0.05)
-        watcher.stop()
-        assert count() == expected
+        try:
+            wait_until(lambda: count() == expected, f"{expected} in the store")
+        finally:
+            watcher.stop()
 
     with ApiServer() as api:
         for manifest in (make_pod("orders-1"), make_service(), make_slice("orders", {"orders-1": "10.1.0.5"})):

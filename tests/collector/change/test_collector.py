@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from collector.store.embedded import EmbeddedStore
-from tests.collector.risk.judging import WAIT_SECONDS, feed, start_collector
+from tests.collector.risk.judging import feed, start_collector
 from tests.collector.risk.traffic import Sensor
 from tests.collector.running import make_hello, talk, wrap
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.store
 
@@ -42,11 +43,7 @@ def test_a_new_endpoint_is_told_by_a_running_collector(tmp_path: Path) -> None:
         sensor.see(FRESH)
         batches = [wrap(batch) for batch in sensor.flush()]
         talk(collector.ready["grpc"], [make_hello("node-b"), *batches])  # Another node: its batches are no repeats.
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not (alerts := _list_new(collector)):
-            assert time.monotonic() < deadline, collector.get("/alerts").text
-            time.sleep(0.2)
-        (alert,) = alerts
+        (alert,) = wait_until(lambda: _list_new(collector), "the alert of what is new")
         assert alert["title"].endswith("answers at GET /v1/people, which is new")
         assert (alert["risk"], alert["severity"]) == ("API9:2023", "medium")
         page = collector.get_page(f"/alerts/{alert['id']}").text

@@ -1,6 +1,5 @@
 """The watch of one cluster against a strict API server, with everything that goes wrong."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from collector.kubernetes.watcher import ClusterWatcher
 from collector.store.base import StoreError
 from tests.cluster.api_server import ApiServer
 from tests.collector.kubernetes.manifests import make_ingress, make_path, make_pod, make_service, make_slice
+from tests.waiting import wait_until
 
 KIND_COUNT = 8
 
@@ -64,50 +64,43 @@ def running(api: ApiServer, store: MemoryStore, tmp_path: Path) -> Iterator[Clus
     started.stop()
 
 
-def wait(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come within 5 s"
-        time.sleep(0.005)
-
-
 def test_lists_come_in_pages_and_changes_as_they_happen(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher
 ) -> None:
     for number in range(5):
         api.put(make_pod(f"more-{number}", addresses=(f"10.1.1.{number}",)))
-    wait(lambda: running.status.is_current and running.status.pods == 6, "the list")
-    wait(lambda: store.find("10.1.1.4") and store.rows["exposures"], "rows")
+    wait_until(lambda: running.status.is_current and running.status.pods == 6, "the list")
+    wait_until(lambda: store.find("10.1.1.4") and store.rows["exposures"], "rows")
     assert store.find("10.96.0.10").name == "orders"
     api.put(make_pod("late", addresses=("10.1.2.1",)))
     api.delete(make_pod("late"))
-    wait(lambda: store.find("10.1.2.1") and store.find("10.1.2.1").until, "the end of a Pod")
+    wait_until(lambda: store.find("10.1.2.1") and store.find("10.1.2.1").until, "the end of a Pod")
     api.put(make_ingress("web", make_path("/api")))
-    wait(lambda: "ingress" in store.rows["exposures"][-1].facts, "the new exposure")
+    wait_until(lambda: "ingress" in store.rows["exposures"][-1].facts, "the new exposure")
 
 
 def test_what_ends_lines_of_text_may_stand_in_a_value(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher
 ) -> None:
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     api.wait_watches(KIND_COUNT)
     late = make_pod("late", addresses=("10.1.2.1",))
     api.put({**late, "metadata": {**late["metadata"], "annotations": {"note": "one\x85two\x0bthree"}}})
-    wait(lambda: store.find("10.1.2.1"), "the Pod")
+    wait_until(lambda: store.find("10.1.2.1"), "the Pod")
     assert running.counts.failures == 0
 
 
 def test_an_answer_that_is_of_no_api_server_is_shown(api: ApiServer, running: ClusterWatcher, tmp_path: Path) -> None:
     """As a proxy's page."""
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     api.page = b"<html><body>Please log in first, here or there</body></html>"
     api.disconnect()
-    wait(lambda: not running.status.is_current, "the failure")
+    wait_until(lambda: not running.status.is_current, "the failure")
     begun = "of 60 bytes that begin with '<html><body>Please log in first, here or', is not what an API server gives"
-    wait(lambda: begun in running.status.reason, "the reason")
+    wait_until(lambda: begun in running.status.reason, "the reason")
     assert "give the API server's address in the kubeconfig" in running.status.reason
     api.page = b""
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
 
 
 def test_a_connection_that_leads_elsewhere_is_not_used_again(
@@ -121,7 +114,7 @@ def test_a_connection_that_leads_elsewhere_is_not_used_again(
     started = ClusterWatcher(cluster="east", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
     started.start()
     try:
-        wait(lambda: started.status.is_current, "the lists")
+        wait_until(lambda: started.status.is_current, "the lists")
         assert started.counts.failures
     finally:
         started.stop()
@@ -131,21 +124,21 @@ def test_a_connection_that_leads_elsewhere_is_not_used_again(
 def test_a_watch_that_ends_goes_on_where_it_was(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher, break_off: Callable[[ApiServer], None]
 ) -> None:
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     api.wait_watches(KIND_COUNT)
     lists = running.counts.lists
     break_off(api)
     api.put(make_pod("meanwhile", addresses=("10.1.2.2",)))
-    wait(lambda: store.find("10.1.2.2"), "the Pod that came meanwhile")
+    wait_until(lambda: store.find("10.1.2.2"), "the Pod that came meanwhile")
     assert running.counts.lists == lists
-    wait(lambda: running.status.is_current and not running.status.reason, "the end of the trouble")
+    wait_until(lambda: running.status.is_current and not running.status.reason, "the end of the trouble")
 
 
 @pytest.mark.parametrize("is_status", [False, True])
 def test_history_that_is_gone_is_listed_anew(
     api: ApiServer, store: MemoryStore, running: ClusterWatcher, is_status: bool
 ) -> None:
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     api.wait_watches(KIND_COUNT)
     api.is_410_a_status = is_status
     lists = running.counts.lists
@@ -154,23 +147,23 @@ def test_history_that_is_gone_is_listed_anew(
     api.delete(make_pod("orders-1"))
     api.put(make_pod("orders-2", addresses=("10.1.0.6",)))
     api.compact()
-    wait(lambda: running.counts.lists == lists + KIND_COUNT, "the lists")
-    wait(lambda: store.find("10.1.0.5").until and store.find("10.1.0.6"), "the end of what is not in the list")
+    wait_until(lambda: running.counts.lists == lists + KIND_COUNT, "the lists")
+    wait_until(lambda: store.find("10.1.0.5").until and store.find("10.1.0.6"), "the end of what is not in the list")
 
 
 def test_a_bookmark_saves_the_list(api: ApiServer, store: MemoryStore, running: ClusterWatcher) -> None:
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     api.wait_watches(KIND_COUNT)
     lists, events = running.counts.lists, running.counts.events
     for number in range(3):  # Of another kind: a watch of Namespaces hears nothing of it but the bookmark.
         api.put(make_pod(f"more-{number}", addresses=(f"10.1.1.{number}",)))
-    wait(lambda: store.find("10.1.1.2"), "the Pods")
+    wait_until(lambda: store.find("10.1.1.2"), "the Pods")
     api.compact()
     api.bookmark()
-    wait(lambda: running.counts.events >= events + 3 + KIND_COUNT, "bookmarks")
+    wait_until(lambda: running.counts.events >= events + 3 + KIND_COUNT, "bookmarks")
     api.disconnect()
     api.put(make_pod("after", addresses=("10.1.2.3",)))
-    wait(lambda: store.find("10.1.2.3"), "the next Pod")
+    wait_until(lambda: store.find("10.1.2.3"), "the next Pod")
     assert running.counts.lists == lists
 
 
@@ -180,8 +173,8 @@ def test_a_server_that_refuses_is_asked_again(api: ApiServer, store: MemoryStore
     started = ClusterWatcher(cluster="", kubeconfig=kubeconfig, store=store)  # type: ignore[arg-type]
     started.start()
     try:
-        wait(lambda: started.counts.failures == KIND_COUNT, "failures")
-        wait(lambda: started.status.is_current and store.find("10.1.0.5"), "the list")
+        wait_until(lambda: started.counts.failures == KIND_COUNT, "failures")
+        wait_until(lambda: started.status.is_current and store.find("10.1.0.5"), "the list")
     finally:
         started.stop()
 
@@ -196,22 +189,22 @@ def test_a_missing_right_is_named_and_nothing_is_judged(
     store.rows["exposures"].clear()
     other.start()
     try:
-        wait(lambda: "403" in other.status.reason, "the refusal")
+        wait_until(lambda: "403" in other.status.reason, "the refusal")
         assert "give the collector's service account list and watch of it" in other.status.reason
         assert not other.status.is_current and not store.rows["exposures"]
         api.forbidden.clear()
-        wait(lambda: other.status.is_current and store.rows["exposures"], "the right")
+        wait_until(lambda: other.status.is_current and store.rows["exposures"], "the right")
     finally:
         other.stop()
 
 
 def test_rows_wait_for_a_store_that_is_away(api: ApiServer, store: MemoryStore, running: ClusterWatcher) -> None:
-    wait(lambda: running.status.is_current, "the list")
+    wait_until(lambda: running.status.is_current, "the list")
     store.is_broken = True
     api.put(make_pod("waiting", addresses=("10.1.2.4",)))
-    wait(lambda: "the disk is full" in running.status.reason, "the complaint")
+    wait_until(lambda: "the disk is full" in running.status.reason, "the complaint")
     store.is_broken = False
-    wait(lambda: store.find("10.1.2.4") and not running.status.reason, "the rows")
+    wait_until(lambda: store.find("10.1.2.4") and not running.status.reason, "the rows")
 
 
 def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
@@ -243,7 +236,7 @@ def test_a_fault_of_ours_ends_no_watch(
     )
     started.start()
     try:
-        wait(lambda: store.find("10.96.0.10"), "a look")
+        wait_until(lambda: store.find("10.96.0.10"), "a look")
         assert started.counts.failures == 1
     finally:
         started.stop()

@@ -11,11 +11,10 @@ from collector.respond.elsewhere import Elsewhere, ExportDirectory, Haproxy
 from collector.respond.export import ExportSettings
 from collector.respond.haproxy import HaproxyError, HaproxyList, parse_socket
 from tests.collector.respond.proxies import GREETING, EnvoyFront, HaproxyFront, TraefikFront, call
-from tests.e2e.polling import wait_until
+from tests.waiting import wait_until
 
 THIEF, HONEST = "127.0.5.7", "127.0.5.8"
 SETTINGS = ExportSettings(traefik_entry_points=("web", "websecure"))
-ARRIVAL_SECONDS = 15.0
 
 
 def order(value: str) -> BlockOrder:
@@ -59,16 +58,16 @@ def test_traefik_refuses_who_is_blocked_in_the_clear_and_behind_tls(tmp_path: Pa
 
     try:
         served = (("200", "200"), ("200", "200"), GREETING)
-        wait_until(lambda: look() == served, ARRIVAL_SECONDS, "Traefik has the app")
+        wait_until(lambda: look() == served, "Traefik has the app")
         place.tell([order("203.0.113.0/24"), order("2001:db8::/64"), order(THIEF)])
         refused = (("403", "200"), ("403", "200"), GREETING)
-        wait_until(lambda: look() == refused, ARRIVAL_SECONDS, "the thief is refused, and nobody else")
+        wait_until(lambda: look() == refused, "the thief is refused, and nobody else")
         place.tell([order("203.0.113.0/24")])
-        wait_until(lambda: look() == served, ARRIVAL_SECONDS, "the thief is served again")
+        wait_until(lambda: look() == served, "the thief is served again")
         place.tell([order(THIEF)])
-        wait_until(lambda: look() == refused, ARRIVAL_SECONDS, "the thief is refused again")
+        wait_until(lambda: look() == refused, "the thief is refused again")
         place.tell([])
-        wait_until(lambda: look() == served, ARRIVAL_SECONDS, "nobody is refused")
+        wait_until(lambda: look() == served, "nobody is refused")
     finally:
         front.stop()
 
@@ -86,7 +85,7 @@ def test_envoy_refuses_who_is_blocked_and_nobody_else(tmp_path: Path) -> None:
             ([], ("200", "200")),
         ):
             place.tell(orders)
-            wait_until(lambda told=told: _look(port) == told, ARRIVAL_SECONDS, f"Envoy answers {told}")  # type: ignore[misc]
+            wait_until(lambda told=told: _look(port) == told, f"Envoy answers {told}")  # type: ignore[misc]
     finally:
         front.stop()
 

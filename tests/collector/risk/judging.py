@@ -7,8 +7,7 @@ from typing import Any
 
 from tests.collector.risk.traffic import Sensor, load_cases
 from tests.collector.running import RunningCollector, make_hello, talk, wrap
-
-WAIT_SECONDS = 60.0
+from tests.waiting import DEADLINE_SECONDS
 
 
 def start_collector(directory: Path, *flags: str) -> RunningCollector:
@@ -25,7 +24,7 @@ def feed(collector: RunningCollector, cases: list[dict[str, Any]]) -> Sensor:
     for case in cases:
         sensor.see(case)
     talk(collector.ready["grpc"], [make_hello(), *(wrap(batch) for batch in sensor.flush())])
-    deadline = time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         endpoints = collector.get("/endpoints?limit=500").json()["items"]
         judged = {one["service"]["workload"] for one in endpoints if one["risk"] is not None}

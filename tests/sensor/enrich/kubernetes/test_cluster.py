@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from sensor.enrich.kubernetes.resource_watch import (
 from sensor.enrich.kubernetes.selection import LABELLED, SYSTEM
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pods import make_container_id, make_deployment_pod, make_pod, make_uid
+from tests.waiting import wait_until
 
 NODE = {
     "apiVersion": "v1",
@@ -27,13 +28,6 @@ NODE = {
     "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "eu-1a"}},
     "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.4"}, {"type": "Hostname", "address": "n1"}]},
 }
-
-
-def wait(is_so: Callable[[], bool], what: str = "") -> None:
-    deadline = time.monotonic() + 5.0
-    while not is_so():
-        assert time.monotonic() < deadline, what or "what was waited for did not come"
-        time.sleep(0.002)
 
 
 def make_cluster(api: ApiServer, tmp_path: Path) -> Cluster:
@@ -77,11 +71,11 @@ def test_pods_of_this_node_are_listed_and_followed(api: ApiServer, cluster: Clus
     cart = make_deployment_pod("cart", containers=("app", "istio-proxy"))
     api.put(cart)
     place = f"shop/{cart['metadata']['name']}"
-    wait(lambda: name(cluster, place) is not None)
+    wait_until(lambda: name(cluster, place) is not None)
     assert name(cluster, place) == PodName("shop", "cart", False, "")
     assert name(cluster, place, "istio-proxy") == PodName("shop", "cart", True, "")
     api.delete(cart)
-    wait(lambda: len(cluster.pods) == 1)
+    wait_until(lambda: len(cluster.pods) == 1)
     assert name(cluster, place) is not None
     assert (cluster.zone, cluster.node_addresses) == ("eu-1a", {"192.0.2.4", "n1"})
     assert [request.path for request in api.requests if "pods" in request.path] == ["/api/v1/pods"] * 2
@@ -102,14 +96,14 @@ def test_addresses_are_named_while_the_api_answers_and_never_the_nodes(api: ApiS
 
 def test_slow_answers_hold_up_nobody(api: ApiServer, cluster: Cluster) -> None:
     """A start goes on without names, which come with the answer."""
-    api.delay_seconds = 0.4
+    api.may_answer.clear()
     api.put(make_pod("a"))
-    started = time.monotonic()
     assert not cluster.start(wait_seconds=0.05)
-    assert time.monotonic() - started < 0.4 and name(cluster, "shop/a") is None
-    wait(lambda: name(cluster, "shop/a") is not None)
+    assert name(cluster, "shop/a") is None
+    api.may_answer.set()
+    wait_until(lambda: name(cluster, "shop/a") is not None)
     api.put(make_pod("b"))
-    wait(lambda: name(cluster, "shop/b") is not None)
+    wait_until(lambda: name(cluster, "shop/b") is not None)
     assert cluster.degradation == ""
 
 
@@ -128,11 +122,11 @@ def test_a_watch_that_ends_or_breaks_is_resumed_where_it_was(api: ApiServer, clu
     api.wait_watches(2)
     for number, interrupt in enumerate((api.end_watches, api.disconnect)):
         api.put(make_pod(f"before{number}"))
-        wait(lambda number=number: len(cluster.pods) == 2 * number + 2)  # type: ignore[misc]
+        wait_until(lambda number=number: len(cluster.pods) == 2 * number + 2)  # type: ignore[misc]
         seen = len(api.requests)
         interrupt()
         api.put(make_pod(f"after{number}"))
-        wait(lambda number=number: len(cluster.pods) == 2 * number + 3)  # type: ignore[misc]
+        wait_until(lambda number=number: len(cluster.pods) == 2 * number + 3)  # type: ignore[misc]
         assert all(one.is_watch for one in api.requests[seen:]), "listed anew"
     counts = cluster.pod_watch.counts
     assert (counts.lists, counts.broken, counts.errors, cluster.degradation) == (1, 1, 0, "")
@@ -145,7 +139,7 @@ def test_bookmarks_move_the_version_on(api: ApiServer, cluster: Cluster) -> None
     api.wait_watches(2)
     api.put(make_pod("elsewhere", node="n2"))
     api.bookmark()
-    wait(lambda: cluster.pod_watch.counts.bookmarks == 1)
+    wait_until(lambda: cluster.pod_watch.counts.bookmarks == 1)
     seen = len(api.requests)
     api.end_watches()
     api.wait_watches(2, after=seen)
@@ -162,12 +156,12 @@ def test_gone_is_listed_anew(api: ApiServer, cluster: Cluster, is_status: bool) 
     cluster.start(wait_seconds=5.0)
     api.wait_watches(2)
     api.delete(make_pod("b"))
-    wait(lambda: len(cluster.pods) == 1)
+    wait_until(lambda: len(cluster.pods) == 1)
     api.compact()
     api.disconnect()
     api.put(make_pod("c"))
-    wait(lambda: cluster.pod_watch.counts.lists == 2)
-    wait(lambda: {pod.name for pod in cluster.pods.all()} == {"a", "c"})
+    wait_until(lambda: cluster.pod_watch.counts.lists == 2)
+    wait_until(lambda: {pod.name for pod in cluster.pods.all()} == {"a", "c"})
     assert cluster.pod_watch.counts.gone >= 1
 
 
@@ -177,13 +171,13 @@ def test_an_api_that_is_away_is_told_once_and_heals(
     api.forbidden.add("pods")
     with caplog.at_level(logging.INFO):
         assert not cluster.start(wait_seconds=0.05)
-        wait(lambda: cluster.pod_watch.counts.errors >= 3)
+        wait_until(lambda: cluster.pod_watch.counts.errors >= 3)
         assert "forbidden (403)" in cluster.degradation
         assert name(cluster, "shop/a") is None
         api.put(make_pod("a"))
         api.forbidden.clear()
-        wait(lambda: name(cluster, "shop/a") is not None)
-        wait(lambda: cluster.degradation == "")
+        wait_until(lambda: name(cluster, "shop/a") is not None)
+        wait_until(lambda: cluster.degradation == "")
     told = [one.getMessage() for one in caplog.records if one.getMessage().startswith("Pods")]
     assert len(told) == 2 and "named by container id" in told[0] and "answers again" in told[1]
 
@@ -195,8 +189,8 @@ def test_every_kind_of_wrong_answer_is_borne(api: ApiServer, cluster: Cluster) -
     api.refuse(500, 2)
     api.put(make_pod("a"))
     cluster.start()
-    wait(lambda: len(cluster.pods) == 1)
-    wait(lambda: cluster.degradation == "")
+    wait_until(lambda: len(cluster.pods) == 1)
+    wait_until(lambda: cluster.degradation == "")
 
 
 def test_rests_grow_to_a_minute() -> None:
@@ -214,10 +208,10 @@ def test_labels_of_namespaces_are_followed(api: ApiServer, cluster: Cluster) -> 
     api.wait_watches(2)
     generation = cluster.generation
     api.put({**namespace, "metadata": {"name": "shop", "labels": {"apidae.io/watch": "false"}}})
-    wait(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, LABELLED))
+    wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, LABELLED))
     assert cluster.generation > generation
     api.put(namespace)
-    wait(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, ""))
+    wait_until(lambda: name(cluster, "shop/a") == PodName("shop", "a", False, ""))
 
 
 def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster: Cluster) -> None:
@@ -225,7 +219,7 @@ def test_without_the_right_to_namespaces_pods_are_named(api: ApiServer, cluster:
     api.put(make_pod("a"))
     assert cluster.start(wait_seconds=5.0)
     assert name(cluster, "shop/a") is not None
-    wait(lambda: "labels of namespaces are not followed" in cluster.degradation)
+    wait_until(lambda: "labels of namespaces are not followed" in cluster.degradation)
     assert (cluster.zone, cluster.node_addresses) == ("", frozenset())
 
 
@@ -234,7 +228,7 @@ def test_figures_tell_of_the_api(api: ApiServer, cluster: Cluster) -> None:
     api.put(make_pod("a"))
     cluster.start(wait_seconds=5.0)
     api.wait_watches(2)
-    wait(lambda: cluster.pod_watch.is_current)
+    wait_until(lambda: cluster.pod_watch.is_current)
     figures = {figure.name: figure.value for figure in cluster.figures()}
     assert figures["kubernetes_pods"] == 1 and figures["kubernetes_is_current"] == 1
     assert figures["kubernetes_requests"] == len(api.requests) == 5

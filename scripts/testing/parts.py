@@ -1,0 +1,194 @@
+"""The parts of a test run, what of them runs side by side, and how one is run.
+
+Two lanes run at once. In the first are the tests that start sensors and load programs into the kernel, one after the
+other; they mostly wait. In the second, which gives way to it, is all that only computes, in as many processes as there
+are processors. No test depends on being alone, so each lane goes on as soon as it can.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from scripts.testing.selection import SIDES, Selection
+
+ROOT: Final = Path(__file__).parents[2]
+LOGS: Final = ROOT / ".run" / "tests"
+KERNEL_PATHS: Final = (
+    "tests/bpf",
+    "tests/cluster",
+    "tests/sensor/kernel",
+    "tests/sensor/test_preflight.py",
+    "tests/sensor/enrich/test_hidden.py",
+    "tests/sensor/enrich/test_kernel_identity.py",
+)
+HOST_PATHS: Final = ("tests/e2e",)
+KERNELS: Final = ("6.1", "6.12")
+FUZZ_SECONDS: Final = 5  # For each parser. Nights are longer: scripts/fuzz NAME --seconds N.
+# Which branches of the product tests reach; it is printed once, for all parts together.
+COVERAGE: Final = (
+    *(f"--cov={side}" for side in SIDES if (ROOT / side).is_dir()),
+    *("--cov-branch", "--cov-report="),
+)
+COVERAGE_FILE: Final = "coverage"
+# What waits for real servers and clients has the processors first.
+BEHIND: Final = ("nice", "-n", "10")
+NOT_BUILT: Final = 3  # What scripts/images ends with where nothing is wrong but what it takes is not here.
+# pytest's closing line: `== 3 failed, 20 passed, 1 skipped in 4.21s (0:00:04) ==`, without the signs under -q.
+_CLOSING: Final = re.compile(r"^(=+ )?(no tests ran|\d+ [a-z]+(, \d+ [a-z]+)*) in [0-9.]+s\b")
+_COUNT: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?|xfailed|xpassed)\b")
+_COUNTED_AS: Final = {"xfailed": "skipped", "xpassed": "failed", "error": "failed", "errors": "failed"}
+_NO_TESTS: Final = 5  # pytest's exit status where the arguments chose none.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One command. `is_tests`: it is pytest, whose closing line counts."""
+
+    name: str
+    command: tuple[str, ...]
+    is_tests: bool = True
+    environment: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How a part ended."""
+
+    name: str
+    is_tests: bool
+    status: int
+    closing: str  # Empty: it ended without one.
+    seconds: float
+
+    @property
+    def is_passed(self) -> bool:
+        """Tests that chose nothing, and images for which something is missing here, are no fault."""
+        if self.is_tests:
+            return self.status in (0, _NO_TESTS) and bool(self.closing)
+        return self.status in (0, NOT_BUILT)
+
+
+def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -> tuple[list[Part], list[Part]]:
+    """The two lanes: of the gate and what is selected, or of everything where `selection` is None."""
+    arguments = list(pytest_arguments)
+    if selection is not None:
+        LOGS.mkdir(parents=True, exist_ok=True)
+        listed = LOGS / "selected.txt"
+        listed.write_text("".join(f"{file}\n" for file in sorted(selection.files)))
+        arguments += ["--gate", "--also-full", str(listed)]
+    pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
+    ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
+    workers = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile")
+    first = [
+        Part(name="kernel", command=(*pytest, *COVERAGE, *KERNEL_PATHS), environment=_keep_coverage("kernel")),
+        Part(name="host", command=(*pytest, *HOST_PATHS)),
+    ]
+    second = [
+        Part(
+            name="units",
+            command=(*BEHIND, *pytest, *COVERAGE, *workers, *ignored, "tests"),
+            environment=_keep_coverage("units"),
+        )
+    ]
+    if selection is None or selection.has_fuzzing:
+        fuzz = (*BEHIND, "scripts/fuzz", "all", "--seconds", str(FUZZ_SECONDS))
+        second.append(Part(name="fuzzing", command=fuzz, is_tests=False))
+    if selection is None or selection.has_images:
+        images = (*BEHIND, sys.executable, "-m", "scripts.containers")
+        second.append(Part(name="images", command=images, is_tests=False))
+    if selection is None or selection.has_kernels:
+        for kernel in KERNELS:
+            machine = (*BEHIND, sys.executable, "-m", "scripts.vm", "--kernel", kernel)
+            second.append(Part(name=f"linux-{kernel}", command=machine, is_tests=False))
+    return first, second
+
+
+def _keep_coverage(name: str) -> dict[str, str]:
+    return {"COVERAGE_FILE": str(LOGS / f"{COVERAGE_FILE}.{name}")}
+
+
+def run_lanes(lanes: Sequence[Sequence[Part]]) -> list[Result]:
+    """All parts, each lane's in order. The first lane is printed as it comes, what another had to say once that is
+    over."""
+    results: list[list[Result]] = [[] for _ in lanes]
+    LOGS.mkdir(parents=True, exist_ok=True)
+
+    def run(number: int) -> None:
+        for part in lanes[number]:
+            if number == 0:
+                print(f"#### {part.name}", flush=True)
+            results[number].append(run_part(part, sys.stdout if number == 0 else None))
+
+    beside = [threading.Thread(target=run, args=(number,)) for number in range(1, len(lanes))]
+    for thread in beside:
+        thread.start()
+    run(0)
+    for number, thread in enumerate(beside, start=1):
+        thread.join()
+        for result in results[number]:
+            print(f"\n#### {result.name}\n{_find_log(result.name).read_text(errors='replace')}", flush=True)
+    return [result for lane in results for result in lane]
+
+
+def _find_log(name: str) -> Path:
+    return LOGS / f"{name}.log"
+
+
+def run_part(part: Part, out: IO[str] | None) -> Result:
+    """Runs it to its end; its output goes to its log, and to `out` as it comes."""
+    started = time.monotonic()
+    log = _find_log(part.name)
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            part.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            cwd=ROOT,
+            env={**os.environ, **(part.environment or {})},
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if out is not None:
+                out.write(line)
+                out.flush()
+    return Result(
+        name=part.name,
+        is_tests=part.is_tests,
+        status=process.returncode,
+        closing=find_closing(log.read_text(errors="replace")) if part.is_tests else "",
+        seconds=time.monotonic() - started,
+    )
+
+
+def find_closing(log: str) -> str:
+    """pytest's closing line in what it printed; empty where there is none."""
+    found = [line for line in log.splitlines() if _CLOSING.match(line)]
+    return found[-1] if found else ""
+
+
+def add_up(results: Sequence[Result], seconds: float) -> str:
+    """One closing line of all tests; an error counts as failed, and so does a part without a closing line."""
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for result in results:
+        if not result.is_tests:
+            continue
+        if not result.closing:
+            counts["failed"] += 1
+        for number, word in _COUNT.findall(result.closing):
+            counts[_COUNTED_AS.get(word, word)] += int(number)
+    words = ", ".join(f"{number} {word}" for word, number in counts.items())
+    return f"== {words} in {seconds:.2f}s =="

@@ -1,0 +1,97 @@
+"""The parts of a test run: each test is in one of them, and what is read of their output."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.testing.parts import (
+    HOST_PATHS,
+    KERNEL_PATHS,
+    ROOT,
+    Part,
+    Result,
+    add_up,
+    find_closing,
+    plan,
+    run_part,
+)
+from scripts.testing.selection import Selection
+
+_MARKED = re.compile(r"pytest\.mark\.(kernel|cluster)\b")
+_GATE = Selection(files=frozenset({"tests/a.py"}), has_images=False, has_kernels=False, has_fuzzing=False, reason="")
+
+
+def test_tests_of_the_kernel_are_not_among_the_units() -> None:
+    marked = [
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "tests").rglob("*.py")
+        if _MARKED.search(file.read_text()) and file.name != "test_parts.py"
+    ]
+    assert len(marked) > 20
+    assert not [path for path in marked if not path.startswith((*KERNEL_PATHS, *HOST_PATHS))]
+    assert all((ROOT / path).exists() for path in (*KERNEL_PATHS, *HOST_PATHS))
+
+
+def test_every_test_is_in_one_part() -> None:
+    (kernel, host), (units, *_) = plan(None)
+    ignored = [word.removeprefix("--ignore=") for word in units.command if word.startswith("--ignore=")]
+    assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS)) and units.command[-1] == "tests"
+    for part, paths in ((kernel, KERNEL_PATHS), (host, HOST_PATHS)):
+        assert [word for word in part.command if word.startswith("tests/")] == list(paths)
+
+
+def test_the_gate_leaves_out_what_is_not_selected_and_everything_leaves_out_nothing() -> None:
+    first, second = plan(_GATE, pytest_arguments=["-x"])
+    assert [part.name for part in (*first, *second)] == ["kernel", "host", "units"]
+    assert all({"--gate", "--also-full", "-x"} <= set(part.command) for part in (*first, *second))
+    first, second = plan(None)
+    assert not any("--gate" in part.command for part in (*first, *second))
+    assert [part.name for part in second] == ["units", "fuzzing", "images", "linux-6.1", "linux-6.12"]
+
+
+@pytest.mark.parametrize(
+    ("log", "closing", "sum_"),
+    [
+        ("..\n=== 20 passed in 4.21s ===\n", "=== 20 passed in 4.21s ===", "20 passed, 0 failed, 0 skipped"),
+        (
+            "x\n= 1 failed, 20 passed, 2 skipped, 1 error in 64.2s (0:01:04) =\nmore\n",
+            "= 1 failed, 20 passed, 2 skipped, 1 error in 64.2s (0:01:04) =",
+            "20 passed, 2 failed, 2 skipped",
+        ),
+        ("=== no tests ran in 0.1s ===", "=== no tests ran in 0.1s ===", "0 passed, 0 failed, 0 skipped"),
+        (
+            "== 5 passed, 900 deselected in 9.1s ==\n",
+            "== 5 passed, 900 deselected in 9.1s ==",
+            "5 passed, 0 failed, 0 skipped",
+        ),
+        ("Killed\n", "", "0 passed, 1 failed, 0 skipped"),
+        ("says 20 passed in all\n", "", "0 passed, 1 failed, 0 skipped"),
+    ],
+)
+def test_closing_lines_add_up(log: str, closing: str, sum_: str) -> None:
+    assert find_closing(log) == closing
+    assert add_up([make_result(0, closing)], 4.2) == f"== {sum_} in 4.20s =="
+
+
+def make_result(status: int, closing: str = "= 1 passed in 1s =", *, is_tests: bool = True) -> Result:
+    return Result(name="a", is_tests=is_tests, status=status, closing=closing, seconds=1)
+
+
+def test_what_fails_is_not_passed() -> None:
+    assert make_result(0).is_passed
+    assert make_result(5, "no tests ran in 1s").is_passed
+    assert not make_result(1).is_passed
+    assert not make_result(0, "").is_passed  # It ended without a closing line.
+    assert make_result(0, "", is_tests=False).is_passed
+    assert make_result(3, "", is_tests=False).is_passed  # What the images need is not here.
+    assert not make_result(1, "", is_tests=False).is_passed
+
+
+def test_a_part_is_printed_as_it_comes_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = "import os; print('one'); print('= 3 passed in 0.1s ='); os._exit(int(os.environ['STATUS']))"
+    part = Part(name="probe", command=(sys.executable, "-u", "-c", script), environment={"STATUS": "4"})
+    result = run_part(part, sys.stdout)
+    assert (result.status, result.closing) == (4, "= 3 passed in 0.1s =")
+    assert capsys.readouterr().out == "one\n= 3 passed in 0.1s =\n"

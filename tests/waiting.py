@@ -1,0 +1,39 @@
+"""Waits for something that happens elsewhere: asks again until it holds or the deadline has passed."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+# Long enough for a host whose processors all tests share: who waits for a condition never waits longer than it takes.
+DEADLINE_SECONDS: Final = 60.0
+_FIRST_PAUSE_SECONDS: Final = 0.01
+_LONGEST_PAUSE_SECONDS: Final = 0.2
+
+T = TypeVar("T")
+
+
+def wait_until(question: Callable[[], T], what: str = "what was waited for", *, seconds: float = DEADLINE_SECONDS) -> T:
+    """The first true answer; fails the test with `what` and the last answer at the deadline."""
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
+    while True:
+        answer = question()
+        if answer:
+            return answer
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s; last answer: {answer!r}")
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def wait_until_still(question: Callable[[], T], still_seconds: float, *, seconds: float = DEADLINE_SECONDS) -> T:
+    """The answer once it has not changed for `still_seconds`; fails the test at the deadline."""
+    deadline = time.monotonic() + seconds
+    answer, since = question(), time.monotonic()
+    while time.monotonic() - since < still_seconds:
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"it still changes after {seconds:.0f} s; last answer: {answer!r}")
+        time.sleep(_LONGEST_PAUSE_SECONDS)
+        latest = question()
+        if latest != answer:
+            answer, since = latest, time.monotonic()
+    return answer
