@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from scripts.live.host import APIDAE, CollectorAddress, start_collector, start_sensor
 from scripts.live.program import Program
+from tests.bpf.cgroups import in_cgroup
 from tests.e2e.application import Servers
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.inventory import Inventory
@@ -48,6 +50,33 @@ def capture_host() -> None:
     reason = why_no_capture()
     if reason:
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """This run in a cgroup of its own, which its sensors watch, with sockets and pins apart from those of any other:
+    whatever starts a sensor passes this environment on."""
+    if why_no_capture():
+        yield
+        return
+    root = find_cgroup_root()
+    assert root is not None
+    with (
+        in_cgroup("e2e", Path(root)) as cgroup,
+        TemporaryDirectory(prefix="apidae-run-") as run,  # A socket's path is short.
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("APIDAE_SENSOR_CGROUP_PATH", str(cgroup))
+        patch.setenv("APIDAE_SENSOR_RUN_DIR", run)
+        patch.setenv("APIDAE_SENSOR_PIN_DIR", f"/sys/fs/bpf/{Path(run).name}")
+        yield
+
+
+def is_full(request: pytest.FixtureRequest) -> bool:
+    """Whether tests of the fixture's module that the gate leaves out run: else it need not make what only they ask
+    for."""
+    items = [item for item in request.session.items if item.path == request.path]
+    return any(item.get_closest_marker("full") for item in items)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,7 @@ def _find_gap(inventory: Inventory) -> bool:
     return any(row["address"] == ROW_NAME and "Nothing was captured for" in row["reason"] for row in rows)
 
 
+@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
 def test_kill_9_while_it_starts_leaves_nothing(product: Product, before: Attachments) -> None:
     """The child that compiles and attaches may outlive its parent by a moment, but what it holds goes with it."""
     _, address = product.start_collector()
@@ -73,6 +74,7 @@ def test_kill_9_while_it_starts_leaves_nothing(product: Product, before: Attachm
         sensor.kill()
 
 
+@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
 def test_pause_detaches_and_resume_attaches(product: Product, before: Attachments) -> None:
     _, address = product.start_collector()
     sensor = product.start_sensor(address)
@@ -84,6 +86,7 @@ def test_pause_detaches_and_resume_attaches(product: Product, before: Attachment
     assert sensor.stop() == 0, sensor.log_tail()
 
 
+@pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
 def test_a_second_sensor_refuses_and_names_the_first(product: Product, before: Attachments) -> None:
     _, address = product.start_collector()
     first = product.start_sensor(address)

@@ -61,6 +61,7 @@ def refusing() -> Iterator[str]:
         yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
+@pytest.mark.full("sensor.cli", "sensor.config", "collector.cli", "collector.config")
 @pytest.mark.parametrize(
     ("arguments", "variables", "told"),
     [

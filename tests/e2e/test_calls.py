@@ -24,7 +24,11 @@ from tests.e2e.traffic import MIX, expect, has_ipv6, observe, send_mix, send_pip
 from tests.e2e.wire import RawClient, Sent
 from tests.waiting import wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.e2e,
+    pytest.mark.full("sensor.bpf", "sensor.kernel", "sensor.exchange", "sensor.protocols", "sensor.conversations"),
+]
 
 STILL_SECONDS = 3.0
 LOSS_PERCENT = 15

@@ -32,7 +32,7 @@ from tests.e2e.enrolled import NODE, command, dialling, enroll, greet, read_seri
 from tests.sensor.uplink.sending import IDENTITY, make_keeper
 from tests.waiting import DEADLINE_SECONDS
 
-pytestmark = pytest.mark.store
+pytestmark = [pytest.mark.store, pytest.mark.full("collector.trust", "sensor.uplink")]
 
 
 class LaterClock(Clock):

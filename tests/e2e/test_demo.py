@@ -50,6 +50,7 @@ def test_a_newcomer_sees_inventory_exposure_and_alert(capture_host: None) -> Non
     assert list_attachments().links <= before.links
 
 
+@pytest.mark.full("collector.anomaly")
 def test_honest_clients_raise_nothing(capture_host: None) -> None:
     events = run_demo("--no-scraper")
     assert events["seen"][0]["endpoints"] >= 6

@@ -17,7 +17,7 @@ from tests.e2e.attachments import find_bpftool
 from tests.e2e.conftest import Product
 from tests.e2e.wire import RawClient
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.bpf", "sensor.kernel")]
 
 CLIENTS = 3
 QUIET_SECONDS = 3.0

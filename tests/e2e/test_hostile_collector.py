@@ -17,7 +17,7 @@ from tests.e2e.conftest import Product
 from tests.sensor.uplink.collector import KEY, FakeCollector
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [pytest.mark.kernel, pytest.mark.e2e, pytest.mark.full("sensor.enforce", "sensor.uplink")]
 
 PARTNER, BUSY, SMALL, THIEF = "127.0.1.11", "127.0.1.12", "127.0.1.13", "127.0.1.66"
 KEYS = {source: f"key-of-{source}-0123456789" for source in (PARTNER, BUSY, SMALL, THIEF)}

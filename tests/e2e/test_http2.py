@@ -31,7 +31,7 @@ from tests.e2e.callers import (
     run_grpc_of_each,
     run_h2load_of_each,
 )  # fmt: skip
-from tests.e2e.conftest import Product
+from tests.e2e.conftest import Product, is_full
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.packet_loss import PacketLoss
 from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
@@ -208,6 +208,9 @@ def run_grpc(get: int, **counts: int) -> Callable[[int], Calls]:
     return send
 
 
+GRPC_MIX = run_grpc(199, list_=11, put=7, watch=5, fail=3)
+
+
 def losing(cgroup_root: str, percent: int, send: Callable[[int], Calls]) -> Callable[[int], Calls]:
     """The same while packets are lost."""
 
@@ -219,8 +222,10 @@ def losing(cgroup_root: str, percent: int, send: Callable[[int], Calls]) -> Call
 
 
 @pytest.fixture(scope="module")
-def observed(product: Product, cgroup_root: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    """Runs all workloads and gives what came of them."""
+def observed(
+    product: Product, cgroup_root: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Observed]:
+    """Runs all workloads, or for the gate one of gRPC, and gives what came of them."""
     result = Observed()
     with contextlib.ExitStack() as stack:
         workloads = Workloads(result, tmp_path_factory.mktemp("http2"), stack.callback)
@@ -230,7 +235,9 @@ def observed(product: Product, cgroup_root: str, tmp_path_factory: pytest.TempPa
         sensor = product.start_sensor(address)
         inventory = product.open_inventory(address)
         result.sent["old-grpc"] = old.call(13, list_=3, fail=1)
-        run_workloads(workloads, cgroup_root)
+        workloads.run("grpc", workloads.start_python("app_grpc.py"), GRPC_MIX)
+        if is_full(request):
+            run_workloads(workloads, cgroup_root)
         old.close()
         assert sensor.stop() == 0, sensor.log_tail()
         collect(result, inventory)
@@ -248,23 +255,21 @@ def open_old_channel(observed: Observed, workloads: Workloads) -> Channel:
 
 
 def run_workloads(workloads: Workloads, cgroup_root: str) -> None:
-    """All of them but the old channel's."""
+    """All that the gate does without."""
     several = {("/orders/small", 200): 1_009, ("/orders/large", 200): 101, ("/missing", 404): 211}
     few = {("/orders/small", 200): 211, ("/orders/large", 200): 53, ("/missing", 404): 101}
-    grpc_mix = run_grpc(199, list_=11, put=7, watch=5, fail=3)
     python_grpc, python_h2 = workloads.start_python("app_grpc.py"), workloads.start_python("app_h2.py")
     workloads.run("curl-nginx", workloads.start_nginx, run_curl("--http2-prior-knowledge"))
     workloads.run("curl-go", workloads.start_go, run_curl("--http2-prior-knowledge"))
     workloads.run("curl-upgrade", python_h2, run_curl("--http2"))
     workloads.run("h2load", workloads.start_nghttpd, run_h2load(several, "-c", "7", "-m", "10"))
-    workloads.run("grpc", python_grpc, grpc_mix)
     workloads.run("h2load-principals", workloads.start_nghttpd, run_h2load_of_each)
     workloads.run("curl-principals", workloads.start_nginx, run_curl_of_each)
     workloads.run("grpc-principals", python_grpc, run_grpc_of_each)
     for percent in LOSSES:
         lossy_load = losing(cgroup_root, percent, run_h2load(few, "-c", "7", "-m", "10"))
         workloads.run(f"h2load-{percent}", workloads.start_nghttpd, lossy_load)
-        workloads.run(f"grpc-{percent}", python_grpc, losing(cgroup_root, percent, grpc_mix))
+        workloads.run(f"grpc-{percent}", python_grpc, losing(cgroup_root, percent, GRPC_MIX))
 
 
 def collect(observed: Observed, inventory: Inventory) -> None:
@@ -293,15 +298,18 @@ def read_calls(endpoints: Sequence[Endpoint]) -> Calls:
     return found
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 @pytest.mark.parametrize("server", ["nginx", "go"])
 def test_curl_with_prior_knowledge(observed: Observed, server: str) -> None:
     observed.check(f"curl-{server}")
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 def test_curl_that_upgrades(observed: Observed) -> None:
     observed.check("curl-upgrade")
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 def test_many_calls_at_once(observed: Observed) -> None:
     observed.check("h2load")
 
@@ -310,18 +318,21 @@ def test_grpc(observed: Observed) -> None:
     observed.check("grpc")
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 @pytest.mark.parametrize("name", ["h2load", "curl", "grpc"])
 def test_principals_are_neither_merged_nor_split(observed: Observed, name: str) -> None:
     observed.check(f"{name}-principals")
     assert observed.principals[observed.ports[f"{name}-principals"]] == EXPECTED
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 @pytest.mark.parametrize("percent", LOSSES)
 @pytest.mark.parametrize("name", ["h2load", "grpc"])
 def test_lost_packets_lose_no_path(observed: Observed, name: str, percent: int) -> None:
     observed.check(f"{name}-{percent}")
 
 
+@pytest.mark.full("sensor.protocols", "sensor.streams", "sensor.bpf")
 def test_a_channel_older_than_the_sensor_is_counted_and_never_wrong(observed: Observed) -> None:
     sent, found = observed.sent["old-grpc"], observed.found[observed.ports["old-grpc"]]
     assert sum(found.values()) == sum(sent.values())

@@ -13,7 +13,7 @@ from apidae.v1 import stream_pb2, stream_pb2_grpc
 
 from sensor.uplink.target import Credentials, open_channel, parse_target
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.full("sensor.uplink")]
 
 FOUND_SECONDS = 15.0
 SPARE_SECONDS = 10.0  # A busy machine.

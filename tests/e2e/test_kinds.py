@@ -17,7 +17,11 @@ from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.waiting import DEADLINE_SECONDS, wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.e2e,
+    pytest.mark.full("sensor.protocols", "sensor.kinds", "sensor.streams"),
+]
 
 ADDRESS = "127.0.0.1"
 STILL_SECONDS = 3.0

@@ -120,6 +120,7 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
     assert client_calls["shop/web"] == CALLS
 
 
+@pytest.mark.full("sensor.enrich")
 def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     pod = make_deployment_pod("flash", is_started=False)
     path = find_cgroup(pod)
@@ -138,6 +139,7 @@ def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     assert named < NAMED_SECONDS + DEADLINE_SECONDS
 
 
+@pytest.mark.full("sensor.enrich")
 def test_names_heal_when_the_api_is_back(node: Node) -> None:
     pod = make_deployment_pod("late")
     node.api.forbidden.add("pods")

@@ -69,6 +69,7 @@ def test_an_enrolled_sensor_is_welcome(collector: RunningCollector, state: Path)
     assert greet(collector.ready["grpc"], state) == ""
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create")
@@ -85,6 +86,7 @@ def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path:
     assert read_counter(data, collector, "refused_enrollment_used") == 1
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create", "--ttl", "1")
@@ -97,6 +99,7 @@ def test_a_token_expires(collector: RunningCollector, data: Path, tmp_path: Path
     wait_for_line(collector, r"is refused: The enrolment token expired \d+ s ago; make another one\.")
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_token_of_another_node_or_another_collector(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create", "--node", "node-2")
@@ -126,6 +129,7 @@ def test_a_sensor_without_a_certificate(
     assert read_counter(data, collector, "refused_no_certificate") == 1
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_certificate_of_another_authority(collector: RunningCollector, tmp_path: Path, authority_file: Path) -> None:
     pair = make_pair(tmp_path)
     said = greet(
@@ -138,6 +142,7 @@ def test_a_certificate_of_another_authority(collector: RunningCollector, tmp_pat
     )
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 @pytest.mark.parametrize(
     ("starts", "seconds", "told", "logged"),
     [
@@ -174,6 +179,7 @@ def test_a_certificate_out_of_its_time(
     wait_for_line(collector, logged)
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_certificate_of_another_node(
     collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -188,6 +194,7 @@ def test_a_certificate_of_another_node(
     wait_for_line(collector, r"is refused: The certificate is for node node-2 of cluster test, and the sensor says it")
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_a_server_that_is_not_trusted_or_has_another_name(
     collector: RunningCollector, state: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -201,6 +208,7 @@ def test_a_server_that_is_not_trusted_or_has_another_name(
     )
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_tls_and_clear_text_do_not_meet(
     collector: RunningCollector, data: Path, tmp_path: Path, authority_file: Path
 ) -> None:
@@ -212,6 +220,7 @@ def test_tls_and_clear_text_do_not_meet(
     assert "it does not speak TLS" in said
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_revocation_ends_a_stream_within_seconds(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create")
@@ -239,6 +248,7 @@ def test_revocation_ends_a_stream_within_seconds(collector: RunningCollector, da
     assert sum(item["is_revoked"] for item in listed) == 1
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_who_dials_beside_the_gate_is_refused(collector: RunningCollector, tmp_path: Path) -> None:
     """gRPC's own port on loopback takes no sensor, whatever it says."""
     inner = find_inner_port(collector)
@@ -259,5 +269,6 @@ def find_inner_port(collector: RunningCollector) -> int:
     raise AssertionError("no other port is listened on")
 
 
+@pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_clear_words_where_the_people_come_in(collector: RunningCollector) -> None:
     assert httpx.get(f"http://{collector.ready['http']}/healthz", timeout=30).status_code == 200

@@ -25,7 +25,11 @@ from tests.e2e.traffic import expect, observe
 from tests.e2e.wire import RawClient, Sent
 from tests.waiting import wait_until, wait_until_still
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.e2e,
+    pytest.mark.full("sensor.recognition", "sensor.kernel", "sensor.bpf"),
+]
 
 CALLS = 2_003
 # After which the sensor gets the time to teach, as it has in any longer life.

@@ -14,7 +14,11 @@ from tests.e2e.served import JsonHandler, serve
 from tests.e2e.test_bodies import dump_store, read_files
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.e2e,
+    pytest.mark.full("sensor.schemas", "collector.schemas", "collector.specs"),
+]
 
 SECRETS = ("kanarienvogel@example.org", "Zwetschgenknoedel", "9f1c2d3e-0000-4000-8000-123456789abc", "ginevra")
 CALLS = 11

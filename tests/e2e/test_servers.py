@@ -17,7 +17,7 @@ from functools import partial
 import pytest
 
 from tests.e2e.application import ALL_KINDS, PROXIES, Server, Servers
-from tests.e2e.conftest import Product
+from tests.e2e.conftest import Product, is_full
 from tests.e2e.inventory import Endpoint, Inventory
 from tests.e2e.traffic import expect, observe, read_endpoint_key, read_key
 from tests.e2e.wire import RawClient, Sent
@@ -25,6 +25,9 @@ from tests.waiting import wait_until, wait_until_still
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
+FULL = pytest.mark.full("sensor.kernel", "sensor.bpf", "sensor.classify", "sensor.templating", "collector.inventory")
+GATE_KIND = "nginx"
+OTHERS = [*(kind for kind in ALL_KINDS if kind != GATE_KIND), *(f"through-{kind}" for kind in PROXIES)]
 CALLS = 1_009  # A prime, of each server.
 CONNECTIONS = 7
 CREDENTIALS = 11
@@ -96,12 +99,14 @@ def load(server: Server, seed: str) -> Load:
 
 
 @pytest.fixture(scope="module")
-def observed(product: Product, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Observed:
-    """Loads every server and proxy once, stops the sensor and reads the inventory."""
+def observed(
+    product: Product, servers: Servers, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Observed:
+    """Loads every server and proxy once, or for the gate one server, stops the sensor and reads the inventory."""
     result, running = Observed(), dict[str, Server]()
-    for kind in ALL_KINDS:
+    for kind in ALL_KINDS if is_full(request) else (GATE_KIND,):
         start(result, running, kind, partial(servers.start, kind, "127.0.0.1"))
-    for kind in PROXIES:
+    for kind in PROXIES if is_full(request) else ():
         backend = servers.start("python", "127.0.0.1")
         result.ports[f"behind-{kind}"] = backend.port
         start(result, running, f"through-{kind}", partial(servers.start_proxy, kind, backend))
@@ -150,7 +155,7 @@ def expect_principals(load: Load) -> dict[Key, list[int]]:
     return {key: sorted(counts.values()) for key, counts in load.principals.items()}
 
 
-@pytest.mark.parametrize("name", [*ALL_KINDS, *(f"through-{kind}" for kind in PROXIES)])
+@pytest.mark.parametrize("name", [GATE_KIND, *(pytest.param(name, marks=FULL) for name in OTHERS)])
 def test_every_call_is_at_its_endpoint_from_its_principal(observed: Observed, name: str) -> None:
     load = observed.look_up(name)
     endpoints = observed.endpoints[observed.ports[name]]
@@ -159,6 +164,7 @@ def test_every_call_is_at_its_endpoint_from_its_principal(observed: Observed, na
     assert read_principals(endpoints) == expect_principals(load)
 
 
+@FULL
 @pytest.mark.parametrize("kind", PROXIES)
 def test_every_call_behind_a_proxy_is_there_too(observed: Observed, kind: str) -> None:
     """Its bytes are the proxy's own: it adds and drops field lines."""
@@ -170,6 +176,7 @@ def test_every_call_behind_a_proxy_is_there_too(observed: Observed, kind: str) -
     assert not any(endpoint.is_proxied for endpoint in endpoints)
 
 
+@FULL
 def test_what_only_forwards_is_a_hop(observed: Observed) -> None:
     """Apache could have answered itself, so it counts as an endpoint (docs/coverage.md)."""
     observed.look_up("through-haproxy")
