@@ -14,7 +14,7 @@ Account: `seen` = calls told here, or dropped because their request head was nev
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -82,14 +82,6 @@ class Conversations:
         self.evicted = 0
         self.gap_bytes = 0
 
-    def take(self, records: Iterable[memoryview]) -> list[Exchange | StreamExchange]:
-        """Exchanges that these records completed, in order."""
-        out: Told = []
-        for record in records:
-            event, data = unpack_event(record)
-            self.take_event(event, data, out)
-        return out
-
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
         """What waited too long, and early halves of calls whose answer has lasted over a second at kernel time."""
         out: Told = []
@@ -113,7 +105,7 @@ class Conversations:
         return [*self._streams.close(connection.stream_number, 0)] if connection.stream_number else []
 
     def take_event(self, event: SyscallEvent, data: bytes, out: Told) -> None:
-        """The same of one event; what it completed is added to `out`."""
+        """What an event says; exchanges that it completed are added to `out`, in order."""
         connection = self._find(event, out)
         if event.kind > WRITE:
             if connection is not None and event.kind == _CUT:

@@ -50,6 +50,7 @@ ROOMS = {
             "streams",
             "conversed",
             "conversations",
+            "local_clients",
         ),
         *("classify", "bodies", "attacks"),
         *("vocabulary", "shapes", "trie", "trace", "hosts", "reveal", "schema_names", "schemas", "versions"),

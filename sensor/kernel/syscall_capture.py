@@ -12,7 +12,7 @@ import numpy as np
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.conversations import Conversations, Verdict
+from sensor.conversations import Conversations, Verdict, unpack_event
 from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount, StageCounter, tell_way
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
@@ -30,10 +30,15 @@ from sensor.kernel.syscall_abi import (
 )
 from sensor.kernel.syscalls import read_divided_counts, update_batch, update_map
 from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
+from sensor.local_clients import LocalClients
 from sensor.streams.exchange import StreamExchange
 
 _NO_RECORDS: Final = np.empty(0, RECORD)
-_KINDS: Final = {Verdict.OTHER: ConnectionKind.OTHER, Verdict.UPGRADED: ConnectionKind.UPGRADED}
+_KINDS: Final = {
+    Verdict.OTHER: ConnectionKind.OTHER,
+    Verdict.UPGRADED: ConnectionKind.UPGRADED,
+    Verdict.LEFT: ConnectionKind.LOCAL_CLIENT,
+}
 
 
 class SyscallCapture:
@@ -46,6 +51,7 @@ class SyscallCapture:
         self._clock = clock
         self._stage = StageCounter("exchange")
         self._conversations = Conversations(to_unix_ns=clock.to_unix_ns, stage=self._stage, refuse=self._refuse)
+        self._local = LocalClients(self._conversations)
         self._stream_calls = StreamCalls()
         self._listening: set[int] = set()
         self._last_counters: dict[SyscallCounter, int] = {}
@@ -72,8 +78,14 @@ class SyscallCapture:
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
-        exchanges = self._conversations.take(self._ring.read(READ_LIMIT))
-        exchanges += self._conversations.poll(self._clock.monotonic_ns())
+        told: list[Exchange | StreamExchange] = []
+        for record in self._ring.read(READ_LIMIT):
+            event, data = unpack_event(record)
+            if not self._local.is_left(event):
+                self._local.note_ends(event)
+                self._conversations.take_event(event, data, told)
+        told += self._conversations.poll(self._clock.monotonic_ns())
+        exchanges = [one for one in told if not self._local.leave(one)]
         self._stream_calls.add(exchanges)
         return exchanges
 
@@ -125,7 +137,7 @@ class SyscallCapture:
             Counter.EVENTS_LOST: told[SyscallCounter.EVENTS_LOST],
             Counter.DROPPED_RING: told[SyscallCounter.EVENTS_LOST],
             Counter.REJECTED: told[SyscallCounter.REJECTED],
-            Counter.LOCAL_CLIENTS: told[SyscallCounter.LOCAL_CLIENTS],
+            Counter.LOCAL_CLIENTS: told[SyscallCounter.LOCAL_CLIENTS] + self._local.calls,
             Counter.PORTS_FULL: told[SyscallCounter.PORTS_FULL],
         }
         return {counter: known.get(counter, 0) for counter in Counter}

@@ -5,7 +5,6 @@ ends of a connection are read on this node, the client's is left to the server's
 each port, for the coverage.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -13,16 +12,14 @@ from msgspec.structs import replace
 
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
-from sensor.exchange import name_address
 from sensor.health import StageCounter
-from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
+from sensor.kernel.syscall_abi import SyscallEvent
 from sensor.kernel.tls_abi import Binding, Library
+from sensor.local_clients import LocalClients
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.bodies import BodyMeter
 from sensor.tls.split import PortReading
 
-# Sessions whose ends are remembered, to know a client's other end; as many as the kernel's program has.
-MAX_SESSIONS: Final = 32_768
 # Ports of which calls are counted, as in the kernel.
 MAX_PORTS: Final = 8_192
 # Processes remembered of a port; of those that have gone, the others are met again with their next connections.
@@ -35,7 +32,6 @@ LIBRARY_NAMES: Final = {
     Library.RUSTLS: "rustls",
 }
 
-_Tuple = tuple[str, int, str, int]  # Local address and port, remote address and port.
 Told = list[Exchange | StreamExchange]
 
 
@@ -54,17 +50,20 @@ class TlsReader:
         self._bodies = bodies
         find_room = bodies.find_room if bodies is not None else None
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
-        self._sessions: OrderedDict[int, _Tuple] = OrderedDict()  # By id, least recent first.
-        self._ends: dict[_Tuple, int] = {}
-        # Clients' sessions left to their server's end, oldest first: events may be on their way.
-        self._left: dict[int, None] = {}
+        self._local = LocalClients(
+            self._conversations, is_served_here=self._is_served_here, on_forgotten=self._forget_session
+        )
         self._ports: dict[tuple[int, int], PortReading] = {}
         self._port_numbers: set[int] = set()  # Of `_ports`.
         # Library and process of sessions of which no call was told yet.
         self._uncounted: dict[int, tuple[str, int]] = {}
         self.bound: dict[Binding, int] = dict.fromkeys((Binding.LAST, Binding.NEXT, Binding.DATA, Binding.NESTED), 0)
-        self.local_clients = 0  # Calls left to their server's end.
         self.unbound_calls = 0  # Calls told without the addresses of their socket.
+
+    @property
+    def local_clients(self) -> int:
+        """Calls left to their server's end."""
+        return self._local.calls
 
     @property
     def gap_bytes(self) -> int:
@@ -76,12 +75,12 @@ class TlsReader:
         out: Told = []
         for record in records:
             event, data = unpack_event(record)
-            if event.socket in self._left:
+            if self._local.is_left(event):
                 continue
             if self._bodies is not None:
                 self._bodies.now_ns = event.time_ns
-            if event.family:
-                self._note(event)
+            if self._local.note_ends(event):
+                self._note_session(event)
             self._conversations.take_event(event, data, out)
         return self._tell(out)
 
@@ -98,67 +97,37 @@ class TlsReader:
         """What was read of it; None where nothing was."""
         return self._ports.get((cgroup_id, port))
 
-    def _note(self, event: SyscallEvent) -> None:
-        """The ends of a session, once they are known."""
-        if event.socket in self._sessions:
-            if event.kind == SyscallKind.CLOSED:
-                return  # Its exchange may still be told.
-            self._sessions.move_to_end(event.socket)
-            return
-        while len(self._sessions) >= MAX_SESSIONS:
-            number, ends = self._sessions.popitem(last=False)
-            if self._ends.get(ends) == number:
-                del self._ends[ends]
-            self._uncounted.pop(number, None)
-        ends = (
-            name_address(event.family, event.local_address),
-            event.local_port,
-            name_address(event.family, event.remote_address),
-            event.remote_port,
-        )
-        self._sessions[event.socket] = ends
-        self._ends[ends] = event.socket
+    def _note_session(self, event: SyscallEvent) -> None:
+        """Once it is known which socket it is of."""
         self._uncounted[event.socket] = (LIBRARY_NAMES.get(Library(event.library), ""), event.process)
         for way in self.bound:
             self.bound[way] += bool(event.bound & way)
 
+    def _forget_session(self, session: int) -> None:
+        self._uncounted.pop(session, None)
+
     def _tell(self, told: Told) -> Told:
         out: Told = []
         for one in told:
+            if self._local.leave(one):
+                continue
             if isinstance(one, StreamExchange):
-                if self._is_told(one.exchange):
-                    out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))
-            elif self._is_told(one):
+                self._note_call(one.exchange)
+                out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))
+            else:
+                self._note_call(one)
                 out.append(replace(one, is_encrypted=True))
         return out
 
-    def _is_told(self, exchange: Exchange) -> bool:
-        if exchange.role is Role.CLIENT and self._is_read_at_server(exchange):
-            self._leave(exchange)
-            return False
+    def _note_call(self, exchange: Exchange) -> None:
         if not exchange.remote_port:
             self.unbound_calls += exchange.calls
         elif exchange.role is Role.SERVER:
             self._count(exchange)
-        return True
 
-    def _is_read_at_server(self, exchange: Exchange) -> bool:
-        """Whether the other end of a client's call tells it, on this node. Of a server that is read in turns nobody
-        looks at some connections; their calls are estimated."""
-        other = _name_other_end(exchange)
-        return other in self._ends or (exchange.remote_port in self._port_numbers and is_loopback(other[0]))
-
-    def _leave(self, exchange: Exchange) -> None:
-        """A client's call, to its server's end; and its connection where that end is known, so that the kernel tells no
-        more of it. Not for a connection's first call, behind which most of those that carry one alone end."""
-        self.local_clients += exchange.calls
-        if not exchange.call or exchange.connection in self._left or _name_other_end(exchange) not in self._ends:
-            return
-        for one in self._conversations.leave(exchange.connection):
-            self.local_clients += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
-        while len(self._left) >= MAX_SESSIONS:
-            del self._left[next(iter(self._left))]
-        self._left[exchange.connection] = None
+    def _is_served_here(self, exchange: Exchange) -> bool:
+        """Of a server that is read in turns nobody looks at some connections; their calls are estimated."""
+        return exchange.remote_port in self._port_numbers and is_loopback(exchange.remote_address)
 
     def _count(self, exchange: Exchange) -> None:
         key = (exchange.cgroup_id, exchange.local_port)
@@ -177,7 +146,3 @@ class TlsReader:
             if len(port.processes) >= MAX_PROCESSES:
                 port.processes.clear()
             port.processes.add(process)
-
-
-def _name_other_end(exchange: Exchange) -> _Tuple:
-    return exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port

@@ -18,6 +18,7 @@ from sensor.recognition.heads import read_plain_head
 from sensor.streams.assembler import StreamAssembler
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.reader import TlsReader
+from tests.sensor.events import take_records
 
 _SECOND: Final = 1_000_000_000
 _LATER: Final = 1 << 60
@@ -65,9 +66,9 @@ def fuzz_conversations(data: bytes) -> None:
     """What processes move: each call that was seen is told or dropped, and none that is whole has bytes nobody said."""
     stage = StageCounter("exchange")
     conversations = Conversations(to_unix_ns=int, stage=stage, refuse=lambda event, verdict: None)
-    told = conversations.take(_tell(data))
+    told = take_records(conversations, _tell(data))
     told += conversations.poll(_LATER)
-    told += conversations.take(_tell(b"\x0d\0\x1d\0"))  # Both sockets are closed.
+    told += take_records(conversations, _tell(b"\x0d\0\x1d\0"))  # Both sockets are closed.
     _check(told, len(data))
     assert stage.held == 0
 

@@ -14,6 +14,7 @@ from sensor.protocols.http2_frames import PREFACE
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.reassembly.connection import Direction
 from sensor.streams.exchange import StreamExchange
+from tests.sensor.events import take_records
 from tests.sensor.protocols.hpack_encoder import Encoder
 from tests.sensor.protocols.http2_conversation import converse as talk_http2
 from tests.sensor.protocols.http2_wire import write_data, write_headers, write_settings
@@ -66,7 +67,7 @@ class Socket:
         return memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(3))
 
     def take(self, kind: SyscallKind, data: bytes = b"", *, size: int | None = None) -> list[Exchange]:
-        return self.conversations.take([self.pack(kind, data, size=size)])
+        return take_records(self.conversations, [self.pack(kind, data, size=size)])
 
     def skip(self, kind: SyscallKind, size: int) -> None:
         """Bytes that nobody tells of."""
@@ -191,11 +192,11 @@ def test_a_lost_answer_does_not_shift_the_next(socket: Socket) -> None:
 def test_an_answer_that_is_told_before_its_request(socket: Socket) -> None:
     """At a client of two threads: the one that reads may return before the one that wrote."""
     written = socket.pack(WRITE, REQUEST)
-    first = socket.conversations.take([written, socket.pack(READ, RESPONSE)])
+    first = take_records(socket.conversations, [written, socket.pack(READ, RESPONSE)])
     assert len(first) == 1
     written, read = socket.pack(WRITE, REQUEST), socket.pack(READ, RESPONSE)
-    assert socket.conversations.take([read]) == []
-    (told,) = socket.conversations.take([written])
+    assert take_records(socket.conversations, [read]) == []
+    (told,) = take_records(socket.conversations, [written])
     assert (told.request_head, told.status_code, told.is_lossy) == (REQUEST, 200, False)
 
 
@@ -307,7 +308,7 @@ def test_http2_by_its_preface_however_it_is_cut() -> None:
         for direction, data in conversation.sent:
             kind = READ if direction is Direction.FORWARD else WRITE
             for at in range(0, len(data), size):
-                told = socket.conversations.take([socket.pack(kind, data[at : at + size])])
+                told = take_records(socket.conversations, [socket.pack(kind, data[at : at + size])])
                 found += [one for one in told if isinstance(one, StreamExchange)]
         ended = [(truth.method, truth.path.partition("?")[0], truth.status) for truth in conversation.ended]
         assert sorted(describe_stream(one) for one in found) == sorted(ended)
@@ -323,7 +324,9 @@ def test_http2_with_data_that_nobody_saw() -> None:
     answer = write_headers(1, encoders[1].encode([(b":status", b"200")]))
     data = write_data(1, bytes(16_000), is_end=True)
     socket.take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True))
-    (told,) = socket.conversations.take([socket.pack(WRITE, answer + data[:100], size=len(answer) + len(data))])
+    (told,) = take_records(
+        socket.conversations, [socket.pack(WRITE, answer + data[:100], size=len(answer) + len(data))]
+    )
     assert isinstance(told, StreamExchange)
     assert describe_stream(told) == ("GET", "/large", 200)
     assert (told.exchange.response_bytes, told.exchange.is_lossy) == (len(answer) + len(data), False)
@@ -333,7 +336,7 @@ def test_http2_that_ends_with_its_connection() -> None:
     socket = Socket(Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing))
     ask = Encoder().encode([(b":method", b"GET"), (b":path", b"/cut"), (b":authority", b"h")])
     assert socket.take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True)) == []
-    (told,) = socket.conversations.take([socket.pack(SyscallKind.CLOSED)])
+    (told,) = take_records(socket.conversations, [socket.pack(SyscallKind.CLOSED)])
     assert isinstance(told, StreamExchange)
     assert (told.call.is_aborted, describe_stream(told)) == (True, ("GET", "/cut", 0))
 
@@ -353,14 +356,14 @@ def test_after_looking_away_http2_goes_on() -> None:
     fields = [(b":method", b"GET"), (b":path", b"/first"), (b":authority", b"h")]
     socket.take(READ, PREFACE + write_settings() + write_headers(1, Encoder().encode(fields), is_end=True))
     socket.take(WRITE, write_headers(1, Encoder().encode([(b":status", b"200")]), is_end=True))
-    socket.conversations.take([socket.pack(SyscallKind.CUT, other=socket.next[READ])])
+    take_records(socket.conversations, [socket.pack(SyscallKind.CUT, other=socket.next[READ])])
     told: list[StreamExchange] = []
     for number in range(101, 121, 2):
         # Written in full, as of a client whose table is new: what it kept while nobody looked is not known.
         fields[1] = (b":path", b"/after/%d" % number)
         socket.take(READ, write_headers(number, Encoder().encode(fields), is_end=True))
         record = socket.pack(WRITE, write_headers(number, Encoder().encode([(b":status", b"200")]), is_end=True))
-        told += [one for one in socket.conversations.take([record]) if isinstance(one, StreamExchange)]
+        told += [one for one in take_records(socket.conversations, [record]) if isinstance(one, StreamExchange)]
     assert sum(one.exchange.calls for one in told) >= 8
     assert {describe_stream(one)[1] for one in told} <= {f"/after/{number}" for number in range(101, 121, 2)}
 

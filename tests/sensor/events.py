@@ -1,0 +1,15 @@
+"""Records of the ring, read as capture by system calls reads them."""
+
+from collections.abc import Iterable
+
+from sensor.calls import Exchange
+from sensor.conversations import Conversations, unpack_event
+from sensor.streams.exchange import StreamExchange
+
+
+def take_records(conversations: Conversations, records: Iterable[memoryview]) -> list[Exchange | StreamExchange]:
+    """The exchanges that they completed, in order."""
+    out: list[Exchange | StreamExchange] = []
+    for record in records:
+        conversations.take_event(*unpack_event(record), out)
+    return out
