@@ -6,21 +6,21 @@ it is told in one line of the log, in the coverage and in the metrics.
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay, SensorSettings
+from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.kernel.capture import Capture
-from sensor.kernel.loader import LoadedProgram, LoadError
+from sensor.kernel.loader import LoadError
 from sensor.kernel.pins import PinnedHeir
 from sensor.kernel.syscall_capture import SyscallCapture
 from sensor.kernel.tracepoints import TracepointSettings
 from sensor.kernel.uprobes import TlsProgram
 from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
-from sensor.prepared import Prepared, find_lineage, is_root_cgroup, load_tls_program, make_pins
+from sensor.prepared import Prepared, find_lineage, load_tls_program, make_pins
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate, Heirs
@@ -34,7 +34,7 @@ CONTINUED: Final = "capture goes on where the sensor before stopped"
 
 def open_capture(
     settings: SensorSettings,
-    cgroup_mount: Path | None,
+    scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
@@ -48,12 +48,13 @@ def open_capture(
     nothing may be taught, `unread` whose TLS is not read.
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
-    below = _open_below(settings, cgroup_mount, clock, pieces, alike, prepared, begin_after)
-    return _add_tls(settings, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies)
+    below = _open_below(settings, scope, clock, pieces, alike, prepared, begin_after)
+    return _add_tls(settings, scope, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies)
 
 
 def _add_tls(
     settings: SensorSettings,
+    scope: CgroupScope,
     clock: Clock,
     below: AnyCapture,
     unread: UnreadProcesses | None,
@@ -68,7 +69,7 @@ def _add_tls(
     from sensor.tls.duty import DutyCycle, DutySettings
 
     try:
-        program = prepared or load_tls_program(settings)
+        program = prepared or load_tls_program(settings, scope)
     except LoadError as error:
         logger.warning("TLS is not read: %s", error)
         return below
@@ -80,6 +81,7 @@ def _add_tls(
         clock=clock,
         proc=str(settings.proc_path),
         min_age_seconds=settings.tls_min_age_seconds,
+        read_scope=scope.read_pids,
         unread=unread,
         bodies=bodies if settings.is_reading_bodies else None,
         duty=None if isinstance(below, SyscallCapture) else duty,
@@ -91,7 +93,7 @@ def _add_tls(
 
 def _open_below(
     settings: SensorSettings,
-    cgroup_mount: Path | None,
+    scope: CgroupScope,
     clock: Clock,
     pieces: Pieces,
     alike: AlikeCalls[Exchange],
@@ -99,19 +101,19 @@ def _open_below(
     begin_after: Callable[[int, int, int], None],
 ) -> AnyCapture:
     if settings.capture is CaptureWay.SYSCALLS:
-        return _open_syscalls(settings, clock)
+        return _open_syscalls(settings, scope, clock)
     program = prepared.program if prepared is not None else None
-    estate = _find_estate(settings, cgroup_mount, prepared)
-    if cgroup_mount is None:
+    estate = _find_estate(settings, scope, prepared)
+    if scope.directory is None:
         why = f"no cgroup v2 is mounted at or below {settings.cgroup_path}"
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise StartError(f"{why}; mount one, correct --cgroup-path, or set capture to auto")
-        return _fall_back(settings, clock, why)
+        return _fall_back(settings, scope, clock, why)
     if estate is not None:
         try:
             capture, numbers = Capture.inherit(
                 estate=estate,
-                cgroup_path=cgroup_mount,
+                cgroup_path=scope.directory,
                 ring_bytes=settings.ring_bytes,
                 clock=clock,
                 pieces=pieces,
@@ -127,73 +129,63 @@ def _open_below(
             logger.info(CONTINUED)
             return capture
     try:
-        return _open_packets(settings, cgroup_mount, clock, pieces, alike, program)
+        return Capture.load(
+            cgroup_path=scope.directory,
+            ring_bytes=settings.ring_bytes,
+            is_root_cgroup=scope.is_whole_host,
+            clock=clock,
+            cache_directory=settings.cache_dir or settings.state_dir,
+            pieces=pieces,
+            alike=alike,
+            program=program,
+            is_enforcing=settings.is_enforcing,
+        )
     except LoadError as error:
         if settings.capture is CaptureWay.CGROUP_SKB:
             raise
         try:
-            return _fall_back(settings, clock, str(error))
+            return _fall_back(settings, scope, clock, str(error))
         except LoadError:
             # What keeps the one from loading keeps the other (no bcc, no right): the first says it best.
             raise error from None
 
 
-def make_heirs(settings: SensorSettings, cgroup_mount: Path | None) -> Heirs | None:
+def make_heirs(settings: SensorSettings, scope: CgroupScope) -> Heirs | None:
     """Who may go on with the capture that these settings ask for; None where it cannot be handed over."""
-    lineage = find_lineage(settings, cgroup_mount)
+    lineage = find_lineage(settings, scope)
     if lineage is None:
         return None
     seconds = settings.handover_seconds
-    pinned = PinnedHeir(make_pins(settings.pin_dir), lineage=lineage, seconds=seconds) if seconds else None
+    pinned = PinnedHeir(make_pins(settings.pin_dir, scope), lineage=lineage, seconds=seconds) if seconds else None
     return Heirs(settings.run_dir, lineage, pinned)
 
 
-def _find_estate(settings: SensorSettings, cgroup_mount: Path | None, prepared: Prepared | None) -> Estate | None:
+def _find_estate(settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None) -> Estate | None:
     """What the sensor before gave, or left; whatever else was left is removed."""
     given = prepared.take_estate() if prepared is not None else None
-    pins = make_pins(settings.pin_dir)
-    lineage = find_lineage(settings, cgroup_mount)
+    pins = make_pins(settings.pin_dir, scope)
+    lineage = find_lineage(settings, scope)
     if given is None and lineage is not None:
         return pins.take(lineage)
     pins.clear()
     return given
 
 
-def _open_packets(
-    settings: SensorSettings,
-    cgroup_mount: Path,
-    clock: Clock,
-    pieces: Pieces,
-    alike: AlikeCalls[Exchange],
-    prepared: LoadedProgram | None,
-) -> Capture:
-    return Capture.load(
-        cgroup_path=cgroup_mount,
-        ring_bytes=settings.ring_bytes,
-        is_root_cgroup=is_root_cgroup(cgroup_mount),
-        clock=clock,
-        cache_directory=settings.cache_dir or settings.state_dir,
-        pieces=pieces,
-        alike=alike,
-        program=prepared,
-        is_enforcing=settings.is_enforcing,
-    )
-
-
-def _open_syscalls(settings: SensorSettings, clock: Clock) -> SyscallCapture:
+def _open_syscalls(settings: SensorSettings, scope: CgroupScope, clock: Clock) -> SyscallCapture:
     return SyscallCapture.load(
         TracepointSettings(
             ring_bytes=settings.ring_bytes,
             calls_per_second=settings.heads_per_second,
             calls_burst=settings.heads_burst_count,
+            scope_id=scope.kernel_id,
         ),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
     )
 
 
-def _fall_back(settings: SensorSettings, clock: Clock, why: str) -> SyscallCapture:
-    capture = _open_syscalls(settings, clock)
+def _fall_back(settings: SensorSettings, scope: CgroupScope, clock: Clock, why: str) -> SyscallCapture:
+    capture = _open_syscalls(settings, scope, clock)
     logger.warning(
         "capturing by system calls, because packets cannot be: %s. This costs several times as much and does not see "
         "what io_uring moves (docs/kernels.md)",

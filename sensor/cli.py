@@ -21,8 +21,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from sensor import enforcement_command
-from sensor.compose import VERSION, compose_sensor, find_mount
+from sensor.compose import VERSION, compose_sensor
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
+from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope, ScopeError, read_scope
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
 from sensor.giving_way import let_others_first
@@ -47,6 +48,7 @@ _START_ERRORS = (
     LoadError,
     LockError,
     ReadyFileError,
+    ScopeError,
     SpoolError,
     StartError,
     StateError,
@@ -98,7 +100,10 @@ def run_sensor(
     run_dir: Annotated[Path | None, typer.Option(help="Lock and control socket.")] = None,
     spool_bytes: Annotated[int | None, typer.Option(help="Size of the disk ring.")] = None,
     capture: Annotated[str | None, typer.Option(help="auto, cgroup_skb (packets) or syscalls.")] = None,
-    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory whose traffic is seen.")] = None,
+    cgroup_path: Annotated[
+        Path | None,
+        typer.Option(help="cgroup v2 directory to watch; unless given, the whole host."),
+    ] = None,
     ring_bytes: Annotated[int | None, typer.Option(help="Size of the kernel's ring; a power of two.")] = None,
     poll_interval_ms: Annotated[int | None, typer.Option(help="How often the ring is read.")] = None,
     trusted_proxy_cidrs: Annotated[
@@ -121,9 +126,10 @@ def run_sensor(
         _check_node(settings)
         ready = ReadyFile(settings.ready_file)
         ready.clear()
-        lock = NodeLock(settings.run_dir, version=VERSION, now=_tell_time)
+        scope = read_scope(settings.cgroup_path)
+        lock = NodeLock(settings.run_dir, scope, version=VERSION, now=_tell_time, state_directory=settings.state_dir)
         try:
-            _wait_and_live(settings, lock, ready)
+            _wait_and_live(settings, scope, lock, ready)
         finally:
             ready.clear()
     except _START_ERRORS as error:
@@ -132,17 +138,17 @@ def run_sensor(
         _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
 
 
-def _wait_and_live(settings: SensorSettings, lock: NodeLock, ready: ReadyFile) -> None:
+def _wait_and_live(settings: SensorSettings, scope: CgroupScope, lock: NodeLock, ready: ReadyFile) -> None:
     prepared = take_node(
         lock,
         wait_seconds=settings.takeover_wait_seconds,
-        prepare=lambda: prepare_capture(settings, find_mount(settings)),
+        prepare=lambda: prepare_capture(settings, scope),
         tell_ready=lambda: _tell_waiting(settings, ready),
         poll=Prepared.poll,
         begin=Prepared.begin,
     )
     try:
-        asyncio.run(_live(settings, prepared, ready))
+        asyncio.run(_live(settings, scope, prepared, ready))
     finally:
         lock.release()
 
@@ -157,7 +163,7 @@ class _PreflightSettings:
 
 def preflight(
     is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    cgroup_path: Annotated[Path, typer.Option(help="Where cgroup v2 is looked for.")] = DEFAULT_CGROUP_PATH,
+    cgroup_path: Annotated[Path, typer.Option(help="cgroup v2 directory to watch.")] = DEFAULT_CGROUP_PATH,
 ) -> None:
     """`apidae preflight`."""
     checks = run_preflight(_PreflightSettings(cgroup_path=cgroup_path))
@@ -184,8 +190,8 @@ def detach(
 ) -> None:
     """`apidae detach`; returns when nothing of a sensor that is gone is attached."""
     try:
-        with NodeLock(run_dir, version=VERSION, now=_tell_time):
-            count = make_pins(pin_dir).clear()
+        with NodeLock(run_dir, WHOLE_HOST, version=VERSION, now=_tell_time):
+            count = make_pins(pin_dir, None).clear()
     except LockError as error:
         _fail(str(error))
     typer.echo(json.dumps({"removed": count}))
@@ -199,7 +205,7 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
 
 
-async def _live(settings: SensorSettings, prepared: Prepared | None, ready: ReadyFile) -> None:
+async def _live(settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None, ready: ReadyFile) -> None:
     limit_arenas()
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
 
@@ -207,7 +213,7 @@ async def _live(settings: SensorSettings, prepared: Prepared | None, ready: Read
         ready.set()
         print(json.dumps(announce), flush=True)
 
-    sensor, uplink = compose_sensor(settings, on_capturing=tell_capturing, prepared=prepared)
+    sensor, uplink = compose_sensor(settings, scope, on_capturing=tell_capturing, prepared=prepared)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)

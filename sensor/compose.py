@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.convert import BatchConverter
 from sensor.enforcement import Enforcement
-from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.enrich.processes import ProcessTable
 from sensor.knowledge import Knowledge, NodeDescriber
 from sensor.node import Node
@@ -36,19 +35,17 @@ from sensor.uplink.state import StateDirectory
 from sensor.uplink.target import parse_target
 
 VERSION: Final = version("apidae")
-MOUNTS_PATH: Final = Path("/proc/mounts")
-
-
-def find_mount(settings: SensorSettings) -> Path | None:
-    """Where cgroup v2 is, at or below `cgroup_path`; None where it is not."""
-    return find_cgroup2_mount(MOUNTS_PATH.read_text(), settings.cgroup_path)
 
 
 def compose_sensor(
-    settings: SensorSettings, *, on_capturing: Callable[[], None], prepared: Prepared | None = None
+    settings: SensorSettings,
+    scope: CgroupScope,
+    *,
+    on_capturing: Callable[[], None],
+    prepared: Prepared | None = None,
 ) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
-    `prepared`: what was made ready and given while this sensor waited.
+    `scope`: what it watches; `prepared`: what was made ready and given while this sensor waited.
 
     Raises StateError and SpoolError where the disk cannot be used, ValueError for a collector address without a port.
     """
@@ -56,8 +53,7 @@ def compose_sensor(
     boot_id = uuid4().hex
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
-    cgroup_mount = find_mount(settings)
-    node = Node(settings, cgroup_mount, clock)
+    node = Node(settings, scope, clock)
     # TLS begins only when the rest does.
     if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
         node.gaps.note_attached(prepared.attached_unix_ns)
@@ -81,7 +77,7 @@ def compose_sensor(
         open_capture=partial(
             open_capture,
             settings,
-            cgroup_mount,
+            scope,
             clock,
             knowledge.pieces,
             knowledge.alike,
@@ -110,7 +106,7 @@ def compose_sensor(
             )
         ),
         on_capturing=on_capturing,
-        heirs=make_heirs(settings, cgroup_mount),
+        heirs=make_heirs(settings, scope),
     )
     target = parse_target(settings.collector)
     uplink = Uplink(

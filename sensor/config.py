@@ -144,6 +144,7 @@ class SensorSettings(BaseModel):
 
     # What it sees, and how.
     capture: CaptureWay = CaptureWay.AUTO
+    # The cgroup v2 directory that is watched with all below it; of a directory above the mount, the mount.
     cgroup_path: Path = Path("/sys/fs/cgroup")
     # The node's processes. In a container that is not in the node's PID namespace: where the node's /proc is mounted.
     proc_path: Path = Path("/proc")

@@ -13,7 +13,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH, find_cgroup2_mount
+from sensor.enrich.cgroup_scope import CgroupScope, ScopeError, read_scope
+from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH
 
 # Loading bcc takes 0.2 s, on a cold disk some seconds.
 TRIAL_TIMEOUT_SECONDS = 30.0
@@ -39,8 +40,8 @@ class Environment:
     machine: str
     is_root: bool
     capabilities: int  # Effective, a bit each (capabilities(7)).
-    cgroup_path: Path  # The setting: where cgroup v2 is looked for, at it or below.
-    cgroup_mount: Path | None  # Of cgroup v2.
+    cgroup_path: Path  # The setting.
+    scope: CgroupScope | ScopeError  # What it asks for, or why that cannot be watched.
     is_hybrid: bool  # cgroup v1 hierarchies are mounted beside it.
     has_btf: bool
     lockdown: str | None  # none, integrity or confidentiality; None where the kernel has no lockdown.
@@ -53,9 +54,13 @@ class Environment:
 
 def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
     """The facts of this node. 0.3 s; never raises."""
-    mounts = _read("/proc/mounts") or ""
-    mount = find_cgroup2_mount(mounts, cgroup_path)
-    told = run_trial([sys.executable, "-m", "sensor.trial", *([str(mount)] if mount else [])])
+    scope: CgroupScope | ScopeError
+    try:
+        scope = read_scope(cgroup_path)
+    except ScopeError as error:
+        scope = error
+    directory = scope.directory if isinstance(scope, CgroupScope) else None
+    told = run_trial([sys.executable, "-m", "sensor.trial", *([str(directory)] if directory else [])])
     return Environment(
         system=platform.system(),
         kernel_release=platform.release(),
@@ -63,8 +68,8 @@ def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
         is_root=os.geteuid() == 0,
         capabilities=parse_capabilities(_read("/proc/self/status") or ""),
         cgroup_path=cgroup_path,
-        cgroup_mount=mount,
-        is_hybrid=any(line.split(" ")[2:3] == ["cgroup"] for line in mounts.splitlines()),
+        scope=scope,
+        is_hybrid=any(line.split(" ")[2:3] == ["cgroup"] for line in (_read("/proc/mounts") or "").splitlines()),
         has_btf=Path("/sys/kernel/btf/vmlinux").exists(),
         lockdown=parse_lockdown(_read("/sys/kernel/security/lockdown")),
         memlock_bytes=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],

@@ -1,10 +1,13 @@
-"""One sensor a node: two would count every call twice.
+"""One sensor a scope: two that watch one cgroup would count its calls twice.
 
 Two locks, both of which the kernel drops with the process, kill -9 included:
 
-- flock(2) on a file in the run directory. The file tells who holds it: pid, start time, version.
+- flock(2) on a file in the run directory, and on one in the state directory, for two sensors share neither. The file
+  tells who holds it: pid, start time, version.
 - An abstract unix socket (unix(7)), whose name is one for the network namespace whatever the run directory: a sensor in
-  a container on the host's network meets the one on the host. The kernel tells who holds it (SO_PEERCRED).
+  a container on the host's network meets the one on the host. The kernel tells who holds it (SO_PEERCRED). Of a sensor
+  that watches one cgroup the name has that cgroup's id. Who has bound its name looks for those of scopes that overlap
+  its own, so of two that start at once none is missed.
 
 Any user may bind an abstract name, so one that neither root nor the sensor's own user holds does not stop the sensor.
 """
@@ -18,24 +21,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Protocol, Self
 
 ABSTRACT_NAME = "apidae-sensor"
 LOCK_FILE_NAME = "sensor.lock"
+STATE_LOCK_FILE_NAME = "state.lock"
 # Refused sensors wait in the socket's queue, which nobody empties; once it is full they are refused without the first
 # one's pid.
 _BACKLOG = 4_096
 _MAX_FILE_BYTES = 4_096
+_UNIX_TABLE: Final = Path("/proc/thread-self/net/unix")
 _PEER_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid.
 
 
 class LockError(Exception):
-    """Another sensor holds the node, or the lock cannot be taken; the text is one sentence for the operator."""
+    """Another sensor watches the same, or the lock cannot be taken; the text is one sentence for the operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockHolder:
-    """Who holds the node, as far as it is known: 0 and empty where not."""
+    """Who holds a lock, as far as it is known: 0 and empty where not."""
 
     pid: int = 0
     started: str = ""  # RFC 3339, UTC.
@@ -50,21 +55,46 @@ class LockHolder:
         return ", ".join(known)
 
 
+class Scope(Protocol):
+    """What a sensor watches: `sensor.enrich.cgroup_scope.CgroupScope`."""
+
+    @property
+    def is_whole_host(self) -> bool: ...
+
+    @property
+    def cgroup_id(self) -> int: ...
+
+    def find_overlap(self, cgroup_id: int) -> str:
+        """The name of a cgroup that is watched or has watched ones below it; empty where it is neither."""
+        ...
+
+
 class NodeLock:
-    """The right to be the node's sensor; a context manager.
+    """The right to watch a scope of the node; a context manager.
 
     Kept by open descriptors only, so it ends with the process.
     """
 
     def __init__(
-        self, run_directory: Path, *, version: str, now: Callable[[], str], abstract_name: str = ABSTRACT_NAME
+        self,
+        run_directory: Path,
+        scope: Scope,
+        *,
+        version: str,
+        now: Callable[[], str],
+        state_directory: Path | None = None,
+        abstract_name: str = ABSTRACT_NAME,
     ) -> None:
-        """`now` gives the start time as RFC 3339 text; `abstract_name` without the leading NUL."""
+        """`now` gives the start time as RFC 3339 text; `abstract_name` of the whole host, without the leading NUL. A
+        `state_directory` is made for its owner alone where it is not there."""
         self._path = run_directory / LOCK_FILE_NAME
+        self._state_path = state_directory / STATE_LOCK_FILE_NAME if state_directory is not None else None
+        self._scope = scope
         self._version = version
         self._now = now
         self._abstract_name = abstract_name
-        self._fd = -1
+        self._name = abstract_name if scope.is_whole_host else f"{abstract_name}-{scope.cgroup_id}"
+        self._fds: list[int] = []
         self._socket: socket.socket | None = None
 
     @property
@@ -72,25 +102,28 @@ class NodeLock:
         return self._path
 
     def acquire(self) -> None:
-        """Takes both locks. Raises LockError, which names the holder, and takes neither then."""
-        self._fd = self._lock_file()
+        """Takes all locks. Raises LockError, which names the holder, and takes none then."""
         try:
+            self._fds.append(_lock_file(self._path, mode=0o755, setting="--run-dir"))
+            if self._state_path is not None:
+                self._fds.append(_lock_file(self._state_path, mode=0o700, setting="--state-dir"))
             self._socket = self._bind_name()
+            self._refuse_overlaps()
             holder = {"pid": os.getpid(), "started": self._now(), "version": self._version}
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, json.dumps(holder).encode() + b"\n", 0)
+            for fd in self._fds:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, json.dumps(holder).encode() + b"\n", 0)
         except BaseException:
             self.release()
             raise
 
     def release(self) -> None:
-        """Gives both up. The file stays: removing it would let two sensors lock two files of one name."""
+        """Gives them up. The file stays: removing it would let two sensors lock two files of one name."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        while self._fds:
+            os.close(self._fds.pop())
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -101,60 +134,90 @@ class NodeLock:
     ) -> None:
         self.release()
 
-    def _lock_file(self) -> int:
-        try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        except OSError as error:
-            raise LockError(
-                f"The lock file {self._path} cannot be opened ({error.strerror}): "
-                "run the sensor as root or choose a run directory that it may write with --run-dir."
-            ) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(fd)
-            if not isinstance(error, BlockingIOError):
-                raise LockError(
-                    f"The lock file {self._path} cannot be locked ({error.strerror}): "
-                    "choose a run directory on a local file system."
-                ) from error
-            raise LockError(_refuse(read_holder(self._path.parent) or LockHolder())) from error
-        return fd
-
     def _bind_name(self) -> socket.socket | None:
         """The bound socket; None where a user who has no right to the node squats on the name."""
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            bound.bind(f"\0{self._abstract_name}")
+            bound.bind(f"\0{self._name}")
             bound.listen(_BACKLOG)
         except OSError as error:
             bound.close()
-            pid, uid = _ask_holder(self._abstract_name)
-            if uid not in (None, 0, os.geteuid()):
-                return None
-            raise LockError(_refuse(LockHolder(pid=pid))) from error
+            try:
+                self._refuse_holder(self._name, str(self._scope))
+            except LockError as refusal:
+                raise refusal from error
+            return None
         return bound
 
+    def _refuse_overlaps(self) -> None:
+        """Raises LockError where another sensor watches a cgroup in this scope, or one that this scope is in."""
+        for name in _list_names():
+            if name == self._name:
+                continue
+            if name == self._abstract_name:
+                self._refuse_holder(name, "the whole host")
+            number = name.removeprefix(f"{self._abstract_name}-")
+            if number != name and number.isdecimal() and (watched := self._scope.find_overlap(int(number))):
+                self._refuse_holder(name, watched)
 
-def read_holder(run_directory: Path) -> LockHolder | None:
+    @staticmethod
+    def _refuse_holder(name: str, watched: str) -> None:
+        """Raises LockError, unless who holds the name is a user who has no right to the node."""
+        pid, uid = _ask_holder(name)
+        if uid in (None, 0, os.geteuid()):
+            raise LockError(
+                f"Another sensor already runs on this node ({LockHolder(pid=pid)}) and watches {watched}: two would "
+                "count its calls twice; stop it first, or have this one watch another cgroup with --cgroup-path."
+            )
+
+
+def read_holder(path: Path) -> LockHolder | None:
     """What the lock file says of the last sensor that held it; None where there is no readable one.
 
     Not whether it lives.
     """
     try:
-        with (run_directory / LOCK_FILE_NAME).open("rb") as file:
+        with path.open("rb") as file:
             told = json.loads(file.read(_MAX_FILE_BYTES))
         return LockHolder(pid=int(told["pid"]), started=str(told["started"]), version=str(told["version"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _refuse(holder: LockHolder) -> str:
-    return (
-        f"Another sensor already runs on this node ({holder}): "
-        "one sensor sees all of a node's traffic; stop the first before starting another."
-    )
+def _lock_file(path: Path, *, mode: int, setting: str) -> int:
+    """The descriptor that holds the lock. `mode` is that of a new directory, `setting` what names it."""
+    try:
+        path.parent.mkdir(mode=mode, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise LockError(
+            f"The lock file {path} cannot be opened ({error.strerror}): "
+            f"run the sensor as root or choose a directory that it may write with {setting}."
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if not isinstance(error, BlockingIOError):
+            raise LockError(
+                f"The lock file {path} cannot be locked ({error.strerror}): "
+                f"choose a directory on a local file system with {setting}."
+            ) from error
+        raise LockError(
+            f"Another sensor already runs on this node ({read_holder(path) or LockHolder()}) and uses {path.parent}: "
+            f"stop it first or, where it watches another cgroup, choose another directory with {setting}."
+        ) from error
+    return fd
+
+
+def _list_names() -> set[str]:
+    """Abstract names of this network namespace (proc_pid_net(5)), as they are bound now."""
+    try:
+        lines = _UNIX_TABLE.read_text(errors="backslashreplace").splitlines()
+    except OSError:
+        return set()
+    fields = (line.split(maxsplit=7) for line in lines)
+    return {each[7][1:] for each in fields if len(each) > 7 and each[7].startswith("@")}
 
 
 def _ask_holder(name: str) -> tuple[int, int | None]:

@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sensor.attacks.account import AttackAccount
@@ -17,8 +16,12 @@ from sensor.coverage.report import PortMemory, cover_ports
 from sensor.coverage.restraint import Restraint, cover_restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enforce.tables import Server
+from sensor.enrich.cgroup import own_path
+from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.enrich.kubernetes.facts import WORKLOADS_MAX, WorkloadFacts, list_workloads
 from sensor.enrich.kubernetes.open import open_cluster
+from sensor.enrich.kubernetes.pod import Pod
+from sensor.enrich.listeners import Listener
 from sensor.enrich.node import build_node
 from sensor.health import Figure
 from sensor.kernel.abi import Counter
@@ -34,7 +37,9 @@ FIRST_LIST_SECONDS: Final = 3.0
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
-    def __init__(self, settings: SensorSettings, cgroup_mount: Path | None, clock: Clock) -> None:
+    def __init__(self, settings: SensorSettings, scope: CgroupScope, clock: Clock) -> None:
+        """`scope`: nothing of this node is reported that is outside of it."""
+        self._scope = scope
         boot_unix_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.gaps = Gaps(settings.state_dir / FILE_NAME, unix_ns=clock.unix_ns, boot_unix_ns=boot_unix_ns)
         self._cluster = open_cluster(settings, os.environ)
@@ -42,14 +47,14 @@ class Node:
         tables = build_node(
             cluster=settings.cluster,
             node=settings.node,
-            cgroup_mount=cgroup_mount,
+            cgroup_mount=scope.mount,
             proc=settings.proc_path,
             count_sockmaps=count_sockmap_programs,
             pods=self._cluster,
         )
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
         self._containers, self._zone = tables.containers, settings.zone
-        self._cgroup_watch = tables.cgroup_watch
+        self._cgroups, self._cgroup_watch = tables.cgroups, tables.cgroup_watch
         self._memory = PortMemory()
         self.unread = UnreadProcesses()
         self.left_out = Account()
@@ -74,6 +79,15 @@ class Node:
         """What Kubernetes does not tell now."""
         return self._cluster.degradation if self._cluster is not None else ""
 
+    def find_lost_scope(self) -> str:
+        """Why nothing can be seen any more: the watched cgroup is gone. A unit has another one after a restart."""
+        if self._scope.is_there():
+            return ""
+        return (
+            f"the watched cgroup {self._scope.directory} is gone, or another has taken its name: start the sensor "
+            "again to watch that one, or name one that stays, as a slice, with --cgroup-path"
+        )
+
     def rename(self) -> bool:
         """Take up what Kubernetes told."""
         return self.identity.rename()
@@ -84,7 +98,7 @@ class Node:
         if self._cluster is None:
             return containers
         of_pods = list_workloads(
-            self._cluster.pods.all(),
+            self._list_pods(self._cluster.pods.all()),
             cluster=self._cluster_name,
             zone=self._cluster.zone,
             former=self.identity.former_names.by_workload(),
@@ -109,11 +123,11 @@ class Node:
 
     def ports(self) -> list[int]:
         """Ports on which somebody listens."""
-        return [listener.port for listener in self._listeners.all()]
+        return [listener.port for listener in self._list_listeners()]
 
     def servers(self) -> list[Server]:
         """Who listens, as blocks name it."""
-        named = [(listener, self.identity.listener_service(listener)) for listener in self._listeners.all()]
+        named = [(listener, self.identity.listener_service(listener)) for listener in self._list_listeners()]
         return [
             Server(
                 cgroup_id=listener.cgroup_id,
@@ -131,7 +145,7 @@ class Node:
         unknown_service = self.identity.unknown_service
         rows = cover_ports(
             counts,
-            self._listeners.all(),
+            self._list_listeners(),
             name_service=self.identity.listener_service,
             name_client=self.identity.client_service,
             unknown_service=unknown_service,
@@ -146,8 +160,25 @@ class Node:
         )
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
 
+    def _list_listeners(self) -> list[Listener]:
+        return [listener for listener in self._listeners.all() if self._is_watched(listener.cgroup_id)]
+
+    def _is_watched(self, cgroup_id: int) -> bool:
+        """Whether a socket of this cgroup is in the scope."""
+        if self._scope.is_whole_host:
+            return True
+        return cgroup_id != 0 and self._scope.contains(self._cgroups.path(cgroup_id))
+
+    def _list_pods(self, pods: Iterable[Pod]) -> Iterable[Pod]:
+        """Those that have a cgroup in the scope."""
+        if self._scope.is_whole_host:
+            return pods
+        uids = {own_path(path).pod_uid for path in self._cgroups.paths() if self._scope.contains(path)}
+        return [pod for pod in pods if pod.uid in uids]
+
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading
+        pids = self._scope.read_pids() or ()
         return Hidden(
             unix_ports=tuple(
                 UnixPort(
@@ -156,8 +187,9 @@ class Node:
                     open_connections=listener.open_connections,
                 )
                 for listener, process in reading.unix
+                if self._scope.is_whole_host or (process is not None and process.pid in pids)
             ),
-            datagram_listeners=reading.datagrams,
-            kernel_tls=dict(reading.kernel_tls),
+            datagram_listeners=tuple(one for one in reading.datagrams if self._is_watched(one.cgroup_id)),
+            kernel_tls={key: count for key, count in reading.kernel_tls if self._is_watched(key[0])},
             sockmap_programs=reading.sockmap_programs,
         )

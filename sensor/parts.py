@@ -198,6 +198,10 @@ class NodeView(Protocol):
         """Read the node anew. Called in a thread; may take tens of milliseconds."""
         ...
 
+    def find_lost_scope(self) -> str:
+        """Why nothing can be seen any more, in one sentence; empty while it can. A few microseconds."""
+        ...
+
     def rename(self) -> bool:
         """Take up names that others told since the last time; says whether there were any."""
         ...

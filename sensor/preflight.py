@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sensor.config import CaptureWay
+from sensor.enrich.cgroup_scope import CgroupScope, ScopeError
 from sensor.environment import Environment, read_environment
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUT
     """The checks of an environment. Pure. What only packets need does not fail where system calls may be used."""
     checks = [check(environment) for check in _CHECKS]
     fallback = _check_fallback(environment)
-    if way is not CaptureWay.CGROUP_SKB and fallback.status is CheckStatus.OK:
+    has_scope = isinstance(environment.scope, CgroupScope)
+    if has_scope and way is not CaptureWay.CGROUP_SKB and fallback.status is CheckStatus.OK:
         checks = [_excuse(check) if check.name in _OF_PACKETS else check for check in checks]
     if way is CaptureWay.SYSCALLS and fallback.status is not CheckStatus.OK:
         fallback = replace(fallback, status=CheckStatus.FAILED)
@@ -179,10 +181,18 @@ def _check_capabilities(environment: Environment) -> Check:
     return _pass("capabilities", "BPF, NET_ADMIN, PERFMON, SYS_ADMIN, SYS_PTRACE, DAC_READ_SEARCH")
 
 
+def _check_scope(environment: Environment) -> Check:
+    """What is watched; a scope that cannot be kept stops the start, whatever else works."""
+    if isinstance(environment.scope, ScopeError):
+        return _fail("scope", environment.scope.observed, environment.scope.advice)
+    return _pass("scope", str(environment.scope))
+
+
 def _check_cgroup(environment: Environment) -> Check:
-    if environment.cgroup_mount is None:
+    mount = environment.scope.mount if isinstance(environment.scope, CgroupScope) else None
+    if mount is None:
         advice = (
-            "Capture attaches to the root of cgroup v2: mount it (mkdir /sys/fs/cgroup/unified; mount -t cgroup2 none "
+            "Capture by packets attaches to cgroup v2: mount it (mkdir /sys/fs/cgroup/unified; mount -t cgroup2 none "
             "/sys/fs/cgroup/unified), boot with systemd.unified_cgroup_hierarchy=1, or set cgroup_path to where it is; "
             "in a container mount the host's /sys/fs/cgroup."
         )
@@ -190,10 +200,10 @@ def _check_cgroup(environment: Environment) -> Check:
     if environment.is_hybrid:
         return _pass(
             "cgroup v2",
-            f"{environment.cgroup_mount} (hybrid)",
+            f"{mount} (hybrid)",
             "Containers are told by their processes, because version 1 hierarchies hold them.",
         )
-    return _pass("cgroup v2", f"{environment.cgroup_mount} (unified)")
+    return _pass("cgroup v2", f"{mount} (unified)")
 
 
 def _check_capture(environment: Environment) -> Check:
@@ -214,7 +224,7 @@ def _advise_capture(problem: str) -> str:
 _CAPTURE_ADVICE = (
     (
         r"^attach: .*EPERM",
-        "Another program holds the root cgroup for itself alone: find it with `bpftool cgroup tree` and remove it.",
+        "Another program holds this cgroup for itself alone: find it with `bpftool cgroup tree` and remove it.",
     ),
     (
         r"EPERM|EACCES",
@@ -325,6 +335,7 @@ _CHECKS: tuple[Callable[[Environment], Check], ...] = (
     _check_kernel,
     _check_architecture,
     _check_capabilities,
+    _check_scope,
     _check_cgroup,
     _check_bcc,
     _check_capture,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sensor.config import CaptureWay, SensorSettings
+from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.kernel.lineage import make_lineage
 from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.pins import Pins
@@ -99,65 +100,62 @@ class Prepared:
             self.attached_unix_ns = None
 
 
-def prepare_capture(settings: SensorSettings, cgroup_mount: Path | None) -> Prepared:
+def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
     """What a start needs, while another sensor still captures. What cannot be made ready is tried again, and fails with
     its reason, when capture is opened."""
-    lineage = find_lineage(settings, cgroup_mount)
-    if lineage is None or cgroup_mount is None:
+    lineage = find_lineage(settings, scope)
+    if lineage is None or scope.directory is None:
         return Prepared(None, None)
     return Prepared(
-        _load_packets(settings, cgroup_mount),
+        _load_packets(settings, scope.directory, is_whole_host=scope.is_whole_host),
         Claim(settings.run_dir, lineage),
-        tls=_load_tls(settings),
+        tls=_load_tls(settings, scope),
         may_begin=_has_key(settings),
-        take_left=lambda: make_pins(settings.pin_dir).take(lineage),
+        take_left=lambda: make_pins(settings.pin_dir, scope).take(lineage),
     )
 
 
-def find_lineage(settings: SensorSettings, cgroup_mount: Path | None) -> str | None:
+def find_lineage(settings: SensorSettings, scope: CgroupScope) -> str | None:
     """Of the capture that these settings ask for; None where it cannot be handed over."""
-    if settings.capture is CaptureWay.SYSCALLS or cgroup_mount is None:
+    if settings.capture is CaptureWay.SYSCALLS or scope.directory is None:
         return None
-    is_root = is_root_cgroup(cgroup_mount)
     return make_lineage(
-        cgroup_path=cgroup_mount,
+        cgroup_path=scope.directory,
         ring_bytes=settings.ring_bytes,
-        is_root_cgroup=is_root,
+        is_root_cgroup=scope.is_whole_host,
         is_enforcing=settings.is_enforcing,
     )
 
 
-def is_root_cgroup(cgroup_mount: Path) -> bool:
-    """Every cgroup but the root of the hierarchy has a cgroup.type (kernel, admin-guide/cgroup-v2)."""
-    return not (cgroup_mount / "cgroup.type").exists()
+def make_pins(directory: Path, scope: CgroupScope | None) -> Pins:
+    """What a sensor of this scope may have left there; None: all that sensors of this host left."""
+    return Pins(directory, time.monotonic_ns, cgroup_id=scope.cgroup_id if scope is not None else None)
 
 
-def make_pins(directory: Path) -> Pins:
-    """What a sensor may have left there."""
-    return Pins(directory, time.monotonic_ns)
-
-
-def load_tls_program(settings: SensorSettings) -> TlsProgram:
+def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram:
     """The programs on libraries of TLS, attached to nothing. Raises LoadError."""
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
     from sensor.tls.capture import RING_BYTES
 
     return load_tls(
         TlsProgramSettings(
-            ring_bytes=RING_BYTES, calls_per_second=settings.heads_per_second, calls_burst=settings.heads_burst_count
+            ring_bytes=RING_BYTES,
+            calls_per_second=settings.heads_per_second,
+            calls_burst=settings.heads_burst_count,
+            scope_id=scope.kernel_id,
         ),
         # A cache keeps one image: each kernel side has its own.
         (settings.cache_dir or settings.state_dir) / TLS_CACHE_NAME,
     )
 
 
-def _load_packets(settings: SensorSettings, cgroup_mount: Path) -> LoadedProgram | None:
+def _load_packets(settings: SensorSettings, directory: Path, *, is_whole_host: bool) -> LoadedProgram | None:
     cache = settings.cache_dir or settings.state_dir
     try:
         return load_program(
-            cgroup_mount,
+            directory,
             settings.ring_bytes,
-            is_root_cgroup(cgroup_mount),
+            is_whole_host,
             cache_directory=cache,
             is_enforcing=settings.is_enforcing,
         )
@@ -166,11 +164,11 @@ def _load_packets(settings: SensorSettings, cgroup_mount: Path) -> LoadedProgram
         return None
 
 
-def _load_tls(settings: SensorSettings) -> TlsProgram | None:
+def _load_tls(settings: SensorSettings, scope: CgroupScope) -> TlsProgram | None:
     if not settings.is_reading_tls:
         return None
     try:
-        return load_tls_program(settings)
+        return load_tls_program(settings, scope)
     except LoadError as error:
         logger.warning("the kernel side of TLS is not loaded beforehand: %s", error)
         return None

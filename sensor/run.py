@@ -110,13 +110,15 @@ class Sensor:
         self._uplink: Uplink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
+        self._failure: StartError | None = None
         self._state = SensorState.CAPTURING
         self._rest: Rest | None = None
 
     # Life
 
     async def run(self, uplink: Uplink) -> None:
-        """Live until `stop`. Raises `StartError`, or the uplink's rejection before the first welcome."""
+        """Live until `stop`. Raises `StartError`, also where the watched cgroup is gone, or the uplink's rejection
+        before the first welcome."""
         self._uplink = uplink
         self._loop = asyncio.get_running_loop()
         talking = asyncio.create_task(uplink.run())
@@ -139,7 +141,7 @@ class Sensor:
                 task.cancel()
             outcomes = await asyncio.gather(talking, welcome, return_exceptions=True)
             self._spool.close()
-        for outcome in outcomes:
+        for outcome in (self._failure, *outcomes):
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -235,6 +237,10 @@ class Sensor:
             # With the turn that ends a second: a process that wakes costs more than what is done here.
             await asyncio.sleep(min(seconds_left(self._clock.unix_ns()), self._settings.refresh_seconds))
             self._gaps.touch()
+            if why_ended := self._node.find_lost_scope():
+                self._failure = StartError(why_ended)
+                self.stop()
+                return
             try:
                 if time.monotonic() >= next_refresh:
                     await self._running.refresh()

@@ -1,4 +1,4 @@
-"""Tries what the sensor needs of the kernel, in a process of its own: `python -m sensor.trial CGROUP_MOUNT` prints
+"""Tries what the sensor needs of the kernel, in a process of its own: `python -m sensor.trial CGROUP` prints
 one JSON object.
 
 A short-lived child, because loading bcc keeps LLVM's 130 MB, and because whatever was attached goes with it. Each
@@ -38,9 +38,9 @@ _RAW_TRACEPOINTS = (b"sys_exit", b"inet_sock_set_state")
 
 def main(arguments: list[str]) -> None:
     """Prints the answers by name: what `sensor.environment` calls probes, and "bcc", "bcc_version", "bcc_path"."""
-    mount = arguments[0] if arguments else ""
+    cgroup = arguments[0] if arguments else ""
     told = {
-        "cgroup_skb": _try(lambda: _attach_cgroup_skb(mount)) if mount else "cgroup v2 is not mounted",
+        "cgroup_skb": _try(lambda: _attach_cgroup_skb(cgroup)) if cgroup else "cgroup v2 is not mounted",
         "ring": _try(_create_ring),
         "raw_tracepoint": _try(_open_raw_tracepoints),
         "kprobe": _try(_open_kprobe),
@@ -60,9 +60,9 @@ def _try(attempt: Callable[[], None]) -> str:
     return ""
 
 
-def _attach_cgroup_skb(mount: str) -> None:
+def _attach_cgroup_skb(cgroup: str) -> None:
     """Loads, and attaches to both directions. The error's file name is the step that failed."""
-    target = os.open(mount, os.O_RDONLY | os.O_DIRECTORY)
+    target = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
     for direction in (_INGRESS, _EGRESS):
         program = _load_program(_CGROUP_SKB, direction)
         os.close(_bpf(_LINK_CREATE, struct.pack("=IIII", program, target, direction, 0), "attach"))

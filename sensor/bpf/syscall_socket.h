@@ -91,12 +91,15 @@ static __always_inline int find_tcp(u32 fd, struct tcp_end *end) {
   return sock && read_tcp(sock, end);
 }
 
-/* The cgroup v2 in which the socket was created; 0 where it has none. */
-static __always_inline u64 read_cgroup(u64 socket) {
+/* The address of the cgroup v2 in which the socket was created; 0 where it has none. */
+static __always_inline u64 find_cgroup(u64 socket) {
   u64 cgroup = read_pointer(socket + O_SOCK_CGROUP);
-  if (!cgroup || cgroup & 3) /* Before 5.15 the place may hold numbers of cgroup v1. */
-    return 0;
-  return read_pointer(read_pointer(cgroup + O_CGROUP_NODE) + O_NODE_ID);
+  return cgroup & 3 ? 0 : cgroup; /* Before 5.15 the place may hold numbers of cgroup v1. */
+}
+
+/* The number of a cgroup, by its address; 0 of none. */
+static __always_inline u64 read_cgroup_id(u64 cgroup) {
+  return cgroup ? read_pointer(read_pointer(cgroup + O_CGROUP_NODE) + O_NODE_ID) : 0;
 }
 
 static __always_inline int is_loopback(struct tcp_end *end) {

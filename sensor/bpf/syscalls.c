@@ -14,6 +14,7 @@
 #include "events.h"
 #include "syscall_events.h"
 #include "syscall_socket.h"
+#include "scope.h"
 #include "syscall_copy.h"
 #include "syscall_judge.h"
 
@@ -46,11 +47,17 @@ static __always_inline void count_port(struct syscall_conn *c, u32 port, u64 byt
   __sync_fetch_and_add(&value->bytes, bytes);
 }
 
+/* 0: its socket is of a cgroup that is not watched. */
 static __always_inline struct syscall_conn *find_conn(struct tcp_end *end) {
   struct syscall_conn *c = conns.lookup(&end->socket);
   if (c && c->hash == end->hash)
     return c;
-  struct syscall_conn fresh = {.hash = end->hash, .cgroup_id = read_cgroup(end->socket)};
+  u64 cgroup = find_cgroup(end->socket);
+  if (!is_watched(cgroup)) {
+    conns.delete(&end->socket);
+    return 0;
+  }
+  struct syscall_conn fresh = {.hash = end->hash, .cgroup_id = read_cgroup_id(cgroup)};
   conns.update(&end->socket, &fresh);
   return conns.lookup(&end->socket);
 }
@@ -109,8 +116,8 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     return 0; /* Else the other end sends no more. */
   if ((number == NR_RECVFROM && all.r10 & MSG_PEEK) || (number == NR_RECVMSG && all.dx & MSG_PEEK))
     return 0;
-  struct message m = {.memory = all.si, .size = moved, .count = all.dx, .way = way};
-  see(&m, all.di, number == NR_SPLICE ? all.dx : all.di, moved ? kind : S_EOF);
+  struct message m = {.memory = all.si, .size = moved, .count = all.dx, .way = V(way)};
+  see(&m, all.di, number == NR_SPLICE ? all.dx : all.di, moved ? V(kind) : S_EOF);
   return 0;
 }
 

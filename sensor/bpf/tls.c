@@ -140,7 +140,7 @@ static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u
 static __always_inline struct thread *find_thread(void) {
   u64 id = bpf_get_current_pid_tgid();
   struct thread *t = threads.lookup(&id);
-  if (t)
+  if (t || !is_process_watched())
     return t;
   u8 *is_caller = find_caller();
   if (is_caller)
@@ -334,6 +334,8 @@ int session_free(struct pt_regs *ctx) {
 
 /* Go's own convention (1.17, ABIInternal): arguments and results in ax, bx, cx; the goroutine in r14. It may go on in another thread. */
 int go_read(struct pt_regs *ctx) {
+  if (!is_process_watched())
+    return 0;
   struct goroutine_key key = {.goroutine = ctx->r14, .process = bpf_get_current_pid_tgid() >> 32};
   struct thread t = {.session = ctx->ax, .memory = ctx->bx, .kind = S_READ, .library = L_GO, .look = find_look()};
   goroutines.update(&key, &t);

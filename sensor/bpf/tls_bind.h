@@ -6,6 +6,7 @@
 #ifndef APIDAE_TLS_BIND_H
 #define APIDAE_TLS_BIND_H
 
+#include "scope.h"
 #include "syscall_memory.h"
 #include "syscall_socket.h"
 #include "tls_events.h"
@@ -89,7 +90,7 @@ static __always_inline u32 find_look(void) {
 static __always_inline struct session *find_session(u64 session, u8 library) {
   struct session_key key = {.session = session, .process = bpf_get_current_pid_tgid() >> 32};
   struct session *s = sessions.lookup(&key);
-  if (s)
+  if (s || !is_process_watched())
     return s;
   struct session fresh = {.id = bpf_ktime_get_ns() | 1ULL << 63, .library = library, .look = find_look()};
   fresh.seen.cgroup_id = bpf_get_current_cgroup_id(); /* Until its socket says better. */
@@ -120,7 +121,7 @@ static __always_inline void bind(struct session *s, u64 socket, u8 way) {
   }
   s->end = end;
   s->bound = way;
-  u64 cgroup_id = read_cgroup(socket);
+  u64 cgroup_id = read_cgroup_id(find_cgroup(socket));
   if (cgroup_id)
     s->seen.cgroup_id = cgroup_id;
   u64 cookie = read_pointer(socket + O_SOCK_COOKIE);

@@ -26,10 +26,22 @@ MIN_WALK_SECONDS = 1.0
 KEEP_SECONDS = 300.0
 MAX_GONE = 16_384
 DEFAULT_CGROUP_PATH = Path("/sys/fs/cgroup")
+# Kinds of file systems, as /proc/mounts has them.
+CGROUP1, CGROUP2 = "cgroup", "cgroup2"
 # proc_pid_mounts(5): space, tab, newline and backslash of a path are octal escapes.
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _FILEID_KERNFS = 0xFE  # include/linux/exportfs.h
 _HANDLE = struct.Struct("=IiQ")  # struct file_handle: handle_bytes, handle_type, f_handle[8]
+
+
+def list_mounts(mounts: str) -> list[tuple[Path, str]]:
+    """(place, kind of file system) of each line of the text of /proc/mounts."""
+    lines = [line.split(" ") for line in mounts.splitlines()]
+    return [
+        (Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1])), fields[2])
+        for fields in lines
+        if len(fields) > 2
+    ]
 
 
 def find_cgroup2_mount(mounts: str, within: Path = DEFAULT_CGROUP_PATH) -> Path | None:
@@ -38,13 +50,9 @@ def find_cgroup2_mount(mounts: str, within: Path = DEFAULT_CGROUP_PATH) -> Path 
     A unified host mounts it at /sys/fs/cgroup, a hybrid one below, at /sys/fs/cgroup/unified or wherever its init
     likes.
     """
-    found = []
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) > 2 and fields[2] == "cgroup2":
-            path = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1]))
-            if path == within or within in path.parents:
-                found.append(path)
+    found = [
+        path for path, kind in list_mounts(mounts) if kind == CGROUP2 and (path == within or within in path.parents)
+    ]
     return min(found, default=None, key=lambda path: (len(path.parts), path))
 
 
@@ -88,6 +96,10 @@ class CgroupTree:
             return found
         self._walk_if_due()
         return self._paths.get(cgroup_id)
+
+    def paths(self) -> list[str]:
+        """Of all cgroups that are known to be there, from the root."""
+        return list(self._paths.values())
 
     def walk(self) -> None:
         """Reads the tree anew; cgroups that are gone are forgotten later. 10-20 us a cgroup."""

@@ -31,6 +31,7 @@ class NodeTables:
     """What is known of the node. Nothing is read yet: call `refresh` of each, and start the watch."""
 
     identity: NodeIdentity
+    cgroups: CgroupTree
     listeners: ListenerTable
     containers: ContainerTable
     hidden: HiddenTable
@@ -71,7 +72,14 @@ def build_node(
         pods=pods,
     )
     hidden = HiddenTable(processes, clock=clock, count_sockmaps=count_sockmaps, root=proc)
-    return NodeTables(identity=identity, listeners=listeners, containers=containers, hidden=hidden, cgroup_watch=watch)
+    return NodeTables(
+        identity=identity,
+        cgroups=cgroups,
+        listeners=listeners,
+        containers=containers,
+        hidden=hidden,
+        cgroup_watch=watch,
+    )
 
 
 class RefreshTimer:

@@ -212,7 +212,7 @@ def load_program(
         cgroup = os.open(cgroup_path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise LoadError(
-            f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}; name the cgroup v2 mount"
+            f"cgroup_path {cgroup_path} cannot be opened: {error.strerror}; name a directory of cgroup v2"
         ) from error
     page = os.sysconf("SC_PAGE_SIZE")
     try:

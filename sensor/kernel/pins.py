@@ -5,7 +5,9 @@ it here and goes on. The lease is a time in the map `leases`: past it the progra
 worth nothing any more. It is taken away by the next start, by `apidae detach`, and by a reboot, since the file system
 is in memory, as the state is: a map of the kernel, readable by root alone, never a file on a disk.
 
-    DIRECTORY/LINEAGE/NAME    one for each descriptor of the estate, and `state`
+    DIRECTORY/CGROUP-LINEAGE/NAME    one for each descriptor of the estate, and `state`
+
+CGROUP is the id of the cgroup that was watched: sensors of several cgroups of a host leave theirs in one directory.
 
 Who made the directory's entries decided what runs in the kernel, so one that another user owns or may write to is not
 looked at. Sources: bpf(2) BPF_OBJ_PIN and BPF_OBJ_GET, Documentation/bpf/ (bpffs), statfs(2).
@@ -34,21 +36,24 @@ _LENGTH_BYTES: Final = 8
 
 
 class Pins:
-    """One directory of a bpf file system."""
+    """What is left in a directory of a bpf file system, of one cgroup or of all."""
 
-    def __init__(self, directory: Path, monotonic_ns: Callable[[], int]) -> None:
-        """`monotonic_ns`: the kernel's clock, CLOCK_MONOTONIC."""
+    def __init__(self, directory: Path, monotonic_ns: Callable[[], int], *, cgroup_id: int | None) -> None:
+        """`monotonic_ns`: the kernel's clock, CLOCK_MONOTONIC; `cgroup_id`: None to clear those of all cgroups."""
         self._directory = directory
+        self._prefix = "" if cgroup_id is None else f"{cgroup_id}-"
         self._monotonic_ns = monotonic_ns
 
     def put(self, estate: Estate, *, lineage: str, seconds: float) -> bool:
         """Pins everything; False, and nothing is left, where it cannot be."""
-        place = self._directory / lineage
+        place = self._find_place(lineage)
         state = -1
         try:
             self.clear()
-            for directory in (self._directory, place):
-                directory.mkdir(mode=0o700, parents=True)
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._is_own():
+                raise PermissionError(f"others may write to {self._directory}")
+            place.mkdir(mode=0o700)
             state = _make_state(estate.state)
             pin_object(state, place / _STATE)
             for name, descriptor in estate.descriptors.items():
@@ -66,7 +71,7 @@ class Pins:
 
     def take(self, lineage: str) -> Estate | None:
         """What was left by a sensor like this one and whose lease lasts; everything is removed from here."""
-        place = self._directory / lineage
+        place = self._find_place(lineage)
         descriptors: dict[str, int] = {}
         estate: Estate | None = None
         try:
@@ -84,13 +89,35 @@ class Pins:
         return estate
 
     def clear(self) -> int:
-        """Removes everything that was left; gives the number of objects. Capture that nobody holds ends by that."""
+        """Removes everything that was left of this cgroup, and of others what is over; gives the number of objects.
+        Capture that nobody holds ends by that."""
         if not self._is_own():
             return 0
-        count = sum(1 for path in self._directory.rglob("*") if path.is_file())
+        count = 0
+        for place in list(self._directory.iterdir()):
+            if not place.name.startswith(self._prefix) and not self._is_over(place):
+                continue
+            count += sum(1 for path in place.iterdir() if path.is_file())
+            with contextlib.suppress(OSError):
+                shutil.rmtree(place)
         with contextlib.suppress(OSError):
-            shutil.rmtree(self._directory)
+            self._directory.rmdir()  # Unless another cgroup's are there.
         return count
+
+    def _is_over(self, place: Path) -> bool:
+        """Whether the lease has ended; not while another sensor still puts things there."""
+        try:
+            leases = get_pinned(place / _LEASES)
+        except OSError:
+            return False
+        try:
+            until_ns = _read_lease(leases)
+        finally:
+            os.close(leases)
+        return 0 < until_ns <= self._monotonic_ns()
+
+    def _find_place(self, lineage: str) -> Path:
+        return self._directory / f"{self._prefix}{lineage}"
 
     def _is_own(self) -> bool:
         try:
@@ -101,9 +128,8 @@ class Pins:
 
     def _open(self, descriptors: dict[str, int]) -> Estate | None:
         """Ends the lease first: from then on the programs go on for ever, or their packets were missed already."""
-        ((_, value),) = read_batch(descriptors[_LEASES], 4, 8, 1)
+        until_ns = _read_lease(descriptors[_LEASES])
         update_map(descriptors[_LEASES], _FIRST_KEY, bytes(8))
-        until_ns = int.from_bytes(value, "little")
         if not until_ns or self._monotonic_ns() >= until_ns:
             logger.info("the sensor before left its capture for too long: capture begins anew")
             return None
@@ -126,6 +152,12 @@ class PinnedHeir:
         if is_left:
             logger.info("capture goes on for %g s without a sensor", self._seconds)
         return is_left
+
+
+def _read_lease(leases: int) -> int:
+    """Until when, monotonic ns; 0: for ever."""
+    ((_, value),) = read_batch(leases, 4, 8, 1)
+    return int.from_bytes(value, "little")
 
 
 def _make_state(state: bytes) -> int:

@@ -25,7 +25,10 @@ _FIELDS: Final = {
     "O_TCP_COPIED": ("tcp_sock", "copied_seq"),
     "O_TCP_WRITTEN": ("tcp_sock", "write_seq"),
     "O_CGROUP_NODE": ("cgroup", "kn"),
+    "O_CGROUP_LEVEL": ("cgroup", "level"),
     "O_NODE_ID": ("kernfs_node", "id"),
+    "O_TASK_CGROUPS": ("task_struct", "cgroups"),
+    "O_SET_CGROUP": ("css_set", "dfl_cgrp"),
 }
 # struct sock_begin in bpf/syscall_socket.h: these fields must follow each other at these places.
 _BEGIN: Final = {"skc_daddr": 0, "skc_rcv_saddr": 4, "skc_hash": 8, "skc_dport": 12, "skc_num": 14, "skc_family": 16}
@@ -61,5 +64,10 @@ def syscall_flags(btf: Btf) -> list[str]:
     constants = {name: offset for name, (offset, _) in places.items()}
     # A bit field of 8 bits before 5.6.
     constants["PROTOCOL_IS_BYTE"] = int(places["O_SOCK_PROTOCOL"][1] != 2)
+    # A cgroup's ancestors by level, itself the last: their addresses since 6.1, before it their ids.
+    try:
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestors")[0], 0
+    except BtfError:
+        constants["O_CGROUP_ANCESTORS"], constants["ANCESTORS_ARE_IDS"] = btf.find("cgroup", "ancestor_ids")[0], 1
     constants |= _X86_64
     return [f"-D{name}={value}" for name, value in sorted(constants.items())]

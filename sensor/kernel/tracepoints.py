@@ -4,6 +4,7 @@ Nothing is pinned: when the sensor ends, by whatever means, the kernel takes eve
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from sensor.kernel.compile import Build
 from sensor.kernel.image import PROG_TYPE_RAW_TRACEPOINT
 from sensor.kernel.loader import LoadError, load_build
 from sensor.kernel.syscall_offsets import syscall_flags
-from sensor.kernel.syscalls import open_raw_tracepoint
+from sensor.kernel.syscalls import open_raw_tracepoint, update_map
 
 # Programs of bpf/syscalls.c, named as the tracepoints they are for.
 TRACEPOINTS: Final = ("inet_sock_set_state", "sys_exit")
@@ -60,7 +61,7 @@ class TracepointSettings:
     """What is built into the programs."""
 
     ring_bytes: int  # A power of two of at least a page.
-    is_loopback_local: bool = True  # The client end of a loopback connection is left to its server end.
+    scope_id: int = 0  # Of the cgroup that is watched with all below it; 0: all are.
     calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
     calls_burst: int = 5_000
 
@@ -73,7 +74,9 @@ def build_syscalls(settings: TracepointSettings) -> Build:
         raise LoadError(f"capture by system calls is not possible here: {error}") from error
     flags = [
         f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
-        f"-DLOOPBACK_IS_LOCAL={int(settings.is_loopback_local)}",
+        f"-DIS_SCOPED={int(bool(settings.scope_id))}",
+        # The client end of a loopback connection is left to its server end, which is watched too.
+        f"-DLOOPBACK_IS_LOCAL={int(not settings.scope_id)}",
         f"-DCALLS_PER_SECOND={settings.calls_per_second}",
         f"-DCALLS_BURST={settings.calls_burst}",
         "-Wno-everything",
@@ -83,7 +86,14 @@ def build_syscalls(settings: TracepointSettings) -> Build:
     )
 
 
+def set_scope(maps: Mapping[str, int], scope_id: int) -> None:
+    """Before they are attached, tells programs that judge cgroups themselves (bpf/scope.h) which is watched; 0: all."""
+    if scope_id:
+        update_map(maps["scope"], bytes(4), scope_id.to_bytes(8, "little"))
+
+
 def load_tracepoints(settings: TracepointSettings, cache_directory: Path | None = None) -> TracepointProgram:
     """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
     loaded = load_build(build_syscalls(settings), cache_directory)
+    set_scope(loaded.maps, settings.scope_id)
     return TracepointProgram(programs=loaded.programs, maps=loaded.maps, links=[])

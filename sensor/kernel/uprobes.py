@@ -34,6 +34,7 @@ from sensor.kernel.syscalls import (
     update_map,
 )
 from sensor.kernel.tls_abi import LOOKS_SIZE
+from sensor.kernel.tracepoints import set_scope
 
 # Programs of bpf/tls.c for places in files; sensor/tls/sites names them.
 UPROBES: Final = (
@@ -219,6 +220,7 @@ class TlsProgramSettings:
     ring_bytes: int  # A power of two of at least a page.
     calls_per_second: int = 2_000  # Of each process that go up; of the node twice as many.
     calls_burst: int = 5_000
+    scope_id: int = 0  # Of the cgroup whose processes are read, with all below it; 0: all are.
 
 
 def build_tls(settings: TlsProgramSettings) -> Build:
@@ -230,6 +232,7 @@ def build_tls(settings: TlsProgramSettings) -> Build:
     flags = [
         f"-DRING_PAGES={settings.ring_bytes // os.sysconf('SC_PAGE_SIZE')}",
         "-DLOOPBACK_IS_LOCAL=0",
+        f"-DIS_SCOPED={int(bool(settings.scope_id))}",
         f"-DCALLS_PER_SECOND={settings.calls_per_second}",
         f"-DCALLS_BURST={settings.calls_burst}",
         f"-DHAS_COOKIES={int(_read_release() >= FIRST_LINKING)}",
@@ -243,4 +246,5 @@ def load_tls(settings: TlsProgramSettings, cache_directory: Path | None = None) 
     """Compiles (or finds in the cache) and loads; attaches nothing. Raises LoadError."""
     kinds = {PROG_TYPE_KPROBE: TRACE_UPROBE_MULTI}  # Kernels that do not know it do not look at it either.
     loaded = load_build(build_tls(settings), cache_directory, lambda image: load_image(image, kinds))
+    set_scope(loaded.maps, settings.scope_id)
     return TlsProgram(programs=loaded.programs, maps=loaded.maps)

@@ -6,7 +6,7 @@ one capture. Where TLS cannot be read, the capture below goes on alone and the c
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -71,13 +71,15 @@ class TlsCapture:
         clock: Clock,
         proc: str,
         min_age_seconds: float,
+        read_scope: Callable[[], Collection[int] | None] = lambda: None,
         unread: UnreadProcesses | None = None,
         bodies: BodyMeter | None = None,
         duty: DutyCycle | None = None,
         calls_per_second: int,
     ) -> None:
-        """`bodies` says how much of them is kept for reading, `duty` who is read a part of the time; `calls_per_second`
-        of a process are read, if the governor does not say less."""
+        """`read_scope` gives the processes that are read, None for all; `bodies` says how much of them is kept for
+        reading, `duty` who is read a part of the time; `calls_per_second` of a process are read, if the governor does
+        not say less."""
         self._most_calls_per_second = self._calls_per_second = calls_per_second
         self._duty = duty
         self._bodies = bodies
@@ -90,7 +92,10 @@ class TlsCapture:
             prober=program,
             close_probes=close_probes,
             processes=ProcessFiles(
-                proc, min_age_seconds=min_age_seconds, uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+                proc,
+                min_age_seconds=min_age_seconds,
+                uptime=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+                read_scope=read_scope,
             ),
             monotonic=time.monotonic,
             unread=unread,

@@ -13,7 +13,7 @@ are below; where a container changed it, it has a copy of its own, with another 
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,8 +72,17 @@ class MappedFile:
 class ProcessFiles:
     """What was read so far. Not thread-safe."""
 
-    def __init__(self, proc: str, *, min_age_seconds: float, uptime: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        proc: str,
+        *,
+        min_age_seconds: float,
+        uptime: Callable[[], float],
+        read_scope: Callable[[], Collection[int] | None] = lambda: None,
+    ) -> None:
+        """`read_scope` gives the processes that may be looked at; None: all."""
         self._proc = proc
+        self._read_scope = read_scope
         self._min_age_seconds = min_age_seconds
         self._uptime = uptime
         self._processes: dict[int, _Process] = {}
@@ -104,9 +113,11 @@ class ProcessFiles:
     def _list_pids(self) -> list[int]:
         try:
             with os.scandir(self._proc) as entries:
-                return sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
+                pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
         except OSError:
             return []
+        scope = self._read_scope()
+        return pids if scope is None else [pid for pid in pids if pid in scope]
 
     def _look_at(self, pid: int, now: float) -> None:
         process = self._processes.get(pid)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
+from sensor.kernel.image import Image, ProgramImage, load_image
+from sensor.kernel.syscalls import CGROUP_INET_INGRESS, create_object
+
+_PROG_ATTACH, _PROG_DETACH = 8, 9  # enum bpf_cmd
 
 
 def find_mount() -> Path:
@@ -29,17 +34,42 @@ def find_own() -> Path:
 
 
 @contextlib.contextmanager
-def in_cgroup(name: str, parent: Path | None = None) -> Iterator[Path]:
-    """This process in a new cgroup, below its own or `parent`. What it started there must have ended with it."""
+def enter(cgroup: Path) -> Iterator[None]:
+    """This process in a cgroup that is there: what it starts and opens meanwhile belongs to it."""
     before = find_own()
-    home = (parent or before) / f"apidae_test_{name}_{os.getpid()}"
-    home.mkdir()
+    (cgroup / "cgroup.procs").write_text("0")
     try:
-        (home / "cgroup.procs").write_text("0")
-        yield home
+        yield
     finally:
         (before / "cgroup.procs").write_text("0")
+
+
+@contextlib.contextmanager
+def in_cgroup(name: str, parent: Path | None = None) -> Iterator[Path]:
+    """This process in a new cgroup, below its own or `parent`. What it started there must have ended with it."""
+    home = (parent or find_own()) / f"apidae_test_{name}_{os.getpid()}"
+    home.mkdir()
+    try:
+        with enter(home):
+            yield home
+    finally:
         remove(home)
+
+
+@contextlib.contextmanager
+def refuse_packets(cgroup: Path) -> Iterator[None]:
+    """Holds the cgroup's hook for a program that lets no other beside it, as some firewalls do."""
+    passing = struct.pack("=BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0)  # r0 = 1; exit
+    loaded = load_image(Image(maps=[], programs=[ProgramImage("alone", passing, [])], tail_calls=[]))
+    target = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    attributes = struct.pack("=IIII", target, loaded.programs["alone"], CGROUP_INET_INGRESS, 0)
+    create_object(_PROG_ATTACH, attributes)
+    try:
+        yield
+    finally:
+        create_object(_PROG_DETACH, attributes)
+        os.close(target)
+        loaded.close()
 
 
 def remove(cgroup: Path) -> None:

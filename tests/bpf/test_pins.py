@@ -22,6 +22,7 @@ pytestmark = pytest.mark.kernel
 Collect = Callable[[int, int], list[Exchange]]
 SECOND = 1_000_000_000
 ARRAY, KEY = 2, bytes(4)
+CGROUP_ID, OTHER_CGROUP_ID = 7, 77
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def read_lease(estate: Estate) -> int:
 
 @pytest.mark.parametrize("size", [0, 1, 65_528, 65_529, 300_000])
 def test_what_was_left_is_found_whole_and_once(directory: Path, clock: Clock, estate: Estate, size: int) -> None:
-    pins = Pins(directory, clock)
+    pins = Pins(directory, clock, cgroup_id=CGROUP_ID)
     left = Estate(descriptors=estate.descriptors, state=os.urandom(size))
     assert PinnedHeir(pins, lineage="one", seconds=30).give(left)
     assert read_lease(estate) == 35 * SECOND
@@ -83,7 +84,7 @@ def test_what_was_left_is_found_whole_and_once(directory: Path, clock: Clock, es
 
 
 def test_after_its_lease_it_is_worth_nothing(directory: Path, clock: Clock, estate: Estate) -> None:
-    pins = Pins(directory, clock)
+    pins = Pins(directory, clock, cgroup_id=CGROUP_ID)
     pins.put(estate, lineage="one", seconds=30)
     clock.now_ns += 30 * SECOND
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
@@ -93,16 +94,35 @@ def test_after_its_lease_it_is_worth_nothing(directory: Path, clock: Clock, esta
 
 
 def test_another_version_removes_it(directory: Path, clock: Clock, estate: Estate) -> None:
-    pins = Pins(directory, clock)
+    pins = Pins(directory, clock, cgroup_id=CGROUP_ID)
     pins.put(estate, lineage="one", seconds=30)
     assert pins.take("another") is None
     assert not directory.exists()
 
 
+def test_what_another_cgroup_left_stays_until_its_lease_ends(directory: Path, clock: Clock, estate: Estate) -> None:
+    pins, others = (Pins(directory, clock, cgroup_id=one) for one in (CGROUP_ID, OTHER_CGROUP_ID))
+    assert others.put(estate, lineage="one", seconds=30)
+    assert pins.take("one") is None and pins.clear() == 0
+    found = others.take("one")
+    assert found is not None and found.state == estate.state
+    found.close()
+    others.put(estate, lineage="one", seconds=30)
+    clock.now_ns += 30 * SECOND
+    assert pins.clear() == 3
+    assert not directory.exists()
+
+
+def test_all_that_was_left_can_be_removed_at_once(directory: Path, clock: Clock, estate: Estate) -> None:
+    Pins(directory, clock, cgroup_id=CGROUP_ID).put(estate, lineage="one", seconds=30)
+    assert Pins(directory, clock, cgroup_id=None).clear() == 3
+    assert not directory.exists()
+
+
 def test_one_that_is_not_whole_is_removed(directory: Path, clock: Clock, estate: Estate) -> None:
-    pins = Pins(directory, clock)
+    pins = Pins(directory, clock, cgroup_id=CGROUP_ID)
     pins.put(estate, lineage="one", seconds=30)
-    (directory / "one" / "state").unlink()
+    (directory / f"{CGROUP_ID}-one" / "state").unlink()
     assert pins.take("one") is None
     assert not directory.exists()
 
@@ -111,14 +131,14 @@ def test_what_cannot_be_left_leaves_nothing(
     tmp_path: Path, clock: Clock, estate: Estate, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A directory that is in no bpf file system."""
-    assert not Pins(tmp_path / "apidae", clock).put(estate, lineage="one", seconds=30)
+    assert not Pins(tmp_path / "apidae", clock, cgroup_id=CGROUP_ID).put(estate, lineage="one", seconds=30)
     assert "cannot be left in" in caplog.text
     assert not (tmp_path / "apidae").exists()
     assert read_lease(estate) == 0
 
 
 def test_a_directory_of_somebody_else_is_not_looked_at(directory: Path, clock: Clock, estate: Estate) -> None:
-    pins = Pins(directory, clock)
+    pins = Pins(directory, clock, cgroup_id=CGROUP_ID)
     pins.put(estate, lineage="one", seconds=30)
     directory.chmod(0o777)
     assert pins.take("one") is None
@@ -131,7 +151,7 @@ def test_a_state_too_large_is_not_left(
     directory: Path, clock: Clock, estate: Estate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pins_module, "STATE_BYTES_MAX", 100_000)
-    assert not Pins(directory, clock).put(estate, lineage="one", seconds=30)
+    assert not Pins(directory, clock, cgroup_id=CGROUP_ID).put(estate, lineage="one", seconds=30)
     assert not directory.exists()
 
 

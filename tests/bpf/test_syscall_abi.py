@@ -108,11 +108,12 @@ def test_enums(enum: str, prefix: str, twin: type[syscall_abi.SyscallCounter]) -
 
 
 @pytest.mark.kernel
-def test_programs_load_and_stay_below_the_limit() -> None:
+@pytest.mark.parametrize("scope_id", [0, 7])
+def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES), find_tracepoint_images())
+    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_tracepoint_images())
     try:
         check_steps(read_steps(program.programs), TRACEPOINTS)
     finally:

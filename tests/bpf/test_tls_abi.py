@@ -35,11 +35,12 @@ def test_counters_share_one_array() -> None:
 
 
 @pytest.mark.kernel
-def test_programs_load_and_stay_below_the_limit() -> None:
+@pytest.mark.parametrize("scope_id", [0, 7])
+def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images())
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_tls_images())
     try:
         check_steps(read_steps(program.programs), (*UPROBES, *SOCKET_TRACEPOINTS))
     finally:

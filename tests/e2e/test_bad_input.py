@@ -21,8 +21,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason=f"needs root to take r
 pytestmark = pytest.mark.store
 
 
-def refuse(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> str:
-    """Run `apidae ARGUMENTS`, which must fail well; the sentence it ends with."""
+def refuse(*arguments: str, before: tuple[str, ...] = (), output: str = "stderr", **variables: str) -> str:
+    """Run `apidae ARGUMENTS`, which must fail well; the sentence it ends with. `output`: where that is."""
     done = subprocess.run(
         [*before, *APIDAE, *arguments],
         env={**clean_environment(), **variables},
@@ -34,7 +34,7 @@ def refuse(*arguments: str, before: tuple[str, ...] = (), **variables: str) -> s
     assert done.returncode in (1, 2), done.stderr
     assert "Traceback" not in done.stderr
     # A log line may come first, as JSON or from the preflight; the last line is for the person.
-    return done.stderr.splitlines()[-1]
+    return str(getattr(done, output).splitlines()[-1])
 
 
 @pytest.fixture
@@ -171,12 +171,23 @@ def test_machine_without_avx2(tmp_path: Path) -> None:
     assert "no AVX2" in sentence and "store_url" in sentence
 
 
-def test_old_kernel_and_no_cgroup(tmp_path: Path, capture_host: None) -> None:
+def test_old_kernel(capture_host: None) -> None:
     sentence = refuse("sensor", "--collector", "127.0.0.1:1", before=("setarch", "--uname-2.6"))
     assert "kernel is Linux 2.6" in sentence and "5.12 or later" in sentence
-    packets = ("--capture", "cgroup_skb", "--cgroup-path", str(tmp_path))
-    sentence = refuse("sensor", "--collector", "127.0.0.1:1", *packets)
-    assert f"cgroup v2 is not mounted at or below {tmp_path}" in sentence and "cgroup_path" in sentence
+
+
+@pytest.mark.parametrize("way", ["auto", "cgroup_skb", "syscalls"])
+def test_a_scope_that_cannot_be_kept(tmp_path: Path, capture_host: None, cgroup_root: str, way: str) -> None:
+    """It is refused, whatever could see more; the preflight says the same."""
+    gone = f"{cgroup_root}/apidae_gone.service"
+    for path, why in (
+        (str(tmp_path), "is not a directory of cgroup v2 and has no mount of it below"),
+        (gone, "cannot be read (No such file or directory)"),
+    ):
+        sentence = refuse("sensor", "--collector", "127.0.0.1:1", "--capture", way, "--cgroup-path", path)
+        assert sentence.startswith(f"apidae: scope is {path}, which {why}. ")
+        assert sentence.endswith("with cgroup_path, or leave it out to watch the whole host.")
+    assert "capture does not work here" in refuse("preflight", "--cgroup-path", gone, output="stdout")
 
 
 def test_collector_out_of_reach(sensor: list[str], refusing: str, capture_host: None, tmp_path: Path) -> None:

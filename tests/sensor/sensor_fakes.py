@@ -188,6 +188,11 @@ class FakeNode:
 
     def refresh(self) -> None: ...
 
+    lost_scope = ""
+
+    def find_lost_scope(self) -> str:
+        return self.lost_scope
+
     def rename(self) -> bool:
         return False
 

@@ -43,6 +43,7 @@ class Life:
     describers: list[FakeDescriber]
     heirs: FakeHeirs
     enforcement: FakeEnforcement
+    node: FakeNode
 
     async def end(self) -> None:
         self.sensor.stop()
@@ -53,7 +54,7 @@ class Life:
 @asynccontextmanager
 async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
     clock, capture, capturing, heirs = FakeClock(), FakeCapture(), asyncio.Event(), FakeHeirs()
-    enforcement = FakeEnforcement()
+    enforcement, node = FakeEnforcement(), FakeNode()
     aggregator = Aggregator()
     describers: list[FakeDescriber] = []
 
@@ -81,7 +82,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         open_capture=lambda: capture,
         make_describer=make_describer,
         make_pipeline=make_pipeline,
-        node=FakeNode(),
+        node=node,
         schemas=SchemaBook(load_vocabulary(), SampleRule()),
         enforcement=enforcement,
         gaps=Gaps(directory / "captured-until", unix_ns=clock.unix_ns, boot_unix_ns=0),
@@ -106,7 +107,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
     )
     task = asyncio.create_task(sensor.run(uplink))
     try:
-        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs, enforcement)
+        yield Life(sensor, uplink, capture, clock, spool, capturing, task, describers, heirs, enforcement, node)
     finally:
         sensor.stop()
         await asyncio.gather(task, return_exceptions=True)

@@ -15,9 +15,9 @@ from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate
+from tests.sensor.scopes import MOUNT, watch_host
 
 PACKETS, SYSCALLS = object(), object()
-MOUNT = Path("/sys/fs/cgroup")
 REFUSED = "attaching to the cgroup failed: Operation not permitted"
 
 
@@ -44,7 +44,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 def open_capture(way: CaptureWay = CaptureWay.AUTO, mount: Path | None = MOUNT) -> object:
     settings = SensorSettings(collector="127.0.0.1:1", capture=way)
-    return attach.open_capture(settings, mount, Clock(), Pieces(), AlikeCalls())
+    return attach.open_capture(settings, watch_host(mount), Clock(), Pieces(), AlikeCalls())
 
 
 def test_packets_where_the_kernel_lets_us(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
@@ -122,7 +122,7 @@ def test_what_was_given_goes_on_and_what_cannot_is_closed(
     settings = SensorSettings(collector="127.0.0.1:1")
     with caplog.at_level(logging.WARNING):
         opened = attach.open_capture(
-            settings, MOUNT, Clock(), Pieces(), AlikeCalls(), waited, lambda *given: numbers.append(given)
+            settings, watch_host(), Clock(), Pieces(), AlikeCalls(), waited, lambda *given: numbers.append(given)
         )
     os.close(writer)
     if is_whole:
@@ -148,6 +148,6 @@ def test_tls_has_a_cache_of_its_own_and_what_it_cannot_do_stops_nothing(
     monkeypatch.setattr(prepared, "load_tls", refuse)
     settings = SensorSettings(collector="127.0.0.1:1", cache_dir=tmp_path, is_reading_tls=True)
     with caplog.at_level(logging.WARNING):
-        assert attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls()) is PACKETS
+        assert attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls()) is PACKETS
     assert directories == [tmp_path / "tls"]
     assert "TLS is not read: TLS cannot be read here: no types" in caplog.text

@@ -6,9 +6,19 @@ import pytest
 
 from sensor.clock import Clock
 from sensor.config import SensorSettings
+from sensor.coverage.restraint import Restraint
+from sensor.coverage.row import PortCount, PortProtocol
+from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.enrich.container_files import Container
 from sensor.enrich.container_image import ContainerImage
+from sensor.enrich.hidden import HiddenReading
+from sensor.enrich.kubernetes.pod import Pod
+from sensor.enrich.listeners import Listener, ListenerTable
+from sensor.enrich.processes import Process
+from sensor.enrich.unix_sockets import UnixListener
+from sensor.kernel.abi import Counter
 from sensor.node import Node
+from tests.sensor.scopes import watch_cgroup, watch_host
 
 
 def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +34,7 @@ def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.
         state_dir=tmp_path,
         proc_path=tmp_path,
     )
-    node = Node(settings, tmp_path / "cgroup", Clock())
+    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock())
     assert node.workloads() == []
     assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "web"
     (told,) = node.workloads()
@@ -43,6 +53,116 @@ def test_a_container_of_a_user_is_named_by_the_users_own_files(tmp_path: Path, m
     cgroup = tmp_path / "cgroup" / scope
     cgroup.mkdir(parents=True)
     settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=tmp_path, proc_path=tmp_path)
-    node = Node(settings, tmp_path / "cgroup", Clock())
+    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock())
     assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "shop-db"
     assert asked == [("ab" * 32, 1000)]
+
+
+SERVICE, OTHER = "shop.slice/orders.service", "shop.slice/users.service"
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Path:
+    """Two services, each with its process."""
+    mount = tmp_path / "cgroup"
+    for pid, name in ((10, SERVICE), (11, OTHER)):
+        (mount / name).mkdir(parents=True)
+        (mount / name / "cgroup.procs").write_text(f"{pid}\n")
+    return mount
+
+
+def make_listener(cgroup: Path, port: int) -> Listener:
+    return Listener(
+        address="0.0.0.0",
+        port=port,
+        inode=port,
+        cookie=port,
+        cgroup_id=cgroup.stat().st_ino,
+        namespace=1,
+        process=None,
+        holder_count=1,
+    )
+
+
+def make_node(directory: Path, scope: CgroupScope, monkeypatch: pytest.MonkeyPatch) -> Node:
+    """Each service listens on TCP, UDP and a unix socket, and has a connection of kernel TLS."""
+    mount = directory / "cgroup"
+    listeners = [make_listener(mount / SERVICE, 80), make_listener(mount / OTHER, 81)]
+    monkeypatch.setattr(ListenerTable, "all", lambda table: listeners)
+    settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=directory, proc_path=directory)
+    node = Node(settings, scope, Clock())
+    node._hidden.reading = HiddenReading(
+        unix=tuple(
+            (UnixListener(path=f"/run/{name}", inode=pid, open_connections=2), make_process(pid, name))
+            for pid, name in ((10, "orders"), (11, "users"))
+        ),
+        datagrams=(make_listener(mount / SERVICE, 443), make_listener(mount / OTHER, 443)),
+        kernel_tls=(((make_listener(mount / OTHER, 81).cgroup_id, 81), 5),),
+    )
+    return node
+
+
+def make_process(pid: int, name: str) -> Process:
+    return Process(
+        pid=pid, parent_pid=1, start_ticks=1, name=name, executable=name, cgroup_path="/", cgroup_v1_paths=()
+    )
+
+
+def cover(node: Node) -> set[tuple[str, PortProtocol]]:
+    counts = [PortCount(port=port, kind=PortProtocol.HTTP, connections=1, bytes=1) for port in (80,)]
+    rows = node.cover(counts, dict.fromkeys(Counter, 0), Restraint(held_seconds=0, limits=()))
+    return {
+        (row.service.workload if row.protocol is not PortProtocol.UNIX else row.address, row.protocol) for row in rows
+    }
+
+
+def test_what_is_outside_the_scope_is_not_reported(
+    tmp_path: Path, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path, watch_cgroup(mount / SERVICE, mount), monkeypatch)
+    assert node.ports() == [80]
+    assert [server.workload for server in node.servers()] == ["orders.service"]
+    assert cover(node) == {
+        ("orders.service", PortProtocol.HTTP),
+        ("orders.service", PortProtocol.QUIC),
+        ("/run/orders", PortProtocol.UNIX),
+    }
+    everything = make_node(tmp_path, watch_host(mount), monkeypatch)
+    assert everything.ports() == [80, 81]
+    assert cover(everything) > cover(node)
+    assert {("users.service", PortProtocol.SILENT), ("node", PortProtocol.KERNEL_TLS)} <= cover(everything)
+
+
+def test_pods_outside_the_scope_are_not_reported(tmp_path: Path, mount: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, outside = (f"{number}0000000-0000-4000-8000-000000000000" for number in (1, 2))
+    for uid in (inside, outside):
+        (mount / f"kubepods.slice/{uid[0]}.slice/pod{uid}").mkdir(parents=True)
+    node = make_node(tmp_path, watch_cgroup(mount / "kubepods.slice/1.slice", mount), monkeypatch)
+    node._cgroups.walk()
+    pods = [make_pod(uid) for uid in (inside, outside)]
+    assert [pod.uid for pod in node._list_pods(pods)] == [inside]
+
+
+def make_pod(uid: str) -> Pod:
+    return Pod(
+        uid=uid,
+        object_uid=uid,
+        namespace="shop",
+        name="orders",
+        workload="orders",
+        workload_kind="Deployment",
+        labels=(),
+        watch="",
+        is_host_network=False,
+        addresses=(),
+        containers=(),
+    )
+
+
+def test_a_watched_cgroup_that_is_gone_ends_the_sensor(
+    tmp_path: Path, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node(tmp_path, watch_cgroup(mount / SERVICE, mount), monkeypatch)
+    assert node.find_lost_scope() == make_node(tmp_path, watch_host(mount), monkeypatch).find_lost_scope() == ""
+    (mount / SERVICE).rename(mount / "before")
+    assert f"{mount / SERVICE} is gone" in node.find_lost_scope()

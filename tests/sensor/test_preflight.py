@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sensor.config import CaptureWay
+from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope, ScopeError
 from sensor.environment import (
     TRIED_PROBES,
     Bcc,
@@ -38,6 +39,7 @@ from sensor.preflight import (
     run_preflight,
 )
 from sensor.trial import PROGRAM_NAME, find_entry_offset
+from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 GOOD = Environment(
     system="Linux",
@@ -46,7 +48,7 @@ GOOD = Environment(
     is_root=True,
     capabilities=(1 << 41) - 1,
     cgroup_path=Path("/sys/fs/cgroup"),
-    cgroup_mount=Path("/sys/fs/cgroup"),
+    scope=watch_host(),
     is_hybrid=False,
     has_btf=True,
     lockdown="none",
@@ -75,7 +77,7 @@ def break_probe(name: str, problem: str) -> dict[str, Any]:
 
 # What only capture by packets needs, each broken.
 NO_PACKETS: tuple[dict[str, Any], ...] = (
-    {"cgroup_mount": None},
+    {"scope": WHOLE_HOST},
     break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"),
 )
 # What only capture by system calls needs, each broken.
@@ -106,7 +108,7 @@ def test_good_node_passes_every_check() -> None:
         ({"capabilities": NET_ADMIN_ONLY}, "capabilities", "Run the sensor as root"),
         # BPF and NET_ADMIN: the verifier refuses programs as large as ours without PERFMON.
         ({"capabilities": 1 << 39 | 1 << 12}, "capabilities", "CAP_PERFMON"),
-        ({"cgroup_mount": None}, "cgroup v2", "mount -t cgroup2"),
+        ({"scope": WHOLE_HOST}, "cgroup v2", "mount -t cgroup2"),
         (break_probe("cgroup_skb", "load: Operation not permitted (EPERM)"), "plaintext", "run it as root"),
         (break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"), "plaintext", "bpftool cgroup tree"),
         (break_probe("cgroup_skb", "load: Function not implemented (ENOSYS)"), "plaintext", "CONFIG_BPF_SYSCALL"),
@@ -143,7 +145,7 @@ def test_system_calls_stand_in_for_packets(broken: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("fallback", NO_FALLBACK)
 def test_nothing_stands_in_where_the_fallback_does_not_work(fallback: dict[str, Any]) -> None:
-    both = {**fallback, "cgroup_mount": None}
+    both = {**fallback, "scope": WHOLE_HOST}
     assert is_capture_possible(check_environment(dataclasses.replace(GOOD, **both))) is False
     if "kernel_release" not in fallback:
         assert is_capture_possible(check_environment(dataclasses.replace(GOOD, **fallback)))
@@ -156,6 +158,23 @@ def test_packets_are_not_needed_where_system_calls_are_asked_for() -> None:
         environment = dataclasses.replace(GOOD, **broken)
         assert is_capture_possible(check_environment(environment, CaptureWay.SYSCALLS))
         assert not is_capture_possible(check_environment(environment, CaptureWay.CGROUP_SKB))
+
+
+@pytest.mark.parametrize("way", CaptureWay)
+def test_a_scope_that_cannot_be_kept_stops_every_way_of_capture(way: CaptureWay) -> None:
+    """System calls would stand in for packets, and see what was not asked for."""
+    problem = ScopeError("/srv, which is not a directory of cgroup v2 and has no mount of it below")
+    checks = check_environment(dataclasses.replace(GOOD, scope=problem), way)
+    assert not is_capture_possible(checks)
+    assert explain_failure(checks) == str(problem)
+
+
+def test_what_is_watched_is_in_the_table() -> None:
+    scope = watch_cgroup(MOUNT / "system.slice/shop.service", MOUNT)
+    for watched, sentence in ((scope, f"{scope.directory} and below"), (watch_host(), "the whole host")):
+        checks = check_environment(dataclasses.replace(GOOD, scope=watched))
+        assert is_capture_possible(checks)
+        assert [check.observed for check in checks if check.name == "scope"] == [sentence]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +209,7 @@ def test_locked_memory_counts_before_it_was_charged_to_cgroups(limit: int, statu
 
 
 def test_table_and_json_say_the_same() -> None:
-    checks = check_environment(dataclasses.replace(GOOD, cgroup_mount=None, has_btf=False, lockdown="[odd]"))
+    checks = check_environment(dataclasses.replace(GOOD, scope=WHOLE_HOST, has_btf=False, lockdown="[odd]"))
     console = Console(file=io.StringIO(), width=400)
     print_checks(checks, console)
     assert isinstance(console.file, io.StringIO)
@@ -265,15 +284,21 @@ def test_this_node_can_be_captured_and_nothing_stays_attached() -> None:
     environment = read_environment()
     checks = check_environment(environment)
     assert is_capture_possible(checks), explain_failure(checks)
-    assert environment.cgroup_mount is not None
+    assert isinstance(environment.scope, CgroupScope) and environment.scope.is_whole_host
     programs = json.loads(subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True).stdout)
     assert PROGRAM_NAME.decode() not in [program.get("name") for program in programs]
+
+
+def test_a_directory_that_is_not_a_cgroup_is_a_problem_of_the_scope(tmp_path: Path) -> None:
+    scope = read_environment(tmp_path).scope
+    assert isinstance(scope, ScopeError) and str(tmp_path) in scope.observed
 
 
 @pytest.mark.kernel
 @needs_root
 def test_process_without_rights_is_told_so() -> None:
     command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    mount = read_environment().cgroup_mount
-    told = run_trial([*command, sys.executable, "-m", "sensor.trial", str(mount)])
+    scope = read_environment().scope
+    assert isinstance(scope, CgroupScope)
+    told = run_trial([*command, sys.executable, "-m", "sensor.trial", str(scope.directory)])
     assert told["cgroup_skb"] == "load: Operation not permitted (EPERM)"

@@ -16,8 +16,8 @@ from sensor.pieces import Pieces
 from sensor.prepared import Prepared, find_lineage, prepare_capture
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.succession import Estate
+from tests.sensor.scopes import MOUNT, watch_host
 
-MOUNT = Path("/sys/fs/cgroup")
 REFUSED = "attaching to the cgroup failed: Operation not permitted"
 NOW = 1_795_629_600_000_000_000
 
@@ -143,22 +143,22 @@ def test_what_was_prepared_is_what_captures(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(prepared, "load_program", lambda *_, **__: loaded)
     monkeypatch.setattr(Capture, "load", lambda **arguments: given.update(arguments))
     settings = SensorSettings(collector="127.0.0.1:1")
-    waiting = prepare_capture(settings, MOUNT)
+    waiting = prepare_capture(settings, watch_host())
     assert waiting.program is loaded
-    attach.open_capture(settings, MOUNT, Clock(), Pieces(), AlikeCalls(), waiting)
+    attach.open_capture(settings, watch_host(), Clock(), Pieces(), AlikeCalls(), waiting)
     assert given["program"] is loaded
 
 
 @pytest.mark.parametrize(("way", "mount"), [(CaptureWay.SYSCALLS, MOUNT), (CaptureWay.AUTO, None)])
 def test_nothing_is_prepared_for_system_calls(way: CaptureWay, mount: Path | None) -> None:
     settings = SensorSettings(collector="127.0.0.1:1", capture=way)
-    assert prepare_capture(settings, mount).program is None
-    assert find_lineage(settings, mount) is None
+    assert prepare_capture(settings, watch_host(mount)).program is None
+    assert find_lineage(settings, watch_host(mount)) is None
 
 
 def test_who_enforces_takes_nothing_over_from_who_does_not(tmp_path: Path) -> None:
     kinds = [SensorSettings(collector="127.0.0.1:1", is_enforcing=one) for one in (False, True, False)]
-    first, other, same = (find_lineage(settings, tmp_path) for settings in kinds)
+    first, other, same = (find_lineage(settings, watch_host(tmp_path)) for settings in kinds)
     assert first == same != other
 
 
@@ -170,5 +170,5 @@ def test_what_cannot_be_prepared_is_told_and_tried_again(
 
     monkeypatch.setattr(prepared, "load_program", refuse)
     with caplog.at_level(logging.WARNING):
-        assert prepare_capture(SensorSettings(collector="127.0.0.1:1"), MOUNT).program is None
+        assert prepare_capture(SensorSettings(collector="127.0.0.1:1"), watch_host()).program is None
     assert REFUSED in caplog.text

@@ -96,6 +96,22 @@ def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_sensor_ends_where_what_it_watches_is_gone(tmp_path: Path) -> None:
+    """It would see nothing any more, and say nothing of it."""
+
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            life.node.lost_scope = "the watched cgroup is gone"
+            async with asyncio.timeout(10):
+                with pytest.raises(StartError, match="the watched cgroup is gone"):
+                    await life.task
+            assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
 def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

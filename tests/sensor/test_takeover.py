@@ -12,13 +12,14 @@ import pytest
 from sensor.health import SensorState
 from sensor.lock import LockError, NodeLock
 from sensor.takeover import describe_waiting, take_node
+from tests.sensor.scopes import watch_host
 
 
 @pytest.fixture
 def locks(tmp_path: Path) -> Iterator[tuple[NodeLock, NodeLock]]:
     """Two sensors of one node."""
     name = f"apidae-test-{uuid4().hex}"
-    both = tuple(NodeLock(tmp_path, version="1", now=lambda: "now", abstract_name=name) for _ in range(2))
+    both = tuple(NodeLock(tmp_path, watch_host(), version="1", now=lambda: "now", abstract_name=name) for _ in range(2))
     yield both[0], both[1]
     for lock in both:
         lock.release()

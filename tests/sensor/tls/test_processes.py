@@ -18,7 +18,10 @@ class Proc:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.uptime = 1_000.0
-        self.files = ProcessFiles(str(root), min_age_seconds=2.0, uptime=lambda: self.uptime)
+        self.scope: frozenset[int] | None = None
+        self.files = ProcessFiles(
+            str(root), min_age_seconds=2.0, uptime=lambda: self.uptime, read_scope=lambda: self.scope
+        )
 
     def run(self, pid: int, *maps: str, age: float, executable: str = "/usr/bin/app") -> None:
         directory = self.root / str(pid)
@@ -45,6 +48,18 @@ def test_a_library_is_found_once_for_all_that_map_it(tmp_path: Path) -> None:
     assert proc.look() == {LIBSSL_ID: (10, 11)}
     (one,) = proc.files.look()  # Through the eldest: a child that ends at once does not take the way with it.
     assert (one.path, one.name) == (f"{tmp_path}/11/root/usr/lib/libssl.so.3", "/usr/lib/libssl.so.3")
+
+
+def test_processes_outside_the_scope_are_not_looked_at(tmp_path: Path) -> None:
+    proc = Proc(tmp_path)
+    proc.run(10, LIBSSL, age=50)
+    proc.run(11, LIBSSL, age=60)
+    proc.scope = frozenset({10, 999})
+    assert proc.look() == {LIBSSL_ID: (10,)}
+    (one,) = proc.files.look()
+    assert one.path == f"{tmp_path}/10/root/usr/lib/libssl.so.3"
+    proc.scope = frozenset()
+    assert proc.look() == {}
 
 
 def test_containers_of_one_image_run_one_file(tmp_path: Path) -> None:
