@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory, read_port
 from tests.e2e.served import JsonHandler, serve
-from tests.e2e.test_bodies import dump_store, read_files
+from tests.e2e.test_bodies import dump_store, read_text
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
@@ -120,9 +120,9 @@ def test_an_attacker_is_told_within_seconds_and_nothing_of_a_payload_leaves_the_
     directory = product.data_directory.parent
     texts = {
         "api": shown,
-        "state, spool and logs of the sensor": read_files(directory / "sensor"),
-        "data of the collector, with its log of what came over the wire": read_files(product.data_directory),
+        "state, spool and logs of the sensor": read_text(directory / "sensor"),
+        "data of the collector, with its log of what came over the wire": read_text(product.data_directory),
         "rows of the store": dump_store(product.data_directory / "store"),
-        "logs": read_files(directory / "logs"),
+        "logs": read_text(directory / "logs"),
     }
     assert [name for name, text in texts.items() if MARK in text] == []

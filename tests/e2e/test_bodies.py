@@ -19,6 +19,7 @@ from tests.bpf.test_http2_bodies import BACKWARD, FORWARD, OPENING, Said, Talk, 
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.served import serve
+from tests.files import read_files
 from tests.sensor.bodies.messages import ENCODERS, chunk
 from tests.waiting import wait_until
 
@@ -175,10 +176,9 @@ def dump_store(directory: Path) -> str:
     return done.stdout
 
 
-def read_files(directory: Path) -> str:
-    """The bytes of all files below."""
-    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_socket()]
-    return "".join(path.read_bytes().decode("latin-1") for path in files)
+def read_text(directory: Path) -> str:
+    """All files below as one text, a character a byte."""
+    return "".join(data.decode("latin-1") for data in read_files(directory).values())
 
 
 @pytest.fixture(scope="module")
@@ -199,10 +199,10 @@ def seen(product: Product, port: int, listener: socket.socket, tmp_path_factory:
     items = [item for item in inventory.list_items("/endpoints") if read_port(item) == port]
     texts = {"api": json.dumps([*items, *streams, *(inventory.get(f"/endpoints/{item['id']}") for item in items)])}
     assert collector.stop() == 0, collector.log_tail()
-    texts["state, spool and logs of the sensor"] = read_files(product.data_directory.parent / "sensor")
-    texts["data of the collector, with its log of what came over the wire"] = read_files(product.data_directory)
+    texts["state, spool and logs of the sensor"] = read_text(product.data_directory.parent / "sensor")
+    texts["data of the collector, with its log of what came over the wire"] = read_text(product.data_directory)
     texts["rows of the store"] = dump_store(product.data_directory / "store")
-    texts["logs"] = read_files(product.data_directory.parent / "logs")
+    texts["logs"] = read_text(product.data_directory.parent / "logs")
     return Seen(bodies=index_bodies(items), streams=index_bodies(streams), texts=texts)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import read_port
 from tests.e2e.served import JsonHandler, serve
-from tests.e2e.test_bodies import dump_store, read_files
+from tests.e2e.test_bodies import dump_store, read_text
 from tests.waiting import wait_until
 
 pytestmark = [
@@ -117,8 +117,8 @@ def test_schemas(product: Product, port: int, monkeypatch: pytest.MonkeyPatch) -
     texts = json.dumps([orders, graphql, document])
     assert sensor.stop() == 0, sensor.log_tail()
     assert collector.stop() == 0, collector.log_tail()
-    texts += read_files(product.data_directory) + dump_store(product.data_directory / "store")
-    texts += read_files(product.data_directory.parent / "sensor") + read_files(product.data_directory.parent / "logs")
+    texts += read_text(product.data_directory) + dump_store(product.data_directory / "store")
+    texts += read_text(product.data_directory.parent / "sensor") + read_text(product.data_directory.parent / "logs")
     assert "ListOrders" in texts
     for secret in SECRETS:
         assert secret not in texts

@@ -18,15 +18,14 @@ from tests.bpf.cgroups import enter, find_own, refuse_packets, remove
 from tests.e2e.application import Server, Servers
 from tests.e2e.certificates import Certificate
 from tests.e2e.inventory import Inventory
-from tests.e2e.polling import wait_until
 from tests.e2e.tls_cases import make_context
 from tests.e2e.traffic import MIX, Table, expect, observe, send_mix
 from tests.e2e.wire import RawClient
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
-WAIT_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ def watching(directory: Path, scope: Path, *extra: str, is_reading_tls: bool = T
         inventory = Inventory(address.url)
         stack.callback(inventory.close)
         if is_reading_tls:
-            wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), WAIT_SECONDS, "the library is found")
+            wait_until(lambda: "reading TLS of" in sensor.log_path.read_text(), "the library is found")
         yield Watch(sensor=sensor, inventory=inventory)
 
 
@@ -105,7 +104,7 @@ def call(server: Server, certificate: Certificate | None = None) -> Table:
 
 def read_calls(watch: Watch, count: int) -> dict[int, Table]:
     """All that the sensor told, by port, once so many calls came and it has ended."""
-    wait_until(lambda: count_calls(watch.inventory) >= count, WAIT_SECONDS, f"{count} calls")
+    wait_until(lambda: count_calls(watch.inventory) >= count, f"{count} calls")
     assert watch.sensor.stop() == 0, watch.sensor.log_tail()
     ports = {item["service"]["port"] for item in watch.inventory.list_items("/endpoints", operations="exclude")}
     return {port: observe(found) for port, found in watch.inventory.read_ports(ports).items()}
@@ -131,7 +130,6 @@ def test_a_sensor_on_one_cgroup_tells_nothing_of_another(
             expected[service.encrypted.port] = call(service.encrypted, certificate)
         rows = wait_until(
             lambda: [row for row in watch.inventory.list_items("/coverage/ports") if row["role"] == "listening"],
-            WAIT_SECONDS,
             "a report of the ports",
         )
         told = read_calls(watch, 2 * len(MIX))
@@ -165,6 +163,6 @@ def test_a_sensor_ends_with_the_cgroup_that_it_watches(capture_host: None, tmp_p
     cgroup.mkdir()
     with watching(tmp_path / "sensor", cgroup, is_reading_tls=False) as watch:
         cgroup.rmdir()
-        wait_until(lambda: not watch.sensor.is_running, WAIT_SECONDS, "it ends")
+        wait_until(lambda: not watch.sensor.is_running, "it ends")
         assert watch.sensor.process.returncode == 1
         assert f"the watched cgroup {cgroup} is gone" in watch.sensor.log_tail()

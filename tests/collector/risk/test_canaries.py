@@ -22,6 +22,7 @@ from tests.collector.risk.canaries import CANARIES, CREDENTIALS, CUSTOM_CLASS, f
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.risk.traffic import Sensor
 from tests.collector.running import RunningCollector
+from tests.files import read_files
 
 pytestmark = pytest.mark.store
 
@@ -219,10 +220,10 @@ def test_no_spool_holds_one(tmp_path: Path) -> None:
     for number, batch in enumerate(sensor.flush(), 1):
         spool.append(sequence=number, payload=batch.SerializeToString(), calls=1, now_unix_ns=1)
     spool.close()
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert any(path.stat().st_size > 1_000 for path in files)
-    for path in files:
-        assert find_canaries(path.read_bytes()) == [], path
+    files = read_files(tmp_path)
+    assert any(len(data) > 1_000 for data in files.values())
+    for path, data in files.items():
+        assert find_canaries(data) == [], path
 
 
 def test_no_answer_and_no_page_holds_one(collector: tuple[RunningCollector, Path]) -> None:
@@ -244,8 +245,8 @@ def test_no_answer_and_no_page_holds_one(collector: tuple[RunningCollector, Path
 def test_no_file_and_no_log_holds_one(collector: tuple[RunningCollector, Path]) -> None:
     running, directory = collector
     assert running.stop() == 0
-    files = [path for path in directory.rglob("*") if path.is_file()]
+    files = read_files(directory)
     assert any(path.suffix == ".wal" for path in files)
-    for path in files:
-        assert find_canaries(path.read_bytes()) == [], path
+    for path, data in files.items():
+        assert find_canaries(data) == [], path
     assert find_canaries("".join(running.errors).encode()) == []

@@ -19,6 +19,7 @@ from collector.erasure.mention import find_mention
 from collector.inventory.consumer import parse_consumer
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.running import RunningCollector, clean_environment
+from tests.files import read_files
 
 pytestmark = pytest.mark.store
 
@@ -56,8 +57,8 @@ class Running:
             needles += [number.to_bytes(8, "little"), number.to_bytes(8, "big"), str(number).encode()]
             needles.append(value.upper().encode())
         wanted = re.compile(b"|".join(re.escape(needle) + rb"(?![0-9])" for needle in needles))
-        files = [path for path in self.directory.rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.directory)) for path in files if wanted.search(path.read_bytes())}
+        files = read_files(self.directory)
+        return {str(path.relative_to(self.directory)) for path, data in files.items() if wanted.search(data)}
 
 
 @pytest.fixture(scope="module")
