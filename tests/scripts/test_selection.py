@@ -107,7 +107,8 @@ def test_the_commit_that_landed_last_is_one_of_this_history(checkout: Path) -> N
 def test_each_test_that_is_left_out_belongs_to_a_package() -> None:
     """Else no change would ever ask for it."""
     graph = read_graph()
-    marked = [path for path in graph.tests if "mark.full" in (ROOT / path).read_text()]
+    own = Path(__file__).relative_to(ROOT).as_posix()
+    marked = [path for path in graph.tests if path != own and "mark.full" in (ROOT / path).read_text()]
     assert len(marked) > 20
     assert not [path for path in marked if not graph.tests[path].packages]
     known = {
