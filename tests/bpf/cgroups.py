@@ -46,8 +46,10 @@ def enter(cgroup: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_cgroup(name: str, parent: Path | None = None) -> Iterator[Path]:
-    """This process in a new cgroup, below its own or `parent`. What it started there must have ended with it."""
-    home = (parent or find_own()) / f"apidae_test_{name}_{os.getpid()}"
+    """This process in a new cgroup, below its own or `parent`. What it started there must have ended with it.
+
+    It is a slice, which names no service, so that names below it are as they would be at the host's root."""
+    home = (parent or find_own()) / f"apidae_test_{name}_{os.getpid()}.slice"
     home.mkdir()
     try:
         with enter(home):

@@ -35,10 +35,10 @@ for path in sys.argv[3:]:
 
 
 class Cgroups:
-    """A subtree of the mounted tree, removed at the end with all that runs in it."""
+    """A subtree below a cgroup, removed at the end with all that runs in it."""
 
-    def __init__(self, mount: str) -> None:
-        self.root = Path(mount) / "apidae-test.slice"
+    def __init__(self, above: Path) -> None:
+        self.root = above / "apidae-test.slice"
         self.root.mkdir(exist_ok=True)  # A run that was killed may have left it.
         self._started: list[subprocess.Popen[str]] = []
 

@@ -17,7 +17,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
-KILLS = 5
+KILLS = 3
 PAUSE_SECONDS = 2.0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.bpf.cgroups import find_own
 from tests.cluster.api_server import ApiServer
 from tests.cluster.pod_programs import Cgroups
 from tests.cluster.pods import find_cgroup, make_deployment_pod, make_owner, make_pod
@@ -34,10 +35,10 @@ METRICS = make_pod("agent-x", owner=make_owner("DaemonSet", "agent"), namespace=
 class Node:
     """A node with its API server, cgroups and a sensor."""
 
-    def __init__(self, product: Product, directory: Path, cgroup_root: str) -> None:
+    def __init__(self, product: Product, directory: Path) -> None:
         self.api = ApiServer()
         self.api.__enter__()
-        self.cgroups = Cgroups(cgroup_root)
+        self.cgroups = Cgroups(find_own())
         self.api.put(NODE)
         for pod in (CART, WEB, DNS, METRICS):
             self.api.put(pod)
@@ -69,8 +70,8 @@ class Node:
 
 
 @pytest.fixture(scope="module")
-def node(product: Product, tmp_path_factory: pytest.TempPathFactory, cgroup_root: str) -> Iterator[Node]:
-    node = Node(product, tmp_path_factory.mktemp("node"), cgroup_root)
+def node(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    node = Node(product, tmp_path_factory.mktemp("node"))
     yield node
     node.close()
 

@@ -159,6 +159,7 @@ def test_calls_while_no_sensor_runs_are_counted_by_the_next(
     assert not pins.exists()
 
 
+@pytest.mark.full("sensor.succession", "sensor.takeover", "sensor.prepared", "sensor.kernel")
 def test_calls_across_a_restart_are_all_counted_at_their_paths(
     product: Product, address: CollectorAddress, workloads: Workloads, tmp_path: Path
 ) -> None:

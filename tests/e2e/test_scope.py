@@ -137,6 +137,7 @@ def test_a_sensor_on_one_cgroup_tells_nothing_of_another(
     assert {row["service"]["port"] for row in rows} <= watched.ports
 
 
+@pytest.mark.full("sensor.lock", "sensor.enrich")
 def test_sensors_of_two_cgroups_run_at_once_and_each_tells_its_own(
     services: tuple[Service, Service], certificate: Certificate, tmp_path: Path
 ) -> None:
