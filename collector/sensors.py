@@ -31,6 +31,8 @@ class SensorStatus:
     policy_refusal: str = ""  # Why it refused the last one it was sent; empty where it did not.
     state: int = 0  # The wire's SensorState.
     reason: str = ""
+    capture: str = ""  # How it sees calls: cgroup_skb or syscalls; empty until it says.
+    fallback_reason: str = ""  # Why packets cannot be captured, where system calls stand in for them; else empty.
     certificate_not_after: float = 0.0  # Of the certificate it connected with last; 0 = by token or without both.
     first_seen: float = 0.0
     last_hello_at: float = 0.0
@@ -70,6 +72,8 @@ class HealthReport:
 
     state: int
     reason: str
+    capture: str
+    fallback_reason: str
     lag_ms: int
     spool_bytes: int
     memory_bytes: int

@@ -1,7 +1,7 @@
 """Opens the capture that this node allows: packets of cgroup v2, or else system calls.
 
 `capture: auto` takes packets wherever the kernel lets it; the fallback costs more and sees less (docs/kernels.md), so
-it is told in one line of the log, in the coverage and in the metrics.
+it is reported in one line of the log, in the coverage, in the metrics and to the collector.
 """
 
 import logging
@@ -171,7 +171,9 @@ def _find_estate(settings: SensorSettings, scope: CgroupScope, prepared: Prepare
     return given
 
 
-def _open_syscalls(settings: SensorSettings, scope: CgroupScope, clock: Clock) -> SyscallCapture:
+def _open_syscalls(
+    settings: SensorSettings, scope: CgroupScope, clock: Clock, fallback_reason: str = ""
+) -> SyscallCapture:
     return SyscallCapture.load(
         TracepointSettings(
             ring_bytes=settings.ring_bytes,
@@ -181,11 +183,12 @@ def _open_syscalls(settings: SensorSettings, scope: CgroupScope, clock: Clock) -
         ),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
+        fallback_reason=fallback_reason,
     )
 
 
 def _fall_back(settings: SensorSettings, scope: CgroupScope, clock: Clock, why: str) -> SyscallCapture:
-    capture = _open_syscalls(settings, scope, clock)
+    capture = _open_syscalls(settings, scope, clock, why)
     logger.warning(
         "capturing by system calls, because packets cannot be: %s. This costs several times as much and does not see "
         "what io_uring moves (docs/kernels.md)",

@@ -13,6 +13,8 @@ from enum import IntEnum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from sensor.config import CaptureWay
+
 
 class SensorState(IntEnum):
     """What the sensor is doing; values are those of the wire."""
@@ -82,16 +84,6 @@ class Figure:
     is_total: bool  # Only grows; else it is what is at the moment.
 
 
-def tell_way(*, is_fallback: bool) -> Figure:
-    """Which way of capture is in use."""
-    return Figure(
-        name="capture_by_system_calls",
-        documentation="1 where packets cannot be captured and system calls are (docs/kernels.md)",
-        value=int(is_fallback),
-        is_total=False,
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
     """What the sensor tells of itself every 5 s; totals since its start."""
@@ -104,6 +96,8 @@ class HealthReport:
     memory_bytes: int  # Resident set of this process.
     cpu_ns: int  # User and system time of this process.
     reason: str  # Why it is paused or stopping; else empty.
+    capture: CaptureWay | None = None  # In use; None while nothing is captured.
+    fallback_reason: str = ""  # Why packets cannot be captured, where system calls stand in for them; else empty.
     figures: tuple[Figure, ...] = ()  # Of the rooms; for metrics only.
 
 
@@ -119,6 +113,11 @@ class MetricsCollector(Collector):
         yield from _collect_stages(report.stages)
         gauges = (
             ("apidae_sensor_state", "1 capturing, 2 paused, 3 stopping", float(report.state)),
+            (
+                "apidae_sensor_capture_by_system_calls",
+                "1 where system calls are captured and not packets (docs/kernels.md)",
+                float(report.capture is CaptureWay.SYSCALLS),
+            ),
             ("apidae_sensor_lag_seconds", "Age of the oldest batch without acknowledgement", report.lag_ms / 1e3),
             ("apidae_sensor_spool_bytes", "Bytes of batches waiting for an acknowledgement", float(report.spool_bytes)),
             ("apidae_sensor_memory_bytes", "Resident memory of the sensor process", float(report.memory_bytes)),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from sensor.calls import Exchange
+from sensor.config import CaptureWay
 from sensor.coverage.restraint import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enforce.block import Block
@@ -53,6 +54,16 @@ class Heirs(Protocol):
 class Capture(KernelMaps, Protocol):
     """What sees calls: `sensor.kernel.capture`, `sensor.kernel.syscall_capture`, or a fake. All calls come from the
     loop's thread and do not block."""
+
+    @property
+    def way(self) -> CaptureWay:
+        """How it sees them; never AUTO."""
+        ...
+
+    @property
+    def fallback_reason(self) -> str:
+        """Why packets cannot be captured, where system calls stand in for them; empty elsewhere."""
+        ...
 
     @property
     def limitation(self) -> str:

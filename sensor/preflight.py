@@ -94,6 +94,11 @@ def explain_failure(checks: Sequence[Check]) -> str:
     return ""
 
 
+def find_fallback_reason(checks: Sequence[Check]) -> str:
+    """Why calls would be captured by system calls; empty where packets can be."""
+    return next((f"{check.name} is {check.observed}" for check in checks if check.advice.endswith(_EXCUSE)), "")
+
+
 def print_checks(checks: Sequence[Check], console: "Console") -> None:
     """The table, and the verdict under it."""
     from rich.table import Table  # A sensor checks and prints nothing.
@@ -111,15 +116,20 @@ def print_checks(checks: Sequence[Check], console: "Console") -> None:
 def _judge(checks: Sequence[Check]) -> str:
     if not is_capture_possible(checks):
         return "Plaintext capture does not work here."
-    if any(check.status is CheckStatus.WARNING and check.advice.endswith(_EXCUSE) for check in checks):
-        return "Plaintext capture works here, by system calls: at several times the cost (docs/kernels.md)."
+    reason = find_fallback_reason(checks)
+    if reason:
+        return f"Plaintext capture works here, by system calls at several times the cost (docs/kernels.md): {reason}."
     return "Plaintext capture works here."
 
 
 def format_json(checks: Sequence[Check]) -> str:
-    """`{"is_capture_possible": bool, "checks": [{"name", "status", "observed", "advice"}]}` for `--json`."""
+    """`{"is_capture_possible": bool, "capture": way or null, "fallback_reason", "checks": [{"name", "status",
+    "observed", "advice"}]}` for `--json`."""
     rows = [{**asdict(check), "status": check.status.value} for check in checks]
-    return json.dumps({"is_capture_possible": is_capture_possible(checks), "checks": rows}, indent=2)
+    is_possible, reason = is_capture_possible(checks), find_fallback_reason(checks)
+    way = CaptureWay.SYSCALLS if reason else CaptureWay.CGROUP_SKB
+    told = {"is_capture_possible": is_possible, "capture": way.value if is_possible else None}
+    return json.dumps({**told, "fallback_reason": reason, "checks": rows}, indent=2)
 
 
 _COLOURS = {

@@ -392,6 +392,8 @@ class Sensor:
             memory_bytes=heap.read_resident_bytes(),
             cpu_ns=int((usage.ru_utime + usage.ru_stime) * 1e9),
             reason=_PAUSE_REASON if self._state is SensorState.PAUSED else self._node.degradation,
+            capture=self._running.capture.way if self._running is not None else None,
+            fallback_reason=self._running.capture.fallback_reason if self._running is not None else "",
         )
 
     def read_metrics(self) -> HealthReport:

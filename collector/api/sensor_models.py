@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.inventory.sensor import SensorState
+from collector.inventory.sensor import CaptureWay, SensorState
 
 
 class StageCountModel(Model):
@@ -44,6 +44,10 @@ class SensorModel(Model):
     loss_ratio: Ratio = Field(description="lost_calls of seen_calls.")
     stages: tuple[StageCountModel, ...]
     reason: str
+    capture: CaptureWay = Field(description="How it sees calls: by packets (cgroup_skb) or by system calls.")
+    fallback_reason: str = Field(
+        description="Why packets cannot be captured, where system calls stand in for them; empty elsewhere."
+    )
 
 
 class SensorListModel(Model):

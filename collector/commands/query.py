@@ -135,6 +135,7 @@ LOSS_COLUMNS = describe_columns(
 SENSOR_COLUMNS = describe_columns(
     ("node", "node", 0),
     ("state", "state", 0),
+    ("capture", "capture", 1),
     ("version", "version", 5),
     ("lag_ms", "lag_ms", 4),
     ("seen_calls", "seen_calls", 1),
@@ -143,6 +144,7 @@ SENSOR_COLUMNS = describe_columns(
     ("certificate_left_days", "certificate_left_days", 3),
     ("last_report_at", "last_report_at", 3),
     ("reason", "reason", 0),
+    ("fallback_reason", "fallback_reason", 0),
 )
 
 

@@ -18,6 +18,10 @@ REASON_LIMIT = 64  # Of one stage.
 REVEAL_LIMIT = 1_000
 FIRST_STAGE = "kernel"  # Where every call enters (sensor/kernel/capture.py); the later stages see what it passed on.
 _COUNT_LIMIT = 2**63
+_CAPTURE_WAYS = {
+    stream_pb2.CAPTURE_WAY_CGROUP_SKB: "cgroup_skb",
+    stream_pb2.CAPTURE_WAY_SYSCALLS: "syscalls",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +104,8 @@ def convert_health(health: stream_pb2.Health) -> HealthReport:
     return HealthReport(
         state=min(max(health.state, 0), 255),
         reason=health.reason[:TEXT_LIMIT_BYTES],
+        capture=_CAPTURE_WAYS.get(health.capture, ""),
+        fallback_reason=health.fallback_reason[:TEXT_LIMIT_BYTES],
         lag_ms=min(health.lag_ms, _COUNT_LIMIT),
         spool_bytes=health.spool_bytes,
         memory_bytes=health.memory_bytes,

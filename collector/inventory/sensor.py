@@ -15,6 +15,14 @@ class SensorState(StrEnum):
     UNKNOWN = "unknown"  # Connected, has not reported yet.
 
 
+class CaptureWay(StrEnum):
+    """How a sensor sees calls (docs/kernels.md)."""
+
+    CGROUP_SKB = "cgroup_skb"  # By packets.
+    SYSCALLS = "syscalls"
+    UNKNOWN = "unknown"  # It has not said.
+
+
 DAY_SECONDS = 86_400
 SILENCE_SECONDS = 15  # Three missed reports (proto Health).
 
@@ -68,6 +76,8 @@ class Sensor:
     lost_calls: int
     stages: tuple[StageCount, ...]
     reason: str
+    capture: CaptureWay
+    fallback_reason: str  # Why packets cannot be captured, where system calls stand in for them; else empty.
 
     @property
     def certificate_left_days(self) -> float | None:

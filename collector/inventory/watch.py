@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from collector.inventory.reader import Reader, select
-from collector.inventory.sensor import SILENCE_SECONDS, Sensor, SensorState, StageCount
+from collector.inventory.sensor import SILENCE_SECONDS, CaptureWay, Sensor, SensorState, StageCount
 
 SENSORS_MAX = 10_000  # The paper design's installation.
 
@@ -14,7 +14,7 @@ _STATES = {1: SensorState.CAPTURING, 2: SensorState.PAUSED, 3: SensorState.STOPP
 _SENSORS = f"""
 SELECT cluster, node, boot_id, version, kernel_release, key_id, policy_epoch, policy_refusal, state, reason, first_seen,
     last_hello_at, last_health_at, last_batch_at, lag_ms, spool_bytes, memory_bytes, cpu_ns, seen_calls, lost_calls,
-    stages, certificate_not_after
+    stages, certificate_not_after, capture, fallback_reason
 FROM sensors FINAL
 ORDER BY node
 LIMIT {SENSORS_MAX}"""
@@ -61,6 +61,8 @@ def _read_sensor(row: Mapping[str, Any], now: float) -> Sensor:
         lost_calls=int(row["lost_calls"]),
         stages=_read_stages(row["stages"]),
         reason=row["reason"],
+        capture=CaptureWay(row["capture"] or "unknown"),
+        fallback_reason=row["fallback_reason"],
     )
 
 

@@ -36,7 +36,12 @@ def summarise(sensors: Sequence[Sensor], covered: NodeCoverage) -> Summary:
         read_connections_ratio=covered.share.read_connections_ratio,
         read_bytes_ratio=covered.share.read_bytes_ratio,
         lost_calls=sum(sensor.lost_calls for sensor in sensors),
-        trouble=tuple(sentence for sensor in sensors if (sentence := describe_trouble(sensor))),
+        trouble=tuple(
+            sentence
+            for sensor in sensors
+            for sentence in (describe_trouble(sensor), describe_fallback(sensor))
+            if sentence
+        ),
     )
 
 
@@ -49,3 +54,13 @@ def describe_trouble(sensor: Sensor) -> str:
     if sensor.loss_ratio > LOSS_RATIO_SHOWN:
         return f"The sensor on {sensor.node} lost {sensor.loss_ratio:.1%} of its calls."
     return ""
+
+
+def describe_fallback(sensor: Sensor) -> str:
+    """Why one sensor captures by system calls though packets were wanted, or nothing."""
+    if not sensor.fallback_reason or sensor.state is SensorState.SILENT:
+        return ""
+    return (
+        f"The sensor on {sensor.node} captures by system calls, at several times the cost and without what io_uring "
+        f"moves, because packets cannot be captured: {sensor.fallback_reason.rstrip('.')}."
+    )

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
+from sensor.config import CaptureWay
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import PortCount
 from sensor.exchange import ExchangeAssembler
-from sensor.health import Figure, StageCount, StageCounter, tell_way
+from sensor.health import Figure, StageCount, StageCounter
 from sensor.kernel.abi import (
     COUNTERS_SIZE,
     OVERFLOW_COUNT,
@@ -206,6 +207,8 @@ class Capture:
         self._last_counts, self._last_coverage = self.counts(), self.coverage()
         self._is_closed = True
 
+    way: Final = CaptureWay.CGROUP_SKB
+    fallback_reason: Final = ""
     limitation: Final = ""
 
     def read(self) -> list[Exchange | StreamExchange]:
@@ -346,7 +349,7 @@ class Capture:
             value=round(self._meter.ns_per_call),
             is_total=False,
         )
-        return (tell_way(is_fallback=False), per_call, *self._streams.figures())
+        return (per_call, *self._streams.figures())
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""

@@ -12,9 +12,10 @@ import numpy as np
 
 from sensor.calls import Exchange
 from sensor.clock import Clock
+from sensor.config import CaptureWay
 from sensor.conversations import Conversations, Verdict, unpack_event
 from sensor.coverage.row import PortCount
-from sensor.health import Figure, StageCount, StageCounter, tell_way
+from sensor.health import Figure, StageCount, StageCounter
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
 from sensor.kernel.bell import Bell
 from sensor.kernel.capture import READ_LIMIT, Records
@@ -44,7 +45,9 @@ _KINDS: Final = {
 class SyscallCapture:
     """The kernel side, attached to tracepoints. Not thread-safe."""
 
-    def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock) -> None:
+    def __init__(self, *, program: TracepointProgram, ring_bytes: int, clock: Clock, fallback_reason: str = "") -> None:
+        """`fallback_reason`: why packets cannot be captured, where this stands in for them."""
+        self.fallback_reason: Final = fallback_reason
         self._program = program
         self._ring = Ring(program.maps["events"], ring_bytes)
         self.bell = Bell((program.maps["events"],))
@@ -60,11 +63,16 @@ class SyscallCapture:
 
     @classmethod
     def load(
-        cls, settings: TracepointSettings, *, clock: Clock, cache_directory: Path | None = None
+        cls,
+        settings: TracepointSettings,
+        *,
+        clock: Clock,
+        cache_directory: Path | None = None,
+        fallback_reason: str = "",
     ) -> "SyscallCapture":
         """Compiles (or finds in the cache), loads and attaches. Raises sensor.kernel.loader.LoadError."""
         program = load_tracepoints(settings, cache_directory)
-        capture = cls(program=program, ring_bytes=settings.ring_bytes, clock=clock)
+        capture = cls(program=program, ring_bytes=settings.ring_bytes, clock=clock, fallback_reason=fallback_reason)
         try:
             capture.attach()
         except BaseException:
@@ -72,6 +80,7 @@ class SyscallCapture:
             raise
         return capture
 
+    way: Final = CaptureWay.SYSCALLS
     is_inherited: Final = False
     testator: Final = None  # What processes are copying meanwhile cannot be handed over.
     limitation: Final = "Captured by system calls: what io_uring moves is not seen."
@@ -176,11 +185,10 @@ class SyscallCapture:
             ("gap_bytes", "Bytes of connections that are read which no event brought", conversations.gap_bytes),
             ("evicted_connections", "Connections given up because there were too many", conversations.evicted),
         )
-        told = (
+        return tuple(
             Figure(name=f"syscall_{name}", documentation=documentation, value=value, is_total=True)
             for name, documentation, value in rows
         )
-        return (tell_way(is_fallback=True), *told)
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Nothing is taught: every call comes whole."""

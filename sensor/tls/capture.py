@@ -13,6 +13,7 @@ from typing import Final
 from sensor.breaks import with_breaks
 from sensor.calls import Exchange, Role
 from sensor.clock import Clock
+from sensor.config import CaptureWay
 from sensor.conversations import Verdict
 from sensor.coverage.row import PortCount
 from sensor.health import Figure, StageCount
@@ -129,6 +130,16 @@ class TlsCapture:
     def testator(self) -> Testator | None:
         """Of the capture below."""
         return self._below.testator
+
+    @property
+    def way(self) -> CaptureWay:
+        """Of the capture below."""
+        return self._below.way
+
+    @property
+    def fallback_reason(self) -> str:
+        """Of the capture below."""
+        return self._below.fallback_reason
 
     @property
     def limitation(self) -> str:

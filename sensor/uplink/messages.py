@@ -102,6 +102,8 @@ def write_health(report: HealthReport) -> stream_pb2.ConnectRequest:
             memory_bytes=report.memory_bytes,
             cpu_ns=report.cpu_ns,
             reason=report.reason,
+            capture=f"CAPTURE_WAY_{report.capture.name}" if report.capture is not None else None,
+            fallback_reason=report.fallback_reason,
         )
     )
 

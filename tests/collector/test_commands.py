@@ -16,7 +16,7 @@ from collector.commands import evidence, query, table
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
-from tests.collector.inventory.seed import NOW, Seed, write_watch
+from tests.collector.inventory.seed import FALLBACK_REASON, NOW, Seed, write_watch
 
 pytestmark = pytest.mark.store
 
@@ -162,6 +162,8 @@ def test_no_cell_of_the_csv_is_a_formula(apidae):
         ("alerts", "id", {"a1"}),
         ("coverage", "port", {"80", "443", "22", "8080", "0"}),
         ("sensors", "loss_ratio", {"0.015"}),
+        ("sensors", "capture", {"syscalls"}),
+        ("sensors", "fallback_reason", {FALLBACK_REASON}),
         ("sensors", "certificate_left_days", {"27.0"}),
     ],
 )

@@ -18,6 +18,8 @@ class Clock:
 REPORT = HealthReport(
     state=2,
     reason="paused",
+    capture="syscalls",
+    fallback_reason="no cgroup v2 is mounted",
     lag_ms=1_500,
     spool_bytes=1,
     memory_bytes=2,
@@ -53,6 +55,7 @@ def test_what_was_last_said_holds() -> None:
     assert (status.seen_calls, status.lost_calls, status.first_seen, status.last_heard_at) == (15, 1, 100.0, 107.0)
     assert status.is_paused and status.lag_seconds == 1.5 and status.version == "1"
     assert status.certificate_not_after == 900.0
+    assert (status.capture, status.fallback_reason) == ("syscalls", "no cgroup v2 is mounted")
     greet(registry)
     assert not registry.list_statuses()[0].is_paused
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
+from sensor.config import CaptureWay
 from sensor.coverage.restraint import Restraint
 from sensor.coverage.row import PortCount, PortCoverage
 from sensor.describe import Undescribed
@@ -14,7 +15,7 @@ from sensor.enforce.block import Block
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.facts import Facts
-from sensor.health import Figure, StageCount, tell_way
+from sensor.health import Figure, StageCount
 from sensor.kernel.abi import RECORD, Counter
 from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.succession import Estate
@@ -53,6 +54,8 @@ def make_exchange(path: bytes = b"/users") -> Exchange:
 class FakeCapture:
     """Gives what a test put in; `read` raises what it put in instead."""
 
+    way = CaptureWay.CGROUP_SKB
+    fallback_reason = ""
     limitation = ""
     bell = None
     is_inherited = False
@@ -130,7 +133,7 @@ class FakeCapture:
         return ()
 
     def figures(self) -> tuple[Figure, ...]:
-        return (tell_way(is_fallback=False),)
+        return ()
 
     def set_listening(self, ports: Iterable[int]) -> None:
         self.listening = set(ports)

@@ -15,7 +15,7 @@ from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate
-from tests.sensor.scopes import MOUNT, watch_host
+from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 PACKETS, SYSCALLS = object(), object()
 REFUSED = "attaching to the cgroup failed: Operation not permitted"
@@ -27,11 +27,16 @@ class Kernel:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.packets: object = PACKETS
         self.syscalls: object = SYSCALLS
-        monkeypatch.setattr(attach.Capture, "load", lambda *_, **__: self._give(self.packets))
-        monkeypatch.setattr(attach.SyscallCapture, "load", lambda *_, **__: self._give(self.syscalls))
+        self.given: dict[str, Any] = {}  # To the one that was loaded last.
+        monkeypatch.setattr(attach.Capture, "load", lambda **given: self._give(self.packets, given))
+        monkeypatch.setattr(
+            attach.SyscallCapture,
+            "load",
+            lambda settings, **given: self._give(self.syscalls, {**given, "settings": settings}),
+        )
 
-    @staticmethod
-    def _give(what: object) -> Any:
+    def _give(self, what: object, given: dict[str, Any]) -> Any:
+        self.given = given
         if isinstance(what, Exception):
             raise what
         return what
@@ -64,10 +69,30 @@ def test_system_calls_where_the_hook_is_refused(kernel: Kernel, caplog: pytest.L
     with caplog.at_level(logging.WARNING):
         assert open_capture() is SYSCALLS
     assert REFUSED in caplog.text
+    assert kernel.given["fallback_reason"] == REFUSED
+
+
+@pytest.mark.parametrize("packets", [PACKETS, LoadError(REFUSED)])
+def test_a_scope_is_kept_by_packets_and_by_what_stands_in_for_them(
+    kernel: Kernel, tmp_path: Path, packets: object
+) -> None:
+    kernel.packets = packets
+    scope, settings = watch_cgroup(tmp_path, tmp_path.parent), SensorSettings(collector="127.0.0.1:1")
+    attach.open_capture(settings, scope, Clock(), Pieces(), AlikeCalls())
+    if packets is PACKETS:
+        assert (kernel.given["cgroup_path"], kernel.given["is_root_cgroup"]) == (tmp_path, False)
+    else:
+        assert kernel.given["settings"].scope_id == scope.cgroup_id
+    open_capture()
+    if packets is PACKETS:
+        assert (kernel.given["cgroup_path"], kernel.given["is_root_cgroup"]) == (MOUNT, True)
+    else:
+        assert kernel.given["settings"].scope_id == 0
 
 
 def test_system_calls_where_they_are_asked_for(kernel: Kernel, caplog: pytest.LogCaptureFixture) -> None:
     assert open_capture(CaptureWay.SYSCALLS) is SYSCALLS
+    assert kernel.given["fallback_reason"] == ""
     assert not caplog.records
 
 

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from sensor.config import CaptureWay
 from sensor.health import Figure, HealthReport, MetricsCollector, SensorState, StageCount, StageCounter
 
 moves = st.lists(st.tuples(st.sampled_from(["use", "full", "late"]), st.integers(0, 1000)), max_size=30)
@@ -45,6 +46,7 @@ def make_report() -> HealthReport:
         memory_bytes=1_000,
         cpu_ns=3_000_000_000,
         reason="",
+        capture=CaptureWay.SYSCALLS,
         figures=(
             Figure(name="heads", documentation="Heads sent up", value=5, is_total=True),
             Figure(name="roots", documentation="Roots known", value=6, is_total=False),
@@ -60,6 +62,7 @@ def test_metrics_say_what_health_says() -> None:
         ("apidae_sensor_used_total", 7.0, ("spool",)),
         ("apidae_sensor_dropped_total", 3.0, ("spool", "spool_full")),
         ("apidae_sensor_state", 1.0, ()),
+        ("apidae_sensor_capture_by_system_calls", 1.0, ()),
         ("apidae_sensor_lag_seconds", 2.5, ()),
         ("apidae_sensor_spool_bytes", 99.0, ()),
         ("apidae_sensor_memory_bytes", 1000.0, ()),

@@ -92,6 +92,8 @@ NO_FALLBACK: tuple[dict[str, Any], ...] = (
 
 def test_good_node_passes_every_check() -> None:
     checks = check_environment(GOOD)
+    told = json.loads(format_json(checks))
+    assert (told["capture"], told["fallback_reason"]) == ("cgroup_skb", "")
     assert is_capture_possible(checks)
     assert explain_failure(checks) == ""
     assert {check.status for check in checks} == {CheckStatus.OK, CheckStatus.INFORMATION}
@@ -140,7 +142,10 @@ def test_system_calls_stand_in_for_packets(broken: dict[str, Any]) -> None:
     console = Console(file=io.StringIO(), width=400)
     print_checks(checks, console)
     assert isinstance(console.file, io.StringIO)
-    assert "works here, by system calls" in console.file.getvalue()
+    reason = f"{excused.name} is {excused.observed}"
+    assert "works here, by system calls" in console.file.getvalue() and f"{reason}." in console.file.getvalue()
+    told = json.loads(format_json(checks))
+    assert (told["is_capture_possible"], told["capture"], told["fallback_reason"]) == (True, "syscalls", reason)
 
 
 @pytest.mark.parametrize("fallback", NO_FALLBACK)
@@ -215,7 +220,7 @@ def test_table_and_json_say_the_same() -> None:
     assert isinstance(console.file, io.StringIO)
     table = console.file.getvalue()
     told = json.loads(format_json(checks))
-    assert told["is_capture_possible"] is False
+    assert (told["is_capture_possible"], told["capture"]) == (False, None)
     assert "Plaintext capture does not work here." in table
     for row in told["checks"]:
         assert row["name"] in table

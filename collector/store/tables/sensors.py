@@ -6,7 +6,10 @@ from collector.store.tables.layout import DURABLE, Added, Table
 # [{stage, seen, used, dropped: {reason: count}}]. Read with FINAL.
 SENSORS = Table(
     name="sensors",
-    added=(Added(columns={"certificate_not_after": "Float64"}),),
+    added=(
+        Added(columns={"certificate_not_after": "Float64"}),
+        Added(columns={"capture": "String", "fallback_reason": "String"}),
+    ),
     shard_by="cityHash64(node)",
     ddl=f"""
 CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
@@ -20,6 +23,8 @@ CREATE TABLE IF NOT EXISTS sensors{{write_table}}{{on_cluster}} (
     policy_refusal String,
     state UInt8,
     reason String,
+    capture String,
+    fallback_reason String,
     first_seen Float64,
     last_hello_at Float64,
     last_health_at Float64,

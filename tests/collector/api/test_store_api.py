@@ -1,7 +1,9 @@
 """The API and the page against the embedded store: what a client gets for real rows."""
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ from collector.inventory.mapping import EndpointAliasRecord
 from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts, make_alert
-from tests.collector.inventory.seed import NOW, Seed, write_watch
+from tests.collector.inventory.seed import FALLBACK_REASON, NOW, Seed, write_watch
 
 pytestmark = pytest.mark.store
 
@@ -140,6 +142,15 @@ def test_sensors(client: TestClient) -> None:
     left = datetime.fromisoformat(sensor["certificate_not_after"]).timestamp() - NOW
     assert left == 27 * 86_400
     assert "27 d left" in client.get("/").text
+
+
+def test_a_sensor_that_fell_back_to_system_calls_says_so_and_why(client: TestClient) -> None:
+    (sensor,) = client.get("/api/v1/sensors").json()["items"]
+    assert (sensor["capture"], sensor["fallback_reason"]) == ("syscalls", FALLBACK_REASON)
+    page = client.get("/").text
+    (warning,) = re.findall(r'<p class="note attention" role="status">(The sensor on node-1 captures[^<]*)</p>', page)
+    assert "captures by system calls" in warning and escape(FALLBACK_REASON) in warning
+    assert f'<span class="badge warn" title="{escape(FALLBACK_REASON)}">syscalls</span>' in page
 
 
 def test_alerts_and_what_people_decide(client: TestClient) -> None:

@@ -30,6 +30,20 @@ def test_health_keeps_every_stage_balanced() -> None:
     assert (report.state, report.lag_ms) == (1, 7)
 
 
+@pytest.mark.parametrize(
+    ("told", "capture"),
+    [
+        (stream_pb2.CAPTURE_WAY_CGROUP_SKB, "cgroup_skb"),
+        (stream_pb2.CAPTURE_WAY_SYSCALLS, "syscalls"),
+        (stream_pb2.CAPTURE_WAY_UNSPECIFIED, ""),  # An older sensor.
+        (77, ""),
+    ],
+)
+def test_health_says_how_calls_are_captured_and_why(told: stream_pb2.CaptureWay, capture: str) -> None:
+    report = convert_health(stream_pb2.Health(capture=told, fallback_reason="x" * 2_000))
+    assert (report.capture, report.fallback_reason) == (capture, "x" * 1_024)
+
+
 def test_what_any_stage_drops_is_lost_once() -> None:
     health = stream_pb2.Health()
     health.stages.add(stage="kernel", seen=1_000, used=940, dropped_reasons=["ring_full"], dropped_counts=[60])

@@ -114,6 +114,9 @@ class EndpointRouteRecord:
     url_template: str
 
 
+FALLBACK_REASON = "attaching to the cgroup failed: <b>another</b> program holds it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensorRecord:
     """One row of `sensors`."""
@@ -138,6 +141,8 @@ class SensorRecord:
     stages: str
     updated_at: float
     certificate_not_after: float
+    capture: str
+    fallback_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -362,4 +367,6 @@ def _sensor(node: str, heard_at: float, stages: str) -> SensorRecord:
         stages=stages,
         updated_at=heard_at,
         certificate_not_after=NOW + 27 * 86_400.0,
+        capture="syscalls",
+        fallback_reason=FALLBACK_REASON,
     )

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.inventory.sensor import Sensor, SensorState
+from collector.inventory.sensor import CaptureWay, Sensor, SensorState
 
 
 def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: float | None = None) -> Sensor:
@@ -30,6 +30,8 @@ def make_sensor(seen_calls: int, lost_calls: int, certificate_left_seconds: floa
         lost_calls=lost_calls,
         stages=(),
         reason="",
+        capture=CaptureWay.CGROUP_SKB,
+        fallback_reason="",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from apidae.v1 import data_pb2
 
 from sensor.clock import Clock
+from sensor.config import CaptureWay
 from sensor.coverage.row import PortCoverage, PortProtocol
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
@@ -71,6 +72,8 @@ class Listener:
             memory_bytes=3,
             cpu_ns=4,
             reason="",
+            capture=CaptureWay.SYSCALLS,
+            fallback_reason="packets are refused",
         )
 
     def read_enforcement(self) -> EnforcementReport:

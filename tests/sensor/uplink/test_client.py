@@ -52,6 +52,7 @@ def test_health_and_coverage_keep_coming(tmp_path: Path) -> None:
         assert (stage.stage, stage.seen, stage.used) == ("spool", 5, 3)
         assert list(zip(stage.dropped_reasons, stage.dropped_counts, strict=True)) == [("refused", 2)]
         assert (health.state, health.lag_ms, health.spool_bytes, health.memory_bytes, health.cpu_ns) == (1, 1, 2, 3, 4)
+        assert (health.capture, health.fallback_reason) == (stream_pb2.CAPTURE_WAY_SYSCALLS, "packets are refused")
         (port,) = collector.coverages[0].ports
         assert (port.service.workload, port.service.workload_kind, port.protocol) == ("nginx.service", 1, 1)
 

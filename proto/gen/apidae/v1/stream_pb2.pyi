@@ -30,6 +30,12 @@ class BlockState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BLOCK_STATE_ENFORCED: _ClassVar[BlockState]
     BLOCK_STATE_DECLINED: _ClassVar[BlockState]
 
+class CaptureWay(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAPTURE_WAY_UNSPECIFIED: _ClassVar[CaptureWay]
+    CAPTURE_WAY_CGROUP_SKB: _ClassVar[CaptureWay]
+    CAPTURE_WAY_SYSCALLS: _ClassVar[CaptureWay]
+
 class SensorState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     SENSOR_STATE_UNSPECIFIED: _ClassVar[SensorState]
@@ -84,6 +90,9 @@ BLOCK_KIND_PRINCIPAL: BlockKind
 BLOCK_STATE_UNSPECIFIED: BlockState
 BLOCK_STATE_ENFORCED: BlockState
 BLOCK_STATE_DECLINED: BlockState
+CAPTURE_WAY_UNSPECIFIED: CaptureWay
+CAPTURE_WAY_CGROUP_SKB: CaptureWay
+CAPTURE_WAY_SYSCALLS: CaptureWay
 SENSOR_STATE_UNSPECIFIED: SensorState
 SENSOR_STATE_CAPTURING: SensorState
 SENSOR_STATE_PAUSED: SensorState
@@ -348,7 +357,7 @@ class StageCount(_message.Message):
     def __init__(self, stage: _Optional[str] = ..., seen: _Optional[int] = ..., used: _Optional[int] = ..., dropped_reasons: _Optional[_Iterable[str]] = ..., dropped_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Health(_message.Message):
-    __slots__ = ("time_unix_ns", "state", "stages", "lag_ms", "spool_bytes", "memory_bytes", "cpu_ns", "reason")
+    __slots__ = ("time_unix_ns", "state", "stages", "lag_ms", "spool_bytes", "memory_bytes", "cpu_ns", "reason", "capture", "fallback_reason")
     TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
@@ -357,6 +366,8 @@ class Health(_message.Message):
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CPU_NS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    FALLBACK_REASON_FIELD_NUMBER: _ClassVar[int]
     time_unix_ns: int
     state: SensorState
     stages: _containers.RepeatedCompositeFieldContainer[StageCount]
@@ -365,7 +376,9 @@ class Health(_message.Message):
     memory_bytes: int
     cpu_ns: int
     reason: str
-    def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    capture: CaptureWay
+    fallback_reason: str
+    def __init__(self, time_unix_ns: _Optional[int] = ..., state: _Optional[_Union[SensorState, str]] = ..., stages: _Optional[_Iterable[_Union[StageCount, _Mapping]]] = ..., lag_ms: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., cpu_ns: _Optional[int] = ..., reason: _Optional[str] = ..., capture: _Optional[_Union[CaptureWay, str]] = ..., fallback_reason: _Optional[str] = ...) -> None: ...
 
 class CountedText(_message.Message):
     __slots__ = ("text", "count")
