@@ -49,6 +49,7 @@ def open_capture(
 
     Raises LoadError, or StartError where the settings ask for what is not there."""
     below = _open_below(settings, scope, clock, pieces, alike, prepared, begin_after)
+    logger.info("watching %s", scope)
     return _add_tls(settings, scope, clock, below, unread, prepared.tls if prepared is not None else None, tls_bodies)
 
 

@@ -43,7 +43,7 @@ class LocalClients:
         self.calls = 0  # Left to their server's end.
 
     def note_ends(self, event: SyscallEvent) -> bool:
-        """Remembers the ends of an event's connection; whether none of it were known before."""
+        """Remembers the ends of an event's connection; whether none of this connection were known before."""
         if not event.family or event.kind == SyscallKind.CLOSED:
             return False  # Not known yet; or gone, and its last exchange may still come.
         raw, known = _take_ends(event), self._ends.get(event.socket)

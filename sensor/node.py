@@ -56,6 +56,7 @@ class Node:
         self._containers, self._zone = tables.containers, settings.zone
         self._cgroups, self._cgroup_watch = tables.cgroups, tables.cgroup_watch
         self._memory = PortMemory()
+        self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
         self.unread = UnreadProcesses()
         self.left_out = Account()
         self.attacks = AttackAccount()
@@ -120,6 +121,7 @@ class Node:
         """Read cgroups, listeners and their processes anew."""
         self.identity.refresh()
         self._hidden.refresh()
+        self._pids = self._scope.read_pids() or frozenset()
 
     def ports(self) -> list[int]:
         """Ports on which somebody listens."""
@@ -178,7 +180,6 @@ class Node:
 
     def _read_hidden(self) -> Hidden:
         reading = self._hidden.reading
-        pids = self._scope.read_pids() or ()
         return Hidden(
             unix_ports=tuple(
                 UnixPort(
@@ -187,7 +188,7 @@ class Node:
                     open_connections=listener.open_connections,
                 )
                 for listener, process in reading.unix
-                if self._scope.is_whole_host or (process is not None and process.pid in pids)
+                if self._scope.is_whole_host or (process is not None and process.pid in self._pids)
             ),
             datagram_listeners=tuple(one for one in reading.datagrams if self._is_watched(one.cgroup_id)),
             kernel_tls={key: count for key, count in reading.kernel_tls if self._is_watched(key[0])},

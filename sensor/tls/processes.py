@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from sensor.enrich.budget import Budget
+
 # Processes followed; a busy node has a few thousand.
 MAX_PROCESSES: Final = 32_768
 # A process's mappings are read to here; a JVM's are some 300 KB.
@@ -24,6 +26,7 @@ MAX_MAPS_BYTES: Final = 1 << 22
 # Files of one process: its own and its libraries'.
 MAX_FILES: Final = 512
 LONGEST_REST_SECONDS: Final = 64.0
+SCOPE_CORE_SHARE: Final = 0.01
 # Of a file whose name says nothing, so many bytes of code may hold a library of TLS: BoringSSL has 1.5 MB, and what it
 # is part of (curl's bindings for Python, for one) comes under any name. A process has five to ten such files.
 MIN_CODE_BYTES: Final = 1 << 20
@@ -83,6 +86,9 @@ class ProcessFiles:
         """`read_scope` gives the processes that may be looked at; None: all."""
         self._proc = proc
         self._read_scope = read_scope
+        self._scope: Collection[int] | None = None
+        # Of a cgroup with thousands below it a reading takes tens of milliseconds.
+        self._scope_budget = Budget(clock=uptime, minimum_rest_seconds=0.0, core_share=SCOPE_CORE_SHARE)
         self._min_age_seconds = min_age_seconds
         self._uptime = uptime
         self._processes: dict[int, _Process] = {}
@@ -116,8 +122,12 @@ class ProcessFiles:
                 pids = sorted(int(entry.name) for entry in entries if entry.name.isdecimal())
         except OSError:
             return []
-        scope = self._read_scope()
-        return pids if scope is None else [pid for pid in pids if pid in scope]
+        if self._scope_budget.is_open:
+            self._scope_budget.run(self._reread_scope)
+        return pids if self._scope is None else [pid for pid in pids if pid in self._scope]
+
+    def _reread_scope(self) -> None:
+        self._scope = self._read_scope()
 
     def _look_at(self, pid: int, now: float) -> None:
         process = self._processes.get(pid)

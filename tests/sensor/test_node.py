@@ -91,6 +91,7 @@ def make_node(directory: Path, scope: CgroupScope, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ListenerTable, "all", lambda table: listeners)
     settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=directory, proc_path=directory)
     node = Node(settings, scope, Clock())
+    node._pids = scope.read_pids() or frozenset()
     node._hidden.reading = HiddenReading(
         unix=tuple(
             (UnixListener(path=f"/run/{name}", inode=pid, open_connections=2), make_process(pid, name))
