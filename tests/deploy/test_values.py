@@ -66,6 +66,20 @@ def test_every_setting_of_the_programs_is_a_value() -> None:
         assert set(settings_of(side)) | set(secret) == set(settings.model_fields)
 
 
+def test_a_scope_is_a_cgroup_of_the_nodes_tree(tmp_path: Path) -> None:
+    """The tree was mounted where the scope was looked for, so that the scope was all of it."""
+    need_helm()
+    scope = "/host/cgroup/kubepods.slice"
+    values = {"image": {"repository": "registry.example/apidae"}, "sensor": {"settings": {"cgroup_path": scope}}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    done = render(4, "--values", str(tmp_path / "values.yaml"))
+    assert done.status == 0, done.errors
+    rendered = tuple(document for document in yaml.safe_load_all(done.text) if document)
+    assert tomllib.loads(find(rendered, "ConfigMap", "sensor")["data"]["sensor.toml"])["cgroup_path"] == scope
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(rendered, "sensor")["volumeMounts"]}
+    assert mounts["cgroup"] == "/host/cgroup"
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_every_setting_reaches_its_program(side: str, tmp_path: Path) -> None:
     need_helm()
