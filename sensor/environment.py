@@ -60,7 +60,7 @@ def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
     except ScopeError as error:
         scope = error
     directory = scope.directory if isinstance(scope, CgroupScope) else None
-    told = run_trial([sys.executable, "-m", "sensor.trial", *([str(directory)] if directory else [])])
+    tried = run_trial([sys.executable, "-m", "sensor.trial", *([str(directory)] if directory else [])])
     return Environment(
         system=platform.system(),
         kernel_release=platform.release(),
@@ -75,8 +75,8 @@ def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:
         memlock_bytes=resource.getrlimit(resource.RLIMIT_MEMLOCK)[0],
         unprivileged_bpf_disabled=_read_number("/proc/sys/kernel/unprivileged_bpf_disabled"),
         jit=_read_number("/proc/sys/net/core/bpf_jit_enable"),
-        bcc=Bcc(problem=told["bcc"], version=told["bcc_version"], path=told["bcc_path"]),
-        probes={name: told[name] for name in TRIED_PROBES},
+        bcc=Bcc(problem=tried["bcc"], version=tried["bcc_version"], path=tried["bcc_path"]),
+        probes={name: tried[name] for name in TRIED_PROBES},
     )
 
 

@@ -70,10 +70,10 @@ class LocalClients:
         """Whether an event is of a client's connection that was left to its server's end."""
         return bool(self._left) and self._left.get(event.socket) == _take_ends(event)
 
-    def leave(self, told: Exchange | StreamExchange) -> bool:
-        """Whether a call is a client's whose server's end reports it, which is counted here. Its connection is then
-        read no more where that end is known, but for its first call, behind which most that carry one alone end."""
-        exchange = told.exchange if isinstance(told, StreamExchange) else told
+    def leave(self, read: Exchange | StreamExchange) -> bool:
+        """Whether a call is a client's that its server's end reports; counts it then. From its second call on the
+        connection is read no more, where that end is known: most of those that carry one call end behind it."""
+        exchange = read.exchange if isinstance(read, StreamExchange) else read
         if exchange.role is not Role.CLIENT:
             return False
         other = (exchange.remote_address, exchange.remote_port, exchange.local_address, exchange.local_port)

@@ -2,12 +2,12 @@
 
 Two locks, both of which the kernel drops with the process, kill -9 included:
 
-- flock(2) on a file in the run directory, and on one in the state directory, for two sensors share neither. The file
-  tells who holds it: pid, start time, version.
+- flock(2) on a file in the run directory, and on one in the state directory, because two sensors share neither.
+  The file says who holds it: pid, start time, version.
 - An abstract unix socket (unix(7)), whose name is one for the network namespace whatever the run directory: a sensor in
-  a container on the host's network meets the one on the host. The kernel tells who holds it (SO_PEERCRED). Of a sensor
-  that watches one cgroup the name has that cgroup's id. Who has bound its name looks for those of scopes that overlap
-  its own, so of two that start at once none is missed.
+  a container on the host's network meets the one on the host. The kernel says who holds it (SO_PEERCRED). The name of
+  a sensor that watches one cgroup has that cgroup's id. A sensor binds its own name first and then looks for names of
+  scopes that overlap its own, so that of two that start at once neither is missed.
 
 Any user may bind an abstract name, so one that neither root nor the sensor's own user holds does not stop the sensor.
 """
@@ -65,7 +65,7 @@ class Scope(Protocol):
     def cgroup_id(self) -> int: ...
 
     def find_overlap(self, cgroup_id: int) -> str:
-        """The name of a cgroup that is watched or has watched ones below it; empty where it is neither."""
+        """The name of a cgroup that is in this scope or has the scope below it; empty where neither holds."""
         ...
 
 

@@ -128,8 +128,8 @@ def format_json(checks: Sequence[Check]) -> str:
     rows = [{**asdict(check), "status": check.status.value} for check in checks]
     is_possible, reason = is_capture_possible(checks), find_fallback_reason(checks)
     way = CaptureWay.SYSCALLS if reason else CaptureWay.CGROUP_SKB
-    told = {"is_capture_possible": is_possible, "capture": way.value if is_possible else None}
-    return json.dumps({**told, "fallback_reason": reason, "checks": rows}, indent=2)
+    verdict = {"is_capture_possible": is_possible, "capture": way.value if is_possible else None}
+    return json.dumps({**verdict, "fallback_reason": reason, "checks": rows}, indent=2)
 
 
 _COLOURS = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Whether a cgroup is watched: the one that the sensor was told to watch, or one below it. Programs on a cgroup's packets need not ask; those
- * on system calls and on libraries run for every process of the host. Without IS_SCOPED all of it is watched.
+ * Whether a cgroup is watched: the one that the sensor is set to watch, or one below it. Programs on a cgroup's packets need not ask. Those on
+ * system calls and on libraries run for every process of the host. Without IS_SCOPED all of it is watched.
  */
 #ifndef APIDAE_SCOPE_H
 #define APIDAE_SCOPE_H
@@ -23,7 +23,7 @@ static __always_inline u64 read_ancestor_id(u64 cgroup, u32 level) {
   return ANCESTORS_ARE_IDS ? ancestor : read_cgroup_id(ancestor);
 }
 
-/* Takes the address of a cgroup; 0 is none. */
+/* Takes the address of a cgroup, or 0. */
 static __always_inline int is_watched(u64 cgroup) {
   u32 only = 0;
   u64 id = read_cgroup_id(cgroup), *wanted = scope.lookup(&only);

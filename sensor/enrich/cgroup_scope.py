@@ -24,7 +24,7 @@ _HIDDEN_PID = 0
 
 
 class ScopeError(Exception):
-    """What was asked for cannot be watched; `observed` says why and `advice` what to do."""
+    """What was asked for cannot be watched. `observed` says why, `advice` what to do."""
 
     def __init__(self, observed: str) -> None:
         super().__init__(f"scope is {observed}. {_ADVICE}")
@@ -50,7 +50,7 @@ class CgroupScope:
 
     @property
     def kernel_id(self) -> int:
-        """What programs are told that judge cgroups themselves: 0 where they need not."""
+        """The id for programs that check cgroups themselves; 0 where they need not."""
         return 0 if self.is_whole_host else self.cgroup_id
 
     def __str__(self) -> str:
@@ -61,8 +61,8 @@ class CgroupScope:
         return self.is_whole_host or (path is not None and _is_below(path, self.path))
 
     def find_overlap(self, cgroup_id: int) -> str:
-        """The name of a cgroup that is watched or has watched ones below it; empty where it is neither, is gone, or is
-        not below this mount."""
+        """The name of a cgroup that is in this scope or has the scope below it; empty where neither holds. One that is
+        gone or not below this mount is not known to overlap."""
         path = CgroupTree(self.mount, clock=time.monotonic).path(cgroup_id)
         if path is None:
             return f"cgroup {cgroup_id}" if self.is_whole_host else ""
@@ -78,8 +78,8 @@ class CgroupScope:
             return False
 
     def read_pids(self) -> frozenset[int] | None:
-        """The processes that are in it now; None where they cannot be told: the whole host is watched, or the sensor
-        is not in the process namespace of some. 20 us a cgroup."""
+        """The processes that are in it now. None where that is not known: the whole host is watched, or some are not
+        in the sensor's process namespace. 20 us a cgroup."""
         if self.is_whole_host or self.directory is None:
             return None
         found: set[int] = set()
@@ -92,7 +92,7 @@ class CgroupScope:
         return None if _HIDDEN_PID in found else frozenset(found)
 
 
-# Without cgroup v2: nothing can be attached, and nothing narrower be told apart.
+# Without cgroup v2: nothing can be attached, and nothing narrower can be watched.
 WHOLE_HOST: Final = CgroupScope(mount=None, directory=None, cgroup_id=0, is_whole_host=True)
 
 

@@ -87,14 +87,14 @@ class SyscallCapture:
 
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
-        told: list[Exchange | StreamExchange] = []
+        found: list[Exchange | StreamExchange] = []
         for record in self._ring.read(READ_LIMIT):
             event, data = unpack_event(record)
             if not self._local.is_left(event):
                 self._local.note_ends(event)
-                self._conversations.take_event(event, data, told)
-        told += self._conversations.poll(self._clock.monotonic_ns())
-        exchanges = [one for one in told if not self._local.leave(one)]
+                self._conversations.take_event(event, data, found)
+        found += self._conversations.poll(self._clock.monotonic_ns())
+        exchanges = [one for one in found if not self._local.leave(one)]
         self._stream_calls.add(exchanges)
         return exchanges
 

@@ -87,8 +87,8 @@ def build_syscalls(settings: TracepointSettings) -> Build:
 
 
 def set_scope(maps: Mapping[str, int], scope_id: int) -> None:
-    """Before they are attached, tells programs that judge cgroups themselves (bpf/scope.h) which is watched; 0: all."""
-    if scope_id:
+    """Sets which cgroup programs look for that check cgroups themselves (bpf/scope.h), before they are attached."""
+    if scope_id:  # Else they check none.
         update_map(maps["scope"], bytes(4), scope_id.to_bytes(8, "little"))
 
 

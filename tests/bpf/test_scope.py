@@ -108,6 +108,6 @@ def test_calls_of_sockets_in_the_scope_are_seen_once(
 ) -> None:
     port = scoped.converse(server, client)
     last = scoped.converse(INSIDE, OUTSIDE)  # Comes after all of it.
-    told = scoped.read_until(last)
-    assert told.pop(last) == [Role.SERVER] * CALLS
-    assert told == ({port: [seen_by] * CALLS} if seen_by is not None else {})
+    reports = scoped.read_until(last)
+    assert reports.pop(last) == [Role.SERVER] * CALLS
+    assert reports == ({port: [seen_by] * CALLS} if seen_by is not None else {})

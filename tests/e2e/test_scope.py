@@ -103,7 +103,7 @@ def call(server: Server, certificate: Certificate | None = None) -> Table:
 
 
 def read_calls(watch: Watch, count: int) -> dict[int, Table]:
-    """All that the sensor told, by port, once so many calls came and it has ended."""
+    """All that the sensor reported, by port, once so many calls came and it has ended."""
     wait_until(lambda: count_calls(watch.inventory) >= count, f"{count} calls")
     assert watch.sensor.stop() == 0, watch.sensor.log_tail()
     ports = {item["service"]["port"] for item in watch.inventory.list_items("/endpoints", operations="exclude")}
@@ -115,7 +115,7 @@ def count_calls(inventory: Inventory) -> int:
 
 
 @pytest.mark.parametrize("way", ["cgroup_skb", "syscalls", "auto"])
-def test_a_sensor_on_one_cgroup_tells_nothing_of_another(
+def test_a_sensor_on_one_cgroup_reports_nothing_of_another(
     services: tuple[Service, Service], certificate: Certificate, tmp_path: Path, way: str
 ) -> None:
     """With `auto` packets are refused: the system calls that stand in for them are those of this cgroup."""
@@ -125,20 +125,20 @@ def test_a_sensor_on_one_cgroup_tells_nothing_of_another(
             stack.enter_context(refuse_packets(watched.cgroup))
         watch = stack.enter_context(watching(tmp_path / "sensor", watched.cgroup, "--capture", way))
         expected = {}
-        for service in services:  # The other one last: what is told of it would not be there before its last call.
+        for service in services:  # The other one last: what is reported of it would be there after its last call.
             expected[service.plain.port] = call(service.plain)
             expected[service.encrypted.port] = call(service.encrypted, certificate)
         rows = wait_until(
             lambda: [row for row in watch.inventory.list_items("/coverage/ports") if row["role"] == "listening"],
             "a report of the ports",
         )
-        told = read_calls(watch, 2 * len(MIX))
-    assert told == {port: expected[port] for port in watched.ports}
+        reported = read_calls(watch, 2 * len(MIX))
+    assert reported == {port: expected[port] for port in watched.ports}
     assert {row["service"]["port"] for row in rows} <= watched.ports
 
 
 @pytest.mark.full("sensor.lock", "sensor.enrich")
-def test_sensors_of_two_cgroups_run_at_once_and_each_tells_its_own(
+def test_sensors_of_two_cgroups_run_at_once_and_each_reports_its_own(
     services: tuple[Service, Service], certificate: Certificate, tmp_path: Path
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -154,8 +154,8 @@ def test_sensors_of_two_cgroups_run_at_once_and_each_tells_its_own(
         with pytest.raises(ProgramError, match="Another sensor already runs on this node") as refusal:
             stack.enter_context(watching(tmp_path / "above", above))
         assert any(f"pid {watch.sensor.pid}" in str(refusal.value) for watch in watches)
-        told = [read_calls(watch, 2 * len(MIX)) for watch in watches]
-    assert told == expected
+        reported = [read_calls(watch, 2 * len(MIX)) for watch in watches]
+    assert reported == expected
 
 
 def test_a_sensor_ends_with_the_cgroup_that_it_watches(capture_host: None, tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ class Node:
         self.local = LocalClients(self.conversations)
 
     def take(self, event: SyscallEvent, data: bytes) -> list[Exchange | StreamExchange]:
-        told: list[Exchange | StreamExchange] = []
+        found: list[Exchange | StreamExchange] = []
         if not self.local.is_left(event):
             self.local.note_ends(event)
-            self.conversations.take_event(event, data, told)
-        return [one for one in told if not self.local.leave(one)]
+            self.conversations.take_event(event, data, found)
+        return [one for one in found if not self.local.leave(one)]
 
 
 class End:
@@ -66,11 +66,11 @@ class End:
 
 def converse(server: End | None, client: End) -> list[Role]:
     """One call; the ends that reported it."""
-    told = client.move(WRITE, REQUEST)
+    found = client.move(WRITE, REQUEST)
     if server is not None:
-        told += server.move(READ, REQUEST) + server.move(WRITE, RESPONSE)
-    told += client.move(READ, RESPONSE)
-    return [one.role for one in told if isinstance(one, Exchange)]
+        found += server.move(READ, REQUEST) + server.move(WRITE, RESPONSE)
+    found += client.move(READ, RESPONSE)
+    return [one.role for one in found if isinstance(one, Exchange)]
 
 
 def test_a_call_whose_ends_are_both_read_is_reported_by_its_server() -> None:
@@ -96,5 +96,5 @@ def test_a_socket_whose_number_is_used_again_is_another_one() -> None:
     assert node.refused == [Verdict.LEFT]
     assert converse(None, End(node, 8, is_server=False, client_port=50_001)) == [Role.CLIENT]
     again = End(node, 8, is_server=True, client_port=50_002)
-    (told,) = again.move(READ, REQUEST) + again.move(WRITE, RESPONSE)
-    assert isinstance(told, Exchange) and told.role is Role.SERVER
+    (found,) = again.move(READ, REQUEST) + again.move(WRITE, RESPONSE)
+    assert isinstance(found, Exchange) and found.role is Role.SERVER
