@@ -143,32 +143,23 @@ class NodeLock:
         except OSError as error:
             bound.close()
             try:
-                self._refuse_holder(self._name, str(self._scope))
+                _refuse_holder(self._name, str(self._scope), is_bound=True)
             except LockError as refusal:
                 raise refusal from error
             return None
         return bound
 
     def _refuse_overlaps(self) -> None:
-        """Raises LockError where another sensor watches a cgroup in this scope, or one that this scope is in."""
+        """Raises LockError where another sensor watches a cgroup in this scope, or one that this scope is in. One that
+        does not listen yet finds this one's name itself."""
         for name in _list_names():
             if name == self._name:
                 continue
             if name == self._abstract_name:
-                self._refuse_holder(name, "the whole host")
+                _refuse_holder(name, "the whole host")
             number = name.removeprefix(f"{self._abstract_name}-")
             if number != name and number.isdecimal() and (watched := self._scope.find_overlap(int(number))):
-                self._refuse_holder(name, watched)
-
-    @staticmethod
-    def _refuse_holder(name: str, watched: str) -> None:
-        """Raises LockError, unless who holds the name is a user who has no right to the node."""
-        pid, uid = _ask_holder(name)
-        if uid in (None, 0, os.geteuid()):
-            raise LockError(
-                f"Another sensor already runs on this node ({LockHolder(pid=pid)}) and watches {watched}: two would "
-                "count its calls twice; stop it first, or have this one watch another cgroup with --cgroup-path."
-            )
+                _refuse_holder(name, watched)
 
 
 def read_holder(path: Path) -> LockHolder | None:
@@ -210,6 +201,22 @@ def _lock_file(path: Path, *, mode: int, setting: str) -> int:
     return fd
 
 
+def _refuse_holder(name: str, watched: str, *, is_bound: bool = False) -> None:
+    """Raises LockError, unless who holds the name is a user who has no right to the node. `is_bound`: somebody holds it
+    even where nobody listens."""
+    try:
+        pid, uid = _ask_holder(name)
+    except ConnectionRefusedError:
+        if not is_bound:
+            return
+        pid, uid = 0, None
+    if uid in (None, 0, os.geteuid()):
+        raise LockError(
+            f"Another sensor already runs on this node ({LockHolder(pid=pid)}) and watches {watched}: two would "
+            "count its calls twice; stop it first, or have this one watch another cgroup with --cgroup-path."
+        )
+
+
 def _list_names() -> set[str]:
     """Abstract names of this network namespace (proc_pid_net(5)), as they are bound now."""
     try:
@@ -221,12 +228,15 @@ def _list_names() -> set[str]:
 
 
 def _ask_holder(name: str) -> tuple[int, int | None]:
-    """(pid, uid) of the process that listens on the abstract name; pid 0 or uid None where the kernel does not tell."""
+    """(pid, uid) of the process that listens on the abstract name; pid 0 or uid None where the kernel does not say.
+    Raises ConnectionRefusedError where none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
         channel.setblocking(False)
         try:
             channel.connect(f"\0{name}")
             raw = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        except ConnectionRefusedError:
+            raise
         except OSError:
             return 0, None
     pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)

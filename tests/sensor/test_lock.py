@@ -189,3 +189,14 @@ def test_name_of_another_kind_of_socket_is_refused(tmp_path: Path, make_lock: Ma
         bound.bind(f"\0{name}")  # Bound and not listening: the kernel does not tell whose it is.
         with pytest.raises(LockError, match="in another pid namespace"):
             make_lock(tmp_path).acquire()
+
+
+def test_a_name_on_which_nobody_listens_is_no_other_scope(
+    tmp_path: Path, make_lock: MakeLock, mount: Path, name: str
+) -> None:
+    """Anybody may bind one; a sensor that has bound it and does not listen yet finds the other's."""
+    number = (mount / "mail.slice").stat().st_ino
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bound:
+        bound.bind(f"\0{name}-{number}")
+        with make_lock(tmp_path, watch_host(mount)):
+            pass
