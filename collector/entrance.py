@@ -9,6 +9,7 @@ import contextlib
 import logging
 import ssl
 import time
+from pathlib import Path
 
 import grpc
 
@@ -95,12 +96,9 @@ class Entrance:
         )
 
     @property
-    def server_files(self) -> tuple[str, str] | None:
+    def server_files(self) -> tuple[Path, Path] | None:
         """Certificate and key of the listeners, where TLS is spoken."""
-        if self._trust is None:
-            return None
-        certificate, key = self._trust.server_files
-        return str(certificate), str(key)
+        return self._trust.server_files if self._trust is not None else None
 
     async def start(self, ingest: IngestService) -> int:
         """Take sensors from now on; the port. Raises StartError."""

@@ -14,17 +14,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-
-import uvicorn
 
 from collector.api.app import ApiSettings, build_app
 from collector.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
 from collector.config import CollectorSettings, ConfigError, join_address, split_address
 from collector.entrance import Entrance
 from collector.housekeeping import Housekeeping
+from collector.http_server import HttpServer
 from collector.ingest.commit import GroupCommit
 from collector.ingest.policy import load_policy, put_blocks
 from collector.ingest.service import IngestService
@@ -47,14 +46,6 @@ POLICY_AGAIN_SECONDS = 1.0
 POLICY_FILE = "policy.json"
 
 logger = logging.getLogger(__name__)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: this module has them."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def run_collector(settings: CollectorSettings, reload: Callable[[], CollectorSettings]) -> None:
@@ -96,6 +87,7 @@ class _Life:
         self._reload = reload
         self._stop = asyncio.Event()
         self._is_ending = threading.Event()
+        self._http: HttpServer | None = None
         self._error_counts = {
             "wal_errors": 0,
             "writer_errors": 0,
@@ -151,7 +143,7 @@ class _Life:
             cluster.start()
         commit = asyncio.create_task(self._commit.run())
         housekeeping = asyncio.create_task(self._housekeeping.run())
-        server = self._build_http()
+        server = self._http = self._build_http()
         http = asyncio.create_task(server.serve(sockets=[self._http_socket]))
         loop = asyncio.get_running_loop()
         self._tell_blocks()
@@ -200,7 +192,7 @@ class _Life:
             return
         self._ingest.change_policy(policy)
 
-    def _build_http(self) -> uvicorn.Server:
+    def _build_http(self) -> HttpServer:
         collector, settings = self._collector, self._settings
         metrics = Metrics(counters=self._read_counters, gauges=self._read_gauges)
         app = build_app(
@@ -227,21 +219,10 @@ class _Life:
             clusters=lambda: [watcher.status for watcher in collector.clusters],
         )
         files = self._entrance.server_files if settings.is_http_secure else None
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=int(GRACE_SECONDS),
-            ssl_certfile=files[0] if files else None,
-            ssl_keyfile=files[1] if files else None,
-        )
-        config.load()
-        if config.ssl is not None:
-            self._entrance.keep_current(config.ssl)
-        return _Server(config)
+        server = HttpServer(app, files=files, grace_seconds=GRACE_SECONDS)
+        if server.context is not None:
+            self._entrance.keep_current(server.context)
+        return server
 
     def _announce(self, grpc_port: int) -> None:
         """Tokens made by this start to standard error, once; then the one line that programs wait for."""
@@ -315,6 +296,7 @@ class _Life:
             **{f"ingest_{name}": count for name, count in self._ingest.counts.items()},
             **self._error_counts,
             **self._entrance.read_counters(),
+            **(self._http.read_counters() if self._http is not None else {}),
             "writer_batches_seen": writer.batches_seen,
             "writer_batches_stored": writer.batches_stored,
             "writer_batches_refused": writer.batches_refused,
@@ -344,6 +326,7 @@ class _Life:
             **self._collector.risks.measure(),
             "changes_waiting": self._collector.changes.waiting_count,
             **self._entrance.read_gauges(),
+            "http_connections": len(self._http.table) if self._http is not None else 0,
             **self._ingest.measure_certificates(),
             "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
         }

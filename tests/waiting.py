@@ -1,5 +1,6 @@
 """Waits for something that happens elsewhere: asks again until it holds or the deadline has passed."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -23,6 +24,15 @@ def wait_until(question: Callable[[], T], what: str = "what was waited for", *, 
             raise AssertionError(f"{what}: not within {seconds:.0f} s; last answer: {answer!r}")
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+async def wait_in_loop(question: Callable[[], T], what: str = "what was waited for") -> T:
+    """The same in an event loop, which goes on meanwhile."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_SECONDS:.0f} s; last answer: {answer!r}"
+        await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+    return answer
 
 
 def wait_until_still(question: Callable[[], T], still_seconds: float, *, seconds: float = DEADLINE_SECONDS) -> T:

@@ -4,15 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
+from collector.api.access import API_PREFIX, Access, RequestLimits
 from collector.api.alerts import AlertRepository
-from collector.api.authenticate import Gate
+from collector.api.authenticate import Authenticator
 from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
 from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
@@ -56,7 +57,6 @@ from collector.specs.table import SpecTable, Store
 from collector.ui.page import build_page_routes
 from collector.ui.schema_view import SchemaSource
 
-API_PREFIX = "/api/v1"
 HTMX_PATH = Path("/usr/share/javascript/htmx/htmx.min.js")  # Debian and Ubuntu: libjs-htmx.
 GZIP_BYTES_MIN = 1_024
 
@@ -113,6 +113,7 @@ def build_app(
     detection: tuple[Detection, VerdictTaker] | None = None,
     editor: TemplateEditor | None = None,
     eraser: Eraser | None = None,
+    limits: RequestLimits | None = None,
 ) -> FastAPI:
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
@@ -132,7 +133,7 @@ def build_app(
     coverage = CoverageInventory(reader=store, watch=watch)
     exposures = ExposureInventory(reader=store)
     schemas = SchemaInventory(reader=store)
-    gate = Gate(token=settings.token, clock=clock)
+    authenticator = Authenticator(token=settings.token, clock=clock)
     app = FastAPI(
         title="Apidae",
         version=settings.version,
@@ -145,14 +146,15 @@ def build_app(
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN),
-            *([Middleware(LoopbackHost)] if gate.is_open else []),
+            *([Middleware(LoopbackHost)] if authenticator.is_open else []),
             Middleware(SameSite),
+            Middleware(Access, authenticator=authenticator, limits=limits or RequestLimits()),
         ],
     )
     add_problem_handlers(app)
     health = build_health_routes(version=settings.version, readiness=readiness)
     measured = build_metrics_routes(metrics=metrics)
-    inside = APIRouter(dependencies=[Depends(gate.require)], responses=PROBLEMS)  # type: ignore[arg-type]
+    inside = APIRouter(responses=PROBLEMS)  # type: ignore[arg-type]
     inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
     inside.include_router(
         build_exposure_routes(endpoints=endpoints, exposures=exposures, clusters=clusters, clock=clock)
@@ -189,7 +191,7 @@ def build_app(
     app.include_router(health, prefix=API_PREFIX)
     # Where orchestrators and Prometheus look unless told otherwise.
     app.include_router(health, include_in_schema=False)
-    app.include_router(measured, include_in_schema=False, dependencies=[Depends(gate.require)])
+    app.include_router(measured, include_in_schema=False)
     app.include_router(
         build_page_routes(
             endpoints=endpoints,
@@ -201,8 +203,7 @@ def build_app(
             alerts=alerts,
             evidence=evidence,
             risks=risks,
-            gate=gate,
-            token=settings.token,
+            authenticator=authenticator,
             version=settings.version,
             htmx_path=settings.htmx_path,
             clock=clock,

@@ -22,11 +22,14 @@ TITLES: dict[int, str] = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Request timeout",
     409: "Conflict",
+    413: "Content too large",
+    415: "Unsupported media type",
     421: "Misdirected request",
     422: "Unprocessable request",
     500: "Internal error",
-    503: "Store unavailable",
+    503: "Unavailable",
 }
 
 

@@ -8,12 +8,10 @@ from fastapi import APIRouter, Request, Response
 from jinja2 import Environment
 
 from collector.api.alerts import AlertRepository
-from collector.api.authenticate import Gate
 from collector.api.call_models import view_evidence
 from collector.api.problem import Problem
 from collector.inventory.evidence import EvidenceReader
 from collector.inventory.question import LIMIT_MAX
-from collector.ui.forms import to_login
 from collector.ui.rendering import render
 
 
@@ -22,7 +20,6 @@ def add_alert(
     alerts: AlertRepository,
     evidence: EvidenceReader,
     *,
-    gate: Gate,
     values: Callable[[Request], dict[str, Any]],
     templates: Environment,
 ) -> None:
@@ -30,8 +27,6 @@ def add_alert(
 
     @router.get("/alerts/{alert_id}")
     def show_alert(request: Request, alert_id: str) -> Response:
-        if gate.refusal(request):
-            return to_login(request)
         alert = alerts.get_alert(alert_id)
         if alert is None:
             raise Problem(404, f"There is no alert {alert_id!r}; go back and reload.")

@@ -14,8 +14,7 @@ from collector.alerts.alert import AlertState
 from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
 from collector.api.alerts import AlertRepository
-from collector.api.authenticate import Gate
-from collector.api.credential import COOKIE_NAME, SESSION_SECONDS, is_token, make_session
+from collector.api.authenticate import COOKIE_NAME, SESSION_SECONDS, Authenticator
 from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
 from collector.api.problem import Problem, describe_validation
 from collector.inventory.consumers import ConsumerInventory
@@ -38,7 +37,7 @@ from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
 from collector.ui.detection_page import add_detection
-from collector.ui.forms import own_path, read_form, to_login
+from collector.ui.forms import own_path, read_form
 from collector.ui.rendering import build_templates, render
 from collector.ui.response_page import add_response
 from collector.ui.risk_view import add_finding_actions, read_risk, read_service_findings
@@ -73,7 +72,7 @@ class _Page:
         risks: RiskKeeper | None,
         editor: TemplateEditor | None,
         alerts: AlertRepository,
-        gate: Gate,
+        authenticator: Authenticator,
         version: str,
         htmx_path: Path,
         clock: Callable[[], float],
@@ -86,7 +85,7 @@ class _Page:
         self.risks = risks
         self.editor = editor
         self.alerts = alerts
-        self.gate = gate
+        self.authenticator = authenticator
         self.version = version
         self.htmx_path = htmx_path
         self.clock = clock
@@ -99,7 +98,7 @@ class _Page:
             "version": self.version,
             "now": self.clock(),
             "has_htmx": self.htmx_path.is_file(),
-            "is_open": self.gate.is_open,
+            "is_open": self.authenticator.is_open,
             "methods": METHODS,
             "theme": theme if theme in THEMES else "auto",
             "next_theme": THEMES[(THEMES.index(theme) + 1) % len(THEMES)] if theme in THEMES else "light",
@@ -223,8 +222,7 @@ def build_page_routes(
     alerts: AlertRepository,
     evidence: EvidenceReader,
     risks: RiskKeeper | None,
-    gate: Gate,
-    token: str | None,
+    authenticator: Authenticator,
     version: str,
     htmx_path: Path,
     clock: Callable[[], float],
@@ -244,7 +242,7 @@ def build_page_routes(
         risks=risks,
         editor=editor,
         alerts=alerts,
-        gate=gate,
+        authenticator=authenticator,
         version=version,
         htmx_path=htmx_path,
         clock=clock,
@@ -252,15 +250,14 @@ def build_page_routes(
     router = APIRouter()
     _add_reading(router, page)
     _add_actions(router, page)
-    _add_session(router, page, token)
+    _add_session(router, page)
     _add_static(router, page)
-    add_alert(router, alerts, evidence, gate=gate, values=page.values, templates=page.templates)
+    add_alert(router, alerts, evidence, values=page.values, templates=page.templates)
     if responder is not None:
         add_response(
             router,
             responder=responder,
             approval_token=approval_token,
-            gate=gate,
             find_incident=lambda alert_id: alert.incident_id if (alert := alerts.get_alert(alert_id)) else "",
             templates=page.templates,
             values=page.values,
@@ -271,7 +268,6 @@ def build_page_routes(
             detection,
             notifiers=notifiers,
             clock=clock,
-            gate=gate,
             values=page.values,
             templates=page.templates,
         )
@@ -283,19 +279,19 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
 
     @router.get("/")
     def show_inventory(request: Request) -> Response:
-        return to_login(request) if page.gate.refusal(request) else page.show_inventory(request)
+        return page.show_inventory(request)
 
     @router.get("/coverage")
     def show_coverage(request: Request) -> Response:
-        return to_login(request) if page.gate.refusal(request) else page.show_coverage(request)
+        return page.show_coverage(request)
 
     @router.get("/incidents/{incident_id}")
     def show_incident(request: Request, incident_id: str) -> Response:
-        return to_login(request) if page.gate.refusal(request) else page.show_incident(request, incident_id)
+        return page.show_incident(request, incident_id)
 
     @router.get("/endpoints/{endpoint_id}")
     def show_endpoint(request: Request, endpoint_id: str) -> Response:
-        return to_login(request) if page.gate.refusal(request) else page.show_endpoint(request, endpoint_id)
+        return page.show_endpoint(request, endpoint_id)
 
 
 def _add_actions(router: APIRouter, page: _Page) -> None:
@@ -307,14 +303,13 @@ def _add_actions(router: APIRouter, page: _Page) -> None:
     }
 
     if page.editor is not None:
-        add_edit_actions(router, page.editor, page.gate, ACTOR, page.show_endpoint)
+        add_edit_actions(router, page.editor, ACTOR, page.show_endpoint)
 
     if page.risks is not None:
-        add_finding_actions(router, page.risks, page.gate, ACTOR)
+        add_finding_actions(router, page.risks, ACTOR)
 
     @router.post("/alerts/{alert_id}/{action}")
     async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:
-        await page.gate.require(request)
         if action not in actions:
             raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
         form = await read_form(request)
@@ -323,7 +318,7 @@ def _add_actions(router: APIRouter, page: _Page) -> None:
         return RedirectResponse(own_path(form.get("next", "/")), status_code=303)
 
 
-def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
+def _add_session(router: APIRouter, page: _Page) -> None:
     """Sign in, sign out, and the choice of theme."""
 
     @router.get("/login")
@@ -335,16 +330,17 @@ def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
     async def log_in(request: Request) -> Response:
         form = await read_form(request)
         destination = own_path(form.get("next", "/"))
-        if token is None:
+        if page.authenticator.is_open:
             return RedirectResponse(destination, status_code=303)
-        if not is_token(form.get("token", "").strip(), token):
-            sentence = "This is not the API token. The collector printed it at its first start."
+        session = page.authenticator.sign_in(form.get("token", "").strip())
+        if session is None:
+            sentence = "This is not the API token. The collector keeps it in the file api.token."
             values = {**page.values(request), "complaint": sentence, "next": destination}
             return render(page.templates, "login.html", values, status=401)
         response = RedirectResponse(destination, status_code=303)
         response.set_cookie(
             COOKIE_NAME,
-            make_session(token, page.clock()),
+            session,
             max_age=SESSION_SECONDS,
             httponly=True,
             samesite="strict",
@@ -353,7 +349,8 @@ def _add_session(router: APIRouter, page: _Page, token: str | None) -> None:
         return response
 
     @router.post("/logout")
-    def log_out(request: Request) -> Response:
+    async def log_out(request: Request) -> Response:
+        page.authenticator.sign_out(request)
         response = RedirectResponse("/login", status_code=303)
         response.delete_cookie(COOKIE_NAME, httponly=True, samesite="strict", secure=request.url.scheme == "https")
         return response

@@ -2,7 +2,10 @@
 none."""
 
 from collections.abc import Callable
+from typing import Final
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
@@ -12,6 +15,7 @@ from collector.api.problem import Problem
 
 Metrics = Callable[[], bytes]
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
+READINESS_THREADS: Final = 2  # A probe for each port that serves it.
 
 
 class HealthModel(Model):
@@ -22,18 +26,20 @@ class HealthModel(Model):
 
 
 def build_health_routes(*, version: str, readiness: Readiness) -> APIRouter:
-    """Liveness and readiness."""
+    """Liveness and readiness. Neither waits for a thread that other requests use: a collector with much to do is not
+    restarted for it."""
     router = APIRouter(tags=["operation"])
+    threads = CapacityLimiter(READINESS_THREADS)
 
     @router.get("/healthz", summary="Liveness")
-    def get_health() -> HealthModel:
+    async def get_health() -> HealthModel:
         """200 while the process answers."""
         return HealthModel(status="ok", version=version)
 
     @router.get("/readyz", summary="Readiness")
-    def get_readiness() -> HealthModel:
+    async def get_readiness() -> HealthModel:
         """200 when the store answers and batches are taken; else 503 with the reason."""
-        reason = readiness()
+        reason = await run_sync(readiness, limiter=threads)
         if reason:
             raise Problem(503, reason)
         return HealthModel(status="ready", version=version)

@@ -1,0 +1,85 @@
+"""Who may enter: nobody without the token or a session, whatever is asked for, but for a few named paths."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.types import Message
+
+from collector.api.access import Access, RequestLimits
+from collector.api.authenticate import Authenticator
+from tests.collector.api.client import TestClient
+from tests.collector.http_serving import TOKEN, make_app
+
+WITH_TOKEN = {"authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient]:
+    with TestClient(make_app(), base_url="http://127.0.0.1", follow_redirects=False) as opened:
+        yield opened
+
+
+def test_every_operation_needs_the_token(client: TestClient) -> None:
+    described = client.get("/api/v1/openapi.json", headers=WITH_TOKEN).json()["paths"]
+    operations = [(method.upper(), path) for path, methods in described.items() for method in methods]
+    refused = {}
+    for method, path in operations:
+        answer = client.request(method, re.sub(r"\{.*?\}", "x", path), content=b"{")
+        if answer.status_code == 401:
+            assert answer.headers["www-authenticate"] == 'Bearer realm="apidae"'
+            assert answer.headers["content-type"] == "application/problem+json"
+        else:
+            refused[path] = answer.status_code
+    assert len(operations) > 25
+    assert refused == {"/api/v1/healthz": 200, "/api/v1/readyz": 200}
+
+
+PAGES = ("/", "/coverage", "/endpoints/x", "/incidents/x", "/alerts/x", "/nothing", "//x", "/static")
+PUBLIC = ("/login", "/logout", "/theme", "/healthz", "/readyz", "/api/v1/healthz", "/api/v1/readyz")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_person_is_sent_to_the_sign_in_and_a_form_is_refused(client: TestClient, path: str) -> None:
+    answer = client.get(f"http://127.0.0.1{path}")
+    assert (answer.status_code, answer.headers["location"].split("=")[0]) == (303, "/login?next")
+    assert client.post(f"http://127.0.0.1{path}", data={"a": "b"}).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/metrics", "/api/v1/openapi.json", "/api/v1/nothing", "/api/v1/"])
+def test_a_program_is_told_that_it_needs_the_token(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 401
+    for wrong in ("Bearer x", "Bearer", "Basic eDp5", f"Bearer {TOKEN}x", "\u00ff"):
+        headers = {"authorization": wrong.encode("latin-1")}
+        assert client.get(path, headers=headers).status_code == 401  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/api/v1/healthz", "/login", "/static/apidae.css"])
+def test_what_needs_no_token(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+@given(st.text(max_size=30), st.sampled_from(["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "X"]))
+def test_no_path_leads_past_the_token(rest: str, method: str) -> None:
+    """Nothing behind it is called, and no body is read, for whatever is asked."""
+    calls: list[Any] = []
+
+    async def app(*_: Any) -> None:
+        calls.append(_)
+
+    async def receive() -> Message:
+        calls.append("read")
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    layer = Access(app, authenticator=Authenticator(token=TOKEN, clock=lambda: 0.0), limits=RequestLimits())
+    scope = {"type": "http", "method": method, "path": f"/{rest}", "query_string": b"", "headers": []}
+    coroutine = layer(scope, receive, send)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+    assert not calls or scope["path"] in PUBLIC or rest.startswith("static/")
