@@ -37,6 +37,10 @@ _OPTIONS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    # Connections on which nobody calls: a sensor has its stream, an enrolment its one call.
+    ("grpc.max_connection_idle_ms", 60_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 8),  # A sensor has its stream and, at times, the call for its next certificate.
 )
 
 logger = logging.getLogger(__name__)
@@ -60,6 +64,7 @@ class Entrance:
             token=token,
             takes_certificates=settings.takes_certificates,
             find_peer=self._gate.find_peer if self._gate is not None else None,
+            on_admitted=self._gate.admit if self._gate is not None else lambda _peer: None,
             find_revocations=lambda: self._trust.revocations if self._trust is not None else Revocations(),
             refusals=self._refusals,
             clock=time.time,
@@ -181,7 +186,7 @@ class Entrance:
         """For metrics."""
         counts: dict[str, float] = {f"refused_{reason}": count for reason, count in self._refusals.counts.items()}
         if self._gate is not None:
-            counts["tls_connections_seen"] = self._gate.connections_seen
+            counts.update(self._gate.read_counters())
             counts["trust_errors"] = self._error_count
         if self._enrollment is not None:
             counts.update({f"sensors_{name}": count for name, count in self._enrollment.counts.items()})

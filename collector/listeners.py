@@ -4,14 +4,28 @@ Whatever is wrong with them is a `StartError` of one sentence.
 """
 
 import errno
+import resource
 import socket
 import ssl
+from typing import Final
 
 from collector.config import CollectorSettings, is_loopback, split_address
+
+# A sensor's connection takes four descriptors, a person's one, and the store some thousand.
+OPEN_FILES: Final = 131_072
 
 
 class StartError(Exception):
     """The collector cannot start; one sentence."""
+
+
+def allow_open_files() -> None:
+    """Let this process have as many descriptors as its connections may need, as far as the system lets it. Many
+    systems give 1,024 unless asked, and the log could not be written once clients hold these."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_certificate(settings: CollectorSettings) -> None:

@@ -30,7 +30,7 @@ from collector.ingest.service import IngestService
 from collector.ingest.stream import IngestContext
 from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.kubernetes.watcher import count_watches, measure_watches
-from collector.listeners import bind, check_certificate
+from collector.listeners import allow_open_files, bind, check_certificate
 from collector.metrics import Metrics
 from collector.respond.outside import make_exports
 from collector.store.base import StoreError
@@ -53,6 +53,7 @@ async def run_collector(settings: CollectorSettings, reload: Callable[[], Collec
     KeyFileError, OSError, ValueError before it is ready.
     """
     check_certificate(settings)
+    allow_open_files()
     http_socket = bind(settings.http_listen, "http_listen")
     try:
         collector = await asyncio.to_thread(compose_collector, settings)

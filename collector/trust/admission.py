@@ -39,6 +39,7 @@ class Admission:
     takes_certificates: bool
     # Who is behind a connection by gRPC's name for it; None without a gate, on loopback in the clear.
     find_peer: Callable[[str], Peer | None] | None
+    on_admitted: Callable[[str], None]  # Gets gRPC's name of a connection on which somebody was let in.
     find_revocations: Callable[[], Revocations]
     refusals: RefusalLog
     clock: Callable[[], float]
@@ -49,6 +50,8 @@ class Admission:
         verdict = self._judge(visit, host, certificate)
         if isinstance(verdict, Refused):
             self.refuse(verdict, host, name)
+        else:
+            self.on_admitted(visit.peer())
         return verdict
 
     def check_node(

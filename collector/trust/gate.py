@@ -5,8 +5,11 @@ names no reason to the one who dialled. Here a certificate is asked for and may 
 failed handshake is told and counted with its reason, and new certificates and authorities hold from the next connection
 on. What passes is bytes: HTTP/2 stays between sensor and gRPC, back-pressure included.
 
-Who a connection is, gRPC knows by its address: each has one connection of ours to gRPC, whose port is in `_peers` for
-as long as it is open. Somebody on this machine who dials gRPC's loopback port directly is in none, and refused.
+Who a connection is, gRPC knows by its address: each has one connection of ours to gRPC, whose port is in `_passages`
+for as long as it is open. Somebody on this machine who dials gRPC's loopback port directly is in none, and refused.
+
+A connection is bounded in time and bytes until somebody was admitted on it, by certificate or token. Enrolment fits
+into these bounds. Past the number of connections, one on which nobody was admitted gives way to the next.
 """
 
 import asyncio
@@ -19,12 +22,20 @@ from functools import partial
 from typing import Any, Final
 
 from collector.config import join_address
+from collector.connections import Connection, ConnectionTable, accept_connections
 from collector.trust.identity import SensorCertificate, read_certificate
 from collector.trust.refusal import RefusalLog
 
+# For the TLS handshake, and then for the first byte behind it.
 HANDSHAKE_SECONDS: Final = 10.0
+# From the handshake until somebody is admitted; Kubernetes may take some seconds to review a token.
+ADMISSION_SECONDS: Final = 60.0
+# What a client may send before: a token of 16 KiB and a certificate request at the most.
+ADMISSION_BYTES: Final = 64 * 1024
 # Open at once, those in their handshake included; twice the paper design of 10,000 nodes.
 CONNECTIONS_LIMIT: Final = 20_000
+# Of these, not admitted yet and of one network; a whole cluster may dial again at once from behind one address.
+WAITING_LIMIT: Final = 2_000
 _BUFFER_BYTES: Final = 256 * 1024
 _BACKLOG: Final = 1_024
 
@@ -79,21 +90,47 @@ class _Handshake:
             raise
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateLimits:
+    """Bounds of the listener; the defaults are the product's."""
+
+    connections: int = CONNECTIONS_LIMIT
+    waiting_of_network: int = WAITING_LIMIT
+    handshake_seconds: float = HANDSHAKE_SECONDS
+    admission_seconds: float = ADMISSION_SECONDS
+    admission_bytes: int = ADMISSION_BYTES
+
+
+@dataclass(slots=True, kw_only=True)
+class _Passage:
+    """A connection that is passed on to gRPC. `deadline` is that of its admission."""
+
+    peer: Peer
+    connection: Connection
+    deadline: asyncio.Timeout
+    is_admitted: bool = False
+
+
 class Gate:
-    """`serve` until cancelled. `counts` of connections: seen = passed + refused (in the RefusalLog) + ended + open."""
+    """`serve` until cancelled."""
 
     def __init__(
-        self, listener: socket.socket, *, find_context: Callable[[], ssl.SSLContext], refusals: RefusalLog
+        self,
+        listener: socket.socket,
+        *,
+        find_context: Callable[[], ssl.SSLContext],
+        refusals: RefusalLog,
+        limits: GateLimits | None = None,
     ) -> None:
         """`listener` is bound; connections that come before `serve` wait. `find_context` is asked for each of them."""
         listener.listen(_BACKLOG)
         self._listener = listener
         self._find_context = find_context
         self._refusals = refusals
+        self._limits = limits or GateLimits()
         self._inner: tuple[str, int] = ("127.0.0.1", 0)
-        self._peers: dict[str, Peer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.connections_seen = 0
+        self._passages: dict[str, _Passage] = {}
+        self._table = ConnectionTable(limit=self._limits.connections, waiting_limit=self._limits.waiting_of_network)
 
     @property
     def port(self) -> int:
@@ -103,11 +140,27 @@ class Gate:
     @property
     def connections(self) -> int:
         """Open now."""
-        return len(self._tasks)
+        return len(self._table)
+
+    def read_counters(self) -> dict[str, float]:
+        """Connections, for metrics; those that were refused are in the RefusalLog by reason."""
+        return {
+            "tls_connections_seen": self._table.seen_count,
+            "tls_connections_displaced": self._table.displaced_count,
+        }
 
     def find_peer(self, grpc_peer: str) -> Peer | None:
         """Who is behind a connection, by what gRPC says of it; None where it did not come through the gate."""
-        return self._peers.get(grpc_peer)
+        passage = self._passages.get(grpc_peer)
+        return passage.peer if passage is not None else None
+
+    def admit(self, grpc_peer: str) -> None:
+        """Somebody was let in on a connection: it stays as long as it wants to, and sends what it wants to."""
+        passage = self._passages.get(grpc_peer)
+        if passage is not None and not passage.is_admitted and not passage.deadline.expired():
+            passage.is_admitted = True
+            passage.deadline.reschedule(None)
+            self._table.serve(passage.connection)
 
     def close(self) -> None:
         """Give the port back."""
@@ -116,48 +169,38 @@ class Gate:
     async def serve(self, inner_port: int) -> None:
         """Take connections to a gRPC server on loopback. At its end all are closed."""
         self._inner = ("127.0.0.1", inner_port)
-        self._listener.setblocking(False)
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                try:
-                    accepted, address = await loop.sock_accept(self._listener)
-                except OSError as error:
-                    # Out of descriptors: wait for some to close instead of turning in a circle.
-                    self._refusals.record("out_of_sockets", "", f"No connection could be taken: {error.strerror}.")
-                    await asyncio.sleep(1.0)
-                    continue
-                self.connections_seen += 1
-                host, port = address[0], address[1]
-                if len(self._tasks) >= CONNECTIONS_LIMIT:
-                    self._refuse("too_many", host, port, f"{CONNECTIONS_LIMIT} connections are open")
-                    accepted.close()
-                    continue
-                task = asyncio.create_task(self._take(accepted, host, port))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        finally:
-            self._listener.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        with self._listener:
+            await accept_connections(self._listener, self._table, self._take, self._turn_away)
 
-    async def _take(self, accepted: socket.socket, host: str, port: int) -> None:
+    def _turn_away(self, connection: Connection | None, reason: str) -> None:
+        if connection is None:
+            self._refusals.record("out_of_sockets", "", f"No connection could be taken: {reason}.")
+        else:
+            self._refuse("too_many", connection, reason)
+
+    async def _take(self, accepted: socket.socket, connection: Connection) -> None:
+        try:
+            await self._speak(accepted, connection)
+        finally:
+            self._table.close(connection)
+
+    async def _speak(self, accepted: socket.socket, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader(limit=_BUFFER_BYTES)
         protocol = asyncio.StreamReaderProtocol(reader)
         handshake: Any = _Handshake(self._find_context())
+        seconds = self._limits.handshake_seconds
         with accepted.dup() as twin:
             try:
-                transport, _ = await loop.connect_accepted_socket(
-                    lambda: protocol, accepted, ssl=handshake, ssl_handshake_timeout=HANDSHAKE_SECONDS
-                )
+                async with asyncio.timeout(seconds):
+                    transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, ssl=handshake)
             except OSError as error:  # ssl.SSLError is one, and so are resets and timeouts.
                 accepted.close()
                 with contextlib.suppress(OSError):
                     twin.send(handshake.alert)
-                self._refuse(*_tell_fault(error, host, port))
+                reason, words = _tell_fault(error, seconds)
+                self._refuse(reason, connection, words)
                 return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         with contextlib.closing(transport):
@@ -166,29 +209,39 @@ class Gate:
                 return  # It only looks at our certificate, as enrolment does first; gRPC always asks for HTTP/2.
             try:
                 der = spoken.getpeercert(True)
-                peer = Peer(host=host, port=port, certificate=read_certificate(der) if der else None)
+                certificate = read_certificate(der) if der else None
             except ValueError as error:
-                self._refuse("unreadable_certificate", host, port, f"its certificate cannot be read ({error})")
+                self._refuse("unreadable_certificate", connection, f"its certificate cannot be read ({error})")
                 return
-            with contextlib.suppress(OSError):
-                await self._pass(reader, writer, peer)
+            try:
+                async with asyncio.timeout(self._limits.admission_seconds) as deadline:
+                    peer = Peer(host=connection.host, port=connection.port, certificate=certificate)
+                    await self._pass(reader, writer, _Passage(peer=peer, connection=connection, deadline=deadline))
+            except OSError:  # A timeout is one.
+                if deadline.expired():
+                    words = f"it was not let in within {self._limits.admission_seconds:g} s"
+                    self._refuse("not_admitted", connection, words)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: Peer) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passage: _Passage) -> None:
         # The client speaks first (RFC 9113 section 3.4).
-        first = await asyncio.wait_for(reader.read(_BUFFER_BYTES), HANDSHAKE_SECONDS)
+        try:
+            first = await asyncio.wait_for(reader.read(_BUFFER_BYTES), self._limits.handshake_seconds)
+        except TimeoutError:
+            words = f"it sent nothing within {self._limits.handshake_seconds:g} s after the TLS handshake"
+            self._refuse("silent", passage.connection, words)
+            return
         if not first:
             words = "it left right after the handshake; it may not take the name in this collector's certificate"
-            self._refuse("left", peer.host, peer.port, words)
+            self._refuse("left", passage.connection, words)
             return
         inner_reader, inner_writer = await asyncio.open_connection(*self._inner, limit=_BUFFER_BYTES)
         inner: socket.socket = inner_writer.get_extra_info("socket")
         inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = f"ipv4:{join_address(*inner.getsockname())}"
         # Before the first byte, and until our end is closed: then nobody else can have the port.
-        self._peers[name] = peer
-        inner_writer.write(first)
+        self._passages[name] = passage
         ways = [
-            asyncio.create_task(_copy(reader, inner_writer)),
+            asyncio.create_task(self._copy_in(first, reader, inner_writer, passage)),
             asyncio.create_task(_copy(inner_reader, writer)),
         ]
         try:
@@ -199,16 +252,34 @@ class Gate:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            del self._peers[name]
+            del self._passages[name]
             inner_writer.close()
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _refuse(self, reason: str, host: str, port: int, words: str) -> None:
-        self._refusals.record(
-            f"tls_{reason}", host, f"The sensor at {join_address(host, port)} is refused: {words.rstrip('.')}."
-        )
+    async def _copy_in(
+        self, first: bytes, source: asyncio.StreamReader, sink: asyncio.StreamWriter, passage: _Passage
+    ) -> None:
+        """Up to the bound until somebody is admitted, then all."""
+        sent, chunk = 0, first
+        while chunk and not passage.is_admitted:
+            sent += len(chunk)
+            if sent > self._limits.admission_bytes:
+                words = f"it sent more than {self._limits.admission_bytes} bytes before it was let in"
+                self._refuse("too_much", passage.connection, words)
+                return
+            sink.write(chunk)
+            await sink.drain()
+            chunk = await source.read(_BUFFER_BYTES)
+        if chunk:
+            sink.write(chunk)
+            await sink.drain()
+            await _copy(source, sink)
+
+    def _refuse(self, reason: str, connection: Connection, words: str) -> None:
+        who = join_address(connection.host, connection.port)
+        self._refusals.record(f"tls_{reason}", connection.host, f"The sensor at {who} is refused: {words.rstrip('.')}.")
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
@@ -217,18 +288,17 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         await sink.drain()
 
 
-def _tell_fault(error: OSError, host: str, port: int) -> tuple[str, str, int, str]:
-    """Reason, address and words of a handshake that failed."""
+def _tell_fault(error: OSError, seconds: float) -> tuple[str, str]:
+    """Reason and words of a handshake that failed, or was not done in so many seconds."""
     if isinstance(error, ssl.SSLCertVerificationError):
         words = ("bad_certificate", f"its certificate is not taken ({error.verify_message})")
-        reason, words_ = _CERTIFICATE_FAULTS.get(error.verify_code, words)
-        return reason, host, port, words_
+        return _CERTIFICATE_FAULTS.get(error.verify_code, words)
     mark = getattr(error, "reason", None) or ""
     if mark in _CLEAR_TEXT:
-        return "clear_text", host, port, "it speaks no TLS; give it this collector's authority, or enrol it"
+        return "clear_text", "it speaks no TLS; give it this collector's authority, or enrol it"
     if isinstance(error, ssl.SSLEOFError | ConnectionError) or _DISTRUST in mark:
         told = f" ({mark})" if mark else ""
-        return "not_trusted", host, port, f"it ended the handshake{told}; it may not trust this collector's certificate"
+        return "not_trusted", f"it ended the handshake{told}; it may not trust this collector's certificate"
     if isinstance(error, TimeoutError):
-        return "silent", host, port, f"it did not finish the TLS handshake within {HANDSHAKE_SECONDS:.0f} s"
-    return "handshake", host, port, f"the TLS handshake failed ({mark or error.strerror or type(error).__name__})"
+        return "silent", f"it did not finish the TLS handshake within {seconds:g} s"
+    return "handshake", f"the TLS handshake failed ({mark or error.strerror or type(error).__name__})"

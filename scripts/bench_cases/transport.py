@@ -23,7 +23,7 @@ import grpc
 import grpc.aio
 
 from collector.trust.authority import issue_server_certificate, make_authority
-from collector.trust.gate import Gate
+from collector.trust.gate import Gate, GateLimits
 from collector.trust.refusal import RefusalLog
 
 BATCH_BYTES = 68_000
@@ -76,7 +76,11 @@ def send(port: int, batches: int, authority: bytes | None) -> None:
 async def serve(way: str, batches: int, directory: Path) -> dict[str, Any]:
     """One way of the three; CPU seconds of this process while the clients send."""
 
+    gate = open_gate(directory) if way == "gate" else None
+
     async def acknowledge(_: Any, call: Any) -> None:
+        if gate is not None:
+            gate.admit(call.peer())
         while await call.read() is not _EOF:
             await call.write(b"acknowledged")
 
@@ -90,8 +94,7 @@ async def serve(way: str, batches: int, directory: Path) -> dict[str, Any]:
         port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     gate_task = None
-    if way == "gate":
-        gate = open_gate(directory)
+    if gate is not None:
         gate_task = asyncio.create_task(gate.serve(port))
         port = gate.port
     authority = None if way == "clear" else (directory / "ca.crt").read_bytes()
@@ -121,7 +124,9 @@ def open_gate(directory: Path) -> Gate:
     context.set_alpn_protocols(["h2"])
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    return Gate(listener, find_context=lambda: context, refusals=RefusalLog(time.monotonic))
+    # These clients send batches at once; a sensor waits for the welcome.
+    limits = GateLimits(admission_bytes=2**62)
+    return Gate(listener, find_context=lambda: context, refusals=RefusalLog(time.monotonic), limits=limits)
 
 
 def measure_cpu() -> float:

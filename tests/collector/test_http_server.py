@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import ssl
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -348,3 +350,14 @@ def test_the_end_closes_what_is_open(tmp_path: Path) -> None:
             return await read_all(reader)
 
     assert asyncio.run(asyncio.wait_for(run(), DEADLINE_SECONDS)) == b""
+
+
+def test_the_collector_asks_for_descriptors_for_its_connections() -> None:
+    """In a process of its own: a limit that was lowered for good stays so."""
+    script = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 4096))\n"
+        "from collector.listeners import allow_open_files as allow; allow()\n"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "(4096, 4096)"
