@@ -107,6 +107,7 @@ ROOMS = {
     ),
     "collector": (
         *(
+            "errors",
             "rows",
             "clock",
             "interval",

@@ -41,7 +41,7 @@ class AlertDesk:
         self._notify = notify
         self._expect = expect
         self._detection = detection
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # What the store did not take, which goes with the next.
         self._unsaved: dict[str, Alert] = {}
         self._unwritten: list[IncidentEntry] = []
@@ -140,12 +140,14 @@ class AlertDesk:
         """Somebody found out what it was, or takes that back."""
         at = self._clock() if verdict else None
         change: dict[str, object] = {"verdict": verdict, "verdict_at": at, "verdict_by": by if verdict else ""}
-        alert = self._decide(alert_id, verdict.value or "no_verdict", by, change)
-        if alert is not None and verdict:
-            self._detection.note_verdict(alert)
-        elif alert is not None:
-            self._detection.restore_verdicts(self._table.list_judged())
-        return alert
+        # What detection makes of it in one step with it: verdicts take effect in the order in which they are kept.
+        with self._lock:
+            alert = self._decide(alert_id, verdict.value or "no_verdict", by, change)
+            if alert is not None and verdict:
+                self._detection.note_verdict(alert)
+            elif alert is not None:
+                self._detection.restore_verdicts(self._table.list_judged())
+            return alert
 
     def _decide(self, alert_id: str, action: str, by: str, change: dict[str, object]) -> Alert | None:
         with self._lock:

@@ -18,6 +18,7 @@ from collector.alerts.known_good import RULES_MAX, KnownGood
 from collector.alerts.past import DAY_SECONDS, Preview, keep_report, preview_levels
 from collector.alerts.report import Report
 from collector.alerts.sieve import Judged, Outcome, Sieve
+from collector.errors import ConflictError, UnknownError
 from collector.sensitivity import PLANS, Sensitivity
 
 FILE_NAME: Final = "sensitivity.json"
@@ -55,6 +56,8 @@ class Detection:
         self._table, self._path, self._configured = table, path, configured
         self._clock, self._new_id, self._write = clock, new_id, write
         self._lock = threading.Lock()
+        # One decision of a person at a time, from what it rests on to what is kept. Reports are judged meanwhile.
+        self._deciding = threading.Lock()
         self._changed_at, self._changed_by = None, ""  # type: tuple[float | None, str]
         self._sieve = Sieve(self._load())
         self._minute, self._in_minute = 0, 0
@@ -99,7 +102,7 @@ class Detection:
 
     def erase(self, pattern: re.Pattern[str]) -> None:
         """Forget what holds of a consumer that a pattern names; the tables are another's."""
-        with self._lock:
+        with self._deciding, self._lock:
             self._sieve.erase(pattern)
 
     def describe(self) -> Standing:
@@ -119,12 +122,13 @@ class Detection:
 
     def choose(self, level: Sensitivity, *, by: str) -> None:
         """Change the level at once."""
-        now = self._clock()
-        kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
-        self._write(self._path, json.dumps(kept).encode())
-        self._table.write_decision(Decision(time=now, actor=by, action="sensitivity", subject=level.value, note=""))
-        with self._lock:
-            self._sieve.level, self._changed_at, self._changed_by = level, now, by
+        with self._deciding:
+            now = self._clock()
+            kept = {"level": level.value, "configured": self._configured.value, "at": now, "by": by}
+            self._write(self._path, json.dumps(kept).encode())
+            self._table.write_decision(Decision(time=now, actor=by, action="sensitivity", subject=level.value, note=""))
+            with self._lock:
+                self._sieve.level, self._changed_at, self._changed_by = level, now, by
 
     def list_rules(self) -> tuple[tuple[KnownGood, RuleHits | None], ...]:
         """Every rule of the last 400 days, newest first, with what it kept from being told."""
@@ -135,7 +139,7 @@ class Detection:
         self, *, by: str, note: str, seconds: float, consumer: str, network: str, workload: str, endpoint_id: str,
         kind: str,
     ) -> KnownGood:  # fmt: skip
-        """A new rule. Raises ValueError with one sentence."""
+        """A new rule. Raises ValueError with one sentence, ConflictError where there are too many."""
         now = self._clock()
         rule = KnownGood(
             id=self._new_id(),
@@ -150,22 +154,26 @@ class Detection:
             expires_at=now + seconds,
             updated_at=now,
         )
-        with self._lock:
-            in_force = sum(one.holds(now) for one in self._sieve.rules.values())
-        if in_force >= RULES_MAX:
-            raise ValueError(f"there are {in_force} rules in force; end some, the limit is {RULES_MAX}")
-        self._keep_rule(rule, "known_good", by)
+        with self._deciding:
+            with self._lock:
+                in_force = sum(one.holds(now) for one in self._sieve.rules.values())
+            if in_force >= RULES_MAX:
+                raise ConflictError(f"There are {in_force} rules in force; end some, the limit is {RULES_MAX}.")
+            self._keep_rule(rule, "known_good", by)
         return rule
 
-    def end_rule(self, rule_id: str, *, by: str) -> KnownGood | None:
-        """No longer; None where there is no such rule in force."""
-        now = self._clock()
-        with self._lock:
-            rule = self._sieve.rules.get(rule_id)
-        if rule is None or not rule.holds(now):
-            return None
-        ended = replace(rule, ended_at=now, ended_by=by, updated_at=max(now, rule.updated_at + 1e-5))
-        self._keep_rule(ended, "end_known_good", by)
+    def end_rule(self, rule_id: str, *, by: str) -> KnownGood:
+        """No longer. Raises UnknownError, and ConflictError where it is not in force any more."""
+        with self._deciding:
+            now = self._clock()
+            with self._lock:
+                rule = self._sieve.rules.get(rule_id)
+            if rule is None or not rule.holds(now):
+                if any(one.id == rule_id for one in self._table.list_rules()):
+                    raise ConflictError(f"Rule {rule_id} is not in force any more; it was ended, or it expired.")
+                raise UnknownError(f"There is no rule {rule_id[:80]!r}; look it up in /api/v1/detection/known-good.")
+            ended = replace(rule, ended_at=now, ended_by=by, updated_at=max(now, rule.updated_at + 1e-5))
+            self._keep_rule(ended, "end_known_good", by)
         return ended
 
     def list_decisions(self) -> tuple[Decision, ...]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from collector.api.base_model import Model
+from collector.errors import ConflictError, UnknownError
 from collector.store.base import StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -120,12 +121,20 @@ def add_problem_handlers(app: FastAPI) -> None:
         }
         return problem_response(error.status_code, details.get(error.status_code, str(error.detail)), error.headers)
 
+    async def on_conflict(_: Request, error: Exception) -> Response:
+        return problem_response(409, str(error))
+
+    async def on_unknown(_: Request, error: Exception) -> Response:
+        return problem_response(404, str(error))
+
     async def on_store(_: Request, error: Exception) -> Response:
         return problem_response(503, f"The store could not answer: {error}", {"retry-after": "5"})
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(ConflictError, on_conflict)
+    app.add_exception_handler(UnknownError, on_unknown)
     app.add_exception_handler(StoreError, on_store)
 
 

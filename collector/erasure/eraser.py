@@ -16,6 +16,7 @@ from collector.anomaly.process import DetectorProcess
 from collector.erasure.log import erase_from_log
 from collector.erasure.mention import find_mention
 from collector.erasure.tables import TableEraser, check_consumer, find_credentials
+from collector.errors import ConflictError
 from collector.ingest.wal import Wal
 from collector.inventory.consumer import ConsumerName
 from collector.respond.responder import Erasing, Responder
@@ -25,10 +26,6 @@ from collector.store.writer import StoreWriter
 DETECTORS_SECONDS: Final = 120.0  # They may be in the midst of a backlog.
 
 logger = logging.getLogger(__name__)
-
-
-class BusyError(Exception):
-    """Another erasure is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +56,13 @@ class Eraser:
     lock: threading.Lock
 
     def erase(self, consumer: ConsumerName, wish: Erasing) -> Erased:
-        """Everywhere, and wait until it is so. Raises ValueError for who is nobody, BlockError, BusyError, StoreError,
+        """Everywhere, and wait until it is so. Raises ValueError for who is nobody, ConflictError, StoreError,
         TimeoutError, OSError; after any of the last three another run does the rest.
         """
         check_consumer(consumer)
         mention = find_mention(consumer)
         if not self.lock.acquire(blocking=False):
-            raise BusyError("Another consumer is being erased; erase this one when that is done.")
+            raise ConflictError("Another consumer is being erased; erase this one when that is done.")
         try:
             names = [consumer, *find_credentials(self.store, consumer)]
             hashes = {int(name.value, 16) for name in names if name.is_hash}

@@ -9,8 +9,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from functools import wraps
+from threading import Lock
+from typing import Any, Concatenate, Final, ParamSpec, Protocol
 
+from collector.errors import ConflictError, UnknownError
 from collector.inventory.edits import (
     EDITS_MAX,
     NAME_CHARACTERS_MAX,
@@ -30,6 +33,7 @@ from collector.inventory.position import PARAMETER
 from collector.inventory.versions import Versions
 from collector.rows import Route, Service
 
+EditParameters = ParamSpec("EditParameters")
 MERGE_MAX: Final = 100
 SIBLINGS_MAX: Final = 200
 _SIBLINGS: Final = f"""
@@ -107,14 +111,29 @@ class Names(Protocol):
     def list_hosts(self, service: Service, host: str) -> tuple[str, ...]: ...
 
 
+def _one_at_a_time(
+    method: Callable[Concatenate["TemplateEditor", EditParameters], Edit],
+) -> Callable[Concatenate["TemplateEditor", EditParameters], Edit]:
+    """An edit from what it rests on to what is kept, while no other is under way."""
+
+    @wraps(method)
+    def edit(editor: "TemplateEditor", /, *args: EditParameters.args, **kwargs: EditParameters.kwargs) -> Edit:
+        with editor.lock:
+            return method(editor, *args, **kwargs)
+
+    return edit
+
+
 class TemplateEditor:
-    """One for the collector; calls one after the other. Blocks. Raises StoreError and EditError."""
+    """One for the collector. Thread-safe: one edit at a time, from what it rests on to what is kept. Blocks. Raises
+    StoreError, EditError, UnknownError, ConflictError."""
 
     def __init__(self, *, store: Store, names: Names, clock: Callable[[], float]) -> None:
         self._store = store
         self._names = names
         self._clock = clock
         self._versions = Versions(store, "template_edits", clock=clock)
+        self.lock = Lock()
         self._edits = {edit.id: edit for edit in load_edits(store)}
 
     def list_edits(self) -> tuple[Edit, ...]:
@@ -148,6 +167,7 @@ class TemplateEditor:
         rows = self._store.query(_SIBLINGS, {"id": endpoint_id})
         return [(str(name), str(template)) for name, template in rows]
 
+    @_one_at_a_time
     def rename(self, endpoint_id: str, *, place: int, name: str, by: str) -> Edit:
         """Another name for the parameter at a segment (from 0); the endpoint is pinned by that."""
         endpoint = self._find(endpoint_id)
@@ -158,12 +178,14 @@ class TemplateEditor:
         places = make_places(endpoint.template, endpoint.routes, self._names.read_words())
         return self._add(EditKind.RENAME, endpoint, places, join_template(parts), by)
 
+    @_one_at_a_time
     def pin(self, endpoint_id: str, *, by: str) -> Edit:
         """Keep the template and its routes, whatever is learned; what fits it joins."""
         endpoint = self._find(endpoint_id)
         places = make_places(endpoint.template, endpoint.routes, self._names.read_words())
         return self._add(EditKind.PIN, endpoint, places, endpoint.template, by)
 
+    @_one_at_a_time
     def split(self, endpoint_id: str, *, place: int, value: str, by: str) -> Edit:
         """An endpoint of its own for one value of a parameter."""
         endpoint = self._find(endpoint_id)
@@ -184,6 +206,7 @@ class TemplateEditor:
         note = "A sensor saw too many words here and folded some calls: they cannot be told apart." if is_folded else ""
         return self._add(EditKind.SPLIT, endpoint, tuple(places), join_template(parts), by, since, note)
 
+    @_one_at_a_time
     def keep_host(self, endpoint_id: str, *, host: str, by: str) -> Edit:
         """Hosts that were taken for one by their tenant's name are apart again: `host`, or all where it is empty."""
         endpoint = self._find(endpoint_id)
@@ -200,6 +223,7 @@ class TemplateEditor:
         """The hosts that a pattern stands for; empty where it is none."""
         return self._names.list_hosts(service, host)
 
+    @_one_at_a_time
     def merge(self, endpoint_ids: Sequence[str], *, name: str, by: str) -> Edit:
         """One endpoint of several that differ in their segments' texts; `name`: of the parameter."""
         if not 2 <= len(set(endpoint_ids)) <= MERGE_MAX:
@@ -219,19 +243,20 @@ class TemplateEditor:
         template = _name_merged([list(column) for column in zip(*parts, strict=True)], name)
         return self._add(EditKind.MERGE, first, tuple(merged), template, by)
 
+    @_one_at_a_time
     def undo(self, edit_id: str, *, by: str) -> Edit:
         """Take an edit away: its routes are again what learning and the other edits say."""
         edit = self._edits.get(edit_id)
         if edit is None:
-            raise EditError(f"There is no edit {edit_id!r}; look it up in the list of edits.")
+            raise UnknownError(f"There is no edit {edit_id[:80]!r}; look it up in the list of edits.")
         if edit.undone_at:
-            raise EditError(f"The edit {edit_id} was undone before, by {edit.undone_by}.")
+            raise ConflictError(f"The edit {edit_id} was undone before, by {edit.undone_by}.")
         return self._keep(replace(edit, undone_by=by, undone_at=int(self._clock())))
 
     def _find(self, endpoint_id: str) -> EditedEndpoint:
         found = self._names.find_edited(endpoint_id)
         if found is None:
-            raise EditError(f"There is no endpoint {endpoint_id!r}; look it up in the list of endpoints.")
+            raise UnknownError(f"There is no endpoint {endpoint_id[:80]!r}; look it up in the list of endpoints.")
         return found
 
     @staticmethod
@@ -254,7 +279,7 @@ class TemplateEditor:
         host: str = "",
     ) -> Edit:
         if len(self._edits) >= EDITS_MAX:
-            raise EditError(f"There are {EDITS_MAX} edits, which is the limit.")
+            raise ConflictError(f"There are {EDITS_MAX} edits, which is the limit.")
         route = endpoint.routes[0]
         edit = Edit(
             id=uuid.uuid4().hex[:16],
@@ -273,7 +298,7 @@ class TemplateEditor:
 
     def _keep(self, edit: Edit) -> Edit:
         self._store.insert_records("template_edits", [_write(edit, self._versions.take())])
-        self._edits[edit.id] = edit
+        self._edits = {**self._edits, edit.id: edit}  # Others may be reading it.
         self._names.take_edits(list(self._edits.values()), edit)
         return edit
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from collector.errors import ConflictError
 from collector.ingest.blocks import BlockKind
 from collector.respond.block import (
     CLUSTERS_MAX,
@@ -48,9 +49,11 @@ class BlockMaker:
         self._is_four_eyes = is_four_eyes
 
     def make(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
-        """A proposal. Raises BlockError, StoreError."""
+        """A proposal. Asks the store, which takes a while: whoever keeps it calls `check_open` again, where the blocks
+        cannot change. Raises BlockError, ConflictError, StoreError."""
         target = parse_target(wish.consumer)
-        self._check(wish, target, open_blocks)
+        self._check(wish)
+        self._check_place(target, wish.services, wish.clusters, wish.by, open_blocks)
         now = self._clock()
         judged = self._previewer.judge(target, wish.clusters, now)
         if judged.needs_confirmation and not wish.is_confirmed:
@@ -88,7 +91,30 @@ class BlockMaker:
             raise UnknownClientError(f"{target.consumer} made no call in the last 24 hours.")
         return found
 
-    def _check(self, wish: Wish, target: Target, open_blocks: Sequence[Block]) -> None:
+    def check_open(self, block: Block, open_blocks: Sequence[Block]) -> None:
+        """That a proposal is still the only block of its kind beside those that are open. Raises ConflictError."""
+        self._check_place(block.target, block.services, block.clusters, block.proposed_by, open_blocks)
+
+    def _check_place(
+        self,
+        target: Target,
+        services: tuple[str, ...],
+        clusters: tuple[str, ...],
+        by: str,
+        open_blocks: Sequence[Block],
+    ) -> None:
+        # A person who blocks whom something has proposed decides on the proposal too.
+        is_bound = by == AUTOMATIC or self._is_four_eyes
+        for other in open_blocks:
+            is_live = other.state is BlockState.LIVE
+            is_same = (other.target, other.services, other.clusters) == (target, services, clusters)
+            if is_same and (is_live or is_bound):
+                what, way = ("blocked", "lift") if is_live else ("proposed to be blocked", "reject")
+                raise ConflictError(f"{target.consumer} is {what} already, by block {other.id}; {way} that one first.")
+        if len(open_blocks) >= OPEN_MAX:
+            raise ConflictError(f"There are {OPEN_MAX} blocks already; lift some.")
+
+    def _check(self, wish: Wish) -> None:
         if not SECONDS_MIN <= wish.seconds <= SECONDS_MAX:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {wish.seconds}.")
         if len(wish.services) > SCOPES_MAX or len(wish.clusters) > CLUSTERS_MAX:
@@ -103,13 +129,3 @@ class BlockMaker:
                     raise BlockError(
                         f"No sensor of {cluster[:80]!r} was heard in the last 24 hours; there are: {names}."
                     )
-        # A person who blocks whom something has proposed decides on the proposal too.
-        is_there = any(
-            block.target == target and (block.state is BlockState.LIVE or wish.by == AUTOMATIC or self._is_four_eyes)
-            for block in open_blocks
-            if (block.services, block.clusters) == (wish.services, wish.clusters)
-        )
-        if is_there:
-            raise BlockError(f"{target.consumer} is blocked or proposed already; lift or reject that one first.")
-        if len(open_blocks) >= OPEN_MAX:
-            raise BlockError(f"There are {OPEN_MAX} blocks already; lift some.")

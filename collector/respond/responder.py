@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from collector.alerts.alert import Alert, AlertState, Confidence
+from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence
+from collector.errors import ConflictError, UnknownError
 from collector.ingest.blocks import BlockOrder, BlockStatus, EnforcementReport
 from collector.respond.audit import AuditEntry, AuditLog
 from collector.respond.block import Block, BlockError, BlockState, Target, UnknownClientError, parse_target
@@ -144,11 +145,11 @@ class Responder:
 
     def block(self, wish: Wish) -> Block:
         """Begins a block, or proposes it where a second person is needed. Raises BlockError with what is wrong, or
-        what is to be confirmed first; StoreError, OSError."""
+        what is to be confirmed first; ConflictError where there is such a block; StoreError, OSError."""
         block = self._make(wish)
-        if self.is_four_eyes:
-            return self._propose(block)
         with self._lock:
+            if self.is_four_eyes:
+                return self._propose(block)
             begun = self._begin(block, wish.by, "")
             for other in self._book.list_open():
                 if other.state is BlockState.PROPOSED and other.target == block.target:
@@ -156,20 +157,20 @@ class Responder:
         return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
-        """Begins what was proposed. Raises BlockError, OSError."""
+        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, OSError."""
         with self._lock:
             block = self._take(block_id, BlockState.PROPOSED)
             if self.is_four_eyes and not is_second_person:
                 raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
-            return self._begin(block, by, "approved")
+            return self._begin(block, by, "approved", is_new=False)
 
     def reject(self, block_id: str, *, by: str) -> Block:
-        """Ends what was proposed. Raises BlockError, OSError."""
+        """Ends what was proposed. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
             return self._end(self._take(block_id, BlockState.PROPOSED), BlockState.REJECTED, by)
 
     def lift(self, block_id: str, *, by: str) -> Block:
-        """Ends what is live. Raises BlockError, OSError."""
+        """Ends what is live. Raises ConflictError, UnknownError, OSError."""
         with self._lock:
             return self._end(self._take(block_id, BlockState.LIVE), BlockState.LIFTED, by)
 
@@ -183,11 +184,11 @@ class Responder:
 
     def erase(self, consumer: str, pattern: re.Pattern[str], credentials: Collection[int], wish: Erasing) -> Erasure:
         """Forgets a consumer: its blocks go, and its name from the audit log, which says that somebody was erased.
-        Raises BlockError where it is blocked now and `wish` does not lift that; OSError."""
+        Raises ConflictError where it is blocked now and `wish` does not lift that; OSError."""
         with self._lock:
             live = [block for block in self._book.list_open() if pattern.fullmatch(block.target.consumer)]
             if not wish.lifts_blocks and any(block.state is BlockState.LIVE for block in live):
-                raise BlockError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
+                raise ConflictError(f"{consumer} is blocked now; lift the block first, or have the erasure lift it.")
             for block in live:
                 is_live = block.state is BlockState.LIVE
                 self._end(block, BlockState.LIFTED if is_live else BlockState.REJECTED, wish.by)
@@ -209,17 +210,25 @@ class Responder:
 
     def put_rung(self, rung: Rung) -> None:
         """A person's decision on how far a kind of alert may go. Raises OSError."""
-        self.ladder.put(rung)
-        self._audit.add(
-            AuditEntry(
-                time=self._clock(),
-                by=rung.set_by,
-                action="ladder",
-                block_id="",
-                target=rung.kind.value,
-                why=f"{rung.step} for {rung.seconds} s",
+        with self._lock:
+            self.ladder.put(rung)
+            self._audit.add(
+                AuditEntry(
+                    time=self._clock(),
+                    by=rung.set_by,
+                    action="ladder",
+                    block_id="",
+                    target=rung.kind.value,
+                    why=f"{rung.step} for {rung.seconds} s",
+                )
             )
-        )
+
+    def move_rung(self, kind: AlertKind, *, step: Step, seconds: int | None, by: str) -> None:
+        """The same of a step alone: what else was decided of this kind stays. Raises OSError."""
+        with self._lock:
+            before = self.ladder.find(kind)
+            kept = before.seconds if seconds is None else seconds
+            self.put_rung(replace(before, step=step, seconds=kept, set_by=by))
 
     def _make(self, wish: Wish) -> Block:
         with self._lock:
@@ -229,8 +238,8 @@ class Responder:
     # What happens by itself
 
     def take_alert(self, alert: Alert) -> bool:
-        """An alert was raised or changed: proposes or begins what its rung says. False where its client's calls are not
-        stored yet, and it is to be taken again. Never raises."""
+        """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again:
+        its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
         rung = self.ladder.find(alert.kind)
         if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
             return True
@@ -239,20 +248,20 @@ class Responder:
         if alert.observed_rate < alert.expected_rate:
             return True  # Who fell silent is not to be stopped.
         try:
-            self._answer(alert, rung)
+            return self._answer(alert, rung)
         except UnknownClientError:
             return False
-        except BlockError as error:
+        except (BlockError, ConflictError) as error:
             logger.info("Nothing is proposed for alert %s: %s", alert.id, error)
         except Exception:
             # A loop boundary: the alert itself is told whatever becomes of its answer.
             logger.exception("proposing a block for alert %s failed", alert.id)
         return True
 
-    def _answer(self, alert: Alert, rung: Rung) -> None:
-        with self._lock:
-            if any(block.alert_id == alert.id for block in self._book.list_blocks()):
-                return
+    def _answer(self, alert: Alert, rung: Rung) -> bool:
+        """False where the rung was moved while the store was asked."""
+        if self._has_block(alert):
+            return True
         target = parse_target(alert.consumer)
         wish = Wish(
             consumer=alert.consumer,
@@ -263,22 +272,29 @@ class Responder:
             by=AUTOMATIC,
             is_confirmed=False,
         )
+        is_begun = rung.step is Step.ENFORCE and not self.is_four_eyes
         try:
             block = self._make(wish)
         except BlockError:
             # Others would be hit: a person may look at the preview and decide.
             if not self._previewer.judge(target, wish.clusters, self._clock()).needs_confirmation:
                 raise
-            self._propose(self._make(replace(wish, is_confirmed=True)))
-            return
-        if (
-            rung.step is Step.ENFORCE
-            and not self.is_four_eyes
-            and not self._leaves_to_person(block.target, alert, rung)
-        ):
-            self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
-        else:
-            self._propose(block)
+            block, is_begun = self._make(replace(wish, is_confirmed=True)), False
+        is_begun = is_begun and not self._leaves_to_person(target, alert, rung)
+        with self._lock:
+            if self.ladder.find(alert.kind) != rung:
+                return False
+            if self._has_block(alert):
+                return True
+            if is_begun:
+                self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
+            else:
+                self._propose(block)
+        return True
+
+    def _has_block(self, alert: Alert) -> bool:
+        with self._lock:
+            return any(block.alert_id == alert.id for block in self._book.list_blocks())
 
     def _leaves_to_person(self, target: Target, alert: Alert, rung: Rung) -> bool:
         if alert.confidence is Confidence.LOW:
@@ -328,19 +344,23 @@ class Responder:
     def _take(self, block_id: str, state: BlockState) -> Block:
         block = self._book.find(block_id)
         if block is None:
-            raise LookupError(block_id)
+            raise UnknownError(f"There is no block {block_id[:80]!r}; look it up in /api/v1/blocks.")
         if block.state is not state:
-            raise BlockError(f"Block {block_id} is {block.state}, not {state}.")
+            raise ConflictError(f"Block {block_id} is {block.state}, not {state}.")
         return block
 
     def _propose(self, block: Block) -> Block:
         with self._lock:
+            self._maker.check_open(block, self._book.list_open())
             self._book.put(block)
             self._note(block.proposed_by, "proposed", block, block.reason)
         return block
 
-    def _begin(self, block: Block, by: str, why: str) -> Block:
+    def _begin(self, block: Block, by: str, why: str, *, is_new: bool = True) -> Block:
+        """`is_new`: it is not in the book yet."""
         with self._lock:
+            if is_new:
+                self._maker.check_open(block, self._book.list_open())
             now = self._clock()
             self._follow_clock(now)  # Those before are moved, not this one.
             begun = block.begin(by, now)

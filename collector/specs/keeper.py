@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from collector.errors import ConflictError
 from collector.inventory.reader import select
 from collector.inventory.spec_status import NO_SPEC, EndpointSpec, read_spec_row
 from collector.inventory.versions import Versions
@@ -103,7 +104,7 @@ class SpecKeeper:
                     raise SpecError(f"The document has {status.st_size} bytes; the limit is {TEXT_BYTES_MAX}.")
                 self._table.upload(name=path.stem, document=path.read_text(), service="", source=str(path), by="file")
                 self._read[path] = mark
-            except (OSError, UnicodeDecodeError, SpecError) as error:
+            except (OSError, UnicodeDecodeError, SpecError, ConflictError) as error:
                 errors[str(path)] = str(error)
         for name in errors.keys() - self.file_errors.keys():
             logger.warning("The API description %s is not taken: %s", name, errors[name])

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Any, Final, Protocol
 
+from collector.errors import ConflictError
 from collector.inventory.reader import select
 from collector.inventory.versions import Versions
 from collector.specs.document import Spec, SpecError, read_spec
@@ -74,21 +76,24 @@ class SpecTable:
         self._clock = clock
         self._versions = Versions(store, "specs", clock=clock)
         self._parsed: dict[str, Spec] = {}
+        self._deciding = Lock()  # One change at a time, from what is there to what is written.
 
     def upload(self, *, name: str, document: str, service: str, source: str, by: str) -> Spec:
-        """Put a text in force; the same text again is no other version. Raises SpecError where it is none."""
+        """Put a text in force; the same text again is no other version. Raises SpecError where it is none,
+        ConflictError where there are too many."""
         spec = read_spec(document)
         name = name or spec.title
         if not 0 < len(name) <= NAME_CHARACTERS_MAX or not name.isprintable():
             raise SpecError(f"The name of the description is {name!r}; give it 1 to {NAME_CHARACTERS_MAX} characters.")
-        known = {row["name"] for row in select(self._store, _LIST)}
-        if name not in known and len(known) >= SPECS_MAX:
-            raise SpecError(f"There are {SPECS_MAX} descriptions; take one out first.")
         digest = _digest(document)
-        current = self._group().get(name, [{}])[0]
-        if (current.get("digest"), current.get("service")) == (digest, service):
-            return spec
-        self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
+        with self._deciding:
+            known = self._group()
+            if name not in known and len(known) >= SPECS_MAX:
+                raise ConflictError(f"There are {SPECS_MAX} descriptions; take one out first.")
+            current = known.get(name, [{}])[0]
+            if (current.get("digest"), current.get("service")) == (digest, service):
+                return spec
+            self._write(name, digest, service=service, source=source, by=by, document=document, is_deleted=False)
         self._parsed[digest] = spec
         return spec
 
@@ -99,9 +104,10 @@ class SpecTable:
 
     def delete(self, name: str) -> bool:
         """Take a description with all its versions out; False where there is none."""
-        rows = [row for row in select(self._store, _LIST) if row["name"] == name]
-        for row in rows:
-            self._write(name, row["digest"], service="", source="", by="", document="", is_deleted=True)
+        with self._deciding:
+            rows = self._group().get(name, [])
+            for row in rows:
+                self._write(name, row["digest"], service="", source="", by="", document="", is_deleted=True)
         return bool(rows)
 
     def _write(

@@ -7,6 +7,7 @@ describes the service too, theirs counts alone (collector/specs/matching.py).
 from dataclasses import dataclass
 from typing import Final
 
+from collector.errors import ConflictError
 from collector.ingest.schemas import DESCRIPTION
 from collector.inventory.reader import Reader, select
 from collector.specs.document import SpecError
@@ -62,7 +63,7 @@ class SpecTraffic:
                         by="apidae",
                     )
                 self._taken[seen.name] = seen.document
-            except SpecError as error:
+            except (SpecError, ConflictError) as error:
                 errors[seen.place] = str(error)
         return errors
 

@@ -56,6 +56,5 @@ def add_detection(
 
     @router.post("/detection/known-good/{rule_id}/end")
     async def end_rule(request: Request, rule_id: str) -> Response:
-        if await run_in_threadpool(lambda: detection.end_rule(rule_id, by=ACTOR)) is None:
-            raise Problem(404, f"There is no rule {rule_id!r} in force; go back and reload.")
+        await run_in_threadpool(lambda: detection.end_rule(rule_id, by=ACTOR))
         return RedirectResponse("/detection", status_code=303)

@@ -2,7 +2,6 @@
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -13,6 +12,7 @@ from jinja2 import Environment
 
 from collector.alerts.alert import AlertKind
 from collector.api.problem import Problem
+from collector.errors import ConflictError, UnknownError
 from collector.respond.block import SECONDS_MAX, SECONDS_MIN, BlockError
 from collector.respond.ladder import CLIENT_KINDS, Step
 from collector.respond.maker import Wish
@@ -25,6 +25,7 @@ ACTOR = "page"
 AUDIT_SHOWN = 50
 OVER_SHOWN = 50
 PATH = "/response"
+SECONDS_DIGITS_MAX = 9
 SECONDS = ((600, "10 minutes"), (3_600, "1 hour"), (86_400, "1 day"))
 
 
@@ -93,13 +94,12 @@ def add_response(
         return approval_token is not None and hmac.compare_digest(given.encode(), approval_token.encode())
 
     def block(form: Mapping[str, str]) -> object:
-        seconds = form.get("seconds", "")
         return responder.block(
             Wish(
                 consumer=form.get("consumer", ""),
                 services=_split(form.get("services", "")),
                 clusters=_split(form.get("clusters", "")),
-                seconds=int(seconds) if seconds.isascii() and seconds.isdigit() else 0,
+                seconds=_read_seconds(form.get("seconds", "")) or 0,
                 reason=form.get("reason", "")[:2_000],
                 alert_id=form.get("alert", "")[:64],
                 by=ACTOR,
@@ -112,11 +112,10 @@ def add_response(
         kind, step, seconds = form.get("kind", ""), form.get("step", ""), form.get("seconds", "")
         if kind not in tuple(AlertKind) or step not in tuple(Step):
             raise BlockError(f"There is no step {step[:80]!r} for alerts {kind[:80]!r}.")
-        before = responder.ladder.find(AlertKind(kind))
-        given = int(seconds) if seconds.isascii() and seconds.isdigit() else before.seconds
-        if not SECONDS_MIN <= given <= SECONDS_MAX:
+        given = _read_seconds(seconds)
+        if given is not None and not SECONDS_MIN <= given <= SECONDS_MAX:
             raise BlockError(f"A block lasts {SECONDS_MIN} to {SECONDS_MAX} s, not {given}.")
-        responder.put_rung(replace(before, step=Step(step), seconds=given, set_by=ACTOR))
+        responder.move_rung(AlertKind(kind), step=Step(step), seconds=given, by=ACTOR)
 
     actions: dict[str, Callable[[Mapping[str, str]], object]] = {
         "block": block,
@@ -137,6 +136,10 @@ def add_response(
         return await _carry_out(lambda: actions[action](form), lambda complaint: show(request, complaint))
 
 
+def _read_seconds(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= SECONDS_DIGITS_MAX else None
+
+
 def _split(text: str) -> tuple[str, ...]:
     return tuple(text.replace(",", " ").split())
 
@@ -146,8 +149,6 @@ async def _carry_out(work: Callable[[], object], complain: Callable[[str], Respo
     carried: Awaitable[object] = run_in_threadpool(work)
     try:
         await carried
-    except BlockError as error:
+    except (BlockError, ConflictError, UnknownError) as error:
         return await run_in_threadpool(complain, str(error))
-    except LookupError:
-        return await run_in_threadpool(complain, "There is no such block any more; it may be over.")
     return RedirectResponse(PATH, status_code=303)

@@ -9,6 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from collector.api.problem import Problem
+from collector.errors import ConflictError, UnknownError
 from collector.inventory.editor import TemplateEditor
 from collector.inventory.edits import EditError, split_template
 from collector.inventory.endpoint import Endpoint
@@ -71,7 +72,7 @@ def add_edit_actions(
         form = await read_form(request)
         try:
             await run_in_threadpool(actions[action], endpoint_id, form)
-        except EditError as error:
+        except (EditError, ConflictError, UnknownError) as error:
             return await run_in_threadpool(show, request, endpoint_id, str(error))
         # An id that an endpoint had before stays good, so the way back needs no new one.
         return RedirectResponse(f"/endpoints/{quote(endpoint_id, safe='')}#edits-title", status_code=303)

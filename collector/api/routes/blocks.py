@@ -102,8 +102,6 @@ def build_block_routes(*, responder: Responder, approval_token: str | None, expo
             return view_block(responder, work())
         except BlockError as error:
             raise Problem(422, str(error)) from error
-        except LookupError as error:
-            raise Problem(404, f"There is no block {show(str(error))}; look it up in /api/v1/blocks.") from error
 
     @router.get("", summary="List blocks")
     def list_blocks(_: Annotated[NoParameters, Query()]) -> BlockListModel:

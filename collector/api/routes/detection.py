@@ -73,10 +73,7 @@ def build_detection_routes(*, detection: Detection, verdicts: VerdictTaker, cloc
     @router.post("/detection/known-good/{rule_id}/end", summary="End a known-good rule")
     def end_known_good(rule_id: str, body: ActionBody) -> KnownGoodModel:
         """Its subjects are told again."""
-        rule = detection.end_rule(rule_id, by=body.by)
-        if rule is None:
-            raise Problem(404, f"There is no rule {show(rule_id)} in force; see /api/v1/detection/known-good.")
-        return _view(rule, None, clock())
+        return _view(detection.end_rule(rule_id, by=body.by), None, clock())
 
     @router.get("/detection/decisions", summary="List who changed what")
     def list_decisions(_: Annotated[NoParameters, Query()]) -> DecisionListModel:

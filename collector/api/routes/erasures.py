@@ -4,9 +4,8 @@ from fastapi import APIRouter
 
 from collector.api.erasure_models import ErasureBody, ErasureModel
 from collector.api.problem import Problem
-from collector.erasure.eraser import BusyError, Eraser
-from collector.inventory.consumer import ConsumerError, parse_consumer
-from collector.respond.block import BlockError
+from collector.erasure.eraser import Eraser
+from collector.inventory.consumer import parse_consumer
 from collector.respond.responder import Erasing
 
 
@@ -21,15 +20,11 @@ def build_erasure_routes(*, eraser: Eraser) -> APIRouter:
             consumer = parse_consumer(body.consumer)
             wish = Erasing(by=body.by, reason=body.reason, lifts_blocks=body.lifts_blocks)
             return ErasureModel.model_validate(eraser.erase(consumer, wish))
-        except BusyError as error:
-            raise Problem(409, str(error)) from error
-        except (ConsumerError, BlockError) as error:
-            raise Problem(422, f"{str(error).rstrip('.')}.") from error
         except (OSError, TimeoutError) as error:
             raise Problem(
                 503, f"{str(error).rstrip('.')}; what was erased is gone, erase again for the rest."
             ) from error
         except ValueError as error:
-            raise Problem(422, f"{error}.") from error
+            raise Problem(422, f"{str(error)[:1].upper()}{str(error)[1:]}.") from error
 
     return router

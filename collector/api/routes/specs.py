@@ -15,6 +15,7 @@ from collector.api.spec_models import (
     SpecReportModel,
     UploadBody,
 )
+from collector.errors import ConflictError
 from collector.specs.document import SpecError
 from collector.specs.keeper import SpecKeeper
 from collector.specs.report import SpecReporter
@@ -44,7 +45,10 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
             raise Problem(422, str(error)) from error
         keeper.look()
         name = body.name or spec.title
-        return SpecModel.model_validate(next(one for one in table.list_specs() if one.name == name))
+        for one in table.list_specs():
+            if one.name == name:
+                return SpecModel.model_validate(one)
+        raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
 
     @router.delete("/specs/{name}", summary="Take an API description out")
     def delete_spec(name: str) -> RemovedModel:

@@ -19,6 +19,7 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
 from collector.alerts.signal import AbuseSignal, Basis
+from collector.errors import ConflictError
 from collector.ingest.reader import write_durably
 from collector.sensitivity import Sensitivity
 from collector.store.base import Store, StoreError
@@ -335,8 +336,9 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     desk = office.open()
     desk.take_signals([make_signal(1), make_signal(99, count=120)])
     assert office.detection.count()["reports_known_good"] == office.detection.count()["reports_false_alarm"] == 1
-    assert office.detection.end_rule(rule.id, by="ann") is not None
-    assert office.detection.end_rule(rule.id, by="ann") is None
+    assert office.detection.end_rule(rule.id, by="ann").ended_by == "ann"
+    with pytest.raises(ConflictError, match="not in force any more"):
+        office.detection.end_rule(rule.id, by="ann")
     assert desk.give_verdict(alert.id, by="bob", verdict=Verdict.NONE) is not None
     office.now += 4_000
     desk = office.open()

@@ -122,7 +122,8 @@ def test_a_rule_is_added_counts_and_ends(office: Office) -> None:
     assert (listed["id"], listed["reports"], listed["created_by"]) == (rule["id"], 1, "ann")
     ended = office.post(f"detection/known-good/{rule['id']}/end", by="bob")
     assert (ended["is_in_force"], ended["ended_by"]) == (False, "bob")
-    assert "no rule" in office.post(f"detection/known-good/{rule['id']}/end", status=404)["detail"]
+    assert "not in force" in office.post(f"detection/known-good/{rule['id']}/end", status=409)["detail"]
+    assert "no rule 'nothing'" in office.post("detection/known-good/nothing/end", status=404)["detail"]
     assert "names nothing" in office.post("detection/known-good", status=422, note="x")["detail"]
     assert "'x'" in office.post("detection/known-good", status=422, note="x", network="x")["detail"]
     actions = [one["action"] for one in office.get("detection/decisions")["items"]]

@@ -1,12 +1,15 @@
 """Template edits: each does what it says, survives a restart, later learning and new routes, and can be undone."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from collector.api.app import ApiSettings, build_app
+from collector.errors import ConflictError, UnknownError
 from collector.ingest.reveal import RevealBook
 from collector.inventory.catalogue import Catalogue
 from collector.inventory.editor import TemplateEditor
@@ -92,7 +95,7 @@ def test_rename_holds_over_a_restart_and_for_routes_that_come_later(installation
     undone = installation.editor.undo(edit.id, by="bob")
     assert (undone.undone_by, installation.templates()[one]) == ("bob", "/users/{user_id}")
     assert installation.endpoint(one) == installation.endpoint(later) == former
-    with pytest.raises(EditError, match="undone before, by bob"):
+    with pytest.raises(ConflictError, match="undone before, by bob"):
         installation.editor.undo(edit.id, by="bob")
 
 
@@ -153,6 +156,24 @@ def test_merge_is_of_what_was_named_only(installation: Installation) -> None:
     assert list(installation.templates().values()) == ["/reports/{period}", "/reports/{period}", "/reports/orders"]
 
 
+def test_an_edit_is_undone_once_whoever_asks_at_the_same_moment(installation: Installation) -> None:
+    route = installation.add(literal("users"), INTEGER)
+    edit = installation.editor.rename(installation.endpoint(route), place=1, name="account", by="ada")
+    started = threading.Barrier(8, timeout=60)
+
+    def undo(_: int) -> bool:
+        started.wait()
+        try:
+            installation.editor.undo(edit.id, by="bob")
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(undo, range(8))) == 1
+    assert installation.store.query("SELECT count() FROM template_edits") in ([(1,)], [(2,)])  # Merged or not yet.
+
+
 def test_what_cannot_be_done_is_said(installation: Installation) -> None:
     users = installation.add(literal("users"), INTEGER)
     post = installation.add(literal("users"), INTEGER, method="POST")
@@ -170,11 +191,13 @@ def test_what_cannot_be_done_is_said(installation: Installation) -> None:
         (lambda: editor.merge([ids[users], ids[post]], name="", by="x"), "different services, hosts or methods"),
         (lambda: editor.merge([ids[users], ids[long]], name="", by="x"), "different numbers of segments"),
         (lambda: editor.merge([ids[users]], name="", by="x"), "name 2 to"),
-        (lambda: editor.pin("nothing", by="x"), "no endpoint 'nothing'"),
-        (lambda: editor.undo("nothing", by="x"), "no edit 'nothing'"),
     ):
         with pytest.raises(EditError, match=named):
             work()
+    with pytest.raises(UnknownError, match="no endpoint 'nothing'"):
+        editor.pin("nothing", by="x")
+    with pytest.raises(UnknownError, match="no edit 'nothing'"):
+        editor.undo("nothing", by="x")
     assert editor.list_edits() == ()
 
 
@@ -197,4 +220,4 @@ def test_over_the_api(installation: Installation) -> None:
         assert client.post(f"/api/v1/template-edits/{edit}/undo", json={"by": "bob"}).json()["undone_by"] == "bob"
         assert [one["kind"] for one in client.get("/api/v1/template-edits").json()["items"]] == ["rename"]
         refused = client.post("/api/v1/endpoints/nothing/pin", json={"by": "ada"})
-        assert (refused.status_code, "no endpoint" in refused.json()["detail"]) == (422, True)
+        assert (refused.status_code, "no endpoint" in refused.json()["detail"]) == (404, True)

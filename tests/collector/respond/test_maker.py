@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from collector.respond.block import BlockError, UnknownClientError, parse_target
+from collector.errors import ConflictError
+from collector.respond.block import UnknownClientError, parse_target
 from collector.respond.book import BlockBook
 from collector.respond.maker import BlockMaker, Wish
 from collector.respond.preview import Judgement, Previewer
@@ -60,7 +61,7 @@ def test_two_clusters_are_two_blocks() -> None:
     east = maker.make(Wish(consumer=POD, clusters=("east",)), ()).begin("ada", 0.0)
     assert east.order.holds_in("east") and not east.order.holds_in("west") and not east.order.holds_in("")
     maker.make(Wish(consumer=POD, clusters=("west",)), (east,))
-    with pytest.raises(BlockError, match="already"):
+    with pytest.raises(ConflictError, match=f"already, by block {east.id}"):
         maker.make(Wish(consumer=POD, clusters=("east",)), (east,))
 
 

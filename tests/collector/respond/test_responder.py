@@ -120,7 +120,7 @@ def test_a_block_lives_and_is_lifted(room: Room) -> None:
     assert (order.scopes[0].namespace, order.scopes[0].workload, order.scopes[0].port) == ("shop", "cart", 8080)
     lifted = room.post(f"blocks/{block['id']}/lift", by="bob")
     assert (lifted["state"], lifted["ended_by"]) == ("lifted", "bob") and room.told == [1, 0]
-    room.post(f"blocks/{block['id']}/lift", 422)
+    assert "is lifted, not live" in room.post(f"blocks/{block['id']}/lift", 409)["detail"]
     actions = [(entry["action"], entry["by"]) for entry in room.client.get("/api/v1/blocks/audit").json()["items"]]
     assert actions == [("lifted", "bob"), ("began", "ada")]
 
@@ -138,8 +138,8 @@ def test_a_principal_goes_with_its_credentials(room: Room) -> None:
 
 
 def test_nothing_is_blocked_twice_and_nobody_unknown(room: Room) -> None:
-    room.block()
-    assert "already" in room.post("blocks", 422, consumer=THIEF)["detail"]
+    block = room.block()
+    assert f"already, by block {block['id']}" in room.post("blocks", 409, consumer=THIEF)["detail"]
     assert "no call" in room.post("blocks", 422, consumer=f"credential:{5:016x}")["detail"]
 
 

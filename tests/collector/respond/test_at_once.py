@@ -1,0 +1,146 @@
+"""Requests that come at the same moment: one decides, and the others are told what it decided.
+
+Threads are held where the old code had looked and not yet written, so these tests meet the race each time.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from collector.alerts.alert import AlertKind
+from collector.errors import ConflictError
+from collector.respond.audit import AuditLog
+from collector.respond.block import BlockState, parse_target
+from collector.respond.book import BlockBook
+from collector.respond.ladder import Ladder, Rung, Step
+from collector.respond.maker import Wish
+from collector.respond.preview import Judgement, Previewer
+from collector.respond.responder import Responder
+from tests.collector.api.fakes import make_alert
+
+THIEF = "203.0.113.7"
+AT_ONCE = 20
+
+
+class Meeting:
+    """A previewer that answers nobody until as many ask as are expected."""
+
+    def __init__(self, count: int) -> None:
+        self._barrier = threading.Barrier(count, timeout=60)
+        self.on_question: Callable[[], object] = lambda: None
+
+    def list_clusters(self, now: float) -> tuple[str, ...]:
+        return ()
+
+    def find_first_seen(self, target: object) -> float:
+        return 1.0
+
+    def judge(self, target: object, clusters: tuple[str, ...], now: float) -> Judgement:
+        self._barrier.wait()
+        self.on_question()
+        return Judgement(key_id=1, needs_confirmation="")
+
+
+def make_responder(directory: Path, meeting: Meeting, **more: Any) -> Responder:
+    return Responder(
+        book=BlockBook(directory / "blocks.json"),
+        audit=AuditLog(directory / "audit.jsonl"),
+        ladder=Ladder(directory / "ladder.json"),
+        previewer=cast(Previewer, meeting),
+        clock=lambda: 1_000_000.0,
+        monotonic=lambda: 1_000_000.0,
+        **more,
+    )
+
+
+def at_once(work: Callable[[], object], count: int = AT_ONCE) -> list[object]:
+    """What each thread got, or the conflict that it was told of."""
+
+    def run(_: int) -> object:
+        try:
+            return work()
+        except ConflictError as error:
+            return error
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))
+
+
+@pytest.mark.parametrize("is_four_eyes", [False, True])
+def test_blocks_of_one_client_at_once_are_one_block(tmp_path: Path, is_four_eyes: bool) -> None:
+    responder = make_responder(tmp_path, Meeting(AT_ONCE), is_four_eyes=is_four_eyes)
+    results = at_once(lambda: responder.block(Wish(consumer=THIEF)))
+    (block,) = responder.list_blocks()
+    told = {str(result) for result in results if isinstance(result, ConflictError)}
+    assert len([result for result in results if isinstance(result, ConflictError)]) == AT_ONCE - 1
+    assert len(told) == 1 and block.id in told.pop()
+    assert block.state is (BlockState.PROPOSED if is_four_eyes else BlockState.LIVE)
+    assert len(responder.list_audit(100)) == 1
+    assert BlockBook(tmp_path / "blocks.json").list_blocks() == [block]
+
+
+def test_an_alert_and_a_person_at_once_make_one_live_block(tmp_path: Path) -> None:
+    responder = make_responder(tmp_path, Meeting(2))
+    alert = make_alert("a1", consumer=f"address:{THIEF}", kind=AlertKind.ENUMERATION)
+    rung = responder.ladder.find(AlertKind.ENUMERATION)
+    responder.put_rung(replace(rung, step=Step.ENFORCE, set_by="ada"))
+    person = threading.Thread(target=lambda: at_once(lambda: responder.block(Wish(consumer=THIEF)), 1))
+    person.start()
+    assert responder.take_alert(alert)
+    person.join()
+    (block,) = responder.list_blocks()
+    assert block.target == parse_target(THIEF) and block.state is BlockState.LIVE
+
+
+def test_a_rung_that_was_moved_meanwhile_counts(tmp_path: Path) -> None:
+    """A person puts the ladder down while the store is asked: nothing begins, and the alert is taken again."""
+    meeting = Meeting(1)
+    responder = make_responder(tmp_path, meeting)
+    kind = AlertKind.ENUMERATION
+    responder.put_rung(replace(responder.ladder.find(kind), step=Step.ENFORCE, set_by="ada"))
+    meeting.on_question = lambda: responder.move_rung(kind, step=Step.PROPOSE, seconds=None, by="bob")
+    alert = make_alert("a1", consumer=f"address:{THIEF}", kind=kind)
+    assert not responder.take_alert(alert)
+    assert responder.list_blocks() == []
+    meeting.on_question = lambda: None
+    assert responder.take_alert(alert)
+    assert [block.state for block in responder.list_blocks()] == [BlockState.PROPOSED]
+
+
+@pytest.mark.parametrize("decision", ["lift", "approve", "reject"])
+def test_a_block_is_decided_on_once(tmp_path: Path, decision: str) -> None:
+    responder = make_responder(tmp_path, Meeting(1), is_four_eyes=True)
+    block = responder.block(Wish(consumer=THIEF))
+    if decision == "lift":
+        responder.approve(block.id, by="ada", is_second_person=True)
+    decisions: dict[str, Callable[[], object]] = {
+        "lift": lambda: responder.lift(block.id, by="bob"),
+        "approve": lambda: responder.approve(block.id, by="bob", is_second_person=True),
+        "reject": lambda: responder.reject(block.id, by="bob"),
+    }
+    results = at_once(decisions[decision])
+    assert len([result for result in results if isinstance(result, ConflictError)]) == AT_ONCE - 1
+    assert len([entry for entry in responder.list_audit(100) if entry.by == "bob"]) == 1
+
+
+def test_moving_a_step_keeps_endpoints_that_are_listed_meanwhile(tmp_path: Path) -> None:
+    responder = make_responder(tmp_path, Meeting(1))
+    kind = AlertKind.ENUMERATION
+    started = threading.Barrier(AT_ONCE, timeout=60)
+    steps = list(Step) * (AT_ONCE // len(Step))
+    listed = tuple(f"e{number}" for number in range(3))
+    responder.put_rung(Rung(kind=kind, step=Step.ALERT, seconds=60, endpoints=listed, set_by="ada"))
+
+    def move() -> None:
+        started.wait()
+        responder.move_rung(kind, step=steps.pop(), seconds=None, by="page")
+
+    at_once(move)
+    assert responder.ladder.find(kind).endpoints == listed
+    last = responder.list_audit(1)[0]
+    assert last.why.startswith(responder.ladder.find(kind).step)
