@@ -248,7 +248,8 @@ class _Life:
         """The store writer's thread."""
 
         def fail(error: Exception) -> None:
-            self._writer_error = f"The store takes no rows: {error}"
+            # Anybody may ask for it, so it holds no word of the database.
+            self._writer_error = "The store takes no rows; the collector's log says why."
             self._count("writer_errors", error)
 
         def succeed() -> None:

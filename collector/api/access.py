@@ -11,6 +11,7 @@ connections there are, and how long a request head may take, is one floor below:
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from collector.api.authenticate import Authenticator
 from collector.api.guard import SAFE_METHODS
-from collector.api.problem import problem_response, show
+from collector.api.problem import internal_problem, problem_response, show
 
 API_PREFIX: Final = "/api/v1"
 # Orchestrators ask these, and have no token.
@@ -31,6 +32,8 @@ HEALTH_PATHS: Final = frozenset({"/healthz", "/readyz", f"{API_PREFIX}/healthz",
 SIGN_IN_PATHS: Final = frozenset({"/login", "/logout", "/theme"})
 STATIC_PREFIX: Final = "/static/"
 METRICS_PATH: Final = "/metrics"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +87,7 @@ class Access:
             await body(scope, receive, send)
             return
         if is_public:
-            await self._app(scope, _replay(body, receive), send)
+            await self._answer(scope, _replay(body, receive), send)
             return
         if self._working >= self._limits.requests:
             sentence = f"{self._working} requests are being worked on, which is the limit; try again in a second."
@@ -92,9 +95,26 @@ class Access:
             return
         self._working += 1
         try:
-            await self._app(scope, _replay(body, receive), send)
+            await self._answer(scope, _replay(body, receive), send)
         finally:
             self._working -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A loop's boundary: a mistake of ours ends one request, not the connection."""
+        is_started = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_noted)
+        except Exception:
+            if is_started:
+                raise
+            logger.exception("%s %s failed", scope["method"], show(scope["path"]))
+            await internal_problem()(scope, receive, send)
 
 
 def _refuse_stranger(scope: Scope, refusal: str) -> Response:

@@ -14,8 +14,9 @@ from collector.alerts.detection import Detection
 from collector.api.access import API_PREFIX, Access, RequestLimits
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Authenticator
+from collector.api.description import DescribedApi
 from collector.api.guard import LoopbackHost, SameSite, SecurityHeaders
-from collector.api.problem import MEDIA_TYPE, ProblemModel, add_problem_handlers
+from collector.api.problem import add_problem_handlers
 from collector.api.routes.alerts import build_alert_routes
 from collector.api.routes.blocks import build_block_routes, build_ladder_routes
 from collector.api.routes.calls import build_call_routes
@@ -67,16 +68,6 @@ thing, the value and
 the fix. Lists are paged by keyset: ask again with `cursor` set to `next_cursor` until it is null. Unknown query
 parameters are refused.
 """
-
-PROBLEMS = {
-    status: {"description": description, "content": {MEDIA_TYPE: {"schema": ProblemModel.model_json_schema()}}}
-    for status, description in (
-        (401, "No token, or the wrong one."),
-        (404, "There is no such thing."),
-        (422, "A parameter that does not exist or whose value cannot be."),
-        (503, "The store cannot answer."),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +125,7 @@ def build_app(
     exposures = ExposureInventory(reader=store)
     schemas = SchemaInventory(reader=store)
     authenticator = Authenticator(token=settings.token, clock=clock)
-    app = FastAPI(
+    app = DescribedApi(
         title="Apidae",
         version=settings.version,
         description=DESCRIPTION,
@@ -154,7 +145,7 @@ def build_app(
     add_problem_handlers(app)
     health = build_health_routes(version=settings.version, readiness=readiness)
     measured = build_metrics_routes(metrics=metrics)
-    inside = APIRouter(responses=PROBLEMS)  # type: ignore[arg-type]
+    inside = APIRouter()
     inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
     inside.include_router(
         build_exposure_routes(endpoints=endpoints, exposures=exposures, clusters=clusters, clock=clock)

@@ -6,13 +6,13 @@ from pydantic import Field
 
 from collector.alerts.alert import AlertKind
 from collector.api.base_model import Model, OptionalTime, Ratio, Time
-from collector.api.parameters import ActionBody, Parameters
+from collector.api.parameters import ActionBody, Body, Items, Text, Word
 from collector.respond.block import CLUSTERS_MAX, SECONDS_MAX, SECONDS_MIN, BlockState
 from collector.respond.ladder import ENDPOINTS_MAX, Step
 
 _CONSUMER = "An address, a network, or a consumer as in /consumers: address:.., credential:.., principal:.."
 
-_Cluster = Annotated[str, Field(min_length=1, max_length=253)]
+_Cluster = Annotated[Text, Field(min_length=1, max_length=253)]
 _CLUSTERS: Any = Field(default=(), max_length=CLUSTERS_MAX, description="As sensors name them; none: all. `-`: hosts.")
 
 
@@ -131,28 +131,28 @@ class LiftedModel(Model):
     lifted: int
 
 
-class PreviewBody(Parameters):
+class PreviewBody(Body):
     """Whom to look at."""
 
-    consumer: str = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
-    clusters: tuple[_Cluster, ...] = _CLUSTERS
+    consumer: Text = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
+    clusters: Items[_Cluster] = _CLUSTERS
 
 
 class BlockBody(ActionBody):
     """Whom to stop, where and for how long."""
 
-    consumer: str = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
-    services: tuple[str, ...] = Field(default=(), description="Each [NAMESPACE/]WORKLOAD[:PORT]; none: everywhere.")
-    clusters: tuple[_Cluster, ...] = _CLUSTERS
+    consumer: Text = Field(min_length=1, max_length=600, description=_CONSUMER, examples=["address:203.0.113.7"])
+    services: Items[Text] = Field(default=(), description="Each [NAMESPACE/]WORKLOAD[:PORT]; none: everywhere.")
+    clusters: Items[_Cluster] = _CLUSTERS
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
-    reason: str = Field(default="", max_length=2_000)
-    alert_id: str = Field(default="", max_length=64)
+    reason: Text = Field(default="", max_length=2_000)
+    alert_id: Text = Field(default="", max_length=64)
     is_confirmed: bool = Field(default=False, description="The preview was seen, and others may be hit.")
 
 
 class RungBody(ActionBody):
     """How far."""
 
-    step: Step
+    step: Word[Step]
     seconds: int = Field(default=3_600, ge=SECONDS_MIN, le=SECONDS_MAX)
-    endpoints: tuple[str, ...] = Field(default=(), max_length=ENDPOINTS_MAX)
+    endpoints: Items[Text] = Field(default=(), max_length=ENDPOINTS_MAX)

@@ -5,15 +5,15 @@ from datetime import date
 from pydantic import Field
 
 from collector.api.base_model import Model, Ratio, Time
-from collector.api.parameters import Parameters
+from collector.api.parameters import AskedDay, Parameters
 from collector.inventory.endpoint import AuthenticationLevel
 
 
 class DiffParameters(Parameters):
     """Two dates (UTC)."""
 
-    start: date = Field(description="The earlier date.", examples=["2026-10-01"])
-    end: date = Field(description="The later date.")
+    start: AskedDay = Field(description="The earlier date.", examples=["2026-10-01"])
+    end: AskedDay = Field(description="The later date.")
 
 
 class NamedOperationModel(Model):

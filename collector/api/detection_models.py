@@ -7,7 +7,7 @@ from pydantic import Field
 from collector.alerts.alert import AlertKind, Verdict
 from collector.alerts.known_good import SECONDS_DEFAULT, SECONDS_MAX
 from collector.api.base_model import Model, Time
-from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, Text
+from collector.api.parameters import NOTE_CHARACTERS_MAX, ActionBody, Text, Word
 from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX
 from collector.sensitivity import Sensitivity
 
@@ -38,7 +38,7 @@ class SensitivityModel(Model):
 class SensitivityBody(ActionBody):
     """The level to use from now on."""
 
-    level: Sensitivity
+    level: Word[Sensitivity]
 
 
 class KnownGoodModel(Model):
@@ -76,14 +76,14 @@ class KnownGoodBody(ActionBody):
     network: _Name = Field(default="", description="Of consumers named by address.", examples=["198.51.100.0/24"])
     workload: _Name = Field(default="", description="Of consumers named by workload; * and ? stand for anything.")
     endpoint_id: _Name = ""
-    kind: AlertKind | None = None
+    kind: Word[AlertKind] | None = None
     seconds: int = Field(default=SECONDS_DEFAULT, ge=60, le=SECONDS_MAX, description="Until it expires.")
 
 
 class VerdictBody(ActionBody):
     """What somebody found out about an alert; empty takes it back."""
 
-    verdict: Verdict
+    verdict: Word[Verdict]
 
 
 class DecisionModel(Model):

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from collector.api.base_model import Model, OptionalTime, Time
-from collector.api.parameters import ActionBody
+from collector.api.parameters import ActionBody, Items, Text
 from collector.inventory.edits import EditKind
 
 
@@ -11,27 +11,27 @@ class RenameBody(ActionBody):
     """Another name for a parameter."""
 
     place: int = Field(ge=0, description="Which segment, from 0.")
-    name: str = Field(max_length=64, examples=["user_id"])
+    name: Text = Field(max_length=64, examples=["user_id"])
 
 
 class SplitBody(ActionBody):
     """An endpoint of its own for one value."""
 
     place: int = Field(ge=0, description="Which segment, from 0.")
-    value: str = Field(max_length=200, examples=["me"])
+    value: Text = Field(max_length=200, examples=["me"])
 
 
 class HostBody(ActionBody):
     """Hosts that were taken for one, apart again."""
 
-    host: str = Field(default="", max_length=300, description="Which keeps its own name; empty: all of them.")
+    host: Text = Field(default="", max_length=300, description="Which keeps its own name; empty: all of them.")
 
 
 class MergeBody(ActionBody):
     """Several endpoints as one."""
 
-    endpoints: tuple[str, ...] = Field(min_length=2, max_length=100)
-    name: str = Field(default="", max_length=64, description="Of the parameter; default from what is before it.")
+    endpoints: Items[Text] = Field(min_length=2, max_length=100)
+    name: Text = Field(default="", max_length=64, description="Of the parameter; default from what is before it.")
 
 
 class EditModel(Model):

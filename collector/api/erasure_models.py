@@ -3,19 +3,19 @@
 from pydantic import Field
 
 from collector.api.base_model import Model
-from collector.api.parameters import ActionBody
+from collector.api.parameters import ActionBody, Text
 
 
 class ErasureBody(ActionBody):
     """Whom to erase."""
 
-    consumer: str = Field(
+    consumer: Text = Field(
         min_length=3,
         max_length=600,
         description="As in /consumers: address:.., credential:.., principal:.. or workload:..",
         examples=["principal:9a3c0d4411f0be72"],
     )
-    reason: str = Field(default="", max_length=500, description="For the audit log, where its name is blanked.")
+    reason: Text = Field(default="", max_length=500, description="For the audit log, where its name is blanked.")
     lifts_blocks: bool = Field(default=False, description="Lift what stops it now, which is refused otherwise.")
 
 

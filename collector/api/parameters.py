@@ -1,9 +1,11 @@
 """What clients may ask for, validated once: query parameters and bodies become the domain's questions. Unknown names
 are refused."""
 
-from typing import Annotated
+import re
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from collector.alerts.alert import AlertKind, AlertState
 from collector.inventory.authentication import NUMBERS
@@ -30,10 +32,16 @@ from collector.inventory.span import Since, span_since
 from collector.inventory.spec_status import SpecStatus
 from collector.protocols import Protocol
 
+DateT = TypeVar("DateT", bound=date)
+ItemT = TypeVar("ItemT")
+
 MUTE_SECONDS_MAX = 90 * 86_400  # Longer than that is `expected`.
 ACTOR_CHARACTERS_MAX = 200
 NOTE_CHARACTERS_MAX = 1_000
-_TIME_MAX = 2**32 - 1  # What the store takes for a time.
+# What the store takes for a time ends early in 2106.
+YEAR_MIN, YEAR_MAX = 1970, 2105
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+_DATE_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 AUTHENTICATIONS: tuple[str, ...] = (*(level.value for level in AuthenticationLevel), *NUMBERS)
 
 
@@ -49,7 +57,32 @@ def _check_text(value: str) -> str:
     return value
 
 
+def _check_date(value: Any) -> Any:
+    """pydantic takes a number for a day, too, or for seconds."""
+    if isinstance(value, str) and not _DATE.match(value):
+        raise ValueError("use a date like 2026-10-01")
+    return value
+
+
+def _check_date_and_time(value: Any) -> Any:
+    if isinstance(value, str) and not _DATE_AND_TIME.match(value):
+        raise ValueError("use a time like 2026-11-26T15:00:00Z")
+    return value
+
+
+def _check_year(value: DateT) -> DateT:
+    day = value.astimezone(UTC) if isinstance(value, datetime) and MINYEAR < value.year < MAXYEAR else value
+    if not YEAR_MIN <= day.year <= YEAR_MAX:
+        raise ValueError(f"use a year from {YEAR_MIN} to {YEAR_MAX}")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_check_text)]
+AskedDay = Annotated[date, BeforeValidator(_check_date), AfterValidator(_check_year)]
+AskedTime = Annotated[AwareDatetime, BeforeValidator(_check_date_and_time), AfterValidator(_check_year)]
+# Of bodies, which are strict: JSON writes a word as a string, and several values as a list.
+Word = Annotated[ItemT, Strict(False)]
+Items = Annotated[tuple[ItemT, ...], Strict(False)]
 Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="Items of one page.")]
 CursorWord = Annotated[str, Field(max_length=CURSOR_CHARACTERS_MAX, description="`next_cursor` of the page before.")]
 
@@ -179,8 +212,8 @@ class CallParameters(Parameters):
         "minute only.",
         examples=["python-requests 5c2e91d0"],
     )
-    start: AwareDatetime = Field(description="From the row that holds this time.", examples=["2026-11-26T15:00:00Z"])
-    end: AwareDatetime = Field(description="To the row before this time.", examples=["2026-11-26T16:00:00Z"])
+    start: AskedTime = Field(description="From the row that holds this time.", examples=["2026-11-26T15:00:00Z"])
+    end: AskedTime = Field(description="To the row before this time.", examples=["2026-11-26T16:00:00Z"])
     resolution: Resolution = Field(
         default=Resolution.MINUTE, description="How long a row is: minutes are kept for 48 h, hours for 90 days."
     )
@@ -191,8 +224,8 @@ class CallParameters(Parameters):
         """As the inventory takes it. Raises ConsumerError."""
         seconds = self.resolution.seconds
         return CallQuestion(
-            start=max(0, int(self.start.timestamp()) // seconds * seconds),
-            end=min(_TIME_MAX, -(-int(self.end.timestamp()) // seconds) * seconds),
+            start=int(self.start.timestamp()) // seconds * seconds,
+            end=-(-int(self.end.timestamp()) // seconds) * seconds,
             resolution=self.resolution,
             endpoint_id=self.endpoint,
             consumer=parse_consumer(self.consumer) if self.consumer else None,
@@ -291,7 +324,13 @@ class NoParameters(Parameters):
     """For routes that take none."""
 
 
-class ActionBody(Parameters):
+class Body(Parameters):
+    """JSON as it is: `true` is no number, and `"1"` is none."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class ActionBody(Body):
     """Who acts on an alert."""
 
     by: Text = Field(

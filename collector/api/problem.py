@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details: whatever goes wrong becomes one sentence that names the thing, the value and
 the fix."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,13 +10,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from collector.api.base_model import Model
 from collector.errors import ConflictError, UnknownError
-from collector.store.base import StoreError
+from collector.store.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SHOWN_CHARACTERS_MAX = 80  # Of a refused value; the rest is the client's to know.
+
+logger = logging.getLogger(__name__)
 
 TITLES: dict[int, str] = {
     400: "Bad request",
@@ -59,6 +64,11 @@ def problem_response(status: int, detail: str, headers: Mapping[str, str] | None
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=dict(headers or {}))
 
 
+def internal_problem() -> Response:
+    """The response where the mistake is ours; what it was is in the log, and nothing of it here."""
+    return problem_response(500, "The collector failed to answer this; its log says why. Report it, please.")
+
+
 def describe_validation(errors: Sequence[Mapping[str, Any]], known: Sequence[str]) -> str:
     """Sentences for pydantic's errors of one request; `known` are the parameters that exist."""
     return " ".join(_describe_error(error, known) for error in errors)
@@ -88,6 +98,18 @@ def _describe_error(error: Mapping[str, Any], known: Sequence[str]) -> str:
             return f"The {place} {name!r} is too long; use at most {context['max_length']} characters."
         case "int_parsing" | "int_type" | "int_from_float" | "int_parsing_size":
             return f"The {place} {name!r} is {value}; use a whole number."
+        case "string_type":
+            return f"The {place} {name!r} is {value}; use text."
+        case "string_unicode":
+            return f"The {place} {name!r} is {value}; use text in UTF-8."
+        case "string_too_short":
+            return f"The {place} {name!r} is {value}; use {context['min_length']} characters or more."
+        case "bool_type" | "bool_parsing":
+            return f"The {place} {name!r} is {value}; use true or false."
+        case "tuple_type":
+            return f"The {place} {name!r} is {value}; use a list."
+        case "model_attributes_type" | "model_type" | "dict_type":
+            return "The body is not an object; send one as application/json."
         case "json_invalid":
             return "The body is not JSON; send an object as application/json."
         case "value_error":
@@ -111,15 +133,25 @@ def add_problem_handlers(app: FastAPI) -> None:
 
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if isinstance(error.body, bytes):  # Else it was read as JSON.
+            kind = request.headers.get("content-type")
+            named = f"is {show(kind)}" if kind else "names no media type"
+            return problem_response(415, f"The body {named}; send JSON as application/json.")
         return problem_response(422, describe_validation(error.errors(), _known_parameters(request)))
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        details = {
-            404: f"There is nothing at {show(request.url.path)}; see /api/v1/openapi.json for what there is.",
-            405: f"{request.method} is not possible at {show(request.url.path)}; see /api/v1/openapi.json for what is.",
-        }
-        return problem_response(error.status_code, details.get(error.status_code, str(error.detail)), error.headers)
+        path = show(request.scope["path"])
+        if error.status_code == 405:
+            allowed = list_methods(request)
+            detail = f"{request.method} is not possible at {path}; use {' or '.join(allowed)}."
+            return problem_response(405, detail, {"allow": ", ".join(allowed)})
+        if error.status_code == 404:
+            detail = f"There is nothing at {path}; see /api/v1/openapi.json for what there is."
+            return problem_response(404, detail)
+        if error.status_code == 400:  # FastAPI's, of a body that cannot be decoded or is nested too deeply.
+            return problem_response(422, "The body is not JSON in UTF-8; send an object as application/json.")
+        return problem_response(error.status_code, str(error.detail), error.headers)
 
     async def on_conflict(_: Request, error: Exception) -> Response:
         return problem_response(409, str(error))
@@ -127,8 +159,12 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def on_unknown(_: Request, error: Exception) -> Response:
         return problem_response(404, str(error))
 
-    async def on_store(_: Request, error: Exception) -> Response:
-        return problem_response(503, f"The store could not answer: {error}", {"retry-after": "5"})
+    async def on_store(request: Request, error: Exception) -> Response:
+        assert isinstance(error, StoreError)
+        logger.error("%s %s could not be answered: %s", request.method, show(request.scope["path"]), error)
+        if isinstance(error, RefusedStatementError):
+            return internal_problem()
+        return problem_response(503, f"The store could not answer; {error.advice}.", {"retry-after": "5"})
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(RequestValidationError, on_validation)
@@ -136,6 +172,17 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ConflictError, on_conflict)
     app.add_exception_handler(UnknownError, on_unknown)
     app.add_exception_handler(StoreError, on_store)
+
+
+def list_methods(request: Request) -> list[str]:
+    """All methods that the path of a request can be asked with (RFC 9110 section 10.2.1)."""
+    routes = request.app.router.routes
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    return [
+        method
+        for method in METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 def _known_parameters(request: Request) -> list[str]:

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from collector.api.base_model import Model, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
-from collector.api.parameters import ActionBody
+from collector.api.parameters import ActionBody, Text
 from collector.specs.document import TEXT_BYTES_MAX
 from collector.specs.kinds import DriftKind
 
@@ -13,8 +13,8 @@ class UploadBody(ActionBody):
     """A description."""
 
     document: str = Field(max_length=TEXT_BYTES_MAX, description="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.")
-    name: str = Field(default="", max_length=200, description="Default: its title. The same name is a newer version.")
-    service: str = Field(
+    name: Text = Field(default="", max_length=200, description="Default: its title. The same name is a newer version.")
+    service: Text = Field(
         default="", max_length=300, description="As listed, or the name of a workload; default: its hosts."
     )
 

@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
         elif add:
             named = {"consumer": consumer, "network": network, "workload": workload, "endpoint_id": endpoint}
             named |= {"kind": kind} if kind else {}
-            body = {**named, "note": add, "by": by, "seconds": str(days * _DAY)}
+            body = {**named, "note": add, "by": by, "seconds": days * _DAY}
             items = [act(url, token, "detection/known-good", body)]
         else:
             items = fetch(url, token, "detection/known-good", {})["items"]

@@ -141,7 +141,10 @@ class TableEraser:
         until = self._clock() + WAIT_SECONDS
         while rows := self._store.query(f"{sql} LIMIT 1"):
             if self._clock() > until:
-                raise StoreError(f"The table {rows[0][0]} {what} after {WAIT_SECONDS:.0f} s; erase again later.")
+                raise StoreError(
+                    f"The table {rows[0][0]} {what} after {WAIT_SECONDS:.0f} s; erase again later.",
+                    "it is still rewriting its tables, so erase again later",
+                )
             # The engine's cleaner rests for minutes; this wakes it. Servers that do not know it clean up by themselves.
             for table in tables if system == "parts" else ():
                 with suppress(StoreError):

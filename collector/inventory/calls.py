@@ -13,7 +13,7 @@ from collector.inventory.answers import Answers, read_answers
 from collector.inventory.consumer import ConsumerKind, ConsumerName
 from collector.inventory.counted import CLIENT_ERROR, ERROR, HOP_PROXY, IN_SPAN, ConsumerSql, objects_count, rows_table
 from collector.inventory.crowd import Crowd, read_crowd
-from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
+from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
 from collector.inventory.outbound import ROLE_SERVER
 from collector.inventory.question import LIMIT_MAX
 from collector.inventory.reader import Reader, select
@@ -118,6 +118,8 @@ class CallInventory:
     def list_calls(self, question: CallQuestion) -> CallPage:
         """One page; raises CursorError when the cursor is not of this question."""
         after = read_cursor(question.cursor, question.fingerprint, float) if question.cursor else None
+        if after is not None and not question.start <= float(after.value) < question.end:
+            raise CursorError("it is of another time")
         where, parameters = self._find(question)
         first = question.start if after is None else int(after.value) + question.resolution.seconds
         rows = self._select(replace(question, start=max(first, question.start)), where, parameters, question.limit + 1)

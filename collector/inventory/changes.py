@@ -112,7 +112,8 @@ def compare_dates(reader: Reader, start: date, end: date) -> InventoryDiff:
 def _read_states(reader: Reader, day: date) -> dict[str, EndpointState]:
     """By id, of the week up to the end of this day (UTC)."""
     end = datetime.combine(day, time(), UTC) + timedelta(days=1)
-    span = {"start": int((end - timedelta(days=WINDOW_DAYS)).timestamp()), "end": int(end.timestamp())}
+    start = max(0, int((end - timedelta(days=WINDOW_DAYS)).timestamp()))
+    span = {"start": start, "end": int(end.timestamp())}
     rows = select(reader, _STATES, span)
     if has_operations(reader):
         rows += select(reader, _OPERATIONS, span)

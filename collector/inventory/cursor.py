@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import TypeGuard
 
 CURSOR_CHARACTERS_MAX = 2_048  # A template and an id fit several times; more is not ours.
 QUESTION_BYTES = 6
@@ -50,16 +51,21 @@ def read_cursor(word: str, question: str, value_type: type[float] | type[str]) -
         parts = json.loads(base64.b64decode(word + "=" * (-len(word) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise CursorError("it is not a cursor this collector gave") from None
-    if not isinstance(parts, list) or len(parts) != 3 or not isinstance(parts[2], str):
+    if not isinstance(parts, list) or len(parts) != 3 or not _is_text(parts[2]):
         raise CursorError("it is not a cursor this collector gave")
     if parts[0] != question:
         raise CursorError("it belongs to another sort, filter or time span")
     value = parts[1]
     if value_type is float and isinstance(value, int | float) and not isinstance(value, bool):
         return Cursor(value=_finite(value), id=parts[2])
-    if value_type is str and isinstance(value, str):
+    if value_type is str and _is_text(value):
         return Cursor(value=value, id=parts[2])
     raise CursorError("it is not a cursor this collector gave")
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Text that can be written in UTF-8; JSON may hold halves of a pair of surrogates."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _finite(value: int | float) -> float:

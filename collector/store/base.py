@@ -11,7 +11,17 @@ import pyarrow as pa
 
 
 class StoreError(Exception):
-    """The store could not do what was asked; the message is one sentence with the cause and, where known, the fix."""
+    """The store could not do what was asked. The message is one sentence with the cause and, where known, the fix; it
+    may hold the engine's words, so it is for the log. `advice`, in our own words, is for whoever asked."""
+
+    def __init__(self, message: str, advice: str = "try again in some seconds") -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class RefusedStatementError(StoreError):
+    """The engine does not take a statement or a parameter as it is. That is our mistake, and it stays one when it is
+    tried again."""
 
 
 class Store(Protocol):

@@ -17,15 +17,22 @@ import clickhouse_connect
 import pyarrow as pa
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from collector.store.base import StoreError
+from collector.store.base import RefusedStatementError, StoreError
 from collector.store.migrations import Layout, render_statements
 
 CLIENT_COUNT = 4  # One writes, three read; two cores gain nothing from more.
 # Statements whose columns are remembered: some 1 MB. Ours are a few hundred, for values are parameters.
 STATEMENTS_MAX = 500
 QUERY_TIMEOUT_SECONDS = 30
-# SQLSTATE-like code of the engine: memory limit exceeded.
-_MEMORY_CODE = "Code: 241"
+# Of the engine's errors (ErrorCodes.cpp): what whoever asked can do about some of them.
+_CODE = re.compile(r"Code: (\d+)\.")
+_ADVICE: Mapping[int, str] = {
+    159: "it took too long, so ask for a shorter time",
+    160: "it would take too long, so ask for a shorter time",
+    241: "it is out of memory, so raise store_memory_bytes or ask for a shorter time",
+}
+# Statements and parameters that the engine cannot read, or that name what is not there.
+_REFUSED_CODES = frozenset((6, 27, 36, 38, 41, 42, 43, 44, 46, 47, 53, 62, 69, 70, 72, 456, 457))
 # The reason inside urllib3's long text on a connection that did not come about.
 _NO_CONNECTION = re.compile(r"HTTPConnection.*\[Errno -?\d+\] ([A-Za-z ]+)")
 
@@ -57,7 +64,7 @@ class ClickHouseStore:
                 self.execute(statement)
         except Exception as error:
             self.close()
-            raise error if isinstance(error, StoreError) else StoreError(explain(error)) from error
+            raise error if isinstance(error, StoreError) else make_store_error(error) from error
 
     def _check_tables(self) -> None:
         """Refuse tables of before the first release that lack what every row has now. Raises StoreError."""
@@ -131,7 +138,7 @@ class ClickHouseStore:
         try:
             yield client
         except (ClickHouseError, RuntimeError, OSError) as error:
-            raise StoreError(explain(error)) from error
+            raise make_store_error(error) from error
         finally:
             self._idle.put(client)
 
@@ -170,15 +177,17 @@ def open_server(url: str, cluster: str = "") -> ClickHouseStore:
         raise StoreError(f"The store at {address} cannot be used ({error}); start it or correct store_url.") from error
 
 
-def explain(error: Exception) -> str:
-    """An engine's error as one sentence."""
+def make_store_error(error: Exception) -> StoreError:
+    """An engine's error, in one sentence."""
     first = str(error).strip().split("\n", 1)[0]
     if refused := _NO_CONNECTION.search(first):
-        return f"no connection: {refused[1].lower()}"
-    text = first.split("DB::Exception: ")[-1].split(" (version", 1)[0].strip()
-    if _MEMORY_CODE in first:
-        return f"The store is out of memory ({text}); raise store_memory_bytes or ask for a shorter time."
-    return text or type(error).__name__
+        return StoreError(f"no connection: {refused[1].lower()}")
+    text = first.split("DB::Exception: ")[-1].split(" (version", 1)[0].strip() or type(error).__name__
+    found = _CODE.search(first)
+    code = int(found[1]) if found is not None else 0
+    if code in _ADVICE:
+        return StoreError(f"{text}; {_ADVICE[code]}", _ADVICE[code])
+    return RefusedStatementError(text) if code in _REFUSED_CODES else StoreError(text)
 
 
 def _plain(value: Any) -> Any:

@@ -8,11 +8,13 @@ from pydantic import Field
 from collector.api.parameters import (
     ACTOR_CHARACTERS_MAX,
     NOTE_CHARACTERS_MAX,
+    Body,
     CursorWord,
     Limit,
     NoParameters,
     Parameters,
     Text,
+    Word,
 )
 from collector.api.problem import Problem, show
 from collector.api.risk_models import (
@@ -44,10 +46,10 @@ class FindingParameters(Parameters):
     cursor: CursorWord = ""
 
 
-class Decision(Parameters):
+class Decision(Body):
     """What a person says of a finding."""
 
-    state: FindingState
+    state: Word[FindingState]
     by: Text = Field(min_length=1, max_length=ACTOR_CHARACTERS_MAX, description="Who.")
     note: Text = Field(min_length=1, max_length=NOTE_CHARACTERS_MAX, description="Why.")
 

@@ -1,5 +1,7 @@
 """The API and the page against the embedded store: what a client gets for real rows."""
 
+import base64
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -85,6 +87,27 @@ def test_pages_hold_every_endpoint_once_in_one_order(client: TestClient, sort: s
         cursor = answer["next_cursor"]
     assert paged == whole
     assert len(set(paged)) == 5
+
+
+LISTS = (
+    *(("endpoints", {"sort": sort}) for sort in SORTS),
+    ("consumers", {}),
+    ("calls", {"address": "10.0.0.9", "start": "1970-01-01T00:00:00Z", "end": "2105-12-31T00:00:00Z"}),
+    ("alerts", {}),
+)
+
+
+@pytest.mark.parametrize(("path", "asked"), LISTS)
+def test_a_cursor_that_somebody_made_is_a_page_or_refused(client: TestClient, path: str, asked: dict[str, str]) -> None:
+    given = {**asked, "limit": "1"}
+    word = client.get(f"/api/v1/{path}", params=given).json()["next_cursor"]
+    question, _, name = json.loads(base64.urlsafe_b64decode(word + "=="))
+    values = (0, -1, 1e308, -1e308, 2**63, 2**64, 1e-300, True, None, "x", "\ud800", "\x00", [], "9" * 400)
+    made = [*((value, name) for value in values), *((0, text) for text in ("", "\ud800", "\x00", "x" * 1_000))]
+    for parts in made:
+        forged = base64.urlsafe_b64encode(json.dumps([question, *parts]).encode()).decode().rstrip("=")
+        answer = client.get(f"/api/v1/{path}", params={**given, "cursor": forged})
+        assert answer.status_code in (200, 422), (parts, answer.text)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from collector.ingest.convert import convert_batch
 from collector.rows import RowBatch
 from collector.sensors import SensorStatus
 from collector.store.arrow import build_routes, build_rows
-from collector.store.base import Store, StoreError
+from collector.store.base import RefusedStatementError, Store, StoreError
 from collector.store.migrations import TABLES, Layout, render_statements
 from collector.store.retention import Eviction, enforce_cap, measure_bytes
 from tests.collector.wire_batches import make_batch
@@ -215,3 +215,18 @@ def test_cluster_layout_differs_in_three_places_only() -> None:
     tables = [statement for statement in cluster if "MergeTree" in statement]
     assert len(tables) == len(TABLES) and all("ENGINE = Replicated" in s and "_local ON CLUSTER" in s for s in tables)
     assert not any("{" in statement for statement in cluster + plain)
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"), [("SELECT {n:UInt32}", {"n": -5}), ("SELECT nothing", {}), ("SELEC 1", {})]
+)
+def test_what_the_engine_cannot_read_is_our_mistake(store: Store, sql: str, parameters: dict[str, int]) -> None:
+    with pytest.raises(RefusedStatementError):
+        store.query(sql, parameters)
+
+
+def test_what_takes_too_long_is_not_our_mistake(store: Store) -> None:
+    with pytest.raises(StoreError) as error:
+        store.query("SELECT sum(number) FROM numbers(100000000000) SETTINGS max_execution_time = 1")
+    assert not isinstance(error.value, RefusedStatementError)
+    assert error.value.advice == "it took too long, so ask for a shorter time"

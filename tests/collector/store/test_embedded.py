@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from collector.store.base import StoreError
-from collector.store.clickhouse import ClickHouseStore, explain, open_server
+from collector.store.clickhouse import ClickHouseStore, make_store_error, open_server
 from collector.store.embedded import check_cpu, lock_directory
 
 
@@ -66,5 +66,7 @@ def test_tables_of_an_earlier_build_are_told_and_left_alone() -> None:
 
 
 def test_memory_error_names_the_setting() -> None:
-    text = explain(RuntimeError("Code: 241. DB::Exception: (total) memory limit exceeded. (MEMORY) (version 26)\nmore"))
-    assert "store_memory_bytes" in text and "\n" not in text
+    text = "Code: 241. DB::Exception: (total) memory limit exceeded. (MEMORY) (version 26)\nmore"
+    error = make_store_error(RuntimeError(text))
+    assert "store_memory_bytes" in str(error) and "\n" not in str(error)
+    assert "store_memory_bytes" in error.advice and "limit exceeded" not in error.advice
