@@ -37,7 +37,7 @@ class InstallationKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """A bearer token; `is_new` when this start made it, so that it is shown once."""
+    """A bearer token; `is_new` when this start made it, so that it is announced once."""
 
     value: str = field(repr=False)
     is_new: bool

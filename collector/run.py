@@ -226,7 +226,9 @@ class _Life:
         return server
 
     def _announce(self, grpc_port: int) -> None:
-        """Tokens made by this start to standard error, once; then the one line that programs wait for."""
+        """Tokens made by this start, once, on standard error: themselves on a terminal, where a person reads them; else
+        their files, for a log is kept and sent on. Then the one line that programs wait for."""
+        is_read_by_person = sys.stdout.isatty() and sys.stderr.isatty()
         collector, settings = self._collector, self._settings
         for token, file, what in (
             (collector.sensor_token, SENSOR_TOKEN_FILE, "Sensor"),
@@ -234,7 +236,9 @@ class _Life:
             (collector.approval_token, APPROVAL_TOKEN_FILE, "Approval"),
         ):
             if token is not None and token.is_new:
-                print(f"{what} token (kept in {settings.data_dir / file}): {token.value}", file=sys.stderr, flush=True)
+                shown = f": {token.value}" if is_read_by_person else "."
+                place = settings.data_dir / file
+                print(f"{what} token, made now and kept in {place}{shown}", file=sys.stderr, flush=True)
         event = {
             "event": "ready",
             "grpc": join_address(split_address(settings.grpc_listen)[0], grpc_port),

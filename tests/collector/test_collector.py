@@ -1,7 +1,13 @@
 """The collector as a program: what it accepts survives kill -9 exactly once, and what is wrong is one sentence."""
 
+import os
+import pty
+import select
+import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +18,7 @@ import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
 from collector.store.embedded import EmbeddedStore, lock_directory
-from tests.collector.running import RunningCollector, list_acks, make_hello, talk, wrap
+from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
 from tests.waiting import wait_until
 
@@ -213,10 +219,45 @@ def test_tokens_are_made_once_kept_private_and_needed(tmp_path: Path) -> None:
     assert talk(collector.ready["grpc"], [make_hello()], sensor_token)[0].HasField("welcome")
     assert collector.stop() == 0
     printed = "".join(collector.errors)
-    assert printed.count(sensor_token) == printed.count(api_token) == 1
+    assert sensor_token not in printed and api_token not in printed
+    for name in ("sensor.token", "api.token"):
+        assert printed.count(f"made now and kept in {tmp_path / name}.") == 1
     again = RunningCollector(tmp_path)
     assert again.stop() == 0
-    assert sensor_token not in "".join(again.errors)
+    assert "made now" not in "".join(again.errors)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_tokens_are_printed_on_a_terminal_alone(tmp_path: Path, is_terminal: bool) -> None:
+    """Started with its output in a file, as a service is, and on a terminal, as a person does."""
+    data, file = tmp_path / "data", tmp_path / "output"
+    command = [sys.executable, "-c", "from sensor.main import main; main()", "collector", "--data-dir", str(data)]
+    command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
+    controller, terminal = pty.openpty()
+    with file.open("wb") as output:
+        place = terminal if is_terminal else output
+        process = subprocess.Popen(command, stdout=place, stderr=place, env=clean_environment())
+    os.close(terminal)
+    printed = bytearray()
+
+    def is_ready() -> bool:
+        """Having read what there is."""
+        if is_terminal and select.select([controller], [], [], 0.05)[0]:
+            printed.extend(os.read(controller, 65_536))
+        elif not is_terminal:
+            printed[:] = file.read_bytes()
+        return b'"event": "ready"' in printed
+
+    try:
+        wait_until(is_ready)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        os.close(controller)
+    for name in ("sensor.token", "api.token"):
+        token = (data / name).read_bytes().strip()
+        assert printed.count(token) == (1 if is_terminal else 0)
+        assert printed.count(str(data / name).encode()) == 1
 
 
 @pytest.mark.parametrize(
