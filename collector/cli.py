@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -73,11 +73,9 @@ def run(
         settings = load_settings(flags, config_path=config)
     except ConfigError as error:
         _fail(error)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.value.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler])
     # The store's client tells each try in lines of its own, with traces; what failed is in our sentence and counters.
     for noisy in ("urllib3.connectionpool", "clickhouse_connect"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -109,6 +107,26 @@ def rotate_key(
     except (ConfigError, KeyFileError) as error:
         _fail(error)
     print(f"The installation key is number {key.key_id} now; the one before stays in use for 8 days.")
+
+
+class LineFormatter(logging.Formatter):
+    """One line a record, whatever text from outside its message holds: a line end, or a sequence that steers the
+    terminal, is written as its escape. Lines of a traceback begin with a tab, so none looks like a record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name for it
+        """The record's line."""
+        record.message = _escape(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name for it
+        """The traceback behind it."""
+        return "\n".join(f"\t{_escape(line)}" for line in super().formatException(ei).split("\n"))
+
+
+def _escape(text: str) -> str:
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 def _fail(error: Exception) -> NoReturn:

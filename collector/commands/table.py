@@ -21,7 +21,8 @@ from rich.text import Text
 
 from collector.commands.options import Output
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # What a spreadsheet takes for a formula (OWASP, CSV injection).
+# What a spreadsheet takes for a formula (OWASP, CSV injection), in full width too.
+FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 COLUMN_GAP = 2  # Between two columns of a table.
 NARROW_WIDTH = 24  # Columns up to it are never broken over lines; longer ones give way.
 PIPE_WIDTH = 10_000  # More than any row: where nobody looks, nothing is left out or broken.
@@ -106,13 +107,19 @@ def pick(item: Mapping[str, Any], place: str) -> Any:
 
 
 def write_cell(value: Any) -> Any:
-    """A CSV cell that no spreadsheet runs: text that starts like a formula gets an apostrophe; numbers stay numbers."""
-    if value is None:
-        return ""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    """A CSV cell that no spreadsheet runs and no terminal obeys: text that starts like a formula, behind spaces too,
+    gets an apostrophe; numbers stay numbers."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = _clean(value)
+    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
 
 
 def _word(value: Any) -> str:
-    """A cell of the table, without control characters that would steer the terminal."""
-    text = f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)
+    """A cell of the table."""
+    return _clean(f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value))
+
+
+def _clean(text: str) -> str:
+    """Without control characters, which would steer the terminal."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -44,6 +44,13 @@ def test_a_word_that_is_no_cursor_is_refused(word: str) -> None:
         read_cursor(word, "asked", float)
 
 
-@given(st.text())
-def test_no_cell_starts_a_formula(text: str) -> None:
-    assert not str(write_cell(text)).startswith(FORMULA_STARTS)
+@given(st.text() | st.text("=\uff1d+- \u3000\t\x1b\ufeff\n1"))
+def test_no_cell_starts_a_formula_or_steers_a_terminal(text: str) -> None:
+    cell = str(write_cell(text))
+    assert not cell.lstrip().startswith(FORMULA_STARTS)
+    assert cell.isprintable()
+
+
+@pytest.mark.parametrize("text", [" =1+1", "\u3000=1", "\uff1d1", "\t=1", "@x", "-1+1|cmd"])
+def test_formulas_behind_spaces_and_in_full_width_are_texts(text: str) -> None:
+    assert str(write_cell(text)).startswith(("'", "\ufffd"))
