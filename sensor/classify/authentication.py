@@ -1,10 +1,8 @@
 """Which credentials a request carried: a `RequestHead` in, `Evidence` out (kinds, and each credential's raw value for
 hashing).
 
-Three questions are asked of each header, in this order: is it a known carrier (tables in `sensor.classify.schemes`);
-does its name announce a key; is its value opaque (random-looking) in a header that nothing standard explains. The last
-is what finds a vendor's own header, and it is why the tables list what is *not* a credential. Query parameters and
-cookies get only the first two: their values are opaque far too often. Values stay on the node:
+Names decide: of headers by `sensor.classify.header_names`, of query parameters and cookies by the tables of
+`sensor.classify.schemes`. A value that looks random is not evidence; a JWT is. Values stay on the node:
 `sensor.classify.principal` turns them into keyed hashes.
 """
 
@@ -17,15 +15,16 @@ import msgspec
 
 from sensor.calls import AuthenticationKind as Kind
 from sensor.classify import schemes
+from sensor.classify.header_names import HeaderRole, classify_header_name, flatten_name
 from sensor.protocols.http1 import Header, RequestHead
 
 # Cookies in one header are few; browsers keep at most 180 a site (RFC 6265 asks for 50).
 MAX_COOKIES: Final = 200
 MAX_QUERY_PARAMETERS: Final = 200
-# Shorter values are flags and codes, not keys: the shortest keys of vendors' documentation have 16 characters, client
-# ids 8.
-_OPAQUE_BYTES: Final = 16
+# Shorter values are flags and codes, not keys.
 _KEY_BYTES: Final = 6
+# The shortest keys of vendors' documentation.
+_OPAQUE_BYTES: Final = 16
 # Roles and answers by name; longer names are classified anew. Under 1 MB.
 _NAME_CACHE_ENTRIES: Final = 4_096
 _CACHED_NAME_BYTES: Final = 64
@@ -37,10 +36,8 @@ _OPAQUE = re.compile(rb"[A-Za-z0-9._~+/=\-|:]+\Z")
 _DIGIT = re.compile(rb"[0-9]")
 _LETTER = re.compile(rb"[A-Za-z]")
 _VERSION_OR_DATE = re.compile(rb"\d{4}-\d\d-\d\d|\d+(\.\d+)+")
-_BASE64_JSON = re.compile(rb"e[yw][A-Za-z0-9+/_\-]{14,}={0,2}\Z")
 # `token=next:...` pages through a list.
 _PAGE_TOKEN = re.compile(rb"(next|prev|previous|page|cursor|after|before|offset|start)[:=_.|]", re.IGNORECASE)
-_NOT_WORD = re.compile(r"[^A-Za-z0-9]+")
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +52,7 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
         return f"Evidence(kind={self.kind!r}, is_cut={self.is_cut}, value redacted)"
 
 
-# Headers that `_classify_name` calls ignored, and that are read for themselves or to explain another one.
+# Headers that `classify_header_name` calls ignored, and that are read for themselves or to explain another one.
 _READ_OTHERWISE: Final = frozenset((b"authorization", b"cookie", b"signature-input", *schemes.CERTIFICATE_VERDICTS))
 # Query parameters that are credentials only together.
 _SIGNATURE_PARAMETERS: Final = frozenset(
@@ -66,19 +63,6 @@ _SIGNATURE_PARAMETERS: Final = frozenset(
 )  # fmt: skip
 # Stands for the reading of a header that says nothing without the others of its head.
 _IN_CONTEXT: Final = (Evidence(Kind.NONE, b"", b"", False),)
-
-
-class _HeaderRole(msgspec.Struct, frozen=True):
-    """What a header's name alone says; cached by name."""
-
-    kind: Kind  # NONE where the name decides nothing.
-    is_key: bool  # The name announces a key or token.
-    is_ignored: bool  # Never a credential.
-
-
-def flatten_name(name: bytes) -> str:
-    """`X-Api-Key`, `x_api_key` and `xApiKey` alike as `xapikey`."""
-    return _NOT_WORD.sub("", name.decode("latin-1")).lower()
 
 
 def is_jwt(value: bytes) -> bool:
@@ -94,31 +78,12 @@ def is_opaque(value: bytes) -> bool:
     return digits >= 2 and letters >= 2 and digits + letters >= len(value) * 3 // 4 and b"://" not in value
 
 
-def _classify_name(name: bytes) -> _HeaderRole:
-    flat = flatten_name(name)
-    if name in schemes.CERTIFICATE_HEADERS:
-        return _HeaderRole(Kind.MTLS_FORWARDED, False, False)
-    if flat in schemes.SIGNATURE_HEADERS or (
-        flat.endswith(("signature", "hmac", "hmacsha256")) and name != b"signature"
-    ):
-        return _HeaderRole(Kind.HMAC_SIGNATURE, False, False)
-    if flat in schemes.JWT_HEADERS:
-        return _HeaderRole(Kind.JWT_CUSTOM_HEADER, True, False)
-    if flat in schemes.UNCREDENTIALED_HEADERS or any(part in name for part in schemes.UNCREDENTIALED_PARTS):
-        return _HeaderRole(Kind.NONE, False, True)
-    words = [word for word in _NOT_WORD.split(name.decode("latin-1").lower()) if word]
-    is_key = any(
-        word in schemes.KEY_WORDS or word.endswith(("key", "token", "secret", "auth", "jwt")) for word in words
-    )
-    return _HeaderRole(Kind.NONE, is_key, False)
-
-
 def is_unread_header(name: bytes) -> bool:
     """Whether a header of this name (lower case) says nothing of credentials, whatever its value and its
     neighbours."""
     if name in _READ_OTHERWISE:
         return False
-    return name == b"proxy-authorization" or _classify_name(name).is_ignored
+    return name == b"proxy-authorization" or classify_header_name(name).is_ignored
 
 
 def is_signature_header(name: bytes) -> bool:
@@ -126,7 +91,7 @@ def is_signature_header(name: bytes) -> bool:
     return (
         name not in _READ_OTHERWISE
         and name != b"proxy-authorization"
-        and _classify_name(name).kind is Kind.HMAC_SIGNATURE
+        and classify_header_name(name).kind is Kind.HMAC_SIGNATURE
     )
 
 
@@ -134,7 +99,7 @@ def is_key_header(name: bytes) -> bool:
     """Whether each value of `KEY_BYTES` or more in a header of this name (lower case) is a key, unless it is a JWT."""
     if name in _READ_OTHERWISE or name in (b"signature", b"proxy-authorization"):
         return False
-    role = _classify_name(name)
+    role = classify_header_name(name)
     return role.is_key and not role.is_ignored and role.kind in (Kind.NONE, Kind.JWT_CUSTOM_HEADER)
 
 
@@ -144,7 +109,7 @@ class Authenticator:
     __slots__ = ("_roles",)
 
     def __init__(self) -> None:
-        self._roles: dict[bytes, _HeaderRole] = {}
+        self._roles: dict[bytes, HeaderRole] = {}
 
     def find(self, head: RequestHead) -> list[Evidence]:
         """Every credential of `head`, in order of appearance: headers, then cookies, then query.
@@ -184,10 +149,10 @@ class Authenticator:
             return _IN_CONTEXT
         return _read_header(role, name, value, is_cut)
 
-    def _role(self, name: bytes) -> _HeaderRole:
+    def _role(self, name: bytes) -> HeaderRole:
         role = self._roles.get(name)
         if role is None:
-            role = _classify_name(name)
+            role = classify_header_name(name)
             if len(name) <= _CACHED_NAME_BYTES:
                 if len(self._roles) >= _NAME_CACHE_ENTRIES:
                     self._roles.clear()
@@ -238,13 +203,13 @@ def _read_in_context(head: RequestHead, header: Header, is_cut: bool) -> tuple[E
     return (Evidence(kind, header.name, value, is_cut),)
 
 
-def _read_header(role: _HeaderRole, name: bytes, value: bytes, is_cut: bool) -> tuple[Evidence, ...]:
+def _read_header(role: HeaderRole, name: bytes, value: bytes, is_cut: bool) -> tuple[Evidence, ...]:
     kind = role.kind
     if kind is Kind.NONE or kind is Kind.JWT_CUSTOM_HEADER:
         bare = value[7:].strip() if value[:7].lower() == b"bearer " else value
         if is_jwt(bare):
             kind = Kind.JWT_CUSTOM_HEADER
-        elif (role.is_key and len(value) >= _KEY_BYTES) or is_opaque(bare) or _BASE64_JSON.match(bare):
+        elif (role.is_key and len(value) >= _KEY_BYTES) or (role.is_documented and is_opaque(bare)):
             kind = Kind.API_KEY_HEADER
         else:
             return ()

@@ -1,4 +1,5 @@
-"""Tables of authentication: where credentials travel, by name. Read by `sensor.classify.authentication` only.
+"""Tables of authentication: where credentials travel, by name. What the words of a header's name say stands in
+`sensor.classify.header_names`.
 
 Each table says where its rows come from. Names are lower case; the flattened form drops `-`, `_` and `.` (X-Api-Key =
 xapikey), since one scheme is spelled many ways.
@@ -130,77 +131,8 @@ JWT_HEADERS: Final = frozenset(
     )
 )  # fmt: skip
 
-# Headers that look opaque but identify a message, a cache entry, a trace or a device, and never a caller. Sources: the
-# IANA field name registry, W3C Trace Context and Baggage, B3, Jaeger, AWS, Google Cloud, Azure, Cloudflare, Heroku and
-# Envoy documentation.
-UNCREDENTIALED_HEADERS: Final = frozenset(
-    (
-        "host", "useragent", "accept", "cookie", "contenttype", "contentlength", "contentmd5", "contentdigest",
-        "reprdigest", "digest",
-        "transferencoding", "te", "upgrade", "via", "forwarded", "referer", "origin", "etag", "ifnonematch", "ifmatch",
-        "ifrange",
-        "secwebsocketkey", "secwebsocketaccept", "secwebsocketprotocol", "secwebsocketversion",
-        "secwebsocketextensions", "http2settings",
-        "traceparent", "tracestate", "baggage", "b3", "xb3traceid", "xb3spanid", "xb3parentspanid", "ubertraceid",
-        "sentrytrace",
-        "xcloudtracecontext", "xamzntraceid", "xdatadogtraceid", "xdatadogparentid", "xdatadogtags", "newrelic",
-        "requestid",
-        "xnewrelicid", "xnewrelictransaction", "idempotencykey", "xidempotencykey", "xcsrftoken", "xxsrftoken",
-        "csrftoken",
-        "xcsrf", "csrf", "xsrftoken", "xcsrfprotection", "requestverificationtoken", "dnt", "range", "xforwardedfor",
-        "xrealip", "xforwardedhost",
-        "xforwardedproto", "xforwardedport", "xforwardedserver", "xforwardedprefix", "xforwardeduri", "xoriginalurl",
-        "xrewriteurl",
-        "xrequestedwith", "xhttpmethodoverride", "xamzdate", "xamzcontentsha256", "xamzuseragent", "xamzregionset",
-        "xamztarget",
-        "xamzsecuritytoken", "xamzcfid", "xamzid2", "amzsdkinvocationid", "amzsdkrequest", "xmsdate", "xmsversion",
-        "xmsclientrequestid",
-        "xmsrequestid", "xmscontentsha256", "xgoogapiclient", "xgooguserproject", "xgoogrequestparams", "cfray",
-        "cfconnectingip", "cfipcountry",
-        "cdnloop", "xvarnish", "xcache", "fastlyclientip", "trueclientip", "xclientip", "xclusterclientip", "xazureref",
-        "xazurefdid",
-        "xazuresocketip", "xappengineregion", "xenvoyoriginalpath", "xenvoyexternaladdress", "xenvoydecoratoroperation",
-        "xenvoypeermetadata", "xenvoypeermetadataid", "xenvoyattemptcount", "xenvoyexpectedrqtimeoutms",
-        "xherokudynosinuse",
-        "xherokuqueuewaittime", "signatureinput", "date", "expires", "lastmodified", "link", "location", "warning",
-        "prefer",
-        "serviceworker", "savedata", "devicememory", "downlink", "rtt", "ect", "priority", "purpose", "xpurpose",
-        "contentlocation",
-        "contentrange", "contentdisposition", "contentencoding", "contentlanguage", "alpn", "earlydata", "expect",
-        "maxforwards",
-        "from", "depth", "destination", "overwrite", "timeout", "lasteventid", "xetag", "pragma", "keepalive",
-        "connection",
-    )
-)  # fmt: skip
-# The same by a part of the name: what is tagged so is not a credential however random it looks.
-UNCREDENTIALED_PARTS: Final = (
-    b"request-id", b"requestid", b"request_id", b"correlation", b"trace", b"span-id", b"csrf", b"xsrf", b"idempoten",
-    b"etag", b"checksum",
-    b"content-", b"digest", b"nonce", b"timestamp", b"device-id", b"deviceid", b"device-", b"install-id",
-    b"installation-id", b"message-id",
-    b"transaction-id", b"event-id", b"delivery-id", b"delivery", b"build-id", b"cache", b"cursor", b"user-agent",
-    b"fingerprint",
-    b"forwarded", b"sec-", b"-hash", b"md5", b"sha256", b"anonymous", b"visitor", b"tracking", b"analytics",
-    b"experiment", b"page-token",
-    b"client-version", b"sdk", b"referer", b"referrer", b"upload-id", b"block-id", b"sequence", b"operation-id",
-    b"job-id", b"batch-id",
-    b"invocation", b"amz-", b"ms-client",
-)  # fmt: skip
-
-# Words in the (split) name of a header or query parameter that announce a key or token.
-KEY_WORDS: Final = frozenset(
-    (
-        "key", "apikey", "token", "secret", "auth", "authkey", "authorization", "authentication", "appkey", "appid",
-        "apptoken", "accesskey",
-        "accesstoken", "apitoken", "authtoken", "apisecret", "credential", "credentials", "password", "passwd",
-        "passphrase", "passkey",
-        "userkey", "usertoken", "subscriptionkey", "clientsecret", "clientkey", "clientid", "identity", "jwt", "bearer",
-        "pat", "session",
-        "sessionid", "sessiontoken", "sessionkey", "licensekey", "license", "pin", "ticket", "signature", "hapikey",
-        "appsecret", "apiauth",
-    )
-)  # fmt: skip
-# Query parameters that carry a key: RFC 6750 section 2.3 and vendors' documentation, flattened.
+# Query parameters that carry a key: RFC 6750 section 2.3 and vendors' documentation, flattened. No ids of sessions:
+# protocols have them too (Engine.IO, MCP), and a session that logs somebody in is a cookie.
 QUERY_KEYS: Final = frozenset(
     (
         "apikey", "key", "token", "accesstoken", "apitoken", "authtoken", "auth", "authkey", "appkey", "appid",
@@ -209,14 +141,13 @@ QUERY_KEYS: Final = frozenset(
         "userkey", "usertoken",
         "apiuserkey", "hapikey", "licensekey", "password", "jwt", "bearertoken", "authorization", "idtoken",
         "sessiontoken",
-        "sessionkey", "sessionid", "sid", "sastoken", "apikeyid", "xapikey", "xrapidapikey", "oauthtoken",
+        "sessionkey", "sastoken", "xapikey", "xrapidapikey", "oauthtoken",
         "authenticationtoken", "devkey",
         "developerkey", "publickey", "privatekey", "apiauthkey", "applicationkey", "applicationid", "securitytoken",
         "servicekey",
-        "usersecret", "customerkey", "consumerkey", "consumersecret", "partnerkey", "partnerid", "privatetoken", "pat",
+        "usersecret", "customerkey", "consumerkey", "consumersecret", "partnerkey", "privatetoken", "pat",
         "wskey", "wstoken",
-        "passkey", "crumb", "ticket", "credential", "credentials", "apiid", "mashapekey", "webapikey", "serverkey",
-        "tokenid",
+        "passkey", "ticket", "credential", "credentials", "mashapekey", "webapikey", "serverkey",
         "ocpapimsubscriptionkey", "deploykey", "mapkey", "projectkey", "projecttoken", "readkey", "writekey",
         "readtoken", "writetoken",
     )

@@ -11,6 +11,7 @@ from sensor.protocols.http1 import RequestHead, parse_request_head
 from sensor.recognition.mirror import MapName, Mirror
 from sensor.recognition.name_table import Lesson, NameTable
 from sensor.recognition.names import NameJudge, judge_parameter
+from tests.sensor.classify.test_header_names import CREDENTIALS, OTHERS
 from tests.sensor.recognition.conftest import SEED, Sensor
 from tests.sensor.recognition.kernel import Kernel
 from tests.sensor.recognition.test_recogniser import make
@@ -27,6 +28,9 @@ VALUES = [
     b"x",
     b"SUCCESS",
 ]
+
+
+REAL_NAMES = [name.lower().encode() for name in (*CREDENTIALS, *OTHERS)]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,7 @@ def test_parameters(name: str, kind: NameKind | None) -> None:
 @given(
     name=st.one_of(
         st.sampled_from([name for name, kind in NameJudge(is_forwarding_read=False).initial_headers()]),
+        st.sampled_from(REAL_NAMES),
         st.from_regex(rb"[a-z]{1,8}(-[a-z0-9]{1,8}){0,3}", fullmatch=True),
     ),
     value=st.sampled_from(VALUES),
@@ -78,6 +83,14 @@ def test_an_ignored_header_never_changes_what_is_found(name: bytes, value: bytes
     lines = [b"Authorization: Bearer abcdefgh\r\nSignature: keyId=1\r\nX-Ssl-Client-S-Dn: CN=a\r\n", line]
     found = [read(b"".join(lines[:count])) for count in (1, 2)]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", REAL_NAMES, ids=bytes.decode)
+def test_the_kernel_takes_for_a_key_what_user_space_takes_for_one(name: bytes) -> None:
+    is_key = NameJudge(is_forwarding_read=False).judge_header(name) is NameKind.HEADER_KEY
+    for value in (b"abcdef", b"customers", b"a1b2c3d4e5f6a7b8c9d0"):
+        assert bool(read(name + b": " + value + b"\r\n")) == is_key
+    assert not (is_key and read(name + b": short\r\n"))
 
 
 @given(name=st.text("abcdefghijklmnopqrstuvwxyz-_XK", max_size=12), value=st.sampled_from(VALUES))
