@@ -190,7 +190,7 @@ class Describer:
             templated = self._templater.route_unknown(service, head.host, method, facts.unknown, outcome)
         else:
             templated = self._templater.route(
-                service, head.host, method, head.path, outcome, consumer, is_named=facts.is_named
+                service, head.host, method, head.path, outcome, consumer, naming=facts.naming
             )
             if self._schemas is not None and exchange.is_final:
                 self._schemas.learn_head(

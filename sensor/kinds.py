@@ -16,6 +16,7 @@ from sensor.bodies.reader import BodyCall, find_payload
 from sensor.calls import RPC_KINDS, CallKind, Exchange
 from sensor.protocols.grpc import (
     MAX_STATUS,
+    METHOD_STATUSES,
     EnvelopeCounter,
     Rpc,
     RpcProtocol,
@@ -26,6 +27,7 @@ from sensor.protocols.grpc import (
 from sensor.protocols.http1 import EVENT_STREAM, RequestHead
 from sensor.protocols.http2_calls import StreamCall
 from sensor.protocols.http2_heads import UNKNOWN_PATH, StreamRequest
+from sensor.schema_names import Naming, is_full_method
 
 _KINDS: Final = {
     RpcProtocol.GRPC: CallKind.GRPC,
@@ -41,7 +43,7 @@ class CallFacts(msgspec.Struct, frozen=True, gc=False):
     """As the fields of `CallRecord` of the same names."""
 
     kind: CallKind = CallKind.HTTP
-    is_named: bool = False  # The path ends in the names of an RPC's service and method.
+    naming: Naming = Naming.NONE  # Whether the path ends in the names of an RPC's service and method.
     rpc_status: int | None = None
     request_messages: int | None = None
     response_messages: int | None = None
@@ -65,10 +67,11 @@ def read_exchange(exchange: Exchange, head: RequestHead, response_content_type: 
     if rpc is not None:
         status = read_response_status(exchange.response_head) if rpc.protocol is not RpcProtocol.CONNECT else None
         asked, told = _read_messages(exchange, rpc)
+        rpc_status = _find_rpc_status(rpc, exchange.status_code, told.status if status is None else status)
         return CallFacts(
             kind=_KINDS[rpc.protocol],
-            is_named=bool(rpc.method),
-            rpc_status=_find_rpc_status(rpc, exchange.status_code, told.status if status is None else status),
+            naming=_find_naming(rpc, exchange.status_code, rpc_status, response_content_type),
+            rpc_status=rpc_status,
             request_messages=asked.messages,
             response_messages=told.messages,
             is_stream=not exchange.calls,  # Not by counts, which of calls that were no samples nobody knows.
@@ -85,9 +88,11 @@ def read_exchange(exchange: Exchange, head: RequestHead, response_content_type: 
 
 def read_stream(connection: int, call: StreamCall, request: StreamRequest) -> CallFacts:
     """Facts of a call of HTTP/2; `connection` is its number on this node."""
-    kind = CallKind.HTTP
+    kind, naming, rpc_status = CallKind.HTTP, Naming.NONE, None
     if call.rpc is not None:
         kind = _KINDS[call.rpc.protocol]
+        rpc_status = _find_rpc_status(call.rpc, call.status_code, call.grpc_status)
+        naming = _find_naming(call.rpc, call.status_code, rpc_status, call.response_content_type)
     elif request.protocol == _WEBSOCKET:
         kind = CallKind.WEBSOCKET
     is_stream = kind is CallKind.WEBSOCKET or call.response_content_type == EVENT_STREAM
@@ -95,8 +100,8 @@ def read_stream(connection: int, call: StreamCall, request: StreamRequest) -> Ca
         is_stream = call.streaming in _STREAMING or not call.calls
     return CallFacts(
         kind=kind,
-        is_named=call.rpc is not None and bool(call.rpc.method),
-        rpc_status=_find_rpc_status(call.rpc, call.status_code, call.grpc_status) if call.rpc is not None else None,
+        naming=naming,
+        rpc_status=rpc_status,
         request_messages=call.request_messages,
         response_messages=call.response_messages,
         is_stream=is_stream,
@@ -148,6 +153,23 @@ def _find_rpc_status(rpc: Rpc, status_code: int, status: int | None) -> int | No
     if rpc.protocol is RpcProtocol.CONNECT:
         return 0 if status_code == 200 and not rpc.is_enveloped else None
     return status if status is None or 0 <= status <= MAX_STATUS else None
+
+
+def _find_naming(rpc: Rpc, status_code: int, status: int | None, response_content_type: str) -> Naming:
+    """What the answer to an RPC shows about the names in its path."""
+    if not rpc.method:
+        return Naming.NONE
+    if rpc.protocol is RpcProtocol.CONNECT:
+        if status_code != 200:
+            return Naming.NONE
+        if rpc.is_enveloped:
+            return Naming.SERVED if response_content_type.startswith("application/connect+") else Naming.NONE
+        # Answers to unary calls look like those of any HTTP server, so the names must show what they are.
+        return Naming.ANSWERED if is_full_method(rpc.service, rpc.method) else Naming.NONE
+    if status is not None:
+        return Naming.SERVED if status in METHOD_STATUSES else Naming.NONE
+    is_answered = status_code == 200 and response_content_type.startswith("application/grpc")
+    return Naming.ANSWERED if is_answered else Naming.NONE
 
 
 def _name_unknown(connection: int, request: StreamRequest) -> bytes:

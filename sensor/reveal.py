@@ -1,5 +1,5 @@
-"""Which words may be told to a collector that asks: those served 2xx to three consumers or more that look like no
-value.
+"""Which words may be revealed to a collector that asks: those served 2xx to three consumers or more that do not look
+like values, and names of RPCs that their server knows (sensor/schema_names.py).
 
 A word is remembered from its first 2xx on, with the first few consumers that got it, in a bounded table. The rule keeps
 what only one or two callers know (a user name in /users/{name}, a secret link) on the node; the classifier keeps names,
@@ -50,6 +50,11 @@ class Reveal:
             self._candidates[word_hash] = (text, {consumer})
         elif len(entry[1]) < MIN_CONSUMERS:
             entry[1].add(consumer)
+
+    def allow(self, word_hash: int, text: str) -> None:
+        """Reveals a word whoever was served it: a server has shown that it is a name of its schema."""
+        if len(self.revealed) < MAX_REVEALED:
+            self.revealed[word_hash] = text
 
     def answer(self, hashes: Iterable[int]) -> dict[int, str]:
         """Texts of those of `hashes` that may be told, by hash."""

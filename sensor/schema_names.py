@@ -1,14 +1,22 @@
-"""Whether a segment of an RPC's path is a name of its schema that may be told: `grpc.health.v1.Health`, `Check`.
+"""Whether the last two segments of an RPC's path, names of its schema, may be revealed: `grpc.health.v1.Health`,
+`Check`.
 
-Service and method names are chosen when an API is written, not by who calls it, so they are no values and need not be
-in a vocabulary. But the path comes from the caller. A name is told where it is an identifier of protobuf and each of
-its parts is made of words, whatever words: no person's name, no id, nothing random (docs/privacy.md). All others stay
-words of the path, told by their hash.
+Service and method names are chosen when an API is written, not by who calls it, so they are no values. But the path
+comes from the caller, and so does the content type that says the call is an RPC. What the server answered decides:
+
+- The method itself answered: its name is revealed, unless its form is that of an id, a key or an address.
+- The answer speaks the protocol, but the sensor cannot see whether the server knows the method: a name is revealed if
+  it is made of words, none of them a person's name. In `package.Service/Method` the method may have any name.
+- Everything else (not implemented, not allowed, not read): the segments are treated like those of any path.
+
+A name that is not revealed stays a word of the path, reported by its hash (docs/privacy.md).
 """
 
 import re
+from enum import IntEnum
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from sensor.calls import SegmentKind
 from sensor.classify.sensitive.values import find_kinds
@@ -30,11 +38,63 @@ _MIN_UNKNOWN_CHARACTERS: Final = 5
 _MAX_WORD_CHARACTERS: Final = 24
 # Letters cut apart by upper case are a word each; of random text most are shorter than this.
 _SHORT_CHARACTERS: Final = 3
+# Hex ids of at least so many characters are not names.
+_HEX_ID: Final = re.compile(r"[0-9A-Fa-f]{16,}\Z")
+_NAME_MARKS: Final = frozenset("._-$")
+
+
+class Naming(IntEnum):
+    """What is known of the names at the end of a path."""
+
+    NONE = 0  # The path ends in other segments, or only the caller says that they are names.
+    ANSWERED = 1  # The server's answer speaks the protocol.
+    SERVED = 2  # The answer comes from the method itself.
 
 
 @lru_cache(maxsize=_CACHE_ENTRIES)
+def find_names(service: str, method: str, naming: Naming, vocabulary: Vocabulary) -> tuple[str, str]:
+    """The texts to reveal for the last two segments of a path; empty for one that stays hidden. Cost: some 10 us a
+    part, once a name."""
+    names = _decode(service), _decode(method)
+    if naming is Naming.SERVED:
+        revealed = _is_plain(names[0]), _is_plain(names[1])
+    elif naming is Naming.ANSWERED:
+        is_service = is_schema_name(names[0], vocabulary)
+        is_method = is_service and is_full_method(*names) and _is_plain(names[1])
+        revealed = is_service, is_method or is_schema_name(names[1], vocabulary)
+    else:
+        revealed = False, False
+    return names[0] if revealed[0] else "", names[1] if revealed[1] else ""
+
+
+def is_full_method(service: str, method: str) -> bool:
+    """Whether names are written as protobuf's style guide has them, `package.Service/Method`: paths of plain HTTP
+    hardly ever are."""
+    package, _, name = service.rpartition(".")
+    return bool(package) and name[:1].isupper() and method[:1].isupper()
+
+
+def _decode(segment: str) -> str:
+    """The text of a segment of a path; the segment itself if it is not UTF-8."""
+    try:
+        return unquote_to_bytes(segment.encode("latin-1")).decode()
+    except UnicodeError:
+        return segment
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name that the server knows has the form of one."""
+    return (
+        0 < len(name) <= MAX_NAME_CHARACTERS
+        and all(character.isalnum() or character in _NAME_MARKS for character in name)
+        and any(map(str.isalpha, name))
+        and _HEX_ID.match(name) is None
+        and not find_kinds(name)
+    )
+
+
 def is_schema_name(text: str, vocabulary: Vocabulary) -> bool:
-    """Whether the name of a service or method may leave the node. Cost: some 10 us a part, once a name."""
+    """Whether a name of a service or method is made of words, none of them a person's name."""
     parts = text.split(".")
     if len(text) > MAX_NAME_CHARACTERS or len(parts) > MAX_PARTS:
         return False

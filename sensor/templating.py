@@ -6,7 +6,7 @@ plainly API words go into a route as a keyed hash and stay so until `sensor.reve
 bounded; what does not fit goes to the `other` route of its (service, method) and is counted.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ from sensor.hosts import OTHER
 from sensor.kernel.hashes import fold
 from sensor.keyed import PUBLIC_KEY, KeyedHash, hash_siphash
 from sensor.reveal import Reveal
-from sensor.schema_names import is_schema_name
+from sensor.schema_names import Naming, find_names
 from sensor.shapes import Shape, classify_segment, is_mount
 from sensor.tables import ServiceTable, ServiceTables, TableLimits
 from sensor.trace import Trace, trace_path
@@ -33,6 +33,7 @@ _SHAPE_CACHE_ENTRIES: Final = 32_768
 MAX_NUMBER_DIGITS: Final = 18
 
 _RPC_NAMES: Final = 2  # Service and method.
+_NO_NAMES: Final[Mapping[int, str]] = {}
 # A path that is not known. No path leads to it: its key has a slash, and `<` is in no literal.
 _UNKNOWN_SEGMENT: Final = Segment(SegmentKind.LITERAL, "<unknown>")
 _UNKNOWN_KEY: Final = "/<unknown>"
@@ -129,10 +130,10 @@ class Templater:
         status_code: int,
         consumer: int,
         *,
-        is_named: bool = False,
+        naming: Naming = Naming.NONE,
     ) -> Templated:
         """Route and object of one call. `consumer` is any hash that tells callers apart; it serves the reveal rule
-        only. `is_named`: the path ends in the names of an RPC's service and method, which are no values.
+        only. `naming`: whether the path ends in the names of an RPC's service and method, which are not values.
 
         Cost: a few dictionary look-ups for known literals; a new object adds one keyed hash, a new route its id.
         """
@@ -142,9 +143,8 @@ class Templater:
         if root is None:
             return self._other(service, method, is_served)
         texts, has_trailing_slash = _split(path)
-        if is_named:
-            self._name_rpc(table, root, texts, is_served)
-        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer)
+        names = self._find_names(texts, naming) if naming else _NO_NAMES
+        return self._walk(table, name, root, method, texts, has_trailing_slash, is_served, consumer, names)
 
     def route_unknown(
         self, service: Service, host: str, method: str, placeholder: bytes, status_code: int
@@ -174,17 +174,12 @@ class Templater:
             self.folded_calls += name is OTHER
         return name, root
 
-    def _name_rpc(self, table: ServiceTable, node: Node, texts: list[str], is_served: bool) -> None:
-        """Makes the last two segments literals of the trie, where they are new to it, readable and there is room."""
-        for depth, text in enumerate(texts):
-            child = node.children.get(text)
-            if child is None and depth >= len(texts) - _RPC_NAMES:
-                if not is_schema_name(text, self._vocabulary) or not node.has_room(Slot.LITERAL, is_served):
-                    return
-                child = self._add_child(table, node, text, Segment(SegmentKind.LITERAL, text), Slot.LITERAL, is_served)
-            if child is None:
-                return
-            node = child
+    def _find_names(self, texts: list[str], naming: Naming) -> Mapping[int, str]:
+        """The texts to reveal for the last two segments, by their depth."""
+        first = len(texts) - _RPC_NAMES
+        if not 0 <= first <= MAX_SEGMENTS - _RPC_NAMES:
+            return _NO_NAMES
+        return dict(enumerate(find_names(texts[first], texts[first + 1], naming, self._vocabulary), first))
 
     def _walk(
         self,
@@ -196,6 +191,7 @@ class Templater:
         has_trailing_slash: bool,
         is_served: bool,
         consumer: int,
+        names: Mapping[int, str],
     ) -> Templated:
         if len(texts) > MAX_SEGMENTS:
             texts[MAX_SEGMENTS:] = ["/".join(texts[MAX_SEGMENTS:])]
@@ -205,6 +201,8 @@ class Templater:
         for depth, text in enumerate(texts):
             parent, value = node, text
             child = parent.children.get(text)
+            if names and depth in names:
+                child = self._step_name(table, parent, text, names[depth], child, is_served)
             if child is None and text.isdigit() and (len(text) > MAX_VERSION_DIGITS or depth > VERSION_DEPTH):
                 child = parent.shapes.get(_INTEGER_KEY) if text.isascii() else None
             if child is None:
@@ -291,6 +289,25 @@ class Templater:
             segment = _SHAPE_SEGMENTS[kind]
         known = node.shapes.get((segment.kind, ""))
         return known if known is not None else self._add_child(table, node, None, segment, Slot.SHAPE, is_served)
+
+    def _step_name(
+        self, table: ServiceTable, node: Node, text: str, name: str, child: Node | None, is_served: bool
+    ) -> Node | None:
+        """The child for a name of an RPC, given the child that `text` has: a literal if its `name` is revealed, else a
+        word. None where there is no room."""
+        if child is None:
+            if name and node.has_room(Slot.LITERAL, is_served):
+                segment = Segment(SegmentKind.LITERAL, name)
+                return self._add_child(table, node, text, segment, Slot.LITERAL, is_served)
+            if node.has_room(Slot.WORD, is_served):
+                return self._add_child(table, node, text, self._word_segment(text), Slot.WORD, is_served)
+        elif name and child.slot is Slot.WORD and not child.segments[-1].text:
+            # It was called before the server had shown that it knows the name.
+            word_hash = child.segments[-1].hash
+            self.reveal.allow(word_hash, name)
+            _rename(node, node.segments, {word_hash: name})
+            self.reveals += 1
+        return child
 
     def _word_segment(self, text: str) -> Segment:
         encoded = text.encode("utf-8", "replace")

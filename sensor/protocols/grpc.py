@@ -20,6 +20,9 @@ PREFIX_BYTES: Final = 5
 # What answers of gRPC are usually of; a request's type may have any suffix.
 GRPC_TYPES: Final = frozenset(("application/grpc", "application/grpc+proto", "application/grpc+json"))
 MAX_STATUS: Final = 16  # UNAUTHENTICATED, the last of google.rpc.Code.
+# OK, and the statuses that libraries never give by themselves (INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS,
+# FAILED_PRECONDITION, ABORTED, OUT_OF_RANGE, DATA_LOSS; the gRPC project's statuscodes.md): the method itself answered.
+METHOD_STATUSES: Final = frozenset((0, 3, 5, 6, 9, 10, 11, 15))
 # Flags of a message that is none: trailers of gRPC-Web, and the end of a stream of Connect.
 _TRAILERS_FLAG: Final = 0x80
 _END_FLAGS: Final = 0x82
@@ -31,8 +34,9 @@ _TRAILERS_STATUS = re.compile(rb"(?:\A|\n)grpc-status:[ \t]*(\d{1,2})[ \t]*\r?(?
 
 _HEAD_STATUS = re.compile(rb"\ngrpc-status:[ \t]*(\d{1,2})[ \t]*\r?\n", re.IGNORECASE)
 
-# Path = "/" Service-Name "/" {method name}; a proxy may have put a prefix before it. Names are those of protobuf.
-_PATH = re.compile(r"/([A-Za-z_][A-Za-z0-9_.]{0,254})/([A-Za-z_][A-Za-z0-9_]{0,254})\Z")
+# Path = "/" Service-Name "/" {method name}; a proxy may have put a prefix before it. Schemas other than protobuf's have
+# names of other characters.
+_PATH = re.compile(r"/([^/]{1,255})/([^/]{1,255})\Z")
 CONNECT_VERSION_HEADER: Final = b"connect-protocol-version"
 CONNECT_PARAMETER: Final = "connect"
 _CONNECT_QUERY = re.compile(r"(?:^|&)connect=v1(?:&|\Z)")

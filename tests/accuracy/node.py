@@ -14,6 +14,7 @@ from sensor.calls import CallRecord, Exchange, Hop, Role, Service, WorkloadKind
 from sensor.convert import BatchConverter
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.keyed import KeyedHash
+from sensor.streams.exchange import StreamExchange
 from sensor.templating import Templater
 from sensor.vocabulary import load_vocabulary
 
@@ -70,7 +71,11 @@ class Node:
         """One call from client number `client`; gives the batches that leave because of it."""
         time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
         address = f"198.51.100.{client % 250 + 1}"
-        exchange = _exchange(head, status_code, address, self._calls, time_ns, response_bytes=200)
+        yield from self.see_exchange(_exchange(head, status_code, address, self._calls, time_ns, response_bytes=200))
+
+    def see_exchange(self, exchange: Exchange | StreamExchange) -> Iterator[RowBatch]:
+        """One call as capture tells it; gives the batches that leave because of it."""
+        time_ns = START_SECONDS * 10**9 + self._calls * 10**9 // CALLS_PER_SECOND
         record = self._describer.describe(exchange)
         self._calls += 1
         if isinstance(record, Undescribed):

@@ -1,14 +1,13 @@
-"""Names of RPC services and methods: told where they are made of words, whatever words, and kept where they look like
-values."""
+"""Names of RPC services and methods: what of them is revealed, by what the server answered and by their form."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor.calls import Segment, SegmentKind
-from sensor.schema_names import is_schema_name
+from sensor.schema_names import Naming, find_names, is_schema_name
+from sensor.tables import UNSERVED_SERVICE_PART, TableLimits
 from sensor.templating import Templater
-from sensor.trie import MAX_UNSERVED_LITERALS
 from sensor.vocabulary import load_vocabulary
 from tests.sensor.test_templating import SERVICE, _templater
 
@@ -44,8 +43,13 @@ def test_never_raises(text: str) -> None:
     is_schema_name(text, VOCABULARY)
 
 
-def route(templater: Templater, path: str, status: int = 200):
-    return templater.route(SERVICE, "h", "POST", path, status, 1, is_named=True)
+def route(templater: Templater, path: str, status: int = 200, naming: Naming = Naming.SERVED):
+    return templater.route(SERVICE, "h", "POST", path, status, 1, naming=naming)
+
+
+def find_texts(templater: Templater, path: str, status: int = 200, naming: Naming = Naming.SERVED) -> list[str]:
+    segments = route(templater, path, status, naming).route.segments
+    return [segment.text if segment.kind in (SegmentKind.LITERAL, SegmentKind.WORD) else "{}" for segment in segments]
 
 
 def test_many_methods_stay_methods() -> None:
@@ -61,27 +65,79 @@ def test_many_methods_stay_methods() -> None:
         assert found.object_hash == 0
 
 
-def test_a_name_that_may_be_a_value_is_a_word_told_by_its_hash() -> None:
-    found = route(_templater(), "/shop.v1.Orders/JohnSmith")
-    assert found.route.segments[0] == Segment(SegmentKind.LITERAL, "shop.v1.Orders")
-    assert (found.route.segments[1].kind, found.route.segments[1].text) == (SegmentKind.WORD, "")
+SERVED_NAMES = (
+    "Method0", "Method59", "Say0", "A1", "B2", "Get_2fa", "Do_2", "Step1_2", "V1", "get_v2_3", "Sha256", "xDS", "Bar",
+    "JohnSmith", "Chase", "do-thing", "Strngth", "RPC2023", "Käse", "K%C3%A4se",
+)  # fmt: skip
 
 
-def test_names_that_were_never_served_are_bounded() -> None:
+@pytest.mark.parametrize("name", SERVED_NAMES)
+def test_a_method_that_the_server_knows_is_a_literal_whatever_its_name(name: str) -> None:
+    raw = name.encode().decode("latin-1")  # As heads are read.
+    segments = route(_templater(), f"/zorp.v1.Blatt/{raw}").route.segments
+    text = "Käse" if "K" in name and "se" in name else name
+    assert segments == (Segment(SegmentKind.LITERAL, "zorp.v1.Blatt"), Segment(SegmentKind.LITERAL, text))
+
+
+@pytest.mark.parametrize("name", ["Say0", "A1", "Get_2fa", "Bar", "Strngth"])
+def test_a_method_of_a_service_with_a_package_is_a_literal_once_the_protocol_answered(name: str) -> None:
+    assert find_texts(_templater(), f"/zorp.v1.Blatt/{name}", naming=Naming.ANSWERED) == ["zorp.v1.Blatt", name]
+
+
+@pytest.mark.parametrize("name", ["ada@example.org", "deadbeefcafe12deadbeef", "4111111111111111", "a{}b", "<unknown>"])
+def test_what_has_the_form_of_a_value_is_never_revealed(name: str) -> None:
+    for naming in Naming:
+        told = find_texts(_templater(), f"/zorp.v1.Blatt/{name}", naming=naming)[1]
+        assert told in ("", "{}")
+
+
+@pytest.mark.parametrize("path", ["/users/zorpblatt", "/users/JohnSmith", "/api.v2/Maria", "/john.smith/Zorp"])
+def test_a_caller_that_calls_a_path_an_rpc_reveals_nothing(path: str) -> None:
+    """The server speaks plain HTTP: its answers do not show an RPC."""
+    plain = _templater().route(SERVICE, "h", "POST", path, 200, 1).route
+    assert route(_templater(), path, 200, Naming.NONE).route == plain
+    assert "Maria" not in find_texts(_templater(), "/api.v2/Maria", naming=Naming.ANSWERED)
+    assert "john.smith" not in find_texts(_templater(), "/john.smith/Zorp", naming=Naming.ANSWERED)
+
+
+def test_names_that_no_server_knows_are_bounded_and_hidden() -> None:
     """Anybody may call methods that are not there: a scanner does not fill the inventory."""
     templater = _templater()
-    told = set()
-    for number in range(3 * MAX_UNSERVED_LITERALS):
-        name = "Guess" + "".join(chr(97 + int(digit)) + "o" for digit in f"{number:03d}")
-        told.add(route(templater, f"/shop.v1.Orders/{name}", 501).route.route_id)
-    assert len(told) <= MAX_UNSERVED_LITERALS + MAX_UNSERVED_LITERALS
-    assert route(templater, "/shop.v1.Orders/Real").route.segments[1].text == "Real"
+    told, texts = set(), set[str]()
+    for number in range(3_000):
+        name = "Zuess" + "".join(chr(97 + int(digit)) + "o" for digit in f"{number:04d}")
+        found = route(templater, f"/zorp.v1.Blatt{number % 300}/{name}", 501, Naming.NONE).route
+        told.add(found.route_id)
+        texts |= {segment.text for segment in found.segments}
+    assert len(told) <= TableLimits().unserved_routes // UNSERVED_SERVICE_PART + 1
+    assert texts == {""}
+    assert find_texts(templater, "/zorp.v1.Blatt/Zing") == ["zorp.v1.Blatt", "Zing"]
+
+
+def test_names_that_were_called_in_vain_are_revealed_once_the_server_knows_them() -> None:
+    templater = _templater()
+    before = route(templater, "/zorp.Blatt/Zing", 501, Naming.NONE).route
+    assert [segment.text for segment in before.segments] == ["", ""]
+    after = route(templater, "/zorp.Blatt/Zing").route
+    assert [segment.text for segment in after.segments] == ["zorp.Blatt", "Zing"]
+    assert after.route_id == before.route_id  # So the collector's rows of both are one endpoint once it has asked.
+    assert templater.reveals > 0
+    hidden = [segment.hash for segment in before.segments]
+    assert templater.apply_reveal(hidden) == dict(zip(hidden, ["zorp.Blatt", "Zing"], strict=True))
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.sampled_from(Naming))
+def test_names_never_raise(service: str, method: str, naming: Naming) -> None:
+    find_names(service, method, naming, VOCABULARY)
+
+
+def test_a_name_that_may_be_a_value_is_a_word_told_by_its_hash() -> None:
+    found = route(_templater(), "/shop.Orders/JohnSmith0", naming=Naming.NONE)
+    assert found.route.segments[1].text == ""
 
 
 def test_a_path_before_the_names_is_read_as_any_path() -> None:
-    found = route(_templater(), "/tenants/4711/shop.v1.Orders/Lookup")
-    kinds = [segment.kind for segment in found.route.segments]
-    assert kinds == [SegmentKind.LITERAL, SegmentKind.INTEGER, SegmentKind.LITERAL, SegmentKind.LITERAL]
+    assert find_texts(_templater(), "/tenants/4711/zorp.v1.Blatt/Say0") == ["tenants", "{}", "zorp.v1.Blatt", "Say0"]
 
 
 def test_a_path_that_spells_unknown_is_none_that_is() -> None:

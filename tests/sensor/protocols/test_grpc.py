@@ -43,7 +43,8 @@ CALLS = [
     (make_head("/p.S/M?message=%7B%7D&encoding=json&connect=v1"), RpcProtocol.CONNECT, "p.S", "M", False),
     (make_head("/", "application/grpc"), RpcProtocol.GRPC, "", "", True),
     (make_head("/p.S/M/", "application/grpc"), RpcProtocol.GRPC, "", "", True),
-    (make_head("/a-b/1", "application/grpc"), RpcProtocol.GRPC, "", "", True),
+    (make_head("/a-b/1", "application/grpc"), RpcProtocol.GRPC, "a-b", "1", True),
+    (make_head("/M", "application/grpc"), RpcProtocol.GRPC, "", "", True),
 ]
 
 
