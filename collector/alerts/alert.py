@@ -47,6 +47,7 @@ class AlertState(StrEnum):
     """Where it stands in its life."""
 
     OPEN = "open"
+    SILENCED = "silenced"  # A person wants to hear nothing of it (collector/alerts/silences.py); never stored.
     CLOSED = "closed"
 
 
@@ -102,8 +103,6 @@ class Alert:
     loss_ratio: float  # Of the sensors' calls in the window that were lost.
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
-    muted_until: float | None = None
-    is_expected: bool = False
     confidence: Confidence = Confidence.MEDIUM
     risk: str = ""  # OWASP API Security Top 10, as `API1:2023`; empty where it is none of them.
     advice: str = ""  # What to do, one sentence.

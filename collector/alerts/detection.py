@@ -135,6 +135,13 @@ class Detection:
         hits = self._table.count_hits()
         return tuple((rule, hits.get(rule.id)) for rule in self._table.list_rules())
 
+    def find_rule(self, alert: Alert) -> KnownGood | None:
+        """A known-good rule in force that an alert's subject matches."""
+        now = self._clock()
+        with self._lock:
+            rules = tuple(self._sieve.rules.values())
+        return next((rule for rule in rules if rule.holds(now) and rule.matches(alert)), None)
+
     def add_rule(
         self, *, by: str, note: str, seconds: float, consumer: str, network: str, workload: str, endpoint_id: str,
         kind: str,

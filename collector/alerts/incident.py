@@ -27,6 +27,7 @@ class Happening(StrEnum):
     MUTED = "mute"
     EXPECTED = "expect"
     UNEXPECTED = "unexpect"
+    UNMUTED = "unmute"
     CONFIRMED = "confirmed"
     FALSE_ALARM = "false_alarm"
     NO_VERDICT = "no_verdict"
@@ -52,7 +53,7 @@ class Incident:
 
     id: str
     actor: str  # `kind:value` of a consumer, an endpoint's id or a node.
-    state: AlertState  # Open while one of its alerts is.
+    state: AlertState  # Open while one of its alerts is, else silenced while one of them is.
     severity: Severity  # The gravest.
     title: str  # Of the newest alert.
     kinds: tuple[AlertKind, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from collector.alerts.alert import AlertKind
+from collector.alerts.alert import Alert, AlertKind
 from collector.alerts.report import Report
 
 RULES_MAX: Final = 1_000  # At once.
@@ -51,7 +51,7 @@ class KnownGood:
         """Whether it still counts."""
         return self.ended_at is None and now < self.expires_at
 
-    def matches(self, report: Report) -> bool:
+    def matches(self, report: Report | Alert) -> bool:
         """Whether all it names is so."""
         kind, _, value = report.consumer.partition(":")
         return (

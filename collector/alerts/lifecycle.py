@@ -1,7 +1,7 @@
 """The life of alerts, as a pure state machine: reports in, changed alerts out. Time is an argument.
 
 - Nothing yet: a report opens an alert while the daily budget lasts, or where it is high or a sensor's. Past the budget
-  it is counted as suppressed, once an episode; on what is marked expected it is nothing.
+  it is counted as suppressed, once an episode.
 - Open: a report of its subject updates it, at most once in UPDATE_SECONDS, and the newest that came sooner once they
   are over; one of the same happening on another level joins as evidence, and the most specific names the alert. Without
   a report for calm_seconds it closes.
@@ -124,8 +124,6 @@ class Lifecycle:
         self._closed: dict[str, _Life] = {}
         self._opened_at: list[float] = []  # Of the last 24 h, what counts against the budget.
         self._suppressed: dict[str, float] = {}
-        self._muted: dict[str, float] = {}
-        self._expected: set[str] = set()
         self._incidents = Incidents()
         self._entries: list[IncidentEntry] = []
         self.suppressed_count = 0
@@ -140,9 +138,8 @@ class Lifecycle:
         """When the first of the open alerts is calm, unless it is reported again; infinite where none is open."""
         return min((life.last_report_at + life.calm_seconds for life in self._lives.values()), default=inf)
 
-    def restore(self, alerts: Iterable[Alert], muted: dict[str, float], expected: set[str]) -> None:
-        """Take up what the store knows after a start: open alerts, recent ones, mutes and expectations by subject."""
-        self._muted, self._expected = dict(muted), set(expected)
+    def restore(self, alerts: Iterable[Alert]) -> None:
+        """Take up what the store knows after a start: open alerts and recent ones."""
         for alert in sorted(alerts, key=lambda alert: alert.opened_at):
             subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
             is_above = alert.observed_rate >= alert.expected_rate
@@ -166,8 +163,6 @@ class Lifecycle:
 
     def take(self, report: Report, now: float) -> Alert | None:
         """The alert as changed by a report; None where nothing is to be stored."""
-        if report.subject in self._expected:
-            return None
         life = self._find(report)
         if life is not None:
             return self._update(life, report, now)
@@ -213,10 +208,7 @@ class Lifecycle:
         return None
 
     def change(self, alert: Alert) -> None:
-        """Take what a person changed on an alert (acknowledged, muted, expected)."""
-        subject = name_subject(alert.kind, alert.endpoint_id, alert.consumer, alert.node)
-        self._muted[subject] = alert.muted_until or 0.0
-        (self._expected.add if alert.is_expected else self._expected.discard)(subject)
+        """Take what a person changed on an alert (acknowledged, judged)."""
         for lives in (self._lives, self._closed):
             if alert.id in lives:
                 lives[alert.id].alert = alert
@@ -232,19 +224,12 @@ class Lifecycle:
         for alert_id in gone:
             self._lives.pop(alert_id, None)
             self._closed.pop(alert_id, None)
-        for times in (self._suppressed, self._muted):
-            for subject in [subject for subject in times if pattern.search(subject)]:
-                del times[subject]
-        self._expected = {subject for subject in self._expected if not pattern.search(subject)}
+        self._suppressed = {subject: time for subject, time in self._suppressed.items() if not pattern.search(subject)}
         self._entries = [
             entry for entry in self._entries if not (pattern.search(entry.title) or pattern.search(entry.why))
         ]
         self._incidents.erase(pattern)
         return len(gone)
-
-    def is_muted(self, alert: Alert, now: float) -> bool:
-        """Whether nobody is to be told."""
-        return (alert.muted_until or 0.0) > now
 
     def _find(self, report: Report) -> _Life | None:
         """The open alert of this subject, or of the same happening on another level."""
@@ -277,7 +262,6 @@ class Lifecycle:
             state=AlertState.OPEN,
             opened_at=now,
             closed_at=None,
-            muted_until=self._muted_until(report.subject, now),
             **_describe(report, now),
         )
         life = _Life(alert, report.calm_seconds, now, report.is_above, report.why, [], {report.subject})
@@ -351,10 +335,6 @@ class Lifecycle:
         self._entries.append(write_entry(alert, happening, now, title, why))
         if report is not None and report.consumer:  # What is of a consumer's is later of its incident too.
             self._incidents.note(alert.incident_id, report.consumer, now)
-
-    def _muted_until(self, subject: str, now: float) -> float | None:
-        until = self._muted.get(subject, 0.0)
-        return until if until > now else None
 
 
 def _describe(report: Report, now: float) -> dict[str, Any]:

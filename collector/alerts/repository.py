@@ -1,12 +1,13 @@
 """Alerts in the store: every change is a row of `alerts` (the newest version of an id holds), every decision one of
 `alert_actions`."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Confidence, Severity, Verdict
 from collector.alerts.incident import Happening, Incident, IncidentEntry
+from collector.alerts.silences import Silence, SilenceKind
 
 _COLUMNS = ", ".join(field.name for field in fields(Alert))
 _RESTORED_MAX = 10_000
@@ -17,7 +18,8 @@ _SEVERITIES = ", ".join(f"'{severity.value}'" for severity in Severity)  # Grave
 _INCIDENTS = f"""
 SELECT if(incident_id = '', id, incident_id) AS incident,
     argMax(multiIf(consumer != '', consumer, endpoint_id != '', endpoint_id, node), opened_at) AS actor,
-    max(state = 'open') AS is_open,
+    max(state = 'open' AND NOT has({{silenced:Array(String)}}, id)) AS is_open,
+    max(has({{silenced:Array(String)}}, id)) AS is_silenced,
     arrayElement([{_SEVERITIES}], toUInt8(max(indexOf([{_SEVERITIES}], severity)))) AS severity_most,
     argMax(title, opened_at) AS title_newest,
     arraySort(groupUniqArray(kind)) AS kinds,
@@ -28,6 +30,13 @@ SELECT if(incident_id = '', id, incident_id) AS incident,
 FROM alerts FINAL
 GROUP BY incident
 """
+
+
+_INCIDENT_STATES = {
+    AlertState.OPEN: "is_open",
+    AlertState.SILENCED: "NOT is_open AND is_silenced",
+    AlertState.CLOSED: "NOT is_open AND NOT is_silenced",
+}
 
 
 class Place(Protocol):
@@ -62,21 +71,26 @@ class AlertAction:
 
     alert_id: str
     time: float
-    action: str  # acknowledge, mute, expect or unexpect.
+    action: str  # A Happening.
     actor: str
     until: float | None = None
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Silence:
-    """What is silenced by subject: a row of `alert_mutes`."""
+class _SilenceRow:
+    """What is silenced by subject: a row of `alert_mutes`. One neither muted nor expected is a silence undone."""
 
     subject: str
     updated_at: float
     muted_until: float | None
     is_expected: bool
     actor: str
+    alert_id: str
+    reason: str
+
+
+_SILENCE_COLUMNS = ", ".join(field.name for field in fields(_SilenceRow))
 
 
 class AlertTable:
@@ -89,20 +103,47 @@ class AlertTable:
         """Append the alerts as they are now."""
         self._database.insert_records("alerts", alerts)
 
-    def record(self, action: AlertAction, silence: Silence | None) -> None:
-        """Append a decision, and what it silences."""
+    def record(self, action: AlertAction) -> None:
+        """Append a decision."""
         self._database.insert_records("alert_actions", [action])
-        if silence is not None:
-            self._database.insert_records("alert_mutes", [silence])
+
+    def silence(self, silence: Silence) -> None:
+        """Append what is silenced."""
+        self._save_silence(silence, is_expected=silence.kind is SilenceKind.EXPECTED, until=silence.until)
+
+    def lift(self, silence: Silence, *, by: str, at: float) -> None:
+        """Append that a silence is over."""
+        self._save_silence(replace(silence, by=by, at=at, reason=""), is_expected=False, until=None)
+
+    def _save_silence(self, silence: Silence, *, is_expected: bool, until: float | None) -> None:
+        row = _SilenceRow(
+            subject=silence.subject,
+            updated_at=silence.at,
+            muted_until=until,
+            is_expected=is_expected,
+            actor=silence.by,
+            alert_id=silence.alert_id,
+            reason=silence.reason,
+        )
+        self._database.insert_records("alert_mutes", [row])
 
     def list(
-        self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: Place | None
+        self,
+        *,
+        state: AlertState | None,
+        kind: AlertKind | None,
+        limit: int,
+        after: Place | None,
+        silenced: Collection[str],
     ) -> tuple[Alert, ...]:
-        """At most `limit` alerts by (opened_at, id) descending."""
+        """At most `limit` alerts by (opened_at, id) descending; `silenced`: ids of those that are."""
         conditions, parameters = ["1"], {"limit": limit}  # type: tuple[list[str], dict[str, Any]]
         if state is not None:
-            conditions.append("state = {state:String}")
-            parameters["state"] = state.value
+            is_silenced = "has({silenced:Array(String)}, id)"
+            conditions.append(
+                is_silenced if state is AlertState.SILENCED else f"state = {{state:String}} AND NOT {is_silenced}"
+            )
+            parameters |= {"state": state.value, "silenced": sorted(silenced)}
         if kind is not None:
             conditions.append("kind = {kind:String}")
             parameters["kind"] = kind.value
@@ -133,21 +174,24 @@ class AlertTable:
         """Append to timelines."""
         self._database.insert_records("incident_entries", entries)
 
-    def list_incidents(self, *, state: AlertState | None, limit: int, after: Place | None) -> tuple[Incident, ...]:
-        """At most `limit` incidents by (opened_at, id) descending."""
-        conditions, parameters = ["1"], {"limit": limit}  # type: tuple[list[str], dict[str, Any]]
+    def list_incidents(
+        self, *, state: AlertState | None, limit: int, after: Place | None, silenced: Collection[str]
+    ) -> tuple[Incident, ...]:
+        """At most `limit` incidents by (opened_at, id) descending; `silenced`: ids of alerts that are."""
+        conditions = ["1"]
+        parameters: dict[str, Any] = {"limit": limit, "silenced": sorted(silenced)}
         if state is not None:
-            conditions.append("is_open = {is_open:UInt8}")
-            parameters["is_open"] = int(state is AlertState.OPEN)
+            conditions.append(_INCIDENT_STATES[state])
         if after is not None:
             conditions.append("(first_at, incident) < ({opened_at:Float64}, {id:String})")
             parameters |= {"opened_at": after.opened_at, "id": after.id}
         order = "ORDER BY first_at DESC, incident DESC LIMIT {limit:UInt32}"
         return self._select_incidents(f"{_INCIDENTS} HAVING {' AND '.join(conditions)} {order}", parameters)
 
-    def get_incident(self, incident_id: str) -> Incident | None:
+    def get_incident(self, incident_id: str, *, silenced: Collection[str]) -> Incident | None:
         """One incident."""
-        found = self._select_incidents(f"{_INCIDENTS} HAVING incident = {{id:String}}", {"id": incident_id})
+        parameters = {"id": incident_id, "silenced": sorted(silenced)}
+        found = self._select_incidents(f"{_INCIDENTS} HAVING incident = {{id:String}}", parameters)
         return found[0] if found else None
 
     def list_incident_alerts(self, incident_id: str) -> tuple[Alert, ...]:
@@ -175,11 +219,39 @@ class AlertTable:
             for row in reversed(rows)
         )
 
-    def list_silences(self) -> tuple[dict[str, float], set[str]]:
-        """Muted subjects with the end of the mute, and expected subjects."""
-        columns = self._database.query_columns("SELECT subject, muted_until, is_expected FROM alert_mutes FINAL")
-        rows = list(zip(columns["subject"], columns["muted_until"], columns["is_expected"], strict=True))
-        return {subject: until for subject, until, _ in rows if until}, {subject for subject, _, is_on in rows if is_on}
+    def list_silences(self, now: float) -> tuple[Silence, ...]:
+        """Those of subjects that hold. Rows of 0.1.0 do not say on which alert they were made: the newest of the
+        subject stands for it."""
+        columns = self._database.query_columns(
+            f"SELECT {_SILENCE_COLUMNS} FROM alert_mutes FINAL WHERE is_expected OR muted_until > {{now:Float64}}",
+            {"now": now},
+        )
+        rows = [_SilenceRow(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+        newest = self._find_newest([row.subject for row in rows if not row.alert_id])
+        return tuple(
+            Silence(
+                kind=SilenceKind.EXPECTED if row.is_expected else SilenceKind.MUTED,
+                by=row.actor,
+                at=row.updated_at,
+                reason=row.reason,
+                until=None if row.is_expected else row.muted_until,
+                subject=row.subject,
+                alert_id=row.alert_id or newest.get(row.subject, ""),
+            )
+            for row in rows
+        )
+
+    def _find_newest(self, subjects: Sequence[str]) -> dict[str, str]:
+        """Ids of the newest alerts by subject (collector.alerts.report.name_subject)."""
+        if not subjects:
+            return {}
+        columns = self._database.query_columns(
+            "SELECT concat(kind, '|', endpoint_id, '|', consumer, '|', node) AS subject, "
+            "argMax(id, opened_at) AS newest "
+            "FROM alerts FINAL GROUP BY subject HAVING has({subjects:Array(String)}, subject)",
+            {"subjects": list(subjects)},
+        )
+        return dict(zip(columns["subject"], columns["newest"], strict=True))
 
     def _select_incidents(self, sql: str, parameters: dict[str, Any]) -> tuple[Incident, ...]:
         columns = self._database.query_columns(sql, parameters)
@@ -187,7 +259,7 @@ class AlertTable:
             Incident(
                 id=row["incident"],
                 actor=row["actor"],
-                state=AlertState.OPEN if row["is_open"] else AlertState.CLOSED,
+                state=_find_state(row["is_open"], row["is_silenced"]),
                 severity=Severity(row["severity_most"]),
                 title=row["title_newest"],
                 kinds=tuple(AlertKind(kind) for kind in row["kinds"]),
@@ -211,4 +283,10 @@ def _read(row: dict[str, Any]) -> Alert:
     # Rows from before there was a confidence hold none.
     confidence = Confidence(row["confidence"] or Confidence.MEDIUM)
     plain |= {"confidence": confidence, "verdict": Verdict(row["verdict"])}
-    return Alert(**{**row, **plain, "is_expected": bool(row["is_expected"])})
+    return Alert(**{**row, **plain})
+
+
+def _find_state(is_open: int, is_silenced: int) -> AlertState:
+    if is_open:
+        return AlertState.OPEN
+    return AlertState.SILENCED if is_silenced else AlertState.CLOSED

@@ -3,7 +3,19 @@
 from pydantic import Field
 
 from collector.alerts.alert import AlertKind, AlertState, Confidence, Severity, Verdict
+from collector.alerts.silences import SilenceKind
 from collector.api.base_model import HexId, Model, Time
+
+
+class SilenceModel(Model):
+    """Who silenced an alert's subject, why and until when."""
+
+    kind: SilenceKind
+    by: str
+    at: Time
+    reason: str
+    until: Time | None = Field(description="null: until it is undone.")
+    rule_id: str = Field(description="Of the known-good rule; empty where it is none.")
 
 
 class AlertModel(Model):
@@ -11,7 +23,7 @@ class AlertModel(Model):
 
     id: str
     kind: AlertKind
-    state: AlertState
+    state: AlertState = Field(description="`silenced`: a person wants to hear nothing of it, see `silence`.")
     severity: Severity
     title: str
     why: str = Field(description="Observed against expected, and on what evidence.")
@@ -41,8 +53,7 @@ class AlertModel(Model):
     verdict_by: str
     acknowledged_by: str
     acknowledged_at: Time | None
-    muted_until: Time | None
-    is_expected: bool
+    silence: SilenceModel | None = Field(default=None, description="What silences it; null where nothing does.")
 
 
 class AlertPageModel(Model):

@@ -50,10 +50,14 @@ class AlertRepository(Protocol):
         """Someone looks into it."""
         ...
 
-    def mute(self, alert_id: str, *, by: str, until: float) -> Alert | None:
+    def mute(self, alert_id: str, *, by: str, until: float, reason: str) -> Alert | None:
         """Silent about its subject until a time in unix seconds."""
         ...
 
-    def mark_expected(self, alert_id: str, *, by: str, is_expected: bool) -> Alert | None:
-        """This is how it should be, or is not after all."""
+    def mark_expected(self, alert_id: str, *, by: str, reason: str) -> Alert | None:
+        """Silent about its subject until that is undone: this is how it should be."""
+        ...
+
+    def unsilence(self, alert_id: str, *, by: str) -> Alert | None:
+        """Undo either. Raises ConflictError where nothing is silenced, or by a known-good rule."""
         ...

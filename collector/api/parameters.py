@@ -306,7 +306,7 @@ class ExposureParameters(Parameters):
 class AlertParameters(Parameters):
     """Filters and page of the list of alerts."""
 
-    state: AlertState | None = Field(default=None, description="open or closed; default both.")
+    state: AlertState | None = Field(default=None, description="open, silenced or closed; default all.")
     kind: AlertKind | None = None
     limit: Limit = LIMIT_DEFAULT
     cursor: CursorWord = ""
@@ -315,7 +315,7 @@ class AlertParameters(Parameters):
 class IncidentParameters(Parameters):
     """Filter and page of the list of incidents."""
 
-    state: AlertState | None = Field(default=None, description="open or closed; default both.")
+    state: AlertState | None = Field(default=None, description="open, silenced or closed; default all.")
     limit: Limit = LIMIT_DEFAULT
     cursor: CursorWord = ""
 
@@ -338,15 +338,15 @@ class ActionBody(Body):
     )
 
 
-class MuteBody(ActionBody):
+class SilenceBody(ActionBody):
+    """Why nobody is to hear of it."""
+
+    reason: Text = Field(default="", max_length=NOTE_CHARACTERS_MAX, description="Why, for the others.")
+
+
+class MuteBody(SilenceBody):
     """Mute until an expiry."""
 
     seconds: int = Field(
         ge=60, le=MUTE_SECONDS_MAX, description="How long to stay silent about this subject.", examples=[3_600]
     )
-
-
-class ExpectedBody(ActionBody):
-    """Say that this is how it should be, or take it back."""
-
-    is_expected: bool = True

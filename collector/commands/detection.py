@@ -1,4 +1,4 @@
-"""`apidae sensitivity`, `apidae known-good`, `apidae verdict`: how detection is set, by asking a collector."""
+"""`apidae sensitivity|known-good|verdict|silence|unsilence`: how detection is set, by asking a collector."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -30,7 +30,7 @@ RULE_COLUMNS = describe_columns(
     ("reports", "reports", 0),
     ("created_by", "created_by", 3),
 )
-_DAY = 86_400
+_HOUR, _DAY = 3_600, 86_400
 
 
 def register(app: typer.Typer) -> None:
@@ -80,6 +80,36 @@ def register(app: typer.Typer) -> None:
         else:
             items = fetch(url, token, "detection/known-good", {})["items"]
         print_items(items, RULE_COLUMNS, output)
+
+    @app.command("silence")
+    def silence(
+        alert: Annotated[str, typer.Argument(help="Id of an alert.")],
+        hours: Annotated[
+            float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
+        ] = 0.0,
+        reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
+        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Say that an alert is expected, or mute it: its subject raises nothing more. `unsilence` undoes it."""
+        body: dict[str, object] = {"by": by, "reason": reason}
+        action = "mute" if hours else "expected"
+        body |= {"seconds": round(hours * _HOUR)} if hours else {}
+        found = act(url, token, f"alerts/{quote(alert, safe='')}/{action}", body)
+        until = found["silence"]["until"] or f"`apidae unsilence {found['id']}`"
+        typer.echo(f"{found['id']}: {found['silence']['kind']} until {until}")
+
+    @app.command("unsilence")
+    def unsilence(
+        alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
+        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        url: UrlOption = URL,
+        token: TokenOption = "",
+    ) -> None:
+        """Undo a silence: the alert's subject raises alerts again."""
+        found = act(url, token, f"alerts/{quote(alert, safe='')}/unsilence", {"by": by})
+        typer.echo(f"{found['id']}: {found['state']}")
 
     @app.command("verdict")
     def verdict(

@@ -62,6 +62,11 @@ ALERT_COLUMNS = describe_columns(
     ("opened_at", "opened_at", 0),
     ("observed_rate", "observed_rate", 3),
     ("expected_rate", "expected_rate", 4),
+    ("silence", "silence.kind", 2),
+    ("silenced_by", "silence.by", 7),
+    ("silenced_at", "silence.at", 8),
+    ("until", "silence.until", 7),
+    ("reason", "silence.reason", 7),
 )
 INCIDENT_COLUMNS = describe_columns(
     ("id", "id", 6),
@@ -207,7 +212,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("alerts")
     def alerts(
-        state: Annotated[str, typer.Option("--state", help="open or closed; default both.")] = "",
+        state: Annotated[str, typer.Option("--state", help="open, silenced or closed; default all.")] = "",
         kind: str = "",
         limit: LimitOption = 50,
         url: UrlOption = URL,
@@ -220,7 +225,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command("incidents")
     def incidents(
-        state: Annotated[str, typer.Option("--state", help="open or closed; default both.")] = "",
+        state: Annotated[str, typer.Option("--state", help="open, silenced or closed; default all.")] = "",
         limit: LimitOption = 50,
         url: UrlOption = URL,
         token: TokenOption = "",

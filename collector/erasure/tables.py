@@ -35,6 +35,7 @@ _WRITTEN: Final = (
     ("known_good", "note"),
     ("detection_decisions", "note"),
     ("alert_actions", "note"),
+    ("alert_mutes", "reason"),
     ("findings", "note"),
     ("findings", "why"),
     ("finding_changes", "note"),

@@ -243,8 +243,6 @@ class Responder:
         rung = self.ladder.find(alert.kind)
         if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
             return True
-        if alert.is_expected or alert.muted_until is not None:
-            return True
         if alert.observed_rate < alert.expected_rate:
             return True  # Who fell silent is not to be stopped.
         try:

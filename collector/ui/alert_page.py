@@ -1,36 +1,102 @@
-"""The page of one alert: its words, and the rows behind it."""
+"""The pages of alerts: the list by state, one alert with the rows behind it, and what its buttons do.
+
+Whoever silences an alert of high severity is asked first. Every silence shows who made it, why and until when, with the
+way back.
+"""
 
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 from jinja2 import Environment
+from pydantic import ValidationError
 
+from collector.alerts.alert import Alert, AlertState, Severity
 from collector.api.alerts import AlertRepository
 from collector.api.call_models import view_evidence
-from collector.api.problem import Problem
+from collector.api.parameters import NOTE_CHARACTERS_MAX, AlertParameters
+from collector.api.problem import Problem, describe_validation
+from collector.api.routes.paging import read_page
 from collector.inventory.evidence import EvidenceReader
 from collector.inventory.question import LIMIT_MAX
+from collector.ui.forms import own_path, read_form
 from collector.ui.rendering import render
 
+ACTOR = "page"
+MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
+PATH = "/alerts"
+_ASKED_FIRST = frozenset({Severity.HIGH})
+_SILENCING = frozenset({"mute", "expected"})
+_ACTIONS = ("acknowledge", "mute", "expected", "unsilence")
 
-def add_alert(
+
+def add_alerts(
     router: APIRouter,
     alerts: AlertRepository,
     evidence: EvidenceReader,
     *,
+    clock: Callable[[], float],
     values: Callable[[Request], dict[str, Any]],
     templates: Environment,
 ) -> None:
-    """The route of the page; `values` gives what every template needs."""
+    """Routes of the pages and of their buttons. `values` gives what every template needs, `clock` unix seconds."""
 
-    @router.get("/alerts/{alert_id}")
-    def show_alert(request: Request, alert_id: str) -> Response:
+    def find(alert_id: str) -> Alert:
         alert = alerts.get_alert(alert_id)
         if alert is None:
             raise Problem(404, f"There is no alert {alert_id!r}; go back and reload.")
+        return alert
+
+    @router.get(PATH)
+    def show_alerts(request: Request) -> Response:
+        try:
+            asked = AlertParameters.model_validate({"state": AlertState.OPEN, **request.query_params})
+        except ValidationError as error:
+            located = [{**detail, "loc": ("query", *detail["loc"])} for detail in error.errors()]
+            raise Problem(422, describe_validation(located, list(AlertParameters.model_fields))) from None
+        found, next_cursor = read_page(
+            asked.cursor,
+            asked.limit,
+            ("alerts", asked.state or "", asked.kind or ""),
+            lambda limit, after: alerts.list_alerts(state=asked.state, kind=asked.kind, limit=limit, after=after),
+        )
+        here = f"{PATH}?{urlencode(dict(request.query_params))}" if request.query_params else PATH
+        next_link = f"{PATH}?{urlencode({**request.query_params, 'cursor': next_cursor})}" if next_cursor else ""
+        shown = {"alerts": found, "state": asked.state, "states": tuple(AlertState), "here": here}
+        return render(templates, "alerts.html", {**values(request), **shown, "next_link": next_link})
+
+    @router.get(PATH + "/{alert_id}")
+    def show_alert(request: Request, alert_id: str) -> Response:
+        alert = find(alert_id)
         found = view_evidence(alert_id, evidence.read(alert, limit=LIMIT_MAX))
         asked = f"{found.request.path}?{urlencode(found.request.parameters)}" if found.request is not None else ""
         shown = {"alert": alert, "found": found, "rows": found.items, "asked": asked}
+        shown["back"] = own_path(request.query_params["next"]) if "next" in request.query_params else ""
         return render(templates, "alert.html", {**values(request), **shown})
+
+    def act(alert_id: str, action: str, reason: str) -> object:
+        if action == "acknowledge":
+            return alerts.acknowledge(alert_id, by=ACTOR)
+        if action == "mute":
+            return alerts.mute(alert_id, by=ACTOR, until=clock() + MUTE_SECONDS, reason=reason)
+        if action == "expected":
+            return alerts.mark_expected(alert_id, by=ACTOR, reason=reason)
+        return alerts.unsilence(alert_id, by=ACTOR)
+
+    @router.post(PATH + "/{alert_id}/{action}")
+    async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:
+        if action not in _ACTIONS:
+            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(_ACTIONS)}.")
+        form = await read_form(request)
+        alert, back = await run_in_threadpool(find, alert_id), own_path(form.get("next", "/"))
+        is_silencing = action in _SILENCING
+        if is_silencing and alert.severity in _ASKED_FIRST and form.get("confirmed") != "yes":
+            shown = {"alert": alert, "action": action, "back": back, "reason_max": NOTE_CHARACTERS_MAX}
+            return render(templates, "silence.html", {**values(request), **shown})
+        await run_in_threadpool(act, alert_id, action, form.get("reason", "")[:NOTE_CHARACTERS_MAX].strip())
+        # What was silenced leaves the list that it was in: its own page says so, with the way back.
+        silenced_at = f"{PATH}/{quote(alert_id, safe='')}?{urlencode({'next': back})}"
+        return RedirectResponse(silenced_at if is_silencing else back, status_code=303)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, RedirectResponse
 from pydantic import ValidationError
 
@@ -32,7 +31,7 @@ from collector.inventory.watch import Watch
 from collector.protocols import Protocol
 from collector.respond.responder import Responder
 from collector.risk.keeper import RiskKeeper
-from collector.ui.alert_page import add_alert
+from collector.ui.alert_page import ACTOR, add_alerts
 from collector.ui.chart import draw_calls, draw_latency, split_status
 from collector.ui.columns import build_headings, link_to
 from collector.ui.coverage_view import build_coverage_values
@@ -51,11 +50,9 @@ CACHE = {"cache-control": "public, max-age=3600"}
 ALERTS_SHOWN = 20
 EXPOSURE_CHANGES_SHOWN = 10
 RELATED_MAX = 500  # Newest alerts among which an endpoint's own are looked for.
-MUTE_SECONDS = 24 * 3_600  # What the page's button does; the API takes any expiry.
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "apidae_theme"
-ACTOR = "page"
 
 
 class _Page:
@@ -150,7 +147,7 @@ class _Page:
             "clear_link": link_to(query, **dict.fromkeys(filters, "")),
             "here": link_to(query, cursor=question.cursor),
             "is_filtered": any(query.get(name) for name in filters),
-            "alerts": [alert for alert in alerts if not self._is_quiet(alert.muted_until, alert.is_expected)],
+            "alerts": alerts,
             "summary": summarise(sensors, covered),
             "sensors": sensors,
             "tiers": tuple(Tier),
@@ -159,9 +156,6 @@ class _Page:
             "spans": tuple(Since),
             "specs": tuple(SpecStatus),
         }
-
-    def _is_quiet(self, muted_until: float | None, is_expected: bool) -> bool:
-        return is_expected or (muted_until is not None and muted_until > self.clock())
 
     def show_endpoint(self, request: Request, endpoint_id: str, complaint: str = "") -> Response:
         """One endpoint with its charts; `complaint`: what was wrong with an edit."""
@@ -252,7 +246,7 @@ def build_page_routes(
     _add_actions(router, page)
     _add_session(router, page)
     _add_static(router, page)
-    add_alert(router, alerts, evidence, values=page.values, templates=page.templates)
+    add_alerts(router, alerts, evidence, clock=clock, values=page.values, templates=page.templates)
     if responder is not None:
         add_response(
             router,
@@ -295,27 +289,12 @@ def _add_reading(router: APIRouter, page: _Page) -> None:
 
 
 def _add_actions(router: APIRouter, page: _Page) -> None:
-    """What the buttons of an alert do."""
-    actions: dict[str, Callable[[str], object]] = {
-        "acknowledge": lambda alert_id: page.alerts.acknowledge(alert_id, by=ACTOR),
-        "mute": lambda alert_id: page.alerts.mute(alert_id, by=ACTOR, until=page.clock() + MUTE_SECONDS),
-        "expected": lambda alert_id: page.alerts.mark_expected(alert_id, by=ACTOR, is_expected=True),
-    }
-
+    """What the buttons of an endpoint and of a finding do."""
     if page.editor is not None:
         add_edit_actions(router, page.editor, ACTOR, page.show_endpoint)
 
     if page.risks is not None:
         add_finding_actions(router, page.risks, ACTOR)
-
-    @router.post("/alerts/{alert_id}/{action}")
-    async def act_on_alert(request: Request, alert_id: str, action: str) -> Response:
-        if action not in actions:
-            raise Problem(404, f"There is no action {action!r}; use one of {', '.join(actions)}.")
-        form = await read_form(request)
-        if await run_in_threadpool(actions[action], alert_id) is None:
-            raise Problem(404, f"There is no alert {alert_id!r}; go back and reload.")
-        return RedirectResponse(own_path(form.get("next", "/")), status_code=303)
 
 
 def _add_session(router: APIRouter, page: _Page) -> None:

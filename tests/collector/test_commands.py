@@ -45,7 +45,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     store.close()
 
 
-class _Held:
+class Held:
     """`httpx.Client(...)` of the command, answered by the app in this process."""
 
     def __init__(self, client: TestClient) -> None:
@@ -60,7 +60,7 @@ class _Held:
 
 @pytest.fixture
 def apidae(client: TestClient, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(asking.httpx, "Client", lambda **_: _Held(client))
+    monkeypatch.setattr(asking.httpx, "Client", lambda **_: Held(client))
     app = typer.Typer()
     query.register(app)
     evidence.register(app)

@@ -13,9 +13,9 @@ from collector.api.parameters import (
     ActionBody,
     AlertParameters,
     EvidenceParameters,
-    ExpectedBody,
     MuteBody,
     NoParameters,
+    SilenceBody,
 )
 from collector.api.problem import Problem, show
 from collector.api.routes.endpoints import refuse_cursor
@@ -67,12 +67,18 @@ def build_alert_routes(*, alerts: AlertRepository, evidence: EvidenceReader, clo
     @router.post("/{alert_id}/mute", summary="Mute an alert's subject")
     def mute_alert(alert_id: str, body: MuteBody) -> AlertModel:
         """Raise nothing more about this subject for some time; what happens meanwhile is still recorded."""
-        return _view(alerts.mute(alert_id, by=body.by, until=clock() + body.seconds), alert_id)
+        muted = alerts.mute(alert_id, by=body.by, until=clock() + body.seconds, reason=body.reason)
+        return _view(muted, alert_id)
 
     @router.post("/{alert_id}/expected", summary="Mark an alert as expected")
-    def expect_alert(alert_id: str, body: ExpectedBody) -> AlertModel:
-        """Say that this is how it should be: the subject raises nothing more of this kind until taken back."""
-        return _view(alerts.mark_expected(alert_id, by=body.by, is_expected=body.is_expected), alert_id)
+    def expect_alert(alert_id: str, body: SilenceBody) -> AlertModel:
+        """Say that this is how it should be: the subject raises nothing more of this kind until that is undone."""
+        return _view(alerts.mark_expected(alert_id, by=body.by, reason=body.reason), alert_id)
+
+    @router.post("/{alert_id}/unsilence", summary="Undo a mute or an expectation")
+    def unsilence_alert(alert_id: str, body: ActionBody) -> AlertModel:
+        """The subject raises alerts again; 409 where it is not silenced, or by a known-good rule."""
+        return _view(alerts.unsilence(alert_id, by=body.by), alert_id)
 
     return router
 

@@ -33,8 +33,6 @@ CREATE TABLE IF NOT EXISTS alerts{{write_table}}{{on_cluster}} (
     loss_ratio Float64,
     acknowledged_by String,
     acknowledged_at Nullable(Float64),
-    muted_until Nullable(Float64),
-    is_expected Bool,
     version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
 ORDER BY id
@@ -55,7 +53,8 @@ SETTINGS {DURABLE}
     ),
 )
 
-# What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect or unexpect. Append only.
+# What people did to alerts, in order: `action` is acknowledge, mute, unmute, expect, unexpect or a verdict. Append
+# only.
 ALERT_ACTIONS = Table(
     name="alert_actions",
     shard_by="cityHash64(alert_id)",
@@ -95,7 +94,8 @@ SETTINGS {DURABLE}
 """,
 )
 
-# What is silenced, by subject (kind and endpoint, consumer or node), so that a mute outlives the alert it was set on.
+# What is silenced, by subject (kind and endpoint, consumer or node), so that a mute outlives the alert it was set on:
+# no longer than people can find that alert, to take it back.
 ALERT_MUTES = Table(
     name="alert_mutes",
     shard_by="cityHash64(subject)",
@@ -109,6 +109,8 @@ CREATE TABLE IF NOT EXISTS alert_mutes{{write_table}}{{on_cluster}} (
     version UInt64 MATERIALIZED toUInt64(updated_at * 1000000)
 ) ENGINE = {{engine_prefix}}ReplacingMergeTree(version)
 ORDER BY subject
+TTL toDateTime(updated_at) + INTERVAL {ALERT_RETENTION_DAYS} DAY
 SETTINGS {DURABLE}
 """,
+    added=(Added(columns=dict.fromkeys(("alert_id", "reason"), "String")),),
 )

@@ -19,6 +19,7 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
 from collector.alerts.signal import AbuseSignal, Basis
+from collector.alerts.silences import SilenceKind, show_alert
 from collector.errors import ConflictError
 from collector.ingest.reader import write_durably
 from collector.sensitivity import Sensitivity
@@ -106,7 +107,7 @@ def test_every_field_of_an_alert_survives_the_store(office: Office) -> None:
         ]
     )
     (stored,) = desk.list_alerts(state=None, kind=None, limit=10, after=None)
-    assert stored == office.notified[0]
+    assert stored == show_alert(office.notified[0], None)
     assert desk.get_alert(stored.id) == stored
     assert desk.get_alert("nothing") is None
 
@@ -156,15 +157,15 @@ def test_what_happens_after_the_clock_went_back_is_the_newest_version(office: Of
     office.now -= 30
     desk.settle(AlertKind.SENSOR_LAG, "n")
     desk.take_reports([replace(report_at(office, 1), kind=AlertKind.ENUMERATION, title="Worse")])
-    desk.mark_expected("a002", by="ada", is_expected=True)
+    desk.mark_expected("a002", by="ada")
     office.now -= 30
-    desk.mark_expected("a002", by="ada", is_expected=False)
+    desk.unsilence("a002", by="ada")
     states = {alert.id: alert.state for alert in desk.list_alerts(state=None, kind=None, limit=10, after=None)}
     assert states == {"a001": AlertState.CLOSED, "a002": AlertState.OPEN}
     stored = desk.get_alert("a002")
     assert stored is not None
-    assert (stored.title, stored.is_expected) == ("Worse", False)
-    assert AlertTable(office.store).list_silences()[1] == set()
+    assert (stored.title, stored.silence) == ("Worse", None)
+    assert AlertTable(office.store).list_silences(office.now) == ()
 
 
 def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(office: Office) -> None:
@@ -189,14 +190,14 @@ def test_muted_subject_is_recorded_and_told_to_nobody_also_after_a_restart(offic
 def test_expected_subject_is_taught_and_raises_nothing_until_taken_back(office: Office) -> None:
     desk = office.open()
     desk.take_reports([report_at(office, 1)])
-    desk.mark_expected("a001", by="ann", is_expected=True)
+    desk.mark_expected("a001", by="ann")
     assert [alert.id for alert in office.taught] == ["a001"]
     office.now += 7_200
     desk = office.open()
     desk.take_reports([])
     desk.take_reports([report_at(office, 1)])
     assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 1
-    desk.mark_expected("a001", by="ann", is_expected=False)
+    desk.unsilence("a001", by="ann")
     office.now += 7_200
     desk.take_reports([report_at(office, 1)])
     assert len(desk.list_alerts(state=None, kind=None, limit=10, after=None)) == 2
@@ -257,6 +258,146 @@ def test_every_decision_is_kept_with_who_and_when(office: Office) -> None:
     desk.mute("a001", by="bob", until=office.now + 60)
     columns = office.store.query_columns("SELECT action, actor FROM alert_actions ORDER BY action")
     assert (columns["action"], columns["actor"]) == (["acknowledge", "mute"], ["ann", "bob"])
+
+
+def list_ids(desk: AlertDesk, state: AlertState | None) -> list[str]:
+    return sorted(alert.id for alert in desk.list_alerts(state=state, kind=None, limit=50, after=None))
+
+
+@pytest.mark.parametrize("kind", [SilenceKind.EXPECTED, SilenceKind.MUTED])
+def test_what_is_silenced_is_listed_with_who_when_why_and_until_and_can_be_undone_also_after_a_restart(
+    office: Office, kind: SilenceKind
+) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    office.now += 1
+    until = office.now + 9_000 if kind is SilenceKind.MUTED else None
+    if until is None:
+        desk.mark_expected("a001", by="ann", reason="The nightly export")
+    else:
+        desk.mute("a001", by="ann", until=until, reason="The nightly export")
+    at = office.now
+    for _ in range(2):
+        shown = desk.get_alert("a001")
+        assert shown is not None and shown.silence is not None
+        assert (shown.state, shown.silence.kind, shown.silence.by) == (AlertState.SILENCED, kind, "ann")
+        assert (shown.silence.at, shown.silence.reason, shown.silence.until) == (at, "The nightly export", until)
+        assert [list_ids(desk, state) for state in AlertState] == [["a002"], ["a001"], []]
+        assert sorted(list_ids(desk, None)) == ["a001", "a002"]
+        desk = office.open()
+    office.now += 1
+    undone = desk.unsilence("a001", by="bob")
+    assert undone is not None and (undone.state, undone.silence) == (AlertState.OPEN, None)
+    for _ in range(2):
+        assert list_ids(desk, AlertState.OPEN) == ["a001", "a002"]
+        desk = office.open()
+    happened = [entry.happening.value for entry in desk.list_entries("a001")]
+    assert happened == ["opened", *(("mute", "unmute") if until else ("expect", "unexpect"))]
+    with pytest.raises(ConflictError, match="not silenced"):
+        desk.unsilence("a001", by="bob")
+    assert desk.unsilence("a999", by="bob") is None
+
+
+def test_an_alert_that_closed_while_it_was_silenced_stays_listed_until_the_silence_ends(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mute("a001", by="ann", until=office.now + 90_000)
+    office.now += 7_200
+    desk.take_reports([])
+    shown = desk.get_alert("a001")
+    assert shown is not None and shown.closed_at and shown.state is AlertState.SILENCED
+    assert [list_ids(desk, state) for state in AlertState] == [[], ["a001"], []]
+    office.now += 90_000
+    assert [list_ids(desk, state) for state in AlertState] == [[], [], ["a001"]]
+    assert [list_ids(office.open(), state) for state in AlertState] == [[], [], ["a001"]]
+
+
+def test_a_silence_of_0_1_0_is_listed_with_the_newest_alert_of_its_subject(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    desk.mark_expected("a001", by="ann")
+    office.store.execute("ALTER TABLE alert_mutes UPDATE alert_id = '' WHERE 1 SETTINGS mutations_sync = 2")
+    office.now += 7_200
+    desk = office.open()
+    desk.take_reports([])
+    assert [list_ids(desk, state) for state in AlertState] == [[], ["a001"], ["a002"]]
+    desk.unsilence("a001", by="ann")
+    assert list_ids(office.open(), AlertState.SILENCED) == []
+
+
+def test_the_newest_decision_on_a_subject_holds(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann")
+    desk.mute("a001", by="bob", until=office.now + 600)
+    desk.unsilence("a001", by="bob")
+    desk.mark_expected("a001", by="cid")
+    shown = office.open().get_alert("a001")
+    assert shown is not None and shown.silence is not None
+    assert (shown.silence.kind, shown.silence.by) == (SilenceKind.EXPECTED, "cid")
+
+
+def test_a_silence_does_not_hide_what_another_detector_finds_of_the_same_actor(office: Office) -> None:
+    """What was expected is the volume; that objects are enumerated is news."""
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    desk.mark_expected("a001", by="ann")
+    assert list_ids(desk, AlertState.OPEN) == []
+    office.now += 1
+    worse = replace(report_at(office, 1), kind=AlertKind.ENUMERATION, severity=Severity.HIGH)
+    office.notified.clear()
+    desk.take_reports([worse])
+    assert list_ids(desk, AlertState.OPEN) == ["a001"]
+    assert list_ids(desk, AlertState.SILENCED) == []
+    assert [alert.kind for alert in office.notified] == [AlertKind.ENUMERATION]
+    desk.unsilence("a001", by="ann")  # What was said of the volume can be undone all the same.
+    assert AlertTable(office.store).list_silences(office.now) == ()
+
+
+def test_what_a_known_good_rule_matches_is_silenced_by_it_until_it_ends(office: Office) -> None:
+    desk = office.open()
+    report = report_at(office, 1)
+    desk.take_reports([report, report_at(office, 2)])
+    rule = office.detection.add_rule(
+        by="ann", note="Our crawler", seconds=600, consumer=report.consumer, network="", workload="",
+        endpoint_id=report.endpoint_id, kind="",
+    )  # fmt: skip
+    shown = desk.get_alert("a001")
+    assert shown is not None and shown.silence is not None
+    assert (shown.state, shown.silence.kind, shown.silence.reason) == (
+        AlertState.SILENCED, SilenceKind.KNOWN_GOOD, "Our crawler",
+    )  # fmt: skip
+    assert [list_ids(desk, state) for state in AlertState] == [["a002"], ["a001"], []]
+    with pytest.raises(ConflictError, match=rule.id):
+        desk.unsilence("a001", by="bob")
+    office.detection.end_rule(rule.id, by="bob")
+    assert list_ids(desk, AlertState.OPEN) == ["a001", "a002"]
+
+
+def test_an_incident_of_silenced_alerts_is_silenced(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1)])
+    for state, act in ((AlertState.SILENCED, desk.mark_expected), (AlertState.OPEN, desk.unsilence)):
+        act("a001", by="ann")
+        incident = desk.get_incident("a001")
+        assert incident is not None and incident.state is state
+        for other in AlertState:
+            found = desk.list_incidents(state=other, limit=9, after=None)
+            assert [one.id for one in found] == (["a001"] if other is state else [])
+
+
+def test_of_what_is_silenced_nobody_is_notified_but_of_the_end_of_what_was_expected(office: Office) -> None:
+    desk = office.open()
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    desk.mark_expected("a001", by="ann")
+    desk.mute("a002", by="ann", until=office.now + 90_000)
+    office.notified.clear()
+    office.now += 61
+    desk.take_reports([report_at(office, 1), report_at(office, 2)])
+    assert office.notified == []
+    office.now += 7_200
+    desk.take_reports([])
+    assert [(alert.id, alert.state) for alert in office.notified] == [("a001", AlertState.CLOSED)]
 
 
 def test_table_returns_nothing_restorable_that_closed_long_ago(office: Office) -> None:

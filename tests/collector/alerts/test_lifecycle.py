@@ -106,27 +106,12 @@ def test_budget_holds_back_and_counts_what_is_not_high() -> None:
     assert life.take(make_report(consumer="c3", endpoint_id="e3"), 86_500) is not None
 
 
-def test_expected_raises_nothing_and_muted_carries_its_end() -> None:
-    life = make_lifecycle()
-    alert = life.take(make_report(), 0)
-    assert alert is not None
-    muted = replace(alert, muted_until=5_000.0)
-    life.change(muted)
-    assert life.is_muted(muted, 4_999) and not life.is_muted(muted, 5_000)
-    life.advance(500)
-    life.advance(500 + FLAP_SECONDS)
-    again = life.take(make_report(window_end=2_000), 2_000)
-    assert again is not None and again.muted_until == 5_000
-    life.change(replace(again, is_expected=True))
-    assert life.take(make_report(window_end=9_000), 9_000) is None
-
-
 def test_restart_keeps_ids_and_budget() -> None:
     life = make_lifecycle()
     alert = life.take(make_report(), 0)
     assert alert is not None
     other = make_lifecycle(budget=1)
-    other.restore([alert], {}, set())
+    other.restore([alert])
     assert other.take(make_report(consumer="c9", endpoint_id="e9"), 50) is None
     updated = other.take(make_report(window_end=100), 100)
     assert updated is not None and updated.id == alert.id
@@ -140,7 +125,7 @@ def test_a_restart_says_nothing_twice_of_what_had_joined() -> None:
     assert alert is not None
     assert alert.why == "Why. Also: volume_consumer title; volume_endpoint title."
     after = make_lifecycle()
-    after.restore([alert], {}, set())
+    after.restore([alert])
     again = [after.take(report, 70) for report in reports][-1]
     assert again is not None
     assert (again.id, again.why) == (alert.id, alert.why)
@@ -166,7 +151,7 @@ def test_a_restart_closes_nothing_before_it_is_calm(kind: AlertKind, window_seco
     alert = life.take(make_report(kind, window_start=1_000, window_end=1_000 + window_seconds), 5_000)
     assert alert is not None
     after = make_lifecycle()
-    after.restore([alert], {}, set())
+    after.restore([alert])
     assert after.advance(5_000 + calm_seconds - 1) == []
     assert len(after.advance(5_000 + calm_seconds)) == 1
 
@@ -177,7 +162,7 @@ def test_after_a_restart_what_had_joined_opens_the_same_alert_again() -> None:
         life.take(report, 0)
     (closed,) = life.advance(700)
     after = make_lifecycle()
-    after.restore([closed], {}, set())
+    after.restore([closed])
     assert after.take(make_report(AlertKind.VOLUME_CONSUMER, window_end=5), 750) is None  # Told again.
     again = after.take(make_report(AlertKind.VOLUME_CONSUMER, window_end=800), 800)
     assert again is not None
@@ -232,7 +217,7 @@ def test_an_actor_silent_for_longer_than_a_day_begins_a_new_incident_and_restore
     (closed,) = life.advance(200)
     assert alert is not None
     again = make_lifecycle(budget=9)
-    again.restore([closed], {}, set())
+    again.restore([closed])
     same = again.take(make_report(window_end=80_000), 80_000)
     assert same is not None and same.incident_id == "a1"
     again.advance(81_000)
@@ -244,11 +229,9 @@ def test_an_erased_consumer_is_forgotten_and_the_others_are_not() -> None:
     life = make_lifecycle(budget=9)
     for number, consumer in enumerate(("address:8.8.8.1", "address:8.8.8.10", "address:8.8.8.1")):
         life.take(make_report(consumer=consumer, title=f"{consumer} read", endpoint_id=f"e{number}"), number)
-    muted = life.take(make_report(consumer="address:8.8.8.1", endpoint_id="e9", window_end=70), 70)
-    assert muted is not None
-    life.change(replace(muted, muted_until=9_000.0))
+    assert life.take(make_report(consumer="address:8.8.8.1", endpoint_id="e9", window_end=70), 70) is not None
     assert life.erase(re.compile(r"8\.8\.8\.1(?!\d)")) == 1
     assert [alert.consumer for alert in life.open_alerts] == ["address:8.8.8.10"]
     assert all("8.8.8.1 " not in entry.title for entry in life.take_entries())
     again = life.take(make_report(consumer="address:8.8.8.1", endpoint_id="e9"), 80)
-    assert again is not None and again.muted_until is None and again.incident_id == again.id
+    assert again is not None and again.incident_id == again.id

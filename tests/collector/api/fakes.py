@@ -5,7 +5,9 @@ from operator import attrgetter
 
 from collector.alerts.alert import Alert, AlertKind, AlertState, Severity
 from collector.alerts.incident import Happening, Incident, IncidentEntry, write_entry
+from collector.alerts.silences import ShownAlert, Silence, SilenceKind, show_alert
 from collector.api.alerts import AlertPlace
+from collector.errors import ConflictError
 from tests.collector.inventory.seed import NOW
 
 
@@ -42,11 +44,12 @@ class MemoryAlerts:
 
     def __init__(self, *alerts: Alert) -> None:
         self.alerts = {alert.id: alert for alert in alerts}
+        self.silences: dict[str, Silence] = {}
 
     def list_alerts(
         self, *, state: AlertState | None, kind: AlertKind | None, limit: int, after: AlertPlace | None
-    ) -> list[Alert]:
-        found = sorted(self.alerts.values(), key=attrgetter("opened_at", "id"), reverse=True)
+    ) -> list[ShownAlert]:
+        found = sorted(map(self._show, self.alerts.values()), key=attrgetter("opened_at", "id"), reverse=True)
         return [
             alert
             for alert in found
@@ -55,8 +58,12 @@ class MemoryAlerts:
             and (after is None or (alert.opened_at, alert.id) < (after.opened_at, after.id))
         ][:limit]
 
-    def get_alert(self, alert_id: str) -> Alert | None:
-        return self.alerts.get(alert_id)
+    def _show(self, alert: Alert) -> ShownAlert:
+        return show_alert(alert, self.silences.get(alert.id))
+
+    def get_alert(self, alert_id: str) -> ShownAlert | None:
+        alert = self.alerts.get(alert_id)
+        return self._show(alert) if alert is not None else None
 
     def list_incidents(self, *, state: AlertState | None, limit: int, after: AlertPlace | None) -> list[Incident]:
         ids = sorted({alert.incident_id for alert in self.alerts.values()} - {""}, reverse=True)
@@ -81,22 +88,32 @@ class MemoryAlerts:
             updated_at=own[0].updated_at,
         )
 
-    def list_incident_alerts(self, incident_id: str) -> list[Alert]:
-        return [alert for alert in self.alerts.values() if alert.incident_id == incident_id]
+    def list_incident_alerts(self, incident_id: str) -> list[ShownAlert]:
+        return [self._show(alert) for alert in self.alerts.values() if alert.incident_id == incident_id]
 
     def list_entries(self, incident_id: str) -> list[IncidentEntry]:
         return [write_entry(alert, Happening.OPENED, NOW) for alert in self.list_incident_alerts(incident_id)]
 
-    def _change(self, alert_id: str, **columns: object) -> Alert | None:
+    def acknowledge(self, alert_id: str, *, by: str) -> ShownAlert | None:
         if alert_id in self.alerts:
-            self.alerts[alert_id] = replace(self.alerts[alert_id], **columns)  # type: ignore[arg-type]
-        return self.alerts.get(alert_id)
+            alert = replace(self.alerts[alert_id], acknowledged_by=by, acknowledged_at=NOW)
+            self.alerts[alert_id] = alert
+        return self.get_alert(alert_id)
 
-    def acknowledge(self, alert_id: str, *, by: str) -> Alert | None:
-        return self._change(alert_id, acknowledged_by=by, acknowledged_at=NOW)
+    def _silence(
+        self, alert_id: str, kind: SilenceKind, by: str, until: float | None, reason: str
+    ) -> ShownAlert | None:
+        if alert_id in self.alerts:
+            self.silences[alert_id] = Silence(kind=kind, by=by, at=NOW, reason=reason, until=until, alert_id=alert_id)
+        return self.get_alert(alert_id)
 
-    def mute(self, alert_id: str, *, by: str, until: float) -> Alert | None:
-        return self._change(alert_id, muted_until=until)
+    def mute(self, alert_id: str, *, by: str, until: float, reason: str) -> ShownAlert | None:
+        return self._silence(alert_id, SilenceKind.MUTED, by, until, reason)
 
-    def mark_expected(self, alert_id: str, *, by: str, is_expected: bool) -> Alert | None:
-        return self._change(alert_id, is_expected=is_expected)
+    def mark_expected(self, alert_id: str, *, by: str, reason: str) -> ShownAlert | None:
+        return self._silence(alert_id, SilenceKind.EXPECTED, by, None, reason)
+
+    def unsilence(self, alert_id: str, *, by: str) -> ShownAlert | None:
+        if alert_id in self.alerts and self.silences.pop(alert_id, None) is None:
+            raise ConflictError(f"Alert {alert_id} is not silenced; there is nothing to undo.")
+        return self.get_alert(alert_id)

@@ -209,5 +209,7 @@ def test_an_action_needs_the_session_and_must_exist(site: Site) -> None:
     site.sign_in()
     assert site.client.post("/alerts/a1/delete").status_code == 404
     assert site.client.post("/alerts/a9/mute").status_code == 404
-    assert site.client.post("/alerts/a1/mute", data={"next": "/?q=x"}).headers["location"] == "/?q=x"
-    assert site.alerts.alerts["a1"].muted_until == site.clock.now + 86_400
+    asked = {"next": "/?q=x", "confirmed": "yes"}
+    assert site.client.post("/alerts/a1/mute", data=asked).headers["location"] == "/alerts/a1?next=%2F%3Fq%3Dx"
+    assert site.alerts.silences["a1"].until == site.clock.now + 86_400
+    assert site.client.post("/alerts/a1/unsilence", data={"next": "/?q=x"}).headers["location"] == "/?q=x"

@@ -181,7 +181,8 @@ def test_alerts_and_what_people_decide(client: TestClient) -> None:
     second = client.get("/api/v1/alerts", params={"limit": 1, "cursor": first["next_cursor"]}).json()
     assert [first["items"][0]["id"], second["items"][0]["id"], second["next_cursor"]] == ["a1", "a2", None]
     assert client.post("/api/v1/alerts/a2/acknowledge", json={"by": "ann"}).json()["acknowledged_by"] == "ann"
-    assert client.post("/api/v1/alerts/a2/mute", json={"seconds": 60}).json()["muted_until"] is not None
+    muted = client.post("/api/v1/alerts/a2/mute", json={"seconds": 60, "by": "ann", "reason": "Known"}).json()
+    assert (muted["state"], muted["silence"]["kind"], muted["silence"]["reason"]) == ("silenced", "muted", "Known")
     assert client.post("/api/v1/alerts/a9/expected", json={}).status_code == 404
 
 
