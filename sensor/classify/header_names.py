@@ -123,7 +123,6 @@ _OTHER_STARTS: Final = (b"sec-", b"x-amz-", b"amz-")
 # some of these names for other things, so the value must look random too. Flattened.
 DOCUMENTED_KEYS: Final = frozenset(
     (
-        "clientid",  # Twitch API, National Bank of Greece
         "xibmclientid",  # IBM API Connect
         "plaidclientid",  # Plaid
         "xapideckappid", "xapideckconsumerid",  # Apideck
@@ -131,9 +130,6 @@ DOCUMENTED_KEYS: Final = frozenset(
         "xmetabasesession",  # Metabase API
         "xhoneycombteam",  # Honeycomb
         "xrhidentity",  # Red Hat Hybrid Cloud Console
-        "privateapp", "privateapplegacy",  # HubSpot
-        "portal",  # Interactive Brokers
-        "x2", "x1123",  # DigiLocker
     )
 )  # fmt: skip
 

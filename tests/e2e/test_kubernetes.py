@@ -102,7 +102,8 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
         "host_name": "",
         "port": port,
     }
-    kubernetes = node.endpoints(workload="cart")[0]["kubernetes"]
+    # With the next report of the coverage.
+    kubernetes = wait_until(lambda: node.endpoints(workload="cart")[0]["kubernetes"], "the workload's labels")
     assert kubernetes == {
         "kind": "Deployment",
         "labels": {"app.kubernetes.io/name": "cart"},

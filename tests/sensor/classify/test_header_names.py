@@ -41,15 +41,13 @@ CREDENTIALS = _split("""
     X-Authentication X-Goog-Firebase-Installations-Auth X-JWT X-Password
 """)
 # Documented as keys, but of names that others use for other things.
-DOCUMENTED = _split(
-    "Client-Id X-IBM-Client-Id PLAID-CLIENT-ID vmware-api-session-id X-Metabase-Session X-Honeycomb-Team"
-)
+DOCUMENTED = _split("X-IBM-Client-Id PLAID-CLIENT-ID vmware-api-session-id X-Metabase-Session X-Honeycomb-Team")
 
 OTHERS = _split("""
     x-ms-range x-ms-lease-id x-ms-client-request-id x-ms-blob-content-md5 x-ms-encryption-key
     x-ms-documentdb-partitionkey x-ms-continuation Mcp-Session-Id Mcp-Protocol-Version pacote-integrity
     pacote-version npm-session npm-command npm-scope X-Tenant-Id X-Tenant-Key X-Scope-OrgID Xero-tenant-id
-    X-Client-Id X-Organization-Id Docker-Upload-Uuid Docker-Content-Digest X-Shard-Key X-Partition-Key X-Routing-Key
+    X-Client-Id Client-Id Portal X-Organization-Id Docker-Upload-Uuid Docker-Content-Digest X-Shard-Key X-Partition-Key X-Routing-Key
     Surrogate-Key X-Kafka-Message-Key X-Event-Key X-Request-Id Request-Id X-Correlation-Id traceparent tracestate
     baggage b3 X-B3-TraceId X-B3-ParentSpanId uber-trace-id sentry-trace X-Amzn-Trace-Id X-Cloud-Trace-Context
     X-Datadog-Trace-Id X-Datadog-Parent-Id CF-Ray Fly-Request-Id X-Vercel-Id Idempotency-Key X-Idempotency-Key
