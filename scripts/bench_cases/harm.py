@@ -8,7 +8,7 @@ with one that is attached, paused, resumed, stopped and killed at random moments
 One JSON line: calls, errors of the client (connections, reads, writes, timeouts, statuses above 399) and the 99th and
 99.9th percentiles of latency of both kinds of rounds, what was done to the sensors, what of theirs is left in the
 kernel at the end, and how kernel memory changed. Exits with 1 where errors differ, the ratio of the 99th percentiles is
-above 1.1, something is left, or a sensor failed. The collector runs during all rounds. Needs root, wrk and bpftool.
+above 1.1, something is left, or a sensor failed. The collector runs during all rounds. Needs root and wrk.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from scripts.bench_cases.harming.disturber import Disturber, wait_for_rcu
 from scripts.bench_cases.harming.load import Round, run_wrk, write_script
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
-from scripts.live.kernel_objects import find_bpftool, list_left
+from scripts.live.kernel_objects import list_left
 
 CONNECTIONS = 16
 PACE_MS = 10  # Pause between a connection's calls: some 1,500 calls a second in all.
@@ -52,9 +52,8 @@ def summarise(rounds: Sequence[Round]) -> dict[str, int]:
 
 def measure(minutes: float, round_seconds: int, seed: int, directory: Path) -> dict[str, object]:
     """All rounds; the line to print."""
-    bpftool = find_bpftool()
-    if bpftool is None or os.geteuid():
-        sys.exit("bench: harm needs root and bpftool: apt-get install bpftool, and run this as root")
+    if os.geteuid():
+        sys.exit("bench: harm loads programs into the kernel: run it as root")
     script = write_script(directory / "harm.lua", PACE_MS)
     collector, address = start_collector(directory / "data", directory)
     nginx = Nginx(directory / "nginx", ANSWER)
@@ -81,7 +80,7 @@ def measure(minutes: float, round_seconds: int, seed: int, directory: Path) -> d
         "p99_ratio": round(with_sensor["p99_us"] / max(without["p99_us"], 1), 3),
         "actions": {name: sum(one.actions[name] for one in disturbers) for name in sorted(_names(disturbers))},
         "held": len(held),
-        "left": sorted(f"{kind} {number}" for kind, number in list_left(bpftool, held)),
+        "left": sorted(f"{kind} {number}" for kind, number in list_left(held)),
         "memory_change_kb": {name: after[name] - before[name] for name in MEMORY_FIELDS},
         "failures": [text for one in disturbers for text in one.failures],
     }

@@ -12,7 +12,7 @@ each runtime has so many calls with probes.
 
 One JSON line a runtime: of each way calls, errors and percentiles, what was done to the probes, whether a process
 ended, breakpoints left in its text, descriptors and BPF objects left. Exits with 1 where errors differ, a process
-ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk, h2load and bpftool.
+ended, anything is left, or the ratio of the 99th percentiles is above 1.1. Needs root, wrk and h2load.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from scripts.bench_cases.harming.paced import UNARY
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, list_tree, wait_for_texts
 from scripts.demo.nginx import Nginx
 from scripts.live.host import start_collector
-from scripts.live.kernel_objects import Objects, find_bpftool, list_left
+from scripts.live.kernel_objects import Objects, list_left
 from scripts.live.program import Program
 from tests.e2e.application import Servers
 from tests.e2e.certificates import make_certificate
@@ -90,10 +90,6 @@ class Bench:
     """Rounds of all runtimes; `run_round` may be called again and again."""
 
     def __init__(self, directory: Path, paced_seconds: int, full_seconds: int) -> None:
-        found = find_bpftool()
-        if found is None:
-            sys.exit("bench: tls_harm needs bpftool: apt-get install bpftool")
-        self._bpftool = found
         self._directory = directory
         self._paced_seconds, self._full_seconds = paced_seconds, full_seconds
         self._certificate = make_certificate(directory, "server", f"IP:{ADDRESS}")
@@ -140,13 +136,13 @@ class Bench:
         )
 
     def _wait_for_none(self, held: Objects) -> Objects:
-        """Those of `held` that stay; the kernel frees them after a while. Asked seldom: see `list_ids`."""
+        """Those of `held` that stay; the kernel frees them after a while."""
         left = held
         for _ in range(GONE_TRIES):
             if not left:
                 break
             time.sleep(GONE_SECONDS)
-            left = list_left(self._bpftool, held)
+            left = list_left(held)
         return left
 
     @contextlib.contextmanager

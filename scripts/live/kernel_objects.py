@@ -1,16 +1,23 @@
-"""BPF objects: which a process holds, and which of some are still in the kernel."""
+"""BPF objects: which a process holds, and which of some are still in the kernel.
+
+Only ids are asked for, which opens nothing. A program that opens each map and program to show it (bpftool) does so
+while the kernel empties a program array of a sensor that dies: that work is then queued twice and taken back once
+(kernel/bpf/arraymap.c, prog_array_map_clear), and the map stays until the next boot (seen on 6.18).
+"""
 
 import contextlib
-import json
-import os
+import ctypes
 import re
-import shutil
-import subprocess
+import struct
 from pathlib import Path
+from typing import Final
+
+from sensor.kernel.syscalls import call_bpf
 
 Objects = frozenset[tuple[str, int]]  # (link, prog or map; id)
-KINDS = ("link", "prog", "map")
-_HELD = re.compile(r"^(link|prog|map)_id:\s*(\d+)$", re.MULTILINE)
+# enum bpf_cmd: BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID, BPF_LINK_GET_NEXT_ID.
+_GET_NEXT_ID: Final = {"prog": 11, "map": 12, "link": 31}
+_HELD: Final = re.compile(r"^(link|prog|map)_id:\s*(\d+)$", re.MULTILINE)
 
 
 def list_held(pid: int) -> Objects:
@@ -23,25 +30,14 @@ def list_held(pid: int) -> Objects:
     return frozenset(found)
 
 
-def find_bpftool() -> str | None:
-    """Its path. Ubuntu's wrapper looks for the running kernel's own, any other serves too."""
-    packaged = sorted(Path("/usr/lib/linux-tools").glob("*/bpftool"))
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    return str(packaged[-1]) if packaged else shutil.which("bpftool", path=path)
+def list_left(objects: Objects) -> Objects:
+    """Those of `objects` that are still there. Needs root."""
+    return frozenset((kind, number) for kind, number in objects if _find_next(kind, number - 1) == number)
 
 
-def list_ids(bpftool: str, kind: str) -> frozenset[int]:
-    """Ids of all objects of a kind on the host.
-
-    Not to be asked again and again while a sensor dies: bpftool opens each map it lists, and those of each program;
-    doing so while the kernel empties a program array queues that work twice but takes it back once
-    (kernel/bpf/arraymap.c, prog_array_map_clear), and the map stays until the next boot: seen on 6.18.
-    """
-    output = subprocess.run([bpftool, "-j", kind, "list"], check=True, capture_output=True).stdout
-    return frozenset(item["id"] for item in json.loads(output or b"[]") if isinstance(item, dict) and "id" in item)
-
-
-def list_left(bpftool: str, objects: Objects) -> Objects:
-    """Those of `objects` that are still there."""
-    left = {kind: list_ids(bpftool, kind) for kind in KINDS}
-    return frozenset((kind, number) for kind, number in objects if number in left[kind])
+def _find_next(kind: str, number: int) -> int:
+    """The lowest id above `number` that an object of this kind has; 0 where none has."""
+    attributes = ctypes.create_string_buffer(struct.pack("<III", number, 0, 0), 12)
+    if call_bpf(_GET_NEXT_ID[kind], attributes):
+        return 0
+    return int(struct.unpack_from("<I", attributes.raw, 4)[0])

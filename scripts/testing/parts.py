@@ -1,8 +1,8 @@
 """The parts of a test run, what of them runs side by side, and how one is run.
 
-Two lanes run at once. In the first are the tests that start sensors and load programs into the kernel, one after the
-other; they mostly wait. In the second, which gives way to it, is all that only computes, in as many processes as there
-are processors. No test depends on being alone, so each lane goes on as soon as it can.
+Three lanes run at once: tests that load programs into the kernel, tests that start sensors and collectors, and all that
+only computes, in as many processes as there are processors. The first two mostly wait, so the third gives way to them.
+No test depends on being alone.
 """
 
 import os
@@ -75,8 +75,8 @@ class Result:
         return self.status in (0, NOT_BUILT)
 
 
-def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -> tuple[list[Part], list[Part]]:
-    """The two lanes: of the gate and what is selected, or of everything where `selection` is None."""
+def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -> list[list[Part]]:
+    """The lanes: of the gate and what is selected, or of everything where `selection` is None."""
     arguments = list(pytest_arguments)
     if selection is not None:
         LOGS.mkdir(parents=True, exist_ok=True)
@@ -86,28 +86,25 @@ def plan(selection: Selection | None, *, pytest_arguments: Sequence[str] = ()) -
     pytest = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments)
     ignored = (f"--ignore={path}" for path in (*KERNEL_PATHS, *HOST_PATHS))
     workers = ("-n", str(os.cpu_count() or 1), "--dist", "loadfile")
-    first = [
-        Part(name="kernel", command=(*pytest, *COVERAGE, *KERNEL_PATHS), environment=_keep_coverage("kernel")),
-        Part(name="host", command=(*pytest, *HOST_PATHS)),
-    ]
-    second = [
-        Part(
-            name="units",
-            command=(*BEHIND, *pytest, *COVERAGE, *workers, *ignored, "tests"),
-            environment=_keep_coverage("units"),
-        )
-    ]
+    kernel = Part(name="kernel", command=(*pytest, *COVERAGE, *KERNEL_PATHS), environment=_keep_coverage("kernel"))
+    host = Part(name="host", command=(*pytest, *HOST_PATHS))
+    units = Part(
+        name="units",
+        command=(*BEHIND, *pytest, *COVERAGE, *workers, *ignored, "tests"),
+        environment=_keep_coverage("units"),
+    )
+    computed = [units]
     if selection is None or selection.has_fuzzing:
         fuzz = (*BEHIND, "scripts/fuzz", "all", "--seconds", str(FUZZ_SECONDS))
-        second.append(Part(name="fuzzing", command=fuzz, is_tests=False))
+        computed.append(Part(name="fuzzing", command=fuzz, is_tests=False))
     if selection is None or selection.has_images:
         images = (*BEHIND, sys.executable, "-m", "scripts.containers")
-        second.append(Part(name="images", command=images, is_tests=False))
+        computed.append(Part(name="images", command=images, is_tests=False))
     if selection is None or selection.has_kernels:
-        for kernel in KERNELS:
-            machine = (*BEHIND, sys.executable, "-m", "scripts.vm", "--kernel", kernel)
-            second.append(Part(name=f"linux-{kernel}", command=machine, is_tests=False))
-    return first, second
+        for release in KERNELS:
+            machine = (*BEHIND, sys.executable, "-m", "scripts.vm", "--kernel", release)
+            computed.append(Part(name=f"linux-{release}", command=machine, is_tests=False))
+    return [[host], [kernel], computed]
 
 
 def _keep_coverage(name: str) -> dict[str, str]:

@@ -22,7 +22,6 @@ from scripts.live.kernel_objects import list_left
 from sensor.kernel.uprobes import close_probes
 from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
-from tests.e2e.attachments import find_bpftool
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.wire import RawClient
 from tests.waiting import wait_until
@@ -157,7 +156,6 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
 
 
 def test_probes_that_come_and_go_harm_nobody(nginx: Nginx, load: Load, tmp_path: Path) -> None:
-    bpftool = find_bpftool()
     pid = nginx.process.pid
     descriptors = count_descriptors(pid)
     deadline = time.monotonic() + LONGEST_SECONDS
@@ -180,7 +178,7 @@ def test_probes_that_come_and_go_harm_nobody(nginx: Nginx, load: Load, tmp_path:
     assert disturber.held
     # Not while they go: see list_ids.
     time.sleep(1.0)
-    wait_until(lambda: not list_left(bpftool, disturber.held), "what the watchers held is gone")
+    wait_until(lambda: not list_left(disturber.held), "what the watchers held is gone")
     wait_until(
         lambda: count_descriptors(pid) <= descriptors + CLIENTS,
         "nginx has closed its connections",

@@ -2,53 +2,49 @@
 and again.
 """
 
+import os
 import signal
 import subprocess
-import time
+from pathlib import Path
 
 import pytest
 
+from scripts.bench_cases.harming.tls_disturber import list_tree
 from scripts.live.host import APIDAE
+from scripts.live.kernel_objects import Objects, list_held, list_left
 from sensor.coverage.gaps import ROW_NAME
-from tests.e2e.attachments import Attachments, list_attachments, list_ids
 from tests.e2e.conftest import Product
 from tests.e2e.inventory import Inventory
-from tests.waiting import wait_until
+from tests.waiting import DEADLINE_SECONDS, wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 KILLS = 3
-PAUSE_SECONDS = 2.0
+STARTING_SECONDS = (0.4, 1.5, 3.0)  # After which a starting sensor is killed: while it compiles, loads, attaches.
 
 
-def wait_for_none_new(before: Attachments) -> None:
-    """Fails unless the links, programs and maps that came since `before` go.
-
-    Programs and maps are listed once, after a pause (scripts/live/kernel_objects.py says why).
-    """
-    wait_until(lambda: list_ids("link") <= before.links, f"no link beyond those before: {before}")
-    time.sleep(PAUSE_SECONDS)
-    assert list_ids("prog") <= before.programs
-    assert list_ids("map") <= before.maps
+def wait_for_none_left(held: Objects) -> None:
+    """Fails unless everything that a sensor held is gone: the kernel frees it after a grace period."""
+    wait_until(lambda: not list_left(held), f"none of {sorted(held)} is left")
 
 
-@pytest.fixture(scope="module")
-def before(capture_host: None) -> Attachments:
-    """What was there before any sensor of this module."""
-    return list_attachments()
+def find_links(held: Objects) -> Objects:
+    return frozenset(one for one in held if one[0] == "link")
 
 
-def test_kill_9_in_a_loop_leaves_nothing(product: Product, before: Attachments) -> None:
+def test_kill_9_in_a_loop_leaves_nothing(product: Product) -> None:
     _, address = product.start_collector()
     for round_number in range(KILLS):
         sensor = product.start_sensor(address)
-        assert list_ids("link") - before.links, f"round {round_number}: a capturing sensor holds links"
+        held = list_held(sensor.pid)
+        assert find_links(held), f"round {round_number}: a capturing sensor holds links"
         sensor.kill()
         assert sensor.process.returncode == -signal.SIGKILL
-        wait_for_none_new(before)
+        wait_for_none_left(held)
     sensor = product.start_sensor(address)
+    held = list_held(sensor.pid)
     assert sensor.stop() == 0, sensor.log_tail()
-    wait_for_none_new(before)
+    wait_for_none_left(held)
     # The node was without a sensor for a while, and its coverage says so.
     inventory = Inventory(address.url)
     wait_until(lambda: _find_gap(inventory), "a row of the time without capture")
@@ -61,36 +57,40 @@ def _find_gap(inventory: Inventory) -> bool:
 
 
 @pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
-def test_kill_9_while_it_starts_leaves_nothing(product: Product, before: Attachments) -> None:
+def test_kill_9_while_it_starts_leaves_nothing(product: Product) -> None:
     """The child that compiles and attaches may outlive its parent by a moment, but what it holds goes with it."""
     _, address = product.start_collector()
-    for _ in range(KILLS):
+    for seconds in STARTING_SECONDS:
         sensor = product.start_sensor(address, wait=False)
         with pytest.raises(subprocess.TimeoutExpired):
-            sensor.process.wait(0.4)
+            sensor.process.wait(seconds)
+        held = frozenset().union(*(list_held(pid) for pid in list_tree(sensor.pid)))
         sensor.process.send_signal(signal.SIGKILL)
         sensor.process.wait()
-        wait_for_none_new(before)
+        wait_for_none_left(held)
         sensor.kill()
 
 
 @pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
-def test_pause_detaches_and_resume_attaches(product: Product, before: Attachments) -> None:
+def test_pause_detaches_and_resume_attaches(product: Product) -> None:
     _, address = product.start_collector()
     sensor = product.start_sensor(address)
-    subprocess.run([APIDAE, "pause"], check=True, timeout=PAUSE_SECONDS + 5, capture_output=True)
-    paused = list_attachments()
-    assert paused.links <= before.links
-    subprocess.run([APIDAE, "resume"], check=True, timeout=10, capture_output=True)
-    assert list_attachments().links - before.links
+    links = find_links(list_held(sensor.pid))
+    command = ("--run-dir", os.environ["APIDAE_SENSOR_RUN_DIR"])
+    subprocess.run([APIDAE, "pause", *command], check=True, timeout=DEADLINE_SECONDS, capture_output=True)
+    wait_until(lambda: not list_left(links), "its links are gone")
+    assert not find_links(list_held(sensor.pid))
+    subprocess.run([APIDAE, "resume", *command], check=True, timeout=DEADLINE_SECONDS, capture_output=True)
+    assert find_links(list_held(sensor.pid))
     assert sensor.stop() == 0, sensor.log_tail()
 
 
 @pytest.mark.full("sensor.kernel", "sensor.pause", "sensor.lock")
-def test_a_second_sensor_refuses_and_names_the_first(product: Product, before: Attachments) -> None:
+def test_a_second_sensor_refuses_and_names_the_first(product: Product, tmp_path: Path) -> None:
     _, address = product.start_collector()
     first = product.start_sensor(address)
-    second = subprocess.run([APIDAE, "sensor", "--collector", address.grpc], capture_output=True, text=True, timeout=30)
+    command = [APIDAE, "sensor", "--collector", address.grpc, "--state-dir", str(tmp_path / "state")]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
     assert second.returncode != 0
     assert str(first.pid) in second.stdout + second.stderr
     assert first.stop() == 0, first.log_tail()

@@ -47,7 +47,8 @@ OTHERS = _split("""
     x-ms-range x-ms-lease-id x-ms-client-request-id x-ms-blob-content-md5 x-ms-encryption-key
     x-ms-documentdb-partitionkey x-ms-continuation Mcp-Session-Id Mcp-Protocol-Version pacote-integrity
     pacote-version npm-session npm-command npm-scope X-Tenant-Id X-Tenant-Key X-Scope-OrgID Xero-tenant-id
-    X-Client-Id Client-Id Portal X-Organization-Id Docker-Upload-Uuid Docker-Content-Digest X-Shard-Key X-Partition-Key X-Routing-Key
+    X-Client-Id Client-Id Portal X-Organization-Id Docker-Upload-Uuid Docker-Content-Digest
+    X-Shard-Key X-Partition-Key X-Routing-Key
     Surrogate-Key X-Kafka-Message-Key X-Event-Key X-Request-Id Request-Id X-Correlation-Id traceparent tracestate
     baggage b3 X-B3-TraceId X-B3-ParentSpanId uber-trace-id sentry-trace X-Amzn-Trace-Id X-Cloud-Trace-Context
     X-Datadog-Trace-Id X-Datadog-Parent-Id CF-Ray Fly-Request-Id X-Vercel-Id Idempotency-Key X-Idempotency-Key
