@@ -35,7 +35,7 @@ def test_tests_of_the_kernel_are_not_among_the_units() -> None:
 
 
 def test_every_test_is_in_one_part() -> None:
-    (host,), (kernel,), (units, *_) = plan(None)
+    (host,), (kernel,), (units, *_) = plan(None, is_measured=True)
     ignored = [word.removeprefix("--ignore=") for word in units.command if word.startswith("--ignore=")]
     assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS)) and units.command[-1] == "tests"
     for part, paths in ((kernel, KERNEL_PATHS), (host, HOST_PATHS)):
@@ -43,10 +43,10 @@ def test_every_test_is_in_one_part() -> None:
 
 
 def test_the_gate_leaves_out_what_is_not_selected_and_everything_leaves_out_nothing() -> None:
-    gate = [part for lane in plan(_GATE, pytest_arguments=["-x"]) for part in lane]
+    gate = [part for lane in plan(_GATE, is_measured=False, pytest_arguments=["-x"]) for part in lane]
     assert [part.name for part in gate] == ["host", "kernel", "units"]
     assert all({"--gate", "--also-full", "-x"} <= set(part.command) for part in gate)
-    everything = [part for lane in plan(None) for part in lane]
+    everything = [part for lane in plan(None, is_measured=True) for part in lane]
     assert not any("--gate" in part.command for part in everything)
     assert [part.name for part in everything[3:]] == ["fuzzing", "images", "linux-6.1", "linux-6.12"]
 
