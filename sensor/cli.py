@@ -23,7 +23,7 @@ import typer
 from sensor import enforcement_command
 from sensor.compose import VERSION, compose_sensor
 from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
-from sensor.enrich.cgroup_scope import WHOLE_HOST, CgroupScope, ScopeError, read_scope
+from sensor.enrich.cgroup_scope import CgroupScope, ScopeError, read_scope
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
 from sensor.giving_way import let_others_first
@@ -187,12 +187,16 @@ def resume(run_dir: RunDir = DEFAULT_RUN_DIR) -> None:
 def detach(
     run_dir: RunDir = DEFAULT_RUN_DIR,
     pin_dir: Annotated[Path, typer.Option(help="Where it was left.")] = DEFAULT_PIN_DIR,
+    cgroup_path: Annotated[
+        Path, typer.Option(help="cgroup v2 directory that was watched; unless given, of any.")
+    ] = DEFAULT_CGROUP_PATH,
 ) -> None:
     """`apidae detach`; returns when nothing of a sensor that is gone is attached."""
     try:
-        with NodeLock(run_dir, WHOLE_HOST, version=VERSION, now=_tell_time):
-            count = make_pins(pin_dir, None).clear()
-    except LockError as error:
+        scope = read_scope(cgroup_path)
+        with NodeLock(run_dir, scope, version=VERSION, now=_tell_time):
+            count = make_pins(pin_dir, None if scope.is_whole_host else scope).clear()
+    except (LockError, ScopeError) as error:
         _fail(str(error))
     typer.echo(json.dumps({"removed": count}))
 

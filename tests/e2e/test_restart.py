@@ -6,6 +6,7 @@ that one has detached, and says what was missed.
 import contextlib
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -33,6 +34,12 @@ PAUSE_SECONDS = 0.01
 STILL_SECONDS = 3.0
 # What the next sensor says when it captures and cannot read yet.
 ATTACHED = "attached; what comes is read when the sensor before has ended"
+# Of the sensors of this run (conftest.py), by the flags of a command that ends what they left.
+PLACES = {
+    "--run-dir": "APIDAE_SENSOR_RUN_DIR",
+    "--pin-dir": "APIDAE_SENSOR_PIN_DIR",
+    "--cgroup-path": "APIDAE_SENSOR_CGROUP_PATH",
+}
 PRIME_CALLS = 211
 H2LOAD_CALLS, H2LOAD_PER_SECOND = 1_009, 20  # Each of two connections.
 
@@ -116,13 +123,14 @@ def collect(inventory: Inventory, ports: list[int], expected: Calls) -> Calls:
 
 
 @pytest.fixture
-def pins(tmp_path: Path, capture_host: None) -> Iterator[Path]:
+def pins(tmp_path: Path, capture_host: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory in a bpf file system of the test's own."""
     mount = tmp_path / "bpf"
     mount.mkdir()
     mounted = subprocess.run(["mount", "-t", "bpf", "bpf", str(mount)], capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no bpf file system can be mounted here: {mounted.stderr.strip()}")
+    monkeypatch.setenv("APIDAE_SENSOR_PIN_DIR", str(mount / "apidae"))
     yield mount / "apidae"
     subprocess.run(["umount", str(mount)], check=True)
 
@@ -131,7 +139,7 @@ def pins(tmp_path: Path, capture_host: None) -> Iterator[Path]:
 def test_calls_while_no_sensor_runs_are_counted_by_the_next(
     product: Product, address: CollectorAddress, workloads: Workloads, pins: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "sensor.toml").write_text(f'handover_seconds = 60\npin_dir = "{pins}"\n')
+    (tmp_path / "sensor.toml").write_text("handover_seconds = 60\n")
     port = workloads.start_python("app_grpc.py")("grpc")
     configured = ("--config", str(tmp_path / "sensor.toml"))
     before = product.start_sensor(address, *configured)
@@ -152,9 +160,8 @@ def test_calls_while_no_sensor_runs_are_counted_by_the_next(
     assert "capture goes on where the sensor before stopped" in log and "nothing was captured" not in log
     assert collect(inventory, [port], traffic.sent) == traffic.sent
     assert pins.exists()
-    removed = subprocess.run(
-        [APIDAE, "detach", "--pin-dir", str(pins)], capture_output=True, text=True, check=True
-    ).stdout
+    places = [f"{flag}={os.environ[variable]}" for flag, variable in PLACES.items()]
+    removed = subprocess.run([APIDAE, "detach", *places], capture_output=True, text=True, check=True).stdout
     assert json.loads(removed) == {"removed": len(left)}
     assert not pins.exists()
 
