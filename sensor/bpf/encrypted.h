@@ -144,6 +144,12 @@ static __always_inline void tell_hello(struct __sk_buff *skb, const struct conn 
   count(put(skb, &e, offset, size) ? C_EVENTS : C_EVENTS_LOST);
 }
 
+/* The server's end of this connection is seen on this node. */
+static __always_inline void note_server(u64 key) {
+  u8 one = 1;
+  servers.update(&key, &one);
+}
+
 /* 1: this end is left out, for the server's end on this node tells. */
 static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, const struct peer_key *peer, u32 direction, u64 now) {
   u8 head[6] = {};
@@ -156,18 +162,20 @@ static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, con
       return 1;
     c->is_client_known = 1;
     c->request_direction = direction;
-    if (direction == INGRESS) {
-      u8 one = 1;
-      servers.update(&key, &one);
-    }
+    if (direction == INGRESS)
+      note_server(key);
     c->is_hello_told = may_tell_hello(c, peer, now);
     if (c->is_hello_told)
       tell_hello(skb, c, E_CLIENT_HELLO, offset, now);
     return 0;
   }
-  if (!c->is_client_known)
-    c->request_direction = is_listening(c->local_port) ? INGRESS : EGRESS;
-  else if (direction == c->request_direction)
+  if (!c->is_client_known) {
+    /* Who sends a server's hello is the server: its client's came to the listening socket, where nobody looked. */
+    u32 is_server = head[5] == 2 ? direction == EGRESS : is_listening(c->local_port);
+    c->request_direction = is_server ? INGRESS : EGRESS;
+    if (is_server)
+      note_server(key);
+  } else if (direction == c->request_direction)
     return 0; /* More of the client's hello. */
   c->is_answered = 1;
   if (c->request_direction == EGRESS && (servers.lookup(&key) || is_local_client(skb, direction)))

@@ -16,9 +16,10 @@ import pytest
 from sensor.clock import Clock
 from sensor.coverage.row import CoverageRole, PortProtocol
 from sensor.kernel.capture import Capture
-from tests.bpf.cgroups import find_own, remove
+from tests.bpf.cgroups import enter, find_own, remove
 from tests.bpf.test_coverage import QUIC_INITIAL, find, has_connections
-from tests.bpf.tls import make_certificate, serving_https
+from tests.bpf.tls import client_context, make_certificate, serving_https
+from tests.bpf.wire import connected, serving
 
 pytestmark = [pytest.mark.kernel, pytest.mark.full]
 
@@ -80,6 +81,28 @@ def test_a_called_host_is_a_row_with_its_name(narrow: Capture, cgroup: Path, tmp
     assert count.handshakes.server_names == (("pay.example", 1),)
     assert count.handshakes.versions == (("TLS 1.3", 1),)
     assert count.handshakes.peers == ()  # The peer is the row's address.
+
+
+def test_a_server_that_its_client_reaches_through_the_listening_socket_is_no_called_host(
+    narrow: Capture, cgroup: Path, tmp_path: Path
+) -> None:
+    """With TCP_DEFER_ACCEPT the client's hello comes before there is a socket of the server's to look at."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(make_certificate(tmp_path))
+
+    def answer(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as server:
+            while server.recv(65_536):
+                server.sendall(b"x")
+
+    with enter(cgroup), serving(answer, options=((socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5),)) as port:
+        narrow.set_listening([port])
+        with connected(port) as plain, client_context().wrap_socket(plain, server_hostname="h") as client:
+            for _ in range(CALLS):
+                client.sendall(b"y")
+                client.recv(1)
+        counts = find(narrow, port, lambda counts: sum(each.exchanges for each in counts) >= CALLS)
+    assert {(count.role, count.kind) for count in counts} == {(CoverageRole.LISTENING, PortProtocol.ENCRYPTED)}
 
 
 def test_a_host_called_by_quic_is_a_row(narrow: Capture, cgroup: Path) -> None:
