@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from collector.ingest.reader import write_durably
-from collector.ingest.segment import decode_frames, encode_frame, find_segments, locate_segment
+from collector.ingest.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.inventory.consumer import ConsumerKind, ConsumerName
 
 _HASH_BYTES: Final = 8
@@ -20,9 +20,7 @@ _SHORT_BYTES: Final = 0x80  # A longer text has a length of two bytes.
 
 
 def erase_from_log(directory: Path, consumer: ConsumerName) -> int:
-    """Blank a consumer in all segments; gives in how many batches it was. What damage or a crash left at the end of a
-    segment stays as it is. Raises OSError.
-    """
+    """Blank a consumer in all segments, damaged bytes included; gives in how many batches it was. Raises OSError."""
     old, new = _find_replacement(consumer)
     count = 0
     for number in find_segments(directory):
@@ -30,11 +28,17 @@ def erase_from_log(directory: Path, consumer: ConsumerName) -> int:
         content = path.read_bytes()
         if old not in content:
             continue
-        entries, _ = decode_frames(content, number, 0)
-        end = entries[-1].end.offset if entries else 0
-        count += sum(old in entry.payload for entry in entries)
-        frames = (encode_frame(entry.payload.replace(old, new), entry.received_unix_ns) for entry in entries)
-        write_durably(path, b"".join(frames) + content[end:])
+        blanked = bytearray(content.replace(old, new))
+        for entry in decode_frames(content, Position(number, 0), is_complete=True).entries:
+            if old in entry.payload:
+                count += 1
+                blanked[entry.start.offset : entry.end.offset] = encode_frame(
+                    entry.payload.replace(old, new),
+                    number=entry.number,
+                    received_unix_ns=entry.received_unix_ns,
+                    position=entry.start,
+                )
+        write_durably(path, bytes(blanked))
     return count
 
 

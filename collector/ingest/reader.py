@@ -8,17 +8,21 @@ committed, so that after a crash the same range with the same token comes again 
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from collector.ingest.segment import (
-    FRAME_LIMIT_BYTES,
-    HEADER,
+    HEAD_BYTES,
+    Damage,
+    Decoded,
     Entry,
     Position,
     decode_frames,
     find_segments,
     locate_segment,
+    measure_frame,
 )
 
 _READ_BYTES = 4 * 1024 * 1024
@@ -30,6 +34,16 @@ class Cursor:
 
     position: Position
     claim_end: Position | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class LogCounts:
+    """What a reader could not read, since it was made."""
+
+    damaged_bytes: int = 0
+    lost_batches: int = 0  # That were in them, at most.
+    recovered_batches: int = 0  # Read behind damage in the same segment.
+    skipped_batches: int = 0  # Deleted before this reader came to them, for the log was past its limit.
 
 
 def locate_cursor(directory: Path, name: str) -> Path:
@@ -57,14 +71,23 @@ def save_cursor(directory: Path, name: str, cursor: Cursor) -> None:
     write_durably(path, json.dumps(fields).encode())
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: written aside, synced, renamed, and the directory synced. Raises OSError."""
+def write_durably(path: Path, content: bytes | Callable[[IO[bytes]], object]) -> None:
+    """Replace a file as a whole: written aside, synced, renamed, and the directory synced. `content` may write itself.
+    After an error nothing is left aside. Raises OSError.
+    """
     aside = path.with_suffix(path.suffix + ".new")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
 
 
@@ -93,8 +116,7 @@ class WalReader:
             save_cursor(directory, name, cursor)
         self._cursor = cursor
         self._next = cursor.position
-        self.skipped_segments = 0  # Gone before this reader came to them (log limit): their batches were not read.
-        self.damaged_segments = 0  # Left at a frame that fails its checksum.
+        self._account = _Account(directory, cursor.position)
 
     @property
     def cursor(self) -> Cursor:
@@ -106,27 +128,33 @@ class WalReader:
         """Where the next read begins."""
         return self._next
 
+    @property
+    def counts(self) -> LogCounts:
+        """What could not be read so far."""
+        return self._account.counts
+
     def read(self, limit_bytes: int = _READ_BYTES, until: Position | None = None) -> list[Entry]:
-        """The next batches, at most about `limit_bytes` (one at least) and none past `until`; empty when there are
-        none. Raises OSError.
+        """The next batches, at most about `limit_bytes` (one at least) and none past `until`, the end of a frame; empty
+        when there are none. Damaged bytes are passed over and counted. Raises OSError.
         """
-        while True:
+        while until is None or self._next < until:
             # Listed before the read: a newer segment then proves that this one is complete.
             segments = find_segments(self._directory)
             self._skip_missing(segments)
-            entries, is_damaged = self._read_segment(limit_bytes)
-            if until is not None and entries and entries[0].start >= until:
-                return []
-            if until is not None:
-                entries = [entry for entry in entries if entry.end <= until]
-            if entries:
-                self._next = entries[-1].end
-                return entries
+            is_last = until is not None and until.segment == self._next.segment
             newer = [number for number in segments if number > self._next.segment]
-            if not newer or (until is not None and newer[0] > until.segment):
-                return []
-            self.damaged_segments += is_damaged
+            end = until.offset if until is not None and is_last else None
+            decoded = self._read_segment(limit_bytes, end=end, is_complete=is_last or bool(newer))
+            self._account.take(decoded)
+            has_moved, self._next = decoded.end != self._next, decoded.end
+            if entries := decoded.entries:
+                return entries
+            if has_moved:
+                continue
+            if is_last or not newer or (until is not None and newer[0] > until.segment):
+                break
             self._next = Position(newer[0], 0)
+        return []
 
     def claim(self, end: Position) -> None:
         """Remember durably that [cursor, end) is being worked on. Raises OSError."""
@@ -136,9 +164,9 @@ class WalReader:
         """Remember durably that everything before `end` is done. Raises OSError."""
         self._save(Cursor(position=end))
 
-    def rewind(self) -> None:
-        """Read again from the last commit."""
-        self._next = self._cursor.position
+    def rewind(self, position: Position | None = None) -> None:
+        """Read again from a position of before, or else from the last commit."""
+        self._next = self._cursor.position if position is None else position
 
     def _save(self, cursor: Cursor) -> None:
         save_cursor(self._directory, self._name, cursor)
@@ -149,20 +177,78 @@ class WalReader:
             return
         later = [number for number in segments if number > self._next.segment]
         # Segment 0 never exists: it is where a reader of an empty log stands.
-        self.skipped_segments += later[0] - max(self._next.segment, 1)
+        self._account.skip_segments()
         self._next = Position(later[0], 0)
 
-    def _read_segment(self, limit_bytes: int) -> tuple[list[Entry], bool]:
-        """Frames from the current position, and whether damage ended them."""
+    def _read_segment(self, limit_bytes: int, *, end: int | None, is_complete: bool) -> Decoded:
+        """Frames and damage from the current position, to the offset `end` at most."""
         try:
             with locate_segment(self._directory, self._next.segment).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                left = (size if end is None else min(end, size)) - self._next.offset
                 file.seek(self._next.offset)
-                buffer = file.read(limit_bytes)
-                if len(buffer) >= HEADER.size:
-                    length = HEADER.unpack_from(buffer)[0]
-                    missing = HEADER.size + length - len(buffer)
-                    if missing > 0 and length <= FRAME_LIMIT_BYTES:
-                        buffer += file.read(missing)
+                buffer = file.read(max(0, min(left, max(limit_bytes, HEAD_BYTES))))
+                missing = min(measure_frame(buffer, self._next), left) - len(buffer)
+                if missing > 0:
+                    buffer += file.read(missing)
+                decoded = decode_frames(buffer, self._next, is_complete=is_complete and len(buffer) >= left)
+                if not decoded.parts and len(buffer) < left:  # Damage is longer than what was read.
+                    buffer += file.read(left - len(buffer))
+                    decoded = decode_frames(buffer, self._next, is_complete=is_complete)
         except FileNotFoundError:
-            return [], False
-        return decode_frames(buffer, self._next.segment, self._next.offset)
+            return Decoded(parts=(), end=self._next)
+        return decoded
+
+
+class _Account:
+    """Counts what is missing among the batches of one reader; of what it reads again, once."""
+
+    def __init__(self, directory: Path, position: Position) -> None:
+        self.counts = LogCounts()
+        self._counted = position  # All before it is in the counts.
+        self._expected = _find_number(directory, position)  # Of the next batch; 0: not known.
+        self._damaged_segment = -1
+        self._is_skipping = False
+
+    def skip_segments(self) -> None:
+        """The segments up to the next batch are gone."""
+        self._is_skipping = True
+
+    def take(self, decoded: Decoded) -> None:
+        """What was read next."""
+        for part in decoded.parts:
+            if part.start < self._counted:
+                continue
+            self._counted = part.end
+            if isinstance(part, Damage):
+                self._take_damage(part)
+            else:
+                self._take_entry(part)
+
+    def _take_damage(self, damage: Damage) -> None:
+        self.counts.damaged_bytes += damage.bytes
+        self.counts.lost_batches += 1
+        self._expected += bool(self._expected)
+        self._damaged_segment = damage.start.segment
+
+    def _take_entry(self, entry: Entry) -> None:
+        gap = entry.number - self._expected if self._expected else int(self._is_skipping)
+        if gap > 0 and self._is_skipping:
+            self.counts.skipped_batches += gap
+        elif gap > 0:  # Of bytes that held several batches, or of a file that lost its end.
+            self.counts.lost_batches += gap
+        self._is_skipping = False
+        self._expected = entry.number + 1
+        self.counts.recovered_batches += entry.start.segment == self._damaged_segment
+
+
+def _find_number(directory: Path, position: Position) -> int:
+    """The number of the batch at a position, which follows that of the batch before it; 0 where that is not known."""
+    if not position.segment:
+        return 1  # Of an empty log.
+    try:
+        with locate_segment(directory, position.segment).open("rb") as file:
+            before = file.read(position.offset)
+    except FileNotFoundError:
+        return 0
+    return decode_frames(before, Position(position.segment, 0), is_complete=True).next_number

@@ -2,11 +2,12 @@
 
 Directory: numbered segments (collector/ingest/segment.py), one cursor a reader, `id` (random, so that insert tokens
 of a new log never equal those of an old one), and `sequences.json`: the ledger of batches seen, as of the start of
-the newest segment. At a start the segments after that are scanned to bring the ledger up to date. `Wal` blocks and is
-used by one thread at a time; `collector/ingest/commit.py` groups the appends of all streams into one write and one
-fsync.
+the newest segment, and the number of its first batch. At a start the segments after that are scanned to bring both up
+to date. `Wal` blocks and is used by one thread at a time; `collector/ingest/commit.py` groups the appends of all
+streams into one write and one fsync.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -20,17 +21,19 @@ from pathlib import Path
 from apidae.v1 import data_pb2
 from google.protobuf.message import DecodeError
 
-from collector.ingest.reader import load_cursor, sync_directory, write_durably
+from collector.ingest.reader import load_cursor, locate_cursor, sync_directory, write_durably
 from collector.ingest.segment import Position, decode_frames, encode_frame, find_segments, locate_segment
 from collector.ingest.sequences import SequenceLedger
 
+SEQUENCES_FILE = "sequences.json"
+FORMAT = 2  # Of the segments; those before had no magic word.
 SEGMENT_BYTES = 16 * 1024 * 1024
-# Room for a store outage: about 4 h of 100 nodes at 1,000 rows each 10 s.
+# Room for a store outage: about half an hour of 100 nodes at 1,000 rows each 10 s, of 100 to 143 bytes.
 LOG_LIMIT_BYTES = 2 * 1024 * 1024 * 1024
 
 
 class LogFullError(OSError):
-    """The log has reached its limit because the store does not keep up."""
+    """The log takes nothing: it reached its limit, for the store does not keep up, or the disk is nearly full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +58,32 @@ class Wal:
         essential: str,
         segment_bytes: int = SEGMENT_BYTES,
         limit_bytes: int = LOG_LIMIT_BYTES,
+        find_shortage: Callable[[], str] = lambda: "",
         sync: Callable[[int], None] = os.fsync,
     ) -> None:
         """Open or create.
 
         A segment is deleted once all `readers` have passed it. Past half of `limit_bytes` only the `essential` one (the
-        store) holds segments back: the others lose the oldest, and their readers count it. `sync` is fsync, by file
-        descriptor. Raises OSError when the directory cannot be written.
+        store) holds segments back: the others lose the oldest, and their readers count it. While `find_shortage` has a
+        sentence, the disk is nearly full and nothing is written. `sync` is fsync, by file descriptor. Raises OSError
+        when the directory cannot be written, ValueError when another version wrote it and it cannot be brought up to
+        date.
         """
         self._directory = directory
         self._readers = tuple(readers)
         self._essential = essential
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
+        self._find_shortage = find_shortage
         self._sync = sync
         self._file: RawIOBase | None = None
         self._lock = threading.Lock()  # Held while the files change.
         self._number = 0
         self._offset = 0
+        self._next_batch = 1
         self._covered = 0  # The ledger on disk knows everything up to this segment.
         self._size_bytes = 0
         self.ledger = SequenceLedger()
-        self.scanned_batches = 0
-        self.torn_bytes = 0  # Of tails that a crash cut, found at this start.
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.id = self._load_id()
         self._recover()
@@ -126,7 +132,9 @@ class Wal:
             self._collect()
         if self._size_bytes >= self._limit_bytes:
             raise LogFullError(f"The write-ahead log holds {self._size_bytes} bytes; its limit is {self._limit_bytes}.")
-        buffer = b"".join(encode_frame(append.payload, append.received_unix_ns) for append in appends)
+        if shortage := self._find_shortage():
+            raise LogFullError(shortage)
+        buffer = self._encode(appends)
         assert self._file is not None
         try:
             _write_all(self._file, buffer)
@@ -136,8 +144,21 @@ class Wal:
             raise
         self._offset += len(buffer)
         self._size_bytes += len(buffer)
+        self._next_batch += len(appends)
         for append in appends:
             self.ledger.add(append.node, append.boot_id, append.sequence)
+
+    def _encode(self, appends: Sequence[Append]) -> bytes:
+        """The frames that come next."""
+        buffer = bytearray()
+        for number, append in enumerate(appends, self._next_batch):
+            buffer += encode_frame(
+                append.payload,
+                number=number,
+                received_unix_ns=append.received_unix_ns,
+                position=Position(self._number, self._offset + len(buffer)),
+            )
+        return bytes(buffer)
 
     def _collect(self) -> int:
         passed, stored = self._find_passed(self._readers), self._find_passed((self._essential,))
@@ -177,8 +198,13 @@ class Wal:
         self.close()
         segments = find_segments(self._directory)
         self._number = max(segments[-1] if segments else 0, self._covered) + 1
-        state = {"before_segment": self._number, "pairs": self.ledger.dump()}
-        write_durably(self._directory / "sequences.json", json.dumps(state).encode())
+        state = {
+            "format": FORMAT,
+            "before_segment": self._number,
+            "next_batch": self._next_batch,
+            "pairs": self.ledger.dump(),
+        }
+        write_durably(self._directory / SEQUENCES_FILE, json.dumps(state).encode())
         self._covered = self._number - 1
         # Unbuffered: a frame is in the file or the write failed, never in between.
         self._file = locate_segment(self._directory, self._number).open("xb", buffering=0)
@@ -187,13 +213,16 @@ class Wal:
 
     def _recover(self) -> None:
         """Load the ledger and add what was written after it was saved."""
-        path = self._directory / "sequences.json"
+        path = self._directory / SEQUENCES_FILE
         first = 0
         if path.exists():
             state = json.loads(path.read_text())
             first = state["before_segment"]
             self._covered = first - 1
             self.ledger.load(state["pairs"])
+            self._next_batch = state.get("next_batch", 1)
+            if state.get("format") != FORMAT:
+                self._drop_old_segments()
         for number in find_segments(self._directory):
             if number >= first:
                 self._scan(number)
@@ -202,28 +231,40 @@ class Wal:
 
     def _scan(self, number: int) -> None:
         content = locate_segment(self._directory, number).read_bytes()
-        entries, _ = decode_frames(content, number, 0)
-        for entry in entries:
+        decoded = decode_frames(content, Position(number, 0), is_complete=True)
+        for entry in decoded.entries:
             try:
                 batch = data_pb2.Batch.FromString(entry.payload)
             except DecodeError:  # Its checksum is right, so it was written so: the store's writer will count it.
                 continue
             self.ledger.add(batch.node, batch.boot_id, batch.sequence)
-            self.scanned_batches += 1
-        end = entries[-1].end.offset if entries else 0
-        self.torn_bytes += len(content) - end
+        self._next_batch = max(self._next_batch, decoded.next_number)
         self._size_bytes += len(content)
 
+    def _drop_old_segments(self) -> None:
+        """Segments of another format go where the store has all of them. Raises ValueError where it has not."""
+        segments = find_segments(self._directory)
+        ends = [Position(number, locate_segment(self._directory, number).stat().st_size) for number in segments]
+        cursor = load_cursor(self._directory, self._essential)
+        if any(end.offset and (cursor is None or cursor.position < end) for end in ends):
+            raise ValueError(
+                f"The log in {self._directory} was written by an earlier build and holds batches that are not in the "
+                "tables; start that build once more, stop it with SIGTERM, then start this one."
+            )
+        for number in segments:
+            locate_segment(self._directory, number).unlink()
+        for name in self._readers:
+            locate_cursor(self._directory, name).unlink(missing_ok=True)
+        self._covered = max([self._covered, *segments])
+
     def _withdraw(self) -> None:
-        """Take back a write that failed half-way. Where even that fails, go on in a new segment: readers stop at the
-        torn frame.
+        """Take back a write that failed half-way, and go on in a new segment, so that no position is used twice. Where
+        the former fails, readers stop at the torn frame.
         """
         assert self._file is not None
-        try:
+        with contextlib.suppress(OSError):
             self._file.truncate(self._offset)
-            self._file.seek(self._offset)
-        except OSError:
-            self._offset = self._segment_bytes
+        self._offset = self._segment_bytes
 
 
 def _write_all(file: RawIOBase, buffer: bytes) -> None:
