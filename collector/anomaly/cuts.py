@@ -7,6 +7,7 @@ outlive the process, whereas after a power loss nobody remembers the numbers. Th
 checkpoint that it goes on from, and is begun anew with each; ends of another checkpoint's are no use and are dropped.
 """
 
+import errno
 import os
 import struct
 from pathlib import Path
@@ -69,4 +70,7 @@ class CutJournal:
         return self._descriptor
 
     def _write(self, end: Position) -> None:
-        os.write(self._descriptor, _END.pack(end.segment, end.offset))
+        written = os.write(self._descriptor, _END.pack(end.segment, end.offset))
+        if written < _END.size:  # The disk is full: half an end would shift those that follow.
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))

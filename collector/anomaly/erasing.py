@@ -5,6 +5,7 @@ of the name and tells it to whoever guesses.
 """
 
 import secrets
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -30,14 +31,25 @@ def erase_from_engine(engine: Engine, consumer: str) -> tuple[Engine, int]:
 
 
 def remove_old_states(checkpoint_path: Path, consumer: str) -> int:
-    """Delete what was moved aside at an upgrade or damaged and names the consumer; nobody reads it again. Gives how
-    many. Raises OSError."""
+    """Delete what was moved aside at an upgrade or damaged and names the consumer, or cannot be read; nobody needs it.
+    Gives how many. Raises OSError."""
     count = 0
     for path in checkpoint_path.parent.glob(f"{checkpoint_path.name}.*"):
-        if consumer.encode() in path.read_bytes():
+        if _may_name(path, consumer.encode()):
             path.unlink()
             count += 1
     return count
+
+
+def _may_name(path: Path, consumer: bytes) -> bool:
+    """Whether a state names a consumer; of one that cannot be read nobody knows."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(consumer in archive.read(name) for name in archive.namelist())
+    except OSError:
+        raise
+    except Exception:  # A damaged archive makes its reader raise more than it says.
+        return True
 
 
 def _erase(parts: Mapping[str, State], consumer: str) -> int:

@@ -24,6 +24,9 @@ class Counts(msgspec.Struct, frozen=True, tag=True):
     held_back: int
     refused_batches: int
     undone_jumps: int  # Of time.
+    lost_batches: int  # In damaged bytes of the log, at most.
+    skipped_batches: int  # Deleted from the log before they were judged.
+    disk_errors: int  # A full disk did not take a checkpoint or what else is kept.
 
 
 class Saved(msgspec.Struct, frozen=True, tag=True):

@@ -35,7 +35,6 @@ from collector.anomaly.checkpoint import (
     Checkpoint,
     CheckpointError,
     CheckpointVersionError,
-    encode_state,
     load_checkpoint,
     save_checkpoint,
 )
@@ -62,7 +61,7 @@ from collector.anomaly.messages import (
 )
 from collector.anomaly.outbox import Outbox
 from collector.ingest.convert import convert_bytes
-from collector.ingest.reader import WalReader, write_durably
+from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
 from collector.local_time import UTC_NAME
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
@@ -71,7 +70,12 @@ from collector.store.base import StoreError
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
 _POLL_SECONDS = 0.25  # Of the parent, while the child is gone or ends.
-CHECKPOINT_SECONDS = 30.0
+# From one checkpoint to the next, while something is judged: the larger a state, the longer, so that a small
+# installation writes less than 100 MB a day. What came since is judged again after a crash.
+CHECKPOINT_SECONDS = (30.0, 300.0)
+CHECKPOINT_BYTES_PER_SECOND = 1_000
+UNSAVED_BYTES_MAX = 128 * 1024 * 1024  # Of the log, which holds them until then: past it one is due at once.
+COUNT_SECONDS = 30.0  # From one account for the metrics to the next.
 _BEHIND_BYTES = 1024 * 1024  # Of batches in one read: as much as all sensors of a large installation send meanwhile.
 RESTART_WAIT_SECONDS = 1.0  # Between a crash and the next start.
 _STOP_SECONDS = 10.0
@@ -99,6 +103,11 @@ class Follower:
     jumps: Jumps = field(default_factory=Jumps)
     undone_jumps: int = 0
     sentences: list[str] = field(default_factory=list)  # That nobody was told yet.
+    disk_errors: int = 0
+    saved_position: Position = field(default_factory=lambda: Position(0, 0))
+    saved_bytes: int = 0  # Of the newest checkpoint.
+    unsaved_bytes: int = 0  # Of batches that were judged since.
+    _has_failed: bool = field(init=False, default=False)  # The disk, since the newest checkpoint.
     _cuts: CutJournal = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,29 +126,42 @@ class Follower:
             sentence = f"Detectors learn anew, their state was moved to {aside}: {error}."
             checkpoint, self.engine = None, self.engine.make_new()  # Of a state without one of its parts it holds some.
         if checkpoint is not None:
-            self.position = checkpoint.position
+            self.position = self.saved_position = checkpoint.position
             self.next_signal = self.taken = checkpoint.next_signal
             if checkpoint.jumps:
                 self.jumps.load(checkpoint.jumps)
-        self._cuts.resume(self.position)
+        self._try_disk(lambda: self._cuts.resume(self.position))
         return sentence
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something was judged that no checkpoint holds."""
+        return self.position != self.saved_position
+
+    @property
+    def pause_seconds(self) -> float:
+        """From the newest checkpoint to the next, by its size."""
+        shortest, longest = CHECKPOINT_SECONDS
+        return min(max(self.saved_bytes / CHECKPOINT_BYTES_PER_SECOND, shortest), longest)
+
     def step(self) -> bool:
-        """Read and judge what is there; False where there was nothing. Raises OSError."""
+        """Read and judge what is there; False where there was nothing, or where it cannot be read now."""
         until = self._cuts.find_next(self.position)
-        entries = self.reader.read(until=until)
-        while until is not None and entries and entries[-1].end < until:
-            more = self.reader.read(until=until)
-            if not more:
-                break
-            entries += more
+        entries: list[Entry] = []
+        if not self._try_disk(lambda: self._read(until, entries)):
+            self.reader.rewind(self.position)
+            self.is_behind = False
+            return False
         if not entries:
             self.is_behind = until is not None
             if until is not None:
                 self._cuts.drop_next()
             return self.is_behind
-        self.is_behind = until is not None or sum(len(entry.payload) for entry in entries) > _BEHIND_BYTES
-        self._cuts.add(entries[-1].end)
+        size = sum(len(entry.payload) for entry in entries)
+        self.is_behind = until is not None or size > _BEHIND_BYTES
+        self.unsaved_bytes += size
+        # Without its end in the file these batches may be judged in other groups after a crash.
+        self._try_disk(lambda: self._cuts.add(entries[-1].end))
         for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
             self._mind_time(group)
             signals = self.engine.feed(*group.merge())
@@ -150,17 +172,18 @@ class Follower:
         return True
 
     def save(self) -> bool:
-        """Write a checkpoint and move the log's cursor, if every signal told was taken. Raises OSError."""
-        if self.taken < self.next_signal:
-            return False
-        save_checkpoint(self.checkpoint_path, self.engine, self._stand())
+        """Write a checkpoint and move the log's cursor, if every signal told was taken and the disk takes it."""
+        return self.taken >= self.next_signal and self._try_disk(self._save)
+
+    def _save(self) -> None:
+        self.saved_bytes = save_checkpoint(self.checkpoint_path, self.engine, self._stand())
         self._cuts.begin(self.position)
         kept = {self._place(jump) for jump in self.jumps.kept}
         for path in set(self.checkpoint_path.parent.glob(f"{self.checkpoint_path.name}.before-*")) - kept:
             path.unlink()  # Not before: whoever goes on from the last checkpoint may need it.
         self.reader.commit(self.position)
-        self.saved_expected = self.expected
-        return True
+        self.saved_position, self.saved_expected, self.unsaved_bytes = self.position, self.expected, 0
+        self._has_failed = False
 
     def erase(self, message: Erase) -> None:
         """Forget a consumer; in effect with the next checkpoint. Raises OSError."""
@@ -168,8 +191,29 @@ class Follower:
         remove_old_states(self.checkpoint_path, message.consumer)
         self.erased.append(Erased(message.number, subjects))
 
+    def _read(self, until: Position | None, entries: list[Entry]) -> None:
+        """The next batches; all of what was read together before a crash. Raises OSError."""
+        entries += self.reader.read(until=until)
+        while until is not None and entries and entries[-1].end < until:
+            more = self.reader.read(until=until)
+            if not more:
+                break
+            entries += more
+
+    def _try_disk(self, work: Callable[[], object]) -> bool:
+        """Do what needs the disk; False where it refuses, which is counted: a full disk ends nothing."""
+        try:
+            work()
+        except OSError as error:
+            self.disk_errors += 1
+            if not self._has_failed:
+                self.sentences.append(f"The disk fails the detectors ({error}); they go on without it.")
+            self._has_failed = True
+            return False
+        return True
+
     def _mind_time(self, group: Group) -> None:
-        """Undo a jump of time that the next batches show to be none; keep what is known before one. Raises OSError."""
+        """Undo a jump of time that the next batches show to be none; keep what is known before one."""
         undone = self.jumps.look(max(group.received_at), self.engine.watermark)
         if undone is not None:
             self._turn_back(undone if isinstance(undone, Jump) else None, max(group.received_at))
@@ -181,7 +225,7 @@ class Follower:
             return
         jump = Jump(left=watermark, landed=newest)
         if watermark:
-            write_durably(self._place(jump), encode_state(self.engine, self._stand()))
+            self._try_disk(lambda: save_checkpoint(self._place(jump), self.engine, self._stand()))
         self.jumps.note(jump)
 
     def _turn_back(self, jump: Jump | None, time: int) -> None:
@@ -231,14 +275,17 @@ class Follower:
 
     def count(self) -> Counts:
         """Totals for metrics."""
-        engine = self.engine
+        engine, log = self.engine, self.reader.counts
         return Counts(
-            engine.used_calls,
-            engine.dropped_calls,
-            engine.evicted_count,
-            engine.held_back_count,
-            self.refused_batches,
-            self.undone_jumps,
+            used_calls=engine.used_calls,
+            dropped_calls=engine.dropped_calls,
+            evicted=engine.evicted_count,
+            held_back=engine.held_back_count,
+            refused_batches=self.refused_batches,
+            undone_jumps=self.undone_jumps,
+            lost_batches=log.lost_batches,
+            skipped_batches=log.skipped_batches,
+            disk_errors=self.disk_errors,
         )
 
 
@@ -290,7 +337,7 @@ class DetectorProcess:
         return self._child.pid if self._child is not None else None
 
     def count(self) -> dict[str, int]:
-        """Totals for metrics: of the detectors as of their last checkpoint, since the child began."""
+        """Totals for metrics: of the detectors as of half a minute ago at most, since the child began."""
         counts = self.counts
         own = {"detector_restarts": self.restart_count}
         if counts is None:
@@ -301,6 +348,9 @@ class DetectorProcess:
             "detector_subjects_evicted": counts.evicted,
             "detector_batches_refused": counts.refused_batches,
             "detector_jumps_undone": counts.undone_jumps,
+            "detector_batches_lost": counts.lost_batches,
+            "detector_batches_skipped": counts.skipped_batches,
+            "detector_disk_errors": counts.disk_errors,
         }
 
     def start(self) -> None:
@@ -458,7 +508,8 @@ def run_detectors(
             is_mapped = isinstance(message, Mapped)
             if not _obey(follower, mapping, message):
                 return
-        saved_at = time.monotonic()
+        save_at = count_at = time.monotonic() + CHECKPOINT_SECONDS[0]
+        again_at = 0.0  # After a disk that refused.
         while True:
             looked_at = time.monotonic()
             follower.step()
@@ -469,14 +520,21 @@ def run_detectors(
                 if not _obey(follower, mapping, TO_CHILD.decode(pipe.recv_bytes())):
                     follower.save()
                     return
-            is_asked = bool(follower.erased) or follower.expected > follower.saved_expected
-            is_due = is_asked or time.monotonic() - saved_at >= CHECKPOINT_SECONDS
-            if is_due and follower.save():
-                saved_at = time.monotonic()
-                pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
+            now, errors = time.monotonic(), follower.disk_errors
+            if now >= count_at:
+                count_at = now + COUNT_SECONDS
                 pipe.send_bytes(msgspec.msgpack.encode(follower.count()))
+            is_asked = bool(follower.erased) or follower.expected > follower.saved_expected
+            is_due = now >= save_at or follower.unsaved_bytes >= UNSAVED_BYTES_MAX
+            if now < again_at or not (is_asked or (follower.has_news and is_due)):
+                continue
+            if follower.save():
+                save_at = now + follower.pause_seconds
+                pipe.send_bytes(msgspec.msgpack.encode(Saved(follower.saved_expected)))
                 while follower.erased:
                     pipe.send_bytes(msgspec.msgpack.encode(follower.erased.pop(0)))
+            elif follower.disk_errors > errors:
+                again_at = now + CHECKPOINT_SECONDS[0]
     except (EOFError, ConnectionError):
         os._exit(0)  # The parent is gone: nobody is left to take signals; the log keeps the batches.
 

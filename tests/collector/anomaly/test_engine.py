@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from collector.alerts.alert import AlertKind
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.checkpoint import Checkpoint
 from collector.anomaly.engine import Engine
 from collector.ingest.segment import Position
 from collector.rows import ConsumerColumn
+from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Demo, Row, make_batch
 
 SCRAPER = f"principal:{99:016x}"

@@ -279,4 +279,7 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
         "detector_subjects_evicted": 0,
         "detector_batches_refused": 0,
         "detector_jumps_undone": 1,
+        "detector_batches_lost": 0,
+        "detector_batches_skipped": 0,
+        "detector_disk_errors": 0,
     }

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from collector.alerts.signal import AlertSignal, Signal
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.checkpoint import Checkpoint
 from collector.anomaly.engine import Engine
 from collector.ingest.segment import Position
 from tests.collector.anomaly.mixture import make_mixture
+from tests.collector.anomaly.states import decode_state, encode_state
 
 SAID = Path(__file__).parents[2] / "data" / "anomaly" / "mixture.txt"
 WINDOWS = 300

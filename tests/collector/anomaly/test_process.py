@@ -1,6 +1,8 @@
 """The follower on a real log in a temporary directory: resume after a cut, acknowledgement before checkpoint; and one
 real child."""
 
+import errno
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +13,7 @@ import pytest
 
 from collector.alerts.signal import AlertSignal, Signal
 from collector.anomaly.checkpoint import VERSION, CheckpointError, load_checkpoint
+from collector.anomaly.cuts import CutJournal
 from collector.anomaly.engine import Engine
 from collector.anomaly.messages import Told
 from collector.anomaly.process import DetectorProcess, Follower
@@ -262,6 +265,85 @@ def test_state_with_one_damaged_byte_is_moved_aside_whatever_its_reader_raises(
     one.checkpoint_path.write_bytes(content)
     assert follow(tmp_path, []).position == Position(0, 0)
     assert (tmp_path / "detectors.state.damaged").read_bytes() == content
+
+
+def test_nothing_is_written_while_nothing_is_judged(tmp_path: Path) -> None:
+    fill(tmp_path, range(3))
+    one = follow(tmp_path, [])
+    assert not one.has_news
+    while one.step():
+        pass
+    assert one.has_news and one.unsaved_bytes and one.save() and not one.has_news and not one.unsaved_bytes
+    one.step()
+    assert not one.has_news and not follow(tmp_path, []).has_news
+
+
+def test_larger_states_are_written_more_seldom(tmp_path: Path) -> None:
+    one = follow(tmp_path, [])
+    pauses = []
+    for one.saved_bytes in (0, 110_000, 12_000_000):
+        pauses.append(one.pause_seconds)
+    assert pauses == [30, 110, 300]
+    assert 86_400 / 110 * 110_000 < 100e6
+
+
+def test_state_is_compressed_and_an_older_one_without_compression_is_read(tmp_path: Path) -> None:
+    fill(tmp_path, range(30))
+    one = follow(tmp_path, [])
+    while one.step():
+        pass
+    assert one.save()
+    with np.load(one.checkpoint_path) as archive:
+        arrays = dict(archive)
+    assert one.saved_bytes == one.checkpoint_path.stat().st_size
+    assert 10 * one.saved_bytes < sum(array.nbytes for array in arrays.values())
+    with one.checkpoint_path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    assert follow(tmp_path, []).engine.used_calls == one.engine.used_calls > 0
+
+
+def test_full_disk_ends_nothing_and_leaves_no_half_written_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, range(44))
+    whole: list[Told] = []
+    one = follow(tmp_path, whole)
+    while one.step():
+        pass
+    told: list[Told] = []
+    two = follow(tmp_path, told)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(os, "fsync", refuse)
+        full_disk.setattr(CutJournal, "add", refuse)
+        while two.step():
+            pass
+        assert two.engine.used_calls == one.engine.used_calls and told == whole
+        two.taken = two.next_signal
+        assert not two.save() and two.disk_errors == 2 and two.has_news
+        assert not list(tmp_path.glob("*.new"))
+    assert two.sentences == [
+        "The disk fails the detectors ([Errno 28] No space left on device); they go on without it."
+    ]
+    assert two.save() and not two.has_news and two.count().disk_errors == 2
+
+
+def test_log_that_cannot_be_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, range(5))
+    one = follow(tmp_path, [])
+    with monkeypatch.context() as bad_disk:
+
+        def fail(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        bad_disk.setattr(Path, "open", fail)
+        assert not one.step() and not one.has_news and one.disk_errors == 1
+    while one.step():
+        pass
+    assert one.engine.used_calls == 5 * 20
 
 
 def test_state_without_one_of_its_parts_leaves_nothing_of_the_others(tmp_path: Path) -> None:

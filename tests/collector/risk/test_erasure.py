@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ from apidae.v1 import data_pb2
 
 from collector.erasure.log import STRINGS_FIELD, erase_from_log
 from collector.erasure.mention import find_mention
+from collector.ingest.reader import WalReader
+from collector.ingest.segment import locate_segment
+from collector.ingest.wal import Append, Wal
 from collector.inventory.consumer import parse_consumer
+from tests.collector.anomaly.states import read_columns
 from tests.collector.risk.judging import feed, start_collector
 from tests.collector.running import RunningCollector, clean_environment
+from tests.collector.wire_batches import make_batch
 from tests.files import read_files
 
 pytestmark = pytest.mark.store
@@ -57,8 +63,13 @@ class Running:
             needles += [number.to_bytes(8, "little"), number.to_bytes(8, "big"), str(number).encode()]
             needles.append(value.upper().encode())
         wanted = re.compile(b"|".join(re.escape(needle) + rb"(?![0-9])" for needle in needles))
-        files = read_files(self.directory)
+        files = {path: _unpack(data) for path, data in read_files(self.directory).items()}
         return {str(path.relative_to(self.directory)) for path, data in files.items() if wanted.search(data)}
+
+
+def _unpack(data: bytes) -> bytes:
+    """What a compressed checkpoint holds; other files as they are."""
+    return read_columns(data) if data.startswith(b"PK") else data
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +171,23 @@ def test_a_name_is_found_as_a_whole(consumer: str, text: str, blanked: str) -> N
 
 def test_the_tag_is_that_of_the_wire() -> None:
     assert data_pb2.Batch.STRINGS_FIELD_NUMBER == STRINGS_FIELD
+
+
+def test_erasure_blanks_damaged_batches_too_and_keeps_the_others_readable(tmp_path: Path) -> None:
+    consumer, value = "credential:00000000000007d1", (0x7D1).to_bytes(8, "little")
+    with closing(Wal(tmp_path, readers=("store",), essential="store")) as wal:
+        for sequence in range(1, 4):
+            payload = make_batch(sequence=sequence).SerializeToString()
+            append = Append(node="n", boot_id="b", sequence=sequence, received_unix_ns=sequence, payload=payload)
+            wal.append([append])
+        path = locate_segment(tmp_path, wal.position.segment)
+        content = bytearray(path.read_bytes())
+        assert content.count(value) == 3
+        content[len(content) // 3 + 8] ^= 1  # In the head of the second.
+        path.write_bytes(content)
+        assert erase_from_log(tmp_path, parse_consumer(consumer)) == 2
+        assert path.read_bytes().count(value) == 0
+        assert [entry.received_unix_ns for entry in WalReader(tmp_path, "store").read(until=wal.position)] == [1, 3]
 
 
 def test_a_log_that_is_not_there_holds_nobody(tmp_path: Path) -> None:

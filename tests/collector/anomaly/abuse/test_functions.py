@@ -8,12 +8,13 @@ from collector.alerts.abuse import ANSWERED
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AbuseSignal
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.checkpoint import Checkpoint
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.engine import Engine
 from collector.ingest.segment import Position
 from collector.inventory.consumer import PRINCIPAL_KINDS
 from tests.collector.anomaly.scene import AbuseScene
+from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import ADMINISTRATION, START, Row
 
 BEARER = 1 << 3

@@ -12,10 +12,11 @@ from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AbuseSignal
 from collector.anomaly.abuse import rotation
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.checkpoint import Checkpoint
 from collector.anomaly.engine import Engine
 from collector.anomaly.erasing import erase_from_engine
 from collector.ingest.segment import Position
+from tests.collector.anomaly.states import decode_state, encode_state, read_columns
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 BEARER, NEGOTIATE = 1 << 3, 1 << 15
@@ -217,7 +218,7 @@ def test_an_erased_address_is_in_no_state() -> None:
     room.engine.feed(make_batch([guess]), LATER + DAY + 11)
     engine, count = erase_from_engine(room.engine, f"address:{OUTSIDE}")
     assert count >= 2
-    state = encode_state(engine, Checkpoint(position=Position(0, 0), next_signal=1))
+    state = read_columns(encode_state(engine, Checkpoint(position=Position(0, 0), next_signal=1)))
     assert OUTSIDE.encode() not in state and b"90.0.5.1" in state
 
 

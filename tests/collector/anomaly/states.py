@@ -1,0 +1,25 @@
+"""A state of the detectors as bytes, for tests that keep one."""
+
+from io import BytesIO
+from zipfile import ZipFile
+
+from collector.anomaly.checkpoint import Checkpoint, read_state, write_state
+from collector.anomaly.engine import Engine
+
+
+def encode_state(engine: Engine, checkpoint: Checkpoint) -> bytes:
+    """The file's bytes."""
+    file = BytesIO()
+    write_state(file, engine, checkpoint)
+    return file.getvalue()
+
+
+def decode_state(content: bytes, engine: Engine) -> Checkpoint:
+    """The inverse, into a new engine."""
+    return read_state(BytesIO(content), engine)
+
+
+def read_columns(state: bytes) -> bytes:
+    """All that is in a state, as it was before it was compressed."""
+    with ZipFile(BytesIO(state)) as archive:
+        return b"".join(archive.read(name) for name in archive.namelist())
