@@ -25,6 +25,7 @@ from collector.change.callers import StoredCallers
 from collector.change.ledger import Ledger
 from collector.change.watch import ChangeWatch
 from collector.config import CollectorSettings, KubernetesUse
+from collector.disk import DiskReserve, keep_reserve
 from collector.erasure.eraser import Eraser
 from collector.erasure.tables import TableEraser
 from collector.ingest.convert import check_protobuf
@@ -93,6 +94,7 @@ class Collector:
     settings: CollectorSettings
     version: str
     lock: IO[str]
+    disk: DiskReserve
     wal: Wal
     store: ClickHouseStore
     writer: StoreWriter
@@ -150,13 +152,16 @@ class Collector:
 
     def flush_reports(self) -> None:
         """Write sensors, coverage and words that came since. Blocks. Raises StoreError; coverage that failed comes with
-        the next report, and words, which no sensor tells twice, stay for the next flush.
+        the next report, and words, which no sensor tells twice, stay for the next flush. While the disk has less than
+        its reserve only sensors are written, which are few.
         """
+        self.store.insert_records("sensors", self.sensors.take_changed())
+        if self.disk.find_shortage():
+            return
         coverage, self.coverage = self.coverage, []
         workloads, self.workloads = list(self.workloads.values()), {}
         former_names, self.former_names = list(self.former_names.values()), {}
         words = list(self.words)
-        self.store.insert_records("sensors", self.sensors.take_changed())
         self.store.insert_records("coverage_rows", coverage)
         self.store.insert_records("workloads", workloads)
         self.schemas.flush(self.store)
@@ -194,6 +199,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     """
     check_protobuf()
     directory = settings.data_dir
+    disk = keep_reserve(directory, settings.disk_reserve_bytes)
     lock = lock_directory(directory)
     clock = time.time
     keys = load_installation_keys(directory / KEYS_FILE, clock())
@@ -208,9 +214,13 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     notifiers = compose_notifiers(settings, load_secret=load_secret, version=version("apidae"), clock=clock)
     wal_directory = directory / "wal"
     wal = Wal(
-        wal_directory, readers=(STORE_READER, DETECTORS), essential=STORE_READER, limit_bytes=settings.wal_limit_bytes
+        wal_directory,
+        readers=(STORE_READER, DETECTORS),
+        essential=STORE_READER,
+        limit_bytes=settings.wal_limit_bytes,
+        find_shortage=disk.find_shortage,
     )
-    store = open_store(settings)
+    store = open_store(settings, disk)
     reveals = RevealBook()
     versions = Versions(store, "endpoint_routes", "endpoint_aliases", clock=clock)
     catalogue = Catalogue(store, EndpointMapping(writer=store, take_version=versions.take), reveals)
@@ -220,6 +230,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         log_id=wal.id,
         find_durable=lambda: wal.position,
         map_endpoints=catalogue.map_routes,
+        find_shortage=disk.find_shortage,
     )
     sensors = SensorRegistry(clock)
     sensors.load(_load_sensors(store))
@@ -279,6 +290,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         settings=settings,
         version=version("apidae"),
         lock=lock,
+        disk=disk,
         wal=wal,
         store=store,
         writer=writer,
@@ -346,10 +358,10 @@ def _find_token(settings: CollectorSettings, given: Path | None, own: str) -> To
     return load_token(settings.data_dir / own) if given is None else read_token(given)
 
 
-def open_store(settings: CollectorSettings) -> ClickHouseStore:
+def open_store(settings: CollectorSettings, disk: DiskReserve) -> ClickHouseStore:
     """The store that the settings name. Raises StoreError."""
     if settings.store_url is None:
-        return EmbeddedStore(settings.data_dir / "store", settings.store_memory_bytes)
+        return EmbeddedStore(settings.data_dir / "store", settings.store_memory_bytes, disk)
     return open_server(settings.store_url.get_secret_value(), settings.store_cluster)
 
 

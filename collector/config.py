@@ -101,6 +101,9 @@ class CollectorSettings(NotifierSettings, ResponseSettings):
     store_memory_bytes: int = Field(default=1_500_000_000, ge=400_000_000)
     disk_limit_bytes: int = Field(default=10_000_000_000, ge=200_000_000)
     wal_limit_bytes: int = Field(default=2 * 1024**3, ge=64 * 1024**2)
+    # Kept free of the volume of data_dir: below it sensors have to send batches again. Without a number the larger of
+    # 1 GB and 1 % of the volume.
+    disk_reserve_bytes: int | None = Field(default=None, ge=16_000_000)
 
     # When a sensor sends a row before its window ends.
     trigger_distinct_objects_per_second: int = Field(default=10, ge=1, le=1_000_000)

@@ -1,4 +1,6 @@
-"""What the collector does at intervals beside its work: tables, keys, certificates, silent sensors, the disk cap."""
+"""What the collector does at intervals beside its work: tables, keys, certificates, silent sensors, its own storage,
+the disk cap.
+"""
 
 import asyncio
 import logging
@@ -8,6 +10,7 @@ from functools import partial
 
 from collector.alerts.expiry import ExpiryWatch
 from collector.alerts.silence import SilenceWatch
+from collector.alerts.storage import StorageState, StorageWatch
 from collector.compose import Collector
 from collector.entrance import Entrance
 from collector.ingest.service import IngestService
@@ -34,21 +37,24 @@ class Housekeeping:
         collector: Collector,
         entrance: Entrance,
         ingest: IngestService,
+        storage: Callable[[], StorageState],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._collector = collector
         self._entrance = entrance
         self._ingest = ingest
+        self._read_storage = storage
         self._on_error = on_error
         self._silence = SilenceWatch()
+        self._storage = StorageWatch()
         self._expiry = ExpiryWatch(collector.settings.sensor_certificate_seconds)
         self._keys = collector.keys
         self.evicted_rows = 0
 
     async def run(self) -> None:
-        """Each second: sensors, ports and words into the store, silent sensors into alerts, another key to the sensors.
-        Each minute: disk cap, old segments. Each ten seconds, new routes among their siblings. As often as risk is
-        judged, API descriptions before it and what changed after it.
+        """Each second: sensors, ports and words into the store, silent sensors and the storage's state into alerts,
+        another key to the sensors. Each minute: disk cap, old segments. Each ten seconds, new routes among their
+        siblings. As often as risk is judged, API descriptions before it and what changed after it.
         """
         collector = self._collector
         cap, group = Interval(CAP_SECONDS), Interval(GROUP_SECONDS)
@@ -58,7 +64,7 @@ class Housekeeping:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self._do(collector.flush_reports)
-            await self._do(self._watch_sensors)
+            await self._do(self._watch)
             await self._do(collector.responder.tick)
             await self._do(self._read_keys)
             await self._do(self._entrance.look)
@@ -82,10 +88,14 @@ class Housekeeping:
         except Exception as error:
             self._on_error(error)
 
-    def _watch_sensors(self) -> None:
+    def _watch(self) -> None:
+        """What is wrong with sensors, certificates and storage, into alerts."""
         sensors, now = self._collector.sensors.list_statuses(), time.time()
-        validities = self._entrance.list_validities()
-        for findings in (self._silence.look(sensors, now), self._expiry.look(sensors, validities, now)):
+        for findings in (
+            self._storage.look(self._read_storage(), now),
+            self._silence.look(sensors, now),
+            self._expiry.look(sensors, self._entrance.list_validities(), now),
+        ):
             if findings.reports:
                 self._collector.desk.take_reports(findings.reports)
             for kind, node in findings.healed:

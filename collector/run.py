@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from collector.alerts.storage import StorageState
 from collector.api.app import ApiSettings, build_app
 from collector.compose import APPROVAL_TOKEN_FILE, Collector, compose_collector
 from collector.config import CollectorSettings, ConfigError, join_address, split_address
@@ -44,6 +45,7 @@ _POLL_SECONDS = 0.5
 # Of a policy that the disk did not take: until it does, no sensor knows of a block or of its end.
 POLICY_AGAIN_SECONDS = 1.0
 POLICY_FILE = "policy.json"
+LOG_AGAIN_SECONDS = 60.0  # Of an error that comes again.
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,8 @@ class _Life:
             "reload_errors": 0,
             "policy_errors": 0,
         }
-        self._writer_error = ""
+        self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
+        self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
         self._ingest = IngestService(
             IngestContext(
@@ -121,14 +124,13 @@ class _Life:
             collector=collector,
             entrance=entrance,
             ingest=self._ingest,
+            storage=self._read_storage,
             on_error=partial(self._count, "housekeeping_errors"),
         )
 
     async def run(self) -> None:
         collector = self._collector
-        replayed = await asyncio.to_thread(collector.writer.recover)
-        if replayed:
-            logger.info("Stored %d batches that a crash had interrupted.", replayed)
+        await asyncio.to_thread(collector.writer.learn_routes)
         await asyncio.to_thread(collector.desk.restore)
         grpc_port = await self._entrance.start(self._ingest)
         threads = [
@@ -207,7 +209,8 @@ class _Life:
                 exports=make_exports(settings, settings.cluster),
             ),
             clock=time.time,
-            readiness=lambda: self._writer_error,
+            readiness=lambda: "The collector is stopping." if self._stop.is_set() else "",
+            storage=self._read_storage,
             metrics=metrics.render,
             notifiers=collector.notifiers.members,
             responder=collector.responder,
@@ -252,12 +255,11 @@ class _Life:
         """The store writer's thread."""
 
         def fail(error: Exception) -> None:
-            # Anybody may ask for it, so it holds no word of the database.
-            self._writer_error = "The store takes no rows; the collector's log says why."
+            self._is_writer_failing = True
             self._count("writer_errors", error)
 
         def succeed() -> None:
-            self._writer_error = ""
+            self._is_writer_failing = False
 
         run_writer(
             self._collector.writer,
@@ -292,12 +294,30 @@ class _Life:
         logger.info("The policy in force is number %d.", policy.epoch)
         self._ingest.change_policy(replace(policy, blocks=self._ingest.policy.blocks))
 
+    def _read_storage(self) -> StorageState:
+        """Of log, disk and tables. Any thread."""
+        collector = self._collector
+        log = collector.writer.log_counts
+        return StorageState(
+            damaged_bytes=log.damaged_bytes,
+            lost_batches=log.lost_batches,
+            recovered_batches=log.recovered_batches,
+            shortage=collector.disk.find_shortage(),
+            is_failing=self._is_writer_failing,
+            lag_seconds=collector.writer.measure_lag(time.time()),
+        )
+
     def _count(self, name: str, error: Exception) -> None:
+        """Count an error; in the log it is once a minute for as long as it stays the same."""
         self._error_counts[name] += 1
-        logger.error("%s: %s", name.replace("_", " "), _first_line(error))
+        sentence, now = _first_line(error), time.monotonic()
+        known, logged_at = self._logged_errors.get(name, ("", 0.0))
+        if sentence != known or now - logged_at >= LOG_AGAIN_SECONDS:
+            self._logged_errors[name] = sentence, now
+            logger.error("%s: %s", name.replace("_", " "), sentence)
 
     def _read_counters(self) -> dict[str, float]:
-        writer = self._collector.writer.counts
+        writer, log = self._collector.writer.counts, self._collector.writer.log_counts
         return {
             **{f"ingest_{name}": count for name, count in self._ingest.counts.items()},
             **self._error_counts,
@@ -308,6 +328,10 @@ class _Life:
             "writer_batches_refused": writer.batches_refused,
             "writer_rows_stored": writer.rows_stored,
             "writer_routes_stored": writer.routes_stored,
+            "log_damaged_bytes": log.damaged_bytes,
+            "log_batches_lost": log.lost_batches,
+            "log_batches_recovered": log.recovered_batches,
+            "log_batches_skipped": log.skipped_batches,
             "evicted_rows": self._housekeeping.evicted_rows,
             "coverage_dropped": self._collector.coverage_dropped,
             "schemas_dropped": self._collector.schemas.dropped,
@@ -327,6 +351,9 @@ class _Life:
             "streams": self._ingest.streams,
             "sensors": len(self._collector.sensors.list_statuses()),
             "wal_bytes": self._collector.wal.size_bytes,
+            "disk_free_bytes": self._collector.disk.measure_free(),
+            "disk_reserve_bytes": self._collector.disk.reserve_bytes,
+            "store_lag_seconds": self._collector.writer.measure_lag(time.time()),
             **self._collector.read_share(),
             **measure_watches(self._collector.clusters),
             **self._collector.risks.measure(),

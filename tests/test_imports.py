@@ -110,6 +110,7 @@ ROOMS = {
             "errors",
             "rows",
             "clock",
+            "disk",
             "interval",
             "sensitivity",
             "local_time",

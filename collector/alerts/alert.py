@@ -41,6 +41,9 @@ class AlertKind(StrEnum):
     SENSOR_CERTIFICATE = "sensor_certificate"  # A sensor's ends soon and was not renewed.
     COLLECTOR_CERTIFICATE = "collector_certificate"  # That of the collector's listeners.
     AUTHORITY_CERTIFICATE = "authority_certificate"  # That of the authority of all of them.
+    LOG_DAMAGED = "log_damaged"  # Bytes of the collector's log are not those that were written.
+    DISK_FULL = "disk_full"  # The collector's disk has less than its reserve.
+    STORE_BEHIND = "store_behind"  # The collector's tables lack what came over a minute ago.
 
 
 class AlertState(StrEnum):

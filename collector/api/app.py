@@ -11,6 +11,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
+from collector.alerts.storage import StorageState
 from collector.api.access import API_PREFIX, Access, RequestLimits
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import Authenticator
@@ -28,7 +29,7 @@ from collector.api.routes.edits import build_edit_routes
 from collector.api.routes.endpoints import build_endpoint_routes
 from collector.api.routes.erasures import build_erasure_routes
 from collector.api.routes.exposure import Clusters, build_exposure_routes
-from collector.api.routes.health import Metrics, Readiness, build_health_routes, build_metrics_routes
+from collector.api.routes.health import Metrics, Readiness, Storage, build_health_routes, build_metrics_routes
 from collector.api.routes.incidents import build_incident_routes
 from collector.api.routes.notifiers import build_notifier_routes
 from collector.api.routes.risk import build_risk_routes
@@ -95,6 +96,7 @@ def build_app(
     clock: Callable[[], float],
     readiness: Readiness,
     metrics: Metrics,
+    storage: Storage = StorageState,
     clusters: Clusters = lambda: (),
     notifiers: Sequence[Notifier] = (),
     responder: Responder | None = None,
@@ -109,11 +111,12 @@ def build_app(
     """The app for one uvicorn worker; more would need more engines, and one process owns the store.
 
     `clock` gives unix seconds. `readiness` gives an empty string or one sentence why not; it may block. `metrics`
-    gives the Prometheus text. `clusters` tells of the watches of Kubernetes clusters; `notifiers` are where alerts go;
-    without a `responder` nobody is blocked, and `approval_token` is the second person's. `specs` judges endpoints by
-    their descriptions, and is one of its own where none is given; without `risks` nothing is told of risk. `detection`
-    is how it is set, and who takes verdicts: without it there are no such routes. Without an `editor` no template can
-    be edited, without an `eraser` nobody erased.
+    gives the Prometheus text, `storage` the state of the collector's own log, disk and tables. `clusters` tells of the
+    watches of Kubernetes clusters; `notifiers` are where alerts go; without a `responder` nobody is blocked, and
+    `approval_token` is the second person's. `specs` judges endpoints by their descriptions, and is one of its own where
+    none is given; without `risks` nothing is told of risk. `detection` is how it is set, and who takes verdicts:
+    without it there are no such routes. Without an `editor` no template can be edited, without an `eraser` nobody
+    erased.
     """
     who = ConsumerSql(settings.consumer_order)
     endpoints = EndpointInventory(reader=store, who=who, partners=PartnerNetworks(settings.partner_networks))
@@ -143,7 +146,7 @@ def build_app(
         ],
     )
     add_problem_handlers(app)
-    health = build_health_routes(version=settings.version, readiness=readiness)
+    health = build_health_routes(version=settings.version, readiness=readiness, storage=storage)
     measured = build_metrics_routes(metrics=metrics)
     inside = APIRouter()
     inside.include_router(build_endpoint_routes(endpoints=endpoints, clock=clock))
@@ -196,6 +199,7 @@ def build_app(
             risks=risks,
             authenticator=authenticator,
             version=settings.version,
+            storage=storage,
             htmx_path=settings.htmx_path,
             clock=clock,
             responder=responder,

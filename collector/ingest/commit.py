@@ -91,7 +91,8 @@ class GroupCommit:
             result = Committed(Outcome.DURABLE)
         except OSError as error:
             self._on_error(error)
-            result = Committed(Outcome.RETRY, f"The collector cannot write its log ({error.strerror or error}).")
+            why = (error.strerror or str(error)).rstrip(".")
+            result = Committed(Outcome.RETRY, f"The collector cannot write its log ({why}).")
         for append in appends:
             self._pending_bytes -= len(append.payload)
             future = self._futures.pop((append.node, append.boot_id, append.sequence))

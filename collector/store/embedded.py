@@ -1,7 +1,8 @@
 """The embedded store: chdb in this process, on a directory it owns, each condition checked first with a clear message.
 
 Without the checks the engine dies of an illegal instruction (no AVX2) or says "Error initializing EmbeddedServer"
-(directory in use).
+(directory in use). On a full disk it loses the definition of a table as it starts, and parts that it merges, without a
+word; so it is given room that it may not use (collector/disk.py).
 """
 
 import fcntl
@@ -11,6 +12,7 @@ from typing import IO, Any
 
 import clickhouse_connect
 
+from collector.disk import DiskReserve
 from collector.store.base import StoreError
 from collector.store.clickhouse import SESSION_SETTINGS, ClickHouseStore
 
@@ -19,19 +21,27 @@ MEMORY_LIMIT_BYTES = 1_500_000_000
 # Bytes; the defaults (5 GiB of marks, 8 threads) are a server's.
 _MARK_CACHE_BYTES = 64 * 1024 * 1024
 _THREAD_COUNT = 2
+# The engine refuses an insert, and begins no merge, that would leave less than this.
+_CONFIGURATION = """<clickhouse><storage_configuration><disks><default>
+<keep_free_space_bytes>{floor_bytes}</keep_free_space_bytes>
+</default></disks></storage_configuration></clickhouse>
+"""
 
 
 class EmbeddedStore(ClickHouseStore):
     """A store whose directory is locked for the life of the process."""
 
-    def __init__(self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
-        """Check, lock, open. Raises StoreError with one sentence."""
+    def __init__(
+        self, directory: Path, memory_limit_bytes: int = MEMORY_LIMIT_BYTES, disk: DiskReserve | None = None
+    ) -> None:
+        """Check, lock, open. Without `disk`, whose floor is kept, all of the volume may be used. Raises StoreError with
+        one sentence."""
         check_cpu(CPU_INFO)
         self._lock = lock_directory(directory)
         # The engine reads its options behind the path, so a path may not bring its own.
         if "?" in str(directory):
             raise StoreError(f"The data directory {directory} has a question mark in its name; choose another name.")
-        options = {
+        options: dict[str, Any] = {
             "max_server_memory_usage": memory_limit_bytes,
             "mark_cache_size": _MARK_CACHE_BYTES,
             "max_threads": _THREAD_COUNT,
@@ -42,7 +52,15 @@ class EmbeddedStore(ClickHouseStore):
                 interface="chdb", path=str(directory / "engine"), chdb_options=options, settings=dict(SESSION_SETTINGS)
             )
 
-        super().__init__(open_client)
+        if disk is None:
+            super().__init__(open_client)
+            return
+        # In memory, for the engine's options cannot name each path, and the disk may be nearly full.
+        with os.fdopen(os.memfd_create("engine.xml"), "w") as file:
+            file.write(_CONFIGURATION.format(floor_bytes=disk.floor_bytes))
+            file.flush()
+            options["config-file"] = f"/proc/self/fd/{file.fileno()}"
+            super().__init__(open_client)
 
     def close(self) -> None:
         """Release the engine, then the directory."""

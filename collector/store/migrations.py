@@ -71,7 +71,7 @@ TABLES = (
     CHANGE_FACTS,
 )
 # A block sent again passes through every view and is then dropped by each table's own window, so that a crash between
-# the tables is made good by the replay.
+# the tables is made good by the replay. On a full disk that would not hold (collector/store/writer.py).
 VIEWS = (
     ROWS_HOUR_VIEW,
     ROUTES_HOUR_VIEW,

@@ -4,8 +4,12 @@ Exactly once = claim, insert, commit. The writer claims a range of the log durab
 made of the log's id and the range, then commits the range. A crash anywhere in between replays the same range with
 the same token, and the engine drops what it has. Routes and endpoint mappings are idempotent and need no token. New
 routes come first, so that no row is ever without its route.
+
+The engine notes a token before it commits the part, so an insert that fails between the two would be dropped when it
+comes again. That happens where the disk is full; so nothing is inserted while the disk has less than its reserve.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from collector.ingest.convert import Refusal, convert_bytes
-from collector.ingest.reader import WalReader
+from collector.ingest.reader import LogCounts, WalReader
 from collector.ingest.segment import Entry, Position
 from collector.rows import Route, RowBatch
 from collector.store.arrow import build_routes, build_rows
@@ -28,6 +32,8 @@ IDLE_SECONDS = 0.1  # Between two looks at a log that holds nothing new: some 50
 CLAIM_BYTES = 8 * 1024 * 1024
 # Route ids known to be stored: 100 MB of Python at worst; past it the set starts anew and routes are stored again.
 KNOWN_ROUTE_LIMIT = 1_000_000
+
+logger = logging.getLogger(__name__)
 
 
 class EndpointMapper(Protocol):
@@ -61,30 +67,44 @@ class StoreWriter:
         log_id: str,
         find_durable: Callable[[], Position],
         map_endpoints: EndpointMapper,
+        find_shortage: Callable[[], str] = lambda: "",
     ) -> None:
-        """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again."""
+        """`find_durable` is the end of what is synced: nothing past it is stored, for its sensor will send it again.
+        While `find_shortage` has a sentence, the disk is nearly full and nothing is stored.
+        """
         self._reader = reader
         self._store = store
         self._log_id = log_id
         self._find_durable = find_durable
         self._map_endpoints = map_endpoints
+        self._find_shortage = find_shortage
+        self._oldest_unix_ns = 0  # When the oldest batch came that was read and is not stored; 0: all are.
         self._known: set[int] = set()
         self._lock = threading.Lock()  # Held while batches are between the log and the tables.
         self.counts = WriterCounts()
 
-    def recover(self) -> int:
-        """Finish the range that a crash interrupted; learn which routes are stored. Returns the batches replayed."""
+    @property
+    def log_counts(self) -> LogCounts:
+        """What of the log could not be read."""
+        return self._reader.counts
+
+    def measure_lag(self, now_unix_seconds: float) -> float:
+        """How long ago the oldest batch came that is not in the tables, in seconds; 0 where all are."""
+        oldest = self._oldest_unix_ns
+        return max(0.0, now_unix_seconds - oldest / 1e9) if oldest else 0.0
+
+    def learn_routes(self) -> None:
+        """Ask which routes are stored; to be called before `drain`. Raises StoreError."""
         rows = self._store.query(
             "SELECT route_id FROM routes INNER JOIN endpoint_routes USING (route_id) GROUP BY route_id"
         )
         self._known = {int(row[0]) for row in rows}
-        end = self._reader.cursor.claim_end
-        return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
 
     def drain(self) -> int:
         """Store what the log holds now, in claims of bounded size. Returns the batches stored or refused.
 
-        Raises StoreError or OSError; the range that failed stays claimed, and `rewind_claim` repeats it.
+        Raises StoreError or OSError; the range that failed, or that a crash interrupted, stays claimed, and the next
+        call begins with it.
         """
         with self._lock:
             return self._drain()
@@ -97,16 +117,14 @@ class StoreWriter:
 
     def _drain(self) -> int:
         total = 0
-        while entries := self._reader.read(CLAIM_BYTES, until=self._find_durable()):
+        self._reader.rewind()
+        end = self._reader.cursor.claim_end
+        if end is not None and not self._find_shortage():
+            total = self._store_range(self._read_until(end), is_claimed=True)
+            logger.info("Stored %d batches of a range that was interrupted.", total)
+        while not self._find_shortage() and (entries := self._reader.read(CLAIM_BYTES, until=self._find_durable())):
             total += self._store_range(entries, is_claimed=False)
         return total
-
-    def rewind_claim(self) -> int:
-        """After an error: repeat the range that failed, with its own bounds and token. Raises as drain does."""
-        with self._lock:
-            self._reader.rewind()
-            end = self._reader.cursor.claim_end
-            return 0 if end is None else self._store_range(self._read_until(end), is_claimed=True)
 
     def _read_until(self, end: Position) -> list[Entry]:
         entries: list[Entry] = []
@@ -117,6 +135,7 @@ class StoreWriter:
     def _store_range(self, entries: list[Entry], *, is_claimed: bool) -> int:
         if not entries:
             return 0
+        self._oldest_unix_ns = entries[0].received_unix_ns
         start, end = self._reader.cursor.position, entries[-1].end
         if not is_claimed:
             self._reader.claim(end)
@@ -127,6 +146,7 @@ class StoreWriter:
             self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
             self.counts.inserts += 1
         self._reader.commit(end)
+        self._oldest_unix_ns = 0
         self.counts.batches_seen += len(entries)
         self.counts.batches_stored += len(batches)
         self.counts.batches_refused += len(entries) - len(batches)
@@ -173,18 +193,16 @@ def run_writer(
     """The writer's thread: drain at most once an interval, and soon after a batch comes where none came before it; go
     on after errors, drain a last time at the stop.
 
-    `on_error` is told every failure (StoreError, OSError, or one of Arrow's); the range that failed comes again, with
-    the same token, before anything else.
+    `on_error` is called with every failure (StoreError, OSError, or one of Arrow's), `on_drained` when something was
+    stored, and when nothing fails any more.
     """
     has_failed, rest_seconds = False, min(interval_seconds, IDLE_SECONDS)
     while True:
         is_last = is_stopping.wait(rest_seconds)
         rest_seconds = interval_seconds
         try:
-            if has_failed:
-                writer.rewind_claim()
+            if writer.drain() or has_failed:
                 has_failed = False
-            if writer.drain():
                 on_drained()
             else:
                 rest_seconds = min(interval_seconds, IDLE_SECONDS)

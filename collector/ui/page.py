@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from collector.alerts.alert import AlertState
 from collector.alerts.delivery import Notifier
 from collector.alerts.detection import Detection
+from collector.alerts.storage import StorageState
 from collector.api.alerts import AlertRepository
 from collector.api.authenticate import COOKIE_NAME, SESSION_SECONDS, Authenticator
 from collector.api.parameters import AUTHENTICATIONS, EndpointParameters, SpanParameters
@@ -71,6 +72,7 @@ class _Page:
         alerts: AlertRepository,
         authenticator: Authenticator,
         version: str,
+        storage: Callable[[], StorageState],
         htmx_path: Path,
         clock: Callable[[], float],
     ) -> None:
@@ -84,6 +86,7 @@ class _Page:
         self.alerts = alerts
         self.authenticator = authenticator
         self.version = version
+        self.storage = storage
         self.htmx_path = htmx_path
         self.clock = clock
         self.templates = build_templates()
@@ -148,7 +151,7 @@ class _Page:
             "here": link_to(query, cursor=question.cursor),
             "is_filtered": any(query.get(name) for name in filters),
             "alerts": alerts,
-            "summary": summarise(sensors, covered),
+            "summary": summarise(sensors, covered, self.storage().trouble),
             "sensors": sensors,
             "tiers": tuple(Tier),
             "authentications": AUTHENTICATIONS,
@@ -218,6 +221,7 @@ def build_page_routes(
     risks: RiskKeeper | None,
     authenticator: Authenticator,
     version: str,
+    storage: Callable[[], StorageState],
     htmx_path: Path,
     clock: Callable[[], float],
     responder: Responder | None = None,
@@ -238,6 +242,7 @@ def build_page_routes(
         alerts=alerts,
         authenticator=authenticator,
         version=version,
+        storage=storage,
         htmx_path=htmx_path,
         clock=clock,
     )

@@ -12,7 +12,7 @@ LOSS_RATIO_SHOWN = 0.01  # Above it a sensor's loss is an alert (issue: silence 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Counts for the strip; `trouble` are sentences about sensors that need a person."""
+    """Counts for the strip; `trouble` are sentences about storage and sensors that need a person."""
 
     sensors: int
     capturing: int
@@ -25,8 +25,8 @@ class Summary:
     trouble: tuple[str, ...]
 
 
-def summarise(sensors: Sequence[Sensor], covered: NodeCoverage) -> Summary:
-    """The strip's figures; `covered` is of all nodes together."""
+def summarise(sensors: Sequence[Sensor], covered: NodeCoverage, storage_trouble: str) -> Summary:
+    """The strip's figures; `covered` is of all nodes together, `storage_trouble` a sentence or empty."""
     return Summary(
         sensors=len(sensors),
         capturing=sum(sensor.state is SensorState.CAPTURING for sensor in sensors),
@@ -38,8 +38,10 @@ def summarise(sensors: Sequence[Sensor], covered: NodeCoverage) -> Summary:
         lost_calls=sum(sensor.lost_calls for sensor in sensors),
         trouble=tuple(
             sentence
-            for sensor in sensors
-            for sentence in (describe_trouble(sensor), describe_fallback(sensor))
+            for sentence in (
+                storage_trouble,
+                *(describe(sensor) for sensor in sensors for describe in (describe_trouble, describe_fallback)),
+            )
             if sentence
         ),
     )

@@ -17,6 +17,8 @@ import grpc
 import pytest
 from apidae.v1 import data_pb2, stream_pb2
 
+from collector.ingest.segment import locate_segment
+from collector.ingest.wal import Append, Wal
 from collector.store.embedded import EmbeddedStore, lock_directory
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
 from tests.collector.wire_batches import make_batch
@@ -129,6 +131,37 @@ def test_bad_greeting_ends_the_stream(collector: RunningCollector, messages, cod
     with pytest.raises(grpc.RpcError) as error:
         talk(collector.ready["grpc"], messages)
     assert error.value.code() == code
+
+
+def test_damaged_byte_of_the_log_costs_its_batch_and_is_an_alert(tmp_path: Path) -> None:
+    base = int(time.time()) - 60
+    wal = Wal(tmp_path / "wal", readers=("store", "detectors"), essential="store")
+    for sequence in range(1, 301):
+        payload = make_batch(sequence=sequence, base=base).SerializeToString()
+        received = time.time_ns()
+        append = Append(node="node-a", boot_id="boot-1", sequence=sequence, received_unix_ns=received, payload=payload)
+        wal.append([append])
+    path = locate_segment(tmp_path / "wal", wal.position.segment)
+    wal.close()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 10] ^= 1
+    path.write_bytes(content)
+    collector = RunningCollector(tmp_path, "--no-auth")
+
+    def list_damage() -> list[str]:
+        return [item["why"] for item in collector.get("/alerts?kind=log_damaged").json()["items"]]
+
+    def count_calls() -> int:
+        return sum(item["calls"] for item in collector.get("/endpoints").json()["items"])
+
+    try:
+        wait_until(lambda: count_calls() == 299 * 6)
+        wait_until(list_damage)
+        assert "recovered: 269; batches that were lost: 1 at most." in list_damage()[0]
+        metrics = collector.get("/metrics").text.splitlines()
+        assert "apidae_collector_log_batches_lost_total 1.0" in metrics
+    finally:
+        assert collector.stop() == 0
 
 
 def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -> None:

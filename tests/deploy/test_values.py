@@ -52,7 +52,7 @@ def sample(side: str, name: str, told: dict[str, Any]) -> Any:
     if isinstance(default, str | Path) and str(default):
         return str(getattr(default, "value", default))
     return {"string": "/some/where" if name.endswith(("_file", "_dir")) else "told", "array": []}.get(
-        told.get("type", "string"), 1
+        told.get("type", "string"), told.get("minimum", 1)
     )
 
 

@@ -10,11 +10,13 @@ from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field
 
+from collector.alerts.storage import StorageState, StorageStatus
 from collector.api.base_model import Model
 from collector.api.problem import Problem
 
 Metrics = Callable[[], bytes]
 Readiness = Callable[[], str]  # Empty when ready, else one sentence why not.
+Storage = Callable[[], StorageState]
 READINESS_THREADS: Final = 2  # A probe for each port that serves it.
 
 
@@ -25,7 +27,15 @@ class HealthModel(Model):
     version: str
 
 
-def build_health_routes(*, version: str, readiness: Readiness) -> APIRouter:
+class ReadinessModel(HealthModel):
+    """The same, and what becomes of what sensors send."""
+
+    storage: StorageStatus = Field(
+        description="Whether what sensors send is stored: ok, behind, failing or disk_full. Alerts say why."
+    )
+
+
+def build_health_routes(*, version: str, readiness: Readiness, storage: Storage) -> APIRouter:
     """Liveness and readiness. Neither waits for a thread that other requests use: a collector with much to do is not
     restarted for it."""
     router = APIRouter(tags=["operation"])
@@ -37,12 +47,14 @@ def build_health_routes(*, version: str, readiness: Readiness) -> APIRouter:
         return HealthModel(status="ok", version=version)
 
     @router.get("/readyz", summary="Readiness")
-    async def get_readiness() -> HealthModel:
-        """200 when the store answers and batches are taken; else 503 with the reason."""
+    async def get_readiness() -> ReadinessModel:
+        """200 while sensors are answered, if only that they are to come again; 503 with the reason while the collector
+        stops."""
         reason = await run_sync(readiness, limiter=threads)
         if reason:
             raise Problem(503, reason)
-        return HealthModel(status="ready", version=version)
+        state = await run_sync(storage, limiter=threads)
+        return ReadinessModel(status="ready", version=version, storage=state.status)
 
     return router
 

@@ -3,12 +3,14 @@
 import asyncio
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 from collector.ingest import commit
 from collector.ingest.commit import Committed, GroupCommit, Outcome
 from collector.ingest.sequences import SequenceLedger
-from collector.ingest.wal import Append
+from collector.ingest.wal import Append, Wal
 
 
 class MemoryWal:
@@ -53,6 +55,27 @@ def test_batches_of_one_interval_share_a_write_and_copies_count_once() -> None:
     wal, _, results = run(work)
     assert wal.writes == [[1, 2, 3]]
     assert [result.outcome for result in results] == [Outcome.DURABLE] * 4 + [Outcome.DUPLICATE]
+
+
+def test_nearly_full_disk_means_come_again_and_nothing_is_written(tmp_path: Path) -> None:
+    shortage = ["The volume has 3 MB free."]
+    wal = Wal(tmp_path, readers=("store",), essential="store", find_shortage=lambda: shortage[0])
+
+    async def main() -> list[Committed]:
+        group = GroupCommit(wal, on_error=lambda error: None, interval_seconds=0)
+        writing = asyncio.create_task(group.run())
+        refused = await group.submit(make(1))
+        assert wal.size_bytes == 0 and not wal.ledger.is_known("n", "b", 1)
+        shortage[0] = ""
+        taken = await group.submit(make(1))
+        group.stop()
+        await writing
+        return [refused, taken]
+
+    with closing(wal):
+        refused, taken = asyncio.run(main())
+    assert refused == Committed(Outcome.RETRY, "The collector cannot write its log (The volume has 3 MB free).")
+    assert taken.outcome is Outcome.DURABLE
 
 
 def test_disk_that_refuses_means_come_again() -> None:

@@ -1,13 +1,14 @@
 """With a store that fails, the same range comes again under the same token, and everything is counted."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from collector.ingest.reader import WalReader
+from collector.ingest.segment import locate_segment
 from collector.ingest.wal import Append, Wal
 from collector.rows import Route
 from collector.store.base import StoreError
@@ -77,13 +78,20 @@ def fill(wal: Wal, *sequences: int) -> None:
     )
 
 
-def make_writer(wal: Wal, store: TokenStore, directory: Path, mapped: list[Route] | None = None) -> StoreWriter:
+def make_writer(
+    wal: Wal,
+    store: TokenStore,
+    directory: Path,
+    mapped: list[Route] | None = None,
+    find_shortage: Callable[[], str] = lambda: "",
+) -> StoreWriter:
     return StoreWriter(
         reader=WalReader(directory, "store"),
         store=store,
         log_id=wal.id,
         find_durable=lambda: wal.position,
         map_endpoints=(mapped if mapped is not None else []).extend,
+        find_shortage=find_shortage,
     )
 
 
@@ -92,7 +100,7 @@ def make_writer(wal: Wal, store: TokenStore, directory: Path, mapped: list[Route
 def test_failed_range_counts_once(wal: Wal, tmp_path: Path, moment: str, is_restarted: bool) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
-    writer.recover()
+    writer.learn_routes()
     fill(wal, 1, 2)
     setattr(store, moment, 1)
     with pytest.raises(StoreError):
@@ -101,25 +109,58 @@ def test_failed_range_counts_once(wal: Wal, tmp_path: Path, moment: str, is_rest
     fill(wal, 3)
     if is_restarted:
         writer = make_writer(wal, store, tmp_path)
-        assert writer.recover() == 2
-    else:
-        assert writer.rewind_claim() == 2
-    assert writer.drain() == 1
+        writer.learn_routes()
+    assert writer.drain() == 2 + 1
     assert store.count("rows_minute") == 3 * 6
     assert writer.drain() == 0
+
+
+def test_nothing_is_inserted_while_the_disk_has_less_than_its_reserve(wal: Wal, tmp_path: Path) -> None:
+    store, shortage = TokenStore(), [""]
+    writer = make_writer(wal, store, tmp_path, find_shortage=lambda: shortage[0])
+    writer.learn_routes()
+    fill(wal, 1)
+    store.fail_after = 1
+    with pytest.raises(StoreError):
+        writer.drain()
+    shortage[0] = "The volume has 3 MB free."
+    fill(wal, 2)
+    before = dict(store.rows), list(store.routes)
+    assert writer.drain() == 0 and (store.rows, store.routes) == before
+    assert writer.measure_lag(NOW + 7) == 7
+    shortage[0] = ""
+    assert writer.drain() == 2
+    assert store.count("rows_minute") == 2 * 6
+    assert writer.measure_lag(NOW + 7) == 0
+
+
+def test_damaged_batch_is_missing_from_the_tables_and_nothing_else_is(wal: Wal, tmp_path: Path) -> None:
+    fill(wal, *range(1, 301))
+    path = locate_segment(tmp_path, wal.position.segment)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 10] ^= 4
+    path.write_bytes(content)
+    store = TokenStore()
+    writer = make_writer(wal, store, tmp_path)
+    writer.learn_routes()
+    assert writer.drain() == 299
+    assert store.count("rows_minute") == 299 * 6
+    counts = writer.log_counts
+    assert (counts.lost_batches, counts.recovered_batches) == (1, 300 - 31)
+    assert 0 < counts.damaged_bytes <= len(content) // 300 + 1
 
 
 def test_new_routes_are_stored_and_named_once(wal: Wal, tmp_path: Path) -> None:
     store, mapped = TokenStore(), list[Route]()
     writer = make_writer(wal, store, tmp_path, mapped)
-    writer.recover()
+    writer.learn_routes()
     fill(wal, 1, 2)
     writer.drain()
     fill(wal, 3)
     writer.drain()
     assert store.routes == [11, 12] == [route.route_id for route in mapped]
     again = make_writer(wal, store, tmp_path, mapped)
-    again.recover()
+    again.learn_routes()
     fill(wal, 4)
     again.drain()
     assert len(mapped) == 2
@@ -128,7 +169,7 @@ def test_new_routes_are_stored_and_named_once(wal: Wal, tmp_path: Path) -> None:
 def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
-    writer.recover()
+    writer.learn_routes()
     fill(wal, 1)
     bad = Append(node="n", boot_id="b", sequence=1, received_unix_ns=NOW * 10**9, payload=b"\xff")
     wal.append([bad])
@@ -140,7 +181,7 @@ def test_what_cannot_be_read_back_is_counted(wal: Wal, tmp_path: Path) -> None:
 def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: Path) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
-    writer.recover()
+    writer.learn_routes()
     fill(wal, 1)
     store.fail_after = 1
     stopping, failed = threading.Event(), threading.Event()
@@ -167,7 +208,7 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: 
 def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_path: Path) -> None:
     store = TokenStore()
     writer = make_writer(wal, store, tmp_path)
-    writer.recover()
+    writer.learn_routes()
     stopping, drained = threading.Event(), threading.Event()
     arguments = {"is_stopping": stopping, "on_error": pytest.fail, "on_drained": drained.set, "interval_seconds": 60.0}
     thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments)
