@@ -90,6 +90,8 @@ class RowBatch:
     clock_segment: int
     lost_calls: int
     seen_calls: int
+    tls_lost_calls: int = 0  # Of both, what TLS carried.
+    tls_seen_calls: int = 0
     strings: tuple[str, ...]
     routes: tuple[Route, ...]
     route: U32  # Index into routes.

@@ -266,6 +266,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     client_software: str = (
         ""  # A keyed hash of the head's shape, after a well-known product (sensor.classify.software).
     )
+    is_encrypted: bool = False  # As in Exchange.
 
     def __repr__(self) -> str:
         names = (name for name in self.__struct_fields__ if name != "object_number")

@@ -34,6 +34,7 @@ class CallFlag(IntFlag):
     STREAM = 64  # Its duration is no latency.
     COUNTED = 128  # The messages are known.
     ESTIMATED = 256  # Nobody saw it: it follows from what else was seen.
+    ENCRYPTED = 512  # What TLS carried.
 
 
 CALL: Final = np.dtype(
@@ -83,5 +84,6 @@ def tell_flags(record: CallRecord) -> int:
         | record.is_inferred * CallFlag.INFERRED.value
         | record.is_ambiguous * CallFlag.AMBIGUOUS.value
         | record.is_stream * CallFlag.STREAM.value
+        | record.is_encrypted * CallFlag.ENCRYPTED.value
         | is_counted * CallFlag.COUNTED.value
     )

@@ -65,8 +65,8 @@ class BatchConverter:
         self._node = node
         self._boot_id = boot_id
         self._sequence = 0
-        # (lost, seen) totals as each partition last heard them.
-        self._told = [(0, 0)] * PARTITIONS_COUNT
+        # Totals (lost, seen, and both of TLS) as each partition was last sent them.
+        self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
         self._routes: dict[int, tuple[int, int]] = {}  # Partition and bytes, by route id.
         self._packed_routes = PackedRoutes()
 
@@ -79,13 +79,17 @@ class BatchConverter:
         clock_segment: int,
         lost_calls_total: int,
         seen_calls_total: int,
+        tls_lost_calls_total: int = 0,
+        tls_seen_calls_total: int = 0,
     ) -> list[SerialisedBatch]:
         """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
         row."""
         batches = []
         for partition, places in self._split(columns):
-            told_lost, told_seen = self._told[partition]
-            self._told[partition] = (lost_calls_total, seen_calls_total)
+            totals = (lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total)
+            since = zip(totals, self._told[partition], strict=True)
+            lost, seen, tls_lost, tls_seen = (max(0, total - sent) for total, sent in since)
+            self._told[partition] = totals
             self._sequence += 1
             batch = data_pb2.Batch(
                 node=self._node,
@@ -95,8 +99,10 @@ class BatchConverter:
                 key_id=key_id,
                 policy_epoch=policy_epoch,
                 clock_segment=clock_segment,
-                lost_calls=max(0, lost_calls_total - told_lost),
-                seen_calls=max(0, seen_calls_total - told_seen),
+                lost_calls=lost,
+                seen_calls=seen,
+                tls_lost_calls=tls_lost,
+                tls_seen_calls=tls_seen,
             )
             batches.append(_serialise(batch, columns, places, self._packed_routes))
         return batches

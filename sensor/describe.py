@@ -243,6 +243,7 @@ class Describer:
             self._contents.read_data(exchange, head, call),
             self._contents.read_attack(exchange, head, call, consumer, response_content_type),
             self._software.name(head.marks),
+            exchange.is_encrypted,
         )
 
     def identify(self, head: RequestHead) -> Credentials:

@@ -9,11 +9,14 @@ from the same counters when somebody scrapes.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sensor.config import CaptureWay
+
+TLS_STAGE: Final = "tls"  # Calls that TLS carried, which are captured in the process; the other stages' are of both.
 
 
 class SensorState(IntEnum):

@@ -11,7 +11,7 @@ from typing import Final
 
 from sensor.breaks import with_breaks
 from sensor.clock import Clock
-from sensor.health import Figure
+from sensor.health import TLS_STAGE, Figure
 from sensor.kernel.abi import Counter, RecordFlag
 from sensor.parts import Capture, NodeDescriber
 from sensor.pipeline import Pipeline
@@ -107,7 +107,11 @@ class Intake:
 
     def _read_counters(self) -> None:
         """Once a second: what was lost, what was only added up, and whether less should be read."""
-        self._pipeline.lost_before_calls = sum(count.dropped_total for count in self._capture.counts())
+        counts = self._capture.counts()
+        self._pipeline.lost_before_calls = sum(count.dropped_total for count in counts)
+        for count in counts:
+            if count.stage == TLS_STAGE:
+                self._pipeline.tls_lost_calls, self._pipeline.tls_seen_calls = count.dropped_total, count.seen
         counters = self._capture.counters()
         if counters[Counter.OVERFLOW]:
             self._pipeline.take_overflow(self._capture.overflow())

@@ -102,6 +102,7 @@ class Pipeline:
         self._logged_ns = -LOG_INTERVAL_NS
         self.policy_epoch = 0
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
+        self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
 
     @property
     def key_id(self) -> int:
@@ -247,6 +248,8 @@ class Pipeline:
             clock_segment=self._segment,
             lost_calls_total=lost_calls,
             seen_calls_total=seen_calls,
+            tls_lost_calls_total=self.tls_lost_calls,
+            tls_seen_calls_total=self.tls_seen_calls,
         )
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -163,5 +163,7 @@ def explain_abuse(signal: AbuseSignal) -> str:
     if signal.is_notice:
         sentence += " A notice only: too little is known yet of what is ordinary here."
     if signal.loss_ratio > 0:
-        sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so there were probably more."
+        sentence += (
+            f" The sensors that see it lost {signal.loss_ratio:.1%} of their calls, so there were probably more."
+        )
     return sentence

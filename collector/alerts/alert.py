@@ -103,7 +103,7 @@ class Alert:
     threshold_rate: float
     score: float  # 0..1, higher is odder.
     calls: int  # In the window.
-    loss_ratio: float  # Of the sensors' calls in the window that were lost.
+    loss_ratio: float  # What share of their calls the sensors that see it lost.
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
     confidence: Confidence = Confidence.MEDIUM

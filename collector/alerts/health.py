@@ -56,7 +56,7 @@ def explain_health(signal: HealthSignal) -> str:
     if signal.endpoints > 1:
         sentence += f" The worst of the {signal.endpoints} endpoints: {signal.endpoint_label}."
     if signal.loss_ratio > 0:
-        sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile."
+        sentence += f" The sensors that see it lost {signal.loss_ratio:.1%} of their calls."
     return sentence
 
 

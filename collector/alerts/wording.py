@@ -80,7 +80,7 @@ def explain_signal(signal: AlertSignal) -> str:
     if signal.walk:
         sentence += f" In order: {signal.walk}."
     if signal.loss_ratio > 0:
-        sentence += f" Sensors lost {signal.loss_ratio:.1%} of the calls meanwhile, so the limit was widened."
+        sentence += f" The sensors that see it lost {signal.loss_ratio:.1%} of their calls, so the limit was widened."
     if signal.is_notice:
         sentence += " A notice only: too little is known yet of what is ordinary here."
     return sentence

@@ -6,7 +6,8 @@ up. Gives: AlertSignals of endpoints, services, consumers and pairs, AbuseSignal
 collector/anomaly/abuse, HealthSignals of collector/anomaly/health. The theory is in docs/detection.md.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -20,12 +21,12 @@ from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.health.engine import HealthEngine
-from collector.anomaly.loss import LossMeter
+from collector.anomaly.loss import Losses, SubjectLoss
 from collector.anomaly.roster import CROWD_MIN, Placed, Roster
 from collector.anomaly.service_volume import ServiceVolume
 from collector.anomaly.slots import Slots
 from collector.anomaly.steady import SteadyCallers
-from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX
+from collector.anomaly.subjects import CONSUMERS_MAX, ENDPOINTS_MAX, PAIRS_MAX, SubjectName, Subjects
 from collector.anomaly.watch import NO_CONTEXT, Context, Crossing, Watch
 from collector.anomaly.window_rows import WindowRows
 from collector.local_time import UTC_NAME, LocalTime
@@ -70,7 +71,7 @@ class Engine:
             pairs_max=pairs_max,
         )
         self.abuse = AbuseEngine()
-        self.loss = LossMeter()
+        self.losses = Losses()
         self._sizes: tuple[int, ...] = ()  # Of the tables, that the watches have room for.
         self.watermark = 0
         self.used_calls = 0
@@ -125,18 +126,18 @@ class Engine:
             + sum(watch.bar.held_back_count for watch in self.watches)
         )
 
-    def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
+    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
         """Take one batch; `received_at` in unix seconds, of all rows or of each, bounds how far a sensor's clock may
-        run ahead."""
+        run ahead. `parts`: the batches that were merged into it, in the order of its rows; none: it is one."""
         chosen = self._choose(batch, received_at)
         if not len(chosen):
             return []
         newest = int(np.max(batch.window_start[chosen]))
-        self.loss.add(newest, batch.seen_calls, batch.lost_calls)
         signals: list[Signal] = [*self.advance(newest)]  # First, so that rows of one batch do not fall out of the ring.
         columns = Columns(batch, chosen)
         placed = self.roster.place(columns, self.watermark)
         self._make_room(placed)
+        self.losses.take(columns, placed, parts or (batch,), self._sizes, newest)
         self.abuse.walks.take(columns, placed, self.roster, newest)
         rows = WindowRows(columns, placed.novel)
         used = np.zeros(len(chosen), np.bool_)
@@ -152,8 +153,7 @@ class Engine:
                     notable = watch.list_notable(window, own, self._context(watch))
                     if len(notable):
                         signals += self._judge(watch, window, notable)
-        loss_ratio = self.loss.ratio(self.watermark)
-        signals += self.abuse.take(columns, placed, self.roster, time=newest, loss_ratio=loss_ratio)
+        signals += self.abuse.take(columns, placed, self.roster, time=newest, find_loss=self._find_loss)
         used_calls = int(columns.calls[used].sum())
         self.used_calls += used_calls
         self.dropped_calls["late"] += int(columns.calls.sum()) - used_calls
@@ -170,19 +170,19 @@ class Engine:
         return signals
 
     def _close(self, watch: Watch, window: int) -> list[AlertSignal | HealthSignal]:
-        slots, loss_ratio = watch.due_slots(window), self.loss.ratio(self.watermark)
+        slots = watch.due_slots(window)
         signals: list[AlertSignal | HealthSignal] = []
         calls = None
         if watch.kind is AlertKind.VOLUME_ENDPOINT:
-            signals += self.health.close(watch, window, slots, loss_ratio)
+            signals += self.health.close(watch, window, slots, self.losses.endpoints)
             calls = watch.windows.read(window, slots)[0]
         elif watch is self.consumer_watches[-1]:
             self.steady.note(window, slots, watch.windows.read(window, slots)[0])
-        crossings = watch.close(window, slots, self._context(watch), loss_ratio)
+        crossings = watch.close(window, slots, self._context(watch))
         if calls is not None:  # Told before its endpoints, which join it; judged after them.
-            signals += self.services.close(watch, window, slots, calls, loss_ratio)
+            signals += self.services.close(watch, window, slots, calls, self.losses.endpoints)
         if calls is not None and watch is self.endpoint_watches[-1]:
-            fallen = self.steady.close(window, slots, calls, loss_ratio)
+            fallen = self.steady.close(window, slots, calls, self.losses)
             signals += [self._tell(self.consumer_watches[-1], crossing) for crossing in fallen]
         return [*signals, *(self._tell(watch, crossing) for crossing in crossings)]
 
@@ -242,7 +242,7 @@ class Engine:
         zone = np.frombuffer(self._local_time.name.encode(), np.uint8)
         parts: dict[str, State] = {
             "engine": {"counts": counts, "time_zone": zone},
-            "loss": self.loss.dump(),
+            **self.losses.dump(),
             **self.roster.dump(),
         }
         parts |= self.abuse.dump() | self.health.dump() | self.services.dump() | self.steady.dump()
@@ -254,7 +254,7 @@ class Engine:
         """The inverse of `dump`, into an engine of the same limits."""
         self.watermark, self.used_calls, *dropped = (int(value) for value in parts["engine"]["counts"])
         self.dropped_calls = dict(zip(self.dropped_calls, dropped, strict=True))
-        self.loss.load(parts["loss"])
+        self.losses.load(parts)
         self.roster.load(parts)
         self._sizes = ()
         self.abuse.load(parts)
@@ -307,11 +307,13 @@ class Engine:
             self.health.forget(placed.evicted_endpoints)
         if len(placed.evicted_consumers):
             self.steady.forget(placed.evicted_consumers)
-        for watches, part, evicted in (
-            (self.endpoint_watches, self.roster.endpoints, placed.evicted_endpoints),
-            (self.consumer_watches, self.roster.consumers, placed.evicted_consumers),
-            (self.pair_watches, self.roster.pairs, placed.evicted_pairs),
+        for watches, part, losses, evicted in (
+            (self.endpoint_watches, self.roster.endpoints, self.losses.endpoints, placed.evicted_endpoints),
+            (self.consumer_watches, self.roster.consumers, self.losses.consumers, placed.evicted_consumers),
+            (self.pair_watches, self.roster.pairs, self.losses.pairs, placed.evicted_pairs),
         ):
+            if len(evicted):
+                losses.forget(evicted)
             for watch in watches:
                 watch.grow(part.table.capacity, endpoints)
                 if len(evicted):
@@ -321,12 +323,17 @@ class Engine:
 
     def _judge(self, watch: Watch, window: int, slots: Slots) -> list[AlertSignal]:
         """Judge touched slots of an open window."""
-        crossings = watch.judge_open(window, slots, self._context(watch), self.loss.ratio(self.watermark))
+        crossings = watch.judge_open(window, slots, self._context(watch))
         return [self._tell(watch, crossing) for crossing in crossings]
 
     def _context(self, watch: Watch) -> Context:
+        losses = {
+            AlertKind.VOLUME_PAIR: self.losses.pairs,
+            AlertKind.VOLUME_CONSUMER: self.losses.consumers,
+            AlertKind.VOLUME_ENDPOINT: self.losses.endpoints,
+        }[watch.kind]
         if watch.kind is not AlertKind.VOLUME_PAIR:
-            return NO_CONTEXT
+            return replace(NO_CONTEXT, loss=losses.ratios)
         levels = self.consumer_watches[self.pair_watches.index(watch)].levels
         crowded = CROWDED_FLOORS.get(watch.windows.window_seconds, 0.0)
 
@@ -341,7 +348,25 @@ class Engine:
                 floor = np.where(is_crowded & (endpoints >= 0), np.maximum(floor, crowded), floor)
             return floor
 
-        return Context(parents=lambda slots: self.roster.pair_endpoint[slots], floor=find_floor, season=find_season)
+        return Context(
+            parents=lambda slots: self.roster.pair_endpoint[slots],
+            floor=find_floor,
+            season=find_season,
+            loss=losses.ratios,
+        )
+
+    def _find_loss(self, subject: SubjectName) -> float:
+        """Of a subject's calls; of one that is in no table, of those of its endpoint."""
+        known: list[tuple[Subjects, SubjectLoss, str, str]] = []
+        if subject.consumer:
+            known.append((self.roster.pairs, self.losses.pairs, subject.endpoint_id, subject.consumer))
+            known.append((self.roster.consumers, self.losses.consumers, "", subject.consumer))
+        known.append((self.roster.endpoints, self.losses.endpoints, subject.endpoint_id, ""))
+        for subjects, losses, endpoint_id, consumer in known if self.losses.is_known else ():
+            slot = subjects.find(endpoint_id, consumer)
+            if slot >= 0:
+                return losses.share(np.array([slot]))
+        return 0.0
 
     def _find_season(self, watch: Watch, slots: Slots, window: int) -> F64 | None:
         """What the hour makes of the calls of the endpoints of pairs."""
@@ -365,7 +390,7 @@ class Engine:
             AlertKind.VOLUME_ENDPOINT: self.roster.endpoints,
         }[watch.kind]
         name = part.name(crossing.slot)
-        signal = crossing.tell(name, self.loss.ratio(self.watermark))
+        signal = crossing.tell(name)
         if not name.consumer:
             return signal
         walks = crossing.kind is AlertKind.VOLUME_PAIR

@@ -50,7 +50,7 @@ class Group:
         return True
 
     def merge(self) -> tuple[RowBatch, NDArray[np.int64]]:
-        """The rows of all, and when each was received."""
+        """The rows of all, in the order of `batches`, and when each was received."""
         lengths = [len(batch) for batch in self.batches]
         return merge_batches(self.batches), np.repeat(np.array(self.received_at, np.int64), lengths)
 
@@ -68,7 +68,7 @@ def group_batches(batches: Iterable[tuple[RowBatch, int]]) -> Iterator[Group]:
 
 
 def merge_batches(batches: Sequence[RowBatch]) -> RowBatch:
-    """One batch of all rows, in order; node, sequence and what else belongs to one batch are the first's."""
+    """One batch of all rows, in order; node, sequence, loss and what else belongs to one batch are the first's."""
     if len(batches) == 1:
         return batches[0]
     texts: dict[str, int] = {"": 0}
@@ -94,7 +94,6 @@ def merge_batches(batches: Sequence[RowBatch]) -> RowBatch:
             merged[column.name] = _join(parts)
         else:
             merged[column.name] = parts[0]
-    merged |= {name: sum(getattr(batch, name) for batch in batches) for name in ("lost_calls", "seen_calls")}
     return RowBatch(**(merged | {"strings": tuple(texts), "routes": tuple(known)}))
 
 

@@ -164,7 +164,7 @@ class Follower:
         self._try_disk(lambda: self._cuts.add(entries[-1].end))
         for group in group_batches(self._convert(entry for entry in entries if entry.end > self.position)):
             self._mind_time(group)
-            signals = self.engine.feed(*group.merge())
+            signals = self.engine.feed(*group.merge(), group.batches)
             if signals:
                 self.tell(Told(self.next_signal, tuple(signals)))
                 self.next_signal += len(signals)

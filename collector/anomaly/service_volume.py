@@ -7,6 +7,7 @@ is left to it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.plan import SERVICE_PLANS
 from collector.anomaly.detectors.season import SeasonDetector
 from collector.anomaly.health.services import EPISODE_SECONDS, Services
+from collector.anomaly.loss import SubjectLoss
 from collector.anomaly.roster import Roster
 from collector.anomaly.slots import Slots, SlotTable, grow
 from collector.anomaly.watch import NO_CONTEXT, Crossing, Watch
@@ -55,9 +57,9 @@ class ServiceVolume:
         """Crossings under the installation's bar."""
         return sum(watch.bar.held_back_count for watch in self._watches.values())
 
-    def close(self, closed: Watch, window: int, endpoints: Slots, calls: F64, loss_ratio: float) -> list[AlertSignal]:
+    def close(self, closed: Watch, window: int, endpoints: Slots, calls: F64, losses: SubjectLoss) -> list[AlertSignal]:
         """Judge and learn a window that `closed` has closed for the live `endpoints`, which had so many `calls`; of
-        other lengths than SERVICE_PLANS' nothing."""
+        other lengths than SERVICE_PLANS' nothing. `losses`: of endpoints."""
         length, expected = closed.windows.window_seconds, closed.last_expected[endpoints]
         if length not in self._watches:
             return []
@@ -68,18 +70,23 @@ class ServiceVolume:
         if not is_shared.any():
             return []
         sums = np.bincount(place, calls[is_known], len(distinct))[is_shared]
+        loss = None
+        if losses.is_known:
+            seen, lost = (np.bincount(place, part[is_known], len(distinct)) for part in losses.sums(endpoints))
+            loss = (lost / np.maximum(seen, 1e-9))[is_shared]
         touched = self.table.touch(distinct[is_shared], window * length)
         self._make_room(touched.emptied)
         watch = self._watches[length]
         watch.windows.begin(window)
         watch.windows.add(window, touched.slots, sums.astype(np.complex128))
-        crossings = watch.close(window, touched.slots, NO_CONTEXT, loss_ratio)
+        context = replace(NO_CONTEXT, loss=lambda slots: loss)
+        crossings = watch.close(window, touched.slots, context)
         signals = []
         for crossing in crossings:
             own = keys == self.table.keys[crossing.slot]
             members, here = endpoints[own], calls[own]
             if _is_spread(here - expected[own], crossing):
-                signals.append(self._tell(crossing, members, here, loss_ratio))
+                signals.append(self._tell(crossing, members, here))
         return signals
 
     def expect(self, endpoint_id: str, calls_per_second: float) -> bool:
@@ -121,7 +128,7 @@ class ServiceVolume:
             if len(emptied):
                 watch.forget(emptied)
 
-    def _tell(self, crossing: Crossing, members: Slots, calls: F64, loss_ratio: float) -> AlertSignal:
+    def _tell(self, crossing: Crossing, members: Slots, calls: F64) -> AlertSignal:
         """A crossing with names and rates; `calls` of the service's endpoints `members`."""
         seconds = crossing.window_seconds
         begin = crossing.window * seconds
@@ -129,7 +136,7 @@ class ServiceVolume:
         busiest = members[np.argsort(-calls, kind="stable")]
         names = [self._roster.endpoints.name(slot) for slot in dict.fromkeys((leader, *busiest[:_ROUTES_MAX].tolist()))]
         routes = tuple(dict.fromkeys(route for name in names for route in name.route_ids))[:_ROUTES_MAX]
-        signal = crossing.tell(msgspec.structs.replace(names[0], route_ids=routes), loss_ratio)
+        signal = crossing.tell(msgspec.structs.replace(names[0], route_ids=routes))
         return msgspec.structs.replace(signal, service=self._services.name(leader), endpoints=len(members))
 
     def _lead(self, slot: int, members: Slots, calls: F64, begin: int, end: int) -> int:

@@ -20,6 +20,7 @@ from collector.alerts.alert import AlertKind
 from collector.alerts.signal import Basis
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.installation import InstallationBar
+from collector.anomaly.loss import Losses
 from collector.anomaly.roster import Roster
 from collector.anomaly.slots import Slots, grow
 from collector.anomaly.watch import Crossing, Watch
@@ -94,17 +95,18 @@ class SteadyCallers:
         fresh = slots[self._first[slots] == 0]
         self._first[fresh] = hour
 
-    def close(self, hour: int, endpoints: Slots, calls: F64, loss_ratio: float) -> list[Crossing]:
+    def close(self, hour: int, endpoints: Slots, calls: F64, losses: Losses) -> list[Crossing]:
         """Judge and learn an hour that was noted, when it has closed for `endpoints`, which had so many `calls`."""
         slots, own = self._noted.pop(hour, (np.zeros(0, np.int64), np.zeros(0)))
         self._noted.clear()
         self.bar.start(hour * HOUR_SECONDS)
-        # An installation's first hour is a part of one; what was lost, or that no row came at all, is no silence.
-        if not len(slots) or hour <= self._endpoints[-1].windows.first or loss_ratio > _LOSS_MAX:
+        # An installation's first hour is a part of one; that no row came at all is no silence.
+        if not len(slots) or hour <= self._endpoints[-1].windows.first:
             return []
         by_slot = np.zeros(max(len(self._first), 1))
         by_slot[slots] = own
         rows = (self._slot >= 0).nonzero()[0]
+        rows = rows[~self._find_lossy(rows, losses)]  # Nor is what was lost.
         by_endpoint = np.zeros(self._roster.endpoints.table.capacity)
         by_endpoint[endpoints] = calls
         crossings = self._judge(hour, rows, by_slot, by_endpoint)
@@ -143,6 +145,20 @@ class SteadyCallers:
         self._state, self._rank = state["state"].astype(np.uint8), state["rank"].astype(np.uint8)
         self._fallen, self._first = state["fallen"].astype(np.float32), state["first"].astype(np.int32)
         self.bar.load(parts["steady.bar"])
+
+    def _find_lossy(self, rows: Slots, losses: Losses) -> NDArray[np.bool_]:
+        """Of whose calls, or of those at the endpoints where it mostly calls, sensors lost too many to judge it."""
+        slots = self._slot[rows].astype(np.int64)
+        own = losses.consumers.ratios(slots, HOUR_SECONDS)
+        is_lossy = np.zeros(len(rows), np.bool_) if own is None else own > _LOSS_MAX
+        capacity = self._roster.endpoints.table.capacity
+        by_endpoint = losses.endpoints.ratios(np.arange(capacity), HOUR_SECONDS)
+        if by_endpoint is None:
+            return is_lossy
+        for place in (~is_lossy).nonzero()[0].tolist():
+            levels = self._find_levels(int(slots[place]))
+            is_lossy[place] = float(levels @ by_endpoint) > _LOSS_MAX * float(levels.sum())
+        return is_lossy
 
     def _judge(self, hour: int, rows: Slots, by_slot: F64, by_endpoint: F64) -> list[Crossing]:
         part, cell = self._find_cell(hour)

@@ -48,8 +48,9 @@ class Crossing:
     peers: int
     basis: Basis
     quietest: Sensitivity
+    loss_ratio: float = 0.0  # Of its calls, as far as the sensors know.
 
-    def tell(self, name: SubjectName, loss_ratio: float) -> AlertSignal:
+    def tell(self, name: SubjectName) -> AlertSignal:
         """As a signal about `name`, with rates."""
         seconds = self.window_seconds
         return AlertSignal(
@@ -70,7 +71,7 @@ class Crossing:
             basis=self.basis,
             novel_objects=round(self.novel),
             peers=self.peers,
-            loss_ratio=loss_ratio,
+            loss_ratio=self.loss_ratio,
             quietest=self.quietest,
         )
 
@@ -82,12 +83,14 @@ class Context:
     parents: Callable[[Slots], Slots]  # Endpoint slot of each, -1: none.
     floor: Callable[[Slots], F64]  # What its parent makes ordinary.
     season: Callable[[Slots, int], F64 | None]  # In a window: Observation.season.
+    loss: Callable[[Slots], F64 | None]  # Observation.loss.
 
 
 NO_CONTEXT = Context(
     parents=lambda slots: np.full(len(slots), -1, np.int64),
     floor=lambda slots: np.zeros(len(slots)),
     season=lambda slots, window: None,
+    loss=lambda slots: None,
 )
 
 
@@ -143,10 +146,10 @@ class Watch:
         evidence = _weigh(*self.windows.read(window, slots))
         return list_distinct(slots[_find_notable(self.detector, window, slots, evidence, context)])
 
-    def judge_open(self, window: int, slots: Slots, context: Context, loss_ratio: float) -> list[Crossing]:
+    def judge_open(self, window: int, slots: Slots, context: Context) -> list[Crossing]:
         """Judge distinct touched `slots` in an open window; only sparse watches."""
         calls, novel = self.windows.read(window, slots)
-        return self._judge(window, slots, context, calls, novel, loss_ratio)[0]
+        return self._judge(window, slots, context, calls, novel)[0]
 
     def due_slots(self, window: int) -> Slots:
         """What `close` takes: every live subject of a dense watch, else those that were called."""
@@ -154,7 +157,7 @@ class Watch:
             return self._table.live()
         return np.zeros(0, np.int64) if self.windows.is_empty(window) else self.windows.touched(window)
 
-    def close(self, window: int, slots: Slots, context: Context, loss_ratio: float) -> list[Crossing]:
+    def close(self, window: int, slots: Slots, context: Context) -> list[Crossing]:
         """Judge, learn and clear the oldest open window, of `due_slots`."""
         self.bar.start(window * self.windows.window_seconds)
         if not self.is_dense and self.windows.is_empty(window):  # Nothing to judge nor to learn.
@@ -164,9 +167,9 @@ class Watch:
             return []
         calls, novel = self.windows.read(window, slots)
         if isinstance(self.detector, BurstDetector):
-            crossings = self._close_bursts(self.detector, window, slots, context, calls, novel, loss_ratio)
+            crossings = self._close_bursts(self.detector, window, slots, context, calls, novel)
         else:
-            crossings, verdict, observation = self._judge(window, slots, context, calls, novel, loss_ratio)
+            crossings, verdict, observation = self._judge(window, slots, context, calls, novel)
             self.last_scores[:] = 0
             self.last_scores[slots] = verdict.score
             self.last_expected[slots] = verdict.expected
@@ -182,7 +185,6 @@ class Watch:
         context: Context,
         calls: F64,
         novel: F64,
-        loss_ratio: float,
     ) -> list[Crossing]:
         """Judge and learn. What is less than may be past the threshold is ordinary whatever peers and parents do."""
         values, floor = _weigh(calls, novel), np.zeros(len(slots))
@@ -191,18 +193,14 @@ class Watch:
         if age >= GRACE_WINDOWS:
             notable = _find_notable(detector, window, slots, values, context)
             if len(notable):
-                crossings, _, judged = self._judge(
-                    window, slots[notable], context, calls[notable], novel[notable], loss_ratio
-                )
+                crossings, _, judged = self._judge(window, slots[notable], context, calls[notable], novel[notable])
                 floor[notable] = judged.floor
         season = context.season(slots, window)
         if self.population is not None:
             levels = detector.level(slots, window)
             expected, usual = detector.expected(slots, window, season), detector.usual(slots, window)
             self.population.learn(context.parents(slots), levels, values, expected, usual)
-        observation = Observation(
-            slots=slots, window=window, values=values, floor=floor, age=age, loss_ratio=loss_ratio, season=season
-        )
+        observation = Observation(slots=slots, window=window, values=values, floor=floor, age=age, season=season)
         detector.learn(observation)
         return crossings
 
@@ -259,7 +257,7 @@ class Watch:
             self.population.load(parts["population"])
 
     def _judge(
-        self, window: int, slots: Slots, context: Context, calls: F64, novel: F64, loss_ratio: float
+        self, window: int, slots: Slots, context: Context, calls: F64, novel: F64
     ) -> tuple[list[Crossing], Verdict, Observation]:
         parents, floor, season = context.parents(slots), context.floor(slots), context.season(slots, window)
         if season is not None:
@@ -285,7 +283,7 @@ class Watch:
             values=values,
             floor=floor,
             age=window - self.windows.first,
-            loss_ratio=loss_ratio,
+            loss=context.loss(slots),
             season=season,
         )
         verdict = self.detector.score(observation)
@@ -310,6 +308,7 @@ class Watch:
                     peers=int(peers[i]),
                     basis=self._name_basis(slot, float(floor[i]), float(verdict.expected[i])),
                     quietest=level,
+                    loss_ratio=0.0 if observation.loss is None else float(observation.loss[i]),
                 )
             )
         return crossings, verdict, observation

@@ -41,7 +41,9 @@ class AlertModel(Model):
     threshold_rate: float
     score: float = Field(description="0..1, higher is odder.")
     calls: int
-    loss_ratio: float = Field(description="Of the sensors' calls in the window that were lost.")
+    loss_ratio: float = Field(
+        description="What share of their calls the sensors that see it lost; apart for calls in the clear and over TLS."
+    )
     confidence: Confidence = Field(description="`low` is a notice, which accuses nobody.")
     risk: str = Field(description="OWASP API Security Top 10 id, as API1:2023; empty where it is none of them.")
     advice: str = Field(description="What to do.")

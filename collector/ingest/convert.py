@@ -103,6 +103,8 @@ def _convert(batch: data_pb2.Batch, now: int) -> RowBatch:
         clock_segment=batch.clock_segment,
         lost_calls=batch.lost_calls,
         seen_calls=batch.seen_calls,
+        tls_lost_calls=batch.tls_lost_calls,
+        tls_seen_calls=batch.tls_seen_calls,
         strings=strings,
         routes=routes,
         route_id=route_ids[columns["route"]],
@@ -119,7 +121,7 @@ def _check_head(batch: data_pb2.Batch) -> None:
         raise RefusalError("sequence is 0; sequences start at 1.")
     if batch.partition >= PARTITION_COUNT:
         raise RefusalError(f"partition is {batch.partition}; there are {PARTITION_COUNT}.")
-    for name in ("lost_calls", "seen_calls"):
+    for name in ("lost_calls", "seen_calls", "tls_lost_calls", "tls_seen_calls"):
         if getattr(batch, name) >= CALLS_LIMIT:
             raise RefusalError(f"{name} is {getattr(batch, name)}; the limit is {CALLS_LIMIT}.")
 

@@ -42,7 +42,8 @@ _FLAGS: Final = np.array(
             | (RowFlag.UNKNOWN_FIELDS if flags & CallFlag.UNKNOWN_FIELDS else 0)
             | (RowFlag.INFERRED if flags & CallFlag.INFERRED else 0)
             | (RowFlag.ESTIMATED if flags & CallFlag.ESTIMATED else 0)
-            for flags in range(512)
+            | (RowFlag.ENCRYPTED if flags & CallFlag.ENCRYPTED else 0)
+            for flags in range(1_024)
         ]
         for is_unanswered in (False, True)
     ],
@@ -56,6 +57,7 @@ _TOLD_FLAGS: Final = (
     | CallFlag.INFERRED.value
     | CallFlag.COUNTED.value
     | CallFlag.ESTIMATED.value
+    | CallFlag.ENCRYPTED.value
 )
 # More than one message in a direction is how streaming shows; the widest call of a row is nearest to the truth.
 _STREAMING: Final = (

@@ -53,6 +53,7 @@ class RowFlag(IntFlag):
     INFERRED = 1 << 12
     CLIENT_STREAMING = 1 << 13
     SERVER_STREAMING = 1 << 14
+    ENCRYPTED = 1 << 15
 
 
 class Sum(IntEnum):

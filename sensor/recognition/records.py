@@ -212,7 +212,7 @@ class RecordConverter:
             row["route"], row["hop"], row["role"] = self._facts.route(route), int(hop), role
             row["calls"] = count
             if status_class == ESTIMATED_CLASS:
-                row["flags"] |= int(CallFlag.ESTIMATED)
+                row["flags"] |= int(CallFlag.ESTIMATED | CallFlag.ENCRYPTED)
             else:
                 row["status"] = status_class * 100
             row["request_bytes"], row["response_bytes"] = request_bytes, response_bytes

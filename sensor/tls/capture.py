@@ -16,7 +16,7 @@ from sensor.clock import Clock
 from sensor.config import CaptureWay
 from sensor.conversations import Verdict
 from sensor.coverage.row import PortCount
-from sensor.health import Figure, StageCount
+from sensor.health import TLS_STAGE, Figure, StageCount
 from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import RunTimeMeter
@@ -227,7 +227,7 @@ class TlsCapture:
             "ring_full": totals[SyscallCounter.EVENTS_LOST],
         }
         seen = count.used + sum(dropped.values())
-        told = StageCount(stage="tls", seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
+        told = StageCount(stage=TLS_STAGE, seen=seen, used=count.used, dropped=tuple(sorted(dropped.items())))
         return (*self._below.counts(), told)
 
     def coverage(self) -> Sequence[PortCount]:

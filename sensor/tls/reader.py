@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
-from sensor.health import StageCounter
+from sensor.health import TLS_STAGE, StageCounter
 from sensor.kernel.syscall_abi import SyscallEvent
 from sensor.kernel.tls_abi import Binding, Library
 from sensor.local_clients import LocalClients
@@ -46,7 +46,7 @@ class TlsReader:
         bodies: BodyMeter | None = None,
     ) -> None:
         """`bodies` says how much of them is kept for reading; without it nothing is."""
-        self.stage = StageCounter("tls")
+        self.stage = StageCounter(TLS_STAGE)
         self._bodies = bodies
         find_room = bodies.find_room if bodies is not None else None
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)

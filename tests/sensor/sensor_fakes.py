@@ -127,7 +127,10 @@ class FakeCapture:
             self.taught.get(name, {}).pop(key, None)
 
     def counts(self) -> Sequence[StageCount]:
-        return (StageCount(stage="kernel", seen=10, used=7, dropped=(("ring_full", 3),)),)
+        return (
+            StageCount(stage="kernel", seen=10, used=9, dropped=(("ring_full", 1),)),
+            StageCount(stage="tls", seen=9, used=7, dropped=(("ring_full", 2),)),
+        )
 
     def coverage(self) -> Sequence[PortCount]:
         return ()

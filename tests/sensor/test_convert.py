@@ -31,7 +31,14 @@ def make_rows(stream: Sequence[CallRecord]) -> RowColumns:
 def serialise(rows: RowColumns, converter: BatchConverter | None = None, seen: int = 0) -> list[SerialisedBatch]:
     converter = converter or BatchConverter(node="node-1", boot_id="boot-1")
     return converter.convert(
-        rows, key_id=3, policy_epoch=4, clock_segment=5, lost_calls_total=seen // 10, seen_calls_total=seen
+        rows,
+        key_id=3,
+        policy_epoch=4,
+        clock_segment=5,
+        lost_calls_total=seen // 10,
+        seen_calls_total=seen,
+        tls_lost_calls_total=seen // 50,
+        tls_seen_calls_total=seen // 2,
     )
 
 
@@ -230,6 +237,17 @@ def test_each_partition_is_told_the_losses_since_its_last_batch() -> None:
         for rows, seen in ((web, 100), (api, 150), (web, 300), (both, 300))
     ]
     assert told == [[(10, 100)], [(15, 150)], [(20, 200)], [(15, 150), (0, 0)]]
+
+
+def test_what_was_lost_of_tls_is_apart_and_its_rows_say_what_they_are() -> None:
+    converter = BatchConverter(node="n", boot_id="b")
+    (batch,) = convert_rows(make_rows([make_record(), make_record(is_encrypted=True, status_code=404)]), converter, 100)
+    assert (batch.lost_calls, batch.tls_lost_calls, batch.seen_calls, batch.tls_seen_calls) == (10, 2, 100, 50)
+    encrypted = 1 << data_pb2.ROW_FLAG_ENCRYPTED
+    flags = dict(zip(batch.rows.status_code, batch.rows.flags, strict=True))
+    assert {status: bool(bits & encrypted) for status, bits in flags.items()} == {200: False, 404: True}
+    (later,) = convert_rows(make_rows([make_record()]), converter, 200)
+    assert (later.tls_lost_calls, later.tls_seen_calls) == (2, 50)
 
 
 def test_partitions_are_spread_and_fixed() -> None:

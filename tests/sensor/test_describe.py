@@ -59,7 +59,7 @@ def _exchange(**fields) -> Exchange:
 
 
 def test_every_field_of_a_record():
-    record = _describer(trusted_networks=("10.0.0.0/8",)).describe(_exchange())
+    record = _describer(trusted_networks=("10.0.0.0/8",)).describe(_exchange(is_encrypted=True))
     assert isinstance(record, CallRecord)
     keyed_hash = KeyedHash(1, b"0123456789abcdef")
     found = {name: getattr(record, name) for name in CallRecord.__struct_fields__ if name != "route"}
@@ -74,7 +74,7 @@ def test_every_field_of_a_record():
         "is_ambiguous": True,
         "kind": CallKind.HTTP, "rpc_status": None, "request_messages": None, "response_messages": None,
         "is_stream": False, "has_unknown_fields": False, "is_inferred": False, "body": None,
-        "payload": 0, "client_software": f"curl {keyed_hash(MARKS) >> 32:08x}",
+        "payload": 0, "client_software": f"curl {keyed_hash(MARKS) >> 32:08x}", "is_encrypted": True,
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]

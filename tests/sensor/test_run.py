@@ -33,6 +33,7 @@ def test_calls_reach_the_collector_and_every_loss_its_count(tmp_path: Path) -> N
             assert {batch.key_id for batch in collector.batches} == {7}
             assert collector.batches[0].lost_calls == 3 + 3
             assert collector.batches[0].seen_calls == 3 + 1_203
+            assert (collector.batches[0].tls_lost_calls, collector.batches[0].tls_seen_calls) == (2, 9)
             stages = {count.stage: count for count in life.sensor.read_health().stages}
             assert stages["describe"] == StageCount(
                 stage="describe", seen=1_203, used=1_201, dropped=(("failed", 1), ("request_method", 1))

@@ -1,6 +1,6 @@
 """All abuse detectors behind the volume engine's roster: rows of a batch in, signals out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from collector.anomaly.abuse.walks import Walks
 from collector.anomaly.columns import Columns
 from collector.anomaly.detectors.contract import State
 from collector.anomaly.roster import Placed, Roster
+from collector.anomaly.subjects import SubjectName
 
 YOUNG_SECONDS = 3_600  # Since the installation's first row: nobody is accused, for nothing is known of anybody.
 INTERNAL_YOUNG_SECONDS = 2 * 86_400  # The same of who calls from inside: nightly jobs and exports show in two days.
@@ -61,9 +62,15 @@ class AbuseEngine:
         self._is_projected = False
 
     def take(
-        self, columns: Columns, placed: Placed, roster: Roster, *, time: int, loss_ratio: float
+        self,
+        columns: Columns,
+        placed: Placed,
+        roster: Roster,
+        *,
+        time: int,
+        find_loss: Callable[[SubjectName], float],
     ) -> Sequence[AbuseSignal]:
-        """Judge the rows of a batch; `time` is the newest row's, unix seconds."""
+        """Judge the rows of a batch; `time` is the newest row's, unix seconds. `find_loss`: of a subject's calls."""
         self._first_time = self._first_time or time
         events = read_events(columns, placed)
         self._rarity.take(events, placed, roster, time)
@@ -74,7 +81,7 @@ class AbuseEngine:
             for detector in self.detectors:
                 detector.project(roster, time)
         return [
-            self._tell(finding, time, loss_ratio)
+            self._tell(finding, time, find_loss(finding.subject))
             for detector in self.detectors
             for finding in detector.take(events, placed, roster, time)
         ]

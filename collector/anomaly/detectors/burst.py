@@ -99,7 +99,7 @@ class BurstDetector:
     def score(self, observation: Observation) -> Verdict:
         """Only ever above; a subject that falls silent is not odd here."""
         level = self._ordinary(observation)
-        width = DOUBLINGS + _LOSS_WIDTH * observation.loss_ratio
+        width = DOUBLINGS if observation.loss is None else DOUBLINGS + _LOSS_WIDTH * observation.loss
         doublings = np.log2((observation.values + self._offset) / (level + self._offset))
         score = np.maximum(doublings / width, 0.0)
         if observation.age < GRACE_WINDOWS:

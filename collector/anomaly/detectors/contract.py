@@ -29,7 +29,7 @@ class Observation:
     values: F64  # Calls, or evidence made of them (docs/detection.md); >= 0.
     floor: F64  # Level that peers or a parent make ordinary; 0 where they say nothing.
     age: int  # Windows since the installation's first.
-    loss_ratio: float = 0.0  # Widens the band.
+    loss: F64 | None = None  # Share of the calls that was lost, which widens the band; None: nothing was.
     season: F64 | None = None  # Factor of the time to a parent's usual level; nan: not known; None: of none.
 
 

@@ -74,7 +74,7 @@ class SeasonDetector:
         self._usual: F64 = np.zeros(0)  # Mean of the root of the calls, in which Poisson noise is even.
         self._told: F64 = np.zeros((2, 0))  # Above, below: over the bar.
         self._told_at: NDArray[np.int64] = np.zeros((2, 0), np.int64)
-        self._judged: tuple[tuple[Slots, F64, int, float], tuple[F64, F64, F64, F64]] | None = None
+        self._judged: tuple[tuple[Slots, F64, F64 | None, int], tuple[F64, F64, F64, F64]] | None = None
         self._factors: dict[int, F64] = {}  # By window, what `read_factors` found since the state changed.
         self._profile = SeasonProfile(window_seconds, self._plan.season_days, local_time or LocalTime())
         self._tail = BlockTail(self._plan, window_seconds)
@@ -116,7 +116,7 @@ class SeasonDetector:
             return
         values, age = _stabilise(observation.values), self._age.take(slots)
         self._level[:, self._fresh(slots)] = values[age == 0]
-        predicted, width, running, ratios = self._judge(replace(observation, loss_ratio=0.0))
+        predicted, width, running, ratios = self._judge(replace(observation, loss=None))
         self._change()
         self._tell(slots, observation.window, ratios)
         self._running[:, slots] = running
@@ -211,13 +211,15 @@ class SeasonDetector:
 
     def _judge(self, observation: Observation) -> tuple[F64, F64, F64, F64]:
         """Expectation, width, running statistics and ratios; kept from `score` for the `learn` that follows."""
-        key = (observation.slots, observation.values, observation.window, observation.loss_ratio)
+        key = (observation.slots, observation.values, observation.loss, observation.window)
         if self._judged is not None:
             known, judged = self._judged
-            if known[0] is key[0] and known[1] is key[1] and known[2:] == key[2:] and not len(self._fresh(key[0])):
+            is_same = all(one is two for one, two in zip(known[:3], key[:3], strict=True)) and known[3] == key[3]
+            if is_same and not len(self._fresh(key[0])):
                 return judged
         predicted, width = self._expect(observation)
-        width = width * (1 + _LOSS_WIDTH * observation.loss_ratio)
+        if observation.loss is not None:
+            width = width * (1 + _LOSS_WIDTH * observation.loss)
         running = self._run(observation.slots, observation.values, predicted, width)
         judged = (predicted, width, running, self._weigh(observation.slots, running))
         self._judged = (key, judged)

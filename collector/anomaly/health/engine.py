@@ -17,6 +17,7 @@ from collector.anomaly.distinct import Groups
 from collector.anomaly.health.services import EPISODE_SECONDS, Services
 from collector.anomaly.health.sums import Measure
 from collector.anomaly.health.window import MEASURES, HealthWindow, Judged, observe
+from collector.anomaly.loss import SubjectLoss
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
 from collector.anomaly.watch import Watch
@@ -77,8 +78,8 @@ class HealthEngine:
             if window.has_latency:
                 self._add_latency(rows, placed, watch, window)
 
-    def close(self, watch: Watch, window: int, slots: Slots, loss_ratio: float) -> list[HealthSignal]:
-        """Judge and learn a window of the endpoints' calls that is about to close."""
+    def close(self, watch: Watch, window: int, slots: Slots, losses: SubjectLoss) -> list[HealthSignal]:
+        """Judge and learn a window of the endpoints' calls that is about to close. `losses`: of endpoints."""
         calls = watch.windows.read(window, slots)[0]
         called = calls.nonzero()[0]
         length, slots = watch.windows.window_seconds, slots[called]
@@ -89,7 +90,8 @@ class HealthEngine:
         for judged in self._windows[length].close(window, slots, calls[called], callers):
             odd = self._find_told(judged, window, length)
             signals += [
-                self._tell(judged, own, window, length, loss_ratio) for own in self._split_services(judged, odd)
+                self._tell(judged, own, window, length, losses.share(judged.slots[own]))
+                for own in self._split_services(judged, odd)
             ]
         return signals
 

@@ -71,8 +71,10 @@ def make_sets(lists: list[tuple[int, ...]]) -> Ragged:
     )
 
 
-def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch:
-    """A batch that convert could have given."""
+def make_batch(
+    rows: list[Row], *, sequence: int = 1, lost: int = 0, node: str = "n", tls_lost: int = 0, tls_seen: int = 0
+) -> RowBatch:
+    """A batch that convert could have given; `lost` and `tls_lost` of calls in the clear and over TLS."""
     routes = sorted({(row.route, row.method) for row in rows})
     strings = ("", *sorted({text for row in rows for text in (row.address, row.software)} - {""}))
     n = len(rows)
@@ -85,15 +87,17 @@ def make_batch(rows: list[Row], *, sequence: int = 1, lost: int = 0) -> RowBatch
     lengths = [len(row.objects) for row in rows]
     objects = make_sets([row.objects for row in rows])
     return RowBatch(
-        node="n",
+        node=node,
         boot_id="b",
         sequence=sequence,
         partition=0,
         key_id=1,
         policy_epoch=0,
         clock_segment=0,
-        lost_calls=lost,
+        lost_calls=lost + tls_lost,
         seen_calls=sum(row.calls for row in rows),
+        tls_lost_calls=tls_lost,
+        tls_seen_calls=tls_seen,
         strings=strings,
         routes=tuple(make_route(*route) for route in routes),
         route=np.array([routes.index((row.route, row.method)) for row in rows], np.uint32),

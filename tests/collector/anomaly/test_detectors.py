@@ -27,10 +27,15 @@ FIRST = 1_000_000
 every_detector = pytest.mark.parametrize("make", DETECTORS.values(), ids=DETECTORS.keys())
 
 
-def observe(values: F64, index: int, loss_ratio: float = 0.0) -> Observation:
+def observe(values: F64, index: int, loss: float = 0.0) -> Observation:
     zeros = np.zeros(len(values))
     return Observation(
-        slots=SLOTS[: len(values)], window=FIRST + index, values=values, floor=zeros, age=index, loss_ratio=loss_ratio
+        slots=SLOTS[: len(values)],
+        window=FIRST + index,
+        values=values,
+        floor=zeros,
+        age=index,
+        loss=np.full(len(values), loss) if loss else None,
     )
 
 

@@ -33,8 +33,6 @@ def test_merged_batch_has_the_rows_of_all_in_order() -> None:
     batches = [batch for batch, _ in make_mixture(3, 40)]
     merged = merge_batches(batches)
     assert read_rows(merged) == [row for batch in batches for row in read_rows(batch)]
-    assert merged.seen_calls == sum(batch.seen_calls for batch in batches)
-    assert merged.lost_calls == sum(batch.lost_calls for batch in batches) > 0
     assert len({route.route_id for route in merged.routes}) == len(merged.routes)
     assert len(set(merged.strings)) == len(merged.strings)
 

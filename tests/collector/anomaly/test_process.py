@@ -100,9 +100,9 @@ class Fed(Engine):
         super().__init__()
         self.groups: list[tuple[int, int]] = []
 
-    def feed(self, batch: RowBatch, received_at: int | Slots) -> list[Signal]:
+    def feed(self, batch: RowBatch, received_at: int | Slots, parts: Sequence[RowBatch] = ()) -> list[Signal]:
         self.groups.append((int(batch.window_start[0]), len(batch)))
-        return super().feed(batch, received_at)
+        return super().feed(batch, received_at, parts)
 
 
 def append(wal: Wal, sequence: int, window: int) -> None:

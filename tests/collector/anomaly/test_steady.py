@@ -31,8 +31,11 @@ class Scene(EngineScene):
         self.time = BEGIN + HISTORY_DAYS * DAY if state else BEGIN
         self.random = np.random.default_rng(3)
 
-    def run(self, hours: int, *, factors: dict[int, float] | None = None, lost: int = 0) -> list[AlertSignal]:
-        """`factors`: of callers that call less, or of others that call now. What is told of falls of consumers."""
+    def run(
+        self, hours: int, *, factors: dict[int, float] | None = None, lost: int = 0, lost_elsewhere: int = 0
+    ) -> list[AlertSignal]:
+        """`factors`: of callers that call less, or of others that call now. `lost_elsewhere`: on a node of which others
+        are seen. What is told of falls of consumers."""
         signals: list[Signal] = []
         factors = factors or {}
         for _ in range(hours):
@@ -52,6 +55,10 @@ class Scene(EngineScene):
                 ]
             batch = make_batch(rows, lost=lost)
             signals += self.engine.feed(batch, self.time + HOUR) if rows else self.engine.advance(self.time)
+            if lost_elsewhere:
+                other = Row(route=ENDPOINTS + 1, consumer=99, window=self.time, length=HOUR)
+                batch = make_batch([other], node="another", lost=lost_elsewhere)
+                signals += self.engine.feed(batch, self.time + HOUR)
             self.time += HOUR
         return [signal for signal in signals if is_fall(signal)]  # type: ignore[misc]
 
@@ -135,6 +142,12 @@ def test_sensor_that_is_away_and_lost_calls_are_no_fall(scene: Scene) -> None:
     assert scene.run(6, factors=dict.fromkeys(CALLERS, 0.0)) + scene.run(6) == []
     assert not scene.engine.steady.dump()["steady"]["state"].any()  # Nor is anybody excused for it.
     assert scene.run(6, factors={PARTNER: 0.0}, lost=500) == []
+
+
+def test_loss_of_another_node_hides_no_fall(scene: Scene) -> None:
+    told = scene.run(6, factors={PARTNER: 0.0}, lost_elsewhere=2**39)
+    assert {signal.consumer for signal in told} == {name(PARTNER)}
+    assert scene.engine.losses.nodes.ratios("another", scene.time - HOUR)[0] > 0.5
 
 
 def test_caller_whose_endpoints_fall_is_left_to_them(scene: Scene) -> None:

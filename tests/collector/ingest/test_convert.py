@@ -30,10 +30,13 @@ def test_good_batch_keeps_every_figure() -> None:
 
 
 def test_batch_without_rows_carries_its_loss() -> None:
-    batch = data_pb2.Batch(node="n", boot_id="b", sequence=1, lost_calls=5, seen_calls=9)
+    batch = data_pb2.Batch(
+        node="n", boot_id="b", sequence=1, lost_calls=5, seen_calls=9, tls_lost_calls=2, tls_seen_calls=3
+    )
     rows = convert_batch(batch, NOW)
     assert isinstance(rows, RowBatch)
     assert (len(rows), rows.lost_calls, rows.seen_calls) == (0, 5, 9)
+    assert (rows.tls_lost_calls, rows.tls_seen_calls) == (2, 3)
 
 
 def test_unknown_enum_values_and_fields_are_kept_and_counted() -> None:
@@ -91,6 +94,7 @@ BAD_BATCHES = [
     (set_head("sequence", 0), "sequence"),
     (set_head("partition", 64), "partition"),
     (set_head("lost_calls", 2**40), "lost_calls"),
+    (set_head("tls_lost_calls", 2**40), "tls_lost_calls"),
     (set_head("base_time_unix_seconds", NOW - 8 * 86_400), "oldest window"),
     (set_head("base_time_unix_seconds", NOW + 2 * 86_400), "in the future"),
     (set_head("base_time_unix_seconds", 2**64 - 1), "in the future"),

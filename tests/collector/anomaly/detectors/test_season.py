@@ -140,9 +140,7 @@ def list_told(detector: SeasonDetector, calls: list[int], first: int) -> list[bo
     """For each crossing, whether it is above."""
     told = []
     for window, count in enumerate(calls, first):
-        seen = Observation(
-            slots=SLOT, window=window, values=np.array([float(count)]), floor=np.zeros(1), age=window, loss_ratio=0.0
-        )
+        seen = Observation(slots=SLOT, window=window, values=np.array([float(count)]), floor=np.zeros(1), age=window)
         verdict = detector.score(seen)
         if verdict.score[0] >= 1:
             told.append(bool(verdict.is_above[0]))
