@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from collector.errors import ConflictError
@@ -21,7 +21,7 @@ from collector.respond.block import (
     parse_target,
 )
 from collector.respond.book import OPEN_MAX
-from collector.respond.preview import Previewer
+from collector.respond.preview import Judgement, Previewer
 
 AUTOMATIC: Final = "apidae"
 
@@ -41,34 +41,26 @@ class Wish:
 
 
 class BlockMaker:
-    """Makes proposals; they begin elsewhere."""
+    """Makes proposals; they begin elsewhere. Of what an alert proposes the store is asked when somebody approves it: a
+    storm of alerts would be two queries each, most of them for nobody.
+    """
 
     def __init__(self, *, previewer: Previewer, clock: Callable[[], float], is_four_eyes: bool) -> None:
         self._previewer = previewer
         self._clock = clock
         self._is_four_eyes = is_four_eyes
 
-    def make(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
-        """A proposal. Asks the store, which takes a while: whoever keeps it calls `check_open` again, where the blocks
-        cannot change. Raises BlockError, ConflictError, StoreError."""
+    def propose(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
+        """A proposal that `complete` makes one that can begin; asks the store nothing unless clusters are named. Raises
+        BlockError, ConflictError, StoreError."""
         target = parse_target(wish.consumer)
         self._check(wish)
         self._check_place(target, wish.services, wish.clusters, wish.by, open_blocks)
-        now = self._clock()
-        judged = self._previewer.judge(target, wish.clusters, now)
-        if judged.needs_confirmation and not wish.is_confirmed:
-            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
-        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
-            where = f" in {', '.join(wish.clusters)}" if wish.clusters else ""
-            raise UnknownClientError(
-                f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
-            )
-        is_principal = target.kind is BlockKind.PRINCIPAL
         return Block(
             id=uuid.uuid4().hex,
             target=target,
-            key_id=judged.key_id,
-            credentials=self._previewer.list_credentials(target.value, now) if is_principal else (),
+            key_id=0,
+            credentials=(),
             services=wish.services,
             clusters=wish.clusters,
             seconds=wish.seconds,
@@ -76,9 +68,38 @@ class BlockMaker:
             reason=wish.reason,
             alert_id=wish.alert_id,
             proposed_by=wish.by,
-            proposed_at=now,
+            proposed_at=self._clock(),
             is_confirmed=wish.is_confirmed,
         )
+
+    def make(self, wish: Wish, open_blocks: Sequence[Block]) -> Block:
+        """A proposal that can begin. Asks the store, which takes a while: whoever keeps it calls `check_open` again,
+        where the blocks cannot change. Raises BlockError, ConflictError, StoreError."""
+        block = self.propose(wish, open_blocks)
+        judged = self._previewer.judge(block.target, block.clusters, block.proposed_at)
+        if judged.needs_confirmation and not wish.is_confirmed:
+            raise BlockError(f"{judged.needs_confirmation}; look at the preview and confirm it.")
+        return self._complete(block, judged)
+
+    def complete(self, block: Block) -> Block:
+        """What an alert proposed, as it can begin now; whoever approves it confirms it. Raises BlockError, and
+        UnknownClientError where its calls are not stored yet; StoreError."""
+        clusters = block.clusters or self.find_home(block.target)
+        judged = self._previewer.judge(block.target, clusters, self._clock())
+        is_confirmed = bool(judged.needs_confirmation)
+        return self._complete(replace(block, clusters=clusters, is_confirmed=is_confirmed), judged)
+
+    def _complete(self, block: Block, judged: Judgement) -> Block:
+        target = block.target
+        if target.kind is not BlockKind.ADDRESS and not judged.key_id:
+            where = f" in {', '.join(block.clusters)}" if block.clusters else ""
+            raise UnknownClientError(
+                f"{target.consumer} made no call{where} in the last 24 hours; copy it from the consumers."
+            )
+        credentials: tuple[int, ...] = ()
+        if target.kind is BlockKind.PRINCIPAL:
+            credentials = self._previewer.list_credentials(target.value, self._clock())
+        return replace(block, key_id=judged.key_id, credentials=credentials)
 
     def find_home(self, target: Target) -> tuple[str, ...]:
         """Where a block holds of itself: in the clusters where an address called that may be somebody else's in others;
@@ -105,9 +126,11 @@ class BlockMaker:
     ) -> None:
         # A person who blocks whom something has proposed decides on the proposal too.
         is_bound = by == AUTOMATIC or self._is_four_eyes
+        is_anywhere = by == AUTOMATIC and not clusters  # It names none before it is approved.
         for other in open_blocks:
             is_live = other.state is BlockState.LIVE
-            is_same = (other.target, other.services, other.clusters) == (target, services, clusters)
+            is_same = (other.target, other.services) == (target, services)
+            is_same = is_same and (is_anywhere or other.clusters == clusters)
             if is_same and (is_live or is_bound):
                 what, way = ("blocked", "lift") if is_live else ("proposed to be blocked", "reject")
                 raise ConflictError(f"{target.consumer} is {what} already, by block {other.id}; {way} that one first.")

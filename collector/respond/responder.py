@@ -157,11 +157,15 @@ class Responder:
         return begun
 
     def approve(self, block_id: str, *, by: str, is_second_person: bool) -> Block:
-        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, OSError."""
+        """Begins what was proposed. Raises BlockError, ConflictError, UnknownError, StoreError, OSError."""
         with self._lock:
             block = self._take(block_id, BlockState.PROPOSED)
-            if self.is_four_eyes and not is_second_person:
-                raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
+        if self.is_four_eyes and not is_second_person:
+            raise BlockError("Two people are needed: send the approval token as the header Apidae-Approval.")
+        if block.proposed_by == AUTOMATIC:
+            block = self._maker.complete(block)  # Without the lock: it asks the store.
+        with self._lock:
+            self._take(block_id, BlockState.PROPOSED)
             return self._begin(block, by, "approved", is_new=False)
 
     def reject(self, block_id: str, *, by: str) -> Block:
@@ -238,8 +242,8 @@ class Responder:
     # What happens by itself
 
     def take_alert(self, alert: Alert) -> bool:
-        """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again:
-        its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
+        """An alert was raised or changed: proposes or begins what its rung says. False where it is to be taken again: a
+        block was to begin and its client's calls are not stored yet, or its rung was moved meanwhile. Never raises."""
         rung = self.ladder.find(alert.kind)
         if rung.step not in (Step.PROPOSE, Step.ENFORCE) or alert.state is not AlertState.OPEN or not alert.consumer:
             return True
@@ -258,36 +262,24 @@ class Responder:
 
     def _answer(self, alert: Alert, rung: Rung) -> bool:
         """False where the rung was moved while the store was asked."""
-        if self._has_block(alert):
-            return True
-        target = parse_target(alert.consumer)
-        wish = Wish(
-            consumer=alert.consumer,
-            clusters=self._maker.find_home(target),
-            seconds=rung.seconds,
-            reason=alert.why,
-            alert_id=alert.id,
-            by=AUTOMATIC,
-            is_confirmed=False,
-        )
-        is_begun = rung.step is Step.ENFORCE and not self.is_four_eyes
-        try:
-            block = self._make(wish)
-        except BlockError:
-            # Others would be hit: a person may look at the preview and decide.
-            if not self._previewer.judge(target, wish.clusters, self._clock()).needs_confirmation:
-                raise
-            block, is_begun = self._make(replace(wish, is_confirmed=True)), False
-        is_begun = is_begun and not self._leaves_to_person(target, alert, rung)
+        wish = Wish(consumer=alert.consumer, seconds=rung.seconds, reason=alert.why, alert_id=alert.id, by=AUTOMATIC)
+        with self._lock:
+            if self._has_block(alert):
+                return True
+            proposal = self._maker.propose(wish, self._book.list_open())
+        block: Block | None = None
+        is_enforced = rung.step is Step.ENFORCE and not self.is_four_eyes
+        if is_enforced and not self._leaves_to_person(proposal.target, alert, rung):
+            block = self._maker.complete(proposal)
         with self._lock:
             if self.ladder.find(alert.kind) != rung:
                 return False
             if self._has_block(alert):
                 return True
-            if is_begun:
-                self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
+            if block is None or block.is_confirmed:  # Where others would be hit, a person looks at the preview.
+                self._propose(proposal)
             else:
-                self._propose(block)
+                self._begin(block, AUTOMATIC, f"the ladder stands at enforce for {alert.kind}, by {rung.set_by}")
         return True
 
     def _has_block(self, alert: Alert) -> bool:

@@ -13,7 +13,7 @@ from collector.alerts.alert import AlertKind, AlertState, Confidence
 from collector.api.app import ApiSettings, build_app
 from collector.ingest.blocks import BlockKind, BlockStatus, EnforcementReport
 from collector.respond.audit import AuditLog
-from collector.respond.block import BlockError, parse_service, parse_target
+from collector.respond.block import BlockError, BlockState, parse_service, parse_target
 from collector.respond.book import BlockBook
 from collector.respond.ladder import Ladder, Rung, Step
 from collector.respond.preview import Previewer
@@ -241,9 +241,48 @@ def raise_alert(room: Room, consumer: str = PRINCIPAL, **more: Any) -> bool:
     return room.responder.take_alert(alert)
 
 
-def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again(room: Room) -> None:
+def test_an_alert_whose_client_is_not_stored_yet_is_to_be_taken_again_before_a_block_begins(room: Room) -> None:
+    room.responder.put_rung(
+        Rung(kind=AlertKind.ENUMERATION, step=Step.ENFORCE, seconds=900, endpoints=("*",), set_by="ada")
+    )
     assert not raise_alert(room, "principal:00000000deadbeef")
     assert raise_alert(room)
+    assert [block.state for block in room.responder.list_blocks()] == ["live"]
+
+
+def test_a_storm_of_alerts_asks_the_store_nothing(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions: list[str] = []
+    ask = Previewer._select
+
+    def count(previewer: Previewer, statement: str, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        questions.append(statement)
+        return ask(previewer, statement, parameters)
+
+    monkeypatch.setattr(Previewer, "_select", count)
+    clients = [PRINCIPAL, SHARED, "principal:00000000deadbeef", *(f"10.0.0.{number}" for number in range(1, 98))]
+    for number, client in enumerate(clients):
+        alert = make_alert(f"storm-{number}", kind=AlertKind.ENUMERATION, consumer=client, state=AlertState.OPEN)
+        assert room.responder.take_alert(alert)
+    blocks = {block.target.consumer: block for block in room.responder.list_blocks()}
+    assert len(blocks) == len(clients) and not questions
+    assert {(block.state, block.key_id, block.credentials) for block in blocks.values()} == {("proposed", 0, ())}
+
+    def approve(consumer: str, status: int = 200) -> dict[str, Any]:
+        return room.post(f"blocks/{blocks[consumer].id}/approve", status, by="ada")
+
+    # What a block needs to know is asked when it begins.
+    approve(PRINCIPAL)
+    assert questions and approve(f"address:{SHARED}")["is_confirmed"]
+    orders = {order.value: order for order in room.responder.orders()}
+    assert set(orders[PRINCIPAL.partition(":")[2]].credentials) == {501, 502}
+    assert "made no call" in approve("principal:00000000deadbeef", 422)["detail"]
+
+
+def test_what_is_proposed_or_blocked_in_some_cluster_is_not_proposed_again(room: Room) -> None:
+    raise_alert(room)
+    (block,) = room.responder.list_blocks()
+    room.responder._book.put(replace(block, state=BlockState.LIVE, alert_id="", clusters=("east",), expires_at=9e9))
+    raise_alert(room)
     assert len(room.responder.list_blocks()) == 1
 
 
