@@ -169,7 +169,7 @@ def build_app(
     inside.include_router(build_schema_routes(endpoints=endpoints, schemas=schemas, reader=store, clock=clock))
     table = SpecTable(store, clock)
     keeper = specs or SpecKeeper(store=store, table=table, paths=(), clock=clock)
-    reporter = SpecReporter(store=store, table=table, schemas=schemas)
+    reporter = SpecReporter(store=store, table=table, schemas=schemas, fits=lambda: keeper.fits)
     inside.include_router(build_spec_routes(table=table, keeper=keeper, reporter=reporter))
     if editor is not None:
         inside.include_router(build_edit_routes(editor=editor))

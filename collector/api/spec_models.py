@@ -20,9 +20,13 @@ class UploadBody(ActionBody):
 
 
 class SpecModel(Model):
-    """A description in force."""
+    """A description. One that was seen in traffic is in force only where it fits its service's calls."""
 
     name: str
+    is_in_force: bool = Field(description="Whether endpoints are compared with it.")
+    fit: str = Field(
+        description="Of one seen in traffic: how it fits the calls of its service, and what follows; else empty."
+    )
     title: str
     version: str = Field(description="As the document says.")
     service: str
@@ -48,7 +52,7 @@ class ServedDescriptionModel(Model):
 
 
 class SpecPageModel(Model):
-    """All of them, what could not be read, and where services serve their own."""
+    """All of them, what could not be read, and where services serve descriptions."""
 
     items: tuple[SpecModel, ...]
     file_errors: dict[str, str] = Field(description="Watched files that are not taken, and why.")

@@ -15,6 +15,7 @@ SPEC_COLUMNS = describe_columns(
     ("name", "name", 0),
     ("version", "version", 1),
     ("service", "service", 1),
+    ("in_force", "is_in_force", 0),
     ("operations", "operations", 0),
     ("deprecated", "deprecated", 2),
     ("versions", "versions", 3),
@@ -38,12 +39,16 @@ def register(app: typer.Typer) -> None:
 
     @specs.command("list")
     def list_specs(url: UrlOption = URL, token: TokenOption = "", output: OutputOption = Output.TABLE) -> None:
-        """List the descriptions in force; on standard error what is wrong with files, and where services serve one."""
+        """List the descriptions; on standard error what is wrong with files, where services serve one, and how that
+        fits their calls."""
         found = fetch(url, token, "specs", {})
         for path, error in found["file_errors"].items():
             typer.echo(f"{path}: {error}", err=True)
         for one in found["seen_in_traffic"]:
             typer.echo(f"Seen in traffic: {one['method']} {one['host']}{one['template']} of {one['service']}", err=True)
+        for one in found["items"]:
+            if one["fit"]:
+                typer.echo(f"{one['name']}: {one['fit']}", err=True)
         print_items(found["items"], SPEC_COLUMNS, output)
 
     @specs.command("upload")

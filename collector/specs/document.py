@@ -23,6 +23,7 @@ HOSTS_MAX: Final = 100  # Of one server, by the values of its variables.
 _METHODS: Final = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 _VERSION: Final = re.compile(r"3\.[012](?:\.\d+)?\Z")
 _VARIABLE: Final = re.compile(r"\{([^{}]+)\}")
+_PORT: Final = re.compile(r":\d*\Z")
 _HOST: Final = re.compile(r"([^/]*//)([^/]*)")
 Json = dict[str, Any]
 
@@ -58,15 +59,20 @@ class SpecOperation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A document. `hosts` are those of its servers without port, with `{}` for a variable, empty where they are
-    relative; `base_paths` begin with / and do not end with it, one is empty where there is none."""
+    """A document. `authorities` are those of its servers, in lower case and with `{}` for a variable, empty where they
+    are relative; `base_paths` begin with / and do not end with it, one is empty where there is none."""
 
     title: str
     version: str
-    hosts: frozenset[str]
+    authorities: frozenset[str]
     base_paths: tuple[str, ...]
     operations: tuple[SpecOperation, ...]
     root: Json
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The authorities without port."""
+        return frozenset(_PORT.sub("", authority).strip("[]") for authority in self.authorities)
 
     def resolve(self, value: Any) -> Any:
         """What a reference leads to; the value itself where it is none; {} where it leads nowhere."""
@@ -85,13 +91,13 @@ def read_spec(text: str) -> Spec:
     paths = root.get("paths", {})
     if not isinstance(paths, dict):
         raise SpecError("The document's paths are no object; it describes no operation.")
-    hosts, base_paths = _read_old_servers(root) if is_old else _read_servers(root)
+    authorities, base_paths = _read_old_servers(root) if is_old else _read_servers(root)
     info = root.get("info")
     named = info if isinstance(info, dict) else {}
     return Spec(
         title=str(named.get("title", ""))[:200],
         version=str(named.get("version", ""))[:64],
-        hosts=hosts,
+        authorities=authorities,
         base_paths=base_paths,
         operations=tuple(_read_operations(root, paths, is_old)),
         root=root,
@@ -174,19 +180,19 @@ def _read_old_servers(root: Json) -> tuple[frozenset[str], tuple[str, ...]]:
 
 
 def _split(urls: list[str]) -> tuple[frozenset[str], tuple[str, ...]]:
-    hosts: set[str] = set()
+    authorities: set[str] = set()
     paths: dict[str, None] = {}
     for url in urls:
         try:
             parts = urlsplit(url.removeprefix(":"))  # Of `{scheme}://host` without a default.
-            host = parts.hostname or ""
         except ValueError:
             continue
-        if host and host != "{}":  # Which says nothing.
-            hosts.add(host.lower())
+        authority = parts.netloc.rpartition("@")[2].lower()
+        if _PORT.sub("", authority) not in ("", "{}"):  # Which says nothing.
+            authorities.add(authority)
         path = "/" + parts.path.strip("/")
         paths["" if path == "/" else path] = None
-    return frozenset(hosts), tuple(paths) or ("",)
+    return frozenset(authorities), tuple(paths) or ("",)
 
 
 def _read_operations(root: Json, paths: Json, is_old: bool) -> Iterator[SpecOperation]:

@@ -1,7 +1,7 @@
 """Keeps `endpoint_specs` current: which endpoint is in which description, after every change of either.
 
-Called by the collector's housekeeping; reads watched files and what was seen in traffic first. What is told of an
-endpoint is written only where it changed.
+Called by the collector's housekeeping; reads watched files and what was seen in traffic first, and judges anew which of
+the latter fit their service's calls. What changed is written, of endpoints and of descriptions.
 """
 
 import logging
@@ -16,7 +16,8 @@ from collector.inventory.reader import select
 from collector.inventory.spec_status import NO_SPEC, EndpointSpec, read_spec_row
 from collector.inventory.versions import Versions
 from collector.specs.document import TEXT_BYTES_MAX, SpecError
-from collector.specs.matching import SeenEndpoint, SpecBook, judge
+from collector.specs.fit import Extent, Judgement, judge_served
+from collector.specs.matching import Fit, SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
 from collector.specs.traffic import SpecTraffic
 
@@ -24,7 +25,7 @@ FILES_MAX: Final = 200
 SUFFIXES: Final = (".json", ".yaml", ".yml")
 _ENDPOINTS = """
 SELECT n.endpoint_id AS id, any(n.service) AS service, any(n.workload) AS workload, any(n.host) AS host,
-    any(n.method) AS method, any(n.url_template) AS template, max(d.success_calls > 0) AS is_served
+    any(n.method) AS method, any(n.url_template) AS template, sum(d.success_calls) AS served_calls
 FROM endpoint_routes AS n FINAL LEFT JOIN routes_day AS d ON d.route_id = n.route_id
 GROUP BY n.endpoint_id ORDER BY id LIMIT 200000"""
 
@@ -46,6 +47,15 @@ class EndpointSpecRecord:
     version: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecFitRecord:
+    """One row of `spec_fits`."""
+
+    name: str
+    extent: str
+    version: int
+
+
 class SpecKeeper:
     """Thread-safe. Blocks. Raises StoreError."""
 
@@ -53,12 +63,14 @@ class SpecKeeper:
         self._store = store
         self._table = table
         self._paths = tuple(paths)
-        self._versions = Versions(store, "endpoint_specs", clock=clock)
+        self._versions = Versions(store, "endpoint_specs", "spec_fits", clock=clock)
         self._traffic = SpecTraffic(reader=store, table=table)
         self._lock = Lock()
         self._read: dict[Path, tuple[int, int]] = {}
         self._told: dict[str, EndpointSpec] = {}
+        self._extents: dict[str, Extent] = {}  # As stored.
         self._is_loaded = False
+        self.judgements: dict[str, Judgement] = {}  # Of descriptions seen in traffic, by name, of the last look.
         self.file_errors: dict[str, str] = {}  # By path, of the last look.
         self.traffic_errors: dict[str, str] = {}  # By host and path.
 
@@ -68,13 +80,16 @@ class SpecKeeper:
             self._read_files()
             self.traffic_errors = self._traffic.look()
             if not self._is_loaded:
-                self._told = self._load()
+                self._load()
                 self._is_loaded = True
             revisions = self._table.list_revisions()
             if not revisions and not self._told:
+                self.judgements = {}
                 return 0
             endpoints = list_endpoints(self._store)
-            book = SpecBook(revisions, endpoints)
+            self.judgements = judge_served(revisions, endpoints, self._extents)
+            self._write_extents()
+            book = SpecBook(revisions, endpoints, self.fits)
             found = {one.id: judge(one, book) for one in endpoints}
             changed = {
                 endpoint_id: spec for endpoint_id, spec in found.items() if self._told.get(endpoint_id, NO_SPEC) != spec
@@ -83,13 +98,33 @@ class SpecKeeper:
             self._told |= changed
             return len(changed)
 
+    @property
+    def fits(self) -> dict[str, Fit]:
+        """Of descriptions seen in traffic, by name, of the last look."""
+        return {name: one.fit for name, one in self.judgements.items()}
+
+    def _write_extents(self) -> None:
+        extents = dict.fromkeys(self._extents, Extent.NONE)
+        extents |= {name: one.extent for name, one in self.judgements.items()}
+        changed = {
+            name: extent for name, extent in extents.items() if self._extents.get(name, Extent.NONE) is not extent
+        }
+        if not changed:
+            return
+        version = self._versions.take()
+        records = [SpecFitRecord(name=name, extent=one.value, version=version) for name, one in changed.items()]
+        self._store.insert_records("spec_fits", records)
+        self._extents = extents
+
     def _make_records(self, changed: dict[str, EndpointSpec]) -> list[EndpointSpecRecord]:
         version = self._versions.take()
         return [_make_record(endpoint_id, spec, version) for endpoint_id, spec in changed.items()]
 
-    def _load(self) -> dict[str, EndpointSpec]:
+    def _load(self) -> None:
         rows = select(self._store, "SELECT * FROM endpoint_specs FINAL")
-        return {row["endpoint_id"]: read_spec_row(row) for row in rows}
+        self._told = {row["endpoint_id"]: read_spec_row(row) for row in rows}
+        rows = select(self._store, "SELECT name, extent FROM spec_fits FINAL")
+        self._extents = {row["name"]: Extent(row["extent"]) for row in rows}
 
     def _read_files(self) -> None:
         """Watched files by size and time; one that cannot be read is logged once, and looked at again."""
@@ -136,7 +171,7 @@ def list_endpoints(store: Store) -> list[SeenEndpoint]:
             host=row["host"],
             method=row["method"],
             template=row["template"],
-            is_served=bool(row["is_served"]),
+            served_calls=int(row["served_calls"]),
         )
         for row in select(store, _ENDPOINTS)
     ]

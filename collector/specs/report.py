@@ -1,6 +1,6 @@
 """One description beside what is seen: shadows, zombies, orphans and drift of its service."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from collector.inventory.reader import select
@@ -10,7 +10,7 @@ from collector.schemas.service import Described, list_some
 from collector.specs.drift import Seen, find_drift
 from collector.specs.keeper import list_endpoints
 from collector.specs.kinds import Drift
-from collector.specs.matching import Match, SeenEndpoint, SpecBook, judge
+from collector.specs.matching import Fit, Match, SeenEndpoint, SpecBook, judge
 from collector.specs.table import SpecTable, Store
 from collector.specs.traffic import SERVED_NAMES
 
@@ -72,7 +72,11 @@ class ServedDescription:
 class SpecReporter:
     """Answers from the store as of now. Raises StoreError."""
 
-    def __init__(self, *, store: Store, table: SpecTable, schemas: SchemaInventory) -> None:
+    def __init__(
+        self, *, store: Store, table: SpecTable, schemas: SchemaInventory, fits: Callable[[], Mapping[str, Fit]]
+    ) -> None:
+        """`fits`: how far descriptions that were seen in traffic are in force, by name."""
+        self._fits = fits
         self._store = store
         self._table = table
         self._schemas = schemas
@@ -83,7 +87,7 @@ class SpecReporter:
         if all(one.name != name for one in revisions):
             return None
         endpoints = list_endpoints(self._store)
-        book = SpecBook(revisions, endpoints)
+        book = SpecBook(revisions, endpoints, self._fits())
         judged = [(one, judge(one, book)) for one in endpoints]
         mine = [(one, spec) for one, spec in judged if spec.spec == name]
         reported = self._report_all(mine, book)
@@ -96,10 +100,10 @@ class SpecReporter:
                 is_deprecated=operation.is_deprecated,
             )
             for revision in revisions
-            if revision.name == name and revision.is_current
+            if revision.name == name and revision.is_current and book.is_in_force(revision)
             for operation in revision.spec.operations
-            for base in revision.spec.base_paths[:1]
-            if not any((operation.method, one + operation.path) in called for one in revision.spec.base_paths)
+            for base in book.find_base_paths(revision)[:1]
+            if not any((operation.method, one + operation.path) in called for one in book.find_base_paths(revision))
         ]
         by_status = {status: tuple(one for one in reported if one.spec.status is status) for status in SpecStatus}
         return SpecReport(
@@ -116,7 +120,7 @@ class SpecReporter:
         found = [one for one in endpoints if one.id == endpoint_id]
         if not found:
             return None
-        book = SpecBook(self._table.list_revisions(), endpoints)
+        book = SpecBook(self._table.list_revisions(), endpoints, self._fits())
         return self._report_all([(found[0], judge(found[0], book))], book)[0]
 
     def list_served(self) -> tuple[ServedDescription, ...]:

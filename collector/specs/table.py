@@ -53,7 +53,7 @@ class SpecRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedSpec:
-    """A description as it is listed. `versions` counts its texts, the one in force included."""
+    """A description as it is listed. `versions` counts its texts, the newest included."""
 
     name: str
     service: str
@@ -66,6 +66,11 @@ class ListedSpec:
     version: str
     operations: int
     deprecated: int
+
+    @property
+    def is_from_traffic(self) -> bool:
+        """Whether nobody gave it."""
+        return bool(find_place(self.source))
 
 
 class SpecTable:
@@ -127,7 +132,7 @@ class SpecTable:
         self._store.insert_records("specs", [record])
 
     def list_specs(self) -> tuple[ListedSpec, ...]:
-        """By name, those in force."""
+        """By name, the newest text of each."""
         return tuple(
             ListedSpec(
                 name=rows[0]["name"],
@@ -155,7 +160,7 @@ class SpecTable:
                 service=rows[0]["service"],
                 spec=self._read(row),
                 is_current=number == 0,
-                is_served=rows[0]["source"].startswith(SOURCE_TRAFFIC),
+                place=find_place(rows[0]["source"]),
             )
             for rows in groups
             for number, row in enumerate(rows[:VERSIONS_MAX])
@@ -184,6 +189,11 @@ class SpecTable:
             text = select(self._store, _DOCUMENT, {"name": row["name"], "digest": digest})[0]["document"]
             spec = self._parsed[digest] = read_spec(text)
         return spec
+
+
+def find_place(source: str) -> str:
+    """Where a description was seen in traffic, by the source that it is listed with; empty where somebody gave it."""
+    return source.removeprefix(SOURCE_TRAFFIC) if source.startswith(SOURCE_TRAFFIC) else ""
 
 
 def _digest(text: str) -> str:

@@ -29,7 +29,7 @@ from collector.store.tables.routes import (
 from collector.store.tables.rows import ROWS_HOUR, ROWS_HOUR_VIEW, ROWS_MINUTE
 from collector.store.tables.schemas import SCHEMAS
 from collector.store.tables.sensors import EVICTIONS, SENSORS
-from collector.store.tables.specs import ENDPOINT_SPECS, SPECS
+from collector.store.tables.specs import ENDPOINT_SPECS, SPEC_FITS, SPECS
 from collector.store.tables.summaries import ROUTES_DAY, ROUTES_DAY_VIEW, ROUTES_HOUR, ROUTES_HOUR_VIEW
 
 __all__ = ["TABLES", "Layout", "render_statements"]
@@ -62,6 +62,7 @@ TABLES = (
     OPERATION_DAYS,
     FORMER_NAMES,
     SPECS,
+    SPEC_FITS,
     ENDPOINT_SPECS,
     ENDPOINT_RISKS,
     FINDINGS,

@@ -1,5 +1,7 @@
 """/specs: API descriptions, and how what is seen differs from them."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -17,9 +19,10 @@ from collector.api.spec_models import (
 )
 from collector.errors import ConflictError
 from collector.specs.document import SpecError
+from collector.specs.fit import Judgement
 from collector.specs.keeper import SpecKeeper
 from collector.specs.report import SpecReporter
-from collector.specs.table import SpecTable
+from collector.specs.table import ListedSpec, SpecTable
 
 
 def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecReporter) -> APIRouter:
@@ -28,9 +31,10 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
 
     @router.get("/specs", summary="List API descriptions")
     def list_specs(_: Annotated[NoParameters, Query()]) -> SpecPageModel:
-        """Those in force, watched files that are not taken, and endpoints that look like a service's own."""
+        """Those that were given and those seen in traffic, watched files that are not taken, and endpoints that look
+        like a service's own description."""
         return SpecPageModel(
-            items=tuple(SpecModel.model_validate(one) for one in table.list_specs()),
+            items=tuple(_make_model(one, keeper.judgements) for one in table.list_specs()),
             file_errors=keeper.file_errors,
             traffic_errors=keeper.traffic_errors,
             seen_in_traffic=tuple(ServedDescriptionModel.model_validate(one) for one in reporter.list_served()),
@@ -47,7 +51,7 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
         name = body.name or spec.title
         for one in table.list_specs():
             if one.name == name:
-                return SpecModel.model_validate(one)
+                return _make_model(one, keeper.judgements)
         raise ConflictError(f"The description {show(name)} was taken out again meanwhile.")
 
     @router.delete("/specs/{name}", summary="Take an API description out")
@@ -75,3 +79,12 @@ def build_spec_routes(*, table: SpecTable, keeper: SpecKeeper, reporter: SpecRep
         return ReportedEndpointModel.model_validate(found)
 
     return router
+
+
+def _make_model(spec: ListedSpec, judgements: Mapping[str, Judgement]) -> SpecModel:
+    judgement = judgements.get(spec.name)
+    return SpecModel(
+        **asdict(spec),
+        is_in_force=not spec.is_from_traffic or (judgement is not None and bool(judgement.fit.heads)),
+        fit=judgement.reason if judgement is not None else "",
+    )

@@ -1,6 +1,7 @@
-"""The tables of API descriptions: their texts by name and version, and what they say of each endpoint."""
+"""The tables of API descriptions: their texts by name and version, how far those seen in traffic are in force, and what
+they say of each endpoint."""
 
-from collector.store.tables.layout import DURABLE, Table
+from collector.store.tables.layout import DURABLE, Table, make_newest_table
 
 # A text as it came. The newest `time` of a name is the one in force, the others are its older versions; `is_deleted`
 # takes one out. Read with FINAL.
@@ -22,6 +23,18 @@ CREATE TABLE IF NOT EXISTS specs{{write_table}}{{on_cluster}} (
 ORDER BY (name, digest)
 SETTINGS {DURABLE}
 """,
+)
+
+# `extent` is an Extent of collector/specs/fit.py. Read with FINAL.
+SPEC_FITS = make_newest_table(
+    "spec_fits",
+    """
+    name String,
+    extent LowCardinality(String),
+    version UInt64""",
+    key="name",
+    shard_by="cityHash64(name)",
+    version="version",
 )
 
 # `status` is a SpecStatus; `requires_authentication` is -1 where nothing is said. Read with FINAL.

@@ -10,6 +10,7 @@ from apidae.v1 import stream_pb2
 
 from collector.api.app import ApiSettings, build_app
 from collector.ingest.schemas import convert_schemas
+from collector.specs.fit import Extent
 from collector.specs.keeper import SpecKeeper
 from collector.specs.table import VERSIONS_MAX, SpecTable
 from collector.store.embedded import EmbeddedStore
@@ -142,10 +143,10 @@ def test_what_is_refused(client: TestClient) -> None:
     assert client.get("/api/v1/endpoints/nothing/spec").status_code == 404
 
 
-def _serve(store: EmbeddedStore, clock: Clock, *paths: str, version: int, **operation: Any) -> None:
-    """A sensor saw /openapi.json, which is route 5."""
+def _serve(store: EmbeddedStore, clock: Clock, *paths: str, version: int, route: int = 5, **operation: Any) -> None:
+    """A sensor saw /openapi.json, which is route 5 here."""
     schema = stream_pb2.Schema(
-        route_id=5, part="SCHEMA_PART_DESCRIPTION", generation=1, version=version,
+        route_id=route, part="SCHEMA_PART_DESCRIPTION", generation=1, version=version,
         document=describe(*paths, version=str(version), **operation),
     )  # fmt: skip
     message = stream_pb2.ConnectRequest.FromString(
@@ -198,6 +199,74 @@ def test_a_description_that_a_service_serves_counts_where_no_other_does(
     )  # fmt: skip
     keeper.look()
     assert "JSON" in client.get("/api/v1/specs").json()["traffic_errors"]["shop.example/openapi.json"]
+
+
+def test_a_document_that_passes_through_a_service_is_only_seen_until_its_calls_come(
+    client: TestClient, keeper: SpecKeeper, store: EmbeddedStore
+) -> None:
+    clock, seed = Clock(), Seed()
+    own = [seed.endpoint(20, "GET", "/login", workload="portal"), seed.endpoint(21, "GET", "/me", workload="portal")]
+    orders = [
+        seed.endpoint(22 + number, "GET", template, workload="portal")
+        for number, template in enumerate(("/orders", "/orders/{order_id}"))
+    ]
+    seed.endpoint(24, "GET", "/openapi.json", workload="portal", host="portal.example")
+    for one in own:
+        seed.calls(one, 50)
+    seed.write(store)
+    never = tuple(f"/invoices/{number}" for number in range(5))
+    paths = ("/orders", "/orders/{id}", *never)
+    _serve(store, clock, *paths, version=1, route=24)
+    keeper.look()
+
+    def list_portal(status: str) -> list[str]:
+        found = client.get("/api/v1/endpoints", params={"spec": status, "service": "portal:8080"}).json()["items"]
+        return sorted(one["template"] for one in found)
+
+    def get_item() -> dict[str, Any]:
+        items: list[dict[str, Any]] = client.get("/api/v1/specs").json()["items"]
+        return next(one for one in items if one["service"] == "portal:8080")
+
+    name = get_item()["name"]
+    assert (get_item()["is_in_force"], get_item()["fit"]) == (
+        False,
+        "Only seen: 0 of the 100 calls of portal:8080 match it, and 0 of its 7 operations are called there. "
+        "Half of either is needed; upload it if it describes portal:8080.",
+    )
+    assert (list_portal("shadow"), list_portal("none")) == ([], ["/login", "/me"])
+    assert client.get(f"/api/v1/specs/{name}/report").json() == {
+        "name": name, "documented": [], "shadow": [], "zombie": [], "orphan": []
+    }  # fmt: skip
+
+    later = Seed(endpoints=[])
+    for one in orders:
+        later.calls(one, 60)
+    later.write(store)
+    keeper.look()
+    assert (get_item()["is_in_force"], get_item()["fit"]) == (True, "120 of the 220 calls of portal:8080 match it.")
+    assert (list_portal("documented"), list_portal("shadow")) == (["/orders", "/orders/{order_id}"], ["/login", "/me"])
+    orphans = client.get(f"/api/v1/specs/{name}/report").json()["orphan"]
+    assert [one["http_route"] for one in orphans] == list(never)
+
+    def call_own(calls: int) -> bool:
+        more = Seed(endpoints=[])
+        more.calls(own[0], calls, minutes_ago=2)
+        more.write(store)
+        keeper.look()
+        return bool(get_item()["is_in_force"])
+
+    assert call_own(60), "120 of 280: it stays above a third"
+    again = SpecKeeper(store=store, table=SpecTable(store, clock), paths=(), clock=clock)
+    again.look()
+    assert again.judgements[name].extent is Extent.SERVICE, "a collector that starts anew knows that it was in force"
+    assert not call_own(100), "120 of 380"
+    assert (list_portal("shadow"), list_portal("documented")) == ([], [])
+
+    given = client.post("/api/v1/specs", json={"document": describe(*paths), "service": "portal", "by": "ada"}).json()
+    assert (given["is_in_force"], given["fit"]) == (True, "")
+    assert list_portal("shadow") == ["/login", "/me"]
+    client.delete(f"/api/v1/specs/{given['name']}")
+    client.delete(f"/api/v1/specs/{name}")
 
 
 def test_versions_that_are_not_compared_with_take_no_memory(store: EmbeddedStore) -> None:
