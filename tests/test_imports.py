@@ -114,6 +114,7 @@ ROOMS = {
             "interval",
             "sensitivity",
             "local_time",
+            "rates",
             "notifier_settings",
             "response_settings",
             "config",

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from collector.alerts.alert import AlertKind
+from collector.rates import compute_rate
 from collector.sensitivity import Sensitivity
 
 
@@ -41,8 +42,7 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     window_start: int
     window_seconds: int
     calls: int
-    observed_rate: float
-    expected_rate: float
+    expected_rate: float  # Over the whole window, as is the next.
     threshold_rate: float
     score: float  # 0..1, higher is odder.
     excess: float  # How far past the detector's threshold, in its own unit (>= 0): ranks signals of one detector.
@@ -55,6 +55,17 @@ class AlertSignal(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     walk: str = ""  # That a pair's objects came in order, a clause.
     service: str = ""  # `namespace/workload:port`, where it is about all endpoints of one;
     endpoints: int = 0  # which are so many.
+    elapsed_seconds: int = 0  # From the first call to the window's end or until now; 0: all of it.
+
+    @property
+    def seconds(self) -> int:
+        """In which the calls were made, of those of the window."""
+        return self.elapsed_seconds or self.window_seconds
+
+    @property
+    def observed_rate(self) -> float:
+        """Calls a second of that time."""
+        return compute_rate(self.calls, self.seconds)
 
     @property
     def subject(self) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@ detectors work."""
 
 from collector.alerts.alert import AlertKind, Severity
 from collector.alerts.signal import AlertSignal, Basis, Direction
+from collector.rates import RATE_SECONDS_MIN, word_rate
 
 _BASES = {
     Basis.PRIOR: "what is ordinary for a caller nobody has seen before",
@@ -48,7 +49,9 @@ def title_signal(signal: AlertSignal) -> str:
     where = signal.endpoint_label or "the API"
     if signal.direction is Direction.BELOW:
         return f"{signal.consumer} calls {where} far less than usual"
-    return f"{signal.consumer} calls {where} {format_rate(signal.observed_rate)}"
+    if signal.seconds < RATE_SECONDS_MIN:
+        return f"{signal.consumer} calls {where} {signal.calls:,} times in {signal.seconds} s"
+    return f"{signal.consumer} calls {where} {word_rate(signal.observed_rate)}"
 
 
 def advise_signal(signal: AlertSignal) -> str:
@@ -68,13 +71,8 @@ def explain_signal(signal: AlertSignal) -> str:
     if signal.endpoints:
         who += f" ({signal.endpoints} endpoints together)"
     verb = "made" if signal.consumer else "had"
-    sentence = (
-        f"{who} {verb} {signal.calls:,} calls in the {format_span(signal.window_seconds)} from "
-        f"{format_time(signal.window_start)} ({format_rate(signal.observed_rate)}), where "
-        f"{format_rate(signal.expected_rate)} was expected and {format_rate(signal.threshold_rate)} is the limit, "
-        f"judged by "
-        f"{_BASES[signal.basis]}."
-    )
+    made = f"{who} {verb} {signal.calls:,} calls in {_name_window(signal)}"
+    sentence = f"{made}{_compare(signal)}, judged by {_BASES[signal.basis]}."
     if signal.consumer and signal.novel_objects:
         sentence += f" {signal.novel_objects:,} of its calls went to objects it had not touched before."
     if signal.walk:
@@ -86,20 +84,32 @@ def explain_signal(signal: AlertSignal) -> str:
     return sentence
 
 
+def _name_window(signal: AlertSignal) -> str:
+    window = f"the {format_span(signal.window_seconds)} from {format_time(signal.window_start)}"
+    return window if _is_whole(signal) else f"{signal.seconds} s of {window}"
+
+
+def _is_whole(signal: AlertSignal) -> bool:
+    return signal.seconds == signal.window_seconds
+
+
+def _compare(signal: AlertSignal) -> str:
+    """With what was expected and the limit: as rates, or as calls of the whole window while little of it has passed."""
+    if signal.seconds < RATE_SECONDS_MIN:
+        expected, limit = (rate * signal.window_seconds for rate in (signal.expected_rate, signal.threshold_rate))
+        return f", where {expected:,.0f} were expected in all of it and {limit:,.0f} is the limit"
+    over = "" if _is_whole(signal) else " over all of it"
+    return (
+        f" ({word_rate(signal.observed_rate)}), where{over} {word_rate(signal.expected_rate)} was expected and "
+        f"{word_rate(signal.threshold_rate)} is the limit"
+    )
+
+
 def _name_subject(signal: AlertSignal) -> str:
     """Of what no consumer is named."""
     if signal.kind is AlertKind.VOLUME_SERVICE:
         return signal.service or "one service"
     return signal.endpoint_label
-
-
-def format_rate(rate: float) -> str:
-    """`9.8 calls/s`, or by minute or hour where it is slower."""
-    if rate >= 0.95:
-        return f"{rate:,.1f} calls/s" if rate < 100 else f"{rate:,.0f} calls/s"
-    if rate * 60 >= 0.95:
-        return f"{rate * 60:.1f} calls/min"
-    return f"{rate * 3600:.1f} calls/h"
 
 
 def format_span(seconds: int) -> str:

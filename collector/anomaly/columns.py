@@ -69,6 +69,22 @@ class Columns:
         """Of all calls."""
         return self.read(self.batch.response_bytes).astype(np.float64)
 
+    def find_ends(self, received_at: int | Slots) -> Slots:
+        """Until when the calls of each of the n were made, in unix seconds: its end, or when the batch came (or that of
+        each row of the batch) where the row left before. At least a second of it has passed."""
+        came = self.read(received_at) if isinstance(received_at, np.ndarray) else received_at
+        ends: Slots = np.clip(came, self.times.start + 1, self.times.start + self.times.length)
+        return ends
+
+
+def find_latest(slots: Slots, of: Slots, times: Slots) -> Slots:
+    """The latest of `times`, which are of the slots `of`, for each of `slots`: ascending, distinct and among them."""
+    place = np.minimum(np.searchsorted(slots, of), len(slots) - 1)
+    is_own = slots[place] == of
+    latest = np.zeros(len(slots), np.int64)
+    np.maximum.at(latest, place[is_own], times[is_own])
+    return latest
+
 
 def is_any_of(values: NDArray[np.int64], few: tuple[int, ...]) -> NDArray[np.bool_]:
     """As np.isin for few values of short columns, in a tenth of its time."""

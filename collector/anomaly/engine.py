@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import AlertSignal, HealthSignal, Signal
 from collector.anomaly.abuse.engine import AbuseEngine
-from collector.anomaly.columns import Columns
+from collector.anomaly.columns import Columns, find_latest
 from collector.anomaly.detectors.burst import BurstDetector
 from collector.anomaly.detectors.contract import F64, State
 from collector.anomaly.detectors.season import SeasonDetector
@@ -139,7 +139,7 @@ class Engine:
         self._make_room(placed)
         self.losses.take(columns, placed, parts or (batch,), self._sizes, newest)
         self.abuse.walks.take(columns, placed, self.roster, newest)
-        rows = WindowRows(columns, placed.novel)
+        rows, ends = WindowRows(columns, placed.novel), columns.find_ends(received_at)
         used = np.zeros(len(chosen), np.bool_)
         if len(placed.by_pair.rows):
             self.roster.count_consumers(self.watermark)  # Whatever is judged, so that all judge by the same count.
@@ -149,10 +149,10 @@ class Engine:
         self.health.take(columns, placed, self.endpoint_watches)
         for watches, slots in ((self.pair_watches, placed.pair), (self.consumer_watches, placed.consumer)):
             for watch in watches:
-                for window, _, own in rows.add(watch, slots, placed.by_pair.rows):
+                for window, seen, own in rows.add(watch, slots, placed.by_pair.rows):
                     notable = watch.list_notable(window, own, self._context(watch))
                     if len(notable):
-                        signals += self._judge(watch, window, notable)
+                        signals += self._judge(watch, window, notable, find_latest(notable, own, ends[seen]))
         signals += self.abuse.take(columns, placed, self.roster, time=newest, find_loss=self._find_loss)
         used_calls = int(columns.calls[used].sum())
         self.used_calls += used_calls
@@ -321,9 +321,9 @@ class Engine:
                 if len(placed.evicted_endpoints) and watch.population is not None:
                     watch.population.forget(placed.evicted_endpoints)
 
-    def _judge(self, watch: Watch, window: int, slots: Slots) -> list[AlertSignal]:
-        """Judge touched slots of an open window."""
-        crossings = watch.judge_open(window, slots, self._context(watch))
+    def _judge(self, watch: Watch, window: int, slots: Slots, ends: Slots) -> list[AlertSignal]:
+        """Judge touched slots of an open window, which were seen until `ends`."""
+        crossings = watch.judge_open(window, slots, ends, self._context(watch))
         return [self._tell(watch, crossing) for crossing in crossings]
 
     def _context(self, watch: Watch) -> Context:

@@ -64,6 +64,7 @@ from collector.ingest.convert import convert_bytes
 from collector.ingest.reader import WalReader
 from collector.ingest.segment import Entry, Position
 from collector.local_time import UTC_NAME
+from collector.rates import compute_rate
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 from collector.store.base import StoreError
 
@@ -383,11 +384,12 @@ class DetectorProcess:
             self._bury()
 
     def expect(self, alert: Alert) -> None:
-        """Teach the detectors that an alert's level is ordinary; a child that dies before its checkpoint holds it is
-        told again."""
+        """Teach the detectors that an alert's level is ordinary: its calls over the whole window, for what a burst of
+        some seconds would make of it was never seen. A child that dies before its checkpoint holds it is told again."""
         self._expect_number += 1
         number = self._expect_number
-        message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, alert.observed_rate)
+        rate = compute_rate(alert.calls, alert.window_end - alert.window_start)
+        message = Expect(number, alert.kind, alert.endpoint_id, alert.consumer, rate)
         self._expectations[number] = message
         self._send(f"expect {number}", message)
 

@@ -49,6 +49,7 @@ class Crossing:
     basis: Basis
     quietest: Sensitivity
     loss_ratio: float = 0.0  # Of its calls, as far as the sensors know.
+    elapsed_seconds: int = 0  # From the first call to the window's end or until now; 0: all of it.
 
     def tell(self, name: SubjectName) -> AlertSignal:
         """As a signal about `name`, with rates."""
@@ -63,7 +64,6 @@ class Crossing:
             window_start=self.window * seconds,
             window_seconds=seconds,
             calls=round(self.calls),
-            observed_rate=self.calls / seconds,
             expected_rate=self.expected / seconds,
             threshold_rate=self.threshold / seconds,
             score=1 - 0.5**self.score,
@@ -73,6 +73,7 @@ class Crossing:
             peers=self.peers,
             loss_ratio=self.loss_ratio,
             quietest=self.quietest,
+            elapsed_seconds=self.elapsed_seconds,
         )
 
 
@@ -104,7 +105,7 @@ class Watch:
         self.kind = kind
         self.detector = detector
         self._finer = finer
-        self.windows = OpenWindows(detector.window_seconds)
+        self.windows = OpenWindows(detector.window_seconds, is_timed=isinstance(detector, BurstDetector))
         self.bar = InstallationBar()
         self.population = Population(detector.prior_level * 2 / 3) if isinstance(detector, BurstDetector) else None
         self.skipped_windows = 0
@@ -146,10 +147,11 @@ class Watch:
         evidence = _weigh(*self.windows.read(window, slots))
         return list_distinct(slots[_find_notable(self.detector, window, slots, evidence, context)])
 
-    def judge_open(self, window: int, slots: Slots, context: Context) -> list[Crossing]:
-        """Judge distinct touched `slots` in an open window; only sparse watches."""
+    def judge_open(self, window: int, slots: Slots, ends: Slots, context: Context) -> list[Crossing]:
+        """Judge distinct touched `slots` in an open window; only sparse watches. `ends`: until when each was seen, in
+        unix seconds."""
         calls, novel = self.windows.read(window, slots)
-        return self._judge(window, slots, context, calls, novel)[0]
+        return self._judge(window, slots, context, calls, novel, ends)[0]
 
     def due_slots(self, window: int) -> Slots:
         """What `close` takes: every live subject of a dense watch, else those that were called."""
@@ -257,7 +259,7 @@ class Watch:
             self.population.load(parts["population"])
 
     def _judge(
-        self, window: int, slots: Slots, context: Context, calls: F64, novel: F64
+        self, window: int, slots: Slots, context: Context, calls: F64, novel: F64, ends: Slots | None = None
     ) -> tuple[list[Crossing], Verdict, Observation]:
         parents, floor, season = context.parents(slots), context.floor(slots), context.season(slots, window)
         if season is not None:
@@ -309,9 +311,18 @@ class Watch:
                     basis=self._name_basis(slot, float(floor[i]), float(verdict.expected[i])),
                     quietest=level,
                     loss_ratio=0.0 if observation.loss is None else float(observation.loss[i]),
+                    elapsed_seconds=self._find_elapsed(window, slot, int(ends[i]) if ends is not None else None),
                 )
             )
         return crossings, verdict, observation
+
+    def _find_elapsed(self, window: int, slot: int, end: int | None) -> int:
+        """In how many seconds the calls of a window were made, until `end` or its own; 0: in all of it."""
+        length = self.windows.window_seconds
+        begun = int(self.windows.read_begun(window, np.array([slot]))[0])
+        last = (window + 1) * length
+        seconds = max(min(last if end is None else end, last) - begun, 1)
+        return seconds if seconds < length else 0
 
     def _find_told(
         self, window: int, slots: Slots, verdict: Verdict, calls: F64, novel: F64

@@ -43,7 +43,8 @@ class WindowRows:
                 watch.windows.begin(part.window)
             if watch.windows.accepts(part.window):
                 own = slots if len(part.rows) == len(slots) else slots[part.rows]
-                watch.windows.add(part.window, own, part.calls if watch.is_dense else part.both)
+                amounts = part.calls if watch.is_dense else part.both
+                watch.windows.add(part.window, own, amounts, self._columns.times.start[part.rows])
                 yield part.window, part.rows, own
 
     def _split(self, seconds: int, known: Slots) -> list[_Part]:

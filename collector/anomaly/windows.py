@@ -11,6 +11,7 @@ from collector.anomaly.distinct import list_distinct
 from collector.anomaly.slots import Slots, grow
 
 LATENESS_SECONDS = 20
+ROW_SECONDS = 10  # What a sensor's row is about.
 DUE_MAX = 8  # Windows without a row that are closed one by one; what is longer ago is jumped over.
 
 _FEW = 16  # Where fewer than one slot in so many has rows, they are remembered.
@@ -34,7 +35,7 @@ class RowTimes:
 
     def __init__(self, start: Slots, length: Slots) -> None:
         """Both in seconds; not empty."""
-        self._start, self._length = start, length
+        self.start, self.length = start, length
         self._longest = int(np.max(length))
         first = int(start[0])
         self._only = first if np.count_nonzero(start != first) == 0 else None  # Most batches are of one window.
@@ -43,9 +44,9 @@ class RowTimes:
         """Which of `rows` lie in which window of so many `seconds`, oldest first; a row that is longer says nothing
         about one."""
         if self._longest > seconds:
-            rows = rows[self._length[rows] <= seconds]
+            rows = rows[self.length[rows] <= seconds]
         if self._only is None:
-            return split_windows(self._start[rows] // seconds, rows)
+            return split_windows(self.start[rows] // seconds, rows)
         return [(self._only // seconds, rows)] if len(rows) else []
 
 
@@ -92,13 +93,16 @@ def join_amounts(calls: F64, novel: F64) -> C128:
 class OpenWindows:
     """Sums of calls and of novel objects, a ring of windows by slot. A window is named by start // length."""
 
-    def __init__(self, window_seconds: int) -> None:
+    def __init__(self, window_seconds: int, *, is_timed: bool = False) -> None:
+        """`is_timed`: it is remembered when each slot's calls in a window began."""
         self.window_seconds = window_seconds
+        self._is_timed = is_timed and window_seconds > ROW_SECONDS  # Of shorter ones rows do not say when.
         # Open at once: those that the newest row and the latest one may be in, and what lies between them.
         self._ring = LATENESS_SECONDS // window_seconds + 2
         # Calls and novel objects of a slot as one complex number: each place in memory is fetched anew, and both are
         # added at once.
         self._sums: C128 = np.zeros((self._ring, 0), np.complex128)
+        self._begun: NDArray[np.uint16] = np.zeros((self._ring if self._is_timed else 0, 0), np.uint16)  # Seconds.
         self._touched: list[Touched] = [Touched() for _ in range(self._ring)]
         self.next_window = -1  # The oldest that is open; -1 before the first row.
         self.newest = -1
@@ -107,6 +111,7 @@ class OpenWindows:
     def grow(self, capacity: int) -> None:
         """Make room for slots below `capacity`."""
         self._sums = grow(self._sums, capacity)
+        self._begun = grow(self._begun, capacity)
 
     @property
     def calls(self) -> F64:
@@ -129,12 +134,31 @@ class OpenWindows:
         """Whether a window is open: neither closed nor further ahead than the ring is long."""
         return self.next_window <= window < self.next_window + self._ring
 
-    def add(self, window: int, slots: Slots, amounts: C128) -> None:
-        """Add rows, calls and novel objects by `join_amounts`, to one open window; slots may repeat."""
+    def add(self, window: int, slots: Slots, amounts: C128, starts: Slots | None = None) -> None:
+        """Add rows, calls and novel objects by `join_amounts`, to one open window; slots may repeat. `starts`: when
+        each row begins, unix seconds."""
         row = window % self._ring
+        if self._is_timed and starts is not None:
+            self._time(row, slots, starts - window * self.window_seconds)
         np.add.at(self._sums[row], slots, amounts)
         self._touched[row].add(slots, self._sums.shape[1])
         self.newest = max(self.newest, window)
+
+    def _time(self, row: int, slots: Slots, offsets: Slots) -> None:
+        """Note when the calls begin of slots that had none; of the rows of one slot the earliest counts."""
+        fresh = (self._sums[row].take(slots).real == 0).nonzero()[0]
+        if len(fresh):
+            begun = self._begun[row]
+            begun[slots[fresh]] = np.iinfo(np.uint16).max
+            np.minimum.at(begun, slots[fresh], offsets[fresh].astype(np.uint16))
+
+    def read_begun(self, window: int, slots: Slots) -> Slots:
+        """When their calls in a window began, in unix seconds; at its start where that is not remembered."""
+        start = window * self.window_seconds
+        if not self._is_timed:
+            return np.full(len(slots), start, np.int64)
+        begun: Slots = start + self._begun[window % self._ring].take(slots).astype(np.int64)
+        return begun
 
     def read(self, window: int, slots: Slots) -> tuple[F64, F64]:
         """Calls and novel objects so far."""
@@ -193,12 +217,16 @@ class OpenWindows:
     def dump(self) -> dict[str, NDArray[np.generic]]:
         """State for a checkpoint."""
         calls, novel = np.ascontiguousarray(self.calls), np.ascontiguousarray(self.novel)
-        return {"calls": calls, "novel": novel, "at": np.array([self.next_window, self.newest, self.first])}
+        at = np.array([self.next_window, self.newest, self.first])
+        return {"calls": calls, "novel": novel, "begun": self._begun, "at": at}
 
     def load(self, state: dict[str, NDArray[np.generic]]) -> None:
         """The inverse of `dump`."""
         self.next_window, self.newest, self.first = (int(value) for value in state["at"])
         self._sums = join_amounts(*(self._turn(state[name].astype(np.float64)) for name in ("calls", "novel")))
+        begun = np.zeros((len(self._begun), self._sums.shape[1]), np.uint16)
+        is_known = "begun" in state and state["begun"].shape == begun.shape
+        self._begun = state["begun"].astype(np.uint16) if is_known else begun
         for row, touched in enumerate(self._touched):
             slots = ((self.calls[row] != 0) | (self.novel[row] != 0)).nonzero()[0]
             if len(slots):

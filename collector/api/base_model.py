@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, computed_field
+
+from collector.inventory.counted import EXACT_MAX
 
 
 def _read_time(value: Any) -> Any:
@@ -23,3 +25,18 @@ class Model(BaseModel):
     """Reads the domain's objects by attribute."""
 
     model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+
+class ObjectsModel(Model):
+    """What counts distinct objects."""
+
+    objects: int = Field(
+        description=f"Distinct ones: exact up to {EXACT_MAX}, beyond an estimate, and no more than the "
+        "calls. They do not add up over rows."
+    )
+
+    @computed_field(description="Whether `objects` is an estimate.")  # type: ignore[prop-decorator]
+    @property
+    def has_estimated_objects(self) -> bool:
+        """Whether `objects` is an estimate."""
+        return self.objects > EXACT_MAX

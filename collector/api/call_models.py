@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from collector.api.base_model import Model, Ratio, Time
+from collector.api.base_model import Model, ObjectsModel, Ratio, Time
 from collector.inventory.calls import CallPage, CallQuestion, Resolution
 from collector.inventory.crowd import Crowd, TraitKind, describe_trait
 from collector.inventory.evidence import Evidence
+from collector.rates import compute_rate
 
 
-class CallSumsModel(Model):
+class CallSumsModel(ObjectsModel):
     """What was counted in [start, end)."""
 
     start: Time
@@ -19,8 +20,7 @@ class CallSumsModel(Model):
     calls: int
     client_errors: int = Field(description="4xx.")
     errors: int = Field(description="5xx, or no answer.")
-    objects: int = Field(description="Distinct ones, estimated past 256 a row; they do not add up over rows.")
-    credentials: int = Field(description="Distinct ones, estimated where they are many; they do not add up over rows.")
+    credentials: int = Field(description="Distinct ones, as `objects`.")
     records_returned: int
     request_bytes: int
     response_bytes: int
@@ -82,7 +82,9 @@ class EvidenceModel(Model):
     resolution_seconds: int | None
     request: EvidenceRequestModel | None
     window: CallSumsModel | None = Field(description="Sum of all rows that the judged window touches.")
-    window_calls_per_second: float | None = Field(description="Of volume alerts whose window ends where rows do.")
+    window_calls_per_second: float | None = Field(
+        description="Of volume alerts whose window ends where rows do. While it goes on, of the time passed."
+    )
     is_aligned: bool = Field(description="The judged window begins and ends where rows do.")
     notes: tuple[str, ...] = Field(description="How far the rows go, in sentences.")
     crowd: CrowdModel | None = Field(
@@ -106,7 +108,7 @@ def view_calls(page: CallPage, resolution: Resolution) -> CallPageModel:
 def view_evidence(alert_id: str, evidence: Evidence) -> EvidenceModel:
     """One page of it."""
     question, page, window = evidence.question, evidence.page, evidence.window
-    rate = window.calls / max(window.end - window.start, 1) if window is not None and evidence.is_aligned else None
+    rate = compute_rate(window.calls, evidence.window_seconds) if window is not None and evidence.is_aligned else None
     return EvidenceModel(
         alert_id=alert_id,
         unit=evidence.unit,

@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from collector.api.base_model import Model, Time
+from collector.api.base_model import Model, ObjectsModel, Time
 from collector.api.endpoint_models import ATTACKS, ATTACKS_CONFIRMED
 from collector.api.exposure_models import HolderModel
 from collector.inventory.consumer import ConsumerKind
 
 
-class ConsumerModel(Model):
+class ConsumerModel(ObjectsModel):
     """One consumer over all endpoints."""
 
     id: str = Field(description="`kind:value`.", examples=["address:192.0.2.7"])
@@ -23,10 +23,9 @@ class ConsumerModel(Model):
     )
     endpoints: int
     calls: int
-    calls_per_second: float
+    calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
     errors: int
     denied: int = Field(description="Answered 401 or 403.")
-    objects: int = Field(description="Distinct objects touched.")
     addresses: int = Field(description="Distinct client addresses it came from.")
     attacks: int = Field(description=ATTACKS)
     attacks_confirmed: int = Field(description=ATTACKS_CONFIRMED)
@@ -55,7 +54,7 @@ class ConsumerPageModel(Model):
     total: int
 
 
-class ConsumerEndpointModel(Model):
+class ConsumerEndpointModel(ObjectsModel):
     """One endpoint that a consumer touched."""
 
     endpoint_id: str
@@ -64,7 +63,6 @@ class ConsumerEndpointModel(Model):
     template: str
     calls: int
     errors: int
-    objects: int
     first_seen: Time
     last_seen: Time
 

@@ -7,7 +7,7 @@ it.
 
 from pydantic import Field
 
-from collector.api.base_model import Model, Ratio, Time
+from collector.api.base_model import Model, ObjectsModel, Ratio, Time
 from collector.api.endpoint_spec_model import EndpointSpecModel
 from collector.api.exposure_models import ExposureModel, HolderModel
 from collector.api.risk_models import RiskScoreModel
@@ -224,13 +224,12 @@ class SeriesPointModel(Model):
     consumers: int
 
 
-class EndpointConsumerModel(Model):
+class EndpointConsumerModel(ObjectsModel):
     """One consumer of an endpoint."""
 
     id: str = Field(examples=["principal:00c0ffee00c0ffee"])
     calls: int
     errors: int
-    objects: int = Field(description="Distinct objects: values of the template's parameters.")
     first_seen: Time
     last_seen: Time
     holders: tuple[HolderModel, ...] = Field(description="Who held an address while it called.")

@@ -9,13 +9,14 @@ import typer
 from collector.commands.client import fetch
 from collector.commands.options import URL, LimitOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
+from collector.rates import word_measure
 
 EVIDENCE_COLUMNS = describe_columns(
     ("start", "start", 0),
     ("calls", "calls", 0),
     ("4xx", "client_errors", 1),
     ("5xx", "errors", 1),
-    ("objects", "objects", 0),
+    ("objects", "objects", 0, "has_estimated_objects"),
     ("credentials", "credentials", 2),
     ("records", "records_returned", 2),
     ("request_bytes", "request_bytes", 3),
@@ -47,8 +48,8 @@ def _describe(found: Mapping[str, Any]) -> list[str]:
     """What stands above the rows."""
     lines = []
     if found["observed"] is not None:
-        judged = [f"{word} {found[word]:.4g}" for word in ("observed", "expected", "limit") if found[word] is not None]
-        lines.append(f"{', '.join(judged)}: {found['unit']}")
+        named = [word for word in ("observed", "expected", "limit") if found[word] is not None]
+        lines.append(", ".join(f"{word} {word_measure(found[word], found['unit'])}" for word in named))
     window = found["window"]
     if window is not None:
         lines.append(f"judged window, {window['start']} to {window['end']}: {window['calls']} calls")

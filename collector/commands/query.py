@@ -40,7 +40,7 @@ CONSUMER_COLUMNS = describe_columns(
     ("calls", "calls", 0),
     ("errors", "errors", 1),
     ("denied", "denied", 1),
-    ("objects", "objects", 0),
+    ("objects", "objects", 0, "has_estimated_objects"),
     ("held_by", "holders.label", 3),
     ("last_seen", "last_seen", 2),
 )

@@ -26,22 +26,24 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 COLUMN_GAP = 2  # Between two columns of a table.
 NARROW_WIDTH = 24  # Columns up to it are never broken over lines; longer ones give way.
 PIPE_WIDTH = 10_000  # More than any row: where nobody looks, nothing is left out or broken.
-NUMBER = re.compile(r"-?[0-9.e+-]*")
+ESTIMATED = "≈ "
+NUMBER = re.compile(rf"(?:{ESTIMATED})?-?[0-9.e+-]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column: its heading, the dotted place of its value in an item, and its turn to go where a terminal is too
-    narrow: the highest first, 0 never.
+    narrow: the highest first, 0 never. `estimate` is the place of what says that the value is one.
     """
 
     name: str
     place: str
     rank: int = 0
+    estimate: str = ""
 
 
-def describe_columns(*described: tuple[str, str, int]) -> tuple[Column, ...]:
-    return tuple(Column(name=name, place=place, rank=rank) for name, place, rank in described)
+def describe_columns(*described: tuple[str, str, int] | tuple[str, str, int, str]) -> tuple[Column, ...]:
+    return tuple(Column(*one) for one in described)
 
 
 def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], output: Output) -> None:
@@ -55,7 +57,7 @@ def print_items(items: Sequence[Mapping[str, Any]], columns: Sequence[Column], o
         console = Console()
         if not console.is_terminal:
             console = Console(width=PIPE_WIDTH)
-        cells = [[_word(pick(item, column.place)) for column in columns] for item in items]
+        cells = [[_write_word(item, column) for column in columns] for item in items]
         console.print(draw_table(columns, cells, console.width))
 
 
@@ -115,9 +117,11 @@ def write_cell(value: Any) -> Any:
     return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) else text
 
 
-def _word(value: Any) -> str:
-    """A cell of the table."""
-    return _clean(f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value))
+def _write_word(item: Mapping[str, Any], column: Column) -> str:
+    """A cell of the table, marked where it is an estimate."""
+    value = pick(item, column.place)
+    mark = ESTIMATED if column.estimate and pick(item, column.estimate) else ""
+    return _clean(mark + (f"{value:.3g}" if isinstance(value, float) else "" if value is None else str(value)))
 
 
 def _clean(text: str) -> str:

@@ -11,7 +11,16 @@ from typing import Any, Final
 
 from collector.inventory.answers import Answers, read_answers
 from collector.inventory.consumer import ConsumerKind, ConsumerName
-from collector.inventory.counted import CLIENT_ERROR, ERROR, HOP_PROXY, IN_SPAN, ConsumerSql, objects_count, rows_table
+from collector.inventory.counted import (
+    CLIENT_ERROR,
+    ERROR,
+    HOP_PROXY,
+    IN_SPAN,
+    ConsumerSql,
+    count_distinct,
+    objects_count,
+    rows_table,
+)
 from collector.inventory.crowd import Crowd, read_crowd
 from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
 from collector.inventory.outbound import ROLE_SERVER
@@ -21,6 +30,7 @@ from collector.inventory.route_ids import find_route_ids, find_service_route_ids
 from collector.inventory.span import HOUR_SECONDS, MINUTE_SECONDS, Rollup, Span
 from collector.store.tables.layout import HOUR_RETENTION_DAYS, MINUTE_RETENTION_HOURS
 
+_CREDENTIALS = count_distinct("uniqCombined64If(12)(r.credential, r.credential != 0)")
 _EVICTED = """
 SELECT count() AS dropped FROM evictions
 WHERE table_name = {table:String} AND parseDateTimeBestEffortOrZero(partition, 'UTC') + {seconds:UInt32} >
@@ -81,8 +91,8 @@ class CallQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSums:
-    """What was counted in [start, end), unix seconds. Objects are distinct ones, estimated past 256 a row, and do not
-    add up over rows; nor does the span."""
+    """What was counted in [start, end), unix seconds. Objects and credentials are distinct ones, estimated where they
+    are many, and do not add up over rows; nor does the span."""
 
     start: int
     end: int
@@ -90,7 +100,7 @@ class CallSums:
     client_errors: int  # 4xx.
     errors: int  # 5xx, or no answer.
     objects: int
-    credentials: int  # Distinct ones, so many of them estimated within 3 %; nor do they add up.
+    credentials: int
     records_returned: int
     request_bytes: int
     response_bytes: int
@@ -208,8 +218,8 @@ def _span(question: CallQuestion) -> Span:
 def _sums(span: Span) -> str:
     return f"""sum(r.calls) AS calls,
     sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
-    {objects_count(span)} AS objects,
-    uniqCombined64If(12)(r.credential, r.credential != 0) AS credentials, sum(r.records_returned) AS records_returned,
+    {objects_count(span.rollup)} AS objects,
+    {_CREDENTIALS} AS credentials, sum(r.records_returned) AS records_returned,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     sum(r.object_numeric_calls) AS numeric_calls, sum(r.object_monotonic_steps) AS monotonic_steps,
     max(r.object_numeric_span) AS numeric_span"""

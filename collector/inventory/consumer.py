@@ -62,7 +62,7 @@ def _is_hash(value: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consumer:
-    """One consumer over all endpoints in a span. `objects` are distinct objects, estimated past 256 a row."""
+    """One consumer over all endpoints in a span. `objects` and `addresses`: distinct ones, estimates where many."""
 
     name: ConsumerName
     principal_kind: str  # jwt_subject, api_key, ...; empty unless a principal.

@@ -15,13 +15,24 @@ from collector.inventory.consumer import (
     ConsumerName,
     parse_consumer,
 )
-from collector.inventory.counted import ERROR, NAMES, OUTCOME, ConsumerSql, counted_rows, objects_count, span_parameters
+from collector.inventory.counted import (
+    ERROR,
+    NAMES,
+    OUTCOME,
+    ConsumerSql,
+    count_distinct,
+    counted_rows,
+    objects_count,
+    span_parameters,
+)
 from collector.inventory.cursor import Cursor, digest_question, read_cursor, write_cursor
 from collector.inventory.peers import Call, Holder, call_of, read_address_book
 from collector.inventory.question import LIMIT_DEFAULT, Order
 from collector.inventory.reader import Reader, select
 from collector.inventory.span import MINUTE_SECONDS, Span, series_span
+from collector.rates import compute_rate
 
+_ADDRESSES = count_distinct("uniqCombined64If(12)(r.client_address, r.client_address != '')")
 CONSUMER_ENDPOINTS_MAX = 100
 CONSUMER_PLACES_MAX = 50
 CALLER_ROWS_MAX = 20_000
@@ -194,7 +205,7 @@ SELECT {who.id} AS consumer, max(r.principal_kind) AS principal_kind, max(r.key_
     uniqCombined64(12)(n.endpoint_id) AS endpoints,
     sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, sumIf(r.calls, {OUTCOME} IN (401, 403)) AS denied,
     groupUniqArray(2)(n.cluster) AS clusters,
-    {objects_count(span)} AS objects, uniqCombined64If(12)(r.client_address, r.client_address != '') AS addresses,
+    {objects_count(span.rollup)} AS objects, {_ADDRESSES} AS addresses,
     sum(r.attacks) AS attacks, sum(r.attacks_confirmed) AS attacks_confirmed,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
@@ -226,7 +237,7 @@ def _endpoints(counted: str, span: Span) -> str:
 WITH {NAMES}
 SELECT n.endpoint_id AS id, max(n.method) AS method, max(n.host) AS host, max(n.url_template) AS url_template,
 sum(r.calls) AS calls,
-    sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS objects,
+    sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}
 GROUP BY id
@@ -244,7 +255,7 @@ def _read_consumer(row: Mapping[str, Any], span: Span, holders: tuple[Holder, ..
         key_id=int(row["key_id"]) if name.kind in _HASHED else 0,
         endpoints=int(row["endpoints"]),
         calls=int(row["calls"]),
-        calls_per_second=int(row["calls"]) / span.seconds,
+        calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
         errors=int(row["errors"]),
         denied=int(row["denied"]),
         objects=int(row["objects"]),

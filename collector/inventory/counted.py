@@ -15,6 +15,9 @@ from collector.outcomes import find_outcome, is_authenticated, is_client_error, 
 from collector.protocols import find_bit
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
+# Distinct values are exact up to here, and estimates beyond (uniqCombined64(12), and rows of over 256 objects).
+EXACT_MAX = 128
+
 HOP_PROXY = 2  # proto Hop.
 # proto RowFlag.
 FLAG_LOSSY = 1 << 5
@@ -97,7 +100,7 @@ class ConsumerSql:
         keys = ", ".join(f"{actor.known}, {actor.key}" for actor in self._actors)
         known = " OR ".join(actor.known for actor in self._actors)
         self.id = f"multiIf({ids}, '{ConsumerKind.OTHER}:')"  # `kind:value`
-        self.count = f"uniqCombined64If(12)(multiIf({keys}, 0), {known})"  # Distinct consumers.
+        self.count = count_distinct(f"uniqCombined64If(12)(multiIf({keys}, 0), {known})")  # Distinct consumers.
         self.state = f"uniqCombined64IfState(12)(multiIf({keys}, 0), {known})"  # The same, to be merged.
 
     def is_named(self, kind: ConsumerKind) -> str:
@@ -116,12 +119,18 @@ def rows_table(span: Span) -> str:
     return "rows_minute" if span.rollup is Rollup.MINUTE else "rows_hour"
 
 
-def objects_count(span: Span) -> str:
-    """Distinct objects: exact sets or sketches merged, and never fewer than one row's own estimate (a row past 256
-    holds a sample)."""
-    is_exact = span.rollup is Rollup.MINUTE
-    union = "uniqCombined64Array(12)(r.objects)" if is_exact else "uniqCombined64Merge(12)(r.objects_state)"
-    return f"greatest({union}, max(r.objects_count))"
+def count_distinct(estimate: str, row: str = "r") -> str:
+    """Distinct values of what each call has one of: an estimate, and no more than the calls. `row` is the rows'
+    alias."""
+    return f"least({estimate}, sum({row}.calls))"
+
+
+def objects_count(rollup: Rollup, row: str = "r") -> str:
+    """Distinct objects: sets or sketches merged, and never fewer than one row's own estimate (a row past 256 holds a
+    sample). `row` is the rows' alias."""
+    sets = f"uniqCombined64Array(12)({row}.objects)"
+    union = sets if rollup is Rollup.MINUTE else f"uniqCombined64Merge(12)({row}.objects_state)"
+    return count_distinct(f"greatest({union}, max({row}.objects_count))", row)
 
 
 def summary_table(span: Span) -> str:

@@ -233,7 +233,7 @@ class SeriesPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointConsumer:
-    """One consumer at one endpoint. `objects` are distinct objects, estimated past 256 a row."""
+    """One consumer at one endpoint. `objects` are distinct ones, estimated where they are many."""
 
     id: str
     calls: int

@@ -16,10 +16,10 @@ from collector.inventory.calls import CallInventory, CallPage, CallQuestion, Cal
 from collector.inventory.consumer import ConsumerError, ConsumerKind, ConsumerName, parse_consumer
 from collector.inventory.crowd import BEFORE_SECONDS as CROWD_BEFORE_SECONDS
 from collector.inventory.crowd import Crowd
+from collector.rates import CALLS_A_SECOND
 
 BEFORE_SECONDS: Final = 3_600
 AFTER_SECONDS: Final = 600
-CALLS_A_SECOND: Final = "calls a second"
 _VOLUME = frozenset(
     {AlertKind.VOLUME_ENDPOINT, AlertKind.VOLUME_SERVICE, AlertKind.VOLUME_CONSUMER, AlertKind.VOLUME_PAIR}
 )
@@ -46,7 +46,8 @@ class Evidence:
 
     question: CallQuestion | None
     page: CallPage | None
-    window: CallSums | None  # All rows that the judged window touches.
+    window: CallSums | None  # All rows that the judged window touches,
+    window_seconds: int  # as far as their time has passed.
     is_aligned: bool  # The window begins and ends where rows do.
     unit: str
     observed: float | None  # In `unit`, as are the next two; None: it is in the alert's words only.
@@ -75,6 +76,7 @@ class EvidenceReader:
                 question=None,
                 page=None,
                 window=None,
+                window_seconds=0,
                 is_aligned=False,
                 unit=unit,
                 observed=observed,
@@ -94,6 +96,7 @@ class EvidenceReader:
             question=question,
             page=self._calls.list_calls(question),
             window=window,
+            window_seconds=min(window.end, int(self._clock())) - window.start,
             is_aligned=is_aligned,
             unit=unit,
             observed=observed,

@@ -16,10 +16,10 @@ from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.span import Span
 from collector.inventory.workloads import ContainerImage, Workload
 from collector.protocols import name_protocols
+from collector.rates import compute_rate
 from collector.rows import Service
 
 MICROSECONDS_TO_MILLISECONDS = 0.001
-RATE_SECONDS_MIN = 60  # One row: a rate over less would be guessed from a handful of calls.
 
 
 def read_service(row: Mapping[str, Any]) -> Service:
@@ -88,7 +88,7 @@ def read_endpoint(
         method=row["method"],
         template=row["url_template"],
         calls=int(row["calls"]),
-        calls_per_second=int(row["calls"]) / _watched_seconds(int(row["first_seen"]), span),
+        calls_per_second=compute_rate(int(row["calls"]), span.count_seconds(int(row["first_seen"]))),
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),
         status=status,
@@ -150,11 +150,6 @@ def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:
         server_error=by_class.get(5, 0),
         aborted=by_class.get(0, 0),
     )
-
-
-def _watched_seconds(first_seen: int, span: Span) -> int:
-    """The part of the span that the endpoint is known for: a rate over hours before its first call would be too low."""
-    return max(RATE_SECONDS_MIN, span.end - max(span.start, first_seen))
 
 
 def _decide_seen_at(at_server: bool, at_client: bool) -> SeenAt:

@@ -90,7 +90,7 @@ ORDER BY point"""
 def top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
-SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span)} AS
+SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS
 objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}

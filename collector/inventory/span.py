@@ -53,6 +53,11 @@ class Span:
     end: int
     rollup: Rollup
 
+    def count_seconds(self, first_seen: int) -> int:
+        """The part of it since the first call, for rates: over the time before they would be too low. At least a row:
+        over less they would be guessed from a handful of calls."""
+        return max(MINUTE_SECONDS, self.end - max(self.start, first_seen))
+
     @property
     def seconds(self) -> int:
         """Length, at least one second."""

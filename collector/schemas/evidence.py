@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from collector.inventory.counted import objects_count
 from collector.inventory.host_names import is_pattern
 from collector.inventory.reader import Reader, select
 from collector.inventory.shape import SHAPES
+from collector.inventory.span import Rollup
 
 LITERAL: Final = 1  # proto SegmentKind.
 WORD: Final = 2
@@ -46,10 +48,10 @@ WHERE r.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_i
 GROUP BY r.route_id, host, kinds, texts, hashes, lengths
 ORDER BY calls DESC, route_id
 LIMIT {ROUTES_MAX}"""
-_OBJECTS: Final = """
-SELECT greatest(uniqCombined64Merge(12)(h.objects_state), max(h.objects_count)) AS objects
+_OBJECTS: Final = f"""
+SELECT {objects_count(Rollup.HOUR, "h")} AS objects
 FROM rows_hour AS h
-WHERE h.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {id:String})"""
+WHERE h.route_id IN (SELECT route_id FROM endpoint_routes FINAL WHERE endpoint_id = {{id:String}})"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

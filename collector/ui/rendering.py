@@ -1,6 +1,7 @@
 """The page's templates: autoescaped Jinja2, strict about names, with the words of `collector.ui.wording` as filters."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi.responses import HTMLResponse
@@ -9,6 +10,7 @@ from markupsafe import Markup
 
 from collector.inventory.endpoint import name_service
 from collector.inventory.exposure import describe
+from collector.rates import word_measure, word_rate
 from collector.ui import wording
 
 
@@ -24,7 +26,9 @@ def build_templates() -> Environment:
     )
     templates.filters.update(
         count=wording.word_count,
-        rate=wording.word_rate,
+        distinct=wording.word_distinct,
+        measure=word_measure,
+        rate=partial(word_rate, unit=""),
         size=wording.word_size,
         milliseconds=wording.word_milliseconds,
         age=wording.word_age,

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from collector.inventory.counted import EXACT_MAX
+
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 _SIZES = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"))
@@ -87,15 +89,9 @@ def word_count(count: float) -> str:
     return f"{count:.0f}"
 
 
-def word_rate(rate: float) -> str:
-    """Calls a second: `12/s`, `0.4/s`; slower ones by the minute or hour."""
-    if rate >= 10:
-        return f"{word_count(rate)}/s"
-    if rate >= 0.1:
-        return f"{rate:.1f}/s"
-    if rate * 60 >= 0.1:
-        return f"{rate * 60:.1f}/min"
-    return f"{rate * 3_600:.1f}/h" if rate > 0 else "0/s"
+def word_distinct(count: int) -> str:
+    """How many different ones there are; `≈ 1.2k` where that is an estimate."""
+    return f"≈ {word_count(count)}" if count > EXACT_MAX else word_count(count)
 
 
 def word_size(size: float) -> str:

@@ -196,8 +196,10 @@ class Rows:
 
     @property
     def objects_counts(self) -> Index:
-        """Distinct objects of each row."""
-        return estimate_objects(self.objects, (self.flags & RowFlag.OBJECTS_SKETCHED.value) != 0)
+        """Distinct objects of each row; no more than its calls, of which each has one at most."""
+        estimates = estimate_objects(self.objects, (self.flags & RowFlag.OBJECTS_SKETCHED.value) != 0)
+        counts: Index = np.minimum(estimates, self.sums[Sum.CALLS].astype(np.int64))
+        return counts
 
     @property
     def records_count(self) -> int:

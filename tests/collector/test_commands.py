@@ -78,7 +78,7 @@ def test_json_is_what_the_api_says(apidae):
 
 def test_the_evidence_of_an_alert_says_how_it_was_judged_above_its_rows(apidae):
     shown = apidae("evidence", "a1")
-    assert "observed 10.4, expected 0.26, limit 2: calls a second" in shown.stderr
+    assert "observed 10.4 calls/s, expected 15.6 calls/min, limit 2.0 calls/s" in shown.stderr
     assert "the same by /api/v1/calls?endpoint=ep0001&consumer=address%3A10.0.0.9&start=" in shown.stderr
     rows = list(csv.DictReader(io.StringIO(apidae("evidence", "a1", "-o", "csv").stdout)))
     assert [row["calls"] for row in rows] == ["100"]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
 import pytest
 from apidae.v1 import data_pb2
 from hypothesis import given, settings
@@ -346,6 +347,14 @@ def test_a_sketched_set_is_flagged() -> None:
     (row,) = run(Aggregator(), [make_record(object_hash=2**40 * number) for number in range(1, 300)])
     assert row.flags == RowFlag.OBJECTS_SKETCHED
     assert len(row.objects.hashes) == 256
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_an_estimate_of_objects_is_no_more_than_the_calls(seed: int) -> None:
+    """Of 300 different ones it is too high for half of the seeds."""
+    hashes = np.random.default_rng(seed).integers(1, 2**63, 300).tolist()
+    (row,) = run(Aggregator(), [make_record(object_hash=value) for value in hashes])
+    assert 256 < row.objects_count <= row.calls == 300
 
 
 def test_flags_are_those_of_the_wire() -> None:

@@ -123,10 +123,12 @@ class Ceiling:
         groups: Slots,
         time: int,
         may_tell: Callable[[Slots], Bools] | None = None,
+        find_most: Callable[[Slots], F64] | None = None,
     ) -> Excess:
         """Count `amounts` of distinct `slots`, whose peers are those of `groups` (-1: none). `may_tell` is asked, once
         they are counted, which of some of them (indexes into `slots`) may be told, one by one or by horizon (H x n);
-        who may not now is told when it may, at the next amount."""
+        who may not now is told when it may, at the next amount. `find_most` is asked, of some of them, what their
+        sums cannot exceed (H x n), where amounts are estimates."""
         self._turn_day(time)
         if not len(slots):
             return _NOTHING
@@ -139,6 +141,8 @@ class Ceiling:
             self._learn(rows, sums)
             return _NOTHING
         loud_rows, loud_sums = rows[loud], sums[:, loud]
+        if find_most is not None:
+            loud_sums = np.minimum(loud_sums, find_most(loud))
         ceilings = self._find_ceilings(loud_rows, groups[loud])
         taught = sums.copy()
         taught[:, loud] = loud_taught = np.minimum(loud_sums, _LEARN_MAX * ceilings)

@@ -77,7 +77,14 @@ class ObjectDetector:
         pairs_touched, taken = slots, amounts
         walked = (amounts > 0).nonzero()[0]
         slots, amounts = slots[walked], amounts[walked]
-        excess = self._ceiling.add(slots, amounts, roster.pair_endpoint[slots], time)
+        excess = self._ceiling.add(
+            slots,
+            amounts,
+            roster.pair_endpoint[slots],
+            time,
+            # New objects are estimated, and a call has one at most.
+            find_most=lambda some: self._calls.touched[np.ix_(_HORIZONS, walked[some])],
+        )
         made = self._calls.read(excess.slots, time)[_HORIZONS[excess.horizon], np.arange(len(excess.slots))]
         is_hidden = (excess.sums >= HIDDEN_SHARE * made) & (excess.sums >= HIDDEN_EXCESS * excess.ceilings)
         excess = excess.choose((excess.sums >= NOVEL_SHARE * made) | is_hidden)

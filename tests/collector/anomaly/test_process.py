@@ -392,7 +392,9 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
         kind=signal.kind,
         endpoint_id=signal.endpoint_id,
         consumer=signal.consumer,
-        observed_rate=signal.observed_rate,
+        calls=signal.calls,
+        window_start=signal.window_start,
+        window_end=signal.window_start + signal.window_seconds,
     )
     process.expect(alert)
     wait_for(process, lambda: not process._expectations)
@@ -403,7 +405,7 @@ def test_expected_level_survives_a_kill_right_after_it(tmp_path: Path) -> None:
         batch = convert_bytes(entry.payload, entry.received_unix_ns / 10**9)
         assert isinstance(batch, RowBatch)
         twin.feed(batch, entry.received_unix_ns // 10**9)
-    twin.expect(signal.kind, signal.endpoint_id, signal.consumer, signal.observed_rate)
+    twin.expect(signal.kind, signal.endpoint_id, signal.consumer, signal.calls / signal.window_seconds)
     process.poll(1.0)
     process.stop()
     for one, other in zip(follower.engine.watches, twin.watches, strict=True):

@@ -287,7 +287,7 @@ def test_any_time_that_the_store_knows_is_answered(client: TestClient) -> None:
 
 def test_the_page_of_an_alert_shows_its_rows_and_runs_nothing(client: TestClient) -> None:
     page = client.get("/alerts/pair").text
-    assert 'id="evidence"' in page and "Observed 10.4 calls a second, expected 0.26, limit 2." in page
+    assert 'id="evidence"' in page and "Observed 10.4 calls/s, expected 15.6 calls/min, limit 2.0 calls/s." in page
     assert page.count("<tr>") == 1 + 1 + 5  # Heading, window, rows.
     sensor = client.get("/alerts/sensor").text
     assert HOSTILE not in sensor and "about no calls" in sensor
