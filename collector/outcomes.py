@@ -1,5 +1,7 @@
 """How calls ended: the HTTP status, or for an RPC the status that its own code is mapped to; and who saw credentials.
 
+Of calls that were not read nobody saw how they ended: they have no status, failed for nobody, and are in no error rate.
+
 gRPC answers 200 whatever happens and says what did in `grpc-status`. Its codes are google.rpc.Code; `http` is the
 mapping of that file, so NOT_FOUND counts among 4xx and INTERNAL among 5xx. The codes mapped to 5xx are those that
 OpenTelemetry's conventions for gRPC call errors of the server.
@@ -35,6 +37,10 @@ RPC_STATUSES = (
     RpcStatus("DATA_LOSS", 500),
     RpcStatus("UNAUTHENTICATED", 401),
 )
+# Status codes of the wire that are none of HTTP's.
+ABORTED = 0  # No response head came.
+NOT_READ = 1  # Nobody saw whether one came.
+_STATUS_NAMES = {ABORTED: "aborted", NOT_READ: "not read"}
 UNKNOWN_CODE_HTTP = 500  # Of codes that are none of these, as of UNKNOWN.
 # proto AuthenticationKind UNKNOWN: nobody could see whether the calls of the row carried credentials.
 AUTHENTICATION_UNKNOWN = 1 << 18
@@ -46,8 +52,13 @@ def name_status(rpc_status: int) -> str:
     return RPC_STATUSES[code].name if code < len(RPC_STATUSES) else f"CODE_{code}"
 
 
+def name_status_code(status_code: int) -> str:
+    """`404`, `aborted`, `not read`."""
+    return _STATUS_NAMES.get(status_code, str(status_code))
+
+
 def find_outcome(row: str) -> str:
-    """The SQL of the status that says how the calls of a row ended; 0: no answer. `row` is the rows' alias."""
+    """The SQL of the status that says how the calls of a row ended; ABORTED, NOT_READ. `row` is the rows' alias."""
     codes = ", ".join(str(number + 1) for number in range(len(RPC_STATUSES)))
     mapped = ", ".join(str(status.http) for status in RPC_STATUSES)
     found = f"transform({row}.rpc_status, [{codes}], [{mapped}], {UNKNOWN_CODE_HTTP})"
@@ -66,7 +77,12 @@ def is_client_error(row: str) -> str:
 
 def is_error(row: str) -> str:
     """The condition that the calls of a row failed for what the server did, or had no answer."""
-    return f"({find_outcome(row)} >= 500 OR {find_outcome(row)} = 0)"
+    return f"({find_outcome(row)} >= 500 OR {find_outcome(row)} = {ABORTED})"
+
+
+def is_not_read(row: str) -> str:
+    """The condition that nobody saw how the calls of a row ended."""
+    return f"{find_outcome(row)} = {NOT_READ}"
 
 
 def is_judged(row: str) -> str:

@@ -11,6 +11,9 @@ from typing import Final
 
 import msgspec
 
+# A status code of the wire: nobody could see how the call ended. No status that a server sends is below 100.
+STATUS_NOT_READ: Final = 1
+
 
 class Role(IntEnum):
     """Which end of the connection was seen; values are those of the wire."""
@@ -166,7 +169,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     request_head: bytes  # Up to 8 KiB, request line included.
     is_request_head_truncated: bool
     response_head: bytes  # Up to 1 KiB; empty when aborted before a response.
-    status_code: int  # 0 when aborted before a response.
+    status_code: int  # 0 when aborted before a response, or where that is lost (then `is_lossy`).
     request_bytes: int  # Heads and bodies as on the wire, all segments of this call.
     response_bytes: int
     time_to_first_byte_ns: int  # From the first request byte; 0 when aborted before a response.
@@ -174,7 +177,7 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     calls: int  # 1; 0 in the closing part of a call already told (responses longer than 1 s).
     is_final: bool  # Durations and sizes are complete.
     is_aborted: bool  # Ended before its response was complete.
-    is_lossy: bool  # Bytes were lost or the position in the stream was guessed.
+    is_lossy: bool  # Bytes were lost, the position in the stream was guessed, or nobody saw how it ended.
     # Hashes by which the kernel can be taught to recognise the like of it (sensor.recognition); 0: not computed.
     profile: int = 0
     host: int = 0
@@ -229,7 +232,7 @@ class CallRecord(msgspec.Struct, frozen=True, gc=False):
     route: Route
     role: Role
     hop: Hop
-    status_code: int
+    status_code: int  # 0 when aborted before a response; STATUS_NOT_READ.
     protocol_version: str  # `1.0` or `1.1`.
     principal: int  # Keyed hash; 0 = none.
     principal_kind: PrincipalKind

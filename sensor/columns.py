@@ -48,7 +48,7 @@ CALL: Final = np.dtype(
         ("route", "<u4"),
         ("actor", "<u4"),
         ("ttfb_us", "<u4"),  # First request byte to first response byte.
-        ("status", "<u2"),  # 0 where no response head came.
+        ("status", "<u2"),  # 0 where no response head came; STATUS_NOT_READ.
         ("response_type", "<u2"),
         ("role", "u1"),  # sensor.calls.Role.
         ("hop", "u1"),  # sensor.calls.Hop.

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Final
 
 from sensor.calls import Exchange, RawBodies, Role
-from sensor.conversed import HALF, MODULUS, READ, WRITE, Connection
+from sensor.conversed import MODULUS, READ, WRITE, Connection
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, name_address
 from sensor.health import StageCounter
 from sensor.kernel.syscall_abi import SYSCALL_EVENT, SyscallEvent, SyscallKind
@@ -138,7 +138,7 @@ class Conversations:
         if connection is None:
             while len(self._connections) >= MAX_CONNECTIONS:
                 self.evicted += 1
-                self._finish(next(iter(self._connections.values())), out, is_closed=False)
+                self._give_up(next(iter(self._connections.values())), out)
             return None
         first = connection.event
         if not first.family and event.family:  # A session of TLS, told before it was known which socket it is of.
@@ -148,7 +148,7 @@ class Conversations:
             return connection
         if first.remote_port == event.remote_port and first.remote_address == event.remote_address:
             return connection
-        self._finish(connection, out, is_closed=False)
+        self._give_up(connection, out)
         return None
 
     @staticmethod
@@ -180,29 +180,31 @@ class Conversations:
 
     def _read_located(self, connection: Connection, event: SyscallEvent, data: bytes, out: Told) -> None:
         side = connection.sides[event.kind]
-        missing = (event.sequence - side.sequence + HALF) % MODULUS - HALF
+        missing = side.locate(event.sequence) - side.position
         if missing < 0 and side.position:  # Two threads at one direction: what came late was told as a gap.
             data, missing = data[-missing:], 0
         elif missing < 0:  # It was under way when the first event of the other direction was made.
             side.sequence, missing = event.sequence, 0
-        is_request = event.kind == connection.request_kind
         if missing:
-            self.gap_bytes += missing
-            self._advance(connection, Gap(side.position, missing), is_request, out)
-            side.position += missing
+            self._miss(connection, event.kind, missing, out)
         if data:
             # Of a read it is not what its sender had received but no more than that: what answers it comes later.
             received = connection.sides[READ + WRITE - event.kind].locate(event.other)
             chunk = Chunk(side.position, data, event.time_ns, received)
-            self._advance(connection, chunk, is_request, out)
+            self._advance(connection, chunk, event.kind == connection.request_kind, out)
             side.position += len(data)
         side.sequence = (event.sequence + len(data)) % MODULUS
         rest = event.size - event.length
         if rest > 0:
-            self.gap_bytes += rest
-            self._advance(connection, Gap(side.position, rest), is_request, out)
-            side.position += rest
+            self._miss(connection, event.kind, rest, out)
             side.sequence = (side.sequence + rest) % MODULUS
+
+    def _miss(self, connection: Connection, kind: int, size: int, out: Told) -> None:
+        """Bytes of a direction that no event brought."""
+        side = connection.sides[kind]
+        self.gap_bytes += size
+        self._advance(connection, Gap(side.position, size), kind == connection.request_kind, out)
+        side.position += size
 
     def _advance(self, connection: Connection, piece: Chunk | Gap, is_request: bool, out: Told) -> None:
         """What comes next of a direction."""
@@ -256,10 +258,15 @@ class Conversations:
         if connection.waiting:
             self._tell_waiting(connection, None, out)
         is_server = connection.request_kind == READ
-        if event.kind == (_SHUT if is_server else _EOF):
-            self._finish(connection, out, is_closed=True)
-        elif event.kind > _SHUT:
-            self._finish(connection, out, is_closed=False)
+        is_closed = event.kind == (_SHUT if is_server else _EOF)
+        if not (is_closed or event.kind > _SHUT):
+            return
+        # What was moved before and found the ring full; the FIN counts as a byte of TCP's.
+        for kind, sequence in ((READ, event.other), (WRITE, event.sequence)):
+            missing = connection.sides[kind].locate(sequence) - connection.sides[kind].position
+            if connection.request_kind and missing > 1:
+                self._miss(connection, kind, missing, out)
+        self._finish(connection, out, is_closed=is_closed)
 
     def _cut(self, connection: Connection, event: SyscallEvent, out: Told) -> None:
         """Nobody looked for a while. HTTP/1 begins anew with its next request, and the call that was under way is
@@ -283,6 +290,14 @@ class Conversations:
             out += self._streams.close(connection.stream_number, 0)
         else:
             self._tell(connection, connection.http1.finish(is_closed=is_closed), out)
+        self._forget(connection)
+
+    def _give_up(self, connection: Connection, out: Told) -> None:
+        """Nobody saw how it ended, nor whether what was open was answered."""
+        if connection.stream_number:
+            out += self._streams.give_up(connection.stream_number)
+        else:
+            self._tell(connection, connection.http1.finish(is_closed=False, is_lost=True), out)
         self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:

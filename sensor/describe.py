@@ -14,7 +14,16 @@ import msgspec
 from sensor.attacks.reader import AttackReader
 from sensor.bodies.estimates import Estimate
 from sensor.bodies.reader import BodyReader
-from sensor.calls import AuthenticationKind, CallRecord, Exchange, Hop, Role, Service, WorkloadKind
+from sensor.calls import (
+    STATUS_NOT_READ,
+    AuthenticationKind,
+    CallRecord,
+    Exchange,
+    Hop,
+    Role,
+    Service,
+    WorkloadKind,
+)
 from sensor.classify.client_address import ClientAddresses
 from sensor.classify.objects import fold_objects
 from sensor.classify.principal import Credentials, Principals
@@ -181,9 +190,10 @@ class Describer:
         stream: StreamCall | None,
     ) -> CallRecord:
         service, hop, client_address, client_workload = self._name_ends(exchange, head)
+        status_code, is_aborted = _find_status(exchange)
         credentials = self._principals.read(head)
         method = head.method if head.method in _REGISTERED else self._name_method(head.method)
-        outcome = find_outcome(exchange.status_code, facts.rpc_status)
+        outcome = find_outcome(status_code, facts.rpc_status)
         consumer = self._find_consumer(credentials.principal, credentials.credential, client_address, client_workload)
         authentication = credentials.kinds or _find_unseen(head, facts)
         if facts.unknown:
@@ -211,7 +221,7 @@ class Describer:
             templated.route,
             exchange.role,
             hop,
-            exchange.status_code,
+            status_code,
             head.version,
             credentials.principal,
             credentials.principal_kind,
@@ -228,7 +238,7 @@ class Describer:
             exchange.duration_ns,
             exchange.calls,
             exchange.is_final,
-            exchange.is_aborted,
+            is_aborted,
             exchange.is_lossy,
             object_hash,
             number,
@@ -311,6 +321,13 @@ class Describer:
             self._methods.add(method)
             return method
         return OTHER_METHOD
+
+
+def _find_status(exchange: Exchange) -> tuple[int, bool]:
+    """Its status code, and whether it was aborted: of a call whose answer was lost to us nobody knows."""
+    if exchange.is_lossy and not exchange.status_code:
+        return STATUS_NOT_READ, False
+    return exchange.status_code, exchange.is_aborted
 
 
 def _find_unseen(head: RequestHead, facts: CallFacts) -> AuthenticationKind:

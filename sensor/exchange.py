@@ -7,7 +7,7 @@ A call is given once, when it ends. Where its response lasts over a second (a do
 given early with `is_final = False`, and its bytes and durations follow at its end in a second exchange with `calls =
 0`.
 
-Account: `seen` = calls whose end arrived here, plus those given up unanswered; each is used (given) or dropped for a
+Account: `seen` = calls whose end arrived here, plus those given up; each is used (given) or dropped for a
 reason.
 """
 
@@ -25,7 +25,7 @@ from sensor.pieces import Pieces
 from sensor.upgrades import Upgrades
 
 EARLY_AFTER_NS: Final = 1_000_000_000
-# Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up and told as unanswered.
+# Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up: nobody sees how it ends.
 PENDING_MAX: Final = 16_384
 # Their heads together; a hostile client could send 8 KiB heads on every connection it opens.
 PENDING_BYTES_MAX: Final = 16 << 20
@@ -207,15 +207,15 @@ class ExchangeAssembler:
         self._forget_through(event.connection, event.call, out)
 
     def _make_room(self, out: list[Exchange]) -> None:
-        """Gives up the oldest while there are too many: its host may have vanished without a word, and it is told as
-        unanswered unless its end may have been lost."""
+        """Gives up the oldest while there are too many: its host may have vanished without a word, or it is still
+        waiting. It is told as one that was not read to its end, unless that may have been lost at the ring."""
         while self._pending and (len(self._pending) >= PENDING_MAX or self._pending_bytes > PENDING_BYTES_MAX):
             key, pending = next(iter(self._pending.items()))
             head = pending.head
             if pending.is_complete and head and not pending.was_told and head.time_ns > self._doubtful_ns:
                 self._stage.see()
                 self._stage.use()
-                out.append(self._build(pending, head, calls=1, is_final=True, is_unanswered=True))
+                out.append(self._build(pending, head, calls=1, is_final=True, is_given_up=True))
             self._remove(key)
 
     def _forget_through(self, connection: int, call: int, out: list[Exchange]) -> None:
@@ -254,7 +254,7 @@ class ExchangeAssembler:
             del self._calls[key[0]]
 
     def _build(
-        self, pending: _Pending, event: KernelEvent, *, calls: int, is_final: bool, is_unanswered: bool = False
+        self, pending: _Pending, event: KernelEvent, *, calls: int, is_final: bool, is_given_up: bool = False
     ) -> Exchange:
         head = pending.head
         assert head is not None
@@ -282,8 +282,8 @@ class ExchangeAssembler:
             max(event.end_time_ns - started_ns, 0) if is_final and event.end_time_ns else 0,
             calls,
             is_final,
-            is_unanswered or bool(event.flags & _ABORTED),
-            bool(event.flags & _LOSSY),
+            bool(event.flags & _ABORTED),
+            is_given_up or bool(event.flags & _LOSSY),
             head.profile,
             head.host,
             head.credential,

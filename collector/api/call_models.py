@@ -20,6 +20,7 @@ class CallSumsModel(ObjectsModel):
     calls: int
     client_errors: int = Field(description="4xx.")
     errors: int = Field(description="5xx, or no answer.")
+    not_read: int = Field(description="Nobody saw how they ended; they are no errors.")
     credentials: int = Field(description="Distinct ones, as `objects`.")
     records_returned: int
     request_bytes: int

@@ -26,6 +26,7 @@ class StatusModel(Model):
     client_error: int = Field(serialization_alias="4xx")
     server_error: int = Field(serialization_alias="5xx")
     aborted: int = Field(description="Ended before a response head.")
+    not_read: int = Field(description="Nobody saw how they ended: in no other figure here, and in no error rate.")
 
 
 class PercentilesModel(Model):
@@ -144,7 +145,7 @@ class EndpointModel(Model):
     )
     is_estimated: bool = Field(
         description="Of operations calls, statuses and bytes are estimates from samples; of others some calls were not "
-        "seen and are estimated: of a process over TLS that makes more than are read."
+        "seen and are estimated (`status.not_read`): of a process over TLS that makes more than are read."
     )
     calls: int
     calls_per_second: float = Field(description="Over the span, or since the first call where that is later.")
@@ -173,7 +174,7 @@ class EndpointModel(Model):
     )
     seen_at: SeenAt = Field(description="`client`: outbound or third party, no sensor saw the server.")
     is_proxied: bool
-    is_lossy: bool
+    is_lossy: bool = Field(description="Of some calls bytes were lost, or how they ended (`status.not_read`).")
     has_unknown_fields: bool = Field(
         description="Of some calls parts of the head were not known: their HTTP/2 connection was joined late."
     )
@@ -229,7 +230,8 @@ class EndpointConsumerModel(ObjectsModel):
 
     id: str = Field(examples=["principal:00c0ffee00c0ffee"])
     calls: int
-    errors: int
+    errors: int = Field(description="5xx and aborted calls.")
+    not_read: int = Field(description="Nobody saw how they ended; they are no errors.")
     first_seen: Time
     last_seen: Time
     holders: tuple[HolderModel, ...] = Field(description="Who held an address while it called.")
@@ -251,5 +253,5 @@ class EndpointDetailModel(EndpointModel):
     series_step_seconds: int
     series: tuple[SeriesPointModel, ...]
     top_consumers: tuple[EndpointConsumerModel, ...]
-    status_codes: dict[str, int] = Field(examples=[{"200": 91, "404": 2, "aborted": 1}])
+    status_codes: dict[str, int] = Field(examples=[{"200": 91, "404": 2, "aborted": 1, "not read": 3}])
     routes: tuple[EndpointRouteModel, ...]

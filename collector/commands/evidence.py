@@ -16,6 +16,7 @@ EVIDENCE_COLUMNS = describe_columns(
     ("calls", "calls", 0),
     ("4xx", "client_errors", 1),
     ("5xx", "errors", 1),
+    ("not_read", "not_read", 3),
     ("objects", "objects", 0, "has_estimated_objects"),
     ("credentials", "credentials", 2),
     ("records", "records_returned", 2),

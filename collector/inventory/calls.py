@@ -16,6 +16,7 @@ from collector.inventory.counted import (
     ERROR,
     HOP_PROXY,
     IN_SPAN,
+    UNREAD,
     ConsumerSql,
     count_distinct,
     objects_count,
@@ -99,6 +100,7 @@ class CallSums:
     calls: int
     client_errors: int  # 4xx.
     errors: int  # 5xx, or no answer.
+    not_read: int  # Nobody saw how they ended.
     objects: int
     credentials: int
     records_returned: int
@@ -218,6 +220,7 @@ def _span(question: CallQuestion) -> Span:
 def _sums(span: Span) -> str:
     return f"""sum(r.calls) AS calls,
     sumIf(r.calls, {CLIENT_ERROR}) AS client_errors, sumIf(r.calls, {ERROR}) AS errors,
+    sumIf(r.calls, {UNREAD}) AS not_read,
     {objects_count(span.rollup)} AS objects,
     {_CREDENTIALS} AS credentials, sum(r.records_returned) AS records_returned,
     sum(r.request_bytes) AS request_bytes, sum(r.response_bytes) AS response_bytes,
@@ -227,7 +230,16 @@ def _sums(span: Span) -> str:
 
 def _read(row: Mapping[str, Any], start: int, end: int) -> CallSums:
     names = (
-        *("calls", "client_errors", "errors", "objects", "credentials", "records_returned", "request_bytes"),
+        *(
+            "calls",
+            "client_errors",
+            "errors",
+            "not_read",
+            "objects",
+            "credentials",
+            "records_returned",
+            "request_bytes",
+        ),
         *("response_bytes", "numeric_calls", "monotonic_steps", "numeric_span"),
     )
     return CallSums(start=start, end=end, **{name: int(row.get(name) or 0) for name in names})

@@ -11,7 +11,15 @@ from typing import Any
 from collector.inventory.consumer import ConsumerKind
 from collector.inventory.outbound import HIDDEN_ROUTES, ROLE_SERVER
 from collector.inventory.span import Rollup, Span
-from collector.outcomes import find_outcome, is_authenticated, is_client_error, is_error, is_judged, is_success
+from collector.outcomes import (
+    find_outcome,
+    is_authenticated,
+    is_client_error,
+    is_error,
+    is_judged,
+    is_not_read,
+    is_success,
+)
 from collector.protocols import find_bit
 from collector.rows import CONSUMER_ORDER, ConsumerColumn
 
@@ -42,6 +50,7 @@ OUTCOME = find_outcome("r")
 SUCCESS = is_success("r")
 CLIENT_ERROR = is_client_error("r")
 ERROR = is_error("r")
+UNREAD = is_not_read("r")
 JUDGED = is_judged("r")  # Served, and it could be seen whether there were credentials.
 AUTHENTICATED = is_authenticated("r")
 PROTOCOL_BIT = find_bit("r")

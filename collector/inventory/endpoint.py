@@ -20,7 +20,7 @@ class Tier(StrEnum):
     """How sure we are that the endpoint exists."""
 
     CONFIRMED = "confirmed"  # Answered 2xx at least once in the span.
-    UNCONFIRMED = "unconfirmed"  # Never a 2xx, but not only client errors: redirects, server errors, aborted calls.
+    UNCONFIRMED = "unconfirmed"  # Never a 2xx, but not only client errors: redirects, server errors, aborted, not read.
     PROBED = "probed"  # Nothing but 4xx: what a scanner guesses leaves.
 
 
@@ -46,8 +46,8 @@ FULL_COVERAGE = 0.95  # Above it the rest is health checks and expired sessions;
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusMix:
-    """Calls by class of status code, or of the status that an RPC's own is mapped to; `aborted` ended before a
-    response head."""
+    """Calls by class of status code, or of the status that an RPC's own is mapped to. `aborted` ended before a response
+    head; of those `not_read` nobody saw how they ended."""
 
     informational: int
     success: int
@@ -55,11 +55,23 @@ class StatusMix:
     client_error: int
     server_error: int
     aborted: int
+    not_read: int
 
     @property
     def errors(self) -> int:
         """Server errors and aborted calls: what the service, not its client, got wrong."""
         return self.server_error + self.aborted
+
+    @property
+    def answered(self) -> int:
+        """Calls that had a response head."""
+        return self.informational + self.success + self.redirection + self.client_error + self.server_error
+
+    @property
+    def error_ratio(self) -> float | None:
+        """Errors of the calls that were read; None where none was."""
+        read = self.answered + self.aborted
+        return self.errors / read if read else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +250,7 @@ class EndpointConsumer:
     id: str
     calls: int
     errors: int
+    not_read: int
     objects: int
     first_seen: int
     last_seen: int
@@ -271,7 +284,7 @@ def decide_tier(status: StatusMix) -> Tier:
     """Confirmed by one 2xx; probed where every call was a client error; else unconfirmed."""
     if status.success:
         return Tier.CONFIRMED
-    others = status.informational + status.redirection + status.server_error + status.aborted
+    others = status.informational + status.redirection + status.server_error + status.aborted + status.not_read
     return Tier.PROBED if status.client_error and not others else Tier.UNCONFIRMED
 
 

@@ -42,6 +42,7 @@ from collector.inventory.shape import describe_shape
 from collector.inventory.span import Span, series_span, series_step
 from collector.inventory.spec_status import NO_SPEC, read_specs
 from collector.inventory.workloads import read_workloads
+from collector.outcomes import name_status_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class EndpointInventory:
                 endpoint.service.cluster,
             ),
             status_codes={
-                str(row["status_code"] or "aborted"): int(row["total"])
+                name_status_code(int(row["status_code"])): int(row["total"])
                 for row in select(self._reader, status_codes(counted), parameters)
             },
             routes=tuple(_read_route(row) for row in select(self._reader, routes_behind(counted), parameters)),
@@ -246,6 +247,7 @@ def _read_consumer(row: Mapping[str, Any]) -> EndpointConsumer:
         id=row["consumer"],
         calls=int(row["calls"]),
         errors=int(row["errors"]),
+        not_read=int(row["not_read"]),
         objects=int(row["objects"]),
         first_seen=int(row["first_seen"]),
         last_seen=int(row["last_seen"]),

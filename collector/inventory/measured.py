@@ -15,6 +15,7 @@ from collector.inventory.risk_scores import RiskScore
 from collector.inventory.rpc import read_messages, read_rpc, read_streams
 from collector.inventory.span import Span
 from collector.inventory.workloads import ContainerImage, Workload
+from collector.outcomes import NOT_READ
 from collector.protocols import name_protocols
 from collector.rates import compute_rate
 from collector.rows import Service
@@ -101,7 +102,9 @@ def read_endpoint(
         attacks_confirmed=int(row["attacks_confirmed"]),
         latency_ms=None if latency is None else latency.scaled(MICROSECONDS_TO_MILLISECONDS),
         latency_max_ms=int(row["duration_max_us"]) * MICROSECONDS_TO_MILLISECONDS,
-        time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / int(row["calls"]) * MICROSECONDS_TO_MILLISECONDS,
+        time_to_first_byte_ms=int(row["time_to_first_byte_sum_us"]) / status.answered * MICROSECONDS_TO_MILLISECONDS
+        if status.answered
+        else None,
         request_bytes=int(row["request_bytes"]),
         response_bytes=int(row["response_bytes"]),
         response_size_bytes=compute_percentiles(*row["response_size"]),
@@ -137,9 +140,11 @@ def read_endpoint(
 
 
 def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:
-    """Calls by class of how they ended; 0 is no answer."""
+    """Calls by class of how they ended."""
     by_class: dict[int, int] = {}
     for code, calls in outcomes.items():
+        if code == NOT_READ:
+            continue
         place = min(code // 100, 5)
         by_class[place] = by_class.get(place, 0) + calls
     return StatusMix(
@@ -149,6 +154,7 @@ def _mix_status(outcomes: Mapping[int, int]) -> StatusMix:
         client_error=by_class.get(4, 0),
         server_error=by_class.get(5, 0),
         aborted=by_class.get(0, 0),
+        not_read=outcomes.get(NOT_READ, 0),
     )
 
 

@@ -9,6 +9,7 @@ from collector.inventory.counted import (
     JUDGED,
     OUTCOME,
     PROTOCOL_BIT,
+    UNREAD,
     ConsumerSql,
     counted_rows_of_routes,
     objects_count,
@@ -90,8 +91,8 @@ ORDER BY point"""
 def top_consumers(counted: str, span: Span, who: ConsumerSql) -> str:
     """The busiest consumers of one endpoint."""
     return f"""
-SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors, {objects_count(span.rollup)} AS
-objects,
+SELECT {who.id} AS consumer, sum(r.calls) AS calls, sumIf(r.calls, {ERROR}) AS errors,
+    sumIf(r.calls, {UNREAD}) AS not_read, {objects_count(span.rollup)} AS objects,
     toUnixTimestamp(min(r.first_seen)) AS first_seen, toUnixTimestamp(max(r.last_seen)) AS last_seen
 {counted}
 GROUP BY consumer

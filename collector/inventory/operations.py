@@ -235,4 +235,5 @@ def _share_status(known: OperationSamples, calls: int) -> StatusMix:
         client_error=refused,
         server_error=failed,
         aborted=0,
+        not_read=0,
     )

@@ -25,7 +25,7 @@ from sensor.aggregation.rows import (
     pack_keys,
 )
 from sensor.attacks.classes import EVIDENCE_MASK
-from sensor.calls import BodyFlag
+from sensor.calls import STATUS_NOT_READ, BodyFlag
 from sensor.columns import CallFlag, Calls
 from sensor.facts import Facts, get_identities, get_media_types, get_truncated
 from sensor.ragged import Ragged
@@ -87,7 +87,7 @@ def group_calls(calls: Calls, places: Index, facts: Facts, memory: NumberMemory,
     rows = number_runs(starts, len(calls))
     counts = calls["calls"].astype(np.uint64)
     is_call = counts > 0
-    is_answered = calls["status"] > 0
+    is_answered = calls["status"] > STATUS_NOT_READ
     is_final = (calls["flags"] & CallFlag.FINAL.value > 0) & is_answered
     is_timed = is_final & (calls["flags"] & CallFlag.STREAM.value == 0)
     has_object = (calls["object"] > 0) & is_call

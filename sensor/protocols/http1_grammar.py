@@ -75,7 +75,7 @@ class StartLine(msgspec.Struct, frozen=True, gc=False):
     version: bytes  # `1.1`
     method: bytes = b""
     target: bytes = b""
-    status_code: int = 0  # 0 where it is no number.
+    status_code: int = 0  # 0 where it is no number from 100 on.
     status: bytes = b""  # As sent.
     reason: bytes = b""
 
@@ -117,7 +117,7 @@ def read_status_line_strictly(line: bytes, *, is_whole: bool = True) -> StartLin
         version = match[2] + b"." + match[3]
         if version not in _STRICT_VERSIONS:
             return Fault.VERSION
-        return StartLine(False, match[1], version, b"", b"", int(match[4]), match[4], match[5] or b"")
+        return StartLine(False, match[1], version, b"", b"", _read_code(match[4]), match[4], match[5] or b"")
     # Which part is wrong; a sample that differs from the line in a part shows the part.
     for protocol in _PROTOCOL_METHODS:
         sample = protocol + b"/1.1 200 "
@@ -129,6 +129,11 @@ def read_status_line_strictly(line: bytes, *, is_whole: bool = True) -> StartLin
             is_begin = not is_whole and (rest[4:].isdigit() or not rest[4:]) and len(rest) < 8
             return None if is_begin else Fault.STATUS_CODE
     return Fault.START_LINE
+
+
+def _read_code(digits: bytes) -> int:
+    """0 below 100: no class has such codes (RFC 9110, section 15)."""
+    return int(digits) if digits[:1] != b"0" else 0
 
 
 def read_request_line(line: bytes) -> tuple[StartLine, Fault | None] | Fault:
@@ -148,15 +153,14 @@ def read_request_line(line: bytes) -> tuple[StartLine, Fault | None] | Fault:
 
 
 def read_status_line(line: bytes) -> tuple[StartLine, Fault | None] | Fault:
-    """Leniently: a status that is no number of three digits is told as 0."""
+    """Leniently: a status that is no number of three digits from 100 on is told as 0."""
     match = _STATUS_LINE_LENIENT.match(line)
     if match is None:
         return Fault.START_LINE
     status = match[3]
     is_number = len(status) == 3 and status.isdigit()
-    start = StartLine(
-        False, b"HTTP", b"1." + match[2], b"", b"", int(status) if is_number else 0, status, match[4] or b""
-    )
+    code = _read_code(status) if is_number else 0
+    start = StartLine(False, b"HTTP", b"1." + match[2], b"", b"", code, status, match[4] or b"")
     return start, None if is_number else Fault.STATUS_CODE
 
 

@@ -155,14 +155,17 @@ class Http1Connection:
             feed(piece)
         return self._take_done()
 
-    def finish(self, *, is_closed: bool = True) -> list[Transaction]:
-        """Nothing more comes; `is_closed` by the server, which ends a body that lasts as long as the connection."""
+    def finish(self, *, is_closed: bool = True, is_lost: bool = False) -> list[Transaction]:
+        """Nothing more comes; `is_closed` by the server, which ends a body that lasts as long as the connection;
+        `is_lost`: it was not seen how the connection ended. What was not answered then may have been."""
         self._responses.finish(self._response_sink, is_closed=is_closed)
         self._requests.finish(self._request_sink)
         if self._bare is not None:
             self._bare.is_complete = is_closed
         rest = list(self._queue)
         self._queue.clear()
+        for each in rest:
+            each.is_lossy |= each.response is None and (is_lost or self._is_shaken)
         return [self._number(each) for each in rest]
 
     # ---- feeding ---------------------------------------------------------------------------------------------------

@@ -240,6 +240,10 @@ class Http2Connection:
         """Appends the early halves of calls whose response has lasted for so long, and gives up doubtful ones."""
         self._open.poll(now_ns, early_after_ns, calls)
 
+    def doubt(self) -> None:
+        """Nobody knows what came of the calls that are open."""
+        self._open.doubt((REQUEST, RESPONSE))
+
     def close(self, time_ns: int, calls: list[StreamCall]) -> None:
         """The connection ended (0: when each stream was last heard of), and with it all that is open."""
         self._open.close(time_ns, calls)

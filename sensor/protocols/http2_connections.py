@@ -95,7 +95,7 @@ class Http2Connections:
         told = [(number, call) for call in calls] if calls else []
         while self._held_total > MAX_HELD_BYTES or len(self._connections) > MAX_CONNECTIONS:
             self.forgotten += 1
-            told += self.close(next(iter(self._connections)), 0)
+            told += self.give_up(next(iter(self._connections)))
         return told
 
     def list_open(self) -> list[int]:
@@ -111,6 +111,13 @@ class Http2Connections:
             connection.close(time_ns, calls)
             self.ended.add(connection.counts)
         return [(number, call) for call in calls]
+
+    def give_up(self, number: int) -> list[NumberedCall]:
+        """The same of a connection of which nobody saw how it ended."""
+        connection = self._connections.get(number)
+        if connection is not None:
+            connection.doubt()
+        return self.close(number, 0)
 
     def forget_patterns(self) -> None:
         """Of all connections: they are known by objects of this process."""

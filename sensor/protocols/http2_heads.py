@@ -83,7 +83,7 @@ class StreamResponse(msgspec.Struct, frozen=True, gc=False):
     """What is read of a response's head, or of its trailers."""
 
     has_status: bool
-    status_code: int  # 0 where it is not known, or no number.
+    status_code: int  # 0 where it is not known, or no number from 100 on.
     content_type: str
     grpc_status: int | None
     unknown_fields: int
@@ -283,7 +283,9 @@ def _read_response(block: HeaderBlock) -> StreamResponse:
 
 
 def _read_status(value: Text | None) -> int:
-    return int(value) if isinstance(value, bytes) and len(value) == 3 and value.isdigit() else 0
+    if not isinstance(value, bytes) or len(value) != 3 or not value.isdigit() or value[:1] == b"0":
+        return 0
+    return int(value)
 
 
 def _infer_status(block: HeaderBlock) -> int:

@@ -5,7 +5,8 @@ is interned by the record's own 64-bit `actor`, from the first record that has i
 and had no budget to send up, a known path goes to its route without saying who called; the rest goes to the service's
 `other` route, and so does what could only be summed because a ring was full. All these are marked lossy: they are
 counted, not described. Whether they carried credentials nobody could see, and that is what they say
-(`AuthenticationKind.UNKNOWN`).
+(`AuthenticationKind.UNKNOWN`). Their status is the one that the kernel read; where it lost the answer, and of what was
+only estimated, it is STATUS_NOT_READ.
 
 Cost: a few numpy passes, and a look-up in a table of integers for each different route and actor of a batch.
 """
@@ -16,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from sensor.calls import AuthenticationKind, Hop, PrincipalKind, Role, Route, Service
+from sensor.calls import STATUS_NOT_READ, AuthenticationKind, Hop, PrincipalKind, Role, Route, Service
 from sensor.columns import NO_NUMBER, NO_OBJECT, CallFlag, Calls, make_calls
 from sensor.exchange import name_address
 from sensor.facts import NO_MEDIA_TYPE, ActorFacts, Facts
@@ -41,6 +42,7 @@ _STATUSES: Final = 1_000
 # Flags of a record that a call has too. Numbers: to combine members of an enum takes longer than to read a batch's.
 _SHARED_FLAGS: Final = (CallFlag.LOSSY | CallFlag.ABORTED | CallFlag.FINAL).value
 _AMBIGUOUS: Final = RecordFlag.AMBIGUOUS.value
+_LOSSY: Final = RecordFlag.LOSSY.value
 
 # Calls, request bytes, response bytes, duration in microseconds: OVERFLOW_COUNT.
 OverflowTotals = tuple[int, int, int, int]
@@ -106,6 +108,10 @@ class RecordConverter:
         calls["number"] = records["number"].view(np.int64)
         flags = records["flags"]
         calls["flags"] = flags & _SHARED_FLAGS
+        is_unread = (flags & _LOSSY != 0) & (calls["status"] == 0)
+        if is_unread.any():
+            calls["status"][is_unread] = STATUS_NOT_READ
+            calls["flags"][is_unread] &= ~np.uint16(CallFlag.ABORTED)
         is_ambiguous = flags & _AMBIGUOUS != 0
         if is_ambiguous.any():
             calls["flags"][is_ambiguous] |= int(CallFlag.AMBIGUOUS)
@@ -213,6 +219,7 @@ class RecordConverter:
             row["calls"] = count
             if status_class == ESTIMATED_CLASS:
                 row["flags"] |= int(CallFlag.ESTIMATED | CallFlag.ENCRYPTED)
+                row["status"] = STATUS_NOT_READ
             else:
                 row["status"] = status_class * 100
             row["request_bytes"], row["response_bytes"] = request_bytes, response_bytes

@@ -14,7 +14,17 @@ from functools import lru_cache
 from typing import Final
 
 from sensor.attacks.classes import Attack
-from sensor.calls import RPC_KINDS, AuthenticationKind, BodyFacts, BodyFlag, CallKind, CallRecord, Route, SegmentKind
+from sensor.calls import (
+    RPC_KINDS,
+    STATUS_NOT_READ,
+    AuthenticationKind,
+    BodyFacts,
+    BodyFlag,
+    CallKind,
+    CallRecord,
+    Route,
+    SegmentKind,
+)
 from sensor.classify.sensitive.kinds import DataPlace, list_kinds
 from sensor.protocols.http1 import Malformed
 from sensor.protocols.http1_events import Head
@@ -50,7 +60,7 @@ def build_line(record: CallRecord, *, server_address: str) -> Line:
         "http.request.method": route.method,
         "url.template": format_template(route),
         **_split_host(route.host),
-        "http.response.status_code": record.status_code,
+        "http.response.status_code": None if record.status_code == STATUS_NOT_READ else record.status_code,
         "network.protocol.name": "http",
         "network.protocol.version": record.protocol_version,
         "server.address": server_address,

@@ -60,6 +60,12 @@ class StreamConversations:
         self._ends.pop(number, None)
         return told
 
+    def give_up(self, number: int) -> list[StreamExchange]:
+        """Nobody saw how the connection ended; gives the calls that were open."""
+        told = self._tell(self._streams.give_up(number))
+        self._ends.pop(number, None)
+        return told
+
     def poll(self, now_ns: int) -> list[StreamExchange]:
         """Early halves of calls whose answer lasts."""
         if not self._ends or now_ns - self._polled_ns < POLL_INTERVAL_NS:

@@ -110,7 +110,7 @@ def test_a_table_shows_hostile_text_without_obeying_it(apidae):
 )
 def test_a_table_leaves_out_columns_before_it_breaks_words(width, hidden):
     columns = query.ENDPOINT_COLUMNS
-    cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 4, "1.2", "none"]]
+    cells = [["GET", "127.0.0.1:8080", "/users/{user_id}/export", "scripts.demo.users", *["12345"] * 5, "1.2", "none"]]
     cells[0] += [
         "5",
         "confirmed",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sensor.aggregate import Aggregator, Triggers, WindowLimits
 from sensor.aggregation.rows import RowFlag
-from sensor.calls import AuthenticationKind, CallRecord, PrincipalKind
+from sensor.calls import STATUS_NOT_READ, AuthenticationKind, CallRecord, PrincipalKind
 from sensor.config import ConsumerColumn
 from tests.sensor.records import ROUTE, SECOND_NS, START_NS, make_record, make_route, records
 from tests.sensor.rows import Objects, Row, find_bucket, make_objects, read_rows, unite
@@ -341,6 +341,16 @@ def test_flags_of_calls() -> None:
     assert lossy.flags == RowFlag.LOSSY | RowFlag.CREDENTIAL_TRUNCATED
     (ambiguous,) = run(Aggregator(), [make_record(), make_record(is_ambiguous=True)])
     assert ambiguous.flags == RowFlag.AMBIGUOUS
+
+
+def test_calls_that_were_not_read_are_a_row_of_their_own() -> None:
+    fields = {"is_lossy": True, "duration_ns": 0, "time_to_first_byte_ns": 0}
+    records = [make_record(status_code=code, **fields) for code in (0, STATUS_NOT_READ, STATUS_NOT_READ, 200)]
+    rows = {row.status_code: row for row in run(Aggregator(), records)}
+    assert {code: row.calls for code, row in rows.items()} == {0: 1, STATUS_NOT_READ: 2, 200: 1}
+    unread = rows[STATUS_NOT_READ]
+    assert unread.flags == RowFlag.LOSSY
+    assert not unread.duration and not unread.response_size
 
 
 def test_a_sketched_set_is_flagged() -> None:

@@ -232,6 +232,37 @@ def test_a_request_without_an_answer_is_told(socket: Socket) -> None:
     assert (told.status_code, told.is_aborted, told.response_head) == (0, True, b"")
 
 
+@pytest.mark.parametrize("end", [SyscallKind.SHUT, SyscallKind.CLOSED])
+def test_a_lost_answer_before_the_end_is_not_one_that_was_never_sent(socket: Socket, end: SyscallKind) -> None:
+    """The numbers at the end say that more was written than any event told."""
+    socket.take(READ, REQUEST)
+    socket.skip(WRITE, len(RESPONSE))
+    socket.next[end] = socket.next[WRITE]
+    (told,) = take_records(socket.conversations, [socket.pack(end, other=socket.next[READ])])
+    assert (told.status_code, told.is_lossy, told.is_aborted) == (0, True, False)
+
+
+def test_http2_answers_that_were_lost_are_not_ones_that_were_never_sent() -> None:
+    socket = Socket(Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing))
+    ask = Encoder().encode([(b":method", b"GET"), (b":path", b"/lost"), (b":authority", b"h")])
+    socket.take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True))
+    socket.skip(WRITE, 300)
+    socket.next[SyscallKind.CLOSED] = socket.next[WRITE]
+    (told,) = take_records(socket.conversations, [socket.pack(SyscallKind.CLOSED, other=socket.next[READ])])
+    assert isinstance(told, StreamExchange)
+    assert (told.call.status_code, told.call.is_lossy) == (0, True)
+
+
+def test_http2_connections_that_are_given_up_do_not_abort_their_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations_module, "MAX_CONNECTIONS", 1)
+    conversations = Conversations(to_unix_ns=int, stage=StageCounter("exchange"), refuse=refuse_nothing)
+    ask = Encoder().encode([(b":method", b"GET"), (b":path", b"/open"), (b":authority", b"h")])
+    Socket(conversations, 1).take(READ, PREFACE + write_settings() + write_headers(1, ask, is_end=True))
+    (told,) = Socket(conversations, 2).take(READ, REQUEST)
+    assert isinstance(told, StreamExchange)
+    assert (told.call.status_code, told.call.is_lossy) == (0, True)
+
+
 def test_a_half_closed_client_still_gets_its_answer(socket: Socket) -> None:
     socket.take(READ, REQUEST)
     assert socket.take(SyscallKind.EOF) == []
@@ -252,8 +283,8 @@ def test_a_socket_is_used_again(conversations: Conversations) -> None:
     before = Socket(conversations)
     before.take(READ, REQUEST)
     after = Socket(conversations, remote_port=50_001)
-    (aborted,) = after.take(READ, REQUEST)
-    assert (aborted.remote_port, aborted.is_aborted) == (50_000, True)
+    (unread,) = after.take(READ, REQUEST)
+    assert (unread.remote_port, unread.is_lossy, unread.is_aborted) == (50_000, True, False)
     (told,) = after.take(WRITE, RESPONSE)
     assert (told.remote_port, told.call, told.is_lossy) == (50_001, 0, False)
 
@@ -281,7 +312,7 @@ def test_connections_are_bounded(conversations: Conversations, monkeypatch: pyte
     monkeypatch.setattr(conversations_module, "MAX_CONNECTIONS", 2)
     sockets = [Socket(conversations, number) for number in (1, 2, 3)]
     told = [each for socket in sockets for each in socket.take(READ, REQUEST)]
-    assert [each.is_aborted for each in told] == [True]
+    assert [(each.status_code, each.is_lossy, each.is_aborted) for each in told] == [(0, True, False)]
     assert conversations.evicted == 1
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from sensor.calls import (
+    STATUS_NOT_READ,
     AuthenticationKind,
     CallKind,
     CallRecord,
@@ -78,6 +79,21 @@ def test_every_field_of_a_record():
     }  # fmt: skip
     assert (record.route.service, record.route.host, record.route.method) == (SERVICE, "api.example", "POST")
     assert [segment.text for segment in record.route.segments] == ["v1", "users", ""]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status_code", "is_aborted"),
+    [
+        ({"is_lossy": True, "is_aborted": True}, STATUS_NOT_READ, False),
+        ({"is_lossy": True, "is_aborted": False}, STATUS_NOT_READ, False),
+        ({"is_lossy": False, "is_aborted": True}, 0, True),
+        ({"is_lossy": True, "is_aborted": True, "status_code": 200}, 200, True),
+    ],
+)
+def test_an_answer_that_was_lost_to_us_is_not_read_and_aborts_nothing(fields, status_code, is_aborted):
+    record = _describer().describe(_exchange(**{"status_code": 0, "response_head": b"", **fields}))
+    assert isinstance(record, CallRecord)
+    assert (record.status_code, record.is_aborted) == (status_code, is_aborted)
 
 
 def test_a_client_names_the_remote_end():

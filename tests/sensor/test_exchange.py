@@ -205,14 +205,14 @@ def test_the_client_end_of_a_local_call_is_forgotten(assembler: ExchangeAssemble
     assert assembler.pending_count == 0
 
 
-def test_the_oldest_is_given_up_as_unanswered(
+def test_the_oldest_is_given_up_as_one_whose_end_nobody_saw(
     assembler: ExchangeAssembler, stage: StageCounter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exchange_module, "PENDING_MAX", 2)
     exchanges = assembler.take(
         [event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n", connection=n) for n in range(3)]
     )
-    assert [(e.connection, e.is_aborted, e.calls) for e in exchanges] == [(0, True, 1)]
+    assert [(e.connection, e.is_lossy, e.is_aborted, e.calls) for e in exchanges] == [(0, True, False, 1)]
     assert assembler.pending_count == 2
     assert stage.count().seen == stage.count().used == 1
 

@@ -21,6 +21,7 @@ from collector.anomaly.loss import SubjectLoss
 from collector.anomaly.roster import Placed, Roster
 from collector.anomaly.slots import Slots, grow
 from collector.anomaly.watch import Watch
+from collector.outcomes import NOT_READ
 from collector.sensitivity import LEVELS, RANKS
 
 # Client errors that abuse and missing paths make: the detectors of abuse count those by who made them.
@@ -138,6 +139,9 @@ class HealthEngine:
             for number, own in rows.times.split(failed, window.sums.window_seconds):
                 if watch.windows.accepts(number):
                     window.sums.add_errors(measure, number, placed.endpoint[own], rows.calls[own], placed.consumer[own])
+        for number, own in rows.times.split(rows.unread, window.sums.window_seconds):
+            if watch.windows.accepts(number):
+                window.sums.add(Measure.UNREAD_CALLS, number, placed.endpoint[own], rows.calls[own])
 
     def _add_latency(self, rows: "_Health", placed: Placed, watch: Watch, window: HealthWindow) -> None:
         for number, own in rows.times.split(rows.timed, window.sums.window_seconds):
@@ -228,6 +232,7 @@ class _Health:
             is_server |= by_rpc[failed]
             by_rpc[self.server] = True
             self.server = by_rpc.nonzero()[0]
+        self.unread = ((columns.status == NOT_READ) & (rpc == 0)).nonzero()[0]
         self.client = failed[~is_server & ~is_any_of(status, _ABUSE_STATUS)]
         microseconds = columns.microseconds
         is_timed = (microseconds > 0) & (self.calls > 0)

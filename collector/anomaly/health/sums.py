@@ -25,6 +25,7 @@ class Measure(IntEnum):
     CLIENT_LOWEST = 7
     TIMED_CALLS = 8  # That succeeded.
     LOG_TIME = 9  # Sum over those of the logarithm of their row's mean duration in microseconds.
+    UNREAD_CALLS = 10  # Of which nobody saw how they ended.
 
 
 class HealthSums:
@@ -76,5 +77,6 @@ class HealthSums:
         return {"sums": self._sums}
 
     def load(self, state: State) -> None:
-        """The inverse of `dump`."""
-        self._sums = state["sums"].astype(np.float64)
+        """The inverse of `dump`; a state of before has fewer measures."""
+        sums = state["sums"].astype(np.float64)
+        self._sums = np.concatenate([sums, np.zeros((len(Measure) - len(sums), *sums.shape[1:]))])

@@ -58,6 +58,22 @@ class HealthWindow:
         for bar in self.bars.values():
             bar.start(window * self.sums.window_seconds)
         sums = self.sums.read(window, slots)
+        judged = self._judge_errors(window, slots, calls, callers, sums)
+        if self._latency is not None:
+            timed, log_time = sums[Measure.TIMED_CALLS], sums[Measure.LOG_TIME]
+            judgement = self._latency.judge(slots, timed, log_time)
+            self._latency.learn(slots, timed, log_time)
+            judged.append(
+                Judged(measure=HealthMeasure.LATENCY, slots=slots, calls=timed, amounts=log_time, judgement=judgement)
+            )
+        self.sums.close(window, slots)
+        return judged
+
+    def _judge_errors(self, window: int, slots: Slots, calls: F64, callers: Slots, sums: F64) -> list[Judged]:
+        """Judge and learn errors of the calls that were read."""
+        calls = calls - sums[Measure.UNREAD_CALLS]
+        was_read = calls > 0
+        slots, calls, callers, sums = slots[was_read], calls[was_read], callers[was_read], sums[:, was_read]
         judged = []
         for measure, shares in self._shares.items():
             which = Measure.SERVER_ERRORS if measure is HealthMeasure.SERVER_ERRORS else Measure.CLIENT_ERRORS
@@ -69,14 +85,6 @@ class HealthWindow:
             judgement.score[~is_shared] = 0  # One caller's are that caller's doing.
             shares.learn(slots, window, calls, errors)
             judged.append(Judged(measure=measure, slots=slots, calls=calls, amounts=errors, judgement=judgement))
-        if self._latency is not None:
-            timed, log_time = sums[Measure.TIMED_CALLS], sums[Measure.LOG_TIME]
-            judgement = self._latency.judge(slots, timed, log_time)
-            self._latency.learn(slots, timed, log_time)
-            judged.append(
-                Judged(measure=HealthMeasure.LATENCY, slots=slots, calls=timed, amounts=log_time, judgement=judgement)
-            )
-        self.sums.close(window, slots)
         return judged
 
     def expect(self, measure: HealthMeasure, slots: Slots, window: int, observed: F64) -> None:

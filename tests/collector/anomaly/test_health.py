@@ -11,6 +11,7 @@ from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import report_signal
 from collector.alerts.signal import HealthMeasure, HealthSignal
 from collector.anomaly.engine import Engine
+from collector.outcomes import NOT_READ
 from tests.collector.anomaly.scene import EngineScene
 from tests.collector.anomaly.stream import START, Row, make_batch
 
@@ -90,6 +91,22 @@ def test_endpoint_whose_calls_begin_to_fail_is_told_within_two_minutes_with_shar
     assert report.severity is Severity.MEDIUM
     assert report.title == "GET /things1/{things1_id} of shop:8000 fails far more than usual"
     assert "20 of 40 calls (50.0%) were server errors" in report.why
+
+
+def test_calls_that_were_not_read_are_no_errors_and_in_no_share(scene: Scene) -> None:
+    """A hundred times as many as the others, as of a process that is read in turns."""
+
+    def run(minutes: int, **what: object) -> list[HealthSignal]:
+        told: list[HealthSignal] = []
+        for _ in range(minutes):
+            unread = [Row(route=route, window=scene.time, calls=4_000, status=NOT_READ) for route in range(ROUTES)]
+            closed = scene.engine.feed(make_batch(unread), scene.time + 11)
+            told += [signal for signal in closed if isinstance(signal, HealthSignal)] + scene.run(1, **what)
+        return told
+
+    assert run(6) == []
+    first = run(3, failing={1: 0.5})[0]
+    assert (first.measure, first.calls, first.observed) == (HealthMeasure.SERVER_ERRORS, 40, 0.5)
 
 
 def test_limit_that_is_said_is_what_is_told_from(history: bytes) -> None:

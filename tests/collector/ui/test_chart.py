@@ -46,10 +46,10 @@ def test_nothing_drawn_says_so():
     assert (chart.bars, chart.top, chart.summary) == ((), "", "no calls in this span")
 
 
-@given(st.lists(st.integers(0, 10**12), min_size=6, max_size=6))
-def test_the_mix_fills_its_bar(counts):
+@given(st.lists(st.integers(0, 10**12), min_size=6, max_size=6), st.integers(0, 10**12))
+def test_the_mix_of_calls_that_were_read_fills_its_bar(counts, not_read):
     names = ("informational", "success", "redirection", "client_error", "server_error", "aborted")
-    shares = split_status(StatusMix(**dict(zip(names, counts, strict=True))))
+    shares = split_status(StatusMix(**dict(zip(names, counts, strict=True)), not_read=not_read))
     assert bool(shares) == bool(sum(counts))
     if shares:
         assert abs(sum(share.width for share in shares) - 100) < 0.05

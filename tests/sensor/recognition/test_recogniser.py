@@ -5,9 +5,9 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from sensor.calls import AuthenticationKind, CallKind, Role
+from sensor.calls import STATUS_NOT_READ, AuthenticationKind, CallKind, Role
 from sensor.columns import CallFlag
-from sensor.kernel.abi import OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
+from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, SETTINGS, RecordFlag, Settings
 from sensor.recognition.learning import WORD_HEADS
 from sensor.recognition.mirror import MapName
 from tests.sensor.recognition.conftest import SAMPLE_NS, Sensor, tell
@@ -373,6 +373,37 @@ def test_signed_queries_are_never_recognised(sensor: Sensor) -> None:
     assert sensor.take(call) == "record"
     (row,) = sensor.convert()
     assert sensor.told(row) == tell(sensor.describe(call))
+
+
+def test_estimated_calls_have_no_status_and_no_abort(sensor: Sensor) -> None:
+    key = OVERFLOW_KEY.pack(3, 80, int(Role.SERVER), ESTIMATED_CLASS)
+    rows = sensor.recogniser.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
+    assert int(rows["calls"].sum()) == 700
+    assert set(rows["status"].tolist()) == {STATUS_NOT_READ}
+    assert set(rows["flags"].tolist()) == {int(CallFlag.LOSSY | CallFlag.ESTIMATED)}
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "told"),
+    [
+        (
+            RecordFlag.LOSSY | RecordFlag.ABORTED | RecordFlag.FINAL,
+            0,
+            (STATUS_NOT_READ, CallFlag.LOSSY | CallFlag.FINAL),
+        ),
+        (RecordFlag.ABORTED, 0, (0, CallFlag.ABORTED)),
+        (RecordFlag.LOSSY, 200, (200, CallFlag.LOSSY)),
+    ],
+)
+def test_a_record_whose_answer_the_kernel_lost_has_no_status(
+    sensor: Sensor, flags: RecordFlag, status: int, told: tuple[int, CallFlag]
+) -> None:
+    call = make("/v1/orders/1001")
+    teach(sensor, call)
+    assert sensor.take(call) == "record"
+    sensor.kernel.records[-1]["flags"], sensor.kernel.records[-1]["status"] = int(flags), status
+    (row,) = sensor.convert()
+    assert (int(row["status"]), int(row["flags"])) == (told[0], int(told[1]))
 
 
 def test_sums_of_a_full_ring_are_told_once_and_whole(sensor: Sensor) -> None:
