@@ -47,6 +47,7 @@ _ROOT_CGROUP_ID: Final = 1
 _RESPONSE_START: Final = b"HTTP/1."
 
 _EOF, _SHUT, _CUT = int(SyscallKind.EOF), int(SyscallKind.SHUT), int(SyscallKind.CUT)
+_CLOSED: Final = int(SyscallKind.CLOSED)
 
 Told = list[Exchange | StreamExchange]
 
@@ -259,7 +260,7 @@ class Conversations:
             self._tell_waiting(connection, None, out)
         is_server = connection.request_kind == READ
         is_closed = event.kind == (_SHUT if is_server else _EOF)
-        if not (is_closed or event.kind > _SHUT):
+        if not is_closed and event.kind != _CLOSED:
             return
         # What was moved before and found the ring full; the FIN counts as a byte of TCP's.
         for kind, sequence in ((READ, event.other), (WRITE, event.sequence)):

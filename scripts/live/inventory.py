@@ -25,7 +25,8 @@ class EndpointLine:
     method: str
     template: str
     calls: int
-    statuses: tuple[tuple[str, int], ...]  # (`2xx`, calls), only those that occurred.
+    is_estimated: bool  # Some of the calls.
+    statuses: tuple[tuple[str, int], ...]  # (`2xx`, calls), only those that occurred, of the calls that were read.
     p95_ms: float | None
     coverage: float | None  # Share of 2xx calls with credentials; None where there was no 2xx.
     authentication_kinds: tuple[str, ...]
@@ -103,7 +104,8 @@ def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
         method=str(item.get("method", "?")),
         template=str(item.get("template", "?")),
         calls=int(item.get("calls", 0)),
-        statuses=tuple((name, int(calls)) for name, calls in statuses.items() if calls),
+        is_estimated=bool(item.get("is_estimated", False)),
+        statuses=tuple((name, int(calls)) for name, calls in statuses.items() if calls and name != "not_read"),
         p95_ms=_number(_mapping(item.get("latency_ms")).get("p95")),
         coverage=_number(authentication.get("coverage")),
         authentication_kinds=tuple(kind for kind in kinds if kind != "none"),

@@ -148,7 +148,7 @@ def describe_line(line: EndpointLine, calls_per_second: float) -> list[Text]:
         Text(line.service),
         Text(line.method),
         Text(line.template),
-        Text(f"{line.calls:,}"),
+        Text(f"{'≈ ' if line.is_estimated else ''}{line.calls:,}"),
         Text(f"{calls_per_second:.1f}"),
         describe_statuses(line.statuses),
         Text("" if line.p95_ms is None else f"{line.p95_ms:.1f}"),

@@ -149,6 +149,7 @@ struct conn {
   u8 is_answered;    /* The server's hello was seen. */
   u8 tls_flags;      /* enum tls_flag. */
   u8 is_pending;     /* The client has asked, the server has not spoken since. */
+  u8 is_websocket;   /* It carries no calls any more: its turns are not counted. Of either direction. */
   u32 calls_counted; /* Of `tail`, those in `ports`. */
   u32 untold;        /* Calls past the queue that ended. */
   u32 untold_counted;
@@ -199,6 +200,9 @@ BPF_HASH(ports, struct port_key, struct port_count, 8192);
 BPF_RINGBUF_OUTPUT(frames, FRAMES_PAGES);
 /* What: what was seen of each other host that is called encrypted. Life: the program's; past its size counted in C_PEERS_FULL. */
 BPF_F_TABLE("hash", struct peer_key, struct port_count, peers, 8192, NO_PREALLOC);
+/* What: clients' ends of encrypted connections that carry no calls any more (WebSockets), by the sensor, which read the upgrade. Life: until
+ * the connection is counted next; the least recent is evicted. Key: its `kind` is K_UPGRADED, its `port` the client's. */
+BPF_TABLE("lru_hash", struct peer_key, u8, websockets, 1024);
 /* What: when the programs end by themselves, as they run without a sensor (sensor/kernel/pins.py); 0: never. Key: 0. */
 BPF_ARRAY(leases, u64, 1);
 /* What: 1 for each listening port, kept by the sensor. Key: the port. */

@@ -48,7 +48,7 @@ static __always_inline int is_encrypted_due(struct conn *c, struct flow *f, cons
   if (!c->is_answered)
     return 1;
   if (direction == c->request_direction)
-    return !c->is_pending;
+    return !c->is_pending && !c->is_websocket;
   if (c->is_pending) {
     c->is_pending = 0;
     c->exchanges++;
@@ -185,6 +185,17 @@ static __always_inline int take_hello(struct __sk_buff *skb, struct conn *c, con
   return 0;
 }
 
+/* Whether the sensor read that the connection was upgraded: then its turns are no exchanges. */
+static __always_inline u32 find_websocket(struct conn *c, const struct peer_key *peer) {
+  struct peer_key client = *peer;
+  client.kind = K_UPGRADED;
+  if (websockets.lookup(&client)) {
+    c->is_websocket = 1;
+    websockets.delete(&client);
+  }
+  return c->is_websocket;
+}
+
 static __always_inline void flush_encrypted(struct conn *c, struct flow *f, const struct peer_key *peer) {
   struct port_count more = {};
   take_count(c, f, &more);
@@ -193,6 +204,8 @@ static __always_inline void flush_encrypted(struct conn *c, struct flow *f, cons
     count_at_peer(peer, &more);
     return;
   }
+  if (find_websocket(c, peer))
+    more.exchanges = 0;
   struct port_key key = {.cgroup_id = c->cgroup_id, .port = c->local_port, .kind = K_ENCRYPTED};
   count_at_port(&key, &more);
 }
@@ -217,7 +230,7 @@ static __always_inline int encrypted_packet(struct __sk_buff *skb) {
     count(C_LOCAL_CLIENTS);
     return PASS;
   }
-  if (c->is_answered && direction == c->request_direction && !c->is_pending)
+  if (c->is_answered && direction == c->request_direction && !c->is_pending && !c->is_websocket)
     c->is_pending = carries_request(skb, c, offset);
   if (c->is_answered != was_answered || skb->cb[1] || f->unflushed > PORT_FLUSH_BYTES || c->exchanges >= PORT_FLUSH_CALLS)
     flush_encrypted(c, f, &peer);

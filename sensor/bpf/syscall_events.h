@@ -12,6 +12,7 @@ enum syscall_event_kind {
   S_SHUT = 4,  /* This end sends no more. */
   S_CLOSED = 5,/* The socket is gone. */
   S_CUT = 6,   /* Of TLS: here something is missing, nobody knows how much, for nobody looked. */
+  S_OTHER = 7, /* Of TLS: the first bytes that a session received when it had turned out not to be HTTP. */
 };
 
 /* One system call that moved bytes of a connection, or a change of its state. Its first `length` bytes follow. */

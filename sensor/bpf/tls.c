@@ -19,6 +19,8 @@
 #define SMALL 512
 #define MIDDLE 4096
 #define LARGE 16384
+/* What says whether a message is a frame of a WebSocket (RFC 6455 5.2): of what is not HTTP no more goes up. */
+#define FRAME_START 2
 
 /* A goroutine in a call. */
 struct goroutine_key {
@@ -100,8 +102,10 @@ static __always_inline void heed_refusal(struct session *s) {
   s->refusals = *refusals;
   u64 id = s->id;
   u8 *instead = refused.lookup(&id);
-  if (instead)
-    s->seen.kind = *instead;
+  if (!instead)
+    return;
+  s->seen.kind = *instead;
+  s->is_other_told = 1; /* The sensor knows. */
 }
 
 /* A client's call that is told at its server's end: it counts to its process, which may have turns. */
@@ -127,6 +131,13 @@ static __always_inline void see_bytes(struct session *s, u64 memory, u32 size, u
   int may_be = is_read(s->seen.kind);
   if (s->seen.kind == K_NEW)
     may_be = recognise(&s->seen, &s->end, &m, direction);
+  if (s->seen.kind == K_OTHER && kind == S_READ && !s->is_other_told) {
+    struct message start = m;
+    if (start.size > FRAME_START)
+      start.size = FRAME_START;
+    s->is_other_told = 1;
+    put(s, &start, S_OTHER, from, other, now, FRAME_START);
+  }
   if (!may_be || (is_read(s->seen.kind) && !is_granted(&s->seen, &m, direction, now)))
     return;
   if (size <= SMALL)

@@ -27,7 +27,8 @@ struct session {
   u64 id;          /* Of its socket (cookie), or of its own. */
   u64 checked_ns;  /* When the library's data were looked at. */
   u32 position[2]; /* Plain bytes so far, by direction. */
-  u8 bound, library, is_told, _pad;
+  u8 bound, library, is_told;
+  u8 is_other_told; /* S_OTHER was. */
   u32 look; /* `looks` of its process when it was seen last. */
   u32 refusals; /* `refusal_count` when it was looked up last. */
   u32 is_done;  /* A write was told at the first of two places. */

@@ -23,7 +23,8 @@ TAIL_CALLS = (
 )
 PROGRAMS = ("egress", *TAIL_CALLS)
 MAPS = (
-    *("events", "records", "frames", "stream_records", "counters", "ports", "peers", "listening", "programs"),
+    *("events", "records", "frames", "stream_records", "counters", "programs"),
+    *("ports", "peers", "websockets", "listening"),
     # What user space teaches (conn.h, learned.h).
     *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks"),
     # What is blocked (enforce.h).

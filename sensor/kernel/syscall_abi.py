@@ -24,6 +24,7 @@ class SyscallKind(IntEnum):
     SHUT = 4
     CLOSED = 5
     CUT = 6
+    OTHER = 7
 
 
 class SyscallEvent(NamedTuple):

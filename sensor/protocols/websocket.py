@@ -20,6 +20,7 @@ import msgspec
 _MASK_BYTES: Final = 4
 _MOST_CONTROL_BYTES: Final = 125  # Section 5.5.
 _FIN, _MASKED, _LENGTH = 0x80, 0x80, 0x7F
+_RESERVED: Final = 0x30  # The second and third of three.
 
 
 class Opcode(IntEnum):
@@ -31,6 +32,17 @@ class Opcode(IntEnum):
     CLOSE = 8
     PING = 9
     PONG = 10
+
+
+_OPCODES: Final = frozenset(Opcode)
+
+
+def is_client_frame(data: bytes) -> bool:
+    """Whether these may be the first bytes of a client's frame, which is masked (section 5.3). An extension may set the
+    first reserved bit, as compression does (RFC 7692). A frame of HTTP/2 begins with a length, so with a zero."""
+    if len(data) < 2 or data[0] & _RESERVED or not data[0]:
+        return False
+    return data[0] & 0x0F in _OPCODES and bool(data[1] & _MASKED)
 
 
 class WebSocketCounts(msgspec.Struct):

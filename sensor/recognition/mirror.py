@@ -47,6 +47,7 @@ class MapName(StrEnum):
     PROFILES = "profiles"
     NAMES = "names"
     SETTINGS = "settings"
+    WEBSOCKETS = "websockets"  # By what reads TLS (sensor.tls.capture).
 
 
 # In this order: nothing is found before what it leads to.

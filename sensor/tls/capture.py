@@ -17,7 +17,7 @@ from sensor.config import CaptureWay
 from sensor.conversations import Verdict
 from sensor.coverage.row import PortCount
 from sensor.health import TLS_STAGE, Figure, StageCount
-from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, ConnectionKind, Counter
+from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, PEER_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.syscall_abi import SYSCALL_COUNTER_PARTS, SYSCALL_COUNTERS_SIZE, SyscallCounter, SyscallEvent
@@ -53,12 +53,21 @@ _KINDS: Final = {
     Verdict.UPGRADED: ConnectionKind.UPGRADED,
     Verdict.LEFT: ConnectionKind.LOCAL_CLIENT,
 }
+_MAPPED: Final = bytes(10) + b"\xff\xff"  # IPv4 within IPv6 (RFC 4291, section 2.5.5.2).
 _WAYS: Final = {Binding.LAST: "last", Binding.NEXT: "next", Binding.DATA: "data", Binding.NESTED: "nested"}
 
 
 def refuse_session(program: TlsProgram, event: SyscallEvent, verdict: Verdict) -> None:
     """Tells the kernel that no more of an event's session is wanted."""
     program.refuse(event.socket, _KINDS[verdict])
+
+
+def find_client_key(event: SyscallEvent) -> bytes:
+    """The client's end of a server's connection, as packets name it: a mapped address is IPv4."""
+    family, address = event.family, event.remote_address
+    if address.startswith(_MAPPED):
+        family, address = 4, address[len(_MAPPED) :] + bytes(len(_MAPPED))
+    return PEER_KEY.pack(event.cgroup_id, address, event.remote_port, family, ConnectionKind.UPGRADED)
 
 
 class TlsCapture:
@@ -328,6 +337,10 @@ class TlsCapture:
         return self._reader.local_clients + totals[SyscallCounter.LOCAL_CLIENTS]
 
     def _refuse(self, event: SyscallEvent, verdict: Verdict) -> None:
-        """Tells the kernel that this session is not, or no longer, HTTP."""
-        if not self._is_closed:
-            refuse_session(self._program, event, verdict)
+        """Tells the kernel that this session is not, or no longer, HTTP; and the capture below where its turns are
+        messages of a WebSocket, which are no calls."""
+        if self._is_closed:
+            return
+        refuse_session(self._program, event, verdict)
+        if verdict is Verdict.UPGRADED and event.family:
+            self._below.update(MapName.WEBSOCKETS, {find_client_key(event): b"\1"})

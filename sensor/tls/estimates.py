@@ -1,5 +1,6 @@
 """Calls of a port that nobody read, estimated: while one of its processes is read in turns (`duty`), each turn of its
 client and server that the kernel counts (bpf/encrypted.h) is taken for a call, and those that were read are taken off.
+Connections that were upgraded have no turns: the kernel is told of them (`capture`).
 
 The kernel tells turns some at a time, and calls are told a moment after they are made, so the difference swings; what
 is told is the most that it ever was. Pure, and bounded by the table of what was read.

@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
 from sensor.health import TLS_STAGE, StageCounter
-from sensor.kernel.syscall_abi import SyscallEvent
+from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
 from sensor.kernel.tls_abi import Binding, Library
 from sensor.local_clients import LocalClients
+from sensor.protocols.websocket import is_client_frame
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.bodies import BodyMeter
 from sensor.tls.split import PortReading
@@ -47,6 +48,7 @@ class TlsReader:
     ) -> None:
         """`bodies` says how much of them is kept for reading; without it nothing is."""
         self.stage = StageCounter(TLS_STAGE)
+        self._refuse = refuse
         self._bodies = bodies
         find_room = bodies.find_room if bodies is not None else None
         self._conversations = Conversations(to_unix_ns=to_unix_ns, stage=self.stage, refuse=refuse, find_room=find_room)
@@ -76,6 +78,11 @@ class TlsReader:
         for record in records:
             event, data = unpack_event(record)
             if self._local.is_left(event):
+                continue
+            if event.kind == SyscallKind.OTHER:
+                # Nobody looked when it was upgraded.
+                if event.family and is_client_frame(data):
+                    self._refuse(event, Verdict.UPGRADED)
                 continue
             if self._bodies is not None:
                 self._bodies.now_ns = event.time_ns

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from sensor.coverage.row import PortCount, PortProtocol
-from sensor.kernel.abi import Counter
+from sensor.kernel.abi import PEER_KEY, ConnectionKind, Counter
 from sensor.kernel.capture import Capture
+from sensor.kernel.syscalls import read_batch
 from tests.bpf.cgroups import in_cgroup
 from tests.bpf.recognised import drain, own_cgroup_id
 from tests.bpf.tls import client_context, make_certificate, serving_https
@@ -158,6 +159,7 @@ def record(kind: int, size: int) -> bytes:
     return struct.pack("!BHH", kind, 0x0303, size) + b"x" * size
 
 
+WEBSOCKETS_SIZE = 1_024
 CLIENT_HELLO = struct.pack("!BHHB", 0x16, 0x0301, 40, 1) + b"x" * 39
 SERVER_HELLO = struct.pack("!BHHB", 0x16, 0x0303, 40, 2) + b"x" * 39
 
@@ -191,6 +193,25 @@ def test_http2s_own_talk_is_no_call(capture: Capture) -> None:
         )
     (found,) = find(capture, port, has_connections(1))
     assert found.exchanges == 2
+
+
+def test_turns_of_an_upgraded_connection_are_no_exchanges(capture: Capture) -> None:
+    """From the moment that what reads TLS knows; a later connection of the port counts as before."""
+    turn = (record(0x17, 120), record(0x17, 500))
+    with both_ends() as (client, server, port):
+        talk_records(client, server, (CLIENT_HELLO, SERVER_HELLO), *[turn] * 20)
+        packed = socket.inet_aton("127.0.0.1") + bytes(12)
+        key = PEER_KEY.pack(own_cgroup_id(), packed, client.getsockname()[1], 4, ConnectionKind.UPGRADED)
+        capture.update("websockets", {key: b"\1"})
+        talk_records(client, server, *[turn] * 300)
+    (found,) = find(capture, port, lambda counts: bool(counts) and counts[0].bytes > 300 * 620)
+    upgraded = found.exchanges
+    assert upgraded <= 20
+    assert read_batch(capture.maps["websockets"], PEER_KEY.size, 1, WEBSOCKETS_SIZE) == []
+    with both_ends(port) as (client, server, _):
+        talk_records(client, server, (CLIENT_HELLO, SERVER_HELLO), *[turn] * 23)
+    (found,) = find(capture, port, has_exchanges(upgraded + 23))
+    assert (found.exchanges, found.connections) == (upgraded + 23, 2)
 
 
 def test_a_connection_older_than_the_sensor_joins_late(capture: Capture) -> None:

@@ -10,6 +10,7 @@ import httpx
 from tests.waiting import DEADLINE_SECONDS
 
 PAGE = 200
+_NAMED = {"aborted": 0, "not read": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,9 @@ class Endpoint:
     method: str
     template: str
     calls: int
-    status_codes: tuple[tuple[int, int], ...]  # (code, calls), codes ascending; 0 = ended before a response.
+    status_codes: tuple[
+        tuple[int, int], ...
+    ]  # (code, calls), codes ascending; 0: ended before a response, 1: not read.
     request_bytes: int
     response_bytes: int
     is_proxied: bool
@@ -80,7 +83,7 @@ class Inventory:
     def _read(self, item: dict[str, Any]) -> Endpoint:
         detail = self.get(f"/endpoints/{item['id']}")
         codes = Counter(
-            {0 if code == "aborted" else int(code): calls for code, calls in detail["status_codes"].items()}
+            {_NAMED[code] if code in _NAMED else int(code): calls for code, calls in detail["status_codes"].items()}
         )
         return Endpoint(
             id=item["id"],

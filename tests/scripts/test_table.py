@@ -84,6 +84,13 @@ def test_open_access_is_said_and_unknown_is_not_called_open() -> None:
     assert [describe_credentials(line).plain for line in lines] == ["none", "?", "API key 50%"]
 
 
+def test_calls_that_were_not_read_are_marked_and_have_no_status() -> None:
+    unread = {**ENDPOINT, "calls": 31_099, "is_estimated": True, "status": {"2xx": 0, "not_read": 31_099}}
+    (line,) = read([unread], []).endpoints
+    assert (line.is_estimated, line.statuses) == (True, ())
+    assert "≈ 31,099" in show(read([unread], []))
+
+
 def test_the_view_leaves_out_its_own_calls() -> None:
     assert read([ENDPOINT], [], own_port=8080).endpoints == ()
 

@@ -32,7 +32,7 @@ class Session:
             time_ns=1_000,
             socket=self.number,
             cgroup_id=3,
-            sequence=self.at[kind],
+            sequence=self.at.get(kind, 0),
             other=self.at[other],
             size=len(data),
             length=len(data),
@@ -47,7 +47,8 @@ class Session:
             local_address=(self.host if self.is_server else CLIENT) if self.is_bound else bytes(16),
             remote_address=(CLIENT if self.is_server else self.host) if self.is_bound else bytes(16),
         )
-        self.at[kind] += len(data)
+        if kind in self.at:
+            self.at[kind] += len(data)
         return self.reader.take([memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(100))])
 
 
@@ -95,6 +96,26 @@ def test_a_connection_that_is_left_to_its_server_is_refused_once() -> None:
     count = reader.stage.count()
     assert (count.seen, count.used) == (6, 6)  # What was on its way when the kernel heard of it is let go.
     assert reader.local_clients == 2
+
+
+@pytest.mark.parametrize(
+    ("data", "verdicts"),
+    [
+        (b"\x81\x85abcdhello", [Verdict.UPGRADED]),  # Text, masked.
+        (b"\xc2\xfe\x01\x00abcd", [Verdict.UPGRADED]),  # Binary, compressed, longer.
+        (b"\x00\x00\x12\x01\x05\x00\x00\x00\x01", []),  # A frame of HTTP/2 whose connection nobody saw begin.
+        (b"\x81\x05hello", []),  # No client's: not masked.
+        (b"\x04\x9aSMTP", []),
+        (b"", []),
+    ],
+)
+def test_a_session_that_was_upgraded_while_nobody_looked_is_known_by_its_frames(
+    data: bytes, verdicts: list[Verdict]
+) -> None:
+    refused: list[Verdict] = []
+    session = Session(make_reader(refused), 9)
+    assert session.tell(SyscallKind.OTHER, data) == []
+    assert refused == verdicts
 
 
 @pytest.mark.parametrize(("host", "told"), [(LOOPBACK, 0), (SERVER, 1)])
