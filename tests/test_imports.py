@@ -22,6 +22,7 @@ ROOMS = {
         # What everybody may name: the types that cross rooms, the clock, the account of losses.
         *(
             "calls",
+            "printable",
             "breaks",
             "clock",
             "heap",

@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from sensor.printable import make_printable
+
 FILE_NAME: Final = "enforcement.off"
 _REASON_BYTES: Final = 512
 
@@ -22,12 +24,12 @@ class Switch:
         """Why enforcement is switched off; empty where it is not. A file that cannot be read counts as off."""
         try:
             with self.path.open("rb") as file:
-                text = file.read(_REASON_BYTES).decode("utf-8", "replace").strip()
+                text = file.read(_REASON_BYTES).strip()
         except FileNotFoundError:
             return ""
         except OSError as error:
             return f"{self.path} cannot be read ({error.strerror})"
-        return text.splitlines()[0] if text else f"switched off by {self.path}"
+        return make_printable(text.splitlines()[0]) if text else f"switched off by {self.path}"
 
     def turn_off(self, reason: str) -> None:
         """Nothing is enforced from the next look on. Raises OSError."""

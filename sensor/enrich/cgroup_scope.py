@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sensor.enrich.cgroup_tree import CGROUP1, CGROUP2, DEFAULT_CGROUP_PATH, CgroupTree, find_cgroup2_mount, list_mounts
+from sensor.printable import make_path_printable
 
 _ADVICE = "Name a directory of cgroup v2 with cgroup_path, or leave it out to watch the whole host."
 _MOUNTS_PATH = Path("/proc/mounts")
@@ -43,10 +44,10 @@ class CgroupScope:
 
     @property
     def path(self) -> str:
-        """Of the watched cgroup, from the mount: `/` for the mount itself."""
+        """Of the watched cgroup, from the mount, printable as all paths of cgroups are: `/` for the mount itself."""
         if self.mount is None or self.directory is None or self.directory == self.mount:
             return "/"
-        return f"/{self.directory.relative_to(self.mount)}"
+        return make_path_printable(os.fsencode(f"/{self.directory.relative_to(self.mount)}"))
 
     @property
     def kernel_id(self) -> int:
@@ -98,8 +99,8 @@ WHOLE_HOST: Final = CgroupScope(mount=None, directory=None, cgroup_id=0, is_whol
 
 def read_scope(path: Path) -> CgroupScope:
     """The scope that the setting `cgroup_path` asks for on this host. Raises ScopeError."""
-    # A path need not be UTF-8.
-    return find_scope(_MOUNTS_PATH.read_text(errors="surrogateescape"), path)
+    # A path need not be UTF-8, and may hold what ends a line of text elsewhere.
+    return find_scope(os.fsdecode(_MOUNTS_PATH.read_bytes()), path)
 
 
 def find_scope(mounts: str, path: Path) -> CgroupScope:

@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from sensor.printable import make_path_printable
+
 # Ids kept. A node has one cgroup a container and unit; 65,536 of 200 bytes are 13 MB, far above what systemd or a
 # kubelet allow.
 MAX_CGROUPS = 65_536
@@ -35,8 +37,8 @@ _HANDLE = struct.Struct("=IiQ")  # struct file_handle: handle_bytes, handle_type
 
 
 def list_mounts(mounts: str) -> list[tuple[Path, str]]:
-    """(place, kind of file system) of each line of the text of /proc/mounts."""
-    lines = [line.split(" ") for line in mounts.splitlines()]
+    """(place, kind of file system) of each line of the text of /proc/mounts; only a newline ends one."""
+    lines = [line.split(" ") for line in mounts.split("\n")]
     return [
         (Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[1])), fields[2])
         for fields in lines
@@ -107,12 +109,12 @@ class CgroupTree:
             return
         paths: dict[int, str] = {}
         left_out = 0
-        root = str(self._mount)
+        root = os.fsencode(self._mount)
         for directory, inode in _directories(root):
             if len(paths) >= self._max_cgroups:
                 left_out += 1
                 continue
-            paths[inode] = directory[len(root) :] or "/"
+            paths[inode] = make_path_printable(directory[len(root) :]) or "/"
         now = self._clock()
         with self._lock:
             gone = self._gone | {
@@ -142,10 +144,10 @@ class CgroupTree:
         self.walk()
 
 
-def _directories(root: str) -> list[tuple[str, int]]:
+def _directories(root: bytes) -> list[tuple[bytes, int]]:
     """(path, inode) of `root` and all directories below, breadth first: what is cut by the bound is the deepest."""
     with contextlib.suppress(OSError):
-        found = [(root, os.stat(root).st_ino)]  # noqa: PTH116 - str paths throughout: a Path an entry costs more than the walk.
+        found = [(root, os.stat(root).st_ino)]  # noqa: PTH116 - bytes throughout: names may be of any.
         for directory, _ in found:
             with contextlib.suppress(OSError), os.scandir(directory) as entries:
                 found.extend((e.path, e.inode()) for e in entries if e.is_dir(follow_symlinks=False))
@@ -167,19 +169,19 @@ def _path_by_handle(mount: Path, cgroup_id: int) -> str | None:
         try:
             # Of a removed cgroup, and of one outside this mount or cgroup namespace, the link is no path below the
             # mount.
-            target = str(Path(f"/proc/self/fd/{fd}").readlink())
+            target = os.readlink(b"/proc/self/fd/%d" % fd)  # noqa: PTH115 - bytes, as above.
         finally:
             os.close(fd)
     except OSError:
         return None
     finally:
         os.close(mount_fd)
-    root = str(mount)
+    root = os.fsencode(mount)
     if target == root:
         return "/"
-    if not target.startswith(f"{root}/") or target.endswith(" (deleted)"):
+    if not target.startswith(root + b"/") or target.endswith(b" (deleted)"):
         return None
-    return target[len(root) :]
+    return make_path_printable(target[len(root) :])
 
 
 def _open_by_handle_at(mount_fd: int, handle: bytes) -> int:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sensor.printable import make_path_printable
+
 # A node has some 100 units and three directories a Pod. The kernel takes 8,192 of one user, or more by its memory
 # (fs.inotify.max_user_watches), and about 1 KB each.
 MAX_WATCHES = 4_096
@@ -28,10 +30,10 @@ class CgroupWatch:
 
     def __init__(self, mount: Path, *, on_added: Callable[[int, str], None], on_lost: Callable[[], None]) -> None:
         """`on_added` takes an id and its path from the root; `on_lost` is called where events were lost: walk."""
-        self._mount = str(mount)
+        self._mount = os.fsencode(mount)
         self._on_added = on_added
         self._on_lost = on_lost
-        self._paths: dict[int, str] = {}  # By watch.
+        self._paths: dict[int, bytes] = {}  # By watch.
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = -1
         self._wake_fd = -1
@@ -44,7 +46,7 @@ class CgroupWatch:
         if self._fd < 0:
             return False
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC)
-        self._add("", is_told=False)
+        self._add(b"", is_told=False)
         self._thread.start()
         return True
 
@@ -68,43 +70,45 @@ class CgroupWatch:
                 for watch, mask, name in _split(os.read(self._fd, _READ_BYTES)):
                     self._take(watch, mask, name)
 
-    def _take(self, watch: int, mask: int, name: str) -> None:
+    def _take(self, watch: int, mask: int, name: bytes) -> None:
         if mask & _OVERFLOW:
             self._on_lost()
         elif mask & _IGNORED:  # The directory is gone.
             self._paths.pop(watch, None)
         elif mask & _CREATE and mask & _IS_DIRECTORY and watch in self._paths:
-            self._add(f"{self._paths[watch]}/{name}", is_told=True)
+            self._add(self._paths[watch] + b"/" + name, is_told=True)
 
-    def _add(self, path: str, *, is_told: bool) -> None:
-        """Watches the directory `path` and all below it, and tells of them."""
-        directory = self._mount + path
-        try:
-            inode = os.stat(directory).st_ino  # noqa: PTH116 - str paths throughout, as in the tree.
-        except OSError:
-            return
-        if is_told:
-            self._on_added(inode, path)
-        if len(self._paths) >= MAX_WATCHES:
-            self.left_out_count += 1
-            return
-        watch = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _CREATE | _ONLY_DIRECTORY)
-        if watch < 0:
-            self.left_out_count += 1
-            return
-        self._paths[watch] = path
-        # What was made before the watch was there.
-        with contextlib.suppress(OSError), os.scandir(directory) as entries:
-            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-            for name in names:
-                self._add(f"{path}/{name}", is_told=is_told)
+    def _add(self, path: bytes, *, is_told: bool) -> None:
+        """Watches the directory `path` and all below it, and tells of them. Whoever makes them chooses how deep they
+        are, so one does not call for the next."""
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            directory = self._mount + path
+            try:
+                inode = os.stat(directory).st_ino  # noqa: PTH116 - bytes throughout, as in the tree.
+            except OSError:
+                continue
+            if is_told:
+                self._on_added(inode, make_path_printable(path))
+            if len(self._paths) >= MAX_WATCHES:
+                self.left_out_count += 1
+                continue
+            watch = self._libc.inotify_add_watch(self._fd, directory, _CREATE | _ONLY_DIRECTORY)
+            if watch < 0:
+                self.left_out_count += 1
+                continue
+            self._paths[watch] = path
+            # What was made before the watch was there.
+            with contextlib.suppress(OSError), os.scandir(directory) as entries:
+                waiting += [path + b"/" + entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _split(buffer: bytes) -> Iterator[tuple[int, int, str]]:
+def _split(buffer: bytes) -> Iterator[tuple[int, int, bytes]]:
     """(watch, mask, name)s of what read(2) gave."""
     place = 0
     while place + _EVENT.size <= len(buffer):
         watch, mask, _, length = _EVENT.unpack_from(buffer, place)
         name = buffer[place + _EVENT.size : place + _EVENT.size + length].rstrip(b"\0")
-        yield watch, mask, os.fsdecode(name)
+        yield watch, mask, name
         place += _EVENT.size + length

@@ -106,7 +106,7 @@ def _place(hidden: NamespaceHidden, namespace: int) -> NamespaceHidden:
 def _read_here() -> NamespaceHidden:
     """Of the calling thread's namespace. Raises OSError."""
     sockets: list[TcpSocket] = dump_datagram_sockets()
-    with _UNIX_TABLE.open(errors="backslashreplace") as lines:
+    with _UNIX_TABLE.open("rb") as lines:
         unix = tuple(parse_unix(lines))
     datagrams = NamespaceSockets(
         namespace=0, addresses=dump_addresses() if sockets else frozenset(), sockets=tuple(sockets)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sensor.enrich.executable import name_program
+from sensor.printable import make_path_printable, make_printable
 
 # Descriptors read of one process: a server opens its listeners before its connections, so they have low numbers.
 MAX_DESCRIPTORS_PER_PROCESS = 4_096
@@ -20,8 +21,8 @@ MAX_DESCRIPTORS_PER_PROCESS = 4_096
 MAX_PROCESSES = 32_768
 # A command line is read to here: the program's name comes first.
 _MAX_COMMAND_LINE_BYTES = 16_384
-_SOCKET_LINK = re.compile(r"socket:\[([0-9]+)\]")
-_NETWORK_NAMESPACE_LINK = re.compile(r"net:\[([0-9]+)\]")
+_SOCKET_LINK = re.compile(rb"socket:\[([0-9]+)\]")
+_NETWORK_NAMESPACE_LINK = re.compile(rb"net:\[([0-9]+)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +67,9 @@ class ProcessTable:
         if stat is None:
             return None
         command, parent_pid, start_ticks = stat
-        executable = _read_link(f"{self._root}/{pid}/exe")
-        command_line = _read(f"{self._root}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES).decode(errors="replace")
-        unified, version1 = parse_cgroups(_read(f"{self._root}/{pid}/cgroup", 1 << 16).decode(errors="replace"))
+        executable = make_path_printable(_read_link(f"{self._root}/{pid}/exe"))
+        command_line = _read(f"{self._root}/{pid}/cmdline", _MAX_COMMAND_LINE_BYTES)
+        unified, version1 = parse_cgroups(_read(f"{self._root}/{pid}/cgroup", 1 << 16))
         return Process(
             pid=pid,
             parent_pid=parent_pid,
@@ -149,32 +150,32 @@ class ProcessTable:
 
     def _start_and_parent(self, pid: int) -> tuple[str, int, int] | None:
         """(command, parent, start ticks) from /proc/PID/stat; the command may itself hold spaces and parentheses."""
-        text = _read(f"{self._root}/{pid}/stat", 4_096).decode(errors="replace")
-        head, separator, tail = text.rpartition(")")
+        head, separator, tail = _read(f"{self._root}/{pid}/stat", 4_096).rpartition(b")")
         fields = tail.split()
         if not separator or len(fields) < 20:
             return None
         with contextlib.suppress(ValueError):
-            return head.partition("(")[2], int(fields[1]), int(fields[19])
+            return make_printable(head.partition(b"(")[2]), int(fields[1]), int(fields[19])
         return None
 
 
-def parse_cgroups(text: str) -> tuple[str, tuple[str, ...]]:
-    """(v2 path, v1 paths) of the text of /proc/PID/cgroup: lines of `hierarchy:controllers:path` (cgroups(7))."""
+def parse_cgroups(content: bytes) -> tuple[str, tuple[str, ...]]:
+    """(v2 path, v1 paths) of /proc/PID/cgroup: lines of `hierarchy:controllers:path` (cgroups(7)). Only a newline ends
+    one, for the kernel takes any other byte in a name."""
     unified = "/"
     version1: set[str] = set()
-    for line in text.splitlines():
-        hierarchy, _, rest = line.partition(":")
-        path = rest.partition(":")[2]
-        if hierarchy == "0":
+    for line in content.split(b"\n"):
+        hierarchy, _, rest = line.partition(b":")
+        path = make_path_printable(rest.partition(b":")[2])
+        if hierarchy == b"0":
             unified = path or "/"
         elif len(path) > 1:
             version1.add(path)
     return unified, tuple(sorted(version1, key=lambda path: (-len(path), path)))
 
 
-def _split_arguments(command_line: str) -> list[str]:
-    return command_line.rstrip("\0").split("\0") if command_line else []
+def _split_arguments(command_line: bytes) -> list[str]:
+    return [make_path_printable(one) for one in command_line.rstrip(b"\0").split(b"\0")] if command_line else []
 
 
 def _read(path: str, limit: int) -> bytes:
@@ -185,8 +186,8 @@ def _read(path: str, limit: int) -> bytes:
         return b""
 
 
-def _read_link(path: str) -> str:
+def _read_link(path: str) -> bytes:
     try:
-        return os.readlink(path)  # noqa: PTH115 - str paths: thousands of reads a scan.
+        return os.readlink(os.fsencode(path))  # noqa: PTH115 - thousands of reads a scan.
     except OSError:
-        return ""
+        return b""

@@ -7,24 +7,25 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from sensor.printable import make_printable
+
 _ACCEPTS: Final = 1 << 16  # __SO_ACCEPTCON
 _STREAM, _SEQUENCED = 1, 5
 _CONNECTED: Final = 3
 # Listeners of a namespace that are told; a desktop has some hundred.
 MAX_LISTENERS = 4_096
-PATH_CHARACTERS_MAX: Final = 256  # sun_path has 108 bytes; non-UTF-8 is escaped.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnixListener:
-    """One listening stream socket. `path` begins with `@` in the abstract namespace."""
+    """One listening stream socket. `path` begins with `@` in the abstract namespace and is printable."""
 
     path: str
     inode: int
     open_connections: int
 
 
-def parse_unix(lines: Iterable[str]) -> list[UnixListener]:
+def parse_unix(lines: Iterable[bytes]) -> list[UnixListener]:
     """The listeners by path; lines that are no sockets are passed over."""
     listeners: dict[int, str] = {}
     connected: Counter[str] = Counter()
@@ -37,7 +38,7 @@ def parse_unix(lines: Iterable[str]) -> list[UnixListener]:
             inode = int(fields[6])
         except ValueError:
             continue
-        path = fields[7].strip()[:PATH_CHARACTERS_MAX]
+        path = make_printable(fields[7].strip())
         if kind not in (_STREAM, _SEQUENCED):
             continue
         if flags & _ACCEPTS and len(listeners) < MAX_LISTENERS:

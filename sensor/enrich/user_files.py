@@ -25,7 +25,8 @@ _LOCAL_TYPES: Final = frozenset(
 def find_home(uid: int, *, root: Path = Path("/")) -> str:
     """The home of a user in /etc/passwd, absolute on the host; empty where the file does not name it."""
     try:
-        with (root / "etc/passwd").open(errors="replace") as file:
+        # The bytes of a home come back where it is opened; it is never shown.
+        with (root / "etc/passwd").open(errors="surrogateescape") as file:
             for line in file:
                 fields = line.rstrip("\n").split(":")
                 if len(fields) == 7 and fields[2] == str(uid) and fields[5].startswith("/") and len(fields[5]) > 1:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.specs.document import SpecError, read_spec
-from sensor.enrich.unix_sockets import MAX_LISTENERS, PATH_CHARACTERS_MAX, parse_unix
+from sensor.enrich.unix_sockets import MAX_LISTENERS, parse_unix
+from sensor.printable import NAME_BYTES_MAX
 from sensor.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
 from sensor.tls.elf import Elf, ElfError
 from sensor.tls.finder import find_sites
@@ -23,9 +24,10 @@ def fuzz_program(data: bytes) -> None:
 
 def fuzz_unix_sockets(data: bytes) -> None:
     """The kernel's table, whose last column is as users like it."""
-    found = parse_unix(data.decode(errors="backslashreplace").splitlines(keepends=True))
+    found = parse_unix(data.splitlines(keepends=True))
     assert len(found) <= MAX_LISTENERS
-    assert all(len(one.path) <= PATH_CHARACTERS_MAX and one.open_connections >= 0 for one in found)
+    assert all(len(one.path.encode()) <= NAME_BYTES_MAX and one.path.isprintable() for one in found)
+    assert all(one.open_connections >= 0 for one in found)
 
 
 def fuzz_description(data: bytes) -> None:

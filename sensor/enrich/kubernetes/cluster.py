@@ -20,6 +20,7 @@ from sensor.enrich.kubernetes.resource_watch import AccessError, Resource, Resou
 from sensor.enrich.kubernetes.selection import Selection, SelectionRules
 from sensor.enrich.kubernetes.table import PodTable
 from sensor.health import Figure
+from sensor.printable import make_printable
 
 logger = logging.getLogger(__name__)
 
@@ -226,4 +227,4 @@ class Cluster:
                 logger.warning("the node %s cannot be read (%s): its zone is not known", self._settings.node, error)
             return
         self._node_addresses = frozenset(one.address for one in node.status.addresses or () if one.address)
-        self.zone = self._settings.zone or (node.metadata.labels or {}).get(ZONE_LABEL, "")
+        self.zone = self._settings.zone or make_printable((node.metadata.labels or {}).get(ZONE_LABEL, ""))

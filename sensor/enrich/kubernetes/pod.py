@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from sensor.enrich.kubernetes.workload import Owner, Workload, find_workload
+from sensor.printable import make_printable
 
 WATCH_KEY: Final = "apidae.io/watch"
 # Of a static Pod: the uid under which the kubelet runs it, and so of its cgroup; metadata.uid is of its mirror
@@ -149,17 +150,20 @@ def read_pod(raw: PodObject, *, label_keys: Sequence[str]) -> Pod:
     return Pod(
         uid=annotations.get(_MIRROR, metadata.uid),
         object_uid=metadata.uid,
-        namespace=metadata.namespace,
-        name=metadata.name,
-        workload=workload.name,
-        workload_kind=workload.kind,
-        labels=tuple((key, labels[key]) for key in label_keys[:MAX_LABELS] if key in labels),
-        watch=annotations.get(WATCH_KEY, ""),
+        namespace=make_printable(metadata.namespace),
+        name=make_printable(metadata.name),
+        # Of an owner the API server checks nothing but that it has a name.
+        workload=make_printable(workload.name),
+        workload_kind=make_printable(workload.kind),
+        labels=tuple((key, make_printable(labels[key])) for key in label_keys[:MAX_LABELS] if key in labels),
+        watch=make_printable(annotations.get(WATCH_KEY, "")),
         is_host_network=raw.spec.host_network,
         addresses=tuple(one.ip for one in status.pod_ips or () if one.ip),
         started_at=int(status.started.timestamp()) if status.started else 0,
         has_ended=status.phase in _ENDED,
         # `containerd://<id>`, `cri-o://<id>`, `docker://<id>`.
-        containers=tuple((one.container_id.rpartition("/")[2], one.name) for one in statuses if one.container_id),
+        containers=tuple(
+            (one.container_id.rpartition("/")[2], make_printable(one.name)) for one in statuses if one.container_id
+        ),
         is_ingress=any(labels.get(label.key) == label.value for label in INGRESS_LABELS),
     )

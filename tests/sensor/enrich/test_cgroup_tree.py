@@ -1,5 +1,6 @@
 """The index of cgroup ids, on a plain directory: inode numbers are the ids; no handle can be opened, so it walks."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ UNIFIED = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\ncgroup2 /sys/fs/cgr
         ("none /host/my\\040cgroups cgroup2 rw 0 0\n", "/host", "/host/my cgroups"),
         ("", "/sys/fs/cgroup", None),
         ("\n\nx\n", "/", None),
+        ("none /home/eve/x\x0ccgroup2\x0c/host\x0ccgroup2 fuse rw 0 0\n", "/host", None),
+        ("none /home/eve/x\rcgroup2 /host cgroup2 rw 0 0\n", "/host", None),
     ],
 )
 def test_mount_is_found(mounts: str, within: str, mount: str | None) -> None:
@@ -38,6 +41,14 @@ def test_paths_are_those_below_the_root(tmp_path: Path) -> None:
     assert tree.path(tmp_path.stat().st_ino) == "/"
     assert tree.path((tmp_path / "a.slice/b.service").stat().st_ino) == "/a.slice/b.service"
     assert tree.path((tmp_path / "cgroup.procs").stat().st_ino) is None
+
+
+def test_a_name_of_any_bytes_is_printable_and_what_is_below_it_is_found(tmp_path: Path) -> None:
+    hostile = tmp_path / os.fsdecode(b"\xff\xfe\x1b[31m\n.slice/\x80.service")
+    hostile.mkdir(parents=True)
+    tree = CgroupTree(tmp_path, clock=FakeClock())
+    tree.walk()
+    assert tree.path(hostile.stat().st_ino) == "/\\xff\\xfe\\x1b[31m\\n.slice/\\x80.service"
 
 
 def test_missing_id_walks_at_most_once_in_the_interval(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Directories made in the tree are told at once, those made in a burst and those below new ones too."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ class Told:
 
     def wait(self, path: str) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: path in self.paths.values(), 5.0), self.paths
+            assert self._changed.wait_for(lambda: path in self.paths.values(), 60.0), self.paths
 
 
 @pytest.fixture
@@ -50,6 +51,26 @@ def test_what_goes_again_does_not_stop_it(told: Told, tmp_path: Path) -> None:
     for number in range(50):
         (tmp_path / f"a{number}").mkdir()
         (tmp_path / f"a{number}").rmdir()
+    (tmp_path / "b").mkdir()
+    told.wait("/b")
+
+
+def test_names_of_any_bytes_are_printable_and_watched(told: Told, tmp_path: Path) -> None:
+    hostile = tmp_path / os.fsdecode(b"\xff\xfe\x80.service")
+    hostile.mkdir()
+    told.wait("/\\xff\\xfe\\x80.service")
+    (hostile / "below\x1b").mkdir()
+    told.wait("/\\xff\\xfe\\x80.service/below\\x1b")
+
+
+def test_cgroups_may_lie_as_deep_as_anybody_likes(told: Told, tmp_path: Path) -> None:
+    """Deeper than Python calls functions; a path has 4,096 bytes."""
+    paths = [f"{tmp_path}{'/a' * depth}" for depth in range(1, 1_200)]
+    for path in paths:
+        os.mkdir(path)  # noqa: PTH102 - a Path so deep takes seconds.
+    told.wait(paths[-1].removeprefix(str(tmp_path)))
+    for path in reversed(paths):
+        os.rmdir(path)  # noqa: PTH106
     (tmp_path / "b").mkdir()
     told.wait("/b")
 

@@ -33,9 +33,16 @@ def test_ended_process_is_none(proc: FakeProc) -> None:
 
 
 def test_version_1_paths_are_longest_first_and_once() -> None:
-    text = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n3:freezer:/\n1:name=systemd:/docker/abc/x\n0::/y\n"
+    text = b"5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n3:freezer:/\n1:name=systemd:/docker/abc/x\n0::/y\n"
     assert parse_cgroups(text) == ("/y", ("/docker/abc/x", "/docker/abc"))
-    assert parse_cgroups("garbage\n\n:::\n") == ("/", ())
+    assert parse_cgroups(b"garbage\n\n:::\n") == ("/", ())
+
+
+def test_no_byte_of_a_name_begins_another_line_of_cgroups() -> None:
+    """A directory is called `a`, a form feed and `0::`, and has system.slice/nginx.service below it."""
+    content = b"0::/user.slice/a\x0c0::/system.slice/nginx.service\n"
+    assert parse_cgroups(content) == ("/user.slice/a\\x0c0::/system.slice/nginx.service", ())
+    assert parse_cgroups(b"0::/a/\xff\xfe.service\n")[0] == "/a/\\xff\\xfe.service"
 
 
 def test_owners_of_sockets(proc: FakeProc) -> None:

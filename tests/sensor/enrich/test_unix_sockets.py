@@ -4,8 +4,9 @@ import socket
 from pathlib import Path
 
 from sensor.enrich.unix_sockets import MAX_LISTENERS, parse_unix
+from sensor.printable import NAME_BYTES_MAX
 
-TABLE = """Num       RefCount Protocol Flags    Type St Inode Path
+TABLE = b"""Num       RefCount Protocol Flags    Type St Inode Path
 0000000000000000: 00000002 00000000 00010000 0001 01 100 /run/app.sock
 0000000000000000: 00000003 00000000 00000000 0001 03 101 /run/app.sock
 0000000000000000: 00000003 00000000 00000000 0001 03 102 /run/app.sock
@@ -23,8 +24,15 @@ def test_listeners_with_what_is_connected_to_them() -> None:
 
 
 def test_listeners_are_bounded() -> None:
-    line = "0000000000000000: 00000002 00000000 00010000 0001 01 {} /run/{}"
-    assert len(parse_unix(line.format(n, n) for n in range(MAX_LISTENERS + 9))) == MAX_LISTENERS
+    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 %d /run/%d"
+    assert len(parse_unix(line % (n, n) for n in range(MAX_LISTENERS + 9))) == MAX_LISTENERS
+
+
+def test_a_path_of_any_bytes_is_printable() -> None:
+    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 7 /run/\xff\x1b[31m\r" + b"\xfe" * 98
+    (listener,) = parse_unix([line])
+    assert listener.path.startswith("/run/\\xff\\x1b[31m\\r\\xfe")
+    assert listener.path.isprintable() and len(listener.path) <= NAME_BYTES_MAX
 
 
 def test_this_kernels_table(tmp_path: Path) -> None:
@@ -34,6 +42,6 @@ def test_this_kernels_table(tmp_path: Path) -> None:
         listener.listen()
         client.connect(str(path))
         accepted, _ = listener.accept()
-        with accepted, Path("/proc/net/unix").open() as lines:
+        with accepted, Path("/proc/net/unix").open("rb") as lines:
             found = {one.path: one.open_connections for one in parse_unix(lines)}
     assert found[str(path)] == 1
