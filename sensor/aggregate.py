@@ -250,6 +250,9 @@ class Aggregator:
         is_taken = (times_ns < end_ns) | (times_ns >= future_ns - future_ns % self._window_ns)
         try:
             self._take(calls, is_early=self._is_connected, is_taken=is_taken)
+        except Exception:
+            self.drop("failed", int(np.count_nonzero(is_taken)))
+            raise
         finally:
             self._waiting.keep_where(~is_taken)
 

@@ -10,6 +10,7 @@ import json
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings
 from sensor.enrich.cgroup_scope import CgroupScope, ScopeError, read_scope
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
+from sensor.failures import Failures, format_failure, log_loop_failure, log_thread_failure
 from sensor.giving_way import let_others_first
 from sensor.heap import limit_arenas
 from sensor.kernel.loader import LoadError
@@ -41,6 +43,8 @@ from sensor.takeover import describe_waiting, take_node
 from sensor.uplink.client import UplinkRejectedError
 from sensor.uplink.state import StateError
 
+logger = logging.getLogger(__name__)
+
 # What stops a start with its own sentence.
 _START_ERRORS = (
     ConfigError,
@@ -53,7 +57,6 @@ _START_ERRORS = (
     StartError,
     StateError,
     UplinkRejectedError,
-    ValueError,
 )
 DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
@@ -122,23 +125,28 @@ def run_sensor(
     let_others_first()
     try:
         settings = load_settings(flags, config_path=config)
-        _configure_logging(settings)
+        failures = _configure_logging(settings)
         _check_node(settings)
         ready = ReadyFile(settings.ready_file)
         ready.clear()
         scope = read_scope(settings.cgroup_path)
         lock = NodeLock(settings.run_dir, scope, version=VERSION, now=_tell_time, state_directory=settings.state_dir)
         try:
-            _wait_and_live(settings, scope, lock, ready)
+            _wait_and_live(settings, scope, lock, ready, failures)
         finally:
             ready.clear()
     except _START_ERRORS as error:
         _fail(str(error))
     except OSError as error:
         _fail(f"{error.filename or 'the operating system'}: {error.strerror or error}")
+    except Exception as error:
+        logger.exception("the sensor ends")
+        _fail(f"the sensor ended by a bug ({type(error).__name__}); please report it with the traceback in its log")
 
 
-def _wait_and_live(settings: SensorSettings, scope: CgroupScope, lock: NodeLock, ready: ReadyFile) -> None:
+def _wait_and_live(
+    settings: SensorSettings, scope: CgroupScope, lock: NodeLock, ready: ReadyFile, failures: Failures
+) -> None:
     prepared = take_node(
         lock,
         wait_seconds=settings.takeover_wait_seconds,
@@ -148,7 +156,7 @@ def _wait_and_live(settings: SensorSettings, scope: CgroupScope, lock: NodeLock,
         begin=Prepared.begin,
     )
     try:
-        asyncio.run(_live(settings, scope, prepared, ready))
+        asyncio.run(_live(settings, scope, prepared, ready, failures))
     finally:
         lock.release()
 
@@ -209,7 +217,9 @@ def _command(request: Callable[[Path], ControlStatus], run_dir: Path) -> None:
     typer.echo(json.dumps({"state": status.state.value, "pid": status.pid}))
 
 
-async def _live(settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None, ready: ReadyFile) -> None:
+async def _live(
+    settings: SensorSettings, scope: CgroupScope, prepared: Prepared | None, ready: ReadyFile, failures: Failures
+) -> None:
     limit_arenas()
     announce = {"event": "capturing", "node": settings.node, "version": VERSION}
 
@@ -217,8 +227,9 @@ async def _live(settings: SensorSettings, scope: CgroupScope, prepared: Prepared
         ready.set()
         print(json.dumps(announce), flush=True)
 
-    sensor, uplink = compose_sensor(settings, scope, on_capturing=tell_capturing, prepared=prepared)
+    sensor, uplink = compose_sensor(settings, scope, on_capturing=tell_capturing, failures=failures, prepared=prepared)
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_loop_failure)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sensor.stop)
     control = ControlServer(settings.run_dir, sensor)
@@ -237,7 +248,7 @@ async def _live(settings: SensorSettings, scope: CgroupScope, prepared: Prepared
                     "choose a free port of an address of this machine"
                 ) from error
             closers.append(exporter.close)
-            logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, exporter.port)
+            logger.info("metrics at http://%s:%d/metrics", host, exporter.port)
         await sensor.run(uplink)
     finally:
         for close in closers:
@@ -259,7 +270,7 @@ def _tell_waiting(settings: SensorSettings, ready: ReadyFile) -> Iterator[None]:
             host=host, port=port, read_health=lambda: describe_waiting(time.time_ns), is_ready=lambda: True
         )
     except OSError as error:
-        logging.getLogger(__name__).info("metrics_listen is not free yet: %s", error.strerror)
+        logger.info("metrics_listen is not free yet: %s", error.strerror)
         yield
         return
     try:
@@ -296,7 +307,8 @@ def _fail(sentence: str) -> NoReturn:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339), level, logger, message, and the traceback where there is one."""
+    """One JSON object a line: time (RFC 3339), level, logger, message; of a failure how often it came so far, and its
+    traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -306,12 +318,17 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["failures"] = getattr(record, "failures", 1)
+            line["traceback"] = format_failure(record.exc_info[1])
         return json.dumps(line)
 
 
-def _configure_logging(settings: SensorSettings) -> None:
-    handler = logging.StreamHandler(sys.stderr)
+def _configure_logging(settings: SensorSettings) -> Failures:
+    """The log on standard error; gives the filter that counts what fails."""
+    handler, failures = logging.StreamHandler(sys.stderr), Failures()
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(failures)
     logging.basicConfig(level=settings.log_level.value.upper(), handlers=[handler], force=True)
+    threading.excepthook = log_thread_failure
+    return failures

@@ -18,6 +18,7 @@ from sensor.convert import BatchConverter
 from sensor.enforcement import Enforcement
 from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.enrich.processes import ProcessTable
+from sensor.failures import Failures
 from sensor.knowledge import Knowledge, NodeDescriber
 from sensor.node import Node
 from sensor.pipeline import Describer as PipelineDescriber
@@ -42,18 +43,20 @@ def compose_sensor(
     scope: CgroupScope,
     *,
     on_capturing: Callable[[], None],
+    failures: Failures,
     prepared: Prepared | None = None,
 ) -> tuple[Sensor, Uplink]:
     """The sensor and its uplink, nothing attached and nothing dialled yet; call it in the loop they will run in.
-    `scope`: what it watches; `prepared`: what was made ready and given while this sensor waited.
+    `scope`: what it watches; `failures`: the filter of the log; `prepared`: what was made ready and given while this
+    sensor waited.
 
-    Raises StateError and SpoolError where the disk cannot be used, ValueError for a collector address without a port.
+    Raises StateError and SpoolError where the disk cannot be used.
     """
     clock = Clock()
     boot_id = uuid4().hex
     state = StateDirectory(settings.state_dir)
     spool = Spool(state.spool_path, boot_id=boot_id, limit_bytes=settings.spool_bytes)
-    node = Node(settings, scope, clock)
+    node = Node(settings, scope, clock, failures)
     # TLS begins only when the rest does.
     if prepared is not None and prepared.attached_unix_ns is not None and not settings.is_reading_tls:
         node.gaps.note_attached(prepared.attached_unix_ns)

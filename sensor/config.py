@@ -277,8 +277,9 @@ class SensorSettings(BaseModel):
     @field_validator("collector", "metrics_listen")
     @classmethod
     def _check_address(cls, value: str, info: ValidationInfo) -> str:
-        if value or info.field_name == "collector":
-            split_address(value)
+        is_collector = info.field_name == "collector"
+        if (value or is_collector) and not split_address(value)[1] and is_collector:
+            raise ValueError("has port 0; give the port on which the collector listens")
         return value
 
     @model_validator(mode="after")

@@ -4,11 +4,12 @@ Takes `RowColumns`, gives serialised `Batch`es (proto/apidae/v1/data.proto) comp
 id. A partition is the first 8 bytes of BLAKE2b-64 over the length-prefixed cluster, namespace and workload, modulo 64,
 the same on every node, so that one collector's detectors see all rows of a service. Strings and services are written by
 the protobuf runtime, routes by `sensor.packed_routes`, columns by `sensor.packed`: nothing is done for each row in
-Python.
+Python. A row that cannot be written is found by halves and dropped: the others of its batch leave.
 """
 
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from sensor.aggregation.rows import COMMON_SUMS, LARGEST_NUMBER, Peak, RowColumns, Rows, Sum
 from sensor.calls import Route, Service
 from sensor.facts import Facts
+from sensor.health import StageCount, StageCounter
 from sensor.packed import encode_columns, encode_field
 from sensor.packed_routes import ROUTES_MAX, PackedRoutes
 from sensor.runs import Index, find_order, find_runs, measure_runs, number_runs, number_values
@@ -37,13 +39,21 @@ _ROUTE_BYTES: Final = 32
 _STRING_BYTES: Final = 24
 _FIELDS: Final = {field.name: field.number for field in data_pb2.Rows.DESCRIPTOR.fields}
 _ROWS_FIELD: Final = data_pb2.Batch.ROWS_FIELD_NUMBER
+# Why a row is dropped here.
+UNWRITABLE: Final = "unwritable"
+# Batches of one call of `convert` that may fail before what cannot be written is dropped together with its neighbours:
+# enough to find four rows of 10,000.
+FAILURES_MAX: Final = 64
+
+logger = logging.getLogger(__name__)
 
 
 def find_partition(service: Service) -> int:
     """Partition of a service, 0 to 63."""
     digest = blake2b(digest_size=8)
     for part in (service.cluster, service.namespace, service.workload):
-        text = part.encode()
+        # A text that cannot be sent must not keep the others from being placed; its rows are dropped.
+        text = part.encode("utf-8", "surrogatepass")
         digest.update(len(text).to_bytes(4, "big") + text)
     return int.from_bytes(digest.digest(), "big") % PARTITIONS_COUNT
 
@@ -57,6 +67,18 @@ class SerialisedBatch:
     payload: bytes
 
 
+@dataclass(slots=True, kw_only=True)
+class _Task:
+    """What the batches of one call of `convert` have alike, and how many of them failed."""
+
+    columns: RowColumns
+    key_id: int
+    policy_epoch: int
+    clock_segment: int
+    totals: tuple[int, int, int, int]  # Calls lost and seen, and of these the ones over TLS.
+    failures: int = field(default=0)
+
+
 class BatchConverter:
     """Makes batches of one sensor process: numbers them, and tells each partition what was lost since its last
     batch."""
@@ -65,6 +87,7 @@ class BatchConverter:
         self._node = node
         self._boot_id = boot_id
         self._sequence = 0
+        self._stage = StageCounter("convert")
         # Totals (lost, seen, and both of TLS) as each partition was last sent them.
         self._told = [(0, 0, 0, 0)] * PARTITIONS_COUNT
         self._routes: dict[int, tuple[int, int]] = {}  # Partition and bytes, by route id.
@@ -84,28 +107,69 @@ class BatchConverter:
     ) -> list[SerialisedBatch]:
         """Batches of at most 10,000 rows and some 2 MiB; totals are since the sensor's start. Cost: about 2 us a
         row."""
-        batches = []
-        for partition, places in self._split(columns):
-            totals = (lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total)
-            since = zip(totals, self._told[partition], strict=True)
-            lost, seen, tls_lost, tls_seen = (max(0, total - sent) for total, sent in since)
-            self._told[partition] = totals
-            self._sequence += 1
-            batch = data_pb2.Batch(
-                node=self._node,
-                boot_id=self._boot_id,
-                sequence=self._sequence,
-                partition=partition,
-                key_id=key_id,
-                policy_epoch=policy_epoch,
-                clock_segment=clock_segment,
-                lost_calls=lost,
-                seen_calls=seen,
-                tls_lost_calls=tls_lost,
-                tls_seen_calls=tls_seen,
-            )
-            batches.append(_serialise(batch, columns, places, self._packed_routes))
-        return batches
+        task = _Task(
+            columns=columns,
+            key_id=key_id,
+            policy_epoch=policy_epoch,
+            clock_segment=clock_segment,
+            totals=(lost_calls_total, seen_calls_total, tls_lost_calls_total, tls_seen_calls_total),
+        )
+        try:
+            parts = list(self._split(columns))
+        except Exception:
+            self._drop(columns.rows)
+            return []
+        return [batch for partition, places in parts for batch in self._convert_places(task, partition, places)]
+
+    def count(self) -> StageCount:
+        """The account of calls whose rows were to be written."""
+        return self._stage.count()
+
+    def _convert_places(self, task: _Task, partition: int, places: Index) -> list[SerialisedBatch]:
+        """A batch of these rows; where it cannot be written, batches of those that can."""
+        try:
+            batch = self._convert_batch(task, partition, places)
+        except Exception:
+            task.failures += 1
+            if len(places) > 1 and task.failures < FAILURES_MAX:
+                half = len(places) // 2
+                return [
+                    batch
+                    for part in (places[:half], places[half:])
+                    for batch in self._convert_places(task, partition, part)
+                ]
+            self._drop(task.columns.rows.take(places))
+            return []
+        self._stage.see(batch.calls)
+        self._stage.use(batch.calls)
+        return [batch]
+
+    def _drop(self, rows: Rows) -> None:
+        calls = int(rows.sums[Sum.CALLS].sum())
+        self._stage.see(calls)
+        self._stage.drop(UNWRITABLE, calls)
+        logger.exception("%d rows of calls cannot be written and are dropped", len(rows))
+
+    def _convert_batch(self, task: _Task, partition: int, places: Index) -> SerialisedBatch:
+        since = zip(task.totals, self._told[partition], strict=True)
+        lost, seen, tls_lost, tls_seen = (max(0, total - sent) for total, sent in since)
+        message = data_pb2.Batch(
+            node=self._node,
+            boot_id=self._boot_id,
+            sequence=self._sequence + 1,
+            partition=partition,
+            key_id=task.key_id,
+            policy_epoch=task.policy_epoch,
+            clock_segment=task.clock_segment,
+            lost_calls=lost,
+            seen_calls=seen,
+            tls_lost_calls=tls_lost,
+            tls_seen_calls=tls_seen,
+        )
+        batch = _serialise(message, task.columns, places, self._packed_routes)
+        self._sequence += 1
+        self._told[partition] = task.totals
+        return batch
 
     def _split(self, columns: RowColumns) -> Iterator[tuple[int, Index]]:
         """(partition, places in `columns`) within the bounds of a batch; rows of a route stand together."""

@@ -117,17 +117,20 @@ class Enforcement:
         """Tick in each second, with the turn that ends the one before, for as long as the sensor captures."""
         ticked_second = -1
         while True:
+            seconds = LOOK_SECONDS
             try:
                 second = self._clock.unix_ns() // SECOND_NS
                 if second != ticked_second:
                     ticked_second = second
                     self._enforcer.tick()
                 self._look()
+                if not self._enforcer.is_naming:
+                    seconds = seconds_left(self._clock.unix_ns())
             except Exception:
                 # A loop boundary: without a tick the kernel stops nobody any more, within seconds.
                 logger.exception("enforcement failed; nobody is stopped until it goes on")
                 ticked_second = -1
-            await asyncio.sleep(LOOK_SECONDS if self._enforcer.is_naming else seconds_left(self._clock.unix_ns()))
+            await asyncio.sleep(seconds)
 
     @property
     def is_naming(self) -> bool:

@@ -12,6 +12,7 @@ reason.
 """
 
 import ipaddress
+import logging
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
@@ -19,10 +20,13 @@ from typing import Final
 import msgspec
 
 from sensor.calls import Exchange, Role
+from sensor.failures import take_each
 from sensor.health import StageCounter
 from sensor.kernel.abi import EVENT, EventFlag, EventKind, EventMark, KernelEvent
 from sensor.pieces import Pieces
 from sensor.upgrades import Upgrades
+
+logger = logging.getLogger(__name__)
 
 EARLY_AFTER_NS: Final = 1_000_000_000
 # Outstanding requests remembered: a busy proxy has some thousands. The oldest is given up: nobody sees how it ends.
@@ -135,6 +139,10 @@ class ExchangeAssembler:
     def take(self, records: Iterable[memoryview]) -> list[Exchange]:
         """Exchanges that these records completed, in order."""
         out: list[Exchange] = []
+        take_each(records, lambda left: self._take_all(left, out), logger)
+        return out
+
+    def _take_all(self, records: Iterable[memoryview], out: list[Exchange]) -> None:
         make, unpack, size = KernelEvent._make, EVENT.unpack_from, EVENT.size
         for record in records:
             event = make(unpack(record))
@@ -155,7 +163,6 @@ class ExchangeAssembler:
                 self._take_first_bytes(event, data)
             else:
                 self._take_answer(event, data, out)
-        return out
 
     def poll(self, now_ns: int) -> list[Exchange]:
         """Early halves of calls whose response has lasted over a second at kernel time `now_ns`."""

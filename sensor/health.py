@@ -79,12 +79,13 @@ class StageCounter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One figure of a room, for metrics: `apidae_sensor_<name>`."""
+    """One figure of a room, for metrics: `apidae_sensor_<name>`. Figures of one name have labels of the same names."""
 
     name: str
     documentation: str
     value: float
     is_total: bool  # Only grows; else it is what is at the moment.
+    labels: tuple[tuple[str, str], ...] = ()  # Name and value of each; values are bounded.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +128,20 @@ class MetricsCollector(Collector):
         )
         for name, documentation, value in gauges:
             yield GaugeMetricFamily(name, documentation, value=value)
-        for figure in report.figures:
-            family = CounterMetricFamily if figure.is_total else GaugeMetricFamily
-            yield family(f"apidae_sensor_{figure.name}", figure.documentation, value=figure.value)
+        yield from _collect_figures(report.figures)
         yield CounterMetricFamily("apidae_sensor_cpu_seconds", "Processor time used", value=report.cpu_ns / 1e9)
+
+
+def _collect_figures(figures: Sequence[Figure]) -> Iterable[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for figure in figures:
+        family = families.get(figure.name)
+        if family is None:
+            make = CounterMetricFamily if figure.is_total else GaugeMetricFamily
+            names = [name for name, _ in figure.labels]
+            family = families[figure.name] = make(f"apidae_sensor_{figure.name}", figure.documentation, labels=names)
+        family.add_metric([value for _, value in figure.labels], figure.value)
+    return families.values()
 
 
 def _collect_stages(stages: Sequence[StageCount]) -> Iterable[Metric]:

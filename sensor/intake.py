@@ -64,8 +64,6 @@ class Intake:
         self._governor = governor
         self._clock = clock
         self._records_second = 0
-        self._has_read_failed = False
-        self._has_teaching_failed = False
         self.is_behind = False  # Events were left for the next turn.
         self.is_learning = True  # The last reading brought something that the kernel was taught.
 
@@ -89,11 +87,7 @@ class Intake:
                 self._read_counters()
         except Exception:
             # A loop boundary: one batch of events may be lost (capture counts what it lost), the sensor goes on.
-            if not self._has_read_failed:
-                logger.exception("reading the capture failed; told once until it works again")
-            self._has_read_failed = True
-        else:
-            self._has_read_failed = False
+            logger.exception("reading the capture failed")
 
     def read_records(self, *, is_all: bool) -> None:
         """Records, where there is a batch of them or `is_all` asks for what there is."""
@@ -138,9 +132,8 @@ class Intake:
                 self.is_learning = True
         except OSError:
             # It is not known how far it came, so all begins anew; what the kernel does not know goes up whole.
-            if not self._has_teaching_failed:
-                logger.exception("the kernel refused what it was taught; told once")
-            self._has_teaching_failed = self.is_learning = True
+            logger.exception("the kernel refused what it was taught")
+            self.is_learning = True
             self.describer.forget()
 
     async def read_rest(self) -> None:

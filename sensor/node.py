@@ -1,5 +1,6 @@
 """Who is on this node: what it listens on, who its processes, containers and Pods are, what of it is read."""
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from sensor.attacks.account import AttackAccount
 from sensor.clock import Clock
 from sensor.config import SensorSettings
 from sensor.coverage.attacks import cover_attacks
+from sensor.coverage.failures import cover_failures
 from sensor.coverage.gaps import FILE_NAME, Gaps
 from sensor.coverage.hidden import Hidden, UnixPort
 from sensor.coverage.limits import list_limits
@@ -23,11 +25,14 @@ from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.kubernetes.pod import Pod
 from sensor.enrich.listeners import Listener
 from sensor.enrich.node import build_node
+from sensor.failures import Failures
 from sensor.health import Figure
 from sensor.kernel.abi import Counter
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.left_out.account import Account
 from sensor.tls.unread import UnreadProcesses
+
+logger = logging.getLogger(__name__)
 
 # At most so long a start waits for the Pods of this node: longer than an API server takes, shorter than a restart may
 # leave calls unseen.
@@ -37,8 +42,8 @@ FIRST_LIST_SECONDS: Final = 3.0
 class Node:
     """Who is on this node: identities for the describer, listeners for the coverage."""
 
-    def __init__(self, settings: SensorSettings, scope: CgroupScope, clock: Clock) -> None:
-        """`scope`: nothing of this node is reported that is outside of it."""
+    def __init__(self, settings: SensorSettings, scope: CgroupScope, clock: Clock, failures: Failures) -> None:
+        """`scope`: nothing of this node is reported that is outside of it; `failures`: of the whole sensor."""
         self._scope = scope
         boot_unix_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.gaps = Gaps(settings.state_dir / FILE_NAME, unix_ns=clock.unix_ns, boot_unix_ns=boot_unix_ns)
@@ -60,6 +65,7 @@ class Node:
         self.unread = UnreadProcesses()
         self.left_out = Account()
         self.attacks = AttackAccount()
+        self._failures = failures
 
     def start(self) -> None:
         """Follow cgroups and Pods; a first call is named where the API answers within seconds."""
@@ -115,12 +121,24 @@ class Node:
             is_total=True,
         )
         of_cluster = self._cluster.figures() if self._cluster is not None else ()
-        return (left_out, *self.attacks.figures(), *self.gaps.figures(), *of_cluster)
+        return (
+            left_out,
+            *self.attacks.figures(),
+            *self.gaps.figures(),
+            *self._failures.figures(),
+            *of_cluster,
+        )
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
-        self.identity.refresh()
-        self._hidden.refresh()
+        for read in (self.identity.refresh, self._hidden.refresh, self._read_pids):
+            try:
+                read()
+            except Exception:
+                # What was known of this part stays, and the other parts are read.
+                logger.exception("reading the node's processes and sockets failed")
+
+    def _read_pids(self) -> None:
         self._pids = self._scope.read_pids() or frozenset()
 
     def ports(self) -> list[int]:
@@ -159,6 +177,7 @@ class Node:
             *list_limits(counters, unknown_service),
             *cover_restraint(restraint, unknown_service),
             *self.gaps.cover(unknown_service),
+            *cover_failures(self._failures.counts, unknown_service),
         )
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
 

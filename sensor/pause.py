@@ -8,12 +8,15 @@ A unix stream socket `control.sock` (0600) in the run directory. One request a c
 import contextlib
 import enum
 import json
+import logging
 import os
 import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+logger = logging.getLogger(__name__)
 
 SOCKET_NAME = "control.sock"
 # Detaching takes milliseconds; what takes longer than this is stuck and the person at the terminal should know.
@@ -129,11 +132,15 @@ class ControlServer:
                     channel.sendall(json.dumps(self._answer(_receive_line(channel))).encode() + b"\n")
                 except OSError:
                     self.failed_count += 1
+                except Exception:
+                    # A loop boundary: the next command is served.
+                    self.failed_count += 1
+                    logger.exception("a command on the control socket failed")
 
     def _answer(self, line: bytes) -> dict[str, object]:
         try:
             command = Command(json.loads(line)["command"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             self.failed_count += 1
             return {
                 "error": f"The request must be one JSON line with a command of {', '.join(c.value for c in Command)}."

@@ -3,7 +3,7 @@ counted.
 
 describe -> aggregate -> convert for what the kernel sent up whole; recognise -> aggregate -> convert for what it knew.
 Pure but for what the describer asks of the node. A call that makes a room fail is a bug of that room: it is counted as
-`failed` at that stage, told once a minute in the log, and the next one is taken.
+`failed` at that stage, logged (sensor.failures), and the next one is taken.
 """
 
 import logging
@@ -29,7 +29,6 @@ from sensor.streams.repeats import Repeats
 logger = logging.getLogger(__name__)
 
 FAILED: Final = "failed"
-LOG_INTERVAL_NS: Final = 60 * 1_000_000_000
 
 
 class Describer(Protocol):
@@ -99,7 +98,6 @@ class Pipeline:
         self._repeats = Repeats(alike)
         self._overflow_calls = 0
         self._segment = clock.segment
-        self._logged_ns = -LOG_INTERVAL_NS
         self.policy_epoch = 0
         self.lost_before_calls = 0  # Calls that capture knows it lost, since the start.
         self.tls_lost_calls = self.tls_seen_calls = 0  # Of those that TLS carried, the same.
@@ -140,7 +138,7 @@ class Pipeline:
             self._aggregator.add_calls(calls)
         except Exception:
             self._aggregator.drop(FAILED, len(calls))
-            self._log_failure("aggregating")
+            _log_failure("aggregating")
 
     def _take_one(self, exchange: Exchange | StreamExchange) -> None:
         self._counter.see()
@@ -148,7 +146,7 @@ class Pipeline:
             record = self._describer.describe(exchange)
         except Exception:
             self._counter.drop(FAILED)
-            self._log_failure("describing")
+            _log_failure("describing")
             return
         if isinstance(record, Undescribed):
             self._counter.drop(record.reason)
@@ -161,7 +159,7 @@ class Pipeline:
             row = self._aggregator.add(record)
         except Exception:
             self._aggregator.drop(FAILED)
-            self._log_failure("aggregating")
+            _log_failure("aggregating")
             row = ()
         if isinstance(exchange, StreamExchange):  # The kernel is taught heads of HTTP/1 only.
             if row and not (self._watch is not None and self._watch.is_blocked(exchange, record)):
@@ -170,7 +168,7 @@ class Pipeline:
         try:
             self._describer.learn(exchange, record)
         except Exception:
-            self._log_failure("learning from")
+            _log_failure("learning from")
 
     def _find_estimate(self, record: CallRecord) -> Estimate | None:
         """Where all that is told of a call's bodies follows from its size: how."""
@@ -198,21 +196,23 @@ class Pipeline:
             calls = convert()
         except Exception:
             self._recognised.drop(FAILED, count)
-            self._log_failure("reading records of")
+            _log_failure("reading records of")
             return
         self._recognised.use(count)
         try:
             self._aggregator.add_calls(calls)
         except Exception:
             self._aggregator.drop(FAILED, len(calls))
-            self._log_failure("aggregating")
+            _log_failure("aggregating")
 
     def poll(self) -> list[SerialisedBatch]:
         """Batches that leave now."""
         self._take_repeats()
-        rows = self._aggregator.poll(self._clock.unix_ns())
-        # It may have given numbers of facts to others: no row that holds them may be used again.
-        self._repeats.begin(self._clock.monotonic_ns(), self._aggregator.facts.generation)
+        try:
+            rows = self._aggregator.poll(self._clock.unix_ns())
+        finally:
+            # It may have given numbers of facts to others: no row that holds them may be used again.
+            self._repeats.begin(self._clock.monotonic_ns(), self._aggregator.facts.generation)
         return self.convert(rows)
 
     def flush(self) -> list[SerialisedBatch]:
@@ -239,7 +239,10 @@ class Pipeline:
         """Rows to serialised batches."""
         if not len(rows):
             return []
-        self._on_rows(rows)
+        try:
+            self._on_rows(rows)
+        except Exception:
+            logger.exception("measuring shares by rows failed; the rows leave")
         lost_calls, seen_calls = self._count_calls()
         return self._converter.convert(
             rows,
@@ -253,17 +256,14 @@ class Pipeline:
         )
 
     def counts(self) -> tuple[StageCount, ...]:
-        """The accounts of recognise, describe and aggregate."""
-        return (self._recognised.count(), self._counter.count(), self._aggregator.count())
+        """The accounts of recognise, describe, aggregate and convert."""
+        return (self._recognised.count(), self._counter.count(), self._aggregator.count(), self._converter.count())
 
     def _count_calls(self) -> tuple[int, int]:
-        recognise, describe, _ = counts = self.counts()
+        recognise, describe, *_ = counts = self.counts()
         lost_calls = self.lost_before_calls + sum(count.dropped_total for count in counts)
         return lost_calls, self.lost_before_calls + recognise.seen + describe.seen
 
-    def _log_failure(self, what: str) -> None:
-        now_ns = self._clock.monotonic_ns()
-        if now_ns - self._logged_ns >= LOG_INTERVAL_NS:
-            self._logged_ns = now_ns
-            # The traceback names code, not values: exchanges redact their repr.
-            logger.exception("%s a call failed; it is counted as lost and the next is taken", what)
+
+def _log_failure(what: str) -> None:
+    logger.exception("%s a call failed; it is counted as lost and the next is taken", what, stacklevel=2)

@@ -144,7 +144,14 @@ class Rest:
     def _wait_on(self, rung: "asyncio.Future[None]", end: float, *, check_seconds: float) -> None:
         """Looks again in a while, without a step of the task that waits, which costs more than the look."""
         left = end - self._now()
-        if left <= 0 or self._rings.is_due(self._check_seconds):
+        try:
+            is_over = left <= 0 or self._rings.is_due(self._check_seconds)
+        except Exception as error:
+            # In a timer's call nobody else would end the wait.
+            if not rung.done():
+                rung.set_exception(error)
+            return
+        if is_over:
             _finish(rung)
             return
         look = partial(self._wait_on, rung, end, check_seconds=check_seconds)

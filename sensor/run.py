@@ -23,7 +23,7 @@ from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
-from sensor.health import HealthReport, SensorState
+from sensor.health import Figure, HealthReport, SensorState
 from sensor.parts import Capture, Enforcement, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
@@ -221,13 +221,21 @@ class Sensor:
         while not self._stopping.is_set():
             if welcome.done():
                 welcome.result()  # A rejection ends the sensor.
-            await running.turn()
-            if running.is_behind:
-                await asyncio.sleep(0)
-                continue
-            # A second's records become rows right after it.
-            is_quiet = not (running.is_learning or self._enforcement.is_naming)
-            await rest.wait(seconds_left(self._clock.unix_ns()), is_quiet=is_quiet)
+            try:
+                await self._take_turn(running, rest)
+            except Exception:
+                # A loop boundary: what this turn did not come to, the next one does.
+                logger.exception("a turn of the sensor's loop failed")
+                await asyncio.sleep(self._settings.poll_interval_seconds)
+
+    async def _take_turn(self, running: Running, rest: Rest) -> None:
+        await running.turn()
+        if running.is_behind:
+            await asyncio.sleep(0)
+            return
+        # A second's records become rows right after it.
+        is_quiet = not (running.is_learning or self._enforcement.is_naming)
+        await rest.wait(seconds_left(self._clock.unix_ns()), is_quiet=is_quiet)
 
     async def _keep_refreshing(self) -> None:
         assert self._running is not None
@@ -236,12 +244,12 @@ class Sensor:
         while True:
             # With the turn that ends a second: a process that wakes costs more than what is done here.
             await asyncio.sleep(min(seconds_left(self._clock.unix_ns()), self._settings.refresh_seconds))
-            self._gaps.touch()
-            if why_ended := self._node.find_lost_scope():
-                self._failure = StartError(why_ended)
-                self.stop()
-                return
             try:
+                self._gaps.touch()
+                if why_ended := self._node.find_lost_scope():
+                    self._failure = StartError(why_ended)
+                    self.stop()
+                    return
                 if time.monotonic() >= next_refresh:
                     await self._running.refresh()
                     trimmer.trim_excess()
@@ -251,6 +259,7 @@ class Sensor:
             except Exception:
                 # A loop boundary: names stay as they were until the next reading.
                 logger.exception("reading the node's processes and listeners failed")
+                next_refresh = time.monotonic() + self._settings.refresh_seconds
 
     async def _end(self, uplink: Uplink) -> None:
         was_capturing, self._state = self._state is SensorState.CAPTURING, SensorState.STOPPING
@@ -398,9 +407,17 @@ class Sensor:
 
     def read_metrics(self) -> HealthReport:
         """The same with all figures."""
-        of_capture = self._running.figures() if self._running is not None else ()
-        shares = tell_share(self.read_coverage())
-        return replace(self.read_health(), figures=(*of_capture, *self._node.figures(), *shares))
+        figures: list[Figure] = []
+        for read in (self._read_figures, self._node.figures, lambda: tell_share(self.read_coverage())):
+            try:
+                figures += read()
+            except Exception:
+                # The other figures are shown, and the sensor goes on to count as healthy: its loop answers.
+                logger.exception("reading figures for metrics failed")
+        return replace(self.read_health(), figures=tuple(figures))
+
+    def _read_figures(self) -> tuple[Figure, ...]:
+        return self._running.figures() if self._running is not None else ()
 
     def read_metrics_from_thread(self) -> HealthReport:
         """The report with all figures, for a thread outside the loop: the loop makes it."""

@@ -33,6 +33,7 @@ ROOMS = {
             "sketches",
             "config",
             "health",
+            "failures",
             "columns",
             "key_table",
             "interning",

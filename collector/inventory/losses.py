@@ -15,6 +15,10 @@ class _Words:
     advice: str
 
 
+_FAILED = _Words(
+    meaning="The sensor failed on a call: a bug of Apidae, whose traceback is in the sensor's log.",
+    advice="Report the traceback.",
+)
 _REQUEST = "request_"  # And what is wrong with it: `request_bad_host`.
 _WORDS: dict[tuple[str, str], _Words] = {
     ("kernel", "ring_full"): _Words(
@@ -29,9 +33,13 @@ _WORDS: dict[tuple[str, str], _Words] = {
         meaning="A response came whose request was not seen: it was lost on its way, or older than the sensor.",
         advice="Right after a start it is normal; else give the sensor more CPU or a larger ring (ring_bytes).",
     ),
-    ("describe", "failed"): _Words(
-        meaning="A call could not be described: a bug of Apidae, whose message is in the sensor's log.",
-        advice="Report the message.",
+    ("describe", "failed"): _FAILED,
+    ("recognise", "failed"): _FAILED,
+    ("aggregate", "failed"): _FAILED,
+    ("convert", "unwritable"): _Words(
+        meaning="Rows of calls could not be written for the collector: a bug of Apidae, whose traceback is in the "
+        "sensor's log.",
+        advice="Report the traceback.",
     ),
     ("describe", _REQUEST): _Words(
         meaning="The bytes look like HTTP and break its grammar.",

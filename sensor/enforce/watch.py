@@ -98,7 +98,10 @@ class StopWatch:
             self._reset(slot, connection)
 
     def _reset(self, slot: int, connection: Connection) -> None:
-        if self._resetter.reset(connection):
-            self.resets[slot] += 1
-        else:
-            self.failures[slot] += 1
+        is_reset = False
+        try:
+            is_reset = self._resetter.reset(connection)
+        except Exception:
+            # One connection keeps no other from being reset.
+            logger.exception("resetting a connection failed")
+        (self.resets if is_reset else self.failures)[slot] += 1

@@ -8,6 +8,7 @@ nothing comes.
 
 import contextlib
 import ctypes
+import logging
 import os
 import select
 import struct
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sensor.printable import make_path_printable
+
+logger = logging.getLogger(__name__)
 
 # A node has some 100 units and three directories a Pod. The kernel takes 8,192 of one user, or more by its memory
 # (fs.inotify.max_user_watches), and about 1 KB each.
@@ -68,7 +71,11 @@ class CgroupWatch:
                 return
             with contextlib.suppress(BlockingIOError):
                 for watch, mask, name in _split(os.read(self._fd, _READ_BYTES)):
-                    self._take(watch, mask, name)
+                    try:
+                        self._take(watch, mask, name)
+                    except Exception:
+                        # A loop boundary: this cgroup is left to the walks of the tree.
+                        logger.exception("taking up a new cgroup failed")
 
     def _take(self, watch: int, mask: int, name: bytes) -> None:
         if mask & _OVERFLOW:

@@ -5,10 +5,13 @@ work. Needs CAP_SYS_ADMIN.
 """
 
 import ctypes
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
+
+logger = logging.getLogger(__name__)
 
 _CLONE_NEWNET = 0x4000_0000
 
@@ -32,6 +35,9 @@ def visit_namespaces(paths: Iterable[str], visit: Callable[[], T]) -> dict[str, 
                     found[path] = visit()
             except OSError:
                 continue
+            except Exception:
+                # What one namespace holds keeps no other from being read.
+                logger.exception("reading a network namespace failed")
             finally:
                 os.close(fd)
 

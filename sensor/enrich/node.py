@@ -1,10 +1,8 @@
 """Puts the identity of this node together and keeps it fresh: what the sensor's composition root asks for.
 
-`build_node` wires the tables to the running kernel; `RefreshTimer` reads them anew in a thread, so that the hot
-path never waits for more than a first sight.
+`build_node` wires the tables to the running kernel.
 """
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +18,6 @@ from sensor.enrich.identity import NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable
 from sensor.enrich.processes import ProcessTable
 from sensor.enrich.sockets import KernelSockets
-
-# A process that takes over a port is renamed after this at the latest; a reading of 35 ms every 15 s is 0.2 % of a
-# core.
-REFRESH_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,31 +74,3 @@ def build_node(
         hidden=hidden,
         cgroup_watch=watch,
     )
-
-
-class RefreshTimer:
-    """Calls `refresh` at once and then every `interval_seconds`, in a thread of its own."""
-
-    def __init__(self, refresh: Callable[[], None], *, interval_seconds: float = REFRESH_SECONDS) -> None:
-        self._refresh = refresh
-        self._interval_seconds = interval_seconds
-        self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="apidae-identity", daemon=True)
-        self.failed_count = 0
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Returns when the thread has ended."""
-        self._is_stopping.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                self._refresh()
-            except Exception:  # A loop's boundary: names get old, capture goes on, and the count says so.
-                self.failed_count += 1
-            if self._is_stopping.wait(self._interval_seconds):
-                return

@@ -4,6 +4,7 @@ The same methods as `sensor.kernel.capture.Capture`. It recognises nothing, so e
 figures); docs/kernels.md has what it sees and what it does not.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from sensor.clock import Clock
 from sensor.config import CaptureWay
 from sensor.conversations import Conversations, Verdict, unpack_event
 from sensor.coverage.row import PortCount
+from sensor.failures import take_each
 from sensor.health import Figure, StageCount, StageCounter
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
 from sensor.kernel.bell import Bell
@@ -33,6 +35,8 @@ from sensor.kernel.syscalls import read_divided_counts, update_batch, update_map
 from sensor.kernel.tracepoints import TracepointProgram, TracepointSettings, load_tracepoints
 from sensor.local_clients import LocalClients
 from sensor.streams.exchange import StreamExchange
+
+logger = logging.getLogger(__name__)
 
 _NO_RECORDS: Final = np.empty(0, RECORD)
 _KINDS: Final = {
@@ -88,15 +92,18 @@ class SyscallCapture:
     def read(self) -> list[Exchange | StreamExchange]:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         found: list[Exchange | StreamExchange] = []
-        for record in self._ring.read(READ_LIMIT):
-            event, data = unpack_event(record)
-            if not self._local.is_left(event):
-                self._local.note_ends(event)
-                self._conversations.take_event(event, data, found)
+        take_each(self._ring.read(READ_LIMIT), lambda left: self._take_all(left, found), logger)
         found += self._conversations.poll(self._clock.monotonic_ns())
         exchanges = [one for one in found if not self._local.leave(one)]
         self._stream_calls.add(exchanges)
         return exchanges
+
+    def _take_all(self, records: Iterable[memoryview], found: list[Exchange | StreamExchange]) -> None:
+        for record in records:
+            event, data = unpack_event(record)
+            if not self._local.is_left(event):
+                self._local.note_ends(event)
+                self._conversations.take_event(event, data, found)
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""

@@ -7,6 +7,7 @@ Account, in the exchange stage: a call is seen and used when it is told, and see
 its request never came. What the ring had no room for the kernel counts (`C_STREAMS_LOST`).
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -15,6 +16,7 @@ import numpy as np
 
 from sensor.calls import Exchange
 from sensor.exchange import DROP_HEAD_LOST
+from sensor.failures import take_each
 from sensor.health import Figure, StageCounter
 from sensor.kernel.abi import (
     FRAMES_EVENT,
@@ -35,6 +37,8 @@ from sensor.streams.connection import Connection, FollowedStreams
 from sensor.streams.exchange import OpenCall, StreamExchange, build_stream_exchange
 from sensor.streams.flow import Piece
 from sensor.streams.matched import LESSON_NS, MatchedStreams, Records
+
+logger = logging.getLogger(__name__)
 
 # A 101 of HTTP/1 waits so long for the frames that follow it; then it is a call of its own.
 UPGRADE_PATIENCE_NS: Final = 2_000_000_000
@@ -100,14 +104,28 @@ class StreamAssembler:
         for number in self.matched.pop_gone():
             self._gone.pop(number, None)
         out: list[StreamExchange] = []
-        calls: list[StreamCall] = []
         used: dict[int, Http2Connection] = {}
-        alike, gathered = self._alike, len(self._alike.figures)
-        forgotten = self._streams.forgotten
-        unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
-        find = self._connections.get
+        gathered = len(self._alike.figures)
         if len(matched) or self.matched.has_rest:
             self._take_matched(matched, out)
+        take_each(records, lambda left: self._take_all(left, used, out), logger)
+        for number in used:
+            self._tell(self._streams.account(number), out)
+            self._teach(number, now_ns + LESSON_NS)
+        if len(self._alike.figures) > gathered:
+            self._count_alike(gathered)
+        self._count_missed()
+        return out
+
+    def _take_all(
+        self, records: Iterable[memoryview], used: dict[int, Http2Connection], out: list[StreamExchange]
+    ) -> None:
+        """`used`: connections of which these events are, and nothing since may have had them forgotten."""
+        used.clear()
+        calls: list[StreamCall] = []
+        alike, forgotten = self._alike, self._streams.forgotten
+        unpack, size = FRAMES_HEAD.unpack_from, FRAMES_EVENT.size
+        find = self._connections.get
         for record in records:
             time_ns, number, sequence, covered, length, lost, left, kind, way, flags, _ = unpack(record)
             connection = find(number) or self._begin(number, way, flags, record)
@@ -159,13 +177,6 @@ class StreamAssembler:
                 continue
             used.clear()  # What comes of it may have any of them forgotten.
             self._feed(number, way, pieces, out)
-        for number in used:
-            self._tell(self._streams.account(number), out)
-            self._teach(number, now_ns + LESSON_NS)
-        if len(alike.figures) > gathered:
-            self._count_alike(gathered)
-        self._count_missed()
-        return out
 
     def pop_alike_counts(self) -> list[tuple[Exchange, int]]:
         """How many calls went to `alike` since the last time, by a call that they are like."""

@@ -5,6 +5,7 @@ ends of a connection are read on this node, the client's is left to the server's
 each port, for the coverage.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
+from sensor.failures import take_each
 from sensor.health import TLS_STAGE, StageCounter
 from sensor.kernel.syscall_abi import SyscallEvent, SyscallKind
 from sensor.kernel.tls_abi import Binding, Library
@@ -20,6 +22,8 @@ from sensor.protocols.websocket import is_client_frame
 from sensor.streams.exchange import StreamExchange
 from sensor.tls.bodies import BodyMeter
 from sensor.tls.split import PortReading
+
+logger = logging.getLogger(__name__)
 
 # Ports of which calls are counted, as in the kernel.
 MAX_PORTS: Final = 8_192
@@ -75,6 +79,10 @@ class TlsReader:
     def take(self, records: Iterable[memoryview]) -> Told:
         """Exchanges that these records of the ring completed, in order."""
         out: Told = []
+        take_each(records, lambda left: self._take_all(left, out), logger)
+        return self._tell(out)
+
+    def _take_all(self, records: Iterable[memoryview], out: Told) -> None:
         for record in records:
             event, data = unpack_event(record)
             if self._local.is_left(event):
@@ -89,7 +97,6 @@ class TlsReader:
             if self._local.note_ends(event):
                 self._note_session(event)
             self._conversations.take_event(event, data, out)
-        return self._tell(out)
 
     def poll(self, now_ns: int) -> Told:
         """What waited too long, and early halves of calls that last."""

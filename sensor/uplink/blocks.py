@@ -6,6 +6,7 @@ from apidae.v1 import stream_pb2
 
 from sensor.enforce.block import BLOCKS_LIMIT, CREDENTIALS_LIMIT, SCOPES_LIMIT, Block, BlockKind, Scope, parse_network
 from sensor.enforce.report import BlockStatus, EnforcementReport
+from sensor.uplink.rows import write_rows
 
 _KINDS: Final = {
     stream_pb2.BLOCK_KIND_ADDRESS: BlockKind.ADDRESS,
@@ -45,7 +46,7 @@ def write_enforcement(report: EnforcementReport) -> stream_pb2.ConnectRequest:
             epoch=report.epoch,
             is_enabled=report.is_enabled,
             reason=report.reason,
-            blocks=[_write_status(status) for status in report.blocks],
+            blocks=write_rows(_write_status, report.blocks),
         )
     )
 

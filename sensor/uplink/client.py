@@ -172,12 +172,25 @@ class Uplink:
     async def run(self) -> None:
         """Dial, again and again, until cancelled. Returns only when rejected before the first welcome (`wait_welcome`
         raises then)."""
-        watching = asyncio.create_task(self._keeper.watch(self._find_dialled, self._redial))
+        watching = asyncio.create_task(self._watch_certificates())
         try:
             while self._rejection is None:
-                await self._dial()
+                try:
+                    await self._dial()
+                except Exception:
+                    # A loop boundary: what waits in the spool waits for the next stream.
+                    logger.exception("talking to the collector failed; it is dialled again")
+                    self._note_error("the sensor failed while it talked to the collector; its log has the traceback")
+                    await self._rest()
         finally:
             watching.cancel()
+
+    async def _watch_certificates(self) -> None:
+        while True:
+            try:
+                await self._keeper.watch(self._find_dialled, self._redial)
+            except Exception:
+                logger.exception("looking for another certificate failed")
 
     async def _dial(self) -> None:
         """One session, and the wait after it."""
@@ -203,6 +216,10 @@ class Uplink:
             )
         except (CredentialError, StateError) as error:
             self._note_error(str(error))
+        await self._rest()
+
+    async def _rest(self) -> None:
+        """The wait before the next dial."""
         self._dialled.set()
         if self._rejection is None:
             await wait_at_most(self._dial_now, self._backoff.next_seconds())

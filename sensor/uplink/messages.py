@@ -17,6 +17,7 @@ from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.health import HealthReport
 from sensor.uplink.blocks import read_blocks
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
+from sensor.uplink.rows import write_rows
 from sensor.uplink.state import KEYS_LIMIT, InstallationKey
 
 PROTOCOL_VERSION: Final = 1
@@ -115,8 +116,8 @@ def write_coverage(
     return stream_pb2.ConnectRequest(
         coverage=stream_pb2.Coverage(
             time_unix_ns=time_unix_ns,
-            ports=[_write_port(port) for port in ports],
-            workloads=[_write_workload(workload) for workload in workloads],
+            ports=write_rows(_write_port, ports),
+            workloads=write_rows(_write_workload, workloads),
         )
     )
 

@@ -7,12 +7,13 @@ from apidae.v1 import stream_pb2
 from sensor.schemas.book import Schema
 from sensor.schemas.tally import OperationCount
 from sensor.schemas.tree import Field
+from sensor.uplink.rows import write_rows
 
 
 def write_schemas(schemas: Sequence[Schema]) -> stream_pb2.ConnectRequest:
     """One message of some parts of routes."""
     return stream_pb2.ConnectRequest(
-        schemas=stream_pb2.Schemas(schemas=[_write_schema(schema) for schema in schemas]),
+        schemas=stream_pb2.Schemas(schemas=write_rows(_write_schema, schemas)),
     )
 
 

@@ -8,8 +8,10 @@ with all that waits.
 import asyncio
 import contextlib
 import heapq
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import grpc
@@ -29,6 +31,8 @@ from sensor.uplink.messages import SensorIdentity, Welcome
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
 from sensor.uplink.schemas import write_schemas
 
+logger = logging.getLogger(__name__)
+
 # grpc-stubs does not know it.
 _EOF: Final[object] = grpc.aio.EOF  # type: ignore[attr-defined]
 _METHOD: Final = "/apidae.v1.CollectorService/Connect"
@@ -40,6 +44,7 @@ RETRY_LONGEST_SECONDS: Final = 60.0
 # After a status this version does not know: the batch is kept, and sent again when the collector may have been
 # replaced.
 UNKNOWN_STATUS_RETRY_MS: Final = 10_000
+_POLICY_FAILED: Final = "the sensor failed to apply it; its log has the traceback"
 
 
 class SessionError(Exception):
@@ -117,7 +122,7 @@ class Session:
     ) -> None:
         # Not the generated stub: its serialiser takes messages only, and a spooled batch is bytes already.
         connect: Any = channel.stream_stream(
-            _METHOD, request_serializer=_serialise, response_deserializer=stream_pb2.ConnectResponse.FromString
+            _METHOD, request_serializer=bytes, response_deserializer=stream_pb2.ConnectResponse.FromString
         )
         self._call: Any = connect(metadata=metadata)
         self._write_lock = asyncio.Lock()
@@ -150,7 +155,7 @@ class Session:
                 policy_epoch=self._listener.policy_epoch,
                 monotonic_ns=self._clock.monotonic_ns(),
                 time_unix_ns=self._clock.unix_ns(),
-            )
+            ).SerializeToString()
         )
         try:
             response = await asyncio.wait_for(self._read(), self._times.welcome_timeout_seconds)
@@ -235,10 +240,22 @@ class Session:
 
     # Sending
 
-    async def _write(self, message: stream_pb2.ConnectRequest | bytes) -> None:
+    async def _send(self, make: Callable[[], stream_pb2.ConnectRequest | None]) -> None:
+        """Makes a message and writes it, where there is one. One that cannot be made is dropped, logged and counted
+        (sensor.failures), and the stream goes on."""
+        try:
+            message = make()
+            content = message.SerializeToString() if message is not None else b""
+        except Exception:
+            logger.exception("a message to the collector cannot be written and is dropped", stacklevel=2)
+            return
+        if content:
+            await self._write(content)
+
+    async def _write(self, content: bytes) -> None:
         async with self._write_lock:
             try:
-                await self._call.write(message)
+                await self._call.write(content)
             except (asyncio.InvalidStateError, grpc.aio.AioRpcError) as error:
                 await self._raise_status()
                 raise SessionError("the collector ended the stream") from error
@@ -286,10 +303,8 @@ class Session:
         while True:
             self._health_due.clear()
             self._check_patience()
-            await self._write(messages.write_health(self._listener.read_health()))
-            enforcement = self._listener.read_enforcement()
-            if enforcement.epoch:
-                await self._write(write_enforcement(enforcement))
+            await self._send(lambda: messages.write_health(self._listener.read_health()))
+            await self._send(self._make_enforcement)
             if not self._health_due.is_set():  # Else the state changed while this report was written.
                 self._told.set()
             await wait_at_most(self._health_due, self._times.health_interval_seconds)
@@ -297,17 +312,30 @@ class Session:
     async def _send_coverage(self) -> None:
         while True:
             self._coverage_due.clear()
-            ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
-            await self._write(messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns()))
+            await self._send(self._make_coverage)
             await wait_at_most(self._coverage_due, self._times.coverage_interval_seconds)
+
+    def _make_enforcement(self) -> stream_pb2.ConnectRequest | None:
+        report = self._listener.read_enforcement()
+        return write_enforcement(report) if report.epoch else None
+
+    def _make_coverage(self) -> stream_pb2.ConnectRequest:
+        ports, workloads = self._listener.read_coverage(), self._listener.read_workloads()
+        return messages.write_coverage(ports, workloads, time_unix_ns=self._clock.unix_ns())
 
     async def _send_schemas(self) -> None:
         """All on a new stream, then what changes: no acknowledgement is needed, for a state may come any number of
         times and the next stream repeats it."""
         is_first = True
         while True:
-            for schemas in self._listener.read_schemas(is_first=is_first):
-                await self._write(write_schemas(schemas))
+            try:
+                for schemas in self._listener.read_schemas(is_first=is_first):
+                    await self._send(partial(write_schemas, schemas))
+            except SessionError:
+                raise
+            except Exception:
+                # A loop boundary: what was not sent now is sent with the next changes.
+                logger.exception("reading what routes look like failed")
             is_first = False
             await asyncio.sleep(self._times.schemas_interval_seconds)
 
@@ -329,16 +357,27 @@ class Session:
                 case "ack":
                     self._take_acknowledgement(response.ack)
                 case "policy":
-                    result = self._listener.on_policy(messages.read_policy(response.policy))
-                    await self._write(messages.write_policy_result(result))
+                    await self._send(partial(self._apply_policy, response.policy))
                     if response.policy.HasField("block_set"):
-                        await self._write(write_enforcement(self._listener.read_enforcement()))
+                        await self._send(lambda: write_enforcement(self._listener.read_enforcement()))
                 case "reveal_request":
-                    texts = self._listener.on_reveal(messages.read_reveal_request(response.reveal_request))
-                    await self._write(messages.write_revealed(texts, key_id=self._listener.key_id))
+                    await self._send(partial(self._reveal, response.reveal_request))
                 case _:
                     # A message of a later version: nothing here depends on it.
                     continue
+
+    def _apply_policy(self, policy: stream_pb2.Policy) -> stream_pb2.ConnectRequest:
+        """What became of it. A policy on which the sensor fails is refused, as one that is wrong is."""
+        try:
+            return messages.write_policy_result(self._listener.on_policy(messages.read_policy(policy)))
+        except Exception:
+            logger.exception("applying a policy failed; it is refused")
+            refusal = stream_pb2.PolicyResult(epoch=policy.epoch, is_applied=False, reason=_POLICY_FAILED)
+            return stream_pb2.ConnectRequest(policy_result=refusal)
+
+    def _reveal(self, request: stream_pb2.RevealRequest) -> stream_pb2.ConnectRequest:
+        texts = self._listener.on_reveal(messages.read_reveal_request(request))
+        return messages.write_revealed(texts, key_id=self._listener.key_id)
 
     def _take_acknowledgement(self, ack: stream_pb2.Ack) -> None:
         key = BatchKey(boot_id=ack.boot_id, sequence=ack.sequence)
@@ -376,7 +415,3 @@ async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
     """Return when the event is set, or after that long."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
-
-
-def _serialise(message: stream_pb2.ConnectRequest | bytes) -> bytes:
-    return message if isinstance(message, bytes) else message.SerializeToString()

@@ -186,7 +186,12 @@ class FakeHeirs:
 
 
 class FakeNode:
+    """Fails at its reports where a test says so."""
+
     degradation = ""
+
+    def __init__(self) -> None:
+        self.is_failing = False
 
     def start(self) -> None: ...
 
@@ -214,6 +219,8 @@ class FakeNode:
     def cover(
         self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
     ) -> Sequence[PortCoverage]:
+        if self.is_failing:
+            raise RuntimeError("a bug")
         return ()
 
 
@@ -249,7 +256,7 @@ class FakeEnforcement:
 
 
 class FakeDescriber:
-    """Fails on /bug, tells nothing of /none."""
+    """Fails on /bug, tells nothing of /none, and has a text of /unwritable that cannot be sent."""
 
     def __init__(self, clock: FakeClock, key: InstallationKey, facts: Facts) -> None:
         self._clock = clock
@@ -267,7 +274,8 @@ class FakeDescriber:
             return Undescribed("request_method")
         # A record that the aggregator cannot take: it has no number where one belongs.
         time_unix_ns = None if b"/odd" in exchange.request_head else self._clock.unix_ns()
-        return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id)
+        workload = "\udcff" if b"/unwritable" in exchange.request_head else ""
+        return make_record(time_unix_ns=time_unix_ns, principal=self.key.key_id, client_workload=workload)
 
     def learn(self, exchange: Exchange, record: CallRecord) -> None:
         if b"/dull" in exchange.request_head:

@@ -47,7 +47,7 @@ class Life:
 
     async def end(self) -> None:
         self.sensor.stop()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.task
 
 
@@ -114,7 +114,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
 
 
 async def wait_capturing(life: Life) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await life.capturing.wait()
 
 

@@ -301,3 +301,73 @@ def test_a_route_is_told_anew_in_each_batch_with_its_words_as_they_are_now() -> 
             assert found.has_trailing_slash == one.has_trailing_slash
             segments = [(s.kind, batch.strings[s.text], s.hash, s.length) for s in found.segments]
             assert segments == [(s.kind, s.text, s.hash, s.length) for s in one.segments]
+
+
+BAD_TEXT = "\udcff\udcfe.service"  # Half of a pair: no text that can be sent.
+
+
+def spoil(record: CallRecord, kind: str) -> CallRecord:
+    """The record with one text that cannot be sent."""
+    match kind:
+        case "workload":
+            service = msgspec.structs.replace(record.route.service, workload=BAD_TEXT)
+            route = msgspec.structs.replace(record.route, service=service, route_id=record.route.route_id + 1_000)
+        case "host":
+            route = msgspec.structs.replace(record.route, host=BAD_TEXT, route_id=record.route.route_id + 2_000)
+        case _:
+            return msgspec.structs.replace(record, **{kind: BAD_TEXT})
+    return msgspec.structs.replace(record, route=route)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(records(), max_size=60),
+    st.lists(
+        st.tuples(
+            st.integers(0, 59),
+            st.sampled_from(["workload", "host", "client_workload", "client_address", "response_content_type"]),
+        ),
+        max_size=4,
+    ),
+)
+def test_a_row_that_cannot_be_written_is_dropped_and_counted_and_all_others_leave(
+    stream: list[CallRecord], spoiled: list[tuple[int, str]]
+) -> None:
+    kinds = {place: kind for place, kind in spoiled if place < len(stream)}
+    good = [record for place, record in enumerate(stream) if place not in kinds]
+    bad = [spoil(stream[place], kind) for place, kind in kinds.items()]
+    converter = BatchConverter(node="node-1", boot_id="boot-1")
+    columns = make_rows([*good, *bad])
+    batches = serialise(columns, converter, seen=100)
+    read = [data_pb2.Batch.FromString(batch.payload) for batch in batches]
+    assert all(text.isprintable() for batch in read for text in batch.strings)
+    bad_calls = sum(
+        row.calls
+        for row in read_columns(columns)
+        if BAD_TEXT in (row.route.service.workload, row.route.host, row.actor.client_workload, row.actor.client_address)
+        or row.response_content_type == BAD_TEXT
+    )
+    sent_calls = sum(sum(batch.rows.calls) for batch in read)
+    count = converter.count()
+    assert (count.used, count.dropped_total) == (sent_calls, bad_calls)
+    assert [batch.sequence for batch in read] == list(range(1, len(read) + 1))
+
+
+def test_a_flood_of_rows_that_cannot_be_written_costs_a_bounded_number_of_tries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries = 0
+    write = convert._serialise
+
+    def count(*arguments: object) -> SerialisedBatch:
+        nonlocal tries
+        tries += 1
+        return write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(convert, "_serialise", count)
+    converter = BatchConverter(node="node-1", boot_id="boot-1")
+    stream = [make_record(client_workload=f"{BAD_TEXT}{number}") for number in range(2_000)]
+    assert serialise(make_rows(stream), converter) == []
+    assert converter.count().dropped == (("unwritable", 2_000),)
+    assert tries <= 2 * convert.FAILURES_MAX
+    assert len(serialise(make_rows([make_record()]), converter)) == 1

@@ -51,6 +51,12 @@ def event(
     return memoryview(EVENT.pack(*values) + data + bytes(5))
 
 
+def test_an_event_that_fails_is_given_up_and_the_next_is_taken(assembler: ExchangeAssembler) -> None:
+    request = event(EventKind.REQUEST_HEAD, WHOLE, b"GET / HTTP/1.1\r\n\r\n")
+    answer = event(EventKind.RESPONSE_HEAD, WHOLE | ENDED, b"HTTP/1.1 200 OK\r\n\r\n")
+    assert len(assembler.take([request, memoryview(b"short"), answer])) == 1
+
+
 @pytest.fixture
 def stage() -> StageCounter:
     return StageCounter("exchange")

@@ -16,6 +16,7 @@ from sensor.enrich.kubernetes.pod import Pod
 from sensor.enrich.listeners import Listener, ListenerTable
 from sensor.enrich.processes import Process
 from sensor.enrich.unix_sockets import UnixListener
+from sensor.failures import Failures
 from sensor.kernel.abi import Counter
 from sensor.node import Node
 from tests.sensor.scopes import watch_cgroup, watch_host
@@ -34,7 +35,7 @@ def test_images_are_told_without_kubernetes(tmp_path: Path, monkeypatch: pytest.
         state_dir=tmp_path,
         proc_path=tmp_path,
     )
-    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock())
+    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock(), Failures())
     assert node.workloads() == []
     assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "web"
     (told,) = node.workloads()
@@ -53,7 +54,7 @@ def test_a_container_of_a_user_is_named_by_the_users_own_files(tmp_path: Path, m
     cgroup = tmp_path / "cgroup" / scope
     cgroup.mkdir(parents=True)
     settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=tmp_path, proc_path=tmp_path)
-    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock())
+    node = Node(settings, watch_host(tmp_path / "cgroup"), Clock(), Failures())
     assert node.identity.service(cgroup.stat().st_ino, 80, "10.0.0.5").workload == "shop-db"
     assert asked == [("ab" * 32, 1000)]
 
@@ -90,7 +91,7 @@ def make_node(directory: Path, scope: CgroupScope, monkeypatch: pytest.MonkeyPat
     listeners = [make_listener(mount / SERVICE, 80), make_listener(mount / OTHER, 81)]
     monkeypatch.setattr(ListenerTable, "all", lambda table: listeners)
     settings = SensorSettings(collector="127.0.0.1:1", kubernetes="off", state_dir=directory, proc_path=directory)
-    node = Node(settings, scope, Clock())
+    node = Node(settings, scope, Clock(), Failures())
     node._pids = scope.read_pids() or frozenset()
     node._hidden.reading = HiddenReading(
         unix=tuple(

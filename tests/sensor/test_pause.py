@@ -79,6 +79,18 @@ def test_failure_is_told_and_the_next_command_served(
     assert server.failed_count == 1
 
 
+def test_a_target_that_fails_keeps_the_socket_served(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
+    def fail() -> CaptureState:
+        raise KeyError("a bug")
+
+    sensor.status = fail  # type: ignore[method-assign]
+    with pytest.raises(ControlError):
+        request_status(tmp_path)
+    del sensor.status
+    assert request_status(tmp_path).state is CaptureState.CAPTURING
+    assert server.failed_count == 1
+
+
 def test_no_sensor_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ControlError, match=r"No sensor runs here .* start one with `apidae sensor`"):
         request_pause(tmp_path)
@@ -97,7 +109,8 @@ def test_socket_of_a_dead_sensor_is_one_sentence_and_is_replaced(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    "request_line", [b"\n", b"{}\n", b"[1]\n", b'{"command": "explode"}\n', b"\xff" * MAX_MESSAGE_BYTES]
+    "request_line",
+    [b"\n", b"{}\n", b"[1]\n", b'{"command": "explode"}\n', b"\xff" * MAX_MESSAGE_BYTES, b"[" * 4_095 + b"\n"],
 )
 def test_malformed_request_is_refused_and_counted(server: ControlServer, tmp_path: Path, request_line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as channel:

@@ -188,6 +188,27 @@ def test_an_end_ends_the_wait_in_hand_and_all_that_follow() -> None:
     play(act)
 
 
+def test_a_look_that_fails_ends_the_wait() -> None:
+    """In the timer's own call, where nobody else would: the loop of the sensor would wait for ever."""
+
+    async def act(rest: Rest, rings: Rings, bell: Bell) -> None:
+        looks = 0
+
+        def is_due(ahead_seconds: float) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks > 2:
+                raise RuntimeError("a bug")
+            return False
+
+        rings.records, rings.is_due = True, is_due  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError):
+            async with asyncio.timeout(60):
+                await rest.wait(3_600)
+
+    play(act)
+
+
 def test_without_a_bell_it_looks_at_each_interval() -> None:
     async def main() -> None:
         rings = Rings(None)

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from apidae.v1 import stream_pb2
 
+from sensor.convert import SerialisedBatch
 from sensor.health import StageCount
 from sensor.kernel.abi import RECORD, Counter
 from sensor.pause import CaptureState
+from sensor.pipeline import Pipeline
 from sensor.rest import Rest
 from sensor.run import StartError
 from sensor.uplink.client import UplinkRejectedError
@@ -263,6 +265,67 @@ def test_a_capture_that_fails_once_goes_on(tmp_path: Path) -> None:
             life.capture.waiting = [make_exchange()]
             await life.end()
             assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
+def test_a_row_that_cannot_be_written_is_lost_alone_and_told(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange(b"/unwritable")] * 3 + [make_exchange()] * 20
+            async with asyncio.timeout(60):
+                while life.capture.waiting:
+                    await asyncio.sleep(0.001)
+            life.clock.step(-7_200)  # All that was counted leaves.
+            await collector.wait_for(lambda: count_calls(collector) == 20)
+            life.capture.waiting = [make_exchange()] * 7
+            await life.end()
+            assert count_calls(collector) == 27
+            stages = {count.stage: count for count in life.sensor.read_health().stages}
+            assert stages["convert"] == StageCount(stage="convert", seen=30, used=27, dropped=(("unwritable", 3),))
+            # 3 found the ring full, which the first batch told; 3 could not be written, which the next one does.
+            assert [batch.lost_calls for batch in collector.batches] == [3, 3]
+            assert len(collector.hellos) == 1
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_fails_is_followed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    faults = [RuntimeError("a bug"), UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")]
+    poll = Pipeline.poll
+
+    def fail_twice(pipeline: Pipeline) -> list[SerialisedBatch]:
+        if faults:
+            raise faults.pop()
+        return poll(pipeline)
+
+    async def main() -> None:
+        monkeypatch.setattr(Pipeline, "poll", fail_twice)
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.capture.waiting = [make_exchange()]
+            async with asyncio.timeout(60):
+                while faults:
+                    await asyncio.sleep(0.001)
+            await life.end()
+            assert count_calls(collector) == 1
+
+    asyncio.run(main())
+
+
+def test_a_report_that_fails_keeps_no_other_from_being_sent(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
+            await wait_capturing(life)
+            life.node.is_failing = True
+            healths, coverages = len(collector.healths), len(collector.coverages)
+            await collector.wait_for(lambda: len(collector.healths) > healths + 3)
+            assert len(collector.coverages) <= coverages + 1, "one may have been on its way"
+            assert life.sensor.read_metrics().figures, "figures of others are shown"
+            life.node.is_failing = False
+            await collector.wait_for(lambda: len(collector.coverages) > coverages + 1)
+            assert len(collector.hellos) == 1
 
     asyncio.run(main())
 

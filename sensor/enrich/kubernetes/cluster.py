@@ -7,7 +7,7 @@ are named by their containers' ids and get their names when it answers.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -177,6 +177,7 @@ class Cluster:
             ("kubernetes_lists", "Of those, whole lists", sum(one.lists for one in counts), True),
             ("kubernetes_events", "Changes that watches told", sum(one.events for one in counts), True),
             ("kubernetes_errors", "Requests and watches that failed", sum(one.errors for one in counts), True),
+            ("kubernetes_skipped", "Objects that could not be taken up", sum(one.skipped for one in counts), True),
             ("kubernetes_gone", "Times the version to resume from was too old", sum(one.gone for one in counts), True),
             ("kubernetes_pods_evicted", "Pods forgotten before their time", self.pods.evicted_count, True),
         )
@@ -190,8 +191,17 @@ class Cluster:
     def _read(self, raw: PodObject) -> Pod:
         return read_pod(raw, label_keys=self._settings.label_keys)
 
+    def _read_all(self, raw: Sequence[PodObject]) -> Iterator[Pod]:
+        for one in raw:
+            try:
+                yield self._read(one)
+            except Exception:
+                # One Pod keeps no other from being known.
+                self.pod_watch.counts.skipped += 1
+                logger.exception("a Pod cannot be read; it is skipped")
+
     def _replace_pods(self, raw: Sequence[PodObject]) -> None:
-        self.pods.replace(map(self._read, raw))
+        self.pods.replace(self._read_all(raw))
         self._read_node()
 
     def _put_pod(self, raw: PodObject) -> None:

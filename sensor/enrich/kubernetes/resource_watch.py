@@ -106,6 +106,7 @@ class WatchCounts:
     gone: int = 0
     broken: int = 0
     errors: int = 0
+    skipped: int = 0  # Objects that could not be read or taken up.
 
 
 class _ListMetadata(msgspec.Struct, rename="camel"):
@@ -115,6 +116,10 @@ class _ListMetadata(msgspec.Struct, rename="camel"):
 
 class _List(msgspec.Struct):
     items: list[msgspec.Raw]
+    metadata: _ListMetadata
+
+
+class _Versioned(msgspec.Struct):
     metadata: _ListMetadata
 
 
@@ -153,6 +158,7 @@ class ResourceWatch(Generic[T]):
         self._decoder = msgspec.json.Decoder(resource.type)
         self._list_decoder = msgspec.json.Decoder(_List)
         self._event_decoder = msgspec.json.Decoder(_Event)
+        self._versioned_decoder = msgspec.json.Decoder(_Versioned)
         self._version = ""
         self._failures = 0
         self._is_stopping = threading.Event()
@@ -227,7 +233,7 @@ class ResourceWatch(Generic[T]):
             response = client.get(self._resource.path, params=parameters)
             _check(response.status_code, response.content)
             part = self._list_decoder.decode(response.content)
-            found.extend(self._decoder.decode(item) for item in part.items)
+            found += [item for raw in part.items if (item := self._decode(raw)) is not None]
             if not part.metadata.continue_:
                 break
             parameters["continue"] = part.metadata.continue_
@@ -268,15 +274,30 @@ class ResourceWatch(Generic[T]):
             status = msgspec.json.decode(event.object, type=_Status)
             _check(status.code, bytes(event.object))
             raise ConnectionError(f"the watch was told an error: {status.message[:200]}")
-        item = self._decoder.decode(event.object)
+        version = self._versioned_decoder.decode(event.object).metadata.resource_version
         self._failures = 0
         self.last_contact = self._clock()
         if event.type == "BOOKMARK":
             self.counts.bookmarks += 1
-        else:
+        elif (item := self._decode(event.object)) is not None:
             self.counts.events += 1
-            (self._sink.remove if event.type == "DELETED" else self._sink.put)(item)
-        self._version = item.metadata.resource_version  # type: ignore[attr-defined]
+            try:
+                (self._sink.remove if event.type == "DELETED" else self._sink.put)(item)
+            except Exception:
+                self._skip()
+        self._version = version
+
+    def _decode(self, raw: msgspec.Raw) -> T | None:
+        """None of an object that is not as it should be: it keeps no other from being followed."""
+        try:
+            return self._decoder.decode(raw)
+        except Exception:
+            self._skip()
+            return None
+
+    def _skip(self) -> None:
+        self.counts.skipped += 1
+        logger.exception("%s: an object of the Kubernetes API cannot be taken up; it is skipped", self._name)
 
     def _note_success(self) -> None:
         self.last_contact = self._clock()

@@ -75,6 +75,22 @@ def test_cgroups_may_lie_as_deep_as_anybody_likes(told: Told, tmp_path: Path) ->
     told.wait("/b")
 
 
+def test_a_cgroup_on_which_it_fails_does_not_stop_it(tmp_path: Path) -> None:
+    told = Told(tmp_path)
+
+    def add(inode: int, path: str) -> None:
+        if path == "/bad":
+            raise RuntimeError("a bug")
+        told.add(inode, path)
+
+    watch = CgroupWatch(tmp_path, on_added=add, on_lost=lambda: None)
+    assert watch.start()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "good").mkdir()
+    told.wait("/good")
+    watch.stop()
+
+
 def test_a_mount_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
     told = Told(tmp_path / "absent")
     told.watch.start()

@@ -1,10 +1,9 @@
-"""The composition of the room and its timer."""
+"""The composition of the room."""
 
-import threading
 from pathlib import Path
 
 from sensor.calls import WorkloadKind
-from sensor.enrich.node import RefreshTimer, build_node
+from sensor.enrich.node import build_node
 from tests.sensor.enrich.fakes import FakeClock
 from tests.sensor.enrich.test_container_files import ID, write_docker
 
@@ -38,18 +37,3 @@ def test_containers_are_told_with_their_images(tmp_path: Path) -> None:
     assert (service.workload, service.workload_kind) == ("shop-web-1", WorkloadKind.CONTAINER)
     (told,) = tables.containers.workloads(cluster="c", zone="")
     assert (told.workload, dict(told.labels)["container.image.name"]) == (service.workload, "nginx")
-
-
-def test_timer_goes_on_after_a_failure_and_stops() -> None:
-    calls = threading.Semaphore(0)
-
-    def refresh() -> None:
-        calls.release()
-        raise OSError("gone")
-
-    timer = RefreshTimer(refresh, interval_seconds=0.0)
-    timer.start()
-    for _ in range(3):
-        calls.acquire()
-    timer.stop()
-    assert timer.failed_count >= 3

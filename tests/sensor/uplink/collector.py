@@ -45,8 +45,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is not known")
         hello = await anext(request_iterator)
         self.hellos.append(hello.hello)
+        self._outbox = asyncio.Queue()  # Before the sensor knows of the stream: a test may push from then on.
         yield stream_pb2.ConnectResponse(welcome=self.welcome)
-        self._outbox = asyncio.Queue()
         reader = asyncio.create_task(self._read(request_iterator, self._outbox))
         try:
             while True:
@@ -91,8 +91,8 @@ class FakeCollector(stream_pb2_grpc.CollectorServiceServicer):  # type: ignore[m
             self._changed.notify_all()
 
     async def wait_for(self, is_so: Callable[[], bool]) -> None:
-        """Return when `is_so`, looked at after every message; fails after 10 s."""
-        async with asyncio.timeout(10), self._changed:
+        """Return when `is_so`, looked at after every message; fails after 60 s."""
+        async with asyncio.timeout(60), self._changed:
             await self._changed.wait_for(is_so)
 
     def push(self, response: stream_pb2.ConnectResponse) -> None:

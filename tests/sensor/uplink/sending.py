@@ -181,7 +181,7 @@ class Sender:
             self.spool.close()
 
     async def drain(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.uplink.wait_welcome()
             while self.spool.waiting():
                 await self.uplink.drain()

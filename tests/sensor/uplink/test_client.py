@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from apidae.v1 import data_pb2, stream_pb2
 from sensor.aggregate import Triggers
 from sensor.spool import Spool
 from sensor.uplink.client import UplinkRejectedError
-from sensor.uplink.policy import Policy
+from sensor.uplink.policy import Policy, PolicyResult, PolicyUpdate
 from sensor.uplink.target import Target, parse_target
+from tests.sensor.records import make_service
 from tests.sensor.uplink.collector import FakeCollector, accept
 from tests.sensor.uplink.sending import BOOT, Sender, with_sender
 
@@ -299,6 +301,66 @@ def test_reveal_requests_are_answered(tmp_path: Path) -> None:
         (revealed,) = collector.revealed
         assert (list(revealed.hashes), list(revealed.texts), revealed.key_id) == ([1], ["users"], 7)
         assert sender.listener.asked == [tuple(range(1, 1_001))]
+
+    with_sender(tmp_path, test)
+
+
+def test_what_cannot_be_written_of_a_report_is_left_out_and_the_stream_goes_on(tmp_path: Path) -> None:
+    async def test(sender: Sender, collector: FakeCollector) -> None:
+        await sender.drain()
+        bad = "\udcff\udcfe\udc80.service"
+        (good_port,), (good_workload,) = sender.listener.read_coverage(), sender.listener.read_workloads()
+        bad_port = replace(good_port, service=make_service(bad))
+        bad_workload = replace(good_workload, labels=(("team", bad),))
+        sender.listener.read_coverage = lambda: [bad_port, good_port]  # type: ignore[method-assign]
+        sender.listener.read_workloads = lambda: [good_workload, bad_workload]  # type: ignore[method-assign]
+        count = len(collector.coverages)
+        await collector.wait_for(lambda: len(collector.coverages) > count + 1)
+        coverage = collector.coverages[-1]
+        assert [port.service.workload for port in coverage.ports] == [good_port.service.workload]
+        assert [workload.workload for workload in coverage.workloads] == [good_workload.workload]
+        sender.listener.on_reveal = lambda hashes: {1: bad}  # type: ignore[method-assign]
+        collector.push(stream_pb2.ConnectResponse(reveal_request=stream_pb2.RevealRequest(hashes=[1])))
+        healths = len(collector.healths)
+        await collector.wait_for(lambda: len(collector.healths) > healths + 1)
+        assert not collector.revealed
+        sender.send(2)
+        await sender.drain()
+        assert (collector.sequences, len(collector.hellos)) == ([1, 2], 1)
+
+    with_sender(tmp_path, test)
+
+
+def test_a_policy_on_which_the_sensor_fails_is_refused(tmp_path: Path) -> None:
+    async def test(sender: Sender, collector: FakeCollector) -> None:
+        def fail(update: PolicyUpdate) -> PolicyResult:
+            raise RuntimeError("a bug")
+
+        await sender.drain()
+        sender.listener.on_policy = fail  # type: ignore[method-assign]
+        collector.push(stream_pb2.ConnectResponse(policy=stream_pb2.Policy(epoch=3, is_full=True)))
+        await collector.wait_for(lambda: len(collector.results) == 1)
+        (result,) = collector.results
+        assert (result.epoch, result.is_applied) == (3, False) and "the sensor failed" in result.reason
+        assert len(collector.hellos) == 1
+
+    with_sender(tmp_path, test)
+
+
+def test_a_stream_on_which_the_sensor_fails_is_dialled_again(tmp_path: Path) -> None:
+    async def test(sender: Sender, collector: FakeCollector) -> None:
+        on_connection, faults = sender.listener.on_connection, [RuntimeError("a bug"), ValueError("another")]
+
+        def fail_twice(is_connected: bool) -> None:
+            if is_connected and faults:
+                raise faults.pop()
+            on_connection(is_connected)
+
+        sender.listener.on_connection = fail_twice  # type: ignore[method-assign]
+        sender.send(3)
+        await sender.drain()
+        assert len(collector.hellos) >= 3
+        assert set(collector.sequences) == {1, 2, 3}
 
     with_sender(tmp_path, test)
 

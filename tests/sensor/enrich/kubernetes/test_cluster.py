@@ -193,6 +193,23 @@ def test_every_kind_of_wrong_answer_is_borne(api: ApiServer, cluster: Cluster) -
     wait_until(lambda: cluster.degradation == "")
 
 
+def test_a_pod_that_cannot_be_read_keeps_no_other_from_being_known(api: ApiServer, cluster: Cluster) -> None:
+    """One is of another form in the list, one breaks what reads it, and the like comes as an event."""
+    other_form = {**make_pod("b"), "status": {"podIPs": "none"}}
+    api.put(make_pod("a"))
+    api.put(other_form)
+    api.put({**make_pod("c"), "status": {"startTime": "0001-01-01T00:00:00"}})  # No zone: before any clock.
+    assert cluster.start(wait_seconds=60.0)
+    assert name(cluster, "shop/a") is not None
+    api.wait_watches(2)
+    api.put({**other_form, "metadata": {**make_pod("d")["metadata"]}})
+    api.put({**make_pod("e"), "status": {"startTime": "0001-01-01T00:00:00"}})
+    api.put(make_pod("f"))
+    wait_until(lambda: name(cluster, "shop/f") is not None)
+    assert cluster.degradation == ""
+    assert {figure.name: figure.value for figure in cluster.figures()}["kubernetes_skipped"] == 4
+
+
 def test_rests_grow_to_a_minute() -> None:
     rests = [find_longest_rest(failures, 1.0) for failures in (1, 2, 3, 6, 7, 100)]
     assert rests == [1.0, 2.0, 4.0, 32.0, MAX_REST_SECONDS, MAX_REST_SECONDS]
