@@ -36,6 +36,7 @@ from typing import Final
 from scripts.bench_cases.capturing.cpu import read_client_seconds, read_cpu_seconds
 from scripts.bench_cases.capturing.loads import find_wrk
 from scripts.bench_cases.capturing.watchers import run_product
+from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.kernel.ring import Ring
@@ -43,9 +44,8 @@ from sensor.kernel.run_time import enable_statistics, read_run_time
 from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
 from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.capture import RING_BYTES, refuse_session
-from sensor.tls.code import disassemble
 from sensor.tls.elf import Elf
-from sensor.tls.finder import OPENSSL, Finder
+from sensor.tls.finder import OPENSSL
 from sensor.tls.reader import TlsReader
 
 ANSWER: Final = "        location / { return 200 'ok'; }"
@@ -92,7 +92,7 @@ def find_classic(path: str) -> list[tuple[int, str, int]]:
     elf = Elf(Path(path).read_bytes())
     sites = []
     for name, function in elf.find_functions(OPENSSL).items():
-        instructions = disassemble(elf.read_code(function.address, function.size), function.address) or []
+        instructions = elf.disassemble(function) or []
         sites.append((elf.locate(function.address), OPENSSL[name].program, 0))
         returns = [one.address for one in instructions if one.mnemonic == "ret" and OPENSSL[name].has_return]
         sites += [(elf.locate(address), "call_return", 0) for address in returns]
@@ -107,7 +107,7 @@ class Probes:
         if found is None:
             sys.exit("bench: this nginx has no libssl of its own")
         path = found[1]
-        found_sites = Finder().find(path).choose(has_cookies=way != "functions")
+        found_sites = search_path(path).choose(has_cookies=way != "functions")
         sites = find_classic(path) if way == "classic" else [one.probe for one in found_sites]
         self._program = load_tls(
             TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from sensor.tls.duty import DutyCycle
-from sensor.tls.finder import Finder
+from sensor.tls.finder import search_file
 from sensor.tls.processes import FileId, MappedFile, ProcessFiles
 from sensor.tls.site import Site, Sites
 from sensor.tls.unread import UnreadProcesses
@@ -118,7 +118,6 @@ class Attacher:
         self._close_probes = close_probes
         self._processes = processes
         self._monotonic = monotonic
-        self._finder = Finder()
         self._held: dict[FileId, _Held] = {}
         self._plain: set[FileId] = set()
         self._stopping = threading.Event()
@@ -248,7 +247,8 @@ class Attacher:
 
     def _take_up(self, one: MappedFile, now: float) -> None:
         try:
-            sites = self._finder.find(one.path)
+            with open(one.path, "rb", buffering=0) as file:  # noqa: PTH123 - a path through /proc, not to be resolved.
+                sites = search_file(file.fileno(), one.path.rpartition("/")[2]).sites
         except OSError as error:
             logger.debug("%s cannot be read: %s", one.path, error)
             return  # Its process may have ended; another one may run it.

@@ -16,11 +16,11 @@ from typing import Final
 import capstone
 from capstone import x86
 
-from sensor.tls.code import disassemble, name_whole
-from sensor.tls.elf import Elf, Function
+from sensor.tls.code import name_whole
+from sensor.tls.elf import PLACE_WORK, Elf, Function
 from sensor.tls.texts import find_references, find_texts
 
-_SOURCE: Final = b"/ssl/ssl_lib.cc\0"
+SOURCE: Final = b"/ssl/ssl_lib.cc\0"
 _SOURCE_PATH_BYTES: Final = 256
 # A reference and the number of its error are at most so many bytes apart.
 _NEAR: Final = 24
@@ -34,12 +34,11 @@ _NEIGHBOURHOOD: Final = 0x4000
 _OWN_BASES: Final = (x86.X86_REG_INVALID, x86.X86_REG_RSP, x86.X86_REG_RBP, x86.X86_REG_RIP)
 
 
-def find_boring_functions(elf: Elf) -> dict[str, Function]:
-    """`SSL_read` and `SSL_write`, both or none."""
-    text = elf.sections.get(".text")
-    if text is None or elf.content.find(_SOURCE) < 0:
+def find_boring_functions(elf: Elf, sources: Sequence[int]) -> dict[str, Function]:
+    """`SSL_read` and `SSL_write`, both or none. `sources`: where the file has SOURCE."""
+    if ".text" not in elf.sections or not sources:
         return {}
-    errors = _read_errors(elf, find_references(elf, _find_texts(elf)))
+    errors = _read_errors(elf, find_references(elf, _find_texts(elf, sources)))
     writes = [function for function, numbers in errors.items() if numbers >= _WRITE_ERRORS]
     if len(writes) != 1:
         return {}
@@ -49,7 +48,7 @@ def find_boring_functions(elf: Elf) -> dict[str, Function]:
         for function, numbers in errors.items()
         if numbers == _READ_ERRORS
         and abs(function.address - write.address) < _NEIGHBOURHOOD
-        and _takes_off(disassemble(elf.read_code(function.address, function.size), function.address) or [])
+        and _takes_off(elf.disassemble(function) or [])
     ]
     return {"SSL_read": reads[0], "SSL_write": write} if len(reads) == 1 else {}
 
@@ -69,15 +68,13 @@ def _takes_off(instructions: "Sequence[capstone.CsInsn]") -> bool:
     return is_adding and {"si", "d"} <= kept
 
 
-def _find_texts(elf: Elf) -> list[int]:
+def _find_texts(elf: Elf, sources: Sequence[int]) -> list[int]:
     """Addresses of the source file's name; compilers keep one for each that is not shared."""
     found: list[int] = []
-    at = elf.content.find(_SOURCE)
-    while at >= 0:
-        before = elf.content[max(at - _SOURCE_PATH_BYTES, 0) : at]
-        start = at - (len(before) - 1 - before.rfind(b"\0"))
-        found += find_texts(elf, start)
-        at = elf.content.find(_SOURCE, at + 1)
+    for at in sources:
+        length = min(at, _SOURCE_PATH_BYTES)
+        before = elf.content.read(at - length, length)
+        found += find_texts(elf, at - (length - 1 - before.rfind(b"\0")))
     return found
 
 
@@ -85,6 +82,7 @@ def _read_errors(elf: Elf, references: list[int]) -> dict[Function, set[int]]:
     """Numbers of errors near each reference, by function."""
     errors: dict[Function, set[int]] = defaultdict(set)
     for address in references:
+        elf.content.spend(PLACE_WORK)
         function = elf.find_frame(address)
         if function is None:
             continue

@@ -13,7 +13,7 @@ No return probe (uretprobe) is ever used: it changes the return address, which G
 A function that leaves by a jump to another one (a tail call) returns from there: `find_returns` tells where to look on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,18 +24,28 @@ from capstone import x86
 C_RESULTS: Final = ("a",)
 GO_ARGUMENTS: Final = ("a", "b", "c", "r14")
 GO_RESULTS: Final = ("a", "b", "r14")
-# A function longer than this is not looked at; those that are probed have 100 to 3,000 bytes.
-MAX_FUNCTION_BYTES: Final = 65_536
+# A function longer than this is not looked at; those that are probed have 100 to 13,000 bytes and 2,700 instructions.
+MAX_FUNCTION_BYTES: Final = 32_768
+MAX_FUNCTION_INSTRUCTIONS: Final = 8_192
+# Instructions between a check of the stack and the call or jump that it leads to; compilers make three to ten.
+_MAX_DETOUR: Final = 64
 _NOTRACK: Final = 0x3E
 _CALL: Final = 0xE8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An address, and whether the kernel emulates what is there."""
+    """The instruction at an address, and whether the kernel emulates it."""
 
     address: int
     is_emulated: bool
+    code: bytes
+
+    @classmethod
+    def of(cls, instruction: "capstone.CsInsn") -> "Place":
+        """The place of an instruction."""
+        code = bytes(instruction.bytes)
+        return cls(address=instruction.address, is_emulated=is_emulated(instruction), code=code)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +67,12 @@ class Returns:
 
 
 def disassemble(code: bytes, address: int) -> "list[capstone.CsInsn] | None":
-    """All instructions of a function; None where its bytes are not all code."""
+    """All instructions of a function; None where its bytes are not all code, or it has more than are looked at."""
     if not code or len(code) > MAX_FUNCTION_BYTES:
         return None
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.detail = True
-    instructions = list(decoder.disasm(code, address))
+    instructions = list(decoder.disasm(code, address, MAX_FUNCTION_INSTRUCTIONS))
     end = sum(instruction.size for instruction in instructions)
     return instructions if end == len(code) else None
 
@@ -70,25 +80,27 @@ def disassemble(code: bytes, address: int) -> "list[capstone.CsInsn] | None":
 def find_beginning(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[str]) -> Place:
     """Where a call begins, with `arguments` still in their registers. Each call passes it once: Go's check of the
     stack, from which a function begins anew, lies before it."""
+    numbers = _number(instructions)
     for instruction in instructions:
-        if _is_conditional(instruction) and _begins_anew(instructions, find_target(instruction)):
+        if _is_conditional(instruction) and _begins_anew(instructions, numbers.get(find_target(instruction))):
             continue
         if is_emulated(instruction):
-            return Place(address=instruction.address, is_emulated=True)
+            return Place.of(instruction)
         if _ends_block(instruction) or any(_writes(instruction, argument) for argument in arguments):
             break
-    return Place(address=instructions[0].address, is_emulated=False)
+    return Place.of(instructions[0])
 
 
 def find_returns(instructions: "Sequence[capstone.CsInsn]", results: Sequence[str]) -> Returns | None:
     """Where a call returns, with `results` in their registers; None where it may also leave to a place that is not in
     the code."""
     start, end = instructions[0].address, instructions[-1].address + instructions[-1].size
-    targets = [target for instruction in instructions if (target := find_target(instruction)) is not None]
+    targets = {target for instruction in instructions if (target := find_target(instruction)) is not None}
     if any(_jumps_anywhere(instruction) for instruction in instructions):
         return None
+    numbers = _number(instructions)
     places = [
-        _find_return(instructions, number, targets, results)
+        _find_return(instructions, number, targets, numbers, results)
         for number, instruction in enumerate(instructions)
         if instruction.group(capstone.CS_GRP_RET)
     ]
@@ -115,7 +127,7 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
             is_straight = targets.isdisjoint(one.address for one in (*instructions[: number + 1], test, jump, load))
             if not pointer or not is_whole or not is_straight:
                 return None
-            call, behind = (Place(address=one.address, is_emulated=True) for one in (instruction, jump))
+            call, behind = Place.of(instruction), Place.of(jump)
             return Inner(call=call, behind=behind, pointer=pointer)
         if _ends_block(instruction) and not _is_conditional(instruction):
             return None
@@ -131,11 +143,11 @@ def find_inner(instructions: "Sequence[capstone.CsInsn]", arguments: Sequence[st
 def find_only_call(instructions: "Sequence[capstone.CsInsn]", address: int) -> Place | None:
     """Where a function calls the one at `address`, if at one place, directly and to come back."""
     places = [
-        instruction.address
+        Place.of(instruction)
         for instruction in instructions
         if instruction.bytes[0] == _CALL and int(instruction.operands[0].imm) == address
     ]
-    return Place(address=places[0], is_emulated=True) if len(places) == 1 else None
+    return places[0] if len(places) == 1 else None
 
 
 def _find_stack_place(instruction: "capstone.CsInsn") -> int | None:
@@ -148,45 +160,56 @@ def _find_stack_place(instruction: "capstone.CsInsn") -> int | None:
 
 
 def _find_return(
-    instructions: "Sequence[capstone.CsInsn]", number: int, targets: Sequence[int], results: Sequence[str]
+    instructions: "Sequence[capstone.CsInsn]",
+    number: int,
+    targets: Collection[int],
+    numbers: Mapping[int | None, int],
+    results: Sequence[str],
 ) -> Place:
-    """The place for the return at `number`."""
-    itself = Place(address=instructions[number].address, is_emulated=False)
+    """The place for the return at `number`; `targets`: where jumps lead, `numbers`: of instructions by address."""
+    itself = Place.of(instructions[number])
     at = number
     while at and instructions[at].address not in targets:
         at -= 1
         before = instructions[at]
         if _is_conditional(before):
             target = find_target(before)
-            is_alone = targets.count(instructions[at + 1].address) == 0
-            if target is not None and is_alone and _never_returns(instructions, target) and is_emulated(before):
-                return Place(address=before.address, is_emulated=True)
+            is_alone = instructions[at + 1].address not in targets
+            if is_alone and _never_returns(instructions, numbers.get(target)) and is_emulated(before):
+                return Place.of(before)
             return itself
         if _ends_block(before) or any(_writes(before, result) for result in results):
             return itself
     return itself
 
 
-def _never_returns(instructions: "Sequence[capstone.CsInsn]", address: int) -> bool:
-    """Whether at `address`, behind what only saves registers, is a call behind which there is no code: compilers end so
+def _number(instructions: "Sequence[capstone.CsInsn]") -> dict[int | None, int]:
+    """Places in the list by address."""
+    return {instruction.address: number for number, instruction in enumerate(instructions)}
+
+
+def _never_returns(instructions: "Sequence[capstone.CsInsn]", number: int | None) -> bool:
+    """Whether at `number`, behind what only saves registers, is a call behind which there is no code: compilers end so
     what does not come back."""
-    number = next((number for number, one in enumerate(instructions) if one.address == address), len(instructions))
-    while number < len(instructions) and instructions[number].id == x86.X86_INS_MOV:
-        number += 1
-    if number == len(instructions) or not instructions[number].group(capstone.CS_GRP_CALL):
+    if number is None:
         return False
-    is_last = number + 1 == len(instructions)
-    return is_last or instructions[number + 1].id in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
+    for at, instruction in enumerate(instructions[number : number + _MAX_DETOUR], number):
+        if instruction.group(capstone.CS_GRP_CALL):
+            behind = instructions[at + 1].id if at + 1 < len(instructions) else x86.X86_INS_HLT
+            return behind in (x86.X86_INS_NOP, x86.X86_INS_UD2, x86.X86_INS_HLT)
+        if instruction.id != x86.X86_INS_MOV:
+            return False
+    return False
 
 
-def _begins_anew(instructions: "Sequence[capstone.CsInsn]", address: int | None) -> bool:
-    """Whether what is at `address` ends with a jump to the function's first instruction."""
-    is_there = False
-    for instruction in instructions:
-        is_there = is_there or instruction.address == address
-        if is_there and instruction.id == x86.X86_INS_JMP:
+def _begins_anew(instructions: "Sequence[capstone.CsInsn]", number: int | None) -> bool:
+    """Whether what is at `number` ends with a jump to the function's first instruction."""
+    if number is None:
+        return False
+    for instruction in instructions[number : number + _MAX_DETOUR]:
+        if instruction.id == x86.X86_INS_JMP:
             return bool(find_target(instruction) == instructions[0].address)
-        if is_there and (instruction.group(capstone.CS_GRP_RET) or _is_conditional(instruction)):
+        if instruction.group(capstone.CS_GRP_RET) or _is_conditional(instruction):
             return False
     return False
 

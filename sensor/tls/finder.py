@@ -1,35 +1,32 @@
 """From a file to the places where it is probed: which library of TLS it has, and where its functions begin and return.
 
-Takes a path, gives `Sites` (plain data), never raises for what is in the file. What it found is kept by build id: ten
-containers of one image are looked at once.
+Takes an open file, gives `Sites` (plain data), never raises for what is in the file. Nothing is kept of one file for
+another: what is found in a file is true of its own bytes alone. What it may cost is bounded by `sensor.tls.content`.
 """
 
-import mmap
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from sensor.tls import boring
 from sensor.tls.boring import find_boring_functions
 from sensor.tls.code import (
     C_RESULTS,
     GO_ARGUMENTS,
     GO_RESULTS,
     Place,
-    disassemble,
     find_beginning,
     find_inner,
     find_only_call,
     find_returns,
 )
-from sensor.tls.elf import Elf, ElfError, Function
+from sensor.tls.content import Content, ElfError, FileSource, Source
+from sensor.tls.elf import Elf, Function
 from sensor.tls.golang import find_go_functions, is_go
-from sensor.tls.openssl import find_read_sites, find_write_sites
+from sensor.tls.openssl import find_read_sites, find_write_sites, make_site
 from sensor.tls.rust import OTHERS_MAX, find_rust_functions
 from sensor.tls.site import NO_TLS, Site, Sites
 
-# Files remembered; a node has some tens of builds.
-MAX_REMEMBERED: Final = 512
 # A function and what it jumps to: its cold part, and functions that it ends with.
 MAX_PARTS: Final = 16
 
@@ -111,7 +108,7 @@ _UNREAD: Final = (
     # Where a program panics, or makes an error, it names its source, symbols or not.
     ("rustls", "rustls is read only where the symbols of its version 0.23 remain.", "", b"/rustls-0."),
     ("OpenSSL", "An OpenSSL within a program is not read where its symbols were taken out.", "", b"ssl/ssl_lib.c\0"),
-    ("BoringSSL", "The functions of this BoringSSL were not found.", "", b"/ssl/ssl_lib.cc\0"),
+    ("BoringSSL", "The functions of this BoringSSL were not found.", "", boring.SOURCE),
 )
 # Library, its functions, and those of them without which nothing is read.
 _LIBRARIES: Final = (
@@ -120,63 +117,50 @@ _LIBRARIES: Final = (
 )
 
 
-class Finder:
-    """Finds, and remembers by build id. Not thread-safe."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a file has, and what it cost to see it."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[bytes, Sites] = OrderedDict()
-
-    def find(self, path: str) -> Sites:
-        """Where the file is probed. Raises OSError where it cannot be read."""
-        with open(path, "rb") as file:  # noqa: PTH123 - a path through /proc, which must not be resolved.
-            try:
-                content = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-            except ValueError:
-                return NO_TLS  # An empty file.
-            with content:
-                try:
-                    return self._find(Elf(content), path.rpartition("/")[2])
-                except ElfError:
-                    return NO_TLS
-
-    def _find(self, elf: Elf, name: str) -> Sites:
-        build_id = elf.build_id
-        if build_id and build_id in self._known:
-            self._known.move_to_end(build_id)
-            return self._known[build_id]
-        sites = find_sites(elf)
-        if sites is NO_TLS:
-            sites = _explain(elf, name)
-        if build_id:
-            self._known[build_id] = sites
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
-        return sites
+    sites: Sites
+    work: int  # Units of `sensor.tls.content`.
 
 
-def find_sites(elf: Elf) -> Sites:
-    """The first library that the file holds."""
+def search_file(fd: int, name: str) -> Found:
+    """Where an open file is probed; `name` is the file's own. Raises OSError where it cannot be read."""
+    return search_content(FileSource(fd), name)
+
+
+def search_content(source: Source, name: str) -> Found:
+    """The same of bytes from anywhere."""
+    content = Content(source)
+    try:
+        sites = find_sites(Elf(content), name)
+    except ElfError:
+        sites = NO_TLS
+    return Found(sites=sites, work=content.work)
+
+
+def find_sites(elf: Elf, name: str) -> Sites:
+    """The first library that the file holds; without sites where it is known and not read. Raises ElfError."""
     if is_go(elf):
         movers = [probed.mover for probed in GO.values() if probed.mover]
         functions = find_go_functions(elf, (*GO, *movers))
         if functions.keys() >= GO.keys():
             return _probe(elf, "Go crypto/tls", GO, functions, GO_CODE)
     for library, table, needed in _LIBRARIES:
-        functions = elf.find_functions(table)
-        if all(name in functions for name in needed):
+        if len(elf.find_functions(needed)) == len(needed):
+            functions = elf.find_functions(table)
             plain = _probe(elf, library, table, functions, C_CODE)
             return _go_inside(elf, plain, functions) if table is OPENSSL else plain
     functions = find_rust_functions(elf)
     if functions:
         return _probe(elf, "rustls", RUSTLS, functions, RUST_CODE)
-    functions = find_boring_functions(elf)
-    return _probe(elf, "BoringSSL", BORING, functions, C_CODE) if functions else NO_TLS
-
-
-def _explain(elf: Elf, name: str) -> Sites:
-    """Libraries that are known and not read."""
+    marks = elf.content.find_all({mark for _, _, _, mark in _UNREAD if mark})
+    functions = find_boring_functions(elf, marks[boring.SOURCE])
+    if functions:
+        return _probe(elf, "BoringSSL", BORING, functions, C_CODE)
     for library, reason, file_name, mark in _UNREAD:
-        if name == file_name or (mark and elf.content.find(mark) >= 0):
+        if name == file_name or (mark and marks[mark]):
             return Sites(library=library, reason=reason)
     return NO_TLS
 
@@ -225,16 +209,13 @@ def _probe_function(
     elf: Elf, function: Function, probed: Probed, convention: Convention, mover: Function | None
 ) -> Iterable[Site] | None:
     """Sites of one function; None where its returns are not all known."""
-    instructions = disassemble(elf.read_code(function.address, function.size), function.address)
+    instructions = elf.disassemble(function)
     if instructions is None:
         return None
-    beginning = find_beginning(instructions, probed.arguments)
-    sites = [Site(offset=elf.locate(beginning.address), program=probed.program, is_emulated=beginning.is_emulated)]
+    sites = [make_site(elf, find_beginning(instructions, probed.arguments), probed.program)]
     moved = find_only_call(instructions, mover.address) if mover is not None else None
     if moved is not None:
-        sites.append(
-            Site(offset=elf.locate(moved.address), program=probed.mover_program, is_emulated=moved.is_emulated)
-        )
+        sites.append(make_site(elf, moved, probed.mover_program))
     elif probed.has_return:
         places = _find_all_returns(elf, function, convention)
         if not places:
@@ -242,16 +223,10 @@ def _probe_function(
         inner = find_inner(instructions, probed.arguments) if probed.inner else None
         if inner is not None and inner.pointer in probed.inner and not all(place.is_emulated for place in places):
             return [
-                Site(offset=elf.locate(place.address), program=program, is_emulated=place.is_emulated)
-                for place, program in (
-                    (inner.call, probed.inner[inner.pointer]),
-                    (inner.behind, convention.return_program),
-                )
+                make_site(elf, inner.call, probed.inner[inner.pointer]),
+                make_site(elf, inner.behind, convention.return_program),
             ]
-        sites += [
-            Site(offset=elf.locate(place.address), program=convention.return_program, is_emulated=place.is_emulated)
-            for place in places
-        ]
+        sites += [make_site(elf, place, convention.return_program) for place in places]
     return sites
 
 
@@ -261,7 +236,7 @@ def _find_all_returns(elf: Elf, function: Function, convention: Convention) -> l
     waiting, seen = [function], {function.address}
     while waiting:
         one = waiting.pop()
-        instructions = disassemble(elf.read_code(one.address, one.size), one.address)
+        instructions = elf.disassemble(one)
         returns = find_returns(instructions, convention.results) if instructions else None
         if returns is None or len(seen) > MAX_PARTS:
             return None

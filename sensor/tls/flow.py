@@ -9,7 +9,7 @@ Two things are taken from how compilers work: memory of the function's own that 
 not where it keeps arguments, and a place where it keeps one, to read it again, is not given to functions that it calls.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -25,6 +25,10 @@ _MOVES: Final = (x86.X86_INS_MOV, x86.X86_INS_MOVABS, x86.X86_INS_MOVZX, x86.X86
 _SUMS: Final = (x86.X86_INS_ADD, x86.X86_INS_SUB)
 # Times that an instruction is looked at, on the average; OpenSSL takes 1.3.
 _MAX_LOOKS: Final = 12
+# What one costs, in units of work (sensor.tls.content).
+_LOOK_WORK: Final = 32_768
+# Places of the stack that are known at once; OpenSSL's functions have 5.
+_MAX_STACK: Final = 64
 _STACK: Final = "stack"
 
 
@@ -108,9 +112,13 @@ def follow(
     start: int,
     arguments: Mapping[str, Value],
     until: Collection[int] = (),
+    *,
+    spend: Callable[[int], None] = lambda units: None,
 ) -> Flow | None:
     """`instructions` of the function that begins at `start`, and of its parts elsewhere; `arguments` by register. What
-    only comes behind the addresses `until` is not followed."""
+    only comes behind the addresses `until` is not followed. `spend` is told of the work, and may end it by an
+    exception."""
+    until = frozenset(until)
     by_address = {instruction.address: instruction for instruction in instructions}
     states = {start: State({"sp": Value(_STACK), **arguments})}
     read_at: set[int] = set()
@@ -121,6 +129,7 @@ def follow(
         if instruction is None or address in until:
             continue  # Behind a call that does not come back, or in another function.
         looks += 1
+        spend(_LOOK_WORK)
         if looks > _MAX_LOOKS * len(by_address):
             return None
         after = states[address].copy()
@@ -183,7 +192,7 @@ def _step(instruction: "capstone.CsInsn", state: State, read_at: set[int]) -> No
     if value is None:
         return
     if place is not None:
-        state.stack[place] = value
+        _keep(state, place, value)
     elif instruction.operands[0].type == x86.X86_OP_REG and not _is_high(instruction, 0):
         state.registers[name_whole(instruction.reg_name(instruction.operands[0].reg))] = value
 
@@ -203,10 +212,16 @@ def _step_stack(instruction: "capstone.CsInsn", state: State) -> None:
     if is_push:
         _forget(state, top - 8, 8)
         if value is not None:
-            state.stack[top - 8] = value
+            _keep(state, top - 8, value)
     elif register and top in state.stack:
         state.registers[register] = state.stack[top]
     state.registers["sp"] = Value(_STACK, distance=top - 8 if is_push else top + 8)
+
+
+def _keep(state: State, distance: int, value: Value) -> None:
+    if len(state.stack) >= _MAX_STACK:
+        state.stack.clear()
+    state.stack[distance] = value
 
 
 def _find_own(instruction: "capstone.CsInsn", number: int, state: State) -> int | None:

@@ -10,13 +10,13 @@ and left once a write. Neither has a symbol: errors made there name the function
 Anything that is not as expected gives none, and the functions for applications are probed instead.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import capstone
 from capstone import x86
 
-from sensor.tls.code import C_RESULTS, Place, disassemble, find_beginning, find_returns, find_target, is_emulated
+from sensor.tls.code import C_RESULTS, Place, find_beginning, find_returns, find_target, is_emulated
 from sensor.tls.elf import Elf, Function
 from sensor.tls.flow import KEPT, Flow, State, Value, find_memory, follow
 from sensor.tls.site import Site
@@ -26,7 +26,9 @@ READ, WRITE = "ssl3_read_bytes", "ssl3_write_bytes"
 # A function and what it jumps to: its cold part, and functions that it ends with.
 MAX_PARTS: Final = 16
 # Of all of them; 3.0 to 3.6 have 1,100 at most.
-MAX_INSTRUCTIONS: Final = 8_000
+MAX_INSTRUCTIONS: Final = 4_096
+# Places where a function says how much was written; 3.0 to 3.6 have four at most.
+MAX_STORES: Final = 16
 _READ_ARGUMENTS: Final = {
     "di": Value("session"),
     "si": Value("type", 4),
@@ -55,7 +57,7 @@ def find_read_sites(elf: Elf) -> tuple[Site, ...]:
     """Where data are read and where they end; none where that is not certain."""
     for function in _find_named(elf, READ):
         instructions = _read_all(elf, function)
-        flow = follow(instructions, function.address, _READ_ARGUMENTS) if instructions else None
+        flow = _follow(elf, instructions, function.address, _READ_ARGUMENTS)
         if flow is None:
             continue
         copies = _find_copies(elf, instructions, flow)
@@ -77,38 +79,43 @@ def _find_done(elf: Elf, function: Function) -> tuple[Site, ...]:
     """The first instructions that are emulated behind each store of how much was written, as is done only where the
     write succeeds: so all that does passes one, and of two the first is told."""
     instructions = _read_all(elf, function)
-    flow = follow(instructions, function.address, _WRITE_ARGUMENTS) if instructions else None
+    flow = _follow(elf, instructions, function.address, _WRITE_ARGUMENTS)
     if flow is None:
         return ()
     stores = [number for number, one in enumerate(instructions) if _is_told(one, flow.states.get(one.address))]
+    if len(stores) > MAX_STORES:
+        return ()
     places = [_find_behind(instructions, number + 1) for number in stores]
-    without = follow(
-        instructions, function.address, _WRITE_ARGUMENTS, until=[instructions[number].address for number in stores]
-    )
+    stored_at = [instructions[number].address for number in stores]
+    without = _follow(elf, instructions, function.address, _WRITE_ARGUMENTS, stored_at)
     if not places or None in places or without is None or any(place in without.states for place in places):
         return ()
     if any(_may_be_told(one, without.states.get(one.address)) for one in instructions):
         return ()
     ordered = [place for place in dict.fromkeys(places) if place is not None]
-    firsts = [place for place in ordered if _find_next(instructions, place, ordered) is not None]
-    if any(_find_next(instructions, place, ordered) in (_UNSURE, *firsts) for place in firsts):
+    following = {place: _find_next(elf, instructions, place, ordered) for place in ordered}
+    firsts = [place for place in ordered if following[place] is not None]
+    if any(following[place] in (_UNSURE, *firsts) for place in firsts):
         return ()
     # What comes to the second ones by the first ones is not told there.
-    flow = follow(instructions, function.address, _WRITE_ARGUMENTS, until=firsts)
-    return _pack_done(elf, flow, ordered, firsts) if flow is not None else ()
+    flow = _follow(elf, instructions, function.address, _WRITE_ARGUMENTS, firsts)
+    by_address = {one.address: one for one in instructions}
+    return _pack_done(elf, flow, [by_address[place] for place in ordered], firsts) if flow is not None else ()
 
 
-def _pack_done(elf: Elf, flow: Flow, places: Iterable[int], firsts: Sequence[int]) -> tuple[Site, ...]:
+def _pack_done(
+    elf: Elf, flow: Flow, instructions: "Iterable[capstone.CsInsn]", firsts: Sequence[int]
+) -> tuple[Site, ...]:
     """None where an argument is not known at one of the places."""
     wanted = (("session", 8), ("type", 1), ("memory", 8), ("written", 8))
     sites: list[Site] = []
-    for place in places:
-        state = flow.states.get(place)
+    for instruction in instructions:
+        state = flow.states.get(instruction.address)
         cookie = _pack(flow, state, wanted) if state is not None else None
         if cookie is None:
             return ()
-        cookie |= _FIRST if place in firsts else _SECOND if firsts else 0
-        sites.append(_make_site(elf, Place(address=place, is_emulated=True), "openssl_write_done", cookie))
+        cookie |= _FIRST if instruction.address in firsts else _SECOND if firsts else 0
+        sites.append(make_site(elf, Place.of(instruction), "openssl_write_done", cookie))
     return tuple(sites)
 
 
@@ -136,11 +143,11 @@ def _find_behind(instructions: "Sequence[capstone.CsInsn]", number: int) -> int 
     return behind.address if behind is not None and is_emulated(behind) else None
 
 
-def _find_next(instructions: "Sequence[capstone.CsInsn]", place: int, places: Sequence[int]) -> int | None:
+def _find_next(elf: Elf, instructions: "Sequence[capstone.CsInsn]", place: int, places: Sequence[int]) -> int | None:
     """The one of the places that each way from this one passes; `_UNSURE` where only some do."""
     by_address = {one.address: one for one in instructions}
     start = _find_following(by_address[place])
-    behind = follow(instructions, start, {}) if start is not None else None
+    behind = _follow(elf, instructions, start, {}) if start is not None else None
     if behind is None:
         return _UNSURE
     if not any(one in behind.states for one in places):
@@ -159,7 +166,7 @@ def _find_following(instruction: "capstone.CsInsn") -> int | None:
 
 def _find_both_ends(elf: Elf, functions: Iterable[Function]) -> tuple[Site, ...]:
     for function in functions:
-        instructions = disassemble(elf.read_code(function.address, function.size), function.address)
+        instructions = elf.disassemble(function)
         returns = find_returns(instructions, C_RESULTS) if instructions else None
         if not instructions or returns is None or not returns.places:
             continue
@@ -167,8 +174,8 @@ def _find_both_ends(elf: Elf, functions: Iterable[Function]) -> tuple[Site, ...]
         if not all(place.is_emulated for place in (beginning, *returns.places)) or _leaves(elf, returns.elsewhere):
             continue
         return (
-            _make_site(elf, beginning, "openssl_write_bytes"),
-            *(_make_site(elf, place, "call_return") for place in returns.places),
+            make_site(elf, beginning, "openssl_write_bytes"),
+            *(make_site(elf, place, "call_return") for place in returns.places),
         )
     return ()
 
@@ -177,7 +184,7 @@ def _leaves(elf: Elf, elsewhere: Iterable[int]) -> bool:
     """Whether one of the parts returns, too."""
     for address in elsewhere:
         part = elf.find_frame(address)
-        instructions = disassemble(elf.read_code(part.address, part.size), part.address) if part is not None else None
+        instructions = elf.disassemble(part) if part is not None else None
         if not instructions or any(one.group(capstone.CS_GRP_RET) for one in instructions):
             return True
     return False
@@ -187,11 +194,8 @@ def _find_named(elf: Elf, name: str) -> list[Function]:
     """Functions that load the text of the name."""
     if ".text" not in elf.sections:
         return []
-    wanted, texts = b"\0" + name.encode() + b"\0", list[int]()
-    at = elf.content.find(wanted)
-    while at >= 0:
-        texts += find_texts(elf, at + 1)
-        at = elf.content.find(wanted, at + 1)
+    wanted = b"\0" + name.encode() + b"\0"
+    texts = [address for at in elf.content.find_all([wanted])[wanted] for address in find_texts(elf, at + 1)]
     found = {elf.find_frame(address) for address in find_references(elf, texts)} if texts else set()
     return sorted((one for one in found if one is not None), key=lambda function: function.address)
 
@@ -202,7 +206,7 @@ def _read_all(elf: Elf, function: Function) -> "list[capstone.CsInsn]":
     waiting, seen = [function], {function.address}
     while waiting:
         one = waiting.pop()
-        instructions = disassemble(elf.read_code(one.address, one.size), one.address)
+        instructions = elf.disassemble(one)
         found += instructions or []
         if instructions is None or len(seen) > MAX_PARTS or len(found) > MAX_INSTRUCTIONS:
             return []
@@ -215,6 +219,17 @@ def _read_all(elf: Elf, function: Function) -> "list[capstone.CsInsn]":
                 seen.add(part.address)
                 waiting.append(part)
     return found
+
+
+def _follow(
+    elf: Elf,
+    instructions: "Sequence[capstone.CsInsn]",
+    start: int,
+    arguments: Mapping[str, Value],
+    until: Sequence[int] = (),
+) -> Flow | None:
+    """None where there are no instructions, or where the flow is not known."""
+    return follow(instructions, start, arguments, until, spend=elf.content.spend) if instructions else None
 
 
 def _find_copies(elf: Elf, instructions: "Sequence[capstone.CsInsn]", flow: Flow) -> list[Site]:
@@ -232,7 +247,7 @@ def _find_copies(elf: Elf, instructions: "Sequence[capstone.CsInsn]", flow: Flow
         cookie = _pack(flow, state, (("session", 8), ("type", 1), ("peek", 4)))
         if cookie is None or instruction.bytes[0] != _CALL:
             return []
-        found.append(_make_site(elf, Place(address=instruction.address, is_emulated=True), "openssl_read_data", cookie))
+        found.append(make_site(elf, Place.of(instruction), "openssl_read_data", cookie))
     return found
 
 
@@ -248,7 +263,7 @@ def _find_ends(elf: Elf, instructions: "Sequence[capstone.CsInsn]", flow: Flow) 
         cookie = _pack(flow, state, (("session", 8),)) if state is not None and is_emulated(behind) else None
         if cookie is None:
             return []
-        found.append(_make_site(elf, Place(address=behind.address, is_emulated=True), "openssl_read_end", cookie))
+        found.append(make_site(elf, Place.of(behind), "openssl_read_end", cookie))
     return found
 
 
@@ -275,7 +290,7 @@ def _name_called(elf: Elf, instruction: "capstone.CsInsn") -> str:
     if operand.type == x86.X86_OP_IMM:
         return elf.find_import(int(operand.imm))
     is_table = operand.type == x86.X86_OP_MEM and operand.mem.base == x86.X86_REG_RIP
-    return elf.imports.get(instruction.address + instruction.size + int(operand.mem.disp), "") if is_table else ""
+    return elf.name_import(instruction.address + instruction.size + int(operand.mem.disp)) if is_table else ""
 
 
 def _pack(flow: Flow, state: State, wanted: Iterable[tuple[str, int]]) -> int | None:
@@ -293,5 +308,12 @@ def _pack(flow: Flow, state: State, wanted: Iterable[tuple[str, int]]) -> int | 
     return cookie
 
 
-def _make_site(elf: Elf, place: Place, program: str, cookie: int = 0) -> Site:
-    return Site(offset=elf.locate(place.address), program=program, is_emulated=place.is_emulated, cookie=cookie)
+def make_site(elf: Elf, place: Place, program: str, cookie: int = 0) -> Site:
+    """What goes in at a place. Raises ElfError where the file has none there."""
+    return Site(
+        offset=elf.locate(place.address),
+        program=program,
+        is_emulated=place.is_emulated,
+        cookie=cookie,
+        code=place.code,
+    )

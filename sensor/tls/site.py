@@ -11,6 +11,7 @@ class Site:
     program: str  # Of bpf/tls.c.
     cookie: int = 0  # What the program is told of this place.
     is_emulated: bool  # The kernel emulates the instruction there; others it steps over, at some 15 times the cost.
+    code: bytes  # The instruction there, as it was read.
 
     @property
     def probe(self) -> tuple[int, str, int]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from scripts.bench_cases.searching import search_path
 from scripts.live.program import Program
 from scripts.proxies import find_proxy
 from scripts.vm.images import RING_BYTES, find_tls_images
@@ -22,7 +23,6 @@ from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 from sensor.protocols.http2_heads import StreamRequest
 from sensor.streams.exchange import StreamExchange
-from sensor.tls.finder import Finder
 from sensor.tls.reader import TlsReader
 from tests.e2e.application import GO_BUILD_SECONDS, HERE, READY_SECONDS, Servers, find_or_skip
 from tests.e2e.certificates import Certificate, make_certificate
@@ -60,7 +60,7 @@ class Watch:
     """Probes in one file, and what was read meanwhile."""
 
     def __init__(self, program: TlsProgram, path: Path) -> None:
-        sites = Finder().find(str(path)).choose(has_cookies=program.has_cookies)
+        sites = search_path(path).choose(has_cookies=program.has_cookies)
         assert sites, path
         self._ring = Ring(program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=lambda event, verdict: None)
@@ -139,7 +139,7 @@ def test_a_program_with_openssl_in_it(program: TlsProgram, certificate: Certific
     link = ["-Wl,-Bstatic", "-lssl", "-lcrypto", "-Wl,-Bdynamic", "-l:libz.so.1", "-l:libzstd.so.1"]
     subprocess.run([compiler, "-O2", "-o", str(binary), str(HERE / "client.c"), *link], check=True, timeout=120)
     subprocess.run(["strip", "-o", str(stripped), str(binary)], check=True, timeout=60)
-    assert "symbols were taken out" in Finder().find(str(stripped)).reason
+    assert "symbols were taken out" in search_path(stripped).reason
     servers = Servers(tmp_path, certificate)
     port = servers.start("nginx", ADDRESS).port
     try:

@@ -17,10 +17,10 @@ import pytest
 
 from scripts.bench_cases.harming.tls_disturber import TlsDisturber, read_texts, wait_for_texts
 from scripts.bench_cases.harming.tls_watcher import make_proc, open_program
+from scripts.bench_cases.searching import search_path
 from scripts.demo.nginx import Nginx, find_nginx
 from scripts.live.kernel_objects import list_left
 from sensor.kernel.uprobes import close_probes
-from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from tests.e2e.certificates import Certificate, make_certificate
 from tests.e2e.wire import RawClient
@@ -140,7 +140,7 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
         files = ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: 1e9).look()
         path = next(file.path for file in files if "libssl" in file.name)
         before = read_texts(pids)
-        found = Finder().find(path)
+        found = search_path(path)
         sites = [site.probe for site in found.choose(has_cookies=program.has_cookies)]
         probes = program.open_probes(path, sites)
         assert program.is_linking is is_linking

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.bench_cases.searching import search_path
 from scripts.vm.images import RING_BYTES, find_tls_images
 from sensor.conversations import unpack_event
 from sensor.kernel.abi import ConnectionKind
@@ -18,7 +19,6 @@ from sensor.kernel.syscall_abi import SYSCALL_COUNTER_PARTS, SYSCALL_COUNTERS_SI
 from sensor.kernel.syscalls import read_batch, read_divided_counts
 from sensor.kernel.tls_abi import LOOKS_SIZE, TlsCounter
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
-from sensor.tls.finder import Finder
 from tests.bpf.tls import client_context, make_certificate, serving_https
 from tests.e2e.wire import RawClient
 from tests.waiting import DEADLINE_SECONDS
@@ -65,7 +65,7 @@ def probed() -> Iterator[Probed]:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
     program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images() or Path(".run/cache/tls"))
-    sites = Finder().find(LIBRARY).choose(has_cookies=program.has_cookies)
+    sites = search_path(LIBRARY).choose(has_cookies=program.has_cookies)
     probes: list[int] = []
     try:
         program.attach()

@@ -8,18 +8,17 @@ from collector.specs.document import SpecError, read_spec
 from sensor.enrich.unix_sockets import MAX_LISTENERS, parse_unix
 from sensor.printable import NAME_BYTES_MAX
 from sensor.schemas.descriptions import OUTLINE_BYTES_MAX, write_outline
-from sensor.tls.elf import Elf, ElfError
-from sensor.tls.finder import find_sites
+from sensor.tls.content import READ_BYTES_MAX, WORK_MAX, BytesSource
+from sensor.tls.finder import search_content
 
 
 def fuzz_program(data: bytes) -> None:
-    """A program of anybody's: refused, or places for probes that lie in it."""
-    try:
-        found = find_sites(Elf(data))
-    except ElfError:
-        return
-    assert all(0 <= site.offset < len(data) for site in found.sites)
-    assert not (found.sites and found.reason)
+    """A program of anybody's: places for probes that lie in it and begin as was read, or none, for bounded work."""
+    found = search_content(BytesSource(data), "libssl.so.3")
+    assert found.work <= WORK_MAX + READ_BYTES_MAX
+    for site in (*found.sites.sites, *found.sites.plain):
+        assert site.code and data[site.offset : site.offset + len(site.code)] == site.code
+    assert not (found.sites.sites and found.sites.reason)
 
 
 def fuzz_unix_sockets(data: bytes) -> None:

@@ -13,9 +13,9 @@ from typing import Final
 
 from scripts.bench_cases.harming.disturbing import Disturbing
 from scripts.bench_cases.harming.tls_watcher import make_proc
+from scripts.bench_cases.searching import search_path
 from scripts.live.kernel_objects import list_held
 from scripts.live.program import Program
-from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 
 LIVING_SECONDS: Final = (0.0, 4.0)
@@ -83,7 +83,7 @@ def read_texts(pids: Sequence[int]) -> Texts:
         looked, changed = 0, list[str]()
         for mapped in ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: math.inf).look():
             content = Path(mapped.path).read_bytes()
-            found = Finder().find(mapped.path)
+            found = search_path(mapped.path)
             offsets = sorted({site.offset for site in (*found.sites, *found.plain)})
             texts = [(pid, *text) for pid in pids for text in _list_texts(pid, mapped.name)]
             for pid, start, first, size in texts:

@@ -20,13 +20,13 @@ from typing import Final, Self
 
 from scripts.bench_cases.capturing.cpu import read_cpu_seconds
 from scripts.bench_cases.harming.tls_watcher import READ_SECONDS, make_proc, open_program
+from scripts.bench_cases.searching import search_path
 from sensor.breaks import with_breaks
 from sensor.kernel.image import PROG_TYPE_KPROBE, Image, ProgramImage, load_image
 from sensor.kernel.ring import Ring
 from sensor.kernel.syscalls import TRACE_UPROBE_MULTI, link_uprobes
 from sensor.kernel.uprobes import close_probes
 from sensor.tls.capture import RING_BYTES, refuse_session
-from sensor.tls.finder import Finder
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.reader import TlsReader
 
@@ -67,7 +67,7 @@ class ToggledProbes:
         with TemporaryDirectory(prefix="apidae-proc-") as name:
             files = ProcessFiles(str(make_proc(Path(name), pids)), min_age_seconds=0, uptime=lambda: 1e12).look()
             for file in files:
-                sites = [site.probe for site in Finder().find(file.path).sites]
+                sites = [site.probe for site in search_path(file.path).sites]
                 self._places += [(f"/proc/{pid}/root{file.name}", sites, pid) for pid in file.pids if sites]
         self._probes: list[int] = []
         self._stopping = threading.Event()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sensor.tls import attacher as module
 from sensor.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, Attacher
 from sensor.tls.duty import DutyCycle, DutySettings
-from sensor.tls.finder import Finder
+from sensor.tls.finder import Found, search_file
 from sensor.tls.processes import ProcessFiles
-from sensor.tls.site import Sites
 from sensor.tls.unread import NOT_FOUND, UnreadProcesses
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
@@ -125,16 +125,15 @@ def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
 def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node.run(10, 41, "/hostile/libssl.so.3", LIBSSL)
+    node.run(10, 41, "/lib/libssl.hostile", LIBSSL)
     node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
-    find = Finder.find
 
-    def break_at_the_hostile_one(self: Finder, path: str) -> Sites:
-        if "hostile" in path:
+    def break_at_the_hostile_one(fd: int, name: str) -> Found:
+        if "hostile" in name:
             raise OverflowError("a bug")
-        return find(self, path)
+        return search_file(fd, name)
 
-    monkeypatch.setattr(Finder, "find", break_at_the_hostile_one)
+    monkeypatch.setattr(module, "search_file", break_at_the_hostile_one)
     node.attacher.look()
     assert (node.unread.why(10), node.unread.why(11)) == (BROKEN, "")
     assert node.attacher.failed_total == 1

@@ -1,12 +1,15 @@
 """Places in functions: as compilers write them, each in bytes with what they mean beside it."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from sensor.tls.code import (
     C_RESULTS,
     GO_ARGUMENTS,
     GO_RESULTS,
-    Inner,
+    MAX_FUNCTION_BYTES,
+    MAX_FUNCTION_INSTRUCTIONS,
     Place,
     Returns,
     disassemble,
@@ -33,6 +36,18 @@ def read(*parts: str) -> "list[object]":
     return list(instructions)
 
 
+def tell(place: Place | None) -> tuple[int, bool]:
+    """Where it is, and whether the kernel emulates it."""
+    assert place is not None and place.code
+    return place.address, place.is_emulated
+
+
+def tell_returns(parts: Sequence[str], results: Sequence[str]) -> tuple[list[tuple[int, bool]], frozenset[int]]:
+    returns = find_returns(read(*parts), results)
+    assert returns is not None
+    return [tell(place) for place in returns.places], returns.elsewhere
+
+
 @pytest.mark.parametrize(
     ("parts", "offset", "is_emulated"),
     [
@@ -45,23 +60,21 @@ def read(*parts: str) -> "list[object]":
     ],
 )
 def test_beginning(parts: tuple[str, ...], offset: int, is_emulated: bool) -> None:
-    assert find_beginning(read(*parts), C_ARGUMENTS) == Place(address=AT + offset, is_emulated=is_emulated)
+    assert tell(find_beginning(read(*parts), C_ARGUMENTS)) == (AT + offset, is_emulated)
 
 
 def test_beginning_in_go_keeps_its_own_registers() -> None:
     """`cmp 0x10(%r14), %rsp; jbe`: the check of the stack, before anything is written."""
-    assert find_beginning(read("493b6610", "7600", RET), GO_ARGUMENTS) == Place(address=AT + 4, is_emulated=True)
+    assert tell(find_beginning(read("493b6610", "7600", RET), GO_ARGUMENTS)) == (AT + 4, True)
     grown = read("493b6610", "7603", "55", POP_RBX, RET, CALL, "ebf0")
-    assert find_beginning(grown, GO_ARGUMENTS) == Place(address=AT + 6, is_emulated=True), "behind the check"
-    assert find_beginning(read("31db", "7600", RET), GO_ARGUMENTS) == Place(address=AT, is_emulated=False)
+    assert tell(find_beginning(grown, GO_ARGUMENTS)) == (AT + 6, True), "behind the check"
+    assert tell(find_beginning(read("31db", "7600", RET), GO_ARGUMENTS)) == (AT, False)
 
 
 def test_return_before_the_guards_check() -> None:
     """`jne` to a call that does not return, then only registers that are no result, then `ret`."""
-    instructions = read(ENDBR, CALL, "7507", "4883c418", XOR_EDX, RET, CALL)
-    assert find_returns(instructions, C_RESULTS) == Returns(
-        places=(Place(address=AT + 9, is_emulated=True),), elsewhere=frozenset()
-    )
+    parts = (ENDBR, CALL, "7507", "4883c418", XOR_EDX, RET, CALL)
+    assert tell_returns(parts, C_RESULTS) == ([(AT + 9, True)], frozenset())
 
 
 @pytest.mark.parametrize(
@@ -73,24 +86,18 @@ def test_return_before_the_guards_check() -> None:
     ],
 )
 def test_return_by_itself(parts: tuple[str, ...], offset: int) -> None:
-    returns = find_returns(read(*parts), C_RESULTS)
-    assert returns is not None
-    assert Place(address=AT + offset, is_emulated=False) in returns.places
+    assert (AT + offset, False) in tell_returns(parts, C_RESULTS)[0]
 
 
 def test_all_results_of_go_must_be_there() -> None:
     parts = (CALL, "7502", POP_RBX, RET, CALL)
-    assert find_returns(read(*parts), C_RESULTS) == Returns(
-        places=(Place(address=AT + 5, is_emulated=True),), elsewhere=frozenset()
-    )
-    assert find_returns(read(*parts), GO_RESULTS) == Returns(
-        places=(Place(address=AT + 8, is_emulated=False),), elsewhere=frozenset()
-    )
+    assert tell_returns(parts, C_RESULTS) == ([(AT + 5, True)], frozenset())
+    assert tell_returns(parts, GO_RESULTS) == ([(AT + 8, False)], frozenset())
 
 
 def test_a_call_that_is_the_only_one_of_its_kind() -> None:
     there = "e800010000"  # Of what is 0x105 behind it.
-    assert find_only_call(read(XOR_EAX, there, CALL, RET), AT + 2 + 0x105) == Place(address=AT + 2, is_emulated=True)
+    assert tell(find_only_call(read(XOR_EAX, there, CALL, RET), AT + 2 + 0x105)) == (AT + 2, True)
     assert find_only_call(read(there, "e8fb000000", RET), AT + 0x105) is None  # Two lead there,
     assert find_only_call(read("e900010000", RET), AT + 0x105) is None  # and a jump does not come back.
 
@@ -105,7 +112,8 @@ def test_a_jump_out_is_told_and_one_by_a_register_is_refused() -> None:
 def test_what_is_not_code_is_refused() -> None:
     assert disassemble(b"", AT) is None
     assert disassemble(b"\x06" + bytes(8), AT) is None  # push %es: not in 64 bits.
-    assert disassemble(b"\xc3" * 70_000, AT) is None
+    assert disassemble(b"\xc3" * (MAX_FUNCTION_BYTES + 1), AT) is None
+    assert disassemble(b"\xc3" * (MAX_FUNCTION_INSTRUCTIONS + 1), AT) is None
 
 
 LEA_RCX, LEA_R8, MOVE_RDX = "488d4c2408", "4c8d442408", "4863d2"  # lea 8(%rsp), ..; movslq %edx, %rdx
@@ -116,10 +124,10 @@ BEHIND = (TEST_EAX, JLE_4, LOAD_EAX, ADD_RSP, RET)
 
 def test_inner_call_of_a_function_without_guard() -> None:
     """SSL_read of Node 20."""
-    found = Inner(
-        call=Place(address=AT + 16, is_emulated=True), behind=Place(address=AT + 23, is_emulated=True), pointer="c"
-    )
-    assert find_inner(read(*TO_CALL, CALL, *BEHIND), ("di", "si")) == found
+    found = find_inner(read(*TO_CALL, CALL, *BEHIND), ("di", "si"))
+    assert found is not None
+    assert (tell(found.call), tell(found.behind), found.pointer) == ((AT + 16, True), (AT + 23, True), "c")
+    assert (found.call.code, found.behind.code) == (bytes.fromhex(CALL), bytes.fromhex(JLE_4))
     by_r8 = find_inner(read(SUB_RSP, LEA_R8, MOVE_RDX, CALL, *BEHIND), ("di", "si"))
     assert by_r8 is not None and by_r8.pointer == "r8"
 
