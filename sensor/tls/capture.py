@@ -254,8 +254,8 @@ class TlsCapture:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        totals, reader, files = self._read_counters(), self._reader, self._attacher.files
-        bodies, shares = self._bodies, self._attacher.shares
+        totals, reader, attacher = self._read_counters(), self._reader, self._attacher
+        files, shares, bodies = attacher.files, attacher.shares, self._bodies
         estimated = sum(reading.estimated for reading in reader.ports.values())
         rows = (
             ("sessions", "Sessions of TLS whose library was called", totals[TlsCounter.SESSIONS], True),
@@ -269,6 +269,10 @@ class TlsCapture:
             ("bodies_refused", "Bodies that were not: budget", bodies.refused if bodies else 0, True),
             ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
             ("files_unread", "Files with a library of TLS that is not", sum(not file.sites for file in files), False),
+            ("files_waiting", "Files not searched yet, or without a place for probes", attacher.left_out, False),
+            ("files_changed", "Files that were changed while they were probed", attacher.changed_total, True),
+            ("files_failed", "Files whose search failed or whose probes were refused", attacher.failed_total, True),
+            ("processes_unread", "Processes whose mappings were not read", attacher.unread_processes, False),
             ("processes_in_turns", "Processes that are read a part of the time", len(shares), False),
             ("read_ratio", "Of the time, of the process that is read least", min(shares.values(), default=1.0), False),
             ("turns", "Times that probes went in for a turn", self._duty.turns if self._duty else 0, True),

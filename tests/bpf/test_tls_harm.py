@@ -138,7 +138,7 @@ def check_probes(pid: int, is_linking: bool, directory: Path) -> None:
     program.is_linking = is_linking
     try:
         files = ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: 1e9).look()
-        path = next(file.path for file in files if "libssl" in file.name)
+        path = next(file.ways[0] for file in files if "libssl" in file.name)
         before = read_texts(pids)
         found = search_path(path)
         sites = [site.probe for site in found.choose(has_cookies=program.has_cookies)]

@@ -82,8 +82,8 @@ def read_texts(pids: Sequence[int]) -> Texts:
         proc = make_proc(Path(name), pids)
         looked, changed = 0, list[str]()
         for mapped in ProcessFiles(str(proc), min_age_seconds=0, uptime=lambda: math.inf).look():
-            content = Path(mapped.path).read_bytes()
-            found = search_path(mapped.path)
+            content = Path(mapped.ways[0]).read_bytes()
+            found = search_path(mapped.ways[0])
             offsets = sorted({site.offset for site in (*found.sites, *found.plain)})
             texts = [(pid, *text) for pid in pids for text in _list_texts(pid, mapped.name)]
             for pid, start, first, size in texts:

@@ -67,7 +67,7 @@ class ToggledProbes:
         with TemporaryDirectory(prefix="apidae-proc-") as name:
             files = ProcessFiles(str(make_proc(Path(name), pids)), min_age_seconds=0, uptime=lambda: 1e12).look()
             for file in files:
-                sites = [site.probe for site in search_path(file.path).sites]
+                sites = [site.probe for site in search_path(file.ways[0]).sites]
                 self._places += [(f"/proc/{pid}/root{file.name}", sites, pid) for pid in file.pids if sites]
         self._probes: list[int] = []
         self._stopping = threading.Event()

@@ -1,17 +1,19 @@
 """Probes go into each file once and come out when nobody runs it, and who is not read has a reason."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from sensor.tls import attacher as module
-from sensor.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, Attacher
+from sensor.tls.attacher import BROKEN, EVERYBODY, LINGER_SECONDS, MAX_APART, WORK_PER_SECOND, Attacher
 from sensor.tls.duty import DutyCycle, DutySettings
 from sensor.tls.finder import Found, search_file
 from sensor.tls.processes import ProcessFiles
 from sensor.tls.unread import NOT_FOUND, UnreadProcesses
+from tests.sensor.tls.poison import poison
 
 LIBSSL = Path("/usr/lib/x86_64-linux-gnu/libssl.so.3")
 TICKS = 100
@@ -23,6 +25,8 @@ class Prober:
     def __init__(self) -> None:
         self.open: dict[int, str] = {}
         self.pids: dict[int, int] = {}  # Of those that are open.
+        self.offsets: dict[int, list[int]] = {}  # Of all that were opened, by the inode of their file.
+        self.on_open: Callable[[], None] = lambda: None
         self.is_refusing = False
         self.has_ended = False
         self.is_choosing = True
@@ -43,7 +47,10 @@ class Prober:
         if self.has_ended:
             raise FileNotFoundError(2, "No such file or directory")
         numbers = []
-        for _, program, _ in sites:
+        self.on_open()
+        inode = os.stat(path).st_ino  # noqa: PTH116 - as the kernel, which follows what stands for a descriptor.
+        for offset, program, _ in sites:
+            self.offsets.setdefault(inode, []).append(offset)
             self._next += 1
             self.open[self._next] = program
             self.pids[self._next] = pid
@@ -61,17 +68,18 @@ class Prober:
 
 
 class Node:
-    """Processes that map what they are told to, and an attacher that looks at them."""
+    """Processes that map what they are told to, and an attacher that looks at them. They have one root."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, directory: Path) -> None:
+        self.root, self.host = directory / "proc", directory / "host"
+        self.root.mkdir()
         self.now = 1_000.0
         self.prober = Prober()
         self.unread = UnreadProcesses()
         self.attacher = Attacher(
             prober=self.prober,
             close_probes=self.prober.close,
-            processes=ProcessFiles(str(root), min_age_seconds=0, uptime=lambda: self.now),
+            processes=ProcessFiles(str(self.root), min_age_seconds=0, uptime=lambda: self.now),
             monotonic=lambda: self.now,
             unread=self.unread,
             duty=DutyCycle(DutySettings(calls_per_second=1_000, calls_burst=2_000)),
@@ -89,17 +97,28 @@ class Node:
             self.attacher.look()
         return had
 
-    def run(self, pid: int, inode: int, path: str, source: Path | None) -> None:
+    def run(self, pid: int, path: str, source: Path | None, cgroup: str = "/system.slice/a.service") -> None:
         directory = self.root / str(pid)
-        target = directory / "root" / path.lstrip("/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source is not None:
+        directory.mkdir(exist_ok=True)
+        target = self.find(path)
+        if source is not None and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
         (directory / "stat").write_text(f"{pid} (a) S 1 {'0 ' * 17}{int((self.now - 50) * TICKS)} 0")
+        (directory / "cgroup").write_text(f"0::{cgroup}\n")
         with (directory / "maps").open("a") as maps:
-            maps.write(f"7f00-7f01 r-xp 00001000 fd:01 {inode} {path}\n")
+            maps.write(f"7f00-7f01 r-xp 00001000 fd:01 {target.stat().st_ino} {path}\n")
         if not (directory / "exe").is_symlink():
             (directory / "exe").symlink_to("/usr/bin/app")
+            (directory / "root").symlink_to(self.host)
+
+    def find(self, path: str) -> Path:
+        """The file that processes see there."""
+        return self.host / path.lstrip("/")
+
+    def read_probed(self) -> set[str]:
+        """Names of files that have probes."""
+        return {file.path for file in self.attacher.files if file.sites}
 
 
 @pytest.fixture
@@ -110,8 +129,8 @@ def node(tmp_path: Path) -> Node:
 
 
 def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
-    node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.run(11, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     held = dict(node.prober.open)
     assert any(program.startswith("openssl_read") for program in held.values())
@@ -125,8 +144,8 @@ def test_one_set_of_probes_for_all_who_run_a_file(node: Node) -> None:
 def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node.run(10, 41, "/lib/libssl.hostile", LIBSSL)
-    node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl-hostile.so", LIBSSL)
+    node.run(11, "/lib/libssl.so.3", LIBSSL)
 
     def break_at_the_hostile_one(fd: int, name: str) -> Found:
         if "hostile" in name:
@@ -137,10 +156,139 @@ def test_a_file_that_breaks_the_search_keeps_no_other_from_being_read(
     node.attacher.look()
     assert (node.unread.why(10), node.unread.why(11)) == (BROKEN, "")
     assert node.attacher.failed_total == 1
+    node.attacher.look()
+    assert node.attacher.failed_total == 1, "it is not searched again"
+
+
+@pytest.mark.parametrize("is_evil_first", [True, False])
+def test_places_of_one_file_are_never_used_for_another(node: Node, tmp_path: Path, is_evil_first: bool) -> None:
+    """Both have one build id, and what one calls SSL_shutdown lies within an instruction of the other's SSL_write."""
+    evil = tmp_path / "evil"
+    evil.write_bytes(poison(LIBSSL.read_bytes()))
+    order = [("/evil/libssl.so.3", evil), ("/lib/libssl.so.3", LIBSSL)]
+    for number, (path, source) in enumerate(order if is_evil_first else reversed(order)):
+        node.run(10 + number, path, source)
+        node.attacher.look()
+    alone = Node(make_directory(tmp_path / "alone"))
+    alone.run(10, "/lib/libssl.so.3", LIBSSL)
+    alone.attacher.look()
+    (expected,) = alone.prober.offsets.values()
+    real = node.prober.offsets[node.find("/lib/libssl.so.3").stat().st_ino]
+    assert sorted(real) == sorted(expected)
+
+
+def make_directory(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def test_a_file_that_is_changed_while_it_is_probed_loses_its_probes_and_is_searched_anew(node: Node) -> None:
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    before = dict(node.prober.open)
+    assert before
+    with node.find("/lib/libssl.so.3").open("r+b") as file:
+        file.write(b"\x7fELF")
+    node.attacher.look()
+    assert node.prober.open and not before.keys() & node.prober.open.keys()
+    assert (node.attacher.changed_total, node.read_probed()) == (1, {"/lib/libssl.so.3"})
+    node.find("/lib/libssl.so.3").write_bytes(b"no library any more")
+    node.attacher.look()
+    assert not node.prober.open and node.attacher.changed_total == 2
+
+
+def test_a_file_that_is_changed_while_probes_go_in_has_none(node: Node) -> None:
+    """In the moment between the look at its bytes and the kernel's."""
+    path = node.find("/lib/libssl.so.3")
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.prober.on_open = lambda: path.write_bytes(LIBSSL.read_bytes()[:-1] + b"x")
+    node.attacher.look()
+    assert not node.prober.open and node.attacher.files == ()
+    node.prober.on_open = lambda: None
+    node.attacher.look()
+    assert node.read_probed() == {"/lib/libssl.so.3"}
+
+
+def test_a_file_that_was_replaced_after_it_was_opened_is_probed_itself(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path leads to another one by then, which a probe by path would go into."""
+    path = node.find("/lib/libssl.so.3")
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    inode = path.stat().st_ino
+
+    def replace(fd: int, name: str) -> Found:
+        found = search_file(fd, name)
+        os.utime(fd, ns=(1, 1))  # Not seen by who looks at times alone.
+        os.utime(fd, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+        return found
+
+    monkeypatch.setattr(module, "search_file", replace)
+    node.attacher.look()
+    assert not node.prober.open, "its time of change is another one"
+    monkeypatch.setattr(module, "search_file", search_file)
+    node.prober.on_open = lambda: path.rename(path.with_name("before"))
+    node.attacher.look()
+    assert set(node.prober.offsets) == {inode}
+
+
+def test_files_without_probes_take_no_place(node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_FILES", 2)
+    marked, broken = tmp_path / "marked", tmp_path / "broken"
+    marked.write_bytes(Path("/bin/cat").read_bytes() + b"/cargo/rustls-0.23.12/src/conn.rs\0")
+    broken.write_bytes(b"\x7fELF\x02\x01")
+    for number in range(20):
+        node.run(10 + number, f"/a/libssl-{number}.so", marked if number % 2 else broken)
+    node.run(50, "/lib/libssl.so.3", LIBSSL)
+    node.attacher.look()
+    assert node.read_probed() == {"/lib/libssl.so.3"}
+    assert "rustls" in node.unread.why(11)
+    assert node.attacher.left_out == 0
+
+
+def test_one_cgroup_cannot_take_the_places_of_others(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by cgroups of its own either, and whoever comes later gets his place."""
+    monkeypatch.setattr(module, "MAX_FILES", 6)
+    for number in range(10):
+        node.run(10 + number, f"/evil/libssl-{number}.so", LIBSSL, f"/pods/evil/{number}")
+    node.attacher.look()
+    assert (len(node.read_probed()), node.attacher.left_out) == (6, 4)
+    for number in range(3):
+        node.run(50 + number, f"/good{number}/libssl.so.3", LIBSSL, f"/pods/good{number}")
+        node.attacher.look()
+        node.attacher.look()
+    assert {f"/good{number}/libssl.so.3" for number in range(3)} <= node.read_probed()
+    assert len(node.read_probed()) == 6
+    before = dict(node.prober.open)
+    node.attacher.look()
+    assert node.prober.open == before, "nobody is displaced again and again"
+
+
+def test_searching_is_bounded_a_second_and_shared(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that each take a second's work: one cgroup has 50, another comes later with one."""
+    searched: list[str] = []
+
+    def search(fd: int, name: str) -> Found:
+        searched.append(name)
+        return Found(sites=search_file(fd, name).sites, work=WORK_PER_SECOND)
+
+    monkeypatch.setattr(module, "search_file", search)
+    monkeypatch.setattr(module, "WORK_AT_START", 10 * WORK_PER_SECOND)
+    node = Node(make_directory(node.root / "another"))
+    for number in range(50):
+        node.run(10 + number, f"/evil/libssl-{number}.so", Path("/bin/true"), f"/pods/evil/{number}")
+    node.attacher.look()
+    assert len(searched) == 10 and node.attacher.left_out == 40
+    node.run(99, "/lib/libssl.so.3", LIBSSL, "/pods/good")
+    for _ in range(3):
+        node.now += 1.0
+        node.attacher.look()
+    assert "libssl.so.3" in searched[10:12]
+    assert len(searched) <= 14
 
 
 def test_probes_come_out_a_while_after_the_last_process(node: Node) -> None:
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     shutil.rmtree(node.root / "10")
     node.now += LINGER_SECONDS / 2
@@ -153,15 +301,17 @@ def test_probes_come_out_a_while_after_the_last_process(node: Node) -> None:
 
 def test_what_the_kernel_refuses_has_a_reason(node: Node) -> None:
     node.prober.is_refusing = True
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     assert node.unread.why(10) == "The kernel refused the probes: Operation not permitted."
     assert node.attacher.failed_total == 1
+    node.attacher.look()
+    assert node.attacher.failed_total == 1, "it is not tried again"
 
 
 def test_a_file_whose_process_ended_meanwhile_is_taken_up_at_the_next_look(node: Node) -> None:
     node.prober.has_ended = True
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     assert (node.prober.probed, node.attacher.failed_total) == (set(), 0)
     node.prober.has_ended = False
@@ -170,10 +320,10 @@ def test_a_file_whose_process_ended_meanwhile_is_taken_up_at_the_next_look(node:
 
 
 def test_a_library_that_is_known_and_not_read_has_a_reason(node: Node, tmp_path: Path) -> None:
-    node.run(10, 42, "/jvm/libjvm.so", Path("/bin/true"))
+    node.run(10, "/jvm/libjvm.so", Path("/bin/true"))
     program = tmp_path / "program"
     program.write_bytes(Path("/bin/cat").read_bytes() + b"/cargo/rustls-0.23.12/src/conn.rs\0")
-    node.run(11, 43, "/usr/lib/libssl-x.so", program)
+    node.run(11, "/usr/lib/libssl-x.so", program)
     node.attacher.look()
     assert "Java" in node.unread.why(10)
     assert "rustls" in node.unread.why(11)
@@ -183,15 +333,15 @@ def test_what_is_not_read_of_a_process_is_told_beside_what_is(node: Node, tmp_pa
     """A server in an extension of Python, which has an OpenSSL of its own besides."""
     extension = tmp_path / "extension"
     extension.write_bytes(Path("/bin/cat").read_bytes() + b"/cargo/rustls-0.23.12/src/conn.rs\0")
-    node.run(10, 42, "/usr/lib/libssl.so.3", LIBSSL)
-    node.run(10, 43, "/usr/lib/libssl-x.so", extension)
+    node.run(10, "/usr/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/usr/lib/libssl-x.so", extension)
     node.attacher.look()
     assert node.prober.open
     assert node.unread.why(10).startswith("rustls is read only")
 
 
 def test_nothing_is_left_after_the_end(node: Node) -> None:
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.start()
     assert node.prober.open
     node.attacher.stop()
@@ -200,8 +350,8 @@ def test_nothing_is_left_after_the_end(node: Node) -> None:
 
 
 def test_a_busy_process_is_read_in_turns_and_its_neighbours_always(node: Node) -> None:
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
-    node.run(11, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
+    node.run(11, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     assert set().union(*node.live(1, {10: 4_000, 11: 10})) == {EVERYBODY}
     had = node.live(40, {10: 4_000, 11: 10})[4:]
@@ -218,7 +368,7 @@ def test_a_busy_process_is_read_in_turns_and_its_neighbours_always(node: Node) -
 
 def test_nobody_has_turns_where_too_many_run_the_file(node: Node) -> None:
     for pid in range(10, 12 + MAX_APART):
-        node.run(pid, 42, "/lib/libssl.so.3", LIBSSL)
+        node.run(pid, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     had = node.live(20, {10: 4_000})
     assert set().union(*had) == {EVERYBODY}
@@ -226,6 +376,6 @@ def test_nobody_has_turns_where_too_many_run_the_file(node: Node) -> None:
 
 def test_nobody_has_turns_where_the_kernel_cannot_choose(node: Node) -> None:
     node.prober.is_choosing = False
-    node.run(10, 42, "/lib/libssl.so.3", LIBSSL)
+    node.run(10, "/lib/libssl.so.3", LIBSSL)
     node.attacher.look()
     assert set().union(*node.live(20, {10: 4_000})) == {EVERYBODY}
