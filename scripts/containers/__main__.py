@@ -4,16 +4,12 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
-
-import yaml
 
 from scripts.containers.containerfile import ContainerfileError
 from scripts.containers.proof import Image, ProofError, prove
+from scripts.containers.rights import read_capabilities
 from scripts.containers.rootfs import SIDES, NotBuiltError, StepError, build
 from scripts.live.program import ProgramError
-
-CHART_VALUES = Path("deploy/helm/apidae/values.yaml")
 
 
 def main() -> int:
@@ -42,10 +38,8 @@ def main() -> int:
         print(json.dumps(fact), flush=True)
     if is_building_only:
         return 0 if len(images) == len(SIDES) else 3
-    with CHART_VALUES.open() as file:
-        capabilities = yaml.safe_load(file)["sensor"]["capabilities"]
     try:
-        for fact in prove(images.get("sensor"), images.get("collector"), capabilities):
+        for fact in prove(images.get("sensor"), images.get("collector"), read_capabilities()):
             print(json.dumps(fact), flush=True)
     except (ProofError, ProgramError) as error:
         print(f"images: {error}", file=sys.stderr)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.containers.containerfile import Stage
+from scripts.containers.rights import limit_capabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,7 @@ class Container:
             f"mount -t proc proc {there}/proc",
             f"mount -o remount,bind,ro {there}",
         ]
-        bounding = ",".join(["-all", *(f"+{name.lower()}" for name in self.capabilities)])
-        privileges = ["--reuid", user, "--regid", group, "--clear-groups", "--no-new-privs"]
-        # Not inherited: the user root has what the bounding set leaves, every other user nothing.
-        privileges += ["--inh-caps=-all", f"--bounding-set={bounding}"]
+        privileges = ["--reuid", user, "--regid", group, "--clear-groups", *limit_capabilities(self.capabilities)]
         variables = {"HOME": "/tmp", **self.stage.environment, **(environment or {})}
         inside = ["chroot", str(self.root), "/usr/bin/setpriv", *privileges, "/usr/bin/env", "-i"]
         inside += [f"{name}={value}" for name, value in variables.items()] + list(arguments)

@@ -38,19 +38,23 @@ static __always_inline struct conn *find_conn(struct __sk_buff *skb, struct bpf_
     return c;
   u64 key = p->key;
   struct conn *from = deferred.lookup(&key);
-  if (!from && !p->length)
+  if (from) {
+    c = conns.sk_storage_get(sk, from, BPF_LOCAL_STORAGE_GET_F_CREATE); /* The kernel copies it. */
+    if (!c) {
+      count(C_STORAGE_FAILED);
+      return 0;
+    }
+    c->flow[0].busy = 0;
+    c->flow[1].busy = 0;
+    deferred.delete(&key);
+    return c;
+  }
+  if (!p->length)
     return 0;
   c = conns.sk_storage_get(sk, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
   if (!c) {
     count(C_STORAGE_FAILED);
     return 0;
-  }
-  if (from) {
-    bpf_probe_read_kernel(c, sizeof(*c), from);
-    c->flow[0].busy = 0;
-    c->flow[1].busy = 0;
-    deferred.delete(&key);
-    return c;
   }
   start_conn(skb, c, p, direction, bpf_get_socket_cookie(skb));
   struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);

@@ -33,7 +33,7 @@ static __always_inline u32 copy(struct message *m, struct scratch *s) {
   for (u32 i = 0; i < VECTORS_MAX; i++) {
     if (i >= parts)
       break;
-    if (m->way == WAY_VECTOR && bpf_probe_read_user(&s->vector, sizeof(s->vector), (void *)(m->memory + i * sizeof(s->vector))))
+    if (m->way == WAY_VECTOR && read_user(&s->vector, sizeof(s->vector), (void *)(m->memory + i * sizeof(s->vector))))
       break;
     u64 size = V(s->vector.size);
     u32 left = V(s->left), at = V(s->done);
@@ -45,7 +45,7 @@ static __always_inline u32 copy(struct message *m, struct scratch *s) {
       break;
     bound &= PART_MAX - 1;
     asm volatile("" : "+r"(bound));
-    if (bpf_probe_read_user(s->data + at, bound + 1, (void *)V(s->vector.base))) {
+    if (read_user(s->data + at, bound + 1, (void *)V(s->vector.base))) {
       count(Z_UNREADABLE, 1);
       break;
     }

@@ -5,6 +5,8 @@
 #ifndef APIDAE_SYSCALL_MEMORY_H
 #define APIDAE_SYSCALL_MEMORY_H
 
+#include "reads.h"
+
 #define PEEKS_MAX 4 /* Pieces of a call's memory that are looked at for the first byte. */
 #define WAKE_WAITING 0 /* As in emit.h. */
 
@@ -51,7 +53,7 @@ static __always_inline void find_vectors(struct message *m) {
   if (m->way != WAY_MESSAGE)
     return;
   u64 header[4] = {}; /* struct user_msghdr: name, its length, iov, their count. */
-  bpf_probe_read_user(header, sizeof(header), (void *)m->memory);
+  read_user(header, sizeof(header), (void *)m->memory);
   m->memory = header[2];
   m->count = header[3];
   m->way = WAY_VECTOR;
@@ -65,7 +67,7 @@ static __always_inline u32 peek(struct message *m, u64 *word) {
     return 0;
   for (u32 i = 0; i < PEEKS_MAX; i++) {
     if (m->way == WAY_VECTOR) {
-      if (i >= m->count || bpf_probe_read_user(&v, sizeof(v), (void *)(m->memory + i * sizeof(v))))
+      if (i >= m->count || read_user(&v, sizeof(v), (void *)(m->memory + i * sizeof(v))))
         return 0;
     }
     if (v.size)
@@ -75,9 +77,9 @@ static __always_inline u32 peek(struct message *m, u64 *word) {
   if (size > m->size)
     size = m->size;
   *word = 0;
-  if (!size || bpf_probe_read_user(word, 8, (void *)v.base)) {
+  if (!size || read_user(word, 8, (void *)v.base)) {
     size &= 7;
-    bpf_probe_read_user(word, size, (void *)v.base);
+    read_user(word, size, (void *)v.base);
   }
   if (size < 8)
     *word &= (1ULL << 8 * size) - 1;

@@ -6,6 +6,8 @@
 #ifndef APIDAE_SYSCALL_SOCKET_H
 #define APIDAE_SYSCALL_SOCKET_H
 
+#include "reads.h"
+
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
@@ -31,25 +33,25 @@ struct sock_begin {
 
 static __always_inline u64 read_pointer(u64 address) {
   u64 value = 0;
-  bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+  read_kernel(&value, sizeof(value), (void *)address);
   return value;
 }
 
 static __always_inline u32 read_number(u64 address) {
   u32 value = 0;
-  bpf_probe_read_kernel(&value, sizeof(value), (void *)address);
+  read_kernel(&value, sizeof(value), (void *)address);
   return value;
 }
 
 /* Reads a connected TCP socket; 0 where it is none. */
 static __always_inline int read_tcp(u64 socket, struct tcp_end *end) {
   struct sock_begin begin = {};
-  if (bpf_probe_read_kernel(&begin, sizeof(begin), (void *)(socket + O_SOCK_BEGIN)) || !begin.remote_port)
+  if (read_kernel(&begin, sizeof(begin), (void *)(socket + O_SOCK_BEGIN)) || !begin.remote_port)
     return 0;
   if (begin.family != AF_INET && begin.family != AF_INET6)
     return 0;
   u16 protocol = 0;
-  bpf_probe_read_kernel(&protocol, sizeof(protocol), (void *)(socket + O_SOCK_PROTOCOL));
+  read_kernel(&protocol, sizeof(protocol), (void *)(socket + O_SOCK_PROTOCOL));
   if (PROTOCOL_IS_BYTE)
     protocol &= 0xff;
   if (protocol != IPPROTO_TCP)
@@ -63,8 +65,8 @@ static __always_inline int read_tcp(u64 socket, struct tcp_end *end) {
     __builtin_memcpy(end->local_address, &begin.local, 4);
     __builtin_memcpy(end->remote_address, &begin.remote, 4);
   } else {
-    bpf_probe_read_kernel(end->local_address, 16, (void *)(socket + O_SOCK_LOCAL6));
-    bpf_probe_read_kernel(end->remote_address, 16, (void *)(socket + O_SOCK_REMOTE6));
+    read_kernel(end->local_address, 16, (void *)(socket + O_SOCK_LOCAL6));
+    read_kernel(end->remote_address, 16, (void *)(socket + O_SOCK_REMOTE6));
   }
   end->read_next = read_number(socket + O_TCP_COPIED);
   end->write_next = read_number(socket + O_TCP_WRITTEN);
@@ -84,7 +86,7 @@ static __always_inline int find_tcp(u32 fd, struct tcp_end *end) {
   if (!socket || read_pointer(socket + O_SOCKET_FILE) != file)
     return 0;
   u16 type = 0;
-  bpf_probe_read_kernel(&type, sizeof(type), (void *)(socket + O_SOCKET_TYPE));
+  read_kernel(&type, sizeof(type), (void *)(socket + O_SOCKET_TYPE));
   if (type != SOCK_STREAM)
     return 0;
   u64 sock = read_pointer(socket + O_SOCKET_SOCK);

@@ -94,7 +94,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
     return 0;
   struct pt_regs *regs = (struct pt_regs *)ctx->args[0];
   u64 number = 0;
-  bpf_probe_read_kernel(&number, sizeof(number), &regs->orig_ax);
+  read_kernel(&number, sizeof(number), &regs->orig_ax);
   if (number > 47 && number != NR_SPLICE)
     return 0;
   u8 kind, way = WAY_BUFFER;
@@ -110,7 +110,7 @@ int sys_exit(struct bpf_raw_tracepoint_args *ctx) {
   default: return 0;
   }
   struct pt_regs all;
-  if (bpf_probe_read_kernel(&all, sizeof(all), regs) || all.cs == COMPAT_CS)
+  if (read_kernel(&all, sizeof(all), regs) || all.cs == COMPAT_CS)
     return 0; /* 32-bit programs number their calls in another way. */
   if (!moved && (kind != S_READ || way == WAY_UNSEEN || (!all.dx && number != NR_RECVMSG)))
     return 0; /* Else the other end sends no more. */

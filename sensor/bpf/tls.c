@@ -61,7 +61,7 @@ static __always_inline void put(struct session *s, struct message *m, u8 kind, u
   asm volatile("" : "+r"(length));
   if (length > room) /* Once more: the verifier has to see it. */
     length = room;
-  if (room && bpf_probe_read_user(e->data, length, (void *)m->memory)) {
+  if (room && read_user(e->data, length, (void *)m->memory)) {
     count(Z_UNREADABLE, 1);
     length = 0;
   }
@@ -84,7 +84,7 @@ static __always_inline void put_state(struct session *s, u8 kind) {
 /* HTTP/2 begins with its preface once: where it comes again, the library used the session's memory for another one. */
 static __always_inline void begin_anew(struct session *s, u64 memory, u32 size) {
   u64 word = 0;
-  if (s->library != L_BORING || !(s->position[0] | s->position[1]) || size < 24 || bpf_probe_read_user(&word, 8, (void *)memory) ||
+  if (s->library != L_BORING || !(s->position[0] | s->position[1]) || size < 24 || read_user(&word, 8, (void *)memory) ||
       word != 0x5448202a20495250 /* PRI * HT */)
     return;
   put_state(s, S_CLOSED);
@@ -186,7 +186,7 @@ static __always_inline long count_moved(struct thread *t, int returned) {
   u64 moved = 0;
   if (!returned && t->is_inner)
     return 0;
-  if (returned != 1 || bpf_probe_read_user(&moved, 8, (void *)t->result))
+  if (returned != 1 || read_user(&moved, 8, (void *)t->result))
     return -1;
   return moved;
 }

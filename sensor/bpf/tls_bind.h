@@ -136,9 +136,9 @@ static __always_inline void bind(struct session *s, u64 socket, u8 way) {
 static __always_inline int read_bio(u64 bio, u64 method_at, u64 number_at) {
   u64 method = 0;
   int type = 0, number = -1;
-  if (bpf_probe_read_user(&method, 8, (void *)(bio + method_at)) || bpf_probe_read_user(&type, 4, (void *)method) || type != BIO_SOCKET)
+  if (read_user(&method, 8, (void *)(bio + method_at)) || read_user(&type, 4, (void *)method) || type != BIO_SOCKET)
     return -1;
-  bpf_probe_read_user(&number, 4, (void *)(bio + number_at));
+  read_user(&number, 4, (void *)(bio + number_at));
   return number;
 }
 
@@ -149,7 +149,7 @@ static __always_inline int read_openssl(u64 ssl) {
 #pragma unroll
   for (u32 i = 0; i < 3; i++) {
     u64 bio = 0;
-    if (bpf_probe_read_user(&bio, 8, (void *)(ssl + places[i])) || !bio)
+    if (read_user(&bio, 8, (void *)(ssl + places[i])) || !bio)
       continue;
     int number = read_bio(bio, 8, 0x38);
     if (number < 0 && i == 0)
@@ -164,9 +164,9 @@ static __always_inline int read_openssl(u64 ssl) {
 static __always_inline int read_go(u64 conn) {
   u64 tcp = 0, descriptor = 0;
   int number = -1;
-  if (bpf_probe_read_user(&tcp, 8, (void *)(conn + 8)) || bpf_probe_read_user(&descriptor, 8, (void *)tcp))
+  if (read_user(&tcp, 8, (void *)(conn + 8)) || read_user(&descriptor, 8, (void *)tcp))
     return -1;
-  bpf_probe_read_user(&number, 4, (void *)(descriptor + 16));
+  read_user(&number, 4, (void *)(descriptor + 16));
   return number;
 }
 

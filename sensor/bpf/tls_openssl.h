@@ -42,7 +42,7 @@ static __always_inline u64 read_spot(struct pt_regs *ctx, u64 cookie, u32 number
   u64 value = 0;
   if (!(spot & SPOT_STACK))
     return read_kept(ctx, spot);
-  bpf_probe_read_user(&value, 8, (void *)(ctx->sp + (spot & ~SPOT_STACK)));
+  read_user(&value, 8, (void *)(ctx->sp + (spot & ~SPOT_STACK)));
   return value;
 }
 
@@ -99,7 +99,7 @@ int openssl_read_data(struct pt_regs *ctx) {
   u64 cookie = find_cookie(ctx);
   u32 moved = ctx->dx;
   struct top top;
-  bpf_probe_read_user(&top, sizeof(top), (void *)ctx->sp);
+  read_user(&top, sizeof(top), (void *)ctx->sp);
   /* Not for the handshake, and not to look at what is read later. */
   if (!moved || (u8)find_in_top(ctx, cookie, 1, &top, 1) != APPLICATION_DATA || (u32)find_in_top(ctx, cookie, 2, &top, 4))
     return 0;
@@ -150,7 +150,7 @@ int openssl_write_done(struct pt_regs *ctx) {
     return 0;
   int is_told = cookie & SECOND_PLACE && s->is_done;
   s->is_done = !!(cookie & FIRST_PLACE);
-  if (is_told || bpf_probe_read_user(&moved, 8, (void *)read_spot(ctx, cookie, 3)) || !moved)
+  if (is_told || read_user(&moved, 8, (void *)read_spot(ctx, cookie, 3)) || !moved)
     return 0;
   here.memory = read_spot(ctx, cookie, 2);
   bind_by_data(s, here.session, now);

@@ -15,7 +15,7 @@ BPF_TABLE("lru_hash", struct session_key, u64, rust_sockets, 16384);
 /* Whether the socket is still that of its session: the kernel uses a closed one's memory again. */
 static __always_inline int is_same(struct session *s, u64 socket) {
   struct sock_begin begin = {};
-  bpf_probe_read_kernel(&begin, sizeof(begin), (void *)(socket + O_SOCK_BEGIN));
+  read_kernel(&begin, sizeof(begin), (void *)(socket + O_SOCK_BEGIN));
   return begin.hash == s->end.hash && begin.local_port == s->end.local_port && begin.remote_port == bpf_htons(s->end.remote_port);
 }
 
@@ -55,7 +55,7 @@ static __always_inline struct session *find_rust_session(u64 object, struct thre
 int rust_read(struct pt_regs *ctx) {
   struct thread *t = find_thread();
   u64 bytes[3] = {};
-  if (!t || bpf_probe_read_user(bytes, sizeof(bytes), (void *)ctx->si) || !bytes[2] || bytes[2] > RECORD_BYTES)
+  if (!t || read_user(bytes, sizeof(bytes), (void *)ctx->si) || !bytes[2] || bytes[2] > RECORD_BYTES)
     return 0;
   t->kind = 0;
   struct session *s = find_rust_session(ctx->di, t, S_READ);
@@ -70,7 +70,7 @@ int rust_read(struct pt_regs *ctx) {
 int rust_write(struct pt_regs *ctx) {
   struct thread *t = find_thread();
   u64 chunks[2] = {};
-  if (!t || bpf_probe_read_user(chunks, sizeof(chunks), (void *)ctx->si))
+  if (!t || read_user(chunks, sizeof(chunks), (void *)ctx->si))
     return 0;
   t->kind = S_WRITE;
   t->library = L_RUSTLS;
@@ -98,7 +98,7 @@ int rust_return(struct pt_regs *ctx) {
   look_again(s, t->look);
   struct vector part = {.base = memory, .size = moved};
   for (u32 i = 0; i < PARTS_MAX && moved; i++) {
-    if (t->is_inner && bpf_probe_read_user(&part, sizeof(part), (void *)(memory + i * sizeof(part))))
+    if (t->is_inner && read_user(&part, sizeof(part), (void *)(memory + i * sizeof(part))))
       break;
     if (part.size > moved)
       part.size = moved;

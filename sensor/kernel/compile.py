@@ -81,6 +81,9 @@ def build_http1(ring_pages: int, records_pages: int, is_loopback_local: bool) ->
 
 def compile_image(build: Build) -> Image:
     """The whole kernel side. Raises what bcc raises."""
+    # From its environment libbcc takes another machine, another kernel version and other headers than these.
+    for name in [name for name in os.environ if name == "ARCH" or name.startswith("BCC_")]:
+        del os.environ[name]
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIRECTORY / "include")
     from bcc import BPF, lib
 

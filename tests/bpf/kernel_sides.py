@@ -1,0 +1,141 @@
+"""Every kernel side that a sensor may load, and `python -m tests.bpf.kernel_sides CGROUP`: what this process may do
+with each of them.
+
+Nothing is kept and no kept image is read. Prints one JSON object: "capabilities" (effective, a bit each), "kallsyms"
+(bytes of it that can be read), and by side its `Outcome`.
+"""
+
+import json
+import os
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from sensor.environment import parse_capabilities
+from sensor.kernel.compile import Build, build_http1
+from sensor.kernel.image import INSTRUCTION_BYTES, Image, ProgramImage
+from sensor.kernel.image_cache import ImageCache, make_digest
+from sensor.kernel.loader import LoadError, compile_build, load_program
+from sensor.kernel.tracepoints import TracepointSettings, build_syscalls, load_tracepoints
+from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, build_tls, close_probes, load_tls
+from sensor.trial import find_entry_offset
+
+RING_BYTES: Final = 1 << 18
+_CALL: Final = 0x85  # BPF_JMP | BPF_CALL; a helper's number is in the immediate where the source register is 0.
+_TRACEPOINTS: Final = TracepointSettings(ring_bytes=RING_BYTES)
+_TLS: Final = TlsProgramSettings(ring_bytes=RING_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSide:
+    """How one side is built; and how it is loaded and attached, given a cgroup and a directory with its image."""
+
+    build: Callable[[], Build]
+    run: Callable[[Path, Path], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Digest of the image, the helpers that each of its programs calls, and why it could not be loaded or attached."""
+
+    digest: str
+    helpers: dict[str, list[int]]
+    problem: str
+
+
+def _run_packets(cgroup: Path, images: Path, *, is_root_cgroup: bool) -> None:
+    program = load_program(cgroup, RING_BYTES, is_root_cgroup, RING_BYTES, images, is_enforcing=True)
+    try:
+        program.attach()
+    finally:
+        program.close()
+
+
+def _run_syscalls(cgroup: Path, images: Path) -> None:
+    program = load_tracepoints(_TRACEPOINTS, images)
+    try:
+        program.attach()
+    finally:
+        program.close()
+
+
+def _run_tls(cgroup: Path, images: Path) -> None:
+    """All programs on the entry point of a program that nobody runs."""
+    file = Path(shutil.copy(Path(sys.executable).resolve(), images / "program"))
+    with file.open("rb") as opened:
+        entry = find_entry_offset(opened.read(4_096))
+    program = load_tls(_TLS, images)
+    try:
+        program.attach()
+        close_probes(program.open_probes(str(file), [(entry, name, 0) for name in UPROBES]))
+    finally:
+        program.close()
+
+
+def _describe_packets(*, is_root_cgroup: bool) -> KernelSide:
+    pages = RING_BYTES // os.sysconf("SC_PAGE_SIZE")
+    return KernelSide(
+        build=partial(build_http1, pages, pages, is_root_cgroup),
+        run=partial(_run_packets, is_root_cgroup=is_root_cgroup),
+    )
+
+
+KERNEL_SIDES: Final = {
+    "packets of the host's root": _describe_packets(is_root_cgroup=True),
+    "packets of a cgroup below": _describe_packets(is_root_cgroup=False),
+    "system calls": KernelSide(build=partial(build_syscalls, _TRACEPOINTS), run=_run_syscalls),
+    "TLS": KernelSide(build=partial(build_tls, _TLS), run=_run_tls),
+}
+
+
+def list_helpers(program: ProgramImage) -> list[int]:
+    """Numbers of the helpers that a program calls (`enum bpf_func_id`), each once."""
+    numbers = set()
+    for offset in range(0, len(program.instructions), INSTRUCTION_BYTES):
+        code, registers, _, immediate = struct.unpack_from("<BBhi", program.instructions, offset)
+        if code == _CALL and not registers >> 4:
+            numbers.add(immediate)
+    return sorted(numbers)
+
+
+def digest_image(image: Image) -> str:
+    """The same for the same instructions and maps."""
+    return blake2b(msgspec.msgpack.encode(image), digest_size=16).hexdigest()
+
+
+def try_side(side: KernelSide, cgroup: Path) -> Outcome:
+    """Compiles it, loads it and attaches it for a moment."""
+    build = side.build()
+    image = compile_build(build)
+    problem = ""
+    with tempfile.TemporaryDirectory() as directory:
+        ImageCache(Path(directory)).keep(make_digest(build), image)
+        try:
+            side.run(cgroup, Path(directory))
+        except (LoadError, OSError) as error:
+            problem = str(error)
+    helpers = {program.name: list_helpers(program) for program in image.programs}
+    return Outcome(digest=digest_image(image), helpers=helpers, problem=problem)
+
+
+def main(cgroup: Path) -> None:
+    """See the module."""
+    told = {
+        "capabilities": parse_capabilities(Path("/proc/self/status").read_text()),
+        "kallsyms": len(Path("/proc/kallsyms").read_bytes()),
+        **{name: asdict(try_side(side, cgroup)) for name, side in KERNEL_SIDES.items()},
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
