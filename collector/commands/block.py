@@ -1,6 +1,5 @@
 """`apidae block|lift|blocks|ladder`: have a collector's sensors stop a client, and lift it again."""
 
-import getpass
 import json
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -8,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fail, fetch, put
-from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
 BLOCK_COLUMNS = describe_columns(
@@ -52,6 +51,7 @@ def register(app: typer.Typer) -> None:
         alert: Annotated[str, typer.Option(help="Id of the alert that it answers.")] = "",
         is_preview: Annotated[bool, typer.Option("--preview", help="Only tell whom it would have hit.")] = False,
         is_confirmed: Annotated[bool, typer.Option("--confirm", help="Although others would be hit.")] = False,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
             "reason": reason,
             "alert_id": alert,
             "is_confirmed": is_confirmed,
-            "by": getpass.getuser(),
+            "by": by,
         }
         _tell(act(url, token, "blocks", wish))
 
@@ -79,30 +79,31 @@ def register(app: typer.Typer) -> None:
     def approve(
         block_id: Annotated[str, typer.Argument(help="Of a proposed block.")],
         approval_token: ApprovalOption = "",
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
         """Have a proposed block begin."""
         headers = {"apidae-approval": approval_token} if approval_token else {}
-        _tell(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": getpass.getuser()}, headers))
+        _tell(act(url, token, f"blocks/{quote(block_id, safe='')}/approve", {"by": by}, headers))
 
     @app.command("lift")
     def lift(
         block_id: Annotated[str, typer.Argument(help="Of a live block, or of a proposed one to reject it.")] = "",
         is_all: Annotated[bool, typer.Option("--all", help="Lift everything that is live.")] = False,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
         """Lift one block, or all."""
-        by = {"by": getpass.getuser()}
         if is_all == bool(block_id):
             raise fail("Name one block to lift, or give --all; `apidae blocks` lists them.")
         if is_all:
-            typer.echo(json.dumps(act(url, token, "blocks/lift", by)))
+            typer.echo(json.dumps(act(url, token, "blocks/lift", {"by": by})))
             return
         place = f"blocks/{quote(block_id, safe='')}"
         verb = "reject" if fetch(url, token, place, {})["state"] == "proposed" else "lift"
-        _tell(act(url, token, f"{place}/{verb}", by))
+        _tell(act(url, token, f"{place}/{verb}", {"by": by}))
 
     @app.command("blocks")
     def blocks(
@@ -129,6 +130,7 @@ def register(app: typer.Typer) -> None:
         endpoint: Annotated[
             list[str] | None, typer.Option(help="Id of one where young clients are stopped too.")
         ] = None,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
@@ -139,7 +141,7 @@ def register(app: typer.Typer) -> None:
             return
         if not step:
             raise fail(f"Say how far {kind} may go: --step observe, alert, propose or enforce.")
-        rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "by": getpass.getuser()}
+        rung: dict[str, Any] = {"step": step, "seconds": seconds, "endpoints": endpoint or [], "by": by}
         print_items([put(url, token, f"ladder/{quote(kind, safe='')}", rung)], LADDER_COLUMNS, output)
 
 

@@ -6,10 +6,9 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fetch
-from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
-ACTOR = "apidae"
 PREVIEW_COLUMNS = describe_columns(
     ("level", "level", 0),
     ("alerts_a_day", "alerts_a_day", 0),
@@ -39,7 +38,7 @@ def register(app: typer.Typer) -> None:
     @app.command("sensitivity")
     def sensitivity(
         set_level: Annotated[str, typer.Option("--set", help="quiet, normal or paranoid.")] = "",
-        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
@@ -64,7 +63,7 @@ def register(app: typer.Typer) -> None:
         endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
         kind: Annotated[str, typer.Option(help="Kind of alert.")] = "",
         days: Annotated[int, typer.Option(min=1, max=400, help="Until it expires.")] = 30,
-        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
@@ -115,7 +114,7 @@ def register(app: typer.Typer) -> None:
     def verdict(
         alert: Annotated[str, typer.Argument(help="Id of an alert.")],
         what: Annotated[str, typer.Argument(help="false_alarm, confirmed, or none to take it back.")],
-        by: Annotated[str, typer.Option(help="Who says so, for the others.")] = ACTOR,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:

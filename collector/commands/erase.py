@@ -1,12 +1,11 @@
 """`apidae erase CONSUMER`: everything that a running collector keeps of one consumer goes."""
 
-import getpass
 from typing import Annotated
 
 import typer
 
 from collector.commands.client import act
-from collector.commands.options import URL, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, TokenOption, UrlOption
 
 TIMEOUT_SECONDS = 900.0  # Tables are rewritten, and what they held before is waited for.
 
@@ -20,11 +19,12 @@ def erase(
     consumer: Annotated[str, typer.Argument(help="kind:value, as in `apidae consumers`.")],
     reason: Annotated[str, typer.Option(help="For the audit log; its name is blanked there.")] = "",
     lifts_blocks: Annotated[bool, typer.Option("--lift-blocks", help="Lift what stops it now.")] = False,
+    by: ByOption = "",
     url: UrlOption = URL,
     token: TokenOption = "",
 ) -> None:
     """Erase one consumer: rows, log, detectors' state, alerts, blocks. It is known again when it calls again."""
-    wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "by": getpass.getuser()}
+    wish = {"consumer": consumer, "reason": reason, "lifts_blocks": lifts_blocks, "by": by}
     erased = act(url, token, "erasures", wish, timeout_seconds=TIMEOUT_SECONDS)
     for table, count in erased["rows"].items():
         typer.echo(f"{table}: {count} rows")

@@ -6,7 +6,16 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fail, fetch
-from collector.commands.options import URL, LimitOption, Output, OutputOption, SinceOption, TokenOption, UrlOption
+from collector.commands.options import (
+    URL,
+    ByOption,
+    LimitOption,
+    Output,
+    OutputOption,
+    SinceOption,
+    TokenOption,
+    UrlOption,
+)
 from collector.commands.table import describe_columns, print_items
 
 ENDPOINT_COLUMNS = describe_columns(
@@ -239,6 +248,7 @@ def register(app: typer.Typer) -> None:
     @app.command("notifiers")
     def notifiers(
         test: Annotated[str, typer.Option("--test", help="Send a test alert to this one now.")] = "",
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
         output: OutputOption = Output.TABLE,
@@ -247,7 +257,7 @@ def register(app: typer.Typer) -> None:
         if not test:
             print_items(fetch(url, token, "notifiers", {})["items"], NOTIFIER_COLUMNS, output)
             return
-        answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": "apidae notifiers"})
+        answer = act(url, token, f"notifiers/{quote(test, safe='')}/test", {"by": by})
         if answer["outcome"] != "delivered":
             raise fail(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")
         typer.echo(f"Notifier {test}: {answer['outcome']}. {answer['meaning']}")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fetch
-from collector.commands.options import URL, LimitOption, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, LimitOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
 TERM_COLUMNS = describe_columns(
@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
         rule: str = "",
         endpoint: Annotated[str, typer.Option(help="Id of an endpoint.")] = "",
         decide: Annotated[str, typer.Option("--set", metavar="ID=STATE", help="Decide on one finding.")] = "",
-        by: Annotated[str, typer.Option(help="With --set: who.")] = "",
+        by: ByOption = "",
         note: Annotated[str, typer.Option(help="With --set: why.")] = "",
         limit: LimitOption = 50,
         url: UrlOption = URL,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fetch, remove
-from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
 SPEC_COLUMNS = describe_columns(
@@ -29,7 +29,6 @@ REPORT_COLUMNS = describe_columns(
     ("what", "what", 0),
     ("endpoint", "endpoint", 3),
 )
-BY = "apidae specs"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,11 +55,12 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="OpenAPI 2.0, 3.0 or 3.1, as JSON or YAML.", exists=True)],
         name: Annotated[str, typer.Option(help="Default: its title.")] = "",
         service: Annotated[str, typer.Option(help="Which service it describes; default: by its hosts.")] = "",
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
         """Put a description in force; the same name is a newer version."""
-        body = {"document": file.read_text(), "name": name, "service": service, "by": BY}
+        body = {"document": file.read_text(), "name": name, "service": service, "by": by}
         answer = act(url, token, "specs", body)
         typer.echo(f"{answer['name']}: {answer['operations']} operations, version {answer['versions']} of its name.")
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import typer
 
 from collector.commands.client import act, fetch
-from collector.commands.options import URL, Output, OutputOption, TokenOption, UrlOption
+from collector.commands.options import URL, ByOption, Output, OutputOption, TokenOption, UrlOption
 from collector.commands.table import describe_columns, print_items
 
 EDIT_COLUMNS = describe_columns(
@@ -21,7 +21,6 @@ EDIT_COLUMNS = describe_columns(
     ("undone_at", "undone_at", 1),
     ("note", "note", 4),
 )
-BY = "apidae templates"
 EndpointArgument = Annotated[str, typer.Argument(help="Id of an endpoint.")]
 PlaceArgument = Annotated[int, typer.Argument(help="Which segment, from 0: of /users/{id} the parameter is 1.", min=0)]
 
@@ -38,49 +37,61 @@ def register(app: typer.Typer) -> None:
 
     @templates.command("rename")
     def rename(
-        endpoint: EndpointArgument, place: PlaceArgument, name: str, url: UrlOption = URL, token: TokenOption = ""
+        endpoint: EndpointArgument,
+        place: PlaceArgument,
+        name: str,
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
     ) -> None:
         """Give a parameter another name."""
-        _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": BY}))
+        _tell(act(url, token, f"endpoints/{quote(endpoint, safe='')}/rename", {"place": place, "name": name, "by": by}))
 
     @templates.command("split")
     def split(
-        endpoint: EndpointArgument, place: PlaceArgument, value: str, url: UrlOption = URL, token: TokenOption = ""
+        endpoint: EndpointArgument,
+        place: PlaceArgument,
+        value: str,
+        by: ByOption = "",
+        url: UrlOption = URL,
+        token: TokenOption = "",
     ) -> None:
         """Give one value of a parameter an endpoint of its own."""
         _tell(
-            act(url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": BY})
+            act(url, token, f"endpoints/{quote(endpoint, safe='')}/split", {"place": place, "value": value, "by": by})
         )
 
     @templates.command("merge")
     def merge(
         endpoints: Annotated[list[str], typer.Argument(help="Ids of endpoints.")],
         name: Annotated[str, typer.Option(help="Of the parameter.")] = "",
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
         """Make several endpoints one."""
-        _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": BY}))
+        _tell(act(url, token, "template-edits/merge", {"endpoints": endpoints, "name": name, "by": by}))
 
     @templates.command("keep-host")
     def keep_host(
         endpoint: EndpointArgument,
         host: Annotated[str, typer.Argument(help="Which keeps its own name; default: all that the pattern has.")] = "",
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
         """Keep hosts apart that were taken for one, as {tenant}.example.com."""
-        _edit(url, token, endpoint, "keep-host", {"host": host, "by": BY})
+        _edit(url, token, endpoint, "keep-host", {"host": host, "by": by})
 
     @templates.command("pin")
-    def pin(endpoint: EndpointArgument, url: UrlOption = URL, token: TokenOption = "") -> None:
+    def pin(endpoint: EndpointArgument, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
         """Keep a template whatever is learned."""
-        _edit(url, token, endpoint, "pin", {"by": BY})
+        _edit(url, token, endpoint, "pin", {"by": by})
 
     @templates.command("undo")
-    def undo(edit: str, url: UrlOption = URL, token: TokenOption = "") -> None:
+    def undo(edit: str, by: ByOption = "", url: UrlOption = URL, token: TokenOption = "") -> None:
         """Take an edit away."""
-        _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": BY}))
+        _tell(act(url, token, f"template-edits/{quote(edit, safe='')}/undo", {"by": by}))
 
 
 def _edit(url: str, token: str, endpoint: str, action: str, body: dict[str, Any]) -> None:

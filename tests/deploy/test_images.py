@@ -62,6 +62,13 @@ def test_the_chart_runs_images_as_their_users() -> None:
     assert f"runAsUser: {uid}\n" in template and f"runAsGroup: {gid}\n" in template and int(uid) > 0
 
 
+def test_the_collectors_user_has_a_name() -> None:
+    image = read_stages(CONTAINERFILES / "collector.Containerfile")[-1]
+    uid, _, gid = image.user.partition(":")
+    commands = [step.command for step in image.steps if isinstance(step, Run)]
+    assert any(f"groupadd --gid {gid} " in text and f"useradd --uid {uid} --gid {gid} " in text for text in commands)
+
+
 def test_unknown_instructions_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.Containerfile"
     path.write_text("FROM debian:trixie-slim\n# a comment\nADD --checksum=x https://example.org /x\n")
