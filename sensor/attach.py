@@ -16,11 +16,10 @@ from sensor.kernel.capture import Capture
 from sensor.kernel.loader import LoadError
 from sensor.kernel.pins import PinnedHeir
 from sensor.kernel.syscall_capture import SyscallCapture
-from sensor.kernel.tracepoints import TracepointSettings
 from sensor.kernel.uprobes import TlsProgram
 from sensor.parts import Capture as AnyCapture
 from sensor.pieces import Pieces
-from sensor.prepared import Prepared, find_lineage, load_tls_program, make_pins
+from sensor.prepared import Prepared, describe_tracepoints, find_lineage, load_tls_program, make_pins
 from sensor.protocols.http2_alike import AlikeCalls
 from sensor.run import StartError
 from sensor.succession import Estate, Heirs
@@ -176,12 +175,7 @@ def _open_syscalls(
     settings: SensorSettings, scope: CgroupScope, clock: Clock, fallback_reason: str = ""
 ) -> SyscallCapture:
     return SyscallCapture.load(
-        TracepointSettings(
-            ring_bytes=settings.ring_bytes,
-            calls_per_second=settings.heads_per_second,
-            calls_burst=settings.heads_burst_count,
-            scope_id=scope.kernel_id,
-        ),
+        describe_tracepoints(settings, scope),
         clock=clock,
         cache_directory=settings.cache_dir or settings.state_dir,
         fallback_reason=fallback_reason,

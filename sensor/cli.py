@@ -14,8 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,7 +23,7 @@ import typer
 
 from sensor import enforcement_command
 from sensor.compose import VERSION, compose_sensor
-from sensor.config import CaptureWay, ConfigError, SensorSettings, load_settings, split_address
+from sensor.config import ConfigError, SensorSettings, load_settings, split_address
 from sensor.enrich.cgroup_scope import CgroupScope, ScopeError, read_scope
 from sensor.enroll_command import enroll
 from sensor.exporter import serve
@@ -35,6 +35,7 @@ from sensor.lock import LockError, NodeLock
 from sensor.pause import ControlError, ControlServer, ControlStatus, request_pause, request_resume
 from sensor.preflight import Check, explain_failure, format_json, is_capture_possible, print_checks, run_preflight
 from sensor.prepared import Prepared, make_pins, prepare_capture
+from sensor.program_trial import try_programs
 from sensor.ready import ReadyFile, ReadyFileError
 from sensor.replay.command import replay
 from sensor.run import StartError
@@ -58,8 +59,8 @@ _START_ERRORS = (
     StateError,
     UplinkRejectedError,
 )
-DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
 DEFAULT_RUN_DIR = SensorSettings.model_fields["run_dir"].default
+DEFAULT_CGROUP_PATH = SensorSettings.model_fields["cgroup_path"].default
 DEFAULT_PIN_DIR = SensorSettings.model_fields["pin_dir"].default
 
 RunDir = Annotated[Path, typer.Option(help="Where the running sensor has its control socket.")]
@@ -161,20 +162,21 @@ def _wait_and_live(
         lock.release()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PreflightSettings:
-    """What the preflight alone needs; the rest of the settings may be missing or wrong."""
-
-    cgroup_path: Path
-    capture: CaptureWay = CaptureWay.AUTO
-
-
 def preflight(
     is_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-    cgroup_path: Annotated[Path, typer.Option(help="cgroup v2 directory to watch.")] = DEFAULT_CGROUP_PATH,
+    cgroup_path: Annotated[Path | None, typer.Option(help="cgroup v2 directory to watch.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
 ) -> None:
-    """`apidae preflight`."""
-    checks = run_preflight(_PreflightSettings(cgroup_path=cgroup_path))
+    """`apidae preflight`, with the settings that a start would have; no collector is asked, so none need be named."""
+    try:
+        settings = load_settings(
+            {"cgroup_path": cgroup_path}, config_path=config, defaults={"collector": "localhost:7443"}
+        )
+        checks = run_preflight(settings, try_programs=partial(try_programs, settings))
+    except ConfigError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"the programs of a start cannot be tried: {error.strerror or error}; make /tmp a directory to write to")
     if is_json:
         typer.echo(format_json(checks))
     else:

@@ -327,9 +327,14 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def load_settings(
-    flags: Mapping[str, Any], *, config_path: Path | None = None, environment: Mapping[str, str] = os.environ
+    flags: Mapping[str, Any],
+    *,
+    config_path: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    defaults: Mapping[str, Any] | None = None,
 ) -> SensorSettings:
-    """The settings from all sources; `flags` holds those that were given. Raises `ConfigError`."""
+    """The settings from all sources; `flags` holds those that were given, `defaults` stand in for what no source has.
+    Raises `ConfigError`."""
     path = config_path or _find_config(environment)
     from_file = _read_file(path) if path else {}
     _check_keys(from_file, f"the file {path}")
@@ -345,7 +350,7 @@ def load_settings(
         **{name: f"--{name.replace('_', '-')}" for name in given},
     }
     try:
-        return SensorSettings(**{**from_file, **from_environment, **given})
+        return SensorSettings(**{**(defaults or {}), **from_file, **from_environment, **given})
     except ValidationError as error:
         raise ConfigError(_tell(error, sources)) from None
 

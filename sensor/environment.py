@@ -10,7 +10,8 @@ import re
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 from sensor.enrich.cgroup_scope import CgroupScope, ScopeError, read_scope
@@ -20,6 +21,14 @@ from sensor.enrich.cgroup_tree import DEFAULT_CGROUP_PATH
 TRIAL_TIMEOUT_SECONDS = 30.0
 TRIED_PROBES = ("cgroup_skb", "ring", "raw_tracepoint", "uprobe", "kprobe", "tracepoint")
 _LOCKDOWN = re.compile(r"\[(\w+)\]")
+
+
+class KernelSide(Enum):
+    """A set of programs that a start loads as one."""
+
+    PACKETS = "packets"
+    SYSCALLS = "system calls"
+    TLS = "TLS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +59,8 @@ class Environment:
     jit: int | None
     bcc: Bcc
     probes: dict[str, str]  # TRIED_PROBES: empty where a real attempt worked, else why not.
+    # The same of a start's own programs, by kernel side; one that was not tried is not in it.
+    programs: dict[KernelSide, str] = field(default_factory=dict)
 
 
 def read_environment(cgroup_path: Path = DEFAULT_CGROUP_PATH) -> Environment:

@@ -8,14 +8,14 @@ is in docs/preflight.md.
 import enum
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sensor.config import CaptureWay
 from sensor.enrich.cgroup_scope import CgroupScope, ScopeError
-from sensor.environment import Environment, read_environment
+from sensor.environment import Environment, KernelSide, read_environment
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,10 +62,15 @@ class PreflightSettings(Protocol):
 
 
 def run_preflight(
-    settings: PreflightSettings, *, read: Callable[[Path], Environment] = read_environment
+    settings: PreflightSettings,
+    *,
+    read: Callable[[Path], Environment] = read_environment,
+    try_programs: Callable[[Environment], Mapping[KernelSide, str]] = lambda _: {},
 ) -> list[Check]:
-    """The checks of this node, in the order of the table. 0.3 s; never raises."""
-    return check_environment(read(settings.cgroup_path), settings.capture)
+    """The checks of this node, in the order of the table. 0.3 s, and what `try_programs` takes, which loads those of a
+    start (`sensor.program_trial`); raises nothing else."""
+    environment = read(settings.cgroup_path)
+    return check_environment(replace(environment, programs=dict(try_programs(environment))), settings.capture)
 
 
 def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUTO) -> list[Check]:
@@ -78,7 +83,7 @@ def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUT
     if way is CaptureWay.SYSCALLS and fallback.status is not CheckStatus.OK:
         fallback = replace(fallback, status=CheckStatus.FAILED)
     place = 1 + next(place for place, check in enumerate(checks) if check.name == _PACKETS)
-    return [*checks[:place], fallback, *checks[place:]]
+    return [*checks[:place], fallback, *_check_tls(environment), *checks[place:]]
 
 
 def is_capture_possible(checks: Sequence[Check]) -> bool:
@@ -218,9 +223,16 @@ def _check_cgroup(environment: Environment) -> Check:
 
 def _check_capture(environment: Environment) -> Check:
     problem = environment.probes["cgroup_skb"]
-    if not problem:
-        return _pass(_PACKETS, "attached and detached")
-    return _fail(_PACKETS, problem, _advise_capture(problem))
+    if problem:
+        return _fail(_PACKETS, problem, _advise_capture(problem))
+    refusal = environment.programs.get(KernelSide.PACKETS)
+    return _fail(_PACKETS, refusal, _REFUSED) if refusal else _pass(_PACKETS, _describe_attempts(refusal))
+
+
+def _describe_attempts(refusal: str | None) -> str:
+    """What worked; `refusal`: of the programs of a start, None where they were not tried."""
+    small = "a small program attached and detached"
+    return small if refusal is None else f"all programs loaded; {small}"
 
 
 def _advise_capture(problem: str) -> str:
@@ -246,6 +258,7 @@ _CAPTURE_ADVICE = (
 )
 
 
+_REFUSED = "Report this sentence with the kernel's release."
 # What capture by system calls does without.
 _PACKETS = "plaintext capture (cgroup_skb)"
 _OF_PACKETS = ("cgroup v2", _PACKETS)
@@ -272,7 +285,18 @@ def _check_fallback(environment: Environment) -> Check:
         return _inform(name, "no BTF", "It needs the kernel's types: CONFIG_DEBUG_INFO_BTF.")
     if environment.lockdown == "confidentiality":
         return _inform(name, "lockdown is confidentiality", "Programs may not read kernel memory then, which it needs.")
-    return _pass(name, "attached and detached")
+    refusal = environment.programs.get(KernelSide.SYSCALLS)
+    return _inform(name, refusal, _REFUSED) if refusal else _pass(name, _describe_attempts(refusal))
+
+
+def _check_tls(environment: Environment) -> list[Check]:
+    """A row where the settings have TLS read and its programs were tried."""
+    refusal = environment.programs.get(KernelSide.TLS)
+    if refusal is None:
+        return []
+    if refusal:
+        return [_warn("TLS programs", refusal, f"Calls under TLS are not read; others are. {_REFUSED}")]
+    return [_pass("TLS programs", "all programs loaded")]
 
 
 def _check_ring(environment: Environment) -> Check:
@@ -355,7 +379,7 @@ _CHECKS: tuple[Callable[[Environment], Check], ...] = (
     _check_lockdown,
     _check_unprivileged_bpf,
     _check_jit,
-    _check_probe("uprobe", "uprobes", "Reading calls under TLS will need them; plaintext capture does not."),
+    _check_probe("uprobe", "uprobes", "Reading calls under TLS needs them; plaintext capture does not."),
     _check_probe("kprobe", "kprobes", "Nothing in this version needs them."),
     _check_probe("tracepoint", "tracepoints", "Nothing in this version needs them."),
 )

@@ -16,6 +16,7 @@ from sensor.enrich.cgroup_scope import CgroupScope
 from sensor.kernel.lineage import make_lineage
 from sensor.kernel.loader import LoadedProgram, LoadError, load_program
 from sensor.kernel.pins import Pins
+from sensor.kernel.tracepoints import TracepointSettings
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, load_tls
 from sensor.succession import Claim, Estate
 from sensor.uplink.state import StateDirectory, StateError
@@ -104,10 +105,10 @@ def prepare_capture(settings: SensorSettings, scope: CgroupScope) -> Prepared:
     """What a start needs, while another sensor still captures. What cannot be made ready is tried again, and fails with
     its reason, when capture is opened."""
     lineage = find_lineage(settings, scope)
-    if lineage is None or scope.directory is None:
+    if lineage is None:
         return Prepared(None, None)
     return Prepared(
-        _load_packets(settings, scope.directory, is_whole_host=scope.is_whole_host),
+        _load_packets(settings, scope),
         Claim(settings.run_dir, lineage),
         tls=_load_tls(settings, scope),
         may_begin=_has_key(settings),
@@ -132,6 +133,29 @@ def make_pins(directory: Path, scope: CgroupScope | None) -> Pins:
     return Pins(directory, time.monotonic_ns, cgroup_id=scope.cgroup_id if scope is not None else None)
 
 
+def load_packets_program(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram:
+    """The programs on packets, attached to nothing. Raises LoadError."""
+    if scope.directory is None:
+        raise LoadError("cgroup v2 is not mounted")
+    return load_program(
+        scope.directory,
+        settings.ring_bytes,
+        scope.is_whole_host,
+        cache_directory=settings.cache_dir or settings.state_dir,
+        is_enforcing=settings.is_enforcing,
+    )
+
+
+def describe_tracepoints(settings: SensorSettings, scope: CgroupScope) -> TracepointSettings:
+    """What is built into the programs on system calls."""
+    return TracepointSettings(
+        ring_bytes=settings.ring_bytes,
+        calls_per_second=settings.heads_per_second,
+        calls_burst=settings.heads_burst_count,
+        scope_id=scope.kernel_id,
+    )
+
+
 def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram:
     """The programs on libraries of TLS, attached to nothing. Raises LoadError."""
     # Here: where TLS is not read, the disassembler (5 MB) is not needed.
@@ -149,16 +173,9 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
     )
 
 
-def _load_packets(settings: SensorSettings, directory: Path, *, is_whole_host: bool) -> LoadedProgram | None:
-    cache = settings.cache_dir or settings.state_dir
+def _load_packets(settings: SensorSettings, scope: CgroupScope) -> LoadedProgram | None:
     try:
-        return load_program(
-            directory,
-            settings.ring_bytes,
-            is_whole_host,
-            cache_directory=cache,
-            is_enforcing=settings.is_enforcing,
-        )
+        return load_packets_program(settings, scope)
     except LoadError as error:
         logger.warning("the kernel side is not loaded beforehand: %s", error)
         return None

@@ -95,6 +95,7 @@ ROOMS = {
             "running",
             "run",
             "prepared",
+            "program_trial",
             "ready",
             "attach",
             "node",

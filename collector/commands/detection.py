@@ -87,7 +87,7 @@ def register(app: typer.Typer) -> None:
             float, typer.Option(min=0, max=2_160, help="Mute its subject for so long; 0: it is expected, until undone.")
         ] = 0.0,
         reason: Annotated[str, typer.Option(help="Why, for the others.")] = "",
-        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:
@@ -102,7 +102,7 @@ def register(app: typer.Typer) -> None:
     @app.command("unsilence")
     def unsilence(
         alert: Annotated[str, typer.Argument(help="Id of an alert, as `apidae alerts --state silenced` says.")],
-        by: Annotated[str, typer.Option(help="Who does it, for the others.")] = ACTOR,
+        by: ByOption = "",
         url: UrlOption = URL,
         token: TokenOption = "",
     ) -> None:

@@ -67,6 +67,14 @@ class ImageCache:
                 (self._directory / (digest + _SUFFIX)).unlink()
 
 
+def link_images(kept: Path, place: Path) -> None:
+    """Makes `place` a directory with links to the images that are kept in another: a cache there finds them, and keeps
+    and drops none of them."""
+    place.mkdir(exist_ok=True)
+    for image in kept.glob("*" + _SUFFIX):
+        (place / image.name).symlink_to(image.absolute())
+
+
 def make_digest(build: Build, release: str = "") -> str:
     """Of everything that decides what the compiler makes; `release`: of another kernel than the running one."""
     digest = hashlib.blake2b(digest_size=16)

@@ -1,5 +1,5 @@
-"""Every kernel side that a sensor may load, and `python -m tests.bpf.kernel_sides CGROUP`: what this process may do
-with each of them.
+"""Every kernel side that a sensor may load, and `python -m tests.bpf.kernel_sides CGROUP SIDE..`: what this process may
+do with each of those named.
 
 Nothing is kept and no kept image is read. Prints one JSON object: "capabilities" (effective, a bit each), "kallsyms"
 (bytes of it that can be read), and by side its `Outcome`.
@@ -11,7 +11,7 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
@@ -89,8 +89,9 @@ def _describe_packets(*, is_root_cgroup: bool) -> KernelSide:
     )
 
 
+PACKETS_OF_THE_HOST: Final = "packets of the host's root"
 KERNEL_SIDES: Final = {
-    "packets of the host's root": _describe_packets(is_root_cgroup=True),
+    PACKETS_OF_THE_HOST: _describe_packets(is_root_cgroup=True),
     "packets of a cgroup below": _describe_packets(is_root_cgroup=False),
     "system calls": KernelSide(build=partial(build_syscalls, _TRACEPOINTS), run=_run_syscalls),
     "TLS": KernelSide(build=partial(build_tls, _TLS), run=_run_tls),
@@ -127,15 +128,15 @@ def try_side(side: KernelSide, cgroup: Path) -> Outcome:
     return Outcome(digest=digest_image(image), helpers=helpers, problem=problem)
 
 
-def main(cgroup: Path) -> None:
-    """See the module."""
+def main(cgroup: Path, sides: Sequence[str]) -> None:
+    """Prints what the module says."""
     told = {
         "capabilities": parse_capabilities(Path("/proc/self/status").read_text()),
         "kallsyms": len(Path("/proc/kallsyms").read_bytes()),
-        **{name: asdict(try_side(side, cgroup)) for name, side in KERNEL_SIDES.items()},
+        **{name: asdict(try_side(KERNEL_SIDES[name], cgroup)) for name in sides},
     }
     print(json.dumps(told))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,24 +19,24 @@ from scripts.containers.rights import limit_capabilities, read_capabilities
 from scripts.vm.images import find_images
 from sensor.kernel.compile import BPF_DIRECTORY
 from sensor.kernel.loader import compile_build
-from tests.bpf.kernel_sides import KERNEL_SIDES, Outcome, digest_image
+from tests.bpf.kernel_sides import KERNEL_SIDES, PACKETS_OF_THE_HOST, Outcome, digest_image
 
 pytestmark = pytest.mark.kernel
 
 TRIAL_SECONDS: Final = 300.0
+FEWEST_CAPABILITIES: Final = ("BPF", "PERFMON", "NET_ADMIN")  # docs/kubernetes-install.md
 # bpf_probe_read and bpf_probe_read_str, which read memory without saying whose. Programs on packets may not call them.
 _OLD_HELPERS: Final = {4, 45}
 
 
-@pytest.fixture(scope="module")
-def told(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What the child found out."""
+def try_sides(home: Path, scratch: Path, capabilities: Sequence[str], sides: Iterable[str]) -> dict[str, Any]:
+    """What a child with these capabilities found out."""
     if find_images() is not None:
         pytest.skip("an emulated machine takes minutes to compile")
-    nothing = tmp_path_factory.mktemp("rights") / "kallsyms"
+    nothing = scratch / "kallsyms"
     nothing.touch()
-    trial = [sys.executable, "-m", "tests.bpf.kernel_sides", str(home)]
-    restricted = shlex.join(["setpriv", *limit_capabilities(read_capabilities()), *trial])
+    trial = [sys.executable, "-m", "tests.bpf.kernel_sides", str(home), *sides]
+    restricted = shlex.join(["setpriv", *limit_capabilities(capabilities), *trial])
     script = f"mount --bind {shlex.quote(str(nothing))} /proc/kallsyms; exec {restricted}"
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-ec", script], capture_output=True, text=True, timeout=TRIAL_SECONDS, check=False
@@ -43,6 +44,12 @@ def told(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     assert done.returncode == 0, done.stderr
     answers: dict[str, Any] = json.loads(done.stdout)
     return answers
+
+
+@pytest.fixture(scope="module")
+def told(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Of all sides, with the chart's capabilities."""
+    return try_sides(home, tmp_path_factory.mktemp("rights"), read_capabilities(), KERNEL_SIDES)
 
 
 @pytest.fixture(params=KERNEL_SIDES)
@@ -57,6 +64,12 @@ def test_child_has_the_rights_of_the_chart_alone(told: dict[str, Any]) -> None:
 
 def test_every_program_loads_and_attaches_with_the_rights_of_the_chart(told: dict[str, Any], side: str) -> None:
     assert Outcome(**told[side]).problem == ""
+
+
+def test_packets_need_no_more_than_the_documented_fewest_rights(home: Path, tmp_path: Path) -> None:
+    told = try_sides(home, tmp_path, FEWEST_CAPABILITIES, [PACKETS_OF_THE_HOST])
+    assert told["capabilities"].bit_count() == len(FEWEST_CAPABILITIES)
+    assert told[PACKETS_OF_THE_HOST]["problem"] == ""
 
 
 def test_no_program_reads_memory_without_saying_whose(told: dict[str, Any], side: str) -> None:

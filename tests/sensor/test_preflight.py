@@ -23,6 +23,7 @@ from sensor.environment import (
     TRIED_PROBES,
     Bcc,
     Environment,
+    KernelSide,
     parse_capabilities,
     parse_lockdown,
     read_environment,
@@ -59,6 +60,7 @@ GOOD = Environment(
     probes=dict.fromkeys(TRIED_PROBES, ""),
 )
 NET_ADMIN_ONLY = 1 << 12
+REFUSED = "loading the kernel side failed: program egress: Invalid argument; 463: (85) call bpf_probe_read#4"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -79,6 +81,7 @@ def break_probe(name: str, problem: str) -> dict[str, Any]:
 NO_PACKETS: tuple[dict[str, Any], ...] = (
     {"scope": WHOLE_HOST},
     break_probe("cgroup_skb", "attach: Operation not permitted (EPERM)"),
+    {"programs": {KernelSide.PACKETS: REFUSED}},
 )
 # What only capture by system calls needs, each broken.
 NO_FALLBACK: tuple[dict[str, Any], ...] = (
@@ -87,6 +90,7 @@ NO_FALLBACK: tuple[dict[str, Any], ...] = (
     break_probe("raw_tracepoint", "attach to sys_exit: No such file or directory (ENOENT)"),
     {"has_btf": False},
     {"lockdown": "confidentiality"},
+    {"programs": {KernelSide.SYSCALLS: REFUSED}},
 )
 
 
@@ -194,6 +198,7 @@ def test_what_is_watched_is_in_the_table() -> None:
         (break_probe("kprobe", "ENOENT"), "kprobes", CheckStatus.INFORMATION),
         ({"lockdown": None}, "lockdown", CheckStatus.OK),
         ({"is_hybrid": True}, "cgroup v2", CheckStatus.OK),
+        ({"programs": {KernelSide.TLS: REFUSED}}, "TLS programs", CheckStatus.WARNING),
     ],
 )
 def test_what_capture_does_not_need_does_not_stop_it(broken: dict[str, Any], name: str, status: CheckStatus) -> None:
@@ -234,8 +239,25 @@ def test_preflight_reads_and_checks() -> None:
         paths.append(path)
         return GOOD
 
-    assert run_preflight(Settings(cgroup_path=Path("/host/cgroup")), read=read) == check_environment(GOOD)
-    assert paths == [Path("/host/cgroup")]
+    settings = Settings(cgroup_path=Path("/host/cgroup"))
+    assert run_preflight(settings, read=read) == check_environment(GOOD)
+    tried: dict[KernelSide, str] = dict.fromkeys(KernelSide, "")
+    checks = run_preflight(settings, read=read, try_programs=lambda _: tried)
+    assert checks == check_environment(dataclasses.replace(GOOD, programs=tried)) != check_environment(GOOD)
+    assert paths == [Path("/host/cgroup")] * 2
+
+
+def test_what_was_tried_is_what_is_said() -> None:
+    def say(programs: dict[KernelSide, str]) -> dict[str, str]:
+        return {check.name: check.observed for check in check_environment(dataclasses.replace(GOOD, programs=programs))}
+
+    untried, tried = say({}), say({KernelSide.PACKETS: "", KernelSide.TLS: ""})
+    assert untried["plaintext capture (cgroup_skb)"] == "a small program attached and detached"
+    assert tried["plaintext capture (cgroup_skb)"] == "all programs loaded; a small program attached and detached"
+    assert "TLS programs" not in untried and tried["TLS programs"] == "all programs loaded"
+    refused = say({KernelSide.PACKETS: REFUSED, KernelSide.SYSCALLS: ""})
+    assert refused["plaintext capture (cgroup_skb)"] == REFUSED
+    assert refused["fallback (system calls)"].startswith("all programs loaded")
 
 
 @pytest.mark.parametrize(
