@@ -29,7 +29,11 @@ from scripts.live.program import Program
 CALLS: Final = 23
 READY_SECONDS: Final = 120.0
 TOLD_SECONDS: Final = 20.0
-GRPC, HTTP = "127.0.0.1:7443", "127.0.0.1:8080"
+GRPC, HTTP, METRICS = "127.0.0.1:7443", "127.0.0.1:8080", "127.0.0.1:9464"
+PREFLIGHT_SECONDS: Final = 180.0  # It compiles and loads all programs.
+# Of preflight: what must be right in the image. Capture that falls back to system calls is a warning there.
+NEEDED_CHECKS: Final = ("capabilities", "plaintext capture (cgroup_skb)", "TLS programs")
+FALLBACK_METRIC: Final = "apidae_sensor_capture_by_system_calls"
 SENSOR_DIRECTORIES: Final = ("/var/lib/apidae/sensor", "/run/apidae")
 DATA_DIRECTORY: Final = "/var/lib/apidae/collector"
 
@@ -51,6 +55,7 @@ def prove(sensor: Image | None, collector: Image | None, capabilities: list[str]
         if collector:
             with runs.start_collector(*collector) as (container, pid):
                 yield runs.check_health(container, pid)
+                yield runs.check_decision(container)
                 if sensor:
                     with runs.start_sensor(*sensor):
                         yield runs.check_calls(container)
@@ -72,13 +77,18 @@ class _Runs:
 
     def check_preflight(self, image: Image) -> dict[str, Any]:
         """What the sensor says of this host from inside."""
-        done = self._sensor_container(*image).run("apidae", "preflight", "--json", "--cgroup-path", "/host/cgroup")
+        done = self._sensor_container(*image).run(
+            *("apidae", "preflight", "--json", "--cgroup-path", "/host/cgroup"),
+            timeout=PREFLIGHT_SECONDS,
+            APIDAE_SENSOR_IS_READING_TLS="true",
+        )
         if done.returncode:
             raise ProofError(f"apidae preflight in the sensor's image: {done.stderr or done.stdout}")
-        checks = {check["name"]: check["status"] for check in json.loads(done.stdout)["checks"]}
-        if checks.get("capabilities") != "ok":
-            raise ProofError(f"apidae preflight in the sensor's image misses capabilities: {done.stdout}")
-        return {"preflight": checks}
+        checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+        for name in NEEDED_CHECKS:
+            if checks[name]["status"] != "ok":
+                raise ProofError(f"apidae preflight in the sensor's image: {name} is {checks[name]['observed']}")
+        return {"preflight": {name: check["status"] for name, check in checks.items()}}
 
     @contextlib.contextmanager
     def start_collector(self, root: Path, stage: Stage) -> Iterator[tuple[Container, int]]:
@@ -97,6 +107,7 @@ class _Runs:
     def start_sensor(self, root: Path, stage: Stage) -> Iterator[None]:
         """Capturing."""
         arguments = ["--collector", GRPC, "--cgroup-path", "/host/cgroup", "--node", "proof"]
+        arguments += ["--metrics-listen", METRICS]
         environment = {"APIDAE_SENSOR_PROC_PATH": "/host/proc"}
         with self._start(self._sensor_container(root, stage), arguments, "sensor", environment) as program:
             program.wait_for("capturing", READY_SECONDS)
@@ -135,8 +146,15 @@ class _Runs:
         resident = int(re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[0])
         return {"collector": "healthy", "uid": int(uid), "capabilities": 0, "resident_megabytes": resident // 1000}
 
+    def check_decision(self, container: Container) -> dict[str, Any]:
+        """A command that decides, run as the image's user, who has a name there."""
+        done = container.run("apidae", "block", "203.0.113.7", "--seconds", "60", "--reason", "proof", "--confirm")
+        if done.returncode:
+            raise ProofError(f"apidae block in the collector's image: {done.stderr}")
+        return {"decided_by": json.loads(done.stdout)["approved_by"]}
+
     def check_calls(self, container: Container) -> dict[str, Any]:
-        """Calls of this host, told by the collector in the container."""
+        """Calls of this host, reported by the collector in the container, and captured by packets."""
         with _serve() as port:
             for _ in range(CALLS):
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/proof/of/images", timeout=5) as answer:
@@ -151,7 +169,18 @@ class _Runs:
                 time.sleep(1)
         if len(told) != 1 or told[0]["calls"] != CALLS:
             raise ProofError(f"{CALLS} calls were made, and the collector told {told}")
-        return {"calls": told[0]["calls"], "service": told[0]["service"]}
+        return {"calls": told[0]["calls"], "service": told[0]["service"], "capture": _read_way(container)}
+
+
+def _read_way(container: Container) -> str:
+    """How the sensor beside this container captures, by its own metrics. Raises ProofError where not by packets."""
+    script = f"import urllib.request as u; print(u.urlopen('http://{METRICS}/metrics', timeout=10).read().decode())"
+    asked = container.run("/opt/apidae/bin/python", "-c", script)
+    found = re.search(rf"^{FALLBACK_METRIC} (\S+)$", asked.stdout, re.MULTILINE)
+    if found is None or float(found[1]):
+        said = found[0] if found else asked.stderr or f"no {FALLBACK_METRIC}"
+        raise ProofError(f"the sensor does not capture by packets ({said}): see .run/images/sensor.log for the reason")
+    return "cgroup_skb"
 
 
 @contextlib.contextmanager
