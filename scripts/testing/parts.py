@@ -25,6 +25,7 @@ KERNEL_PATHS: Final = (
     "tests/cluster",
     "tests/sensor/kernel",
     "tests/sensor/test_preflight.py",
+    "tests/sensor/test_program_trial.py",
     "tests/sensor/enrich/test_hidden.py",
     "tests/sensor/enrich/test_kernel_identity.py",
 )

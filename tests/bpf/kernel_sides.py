@@ -1,8 +1,7 @@
-"""Every kernel side that a sensor may load, and `python -m tests.bpf.kernel_sides CGROUP SIDE..`: what this process may
-do with each of those named.
+"""Every kernel side that a sensor may load; as a program, `python -m tests.bpf.kernel_sides CGROUP SIDE`, what this
+process may do with one of them.
 
-Nothing is kept and no kept image is read. Prints one JSON object: "capabilities" (effective, a bit each), "kallsyms"
-(bytes of it that can be read), and by side its `Outcome`.
+Nothing is kept and no kept image is read. Prints an `Outcome` as JSON.
 """
 
 import json
@@ -11,7 +10,7 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
@@ -31,8 +30,8 @@ from sensor.trial import find_entry_offset
 
 RING_BYTES: Final = 1 << 18
 _CALL: Final = 0x85  # BPF_JMP | BPF_CALL; a helper's number is in the immediate where the source register is 0.
-_TRACEPOINTS: Final = TracepointSettings(ring_bytes=RING_BYTES)
-_TLS: Final = TlsProgramSettings(ring_bytes=RING_BYTES)
+# Programs that judge cgroups themselves are others than those of the whole host; any number does.
+_SCOPE_ID: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +44,13 @@ class KernelSide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Digest of the image, the helpers that each of its programs calls, and why it could not be loaded or attached."""
+    """Of one kernel side in one process."""
 
-    digest: str
-    helpers: dict[str, list[int]]
-    problem: str
+    capabilities: int  # Effective, a bit each.
+    kallsyms_bytes: int  # What can be read of it.
+    digest: str  # Of the image.
+    helpers: dict[str, list[int]]  # That each of its programs calls.
+    problem: str  # Why it could not be loaded or attached.
 
 
 def _run_packets(cgroup: Path, images: Path, *, is_root_cgroup: bool) -> None:
@@ -60,20 +61,20 @@ def _run_packets(cgroup: Path, images: Path, *, is_root_cgroup: bool) -> None:
         program.close()
 
 
-def _run_syscalls(cgroup: Path, images: Path) -> None:
-    program = load_tracepoints(_TRACEPOINTS, images)
+def _run_syscalls(cgroup: Path, images: Path, *, settings: TracepointSettings) -> None:
+    program = load_tracepoints(settings, images)
     try:
         program.attach()
     finally:
         program.close()
 
 
-def _run_tls(cgroup: Path, images: Path) -> None:
+def _run_tls(cgroup: Path, images: Path, *, settings: TlsProgramSettings) -> None:
     """All programs on the entry point of a program that nobody runs."""
     file = Path(shutil.copy(Path(sys.executable).resolve(), images / "program"))
     with file.open("rb") as opened:
         entry = find_entry_offset(opened.read(4_096))
-    program = load_tls(_TLS, images)
+    program = load_tls(settings, images)
     try:
         program.attach()
         close_probes(program.open_probes(str(file), [(entry, name, 0) for name in UPROBES]))
@@ -89,12 +90,24 @@ def _describe_packets(*, is_root_cgroup: bool) -> KernelSide:
     )
 
 
-PACKETS_OF_THE_HOST: Final = "packets of the host's root"
+def _describe_syscalls(scope_id: int) -> KernelSide:
+    settings = TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
+    return KernelSide(build=partial(build_syscalls, settings), run=partial(_run_syscalls, settings=settings))
+
+
+def _describe_tls(scope_id: int) -> KernelSide:
+    settings = TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id)
+    return KernelSide(build=partial(build_tls, settings), run=partial(_run_tls, settings=settings))
+
+
+PACKETS_OF_THE_HOST: Final = "packets of the host"
 KERNEL_SIDES: Final = {
     PACKETS_OF_THE_HOST: _describe_packets(is_root_cgroup=True),
-    "packets of a cgroup below": _describe_packets(is_root_cgroup=False),
-    "system calls": KernelSide(build=partial(build_syscalls, _TRACEPOINTS), run=_run_syscalls),
-    "TLS": KernelSide(build=partial(build_tls, _TLS), run=_run_tls),
+    "packets of a cgroup": _describe_packets(is_root_cgroup=False),
+    "system calls of the host": _describe_syscalls(0),
+    "system calls of a cgroup": _describe_syscalls(_SCOPE_ID),
+    "TLS of the host": _describe_tls(0),
+    "TLS of a cgroup": _describe_tls(_SCOPE_ID),
 }
 
 
@@ -124,19 +137,14 @@ def try_side(side: KernelSide, cgroup: Path) -> Outcome:
             side.run(cgroup, Path(directory))
         except (LoadError, OSError) as error:
             problem = str(error)
-    helpers = {program.name: list_helpers(program) for program in image.programs}
-    return Outcome(digest=digest_image(image), helpers=helpers, problem=problem)
-
-
-def main(cgroup: Path, sides: Sequence[str]) -> None:
-    """Prints what the module says."""
-    told = {
-        "capabilities": parse_capabilities(Path("/proc/self/status").read_text()),
-        "kallsyms": len(Path("/proc/kallsyms").read_bytes()),
-        **{name: asdict(try_side(KERNEL_SIDES[name], cgroup)) for name in sides},
-    }
-    print(json.dumps(told))
+    return Outcome(
+        capabilities=parse_capabilities(Path("/proc/self/status").read_text()),
+        kallsyms_bytes=len(Path("/proc/kallsyms").read_bytes()),
+        digest=digest_image(image),
+        helpers={program.name: list_helpers(program) for program in image.programs},
+        problem=problem,
+    )
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    print(json.dumps(asdict(try_side(KERNEL_SIDES[sys.argv[2]], Path(sys.argv[1])))))

@@ -145,6 +145,7 @@ def run_preflight(state_dir: Path, capabilities: Sequence[str]) -> tuple[int, di
     return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
+@pytest.mark.full("sensor.bpf")
 @pytest.mark.kernel
 @needs_root
 def test_preflight_with_the_charts_capabilities_loads_all_programs_and_keeps_nothing(tmp_path: Path) -> None:
