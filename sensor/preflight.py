@@ -78,10 +78,12 @@ def check_environment(environment: Environment, way: CaptureWay = CaptureWay.AUT
     checks = [check(environment) for check in _CHECKS]
     fallback = _check_fallback(environment)
     has_scope = isinstance(environment.scope, CgroupScope)
-    if has_scope and way is not CaptureWay.CGROUP_SKB and fallback.status is CheckStatus.OK:
+    if way is CaptureWay.SYSCALLS:
+        checks = [_set_aside(check) if check.name in _OF_PACKETS else check for check in checks]
+        if fallback.status is not CheckStatus.OK:
+            fallback = replace(fallback, status=CheckStatus.FAILED)
+    elif has_scope and way is CaptureWay.AUTO and fallback.status is CheckStatus.OK:
         checks = [_excuse(check) if check.name in _OF_PACKETS else check for check in checks]
-    if way is CaptureWay.SYSCALLS and fallback.status is not CheckStatus.OK:
-        fallback = replace(fallback, status=CheckStatus.FAILED)
     place = 1 + next(place for place, check in enumerate(checks) if check.name == _PACKETS)
     return [*checks[:place], fallback, *_check_tls(environment), *checks[place:]]
 
@@ -99,8 +101,16 @@ def explain_failure(checks: Sequence[Check]) -> str:
     return ""
 
 
+def find_way(checks: Sequence[Check]) -> CaptureWay | None:
+    """How calls would be captured; None where they cannot be."""
+    if not is_capture_possible(checks):
+        return None
+    has_packets = all(check.status is CheckStatus.OK for check in checks if check.name in _OF_PACKETS)
+    return CaptureWay.CGROUP_SKB if has_packets else CaptureWay.SYSCALLS
+
+
 def find_fallback_reason(checks: Sequence[Check]) -> str:
-    """Why calls would be captured by system calls; empty where packets can be."""
+    """Why calls would be captured by system calls, which nobody asked for; empty where packets can be."""
     return next((f"{check.name} is {check.observed}" for check in checks if check.advice.endswith(_EXCUSE)), "")
 
 
@@ -119,11 +129,12 @@ def print_checks(checks: Sequence[Check], console: "Console") -> None:
 
 
 def _judge(checks: Sequence[Check]) -> str:
-    if not is_capture_possible(checks):
+    way, reason = find_way(checks), find_fallback_reason(checks)
+    if way is None:
         return "Plaintext capture does not work here."
-    reason = find_fallback_reason(checks)
-    if reason:
-        return f"Plaintext capture works here, by system calls at several times the cost (docs/kernels.md): {reason}."
+    if way is CaptureWay.SYSCALLS:
+        why = f": {reason}" if reason else ""
+        return f"Plaintext capture works here, by system calls at several times the cost (docs/kernels.md){why}."
     return "Plaintext capture works here."
 
 
@@ -131,10 +142,9 @@ def format_json(checks: Sequence[Check]) -> str:
     """`{"is_capture_possible": bool, "capture": way or null, "fallback_reason", "checks": [{"name", "status",
     "observed", "advice"}]}` for `--json`."""
     rows = [{**asdict(check), "status": check.status.value} for check in checks]
-    is_possible, reason = is_capture_possible(checks), find_fallback_reason(checks)
-    way = CaptureWay.SYSCALLS if reason else CaptureWay.CGROUP_SKB
-    verdict = {"is_capture_possible": is_possible, "capture": way.value if is_possible else None}
-    return json.dumps({**verdict, "fallback_reason": reason, "checks": rows}, indent=2)
+    way = find_way(checks)
+    verdict = {"is_capture_possible": way is not None, "capture": way.value if way is not None else None}
+    return json.dumps({**verdict, "fallback_reason": find_fallback_reason(checks), "checks": rows}, indent=2)
 
 
 _COLOURS = {
@@ -270,6 +280,13 @@ def _excuse(check: Check) -> Check:
     if check.status is not CheckStatus.FAILED:
         return check
     return replace(check, status=CheckStatus.WARNING, advice=f"{check.advice} {_EXCUSE}")
+
+
+def _set_aside(check: Check) -> Check:
+    """Packets are not asked for; whether they could be captured stops nothing."""
+    if check.name != _PACKETS and check.status is not CheckStatus.FAILED:
+        return check
+    return replace(check, status=CheckStatus.INFORMATION, advice="Not used: the setting capture is syscalls.")
 
 
 def _check_fallback(environment: Environment) -> Check:

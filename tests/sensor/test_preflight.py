@@ -165,7 +165,9 @@ def test_nothing_stands_in_where_the_fallback_does_not_work(fallback: dict[str, 
 def test_packets_are_not_needed_where_system_calls_are_asked_for() -> None:
     for broken in NO_PACKETS:
         environment = dataclasses.replace(GOOD, **broken)
-        assert is_capture_possible(check_environment(environment, CaptureWay.SYSCALLS))
+        checks = check_environment(environment, CaptureWay.SYSCALLS)
+        told = json.loads(format_json(checks))
+        assert (told["is_capture_possible"], told["capture"], told["fallback_reason"]) == (True, "syscalls", "")
         assert not is_capture_possible(check_environment(environment, CaptureWay.CGROUP_SKB))
 
 
