@@ -41,6 +41,8 @@ SIDES: Final = {
             "alerts",
             "incidents",
             "notifiers",
+            "silence",
+            "unsilence",
             "coverage",
             "evidence",
             "exposure",

@@ -8,10 +8,11 @@ import pytest
 from collector.alerts.alert import AlertKind
 from collector.alerts.report import report_signal
 from collector.alerts.signal import AlertSignal, Basis, Direction
-from collector.anomaly.checkpoint import Checkpoint, decode_state, encode_state
+from collector.anomaly.checkpoint import Checkpoint
 from collector.anomaly.engine import Engine
 from collector.ingest.segment import Position
 from collector.rates import RATE_SECONDS_MIN
+from tests.collector.anomaly.states import decode_state, encode_state
 from tests.collector.anomaly.stream import START, Row, make_batch
 
 RATE = 10

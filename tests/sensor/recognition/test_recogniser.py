@@ -380,7 +380,7 @@ def test_estimated_calls_have_no_status_and_no_abort(sensor: Sensor) -> None:
     rows = sensor.recogniser.convert_overflow({key: (700, 0, 0, 0)}, time_unix_ns=77)
     assert int(rows["calls"].sum()) == 700
     assert set(rows["status"].tolist()) == {STATUS_NOT_READ}
-    assert set(rows["flags"].tolist()) == {int(CallFlag.LOSSY | CallFlag.ESTIMATED)}
+    assert set(rows["flags"].tolist()) == {int(CallFlag.LOSSY | CallFlag.ESTIMATED | CallFlag.ENCRYPTED)}
 
 
 @pytest.mark.parametrize(
