@@ -1,6 +1,7 @@
 """Cgroups that tests make, so that a sensor under test sees no process but theirs."""
 
 import contextlib
+import ctypes
 import os
 import struct
 import time
@@ -11,9 +12,9 @@ import pytest
 
 from sensor.enrich.cgroup_tree import find_cgroup2_mount
 from sensor.kernel.image import Image, ProgramImage, load_image
-from sensor.kernel.syscalls import CGROUP_INET_INGRESS, create_object
+from sensor.kernel.syscalls import CGROUP_INET_INGRESS, call_bpf, create_object
 
-_PROG_ATTACH, _PROG_DETACH = 8, 9  # enum bpf_cmd
+_PROG_ATTACH, _PROG_DETACH, _PROG_QUERY = 8, 9, 16  # enum bpf_cmd
 
 
 def find_mount() -> Path:
@@ -72,6 +73,19 @@ def refuse_packets(cgroup: Path) -> Iterator[None]:
         create_object(_PROG_DETACH, attributes)
         os.close(target)
         loaded.close()
+
+
+def count_attached(cgroup: Path, attach_type: int) -> int:
+    """Programs on one hook of a cgroup, those of links included."""
+    target = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # target_fd, attach_type, query_flags, attach_flags, prog_ids, prog_cnt: without room for ids only their number.
+        attributes = ctypes.create_string_buffer(struct.pack("=IIIIQI", target, attach_type, 0, 0, 0, 0), 64)
+        code = call_bpf(_PROG_QUERY, attributes)
+        assert code == 0, os.strerror(code)
+    finally:
+        os.close(target)
+    return int(struct.unpack_from("=I", attributes.raw, 24)[0])
 
 
 def remove(cgroup: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from sensor.environment import (
     read_environment,
     run_trial,
 )
+from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS
 from sensor.preflight import (
     CheckStatus,
     check_environment,
@@ -39,7 +39,8 @@ from sensor.preflight import (
     print_checks,
     run_preflight,
 )
-from sensor.trial import PROGRAM_NAME, find_entry_offset
+from sensor.trial import find_entry_offset
+from tests.bpf.cgroups import count_attached, in_cgroup
 from tests.sensor.scopes import MOUNT, watch_cgroup, watch_host
 
 GOOD = Environment(
@@ -309,13 +310,19 @@ def test_entry_of_a_program_is_found_in_its_segment() -> None:
 
 @pytest.mark.kernel
 @needs_root
-def test_this_node_can_be_captured_and_nothing_stays_attached() -> None:
+def test_this_node_can_be_captured() -> None:
     environment = read_environment()
     checks = check_environment(environment)
     assert is_capture_possible(checks), explain_failure(checks)
     assert isinstance(environment.scope, CgroupScope) and environment.scope.is_whole_host
-    programs = json.loads(subprocess.run(["bpftool", "-j", "prog", "list"], capture_output=True, check=True).stdout)
-    assert PROGRAM_NAME.decode() not in [program.get("name") for program in programs]
+
+
+@pytest.mark.kernel
+@needs_root
+def test_nothing_stays_attached_to_the_cgroup_that_was_tried() -> None:
+    with in_cgroup("preflight") as cgroup:
+        assert read_environment(cgroup).probes["cgroup_skb"] == ""
+        assert [count_attached(cgroup, hook) for hook in (CGROUP_INET_INGRESS, CGROUP_INET_EGRESS)] == [0, 0]
 
 
 def test_a_directory_that_is_not_a_cgroup_is_a_problem_of_the_scope(tmp_path: Path) -> None:
