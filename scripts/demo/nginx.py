@@ -31,7 +31,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     keepalive_requests 100000000;
-    keepalive_timeout 75s;
+    keepalive_timeout 1h;
     server_tokens off;
     server {{
 {listens}
