@@ -58,6 +58,7 @@ from collector.keys import (
 from collector.kubernetes.access import is_in_cluster
 from collector.kubernetes.watcher import ClusterWatcher
 from collector.notifiers import Notifiers, compose_notifiers
+from collector.own_traffic import ProcessMark, open_process_mark
 from collector.respond.answers import Answers
 from collector.respond.audit import AuditLog
 from collector.respond.book import BlockBook
@@ -101,6 +102,7 @@ class Collector:
     sensors: SensorRegistry
     reveals: RevealBook
     keys: tuple[InstallationKey, ...]
+    process_mark: ProcessMark | None
     sensor_token: Token | None
     api_token: Token | None
     desk: AlertDesk
@@ -203,6 +205,10 @@ def compose_collector(settings: CollectorSettings) -> Collector:
     lock = lock_directory(directory)
     clock = time.time
     keys = load_installation_keys(directory / KEYS_FILE, clock())
+    # Before anything listens or connects.
+    process_mark = open_process_mark(keys[0])
+    if process_mark is not None:
+        process_mark.watch_connections()
     sensor_token = None
     if settings.takes_tokens:
         sensor_token = _find_token(settings, settings.sensor_token_file, SENSOR_TOKEN_FILE)
@@ -297,6 +303,7 @@ def compose_collector(settings: CollectorSettings) -> Collector:
         sensors=sensors,
         reveals=reveals,
         keys=keys,
+        process_mark=process_mark,
         sensor_token=sensor_token,
         api_token=api_token,
         desk=desk,

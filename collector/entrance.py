@@ -101,6 +101,11 @@ class Entrance:
         )
 
     @property
+    def gate_address(self) -> tuple[str, int] | None:
+        """Host and port of the listener that ends TLS; None where sensors come in the clear, on loopback."""
+        return self._gate.address if self._gate is not None else None
+
+    @property
     def server_files(self) -> tuple[Path, Path] | None:
         """Certificate and key of the listeners, where TLS is spoken."""
         return self._trust.server_files if self._trust is not None else None

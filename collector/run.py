@@ -33,6 +33,7 @@ from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
 from collector.kubernetes.watcher import count_watches, measure_watches
 from collector.listeners import allow_open_files, bind, check_certificate
 from collector.metrics import Metrics
+from collector.own_traffic import OwnTraffic, describe_own_traffic
 from collector.respond.outside import make_exports
 from collector.store.base import StoreError
 from collector.store.retention import measure_bytes
@@ -110,6 +111,7 @@ class _Life:
                 policy=load_policy(self._settings.data_dir / POLICY_FILE, self._settings),
                 admission=entrance.admission,
                 authorities=lambda: entrance.authorities,
+                own_traffic=self._describe_own_traffic,
                 clock=time.time,
                 reveals=collector.reveals,
                 on_coverage=collector.add_coverage,
@@ -194,6 +196,11 @@ class _Life:
             asyncio.get_running_loop().call_later(POLICY_AGAIN_SECONDS, self._tell_blocks)
             return
         self._ingest.change_policy(policy)
+
+    def _describe_own_traffic(self) -> OwnTraffic:
+        host, port = self._http_socket.getsockname()[:2]
+        gate = self._entrance.gate_address
+        return describe_own_traffic(self._collector.process_mark, [(host, port), *([gate] if gate is not None else [])])
 
     def _build_http(self) -> HttpServer:
         collector, settings = self._collector, self._settings

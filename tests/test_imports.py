@@ -125,7 +125,7 @@ ROOMS = {
         ),
         *("sensors", "connections", "outcomes"),
         *("protocols", "attacks"),
-        *("trust", "ingest", "store", "kubernetes", "alerts", "inventory"),
+        *("trust", "own_traffic", "ingest", "store", "kubernetes", "alerts", "inventory"),
         *("schemas", "specs", "anomaly", "respond", "risk", "change", "erasure", "api", "ui", "app"),
         *("metrics", "probe", "listeners", "entrance", "notifiers", "compose", "housekeeping", "http_server", "run"),
         "commands",

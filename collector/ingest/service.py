@@ -21,6 +21,7 @@ from collector.ingest.policy import TriggerPolicy
 from collector.ingest.reports import PROTOCOL_VERSION, Greeting, convert_hello
 from collector.ingest.stream import IngestContext, SensorStream, Shared, parse_request
 from collector.keys import InstallationKey
+from collector.own_traffic import OwnTraffic
 from collector.trust.admission import Refused
 from collector.trust.identity import SensorCertificate
 
@@ -154,7 +155,16 @@ class IngestService:
                         stream_pb2.InstallationKey(key_id=key.key_id, secret=key.secret) for key in self._shared.keys
                     ],
                     authorities=context.authorities(),
+                    own_traffic=_write_own_traffic(context.own_traffic()),
                 )
             )
         )
         return greeting
+
+
+def _write_own_traffic(own: OwnTraffic) -> stream_pb2.OwnTraffic:
+    return stream_pb2.OwnTraffic(
+        boot_id=own.boot_id,
+        process_mark=own.process_mark,
+        ends=[stream_pb2.OwnEnd(address=end.address, port=end.port) for end in own.ends],
+    )

@@ -33,6 +33,7 @@ from collector.ingest.schemas import SchemaRecord, convert_schemas
 from collector.ingest.wal import Append
 from collector.ingest.workloads import FormerName, WorkloadRecord, convert_former_names, convert_workloads
 from collector.keys import InstallationKey
+from collector.own_traffic import OwnTraffic
 from collector.sensors import SensorRegistry
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
@@ -71,6 +72,7 @@ class IngestContext:
     admission: Admission
     authorities: Callable[[], bytes]  # PEM, for the sensors; empty where they know the collector otherwise.
     clock: Callable[[], float]
+    own_traffic: Callable[[], OwnTraffic]
     reveals: RevealBook
     on_coverage: Callable[[list[CoverageRecord]], None]
     on_workloads: Callable[[list[WorkloadRecord]], None]

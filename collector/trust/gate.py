@@ -133,9 +133,15 @@ class Gate:
         self._table = ConnectionTable(limit=self._limits.connections, waiting_limit=self._limits.waiting_of_network)
 
     @property
+    def address(self) -> tuple[str, int]:
+        """Host and port where it listens."""
+        host, port = self._listener.getsockname()[:2]
+        return str(host), int(port)
+
+    @property
     def port(self) -> int:
-        """Where it listens."""
-        return int(self._listener.getsockname()[1])
+        """Port of `address`."""
+        return self.address[1]
 
     @property
     def connections(self) -> int:

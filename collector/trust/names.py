@@ -1,5 +1,6 @@
 """The names that the collector's own certificate bears: those of this machine, and those that a setting adds."""
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -13,16 +14,18 @@ _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 def list_own_names(listens: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
     """`extra` first, then the hosts that are listened on, the host's names and its address on the way out."""
     names = [*extra, *(host for host in listens if not _is_wildcard(host))]
-    host = socket.gethostname()
-    names += [host, socket.getfqdn()]
-    for family, somewhere in _SOMEWHERE:
-        with socket.socket(family, socket.SOCK_DGRAM) as way:
-            try:
-                way.connect((somewhere, 9))
-                names.append(str(way.getsockname()[0]))
-            except OSError:
-                continue
+    names += [socket.gethostname(), socket.getfqdn(), *list_outgoing_addresses()]
     return tuple(dict.fromkeys(name for name in (*names, *_LOCAL) if is_name(name)))
+
+
+def list_outgoing_addresses() -> list[str]:
+    """This host's addresses on the way out, IPv4 and IPv6, as far as it has a route."""
+    addresses: list[str] = []
+    for family, somewhere in _SOMEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((somewhere, 9))
+            addresses.append(str(way.getsockname()[0]))
+    return addresses
 
 
 def is_name(name: str) -> bool:

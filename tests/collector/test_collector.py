@@ -21,6 +21,7 @@ from collector.ingest.segment import locate_segment
 from collector.ingest.wal import Append, Wal
 from collector.store.embedded import EmbeddedStore, lock_directory
 from tests.collector.running import RunningCollector, clean_environment, list_acks, make_hello, talk, wrap
+from tests.collector.test_own_traffic import list_held
 from tests.collector.wire_batches import make_batch
 from tests.waiting import wait_until
 
@@ -56,6 +57,13 @@ def test_rows_reach_the_inventory(collector: RunningCollector) -> None:
     item = collector.get("/endpoints").json()["items"][0]
     assert item["template"] == "/users/{user_id}"
     wait_until(lambda: [sensor["node"] for sensor in collector.get("/sensors").json()["items"]] == ["node-a"])
+
+
+def test_the_welcome_names_the_file_that_the_collectors_process_holds(collector: RunningCollector) -> None:
+    own = talk(collector.ready["grpc"], [make_hello()])[0].welcome.own_traffic
+    assert own.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert list_held(own.process_mark, collector.ready["pid"])
+    assert len(own.process_mark) > 64 and not own.ends  # It listens on loopback only.
 
 
 def test_an_endpoint_of_several_nodes_is_one_and_of_two_clusters_two(collector: RunningCollector) -> None:

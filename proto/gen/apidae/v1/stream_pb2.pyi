@@ -183,20 +183,40 @@ class Hello(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., cluster: _Optional[str] = ..., node: _Optional[str] = ..., boot_id: _Optional[str] = ..., key_id: _Optional[int] = ..., monotonic_ns: _Optional[int] = ..., time_unix_ns: _Optional[int] = ..., version: _Optional[str] = ..., kernel_release: _Optional[str] = ..., policy_epoch: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol", "features", "policy_epoch", "server_time_unix_ns", "keys", "authorities")
+    __slots__ = ("protocol", "features", "policy_epoch", "server_time_unix_ns", "keys", "authorities", "own_traffic")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     POLICY_EPOCH_FIELD_NUMBER: _ClassVar[int]
     SERVER_TIME_UNIX_NS_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
+    OWN_TRAFFIC_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     features: _containers.RepeatedScalarFieldContainer[str]
     policy_epoch: int
     server_time_unix_ns: int
     keys: _containers.RepeatedCompositeFieldContainer[InstallationKey]
     authorities: bytes
-    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., policy_epoch: _Optional[int] = ..., server_time_unix_ns: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[InstallationKey, _Mapping]]] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+    own_traffic: OwnTraffic
+    def __init__(self, protocol: _Optional[int] = ..., features: _Optional[_Iterable[str]] = ..., policy_epoch: _Optional[int] = ..., server_time_unix_ns: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[InstallationKey, _Mapping]]] = ..., authorities: _Optional[bytes] = ..., own_traffic: _Optional[_Union[OwnTraffic, _Mapping]] = ...) -> None: ...
+
+class OwnTraffic(_message.Message):
+    __slots__ = ("boot_id", "process_mark", "ends")
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_MARK_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    boot_id: str
+    process_mark: str
+    ends: _containers.RepeatedCompositeFieldContainer[OwnEnd]
+    def __init__(self, boot_id: _Optional[str] = ..., process_mark: _Optional[str] = ..., ends: _Optional[_Iterable[_Union[OwnEnd, _Mapping]]] = ...) -> None: ...
+
+class OwnEnd(_message.Message):
+    __slots__ = ("address", "port")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    port: int
+    def __init__(self, address: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class InstallationKey(_message.Message):
     __slots__ = ("key_id", "secret")
