@@ -188,6 +188,8 @@ class Exchange(msgspec.Struct, frozen=True, gc=False):
     request_messages: int | None = None
     response_messages: int | None = None
     is_encrypted: bool = False  # What TLS carried, read in the process.
+    # Thread group whose system calls or TLS were read; 0: not known, as of packets.
+    process: int = 0
 
     def __repr__(self) -> str:
         names = f"connection={self.connection}, call={self.call}, status_code={self.status_code}"

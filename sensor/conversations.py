@@ -355,6 +355,7 @@ class Conversations:
             not is_complete and not transaction.is_lossy,
             transaction.is_lossy,
             bodies=join_bodies(request, response) if is_final else None,
+            process=ends.process,
         )
 
 
@@ -392,6 +393,7 @@ def _name_ends(connection: Connection) -> Ends:
         event.local_port,
         remote_address,
         event.remote_port,
+        event.process,
     )
 
 

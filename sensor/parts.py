@@ -84,6 +84,10 @@ class Capture(KernelMaps, Protocol):
         """Calls that were sent up whole."""
         ...
 
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """The cookie of the client's socket of a connection to a server of this node; 0 where it is not known."""
+        ...
+
     def has_events(self) -> bool:
         """Whether `read` did not come to the end."""
         ...

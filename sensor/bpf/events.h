@@ -276,6 +276,12 @@ struct overflow_count {
   u64 duration_us;
 };
 
+/* The client's socket of a connection between two ends of this node. */
+struct client_end {
+  u64 cgroup_id;
+  u64 connection; /* As of struct http_event. */
+};
+
 /* Counters of the `counters` map, one u64 each. */
 enum counter {
   C_CALLS = 0,           /* Calls that ended: used + all C_DROPPED_*. */

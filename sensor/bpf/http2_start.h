@@ -52,17 +52,17 @@ static __always_inline int leave_streams(struct __sk_buff *skb, struct conn *c, 
   if (!key)
     return 0; /* HTTP/1 has done it. */
   if (c->stream_flags & S_CLIENT_EGRESS) {
-    u64 cgroup_id = c->cgroup_id;
-    clients.update(&key, &cgroup_id);
+    struct client_end own = {.cgroup_id = c->cgroup_id, .connection = c->id};
+    clients.update(&key, &own);
     if (is_local_client(skb, direction))
       return 1;
   }
   if (c->stream_flags & S_CLIENT_INGRESS && !c->is_lookup_done) {
     u8 one = 1;
     servers.update(&key, &one);
-    u64 *peer = clients.lookup(&key);
+    struct client_end *peer = clients.lookup(&key);
     if (peer)
-      c->peer_cgroup_id = *peer;
+      c->peer_cgroup_id = peer->cgroup_id;
     c->is_lookup_done = 1;
   }
   return 0;

@@ -10,7 +10,7 @@
 #define EXTENSIONS_MAX 6 /* RFC 8200 4.1 knows no more than six before the upper layer, each once (destination options twice). */
 
 struct packet {
-  u64 key;      /* Of the connection, client to server as this packet's direction tells: see connection_key(). */
+  u64 key;      /* Of the connection, the same from both of its ends: the sum of their endpoint_key()s. */
   u32 offset;   /* Of the payload. */
   u32 length;   /* Of the payload; GSO segments whole. */
   u32 sequence;
@@ -25,7 +25,7 @@ static __always_inline u64 mix(u64 hash, u64 word) {
   return hash ^ hash >> 35;
 }
 
-/* The same for both ends and both directions: the sum of what each end gives. Not a secret, so not keyed. */
+/* Not a secret, so not keyed. Twin: hash_connection() of sensor/kernel/hashes.py. */
 static __always_inline u64 endpoint_key(u64 high, u64 low, u16 port) { return mix(mix(mix(port, high), low), 0x61706964616531ULL); }
 
 /* Offset of the TCP header; 0: not TCP, or a later fragment. */

@@ -84,6 +84,7 @@ static __always_inline void send(struct message *m, struct tcp_end *end, u64 cgr
     return;
   struct syscall_event *e = &s->event;
   fill(e, end, cgroup_id, kind, bpf_ktime_get_ns());
+  e->process = bpf_get_current_pid_tgid() >> 32;
   e->sequence = (is_write ? end->write_next : end->read_next) - m->size;
   e->other = is_write ? end->read_next : end->write_next;
   e->size = m->size;

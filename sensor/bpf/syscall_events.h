@@ -31,7 +31,7 @@ struct syscall_event {
   u8 family;     /* 4 or 6; 0: not known yet which socket it is. */
   u8 bound;      /* Of TLS: enum tls_binding. */
   u8 library;    /* Of TLS: enum tls_library. */
-  u32 process;   /* Of TLS: thread group. */
+  u32 process;   /* Thread group that moved the bytes. */
   u8 local_address[16];
   u8 remote_address[16];
   u8 data[];

@@ -59,9 +59,9 @@ static __always_inline int is_local_client(struct __sk_buff *skb, u32 direction)
 /* Where client and server are both on this node only the server end is told. 1: this is the client end of such a connection. */
 static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c, struct flow *f, u64 key, u32 direction) {
   if (direction == EGRESS) {
-    u64 cgroup_id = c->cgroup_id;
+    struct client_end own = {.cgroup_id = c->cgroup_id, .connection = c->id};
     if (!c->is_lookup_done) /* The server's end asks with its first request. */
-      clients.update(&key, &cgroup_id);
+      clients.update(&key, &own);
     if (!is_local_client(skb, direction))
       return 0;
     c->kind = K_LOCAL_CLIENT;
@@ -73,9 +73,9 @@ static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c
   if (!c->is_lookup_done) {
     u8 one = 1;
     servers.update(&key, &one);
-    u64 *peer = clients.lookup(&key);
+    struct client_end *peer = clients.lookup(&key);
     if (peer)
-      c->peer_cgroup_id = *peer;
+      c->peer_cgroup_id = peer->cgroup_id;
     c->is_lookup_done = 1;
   }
   return 0;

@@ -57,6 +57,10 @@ TAUGHT_BLOCK = struct.Struct("<3I4x")  # number, at, uses.
 BLOCKS_SIZE: Final = 16_384
 
 
+# struct client_end, the value of the map `clients`, which is by sensor.kernel.hashes.hash_connection.
+CLIENT_END = struct.Struct("<2Q")  # cgroup_id, connection.
+
+
 class EventKind(IntEnum):
     """`enum event_kind`."""
 

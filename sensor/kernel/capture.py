@@ -22,6 +22,7 @@ from sensor.coverage.row import PortCount
 from sensor.exchange import ExchangeAssembler
 from sensor.health import Figure, StageCount, StageCounter
 from sensor.kernel.abi import (
+    CLIENT_END,
     COUNTERS_SIZE,
     OVERFLOW_COUNT,
     OVERFLOW_KEY,
@@ -33,12 +34,20 @@ from sensor.kernel.abi import (
 )
 from sensor.kernel.bell import Bell
 from sensor.kernel.filling import Filling
+from sensor.kernel.hashes import hash_connection
 from sensor.kernel.loader import FRAMES_BYTES, RECORDS_BYTES, LoadedProgram, LoadError, load_program
 from sensor.kernel.port_counts import PortTotals, StreamCalls, read_port_counts, sum_ports, take_first_bytes
 from sensor.kernel.ring import RecordRing, Ring
 from sensor.kernel.run_time import RunTimeMeter
 from sensor.kernel.state import CaptureState, Numbers, StateError, read_state, write_state
-from sensor.kernel.syscalls import delete_elements, read_batch, read_counts, update_batch, update_map
+from sensor.kernel.syscalls import (
+    delete_elements,
+    read_batch,
+    read_counts,
+    read_element,
+    update_batch,
+    update_map,
+)
 from sensor.kernel.taught import forget_taught
 from sensor.pieces import Pieces
 from sensor.protocols.http2_alike import AlikeCalls
@@ -248,6 +257,14 @@ class Capture:
     def list_open_calls(self, connection: int | None = None) -> list[OpenCall]:
         """Calls of HTTP/2 at servers of this node that have not ended; of one connection where it is given."""
         return self._streams.list_open(connection)
+
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """The cookie of the client's socket of a connection to a server of this node; 0 where it is not known. 5 us."""
+        if self._is_closed:
+            return 0
+        key = hash_connection(local_address, local_port, remote_address, remote_port).to_bytes(8, "little")
+        value = read_element(self._program.maps["clients"], key, CLIENT_END.size)
+        return CLIENT_END.unpack(value)[1] if value is not None else 0
 
     def has_events(self) -> bool:
         """Whether the next `read` will find some."""

@@ -26,7 +26,7 @@ MAPS = (
     *("events", "records", "frames", "stream_records", "counters", "programs"),
     *("ports", "peers", "websockets", "listening"),
     # What user space teaches (conn.h, learned.h).
-    *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks"),
+    *("settings", "names", "roots", "edges", "edge_signs", "leaves", "profiles", "overflow", "blocks", "clients"),
     # What is blocked (enforce.h).
     *("enforcement", "blocked_addresses", "blocked_networks", "spared_networks", "blocked_credentials"),
     *("verdicts", "verdict_scopes", "stop_counts", "stops"),

@@ -14,6 +14,9 @@ from sensor.kernel.abi import EDGE_SIGNS, NAME_BUCKETS, SegmentClass, TokenKind
 
 _MASK: Final = 0xFFFFFFFFFFFFFFFF
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
+# Of packet.h: `mix`, and the last word of `endpoint_key`.
+_END_MULTIPLIER: Final = 0x9FB21C651E98DF25
+_END: Final = 0x61706964616531
 _CASE: Final = 0x2020202020202020
 _WORD: Final = 8
 _SIGN_BITS: Final = 6
@@ -118,6 +121,21 @@ def fold_address(packed: bytes) -> int:
     if len(packed) == 4:
         return int.from_bytes(packed, "little")
     return fold(int.from_bytes(packed[:8], "little"), int.from_bytes(packed[8:], "little"))
+
+
+def hash_connection(local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+    """`key` of bpf/packet.h: of a connection, the same from both of its ends."""
+    return (_hash_end(local_address, local_port) + _hash_end(remote_address, remote_port)) & _MASK
+
+
+def _hash_end(address: str, port: int) -> int:
+    packed = pack_address(address)
+    high, low = (packed[:8], packed[8:]) if len(packed) > 4 else (b"", packed)
+    hashed = port
+    for word in (int.from_bytes(high, "little"), int.from_bytes(low, "little"), _END):
+        hashed = (hashed ^ word) * _END_MULTIPLIER & _MASK
+        hashed ^= hashed >> 35
+    return hashed
 
 
 def fold_actor(profile: int, credential: int, client_address: bytes, client_cgroup_id: int) -> int:

@@ -104,6 +104,22 @@ def update_map(map_fd: int, key: bytes, value: bytes) -> None:
     )
 
 
+def read_element(map_fd: int, key: bytes, value_size: int) -> bytes | None:
+    """The value of a key; None where the map does not have it. Raises OSError."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value = ctypes.create_string_buffer(value_size)
+    try:
+        _bpf(
+            _MAP_LOOKUP_ELEM,
+            struct.pack("<IIQQQ", map_fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value), 0),
+        )
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return None
+        raise
+    return value.raw
+
+
 def update_batch(map_fd: int, elements: Mapping[bytes, bytes]) -> None:
     """Writes elements, whose keys and values are all of one size, in one system call (Linux 5.6)."""
     if not elements:

@@ -27,6 +27,7 @@ class Ends(msgspec.Struct, frozen=True, gc=False):
     local_port: int
     remote_address: str
     remote_port: int
+    process: int = 0  # As of Exchange.
 
 
 class OpenCall(msgspec.Struct, frozen=True, gc=False):
@@ -66,5 +67,6 @@ def build_stream_exchange(ends: Ends, call: StreamCall, to_unix_ns: Callable[[in
         call.is_final,
         call.is_aborted,
         call.is_lossy,
+        process=ends.process,
     )
     return StreamExchange(exchange, call)

@@ -163,6 +163,10 @@ class TlsCapture:
         told += self._reader.poll(self._clock.monotonic_ns())
         return told
 
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        """Of the capture below."""
+        return self._below.find_client_socket(local_address, local_port, remote_address, remote_port)
+
     def has_events(self) -> bool:
         """Whether `read` did not come to the end."""
         return self._below.has_events() or self._ring.pending_bytes() > 0

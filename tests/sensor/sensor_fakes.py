@@ -82,6 +82,9 @@ class FakeCapture:
         taken, self.waiting = self.waiting, []
         return taken
 
+    def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
+        return 0
+
     def has_events(self) -> bool:
         return bool(self.waiting)
 

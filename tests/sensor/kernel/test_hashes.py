@@ -56,3 +56,10 @@ def test_buckets_are_in_range(name: bytes) -> None:
 )
 def test_other_segments_have_no_shape(segment: bytes) -> None:
     assert hashes.find_shape(segment) == SegmentClass.EXACT
+
+
+def test_a_connection_has_one_hash_from_both_of_its_ends() -> None:
+    ends = [("127.0.0.1", 80), ("127.0.0.1", 81), ("127.0.0.2", 80), ("::1", 80), ("fd00::1", 80)]
+    hashed = {hashes.hash_connection(*one, *other) for one in ends for other in ends if one < other}
+    assert hashed == {hashes.hash_connection(*other, *one) for one in ends for other in ends if one < other}
+    assert len(hashed) == len(ends) * (len(ends) - 1) / 2
