@@ -126,6 +126,8 @@ class SensorSettings(BaseModel):
     is_watching_system_namespaces: bool = False
     # Calls of kubelets, scrapers and load balancers that only ask whether a service lives, in the inventory too.
     is_telling_probes: bool = False
+    # Apidae's own calls in the inventory too: what its collector serves and calls, and what this sensor does.
+    include_own_traffic: bool = False
 
     # Where it keeps keys, policy and spool, and where its lock and control socket are.
     state_dir: Path = Path("/var/lib/apidae/sensor")

@@ -7,7 +7,7 @@ from sensor.aggregate import Aggregator
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
 from sensor.bodies.sampling import SampleRule
-from sensor.calls import CallRecord, Exchange
+from sensor.calls import CallRecord, Exchange, Hop, Service
 from sensor.classify.sensitive.custom import compile_classes
 from sensor.clock import Clock
 from sensor.columns import Calls
@@ -46,6 +46,7 @@ class Knowledge:
             node.left_out,
             unpack_overflow=OVERFLOW_KEY.unpack,
             is_telling_probes=settings.is_telling_probes,
+            own_traffic=node.own_traffic,
         )
         self.mirror = Mirror()
         # A secret of this process: who knew it could make names that are taken for others.
@@ -158,7 +159,12 @@ class NodeDescriber:
 
     def check_services(self) -> None:
         """The node was read anew."""
-        self._recogniser.check_services(self._identity.server)
+        self._recogniser.check_services(self._find_server)
+
+    def _find_server(self, cgroup_id: int, local_port: int, local_address: str) -> tuple[Service, Hop] | None:
+        """Who answers at a local end; nobody where its calls are excluded."""
+        end = (cgroup_id, local_port, local_address)
+        return None if self._gate.is_own_end(*end) else self._identity.server(*end)
 
     def reveal(self, hashes: Sequence[int]) -> Mapping[int, str]:
         """Texts of the words that may be told."""

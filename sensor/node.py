@@ -25,6 +25,8 @@ from sensor.enrich.kubernetes.open import open_cluster
 from sensor.enrich.kubernetes.pod import Pod
 from sensor.enrich.listeners import Listener
 from sensor.enrich.node import build_node
+from sensor.enrich.own_traffic import CollectorTraffic, FindClient
+from sensor.enrich.processes import Process
 from sensor.failures import Failures
 from sensor.health import Figure
 from sensor.kernel.abi import Counter
@@ -60,6 +62,8 @@ class Node:
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
         self._containers, self._zone = tables.containers, settings.zone
         self._cgroups, self._cgroup_watch = tables.cgroups, tables.cgroup_watch
+        # Whose calls are excluded as Apidae's own; None where a setting includes them.
+        self.own_traffic = None if settings.include_own_traffic else tables.own_traffic
         self._memory = PortMemory()
         self._pids: frozenset[int] = frozenset()  # In the scope; of the whole host none are asked for.
         self.unread = UnreadProcesses()
@@ -80,6 +84,16 @@ class Node:
             self._cgroup_watch.stop()
         if self._cluster is not None:
             self._cluster.stop()
+
+    def identify_own_traffic(self, collector: CollectorTraffic) -> None:
+        """What the collector says of its own traffic from now on."""
+        if self.own_traffic is not None:
+            self.own_traffic.identify(collector)
+
+    def set_client_finder(self, find_client: FindClient) -> None:
+        """How the capture that is open knows the socket of a client on this node."""
+        if self.own_traffic is not None:
+            self.own_traffic.set_client_finder(find_client)
 
     @property
     def degradation(self) -> str:
@@ -116,7 +130,7 @@ class Node:
         """Of Kubernetes, and of what is left out."""
         left_out = Figure(
             name="left_out_calls",
-            documentation="Calls seen and not told, by choice: switched off, or probes",
+            documentation="Calls seen and excluded: of workloads switched off, of probes, of Apidae itself",
             value=self.left_out.calls,
             is_total=True,
         )
@@ -131,12 +145,16 @@ class Node:
 
     def refresh(self) -> None:
         """Read cgroups, listeners and their processes anew."""
-        for read in (self.identity.refresh, self._hidden.refresh, self._read_pids):
+        for read in (self.identity.refresh, self._refresh_own_traffic, self._hidden.refresh, self._read_pids):
             try:
                 read()
             except Exception:
                 # What was known of this part stays, and the other parts are read.
                 logger.exception("reading the node's processes and sockets failed")
+
+    def _refresh_own_traffic(self) -> None:
+        if self.own_traffic is not None:
+            self.own_traffic.refresh()
 
     def _read_pids(self) -> None:
         self._pids = self._scope.read_pids() or frozenset()
@@ -172,6 +190,7 @@ class Node:
             hidden=self._read_hidden(),
             memory=self._memory,
             why_unread=self.unread.why,
+            is_own=self.own_traffic.is_own_listener if self.own_traffic is not None else None,
         )
         missed = (
             *list_limits(counters, unknown_service),
@@ -180,6 +199,14 @@ class Node:
             *cover_failures(self._failures.counts, unknown_service),
         )
         return [*rows, *missed, *cover_attacks(self.attacks, unknown_service), *self.left_out.cover(unknown_service)]
+
+    def _is_listed(self, process: Process | None) -> bool:
+        """Whether unix sockets of a process are: those in the scope, without Apidae's own."""
+        if process is None:
+            return self._scope.is_whole_host
+        if self.own_traffic is not None and self.own_traffic.is_own_process(process.pid):
+            return False
+        return self._scope.is_whole_host or process.pid in self._pids
 
     def _list_listeners(self) -> list[Listener]:
         return [listener for listener in self._listeners.all() if self._is_watched(listener.cgroup_id)]
@@ -207,7 +234,7 @@ class Node:
                     open_connections=listener.open_connections,
                 )
                 for listener, process in reading.unix
-                if self._scope.is_whole_host or (process is not None and process.pid in self._pids)
+                if self._is_listed(process)
             ),
             datagram_listeners=tuple(one for one in reading.datagrams if self._is_watched(one.cgroup_id)),
             kernel_tls={key: count for key, count in reading.kernel_tls if self._is_watched(key[0])},

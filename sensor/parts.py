@@ -10,6 +10,7 @@ from sensor.coverage.row import PortCount, PortCoverage
 from sensor.enforce.block import Block
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
+from sensor.enrich.own_traffic import CollectorTraffic, FindClient
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import Counter
 from sensor.kernel.state import Numbers
@@ -211,6 +212,14 @@ class NodeView(Protocol):
 
     def refresh(self) -> None:
         """Read the node anew. Called in a thread; may take tens of milliseconds."""
+        ...
+
+    def identify_own_traffic(self, collector: CollectorTraffic) -> None:
+        """What the collector says of its own traffic from now on."""
+        ...
+
+    def set_client_finder(self, find_client: FindClient) -> None:
+        """How the capture that is open knows the socket of a client on this node."""
         ...
 
     def find_lost_scope(self) -> str:

@@ -105,8 +105,10 @@ class Sensor:
         self._on_capturing = on_capturing
         self._heirs = heirs
         self._told = Told(state)
+        self._node.identify_own_traffic(self._told.own_traffic)
         self._running: Running | None = None
         self._is_begun = False
+        self._is_refresh_due = False
         self._uplink: Uplink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -187,6 +189,7 @@ class Sensor:
             send=self._send,
         )
         self._running = running
+        self._node.set_client_finder(capture.find_client_socket)
         self._apply_policy()
         # Rows wait for the collector from the first window on, merged while it is away.
         assert self._uplink is not None
@@ -250,7 +253,8 @@ class Sensor:
                     self._failure = StartError(why_ended)
                     self.stop()
                     return
-                if time.monotonic() >= next_refresh:
+                if self._is_refresh_due or time.monotonic() >= next_refresh:
+                    self._is_refresh_due = False
                     await self._running.refresh()
                     trimmer.trim_excess()
                     next_refresh = time.monotonic() + self._settings.refresh_seconds
@@ -352,7 +356,10 @@ class Sensor:
         return self._told.policy.epoch
 
     def on_welcome(self, welcome: Welcome) -> None:
-        """Take up the installation's keys; rows counted under an older one leave first."""
+        """Take up the installation's keys, rows counted under an older one leave first, and whose calls are Apidae's
+        own; the collector may have been started again, so the node is read soon."""
+        self._node.identify_own_traffic(self._told.take_own_traffic(welcome.own_traffic))
+        self._is_refresh_due = True
         if self._told.take_keys(welcome.keys) and self._running is not None:
             self._change_key()
 

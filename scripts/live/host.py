@@ -54,15 +54,19 @@ def prefix_for_root() -> list[str]:
 
 
 def start_collector(
-    data_directory: Path, log_directory: Path, *, http_listen: str = "127.0.0.1:0", grpc_listen: str = "127.0.0.1:0"
+    data_directory: Path,
+    log_directory: Path,
+    *extra: str,
+    http_listen: str = "127.0.0.1:0",
+    grpc_listen: str = "127.0.0.1:0",
 ) -> tuple[Program, CollectorAddress]:
-    """A collector on loopback without tokens; blocks until it is ready.
+    """A collector on loopback without tokens; blocks until it is ready. `extra`: more of its command line.
 
     Raises ProgramError with the end of its log.
     """
     data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     command = [APIDAE, "collector", "--data-dir", str(data_directory), "--no-auth"]
-    command += ["--grpc-listen", grpc_listen, "--http-listen", http_listen]
+    command += ["--grpc-listen", grpc_listen, "--http-listen", http_listen, *extra]
     program = Program("collector", command, log_directory / "collector.log")
     try:
         event = program.wait_for("ready", COLLECTOR_READY_SECONDS)

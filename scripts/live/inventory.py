@@ -20,7 +20,6 @@ class EndpointLine:
 
     id: str
     service: str
-    port: int
     host: str
     method: str
     template: str
@@ -70,16 +69,15 @@ class Getter(Protocol):
         ...
 
 
-def read_snapshot(client: Getter, own_port: int) -> Snapshot:
-    """Endpoints and alerts now; those of `own_port`, the collector's API that this very call asks, are left out."""
+def read_snapshot(client: Getter) -> Snapshot:
+    """Endpoints and alerts now."""
     try:
         endpoints = _get_items(client, "/api/v1/endpoints", limit=ENDPOINTS_MAX)
         alerts = _get_items(client, "/api/v1/alerts", limit=ALERTS_MAX)
     except (httpx.HTTPError, ValueError) as error:
         return Snapshot(error=f"{type(error).__name__}: {error}"[:200])
-    lines = tuple(_read_endpoint(item) for item in endpoints)
     return Snapshot(
-        endpoints=tuple(line for line in lines if line.port != own_port),
+        endpoints=tuple(_read_endpoint(item) for item in endpoints),
         alerts=tuple(_read_alert(item) for item in alerts),
     )
 
@@ -94,12 +92,10 @@ def _get_items(client: Getter, path: str, **params: Any) -> list[Mapping[str, An
 def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
     authentication = _mapping(item.get("authentication"))
     kinds = _mapping(authentication.get("kinds"))
-    service, port = _read_service(item.get("service"))
     statuses = _mapping(item.get("status"))
     return EndpointLine(
         id=str(item.get("id", "")),
-        service=service,
-        port=port,
+        service=_read_service(item.get("service")),
         host=str(item.get("host", "")),
         method=str(item.get("method", "?")),
         template=str(item.get("template", "?")),
@@ -113,14 +109,13 @@ def _read_endpoint(item: Mapping[str, Any]) -> EndpointLine:
     )
 
 
-def _read_service(value: Any) -> tuple[str, int]:
-    """Name and port, from the API's object or from `name:port`."""
-    if isinstance(value, Mapping):
-        port = int(value.get("port") or 0)
-        name = value.get("name") or value.get("workload") or value.get("host_name") or "unknown"
-        return f"{name}" if str(name).endswith(f":{port}") else f"{name}:{port}", port
-    name, _, port_text = str(value or "unknown").rpartition(":")
-    return str(value or "unknown"), int(port_text) if name and port_text.isdigit() else 0
+def _read_service(value: Any) -> str:
+    """`name:port`, from the API's object or from that text."""
+    if not isinstance(value, Mapping):
+        return str(value or "unknown")
+    port = int(value.get("port") or 0)
+    name = str(value.get("name") or value.get("workload") or value.get("host_name") or "unknown")
+    return name if name.endswith(f":{port}") else f"{name}:{port}"
 
 
 def _read_alert(item: Mapping[str, Any]) -> AlertLine:

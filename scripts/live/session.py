@@ -99,7 +99,6 @@ class Session:
         """Polls until stopped or the time is over; returns the last snapshot."""
         started = self.clock()
         meter = RateMeter()
-        own_port = int(address.http.rpartition(":")[2])
         snapshot = Snapshot()
         with httpx.Client(base_url=address.url, timeout=API_TIMEOUT_SECONDS) as client:
             while not self.is_stopped.wait(POLL_SECONDS):
@@ -107,7 +106,7 @@ class Session:
                 elapsed = now - started
                 self._check_programs()
                 self._start_scraper_when_due(elapsed)
-                snapshot = read_snapshot(client, own_port)
+                snapshot = read_snapshot(client)
                 rates = meter.update({line.id: line.calls for line in snapshot.endpoints}, now)
                 self._tell_new_alerts(snapshot.alerts)
                 notes = tuple(self._notes)

@@ -20,6 +20,7 @@ from sensor.coverage.reasons import (
     HELD_BACK,
     IN_TURNS,
     KERNEL_TLS,
+    OWN,
     REASONS,
     SHARED,
     describe_encryption,
@@ -49,6 +50,7 @@ class _Port:
     addresses: tuple[str, ...]
     cgroup_ids: frozenset[int]
     pids: tuple[int, ...] = ()
+    is_own: bool = False  # Apidae's.
 
 
 class PortMemory:
@@ -77,14 +79,16 @@ def cover_ports(
     hidden: Hidden = NOTHING_HIDDEN,
     memory: PortMemory | None = None,
     why_unread: Callable[[int], str] | None = None,
+    is_own: Callable[[Listener], bool] | None = None,
 ) -> list[PortCoverage]:
     """The report, by role, port, service and protocol.
 
     `name_service` is `NodeIdentity.listener_service`, `name_client` its `client_service`; `unknown_service` stands for
     a port on which nothing listens now, or several services at once (its port is replaced). `why_unread` says why the
-    TLS of a process is not read, empty where it is. At most `MAX_ROWS`.
+    TLS of a process is not read, empty where it is. Ports of which all listeners `is_own` do not count to the share
+    that is read. At most `MAX_ROWS`.
     """
-    ports = _group_listeners(listeners, name_service)
+    ports = _group_listeners(listeners, name_service, is_own)
     datagram_ports = _group_listeners(hidden.datagram_listeners, name_service)
     rows: Rows = {}
     called: set[tuple[PortProtocol, Service, tuple[str, ...]]] = set()
@@ -123,7 +127,9 @@ def note_limitation(rows: Sequence[PortCoverage], limitation: str) -> Sequence[P
 
 
 def _group_listeners(
-    listeners: Sequence[Listener], name_service: Callable[[Listener], Service]
+    listeners: Sequence[Listener],
+    name_service: Callable[[Listener], Service],
+    is_own: Callable[[Listener], bool] | None = None,
 ) -> dict[int, list[_Port]]:
     """By port, the listeners of one service together: IPv4 and IPv6, SO_REUSEPORT."""
     groups: dict[tuple[int, Service], list[Listener]] = {}
@@ -136,6 +142,7 @@ def _group_listeners(
             addresses=tuple(sorted({listener.address for listener in members})),
             cgroup_ids=frozenset(listener.cgroup_id for listener in members),
             pids=tuple(sorted({listener.process.pid for listener in members if listener.process is not None})),
+            is_own=is_own is not None and all(is_own(listener) for listener in members),
         )
         ports.setdefault(number, []).append(port)
     return ports
@@ -195,7 +202,10 @@ def _build_row(
         addresses = tuple(sorted({address for port in fitting for address in port.addresses}))
         reasons.append(SHARED.format(count=len(fitting)) if fitting else "")
     reasons.append("" if is_open else CLOSED)
-    return _tell(count, service, ", ".join(addresses), " ".join(reason for reason in reasons if reason))
+    is_own = bool(fitting) and all(port.is_own for port in fitting)
+    reasons.append(OWN if is_own else "")
+    row = _tell(count, service, ", ".join(addresses), " ".join(reason for reason in reasons if reason))
+    return replace(row, is_http_like=False) if is_own else row
 
 
 def _build_outbound(count: PortCount, name_client: Callable[[int], Service]) -> PortCoverage:

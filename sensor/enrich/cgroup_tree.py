@@ -103,6 +103,10 @@ class CgroupTree:
         """Of all cgroups that are known to be there, from the root."""
         return list(self._paths.values())
 
+    def find_id(self, path: str) -> int | None:
+        """The id of a path of the last walk; None where it is not in the tree."""
+        return next((cgroup_id for cgroup_id, known in self._paths.items() if known == path), None)
+
     def walk(self) -> None:
         """Reads the tree anew; cgroups that are gone are forgotten later. 10-20 us a cgroup."""
         if self._mount is None:

@@ -28,6 +28,9 @@ MAX_HOLDERS = 8
 # They open sockets for others, and keep them: whoever else holds one is the service.
 SOCKET_OPENERS = frozenset({"systemd", "init", "inetd", "xinetd", "launchd", "s6-tcpserver", "einhorn"})
 
+# How well a listener fits: its process can be seen, the lowest bit.
+_HAS_PROCESS = 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
@@ -86,6 +89,26 @@ class ListenerTable:
         ]
         best = max(fitting, default=None, key=lambda entry: entry[:2])
         return best[2] if best and best[0] > 0 else None
+
+    def list_fitting(self, cgroup_id: int, port: int, address: str) -> list[Listener]:
+        """All listeners that may be that of a connection to `address`:`port`, from the last reading: more than one
+        where nothing tells them apart. Without an address, those at every address."""
+        snapshot = self._snapshot
+        # Whether its process can be seen says nothing of which one it is.
+        fitting = [
+            (_fit(listener, cgroup_id, address or listener.address, snapshot.addresses) & ~_HAS_PROCESS, listener)
+            for listener in snapshot.by_port.get(port, ())
+        ]
+        best = max((fit for fit, _ in fitting), default=0) if address else 1
+        return [listener for fit, listener in fitting if fit and fit >= best]
+
+    def is_local_address(self, address: str) -> bool:
+        """Whether an address is one of this node, in any network namespace in which somebody listens."""
+        return address.startswith("127.") or any(address in known for known in self._snapshot.addresses.values())
+
+    def list_addresses(self, namespace: int) -> frozenset[str]:
+        """The addresses of a network namespace in which somebody listens."""
+        return self._snapshot.addresses.get(namespace, frozenset())
 
     def find(self, cgroup_id: int, port: int, address: str) -> Listener | None:
         """As `known`; a listener that is missing, or whose process is not known or has ended, is looked for once
@@ -194,4 +217,4 @@ def _fit(listener: Listener, cgroup_id: int, address: str, addresses: dict[int, 
     else:
         return 0
     is_local = address in addresses.get(listener.namespace, frozenset())
-    return bound + (2 if is_local else 0) + (1 if listener.process is not None else 0)
+    return bound + (2 if is_local else 0) + (_HAS_PROCESS if listener.process is not None else 0)

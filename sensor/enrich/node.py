@@ -16,6 +16,7 @@ from sensor.enrich.containers import ContainerTable
 from sensor.enrich.hidden import HiddenTable
 from sensor.enrich.identity import NodeIdentity, Pods
 from sensor.enrich.listeners import ListenerTable
+from sensor.enrich.own_traffic import OwnTraffic
 from sensor.enrich.processes import ProcessTable
 from sensor.enrich.sockets import KernelSockets
 
@@ -29,6 +30,7 @@ class NodeTables:
     listeners: ListenerTable
     containers: ContainerTable
     hidden: HiddenTable
+    own_traffic: OwnTraffic
     cgroup_watch: CgroupWatch | None  # None where there is no cgroup v2.
 
 
@@ -72,5 +74,6 @@ def build_node(
         listeners=listeners,
         containers=containers,
         hidden=hidden,
+        own_traffic=OwnTraffic(listeners, processes, cgroups, clock=clock),
         cgroup_watch=watch,
     )

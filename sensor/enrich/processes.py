@@ -80,6 +80,31 @@ class ProcessTable:
             cgroup_v1_paths=version1,
         )
 
+    def find_self(self) -> int | None:
+        """This process as the tree numbers it; None where the tree is of a PID namespace that does not have it."""
+        link = _read_link(f"{self._root}/self")
+        return int(link) if link.isdigit() else None
+
+    def find_descriptor(self, pid: int, target: str) -> str | None:
+        """The path of a descriptor of `pid` that is open on what /proc calls `target`; None where there is none, or it
+        is not readable. 2-3 us a descriptor."""
+        directory = f"{self._root}/{pid}/fd"
+        try:
+            numbers = os.listdir(directory)  # noqa: PTH208 - names only: a Path an entry would double the scan.
+        except OSError:
+            return None
+        # What a process holds from its start on has low numbers.
+        for number in sorted(numbers, key=int)[:MAX_DESCRIPTORS_PER_PROCESS]:
+            path = f"{directory}/{number}"
+            if _read_link(path) == target.encode():
+                return path
+        return None
+
+    def find_network_namespace(self, pid: int) -> int | None:
+        """Inode number of the network namespace of `pid`; None where it is not readable."""
+        match = _NETWORK_NAMESPACE_LINK.fullmatch(_read_link(f"{self._root}/{pid}/ns/net"))
+        return int(match[1]) if match else None
+
     def start_ticks(self, pid: int) -> int | None:
         """When `pid` started, or None when it has ended. 8 us."""
         stat = self._start_and_parent(pid)
@@ -126,9 +151,9 @@ class ProcessTable:
         """One process (the lowest pid) of each network namespace by the namespace's inode number. 3 us a process."""
         found: dict[int, int] = {}
         for pid in self.pids()[:MAX_PROCESSES]:
-            match = _NETWORK_NAMESPACE_LINK.fullmatch(_read_link(f"{self._root}/{pid}/ns/net"))
-            if match:
-                found.setdefault(int(match[1]), pid)
+            namespace = self.find_network_namespace(pid)
+            if namespace is not None:
+                found.setdefault(namespace, pid)
         return found
 
     def _sockets(self, pid: int) -> tuple[set[int], int] | None:

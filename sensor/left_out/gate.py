@@ -1,5 +1,8 @@
 """Decides which calls are not told, before they are described: by where they were served, and by who asks.
 
+Traffic of Apidae itself is excluded first (sensor/enrich/own_traffic.py): proven by its processes, never by what a head
+says.
+
 A workload that is switched off (sensor/enrich/kubernetes/selection.py) is off at both ends: what it serves and what it
 calls. A probe (`probes`) is left out where it is what it says: from where such probes come, and no more often than
 they do. Paths on which a probe was seen are not taught to the kernel: its records do not say who asked.
@@ -23,6 +26,10 @@ PROBES_PER_SECOND: Final = 10
 # (service, path)s on which probes were seen: a port has three or four.
 PATHS_MAX: Final = 4_096
 SWITCHED_OFF: Final = "calls"
+OWN_TRAFFIC: Final = "Apidae's own traffic"
+_OWN_REASON: Final = (
+    "Excluded from the inventory, for Apidae serves or makes these calls; include_own_traffic shows them."
+)
 _REASON: Final = "Recognised and kept out of the inventory; is_telling_probes tells them."
 _SECOND_NS: Final = 1_000_000_000
 
@@ -58,6 +65,28 @@ class Identity(Protocol):
         ...
 
 
+class OwnTraffic(Protocol):
+    """What is asked of `sensor.enrich.own_traffic.OwnTraffic`."""
+
+    @property
+    def cgroup_ids(self) -> frozenset[int]:
+        """Cgroups in which processes of Apidae's own open sockets."""
+        ...
+
+    def is_own(self, exchange: Exchange) -> bool:
+        """Whether one end of a call is Apidae's own."""
+        ...
+
+    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
+        """Whether what is served at a local end is; without an address, at every address."""
+        ...
+
+    def list_sockets(self) -> list[int]:
+        """Cookies of the sockets whose calls Apidae makes, as far as they are known: its clients', and those of servers
+        of which such a call was judged."""
+        ...
+
+
 @dataclass(slots=True)
 class _Rate:
     second: int = 0
@@ -69,10 +98,12 @@ class Gate:
 
     def __init__(
         self, identity: Identity, account: Account, *, unpack_overflow: Callable[[bytes], tuple[int, int, int, int]],
-        is_telling_probes: bool = False,
+        is_telling_probes: bool = False, own_traffic: OwnTraffic | None = None,
     ) -> None:  # fmt: skip
-        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow."""
+        """`unpack_overflow`: (cgroup, port, role, status class) of a key of the kernel's overflow; without
+        `own_traffic`, Apidae's own is told like any other."""
         self._identity = identity
+        self._own_traffic = own_traffic
         self._account = account
         self._unpack_overflow = unpack_overflow
         self._is_telling_probes = is_telling_probes
@@ -88,7 +119,7 @@ class Gate:
         stream = exchange if isinstance(exchange, StreamExchange) else None
         plain = stream.exchange if stream is not None else exchange
         assert isinstance(plain, Exchange)
-        left_out = self._find_switched_off(plain)
+        left_out = self._find_own(plain) or self._find_switched_off(plain)
         if left_out is None and not self._is_telling_probes and plain.role is Role.SERVER:
             left_out = self._find_probe(plain, stream)
         if left_out is not None:
@@ -102,6 +133,18 @@ class Gate:
     def is_probed(self, service: Service, path: str) -> bool:
         """Whether a probe was seen on this path: it is not to be taught."""
         return (service, path) in self._paths
+
+    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
+        """Whether calls that are served at an end are excluded as Apidae's own: they are not to be taught."""
+        return self._own_traffic is not None and self._own_traffic.is_own_end(cgroup_id, local_port, local_address)
+
+    def _find_own(self, exchange: Exchange) -> LeftOut | None:
+        if self._own_traffic is None or not self._own_traffic.is_own(exchange):
+            return None
+        if exchange.role is Role.SERVER:
+            end = (exchange.cgroup_id, exchange.local_port, exchange.local_address)
+            return LeftOut(self._identity.server(*end)[0], OWN_TRAFFIC, _OWN_REASON)
+        return LeftOut(self._name_client(exchange.cgroup_id), OWN_TRAFFIC, _OWN_REASON)
 
     def _find_switched_off(self, exchange: Exchange) -> LeftOut | None:
         identity = self._identity
@@ -170,11 +213,28 @@ class Gate:
         """Those that are told; the others are counted."""
         identity = self._identity
         is_out = np.zeros(len(records), bool)
+        if self._own_traffic is not None and self._own_traffic.cgroup_ids:
+            self._mark_own(records, is_out, self._own_traffic)
         if identity.is_leaving_out:
             self._mark_switched_off(records, is_out)
         if not self._is_telling_probes:
             self._mark_kubelet(records, is_out)
         return records[~is_out] if is_out.any() else records
+
+    def _mark_own(self, records: Records, is_out: npt.NDArray[np.bool_], own: OwnTraffic) -> None:
+        """Apidae's own calls teach nothing: these are beyond the budget, or were taught before it was known whose they
+        are."""
+        is_server = records["role"] == Role.SERVER
+        for cgroup_id in own.cgroup_ids:
+            is_there = is_server & (records["cgroup_id"] == cgroup_id)
+            for port in number_values(records["local_port"][is_there])[0].tolist():
+                if own.is_own_end(cgroup_id, port, ""):
+                    is_of = is_there & (records["local_port"] == port)
+                    self._count(records, is_of, is_out, cgroup_id, OWN_TRAFFIC, _OWN_REASON)
+        is_called = np.isin(records["connection"], np.array(own.list_sockets(), np.uint64))
+        for cgroup_id in number_values(records["cgroup_id"][is_called & ~is_out])[0].tolist():
+            is_of = is_called & (records["cgroup_id"] == cgroup_id)
+            self._count(records, is_of, is_out, cgroup_id, OWN_TRAFFIC, _OWN_REASON)
 
     def _mark_switched_off(self, records: Records, is_out: npt.NDArray[np.bool_]) -> None:
         ids, _, places = number_values(records["cgroup_id"])
@@ -207,25 +267,32 @@ class Gate:
             self._account.add(LeftOut(service, kind, reason), int(some["calls"][is_of].sum()))
 
     def filter_overflow(self, totals: Mapping[bytes, Totals]) -> Mapping[bytes, Totals]:
-        """Totals since the load without those of what is switched off meanwhile, which are counted."""
-        if not self._identity.is_leaving_out and not self._withheld:
+        """Totals since the load without those of what is excluded meanwhile, which are counted."""
+        may_exclude = self._identity.is_leaving_out or (self._own_traffic is not None and self._own_traffic.cgroup_ids)
+        if not may_exclude and not self._withheld:
             self._totals = dict(totals)
             return totals
         told: dict[bytes, Totals] = {}
         for key, total in totals.items():
             cgroup_id, port, role, _ = self._unpack_overflow(key)
             withheld = self._withheld.get(key, (0, 0, 0, 0))
-            reason = self._identity.why_left_out(cgroup_id)
+            kind, reason = self._explain_overflow(cgroup_id, port, role)
             if reason:
                 before = self._totals.get(key, (0, 0, 0, 0))
                 more = _add(total, before, -1)
                 withheld = self._withheld[key] = _add(withheld, more, 1)
                 if more[0]:
                     service = self._identity.server(cgroup_id, port if role == Role.SERVER else 0, "")[0]
-                    self._account.add(LeftOut(service, SWITCHED_OFF, reason), more[0])
+                    self._account.add(LeftOut(service, kind, reason), more[0])
             told[key] = _add(total, withheld, -1)
         self._totals = dict(totals)
         return told
+
+    def _explain_overflow(self, cgroup_id: int, port: int, role: int) -> tuple[str, str]:
+        """Kind and reason of what is excluded; empty of what is told. Which client it was of is not known there."""
+        if role == Role.SERVER and self.is_own_end(cgroup_id, port, ""):
+            return OWN_TRAFFIC, _OWN_REASON
+        return SWITCHED_OFF, self._identity.why_left_out(cgroup_id)
 
 
 def _add(one: Totals, other: Totals, factor: int) -> Totals:

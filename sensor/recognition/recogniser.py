@@ -153,8 +153,9 @@ class Recogniser:
             self._settings = settings
             self._write_settings()
 
-    def check_services(self, find_server: Callable[[int, int, str], tuple[Service, Hop]]) -> None:
-        """The node was read anew: forgets the roots where another service answers now, and the names of clients."""
+    def check_services(self, find_server: Callable[[int, int, str], tuple[Service, Hop] | None]) -> None:
+        """The node was read anew: forgets the roots where another service answers now, or nobody whose calls are told,
+        and the names of clients."""
         self._converter.forget_actors()
         for root in self._mirror.all_roots():
             key = root.key

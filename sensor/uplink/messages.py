@@ -14,6 +14,7 @@ from sensor.aggregate import Triggers
 from sensor.calls import Service
 from sensor.coverage.row import Handshakes, PortCoverage
 from sensor.enrich.kubernetes.facts import WorkloadFacts
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.health import HealthReport
 from sensor.uplink.blocks import read_blocks
 from sensor.uplink.policy import PolicyResult, PolicyUpdate
@@ -47,6 +48,7 @@ class Welcome:
     server_time_unix_ns: int
     keys: tuple[InstallationKey, ...]  # Valid ones only, newest first.
     authorities: bytes = b""  # PEM, by which the collector is known from now on; empty = as until now.
+    own_traffic: CollectorTraffic = NOTHING_OWN
 
 
 def write_hello(
@@ -213,6 +215,11 @@ def read_welcome(message: stream_pb2.Welcome) -> Welcome:
         server_time_unix_ns=message.server_time_unix_ns,
         keys=tuple(key for key in keys if key.is_valid),
         authorities=message.authorities,
+        own_traffic=read_collector_traffic(
+            boot_id=message.own_traffic.boot_id,
+            process_mark=message.own_traffic.process_mark,
+            ends=[(end.address, end.port) for end in message.own_traffic.ends],
+        ),
     )
 
 

@@ -1,5 +1,5 @@
-"""What the sensor keeps on disk between starts: the installation keys, the last good policy, its certificate, each a
-0600 file written whole.
+"""What the sensor keeps on disk between starts: the installation keys, the last good policy, how the collector's own
+traffic is known, its certificate, each a 0600 file written whole.
 
 The directory (`state_dir`) is 0700 and also holds the spool, which is `sensor.spool`'s. Values of keys never appear in
 an error.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sensor.aggregate import Triggers
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic, read_collector_traffic
 from sensor.uplink.policy import Policy, PolicyUpdate, apply_update
 
 KEY_BYTES: Final = 16
@@ -19,6 +20,7 @@ KEY_BYTES: Final = 16
 KEYS_LIMIT: Final = 4
 _KEYS_FILE: Final = "keys.json"
 _POLICY_FILE: Final = "policy.json"
+_OWN_TRAFFIC_FILE: Final = "own_traffic.json"
 
 
 class StateError(Exception):
@@ -123,6 +125,25 @@ class StateDirectory:
             "calls_per_second": policy.triggers.calls_per_second,
         }
         self._write(_POLICY_FILE, {"epoch": policy.epoch, "triggers": triggers})
+
+    def load_own_traffic(self) -> CollectorTraffic:
+        """How the collector's own traffic was known last; not at all where the file is missing or damaged."""
+        content = self._read(_OWN_TRAFFIC_FILE)
+        try:
+            return read_collector_traffic(
+                boot_id=str(content["boot_id"]),
+                process_mark=str(content["process_mark"]),
+                ends=[(str(address), int(port)) for address, port in content["ends"]],
+            )
+        except (KeyError, TypeError, ValueError):
+            return NOTHING_OWN
+
+    def save_own_traffic(self, own: CollectorTraffic) -> None:
+        """Remember it. Raises `StateError` where the disk refuses."""
+        self._write(
+            _OWN_TRAFFIC_FILE,
+            {"boot_id": own.boot_id, "process_mark": own.process_mark, "ends": list(own.ends)},
+        )
 
     def _read(self, name: str) -> Any:
         """The file's JSON, or None: what is missing or damaged is as if it had never been."""

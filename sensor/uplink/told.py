@@ -1,7 +1,9 @@
-"""What the collector has told this sensor and holds until it tells otherwise: keys and policy, kept on disk."""
+"""What the collector has told this sensor and holds until it tells otherwise: keys, policy, and how its own traffic is
+known, kept on disk."""
 
 import logging
 
+from sensor.enrich.own_traffic import CollectorTraffic
 from sensor.uplink.policy import PolicyResult, PolicyUpdate, apply_update
 from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 
@@ -17,6 +19,7 @@ class Told:
         self._state = state
         self.keys = state.load_keys()
         self.policy = state.load_policy()
+        self.own_traffic = state.load_own_traffic()
 
     @property
     def key_id(self) -> int:
@@ -34,6 +37,16 @@ class Told:
         except StateError as error:
             logger.error("the installation key is not kept: %s", error)
         return is_other
+
+    def take_own_traffic(self, told: CollectorTraffic) -> CollectorTraffic:
+        """How the collector's own traffic is known from now on."""
+        if told != self.own_traffic:
+            self.own_traffic = told
+            try:
+                self._state.save_own_traffic(told)
+            except StateError as error:
+                logger.error("how the collector's own traffic is known is not kept: %s", error)
+        return told
 
     def take_policy(self, update: PolicyUpdate) -> PolicyResult:
         """Applies or refuses it."""

@@ -118,10 +118,10 @@ class Product:
         if name in self._running:
             self._running.pop(name).stop()
 
-    def start_collector(self, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
+    def start_collector(self, *extra: str, grpc_listen: str = "127.0.0.1:0") -> tuple[Program, CollectorAddress]:
         """Ready when it returns; the one before is stopped first."""
         self._replace("collector")
-        collector, address = start_collector(self.data_directory, self._logs, grpc_listen=grpc_listen)
+        collector, address = start_collector(self.data_directory, self._logs, *extra, grpc_listen=grpc_listen)
         self._running["collector"] = collector
         self._at_end(collector.stop)
         return collector, address

@@ -57,11 +57,13 @@ class Node:
         ]
 
     def left_out(self) -> dict[tuple[str, str], int]:
-        """Calls that the coverage says are left out, by workload and kind."""
+        """Calls that the coverage says are left out, by workload and kind; those of programs outside of Kubernetes, as
+        the collector, apart."""
         rows = self.inventory.list_items("/coverage/ports", protocol="left_out")
         return {
             (f"{row['service']['namespace']}/{row['service']['workload']}", row["address"]): row["calls"]
             for row in rows
+            if row["service"]["namespace"]
         }
 
     def close(self) -> None:

@@ -31,12 +31,12 @@ ALERT: dict[str, Any] = {
 }
 
 
-def read(endpoints: list[dict[str, Any]], alerts: list[dict[str, Any]], own_port: int = 1) -> Snapshot:
+def read(endpoints: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> Snapshot:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"items": endpoints if request.url.path.endswith("/endpoints") else alerts})
 
     with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://collector.test") as client:
-        return read_snapshot(client, own_port)
+        return read_snapshot(client)
 
 
 def show(snapshot: Snapshot, height: int = 40, width: int = 140) -> str:
@@ -91,14 +91,10 @@ def test_calls_that_were_not_read_are_marked_and_have_no_status() -> None:
     assert "≈ 31,099" in show(read([unread], []))
 
 
-def test_the_view_leaves_out_its_own_calls() -> None:
-    assert read([ENDPOINT], [], own_port=8080).endpoints == ()
-
-
 def test_what_is_missing_or_odd_is_shown_as_unknown() -> None:
     odd = {"id": 7, "service": "orders:80", "authentication": None, "latency_ms": "fast", "status": None}
     (line,) = read([odd], [{}]).endpoints
-    assert (line.service, line.port, line.p95_ms, line.coverage, line.statuses) == ("orders:80", 80, None, None, ())
+    assert (line.service, line.p95_ms, line.coverage, line.statuses) == ("orders:80", None, None, ())
 
 
 def test_a_collector_that_does_not_answer_is_told() -> None:
@@ -106,7 +102,7 @@ def test_a_collector_that_does_not_answer_is_told() -> None:
         raise httpx.ConnectError("refused", request=request)
 
     with httpx.Client(transport=httpx.MockTransport(refuse), base_url="http://collector.test") as client:
-        snapshot = read_snapshot(client, 1)
+        snapshot = read_snapshot(client)
     assert "did not answer: ConnectError: refused" in show(snapshot)
 
 

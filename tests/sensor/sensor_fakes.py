@@ -14,6 +14,7 @@ from sensor.describe import Undescribed
 from sensor.enforce.block import Block
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
+from sensor.enrich.own_traffic import CollectorTraffic, FindClient
 from sensor.facts import Facts
 from sensor.health import Figure, StageCount
 from sensor.kernel.abi import RECORD, Counter
@@ -195,12 +196,22 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.is_failing = False
+        self.collectors: list[CollectorTraffic] = []
+        self.refreshes = 0
+        self.finders: list[FindClient] = []
 
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
 
-    def refresh(self) -> None: ...
+    def refresh(self) -> None:
+        self.refreshes += 1
+
+    def identify_own_traffic(self, collector: CollectorTraffic) -> None:
+        self.collectors.append(collector)
+
+    def set_client_finder(self, find_client: FindClient) -> None:
+        self.finders.append(find_client)
 
     lost_scope = ""
 

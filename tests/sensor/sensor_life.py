@@ -52,7 +52,9 @@ class Life:
 
 
 @asynccontextmanager
-async def live(directory: Path, port: int, *, token: str = "", first_contact: float = 10) -> AsyncIterator[Life]:
+async def live(
+    directory: Path, port: int, *, token: str = "", first_contact: float = 10, refresh_seconds: float = 0.01
+) -> AsyncIterator[Life]:
     clock, capture, capturing, heirs = FakeClock(), FakeCapture(), asyncio.Event(), FakeHeirs()
     enforcement, node = FakeEnforcement(), FakeNode()
     aggregator = Aggregator()
@@ -72,7 +74,7 @@ async def live(directory: Path, port: int, *, token: str = "", first_contact: fl
         settings=RunSettings(
             poll_interval_seconds=0.005,
             first_contact_timeout_seconds=first_contact,
-            refresh_seconds=0.01,
+            refresh_seconds=refresh_seconds,
             stop_seconds=5,
             rest_seconds=0.02,
         ),

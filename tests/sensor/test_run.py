@@ -10,6 +10,7 @@ import pytest
 from apidae.v1 import stream_pb2
 
 from sensor.convert import SerialisedBatch
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.health import StageCount
 from sensor.kernel.abi import RECORD, Counter
 from sensor.pause import CaptureState
@@ -373,6 +374,36 @@ def test_another_key_starts_with_rows_of_its_own(tmp_path: Path) -> None:
             assert [describer.forgotten_count for describer in life.describers] == [1, 0]
             assert [(batch.key_id, list(batch.rows.principal)) for batch in collector.batches] == [(3, [3]), (7, [7])]
             assert [key.key_id for key in StateDirectory(tmp_path).load_keys()] == [7]
+
+    asyncio.run(main())
+
+
+def test_how_the_collectors_own_traffic_is_known_is_taken_up_kept_and_looked_for_at_once(tmp_path: Path) -> None:
+    own = CollectorTraffic(boot_id=36 * "a", process_mark="apidae-" + 64 * "5", ends=(("10.0.0.9", 8443),))
+
+    async def main() -> None:
+        collector = FakeCollector()
+        collector.welcome.own_traffic.CopyFrom(
+            stream_pb2.OwnTraffic(
+                boot_id=own.boot_id,
+                process_mark=own.process_mark,
+                ends=[stream_pb2.OwnEnd(address="10.0.0.9", port=8443)],
+            )
+        )
+        # Its own time for reading the node does not come.
+        async with collector.serve(), live(tmp_path, collector.port, refresh_seconds=1e6) as life:
+            await wait_capturing(life)
+            assert life.node.collectors == [NOTHING_OWN, own]
+            assert [find("127.0.0.1", 80, "127.0.0.1", 5) for find in life.node.finders] == [0]
+            async with asyncio.timeout(10):
+                while life.node.refreshes < 2:
+                    await asyncio.sleep(0.01)
+            await life.end()
+        assert StateDirectory(tmp_path).load_own_traffic() == own
+        async with live(tmp_path, 1) as life:
+            await wait_capturing(life)
+            assert life.node.collectors == [own]
+            await life.end()
 
     asyncio.run(main())
 

@@ -42,7 +42,9 @@ def cover(
     listeners: list[Listener],
     hidden: Hidden = NOTHING_HIDDEN,
     memory: PortMemory | None = None,
+    own: frozenset[int] = frozenset(),
 ) -> list[PortCoverage]:
+    """`own`: inodes of listeners of Apidae's own."""
     return cover_ports(
         counts,
         listeners,
@@ -51,6 +53,7 @@ def cover(
         unknown_service=UNKNOWN,
         hidden=hidden,
         memory=memory,
+        is_own=lambda listener: listener.inode in own,
     )
 
 
@@ -278,3 +281,21 @@ def test_an_encrypted_port_says_why_its_process_is_not_read() -> None:
     reasons = {row.protocol: row.reason for row in rows}
     assert "Process 7 is written in Java." in reasons[PortProtocol.ENCRYPTED]
     assert "Process 7" not in reasons[PortProtocol.HTTPS]
+
+
+def test_ports_of_apidae_are_listed_and_in_no_share() -> None:
+    listeners = [make_listener(80, inode=1), make_listener(8080, inode=2, cgroup_id=2)]
+    memory = PortMemory()
+    for is_open in (True, False):
+        present = listeners if is_open else []
+        rows = cover([count(80, cgroup_id=1), count(8080, cgroup_id=2)], present, memory=memory, own=frozenset({2}))
+        theirs, own = rows
+        assert (theirs.is_http_like, own.is_http_like) == (True, False)
+        assert (own.service.port, own.protocol, own.connections) == (8080, PortProtocol.HTTP, 3)
+        assert "include_own_traffic" in own.reason and "include_own_traffic" not in theirs.reason
+
+
+def test_a_port_that_others_share_with_apidae_is_theirs() -> None:
+    listeners = [make_listener(80, inode=1), make_listener(80, inode=2, cgroup_id=2)]
+    (row,) = cover([count(80)], listeners, own=frozenset({2}))
+    assert row.is_http_like and "Apidae" not in row.reason

@@ -10,7 +10,7 @@ from sensor.calls import Exchange, Hop, Role, Service, WorkloadKind
 from sensor.coverage.row import CoverageRole, PortProtocol
 from sensor.kernel.abi import OVERFLOW_KEY, RECORD
 from sensor.left_out.account import ENTRIES_MAX, Account, LeftOut
-from sensor.left_out.gate import PROBES_PER_SECOND, Gate
+from sensor.left_out.gate import OWN_TRAFFIC, PROBES_PER_SECOND, Gate
 from tests.sensor.left_out.test_probes import head
 
 KUBELET, POD, OTHER_POD = 1, 7, 8
@@ -50,6 +50,28 @@ class FakeIdentity:
         return peer_cgroup_id == KUBELET
 
 
+@dataclass
+class FakeOwnTraffic:
+    """What is Apidae's own: ends by cgroup and port, and sockets."""
+
+    ends: set[tuple[int, int]] = field(default_factory=set)
+    sockets: list[int] = field(default_factory=list)
+
+    @property
+    def cgroup_ids(self) -> frozenset[int]:
+        return frozenset(cgroup_id for cgroup_id, _ in self.ends)
+
+    def is_own(self, exchange: Exchange) -> bool:
+        is_end = exchange.role is Role.SERVER and (exchange.cgroup_id, exchange.local_port) in self.ends
+        return is_end or exchange.connection in self.sockets
+
+    def is_own_end(self, cgroup_id: int, local_port: int, local_address: str) -> bool:
+        return (cgroup_id, local_port) in self.ends
+
+    def list_sockets(self) -> list[int]:
+        return self.sockets
+
+
 def make_exchange(request: bytes = b"GET / HTTP/1.1\r\n\r\n", **fields: Any) -> Exchange:
     values: dict[str, Any] = {
         "time_unix_ns": 10**18, "connection": 1, "call": 0, "role": Role.SERVER, "cgroup_id": POD, "peer_cgroup_id": 0,
@@ -69,6 +91,16 @@ def identity() -> FakeIdentity:
 @pytest.fixture
 def gate(identity: FakeIdentity) -> Gate:
     return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack)
+
+
+@pytest.fixture
+def own() -> FakeOwnTraffic:
+    return FakeOwnTraffic()
+
+
+@pytest.fixture
+def own_gate(identity: FakeIdentity, own: FakeOwnTraffic) -> Gate:
+    return Gate(identity, Account(), unpack_overflow=OVERFLOW_KEY.unpack, own_traffic=own)
 
 
 def counts(gate: Gate) -> dict[tuple[str, int, str], int]:
@@ -145,6 +177,54 @@ def test_records_of_what_is_off_and_of_the_kubelet_are_counted_and_go(gate: Gate
         ("w8", 81, "kubelet probes"): 3,
     }
     assert sum(counts(gate).values()) + told["calls"].sum() == records["calls"].sum()
+
+
+def test_own_calls_are_excluded_by_who_serves_and_by_who_makes_them(
+    own_gate: Gate, own: FakeOwnTraffic, identity: FakeIdentity
+) -> None:
+    own.ends, own.sockets = {(POD, 8080)}, [5]
+    identity.off[POD] = "off"  # Own goes first: each call is counted once.
+    assert own_gate.judge(make_exchange(calls=3)) is not None
+    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5)) is not None
+    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD, connection=5, role=Role.CLIENT)) is not None
+    assert own_gate.judge(make_exchange(cgroup_id=OTHER_POD)) is None
+    assert counts(own_gate) == {
+        ("w7", 8080, OWN_TRAFFIC): 3,
+        ("w8", 8080, OWN_TRAFFIC): 1,
+        ("w8", 0, OWN_TRAFFIC): 1,
+    }
+    assert "include_own_traffic" in own_gate._account.cover(make_service(0, 0))[0].reason
+
+
+def test_without_own_traffic_to_exclude_it_is_told_like_any_other(gate: Gate) -> None:
+    assert gate.judge(make_exchange()) is None
+    assert not gate.is_own_end(POD, 8080, "10.244.1.7")
+
+
+def test_records_of_own_calls_are_counted_and_go(own_gate: Gate, own: FakeOwnTraffic) -> None:
+    own.ends, own.sockets = {(POD, 8080)}, [5, 6]
+    records = np.zeros(7, RECORD)
+    records["calls"] = [1, 2, 4, 8, 16, 32, 64]
+    records["role"] = [1, 1, 1, 2, 1, 2, 1]
+    records["cgroup_id"] = [POD, POD, OTHER_POD, POD, OTHER_POD, OTHER_POD, OTHER_POD]
+    records["local_port"] = [8080, 8081, 8080, 8080, 80, 41_000, 80]
+    records["connection"] = [1, 2, 3, 4, 5, 6, 7]
+    told = own_gate.filter_records(records)
+    assert told["calls"].tolist() == [2, 4, 8, 64]
+    assert counts(own_gate) == {
+        ("w7", 8080, OWN_TRAFFIC): 1,
+        ("w8", 80, OWN_TRAFFIC): 16,
+        ("w8", 0, OWN_TRAFFIC): 32,
+    }
+    assert sum(counts(own_gate).values()) + told["calls"].sum() == records["calls"].sum()
+
+
+def test_own_calls_that_were_only_added_up_are_excluded(own_gate: Gate, own: FakeOwnTraffic) -> None:
+    server, client = OVERFLOW_KEY.pack(POD, 8080, 1, 2), OVERFLOW_KEY.pack(POD, 8080, 2, 2)
+    own.ends = {(POD, 8080)}
+    told = own_gate.filter_overflow({server: (5, 50, 500, 0), client: (1, 1, 1, 1)})
+    assert told == {server: (0, 0, 0, 0), client: (1, 1, 1, 1)}
+    assert counts(own_gate) == {("w7", 8080, OWN_TRAFFIC): 5}
 
 
 def test_records_are_not_copied_where_nothing_is_left_out(gate: Gate) -> None:

@@ -232,6 +232,14 @@ def test_another_service_at_the_end_is_found_when_the_node_is_read_anew(sensor: 
     assert sensor.facts.find_route(int(row["route"])).service.workload == "other-shop"
 
 
+def test_what_turns_out_to_be_excluded_is_forgotten_when_the_node_is_read_anew(sensor: Sensor) -> None:
+    teach(sensor, make())
+    sensor.recogniser.check_services(lambda cgroup_id, port, address: None)
+    sensor.flush()
+    assert sensor.mirror.root_count == 0
+    assert sensor.take(make()) == "head"
+
+
 def test_a_sample_that_contradicts_forgets_the_root(sensor: Sensor) -> None:
     teach(sensor, make())
     sensor.node.workloads[80] = "other-shop"

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 
 from sensor.aggregate import Triggers
+from sensor.enrich.own_traffic import NOTHING_OWN, CollectorTraffic
 from sensor.uplink.policy import Policy
 from sensor.uplink.state import InstallationKey, StateDirectory, StateError
 
 KEYS = (InstallationKey(key_id=2, secret=b"b" * 16), InstallationKey(key_id=1, secret=b"a" * 16))
+OWN = CollectorTraffic(
+    boot_id="4e329f51-57b3-4b79-8a67-cab3c5dd05ea", process_mark="apidae-" + 64 * "5", ends=(("10.0.0.9", 8443),)
+)
 POLICY = Policy(epoch=9, triggers=Triggers(distinct_objects_per_second=3, calls_per_second=4))
 
 
@@ -17,10 +21,12 @@ def test_what_is_saved_is_loaded_by_the_next_process(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path / "a" / "b")
     state.save_keys(KEYS)
     state.save_policy(POLICY)
+    state.save_own_traffic(OWN)
     later = StateDirectory(tmp_path / "a" / "b")
     assert later.load_keys() == KEYS
     assert later.load_policy() == POLICY
-    for name in ("keys.json", "policy.json"):
+    assert later.load_own_traffic() == OWN
+    for name in ("keys.json", "policy.json", "own_traffic.json"):
         assert stat.S_IMODE((state.path / name).stat().st_mode) == 0o600
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
 
@@ -32,6 +38,8 @@ def test_what_is_saved_is_loaded_by_the_next_process(tmp_path: Path) -> None:
         "{",
         "[]",
         "null",
+        '{"boot_id": 1, "process_mark": [], "ends": [[1]]}',
+        '{"boot_id": "x", "process_mark": "apidae", "ends": [["10.0.0.9", 0], ["localhost", 80]]}',
         '{"keys": 5, "epoch": 1}',
         '{"keys": [{"key_id": 1, "secret": "zz"}], "epoch": "x", "triggers": {}}',
         '{"keys": [{"key_id": 0, "secret": "' + "00" * 16 + '"}], "epoch": 1, "triggers": []}',
@@ -43,8 +51,10 @@ def test_a_damaged_file_is_as_none(tmp_path: Path, content: str) -> None:
     state = StateDirectory(tmp_path)
     (tmp_path / "keys.json").write_text(content)
     (tmp_path / "policy.json").write_text(content)
+    (tmp_path / "own_traffic.json").write_text(content)
     assert state.load_keys() == ()
     assert state.load_policy() == Policy()
+    assert state.load_own_traffic() == NOTHING_OWN
 
 
 def test_a_directory_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
