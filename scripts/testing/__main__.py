@@ -5,12 +5,13 @@ pytest's form that adds them up: `== N passed, N failed, N skipped in S.SSs ==`.
 """
 
 import argparse
+import math
 import shutil
 import sys
 import time
 
 from scripts.testing.branches import report_branches
-from scripts.testing.parts import LOGS, add_up, plan, run_lanes
+from scripts.testing.parts import LOGS, add_up, describe, plan, run_lanes
 from scripts.testing.selection import Selection, read_landed, select
 
 NOTHING = Selection(files=frozenset(), has_images=False, has_kernels=False, has_fuzzing=False, reason="the gate alone")
@@ -28,6 +29,13 @@ def main(arguments: list[str]) -> int:
         metavar="COMMIT",
         help="the gate, and in full the tests of the packages that changed since a commit (as .ci/landed names it)",
     )
+    parser.add_argument(
+        "--within",
+        type=float,
+        default=math.inf,
+        metavar="MINUTES",
+        help="begin no images, other kernels or fuzzing that would end later than this",
+    )
     options, others = parser.parse_known_args(arguments)
     selection = None if options.full else NOTHING if options.changed is None else select(options.changed)
     print("tests:", "everything" if selection is None else selection.reason, flush=True)
@@ -35,13 +43,16 @@ def main(arguments: list[str]) -> int:
     LOGS.mkdir(parents=True)
     started = time.monotonic()
     is_measured = selection is not NOTHING
-    results = run_lanes(plan(selection, is_measured=is_measured, pytest_arguments=others))
+    lanes = plan(selection, is_measured=is_measured, pytest_arguments=others)
+    results, late = run_lanes(lanes, options.within * 60)
     seconds = time.monotonic() - started
     print()
     for left_out in _list_left_out(selection):
         print(f"LEFT OUT: {left_out}, which scripts/test --full runs")
+    for name in late:
+        print(f"LEFT OUT: {name}, for which {options.within:.0f} minutes had no room; scripts/test --full runs it")
     for result in results:
-        print(f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip())
+        print(describe(result))
     print(report_branches() if is_measured else "branches reached: --changed and --full say")
     print(add_up(results, seconds), flush=True)
     return 0 if all(result.is_passed for result in results) else 1

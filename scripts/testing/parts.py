@@ -5,6 +5,7 @@ only computes, in as many processes as there are processors. The first two mostl
 No test depends on being alone.
 """
 
+import math
 import os
 import re
 import subprocess
@@ -50,12 +51,14 @@ _NO_TESTS: Final = 5  # pytest's exit status where the arguments chose none.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One command. `is_tests`: it is pytest, whose closing line counts."""
+    """One command. `is_tests`: it is pytest, whose closing line counts. Others take `usual_seconds`, and do not begin
+    where less than that is left."""
 
     name: str
     command: tuple[str, ...]
     is_tests: bool = True
     environment: Mapping[str, str] | None = None
+    usual_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,17 +117,24 @@ def _keep_coverage(name: str) -> dict[str, str]:
     return {"COVERAGE_FILE": str(LOGS / f"{COVERAGE_FILE}.{name}")}
 
 
-def run_lanes(lanes: Sequence[Sequence[Part]]) -> list[Result]:
-    """All parts, each lane's in order. The first lane is printed as it comes, what another had to say once that is
-    over."""
+def run_lanes(lanes: Sequence[Sequence[Part]], within_seconds: float = math.inf) -> tuple[list[Result], list[str]]:
+    """All parts, each lane's in order, and the names of those that `within_seconds` had no room for. The first lane is
+    printed as it comes, of another that it is over, and what it had to say after all."""
     results: list[list[Result]] = [[] for _ in lanes]
+    left_out: list[str] = []
+    started = time.monotonic()
     LOGS.mkdir(parents=True, exist_ok=True)
 
     def run(number: int) -> None:
         for part in lanes[number]:
+            if part.usual_seconds and time.monotonic() - started + part.usual_seconds > within_seconds:
+                left_out.append(part.name)
+                continue
             if number == 0:
                 print(f"#### {part.name}", flush=True)
-            results[number].append(run_part(part, sys.stdout if number == 0 else None))
+            result = run_part(part, sys.stdout if number == 0 else None)
+            results[number].append(result)
+            print(f"#### {describe(result)}", flush=True)
 
     beside = [threading.Thread(target=run, args=(number,)) for number in range(1, len(lanes))]
     for thread in beside:
@@ -134,7 +144,12 @@ def run_lanes(lanes: Sequence[Sequence[Part]]) -> list[Result]:
         thread.join()
         for result in results[number]:
             print(f"\n#### {result.name}\n{_find_log(result.name).read_text(errors='replace')}", flush=True)
-    return [result for lane in results for result in lane]
+    return [result for lane in results for result in lane], left_out
+
+
+def describe(result: Result) -> str:
+    """One line: how a part ended."""
+    return f"{result.name}: exit {result.status} after {result.seconds:.0f} s {result.closing}".rstrip()
 
 
 def _find_log(name: str) -> Path:

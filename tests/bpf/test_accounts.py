@@ -110,7 +110,7 @@ def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeyp
 
     def serve(connection: socket.socket) -> None:
         receive_exactly(connection, len(sent))
-        asked.wait(10)
+        asked.wait(60)
         connection.sendall(answer)
 
     with _watching(cramped) as watch:
@@ -118,7 +118,7 @@ def test_calls_whose_ends_were_lost_are_not_told_again(cramped: Capture, monkeyp
             clients = [stack.enter_context(connected(port)) for _ in range(40)]
             for client in clients:
                 client.sendall(sent)
-            asked.wait(10)
+            asked.wait(60)
             for client in clients:
                 receive_exactly(client, len(answer))
         ways, sums = _accounts(watch, port)
@@ -153,7 +153,7 @@ def test_a_call_is_counted_whatever_stays_down_behind_it(watch: Watch) -> None:
             client.sendall(first)
             time.sleep(0.05)
             client.sendall(second[:20])
-            assert asked.wait(5)
+            assert asked.wait(60)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         records, exchanges = watch.collect(port, 0, 1)
     assert [(one.is_aborted, one.calls) for one in exchanges] == [(True, 1)]
@@ -381,7 +381,7 @@ def test_all_calls_that_a_reset_leaves_are_counted(watch: Watch, is_known: bool)
         with connected(port) as client:
             for _ in range(count):
                 client.sendall(sent)
-                assert asked.acquire(timeout=5)
+                assert asked.acquire(timeout=60)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         time.sleep(0.2)
         records, exchanges = watch.collect(port, 0)

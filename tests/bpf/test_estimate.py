@@ -62,7 +62,7 @@ def test_estimate(
     port, version = served
     urls = [f"https://127.0.0.1:{port}/{number}" for number in range(CALLS)]
     command = ["curl", "--silent", "--insecure", "--noproxy", "*", *options, *urls]
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
     (found,) = find(capture, port, has_exchanges(least))
     error = (found.exchanges - CALLS) / CALLS
     with capsys.disabled():

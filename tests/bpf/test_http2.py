@@ -49,7 +49,7 @@ def connect(host: str = "127.0.0.1") -> Iterator[tuple[socket.socket, socket.soc
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         port = listener.getsockname()[1]
-        with socket.create_connection((host, port), timeout=10) as client:
+        with socket.create_connection((host, port), timeout=60) as client:
             server, _ = listener.accept()
             with server:
                 for end in (client, server):
@@ -260,7 +260,7 @@ def test_first_data_on_the_listening_socket(capture: Capture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 5)
         port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as first:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as first:
             first.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             first.sendall(opening)
             second, _ = listener.accept()

@@ -338,7 +338,7 @@ def test_grpc(program: TlsProgram, certificate: Certificate, tmp_path: Path) -> 
                 call = channel.unary_unary(f"{SERVICE}/{name}")
                 for number in range(count):
                     try:
-                        call(b"order %d" % number, timeout=30)
+                        call(b"order %d" % number, timeout=60)
                     except grpc.RpcError as error:
                         assert error.code() is grpc.StatusCode.NOT_FOUND
         told = watch.stop()

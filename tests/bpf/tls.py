@@ -53,7 +53,7 @@ def serving_https(certificate: Path, version: ssl.TLSVersion, host: str = "127.0
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)
 
 
 def client_context(protocols: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:

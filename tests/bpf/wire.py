@@ -76,13 +76,13 @@ def serving(
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(5)
+        thread.join(60)
 
 
 @contextlib.contextmanager
 def connected(port: int, host: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A client connection without Nagle."""
-    with socket.create_connection((host, port), timeout=10) as connection:
+    with socket.create_connection((host, port), timeout=60) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection
 

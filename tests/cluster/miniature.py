@@ -99,7 +99,7 @@ class Zygote:
             self.end(pid)
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process.stdout.close()
         self._log.close()
 

@@ -34,7 +34,7 @@ def ask(api: ApiServer, path: str, token: str | None = None, **parameters: objec
 
 
 def open_url(api: ApiServer, path: str, token: str | None = None, **parameters: object) -> HTTPResponse:
-    connection = HTTPConnection("127.0.0.1", api.port, timeout=5)
+    connection = HTTPConnection("127.0.0.1", api.port, timeout=60)
     headers = {"Authorization": f"Bearer {api.token if token is None else token}"}
     connection.request("GET", f"{path}?{urlencode(parameters)}", headers=headers)
     response = connection.getresponse()

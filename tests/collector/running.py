@@ -64,7 +64,7 @@ class RunningCollector:
     def get(self, path: str, token: str = "") -> httpx.Response:
         """GET under /api/v1."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        return httpx.get(f"http://{self.ready['http']}/api/v1{path}", headers=headers, timeout=30)
+        return httpx.get(f"http://{self.ready['http']}/api/v1{path}", headers=headers, timeout=60)
 
     def get_page(self, path: str) -> httpx.Response:
         """GET what a browser shows, redirects followed."""

@@ -94,7 +94,7 @@ class Told:
         return self.collector.get(path)
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        return httpx.post(f"http://{self.collector.ready['http']}/api/v1{path}", json=body, timeout=30)
+        return httpx.post(f"http://{self.collector.ready['http']}/api/v1{path}", json=body, timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -209,7 +209,7 @@ def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -
 
         thread = threading.Thread(target=converse)
         thread.start()
-        assert ready_to_die.wait(30)
+        assert ready_to_die.wait(60)
         # Later each round: in the first write, between inserts, in the middle of one.
         time.sleep(0.15 + 0.4 * round_number)
         collector.kill()

@@ -25,7 +25,7 @@ SPEC = {
 
 
 def _post(collector: RunningCollector, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    answer = httpx.post(f"http://{collector.ready['http']}/api/v1{path}", json=body, timeout=30)
+    answer = httpx.post(f"http://{collector.ready['http']}/api/v1{path}", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
     told: dict[str, Any] = answer.json()
     return told

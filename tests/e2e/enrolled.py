@@ -3,7 +3,6 @@
 import asyncio
 import random
 import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sensor.uplink.keeper import CertificateKeeper
 from sensor.uplink.target import parse_target
 from tests.collector.running import RunningCollector
 from tests.sensor.uplink.sending import BOOT, IDENTITY, Listener, make_keeper
+from tests.waiting import wait_until
 
 NODE = ("--node", IDENTITY.node, "--cluster", IDENTITY.cluster)
 
@@ -86,7 +86,7 @@ def greet(address: str, directory: Path, token: str = "", **files: object) -> st
         async with dialling(address, directory, keeper, token) as uplink:
             welcome = asyncio.create_task(uplink.wait_welcome())
             try:
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     # gRPC's core now and then loses a refusal's status ("INTERNAL: Internal error from Core"), and the
                     # next dial gets it; a dial that reaches nobody is told by its status at once.
                     while not welcome.done() and "UNAVAILABLE" not in uplink.last_error:
@@ -105,13 +105,11 @@ def greet(address: str, directory: Path, token: str = "", **files: object) -> st
 
 def wait_for_line(collector: RunningCollector, pattern: str) -> str:
     """The first line of the collector's log that matches."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in collector.errors:
-            if re.search(pattern, line):
-                return line
-        time.sleep(0.02)
-    raise AssertionError(f"no line matches {pattern!r} in {''.join(collector.errors)}")
+
+    def find() -> str:
+        return next((line for line in list(collector.errors) if re.search(pattern, line)), "")
+
+    return wait_until(find, f"a line that matches {pattern!r}")
 
 
 def read_serial(path: Path) -> str:

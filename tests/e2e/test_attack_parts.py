@@ -50,7 +50,7 @@ class Caller:
     """Somebody with a key, who begins a connection for each call unless told to keep it."""
 
     def __init__(self, port: int, key: str, *, is_kept: bool = False) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         self._key, self._is_kept = key, is_kept
 
     def call(self, target: str, body: str | None = None, **headers: str) -> None:

@@ -121,7 +121,7 @@ def port() -> Iterator[int]:
 
 def send_calls(port: int) -> None:
     """All of them, over one connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     def call(method: str, target: str, body: bytes | None = None) -> None:
         connection.request(method, target, body, {"Content-Type": "application/json"} if body else {})
@@ -158,7 +158,7 @@ def send_streams(listener: socket.socket) -> None:
             said.append((FORWARD, talk.ask(stream, *frames(stream, request), path=path)))
             answer = talk.answer(stream, *frames(stream, told), coding=coding.encode() or b"identity")
             said.append((BACKWARD, answer))
-        with socket.create_connection(listener.getsockname(), timeout=10) as client:
+        with socket.create_connection(listener.getsockname(), timeout=60) as client:
             server, _ = listener.accept()
             with server:
                 play(said, (client, server), whole)

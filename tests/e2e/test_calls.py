@@ -180,7 +180,7 @@ def run_curl(observed: Observed, servers: Servers) -> None:
         url = f"http://127.0.0.1:{server.port}/orders/[1-5]"
         told = "%{http_code} %{size_request} %{size_header} %{size_download}\n"
         command = [curl, "--silent", "--output", "/dev/null", "--noproxy", "*", "--write-out", told, url]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.splitlines()
+        lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.splitlines()
         observed.sent["curl"] = [read_curl_line(line) for line in lines]
 
 

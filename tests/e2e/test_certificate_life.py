@@ -243,11 +243,11 @@ def test_files_of_the_operator_are_read_again(tmp_path: Path) -> None:
 
         asyncio.run(main())
         context = ssl.create_default_context(cadata=new.bundle.decode())
-        assert httpx.get(f"https://{collector.ready['http']}/healthz", verify=context, timeout=30).status_code == 200
+        assert httpx.get(f"https://{collector.ready['http']}/healthz", verify=context, timeout=60).status_code == 200
         # What cannot be read leaves in use what was.
         replace(files / "tls.crt", b"nonsense")
         wait_for_line(collector, "What was read before stays in use: .*tls.crt")
-        assert httpx.get(f"https://{collector.ready['http']}/healthz", verify=context, timeout=30).status_code == 200
+        assert httpx.get(f"https://{collector.ready['http']}/healthz", verify=context, timeout=60).status_code == 200
     finally:
         assert collector.stop() == 0
 

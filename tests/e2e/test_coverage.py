@@ -95,7 +95,7 @@ def call_https(port: int) -> None:
     for _ in range(TLS_CONNECTIONS):
         client = http.client.HTTPSConnection(ADDRESS, port, timeout=10, context=client_context())
         client.sock = client_context().wrap_socket(
-            socket.create_connection((ADDRESS, port), timeout=10), server_hostname="api.shop.example"
+            socket.create_connection((ADDRESS, port), timeout=60), server_hostname="api.shop.example"
         )
         with contextlib.closing(client):
             for _ in range(TLS_CALLS):
@@ -156,7 +156,7 @@ def seen(
             wait_until(lambda: not read(seen, inventory), "every server in the report")
         seen.coverage = inventory.get("/coverage")
         seen.history = inventory.get("/coverage/history")
-        seen.metrics = httpx.get(f"http://{ADDRESS}:{metrics_port}/metrics", timeout=5).text
+        seen.metrics = httpx.get(f"http://{ADDRESS}:{metrics_port}/metrics", timeout=60).text
         yield seen
 
 

@@ -76,7 +76,7 @@ class Impostor:
         self._epoch = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
         self._thread.start()
-        assert self._is_there.wait(10)
+        assert self._is_there.wait(60)
 
     async def _serve(self) -> None:
         self._loop, self._is_ending = asyncio.get_running_loop(), asyncio.Event()

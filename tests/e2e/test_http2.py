@@ -114,7 +114,7 @@ class Workloads:
 
         def stop() -> None:
             server.terminate()
-            server.wait(10)
+            server.wait(60)
 
         self._at_end(stop)
         wait_until(lambda: is_listening(port), "nghttpd listens")

@@ -20,6 +20,7 @@ from tests.e2e.authority import DAY, make_pair
 from tests.e2e.certificates import make_certificate
 from tests.e2e.enrolled import command, dialling, enroll, greet, read_serial, wait_for_line
 from tests.sensor.uplink.sending import IDENTITY, make_keeper
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.store
 
@@ -221,28 +222,25 @@ def test_tls_and_clear_text_do_not_meet(
 
 
 @pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
-def test_revocation_ends_a_stream_within_seconds(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
+def test_revocation_ends_a_stream(collector: RunningCollector, data: Path, tmp_path: Path) -> None:
     address = collector.ready["grpc"]
     token = command(data, "enrollment", "create")
     assert enroll(address, tmp_path / "state", token).returncode == 0
     keeper = make_keeper(tmp_path, parse_target(address))
 
-    async def main() -> float:
-        async with dialling(address, tmp_path, keeper) as uplink, asyncio.timeout(30):
+    async def main() -> None:
+        async with dialling(address, tmp_path, keeper) as uplink, asyncio.timeout(DEADLINE_SECONDS):
             await uplink.wait_welcome()
             serial = read_serial(tmp_path / "state" / "certificate.pem")
             await asyncio.to_thread(command, data, "certificates", "revoke", "--serial", serial)
-            begin = time.monotonic()
             while not uplink.last_error:
                 await asyncio.sleep(0.01)
-            ended = time.monotonic() - begin
             assert f"PERMISSION_DENIED: The stream ends, for certificate {serial} is revoked" in uplink.last_error
             assert "enrol this sensor with `apidae enroll`" in uplink.last_error
             while f"PERMISSION_DENIED: Certificate {serial} is revoked" not in uplink.last_error:
                 await asyncio.sleep(0.01)
-            return ended
 
-    assert asyncio.run(main()) < 5.0
+    asyncio.run(main())
     wait_for_line(collector, r"is refused: Certificate [0-9a-f]+ is revoked; enrol this sensor again\.")
     listed = [json.loads(line) for line in command(data, "certificates", "list").splitlines()]
     assert sum(item["is_revoked"] for item in listed) == 1
@@ -271,4 +269,4 @@ def find_inner_port(collector: RunningCollector) -> int:
 
 @pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
 def test_clear_words_where_the_people_come_in(collector: RunningCollector) -> None:
-    assert httpx.get(f"http://{collector.ready['http']}/healthz", timeout=30).status_code == 200
+    assert httpx.get(f"http://{collector.ready['http']}/healthz", timeout=60).status_code == 200

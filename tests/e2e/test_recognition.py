@@ -100,7 +100,7 @@ def observed(product: Product, servers: Servers) -> Observed:
 
 def read_figures(url: str) -> dict[tuple[str, str], float]:
     """The sensor's metrics by name and stage."""
-    found = FIGURE.findall(httpx.get(url, timeout=5).text)
+    found = FIGURE.findall(httpx.get(url, timeout=60).text)
     return {(name, stage): float(value) for name, stage, value in found}
 
 

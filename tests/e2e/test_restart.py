@@ -83,7 +83,7 @@ class Plain:
     """HTTP/1.1 on one connection."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection(ADDRESS, port, timeout=10)
+        self._connection = http.client.HTTPConnection(ADDRESS, port, timeout=60)
 
     def call(self, number: int) -> Calls:
         """One order."""

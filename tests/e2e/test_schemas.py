@@ -55,7 +55,7 @@ def port() -> Iterator[int]:
 
 
 def send_calls(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     for number in range(CALLS):
         connection.request("GET", f"/orders/{number}?page={number}&email={SECRETS[0]}", headers={"X-Tenant-Id": "4"})
         connection.getresponse().read()

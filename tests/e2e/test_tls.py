@@ -75,13 +75,13 @@ def test_clear_text_gets_nowhere(collector: RunningCollector, data: Path, tmp_pa
     token = (data / "sensor.token").read_text().strip()
     assert "UNAVAILABLE" in greet(collector.ready["grpc"], tmp_path, token=token, ca_file=None)
     with pytest.raises(httpx.HTTPError):
-        httpx.get(f"http://{collector.ready['http']}/healthz", timeout=30)
+        httpx.get(f"http://{collector.ready['http']}/healthz", timeout=60)
 
 
 def test_api_over_https(collector: RunningCollector, certificate: Certificate, data: Path) -> None:
     root = f"https://{collector.ready['http']}"
     context = ssl.create_default_context(cafile=str(certificate.authority))
-    with httpx.Client(verify=context, timeout=30) as client:
+    with httpx.Client(verify=context, timeout=60) as client:
         token = (data / "api.token").read_text().strip()
         assert client.get(f"{root}/healthz").status_code == 200
         assert client.get(f"{root}/healthz", headers={"host": "10.1.2.3:8443"}).status_code == 200
@@ -89,4 +89,4 @@ def test_api_over_https(collector: RunningCollector, certificate: Certificate, d
         answer = client.get(f"{root}/api/v1/endpoints", headers={"authorization": f"Bearer {token}"})
         assert answer.status_code == 200 and answer.json()["items"] == []
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-        httpx.get(f"{root}/healthz", timeout=30)
+        httpx.get(f"{root}/healthz", timeout=60)

@@ -52,7 +52,7 @@ def listen(sensor: Sensor, host: str = "127.0.0.1") -> Iterator[str]:
 
 def ask(address: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(address, timeout=5) as response:
+        with urllib.request.urlopen(address, timeout=60) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -63,7 +63,7 @@ def test_recognised_calls_and_sums_are_counted_too(tmp_path: Path) -> None:
             await wait_capturing(life)
             life.capture.records = make_records(*[200] * 700)
             life.capture.waiting = [make_exchange(), make_exchange(b"/dull")]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.capture.pending_bytes():
                     await asyncio.sleep(0.001)
             life.capture.records = make_records(200, 999)
@@ -90,7 +90,7 @@ def test_a_kernel_that_refuses_to_learn_starts_anew(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             life.capture.refusal = OSError(7, "Argument list too long")
             await wait_capturing(life)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not life.describers[0].forgotten_count:
                     await asyncio.sleep(0.001)
             life.capture.waiting = [make_exchange()]
@@ -108,7 +108,7 @@ def test_a_sensor_ends_where_what_it_watches_is_gone(tmp_path: Path) -> None:
             await wait_capturing(life)
             life.capture.waiting = [make_exchange()]
             life.node.lost_scope = "the watched cgroup is gone"
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 with pytest.raises(StartError, match="the watched cgroup is gone"):
                     await life.task
             assert count_calls(collector) == 1
@@ -128,7 +128,7 @@ def test_a_rest_is_quiet_where_nothing_was_learned_and_nobody_is_blocked_by_name
 
     async def observe() -> bool:
         rests.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(rests) < 3:
                 await asyncio.sleep(0.001)
         return rests[-1]
@@ -152,7 +152,7 @@ def test_a_new_row_leaves_while_the_sensor_lives(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             life.capture.waiting = [make_exchange()]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not collector.batches:
                     life.clock.advance(0.5)
                     await asyncio.sleep(0.01)
@@ -203,7 +203,7 @@ def test_a_rejected_sensor_ends_with_the_reason(tmp_path: Path) -> None:
         collector.token = "right"
         async with collector.serve(), live(tmp_path, collector.port, token="wrong") as life:
             with pytest.raises(UplinkRejectedError, match="UNAUTHENTICATED"):
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(60):
                     await life.task
 
     for is_known in (False, True):
@@ -220,7 +220,7 @@ def test_a_pause_that_takes_long_says_so_and_goes_on(tmp_path: Path, monkeypatch
             detach = life.capture.detach
 
             def detach_late() -> None:
-                is_told.wait(30)
+                is_told.wait(60)
                 detach()
 
             def pause() -> None:
@@ -230,7 +230,7 @@ def test_a_pause_that_takes_long_says_so_and_goes_on(tmp_path: Path, monkeypatch
 
             monkeypatch.setattr(life.capture, "detach", detach_late)
             await asyncio.to_thread(pause)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.sensor.status() is not CaptureState.PAUSED:
                     await asyncio.sleep(0.001)
 
@@ -262,7 +262,7 @@ def test_a_capture_that_fails_once_goes_on(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             life.capture.error = OSError(5, "Input/output error")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.capture.error:
                     await asyncio.sleep(0.001)
             life.capture.waiting = [make_exchange()]
@@ -338,7 +338,7 @@ def test_a_clock_step_ends_the_segment(tmp_path: Path) -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
             life.capture.waiting = [make_exchange()]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.capture.waiting:
                     await asyncio.sleep(0.001)
             life.clock.step(-7_200)
@@ -364,7 +364,7 @@ def test_another_key_starts_with_rows_of_its_own(tmp_path: Path) -> None:
         async with live(tmp_path, port) as life:
             await wait_capturing(life)
             life.capture.waiting = [make_exchange()]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.capture.waiting:
                     await asyncio.sleep(0.001)
             async with collector.serve(port):
@@ -395,7 +395,7 @@ def test_how_the_collectors_own_traffic_is_known_is_taken_up_kept_and_looked_for
             await wait_capturing(life)
             assert life.node.collectors == [NOTHING_OWN, own]
             assert [find("127.0.0.1", 80, "127.0.0.1", 5) for find in life.node.finders] == [0]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while life.node.refreshes < 2:
                     await asyncio.sleep(0.01)
             await life.end()

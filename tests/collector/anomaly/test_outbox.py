@@ -23,7 +23,7 @@ def test_newer_message_of_a_key_replaces_the_waiting_one_and_order_holds() -> No
         outbox.put("mapped", b"%d" % n)
     outbox.put("last", b"last")
     go.set()
-    assert done.wait(10)
+    assert done.wait(60)
     outbox.close()
     assert written == [b"first", b"99", b"last"]
 
@@ -51,5 +51,5 @@ def test_closed_pipe_ends_the_writer_quietly() -> None:
 
     outbox = Outbox(write)
     outbox.put("a", b"a")
-    outbox._thread.join(10)
+    outbox._thread.join(60)
     assert not outbox._thread.is_alive()

@@ -28,7 +28,7 @@ from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.api.fakes import make_alert
 
-DEADLINE_SECONDS = 120.0  # For what a child is to tell; a loaded machine takes seconds to start one.
+DEADLINE_SECONDS = 60.0
 
 
 def wait_for(process: DetectorProcess, is_met: Callable[[], bool]) -> None:

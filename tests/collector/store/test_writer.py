@@ -197,10 +197,10 @@ def test_thread_goes_on_after_errors_and_drains_at_the_stop(wal: Wal, tmp_path: 
         kwargs={"is_stopping": stopping, "on_error": on_error, "interval_seconds": 0.001},
     )
     thread.start()
-    assert failed.wait(10)
+    assert failed.wait(60)
     fill(wal, 2)
     stopping.set()
-    thread.join(10)
+    thread.join(60)
     assert len(errors) == 1
     assert store.count("rows_minute") == 12
 
@@ -214,10 +214,10 @@ def test_what_comes_after_a_pause_does_not_wait_for_the_interval(wal: Wal, tmp_p
     thread = threading.Thread(target=run_writer, args=(writer,), kwargs=arguments)
     thread.start()
     fill(wal, 1)
-    assert drained.wait(10)
+    assert drained.wait(60)
     rows = store.count("rows_minute")
     fill(wal, 1)  # So soon after the last one it waits.
     assert rows > 0 and not stopping.wait(0.3) and store.count("rows_minute") == rows
     stopping.set()
-    thread.join(10)
+    thread.join(60)
     assert store.count("rows_minute") > rows

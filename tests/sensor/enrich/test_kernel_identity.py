@@ -68,7 +68,7 @@ def server(
     finally:
         process.stdin.close()
         process.stdout.close()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def build_identity() -> NodeIdentity:

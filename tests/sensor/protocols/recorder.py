@@ -68,6 +68,6 @@ class Recorder:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(60)
         for one in sockets:
             one.close()
