@@ -23,6 +23,7 @@ from tests.sensor.uplink.sending import IDENTITY
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
+FULL = pytest.mark.full("sensor.left_out", "sensor.enrich", "sensor.bpf", "collector.own_traffic")
 
 OWN = "Apidae's own traffic"
 PAGES, EXPORTS, POSTS, STREAMS = 30, 5, 3, 3
@@ -177,6 +178,21 @@ def test_own_traffic_is_excluded_and_counted_and_no_other_is(stage: Stage) -> No
     assert not [port for port in own_ports if f":{port}" in told]
 
 
+@FULL
+def test_what_the_collector_serves_is_excluded_by_system_calls_too(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "sensor.toml").write_text('capture = "syscalls"\n')
+    address = stage.start_collector()
+    sensor = stage.product.start_sensor(address, "--config", str(tmp_path / "sensor.toml"))
+    inventory = stage.product.open_inventory(address)
+    http_port = int(address.http.rpartition(":")[2])
+    stage.use(address)
+    wait_until(lambda: list_excluded(inventory).get(http_port, 0) >= 3 * PAGES, "pages counted as excluded")
+    assert sensor.stop() == 0, sensor.log_tail()
+    assert list_methods(inventory, http_port) == {}
+    assert list_methods(inventory, stage.impostor).keys() == {"GET"}
+
+
+@FULL
 def test_a_setting_includes_own_traffic(stage: Stage, tmp_path: Path) -> None:
     (tmp_path / "sensor.toml").write_text("include_own_traffic = true\n")
     address = stage.start_collector()
@@ -190,6 +206,7 @@ def test_a_setting_includes_own_traffic(stage: Stage, tmp_path: Path) -> None:
     assert sensor.stop() == 0, sensor.log_tail()
 
 
+@FULL
 def test_the_port_behind_the_tls_of_grpc_is_excluded(capture_host: None, tmp_path: Path) -> None:
     collector = RunningCollector(tmp_path / "data", "--sensor-auth", "certificate")
     address = CollectorAddress(grpc=collector.ready["grpc"], http=collector.ready["http"])
