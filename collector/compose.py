@@ -74,6 +74,7 @@ from collector.specs.table import SpecTable
 from collector.store.clickhouse import ClickHouseStore, open_server
 from collector.store.embedded import EmbeddedStore, lock_directory
 from collector.store.writer import StoreWriter
+from common.figures import Figure, make_gauges, total
 
 STORE_READER = "store"
 WEBHOOK_SECRET_FILE = "webhook.secret"
@@ -86,6 +87,15 @@ CHECKPOINT_FILE = "detectors.checkpoint"
 REPORT_LIMIT = 100_000
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class ReportCounts:
+    """What came between two flushes and found no room."""
+
+    coverage_dropped: int = total("Rows of coverage that found no room; the next report has them again.")
+    workloads_dropped: int = total("Facts of workloads that found no room; the next report has them again.")
+    former_names_dropped: int = total("Former names of services that found no room; the next report has them again.")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,13 +136,13 @@ class Collector:
     former_names: dict[tuple[str, str, str], FormerName] = field(default_factory=dict)
     words: list[RevealedWord] = field(default_factory=list)
     schemas: SchemaQueue = field(default_factory=SchemaQueue)
-    coverage_dropped: int = 0
+    reports: ReportCounts = field(default_factory=ReportCounts)
 
     def add_coverage(self, records: list[CoverageRecord]) -> None:
         """Keep for the next flush."""
         self.coverage += records
         excess = max(len(self.coverage) - REPORT_LIMIT, 0)
-        self.coverage_dropped += excess
+        self.reports.coverage_dropped += excess
         del self.coverage[:excess]
 
     def add_workloads(self, records: list[WorkloadRecord]) -> None:
@@ -141,12 +151,16 @@ class Collector:
             key = (record.cluster, record.namespace, record.workload, record.node)
             if key in self.workloads or len(self.workloads) < REPORT_LIMIT:
                 self.workloads[key] = record
+            else:
+                self.reports.workloads_dropped += 1
 
     def add_former_names(self, names: list[FormerName]) -> None:
         """Keep for the next flush what was not told before."""
         for name in self.catalogue.choose_former_names(names):
             if len(self.former_names) < REPORT_LIMIT:
                 self.former_names[name.cluster, name.node, name.former_name] = name
+            else:
+                self.reports.former_names_dropped += 1
 
     def add_words(self, words: list[RevealedWord]) -> None:
         """Keep for the next flush; at most what the reveal book asks, so bounded."""
@@ -175,18 +189,28 @@ class Collector:
             self.catalogue.learn({word.hash: word.text for word in words})
             del self.words[: len(words)]
 
-    def read_share(self) -> dict[str, float]:
+    def read_share(self) -> tuple[Figure, ...]:
         """What is like HTTP on all nodes since their sensors' starts, and what of it is read; for metrics. Raises
         StoreError.
         """
         coverage = CoverageInventory(reader=self.store, watch=Watch(reader=self.store, clock=time.time))
         share = coverage.read_coverage().cluster.share
-        return {
-            "coverage_http_connections": share.connections,
-            "coverage_http_read_connections": share.read_connections,
-            "coverage_http_bytes": share.bytes,
-            "coverage_http_read_bytes": share.read_bytes,
-        }
+        return make_gauges(
+            (
+                ("coverage_http_connections", "Connections that carry HTTP, of all nodes.", share.connections),
+                (
+                    "coverage_http_read_connections",
+                    "Connections that carry HTTP and are read, of all nodes.",
+                    share.read_connections,
+                ),
+                ("coverage_http_bytes", "Bytes of connections that carry HTTP, of all nodes.", share.bytes),
+                (
+                    "coverage_http_read_bytes",
+                    "Bytes of connections that carry HTTP and are read, of all nodes.",
+                    share.read_bytes,
+                ),
+            )
+        )
 
     def close(self) -> None:
         """Release log, store and lock. Blocks."""

@@ -16,6 +16,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from common.figures import total
+
 _SUBNET_BITS: Final = 64  # Whoever has one IPv6 address has all of its /64.
 # Where the process has no descriptor left, until another try.
 OUT_OF_SOCKETS_SECONDS: Final = 0.1
@@ -34,9 +36,17 @@ class Connection:
         self.network = find_network(self.host)
 
 
+@dataclass(slots=True)
+class ConnectionCounts:
+    """seen = refused + displaced + those that closed by themselves + those that are open."""
+
+    seen: int = total("Connections that clients opened.")
+    refused: int = total("Connections that were refused: each of the most that may be open was being served.")
+    displaced: int = total("Connections that were closed, longest idle first, to make room for others.")
+
+
 class ConnectionTable:
-    """Connections from `open` to `close`. `seen_count` = `refused_count` + `displaced_count` + those that closed by
-    themselves + those that are open."""
+    """Connections from `open` to `close`."""
 
     def __init__(self, *, limit: int, waiting_limit: int) -> None:
         """`limit`: open at once. `waiting_limit`: of these, waiting for clients of one network at once."""
@@ -45,9 +55,7 @@ class ConnectionTable:
         self._open: set[Connection] = set()
         self._waiting: OrderedDict[Connection, None] = OrderedDict()  # Those that wait longest first.
         self._waiting_of: dict[str, OrderedDict[Connection, None]] = {}  # The same by network.
-        self.seen_count = 0
-        self.refused_count = 0
-        self.displaced_count = 0
+        self.counts = ConnectionCounts()
 
     def __len__(self) -> int:
         """How many are open."""
@@ -55,12 +63,12 @@ class ConnectionTable:
 
     def open(self, connection: Connection) -> bool:
         """Take a new connection, which waits. False where there is no room: it is counted as refused."""
-        self.seen_count += 1
+        self.counts.seen += 1
         own = self._waiting_of.get(connection.network, ())
         if len(own) >= self._waiting_limit:
             self._displace(next(iter(own)))
         elif len(self._open) >= self._limit and not self.displace_longest():
-            self.refused_count += 1
+            self.counts.refused += 1
             return False
         self._open.add(connection)
         self.wait(connection)
@@ -95,7 +103,7 @@ class ConnectionTable:
 
     def _displace(self, connection: Connection) -> None:
         self.close(connection)
-        self.displaced_count += 1
+        self.counts.displaced += 1
         connection.end()
 
 

@@ -29,6 +29,7 @@ from collector.trust.names import list_own_names
 from collector.trust.refusal import RefusalLog
 from collector.trust.revocation import Revocations
 from collector.trust.token_review import ReviewError, ReviewSettings, TokenReviewer, find_api
+from common.figures import Figure, list_figures, make_gauges, make_labelled, make_totals
 
 _INNER_LISTEN = "127.0.0.1:0"
 _OPTIONS = (
@@ -187,24 +188,20 @@ class Entrance:
             self._bundle = self._trust.bundle
             ingest.end_streams()
 
-    def read_counters(self) -> dict[str, float]:
+    def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        counts: dict[str, float] = {f"refused_{reason}": count for reason, count in self._refusals.counts.items()}
+        text = "Connections and requests of sensors that were refused, by reason."
+        found = [*make_labelled("refused", text, "reason", self._refusals.counts.items())]
+        if self._trust is not None:
+            left = self._trust.server_not_after - time.time()
+            text = "Seconds until the collector's own certificate expires."
+            found += make_gauges([("tls_certificate_left_seconds", text, left)])
         if self._gate is not None:
-            counts.update(self._gate.read_counters())
-            counts["trust_errors"] = self._error_count
+            text = "Times that a certificate or revocation file could not be read; what was read before stays in use."
+            found += (*self._gate.figures(), *make_totals([("trust_errors", text, self._error_count)]))
         if self._enrollment is not None:
-            counts.update({f"sensors_{name}": count for name, count in self._enrollment.counts.items()})
-        return counts
-
-    def read_gauges(self) -> dict[str, float]:
-        """For metrics."""
-        if self._trust is None:
-            return {}
-        gauges: dict[str, float] = {"tls_certificate_left_seconds": self._trust.server_not_after - time.time()}
-        if self._gate is not None:
-            gauges["tls_connections"] = self._gate.connections
-        return gauges
+            found += list_figures(self._enrollment.counts, "sensors_")
+        return tuple(found)
 
 
 def _open_trust(settings: CollectorSettings) -> Trust | None:

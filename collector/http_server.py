@@ -19,6 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from collector.connections import Connection, ConnectionTable, accept_connections
+from common.figures import Figure, list_figures, make_gauges, make_totals
 
 _BACKLOG: Final = 1_024  # Connections that the kernel keeps until they are taken.
 
@@ -78,15 +79,21 @@ class HttpServer(uvicorn.Server):
         """Of TLS; each connection that comes is spoken to by what it holds then."""
         return self.config.ssl
 
-    def read_counters(self) -> dict[str, float]:
+    def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        return {
-            "http_connections_seen": self.table.seen_count,
-            "http_connections_refused": self.table.refused_count,
-            "http_connections_displaced": self.table.displaced_count,
-            "http_connections_late": self.late_count,
-            "http_out_of_sockets": self.out_of_sockets_count,
-        }
+        totals = (
+            ("http_connections_late", "Connections that were closed at a deadline.", self.late_count),
+            (
+                "http_out_of_sockets",
+                "Times that the system had no descriptor for a connection.",
+                self.out_of_sockets_count,
+            ),
+        )
+        return (
+            *list_figures(self.table.counts, "http_connections_"),
+            *make_totals(totals),
+            *make_gauges([("http_connections", "Connections of the API and the page that are open.", len(self.table))]),
+        )
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -23,6 +23,7 @@ from collector.alerts.templates import load_template
 from collector.alerts.web import check_address
 from collector.alerts.webhook import Webhook, WebhookSettings
 from collector.config import CollectorSettings
+from common.figures import Figure, list_figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,11 @@ class Notifiers:
         for notifier in self.members:
             notifier.stop()
 
-    def count(self) -> dict[str, int]:
-        """Counters for metrics, by `notifier_NAME_WHAT`."""
-        return {
-            f"notifier_{notifier.name}_{what}": getattr(notifier.counts, what)
-            for notifier in self.members
-            for what in ("seen", "delivered", "failed", "dropped", "limited", "repeated", "retried")
-        }
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics, by notifier."""
+        return tuple(
+            figure for one in self.members for figure in list_figures(one.counts, "notifier_", notifier=one.name)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,9 @@
 The mark is the name of a memory file (memfd_create(2)) that this process holds open. The file has the cookies of the
 sockets with which the process calls others. A sensor on the same kernel finds the process that listens at a port, and
 compares the names of its open files. /proc/PID/fd is readable for the process's own user and for root alone, and the
-name is 256 bits of HMAC that only who holds the installation key can make. So no program becomes Apidae's own by what it
-is called or by what it sends. The name depends on the kernel's boot id, and stays the same when the collector is started
-again.
+name is 256 bits of HMAC that only who holds the installation key can make. So no program becomes Apidae's own by what
+it is called or by what it sends. The name depends on the kernel's boot id, and stays the same when the collector is
+started again.
 """
 
 import contextlib

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from collector.alerts.storage import StorageState
@@ -30,14 +30,13 @@ from collector.ingest.policy import load_policy, put_blocks
 from collector.ingest.service import IngestService
 from collector.ingest.stream import IngestContext
 from collector.keys import API_TOKEN_FILE, SENSOR_TOKEN_FILE
-from collector.kubernetes.watcher import count_watches, measure_watches
 from collector.listeners import allow_open_files, bind, check_certificate
-from collector.metrics import Metrics
+from collector.metrics import Metrics, list_collector_figures
 from collector.own_traffic import OwnTraffic, describe_own_traffic
 from collector.respond.outside import make_exports
 from collector.store.base import StoreError
-from collector.store.retention import measure_bytes
 from collector.store.writer import run_writer
+from common.figures import Figure, list_figures, make_totals, total
 
 GRACE_SECONDS = 3.0
 # The writer's pause: with the sensors' second for a new route, a call is in the inventory within 2 s.
@@ -74,6 +73,18 @@ async def run_collector(settings: CollectorSettings, reload: Callable[[], Collec
         await asyncio.to_thread(collector.close)
 
 
+@dataclass(slots=True)
+class ErrorCounts:
+    """What failed in the collector's own threads and tasks; the log has each once a minute."""
+
+    wal_errors: int = total("Writes of the log that the disk refused.")
+    writer_errors: int = total("Attempts to write the tables that failed; each is repeated.")
+    detector_errors: int = total("Errors while signals of detectors were taken; what the store refused is taken again.")
+    housekeeping_errors: int = total("Rounds of housekeeping that failed; the next one begins anew.")
+    reload_errors: int = total("Settings that could not be read at SIGHUP; the previous policy stays in force.")
+    policy_errors: int = total("Times that the disk did not take a changed policy; it is tried again every second.")
+
+
 class _Life:
     """The running parts of one collector."""
 
@@ -92,14 +103,7 @@ class _Life:
         self._stop = asyncio.Event()
         self._is_ending = threading.Event()
         self._http: HttpServer | None = None
-        self._error_counts = {
-            "wal_errors": 0,
-            "writer_errors": 0,
-            "detector_errors": 0,
-            "housekeeping_errors": 0,
-            "reload_errors": 0,
-            "policy_errors": 0,
-        }
+        self._errors = ErrorCounts()
         self._logged_errors: dict[str, tuple[str, float]] = {}  # By name: the sentence and when it was logged last.
         self._is_writer_failing = False
         self._commit = GroupCommit(collector.wal, on_error=lambda error: self._count("wal_errors", error))
@@ -204,7 +208,7 @@ class _Life:
 
     def _build_http(self) -> HttpServer:
         collector, settings = self._collector, self._settings
-        metrics = Metrics(counters=self._read_counters, gauges=self._read_gauges)
+        metrics = Metrics(self._list_figures)
         app = build_app(
             store=collector.store,
             alerts=collector.desk,
@@ -316,60 +320,22 @@ class _Life:
 
     def _count(self, name: str, error: Exception) -> None:
         """Count an error; in the log it is once a minute for as long as it stays the same."""
-        self._error_counts[name] += 1
+        setattr(self._errors, name, getattr(self._errors, name) + 1)
         sentence, now = _first_line(error), time.monotonic()
         known, logged_at = self._logged_errors.get(name, ("", 0.0))
         if sentence != known or now - logged_at >= LOG_AGAIN_SECONDS:
             self._logged_errors[name] = sentence, now
             logger.error("%s: %s", name.replace("_", " "), sentence)
 
-    def _read_counters(self) -> dict[str, float]:
-        writer, log = self._collector.writer.counts, self._collector.writer.log_counts
-        return {
-            **{f"ingest_{name}": count for name, count in self._ingest.counts.items()},
-            **self._error_counts,
-            **self._entrance.read_counters(),
-            **(self._http.read_counters() if self._http is not None else {}),
-            "writer_batches_seen": writer.batches_seen,
-            "writer_batches_stored": writer.batches_stored,
-            "writer_batches_refused": writer.batches_refused,
-            "writer_rows_stored": writer.rows_stored,
-            "writer_routes_stored": writer.routes_stored,
-            "log_damaged_bytes": log.damaged_bytes,
-            "log_batches_lost": log.lost_batches,
-            "log_batches_recovered": log.recovered_batches,
-            "log_batches_skipped": log.skipped_batches,
-            "evicted_rows": self._housekeeping.evicted_rows,
-            "coverage_dropped": self._collector.coverage_dropped,
-            "schemas_dropped": self._collector.schemas.dropped,
-            **self._collector.notifiers.count(),
-            **self._collector.outside.count(),
-            "alerts_suppressed": self._collector.desk.suppressed_count,
-            **self._collector.detection.count(),
-            **self._collector.detectors.count(),
-            **count_watches(self._collector.clusters),
-            "risk_judged": self._collector.risks.judged_count,
-            "risk_alarms_dropped": self._collector.risks.alarms_dropped_count,
-            "changes_dropped": self._collector.changes.dropped_count,
-        }
-
-    def _read_gauges(self) -> dict[str, float]:
-        return {
-            "streams": self._ingest.streams,
-            "sensors": len(self._collector.sensors.list_statuses()),
-            "wal_bytes": self._collector.wal.size_bytes,
-            "disk_free_bytes": self._collector.disk.measure_free(),
-            "disk_reserve_bytes": self._collector.disk.reserve_bytes,
-            "store_lag_seconds": self._collector.writer.measure_lag(time.time()),
-            **self._collector.read_share(),
-            **measure_watches(self._collector.clusters),
-            **self._collector.risks.measure(),
-            "changes_waiting": self._collector.changes.waiting_count,
-            **self._entrance.read_gauges(),
-            "http_connections": len(self._http.table) if self._http is not None else 0,
-            **self._ingest.measure_certificates(),
-            "store_bytes": measure_bytes(self._collector.store) if self._settings.store_url is None else 0,
-        }
+    def _list_figures(self) -> tuple[Figure, ...]:
+        return (
+            *self._ingest.figures(),
+            *self._entrance.figures(),
+            *(self._http.figures() if self._http is not None else ()),
+            *list_figures(self._errors),
+            *make_totals([("evicted_rows", "Rows that the disk cap removed.", self._housekeeping.evicted_rows)]),
+            *list_collector_figures(self._collector),
+        )
 
 
 def _first_line(error: BaseException) -> str:

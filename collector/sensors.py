@@ -92,7 +92,7 @@ class SensorRegistry:
         self._statuses: dict[str, SensorStatus] = {}
         self._changed: set[str] = set()
         self._lock = threading.Lock()
-        self.forgotten = 0  # Words of nodes past the limit.
+        self.unlisted = 0  # Messages of nodes past the limit.
 
     def load(self, statuses: Iterable[SensorStatus]) -> None:
         """Take over what the store remembers."""
@@ -175,7 +175,7 @@ class SensorRegistry:
         with self._lock:
             old = self._statuses.get(node)
             if old is None and len(self._statuses) >= SENSOR_LIMIT:
-                self.forgotten += 1
+                self.unlisted += 1
                 return
             known = old or SensorStatus(node=node, first_seen=now)
             self._statuses[node] = dataclasses.replace(known, updated_at=now, **fields)  # type: ignore[arg-type]

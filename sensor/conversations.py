@@ -15,9 +15,11 @@ Account: `seen` = calls told here, or dropped because their request head was nev
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from common.figures import Figure, list_figures, total
 from sensor.calls import Exchange, RawBodies, Role
 from sensor.conversed import MODULUS, READ, WRITE, Connection
 from sensor.exchange import DROP_HEAD_LOST, EARLY_AFTER_NS, name_address
@@ -60,6 +62,14 @@ class Verdict(Enum):
     LEFT = "left"  # To its server's end, which is read on this node.
 
 
+@dataclass(slots=True)
+class ConversationCounts:
+    """What was missed of connections that are read by what their processes read and wrote."""
+
+    gap_bytes: int = total("Bytes of connections that are read which no event brought.")
+    evicted_connections: int = total("Connections forgotten for room.")
+
+
 class Conversations:
     """Mutable state between events. `to_unix_ns` turns kernel time into unix time; `refuse` tells the kernel."""
 
@@ -80,8 +90,11 @@ class Conversations:
         self._connections: OrderedDict[int, Connection] = OrderedDict()  # By socket, least recent first.
         self._open: dict[int, int] = {}  # Start of answers that go on, by socket.
         self._holding: set[int] = set()
-        self.evicted = 0
-        self.gap_bytes = 0
+        self.counts = ConversationCounts()
+
+    def figures(self, prefix: str, capture: str) -> tuple[Figure, ...]:
+        """For metrics; `capture`: the label of who reads them."""
+        return (*list_figures(self.counts, prefix), *self._streams.figures(capture))
 
     def poll(self, now_ns: int) -> list[Exchange | StreamExchange]:
         """What waited too long, and early halves of calls whose answer has lasted over a second at kernel time."""
@@ -138,7 +151,7 @@ class Conversations:
         connection = self._connections.get(event.socket)
         if connection is None:
             while len(self._connections) >= MAX_CONNECTIONS:
-                self.evicted += 1
+                self.counts.evicted_connections += 1
                 self._give_up(next(iter(self._connections.values())), out)
             return None
         first = connection.event
@@ -203,7 +216,7 @@ class Conversations:
     def _miss(self, connection: Connection, kind: int, size: int, out: Told) -> None:
         """Bytes of a direction that no event brought."""
         side = connection.sides[kind]
-        self.gap_bytes += size
+        self.counts.gap_bytes += size
         self._advance(connection, Gap(side.position, size), kind == connection.request_kind, out)
         side.position += size
 

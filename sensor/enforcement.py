@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from common.figures import Figure
 from sensor.aggregation.rows import RowColumns
 from sensor.calls import CallRecord, Exchange
 from sensor.clock import Clock
@@ -156,6 +157,10 @@ class Enforcement:
     def on_connection(self, is_connected: bool) -> None:
         """Whether the collector is there."""
         self._enforcer.on_connection(is_connected)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        return self._enforcer.figures()
 
     def report(self) -> EnforcementReport:
         """What is in force."""

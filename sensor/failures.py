@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
-from sensor.health import Figure
+from common.figures import Figure
 
 LOG_INTERVAL_SECONDS: Final = 60.0
 # Kinds told apart; the code has fewer places.
@@ -69,7 +69,7 @@ class Failures(logging.Filter):
         return tuple(
             Figure(
                 name="failures",
-                documentation="Items given up after an exception, by place in the code: bugs of Apidae",
+                documentation="Calls, rows, files or messages given up after an exception, by place in the code.",
                 value=count,
                 is_total=True,
                 labels=(("place", place), ("exception", exception)),

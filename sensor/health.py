@@ -6,16 +6,18 @@ nothing must be balanced, and a held count below zero is a bug (something was ac
 from the same counters when somebody scrapes.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from common.figures import Figure, collect_families, make_gauges, make_totals
 from sensor.config import CaptureWay
 
+PREFIX: Final = "apidae_sensor_"
 TLS_STAGE: Final = "tls"  # Calls that TLS carried, which are captured in the process; the other stages' are of both.
 
 
@@ -78,17 +80,6 @@ class StageCounter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One figure of a room, for metrics: `apidae_sensor_<name>`. Figures of one name have labels of the same names."""
-
-    name: str
-    documentation: str
-    value: float
-    is_total: bool  # Only grows; else it is what is at the moment.
-    labels: tuple[tuple[str, str], ...] = ()  # Name and value of each; values are bounded.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HealthReport:
     """What the sensor tells of itself every 5 s; totals since its start."""
 
@@ -114,43 +105,24 @@ class MetricsCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """One family per figure; labels are the stage's name and its own drop reasons (both bounded)."""
         report = self._read_health()
-        yield from _collect_stages(report.stages)
+        is_by_system_calls = report.capture is CaptureWay.SYSCALLS
         gauges = (
-            ("apidae_sensor_state", "1 capturing, 2 paused, 3 stopping", float(report.state)),
-            (
-                "apidae_sensor_capture_by_system_calls",
-                "1 where system calls are captured and not packets (docs/kernels.md)",
-                float(report.capture is CaptureWay.SYSCALLS),
-            ),
-            ("apidae_sensor_lag_seconds", "Age of the oldest batch without acknowledgement", report.lag_ms / 1e3),
-            ("apidae_sensor_spool_bytes", "Bytes of batches waiting for an acknowledgement", float(report.spool_bytes)),
-            ("apidae_sensor_memory_bytes", "Resident memory of the sensor process", float(report.memory_bytes)),
+            ("state", "What the sensor does: 1 captures, 2 is paused, 3 stops.", report.state),
+            ("capture_by_system_calls", "1 where system calls are captured and not packets.", is_by_system_calls),
+            ("lag_seconds", "Age of the oldest batch that the collector has not acknowledged.", report.lag_ms / 1e3),
+            ("spool_bytes", "Bytes of batches that wait for an acknowledgement.", report.spool_bytes),
+            ("memory_bytes", "Resident memory of the sensor process.", report.memory_bytes),
         )
-        for name, documentation, value in gauges:
-            yield GaugeMetricFamily(name, documentation, value=value)
-        yield from _collect_figures(report.figures)
-        yield CounterMetricFamily("apidae_sensor_cpu_seconds", "Processor time used", value=report.cpu_ns / 1e9)
+        cpu = ("cpu_seconds", "Processor time of the sensor process.", report.cpu_ns / 1e9)
+        stages = _list_stage_figures(report.stages)
+        yield from collect_families(PREFIX, (*stages, *make_gauges(gauges), *report.figures, *make_totals([cpu])))
 
 
-def _collect_figures(figures: Sequence[Figure]) -> Iterable[Metric]:
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for figure in figures:
-        family = families.get(figure.name)
-        if family is None:
-            make = CounterMetricFamily if figure.is_total else GaugeMetricFamily
-            names = [name for name, _ in figure.labels]
-            family = families[figure.name] = make(f"apidae_sensor_{figure.name}", figure.documentation, labels=names)
-        family.add_metric([value for _, value in figure.labels], figure.value)
-    return families.values()
-
-
-def _collect_stages(stages: Sequence[StageCount]) -> Iterable[Metric]:
-    seen = CounterMetricFamily("apidae_sensor_seen", "Things that entered a stage", labels=["stage"])
-    used = CounterMetricFamily("apidae_sensor_used", "Things a stage passed on", labels=["stage"])
-    dropped = CounterMetricFamily("apidae_sensor_dropped", "Things a stage lost", labels=["stage", "reason"])
-    for stage in stages:
-        seen.add_metric([stage.stage], stage.seen)
-        used.add_metric([stage.stage], stage.used)
-        for reason, count in stage.dropped:
-            dropped.add_metric([stage.stage, reason], count)
-    return (seen, used, dropped)
+def _list_stage_figures(stages: Sequence[StageCount]) -> Iterator[Figure]:
+    for one in stages:
+        seen = ("seen", "Calls, events or bytes that a stage took.", one.seen)
+        used = ("used", "Calls, events or bytes that a stage handed on.", one.used)
+        yield from make_totals((seen, used), stage=one.stage)
+        for reason, count in one.dropped:
+            lost = ("dropped", "Calls, events or bytes that a stage lost, by reason.", count)
+            yield from make_totals([lost], stage=one.stage, reason=reason)

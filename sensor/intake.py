@@ -9,9 +9,10 @@ import logging
 import time
 from typing import Final
 
+from common.figures import Figure, make_gauges, make_totals
 from sensor.breaks import with_breaks
 from sensor.clock import Clock
-from sensor.health import TLS_STAGE, Figure
+from sensor.health import TLS_STAGE
 from sensor.kernel.abi import Counter, RecordFlag
 from sensor.parts import Capture, NodeDescriber
 from sensor.pipeline import Pipeline
@@ -24,31 +25,50 @@ SECOND_NS: Final = 1_000_000_000
 TURN_NS: Final = 100_000_000
 # Full rings are read in less.
 LAST_READS_COUNT: Final = 64
-# The kernel's counters that metrics show.
+# The kernel's counters that metrics show; the others are in the accounts of stages (sensor.kernel.capture).
 _COUNTED: Final = (
-    ("records", "Calls that came as one record", Counter.RECORDS),
-    ("heads", "Heads sent up because the call was not recognised, or as a sample", Counter.HEADS),
-    ("heads_past_share", "Heads that stayed down, of who had had a share of the budget", Counter.SHARES_SPENT),
-    ("long_segments", "Segments with more messages than the kernel reads of one", Counter.TAIL_FAILED),
-    ("lost_positions", "Directions of connections in which the place was lost", Counter.RESYNC),
-    ("ambiguous_requests", "Requests of which programs may disagree where they end", Counter.AMBIGUOUS),
-    ("http2_events", "Events of HTTP/2", Counter.FRAMES),
-    ("http2_events_lost", "Of those, for which the ring had no room", Counter.FRAMES_LOST),
-    ("http2_blocks_refused", "Header blocks beyond a cgroup's share of a ring half full", Counter.BLOCKS_REFUSED),
-    ("http2_matched", "Calls of HTTP/2 that the kernel told as one record", Counter.MATCHED),
-    ("http2_raw_bytes", "Bytes of HTTP/2 sent up as they are, around holes", Counter.RAW_BYTES),
-    ("http2_raw_refused_bytes", "Bytes that could not be followed, beyond what may go up", Counter.RAW_REFUSED),
-    ("upgrades_untold", "Ends of WebSockets that found the ring full", Counter.UPGRADES_UNTOLD),
-    ("scratch_busy", "Heads not looked at because all scratch was in use", Counter.SCRATCH_BUSY),
-    ("bodies", "Bodies of samples that were copied, from their beginning", Counter.BODIES),
-    ("body_bytes", "Bytes of bodies that were copied", Counter.BODY_BYTES),
-    ("bodies_refused", "Bodies that ended early or never began: budget, or ring half full", Counter.BODIES_REFUSED),
-    ("orphan_responses", "Responses without a request: joined in the middle of a call", Counter.ORPHANS),
-    ("handshakes", "Handshakes of encrypted connections that were looked at", Counter.HELLOS),
-    ("handshakes_refused", "Those beyond the budget of heads", Counter.HELLOS_REFUSED),
-    ("ports_full", "Counts of ports that found their table full", Counter.PORTS_FULL),
-    ("peers_full", "Counts of called hosts that found their table full", Counter.PEERS_FULL),
-    ("bodies_lost", "Pieces of bodies that found the ring full", Counter.BODIES_LOST),
+    ("records", "Calls that the kernel matched and reported as one record.", Counter.RECORDS),
+    ("heads", "Request heads copied to user space: of calls that are not known, and samples.", Counter.HEADS),
+    (
+        "heads_past_share",
+        "Request heads not copied because their consumer or address had its share of the budget.",
+        Counter.SHARES_SPENT,
+    ),
+    ("events_lost", "Events with heads and ends of calls that found their ring full.", Counter.EVENTS_LOST),
+    ("long_segments", "Segments with more messages than the kernel reads of one.", Counter.TAIL_FAILED),
+    ("contended_segments", "Segments not read: two processors held their connection for too long.", Counter.CONTENDED),
+    (
+        "stateless_connections",
+        "Connections not read: the kernel had no memory for their state.",
+        Counter.STORAGE_FAILED,
+    ),
+    ("lost_positions", "Directions of connections in which the place of the next message was lost.", Counter.RESYNC),
+    ("ambiguous_requests", "Requests whose end two programs may read differently.", Counter.AMBIGUOUS),
+    ("http2_events", "Events with frames of HTTP/2 that the kernel copied to user space.", Counter.FRAMES),
+    ("http2_events_lost", "Events with frames of HTTP/2 that found their ring full.", Counter.FRAMES_LOST),
+    (
+        "http2_blocks_refused",
+        "Header blocks of HTTP/2 not copied: their ring was half full and their cgroup had its share.",
+        Counter.BLOCKS_REFUSED,
+    ),
+    ("http2_matched", "Calls of HTTP/2 that the kernel matched and reported as one record.", Counter.MATCHED),
+    ("http2_raw_bytes", "Bytes of HTTP/2 copied as they are, around lost or reordered segments.", Counter.RAW_BYTES),
+    ("http2_raw_refused_bytes", "Bytes of HTTP/2 around lost segments beyond the copy limit.", Counter.RAW_REFUSED),
+    ("upgrades_untold", "Ends of WebSockets that found the ring full.", Counter.UPGRADES_UNTOLD),
+    ("scratch_busy", "Heads not read because all scratch memory was in use.", Counter.SCRATCH_BUSY),
+    ("bodies", "Bodies of sampled calls that the kernel began to copy.", Counter.BODIES),
+    ("body_bytes", "Bytes of bodies that the kernel copied.", Counter.BODY_BYTES),
+    (
+        "bodies_refused",
+        "Bodies not copied, or in part: the budget was spent or the ring half full.",
+        Counter.BODIES_REFUSED,
+    ),
+    ("bodies_lost", "Pieces of bodies that found the ring full.", Counter.BODIES_LOST),
+    ("orphan_responses", "Responses without a request that was seen.", Counter.ORPHANS),
+    ("handshakes", "TLS handshakes that the kernel copied.", Counter.HELLOS),
+    ("handshakes_refused", "TLS handshakes not copied: the budget of heads was spent.", Counter.HELLOS_REFUSED),
+    ("ports_full", "Counts of listening ports that found their table full.", Counter.PORTS_FULL),
+    ("peers_full", "Counts of called hosts that found their table full.", Counter.PEERS_FULL),
 )
 
 
@@ -145,38 +165,27 @@ class Intake:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: of the governor, the kernel and what is known to it."""
-        governed: tuple[Figure, ...] = (
-            Figure(
-                name="heads_per_second_limit",
-                documentation="Heads a second of one cgroup that may go up, as governed",
-                value=self._governor.heads_per_second,
-                is_total=False,
+        governor = self._governor
+        limits = [
+            (
+                "heads_per_second_limit",
+                "Request heads a second of one cgroup that the governor lets the kernel copy.",
+                governor.heads_per_second,
             ),
-            Figure(
-                name="budget_used_ratio",
-                documentation="Processor time of the last second against its budget, the kernel's programs included",
-                value=self._governor.used_share,
-                is_total=False,
+            (
+                "body_bytes_per_second_limit",
+                "Bytes of bodies a second of one cgroup that the governor lets the kernel copy.",
+                governor.body_bytes_per_second,
             ),
-            Figure(
-                name="body_bytes_per_second_limit",
-                documentation="Bytes of bodies a second of one cgroup that may go up, as governed",
-                value=self._governor.body_bytes_per_second,
-                is_total=False,
+            (
+                "budget_used_ratio",
+                "Processor time of the last second, kernel programs included, relative to its budget.",
+                governor.used_share,
             ),
-        )
-        if self._governor.tls_calls_per_second:
-            governed += (
-                Figure(
-                    name="tls_calls_per_second_limit",
-                    documentation="Calls over TLS a second of one process that are read, as governed",
-                    value=self._governor.tls_calls_per_second,
-                    is_total=False,
-                ),
-            )
+        ]
+        if governor.tls_calls_per_second:
+            text = "Calls over TLS a second of one process that the governor lets be read."
+            limits.append(("tls_calls_per_second_limit", text, governor.tls_calls_per_second))
         counters = self._capture.counters()
-        counted = tuple(
-            Figure(name=name, documentation=documentation, value=counters[counter], is_total=True)
-            for name, documentation, counter in _COUNTED
-        )
-        return (*governed, *counted, *self._capture.figures(), *self.describer.figures())
+        counted = make_totals((name, text, counters[counter]) for name, text, counter in _COUNTED)
+        return (*make_gauges(limits), *counted, *self._capture.figures(), *self.describer.figures())

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 
+from common.figures import Figure, make_totals
 from sensor.aggregate import Aggregator
 from sensor.attacks.open import open_attacks
 from sensor.bodies.reader import BodyReader
@@ -14,7 +15,6 @@ from sensor.columns import Calls
 from sensor.config import SensorSettings
 from sensor.describe import Describer, DescribeSettings, Undescribed
 from sensor.enforcement import Enforcement
-from sensor.health import Figure
 from sensor.kernel.abi import OVERFLOW_KEY, RecordFlag
 from sensor.keyed import KeyedHash
 from sensor.left_out.account import LeftOut
@@ -107,7 +107,7 @@ class NodeDescriber:
         )
         self._schemas = knowledge.schemas
         self._attacks = node.attacks
-        self._bodies, self._pieces = knowledge.bodies, knowledge.pieces
+        self._bodies, self._pieces, self._facts = knowledge.bodies, knowledge.pieces, knowledge.facts
         self._tls_bodies = knowledge.tls_bodies
         self._recogniser = build_recogniser(
             settings=knowledge.settings,
@@ -174,26 +174,29 @@ class NodeDescriber:
         """Of the recogniser and the templater."""
         templater = self._templater
         totals = (
-            ("folded_calls", "Calls told under the host `other`", templater.folded_calls),
-            ("other_calls", "Calls told under an `other` route", templater.other_calls),
-            ("unserved_other_calls", "Of those, not served", templater.unserved_other_calls),
-            ("evicted_services", "Services forgotten because there were too many", templater.evicted_services),
+            ("bodies_given_up", "Calls whose bodies came and whose end did not.", self._pieces.given_up),
+            (
+                "fast_probes",
+                "Calls that look like probes and came too often for one: they are reported.",
+                self._gate.fast_probes,
+            ),
+            ("folded_calls", "Calls reported under the host `other`: too many hosts.", templater.folded_calls),
+            ("other_calls", "Calls reported under a route `other`: too many routes.", templater.other_calls),
+            (
+                "unserved_other_calls",
+                "Calls reported under a route `other` that were not answered with success.",
+                templater.unserved_other_calls,
+            ),
+            ("evicted_services", "Services that the templater forgot for room.", templater.evicted_services),
+            (
+                "lost_data_sets",
+                "Calls whose kinds of data are not reported: the table of sets is full.",
+                self._facts.data_sets_lost,
+            ),
         )
         return (
             *self._recogniser.figures(),
             *self._bodies.figures(),
             *self._schemas.figures(),
-            Figure(
-                name="bodies_given_up",
-                documentation="Calls whose bodies came and whose end did not",
-                value=self._pieces.given_up,
-                is_total=True,
-            ),
-            Figure(
-                name="fast_probes",
-                documentation="Calls told although they say they are probes: they came too often",
-                value=self._gate.fast_probes,
-                is_total=True,
-            ),
-            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
+            *make_totals(totals),
         )

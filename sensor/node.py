@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from common.figures import Figure, list_figures, make_totals
 from sensor.attacks.account import AttackAccount
 from sensor.clock import Clock
 from sensor.config import SensorSettings
@@ -28,7 +29,6 @@ from sensor.enrich.node import build_node
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
 from sensor.enrich.processes import Process
 from sensor.failures import Failures
-from sensor.health import Figure
 from sensor.kernel.abi import Counter
 from sensor.kernel.sockmaps import count_sockmap_programs
 from sensor.left_out.account import Account
@@ -59,6 +59,7 @@ class Node:
             count_sockmaps=count_sockmap_programs,
             pods=self._cluster,
         )
+        self._tables = tables
         self.identity, self._listeners, self._hidden = tables.identity, tables.listeners, tables.hidden
         self._containers, self._zone = tables.containers, settings.zone
         self._cgroups, self._cgroup_watch = tables.cgroups, tables.cgroup_watch
@@ -127,18 +128,14 @@ class Node:
         return [*of_pods, *containers][:WORKLOADS_MAX]
 
     def figures(self) -> tuple[Figure, ...]:
-        """Of Kubernetes, and of what is left out."""
-        left_out = Figure(
-            name="left_out_calls",
-            documentation="Calls seen and excluded: of workloads switched off, of probes, of Apidae itself",
-            value=self.left_out.calls,
-            is_total=True,
-        )
+        """Of Kubernetes, what is not read of the node, and what is left out."""
+        text = "Calls that were excluded: of workloads switched off, of probes, of Apidae itself."
         of_cluster = self._cluster.figures() if self._cluster is not None else ()
         return (
-            left_out,
-            *self.attacks.figures(),
+            *make_totals([("left_out_calls", text, self.left_out.calls)]),
+            *list_figures(self.attacks, "attacks_"),
             *self.gaps.figures(),
+            *self._tables.figures(),
             *self._failures.figures(),
             *of_cluster,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from common.figures import Figure
 from sensor.calls import Exchange
 from sensor.config import CaptureWay
 from sensor.coverage.restraint import Restraint
@@ -11,7 +12,7 @@ from sensor.enforce.block import Block
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
-from sensor.health import Figure, StageCount
+from sensor.health import StageCount
 from sensor.kernel.abi import Counter
 from sensor.kernel.state import Numbers
 from sensor.pipeline import Describer
@@ -194,6 +195,8 @@ class Enforcement(Protocol):
     def on_connection(self, is_connected: bool) -> None: ...
 
     def report(self) -> EnforcementReport: ...
+
+    def figures(self) -> tuple[Figure, ...]: ...
 
 
 class NodeView(Protocol):

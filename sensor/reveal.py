@@ -9,7 +9,6 @@ ids and addresses there even when many call them. Text once told stays tellable.
 from collections.abc import Iterable
 from typing import Final
 
-from sensor.keyed import KeyedHash
 from sensor.vocabulary import Vocabulary, split_word
 
 # Consumers that must have been served a word before its text may leave the node (docs/privacy.md).
@@ -33,11 +32,10 @@ def is_tellable(text: str, vocabulary: Vocabulary) -> bool:
 class Reveal:
     """Counts who was served which word, and answers requests for texts."""
 
-    __slots__ = ("_candidates", "_hash", "_vocabulary", "revealed")
+    __slots__ = ("_candidates", "_vocabulary", "revealed")
 
-    def __init__(self, vocabulary: Vocabulary, keyed_hash: KeyedHash) -> None:
+    def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._hash = keyed_hash
         self._candidates: dict[int, tuple[str, set[int]]] = {}
         self.revealed: dict[int, str] = {}
 

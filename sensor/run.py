@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from common.figures import Figure, list_figures
 from sensor import heap
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
@@ -23,7 +24,7 @@ from sensor.coverage.row import PortCoverage
 from sensor.coverage.share import tell_share
 from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
-from sensor.health import Figure, HealthReport, SensorState
+from sensor.health import HealthReport, SensorState
 from sensor.parts import Capture, Enforcement, Heirs, NodeDescriber, NodeView
 from sensor.pause import CaptureState
 from sensor.pipeline import Describer, Pipeline
@@ -415,7 +416,13 @@ class Sensor:
     def read_metrics(self) -> HealthReport:
         """The same with all figures."""
         figures: list[Figure] = []
-        for read in (self._read_figures, self._node.figures, lambda: tell_share(self.read_coverage())):
+        for read in (
+            self._read_figures,
+            self._node.figures,
+            self._enforcement.figures,
+            lambda: list_figures(self._spool.counts, "spool_"),
+            lambda: tell_share(self.read_coverage()),
+        ):
             try:
                 figures += read()
             except Exception:

@@ -8,12 +8,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from common.figures import Figure
 from sensor.clock import Clock
 from sensor.convert import SerialisedBatch
 from sensor.coverage.gaps import Gaps
 from sensor.coverage.report import note_limitation
 from sensor.coverage.row import PortCoverage
-from sensor.health import Figure, StageCount
+from sensor.health import StageCount
 from sensor.intake import Intake
 from sensor.parts import Capture, Heirs, NodeDescriber, NodeView
 from sensor.pipeline import Pipeline

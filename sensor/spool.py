@@ -24,6 +24,7 @@ from struct import Struct
 from typing import Final
 from uuid import UUID
 
+from common.figures import total
 from sensor.health import StageCount, StageCounter
 
 DEFAULT_SPOOL_BYTES: Final = 64 * 1024 * 1024
@@ -85,6 +86,14 @@ class _Place:
     payload: bytes | None
 
 
+@dataclass(slots=True)
+class SpoolCounts:
+    """What the disk did to the spool."""
+
+    torn_bytes: int = total("Bytes of spooled batches that could not be read at the start.")
+    disk_errors: int = total("Writes of the spool that the disk refused; the batches are kept in memory.")
+
+
 class Spool:
     """The ring. One owner, one thread; the sensor's lock keeps a second process out of the directory."""
 
@@ -104,8 +113,7 @@ class Spool:
         self._file: int | None = None
         self._counter = StageCounter("spool")
         self._is_loading = True
-        self.torn_bytes = 0  # Unreadable bytes found at the start.
-        self.disk_errors_count = 0  # Records that the disk did not take.
+        self.counts = SpoolCounts()
         self._open_directory()
         self._is_loading = False
 
@@ -241,7 +249,7 @@ class Spool:
                     payload_bytes=record.end - record.payload_offset,
                 )
                 self._place(entry, segment=segment, offset=record.payload_offset, payload=None)
-        self.torn_bytes += len(content) - end
+        self.counts.torn_bytes += len(content) - end
 
     # Writing
 
@@ -258,7 +266,7 @@ class Spool:
                 os.ftruncate(self._file, segment.size_bytes)
                 raise OSError(f"{written} of {len(record)} bytes written")
         except OSError:
-            self.disk_errors_count += 1
+            self.counts.disk_errors += 1
             return None
         segment.size_bytes += len(record)
         return segment
@@ -276,7 +284,7 @@ class Spool:
         try:
             os.fsync(self._file)
         except OSError:
-            self.disk_errors_count += 1
+            self.counts.disk_errors += 1
         os.close(self._file)
         self._file = None
 
@@ -328,7 +336,7 @@ class Spool:
         try:
             segment.path.unlink(missing_ok=True)
         except OSError:
-            self.disk_errors_count += 1
+            self.counts.disk_errors += 1
 
     def _is_written_to(self, segment: _Segment) -> bool:
         return self._file is not None and segment is self._segments[-1]

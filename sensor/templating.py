@@ -95,7 +95,7 @@ class Templater:
         self._tables = ServiceTables(limits or TableLimits())
         self._others: dict[tuple[Service, str], Route] = {}
         self._shapes: dict[str, Shape] = {}
-        self.reveal = Reveal(vocabulary, keyed_hash)
+        self.reveal = Reveal(vocabulary)
         self.reveals = 0  # How often texts of routes changed.
         self.folded_calls = 0  # Calls told under the host `other`.
         self.other_calls = 0  # Calls told under an `other` route,

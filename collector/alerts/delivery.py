@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from collector.alerts.alert import Alert, AlertState, Severity
+from common.figures import total
 
 QUEUE_MAX = 1_000  # Alerts waiting; a full queue drops the newest and counts it.
 ATTEMPTS_MAX = 5
@@ -61,13 +62,13 @@ class Keeping(Protocol):
 class DeliveryCounts:
     """See the module for what adds up."""
 
-    seen: int = 0
-    delivered: int = 0
-    failed: int = 0  # Given up after ATTEMPTS_MAX, or refused.
-    dropped: int = 0  # The queue was full.
-    limited: int = 0  # Past the rate.
-    repeated: int = 0  # Nothing new in it.
-    retried: int = 0
+    seen: int = total("Alerts that were opened, changed or closed, given to a notifier.")
+    delivered: int = total("Alerts that a notifier's receiver took.")
+    failed: int = total("Alerts given up: the receiver refused them, or did not answer the last attempt.")
+    dropped: int = total("Alerts that found the notifier's queue full.")
+    limited: int = total("Alerts beyond the most that a notifier sends a minute.")
+    repeated: int = total("Alerts that were not sent again because nothing in them was new.")
+    retried: int = total("Attempts to deliver an alert that were repeated.")
 
 
 class Notifier:

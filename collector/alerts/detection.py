@@ -7,7 +7,7 @@ restarts, until the setting itself is changed.
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from collector.alerts.report import Report
 from collector.alerts.sieve import Judged, Outcome, Sieve
 from collector.errors import ConflictError, UnknownError
 from collector.sensitivity import PLANS, Sensitivity
+from common.figures import Figure, make_labelled, make_totals
 
 FILE_NAME: Final = "sensitivity.json"
 PREVIEW_SECONDS: Final = 14 * DAY_SECONDS
@@ -80,10 +81,23 @@ class Detection:
         with self._lock:
             self._sieve.restore_verdicts(judged)
 
-    def count(self) -> dict[str, int]:
-        """Reports by what became of them, for metrics."""
-        counts = {f"reports_{outcome.value}": self._sieve.counts[outcome] for outcome in Outcome}
-        return counts | {"reports_unkept": self.unkept_count}
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: reports by what became of them."""
+        told = ((outcome.value, self.counts[outcome]) for outcome in Outcome)
+        unkept = (
+            "reports_unkept",
+            "Reports that previews of levels leave out: too many came in a minute.",
+            self.unkept_count,
+        )
+        return (
+            *make_labelled("reports", "Reports of detectors, by what became of them.", "outcome", told),
+            *make_totals([unkept]),
+        )
+
+    @property
+    def counts(self) -> Mapping[Outcome, int]:
+        """Reports by what became of them."""
+        return self._sieve.counts
 
     def sift(self, reports: list[Report], is_open: Callable[[Report], bool]) -> list[Judged]:
         """What becomes of detectors' reports; keeps them for previews."""

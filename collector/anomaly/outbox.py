@@ -15,24 +15,25 @@ _KEYED_MAX = 1_024  # Messages waiting; a person's decisions are few, the rest r
 class Outbox:
     """Messages by key, in order; a newer message of the same key takes the place of one that was not written yet."""
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        """`write` may block; OSError or ValueError from it (the pipe is closed) ends the thread."""
+    def __init__(self, write: Callable[[bytes], None], on_dropped: Callable[[], None] = lambda: None) -> None:
+        """`write` may block; OSError or ValueError from it (the pipe is closed) ends the thread. `on_dropped` is called
+        for each message that goes for room."""
         self._write = write
         self._waiting: dict[str, bytes] = {}
         self._changed = threading.Condition()
         self._is_ended = False
-        self.dropped_count = 0
+        self._on_dropped = on_dropped
         self._thread = threading.Thread(target=self._run, name="detectors-outbox", daemon=True)
         self._thread.start()
 
     def put(self, key: str, message: bytes) -> None:
-        """Queue a message; never blocks. When too many wait, the oldest goes and is counted."""
+        """Queue a message; never blocks. When too many wait, the oldest goes."""
         with self._changed:
             self._waiting.pop(key, None)
             self._waiting[key] = message
             if len(self._waiting) > _KEYED_MAX:
                 del self._waiting[next(iter(self._waiting))]
-                self.dropped_count += 1
+                self._on_dropped()
             self._changed.notify()
 
     def close(self) -> None:

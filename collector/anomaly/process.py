@@ -67,6 +67,7 @@ from collector.local_time import UTC_NAME
 from collector.rates import compute_rate
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 from collector.store.base import StoreError
+from common.figures import Figure, make_labelled, make_totals
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
@@ -299,6 +300,44 @@ class _Erasure:
     is_done: threading.Event = field(default_factory=threading.Event)
 
 
+def _list_figures(counts: Counts) -> Iterator[Figure]:
+    yield from make_totals(
+        (
+            ("calls_used", "Calls that the detectors judged.", counts.used_calls),
+            ("subjects_evicted", "Endpoints, consumers and pairs that the detectors forgot for room.", counts.evicted),
+            (
+                "signals_held_back",
+                "Values past a threshold that the level of sensitivity keeps unreported.",
+                counts.held_back,
+            ),
+            ("batches_refused", "Batches that the detectors could not read.", counts.refused_batches),
+            (
+                "batches_lost",
+                "Batches in damaged bytes of the log, at most, that the detectors did not see.",
+                counts.lost_batches,
+            ),
+            (
+                "batches_skipped",
+                "Batches deleted from the log, which was past its limit, before the detectors saw them.",
+                counts.skipped_batches,
+            ),
+            (
+                "jumps_undone",
+                "Times that the detectors went back to what they knew before the clock was wrong.",
+                counts.undone_jumps,
+            ),
+            (
+                "disk_errors",
+                "Checkpoints of the detectors that the disk refused; the previous one is kept.",
+                counts.disk_errors,
+            ),
+        ),
+        "detector_",
+    )
+    text = "Calls that the detectors did not judge, by reason."
+    yield from make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
+
+
 class DetectorProcess:
     """The parent's side: starts the child, takes its signals, starts it again. One thread calls `poll`."""
 
@@ -330,6 +369,7 @@ class DetectorProcess:
         self._erase_number = 0
         self._start_after = 0.0
         self.restart_count = 0
+        self._dropped_messages = 0
         self.counts: Counts | None = None
 
     @property
@@ -337,22 +377,24 @@ class DetectorProcess:
         """Of the child."""
         return self._child.pid if self._child is not None else None
 
-    def count(self) -> dict[str, int]:
-        """Totals for metrics: of the detectors as of half a minute ago at most, since the child began."""
-        counts = self.counts
-        own = {"detector_restarts": self.restart_count}
-        if counts is None:
-            return own
-        return own | {
-            "detector_calls_used": counts.used_calls,
-            **{f"detector_calls_dropped_{reason}": calls for reason, calls in counts.dropped_calls.items()},
-            "detector_subjects_evicted": counts.evicted,
-            "detector_batches_refused": counts.refused_batches,
-            "detector_jumps_undone": counts.undone_jumps,
-            "detector_batches_lost": counts.lost_batches,
-            "detector_batches_skipped": counts.skipped_batches,
-            "detector_disk_errors": counts.disk_errors,
-        }
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the detectors as of half a minute ago at most, since the child began."""
+        own = (
+            (
+                "detector_restarts",
+                "Times that the process of the detectors ended and was started again.",
+                self.restart_count,
+            ),
+            (
+                "detector_messages_dropped",
+                "Messages to the detectors, such as a person's decisions, that went for room.",
+                self._dropped_messages,
+            ),
+        )
+        return (*make_totals(own), *(_list_figures(self.counts) if self.counts is not None else ()))
+
+    def _count_dropped(self) -> None:
+        self._dropped_messages += 1
 
     def start(self) -> None:
         """Spawn the child."""
@@ -360,7 +402,7 @@ class DetectorProcess:
         self._child = self._context.Process(target=run_detectors, args=(theirs, *self._arguments), daemon=True)
         self._child.start()
         theirs.close()  # Else the child's end would stay open here and its death would go unseen.
-        self._outbox = Outbox(self._pipe.send_bytes)
+        self._outbox = Outbox(self._pipe.send_bytes, self._count_dropped)
         self._send("mapped", Mapped(self._mapping))
         for number, message in self._expectations.items():
             self._send(f"expect {number}", message)

@@ -29,6 +29,7 @@ from collector.change.sight import Sight, see
 from collector.change.wording import report_consumer, report_data, report_endpoints, report_hosts, report_login
 from collector.risk.circumstances import Circumstances
 from collector.risk.finding import Finding
+from common.figures import Figure, make_gauges, make_totals
 
 SIGHTS_MAX: Final = 10_000  # That wait for a look; further ones are counted.
 ASKED_MAX: Final = 200  # Endpoints of which one look asks who called.
@@ -86,10 +87,11 @@ class ChangeWatch:
             else:
                 self.dropped_count += 1
 
-    @property
-    def waiting_count(self) -> int:
-        """Endpoints of which it is still to be asked who called."""
-        return len(self._asking)
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        waiting = ("changes_waiting", "Endpoints of which it is still to be asked who called.", len(self._asking))
+        text = "Endpoints not looked at for changes, and changes not reported: there were too many."
+        return (*make_gauges([waiting]), *make_totals([("changes_dropped", text, self.dropped_count)]))
 
     def look(self) -> int:
         """Judge what was seen since; gives how many reports were told. Blocks. Raises StoreError, and what was seen is

@@ -4,7 +4,7 @@ Only where certificates let sensors in, and only through the gate: without TLS a
 """
 
 import logging
-from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from collector.trust.enroller import Application, Enroller
 from collector.trust.enrollment import EnrollmentRefusedError
 from collector.trust.keeper import Trust
 from collector.trust.token_review import ReviewError
+from common.figures import total
 
 SERVICE_NAME = "apidae.v1.EnrollmentService"
 TOKEN_LIMIT = 16 * 1024
@@ -24,15 +25,23 @@ TOKEN_LIMIT = 16 * 1024
 logger = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class EnrollmentCounts:
+    """Certificates that were issued; refusals are the admission's."""
+
+    enrolled: int = total("First certificates that were issued to sensors.")
+    renewed: int = total("Certificates of sensors that were renewed.")
+
+
 class EnrollmentService:
-    """One for the server. `counts`: enrolled, renewed; refusals are the admission's."""
+    """One for the server."""
 
     def __init__(self, enroller: Enroller, admission: Admission, trust: Trust) -> None:
         """All of one collector."""
         self._enroller = enroller
         self._admission = admission
         self._trust = trust
-        self.counts: Counter[str] = Counter({"enrolled": 0, "renewed": 0})
+        self.counts = EnrollmentCounts()
 
     def build_handler(self) -> "grpc.GenericRpcHandler[Any, Any]":
         """For `grpc.aio.Server.add_generic_rpc_handlers`."""
@@ -72,7 +81,7 @@ class EnrollmentService:
             await call.abort(
                 grpc.StatusCode.UNAVAILABLE, "The collector cannot enrol now; its log says why. Try again later."
             )
-        self.counts["enrolled"] += 1
+        self.counts.enrolled += 1
         logger.info("Enrolled node %s, which came from %s.", _shorten(request.node), peer.host)
         return enroll_pb2.EnrollResponse(certificate=self._write(chain))
 
@@ -95,7 +104,7 @@ class EnrollmentService:
         except KeyFileError as error:
             logger.error("The certificate of node %s could not be renewed: %s", _shorten(node), error)
             await call.abort(grpc.StatusCode.UNAVAILABLE, "The collector cannot renew now; its log says why.")
-        self.counts["renewed"] += 1
+        self.counts.renewed += 1
         return enroll_pb2.RenewResponse(certificate=self._write(chain))
 
     async def _refuse(self, call: Any, error: EnrollmentRefusedError, host: str, name: str) -> None:

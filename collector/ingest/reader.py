@@ -24,6 +24,7 @@ from collector.ingest.segment import (
     locate_segment,
     measure_frame,
 )
+from common.figures import total
 
 _READ_BYTES = 4 * 1024 * 1024
 
@@ -40,10 +41,15 @@ class Cursor:
 class LogCounts:
     """What a reader could not read, since it was made."""
 
-    damaged_bytes: int = 0
-    lost_batches: int = 0  # That were in them, at most.
-    recovered_batches: int = 0  # Read behind damage in the same segment.
-    skipped_batches: int = 0  # Deleted before this reader came to them, for the log was past its limit.
+    damaged_bytes: int = total("Bytes of the log that could not be read.")
+    lost_batches: int = total("Batches in bytes of the log that could not be read, at most.", name="log_batches_lost")
+    recovered_batches: int = total(
+        "Batches of the log that were read behind damage in the same file.", name="log_batches_recovered"
+    )
+    skipped_batches: int = total(
+        "Batches deleted from the log, which was past its limit, before they were in the tables.",
+        name="log_batches_skipped",
+    )
 
 
 def locate_cursor(directory: Path, name: str) -> Path:

@@ -6,7 +6,6 @@ ours.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,11 +18,12 @@ from collector.ingest.enrollment_service import tell_status
 from collector.ingest.limits import MESSAGE_LIMIT_BYTES
 from collector.ingest.policy import TriggerPolicy
 from collector.ingest.reports import PROTOCOL_VERSION, Greeting, convert_hello
-from collector.ingest.stream import IngestContext, SensorStream, Shared, parse_request
+from collector.ingest.stream import IngestContext, IngestCounts, SensorStream, Shared, parse_request
 from collector.keys import InstallationKey
 from collector.own_traffic import OwnTraffic
 from collector.trust.admission import Refused
 from collector.trust.identity import SensorCertificate
+from common.figures import Figure, list_figures, make_gauges
 
 SERVICE_NAME = "apidae.v1.CollectorService"
 METHOD_NAME = "Connect"
@@ -33,7 +33,7 @@ HELLO_TIMEOUT_SECONDS = 10.0
 
 
 class IngestService:
-    """One for the server. `counts`: batches_seen = accepted + duplicate + refused + retry, and what else was odd."""
+    """One for the server."""
 
     def __init__(self, context: IngestContext) -> None:
         """See IngestContext."""
@@ -42,7 +42,7 @@ class IngestService:
         self._streams: set[SensorStream] = set()
 
     @property
-    def counts(self) -> Counter[str]:
+    def counts(self) -> IngestCounts:
         """What came, by what became of it."""
         return self._shared.counts
 
@@ -61,10 +61,13 @@ class IngestService:
         """Sensors connected."""
         return len(self._streams)
 
-    def measure_certificates(self) -> dict[str, float]:
-        """Until the first certificate of a connected sensor expires; nothing where none came with one. Any thread."""
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics; of certificates nothing where no connected sensor came with one. Any thread."""
         ends = [one.not_after for stream in tuple(self._streams) if (one := stream.certificate) is not None]
-        return {"sensor_certificate_left_seconds": min(ends) - self._context.clock()} if ends else {}
+        text = "Seconds until the first certificate of a connected sensor expires."
+        left = [("sensor_certificate_left_seconds", text, min(ends) - self._context.clock())] if ends else []
+        streams = ("streams", "Sensors that are connected.", self.streams)
+        return (*list_figures(self.counts, "ingest_"), *make_gauges([streams, *left]))
 
     def change_policy(self, policy: TriggerPolicy) -> None:
         """Another policy from now on: connected sensors are sent it. Called in the event loop."""
@@ -103,7 +106,7 @@ class IngestService:
         """One stream, from Hello to its end."""
         admitted = self._context.admission.admit(call)
         if isinstance(admitted, Refused):
-            self.counts["unauthenticated"] += 1
+            self.counts.unauthenticated += 1
             await call.abort(tell_status(admitted), admitted.sentence)
         assert not isinstance(admitted, Refused)
         greeting = await self._greet(call, admitted)
@@ -125,13 +128,13 @@ class IngestService:
         assert request is not None
         greeting = convert_hello(request.hello)
         if isinstance(greeting, Refusal):
-            self.counts["hello_refused"] += 1
+            self.counts.hello_refused += 1
             await call.abort(grpc.StatusCode.FAILED_PRECONDITION, greeting.reason)
         assert isinstance(greeting, Greeting)
         context = self._context
         refused = context.admission.check_node(call, certificate, cluster=greeting.cluster, node=greeting.node)
         if refused is not None:
-            self.counts["hello_refused"] += 1
+            self.counts.hello_refused += 1
             await call.abort(tell_status(refused), refused.sentence)
         greeting = replace(greeting, name=context.sensors.find_name(greeting.node, greeting.cluster))
         context.sensors.record_hello(

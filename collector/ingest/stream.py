@@ -5,7 +5,6 @@ A batch is acknowledged when it is durable (collector/ingest/commit.py).
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +36,7 @@ from collector.own_traffic import OwnTraffic
 from collector.sensors import SensorRegistry
 from collector.trust.admission import Admission
 from collector.trust.identity import SensorCertificate
+from common.figures import total
 
 DIFFERENCE_FEATURE = "policy_difference"  # Of a sensor that takes differences.
 # Batches of one stream that wait for the disk; past it the stream is not read, which holds its sensor back.
@@ -83,13 +83,36 @@ class IngestContext:
 
 
 @dataclass(slots=True)
+class IngestCounts:
+    """What came on all streams; batches_seen = durable + duplicate + retry + refused + those under way."""
+
+    batches_seen: int = total("Batches of rows that sensors sent.")
+    batches_durable: int = total("Batches that were written to the log and acknowledged.")
+    batches_duplicate: int = total("Batches that the log already had.")
+    batches_retry: int = total("Batches that the log did not take; their sensors send them again.")
+    batches_refused: int = total("Batches that were refused as malformed; their sensors drop them.")
+    batches_of_unknown_key: int = total("Batches hashed under an installation key that this collector does not know.")
+    rows_seen: int = total("Rows of the batches that were not refused.")
+    unknown_fields: int = total("Fields of batches that this version does not know: their sensor is newer.")
+    unknown_values: int = total("Values of enums in batches that this version does not know: their sensor is newer.")
+    messages_unknown: int = total("Messages that this version does not know: their sensor is newer.")
+    unauthenticated: int = total("Streams that came with no valid token.")
+    hello_refused: int = total("Streams whose first message was missing or malformed.")
+    streams_ended_by_certificate: int = total("Streams ended because their sensor's certificate no longer holds.")
+    revealed_refused: int = total("Answers with words of paths that were refused as malformed.")
+    policies_applied: int = total("Policies that sensors put in force.")
+    policies_refused: int = total("Policies that sensors refused.")
+    acks_unsent: int = total("Acknowledgements that could not be sent: the sensor had left, and sends the batch again.")
+
+
+@dataclass(slots=True)
 class Shared:
     """What all streams look at while they run: policy and keys change under them."""
 
     context: IngestContext
     keys: tuple[InstallationKey, ...]
     policy: TriggerPolicy
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: IngestCounts = field(default_factory=IngestCounts)
 
 
 class SensorStream:
@@ -146,7 +169,7 @@ class SensorStream:
         reason = self._context.admission.find_end(self.certificate)
         if reason:
             logger.warning("The stream of the sensor on %s ends: %s.", self._greeting.name, reason)
-            self._shared.counts["streams_ended_by_certificate"] += 1
+            self._shared.counts.streams_ended_by_certificate += 1
             self._end_reason = f"The stream ends, for {reason}; enrol this sensor again."
             self.end()
 
@@ -190,7 +213,7 @@ class SensorStream:
             case "revealed":
                 words = convert_revealed(request.revealed, context.clock())
                 if isinstance(words, Refusal):
-                    counts["revealed_refused"] += 1
+                    counts.revealed_refused += 1
                 else:
                     context.on_revealed(context.reveals.take(words))
             case "schemas":
@@ -202,7 +225,7 @@ class SensorStream:
                 self._take_policy_result(convert_policy_result(request.policy_result))
             case _:
                 # Of a newer sensor, or a second Hello.
-                counts["messages_unknown"] += 1
+                counts.messages_unknown += 1
 
     async def _take_batch(self, batch: data_pb2.Batch) -> None:
         counts, context = self._shared.counts, self._context
@@ -214,14 +237,14 @@ class SensorStream:
             await self._refuse(batch.sequence, "The batch names another node than its Hello.", batch.boot_id)
             return
         batch.node = self._greeting.name
-        counts["batches_seen"] += 1
+        counts.batches_seen += 1
         unknown = count_unknown(batch)
         if rows.key_id not in {key.key_id for key in self._shared.keys}:
             # Of a key that was lost or is long rotated: its calls count, its consumers are nobody known.
-            counts["batches_of_unknown_key"] += 1
-        counts["unknown_fields"] += unknown.fields
-        counts["unknown_values"] += unknown.values
-        counts["rows_seen"] += len(rows)
+            counts.batches_of_unknown_key += 1
+        counts.unknown_fields += unknown.fields
+        counts.unknown_values += unknown.values
+        counts.rows_seen += len(rows)
         await self._slots.acquire()
         append = Append(
             node=batch.node,
@@ -238,9 +261,13 @@ class SensorStream:
         try:
             # Shielded: another stream may wait for the same write.
             result = await asyncio.shield(future)
-            counts[f"batches_{result.outcome.value}"] += 1
             if result.outcome is Outcome.DURABLE:
+                counts.batches_durable += 1
                 self._context.sensors.record_batch(append.node)
+            elif result.outcome is Outcome.DUPLICATE:
+                counts.batches_duplicate += 1
+            else:
+                counts.batches_retry += 1
             await self._write(
                 stream_pb2.ConnectResponse(
                     ack=stream_pb2.Ack(
@@ -256,8 +283,8 @@ class SensorStream:
             self._slots.release()
 
     async def _refuse(self, sequence: int, reason: str, boot_id: str = "") -> None:
-        self._shared.counts["batches_seen"] += 1
-        self._shared.counts["batches_refused"] += 1
+        self._shared.counts.batches_seen += 1
+        self._shared.counts.batches_refused += 1
         ack = stream_pb2.Ack(
             boot_id=boot_id or self._greeting.boot_id,
             sequence=sequence,
@@ -288,10 +315,11 @@ class SensorStream:
     def _take_policy_result(self, result: PolicyResult) -> None:
         """Record what became of a policy; a difference that does not fit is followed by the full form."""
         node, is_applied = self._greeting.name, not result.reason
-        self._shared.counts["policies_applied" if is_applied else "policies_refused"] += 1
         if is_applied:
+            self._shared.counts.policies_applied += 1
             self._held_epoch = result.epoch
         else:
+            self._shared.counts.policies_refused += 1
             logger.warning("The sensor on %s refused policy %d: %s", node, result.epoch, result.reason)
         self._context.sensors.record_policy(node, epoch=self._held_epoch, refusal=result.reason)
         if not is_applied and result.epoch == self._told_epoch and not self._is_told_fully:
@@ -317,7 +345,7 @@ class SensorStream:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The sensor left before its acknowledgement: it will send again and be told it is a duplicate.
-            self._shared.counts["acks_unsent"] += 1
+            self._shared.counts.acks_unsent += 1
             logger.debug("An acknowledgement was not sent: %s", error)
 
 

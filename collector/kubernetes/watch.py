@@ -21,6 +21,7 @@ from lightkube.core.exceptions import ConfigError
 from collector.kubernetes import objects
 from collector.kubernetes.objects import ApiStatus, Bookmark, KubernetesObject, WatchEvent, list_type
 from collector.kubernetes.state import ClusterState
+from common.figures import total
 
 PAGE_OBJECTS = 500
 WATCH_SECONDS = (300, 600)  # Drawn for each watch, so that those of many clients do not end together.
@@ -59,10 +60,10 @@ class WatchState(StrEnum):
 class WatchCounts:
     """Of all watches of a cluster, since the start."""
 
-    lists: int = 0
-    watches: int = 0
-    events: int = 0
-    failures: int = 0
+    lists: int = total("Whole lists of Kubernetes objects that were read.")
+    watches: int = total("Watches of Kubernetes objects that were begun.")
+    events: int = total("Changes of Kubernetes objects, and bookmarks, that watches brought.")
+    failures: int = total("Requests and watches of the Kubernetes API that failed.")
 
 
 class GoneError(Exception):

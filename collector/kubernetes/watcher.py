@@ -24,6 +24,7 @@ from collector.kubernetes.state import ClusterState
 from collector.kubernetes.targets import Targets
 from collector.kubernetes.watch import ResourceWatch, WatchCounts, WatchState, list_resources
 from collector.store.base import Store, StoreError
+from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 
 FLUSH_SECONDS = 1.0
 # A look at everything that took t rests for 20 t, so that it takes at most 5 % of a core.
@@ -91,6 +92,11 @@ class ClusterWatcher:
             pods=len(self._state.pods),
             services=len(self._state.services),
         )
+
+    @property
+    def dropped(self) -> int:
+        """Objects beyond the most that are kept."""
+        return self._state.dropped
 
     @property
     def _is_complete(self) -> bool:
@@ -184,23 +190,26 @@ class ClusterWatcher:
         self._reason = reason
 
 
-def count_watches(watchers: Sequence[ClusterWatcher]) -> dict[str, float]:
-    """Of all clusters together, since the start; for metrics."""
-    return {
-        f"kubernetes_{column.name}": sum(getattr(watcher.counts, column.name) for watcher in watchers)
-        for column in fields(WatchCounts)
-    }
-
-
-def measure_watches(watchers: Sequence[ClusterWatcher]) -> dict[str, float]:
-    """The same, now."""
+def list_watch_figures(watchers: Sequence[ClusterWatcher]) -> tuple[Figure, ...]:
+    """Of all clusters together; for metrics."""
     statuses = [watcher.status for watcher in watchers]
-    return {
-        "kubernetes_clusters": len(statuses),
-        "kubernetes_clusters_current": sum(status.is_current for status in statuses),
-        "kubernetes_pods": sum(status.pods for status in statuses),
-        "kubernetes_services": sum(status.services for status in statuses),
-    }
+    dropped = sum(watcher.dropped for watcher in watchers)
+    text = "Kubernetes objects beyond the most of a kind that are kept."
+    gauges = (
+        ("clusters", "Kubernetes clusters that are followed.", len(statuses)),
+        (
+            "clusters_current",
+            "Kubernetes clusters of which all that is followed is known.",
+            sum(s.is_current for s in statuses),
+        ),
+        ("pods", "Pods of the clusters that are followed.", sum(status.pods for status in statuses)),
+        ("services", "Services of the clusters that are followed.", sum(status.services for status in statuses)),
+    )
+    return (
+        *list_figures(sum_accounts(WatchCounts, (watcher.counts for watcher in watchers)), "kubernetes_"),
+        *make_totals([("kubernetes_objects_dropped", text, dropped)]),
+        *make_gauges(gauges, "kubernetes_"),
+    )
 
 
 def _read(store: Store, row: type[_Row], table: str, condition: str, cluster: str) -> Sequence[_Row]:

@@ -9,6 +9,7 @@ from collector.respond.export import ExportSettings
 from collector.respond.responder import Responder
 from collector.respond.webhook import BlockWebhook
 from collector.response_settings import ResponseSettings
+from common.figures import Figure, list_figures, make_totals
 
 _RESUMED_ENTRIES = 1_000
 
@@ -32,13 +33,11 @@ class Outside:
         if self.webhook is not None:
             self.webhook.stop()
 
-    def count(self) -> dict[str, float]:
-        """Counters for metrics."""
-        found: dict[str, float] = {"blocks_elsewhere_failed": self.elsewhere.failed_count}
-        if self.webhook is not None:
-            for what in ("seen", "delivered", "failed", "dropped", "repeated"):
-                found[f"block_webhook_{what}"] = getattr(self.webhook, what)
-        return found
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics."""
+        text = "Attempts to write the blocks to a file or proxy that failed; each is repeated."
+        failed = make_totals([("blocks_elsewhere_failed", text, self.elsewhere.failed_count)])
+        return (*failed, *(list_figures(self.webhook.counts, "block_webhook_") if self.webhook is not None else ()))
 
 
 def make_exports(settings: ResponseSettings, cluster: str) -> ExportSettings:

@@ -9,6 +9,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Final
 
 import httpx
@@ -19,6 +20,7 @@ from collector.alerts.web import check_address, make_client, post, show_target
 from collector.alerts.webhook import sign
 from collector.respond.audit import AuditEntry
 from collector.respond.block import Block, BlockState
+from common.figures import total
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +29,19 @@ TOLD: Final = "told"
 UNTOLD: Final = "untold"
 # Decisions that change whom somebody else is to stop. A decline is one sensor's.
 _TELLING: Final = frozenset(("proposed", "began", "rejected", "lifted", "expired"))
+
+
+@dataclass(slots=True)
+class WebhookCounts:
+    """seen = delivered + failed + dropped + repeated + those that wait."""
+
+    seen: int = total("Decisions on blocks that were given to the webhook.")
+    delivered: int = total("Decisions on blocks that the webhook's receiver took.")
+    failed: int = total(
+        "Decisions on blocks that the webhook's receiver refused, or did not answer at the last attempt."
+    )
+    dropped: int = total("Decisions on blocks that found the webhook's queue full; they are sent after the next start.")
+    repeated: int = total("Decisions on blocks that were sent before, and not again.")
 
 
 class BlockWebhook:
@@ -53,7 +68,7 @@ class BlockWebhook:
         self._told: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="block-webhook", daemon=True)
-        self.seen = self.delivered = self.failed = self.dropped = self.repeated = 0
+        self.counts = WebhookCounts()
 
     def resume(self, blocks: Iterable[Block], entries: Iterable[AuditEntry]) -> None:
         """At the start: what is live and was not told before the last stop, is; and what is over, where whoever is told
@@ -74,15 +89,15 @@ class BlockWebhook:
         """Queue a decision; never blocks."""
         if action not in _TELLING:
             return
-        self.seen += 1
+        self.counts.seen += 1
         key = f"{block.id}.{action}"
         if key in self._told:
-            self.repeated += 1
+            self.counts.repeated += 1
             return
         try:
             self._queue.put_nowait((action, block))
         except queue.Full:
-            self.dropped += 1
+            self.counts.dropped += 1
             return
         if len(self._told) >= 2 * QUEUE_MAX:
             self._told.clear()
@@ -106,8 +121,8 @@ class BlockWebhook:
             if outcome is not Outcome.UNANSWERED:
                 break
         is_there = outcome is Outcome.DELIVERED
-        self.delivered += is_there
-        self.failed += not is_there
+        self.counts.delivered += is_there
+        self.counts.failed += not is_there
         self._note(
             AuditEntry(
                 time=self._clock(),

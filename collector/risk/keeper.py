@@ -18,7 +18,7 @@ from collector.inventory.span import MINUTE_SECONDS, Rollup, Since, Span, span_s
 from collector.risk.alarms import find_alarms
 from collector.risk.circumstances import Circumstances, Past, Recent
 from collector.risk.finding import SELF, Finding, FindingChange, FindingState, advance, decide, open_finding
-from collector.risk.formula import score
+from collector.risk.formula import LEAST, score
 from collector.risk.record import RiskRecord, make_record, update_past
 from collector.risk.repository import RiskTable
 from collector.risk.rules import OPERATION_RULES, RULES
@@ -27,6 +27,7 @@ from collector.risk.transport import WeakTls, read_weak_tls
 from collector.risk.weights import Weights, load_weights
 from collector.rows import Service
 from collector.store.base import Store
+from common.figures import Figure, make_gauges, make_labelled, make_totals
 
 # Judged in one pass; 5,000 take some seconds.
 PASS_MAX: Final = 5_000
@@ -76,13 +77,19 @@ class RiskKeeper:
         """Where results are kept."""
         return self._table
 
-    def measure(self) -> dict[str, float]:
-        """Gauges: endpoints by level, findings by state, endpoints that wait. Raises StoreError."""
-        return {
-            "risk_waiting": self.waiting_count,
-            **{f"risk_{level}_endpoints": count for level, count in self._table.count_levels().items()},
-            **{f"findings_{state}": count for state, count in self._table.count_findings().items()},
-        }
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics. Raises StoreError."""
+        levels, states = self._table.count_levels(), self._table.count_findings()
+        text = "Alerts of risk that were not opened: too many at one look."
+        by_level = ((level, levels.get(level, 0)) for level in (*self._weights.levels, LEAST))
+        by_state = ((state.value, states.get(state, 0)) for state in FindingState)
+        return (
+            *make_totals([("risk_judged", "Endpoints whose risk was computed.", self.judged_count)]),
+            *make_totals([("risk_alarms_dropped", text, self.alarms_dropped_count)]),
+            *make_gauges([("risk_waiting", "Endpoints that wait for their risk to be computed.", self.waiting_count)]),
+            *make_labelled("risk_endpoints", "Endpoints by level of risk.", "level", by_level, is_total=False),
+            *make_labelled("findings", "Findings of risk by state.", "state", by_state, is_total=False),
+        )
 
     def look(self) -> int:
         """One pass; gives how many endpoints were judged. Blocks. Raises StoreError."""

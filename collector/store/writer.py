@@ -24,6 +24,7 @@ from collector.ingest.segment import Entry, Position
 from collector.rows import Route, RowBatch
 from collector.store.arrow import build_routes, build_rows
 from collector.store.base import Store
+from common.figures import total
 
 BATCH_ROWS = 10_000
 BATCH_SECONDS = 1.0
@@ -48,12 +49,11 @@ class EndpointMapper(Protocol):
 class WriterCounts:
     """The writer's account: batches seen = stored + refused."""
 
-    batches_seen: int = 0
-    batches_stored: int = 0
-    batches_refused: int = 0
-    rows_stored: int = 0
-    inserts: int = 0
-    routes_stored: int = 0
+    batches_seen: int = total("Batches that the writer of the tables read from the log.")
+    batches_stored: int = total("Batches whose rows are in the tables.")
+    batches_refused: int = total("Batches that this version cannot read, which the writer of the tables skipped.")
+    rows_stored: int = total("Rows that were written to the tables.")
+    routes_stored: int = total("Routes that were written to the tables, each once.")
 
 
 class StoreWriter:
@@ -144,7 +144,6 @@ class StoreWriter:
         token = f"{self._log_id}:{start}-{end}"
         if any(len(batch) for batch in batches):
             self._store.insert_arrow("rows_minute", build_rows([batch for batch in batches if len(batch)]), token)
-            self.counts.inserts += 1
         self._reader.commit(end)
         self._oldest_unix_ns = 0
         self.counts.batches_seen += len(entries)

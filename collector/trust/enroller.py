@@ -59,7 +59,6 @@ class Enroller:
         self._clock = clock
         self._allowance = FailureAllowance(time.monotonic)
         self._reviews = asyncio.Semaphore(REVIEWS_LIMIT)
-        self.issued_count = 0
 
     async def enroll(self, application: Application) -> bytes:
         """A first certificate. Raises EnrollmentRefusedError, ReviewError, KeyFileError."""
@@ -136,7 +135,6 @@ class Enroller:
                 way=way,
             ),
         )
-        self.issued_count += 1
         return chain
 
     @property

@@ -25,6 +25,7 @@ from collector.config import join_address
 from collector.connections import Connection, ConnectionTable, accept_connections
 from collector.trust.identity import SensorCertificate, read_certificate
 from collector.trust.refusal import RefusalLog
+from common.figures import Figure, list_figures, make_gauges
 
 # For the TLS handshake, and then for the first byte behind it.
 HANDSHAKE_SECONDS: Final = 10.0
@@ -143,17 +144,10 @@ class Gate:
         """Port of `address`."""
         return self.address[1]
 
-    @property
-    def connections(self) -> int:
-        """Open now."""
-        return len(self._table)
-
-    def read_counters(self) -> dict[str, float]:
-        """Connections, for metrics; those that were refused are in the RefusalLog by reason."""
-        return {
-            "tls_connections_seen": self._table.seen_count,
-            "tls_connections_displaced": self._table.displaced_count,
-        }
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics; those that were refused are in the RefusalLog by reason."""
+        open_now = ("tls_connections", "Connections of sensors over TLS that are open.", len(self._table))
+        return (*list_figures(self._table.counts, "tls_connections_"), *make_gauges([open_now]))
 
     def find_peer(self, grpc_peer: str) -> Peer | None:
         """Who is behind a connection, by what gRPC says of it; None where it did not come through the gate."""

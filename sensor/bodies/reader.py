@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from common.figures import Figure, make_totals
 from sensor.bodies.decoding import decode
 from sensor.bodies.documents import Document, is_protobuf, read_document
 from sensor.bodies.estimates import RecordEstimates
@@ -24,7 +25,6 @@ from sensor.classify.sensitive.asked import AskedBook, Side
 from sensor.classify.sensitive.custom import CustomFinder
 from sensor.classify.sensitive.document import find_sensitive
 from sensor.classify.sensitive.kinds import DataKind, DataPlace, make_codes
-from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead, read_media_type
 
 # Looked at of one document, and values of one field: of each route a body is read every second. A hostile one, whose
@@ -34,12 +34,12 @@ VALUES_MAX: Final = 8
 _MEDIA_TYPE_BYTES: Final = 128
 _CONTENT_TYPE_BYTES: Final = 512  # With its parameters: SOAP 1.2 names its action there.
 _WORDS: Final = (
-    ("coding_unknown", "Bodies in a content coding that is not read"),
-    ("coding_broken", "Bodies that their content coding does not decode"),
-    ("decoded_limit", "Bodies of which only a beginning was looked at: they are too long, or a bomb"),
-    ("not_its_type", "Bodies that are not what their media type says"),
-    ("type_not_read", "Bodies of media types that are not read"),
-    ("protobuf", "Bodies of protobuf, whose fields have no names: described by number, not classified"),
+    ("coding_unknown", "Bodies in a content coding that the sensor does not read."),
+    ("coding_broken", "Bodies that their content coding does not decode."),
+    ("decoded_limit", "Bodies of which only the beginning was read: decoded, they are too long."),
+    ("not_its_type", "Bodies that are not what their media type says."),
+    ("type_not_read", "Bodies of media types that the sensor does not read."),
+    ("protobuf", "Bodies of protobuf: described by field number, and not classified."),
 )
 
 
@@ -158,11 +158,8 @@ class BodyReader:
 
     def figures(self) -> tuple[Figure, ...]:
         """What was read, and what could not be."""
-        values = (
-            ("bodies_read", "Bodies that were classified", self.read_count),
-            *((f"bodies_{word}", text, self.unread[word]) for word, text in _WORDS),
-        )
-        return tuple(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in values)
+        unread = ((word, text, self.unread[word]) for word, text in _WORDS)
+        return make_totals((("read", "Bodies that were classified.", self.read_count), *unread), "bodies_")
 
     def _classify(self, payload: Payload | None, media_type: str, side: Side) -> _Read | None:
         if payload is None or not payload.data:

@@ -122,7 +122,8 @@ static __always_inline void copy_pieces(struct __sk_buff *skb, const struct conn
     f->piece_size = V(f->piece_size) - n;
     f->piece_from = from + n;
     f->piece_position = V(f->piece_position) + n;
-    count(put_piece(skb, &e, from, n) ? C_EVENTS : C_BODIES_LOST);
+    if (!put_piece(skb, &e, from, n))
+      count(C_BODIES_LOST);
   }
 }
 

@@ -141,7 +141,8 @@ static __always_inline void tell_hello(struct __sk_buff *skb, const struct conn 
     size = HELLO_COPY;
     e.flags = F_TRUNCATED;
   }
-  count(put(skb, &e, offset, size) ? C_EVENTS : C_EVENTS_LOST);
+  if (!put(skb, &e, offset, size))
+    count(C_EVENTS_LOST);
 }
 
 /* The server's end of this connection is seen on this node. */
@@ -227,7 +228,6 @@ static __always_inline int encrypted_packet(struct __sk_buff *skb) {
   u32 was_answered = c->is_answered;
   if (!was_answered && offset < skb->len && take_hello(skb, c, &peer, direction, bpf_ktime_get_ns())) {
     c->kind = K_LOCAL_CLIENT;
-    count(C_LOCAL_CLIENTS);
     return PASS;
   }
   if (c->is_answered && direction == c->request_direction && !c->is_pending && !c->is_websocket)

@@ -93,6 +93,13 @@ static __always_inline void judge_peer(struct __sk_buff *skb, struct conn *c, co
     c->stop_slot = *slot;
 }
 
+static __always_inline void count_lost_stop(u32 slot) {
+  struct stop_count *counted = stop_counts.lookup(&slot);
+  count(C_STOPS_LOST);
+  if (counted)
+    __sync_fetch_and_add(&counted->lost, 1);
+}
+
 static __always_inline void tell_stop(struct __sk_buff *skb, struct conn *c, u32 direction, u32 slot, u8 kind) {
   u64 now = bpf_ktime_get_ns();
   if (now < V(c->stop_told_ns))
@@ -100,7 +107,8 @@ static __always_inline void tell_stop(struct __sk_buff *skb, struct conn *c, u32
   c->stop_told_ns = now + TOLD_AGAIN_NS;
   struct stop_event *event = stops.ringbuf_reserve(sizeof(struct stop_event));
   if (!event) {
-    count(C_STOPS_LOST);
+    if (kind != STOP_SPARED)
+      count_lost_stop(slot);
     return;
   }
   __builtin_memset(event, 0, sizeof(*event));
@@ -120,7 +128,6 @@ static __always_inline void tell_stop(struct __sk_buff *skb, struct conn *c, u32
 static __always_inline int stop_segment(struct __sk_buff *skb, struct conn *c, u32 length, u32 direction, u32 slot, u8 kind) {
   struct stop_count *counted = stop_counts.lookup(&slot);
   if (counted) {
-    __sync_fetch_and_add(&counted->segments, 1);
     __sync_fetch_and_add(&counted->bytes, length);
     if (c->stop_kind != kind || V(c->stop_counted) != slot)
       __sync_fetch_and_add(&counted->connections, 1);

@@ -287,14 +287,9 @@ enum counter {
   C_CALLS = 0,           /* Calls that ended: used + all C_DROPPED_*. */
   C_DROPPED_RING,        /* Their last event found the ring full, and `overflow` was full too. */
   C_DROPPED_DEPTH,       /* More than QUEUE_DEEP requests outstanding on one connection. */
-  C_EVENTS,              /* Events submitted. */
   C_EVENTS_LOST,         /* Events that found the ring full (heads and ends). */
-  C_DUPLICATES,          /* Segments seen again: retransmissions. */
-  C_GAPS,                /* Segments that arrived ahead of a missing one. */
   C_RESYNC,              /* Directions whose position was lost. */
   C_ORPHANS,             /* Responses without a request: joined in the middle of a call. */
-  C_REJECTED,            /* Connections tried and found not to be HTTP/1. */
-  C_LOCAL_CLIENTS,       /* Client ends left to their server end on this node. */
   C_CONTENDED,           /* Segments that two CPUs held at once for too long. */
   C_TAIL_FAILED,         /* Segments with more parts than tail calls reach. */
   C_STORAGE_FAILED,      /* Sockets that got no state. */
@@ -313,7 +308,6 @@ enum counter {
   C_PEERS_FULL,          /* Connections to other hosts that found `peers` full. */
   C_HELLOS,              /* Handshakes of encrypted connections sent up. */
   C_HELLOS_REFUSED,      /* Those beyond the budget of heads. */
-  C_FLOWS_EVICTED,       /* QUIC flows that could not be remembered. */
   C_BODIES,              /* Bodies that began to go up. */
   C_BODY_BYTES,          /* Their bytes. */
   C_BODIES_REFUSED,      /* Bodies that ended early, or never began, for the budget or a ring half full. */

@@ -361,7 +361,6 @@ static __always_inline u8 order_frames(struct __sk_buff *skb, struct streams *s,
   f->offset = offset;
   if (end <= 0) { /* Seen, or late. */
     if (!is_in_hole(f, sequence, sequence + length)) {
-      count(C_DUPLICATES);
       return WAY_SKIP;
     }
     if ((s32)(sequence - f->hole_from) <= 0)
@@ -378,7 +377,6 @@ static __always_inline u8 order_frames(struct __sk_buff *skb, struct streams *s,
     f->offset = offset - ahead;
   if (ahead > 0) {
     u32 left = V(f->left), is_open = (s32)(f->hole_to - f->hole_from) > 0;
-    count(C_GAPS);
     if (V(f->state) == FOLLOW_SYNC && left >= (u32)ahead && !V(f->is_copied)) {
       f->left = left - ahead;
       f->at += ahead;

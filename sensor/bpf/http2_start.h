@@ -32,7 +32,6 @@ static __always_inline int await_first(struct bpf_sock *sk, struct conn *c, stru
   u32 missing = find_missing(sk, p->sequence, &is_fresh);
   if (!missing)
     return 0;
-  count(C_GAPS);
   f->next = p->sequence - missing;
   f->high = p->sequence + p->length;
   f->waiting = 1;
@@ -74,7 +73,6 @@ static __always_inline void begin_streams(struct __sk_buff *skb, struct conn *c,
   if (!leave_streams(skb, c, key, direction))
     return;
   c->kind = K_LOCAL_CLIENT;
-  count(C_LOCAL_CLIENTS);
 }
 
 /* Joined in the middle, the client is known by the port that is listened on, where it is known at all. */
@@ -150,7 +148,6 @@ static __always_inline void enter_http2(struct __sk_buff *skb, struct bpf_sock *
     c->is_lookup_done = 1;
     if (servers.lookup(&key)) {
       c->kind = K_LOCAL_CLIENT;
-      count(C_LOCAL_CLIENTS);
     }
   }
   call_frames(skb, p->sequence, p->offset, direction, closing, 0);

@@ -40,7 +40,6 @@ static __always_inline int order(struct conn *c, struct flow *f, const struct pa
   s32 ahead = p->sequence - f->next;
   s32 end_ahead = ahead + (s32)p->length;
   if (end_ahead <= 0) {
-    count(C_DUPLICATES);
     return -1;
   }
   u32 known = 0;
@@ -50,7 +49,6 @@ static __always_inline int order(struct conn *c, struct flow *f, const struct pa
     u32 state = V(f->parse.state);
     int is_countable = state == S_BODY_CLOSE || state == S_LOST || state == S_HELD ||
                        ((state == S_BODY_LENGTH || state == S_CHUNK_DATA) && V(f->left) >= (u32)ahead);
-    count(C_GAPS);
     if (!is_countable && f->waiting < WAIT_MAX) {
       if (!f->waiting || (s32)(p->sequence + p->length - f->high) > 0)
         f->high = p->sequence + p->length;

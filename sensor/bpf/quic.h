@@ -105,8 +105,8 @@ static __always_inline int datagram_packet(struct __sk_buff *skb) {
     return PASS;
   if (flow == QUIC_ASKED && direction == INGRESS)
     flow = servers.lookup(&both) ? QUIC_LEFT_OUT : QUIC_CLIENT;
-  if (flow != before && quic_flows.update(&key, &flow))
-    count(C_FLOWS_EVICTED);
+  if (flow != before)
+    quic_flows.update(&key, &flow);
   struct port_count more = {.bytes = d.length};
   more.connections = flow != before;
   more.late = more.connections && !d.is_long;

@@ -57,13 +57,12 @@ static __always_inline u32 copy(struct message *m, struct scratch *s) {
   return V(s->done);
 }
 
-static __always_inline void submit(void *event, u32 length, u32 size) {
+static __always_inline void submit(void *event, u32 length) {
   asm volatile("" : "+r"(length));
   length &= PART_MAX - 1;
   asm volatile("" : "+r"(length));
   if (events.ringbuf_output(event, sizeof(struct syscall_event) + length, WAKE_WAITING)) {
     count(Z_EVENTS_LOST, 1);
-    count(Z_BYTES_LOST, size);
   } else {
     count(Z_EVENTS, 1);
   }
@@ -73,7 +72,7 @@ static __always_inline void submit(void *event, u32 length, u32 size) {
 static __always_inline void send_state(struct tcp_end *end, u64 cgroup_id, u8 kind) {
   struct syscall_event e = {.sequence = end->write_next, .other = end->read_next};
   fill(&e, end, cgroup_id, kind, bpf_ktime_get_ns());
-  submit(&e, 0, 0);
+  submit(&e, 0);
 }
 
 /* Tells of bytes that moved. */
@@ -92,7 +91,7 @@ static __always_inline void send(struct message *m, struct tcp_end *end, u64 cgr
   e->length = length;
   if (length < m->size)
     count(Z_UNCOPIED, m->size - length);
-  submit(e, length, m->size);
+  submit(e, length);
 }
 
 #endif

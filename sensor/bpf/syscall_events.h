@@ -40,11 +40,9 @@ struct syscall_event {
 enum syscall_counter {
   Z_EVENTS = 0,
   Z_EVENTS_LOST,  /* The ring was full. */
-  Z_BYTES_LOST,   /* Of those. */
   Z_UNREADABLE,   /* Events whose bytes the kernel could not read from the process. */
   Z_REFUSED,      /* Calls beyond the budget: nothing of them went up. */
   Z_UNCOPIED,     /* Bytes that moved without being seen: sendfile, splice, and what is past the limit of an event. */
-  Z_REJECTED,     /* Connections tried and found not to be HTTP/1. */
   Z_LOCAL_CLIENTS,/* Client ends left to their server end on this node. */
   Z_PORTS_FULL,
   Z_COUNT,

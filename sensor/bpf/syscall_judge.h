@@ -85,7 +85,6 @@ static __always_inline int recognise(struct syscall_conn *c, struct tcp_end *end
   c->begun_size[at] = 0;
   if (c->tries > TRIES_MAX) {
     c->kind = K_OTHER;
-    count(Z_REJECTED, 1);
   }
   return 0;
 }

@@ -209,7 +209,8 @@ static __always_inline int tell_event(struct __sk_buff *skb, struct conn *c, str
     e.flags |= f->is_suspicious * F_SUSPICIOUS;
   }
   int is_put = put(skb, &e, from, size);
-  count(is_put ? C_EVENTS : C_EVENTS_LOST);
+  if (!is_put)
+    count(C_EVENTS_LOST);
   return is_put;
 }
 

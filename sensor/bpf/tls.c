@@ -43,7 +43,6 @@ static __always_inline void put(struct session *s, struct message *m, u8 kind, u
   struct syscall_event *e = events.ringbuf_reserve(sizeof(struct syscall_event) + room);
   if (!e) {
     count(Z_EVENTS_LOST, 1);
-    count(Z_BYTES_LOST, m->size);
     return;
   }
   fill(e, &s->end, s->seen.cgroup_id, kind, now);

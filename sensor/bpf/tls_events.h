@@ -23,7 +23,7 @@ enum tls_library {
 };
 
 enum tls_counter {
-  T_SESSIONS = 9, /* After enum syscall_counter, in one array. */
+  T_SESSIONS = 7, /* After enum syscall_counter, in one array. */
   T_UNBOUND,      /* Events that were told before it was known which socket they are of. */
   T_MANY,         /* Sessions of which two ways named two sockets. */
   T_COUNT,

@@ -48,9 +48,9 @@ struct verdict_scope {
 /* What a verdict has stopped. */
 struct stop_count {
   u64 connections;
-  u64 segments;
   u64 bytes;
   u64 spared; /* Requests that were let through, for their peer is never blocked. */
+  u64 lost;   /* Resets whose event found the ring full. */
 };
 
 enum stop_kind {

@@ -65,7 +65,6 @@ static __always_inline int leave_to_server(struct __sk_buff *skb, struct conn *c
     if (!is_local_client(skb, direction))
       return 0;
     c->kind = K_LOCAL_CLIENT;
-    count(C_LOCAL_CLIENTS);
     if (f->is_told)
       draft(f, E_FORGET, 0, 0);
     return 1;
@@ -139,7 +138,6 @@ static __always_inline void end_response_head(struct __sk_buff *skb, struct bpf_
     c->is_lookup_done = 1;
     if (servers.lookup(&key)) { /* Its end saw the request before we see the response. */
       c->kind = K_LOCAL_CLIENT;
-      count(C_LOCAL_CLIENTS);
       draft(f, E_FORGET, 0, V(c->head)); /* Of no call: the first may be one that is told by records. */
       return;
     }
@@ -210,7 +208,6 @@ static __always_inline void reject(struct __sk_buff *skb, struct bpf_sock *sk, s
   f->offset = skb->len;
   if (++c->tries >= TRIES_MAX) {
     c->kind = K_OTHER;
-    count(C_REJECTED);
   }
 }
 

@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
+from common.figures import Figure, make_totals
 from sensor.calls import Service
 from sensor.coverage.limits import NODE_WORKLOAD
 from sensor.coverage.row import CoverageRole, PortCoverage, PortProtocol
-from sensor.health import Figure
 
 FILE_NAME: Final = "captured-until"
 TOUCH_SECONDS: Final = 1.0
@@ -103,14 +103,8 @@ class Gaps:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        return (
-            Figure(
-                name="gap_seconds",
-                documentation="Time without capture before this sensor's start and while it was paused",
-                value=self.total_ns / 1e9,
-                is_total=True,
-            ),
-        )
+        text = "Seconds without capture before this sensor's start and while it was paused."
+        return make_totals([("gap_seconds", text, self.total_ns / 1e9)])
 
     def _read(self) -> int | None:
         try:

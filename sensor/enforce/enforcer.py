@@ -7,10 +7,11 @@ when the switch is off, and (in the kernel) `ALIVE_SECONDS` after the last `tick
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from common.figures import Figure, make_labelled, make_totals
 from sensor.calls import Role
 from sensor.clock import Clock
 from sensor.enforce.block import Block, BlockKind
@@ -33,7 +34,7 @@ from sensor.enforce.tables import (
     make_empty,
 )
 from sensor.enforce.watch import StopWatch
-from sensor.kernel.stop_abi import ENFORCEMENT, SLOTS_MAX
+from sensor.kernel.stop_abi import ENFORCEMENT, SLOTS_MAX, StopCount
 from sensor.keyed import hash_siphash
 
 logger = logging.getLogger(__name__)
@@ -369,7 +370,7 @@ class Enforcer:
     def _count_stopped(self, held: Held) -> int:
         counts = self._kernel.counts() if self._kernel is not None else {}
         slots = [self._slots.by_target.get(target, 0) for target in held.targets]
-        return sum(counts[slot][0] for slot in slots if slot in counts)
+        return sum(counts[slot].connections for slot in slots if slot in counts)
 
     def report(self) -> EnforcementReport:
         """The state of every block."""
@@ -379,17 +380,35 @@ class Enforcer:
         reason = self.find_obstacle()
         return EnforcementReport(epoch=self._epoch, is_enabled=not reason, reason=reason, blocks=tuple(statuses))
 
-    def _tell(self, held: Held, counts: dict[int, tuple[int, ...]]) -> BlockStatus:
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: resets since the sensor's start, of all blocks."""
+        if self._watch is None or self._kernel is None:
+            return ()
+        watch, text = self._watch, "Attempts to reset a blocked client's connection that failed, by reason."
+        failed = (
+            ("ring_full", self._kernel.count_lost()),
+            ("queue_full", watch.unqueued.total()),
+            ("refused", watch.failures.total()),
+        )
+        return (
+            *make_totals([("resets", "Connections of blocked clients that were reset.", watch.resets.total())]),
+            *make_labelled("failed_resets", text, "reason", failed),
+        )
+
+    def _tell(self, held: Held, counts: Mapping[int, StopCount]) -> BlockStatus:
         slots = [slot for target in held.targets if (slot := self._slots.by_target.get(target)) is not None]
-        found = [counts.get(slot, (0, 0, 0, 0)) for slot in slots]
+        found = [counts[slot] for slot in slots if slot in counts]
         watch = self._watch
-        firsts = [] if watch is None else [watch.first_unix_ns[slot] for slot in slots if slot in watch.first_unix_ns]
+        failed, firsts = sum(count.lost for count in found), list[int]()
+        if watch is not None:
+            failed += sum(watch.failures[slot] + watch.unqueued[slot] for slot in slots)
+            firsts = [watch.first_unix_ns[slot] for slot in slots if slot in watch.first_unix_ns]
         return BlockStatus(
             id=held.block.id,
             is_enforced=True,
-            stopped_connections=sum(count[0] for count in found),
-            stopped_bytes=sum(count[2] for count in found),
-            failed_resets=0 if watch is None else sum(watch.failures[slot] for slot in slots),
-            spared_requests=sum(count[3] for count in found) + sum(self._shared[slot] for slot in slots),
+            stopped_connections=sum(count.connections for count in found),
+            stopped_bytes=sum(count.bytes for count in found),
+            failed_resets=failed,
+            spared_requests=sum(count.spared for count in found) + sum(self._shared[slot] for slot in slots),
             first_stop_unix_ms=min(firsts, default=0) // _MS_NS,
         )

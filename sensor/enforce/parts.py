@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sensor.calls import Role
 from sensor.enforce.block import Block
+from sensor.kernel.stop_abi import StopCount
 
 
 class KernelSide(Protocol):
@@ -14,7 +15,9 @@ class KernelSide(Protocol):
 
     def delete(self, name: str, keys: Iterable[bytes]) -> None: ...
 
-    def counts(self) -> dict[int, tuple[int, ...]]: ...
+    def counts(self) -> dict[int, StopCount]: ...
+
+    def count_lost(self) -> int: ...
 
 
 class ShareMeter(Protocol):

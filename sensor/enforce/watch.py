@@ -56,6 +56,7 @@ class StopWatch:
         self._thread = threading.Thread(target=self._run, name="apidae-stops", daemon=True)
         self.resets: Counter[int] = Counter()  # By slot.
         self.failures: Counter[int] = Counter()
+        self.unqueued: Counter[int] = Counter()  # Those that `ask` had no room for.
         self.first_unix_ns: dict[int, int] = {}
 
     def start(self) -> None:
@@ -68,14 +69,14 @@ class StopWatch:
         self._thread.join()
         self._resetter.close()
 
-    def ask(self, slot: int, connection: Connection) -> bool:
-        """Reset this one soon; False where too many wait."""
+    def ask(self, slot: int, connection: Connection) -> None:
+        """Reset this one soon. Where too many wait, it is counted and left: its next call asks again."""
         try:
             self._asked.put_nowait((slot, connection))
         except queue.Full:
-            return False
-        self._ring.wake()
-        return True
+            self.unqueued[slot] += 1
+        else:
+            self._ring.wake()
 
     def _run(self) -> None:
         while not self._is_ending.is_set():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from common.figures import Figure, make_gauges, make_totals
 from sensor.enrich.cgroup_tree import CgroupTree
 from sensor.enrich.cgroup_watch import CgroupWatch
 from sensor.enrich.container_files import read_container
@@ -32,6 +33,31 @@ class NodeTables:
     hidden: HiddenTable
     own_traffic: OwnTraffic
     cgroup_watch: CgroupWatch | None  # None where there is no cgroup v2.
+
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: what of the node was not read, so that services or clients have no name."""
+        loss, watch = self.listeners.loss, self.cgroup_watch
+        gauges = (
+            ("unlisted_cgroups", "Cgroups of the node beyond the most that are listed.", self.cgroups.left_out_count),
+            (
+                "unlisted_processes",
+                "Processes and descriptors of the node beyond the most that are looked through.",
+                loss.left_out_count,
+            ),
+            (
+                "unreadable_processes",
+                "Processes whose descriptors the sensor may not read.",
+                loss.unreadable_process_count,
+            ),
+            (
+                "unreadable_network_namespaces",
+                "Network namespaces whose sockets the sensor may not read.",
+                loss.unreadable_namespace_count,
+            ),
+        )
+        text = "Cgroups not watched for new ones: those are found by the next walk."
+        unwatched = ("unwatched_cgroups", text, watch.left_out_count if watch is not None else 0)
+        return (*make_gauges(gauges), *make_totals([unwatched]))
 
 
 def build_node(

@@ -14,13 +14,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from common.figures import Figure, make_gauges, make_totals
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay
 from sensor.coverage.handshakes import HandshakeTable
 from sensor.coverage.row import PortCount
 from sensor.exchange import ExchangeAssembler
-from sensor.health import Figure, StageCount, StageCounter
+from sensor.health import StageCount, StageCounter
 from sensor.kernel.abi import (
     CLIENT_END,
     COUNTERS_SIZE,
@@ -360,13 +361,25 @@ class Capture:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        per_call = Figure(
-            name="program_ns_per_call",
-            documentation="Time in the kernel's programs a call, as last counted",
-            value=round(self._meter.ns_per_call),
-            is_total=False,
+        per_call = (
+            "program_ns_per_call",
+            "Time that the kernel's programs take for a call, as measured last.",
+            round(self._meter.ns_per_call),
         )
-        return (per_call, *self._streams.figures())
+        totals = (
+            (
+                "forgotten_websockets",
+                "WebSockets forgotten for room before they ended: reported without bytes, messages and duration.",
+                self._assembler.upgrades.forgotten_count,
+            ),
+            ("handshakes_unreadable", "TLS handshakes that could not be parsed.", self._handshakes.unreadable),
+            (
+                "handshakes_unlisted",
+                "TLS handshakes not described: their port or host is beyond the most that are kept.",
+                self._handshakes.refused,
+            ),
+        )
+        return (*make_gauges([per_call]), *make_totals(totals), *self._streams.figures())
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Teaches the kernel: writes elements of one of its maps. Raises OSError where it refuses."""

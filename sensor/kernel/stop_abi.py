@@ -12,7 +12,7 @@ CREDENTIAL_KEY: Final = struct.Struct("<Q")
 SLOT: Final = struct.Struct("<I")
 VERDICT: Final = struct.Struct("<Q2I")  # expires_ns, is_scoped, is_streamed.
 VERDICT_SCOPE: Final = struct.Struct("<QIH2x")  # cgroup_id, slot, port.
-STOP_COUNT: Final = struct.Struct("<4Q")  # connections, segments, bytes, spared.
+STOP_COUNT: Final = struct.Struct("<4Q")
 STOP_EVENT: Final = struct.Struct("<3QI2H2B6x16s16s")
 STOPS_BYTES: Final = 65_536
 SLOTS_MAX: Final = 16_384
@@ -33,6 +33,15 @@ class StopKind(IntEnum):
     ADDRESS = 1
     CREDENTIAL = 2
     SPARED = 3
+
+
+class StopCount(NamedTuple):
+    """What was stopped in one slot, field for field as in STOP_COUNT."""
+
+    connections: int
+    bytes: int
+    spared: int  # Requests of a client that is never blocked.
+    lost: int  # Resets whose event found the ring full.
 
 
 class StopEvent(NamedTuple):

@@ -9,9 +9,10 @@ import select
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from sensor.kernel.abi import COUNTERS_SIZE, Counter
 from sensor.kernel.ring import Ring
-from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, STOP_EVENT, STOPS_BYTES, StopEvent
-from sensor.kernel.syscalls import delete_elements, read_batch, update_map
+from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, STOP_EVENT, STOPS_BYTES, StopCount, StopEvent
+from sensor.kernel.syscalls import delete_elements, read_batch, read_counts, update_map
 
 # Events of one read: some 10 ms of resets.
 EVENTS_LIMIT: Final = 256
@@ -27,6 +28,7 @@ class StopMaps:
         self._poll.register(maps["stops"], select.EPOLLIN)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll.register(self._bell, select.EPOLLIN)
+        self._lost_before = self._read_lost()  # By a sensor whose capture goes on.
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Writes elements one by one: batches of trie maps came only with Linux 5.14. Raises OSError."""
@@ -37,10 +39,17 @@ class StopMaps:
         """Removes elements; one that is not there is no error."""
         delete_elements(self._maps[name], keys)
 
-    def counts(self) -> dict[int, tuple[int, ...]]:
-        """What was stopped by slot: connections, segments, bytes, spared requests."""
+    def counts(self) -> dict[int, StopCount]:
+        """What was stopped by slot."""
         rows = read_batch(self._maps["stop_counts"], SLOT.size, STOP_COUNT.size, SLOTS_MAX)
-        return {SLOT.unpack(key)[0]: STOP_COUNT.unpack(value) for key, value in rows}
+        return {SLOT.unpack(key)[0]: StopCount(*STOP_COUNT.unpack(value)) for key, value in rows}
+
+    def count_lost(self) -> int:
+        """Resets of all slots whose event found the ring full; those of blocks that have ended too."""
+        return self._read_lost() - self._lost_before
+
+    def _read_lost(self) -> int:
+        return read_counts(self._maps["counters"], COUNTERS_SIZE)[Counter.STOPS_LOST]
 
     def wait(self, seconds: float) -> None:
         """Returns when there is an event, after `wake`, or after this time."""

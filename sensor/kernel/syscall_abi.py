@@ -54,10 +54,8 @@ class SyscallCounter(IntEnum):
 
     EVENTS = 0
     EVENTS_LOST = 1
-    BYTES_LOST = 2
-    UNREADABLE = 3
-    REFUSED = 4
-    UNCOPIED = 5
-    REJECTED = 6
-    LOCAL_CLIENTS = 7
-    PORTS_FULL = 8
+    UNREADABLE = 2
+    REFUSED = 3
+    UNCOPIED = 4
+    LOCAL_CLIENTS = 5
+    PORTS_FULL = 6

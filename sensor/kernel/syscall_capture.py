@@ -11,13 +11,14 @@ from typing import Final
 
 import numpy as np
 
+from common.figures import Figure, make_totals
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.config import CaptureWay
 from sensor.conversations import Conversations, Verdict, unpack_event
 from sensor.coverage.row import PortCount
 from sensor.failures import take_each
-from sensor.health import Figure, StageCount, StageCounter
+from sensor.health import StageCount, StageCounter
 from sensor.kernel.abi import RECORD, ConnectionKind, Counter
 from sensor.kernel.bell import Bell
 from sensor.kernel.capture import READ_LIMIT, Records
@@ -153,11 +154,8 @@ class SyscallCapture:
         known = {
             Counter.CALLS: seen + told[SyscallCounter.EVENTS_LOST] + told[SyscallCounter.REFUSED],
             Counter.HEADS: seen,
-            Counter.EVENTS: told[SyscallCounter.EVENTS],
             Counter.EVENTS_LOST: told[SyscallCounter.EVENTS_LOST],
             Counter.DROPPED_RING: told[SyscallCounter.EVENTS_LOST],
-            Counter.REJECTED: told[SyscallCounter.REJECTED],
-            Counter.LOCAL_CLIENTS: told[SyscallCounter.LOCAL_CLIENTS] + self._local.calls,
             Counter.PORTS_FULL: told[SyscallCounter.PORTS_FULL],
         }
         return {counter: known.get(counter, 0) for counter in Counter}
@@ -188,18 +186,18 @@ class SyscallCapture:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        totals = self.syscall_counters()
-        conversations = self._conversations
-        rows = (
-            ("uncopied_bytes", "Bytes that moved and were only counted", totals[SyscallCounter.UNCOPIED]),
-            ("unreadable_events", "System calls whose memory could not be read", totals[SyscallCounter.UNREADABLE]),
-            ("gap_bytes", "Bytes of connections that are read which no event brought", conversations.gap_bytes),
-            ("evicted_connections", "Connections given up because there were too many", conversations.evicted),
+        counters = self.syscall_counters()
+        totals = (
+            ("events", "System calls whose bytes were copied to user space.", counters[SyscallCounter.EVENTS]),
+            ("uncopied_bytes", "Bytes that moved and were only counted.", counters[SyscallCounter.UNCOPIED]),
+            ("unreadable_events", "System calls whose memory could not be read.", counters[SyscallCounter.UNREADABLE]),
+            (
+                "local_client_calls",
+                "Calls not reported at their client because their server on this node reports them.",
+                counters[SyscallCounter.LOCAL_CLIENTS] + self._local.calls,
+            ),
         )
-        return tuple(
-            Figure(name=f"syscall_{name}", documentation=documentation, value=value, is_total=True)
-            for name, documentation, value in rows
-        )
+        return (*make_totals(totals, "syscall_"), *self._conversations.figures("syscall_", self.way.value))
 
     def update(self, name: str, elements: Mapping[bytes, bytes]) -> None:
         """Nothing is taught: every call comes whole."""

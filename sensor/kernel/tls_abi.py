@@ -29,6 +29,6 @@ class Library(IntEnum):
 class TlsCounter(IntEnum):
     """`enum tls_counter`, behind `SyscallCounter` in one array."""
 
-    SESSIONS = 9
-    UNBOUND = 10
-    MANY = 11
+    SESSIONS = 7
+    UNBOUND = 8
+    MANY = 9

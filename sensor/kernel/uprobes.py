@@ -79,7 +79,6 @@ class TlsProgram:
     programs: dict[str, int]
     maps: dict[str, int]
     links: list[int] = field(default_factory=list)
-    is_following_sockets: bool = False
     is_linking: bool = True  # Until the kernel says that it has no links for uprobes.
     looks: dict[int, int] = field(default_factory=dict)  # As in the map `looks`.
     refusals: int = 0  # As in the map `refusal_count`.
@@ -101,7 +100,6 @@ class TlsProgram:
         with contextlib.suppress(OSError):
             for name in SOCKET_TRACEPOINTS:
                 self.links.append(open_raw_tracepoint(name, self.programs[name]))
-        self.is_following_sockets = len(self.links) == len(SOCKET_TRACEPOINTS)
 
     def detach(self) -> None:
         """No longer."""

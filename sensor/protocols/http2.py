@@ -82,8 +82,11 @@ class Http2Connection:
         self._is_complete = [not is_joined, not is_joined]  # No header block was missed.
         self._is_lost = [False, False]  # One may have been, by a loss.
         self._is_cut = False  # The kernel cuts frames out, and does not tell of each at once.
+        self.counts = Http2Counts()
         forward, backward = (
-            FrameReader(is_client=None if client is None else client == direction, is_joined=is_joined)
+            FrameReader(
+                is_client=None if client is None else client == direction, is_joined=is_joined, counts=self.counts
+            )
             for direction in Direction
         )
         self._readers = forward, backward
@@ -92,7 +95,6 @@ class Http2Connection:
         self._events: list[FrameEvent] = []
         self.samples: StreamSamples | None = None  # Where nobody chose before which bodies are kept.
         self.observer: StreamObserver | None = None  # Of what is read frame by frame, not of `take_known`.
-        self.counts = Http2Counts()
         self._open = OpenStreams(self.counts)
         self._passed_stream = 0  # The highest that was read elsewhere.
 
@@ -100,11 +102,6 @@ class Http2Connection:
     def client(self) -> Direction | None:
         """The direction in which the client sends, once it is known."""
         return self._client
-
-    @property
-    def readers(self) -> tuple[FrameReader, FrameReader]:
-        """Of the two directions, for their counts."""
-        return self._readers
 
     @property
     def open_streams(self) -> int:
@@ -181,15 +178,15 @@ class Http2Connection:
         if decoder is None or self._client is None or self._parts[direction] is not None or not reader.is_at(start):
             return 0, start
         if direction == self._client:
-            taken, position, frames = take_requests(self._open, decoder.known, data, start, time_ns, calls)
+            taken, position = take_requests(self._open, decoder.known, data, start, time_ns, calls)
             self.raise_stream()
         else:
-            taken, position, frames = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
+            taken, position = take_responses(self._open, decoder, data, start, time_ns, calls, alike)
         if taken == len(data):
             position = end  # And what was passed over.
             if self._open.resetting:
                 self._open.settle(self._find_side(direction), calls)
-        reader.pass_frames(frames, position)
+        reader.pass_frames(position)
         return taken, position
 
     # For sensor.protocols.http2_matched.
@@ -360,7 +357,7 @@ class Http2Connection:
                 self._open.end_side(stream, REQUEST, part.time_ns, calls)
             return
         if part.stream <= self._open.max_stream or not part.stream & 1 or is_trailers(block):
-            self.counts.late_requests += 1
+            self.counts.late_blocks += 1
             return
         self.counts.requests += 1
         stream = self._begin_stream(part.stream, read_request(block), part.time_ns, calls)

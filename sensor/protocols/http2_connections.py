@@ -6,6 +6,7 @@ opens many connections, or fills their tables, costs others knowledge at worst, 
 
 from typing import Final
 
+from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http2 import Http2Connection
 from sensor.protocols.http2_calls import StreamCall
@@ -109,7 +110,7 @@ class Http2Connections:
         if connection is not None:
             self._held_total -= self._held.pop(number)
             connection.close(time_ns, calls)
-            self.ended.add(connection.counts)
+            self.ended = sum_accounts(Http2Counts, (self.ended, connection.counts))
         return [(number, call) for call in calls]
 
     def give_up(self, number: int) -> list[NumberedCall]:
@@ -124,13 +125,16 @@ class Http2Connections:
         for connection in self._connections.values():
             connection.forget_patterns()
 
-    def count(self) -> Http2Counts:
-        """Of all connections, those that are over and those that go on."""
-        counts = Http2Counts()
-        counts.add(self.ended)
-        for connection in self._connections.values():
-            counts.add(connection.counts)
-        return counts
+    def figures(self, capture: str) -> tuple[Figure, ...]:
+        """Of all connections, those that are over and those that go on; `capture`: the label of who reads them."""
+        going_on = (connection.counts for connection in self._connections.values())
+        followed = ("http2_connections", "Connections of HTTP/2 that are followed.", len(self._connections))
+        forgotten = ("http2_forgotten_connections", "Connections of HTTP/2 forgotten for room.", self.forgotten)
+        return (
+            *list_figures(sum_accounts(Http2Counts, (self.ended, *going_on)), "http2_", capture=capture),
+            *make_gauges([followed], capture=capture),
+            *make_totals([forgotten], capture=capture),
+        )
 
     def poll(self, now_ns: int, early_after_ns: int = DEFAULT_EARLY_AFTER_NS) -> list[NumberedCall]:
         """Early halves of calls whose response lasts, and calls given up after a loss."""

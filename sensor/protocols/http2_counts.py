@@ -1,38 +1,32 @@
-"""What was read of one HTTP/2 connection, and what was not."""
+"""What was read of HTTP/2 connections, and what was not."""
 
-import msgspec
+from dataclasses import dataclass
 
-
-class ReaderCounts(msgspec.Struct):
-    """Account of one direction."""
-
-    frames: int = 0
-    bridged_gaps: int = 0  # In payloads that are not needed.
-    losses: int = 0  # Of the place, by gaps.
-    faults: int = 0  # Of the place, by frames that are none.
-    resumed: int = 0  # Times it was found again.
-    skipped_bytes: int = 0  # While it was lost: seen and not read.
-    gap_bytes: int = 0
+from common.figures import total
 
 
-class Http2Counts(msgspec.Struct):
-    """Account of one connection, beside those of its readers."""
+@dataclass(slots=True)
+class Http2Counts:
+    """Account of one connection, both directions together."""
 
-    blocks: int = 0  # Header blocks that ended: decoded, broken or too long.
-    broken_blocks: int = 0  # Could not be decoded: the table is unknown from there.
-    long_blocks: int = 0
-    cut_blocks: int = 0  # Begun and not ended, or continued and not begun.
-    undirected_blocks: int = 0  # Of a side that is not known yet.
-    pushed_blocks: int = 0
-    losses: int = 0  # Times a direction's table became unknown.
-    requests: int = 0
-    orphan_responses: int = 0  # Of streams whose request was not seen, or was given up.
-    unasked: int = 0  # Of those, streams whose request never came: calls that are neither told nor counted elsewhere.
-    late_requests: int = 0  # Blocks of streams that had ended.
-    told: int = 0  # Calls, each once.
-    given_up: int = 0  # Of those, streams that were pushed out, or stayed silent after a loss.
-
-    def add(self, other: "Http2Counts") -> None:
-        """Adds those of another connection."""
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    requests: int = total("Requests of HTTP/2 whose header block was read.")
+    told: int = total("Calls of HTTP/2 that were reported, each once.", name="http2_calls")
+    given_up: int = total(
+        "Calls of HTTP/2 reported as ended because a loss left their end in doubt.", name="http2_given_up_calls"
+    )
+    orphan_responses: int = total("Responses of HTTP/2 whose request was not seen, or had ended.")
+    unasked: int = total("Calls of HTTP/2 that were not reported because their request was not seen.")
+    blocks: int = total("Header blocks of HTTP/2 that ended, whether they could be read or not.")
+    broken_blocks: int = total("Header blocks that could not be decoded.")
+    long_blocks: int = total("Header blocks that were too long to keep, or that the kernel did not copy.")
+    cut_blocks: int = total("Header blocks of which the beginning or the end is missing.")
+    undirected_blocks: int = total("Header blocks not read because it was not known which side is the client.")
+    pushed_blocks: int = total("Header blocks of server push, which is not reported.")
+    late_blocks: int = total("Header blocks of streams that had ended.")
+    losses: int = total("Times that the header table of a direction became unknown.")
+    lost_places: int = total("Times that the place of the next frame was lost.")
+    faults: int = total("Frames that break the protocol; the place of the next frame is then lost.")
+    skipped_bytes: int = total(
+        "Bytes of HTTP/2 that were seen and not read while the place of the next frame was lost."
+    )
+    gap_bytes: int = total("Bytes of HTTP/2 that were never seen, between bytes that were.")

@@ -29,8 +29,8 @@ _INTERIM_BELOW: Final = 200
 Known = dict[bytes, HeaderBlock]
 
 
-# How far an event was taken: bytes of it, the position behind them in the stream, frames.
-Taken = tuple[int, int, int]
+# How far an event was taken: bytes of it, and the position behind them in the stream.
+Taken = tuple[int, int]
 
 
 def is_trailers(block: HeaderBlock) -> bool:
@@ -43,7 +43,7 @@ def take_requests(
 ) -> Taken:
     """Frames of the client, from `position` of its stream on."""
     streams, counts, size = open_.streams, open_.counts, len(data)
-    at = frames = requests = 0
+    at = requests = 0
     while size - at >= HEADER_BYTES:
         high, low, kind, flags, number = _HEADER(data, at)
         length = high << 8 | low
@@ -77,10 +77,9 @@ def take_requests(
         else:
             break
         position += wire_bytes
-        frames += 1
     counts.requests += requests
     counts.blocks += requests
-    return at, position, frames
+    return at, position
 
 
 def take_responses(
@@ -95,7 +94,7 @@ def take_responses(
     """Frames of the server, whose blocks `decoder` reads. Calls that end are appended to `calls`, or to `alike` where
     their pattern is numbered."""
     streams, size, known = open_.streams, len(data), decoder.known
-    at = frames = blocks = 0
+    at = blocks = 0
     while size - at >= HEADER_BYTES:
         high, low, kind, flags, number = _HEADER(data, at)
         length = high << 8 | low
@@ -139,11 +138,10 @@ def take_responses(
         else:
             break
         position += wire_bytes
-        frames += 1
         if flags & _END_STREAM and type(stream) is OpenedStream:
             _end(open_, stream, time_ns, calls, alike)
     open_.counts.blocks += blocks
-    return at, position, frames
+    return at, position
 
 
 def _end(

@@ -11,8 +11,6 @@ that the kernel passed over (DATA) are none of a hole, since they are told as fr
 from bisect import insort
 from typing import Final
 
-import msgspec
-
 from sensor.protocols.http2_frames import Frame
 from sensor.reassembly.stream import Chunk, Gap
 
@@ -23,19 +21,10 @@ MAX_WAITING_PIECES: Final = 4_096
 PATIENCE_NS: Final = 3_000_000_000
 
 
-class OrderCounts(msgspec.Struct):
-    """Account of one direction."""
-
-    late: int = 0  # Pieces that filled a hole.
-    duplicates: int = 0  # Pieces that were had before, wholly or in part.
-    gaps: int = 0
-    gap_bytes: int = 0
-
-
 class PieceOrder:
     """Mutable state of one direction."""
 
-    __slots__ = ("_bytes", "_hole_since_ns", "_position", "_starts", "_waiting", "counts")
+    __slots__ = ("_bytes", "_hole_since_ns", "_position", "_starts", "_waiting")
 
     def __init__(self, position: int | None = None) -> None:
         """`position` is that of the first piece; None: whichever comes first."""
@@ -44,7 +33,6 @@ class PieceOrder:
         self._starts: list[int] = []  # Their positions in order.
         self._bytes = 0
         self._hole_since_ns = 0
-        self.counts = OrderCounts()
 
     @property
     def position(self) -> int | None:
@@ -75,7 +63,6 @@ class PieceOrder:
             self._position = start + _measure(piece)
             return [piece]
         if start + _measure(piece) <= self._position:
-            self.counts.duplicates += 1
             return []
         if not self._starts:
             self._hole_since_ns = piece.time_ns
@@ -83,7 +70,6 @@ class PieceOrder:
         ready = self._take_ready()
         if ready:
             self._hole_since_ns = piece.time_ns
-            self.counts.late += 1
         while self._bytes > MAX_WAITING_BYTES or len(self._starts) > MAX_WAITING_PIECES:
             ready += self._give_up_hole()
         return ready
@@ -107,10 +93,9 @@ class PieceOrder:
         kept = self._waiting.get(start)
         if kept is None:
             insort(self._starts, start)
+        elif _measure(kept) >= _measure(piece):
+            return
         else:
-            self.counts.duplicates += 1
-            if _measure(kept) >= _measure(piece):
-                return
             self._bytes -= _weigh(kept)
         self._waiting[start] = piece
         self._bytes += _weigh(piece)
@@ -127,7 +112,6 @@ class PieceOrder:
             self._bytes -= _weigh(piece)
             end = start + _measure(piece)
             if start < self._position:
-                self.counts.duplicates += 1
                 # A frame whose beginning came as bytes already: its reader has no use for the whole.
                 if end <= self._position or not isinstance(piece, Chunk):
                     continue
@@ -141,8 +125,6 @@ class PieceOrder:
         """The first hole becomes a gap, and what waited right behind it is given."""
         assert self._position is not None
         gap = Gap(self._position, self._starts[0] - self._position)
-        self.counts.gaps += 1
-        self.counts.gap_bytes += gap.length
         self._position = self._starts[0]
         return [gap, *self._take_ready()]
 

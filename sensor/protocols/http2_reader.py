@@ -18,7 +18,7 @@ meanwhile is counted. A frame from the kernel always says where it is, so it end
 from enum import Enum
 from typing import Final
 
-from sensor.protocols.http2_counts import ReaderCounts
+from sensor.protocols.http2_counts import Http2Counts
 from sensor.protocols.http2_frames import (
     DEFAULT_MAX_FRAME_BYTES,
     HEADER_BYTES,
@@ -70,6 +70,7 @@ class FrameReader:
 
     __slots__ = (
         "_data_left",
+        "_faults",
         "_flags",
         "_held",
         "_is_client",
@@ -87,9 +88,11 @@ class FrameReader:
         "state",
     )
 
-    def __init__(self, *, is_client: bool | None, is_joined: bool) -> None:
-        """`is_joined`: the first byte is not the first of the connection. `is_client`: who sends; None: unknown."""
-        self.counts = ReaderCounts()
+    def __init__(self, *, is_client: bool | None, is_joined: bool, counts: Http2Counts | None = None) -> None:
+        """`is_joined`: the first byte is not the first of the connection. `is_client`: who sends; None: unknown.
+        `counts`: of the connection."""
+        self.counts = Http2Counts() if counts is None else counts
+        self._faults = 0
         self.max_stream = 0  # The highest that the connection has met; its owner raises it.
         # As the peer's SETTINGS allow; unlimited where they may have been missed.
         self.max_frame_bytes = MAX_FRAME_BYTES if is_joined else DEFAULT_MAX_FRAME_BYTES
@@ -140,16 +143,14 @@ class FrameReader:
             if is_checked and payload is not None and check_payload(kind, frame.flags, payload):
                 return False
         self._position = end
-        self.counts.frames += len(frames)
         return True
 
     def is_at(self, position: int) -> bool:
         """Whether the next frame is due at `position`."""
         return self.state is _IN_HEADER and not self._held and self._position == position
 
-    def pass_frames(self, count: int, position: int) -> None:
-        """So many frames were read otherwise; the next is due at `position`."""
-        self.counts.frames += count
+    def pass_frames(self, position: int) -> None:
+        """Frames were read otherwise; the next is due at `position`."""
         self._position = position
 
     def _take_frame(self, frame: Frame, events: FrameSink) -> None:
@@ -169,7 +170,6 @@ class FrameReader:
             if error:
                 self._lose(error, events)
                 return
-        self.counts.frames += 1
         events.append(frame)
 
     def _skip(self, length: int, events: FrameSink) -> None:
@@ -189,8 +189,6 @@ class FrameReader:
                 self._tell_payload(None, 0, self._position, events)
         if length:
             self._lose(ErrorCode.NO_ERROR, events)
-        else:
-            self.counts.bridged_gaps += 1
 
     def _feed(self, data: bytes, time_ns: int, events: FrameSink) -> None:
         if self.state is State.START:
@@ -236,7 +234,6 @@ class FrameReader:
         assert self._position is not None
         size = len(data)
         base, most = self._position - size, self.max_frame_bytes
-        count = 0
         while size - at >= HEADER_BYTES:
             length, kind, flags, stream = unpack_header(data, at)
             start = at + HEADER_BYTES
@@ -255,8 +252,6 @@ class FrameReader:
             body = length if kind == _DATA else 0
             events.append(Frame(base + at, HEADER_BYTES + length, time_ns, kind, flags, stream, payload, body))
             at = end
-            count += 1
-        self.counts.frames += count
         return at
 
     def _read_header(self, data: bytes, at: int, time_ns: int, events: FrameSink) -> int:
@@ -282,7 +277,6 @@ class FrameReader:
         if error:
             self._lose(error, events)
             return at
-        self.counts.frames += 1
         self._left = self._data_left = length
         self.state = _IN_DATA if kind == _DATA else _IN_PAYLOAD
         if not length:
@@ -362,10 +356,10 @@ class FrameReader:
         if self.state is State.LOST:
             self._search = None  # What was kept does not lead on to what comes.
             return
+        self.counts.lost_places += 1
         if error:
+            self._faults += 1
             self.counts.faults += 1
-        else:
-            self.counts.losses += 1
         self._held.clear()
         self.state = State.LOST
         events.append(Lost(self._position, error))
@@ -374,7 +368,7 @@ class FrameReader:
         """Gives what is to be read as frames, once a frame was found."""
         assert self._position is not None
         search = self._search
-        if self.counts.faults >= MAX_FAULTS:
+        if self._faults >= MAX_FAULTS:
             self.counts.skipped_bytes += len(data)
             return b""
         if search is None:
@@ -393,6 +387,5 @@ class FrameReader:
         return rest
 
     def _resume(self) -> None:
-        self.counts.resumed += 1
         self._search = None
         self.state = State.HEADER

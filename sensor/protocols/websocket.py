@@ -1,4 +1,4 @@
-"""Frames of one direction of a WebSocket (RFC 6455, section 5.2): bytes in, counts of messages and bytes out.
+"""Frames of one direction of a WebSocket (RFC 6455, section 5.2): bytes in, the count of messages out.
 
     0                   1
     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5
@@ -46,12 +46,9 @@ def is_client_frame(data: bytes) -> bool:
 
 
 class WebSocketCounts(msgspec.Struct):
-    """Totals of one direction."""
+    """Of one direction."""
 
     messages: int = 0  # Text or binary, however many frames each had; counted when its last frame begins.
-    message_bytes: int = 0  # Payload of text and binary frames, as sent (compressed where that was agreed).
-    text_messages: int = 0
-    control_frames: int = 0  # Pings, pongs and closes.
     is_closed: bool = False  # A close frame was seen: nothing follows.
     is_lost: bool = False  # The place was lost, or it is no WebSocket: the counts stop there.
 
@@ -59,14 +56,12 @@ class WebSocketCounts(msgspec.Struct):
 class WebSocketCounter:
     """Mutable state of one direction."""
 
-    __slots__ = ("_held", "_is_message", "_is_text", "_left", "counts")
+    __slots__ = ("_held", "_left", "counts")
 
     def __init__(self) -> None:
         self.counts = WebSocketCounts()
         self._held = b""  # Of a header that is not whole.
         self._left = 0  # Payload bytes to come.
-        self._is_message = False  # That payload is a message's, not a control frame's.
-        self._is_text = False  # The message that is open.
 
     def feed(self, data: bytes) -> None:
         """Bytes of the stream, from the first after the handshake on."""
@@ -77,7 +72,7 @@ class WebSocketCounter:
         while at < end and not counts.is_lost and not counts.is_closed:
             if self._left:
                 size = min(self._left, end - at)
-                self._pass(size)
+                self._left -= size
                 at += size
                 continue
             header_bytes = self._measure_header(data, at)
@@ -92,17 +87,12 @@ class WebSocketCounter:
         if self._held or length > self._left:
             self.counts.is_lost = True
         else:
-            self._pass(length)
+            self._left -= length
 
     @property
     def messages(self) -> int | None:
         """Messages of the whole direction; None where the counts stopped early."""
         return None if self.counts.is_lost else self.counts.messages
-
-    def _pass(self, size: int) -> None:
-        self._left -= size
-        if self._is_message:
-            self.counts.message_bytes += size
 
     def _measure_header(self, data: bytes, at: int) -> int:
         if len(data) - at < 2:
@@ -123,19 +113,12 @@ class WebSocketCounter:
             if opcode > Opcode.PONG or not is_final or length > _MOST_CONTROL_BYTES:
                 counts.is_lost = True
                 return
-            counts.control_frames += 1
             counts.is_closed = opcode == Opcode.CLOSE
-            self._is_message = False
         elif opcode > Opcode.BINARY or length >> 63:
             counts.is_lost = True
             return
-        else:
-            if opcode != Opcode.CONTINUATION:
-                self._is_text = opcode == Opcode.TEXT
-            self._is_message = True
-            if is_final:
-                counts.messages += 1
-                counts.text_messages += self._is_text
+        elif is_final:
+            counts.messages += 1
         self._left = length
 
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import msgspec
 
-from sensor.reassembly.stream import MAX_WINDOW_BYTES, UNKNOWN_POSITION, Chunk, Piece, Segment, StreamAssembler
+from sensor.reassembly.stream import UNKNOWN_POSITION, Chunk, Piece, Segment, StreamAssembler
 
 # Receive queues are drained in batches of up to 64 packets over all connections (NAPI_POLL_WEIGHT), so packets of one
 # connection are late by a few.
@@ -72,12 +72,9 @@ class Connection:
         "_held",
         "_holes",
         "_told",
-        "first_ns",
         "is_joined_midstream",
-        "is_reset",
         "last_ns",
         "packets",
-        "stray_resets",
         "streams",
     )
 
@@ -90,10 +87,7 @@ class Connection:
         self._acknowledged = [UNKNOWN_POSITION, UNKNOWN_POSITION]
         self._holes = [_NO_HOLE, _NO_HOLE]
         self.is_joined_midstream = False
-        self.is_reset = False
-        self.stray_resets = 0
         self.packets = 0
-        self.first_ns = 0
         self.last_ns = 0
 
     @property
@@ -103,8 +97,6 @@ class Connection:
 
     def take(self, direction: Direction, packet: TcpPacket) -> list[DirectedPiece]:
         """What this packet brings in order, of either direction."""
-        if not self.packets:
-            self.first_ns = packet.time_ns
         self.packets += 1
         self.last_ns = packet.time_ns
         own, other = self.streams[direction], self.streams[1 - direction]
@@ -115,8 +107,7 @@ class Connection:
         elif self.packets == 1:
             self.is_joined_midstream = True
         if flags & _RST:
-            self._note_reset(own, sequence)
-            return []
+            return []  # It may be forged; what comes after it is read like anything else.
         acknowledged = UNKNOWN_POSITION
         if flags & _ACK:
             if not other.is_started:
@@ -188,11 +179,3 @@ class Connection:
         piece, _ = self._held[direction].popleft()
         self._told[direction] = piece.position + (len(piece.data) if isinstance(piece, Chunk) else piece.length)
         return direction, piece
-
-    def _note_reset(self, own: StreamAssembler, sequence: int) -> None:
-        position = own.find_position(sequence)
-        # A sender that was not seen before has no position to compare with.
-        if position == UNKNOWN_POSITION or 0 <= position - own.position <= MAX_WINDOW_BYTES:
-            self.is_reset = True
-        else:
-            self.stray_resets += 1

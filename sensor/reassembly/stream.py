@@ -14,6 +14,7 @@ there and only the capture missed them), when the bytes that wait behind it pass
 """
 
 from bisect import bisect_right, insort
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -63,7 +64,8 @@ class Gap(msgspec.Struct, frozen=True, gc=False):
 Piece = Chunk | Gap
 
 
-class StreamCounts(msgspec.Struct):
+@dataclass(slots=True)
+class StreamCounts:
     """Account of one direction: `seen = used + duplicate + stray`, in bytes of segments."""
 
     seen_bytes: int = 0

@@ -24,14 +24,13 @@ from sensor.runs import number_values
 class RecordBodies:
     """Fills the columns of bodies. Not thread-safe."""
 
-    __slots__ = ("_facts", "_mirror", "_pieces", "_reader", "jumps")
+    __slots__ = ("_facts", "_mirror", "_pieces", "_reader")
 
     def __init__(self, *, mirror: Mirror, pieces: Pieces, reader: BodyReader, facts: Facts) -> None:
         self._facts = facts
         self._mirror = mirror
         self._pieces = pieces
         self._reader = reader
-        self.jumps = 0  # Samples asked for because a response was much larger than any that was read.
 
     def fill(
         self,
@@ -68,7 +67,7 @@ class RecordBodies:
         calls["records"][is_known] = np.minimum(np.rint(counts[is_known]), np.iinfo(np.uint32).max)
         calls["body"][is_known] = BodyFlag.ESTIMATED.value
         for number in number_values(numbers[places[is_known & (sizes > JUMP_RATIO * largest)]])[0].tolist():
-            self.jumps += 1
+            # Much larger than any that was read.
             self._mirror.sample_next(number)
 
     def _read(self, records: Records, calls: Calls, place: int, taught: TaughtRoute) -> None:

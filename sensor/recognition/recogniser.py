@@ -7,11 +7,11 @@ profiles are forgotten and taught anew, under numbers that were never used.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from common.figures import Figure, make_gauges, make_totals
 from sensor.calls import CallRecord, Exchange, Hop, Role, Service
 from sensor.columns import Calls
 from sensor.describe import Describer
 from sensor.facts import Facts
-from sensor.health import Figure
 from sensor.kernel.abi import SETTINGS, Settings
 from sensor.keyed import KeyedHash
 from sensor.recognition.actors import Identity, Records
@@ -182,25 +182,44 @@ class Recogniser:
     def figures(self) -> tuple[Figure, ...]:
         """What is known, and what was forgotten."""
         mirror, converter = self._mirror, self._converter
-        values = (
-            ("taught_roots", "Services, hosts and methods whose paths the kernel knows", mirror.root_count, False),
-            ("taught_edges", "Segments of paths the kernel knows", mirror.edge_count, False),
-            ("taught_routes", "Routes the kernel knows", len(mirror.routes), False),
-            ("taught_profiles", "Profiles of heads the kernel knows", len(mirror.profiles), False),
-            ("taught_names", "Names of fields and parameters the kernel knows", len(self._names), False),
-            ("evicted_roots", "Roots forgotten because there were too many", mirror.evicted_roots, True),
-            ("evicted_profiles", "Profiles forgotten because there were too many", mirror.evicted_profiles, True),
-            ("evicted_names", "Names forgotten because there were too many", self._names.evicted_count, True),
-            ("contradictions", "Times a sample did not fit what was taught", self._learner.contradicted_count, True),
-            ("unlearned_calls", "Calls beyond the budget of heads", converter.unlearned_calls, True),
-            ("nameless_calls", "Calls of known routes beyond the budget of heads", converter.nameless_calls, True),
-            ("overflow_calls", "Calls that were only added up, as a ring was full", converter.overflow_calls, True),
-            ("forgotten_calls", "Calls of routes forgotten long before they ended", converter.forgotten_calls, True),
+        gauges = (
+            ("taught_roots", "Services, hosts and methods whose paths the kernel knows.", mirror.root_count),
+            ("taught_edges", "Segments of paths that the kernel knows.", mirror.edge_count),
+            ("taught_routes", "Routes that the kernel knows.", len(mirror.routes)),
+            ("taught_profiles", "Profiles of request heads that the kernel knows.", len(mirror.profiles)),
+            ("taught_names", "Names of header fields and parameters that the kernel knows.", len(self._names)),
         )
-        return tuple(
-            Figure(name=name, documentation=documentation, value=value, is_total=is_total)
-            for name, documentation, value, is_total in values
+        totals = (
+            ("evicted_roots", "Services, hosts and methods that the kernel forgot for room.", mirror.evicted_roots),
+            ("evicted_profiles", "Profiles of request heads that the kernel forgot for room.", mirror.evicted_profiles),
+            ("evicted_names", "Names of fields that the kernel forgot for room.", self._names.evicted_count),
+            (
+                "contradictions",
+                "Sampled calls whose route differs from what the kernel knows; that service begins anew.",
+                self._learner.contradicted_count,
+            ),
+            (
+                "unlearned_calls",
+                "Calls whose head was beyond the budget of heads: reported without path and caller.",
+                converter.unlearned_calls,
+            ),
+            (
+                "nameless_calls",
+                "Calls of known routes beyond the budget of heads: reported without their caller.",
+                converter.nameless_calls,
+            ),
+            (
+                "overflow_calls",
+                "Calls that found a ring full: added up by service and status.",
+                converter.overflow_calls,
+            ),
+            (
+                "forgotten_calls",
+                "Calls whose route was forgotten before they ended: reported under `other`.",
+                converter.forgotten_calls,
+            ),
         )
+        return (*make_gauges(gauges), *make_totals(totals))
 
     def _write_settings(self) -> None:
         settings = self._settings

@@ -80,9 +80,10 @@ def _count(capture: CaptureFile, progress: "Progress", task: "TaskID") -> Iterat
 def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
     """What was read and what was not, a line each; lines without a loss are left out."""
     counts, flows = run.counts, run.flows.counts
+    streams, http2 = flows.streams, f" ({flows.http2_flows} HTTP/2)" if flows.http2_flows else ""
     yield (
         f"{_name(counts.packets, 'packet')}, {_name(counts.tcp_segments, 'TCP segment')}, "
-        f"{_name(flows.flows, 'connection')}, {flows.http_flows} of them HTTP, {_name(counts.calls, 'call')}"
+        f"{_name(flows.flows, 'connection')}, {flows.http_flows} of them HTTP{http2}, {_name(counts.calls, 'call')}"
     )
     if is_truncated:
         yield "the file ends within a packet: what follows is missing"
@@ -90,9 +91,18 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"packets not read: {_list(counts.other_packets)}"
     if flows.joined_midstream:
         yield f"{_name(flows.joined_midstream, 'connection')} joined in the middle"
-    if flows.gaps:
+    if streams.gaps:
         hit = _name(counts.lossy_calls, "call")
-        yield f"lost by the capture: {_name(flows.gaps, 'gap')} of {flows.gap_bytes} bytes, {hit} hit"
+        yield f"lost by the capture: {_name(streams.gaps, 'gap')} of {streams.gap_bytes} bytes, {hit} hit"
+    if streams.late_bytes:
+        yield f"bytes that came after they were given up as lost: {streams.late_bytes}"
+    if streams.stray_bytes or streams.duplicate_bytes:
+        yield (
+            f"bytes of TCP segments: {streams.seen_bytes}; {streams.used_bytes} of them in their stream, "
+            f"{streams.duplicate_bytes} sent again, {streams.stray_bytes} outside of it"
+        )
+    if flows.stray_segments:
+        yield f"segments after the end of their connection: {flows.stray_segments}"
     if flows.heads_lost:
         yield f"messages whose head was not whole: {flows.heads_lost}"
     if flows.unasked:
@@ -101,9 +111,11 @@ def summarize(run: Replay, *, is_truncated: bool) -> Iterator[str]:
         yield f"not told as calls: {_list(counts.untold)}"
     unread = +flows.unread_bytes
     if unread:
-        yield f"bytes not read of {flows.stream_bytes}: {_list(unread)}"
-    if flows.conflicting_bytes:
-        yield f"bytes sent twice and differently (the first were taken): {flows.conflicting_bytes}"
+        yield f"bytes not read of {streams.used_bytes}: {_list(unread)}"
+    if flows.unread_flows:
+        yield f"connections not read: {_list(flows.unread_flows)}"
+    if streams.conflicting_bytes:
+        yield f"bytes sent twice and differently (the first were taken): {streams.conflicting_bytes}"
     if run.fragments_given_up:
         yield f"fragmented packets never whole: {run.fragments_given_up}"
     if flows.evicted:

@@ -149,7 +149,7 @@ class Conversation:
                 self._bodies.hold(-self._http2.held_bytes)
             self._http2.close(time_ns, calls)
             done += calls
-            self._unread[Kind.HTTP2] += sum(reader.counts.skipped_bytes for reader in self._http2.readers)
+            self._unread[Kind.HTTP2] += self._http2.counts.skipped_bytes
         elif self._opener is not None:
             done.append(self._opener)
         elif self.kind is Kind.UNDECIDED:

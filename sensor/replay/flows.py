@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from common.figures import sum_accounts
 from sensor.protocols.hpack.huffman import HuffmanStrings
 from sensor.protocols.http1_bodies import BodyRoom
 from sensor.protocols.http2_calls import StreamCall
 from sensor.reassembly.connection import Connection, DirectedPiece, Direction, TcpFlag, TcpPacket
+from sensor.reassembly.stream import StreamCounts
 from sensor.replay.conversation import Call, Conversation, Kind
 from sensor.replay.network import TcpSegment
 from sensor.replay.stream_fields import StreamFields
@@ -47,11 +49,7 @@ class FlowCounts:
     joined_midstream: int = 0
     evicted: int = 0
     stray_segments: int = 0  # With data, after the end of their connection.
-    gaps: int = 0
-    gap_bytes: int = 0
-    stream_bytes: int = 0
-    duplicate_bytes: int = 0
-    conflicting_bytes: int = 0
+    streams: StreamCounts = field(default_factory=StreamCounts)  # Of both directions of all.
     heads_lost: int = 0
     unasked: int = 0  # Answers of HTTP/2 whose request was not seen.
     unread_bytes: Counter[str] = field(default_factory=Counter)
@@ -148,12 +146,7 @@ class FlowTable:
         counts.joined_midstream += connection.is_joined_midstream
         counts.heads_lost += conversation.heads_lost
         counts.unasked += conversation.unasked
-        for stream in connection.streams:
-            counts.gaps += stream.counts.gaps
-            counts.gap_bytes += stream.counts.gap_bytes
-            counts.stream_bytes += stream.counts.used_bytes
-            counts.duplicate_bytes += stream.counts.duplicate_bytes
-            counts.conflicting_bytes += stream.counts.conflicting_bytes
+        counts.streams = sum_accounts(StreamCounts, (counts.streams, *(one.counts for one in connection.streams)))
         counts.unread_bytes += conversation.unread
         if not conversation.is_http and conversation.unread:
             counts.unread_flows[conversation.kind] += 1

@@ -40,12 +40,10 @@ class Defragmenter:
 
     def __init__(self) -> None:
         self._pending: dict[FragmentKey, _Datagram] = {}  # Oldest first.
-        self.fragments = 0
         self.given_up = 0  # Datagrams that were never whole.
 
     def add(self, fragment: Fragment) -> bytes | None:
         """The payload, once all of it is here."""
-        self.fragments += 1
         self._expire(fragment.time_ns)
         datagram = self._pending.get(fragment.key)
         if datagram is None:

@@ -63,12 +63,11 @@ class CaptureIdentity:
 
 @dataclass(slots=True, kw_only=True)
 class ReplayCounts:
-    """`packets = tcp_segments + other_packets`; `transactions = calls + untold`."""
+    """`packets = tcp_segments + other_packets`."""
 
     packets: int = 0
     tcp_segments: int = 0
     other_packets: Counter[str] = field(default_factory=Counter)
-    transactions: int = 0
     calls: int = 0  # That would leave the node.
     untold: Counter[str] = field(default_factory=Counter)
     lossy_calls: int = 0
@@ -124,7 +123,6 @@ class Replay:
 
     def _tell(self, flow: FlowTransaction) -> Iterator[Line]:
         counts = self.counts
-        counts.transactions += 1
         counts.smuggling += _has_smuggling(flow)
         record = self._describe(flow)
         line, reason = None, ""

@@ -9,14 +9,15 @@ another generation, whose counts the collector adds to those of the earlier one.
 import enum
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from common.figures import Figure, list_figures, make_gauges, total
 from sensor.bodies.reader import BodyCall, BodyDocument
 from sensor.bodies.sampling import BodySampler, SampleRule
 from sensor.classify.tokens import TokenFact, find_token_facts
-from sensor.health import Figure
 from sensor.protocols.http1 import RequestHead
 from sensor.schema_names import is_schema_name
 from sensor.schemas.descriptions import write_outline
@@ -81,20 +82,32 @@ _Key = tuple[int, SchemaPart, int, str, str]
 class _Entry:
     __slots__ = (
         *("document", "generation", "is_changed", "operations", "read_ns", "samples", "tokens", "told_ns", "tree"),
-        "version",
     )
 
     def __init__(self, generation: int, tree: Tree) -> None:
         self.generation = generation
         self.tree = tree
         self.samples = 0
-        self.version = 0
         self.is_changed = True
         self.told_ns = 0
         self.operations: dict[Operation, Tally] = {}
         self.tokens: Counter[tuple[str, str]] = Counter()  # By claim and value.
         self.document = ""
         self.read_ns = 0  # When the document was read last.
+
+
+@dataclass(slots=True)
+class SchemaCounts:
+    """What was described, and what no bound let in."""
+
+    read: int = total("Heads and bodies whose fields were described.")
+    refused: int = total("Heads and bodies that were not described: too many fields.")
+    types_left_out: int = total("Bodies that were not described: their route has too many media types.")
+    descriptions_left_out: int = total(
+        "API descriptions that were not reported: cut, malformed, or too large.", name="descriptions_left_out"
+    )
+    forgotten: int = total("Parts of routes whose schema was forgotten for room.")
+    lost: int = total("Parts of routes whose schema was forgotten with something that was not reported.")
 
 
 class SchemaBook:
@@ -110,7 +123,7 @@ class SchemaBook:
         self._nodes = 0
         self._generation = 0
         self._version = 0
-        self._counts: Counter[str] = Counter()
+        self._counts = SchemaCounts()
 
     # Learning
 
@@ -187,7 +200,7 @@ class SchemaBook:
             return
         outline = write_outline(told.tree) if told.is_complete else None
         if outline is None:
-            self._counts["descriptions_left_out"] += 1
+            self._counts.descriptions_left_out += 1
             return
         entry = self._find(key)
         entry.samples += 1
@@ -222,7 +235,7 @@ class SchemaBook:
         types = self._media_types.setdefault((route_id, part, status_class), set())
         if document.media_type not in types:
             if len(types) >= MAX_MEDIA_TYPES:
-                self._counts["types_left_out"] += 1
+                self._counts.types_left_out += 1
                 return
             types.add(document.media_type)
         key = route_id, part, status_class, document.media_type, ""
@@ -238,10 +251,10 @@ class SchemaBook:
             entry.tree.learn(value, consumer=consumer, is_cut=is_cut)
             entry.samples += 1
             entry.is_changed = True
-            self._counts["read"] += 1
+            self._counts.read += 1
         else:
             self._make_room(key)
-            self._counts["refused"] += 1
+            self._counts.refused += 1
         self._nodes += entry.tree.nodes - nodes
 
     def _count_operations(self, route_id: int, asked: Sequence[Operation], sample: Sample) -> None:
@@ -303,8 +316,8 @@ class SchemaBook:
         if not key[4]:
             self._media_types.pop(key[:3], None)
         self._nodes -= gone.tree.nodes
-        self._counts["forgotten"] += 1
-        self._counts["lost"] += gone.is_changed
+        self._counts.forgotten += 1
+        self._counts.lost += gone.is_changed
 
     # Telling
 
@@ -352,22 +365,8 @@ class SchemaBook:
 
     def figures(self) -> tuple[Figure, ...]:
         """What was described, and what no bound let in."""
-        totals = (
-            ("schemas_read", "Heads and bodies whose fields were described", self._counts["read"]),
-            ("schemas_refused", "Those not described: there are too many fields", self._counts["refused"]),
-            ("schemas_types_left_out", "Bodies of more media types than are described", self._counts["types_left_out"]),
-            (
-                "descriptions_left_out",
-                "Descriptions of APIs that were cut, or are none that is told",
-                self._counts["descriptions_left_out"],
-            ),
-            ("schemas_forgotten", "Parts of routes forgotten because there were too many", self._counts["forgotten"]),
-            ("schemas_lost", "Of those, with something that was not told", self._counts["lost"]),
-        )
-        return (
-            Figure(name="schemas_fields", documentation="Fields described now", value=self._nodes, is_total=False),
-            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
-        )
+        fields = ("schemas_fields", "Fields of schemas that are kept now.", self._nodes)
+        return (*make_gauges([fields]), *list_figures(self._counts, "schemas_"))
 
 
 def _same(known: Operation, operation: Operation, name: str) -> bool:

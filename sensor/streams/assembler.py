@@ -14,10 +14,12 @@ from typing import Final
 
 import numpy as np
 
+from common.figures import Figure, make_totals
 from sensor.calls import Exchange
+from sensor.config import CaptureWay
 from sensor.exchange import DROP_HEAD_LOST
 from sensor.failures import take_each
-from sensor.health import Figure, StageCounter
+from sensor.health import StageCounter
 from sensor.kernel.abi import (
     FRAMES_EVENT,
     FRAMES_HEAD,
@@ -284,32 +286,10 @@ class StreamAssembler:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        counts = self._streams.count()
-        totals = (
-            ("http2_losses", "Times a direction of HTTP/2 went on with an unknown table", counts.losses),
-            ("http2_orphan_responses", "Answers whose request was not seen, or had ended", counts.orphan_responses),
-            ("http2_given_up_calls", "Calls told as ended because a loss left them in doubt", counts.given_up),
-        )
+        text = "Bytes of HTTP/2 between events, for which the ring had no room."
         return (
-            *(Figure(name=name, documentation=text, value=value, is_total=True) for name, text, value in totals),
-            Figure(
-                name="http2_connections",
-                documentation="HTTP/2 connections that are followed",
-                value=len(self._connections),
-                is_total=False,
-            ),
-            Figure(
-                name="http2_forgotten_connections",
-                documentation="HTTP/2 connections given up for room",
-                value=self._streams.forgotten,
-                is_total=True,
-            ),
-            Figure(
-                name="http2_lost_bytes",
-                documentation="Bytes of HTTP/2 between events, for which the ring had no room",
-                value=self.lost_bytes,
-                is_total=True,
-            ),
+            *self._streams.figures(CaptureWay.CGROUP_SKB.value),
+            *make_totals([("http2_lost_bytes", text, self.lost_bytes)]),
         )
 
     def _begin(self, number: int, way: int, flags: int, record: memoryview) -> Connection:

@@ -7,6 +7,7 @@ DATA they cost nothing, elsewhere the connection goes on as one that was joined 
 from collections.abc import Callable
 from typing import Final
 
+from common.figures import Figure
 from sensor.health import StageCounter
 from sensor.protocols.http2_bodies import StreamSamples
 from sensor.protocols.http2_connections import Http2Connections, NumberedCall
@@ -34,6 +35,10 @@ class StreamConversations:
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def figures(self, capture: str) -> tuple[Figure, ...]:
+        """For metrics; `capture`: who reads them."""
+        return self._streams.figures(capture)
 
     def open(self, ends: Ends, samples: StreamSamples | None = None) -> int:
         """A connection that begins with its client's preface; gives its number here. `samples`: of whose bodies are

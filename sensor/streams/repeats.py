@@ -58,7 +58,7 @@ class Estimate(Protocol):
 class Repeats:
     """Mutable state: rows of what was described lately."""
 
-    __slots__ = ("_alike", "_estimates", "_generation", "_kept", "_rows", "_until_ns", "found")
+    __slots__ = ("_alike", "_estimates", "_generation", "_kept", "_rows", "_until_ns")
 
     def __init__(self, alike: AlikeCalls[Exchange] | None = None) -> None:
         """`alike` is where the figures of calls whose patterns are numbered here come from."""
@@ -69,7 +69,6 @@ class Repeats:
         self._estimates: dict[int, Estimate] = {}  # By their places.
         self._until_ns = 0
         self._generation = 0
-        self.found = 0
 
     def begin(self, now_ns: int, generation: int) -> None:
         """A batch of calls begins; `generation` is that of the facts, whose numbers the rows hold. Collect before."""
@@ -98,7 +97,6 @@ class Repeats:
         calls["ttfb_us"] = np.minimum(np.maximum(answered - started, 0) // 1000, _LARGEST_U32)
         if self._estimates:
             self._estimate(calls, places)
-        self.found += len(calls)
         return calls
 
     def find(self, exchange: StreamExchange) -> Row | None:
@@ -116,7 +114,6 @@ class Repeats:
             if kept is None:
                 return None
             _, row, estimate = kept
-        self.found += 1
         own: Exchange = exchange.exchange
         records = row[_RECORDS] if estimate is None else min(estimate.count(own.response_bytes), _LARGEST_U32)
         return (

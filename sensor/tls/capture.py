@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from common.figures import Figure, make_gauges, make_labelled, make_totals
 from sensor.breaks import with_breaks
 from sensor.calls import Exchange, Role
 from sensor.clock import Clock
 from sensor.config import CaptureWay
 from sensor.conversations import Verdict
 from sensor.coverage.row import PortCount
-from sensor.health import TLS_STAGE, Figure, StageCount
+from sensor.health import TLS_STAGE, StageCount
 from sensor.kernel.abi import ESTIMATED_CLASS, OVERFLOW_KEY, PEER_KEY, ConnectionKind, Counter
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import RunTimeMeter
@@ -258,38 +259,74 @@ class TlsCapture:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        totals, reader, attacher = self._read_counters(), self._reader, self._attacher
+        counters, reader, attacher = self._read_counters(), self._reader, self._attacher
         files, shares, bodies = attacher.files, attacher.shares, self._bodies
         estimated = sum(reading.estimated for reading in reader.ports.values())
-        rows = (
-            ("sessions", "Sessions of TLS whose library was called", totals[TlsCounter.SESSIONS], True),
-            ("events", "Reads and writes of TLS that went up", totals[SyscallCounter.EVENTS], True),
-            ("events_unbound", "Of those, before it was known of which socket", totals[TlsCounter.UNBOUND], True),
-            ("sessions_ambiguous", "Sessions of which two ways named two sockets", totals[TlsCounter.MANY], True),
-            ("gap_bytes", "Plain bytes of connections that are read which no event brought", reader.gap_bytes, True),
-            ("unbound_calls", "Calls told without addresses", reader.unbound_calls, True),
-            ("local_client_calls", "Calls left to their server's end on this node", self._count_left(totals), True),
-            ("body_bytes", "Bytes of bodies that were kept for reading", bodies.kept_bytes if bodies else 0, True),
-            ("bodies_refused", "Bodies that were not: budget", bodies.refused if bodies else 0, True),
-            ("files", "Files whose library of TLS is probed", sum(bool(file.sites) for file in files), False),
-            ("files_unread", "Files with a library of TLS that is not", sum(not file.sites for file in files), False),
-            ("files_waiting", "Files not searched yet, or without a place for probes", attacher.left_out, False),
-            ("files_changed", "Files that were changed while they were probed", attacher.changed_total, True),
-            ("files_failed", "Files whose search failed or whose probes were refused", attacher.failed_total, True),
-            ("processes_unread", "Processes whose mappings were not read", attacher.unread_processes, False),
-            ("processes_in_turns", "Processes that are read a part of the time", len(shares), False),
-            ("read_ratio", "Of the time, of the process that is read least", min(shares.values(), default=1.0), False),
-            ("turns", "Times that probes went in for a turn", self._duty.turns if self._duty else 0, True),
-            ("estimated_calls", "Calls of processes read in turns that were not", estimated, True),
-            ("probes", "Probes in place", sum(len(file.sites) for file in files), False),
-            *(
-                (f"bound_{name}", f"Sessions whose socket was at first known by `{name}`", reader.bound[way], True)
-                for way, name in _WAYS.items()
+        totals = (
+            ("sessions", "Sessions of TLS libraries that made a call.", counters[TlsCounter.SESSIONS]),
+            ("events", "Reads and writes of TLS that were copied to user space.", counters[SyscallCounter.EVENTS]),
+            (
+                "events_unbound",
+                "Reads and writes of TLS whose socket was not known yet.",
+                counters[TlsCounter.UNBOUND],
             ),
+            ("sessions_ambiguous", "Sessions for which two ways found two sockets.", counters[TlsCounter.MANY]),
+            ("unbound_calls", "Calls reported without addresses.", reader.unbound_calls),
+            (
+                "local_client_calls",
+                "Calls not reported at their client because their server on this node reports them.",
+                self._count_left(counters),
+            ),
+            ("body_bytes", "Bytes of bodies that were kept for reading.", bodies.kept_bytes if bodies else 0),
+            ("bodies_refused", "Bodies that were not kept: the budget was spent.", bodies.refused if bodies else 0),
+            (
+                "failed_files",
+                "Files whose search for a TLS library failed, or whose probes the kernel refused.",
+                attacher.failed_total,
+            ),
+            (
+                "changed_files",
+                "Files that changed while they were probed, and were searched anew.",
+                attacher.changed_total,
+            ),
+            (
+                "turns",
+                "Times that probes went into a process that is read by turns.",
+                self._duty.turns if self._duty else 0,
+            ),
+            ("estimated_calls", "Calls of processes read by turns, estimated for the time between.", estimated),
+        )
+        gauges = (
+            ("files", "Files with a TLS library that is probed.", sum(bool(file.sites) for file in files)),
+            ("files_unread", "Files with a TLS library that is not probed.", sum(not file.sites for file in files)),
+            (
+                "waiting_files",
+                "Files that wait to be searched for a TLS library, or for a place among those that are probed.",
+                attacher.left_out,
+            ),
+            (
+                "unread_processes",
+                "Processes whose mapped files the sensor may not list, or that are beyond the most it looks at.",
+                attacher.unread_processes,
+            ),
+            ("processes_in_turns", "Processes that are read a part of the time.", len(shares)),
+            (
+                "read_ratio",
+                "Share of the time in which the process that is read least is read.",
+                min(shares.values(), default=1.0),
+            ),
+            ("probes", "Probes that are in place.", sum(len(file.sites) for file in files)),
         )
         own = (
-            Figure(name=f"tls_{name}", documentation=text, value=value, is_total=is_total)
-            for name, text, value, is_total in rows
+            *make_totals(totals, "tls_"),
+            *make_labelled(
+                "tls_bound_sessions",
+                "Sessions of TLS, by what told their socket first.",
+                "by",
+                ((name, reader.bound[way]) for way, name in _WAYS.items()),
+            ),
+            *make_gauges(gauges, "tls_"),
+            *reader.figures(),
         )
         return (*self._below.figures(), *own)
 

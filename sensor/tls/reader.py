@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from common.figures import Figure
 from sensor.calls import Exchange, Role
 from sensor.conversations import Conversations, Verdict, is_loopback, unpack_event
 from sensor.failures import take_each
@@ -71,10 +72,9 @@ class TlsReader:
         """Calls left to their server's end."""
         return self._local.calls
 
-    @property
-    def gap_bytes(self) -> int:
-        """Plain bytes of connections that are read which no event brought."""
-        return self._conversations.gap_bytes
+    def figures(self) -> tuple[Figure, ...]:
+        """For metrics: of the connections."""
+        return self._conversations.figures("tls_", "tls")
 
     def take(self, records: Iterable[memoryview]) -> Told:
         """Exchanges that these records of the ring completed, in order."""

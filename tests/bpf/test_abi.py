@@ -52,7 +52,7 @@ TWINS: dict[str, tuple[str, struct.Struct]] = {
     "address_key": ("bytes", stop_abi.ADDRESS_KEY),
     "verdict": ("expires_ns is_scoped is_streamed", stop_abi.VERDICT),
     "verdict_scope": ("cgroup_id slot port", stop_abi.VERDICT_SCOPE),
-    "stop_count": ("connections segments bytes spared", stop_abi.STOP_COUNT),
+    "stop_count": (" ".join(stop_abi.StopCount._fields), stop_abi.STOP_COUNT),
     "stop_event": (" ".join(stop_abi.StopEvent._fields), stop_abi.STOP_EVENT),
     "client_end": ("cgroup_id connection", abi.CLIENT_END),
     "overflow_key": ("cgroup_id port role status_class", abi.OVERFLOW_KEY),

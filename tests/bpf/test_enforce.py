@@ -17,6 +17,7 @@ from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import Resetter
 from sensor.enforce.watch import StopWatch
 from sensor.kernel.capture import Capture
+from sensor.kernel.stop_abi import STOP_EVENT, STOPS_BYTES
 from sensor.kernel.stops import StopMaps
 from sensor.keyed import hash_siphash
 
@@ -68,11 +69,7 @@ def server(capture: Capture) -> Iterator[Server]:
     running.stop()
 
 
-@contextmanager
-def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
-    """One that enforces what it is told on this kernel."""
-    stops = StopMaps(capture.maps)
-    watch = StopWatch(stops, Resetter(Path("/proc"), dict), Clock())
+def build_enforcer() -> Enforcer:
     enforcer = Enforcer(
         limits=EnforceLimits(is_enabled=True, never_block=(ip_network(NEVER),), ipv4_prefix_min=8),
         clock=Clock(),
@@ -81,6 +78,15 @@ def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
         list_servers=lambda: (),
     )
     enforcer.set_key(1, SECRET)
+    return enforcer
+
+
+@contextmanager
+def make_enforcer(capture: Capture) -> Iterator[Enforcer]:
+    """One that enforces what it is told on this kernel."""
+    stops = StopMaps(capture.maps)
+    watch = StopWatch(stops, Resetter(Path("/proc"), dict), Clock())
+    enforcer = build_enforcer()
     watch.start()
     enforcer.begin(stops, watch, "")
     yield enforcer
@@ -228,11 +234,31 @@ def test_ipv6(capture: Capture, block: Block_) -> None:
     server.stop()
 
 
+def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: Capture, server: Server) -> None:
+    """Nobody reads the ring of resets, which holds some 700."""
+    stops = StopMaps(capture.maps)
+    enforcer = build_enforcer()
+    enforcer.begin(stops, None, "")
+    enforcer.take((Block(id="a", kind=BlockKind.ADDRESS, network=ip_network("127.0.2.2"), left_ms=60_000),), 1)
+    clients = []
+    for _ in range(STOPS_BYTES // STOP_EVENT.size + 20):
+        client = socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.2.2", 0))
+        client.sendall(PLAIN.encode())
+        clients.append(client)
+    (count,) = stops.counts().values()
+    assert count.connections == len(clients) and count.lost >= 20
+    assert stops.count_lost() == count.lost == enforcer.report().blocks[0].failed_resets
+    for client in clients:
+        client.close()
+    enforcer.end()
+    stops.close()
+
+
 def test_a_blocked_credential_from_a_spared_address_passes_and_counts(
     capture: Capture, server: Server, block: Block_
 ) -> None:
     block(credentials=(STOLEN,))
     assert call(server, head(f"X-Api-Key: {STOLEN}"), source=NEVER) == "ok"
     stops = StopMaps(capture.maps)
-    assert [count[3] for count in stops.counts().values()] == [1]
+    assert [count.spared for count in stops.counts().values()] == [1]
     stops.close()

@@ -21,7 +21,7 @@ def test_who_waits_longest_gives_way_to_who_comes() -> None:
     for name in "abcd":
         assert table.open(ended.connect(name))
     assert ended == ["a", "b"]
-    assert (len(table), table.seen_count, table.displaced_count, table.refused_count) == (2, 4, 2, 0)
+    assert (len(table), table.counts.seen, table.counts.displaced, table.counts.refused) == (2, 4, 2, 0)
 
 
 def test_who_is_served_is_closed_for_nobody_and_then_there_is_no_room() -> None:
@@ -31,7 +31,7 @@ def test_who_is_served_is_closed_for_nobody_and_then_there_is_no_room() -> None:
         assert table.open(one)
         table.serve(one)
     assert not table.open(ended.connect("third"))
-    assert (ended, table.refused_count, len(table)) == ([], 1, 2)
+    assert (ended, table.counts.refused, len(table)) == ([], 1, 2)
     table.wait(second)  # Its response is written.
     assert table.open(ended.connect("fourth"))
     assert ended == ["second"]

@@ -194,9 +194,9 @@ def test_half_open_connections_do_not_stop_health_checks() -> None:
                 if number % 10 == 0:
                     probe = write_head("GET", "/healthz", "Connection: close")
                     statuses.append(read_status(await ask(port, probe)))
-            await wait_in_loop(lambda: server.table.seen_count == 330)
+            await wait_in_loop(lambda: server.table.counts.seen == 330)
             assert len(server.table) <= 50
-            assert server.table.refused_count == 0
+            assert server.table.counts.refused == 0
         return statuses
 
     assert asyncio.run(run()) == [200] * 30
@@ -221,7 +221,7 @@ def test_half_open_handshakes_shut_nobody_out(certificate: Certificate) -> None:
                 if number % 20 == 0:
                     probe = write_head("GET", "/healthz", "Connection: close")
                     statuses.append(read_status(await ask(port, probe, ssl=trusting)))
-            await wait_in_loop(lambda: server.table.displaced_count >= 40)
+            await wait_in_loop(lambda: server.table.counts.displaced >= 40)
         return statuses
 
     assert asyncio.run(run()) == [200] * 3
@@ -334,7 +334,7 @@ def test_a_connection_is_used_again_and_requests_may_come_at_once() -> None:
         async with serve(make_app()) as (server, port):
             health = write_head("GET", "/healthz")
             answer = await ask(port, health * 3 + write_head("GET", "/readyz", "Connection: close"))
-            return answer, server.table.seen_count
+            return answer, server.table.counts.seen
 
     answer, seen = asyncio.run(run())
     assert (answer.count(b"HTTP/1.1 200"), seen) == (4, 1)

@@ -71,7 +71,7 @@ def test_a_rotation_reaches_sensors_and_loses_no_row(tmp_path: Path, collector: 
     consumers = wait_until(list_consumers, "all calls in the inventory")
     # The same three callers, by the key that names them.
     assert sorted(consumer["key_id"] for consumer in consumers) == sorted([old.key_id] * 3 + [new.key_id] * 3)
-    assert "unknown_key" not in collector.get("/metrics").text
+    assert "ingest_batches_of_unknown_key_total 0" in collector.get("/metrics").text
     again = rotate(tmp_path)
     assert again.returncode == 1 and "lasts for 8.0 days more" in again.stderr
 

@@ -91,7 +91,7 @@ def test_sensors_past_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
         greet(registry, node)
     greet(registry, "a")
     assert [status.node for status in registry.list_statuses()] == ["a", "b"]
-    assert registry.forgotten == 1
+    assert registry.unlisted == 1
 
 
 def test_nodes_of_two_clusters_that_have_one_name_are_two() -> None:

@@ -37,11 +37,10 @@ def collector(data: Path) -> Iterator[RunningCollector]:
     assert running.stop() == 0
 
 
-def read_counter(data: Path, collector: RunningCollector, name: str) -> float:
+def count_refused(data: Path, collector: RunningCollector, reason: str) -> float:
     token = (data / "api.token").read_text().strip()
-    found = re.search(
-        rf"^apidae_collector_{name}_total ([0-9.]+)$", collector.get("/metrics", token).text, re.MULTILINE
-    )
+    pattern = rf'^apidae_collector_refused_total{{reason="{reason}"}} ([0-9.]+)$'
+    found = re.search(pattern, collector.get("/metrics", token).text, re.MULTILINE)
     return float(found.group(1)) if found else 0.0
 
 
@@ -84,7 +83,7 @@ def test_a_token_is_used_once(collector: RunningCollector, data: Path, tmp_path:
     line = wait_for_line(collector, "enrolment of the sensor at .* used already")
     assert "The enrolment of the sensor at 127.0.0.1:" in line and "is refused: The enrolment token was used" in line
     assert token not in "".join(collector.errors)
-    assert read_counter(data, collector, "refused_enrollment_used") == 1
+    assert count_refused(data, collector, "enrollment_used") == 1
 
 
 @pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")
@@ -127,7 +126,7 @@ def test_a_sensor_without_a_certificate(
         "sensor with `apidae enroll` and a token of `apidae enrollment create`"
     )
     wait_for_line(collector, r"The sensor at 127\.0\.0\.1:\d+ is refused: The sensor has no certificate; enrol it\.")
-    assert read_counter(data, collector, "refused_no_certificate") == 1
+    assert count_refused(data, collector, "no_certificate") == 1
 
 
 @pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")

@@ -135,7 +135,7 @@ def fuzz_spool(data: bytes) -> None:
         directory = Path(name)
         (directory / "000000000001.seg").write_bytes(data)
         spool = Spool(directory, boot_id="0" * 32)
-        assert 0 <= spool.torn_bytes <= len(data)
+        assert 0 <= spool.counts.torn_bytes <= len(data)
         for entry in spool.waiting():
             payload = spool.read(entry.ordinal)
             assert payload is not None and payload in data

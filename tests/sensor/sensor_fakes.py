@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from common.figures import Figure
 from sensor.calls import CallRecord, Exchange, Role
 from sensor.columns import Calls, make_calls
 from sensor.config import CaptureWay
@@ -16,7 +17,7 @@ from sensor.enforce.report import EnforcementReport
 from sensor.enrich.kubernetes.facts import WorkloadFacts
 from sensor.enrich.own_traffic import CollectorTraffic, FindClient
 from sensor.facts import Facts
-from sensor.health import Figure, StageCount
+from sensor.health import StageCount
 from sensor.kernel.abi import RECORD, Counter
 from sensor.recognition.mirror import KernelMaps, MapName
 from sensor.succession import Estate
@@ -267,6 +268,9 @@ class FakeEnforcement:
     def report(self) -> EnforcementReport:
         epoch = self.taken[-1][1] if self.taken else 0
         return EnforcementReport(epoch=epoch, is_enabled=False, reason="fake", blocks=())
+
+    def figures(self) -> tuple[Figure, ...]:
+        return ()
 
 
 class FakeDescriber:

@@ -154,7 +154,7 @@ def test_bodies_that_nobody_copied_count(socket: Socket, conversations: Conversa
     socket.take(WRITE, head, size=len(head) + 40_000)  # Past the limit of an event.
     (told,) = socket.take(WRITE, size=60_000)  # sendfile.
     assert (told.response_bytes, told.is_aborted) == (len(head) + 100_000, False)
-    assert conversations.gap_bytes == 100_000
+    assert conversations.counts.gap_bytes == 100_000
 
 
 def test_requests_behind_a_body_that_nobody_copied_have_their_own_answers(socket: Socket) -> None:
@@ -313,7 +313,7 @@ def test_connections_are_bounded(conversations: Conversations, monkeypatch: pyte
     sockets = [Socket(conversations, number) for number in (1, 2, 3)]
     told = [each for socket in sockets for each in socket.take(READ, REQUEST)]
     assert [(each.status_code, each.is_lossy, each.is_aborted) for each in told] == [(0, True, False)]
-    assert conversations.evicted == 1
+    assert conversations.counts.evicted_connections == 1
 
 
 @given(

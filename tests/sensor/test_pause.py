@@ -61,7 +61,6 @@ def test_pause_and_resume(server: ControlServer, sensor: Sensor, tmp_path: Path)
     assert request_status(tmp_path).state is CaptureState.PAUSED
     assert request_resume(tmp_path).state is CaptureState.CAPTURING
     assert sensor.state is CaptureState.CAPTURING
-    assert server.failed_count == 0
 
 
 def test_socket_is_the_owners_alone(server: ControlServer, tmp_path: Path) -> None:
@@ -76,7 +75,6 @@ def test_failure_is_told_and_the_next_command_served(
     with pytest.raises(ControlError, match=f"The sensor could not pause: {failure}"):
         request_pause(tmp_path)
     assert request_status(tmp_path).state is CaptureState.CAPTURING
-    assert server.failed_count == 1
 
 
 def test_a_target_that_fails_keeps_the_socket_served(server: ControlServer, sensor: Sensor, tmp_path: Path) -> None:
@@ -88,7 +86,6 @@ def test_a_target_that_fails_keeps_the_socket_served(server: ControlServer, sens
         request_status(tmp_path)
     del sensor.status
     assert request_status(tmp_path).state is CaptureState.CAPTURING
-    assert server.failed_count == 1
 
 
 def test_no_sensor_is_one_sentence(tmp_path: Path) -> None:
@@ -112,12 +109,11 @@ def test_socket_of_a_dead_sensor_is_one_sentence_and_is_replaced(tmp_path: Path,
     "request_line",
     [b"\n", b"{}\n", b"[1]\n", b'{"command": "explode"}\n', b"\xff" * MAX_MESSAGE_BYTES, b"[" * 4_095 + b"\n"],
 )
-def test_malformed_request_is_refused_and_counted(server: ControlServer, tmp_path: Path, request_line: bytes) -> None:
+def test_malformed_request_is_refused(server: ControlServer, tmp_path: Path, request_line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(str(tmp_path / SOCKET_NAME))
         channel.sendall(request_line)
         assert "pause, resume, status" in json.loads(channel.recv(MAX_MESSAGE_BYTES))["error"]
-    assert server.failed_count == 1
     assert request_status(tmp_path).state is CaptureState.CAPTURING
 
 

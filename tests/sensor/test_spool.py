@@ -118,7 +118,7 @@ def test_rotten_bytes_end_their_segment_and_are_counted(tmp_path: Path) -> None:
     path.write_bytes(content)
     spool = open_spool(tmp_path, LATER_BOOT)
     assert list_waiting(spool) == [(BOOT, 1), (BOOT, 2)]
-    assert spool.torn_bytes == 2 * (100 + RECORD_OVERHEAD_BYTES)
+    assert spool.counts.torn_bytes == 2 * (100 + RECORD_OVERHEAD_BYTES)
 
 
 def test_a_disk_that_refuses_leaves_batches_in_memory_up_to_a_bound(
@@ -136,7 +136,7 @@ def test_a_disk_that_refuses_leaves_batches_in_memory_up_to_a_bound(
     fill(spool, range(4, 5))
     assert list_waiting(spool) == [(BOOT, 1), (BOOT, 2), (BOOT, 4)]
     assert spool.count().dropped == (("disk_error", 3),)
-    assert spool.disk_errors_count == 3
+    assert spool.counts.disk_errors == 3
     for sequence in (1, 2, 4):
         assert spool.acknowledge(BatchKey(boot_id=BOOT, sequence=sequence))
     assert (spool.count().used, spool.count().seen) == (7, 10)

@@ -14,12 +14,12 @@ from typing import Final
 import httpx2
 import msgspec
 
+from common.figures import Figure, list_figures, make_gauges, make_totals, sum_accounts
 from sensor.enrich.cgroup import CgroupOwner
 from sensor.enrich.kubernetes.pod import SIDECARS, WATCH_KEY, Pod, PodObject, read_pod
-from sensor.enrich.kubernetes.resource_watch import AccessError, Resource, ResourceWatch, Sink
+from sensor.enrich.kubernetes.resource_watch import AccessError, Resource, ResourceWatch, Sink, WatchCounts
 from sensor.enrich.kubernetes.selection import Selection, SelectionRules
 from sensor.enrich.kubernetes.table import PodTable
-from sensor.health import Figure
 from sensor.printable import make_printable
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,6 @@ class Cluster:
         self._node_addresses: frozenset[str] = frozenset()
         self._namespaces: dict[str, str] = {}
         self._has_told_node = False
-        self._node_requests = 0
         self.pod_watch: ResourceWatch[PodObject] = ResourceWatch(
             Resource(
                 path="/api/v1/pods",
@@ -165,26 +164,15 @@ class Cluster:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics."""
-        watches = (self.pod_watch, self.namespace_watch)
+        watched = sum_accounts(WatchCounts, (self.pod_watch.counts, self.namespace_watch.counts))
         age = self._clock() - self.pod_watch.last_contact
-        counts = [watch.counts for watch in watches]
-        requests = self._node_requests + sum(one.requests for one in counts)
-        values = (
-            ("kubernetes_pods", "Pods of this node", len(self.pods), False),
-            ("kubernetes_is_current", "1 while the Pods of this node are followed", self.pod_watch.is_current, False),
-            ("kubernetes_contact_age_seconds", "Since the API last said something of Pods", min(age, 1e9), False),
-            ("kubernetes_requests", "Requests to the Kubernetes API", requests, True),
-            ("kubernetes_lists", "Of those, whole lists", sum(one.lists for one in counts), True),
-            ("kubernetes_events", "Changes that watches told", sum(one.events for one in counts), True),
-            ("kubernetes_errors", "Requests and watches that failed", sum(one.errors for one in counts), True),
-            ("kubernetes_skipped", "Objects that could not be taken up", sum(one.skipped for one in counts), True),
-            ("kubernetes_gone", "Times the version to resume from was too old", sum(one.gone for one in counts), True),
-            ("kubernetes_pods_evicted", "Pods forgotten before their time", self.pods.evicted_count, True),
+        gauges = (
+            ("kubernetes_pods", "Pods of this node.", len(self.pods)),
+            ("kubernetes_is_current", "1 while the Pods of this node are followed.", self.pod_watch.is_current),
+            ("kubernetes_contact_age_seconds", "Time since the Kubernetes API sent something of Pods.", min(age, 1e9)),
         )
-        return tuple(
-            Figure(name=name, documentation=documentation, value=int(value), is_total=is_total)
-            for name, documentation, value, is_total in values
-        )
+        evicted = ("kubernetes_pods_evicted", "Pods forgotten for room before their time.", self.pods.evicted_count)
+        return (*make_gauges(gauges), *list_figures(watched, "kubernetes_"), *make_totals([evicted]))
 
     # The watches tell, in their threads.
 
@@ -225,7 +213,7 @@ class Cluster:
     def _read_node(self) -> None:
         """Zone and addresses of the node; without the right to read it there are none."""
         try:
-            self._node_requests += 1
+            self.pod_watch.counts.requests += 1
             with self._open_client() as client:
                 response = client.get(f"/api/v1/nodes/{self._settings.node}")
             if response.status_code != 200:

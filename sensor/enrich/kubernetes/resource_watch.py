@@ -25,6 +25,8 @@ import msgspec
 from lightkube import ConfigError, KubeConfig
 from lightkube.config import client_adapter
 
+from common.figures import total
+
 logger = logging.getLogger(__name__)
 # It tells each request, which is for who debugs it.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
@@ -99,14 +101,13 @@ class Sink(Generic[T]):
 class WatchCounts:
     """What happened so far."""
 
-    requests: int = 0
-    lists: int = 0
-    events: int = 0
-    bookmarks: int = 0
-    gone: int = 0
-    broken: int = 0
-    errors: int = 0
-    skipped: int = 0  # Objects that could not be read or taken up.
+    requests: int = total("Requests to the Kubernetes API.")
+    lists: int = total("Whole lists of objects that were read.")
+    events: int = total("Changes of objects that watches brought.")
+    gone: int = total("Times that the version to resume from was too old, so all was listed anew.")
+    broken: int = total("Watches whose connection broke; each was resumed where it was.")
+    errors: int = total("Requests and watches that failed.")
+    skipped: int = total("Objects that the sensor could not read; the others are followed.")
 
 
 class _ListMetadata(msgspec.Struct, rename="camel"):
@@ -277,9 +278,7 @@ class ResourceWatch(Generic[T]):
         version = self._versioned_decoder.decode(event.object).metadata.resource_version
         self._failures = 0
         self.last_contact = self._clock()
-        if event.type == "BOOKMARK":
-            self.counts.bookmarks += 1
-        elif (item := self._decode(event.object)) is not None:
+        if event.type != "BOOKMARK" and (item := self._decode(event.object)) is not None:
             self.counts.events += 1
             try:
                 (self._sink.remove if event.type == "DELETED" else self._sink.put)(item)

@@ -18,6 +18,7 @@ from collector.alerts.known_good import RULES_MAX, KnownGood
 from collector.alerts.lifecycle import Lifecycle
 from collector.alerts.report import Report
 from collector.alerts.repository import AlertTable
+from collector.alerts.sieve import Outcome
 from collector.alerts.signal import AbuseSignal, Basis
 from collector.alerts.silences import SilenceKind, show_alert
 from collector.errors import ConflictError
@@ -476,7 +477,7 @@ def test_rules_and_verdicts_hold_over_restarts_are_counted_and_written_down(offi
     office.now += 700
     desk = office.open()
     desk.take_signals([make_signal(1), make_signal(99, count=120)])
-    assert office.detection.count()["reports_known_good"] == office.detection.count()["reports_false_alarm"] == 1
+    assert office.detection.counts[Outcome.KNOWN_GOOD] == office.detection.counts[Outcome.FALSE_ALARM] == 1
     assert office.detection.end_rule(rule.id, by="ann").ended_by == "ann"
     with pytest.raises(ConflictError, match="not in force any more"):
         office.detection.end_rule(rule.id, by="ann")
@@ -506,9 +507,9 @@ def test_a_verdict_that_is_taken_back_leaves_those_on_others(office: Office) -> 
     office.now += 90_000
     mild = make_report(AlertKind.SCANNING, consumer=first.consumer, quietest=Sensitivity.PARANOID)
     desk.take_found([mild])
-    assert office.detection.count()["reports_too_quiet"] == 0
+    assert office.detection.counts[Outcome.TOO_QUIET] == 0
     office.open().take_found([mild])
-    assert office.detection.count()["reports_too_quiet"] == 0
+    assert office.detection.counts[Outcome.TOO_QUIET] == 0
 
 
 def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgotten(office: Office) -> None:
@@ -528,7 +529,7 @@ def test_a_rule_in_force_outlives_any_number_of_short_ones_and_those_are_forgott
     office.now += 600
     desk = office.open()
     desk.take_signals([make_signal(1)])
-    assert office.detection.count()["reports_known_good"] == 1
+    assert office.detection.counts[Outcome.KNOWN_GOOD] == 1
     assert len(table.list_rules_in_force(office.now)) == 1
     for n in range(3):
         office.detection.add_rule(by="job", note="n", seconds=60, network=f"203.0.113.{n}/32", **named)

@@ -14,6 +14,7 @@ from collector.ingest.wal import Append, Wal
 from tests.accuracy.volume import write_batch
 from tests.collector.anomaly.stream import START
 from tests.collector.anomaly.test_process import follow, wait_for
+from tests.figures import read_values
 
 DAY = 86_400
 HONEST, BURST = 20, 2_000  # Calls a minute.
@@ -267,15 +268,18 @@ def test_a_real_child_says_it_and_it_is_counted(install: Install, caplog: pytest
     wait_for(process, lambda: bool(caplog.records))
     process.stop()
     assert [record.message for record in caplog.records] == one.follower.sentences
-    assert process.count() == {"detector_restarts": 0}  # Of a child that wrote no checkpoint yet nothing is known.
+    # Of a child that wrote no checkpoint yet nothing is known.
+    assert read_values(process.figures()) == {"detector_restarts": 0, "detector_messages_dropped": 0}
     process.counts = one.follower.count()
-    assert process.count() == {
+    assert read_values(process.figures()) == {
         "detector_restarts": 0,
+        "detector_messages_dropped": 0,
+        "detector_signals_held_back": one.follower.engine.held_back_count,
         "detector_calls_used": HONEST * 36,
-        "detector_calls_dropped_client_side": 0,
-        "detector_calls_dropped_proxy": 0,
-        "detector_calls_dropped_late": HONEST * 4,
-        "detector_calls_dropped_ahead": 0,
+        "detector_calls_dropped/client_side": 0,
+        "detector_calls_dropped/proxy": 0,
+        "detector_calls_dropped/late": HONEST * 4,
+        "detector_calls_dropped/ahead": 0,
         "detector_subjects_evicted": 0,
         "detector_batches_refused": 0,
         "detector_jumps_undone": 1,

@@ -11,6 +11,7 @@ from collector.ingest.service import IngestService
 from collector.ingest.stream import IngestContext
 from collector.sensors import SensorRegistry
 from collector.trust.identity import SensorCertificate
+from tests.figures import read_values
 
 NOW = 1_000.0
 
@@ -54,16 +55,21 @@ def make_service(sensors: SensorRegistry) -> IngestService:
     return IngestService(cast(IngestContext, context))
 
 
+def measure_left(service: IngestService) -> dict[str, float]:
+    values = read_values(service.figures())
+    return {name: value for name, value in values.items() if name == "sensor_certificate_left_seconds"}
+
+
 async def measure(calls: list[Call], service: IngestService) -> list[dict[str, float]]:
     """The figures while all are connected, and then after each has left."""
     streams = [asyncio.create_task(service.connect(cast(Any, None), call)) for call in calls]
     await asyncio.gather(*(call.is_greeted.wait() for call in calls))
     await asyncio.sleep(0)
-    found = [service.measure_certificates()]
+    found = [measure_left(service)]
     for call, stream in zip(calls, streams, strict=True):
         call.has_left.set()
         await stream
-        found.append(service.measure_certificates())
+        found.append(measure_left(service))
     return found
 
 

@@ -93,14 +93,14 @@ def test_it_is_tried_again_where_that_helps(
     assert len(receiver.requests) == attempts
     assert len({request.headers["x-apidae-delivery"] for request in receiver.requests}) == 1
     assert [entry.action for entry in audit] == ["told" if is_there else "untold"]
-    assert (hook.delivered, hook.failed) == (int(is_there), int(not is_there))
+    assert (hook.counts.delivered, hook.counts.failed) == (int(is_there), int(not is_there))
 
 
 def test_each_decision_is_told_once(make: Make) -> None:
     hook, _, _ = make(200)
     for action in ("began", "began", "lifted", "declined"):
         hook.take(action, BLOCK)
-    assert (hook.seen, hook.repeated, hook._queue.qsize()) == (3, 1, 2)
+    assert (hook.counts.seen, hook.counts.repeated, hook._queue.qsize()) == (3, 1, 2)
 
 
 def test_what_is_live_and_was_not_told_is_told_after_a_start(make: Make) -> None:
@@ -127,7 +127,7 @@ def test_an_end_that_was_not_told_is_told_after_a_start_to_who_knows_the_block(m
     hook, receiver, _ = make(200)
     hook.resume([waits, rejected, never, ended, lifted], audit)
     hook.start()
-    while hook.delivered < 2:
+    while hook.counts.delivered < 2:
         hook._stopping.wait(0.01)
     hook.stop()
     told = [(body["id"], body["event"]) for body in map(json.loads, (one.content for one in receiver.requests))]
@@ -139,7 +139,7 @@ def test_it_is_delivered_by_its_thread(make: Make) -> None:
     hook.start()
     hook.take("began", BLOCK)
     hook.take("lifted", replace(BLOCK, state=BlockState.LIFTED, ended_by="bob"))
-    while hook.delivered < 2:
+    while hook.counts.delivered < 2:
         hook._stopping.wait(0.01)
     hook.stop()
     assert [json.loads(request.content)["event"] for request in receiver.requests] == ["began", "lifted"]

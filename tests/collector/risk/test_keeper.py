@@ -17,6 +17,7 @@ from collector.store.embedded import EmbeddedStore
 from tests.collector.api.client import TestClient
 from tests.collector.api.fakes import MemoryAlerts
 from tests.collector.inventory.seed import NOW, Seed
+from tests.figures import read_values
 
 pytestmark = pytest.mark.store
 
@@ -98,7 +99,7 @@ def test_open_personal_data_is_found_scored_and_alarmed(desk: Desk) -> None:
     assert [one["risk"]["score"] for one in listed] == [risk["score"], sound["score"]]
     page = desk.client.get("/endpoints/ep0001").text
     assert "Personal data without authentication" in page and f"Risk {risk['score']} of 100" in page
-    assert desk.keeper.measure()["findings_open"] == 2
+    assert read_values(desk.keeper.figures())["findings/open"] == 2
 
 
 def test_every_term_recomputes(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.figures import list_figures
 from sensor.attacks.account import AttackAccount
 from sensor.attacks.classes import AttackClass, AttackEvidence, read_class, read_evidence
 from sensor.attacks.classifier import AttackClassifier
@@ -155,7 +156,7 @@ def test_the_budget_is_the_consumers_and_the_nodes_and_what_is_skipped_is_counte
     for consumer in range(20):
         room.read(long, consumer=consumer, second=3)
     assert room.account.read_bytes <= 3 * CONSUMER_SHARE * BODY_BYTES_MAX
-    assert "attacks_skipped" in {figure.name for figure in room.account.figures()}
+    assert "attacks_skipped" in {figure.name for figure in list_figures(room.account, "attacks_")}
 
 
 def test_nothing_of_a_payload_is_in_any_repr() -> None:

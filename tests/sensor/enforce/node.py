@@ -14,7 +14,7 @@ from sensor.enforce.known import KnownBlocks
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import Connection
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import ENFORCEMENT
+from sensor.kernel.stop_abi import ENFORCEMENT, StopCount
 from tests.sensor.clocks import FakeClock
 
 SECOND_NS = 1_000_000_000
@@ -26,7 +26,8 @@ class FakeKernel:
 
     def __init__(self) -> None:
         self.maps: dict[str, dict[bytes, bytes]] = {}
-        self.stopped: dict[int, tuple[int, ...]] = {}
+        self.stopped: dict[int, StopCount] = {}
+        self.lost = 0
 
     def update(self, name: str, elements: dict[bytes, bytes]) -> None:
         self.maps.setdefault(name, {}).update(elements)
@@ -35,8 +36,11 @@ class FakeKernel:
         for key in keys:
             self.maps[name].pop(key, None)
 
-    def counts(self) -> dict[int, tuple[int, ...]]:
+    def counts(self) -> dict[int, StopCount]:
         return self.stopped
+
+    def count_lost(self) -> int:
+        return self.lost
 
     @property
     def state(self) -> tuple[int, int, int, bytes]:
@@ -47,11 +51,12 @@ class FakeWatch:
     def __init__(self) -> None:
         self.asked: list[tuple[int, Connection]] = []
         self.failures: Counter[int] = Counter()
+        self.resets: Counter[int] = Counter()
+        self.unqueued: Counter[int] = Counter()
         self.first_unix_ns: dict[int, int] = {}
 
-    def ask(self, slot: int, connection: Connection) -> bool:
+    def ask(self, slot: int, connection: Connection) -> None:
         self.asked.append((slot, connection))
-        return True
 
     def stop(self) -> None: ...
 

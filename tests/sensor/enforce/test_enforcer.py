@@ -11,7 +11,8 @@ from sensor.enforce.enforcer import ALIVE_SECONDS, LOGGED_MAX
 from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.share import SETTLE_SECONDS
 from sensor.enforce.tables import Server, pack_network
-from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark
+from sensor.kernel.stop_abi import SLOT, SLOTS_MAX, STOP_COUNT, VERDICT, VERDICT_SCOPE, EnforcementMark, StopCount
+from tests.figures import read_values
 from tests.sensor.enforce.node import LIMITS, SECOND_NS, Node, address, call, credential, mapped
 
 
@@ -124,7 +125,7 @@ def test_a_block_of_an_idle_node_is_measured_once_calls_come(stopped: int, is_li
     node.take(address("203.0.113.0/24", seconds=1_000))
     assert node.blocked("blocked_networks")
     slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_networks"].values())))[0]
-    node.kernel.stopped = {slot: (stopped, stopped, 0, 0)}
+    node.kernel.stopped = {slot: StopCount(stopped, 0, 0, 0)}
     node.history.calls = 100
     node.pass_seconds(1)
     assert bool(node.blocked("blocked_networks")) is not is_lifted
@@ -281,11 +282,28 @@ def test_what_was_stopped_is_told_by_block() -> None:
     node.take(address("203.0.113.7"))
     slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_addresses"].values())))[0]
     assert node.kernel.maps["stop_counts"][SLOT.pack(slot)] == bytes(STOP_COUNT.size)
-    node.kernel.stopped = {slot: (2, 5, 700, 1)}
+    node.kernel.stopped = {slot: StopCount(connections=2, bytes=700, spared=1, lost=0)}
     node.watch.first_unix_ns[slot] = 8_000_000
     status = node.enforcer.report().blocks[0]
     assert (status.stopped_connections, status.stopped_bytes, status.spared_requests) == (2, 700, 1)
-    assert status.first_stop_unix_ms == 8
+    assert (status.first_stop_unix_ms, status.failed_resets) == (8, 0)
+
+
+def test_a_reset_that_no_ring_or_queue_had_room_for_is_a_failed_one() -> None:
+    """Each is in the report of its block, and in the metric by its reason."""
+    node = Node()
+    node.take(address("203.0.113.7"))
+    slot = SLOT.unpack(next(iter(node.kernel.maps["blocked_addresses"].values())))[0]
+    node.kernel.stopped = {slot: StopCount(connections=9, bytes=900, spared=0, lost=4)}
+    node.kernel.lost = 5  # One is of a block that has ended.
+    node.watch.failures[slot], node.watch.unqueued[slot], node.watch.resets[slot] = 2, 1, 6
+    assert node.enforcer.report().blocks[0].failed_resets == 4 + 2 + 1
+    assert read_values(node.enforcer.figures()) == {
+        "resets": 6,
+        "failed_resets/ring_full": 5,
+        "failed_resets/queue_full": 1,
+        "failed_resets/refused": 2,
+    }
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import threading
 
 from sensor.clock import Clock
 from sensor.enforce.reset import Connection
-from sensor.enforce.watch import StopWatch
+from sensor.enforce.watch import ASKED_LIMIT, StopWatch
 from sensor.kernel.stop_abi import StopEvent
 
 
@@ -47,8 +47,15 @@ def test_a_connection_whose_reset_fails_keeps_no_other_from_being_reset() -> Non
     resetter = Resetter()
     watch = StopWatch(Ring(), resetter, Clock())  # type: ignore[arg-type]
     for port in (1, 2):
-        assert watch.ask(7, make_connection(port))
+        watch.ask(7, make_connection(port))
     watch.start()
     assert resetter.is_done.wait(60)
     watch.stop()
     assert (resetter.ports, watch.resets[7], watch.failures[7]) == ([2], 1, 1)
+
+
+def test_a_reset_that_finds_the_queue_full_is_counted() -> None:
+    watch = StopWatch(Ring(), Resetter(), Clock())  # type: ignore[arg-type]
+    for _ in range(ASKED_LIMIT + 3):
+        watch.ask(7, make_connection(1))
+    assert watch.unqueued == {7: 3}

@@ -45,7 +45,7 @@ def test_a_stream_has_its_bodies_and_gives_back_what_it_held() -> None:
     connection = ends.seen.connection
     ends.ask(1, is_end=False)
     held = connection.held_bytes
-    place = connection.readers[CLIENT]._position
+    place = connection._readers[CLIENT]._position
     assert place is not None
     data = Frame(place, 13, 5, FrameKind.DATA, FrameFlag.END_STREAM, 1, b"body", 4, is_sampled=True)
     connection.take(CLIENT, data, ends.seen.calls)
@@ -65,7 +65,7 @@ def test_a_body_without_its_beginning_is_not_kept() -> None:
     ends = Ends()
     connection = ends.seen.connection
     ends.ask(1, is_end=False)
-    place = connection.readers[CLIENT]._position
+    place = connection._readers[CLIENT]._position
     assert place is not None
     for at, payload in ((place, None), (place + 13, b"rest")):
         frame = Frame(at, 13, 5, FrameKind.DATA, 0, 1, payload, 4, is_sampled=payload is not None)

@@ -131,7 +131,7 @@ def test_reset_after_the_end_changes_nothing():
     ends.reply(1, is_end=True).say(SERVER, write_reset(1, 0))
     ends.seen.say(CLIENT, write_headers(1, ends.request.encode([(b"x-late", b"1")]), is_end=True))
     assert ends.seen.only().is_aborted is False
-    assert ends.seen.connection.counts.late_requests == 1
+    assert ends.seen.connection.counts.late_blocks == 1
 
 
 def test_pushed_streams_are_decoded_and_not_told():

@@ -108,7 +108,7 @@ def test_what_is_held_is_what_python_needs():
                     bytes([0x88]) if kind == "usual" else b"\x88" + b"\x10\x01%c\x40" % (stream % 90 + 33) + b"v" * 64
                 )
                 data = write_headers(stream, block, is_end=True)
-                reader = connections.find(number).readers[1]
+                reader = connections.find(number)._readers[1]
                 position = reader._position or 0
                 connections.take(number, Direction.BACKWARD, Chunk(position, data, SECOND))
         return connections

@@ -26,7 +26,7 @@ def tell(events: list[bytes]):
             getattr(one.call, name) for name in one.call.__struct_fields__ if name not in ("request", "rpc", "pattern")
         ]
         calls.append((one.exchange, request.head.method, request.head.path, headers, fields))
-    return calls, connection.counts, [reader.counts for reader in connection.readers]
+    return calls, connection.counts, [reader._position for reader in connection._readers]
 
 
 def tell_unknown(events: list[bytes], monkeypatch: pytest.MonkeyPatch):

@@ -37,7 +37,7 @@ def test_what_would_leave_the_node() -> None:
         "apidae.response.records": 1,
         "apidae.response.records_basis": "measured",
     }
-    assert (replay.counts.calls, replay.counts.transactions) == (1, 1)
+    assert (replay.counts.calls, dict(replay.counts.untold)) == (1, {})
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_gap_in_a_body_hits_one_call() -> None:
     lines, replay = run(talk.packets)
     assert [line.get("apidae.lossy", False) for line in lines] == [True, False]
     assert lines[0]["http.response.body.size"] == 50
-    assert (replay.flows.counts.gaps, replay.flows.counts.gap_bytes) == (1, 20)
+    assert (replay.flows.counts.streams.gaps, replay.flows.counts.streams.gap_bytes) == (1, 20)
     assert any("1 gap of 20 bytes, 1 call hit" in sentence for sentence in summarize(replay, is_truncated=False))
 
 

@@ -1,0 +1,1 @@
+"""What sensor and collector mean alike. It imports neither of them."""
