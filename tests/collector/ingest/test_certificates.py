@@ -9,6 +9,7 @@ from apidae.v1 import stream_pb2
 from collector.ingest.reports import PROTOCOL_VERSION
 from collector.ingest.service import IngestService
 from collector.ingest.stream import IngestContext
+from collector.own_traffic import OwnTraffic
 from collector.sensors import SensorRegistry
 from collector.trust.identity import SensorCertificate
 from tests.figures import read_values
@@ -46,6 +47,7 @@ def make_service(sensors: SensorRegistry) -> IngestService:
     context = SimpleNamespace(
         sensors=sensors,
         keys=(),
+        own_traffic=lambda: OwnTraffic(),
         policy=SimpleNamespace(epoch=0),
         admission=admission,
         authorities=lambda: b"",
@@ -63,7 +65,10 @@ def measure_left(service: IngestService) -> dict[str, float]:
 async def measure(calls: list[Call], service: IngestService) -> list[dict[str, float]]:
     """The figures while all are connected, and then after each has left."""
     streams = [asyncio.create_task(service.connect(cast(Any, None), call)) for call in calls]
-    await asyncio.gather(*(call.is_greeted.wait() for call in calls))
+    for call, stream in zip(calls, streams, strict=True):
+        await asyncio.wait([stream, greeted := asyncio.create_task(call.is_greeted.wait())], return_when="FIRST_COMPLETED")
+        if not greeted.done():
+            await stream  # It failed.
     await asyncio.sleep(0)
     found = [measure_left(service)]
     for call, stream in zip(calls, streams, strict=True):
