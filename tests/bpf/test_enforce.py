@@ -1,9 +1,10 @@
 """Whom the kernel stops: where in a head a blocked credential stands, which addresses, and what is let through."""
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,10 @@ from sensor.enforce.limits import EnforceLimits
 from sensor.enforce.reset import Resetter
 from sensor.enforce.watch import StopWatch
 from sensor.kernel.capture import Capture
-from sensor.kernel.stop_abi import STOP_EVENT, STOPS_BYTES
+from sensor.kernel.stop_abi import STOP_EVENT, STOPS_BYTES, StopCount
 from sensor.kernel.stops import StopMaps
 from sensor.keyed import hash_siphash
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.kernel
 
@@ -27,6 +29,7 @@ SECRET = b"0123456789abcdef"
 STOLEN, LONG = "stolen-0123456789", "x" * 900 + "7"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 NEVER = "127.0.3.9"
+CLIENTS = STOPS_BYTES // (STOP_EVENT.size + 8) + 30  # More than the ring of resets has room for.
 
 Block_ = Callable[..., None]
 
@@ -234,22 +237,30 @@ def test_ipv6(capture: Capture, block: Block_) -> None:
     server.stop()
 
 
-def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: Capture, server: Server) -> None:
-    """Nobody reads the ring of resets, which holds some 700."""
+def test_resets_that_the_ring_has_no_room_for_are_failed_ones(capture: Capture) -> None:
+    """Nobody reads the ring of resets, and nobody accepts the connections: that would take as many files again."""
     stops = StopMaps(capture.maps)
     enforcer = build_enforcer()
     enforcer.begin(stops, None, "")
     enforcer.take((Block(id="a", kind=BlockKind.ADDRESS, network=ip_network("127.0.2.2"), left_ms=60_000),), 1)
-    clients = []
-    for _ in range(STOPS_BYTES // STOP_EVENT.size + 20):
-        client = socket.create_connection(("127.0.0.1", server.port), source_address=("127.0.2.2", 0))
-        client.sendall(PLAIN.encode())
-        clients.append(client)
-    (count,) = stops.counts().values()
-    assert count.connections == len(clients) and count.lost >= 20
-    assert stops.count_lost() == count.lost == enforcer.report().blocks[0].failed_resets
-    for client in clients:
-        client.close()
+
+    def count() -> StopCount:
+        (found,) = stops.counts().values()
+        return found
+
+    with ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=2 * CLIENTS))
+        address = listener.getsockname()
+        capture.set_listening([address[1]])
+        for _ in range(CLIENTS):
+            client = socket.create_connection(address, source_address=("127.0.2.2", 0))
+            opened.enter_context(client)
+            # Closed without a word: nothing is sent again.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.sendall(PLAIN.encode())
+        wait_until(lambda: count().connections == CLIENTS, "all are stopped")
+    assert count().lost >= 20
+    assert stops.count_lost() == count().lost == enforcer.report().blocks[0].failed_resets
     enforcer.end()
     stops.close()
 

@@ -61,7 +61,7 @@ class Site:
             "filtered": sorted(item["id"] for item in filtered),
             "page": sorted(set(re.findall(r'id="acknowledge-(\w+)"', self.client.get("/").text))),
             "list": sorted(set(re.findall(r'id="acknowledge-(\w+)"', self.client.get("/alerts").text))),
-            "terminal": sorted(alert.id for alert in read_snapshot(self.client, 1).open_alerts),
+            "terminal": sorted(alert.id for alert in read_snapshot(self.client).open_alerts),
         }
 
     def ask(self, **asked: str) -> list[dict[str, Any]]:

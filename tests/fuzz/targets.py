@@ -151,7 +151,7 @@ def fuzz_conversation(data: bytes) -> None:
     transactions += table.finish()
     for each in transactions:
         build_raw_line(each, None, reason="")
-    assert sum(table.counts.unread_bytes.values()) <= table.counts.stream_bytes
+    assert sum(table.counts.unread_bytes.values()) <= table.counts.streams.used_bytes
 
 
 def fuzz_tls_hello(data: bytes) -> None:

@@ -66,7 +66,9 @@ async def measure(calls: list[Call], service: IngestService) -> list[dict[str, f
     """The figures while all are connected, and then after each has left."""
     streams = [asyncio.create_task(service.connect(cast(Any, None), call)) for call in calls]
     for call, stream in zip(calls, streams, strict=True):
-        await asyncio.wait([stream, greeted := asyncio.create_task(call.is_greeted.wait())], return_when="FIRST_COMPLETED")
+        await asyncio.wait(
+            [stream, greeted := asyncio.create_task(call.is_greeted.wait())], return_when="FIRST_COMPLETED"
+        )
         if not greeted.done():
             await stream  # It failed.
     await asyncio.sleep(0)
