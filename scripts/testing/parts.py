@@ -1,6 +1,6 @@
 """The parts of a test run, what of them runs side by side, and how one is run.
 
-Three lanes run at once: tests that load programs into the kernel, tests that start sensors and collectors, and all that
+Three lanes run at once: tests that start sensors and collectors, tests that load programs into kernels, and all that
 only computes, in as many processes as there are processors. The first two mostly wait, so the third gives way to them.
 No test depends on being alone.
 """
@@ -33,6 +33,10 @@ KERNEL_PATHS: Final = (
 HOST_PATHS: Final = ("tests/e2e",)
 KERNELS: Final = ("6.1", "6.12")
 FUZZ_SECONDS: Final = 5  # For each parser. Nights are longer: scripts/fuzz NAME --seconds N.
+# What these parts take on two processors that others share.
+FUZZING_SECONDS: Final = 420.0
+IMAGES_SECONDS: Final = 300.0
+MACHINE_SECONDS: Final = 420.0
 # Which branches of the product tests reach; it is printed once, for all parts together.
 COVERAGE: Final = (
     *(f"--cov={side}" for side in SIDES if (ROOT / side).is_dir()),
@@ -99,18 +103,19 @@ def plan(selection: Selection | None, *, is_measured: bool, pytest_arguments: Se
         command=(*BEHIND, *pytest, *measured, *workers, *ignored, "tests"),
         environment=_keep_coverage("units"),
     )
-    computed = [units]
+    kernels, computed = [kernel], [units]
     if selection is None or selection.has_fuzzing:
         fuzz = (*BEHIND, "scripts/fuzz", "all", "--seconds", str(FUZZ_SECONDS))
-        computed.append(Part(name="fuzzing", command=fuzz, is_tests=False))
+        computed.append(Part(name="fuzzing", command=fuzz, is_tests=False, usual_seconds=FUZZING_SECONDS))
     if selection is None or selection.has_images:
         images = (*BEHIND, sys.executable, "-m", "scripts.containers")
-        computed.append(Part(name="images", command=images, is_tests=False))
+        computed.append(Part(name="images", command=images, is_tests=False, usual_seconds=IMAGES_SECONDS))
     if selection is None or selection.has_kernels:
         for release in KERNELS:
             machine = (*BEHIND, sys.executable, "-m", "scripts.vm", "--kernel", release)
-            computed.append(Part(name=f"linux-{release}", command=machine, is_tests=False))
-    return [[host], [kernel], computed]
+            name = f"linux-{release}"
+            kernels.append(Part(name=name, command=machine, is_tests=False, usual_seconds=MACHINE_SECONDS))
+    return [[host], kernels, computed]
 
 
 def _keep_coverage(name: str) -> dict[str, str]:
@@ -196,10 +201,12 @@ def find_closing(log: str) -> str:
 
 
 def add_up(results: Sequence[Result], seconds: float) -> str:
-    """One closing line of all tests; an error counts as failed, and so does a part without a closing line."""
+    """One closing line of all tests; an error counts as failed, and so does a part without a closing line, and one that
+    is no tests and failed."""
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for result in results:
         if not result.is_tests:
+            counts["failed"] += not result.is_passed
             continue
         if not result.closing:
             counts["failed"] += 1

@@ -15,6 +15,7 @@ from scripts.testing.parts import (
     add_up,
     find_closing,
     plan,
+    run_lanes,
     run_part,
 )
 from scripts.testing.selection import Selection
@@ -35,7 +36,7 @@ def test_tests_of_the_kernel_are_not_among_the_units() -> None:
 
 
 def test_every_test_is_in_one_part() -> None:
-    (host,), (kernel,), (units, *_) = plan(None, is_measured=True)
+    (host,), (kernel, *_), (units, *_) = plan(None, is_measured=True)
     ignored = [word.removeprefix("--ignore=") for word in units.command if word.startswith("--ignore=")]
     assert sorted(ignored) == sorted((*KERNEL_PATHS, *HOST_PATHS)) and units.command[-1] == "tests"
     for part, paths in ((kernel, KERNEL_PATHS), (host, HOST_PATHS)):
@@ -48,7 +49,10 @@ def test_the_gate_leaves_out_what_is_not_selected_and_everything_leaves_out_noth
     assert all({"--gate", "--also-full", "-x"} <= set(part.command) for part in gate)
     everything = [part for lane in plan(None, is_measured=True) for part in lane]
     assert not any("--gate" in part.command for part in everything)
-    assert [part.name for part in everything[3:]] == ["fuzzing", "images", "linux-6.1", "linux-6.12"]
+    assert [part.name for part in everything] == [
+        *("host", "kernel", "linux-6.1", "linux-6.12", "units", "fuzzing", "images")
+    ]
+    assert all(part.is_tests or part.usual_seconds for part in everything)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +79,11 @@ def test_closing_lines_add_up(log: str, closing: str, sum_: str) -> None:
     assert add_up([make_result(0, closing)], 4.2) == f"== {sum_} in 4.20s =="
 
 
+def test_what_is_no_tests_counts_where_it_fails() -> None:
+    results = [make_result(0), make_result(1, "", is_tests=False), make_result(3, "", is_tests=False)]
+    assert add_up(results, 1.0) == "== 1 passed, 1 failed, 0 skipped in 1.00s =="
+
+
 def make_result(status: int, closing: str = "= 1 passed in 1s =", *, is_tests: bool = True) -> Result:
     return Result(name="a", is_tests=is_tests, status=status, closing=closing, seconds=1)
 
@@ -87,6 +96,17 @@ def test_what_fails_is_not_passed() -> None:
     assert make_result(0, "", is_tests=False).is_passed
     assert make_result(3, "", is_tests=False).is_passed  # What the images need is not here.
     assert not make_result(1, "", is_tests=False).is_passed
+
+
+def test_a_part_begins_only_if_there_is_time_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    script = (sys.executable, "-c", "print('= 3 passed in 0.1s =')")
+    tests = Part(name="probe-tests", command=script)
+    long = Part(name="probe-long", command=script, is_tests=False, usual_seconds=3_600.0)
+    results, left_out = run_lanes([[tests], [long, tests]], within_seconds=60.0)
+    assert [result.name for result in results] == ["probe-tests", "probe-tests"] and left_out == ["probe-long"]
+    assert "#### probe-tests: exit 0 after" in capsys.readouterr().out
+    results, left_out = run_lanes([[tests, long]])
+    assert [result.name for result in results] == ["probe-tests", "probe-long"] and left_out == []
 
 
 def test_a_part_is_printed_as_it_comes_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
