@@ -26,11 +26,12 @@ DIRECTORY: Final = ROOT / ".run" / "vm"
 EMULATOR: Final = "qemu-system-x86_64"
 DEFAULT_KERNEL: Final = "6.12"
 MEMORY: Final = "3G"
-# What a kernel that is new to us has to show: all programs pass its verifier, 23 calls are 23 calls both ways, and TLS
-# is read by the programs that a kernel tells their places, and of rustls where its server is built.
+# What a kernel that is new to us has to show: all programs pass its verifier; 23 calls are 23 calls both ways; calls of
+# one cgroup are seen where it is watched alone; and TLS is read by the programs that a kernel tells their places, and
+# of rustls where its server is built.
 TESTS: Final = (
     *("tests/bpf/test_verifier.py", "tests/bpf/test_syscall_abi.py", "tests/bpf/test_tls_abi.py"),
-    "tests/bpf/test_servers.py",
+    *("tests/bpf/test_servers.py", "tests/bpf/test_scope.py"),
     *("tests/bpf/test_tls.py::test_openssl_by_its_functions", "tests/bpf/test_tls.py::test_rustls"),
 )
 PYTEST: Final = (

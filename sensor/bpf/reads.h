@@ -8,6 +8,10 @@
 #ifndef APIDAE_READS_H
 #define APIDAE_READS_H
 
+/* Reads a variable from memory each time. A loop with a constant and a variable bound needs it for the variable one: else clang merges both into
+ * one value. The verifier of 6.1 forgets the limit of that value and follows the loop without end. */
+#define V(x) (*(volatile typeof(x) *)&(x))
+
 /* Both give 0, or an error and zeroes where that memory cannot be read (Linux 5.5). */
 static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_kernel;
 static long (*read_user)(void *to, u32 size, const void *from) = (void *)BPF_FUNC_probe_read_user;

@@ -33,7 +33,7 @@ static __always_inline int is_watched(u64 cgroup) {
   u32 level = read_number(cgroup + O_CGROUP_LEVEL);
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < LEVELS_MAX; i++) {
-    if (i > level)
+    if (i > V(level))
       break;
     if (read_ancestor_id(cgroup, i) == *wanted) {
       found = 1;

@@ -28,10 +28,10 @@ static __always_inline u32 copy(struct message *m, struct scratch *s) {
   s->vector.base = m->memory;
   s->vector.size = m->size;
   find_vectors(m);
-  u32 parts = m->way == WAY_UNSEEN ? 0 : m->way == WAY_VECTOR ? m->count > VECTORS_MAX ? VECTORS_MAX : m->count : 1;
+  u64 parts = m->way == WAY_UNSEEN ? 0 : m->way == WAY_VECTOR ? m->count : 1;
 #pragma clang loop unroll(disable)
   for (u32 i = 0; i < VECTORS_MAX; i++) {
-    if (i >= parts)
+    if (i >= V(parts))
       break;
     if (m->way == WAY_VECTOR && read_user(&s->vector, sizeof(s->vector), (void *)(m->memory + i * sizeof(s->vector))))
       break;

@@ -18,8 +18,6 @@ enum way {
   WAY_UNSEEN, /* sendfile, splice: not at all. */
 };
 
-#define V(x) (*(volatile typeof(x) *)&(x))
-
 /* The bytes of one call. */
 struct message {
   u64 memory;

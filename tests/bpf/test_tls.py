@@ -19,6 +19,7 @@ from scripts.live.program import Program
 from scripts.proxies import find_proxy
 from scripts.vm.images import RING_BYTES, find_tls_images
 from sensor.calls import Exchange, Role
+from sensor.kernel import uprobes
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
 from sensor.protocols.http2_heads import StreamRequest
@@ -37,6 +38,7 @@ ADDRESS = "127.0.0.1"
 SERVICE = "/shop.v1.Orders"
 GO_PACKAGES = Path("/usr/share/gocode")  # Of Debian.
 RUST_CONNECTIONS = 10
+FIRST_FOLLOWING = (6, 3)  # Older kernels do not follow sockets: only those are known that the library itself names.
 GRPC = {"Get": 13, "Fail": 10}
 
 
@@ -47,6 +49,7 @@ def program() -> Iterator[TlsProgram]:
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
     program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images() or Path(".run/cache/tls"))
     program.attach()
+    assert program.links or uprobes._read_release() < FIRST_FOLLOWING
     yield program
     program.close()
 
@@ -210,6 +213,8 @@ def test_rustls(program: TlsProgram, certificate: Certificate, tmp_path: Path, r
     """tokio's: the object that holds a connection moves once its handshake is over, with what came behind it. Answers
     are written from two slices."""
     binary = build_rustls_server()
+    if not program.links:
+        pytest.skip("sessions of rustls are known by their sockets, which kernels before 6.3 do not follow")
     files = (str(certificate.certificate), str(certificate.key))
     server = Program("rustls", [str(binary), ADDRESS, *files], tmp_path / "server.log")
     try:
@@ -257,10 +262,12 @@ def test_openssl_by_its_functions(
     finally:
         told = watch.stop()
     (size,) = {sum(map(int, line.split(":")[1:])) for lines in done for line in lines}
+    # The library sees no socket in memory.
+    expected_port = 0 if way == "memory" and not program.links else port
     calls = Counter(
         (one.request_head.split()[0], one.request_bytes - len(one.request_head), one.response_bytes)
         for one in told
-        if isinstance(one, Exchange) and one.role is Role.SERVER and one.local_port == port
+        if isinstance(one, Exchange) and one.role is Role.SERVER and one.local_port == expected_port
     )
     assert calls == {(b"GET", 0, size): 17, (b"POST", 1_000, size): 6}
 
