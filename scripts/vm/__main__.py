@@ -31,6 +31,7 @@ MEMORY: Final = "3G"
 # of rustls where its server is built.
 TESTS: Final = (
     *("tests/bpf/test_verifier.py", "tests/bpf/test_syscall_abi.py", "tests/bpf/test_tls_abi.py"),
+    "tests/bpf/test_image.py::test_a_refused_program_is_named_with_the_verifiers_reason",
     *("tests/bpf/test_servers.py", "tests/bpf/test_scope.py"),
     *("tests/bpf/test_tls.py::test_openssl_by_its_functions", "tests/bpf/test_tls.py::test_rustls"),
 )

@@ -32,9 +32,10 @@ INSTRUCTION_BYTES: Final = 8
 NAME_BYTES: Final = 15
 # bpf_ktime_get_ns() and others are for GPL-compatible programs; ours may be used under GPL-2.0.
 _LICENSE: Final = ctypes.create_string_buffer(b"GPL")
-# What the verifier says of a program it refuses; its last lines name the reason.
-_LOG_BYTES: Final = 1 << 22
-_LOG_LINES: Final = 3
+# The verifier's reason and what it counted (BPF_LOG_STATS, Linux 5.2): a few lines. A log of all steps may fill, and
+# before Linux 6.4 it then keeps the beginning, without the reason.
+_LOG_LEVEL: Final = 4
+_LOG_BYTES: Final = 1 << 16
 # The verifier takes seconds of a processor. It has every second one, two at most, and gives way to whoever else wants
 # them: what shares the node waits less, and the start takes little longer.
 _LOADERS_MAX: Final = 2
@@ -168,7 +169,7 @@ def _load_program(program: ProgramImage, map_fds: list[int], attach_type: int) -
             len(code) // INSTRUCTION_BYTES,
             ctypes.addressof(instructions),
             ctypes.addressof(_LICENSE),
-            0 if log is None else 1,
+            0 if log is None else _LOG_LEVEL,
             0 if log is None else len(log),
             0 if log is None else ctypes.addressof(log),
             0,
@@ -189,7 +190,7 @@ def _load_program(program: ProgramImage, map_fds: list[int], attach_type: int) -
                 return load(log)
             except OSError:
                 lines = log.value.decode("utf-8", "replace").strip().splitlines()
-                reason = f"{reason}; {' '.join(lines[-_LOG_LINES:])}"
+                reason = f"{reason}; {' '.join(lines)}"
         raise ImageError(f"program {program.name}: {reason}") from error
 
 

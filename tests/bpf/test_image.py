@@ -1,6 +1,7 @@
 """A kept image loads without the compiler, and what the kernel refuses is compiled anew."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,11 +58,21 @@ def test_what_enforces_is_loaded_only_where_it_may(tmp_path: Path, home: Path, m
         assert set(loaded) == expected
 
 
+def make_endless() -> bytes:
+    """A loop of more steps than any log holds: it counts, and only a random number ends it."""
+    step, draw = struct.pack("<BBhi", 0x07, 6, 0, 1), struct.pack("<BBhi", 0x85, 0, 0, 7)
+    turn = [*[step] * 100, draw]
+    again = struct.pack("<BBhi", 0x55, 0, -len(turn) - 1, 0)
+    return b"".join([struct.pack("<BBhi", 0xB7, 6, 0, 0), *turn, again, struct.pack("<BBhi", 0x95, 0, 0, 0)])
+
+
 def test_a_refused_program_is_named_with_the_verifiers_reason() -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     leave = bytes([0x95]) + bytes(7)  # `exit` without a value in r0.
     with pytest.raises(ImageError, match=r"program bad: .*R0 !read_ok"):
         load_image(Image(maps=[], programs=[ProgramImage("bad", leave, [])], tail_calls=[]))
+    with pytest.raises(ImageError, match=r"program endless: .*program is too large"):
+        load_image(Image(maps=[], programs=[ProgramImage("endless", make_endless(), [])], tail_calls=[]))
     with pytest.raises(ImageError, match="map odd: Invalid argument"):
         load_image(Image(maps=[MapImage("odd", 2, 3, 8, 1, 0)], programs=[], tail_calls=[]))
