@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from sensor.config import CaptureWay, SensorSettings
 from sensor.enrich.cgroup_scope import CgroupScope
@@ -20,8 +19,6 @@ from sensor.kernel.tracepoints import TracepointSettings
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, load_tls
 from sensor.succession import Claim, Estate
 from sensor.uplink.state import StateDirectory, StateError
-
-TLS_CACHE_NAME: Final = "tls"
 
 logger = logging.getLogger(__name__)
 
@@ -168,8 +165,7 @@ def load_tls_program(settings: SensorSettings, scope: CgroupScope) -> TlsProgram
             calls_burst=settings.heads_burst_count,
             scope_id=scope.kernel_id,
         ),
-        # A cache keeps one image: each kernel side has its own.
-        (settings.cache_dir or settings.state_dir) / TLS_CACHE_NAME,
+        settings.cache_dir or settings.state_dir,
     )
 
 

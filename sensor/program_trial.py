@@ -18,7 +18,7 @@ from sensor.environment import Environment, KernelSide
 from sensor.kernel.image_cache import link_images
 from sensor.kernel.loader import LoadError
 from sensor.kernel.tracepoints import load_tracepoints
-from sensor.prepared import TLS_CACHE_NAME, describe_tracepoints, load_packets_program, load_tls_program
+from sensor.prepared import describe_tracepoints, load_packets_program, load_tls_program
 
 
 class _Loaded(Protocol):
@@ -51,8 +51,7 @@ def _borrow_images(settings: SensorSettings) -> Iterator[SensorSettings]:
     """The settings with a cache of their own, which has the images of the real one."""
     kept = settings.cache_dir or settings.state_dir
     with tempfile.TemporaryDirectory(prefix="apidae-preflight-") as directory:
-        for name in ("", TLS_CACHE_NAME):
-            link_images(kept / name, Path(directory) / name)
+        link_images(kept, Path(directory))
         yield settings.model_copy(update={"cache_dir": Path(directory)})
 
 

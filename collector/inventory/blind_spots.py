@@ -26,7 +26,7 @@ _MEANINGS: Final[dict[BlindSpotKind, str]] = {
         "TLS that the kernel does (kTLS): no library sees the bytes. Connections are those open now."
     ),
     BlindSpotKind.EXCLUSIONS: (
-        "Calls that were seen and are not told, by choice: workloads that are switched off, probes."
+        "Calls that were seen and are not told, by choice: workloads that are switched off, probes, Apidae itself."
     ),
 }
 _NUMBERS: Final = ", ".join(

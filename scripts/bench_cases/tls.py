@@ -42,7 +42,6 @@ from scripts.live.host import CACHE_DIRECTORY
 from sensor.kernel.ring import Ring
 from sensor.kernel.run_time import enable_statistics, read_run_time
 from sensor.kernel.uprobes import UPROBES, TlsProgramSettings, close_probes, load_tls
-from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.capture import RING_BYTES, refuse_session
 from sensor.tls.elf import Elf
 from sensor.tls.finder import OPENSSL
@@ -111,7 +110,7 @@ class Probes:
         sites = find_classic(path) if way == "classic" else [one.probe for one in found_sites]
         self._program = load_tls(
             TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6),
-            CACHE_DIRECTORY / TLS_CACHE_NAME,
+            CACHE_DIRECTORY,
         )
         self._ring = Ring(self._program.maps["events"], RING_BYTES)
         self._reader = TlsReader(to_unix_ns=lambda time_ns: time_ns, refuse=partial(refuse_session, self._program))

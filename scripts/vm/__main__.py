@@ -19,7 +19,6 @@ from typing import Final
 from scripts.vm.images import VARIABLE, keep_image
 from scripts.vm.initramfs import END, build_initramfs
 from scripts.vm.package import Kernel, NoKernelError, fetch_kernel
-from sensor.kernel import loader
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DIRECTORY: Final = ROOT / ".run" / "vm"
@@ -39,7 +38,6 @@ PYTEST: Final = (
     *("-v", "-ra", "-s", "--color=no", "--tb=short", "--assert=plain", "--basetemp=/tmp/machine/files"),
     *("-p", "no:cacheprovider", "-p", "no:hypothesispytest"),
 )
-COMPILE_SECONDS: Final = 600.0
 TIMEOUT_SECONDS: Final = 1_200.0
 
 
@@ -51,7 +49,6 @@ def main() -> int:
         "--without-cgroup2", action="store_true", help="boot without cgroup v2: only the fallback works"
     )
     options, tests = parser.parse_known_args()
-    loader.COMPILE_TIMEOUT_SECONDS = COMPILE_SECONDS
     try:
         if shutil.which(EMULATOR) is None:
             raise NoKernelError(f"{EMULATOR} is missing: apt-get install qemu-system-x86")

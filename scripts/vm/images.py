@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from scripts.live.host import CACHE_DIRECTORY
 from sensor.kernel.compile import Build, build_http1
 from sensor.kernel.image_cache import ImageCache, make_digest
 from sensor.kernel.loader import RECORDS_BYTES, compile_build
@@ -19,22 +20,14 @@ def describe_build() -> Build:
     return build_http1(RING_BYTES // page, RECORDS_BYTES // page, True)
 
 
-def find_images() -> Path | None:
-    """The directory of images that tests may take instead of compiling; None where there is none."""
-    return Path(os.environ[VARIABLE]) if VARIABLE in os.environ else None
+def is_emulated() -> bool:
+    """Whether tests run in an emulated machine, where compiling and starting take minutes."""
+    return VARIABLE in os.environ
 
 
-def find_tracepoint_images() -> Path | None:
-    """The same for the programs on system calls, which are made there: they depend on that kernel's types. A directory
-    of their own, for each keeps one image."""
-    images = find_images()
-    return images / "tracepoints" if images is not None else None
-
-
-def find_tls_images() -> Path | None:
-    """The same for the programs on libraries of TLS."""
-    images = find_images()
-    return images / "tls" if images is not None else None
+def find_images() -> Path:
+    """The directory of images that tests may take instead of compiling, and keep more in."""
+    return Path(os.environ.get(VARIABLE, CACHE_DIRECTORY))
 
 
 def keep_image(directory: Path, release: str) -> Path:

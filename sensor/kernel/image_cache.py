@@ -2,7 +2,7 @@
 
 A file's name holds a digest of all that went into it: sources, stub headers, build constants, and the compiler's own
 file. Whoever may write to the directory may choose what is loaded into the kernel, so it is the sensor's state
-directory (0700, root) and a file that somebody else owns or may write to is not read. Only the last image is kept.
+directory (0700, root) and a file that somebody else owns or may write to is not read. The images used last are kept.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from sensor.kernel.image import Image
 logger = logging.getLogger(__name__)
 
 _SUFFIX: Final = ".image"
+IMAGES_MAX: Final = 16  # Of some 400 KB each. A node needs one for each way of capture and scope, and one for TLS.
 
 
 class ImageCache:
@@ -41,12 +42,16 @@ class ImageCache:
                 if status.st_uid != os.geteuid() or status.st_mode & 0o022:
                     logger.warning("%s is not read: others may write to it", path)
                     return None
-                return msgspec.msgpack.decode(file.read(), type=Image)
+                image = msgspec.msgpack.decode(file.read(), type=Image)
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return image
         except (OSError, msgspec.DecodeError):
             return None
 
     def keep(self, digest: str, image: Image) -> None:
-        """Keeps this image and no other. A directory that cannot be written costs the next start some seconds."""
+        """Keeps this image, and of the others those that were used last. A directory that cannot be written costs the
+        next start some seconds."""
         if self._directory is None:
             return
         try:
@@ -54,9 +59,9 @@ class ImageCache:
             with tempfile.NamedTemporaryFile(dir=self._directory, suffix=".part", delete=False) as file:
                 file.write(msgspec.msgpack.encode(image))
             Path(file.name).replace(self._directory / (digest + _SUFFIX))
-            for other in self._directory.glob("*" + _SUFFIX):
-                if other.stem != digest:
-                    other.unlink()
+            by_use = sorted(self._directory.glob("*" + _SUFFIX), key=lambda kept: kept.stat().st_mtime_ns)
+            for unused in by_use[:-IMAGES_MAX]:
+                unused.unlink()
         except OSError as error:
             logger.info("the compiled kernel side is not kept: %s", error)
 

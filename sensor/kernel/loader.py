@@ -27,7 +27,7 @@ from sensor.kernel.syscalls import CGROUP_INET_EGRESS, CGROUP_INET_INGRESS, crea
 logger = logging.getLogger(__name__)
 
 # A busy machine compiles in some 5 s; past this the child hangs.
-COMPILE_TIMEOUT_SECONDS = 60.0
+COMPILE_TIMEOUT_SECONDS = 600.0  # Some ten seconds of a processor, of which a busy node may give a fiftieth.
 # The ring of records: 30,000 calls, while it is looked at every 0.1 to 0.2 s (sensor.rest) and read at a quarter of it.
 RECORDS_BYTES: Final = 4 << 20
 # The ring of HTTP/2, FRAMES_PAGES of bpf/conn.h: some 40,000 events, two seconds of 10,000 calls a second.

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_images
+from scripts.vm.images import RING_BYTES, find_images, is_emulated
 from sensor.calls import Exchange
 from sensor.clock import Clock
-from sensor.kernel import loader
 from sensor.kernel.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
 from sensor.kernel.capture import Capture
 from sensor.kernel.syscalls import read_batch
@@ -19,9 +18,9 @@ from tests.bpf.reference import Teacher
 from tests.e2e import application
 from tests.waiting import DEADLINE_SECONDS
 
-# An emulated machine (scripts.vm) takes minutes to compile and to start a server.
-if find_images() is not None:
-    loader.COMPILE_TIMEOUT_SECONDS = application.READY_SECONDS = 600.0
+# An emulated machine (scripts.vm) takes minutes to start a server.
+if is_emulated():
+    application.READY_SECONDS = 600.0
 
 Collect = Callable[[int, int], list[Exchange]]
 

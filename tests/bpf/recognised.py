@@ -1,6 +1,7 @@
 """A taught kernel under test: makes calls over real connections, gives what records and events said of them."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,13 @@ class Watch:
 
     def collect(self, port: int, records: int, exchanges: int = 0) -> tuple[npt.NDArray[Any], list[Exchange]]:
         """Records and exchanges of a port, once so many are there, and a moment longer: no more may come."""
+        return self._collect(port, lambda found, told: found >= records and told >= exchanges)
+
+    def collect_all(self, port: int, calls: int) -> tuple[npt.NDArray[Any], list[Exchange]]:
+        """The same once there are so many of both together."""
+        return self._collect(port, lambda found, told: found + told >= calls)
+
+    def _collect(self, port: int, is_enough: Callable[[int, int], bool]) -> tuple[npt.NDArray[Any], list[Exchange]]:
         found, told = [np.empty(0, RECORD)], list[Exchange]()
         deadline = time.monotonic() + DEADLINE_SECONDS
         is_last = False
@@ -62,5 +70,5 @@ class Watch:
             told += [one for one in read if port in (one.local_port, one.remote_port)]
             if is_last:
                 return np.concatenate(found), told
-            is_last = (sum(map(len, found)) >= records and len(told) >= exchanges) or time.monotonic() > deadline
+            is_last = is_enough(sum(map(len, found)), len(told)) or time.monotonic() > deadline
             time.sleep(0.05 if is_last else 0.01)

@@ -6,11 +6,13 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import find_images
+from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.kernel.abi import OVERFLOW_KEY, RECORD, Counter, RecordFlag
 from sensor.kernel.capture import Capture
@@ -36,7 +38,7 @@ def _capturing(cgroup: Path, *, ring_bytes: int, records_bytes: int, is_root_cgr
     """A capture of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sensor.kernel.capture.RECORDS_BYTES", records_bytes)
-        program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes)
+        program = load_program(cgroup, ring_bytes, is_root_cgroup, records_bytes, cache_directory=find_images())
         capture = Capture(program=program, ring_bytes=ring_bytes, clock=Clock())
     try:
         capture.attach()
@@ -191,8 +193,9 @@ def test_beyond_the_budget_calls_are_counted_without_heads(watch: Watch) -> None
         for _ in range(23):
             client.sendall(sent)
             receive_exactly(client, len(answer))
-        records, exchanges = watch.collect(port, 19, 3)
-    assert 1 <= len(exchanges) <= 5  # Other unknown heads of this cgroup share the budget.
+        records, exchanges = watch.collect_all(port, 23)
+    # Other unknown heads of this cgroup share the budget.
+    assert 1 <= len(exchanges) <= 5 + count_leaked(exchanges)
     assert len(records) + len(exchanges) == 23
     assert set(records["flags"].tolist()) == {int(RecordFlag.FINAL | RecordFlag.UNLEARNED)}
     assert set(records["route"].tolist()) == set(records["profile"].tolist()) == {0}
@@ -200,6 +203,12 @@ def test_beyond_the_budget_calls_are_counted_without_heads(watch: Watch) -> None
     server = {one["object"].tobytes() + one["number"].tobytes() for one in records}
     assert server == {bytes(15) + b"\1"}
     assert int(records["request_bytes"].sum()) == len(records) * len(sent)
+
+
+def count_leaked(exchanges: Sequence[Exchange]) -> int:
+    """Heads that a budget of one a second allows beside its burst, by when they came."""
+    times = [one.time_unix_ns for one in exchanges]
+    return -((min(times) - max(times)) // 10**9)
 
 
 def test_split_heads_keep_to_the_budget_too(watch: Watch) -> None:
@@ -227,9 +236,9 @@ def test_large_heads_cost_what_they_take(watch: Watch, size: int, least: int, mo
             for _ in range(20):
                 client.sendall(sent)
                 receive_exactly(client, len(answer))
-        records, exchanges = watch.collect(port, 20 - most, least)
+        records, exchanges = watch.collect_all(port, 20)
     assert len(records) + len(exchanges) == 20
-    assert least <= len(exchanges) <= most
+    assert least <= len(exchanges) <= most + count_leaked(exchanges)
 
 
 @pytest.mark.full
@@ -245,9 +254,9 @@ def test_a_flood_in_one_cgroup_leaves_the_others_their_budget(watch: Watch) -> N
             for _ in range(300):
                 client.sendall(sent)
                 receive_exactly(client, len(answer))
-        records, exchanges = watch.collect(port, 200, 10)
+        records, exchanges = watch.collect_all(port, 300)
         assert len(records) + len(exchanges) == 300
-        assert 10 <= len(exchanges) <= 80
+        assert 10 <= len(exchanges) <= 80 + count_leaked(exchanges)
     with in_cgroup("calm"):
         calm = serving(answering([len(sent)] * 7, *[(answer,)] * 7))  # Of ten, what one client may fill.
         port = calm.__enter__()

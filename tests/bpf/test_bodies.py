@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from scripts.vm.images import find_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.kernel.abi import Counter, RecordFlag
@@ -28,7 +29,9 @@ TEXT = bytes(i % 251 for i in range(200_000))
 def capture() -> Iterator[Capture]:
     """The kernel side on a cgroup of this process alone: bodies of others would take from the budget and the ring."""
     with in_cgroup("bodies") as home:
-        capture = Capture.load(cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock())
+        capture = Capture.load(
+            cgroup_path=home, ring_bytes=8 << 20, is_root_cgroup=True, clock=Clock(), cache_directory=find_images()
+        )
         yield capture
         capture.close()
 

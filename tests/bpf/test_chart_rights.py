@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from scripts.containers.rights import limit_capabilities, read_capabilities
-from scripts.vm.images import find_images
+from scripts.vm.images import is_emulated
 from sensor.kernel.compile import BPF_DIRECTORY
 from sensor.kernel.loader import compile_build
 from tests.bpf.kernel_sides import KERNEL_SIDES, PACKETS_OF_THE_HOST, Outcome, digest_image
@@ -36,7 +36,7 @@ SIDES: Final = [
 
 def try_in_child(home: Path, scratch: Path, capabilities: Sequence[str], side: str) -> Outcome:
     """What a child with these capabilities may do with a kernel side."""
-    if find_images() is not None:
+    if is_emulated():
         pytest.skip("an emulated machine takes minutes to compile")
     nothing = scratch / "kallsyms"
     nothing.touch()

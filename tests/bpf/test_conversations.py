@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_tracepoint_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.kernel.abi import RecordFlag
@@ -31,7 +31,7 @@ Told = dict[int, tuple[int, int, int, bool]]  # By number of the call; its parts
 def syscalls() -> Iterator[SyscallCapture]:
     """The way of system calls, attached."""
     settings = TracepointSettings(ring_bytes=RING_BYTES)
-    capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_tracepoint_images())
+    capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
     yield capture
     capture.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import find_images
 from sensor.clock import Clock
 from sensor.kernel.abi import Counter
 from sensor.kernel.capture import Capture
@@ -74,7 +75,9 @@ def test_what_was_not_seen_in_between(capture: Capture) -> None:
 @pytest.fixture
 def unread(home: Path) -> Iterator[Capture]:
     """A capture of its own, which nobody reads."""
-    capture = Capture.load(cgroup_path=home, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock())
+    capture = Capture.load(
+        cgroup_path=home, ring_bytes=1 << 20, is_root_cgroup=True, clock=Clock(), cache_directory=find_images()
+    )
     yield capture
     capture.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.vm.images import find_images
 from sensor.clock import Clock
 from sensor.coverage.row import CoverageRole, PortProtocol
 from sensor.kernel.capture import Capture
@@ -62,7 +63,9 @@ def cgroup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def narrow(cgroup: Path) -> Iterator[Capture]:
     """A capture of that cgroup alone."""
-    capture = Capture.load(cgroup_path=cgroup, ring_bytes=1 << 20, is_root_cgroup=False, clock=Clock())
+    capture = Capture.load(
+        cgroup_path=cgroup, ring_bytes=1 << 20, is_root_cgroup=False, clock=Clock(), cache_directory=find_images()
+    )
     yield capture
     capture.close()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_images, find_tracepoint_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange, Role
 from sensor.clock import Clock
 from sensor.kernel.capture import Capture
@@ -76,7 +76,7 @@ def scoped(request: pytest.FixtureRequest, home: Path) -> Iterator[Scoped]:
         capture: Capture | SyscallCapture
         if request.param == "syscalls":
             settings = TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope.stat().st_ino)
-            capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_tracepoint_images())
+            capture = SyscallCapture.load(settings, clock=Clock(), cache_directory=find_images())
         else:
             capture = Capture.load(
                 cgroup_path=scope,

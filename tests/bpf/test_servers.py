@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_images, find_tracepoint_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange
 from sensor.clock import Clock
 from sensor.kernel.capture import Capture
@@ -29,7 +29,7 @@ def way(request: pytest.FixtureRequest, home: Path) -> Iterator[Capture | Syscal
     capture: Capture | SyscallCapture
     if request.param == "syscalls":
         capture = SyscallCapture.load(
-            TracepointSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_tracepoint_images()
+            TracepointSettings(ring_bytes=RING_BYTES), clock=Clock(), cache_directory=find_images()
         )
     else:
         capture = Capture.load(

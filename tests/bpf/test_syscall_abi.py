@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_tracepoint_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.kernel import syscall_abi
 from sensor.kernel.btf import Btf, BtfError
 from sensor.kernel.compile import BPF_DIRECTORY
@@ -113,7 +113,7 @@ def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_tracepoint_images())
+    program = load_tracepoints(TracepointSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
     try:
         check_steps(read_steps(program.programs), TRACEPOINTS)
     finally:

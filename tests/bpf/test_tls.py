@@ -17,7 +17,7 @@ import pytest
 from scripts.bench_cases.searching import search_path
 from scripts.live.program import Program
 from scripts.proxies import find_proxy
-from scripts.vm.images import RING_BYTES, find_tls_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.calls import Exchange, Role
 from sensor.kernel import uprobes
 from sensor.kernel.ring import Ring
@@ -47,7 +47,7 @@ def program() -> Iterator[TlsProgram]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images() or Path(".run/cache/tls"))
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_images())
     program.attach()
     assert program.links or uprobes._read_release() < FIRST_FOLLOWING
     yield program

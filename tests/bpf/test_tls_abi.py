@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 
 import pytest
 
-from scripts.vm.images import RING_BYTES, find_tls_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.kernel.compile import BPF_DIRECTORY
 from sensor.kernel.syscall_abi import SyscallCounter
 from sensor.kernel.tls_abi import Binding, Library, TlsCounter
@@ -40,7 +40,7 @@ def test_programs_load_and_stay_below_the_limit(scope_id: int) -> None:
     if os.geteuid() != 0:
         pytest.skip("loading needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_tls_images())
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES, scope_id=scope_id), find_images())
     try:
         check_steps(read_steps(program.programs), (*UPROBES, *SOCKET_TRACEPOINTS))
     finally:

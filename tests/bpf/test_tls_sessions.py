@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.bench_cases.searching import search_path
-from scripts.vm.images import RING_BYTES, find_tls_images
+from scripts.vm.images import RING_BYTES, find_images
 from sensor.conversations import unpack_event
 from sensor.kernel.abi import ConnectionKind
 from sensor.kernel.ring import Ring
@@ -64,7 +64,7 @@ def probed() -> Iterator[Probed]:
     if os.geteuid() != 0:
         pytest.skip("attaching needs root")
     pytest.importorskip("bcc", reason="python3-bpfcc is not installed")
-    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_tls_images() or Path(".run/cache/tls"))
+    program = load_tls(TlsProgramSettings(ring_bytes=RING_BYTES), find_images())
     sites = search_path(LIBRARY).choose(has_cookies=program.has_cookies)
     probes: list[int] = []
     try:

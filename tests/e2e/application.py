@@ -30,7 +30,7 @@ HERE = Path(__file__).parent / "servers"
 KINDS = ("nginx", "python", "node", "go")
 ALL_KINDS = (*KINDS, "java", "apache")
 PROXIES = ("haproxy", "apache")
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 GO_BUILD_SECONDS = 300.0  # The first build compiles net/http, on a busy machine.
 NGINX = """
         default_type application/json;

@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 
 FOLLOW_SECONDS = 90
 READY_FILE_NAME = "ready"
+OWN_PLACES = ("APIDAE_SENSOR_CGROUP_PATH", "APIDAE_SENSOR_RUN_DIR", "APIDAE_SENSOR_PIN_DIR")
 READY_TO_FOLLOW = "goes on where the sensor before stops"
 
 
@@ -66,10 +67,14 @@ def own_places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         TemporaryDirectory(prefix="apidae-run-") as run,  # A socket's path is short.
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setenv("APIDAE_SENSOR_CGROUP_PATH", str(cgroup))
-        patch.setenv("APIDAE_SENSOR_RUN_DIR", run)
-        patch.setenv("APIDAE_SENSOR_PIN_DIR", f"/sys/fs/bpf/{Path(run).name}")
+        for name, place in zip(OWN_PLACES, (cgroup, run, f"/sys/fs/bpf/{Path(run).name}"), strict=True):
+            patch.setenv(name, str(place))
         yield
+
+
+def read_own_places() -> dict[str, str]:
+    """The variables by which a sensor keeps to this run's places, for an environment without any other of ours."""
+    return {name: os.environ[name] for name in OWN_PLACES if name in os.environ}
 
 
 def is_full(request: pytest.FixtureRequest) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from scripts.vm.images import find_images
+from scripts.vm.images import is_emulated
 from tests.e2e.application import HERE, find_or_skip
 
 DIRECTORY: Final = Path(__file__).parents[2] / ".run" / "rustls"
@@ -19,7 +19,7 @@ BUILD_SECONDS: Final = 600.0  # The first time: 40 CPU-s and more.
 def build_rustls_server() -> Path:
     """The program, with its symbols, as cargo leaves them. Skips the test where it cannot be built."""
     program = DIRECTORY / "target" / "release" / "app"
-    if find_images() is not None:  # An emulated machine, where cargo would take an hour.
+    if is_emulated():  # An emulated machine, where cargo would take an hour.
         if not program.exists():
             pytest.skip("the server of rustls is built outside of the machine: run tests/bpf/test_tls.py there first")
         return program

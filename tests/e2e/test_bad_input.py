@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.collector.running import RunningCollector, clean_environment
+from tests.e2e.conftest import read_own_places
 
 APIDAE = [sys.executable, "-c", "from sensor.main import main; main()"]
 FREE = ["--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"]
@@ -25,7 +26,7 @@ def refuse(*arguments: str, before: tuple[str, ...] = (), output: str = "stderr"
     """Run `apidae ARGUMENTS`, which must fail well; the sentence it ends with. `output`: where that is."""
     done = subprocess.run(
         [*before, *APIDAE, *arguments],
-        env={**clean_environment(), **variables},
+        env={**clean_environment(), **read_own_places(), **variables},
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,

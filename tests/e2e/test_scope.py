@@ -26,6 +26,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.kernel, pytest.mark.e2e]
 
 ADDRESS = "127.0.0.1"
+FULL = pytest.mark.full("sensor.attach", "sensor.bpf", "sensor.kernel", "sensor.prepared")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def count_calls(inventory: Inventory) -> int:
     return sum(item["calls"] for item in inventory.list_items("/endpoints", operations="exclude"))
 
 
-@pytest.mark.parametrize("way", ["cgroup_skb", "syscalls", "auto"])
+@pytest.mark.parametrize("way", ["cgroup_skb", pytest.param("syscalls", marks=FULL), "auto"])
 def test_a_sensor_on_one_cgroup_reports_nothing_of_another(
     services: tuple[Service, Service], certificate: Certificate, tmp_path: Path, way: str
 ) -> None:

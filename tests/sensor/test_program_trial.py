@@ -23,7 +23,6 @@ from sensor.kernel.compile import Build
 from sensor.kernel.image import Image
 from sensor.kernel.image_cache import ImageCache, make_digest
 from sensor.kernel.loader import LoadError
-from sensor.prepared import TLS_CACHE_NAME
 from sensor.program_trial import try_programs
 from tests.sensor.test_preflight import GOOD
 
@@ -110,23 +109,23 @@ def test_kept_images_are_found_and_stay_whatever_is_kept_or_dropped(
     kept_in = tmp_path / ("cache" if is_elsewhere else "state")
     packets, other, tls = (make_digest(Build(source=name, flags=[], programs={})) for name in ("a", "b", "c"))
     ImageCache(kept_in).keep(packets, IMAGE)
-    ImageCache(kept_in / TLS_CACHE_NAME).keep(tls, IMAGE)
+    ImageCache(kept_in).keep(tls, IMAGE)
     before = {path: path.read_bytes() for path in kept_in.rglob("*.image")}
     found: list[Image | None] = []
 
-    def use(name: str) -> Callable[..., Kernel]:
+    def use(digest: str) -> Callable[..., Kernel]:
         def load(settings: SensorSettings, *_: object) -> Kernel:
             assert settings.cache_dir is not None
-            cache = ImageCache(settings.cache_dir / name)
-            found.append(cache.find(tls if name else packets))
+            cache = ImageCache(settings.cache_dir)
+            found.append(cache.find(digest))
             cache.keep(other, IMAGE)
-            cache.drop(packets)
+            cache.drop(digest)
             return Kernel()
 
         return load
 
-    monkeypatch.setattr(program_trial, "load_packets_program", use(""))
-    monkeypatch.setattr(program_trial, "load_tls_program", use(TLS_CACHE_NAME))
+    monkeypatch.setattr(program_trial, "load_packets_program", use(packets))
+    monkeypatch.setattr(program_trial, "load_tls_program", use(tls))
     where = {"cache_dir": kept_in} if is_elsewhere else {}
     told = try_programs(make_settings(tmp_path / "state", is_reading_tls=True, **where), GOOD)
     assert told == {KernelSide.PACKETS: "", KernelSide.TLS: ""} and found == [IMAGE, IMAGE]

@@ -24,7 +24,6 @@ from typing import Final
 from scripts.live.host import CACHE_DIRECTORY
 from sensor.kernel.ring import Ring
 from sensor.kernel.uprobes import TlsProgram, TlsProgramSettings, close_probes, load_tls
-from sensor.prepared import TLS_CACHE_NAME
 from sensor.tls.attacher import Attacher
 from sensor.tls.capture import RING_BYTES, refuse_session
 from sensor.tls.processes import ProcessFiles
@@ -38,7 +37,7 @@ READ_SECONDS: Final = 0.025
 def open_program() -> TlsProgram:
     """The product's, with its budget lifted: every call goes up."""
     settings = TlsProgramSettings(ring_bytes=RING_BYTES, calls_per_second=10**6, calls_burst=10**6)
-    return load_tls(settings, CACHE_DIRECTORY / TLS_CACHE_NAME)
+    return load_tls(settings, CACHE_DIRECTORY)
 
 
 def make_proc(directory: Path, pids: Sequence[int]) -> Path:

@@ -1,5 +1,6 @@
 """Images of the kernel side are kept, and not read where somebody else could have written them."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 
 from sensor.kernel.compile import build_http1
 from sensor.kernel.image import Image, MapImage, ProgramImage, describe_program
-from sensor.kernel.image_cache import ImageCache, make_digest
+from sensor.kernel.image_cache import IMAGES_MAX, ImageCache, make_digest
 
 IMAGE = Image(
     maps=[MapImage("counters", 2, 4, 8, 32, 0)],
@@ -16,16 +17,26 @@ IMAGE = Image(
 )
 
 
-def test_an_image_is_kept_and_is_the_only_one(tmp_path: Path) -> None:
+def test_an_image_is_kept_until_dropped(tmp_path: Path) -> None:
     cache = ImageCache(tmp_path)
     assert cache.find("a") is None
     cache.keep("a", IMAGE)
     cache.keep("b", IMAGE)
-    assert (cache.find("a"), cache.find("b")) == (None, IMAGE)
-    assert [path.name for path in tmp_path.iterdir()] == ["b.image"]
+    assert (cache.find("a"), cache.find("b")) == (IMAGE, IMAGE)
     assert (tmp_path / "b.image").stat().st_mode & 0o777 == 0o600
     cache.drop("b")
-    assert cache.find("b") is None
+    assert (cache.find("a"), cache.find("b")) == (IMAGE, None)
+
+
+def test_those_used_last_are_kept(tmp_path: Path) -> None:
+    cache = ImageCache(tmp_path)
+    names = [f"{number:02}" for number in range(IMAGES_MAX)]
+    for age, name in enumerate(reversed(names), start=1):
+        cache.keep(name, IMAGE)
+        os.utime(tmp_path / f"{name}.image", (1_000 - age, 1_000 - age))
+    assert cache.find(names[0]) == IMAGE  # Used again, it is the newest.
+    cache.keep("new", IMAGE)
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [names[0], *names[2:], "new"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x00", b"not an image"])
