@@ -160,7 +160,11 @@ class Conversations:
             if connection.stream_number:
                 self._streams.rename(connection.stream_number, _name_ends(connection))
             return connection
-        if first.remote_port == event.remote_port and first.remote_address == event.remote_address:
+        is_local_same = first.local_port == event.local_port or 0 in (
+            first.local_port,
+            event.local_port,
+        )  # 0: it closes.
+        if is_local_same and first.remote_port == event.remote_port and first.remote_address == event.remote_address:
             return connection
         self._give_up(connection, out)
         return None

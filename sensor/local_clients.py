@@ -1,7 +1,8 @@
 """Calls between two ends that are both read on this node: counted once, at the server's end.
 
-Takes events in the ring's order and the exchanges that were made of them. An answer is read after its request was, so
-the server's end is known by the time a client's call is whole.
+Takes events in the ring's order. An answer is read after its request was, so the server's end is known by the time a
+client's call is whole. Then it is decided: a later event may be of another connection whose socket has the number of
+the server's, and the server's end would be known no more.
 """
 
 from collections import OrderedDict
@@ -70,7 +71,19 @@ class LocalClients:
         """Whether an event is of a client's connection that was left to its server's end."""
         return bool(self._left) and self._left.get(event.socket) == _take_ends(event)
 
-    def leave(self, read: Exchange | StreamExchange) -> bool:
+    def take_event(self, event: SyscallEvent, data: bytes, out: list[Exchange | StreamExchange]) -> None:
+        """Adds to `out`, in order, what the conversations make of an event whose ends are noted, without what is left
+        to a server's end."""
+        told: list[Exchange | StreamExchange] = []
+        self._conversations.take_event(event, data, told)
+        if told:
+            out += self.drop_left(told)
+
+    def drop_left(self, told: list[Exchange | StreamExchange]) -> list[Exchange | StreamExchange]:
+        """Those that no server's end reports."""
+        return [one for one in told if not self._leave(one)]
+
+    def _leave(self, read: Exchange | StreamExchange) -> bool:
         """Whether a call is a client's that its server's end reports; counts it then. From its second call on the
         connection is read no more, where that end is known: most of those that carry one call end behind it."""
         exchange = read.exchange if isinstance(read, StreamExchange) else read
@@ -81,13 +94,14 @@ class LocalClients:
         if not is_read and not self._is_served_here(exchange):
             return False
         self.calls += exchange.calls
-        known = self._ends.get(exchange.connection)
-        if is_read and exchange.call and known is not None and self._left.get(exchange.connection) != known[0]:
+        raw, ends = self._ends.get(exchange.connection, (None, None))
+        is_same = ends == (*other[2:], *other[:2])  # Or its socket's number is another connection's by now.
+        if is_read and exchange.call and raw is not None and is_same and self._left.get(exchange.connection) != raw:
             for one in self._conversations.leave(exchange.connection):
                 self.calls += one.exchange.calls if isinstance(one, StreamExchange) else one.calls
             while len(self._left) >= MAX_ENDS:
                 del self._left[next(iter(self._left))]
-            self._left[exchange.connection] = known[0]
+            self._left[exchange.connection] = raw
         return True
 
     def _forget(self, connection: int) -> None:

@@ -94,17 +94,16 @@ class SyscallCapture:
         """Exchanges that ended, or lasted over a second, since the last read; does not wait."""
         found: list[Exchange | StreamExchange] = []
         take_each(self._ring.read(READ_LIMIT), lambda left: self._take_all(left, found), logger)
-        found += self._conversations.poll(self._clock.monotonic_ns())
-        exchanges = [one for one in found if not self._local.leave(one)]
-        self._stream_calls.add(exchanges)
-        return exchanges
+        found += self._local.drop_left(self._conversations.poll(self._clock.monotonic_ns()))
+        self._stream_calls.add(found)
+        return found
 
     def _take_all(self, records: Iterable[memoryview], found: list[Exchange | StreamExchange]) -> None:
         for record in records:
             event, data = unpack_event(record)
             if not self._local.is_left(event):
                 self._local.note_ends(event)
-                self._conversations.take_event(event, data, found)
+                self._local.take_event(event, data, found)
 
     def find_client_socket(self, local_address: str, local_port: int, remote_address: str, remote_port: int) -> int:
         """Never known: of a call between two ends of this node only what the server's process reads is looked at."""

@@ -96,11 +96,11 @@ class TlsReader:
                 self._bodies.now_ns = event.time_ns
             if self._local.note_ends(event):
                 self._note_session(event)
-            self._conversations.take_event(event, data, out)
+            self._local.take_event(event, data, out)
 
     def poll(self, now_ns: int) -> Told:
         """What waited too long, and early halves of calls that last."""
-        return self._tell(self._conversations.poll(now_ns))
+        return self._tell(self._local.drop_left(self._conversations.poll(now_ns)))
 
     @property
     def ports(self) -> Mapping[tuple[int, int], PortReading]:
@@ -123,8 +123,6 @@ class TlsReader:
     def _tell(self, told: Told) -> Told:
         out: Told = []
         for one in told:
-            if self._local.leave(one):
-                continue
             if isinstance(one, StreamExchange):
                 self._note_call(one.exchange)
                 out.append(StreamExchange(replace(one.exchange, is_encrypted=True), one.call))

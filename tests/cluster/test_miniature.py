@@ -69,6 +69,14 @@ class Shop:
                 counted[item["template"], 0 if status == "aborted" else int(status)] += calls
         return counted
 
+    def list_workloads(self) -> dict[str, int]:
+        """Calls by workload and port: where a call is that is missed elsewhere."""
+        found: Counter[str] = Counter()
+        for item in self.endpoints:
+            service = item["service"]
+            found[f"{service['namespace']}/{service['workload']}:{service['port']} {item['template']}"] += item["calls"]
+        return dict(found)
+
     def callers(self, address: str) -> dict[str, int]:
         """Calls of a consumer by who held its address; `?` where several did, or nobody."""
         found: Counter[str] = Counter()
@@ -342,7 +350,7 @@ def test_no_pod_of_a_churn_is_taken_for_another(shop: Shop) -> None:
         if number % 10:
             owners.setdefault(address, Counter())[f"pod shop/{name}"] += shop.calls_of(f"{name}-x")
         else:
-            assert shop.count(name) == shop.cluster.total(name), name
+            assert shop.count(name) == shop.cluster.total(name), (name, shop.list_workloads())
     consumers = {item["id"]: item for item in shop.inventory.list_items("/consumers")}
     named = 0
     for address, truth in owners.items():

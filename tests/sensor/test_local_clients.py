@@ -29,8 +29,8 @@ class Node:
         found: list[Exchange | StreamExchange] = []
         if not self.local.is_left(event):
             self.local.note_ends(event)
-            self.conversations.take_event(event, data, found)
-        return [one for one in found if not self.local.leave(one)]
+            self.local.take_event(event, data, found)
+        return found
 
 
 class End:
@@ -49,7 +49,7 @@ class End:
             other=self.at[WRITE if kind is READ else READ],
             size=len(data),
             length=len(data),
-            hash=0,
+            hash=self.client_port,
             local_port=80 if self.is_server else self.client_port,
             remote_port=self.client_port if self.is_server else 80,
             kind=kind,
@@ -98,3 +98,16 @@ def test_a_socket_whose_number_is_used_again_is_another_one() -> None:
     again = End(node, 8, is_server=True, client_port=50_002)
     (found,) = again.move(READ, REQUEST) + again.move(WRITE, RESPONSE)
     assert isinstance(found, Exchange) and found.role is Role.SERVER
+
+
+def test_a_call_that_ends_with_its_socket_leaves_nothing_of_the_next_connection() -> None:
+    """The client's second call is told as its socket's number comes again."""
+    node = Node()
+    server, client = End(node, 9, is_server=True), End(node, 8, is_server=False)
+    converse(server, client)
+    client.move(WRITE, REQUEST)
+    server.move(READ, REQUEST)
+    server.move(WRITE, RESPONSE[:20])
+    client.move(READ, RESPONSE[:20])
+    again = End(node, 8, is_server=False, client_port=50_001)
+    assert [converse(None, again) for _ in range(2)] == [[Role.CLIENT]] * 2

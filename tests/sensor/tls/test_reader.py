@@ -27,6 +27,10 @@ class Session:
         self.is_bound = True
 
     def tell(self, kind: SyscallKind, data: bytes) -> list[Exchange | StreamExchange]:
+        return self.reader.take([self.pack(kind, data)])
+
+    def pack(self, kind: SyscallKind, data: bytes) -> memoryview:
+        """A record of the ring."""
         other = SyscallKind.WRITE if kind is SyscallKind.READ else SyscallKind.READ
         event = SyscallEvent(
             time_ns=1_000,
@@ -49,7 +53,7 @@ class Session:
         )
         if kind in self.at:
             self.at[kind] += len(data)
-        return self.reader.take([memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(100))])
+        return memoryview(SYSCALL_EVENT.pack(*event) + data + bytes(100))
 
 
 def make_reader(refused: list[Verdict] | None = None) -> TlsReader:
@@ -80,6 +84,23 @@ def test_a_client_on_this_node_is_left_to_its_server() -> None:
     server.tell(SyscallKind.READ, REQUEST)
     assert len(server.tell(SyscallKind.WRITE, RESPONSE)) == 1
     assert client.tell(SyscallKind.READ, RESPONSE) == []
+    assert reader.local_clients == 1
+
+
+def test_a_client_is_left_to_its_server_whatever_is_read_at_once() -> None:
+    """The next connection's socket has the number of the server's, as a busy reader finds both in the ring."""
+    reader = make_reader()
+    server, client = Session(reader, 9), Session(reader, 8, is_server=False)
+    calls = [
+        (client, SyscallKind.WRITE, REQUEST),
+        (server, SyscallKind.READ, REQUEST),
+        (server, SyscallKind.WRITE, RESPONSE),
+        (client, SyscallKind.READ, RESPONSE),
+    ]
+    later = Session(reader, 9, client_port=50_001)
+    calls += [(later, SyscallKind.READ, REQUEST), (later, SyscallKind.WRITE, RESPONSE)]
+    told = reader.take([session.pack(kind, data) for session, kind, data in calls])
+    assert [one.role for one in told if isinstance(one, Exchange)] == [Role.SERVER, Role.SERVER]
     assert reader.local_clients == 1
 
 
