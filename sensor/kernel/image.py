@@ -39,7 +39,7 @@ _LOG_BYTES: Final = 1 << 16
 # The verifier takes seconds of a processor. It has every second one, two at most, and gives way to whoever else wants
 # them: what shares the node waits less, and the start takes little longer.
 _LOADERS_MAX: Final = 2
-_NICENESS: Final = 10
+NICENESS = 10
 _BTF_KIND_INT: Final = 1 << 24
 _BTF_KIND_ARRAY: Final = 3 << 24
 
@@ -120,7 +120,7 @@ def _give_way() -> None:
     """This thread only (Linux counts niceness by thread), never to more than it was given."""
     thread = threading.get_native_id()
     with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
+        os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _create(what: str, make: Callable[[], int]) -> int:

@@ -9,6 +9,7 @@ import pytest
 from scripts.vm.images import RING_BYTES, find_images, is_emulated
 from sensor.calls import Exchange
 from sensor.clock import Clock
+from sensor.kernel import image
 from sensor.kernel.abi import PORT_COUNT, PORT_KEY, PORTS_SIZE
 from sensor.kernel.capture import Capture
 from sensor.kernel.syscalls import read_batch
@@ -18,6 +19,9 @@ from tests.bpf.reference import Teacher
 from tests.e2e import application
 from tests.waiting import DEADLINE_SECONDS
 
+# A sensor's start gives way to whoever wants a processor; these tests only take longer for that, minutes beside other
+# runs.
+image.NICENESS = 0
 # An emulated machine (scripts.vm) takes minutes to start a server.
 if is_emulated():
     application.READY_SECONDS = 600.0
