@@ -73,6 +73,25 @@ def test_every_metric_of_the_collector_is_described(tmp_path: Path, monkeypatch:
     check_page("Collector", exported)
 
 
+def list_mentions(text: str) -> list[str]:
+    """Metrics that a page names: whole, as `.._end` of one, or with `*` for a group."""
+    return re.findall(r"`((?:apidae_(?:sensor|collector)_|\.\._)[a-z0-9_*]*)", text)
+
+
+def is_mention(mention: str, name: str) -> bool:
+    if mention.startswith(".._"):
+        return name.endswith(mention[2:])
+    return name == mention or (mention.endswith("*") and name.startswith(mention[:-1]))
+
+
+def test_what_other_pages_name_is_exported() -> None:
+    names = read_page("Sensor").keys() | read_page("Collector").keys()
+    pages = [page for page in (PAGE.parent.parent / "README.md", *sorted(PAGE.parent.glob("*.md"))) if page != PAGE]
+    mentions = {(page.name, mention) for page in pages for mention in list_mentions(page.read_text())}
+    assert len(mentions) > 40
+    assert [one for one in sorted(mentions) if not any(is_mention(one[1], name) for name in names)] == []
+
+
 @pytest.mark.parametrize("title", ["Sensor", "Collector"])
 def test_a_meaning_is_a_sentence_that_says_more_than_the_name(title: str) -> None:
     for name, (_, _, meaning) in read_page(title).items():
