@@ -160,11 +160,9 @@ class Conversations:
             if connection.stream_number:
                 self._streams.rename(connection.stream_number, _name_ends(connection))
             return connection
-        is_local_same = first.local_port == event.local_port or 0 in (
-            first.local_port,
-            event.local_port,
-        )  # 0: it closes.
-        if is_local_same and first.remote_port == event.remote_port and first.remote_address == event.remote_address:
+        is_peer_same = first.remote_port == event.remote_port and first.remote_address == event.remote_address
+        # A socket that closes has no port of its own any more.
+        if is_peer_same and (first.local_port == event.local_port or not (first.local_port and event.local_port)):
             return connection
         self._give_up(connection, out)
         return None

@@ -21,7 +21,7 @@ import pytest
 from prometheus_client.core import Metric
 from pydantic import SecretStr
 
-from collector.anomaly.messages import Counts
+from collector.anomaly.messages import Counts, DetectorTotals
 from collector.compose import compose_collector
 from collector.config import CollectorSettings, SensorAuth
 from collector.entrance import Entrance
@@ -207,17 +207,7 @@ async def _collect_collector(settings: CollectorSettings) -> list[Metric]:
         try:
             entrance.admission.refusals.record("expired", "192.0.2.1", "a sensor is refused")
             life._ingest._streams.add(_Stream())  # type: ignore[arg-type]
-            collector.detectors.counts = Counts(
-                used_calls=0,
-                dropped_calls={"late": 0},
-                evicted=0,
-                held_back=0,
-                refused_batches=0,
-                undone_jumps=0,
-                lost_batches=0,
-                skipped_batches=0,
-                disk_errors=0,
-            )
+            collector.detectors.counts = Counts(totals=DetectorTotals(), dropped_calls={"late": 0})
             return list(figures.collect_families("apidae_collector_", life._list_figures()))
         finally:
             life._ingest._streams.clear()

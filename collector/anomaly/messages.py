@@ -1,11 +1,13 @@
 """What the detectors' process and its parent tell each other over their pipe, as MessagePack."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from collector.alerts.alert import AlertKind
 from collector.alerts.signal import Signal
+from common.figures import total
 
 
 class Told(msgspec.Struct, frozen=True, tag=True):
@@ -15,18 +17,27 @@ class Told(msgspec.Struct, frozen=True, tag=True):
     signals: tuple[Signal, ...]
 
 
-class Counts(msgspec.Struct, frozen=True, tag=True):
-    """Child to parent: totals of the engine, for metrics."""
+@dataclass(slots=True)
+class DetectorTotals:
+    """Of the engine, and of what it read and kept."""
 
-    used_calls: int
-    dropped_calls: dict[str, int]
-    evicted: int
-    held_back: int
-    refused_batches: int
-    undone_jumps: int  # Of time.
-    lost_batches: int  # In damaged bytes of the log, at most.
-    skipped_batches: int  # Deleted from the log before they were judged.
-    disk_errors: int  # A full disk did not take a checkpoint or what else is kept.
+    calls_used: int = total("Calls that the detectors judged.")
+    subjects_evicted: int = total("Endpoints, consumers and pairs that the detectors forgot for room.")
+    signals_held_back: int = total("Values past a threshold that the level of sensitivity keeps unreported.")
+    batches_refused: int = total("Batches that the detectors could not read.")
+    batches_lost: int = total("Batches in damaged bytes of the log, at most, that the detectors did not see.")
+    batches_skipped: int = total(
+        "Batches deleted from the log, which was past its limit, before the detectors saw them."
+    )
+    jumps_undone: int = total("Times that the detectors went back to what they knew before the clock was wrong.")
+    disk_errors: int = total("Checkpoints of the detectors that the disk refused; the previous one is kept.")
+
+
+class Counts(msgspec.Struct, frozen=True, tag=True):
+    """Child to parent: what was counted since the child began, for metrics."""
+
+    totals: DetectorTotals
+    dropped_calls: dict[str, int]  # By reason.
 
 
 class Saved(msgspec.Struct, frozen=True, tag=True):

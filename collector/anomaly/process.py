@@ -47,6 +47,7 @@ from collector.anomaly.messages import (
     TO_CHILD,
     TO_PARENT,
     Counts,
+    DetectorTotals,
     Erase,
     Erased,
     Expect,
@@ -67,7 +68,7 @@ from collector.local_time import UTC_NAME
 from collector.rates import compute_rate
 from collector.rows import CONSUMER_ORDER, ConsumerColumn, RowBatch
 from collector.store.base import StoreError
-from common.figures import Figure, make_labelled, make_totals
+from common.figures import Figure, list_figures, make_labelled, make_totals
 
 READER_NAME = "detectors"
 LOOK_SECONDS = 0.5  # From one look at the log to the next: what came meanwhile costs as much alone as together.
@@ -278,17 +279,17 @@ class Follower:
     def count(self) -> Counts:
         """Totals for metrics."""
         engine, log = self.engine, self.reader.counts
-        return Counts(
-            used_calls=engine.used_calls,
-            dropped_calls=engine.dropped_calls,
-            evicted=engine.evicted_count,
-            held_back=engine.held_back_count,
-            refused_batches=self.refused_batches,
-            undone_jumps=self.undone_jumps,
-            lost_batches=log.lost_batches,
-            skipped_batches=log.skipped_batches,
+        totals = DetectorTotals(
+            calls_used=engine.used_calls,
+            subjects_evicted=engine.evicted_count,
+            signals_held_back=engine.held_back_count,
+            batches_refused=self.refused_batches,
+            batches_lost=log.lost_batches,
+            batches_skipped=log.skipped_batches,
+            jumps_undone=self.undone_jumps,
             disk_errors=self.disk_errors,
         )
+        return Counts(totals=totals, dropped_calls=engine.dropped_calls)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -298,44 +299,6 @@ class _Erasure:
     message: Erase
     subjects: int = 0
     is_done: threading.Event = field(default_factory=threading.Event)
-
-
-def _list_figures(counts: Counts) -> Iterator[Figure]:
-    yield from make_totals(
-        (
-            ("calls_used", "Calls that the detectors judged.", counts.used_calls),
-            ("subjects_evicted", "Endpoints, consumers and pairs that the detectors forgot for room.", counts.evicted),
-            (
-                "signals_held_back",
-                "Values past a threshold that the level of sensitivity keeps unreported.",
-                counts.held_back,
-            ),
-            ("batches_refused", "Batches that the detectors could not read.", counts.refused_batches),
-            (
-                "batches_lost",
-                "Batches in damaged bytes of the log, at most, that the detectors did not see.",
-                counts.lost_batches,
-            ),
-            (
-                "batches_skipped",
-                "Batches deleted from the log, which was past its limit, before the detectors saw them.",
-                counts.skipped_batches,
-            ),
-            (
-                "jumps_undone",
-                "Times that the detectors went back to what they knew before the clock was wrong.",
-                counts.undone_jumps,
-            ),
-            (
-                "disk_errors",
-                "Checkpoints of the detectors that the disk refused; the previous one is kept.",
-                counts.disk_errors,
-            ),
-        ),
-        "detector_",
-    )
-    text = "Calls that the detectors did not judge, by reason."
-    yield from make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
 
 
 class DetectorProcess:
@@ -379,19 +342,26 @@ class DetectorProcess:
 
     def figures(self) -> tuple[Figure, ...]:
         """For metrics: of the detectors as of half a minute ago at most, since the child began."""
-        own = (
+        own = make_totals(
             (
-                "detector_restarts",
-                "Times that the process of the detectors ended and was started again.",
-                self.restart_count,
-            ),
-            (
-                "detector_messages_dropped",
-                "Messages to the detectors, such as a person's decisions, that went for room.",
-                self._dropped_messages,
-            ),
+                (
+                    "detector_restarts",
+                    "Times that the process of the detectors ended and was started again.",
+                    self.restart_count,
+                ),
+                (
+                    "detector_messages_dropped",
+                    "Messages to the detectors, such as a person's decisions, that went for room.",
+                    self._dropped_messages,
+                ),
+            )
         )
-        return (*make_totals(own), *(_list_figures(self.counts) if self.counts is not None else ()))
+        counts = self.counts
+        if counts is None:
+            return own
+        text = "Calls that the detectors did not judge, by reason."
+        dropped = make_labelled("detector_calls_dropped", text, "reason", counts.dropped_calls.items())
+        return (*own, *list_figures(counts.totals, "detector_"), *dropped)
 
     def _count_dropped(self) -> None:
         self._dropped_messages += 1

@@ -1,6 +1,7 @@
 """Pods from the kernel to the inventory: real cgroups with the names of kubelets and runtimes, real calls, the sensor's
 watch of the strict fake API server."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,18 @@ def test_calls_between_pods_are_named_and_probes_stay_out(node: Node) -> None:
 def test_a_pod_that_lives_for_one_call_is_named_in_time(node: Node) -> None:
     pod = make_deployment_pod("flash", is_started=False)
     path = find_cgroup(pod)
+    written = time.monotonic()
     node.api.put(pod)
     _, port = node.cgroups.serve(path)
     node.cgroups.call(find_cgroup(WEB), port, "web/1.0", ["/api/v1/flash"])
     node.cgroups.remove(path)
     node.api.delete(pod)
+    lived = time.monotonic() - written
     wait_until(lambda: node.endpoints(workload="flash"), "the endpoint of the Pod")
+    named = time.monotonic() - written
+    print(
+        f"a Pod that lived for {lived:.2f} s was an endpoint {named:.2f} s after it was written"
+    )  # docs/kubernetes.md
     (endpoint,) = node.endpoints(workload="flash")
     assert (endpoint["service"]["namespace"], endpoint["calls"]) == ("shop", 1)
 

@@ -190,7 +190,7 @@ def test_detection_goes_on_once_all_clocks_are_right_again(install: Install, wro
     assert engine.dropped_calls["late"] <= HONEST * 5
     (sentence,) = one.follower.sentences
     assert sentence.startswith("The clock went back by ") and "detectors go on from what they knew at " in sentence
-    assert one.follower.count().undone_jumps == 1
+    assert one.follower.count().totals.jumps_undone == 1
 
 
 def test_what_was_learnt_before_is_known_after(install: Install) -> None:
