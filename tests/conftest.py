@@ -1,10 +1,11 @@
-"""For all tests: what the gate leaves out, no deadline for examples, and room for open files.
+"""For all tests: what the gate leaves out, the same examples at each run, and room for open files.
 
 `scripts/test` passes `--gate`: tests marked `full` are then left out, but for those of the files in `--also-full`, and
 the summary says how many. Without it everything that was named runs.
 
-A shared machine is slow at times and no test is of time, so examples have no deadline. Of open files the embedded
-engine keeps a dozen for every store that was closed.
+A change is judged by itself: Hypothesis draws the same examples at each run. `pytest --hypothesis-profile search` looks
+for new ones. A shared machine is slow at times and no test is of time, so examples have no deadline. Of open files the
+embedded engine keeps a dozen for every store that was closed.
 """
 
 import resource
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("apidae", deadline=None)
-settings.load_profile("apidae")
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile("same")
 
 FILES = 20_000  # Servers that tests start make room by it, so not all that the machine would allow.
 ROOT = Path(__file__).parent.parent

@@ -97,7 +97,7 @@ def _find_one(document: object) -> list[Operation]:
     if not isinstance(document, dict):
         return []
     method = document.get("method")
-    if isinstance(method, str) and (document.get("jsonrpc") == "2.0" or {"params", "id"} <= document.keys()):
+    if isinstance(method, str) and method and (document.get("jsonrpc") == "2.0" or {"params", "id"} <= document.keys()):
         return [_name_call(method, document.get("params"))]
     return _find_graphql(document)
 
@@ -106,7 +106,7 @@ def _name_call(method: str, params: object) -> Operation:
     if method in _MCP:
         kind, field = _MCP[method]
         name = params.get(field) if isinstance(params, dict) and field else None
-        return Operation("mcp", kind, name if isinstance(name, str) else method)
+        return Operation("mcp", kind, name if isinstance(name, str) and name else method)
     if method in _MCP_METHODS or method.startswith("notifications/"):
         return Operation("mcp", "method", method)
     return Operation("json_rpc", "method", method)
@@ -129,7 +129,8 @@ def _find_graphql(document: dict[object, object] | dict[str, str]) -> list[Opera
     if not own:
         first = _FIRST_FIELD.search(text)
         own = first[1] if first else ""
-    return [Operation("graphql", kind, given or own)]
+    name = given or own
+    return [Operation("graphql", kind, name)] if name else []  # No document of GraphQL, or its field was cut off.
 
 
 def _name_action(action: bytes) -> list[Operation]:

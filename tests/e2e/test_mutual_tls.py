@@ -126,7 +126,8 @@ def test_a_sensor_without_a_certificate(
         "sensor with `apidae enroll` and a token of `apidae enrollment create`"
     )
     wait_for_line(collector, r"The sensor at 127\.0\.0\.1:\d+ is refused: The sensor has no certificate; enrol it\.")
-    assert count_refused(data, collector, "no_certificate") == 1
+    # Each dial is counted: gRPC may lose the status of the first (`greet`).
+    assert count_refused(data, collector, "no_certificate") >= 1
 
 
 @pytest.mark.full("collector.trust", "collector.entrance", "sensor.uplink")

@@ -27,12 +27,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Fuzz one target until it fails or the time is over.")
     parser.add_argument("name", choices=sorted(targets))
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="the same inputs at each run; 0: others each time")
     arguments = parser.parse_args()
     found, kept = ROOT / ".run" / "fuzz" / arguments.name, ROOT / "tests" / "fuzz" / "corpus" / arguments.name
     found.mkdir(parents=True, exist_ok=True)
     options = [
         f"-max_total_time={arguments.seconds}", "-max_len=4096", f"-artifact_prefix={found}/", "-print_final_stats=1",
-        "-timeout=10",
+        "-timeout=10", f"-seed={arguments.seed}",
     ]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(found), *([str(kept)] if kept.is_dir() else [])], targets[arguments.name])
     atheris.Fuzz()

@@ -35,6 +35,7 @@ def main() -> None:
     """Parses the arguments and does not return."""
     parser = argparse.ArgumentParser(description="Fuzz the kernel's readers until they fail or the time is over.")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0, help="the same inputs at each run; 0: others each time")
     arguments = parser.parse_args()
     clang = shutil.which("clang-19") or shutil.which("clang")
     if clang is None:
@@ -48,7 +49,8 @@ def main() -> None:
     except subprocess.CalledProcessError as error:
         sys.exit(f"fuzz: clang could not build (libclang-rt-19-dev?): {error.stderr.decode()[-1000:]}")
     options = [f"-max_total_time={arguments.seconds}", "-max_len=4096", f"-artifact_prefix={found}/", "-timeout=10"]
-    command = [str(program), *options, "-print_final_stats=1", str(found), str(CORPUS)]
+    options += ["-print_final_stats=1", f"-seed={arguments.seed}"]
+    command = [str(program), *options, str(found), str(CORPUS)]
     os.execv(program, command)
 
 

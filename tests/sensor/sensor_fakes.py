@@ -197,6 +197,7 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.is_failing = False
+        self.failures = 0
         self.collectors: list[CollectorTraffic] = []
         self.refreshes = 0
         self.finders: list[FindClient] = []
@@ -235,6 +236,7 @@ class FakeNode:
         self, counts: Sequence[PortCount], counters: Mapping[Counter, int], restraint: Restraint
     ) -> Sequence[PortCoverage]:
         if self.is_failing:
+            self.failures += 1
             raise RuntimeError("a bug")
         return ()
 

@@ -321,12 +321,17 @@ def test_a_report_that_fails_keeps_no_other_from_being_sent(tmp_path: Path) -> N
     async def main() -> None:
         async with FakeCollector().serve() as collector, live(tmp_path, collector.port) as life:
             await wait_capturing(life)
-            life.node.is_failing = True
-            healths, coverages = len(collector.healths), len(collector.coverages)
-            await collector.wait_for(lambda: len(collector.healths) > healths + 3)
-            assert len(collector.coverages) <= coverages + 1, "one may have been on its way"
+            failing_since_ns, life.node.is_failing = life.clock.unix_ns(), True
+            life.clock.advance(1)
+
+            def is_told_without() -> bool:
+                healths = [health for health in collector.healths if health.time_unix_ns > failing_since_ns]
+                return len(healths) > 3 and life.node.failures > 3
+
+            await collector.wait_for(is_told_without)
+            assert all(coverage.time_unix_ns <= failing_since_ns for coverage in collector.coverages)
             assert life.sensor.read_metrics().figures, "figures of others are shown"
-            life.node.is_failing = False
+            life.node.is_failing, coverages = False, len(collector.coverages)
             await collector.wait_for(lambda: len(collector.coverages) > coverages + 1)
             assert len(collector.hellos) == 1
 

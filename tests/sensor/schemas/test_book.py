@@ -152,6 +152,9 @@ def test_operations() -> None:
     assert names(tool) == [("mcp", "tool", "search_orders")]
     assert names({"method": "card", "amount": 3}) == []
     assert names({"query": "shoes"}) == []
+    nameless = ({"query": "query ){5id}}"}, {"jsonrpc": "2.0", "method": ""}, {"query": "{" + "#" * 5_000 + "\n id }"})
+    assert [names(document) for document in nameless] == [[], [], []]
+    assert names(tool | {"params": {"name": ""}}) == [("mcp", "tool", "tools/call")]
     assert find_in_head("", b'"http://shop.example/GetOrder"')[0].name == "GetOrder"
     assert find_in_head("query=%7B%20orders%20%7D", b"")[0].name == "orders"
 
