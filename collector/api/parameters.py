@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict
 
 from collector.alerts.alert import AlertKind, AlertState
+from collector.api.problem import Problem, show
 from collector.inventory.authentication import NUMBERS
 from collector.inventory.calls import CallQuestion, Resolution
 from collector.inventory.consumer import CONSUMER_VALUE_CHARACTERS_MAX, ConsumerKind, parse_consumer
@@ -15,7 +16,8 @@ from collector.inventory.consumers import ConsumerQuestion, ConsumerSort
 from collector.inventory.coverage import CoverageRole, PortProtocol, Reading
 from collector.inventory.coverage_question import PORT_NATURAL_ORDER, PortQuestion, PortSort
 from collector.inventory.cursor import CURSOR_CHARACTERS_MAX
-from collector.inventory.endpoint import AuthenticationLevel, Tier
+from collector.inventory.endpoint import AuthenticationLevel, EndpointDetail, Tier
+from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposure import ExposureLevel
 from collector.inventory.exposures import ExposureQuestion
 from collector.inventory.question import (
@@ -350,3 +352,17 @@ class MuteBody(SilenceBody):
     seconds: int = Field(
         ge=60, le=MUTE_SECONDS_MAX, description="How long to stay silent about this subject.", examples=[3_600]
     )
+
+
+def find_endpoint(
+    endpoints: EndpointInventory, endpoint_id: str, parameters: SpanParameters, now: float
+) -> EndpointDetail:
+    """The endpoint, or the refusal of an id that no call had."""
+    detail = endpoints.get_endpoint(endpoint_id, span_since(parameters.since, now))
+    if detail is None:
+        raise Problem(
+            404,
+            f"No call to an endpoint {show(endpoint_id)} in the last {parameters.since}; "
+            "look it up in /api/v1/endpoints or ask with a longer since.",
+        )
+    return detail

@@ -14,6 +14,7 @@ from starlette.routing import Match
 
 from collector.api.base_model import Model
 from collector.errors import ConflictError, UnknownError
+from collector.inventory.cursor import CursorError
 from collector.store.base import RefusedStatementError, StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -205,3 +206,8 @@ def _body_fields(operation: Mapping[str, Any], schema: Mapping[str, Any]) -> lis
     except KeyError:
         return []
     return list(schema["components"]["schemas"][reference.rsplit("/", 1)[1]].get("properties", {}))
+
+
+def refuse_cursor(cursor: str, error: CursorError) -> Problem:
+    """The refusal of a cursor that is not of this question."""
+    return Problem(422, f"The parameter 'cursor' is {show(cursor)}, but {error}; start again without it.")

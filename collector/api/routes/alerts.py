@@ -17,8 +17,7 @@ from collector.api.parameters import (
     NoParameters,
     SilenceBody,
 )
-from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import refuse_cursor
+from collector.api.problem import Problem, refuse_cursor, show
 from collector.api.routes.paging import read_page
 from collector.inventory.cursor import CursorError
 from collector.inventory.evidence import EvidenceReader

@@ -6,8 +6,7 @@ from fastapi import APIRouter, Query
 
 from collector.api.call_models import CallPageModel, view_calls
 from collector.api.parameters import CallParameters
-from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import refuse_cursor
+from collector.api.problem import Problem, refuse_cursor, show
 from collector.inventory.calls import CallInventory, Resolution
 from collector.inventory.consumer import ConsumerError
 from collector.inventory.cursor import CursorError

@@ -5,13 +5,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.consumer_models import ConsumerDetailModel, ConsumerPageModel
+from collector.api.consumer_models import (
+    CallerModel,
+    ConsumerDetailModel,
+    ConsumerEndpointModel,
+    ConsumerModel,
+    ConsumerPageModel,
+)
 from collector.api.parameters import ConsumerParameters, SpanParameters
-from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import refuse_cursor
-from collector.api.views import view_consumer_detail, view_consumer_page
-from collector.inventory.consumer import ConsumerError, parse_consumer
-from collector.inventory.consumers import ConsumerInventory
+from collector.api.problem import Problem, refuse_cursor, show
+from collector.inventory.consumer import Consumer, ConsumerDetail, ConsumerError, parse_consumer
+from collector.inventory.consumers import ConsumerInventory, ConsumerPage
 from collector.inventory.cursor import CursorError
 from collector.inventory.span import span_since
 
@@ -46,3 +50,34 @@ def build_consumer_routes(*, consumers: ConsumerInventory, clock: Callable[[], f
         return view_consumer_detail(detail)
 
     return router
+
+
+def view_consumer_page(page: ConsumerPage) -> ConsumerPageModel:
+    """A page; no next page is null."""
+    items = tuple(view_consumer(item) for item in page.items)
+    return ConsumerPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)
+
+
+def view_consumer_detail(detail: ConsumerDetail) -> ConsumerDetailModel:
+    """The consumer's own fields, what it touched and where it came from."""
+    return ConsumerDetailModel.model_validate(
+        {
+            **_flatten(detail.consumer),
+            "touched": tuple(ConsumerEndpointModel.model_validate(item) for item in detail.endpoints),
+            "calls_by_address": detail.addresses,
+            "calls_by_workload": detail.workloads,
+            "calls_by_software": detail.softwares,
+            "callers": tuple(CallerModel.model_validate(caller) for caller in detail.callers),
+        }
+    )
+
+
+def view_consumer(consumer: Consumer) -> ConsumerModel:
+    """The consumer with its name in three fields."""
+    return ConsumerModel.model_validate(_flatten(consumer))
+
+
+def _flatten(consumer: Consumer) -> dict[str, object]:
+    """Attributes by name, `name` taken apart."""
+    fields = {name: getattr(consumer, name) for name in Consumer.__dataclass_fields__ if name != "name"}
+    return {**fields, "id": consumer.name.id, "kind": consumer.name.kind, "value": consumer.name.value}

@@ -5,11 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.coverage_models import CoverageHistoryModel, CoverageModel, PortPageModel
+from collector.api.coverage_models import CoverageHistoryModel, CoverageModel, PortModel, PortPageModel
 from collector.api.parameters import CoverageHistoryParameters, NoParameters, PortParameters
-from collector.api.routes.endpoints import refuse_cursor
-from collector.api.views import view_port_page
-from collector.inventory.coverage_reader import CoverageInventory
+from collector.api.problem import refuse_cursor
+from collector.inventory.coverage_reader import CoverageInventory, PortPage
 from collector.inventory.cursor import CursorError
 from collector.inventory.span import span_since
 
@@ -39,3 +38,9 @@ def build_coverage_routes(*, coverage: CoverageInventory, clock: Callable[[], fl
         return CoverageHistoryModel.model_validate(found)
 
     return router
+
+
+def view_port_page(page: PortPage) -> PortPageModel:
+    """A page; no next page is null."""
+    items = tuple(PortModel.model_validate(item) for item in page.items)
+    return PortPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)

@@ -5,14 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from collector.api.endpoint_models import EndpointDetailModel, EndpointPageModel
-from collector.api.parameters import EndpointParameters, SpanParameters
-from collector.api.problem import Problem, show
-from collector.api.views import view_endpoint_detail, view_endpoint_page
+from collector.api.endpoint_models import EndpointDetailModel, EndpointModel, EndpointPageModel
+from collector.api.parameters import EndpointParameters, SpanParameters, find_endpoint
+from collector.api.problem import refuse_cursor
 from collector.inventory.cursor import CursorError
 from collector.inventory.endpoint import EndpointDetail
-from collector.inventory.endpoints import EndpointInventory
-from collector.inventory.span import span_since
+from collector.inventory.endpoints import EndpointInventory, EndpointPage
 
 
 def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], float]) -> APIRouter:
@@ -36,20 +34,14 @@ def build_endpoint_routes(*, endpoints: EndpointInventory, clock: Callable[[], f
     return router
 
 
-def find_endpoint(
-    endpoints: EndpointInventory, endpoint_id: str, parameters: SpanParameters, now: float
-) -> EndpointDetail:
-    """The endpoint, or the refusal of an id that no call had."""
-    detail = endpoints.get_endpoint(endpoint_id, span_since(parameters.since, now))
-    if detail is None:
-        raise Problem(
-            404,
-            f"No call to an endpoint {show(endpoint_id)} in the last {parameters.since}; "
-            "look it up in /api/v1/endpoints or ask with a longer since.",
-        )
-    return detail
+def view_endpoint_page(page: EndpointPage) -> EndpointPageModel:
+    """A page; no next page is null."""
+    items = tuple(EndpointModel.model_validate(item) for item in page.items)
+    return EndpointPageModel(items=items, next_cursor=page.next_cursor or None, total=page.total)
 
 
-def refuse_cursor(cursor: str, error: CursorError) -> Problem:
-    """The refusal of a cursor that is not of this question."""
-    return Problem(422, f"The parameter 'cursor' is {show(cursor)}, but {error}; start again without it.")
+def view_endpoint_detail(detail: EndpointDetail) -> EndpointDetailModel:
+    """The endpoint's own fields and its history side by side."""
+    fields = dict(EndpointModel.model_validate(detail.endpoint))
+    history = {name: getattr(detail, name) for name in EndpointDetailModel.model_fields if name not in fields}
+    return EndpointDetailModel.model_validate({**fields, **history})

@@ -13,8 +13,8 @@ from collector.api.exposure_models import (
     ExposurePageModel,
     ServiceExposureModel,
 )
-from collector.api.parameters import ExposureParameters, SpanParameters
-from collector.api.routes.endpoints import find_endpoint, refuse_cursor
+from collector.api.parameters import ExposureParameters, SpanParameters, find_endpoint
+from collector.api.problem import refuse_cursor
 from collector.inventory.cursor import CursorError
 from collector.inventory.endpoints import EndpointInventory
 from collector.inventory.exposures import ExposureInventory

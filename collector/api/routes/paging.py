@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from collector.api.alerts import AlertPlace
-from collector.api.routes.endpoints import refuse_cursor
+from collector.api.problem import refuse_cursor
 from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
 
 

@@ -16,7 +16,7 @@ from collector.api.parameters import (
     Text,
     Word,
 )
-from collector.api.problem import Problem, show
+from collector.api.problem import Problem, refuse_cursor, show
 from collector.api.risk_models import (
     EndpointRiskModel,
     FindingChangeModel,
@@ -25,7 +25,6 @@ from collector.api.risk_models import (
     FindingPageModel,
     TermModel,
 )
-from collector.api.routes.endpoints import refuse_cursor
 from collector.inventory.cursor import Cursor, CursorError, digest_question, read_cursor, write_cursor
 from collector.inventory.question import LIMIT_DEFAULT, SEARCH_CHARACTERS_MAX, SEARCH_WORDS_MAX
 from collector.risk.finding import FindingState

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
-from collector.api.parameters import Parameters, SpanParameters
+from collector.api.parameters import Parameters, SpanParameters, find_endpoint
 from collector.api.problem import Problem, show
-from collector.api.routes.endpoints import find_endpoint
 from collector.api.schema_models import (
     BodyModel,
     EndpointSchemaModel,
